@@ -1,0 +1,1 @@
+"""Amaranth circuits of pvq-hw: the streaming layer cores, the boards' tops and their builds."""

@@ -1,0 +1,124 @@
+"""Integer formats, the one rounding function and the one width rule.
+
+The golden model and the specifications of the circuits call these functions and no others, so
+that rounding, saturation and widths are written once.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pvq_hw.errors import InputError
+
+__all__ = [
+    "IntFormat",
+    "accumulator_bits",
+    "bits_for",
+    "requantize",
+    "rounding_shift",
+]
+
+
+@dataclass(frozen=True)
+class IntFormat:
+    """Format of an activation: ``bits`` wide, signed (two's complement) or unsigned.
+
+    Parameters
+    ----------
+    bits : int
+        2 to 16; 1 stands for binary activations, whose values are -1 and +1.
+    signed : bool
+        Binary activations are signed.
+    """
+
+    bits: int
+    signed: bool
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 16:
+            raise InputError(f"Activation width must be 1 to 16 bits, not {self.bits}")
+        if self.bits == 1 and not self.signed:
+            raise InputError("Binary activations must be signed: their values are -1 and +1")
+
+    @property
+    def binary(self) -> bool:
+        """Whether the values are -1 and +1 only. On the wire, 1 stands for -1 and 0 for +1."""
+        return self.bits == 1
+
+    @property
+    def min(self) -> int:
+        """Smallest value."""
+        if self.binary:
+            return -1
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def max(self) -> int:
+        """Largest value."""
+        if self.binary:
+            return 1
+        return (1 << (self.bits - self.signed)) - 1
+
+    @property
+    def max_abs(self) -> int:
+        """Largest magnitude, ``max|x|`` of the accumulator bound."""
+        return max(-self.min, self.max)
+
+    def clamp(self, value: Any) -> Any:
+        """Saturates integers to the format; binary: the sign, with 0 taken as +1."""
+        if self.binary:
+            return np.where(np.asarray(value) < 0, -1, 1)
+        return np.clip(value, self.min, self.max)
+
+    def contains(self, value: Any) -> bool:
+        """Whether every integer of ``value`` is in the format."""
+        array = np.asarray(value)
+        if array.size == 0:
+            return True
+        if self.binary:
+            return bool(np.all(np.abs(array) == 1))
+        return bool(array.min() >= self.min and array.max() <= self.max)
+
+    def to_json(self) -> dict[str, Any]:
+        """The format as JSON values."""
+        return {"bits": self.bits, "signed": self.signed}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "IntFormat":
+        """Inverse of `to_json`."""
+        return cls(bits=int(value["bits"]), signed=bool(value["signed"]))
+
+
+def bits_for(low: int, high: int) -> int:
+    """Width in bits of the two's complement (``low < 0``) or unsigned integer range low..high."""
+    if low < 0:
+        return max((-low - 1).bit_length(), high.bit_length()) + 1
+    return max(1, high.bit_length())
+
+
+def accumulator_bits(k: int, x: IntFormat, *, inverted_leaves: bool = False) -> int:
+    """Width in bits, sign included, of a row's accumulator: ``|acc| <= K * max|x|`` in any order.
+
+    With ``inverted_leaves`` a negative pulse adds ``~x = -x - 1`` and the row's constant makes it
+    good later; then ``|acc| <= K * (max|x| + 1)``.
+    """
+    bound = k * (x.max_abs + (1 if inverted_leaves else 0))
+    return bits_for(-max(bound, 1), max(bound, 1))
+
+
+def rounding_shift(value: Any, shift: int) -> Any:
+    """``(value + half) >> shift`` with ``half = 1 << (shift - 1)``: rounds to nearest, ties up.
+
+    ``value`` is an int or an int64 array; ``shift >= 1``. The shift is arithmetic.
+    """
+    return (value + (1 << (shift - 1))) >> shift
+
+
+def requantize(acc: Any, mult: Any, bias: Any, shift: int, out: IntFormat) -> Any:
+    """The one multiplication per output: ``clamp((acc * mult + bias + half) >> shift)``.
+
+    ``acc``, ``mult`` and ``bias`` are integers or int64 arrays that broadcast; the callers keep
+    ``|acc * mult + bias| < 2**62``, so int64 is exact.
+    """
+    return out.clamp(rounding_shift(acc * mult + bias, shift))
