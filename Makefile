@@ -1,0 +1,58 @@
+# Two commands set everything up: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.PHONY: help demo test test-all lint bench-engine bench-accuracy bench-quantize clean
+
+help:
+	@echo "make demo            a trained network to a verified bitstream, no board needed"
+	@echo "make test            lint, types and tests (under 15 minutes on two cores)"
+	@echo "make test-all        the same with the long builds (about two hours)"
+	@echo "make bench-quantize  time and memory of the pyramid search"
+	@echo "make clean           removes the environment and outputs"
+
+$(VENV)/.installed-demo: pyproject.toml
+	@echo "pvq-hw: making an environment in $(VENV): about 250 MB to download, 1 minute;"
+	@echo "pvq-hw: the first run also warms up the tools once (1 to 5 minutes, 240 MB of cache)."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pvq-hw: Python 3.11 or newer is needed: set PYTHON=..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "pvq-hw: 'python3 -m venv' failed: on Debian and Ubuntu, apt-get install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[build]'
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pvq-hw: Python 3.11 or newer is needed: set PYTHON=..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "pvq-hw: 'python3 -m venv' failed: on Debian and Ubuntu, apt-get install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo: $(VENV)/.installed-demo
+	@$(BIN)/pvq-hw demo
+
+lint: $(VENV)/.installed-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+iverilog:
+	@command -v iverilog >/dev/null || { \
+	  SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo; \
+	  echo "pvq-hw: installing Icarus Verilog with apt-get"; \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq iverilog >/dev/null; } \
+	|| { echo "pvq-hw: Icarus Verilog is needed for the tests: install iverilog"; exit 2; }
+.PHONY: iverilog
+
+test: $(VENV)/.installed-test iverilog lint
+	@$(BIN)/python -m pvq_hw doctor --warm-up
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" -q
+
+test-all: $(VENV)/.installed-test iverilog lint
+	@$(BIN)/python -m pvq_hw doctor --warm-up
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+bench-quantize: $(VENV)/.installed-test
+	@$(BIN)/python -m benchmarks.quantize
+
+clean:
+	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,7 @@
+"""``python -m pvq_hw``."""
+
+import sys
+
+from pvq_hw.cli import main
+
+sys.exit(main())

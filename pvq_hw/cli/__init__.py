@@ -1,0 +1,67 @@
+"""The command ``pvq-hw``: one verb per step, each on one output folder."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pvq_hw import __version__
+from pvq_hw.cli import verbs
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["build_parser", "main"]
+
+_EPILOG = """\
+exit status: 0 done and right; 1 a check failed (mismatch, accuracy, timing, verify);
+2 the input or the environment is at fault. `pvq-hw VERB --help` explains a verb.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error does."""
+
+    def error(self, message: str) -> NoReturn:
+        line = " ".join(message.split())
+        print(f"pvq-hw: {line} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; imports nothing heavy."""
+    parser = _Parser(
+        prog="pvq-hw",
+        description="Turns a trained network into a verified FPGA accelerator, with open tools.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pvq-hw {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs.add_verbs(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns its exit status and never shows a traceback for an expected fault."""
+    args = build_parser().parse_args(argv)
+    ui = Ui(as_json=args.json, quiet=args.quiet)
+    from pvq_hw.errors import PvqError
+
+    try:
+        document, status = verbs.run_verb(args, ui)
+    except PvqError as error:
+        ui.error(str(error), error.exit_code)
+        return error.exit_code
+    except KeyboardInterrupt:
+        ui.error("interrupted; earlier output is as it was", 130)
+        return 130
+    except BrokenPipeError:
+        return 2
+    except MemoryError:
+        ui.error("Memory is exhausted; use fewer calibration frames or a smaller model", 2)
+        return 2
+    except OSError as error:
+        name = f" {error.filename!r}" if error.filename is not None else ""
+        ui.error(f"{error.strerror or error}{name}", 2)
+        return 2
+    ui.result(document)
+    return status

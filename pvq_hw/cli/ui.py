@@ -1,0 +1,101 @@
+"""What the command line shows: steps with their times, progress, one JSON object, one error line."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["Ui"]
+
+_CONTROL = {c: None for c in (*range(0x20), 0x7F, *range(0x80, 0xA0)) if c not in (0x0A,)}
+
+
+class Ui:
+    """Writes results to stdout and everything else to stderr.
+
+    Parameters
+    ----------
+    as_json : bool
+        Stdout gets one JSON object at the end and nothing else.
+    quiet : bool
+        No steps and no progress.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.seconds: dict[str, float] = {}
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._line_open = False
+        self._last_draw = 0.0
+        self._last_said = ""
+
+    def say(self, text: str = "") -> None:
+        """A line of result for people; not printed with ``--json``."""
+        if not self.as_json:
+            self._close_line()
+            print(text.translate(_CONTROL), flush=True)
+
+    def note(self, text: str) -> None:
+        """A line on stderr: what is going on."""
+        if not self.quiet:
+            self._close_line()
+            print(text.translate(_CONTROL), file=sys.stderr, flush=True)
+
+    def progress(self, done: float, total: float, what: str = "") -> None:
+        """Draws progress in place on a terminal, and a line each quarter elsewhere."""
+        if self.quiet:
+            return
+        share = min(1.0, done / total) if total else 1.0
+        what = what.translate(_CONTROL).replace("\n", " ")
+        if not self._terminal:
+            said = f"{what} {int(share * 4) * 25} %"
+            if said != self._last_said:
+                self._last_said = said
+                print(f"    {said}", file=sys.stderr, flush=True)
+            return
+        now = time.monotonic()
+        if share < 1 and now - self._last_draw < 0.1:
+            return
+        self._last_draw = now
+        bar = "#" * int(share * 24)
+        print(
+            f"\r    [{bar:<24}] {share:4.0%} {what[:40]:<40}", end="", file=sys.stderr, flush=True
+        )
+        self._line_open = True
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Announces a step and, when it is done, its time; kept in ``seconds``."""
+        if not self.quiet:
+            self._close_line()
+            print(f"==> {title}", file=sys.stderr, flush=True)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._close_line()
+            self.seconds[title] = self.seconds.get(title, 0.0) + time.monotonic() - started
+        if not self.quiet:
+            print(f"    {self.seconds[title]:.1f} s", file=sys.stderr, flush=True)
+
+    def result(self, document: dict[str, Any]) -> None:
+        """Prints the JSON object when asked for."""
+        if self.as_json:
+            print(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True), flush=True)
+
+    def error(self, text: str, exit_code: int) -> None:
+        """One line on stderr; with ``--json`` also an object with ``error``."""
+        self._close_line()
+        line = " ".join(text.split()).translate(_CONTROL)
+        print(f"pvq-hw: {line}", file=sys.stderr, flush=True)
+        if self.as_json:
+            print(json.dumps({"error": line, "exit_code": exit_code}), flush=True)
+
+    def _close_line(self) -> None:
+        if self._line_open:
+            print("\r" + " " * 78 + "\r", end="", file=sys.stderr, flush=True)
+            self._line_open = False

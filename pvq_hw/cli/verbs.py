@@ -1,0 +1,173 @@
+"""The verbs and their arguments; what a verb does is imported only when it runs."""
+
+import argparse
+import importlib
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["TARGET_NAMES", "add_verbs", "run_verb"]
+
+TARGET_NAMES = ("icebreaker", "hx8k", "ulx3s-25f", "ulx3s-85f", "orangecrab-25f")
+
+
+def run_verb(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Imports the verb's module and runs it; gives its JSON document and exit status."""
+    module = importlib.import_module(f"pvq_hw.cli.{args.module}")
+    document, status = module.run(args, ui)
+    return document, status
+
+
+def add_verbs(subparsers: Any) -> None:
+    """Adds every verb that is built."""
+    _demo(subparsers)
+    _compile(subparsers)
+    _layer(subparsers)
+    _simulate(subparsers)
+    _build(subparsers)
+    _verify(subparsers)
+    _report(subparsers)
+    _program(subparsers)
+    _run(subparsers)
+    _data(subparsers)
+    _doctor(subparsers)
+
+
+def _verb(subparsers: Any, name: str, text: str, module: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=text.split(";", maxsplit=1)[0], description=text[0].upper() + text[1:] + "."
+    )
+    parser.set_defaults(module=module)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def _folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", metavar="OUT", type=Path, help="an accelerator's folder")
+
+
+def _into(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", metavar="OUT", type=Path, required=True, help="its folder")
+
+
+def _target(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    names = ", ".join(TARGET_NAMES)
+    parser.add_argument("--target", metavar="BOARD", required=required, help=f"one of {names}")
+
+
+def _demo(subparsers: Any) -> None:
+    p = _verb(subparsers, "demo", "the whole path on a bundled trained network", "demo")
+    p.add_argument("-o", "--out", metavar="OUT", type=Path, default=Path("demo-out"))
+    p.add_argument("--no-build", action="store_true", help="stop before synthesis")
+
+
+def _compile(subparsers: Any) -> None:
+    p = _verb(
+        subparsers, "compile", "turn a trained network into an accelerator's files", "compile"
+    )
+    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
+    _target(p, required=False)
+    _into(p)
+    p.add_argument("--calibrate", metavar="TRAIN.npz", type=Path, help="inputs to calibrate with")
+    p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
+    p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
+    p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
+    p.add_argument("--quantizer", choices=("calibrated", "plain"), help="default calibrated")
+    p.add_argument(
+        "--input-scale", metavar="S", type=float, help="integer data is divided by it (default 1)"
+    )
+    p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
+    p.add_argument("--lanes", metavar="P[,P...]", help="lanes of each layer; planned by default")
+    p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
+    p.add_argument("--seed", type=int, help="default 0")
+    p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
+
+
+def _layer(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "layer",
+        "one layer's core: Verilog, memory files, golden vectors and a testbench",
+        "layer",
+    )
+    p.add_argument("weights", metavar="WEIGHTS.npy", type=Path, help="float matrix (rows, columns)")
+    _into(p)
+    _target(p, required=False)
+    p.add_argument("--k", type=int, help="pulses of each row")
+    p.add_argument("--ratio", metavar="R", type=float, help="N/K instead of --k")
+    p.add_argument("--bias", metavar="BIAS.npy", type=Path, help="float vector (rows,)")
+    p.add_argument("--lanes", metavar="P", type=int, default=8)
+    p.add_argument("--x-bits", metavar="B", type=int, default=8, help="width of an activation")
+    p.add_argument("--x-signed", action="store_true", help="activations are signed")
+    p.add_argument("--out-bits", metavar="B", type=int, default=16, help="width of a result")
+    p.add_argument("--relu", action="store_true", help="unsigned results, negative ones are 0")
+    p.add_argument("--vectors", metavar="N", type=int, default=16, help="golden vectors")
+    p.add_argument("--seed", type=int, default=0)
+
+
+def _simulate(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "simulate",
+        "run data through simulated RTL; every layer's outputs are compared with the golden model",
+        "simulate",
+    )
+    _folder(p)
+    p.add_argument("--data", metavar="DATA.npz", type=Path, required=True)
+    p.add_argument("--count", metavar="N", type=int, help="frames; all by default")
+    p.add_argument("--simulator", choices=("compiled", "amaranth", "icarus"), default="compiled")
+    p.add_argument("--stalls", action="store_true", help="random stalls at both ends")
+    p.add_argument("--seed", type=int, default=0, help="of the stalls")
+
+
+def _build(subparsers: Any) -> None:
+    p = _verb(subparsers, "build", "bitstream, timing and utilisation", "build")
+    _folder(p)
+    p.add_argument("--seeds", metavar="N", type=int, default=3, help="seeds tried to meet timing")
+    p.add_argument("--seed", type=int, default=1, help="the first of them")
+
+
+def _verify(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "verify",
+        "check files against the manifest and decoded codes against the network",
+        "verify",
+    )
+    _folder(p)
+    p.add_argument("--model", metavar="MODEL", type=Path, help="recompute every figure from it")
+
+
+def _report(subparsers: Any) -> None:
+    p = _verb(subparsers, "report", "write report.json and report.html", "report")
+    _folder(p)
+
+
+def _program(subparsers: Any) -> None:
+    p = _verb(subparsers, "program", "load the bitstream onto the board", "program")
+    _folder(p)
+
+
+def _run(subparsers: Any) -> None:
+    p = _verb(subparsers, "run", "send data to a programmed board over its serial port", "run")
+    _folder(p)
+    p.add_argument("--port", metavar="P", required=True, help="serial port, e.g. /dev/ttyUSB1")
+    p.add_argument("--data", metavar="DATA.npz", type=Path, required=True)
+    p.add_argument("--count", metavar="N", type=int, help="frames; all by default")
+    p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
+
+
+def _data(subparsers: Any) -> None:
+    p = _verb(subparsers, "data", "make DATA.npz from idx, npz or npy files", "data")
+    p.add_argument("files", metavar="FILES", type=Path, nargs="+", help="inputs, then labels")
+    p.add_argument("-o", "--out", metavar="DATA.npz", type=Path, required=True)
+    p.add_argument("--keys", metavar="X[,Y]", help="arrays to take from an npz file")
+    p.add_argument("--count", metavar="N", type=int, help="the first N frames")
+    p.add_argument("--shape", metavar="A,B,..", help="shape of a frame")
+
+
+def _doctor(subparsers: Any) -> None:
+    p = _verb(subparsers, "doctor", "what is installed, and what mends the rest", "doctor")
+    p.add_argument("--warm-up", action="store_true", help="warm up the tools' cache now")

@@ -1,0 +1,177 @@
+"""The options of `compile`: defaults, a TOML file, then the command line, in that order."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.errors import InputError
+
+__all__ = ["CompileOptions", "LayerChoice", "load_options"]
+
+_MAX_CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """What a configuration says of one layer; None leaves the choice to the compiler.
+
+    Parameters
+    ----------
+    ratio : float, optional
+        N/K of the layer.
+    k : int, optional
+        Pulses of each row (or group).
+    unit : str or int, optional
+        ``"row"``, ``"layer"``, or the columns of a group.
+    encoding : str, optional
+        ``"pvq"`` or ``"int8"``.
+    lanes : int, optional
+        Pulses a clock.
+    """
+
+    ratio: float | None = None
+    k: int | None = None
+    unit: str | int | None = None
+    encoding: str | None = None
+    lanes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.k is not None and self.k < 1:
+            raise InputError(f"K must be at least 1, not {self.k}")
+        if self.ratio is not None:
+            _positive("N/K", self.ratio)
+        if self.ratio is not None and self.k is not None:
+            raise InputError("A layer must have ratio or k, not both")
+        if self.encoding not in (None, "pvq", "int8"):
+            raise InputError(f"Encoding must be pvq or int8, not {self.encoding!r}")
+        if self.lanes is not None and self.lanes < 1:
+            raise InputError(f"Lanes must be at least 1, not {self.lanes}")
+        if isinstance(self.unit, str) and self.unit not in ("row", "layer"):
+            raise InputError(f"Unit must be row, layer or a number of columns, not {self.unit!r}")
+        if isinstance(self.unit, int) and self.unit < 1:
+            raise InputError(f"Columns of a group must be at least 1, not {self.unit}")
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Everything that decides what `compile` gives, besides the model and the data.
+
+    Parameters
+    ----------
+    target : str
+        A board of `pvq_hw.targets`.
+    ratio : float
+        Mean N/K to reach; the final codes have at least it, within 1 %.
+    quantizer : str
+        ``"calibrated"`` or ``"plain"``.
+    input_scale : float
+        What integer data is divided by.
+    activation_bits : int
+        2 to 16 (1: binary).
+    min_accuracy : float, optional
+        Percent of right answers on the evaluation data, by the golden model.
+    lanes : tuple of int, optional
+        Of each core, in order; planned when absent.
+    clock_mhz : float, optional
+        The board's clock to plan for; the target's own when absent.
+    seed : int
+    layers : mapping of layer name to `LayerChoice`
+    """
+
+    target: str = ""
+    ratio: float = 10.0
+    quantizer: str = "calibrated"
+    input_scale: float = 1.0
+    activation_bits: int = 8
+    min_accuracy: float | None = None
+    lanes: tuple[int, ...] | None = None
+    clock_mhz: float | None = None
+    seed: int = 0
+    layers: Mapping[str, LayerChoice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _positive("N/K", self.ratio)
+        _positive("Input scale", self.input_scale)
+        if self.quantizer not in ("calibrated", "plain"):
+            raise InputError(f"Quantizer must be calibrated or plain, not {self.quantizer!r}")
+        if not 1 <= self.activation_bits <= 16:
+            raise InputError(f"Activation width must be 1 to 16 bits, not {self.activation_bits}")
+        if self.lanes is not None and (not self.lanes or min(self.lanes) < 1):
+            raise InputError("Lanes must be at least 1 for every layer")
+        if self.clock_mhz is not None:
+            _positive("Clock (MHz)", self.clock_mhz)
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
+            raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
+        if not 0 <= self.seed < 1 << 32:
+            raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
+
+
+def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOptions:
+    """Options from a TOML file (if any), then ``overrides`` that are not None.
+
+    The file has the fields of `CompileOptions` at the top and a table per layer::
+
+        target = "ulx3s-25f"
+        ratio = 5
+        [layers.fc3]
+        ratio = 1.5
+
+    Raises InputError for unknown keys, wrong types and impossible values.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        values = _read_toml(config)
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    layers = values.pop("layers", {})
+    options = _make(CompileOptions, values, "The configuration")
+    if not isinstance(layers, Mapping):
+        raise InputError("The configuration's layers must be tables, as in [layers.fc1]")
+    choices = {
+        name: _make(LayerChoice, dict(table) if isinstance(table, Mapping) else None, repr(name))
+        for name, table in layers.items()
+    }
+    return replace(options, layers=choices)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise InputError(f"{path} must be a configuration of at most 1 MiB")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} must be a TOML file: {reason}") from None
+
+
+def _make(cls: Any, values: dict[str, Any] | None, where: str) -> Any:
+    if values is None:
+        raise InputError(f"{where} must be a table of options")
+    known = {f.name: str(f.type) for f in fields(cls)}
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"{where} must have the options {', '.join(known)}, not {key!r}")
+        _check_type(where, key, value, known[key])
+    if isinstance(values.get("lanes"), list):
+        values["lanes"] = tuple(values["lanes"])
+    return cls(**values)
+
+
+def _check_type(where: str, key: str, value: Any, declared: str) -> None:
+    kinds: list[type] = []
+    for name, kind in (("int", int), ("float", float), ("str", str), ("tuple", (list, tuple))):
+        if name in declared:
+            kinds.extend(kind if isinstance(kind, tuple) else (kind,))
+    if float in kinds:
+        kinds.append(int)
+    bad = isinstance(value, bool) or not isinstance(value, tuple(kinds))
+    if isinstance(value, (list, tuple)):
+        bad = bad or not all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    if bad:
+        raise InputError(f"{where}: {key} must be {declared}, not {value!r}")
+
+
+def _positive(what: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise InputError(f"{what} must be a number above 0, not {value}")
