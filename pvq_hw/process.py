@@ -1,0 +1,191 @@
+"""Runs one external program: log, progress, time limit, and no process left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from pvq_hw.errors import ToolError
+
+__all__ = ["run_command"]
+
+_GRACE = 2.0  # seconds between asking a process to end and ending it
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends the process and every process of its group, and waits for it."""
+    group = hasattr(os, "killpg")
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if group:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Lets SIGTERM unwind the stack, so that the tool ends with its parent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield  # someone else's handler: theirs to decide
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Output(threading.Thread):
+    """Copies a program's output into its log, line by line, and keeps the last lines."""
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        log: IO[bytes] | None,
+        on_line: Callable[[str], None] | None,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._stream, self._log, self._on_line = stream, log, on_line
+        self.tail: deque[str] = deque(maxlen=200)
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        # The pipe is read to its end whatever happens, so that the program never blocks on it.
+        for raw in self._stream:
+            line = raw.decode("utf-8", errors="replace").rstrip()
+            self.tail.append(line)
+            if self.error is None:
+                try:
+                    if self._log is not None:
+                        self._log.write(raw)
+                    if self._on_line is not None:
+                        self._on_line(line)
+                except Exception as error:
+                    self.error = error
+
+    def reason(self) -> str:
+        """The line that most likely says why the program failed."""
+        lines = [line for line in self.tail if line.strip()]
+        for line in reversed(lines):
+            if "ERROR" in line or line.lower().startswith(("error", "fatal")) or "error:" in line:
+                return line.strip()[:300]
+        return lines[-1].strip()[:300] if lines else "it printed nothing"
+
+
+def run_command(
+    command: Sequence[str],
+    *,
+    name: str,
+    folder: Path,
+    log: Path | None = None,
+    timeout: float | None = None,
+    on_line: Callable[[str], None] | None = None,
+    env: Mapping[str, str] | None = None,
+    hold_stdin: bool = False,
+    check: bool = True,
+) -> float:
+    """Runs ``command`` in ``folder`` to its end.
+
+    The program runs in a process group of its own, which is ended when this function is left by
+    a signal, an interrupt, an exception of ``on_line`` or the time limit.
+
+    Parameters
+    ----------
+    command : sequence of str
+    name : str
+        What error messages call the program.
+    folder : Path
+        Working folder. Arguments should be relative to it.
+    log : Path, optional
+        Receives standard output and error, replaced; relative to the current folder.
+    timeout : float, optional
+        Seconds.
+    on_line : function of str, optional
+        Is given every line of output, on a thread of its own.
+    env : mapping, optional
+        Variables added to the environment.
+    hold_stdin : bool
+        Gives the program a pipe that closes when this process dies, instead of no input.
+    check : bool
+        Whether an exit code other than 0 is an error.
+
+    Returns
+    -------
+    float
+        Seconds taken.
+
+    Raises
+    ------
+    ToolError
+        The program cannot be started, fails, or takes longer than ``timeout``. One line, which
+        names the log.
+    """
+    where = f"; see {log}" if log is not None else ""
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(log.open("wb")) if log is not None else None
+            process = stack.enter_context(
+                subprocess.Popen(
+                    list(command),
+                    cwd=folder,
+                    env={**os.environ, **(env or {})},
+                    stdin=subprocess.PIPE if hold_stdin else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        except OSError as error:
+            raise ToolError(f"{name} could not be started: {error}") from None
+        assert process.stdout is not None
+        output = _Output(process.stdout, file, on_line)
+        output.start()
+        try:
+            with _sigterm_raises():
+                _wait(process, output, timeout)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise ToolError(f"{name} took longer than {timeout:g} s and was ended{where}") from None
+        except BaseException:
+            _end(process)
+            raise
+        output.join()
+        if isinstance(output.error, OSError):
+            raise ToolError(f"{name}: its log could not be written: {output.error}")
+        if output.error is not None:
+            raise output.error
+        if check and process.returncode:
+            code = process.returncode
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise ToolError(f"{name} failed with {how}: {output.reason()}{where}")
+    return time.monotonic() - start
+
+
+def _wait(process: "subprocess.Popen[bytes]", output: _Output, timeout: float | None) -> None:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        try:
+            process.wait(0.2)
+            return
+        except subprocess.TimeoutExpired:
+            if output.error is not None:
+                raise output.error from None
+            if deadline is not None and time.monotonic() > deadline:
+                raise
