@@ -162,9 +162,9 @@ def test_a_signal_to_the_parent_leaves_no_process_behind(tmp_path, number):
 
 
 def test_a_yowasp_tool_ends_when_its_parent_is_killed(tmp_path):
-    # That a multiplication commutes takes a SAT solver hours.
+    # That a product of three numbers is associative takes a SAT solver hours.
     (tmp_path / "a.v").write_text(
-        "module a(input [19:0] x, y, output o); assign o = x * y == y * x; endmodule\n"
+        "module a(input [19:0] x, y, z, output o); assign o = (x * y) * z == x * (y * z); endmodule\n"
     )
     (tmp_path / "a.ys").write_text("read_verilog a.v; prep\nlog started\nsat -prove o 1\n")
     code = textwrap.dedent("""
