@@ -164,7 +164,8 @@ def test_a_signal_to_the_parent_leaves_no_process_behind(tmp_path, number):
 def test_a_yowasp_tool_ends_when_its_parent_is_killed(tmp_path):
     # That a product of three numbers is associative takes a SAT solver hours.
     (tmp_path / "a.v").write_text(
-        "module a(input [19:0] x, y, z, output o); assign o = (x * y) * z == x * (y * z); endmodule\n"
+        "module a(input [19:0] x, y, z, output o);\n"
+        "assign o = (x * y) * z == x * (y * z);\nendmodule\n"
     )
     (tmp_path / "a.ys").write_text("read_verilog a.v; prep\nlog started\nsat -prove o 1\n")
     code = textwrap.dedent("""
