@@ -1,0 +1,116 @@
+"""Runs a circuit with stream ports in Amaranth's simulator, driven by the agents of `sim.streams`."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from amaranth.hdl import ClockDomain, Module, Value
+from amaranth.sim import Simulator, SimulatorContext
+
+from sim.streams import Monitor, Sink, Source, Watchdog
+
+__all__ = ["Bench"]
+
+
+class Bench:
+    """Drives and observes the streams of one circuit in the ``sync`` domain.
+
+    Every attached stream is monitored and checked. Cycles count from 0 at the first clock edge
+    after reset.
+
+    Parameters
+    ----------
+    dut : Elaboratable
+    quiet : int
+        Cycles without any transfer after which the watchdog raises `sim.streams.StreamError`.
+    """
+
+    def __init__(self, dut: Any, quiet: int = 10_000) -> None:
+        self._module = Module()
+        self._module.domains.sync = self._sync = ClockDomain("sync")
+        self._module.submodules.dut = dut
+        self._drivers: list[tuple[Any, Source | Sink, Monitor]] = []
+        self._monitors: list[tuple[Any, Monitor]] = []
+        self._quiet = quiet
+        self.cycle = 0
+
+    def source(self, stream: Any, agent: Source, name: str = "i") -> Monitor:
+        """Attaches a source to an input stream of the circuit; gives its monitor."""
+        return self._attach(stream, agent, name)
+
+    def sink(self, stream: Any, agent: Sink, name: str = "o") -> Monitor:
+        """Attaches a sink to an output stream of the circuit; gives its monitor."""
+        return self._attach(stream, agent, name)
+
+    def monitor(self, stream: Any, name: str) -> Monitor:
+        """Watches any stream, inside the circuit too."""
+        monitor = Monitor(name)
+        self._monitors.append((stream, monitor))
+        return monitor
+
+    def _attach(self, stream: Any, agent: Source | Sink, name: str) -> Monitor:
+        monitor = self.monitor(stream, name)
+        self._drivers.append((stream, agent, monitor))
+        return monitor
+
+    def _state(self) -> str:
+        seen = (f"{m.name} {len(m.payloads)}" for _, m in self._monitors)
+        return f"transfers so far: {', '.join(seen)}"
+
+    def run(self, done: Callable[[], bool], resets: Iterable[int] = ()) -> None:
+        """Simulates until ``done()`` holds after a clock edge.
+
+        ``resets`` are cycles that end with a reset: what is in flight is lost, the monitors
+        forget what they saw, and the sources start again with their first payload.
+        """
+        pending = set(resets)
+        simulator = Simulator(self._module)
+        simulator.add_clock(1e-6)
+
+        async def testbench(ctx: SimulatorContext) -> None:
+            watchdog = Watchdog(self._quiet, self._state)
+            wires = [
+                Value.cast(wire).as_unsigned()
+                for stream, _ in self._monitors
+                for wire in (stream.valid, stream.ready, stream.payload)
+            ]
+            self._drive(ctx)
+            while not done():
+                reset = self.cycle in pending
+                ctx.set(self._sync.rst, int(reset))
+                _, _, *levels = await ctx.tick().sample(*wires)
+                if reset:
+                    self._reset()
+                else:
+                    self._clock(levels, watchdog)
+                self.cycle += 1
+                self._drive(ctx)
+
+        simulator.add_testbench(testbench)
+        simulator.run()
+
+    def _clock(self, levels: list[int], watchdog: Watchdog) -> None:
+        moved = False
+        seen = {}
+        for index, (_, monitor) in enumerate(self._monitors):
+            valid, ready, payload = levels[3 * index : 3 * index + 3]
+            seen[id(monitor)] = (valid, ready)
+            moved |= monitor.clock(self.cycle, valid, ready, payload)
+        for _, agent, monitor in self._drivers:
+            valid, ready = seen[id(monitor)]
+            agent.clock(ready if isinstance(agent, Source) else valid)
+        watchdog.clock(moved)
+
+    def _reset(self) -> None:
+        for _, monitor in self._monitors:
+            monitor.reset()
+        for _, agent, _ in self._drivers:
+            if isinstance(agent, Source):
+                agent.reset()
+
+    def _drive(self, ctx: SimulatorContext) -> None:
+        for stream, agent, _ in self._drivers:
+            if isinstance(agent, Source):
+                ctx.set(stream.valid, agent.valid)
+                ctx.set(Value.cast(stream.payload), agent.payload)
+            else:
+                ctx.set(stream.ready, agent.ready)

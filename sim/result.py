@@ -1,0 +1,127 @@
+"""What a simulation gives, and its comparison with the golden model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import CheckError
+
+__all__ = ["Comparison", "Mismatch", "SimResult", "compare", "interval_of"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+def interval_of(ends: Sequence[int]) -> int | None:
+    """Steady-state cycles between frames, from the cycles at which they ended; None if unknown.
+
+    A pipeline needs some frames to settle: the last two distances must agree.
+    """
+    steps = np.diff(np.asarray(ends, dtype=np.int64))
+    return int(steps[-1]) if len(steps) > 1 and steps[-1] == steps[-2] else None
+
+
+@dataclass(frozen=True, eq=False)
+class SimResult:
+    """Outputs of every layer and the cycles of a simulated accelerator.
+
+    Parameters
+    ----------
+    simulator : str
+    outputs : dict of int64 array (frames, rows)
+        By the layer's name, in the accelerator's order.
+    starts, ends : int64 array (frames,)
+        Cycle of each frame's first input and last output transfer; frames that were simulated
+        in another process count from its own reset.
+    interval_cycles : int or None
+        Between frames in the steady state, without idle cycles or stalls; None when not measured.
+    latency_cycles : int or None
+        From the first input transfer to the last output transfer of a frame that meets an empty
+        accelerator, without idle cycles or stalls; None when not measured.
+    cycles : int
+        Simulated clock cycles.
+    """
+
+    simulator: str
+    outputs: dict[str, IntArray]
+    starts: IntArray
+    ends: IntArray
+    interval_cycles: int | None
+    latency_cycles: int | None
+    cycles: int
+
+    @property
+    def frames(self) -> int:
+        """Frames simulated."""
+        return len(self.ends)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first output that differs: its frame, layer, row and both values."""
+
+    frame: int
+    layer: str
+    row: int
+    expected: int
+    got: int
+
+    def __str__(self) -> str:
+        return (
+            f"frame {self.frame}, layer {self.layer!r}, row {self.row}: "
+            f"expected {self.expected}, got {self.got}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The mismatch as JSON values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Counts of a comparison, over all frames and all outputs of all layers."""
+
+    frames: int
+    outputs_compared: int
+    mismatches: int
+    first: Mismatch | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as JSON values."""
+        return dict(vars(self)) | {"first": self.first.to_json() if self.first else None}
+
+
+def compare(result: SimResult, trace: Mapping[str, npt.NDArray[Any]]) -> Comparison:
+    """Compares a simulation with the golden model's trace, exactly.
+
+    Parameters
+    ----------
+    result : SimResult
+    trace : mapping of array (frames, ...)
+        `Network.trace` of the same frames, by layer; layers without a core of their own may be
+        in it besides.
+
+    Raises
+    ------
+    CheckError
+        When layers are missing or shapes differ, so that nothing could be compared.
+    """
+    compared = mismatches = 0
+    first: Mismatch | None = None
+    for layer, got in result.outputs.items():
+        if layer not in trace:
+            raise CheckError(f"The golden model has no layer {layer!r}")
+        expected = np.asarray(trace[layer]).reshape(len(trace[layer]), -1)
+        if expected.shape != got.shape:
+            raise CheckError(
+                f"Layer {layer!r} must give {expected.shape} outputs (frames, rows), not {got.shape}"
+            )
+        compared += got.size
+        wrong = np.argwhere(expected != got)
+        mismatches += len(wrong)
+        if len(wrong) and (first is None or wrong[0][0] < first.frame):
+            frame, row = (int(i) for i in wrong[0])
+            first = Mismatch(frame, layer, row, int(expected[frame, row]), int(got[frame, row]))
+    return Comparison(result.frames, compared, mismatches, first)
