@@ -81,8 +81,6 @@ class Target:
         Symbols per second of the host link unless the user says otherwise.
     platform : str
         ``module:class`` of the board's Amaranth platform.
-    static_mw : float
-        Typical static power of the device, milliwatts: a figure of the energy model.
     """
 
     name: str
@@ -108,7 +106,6 @@ class Target:
     uart_tx: str
     baud: int
     platform: str
-    static_mw: float
 
     @property
     def bram_bits(self) -> int:
@@ -179,7 +176,6 @@ def _ecp5(
         clock_min_mhz=10.0,
         clock_max_mhz=400.0,
         platform=platform,
-        static_mw=136.0 if large else 55.0,
         **more,
     )
 
@@ -229,7 +225,6 @@ TARGETS: dict[str, Target] = {
             uart_rx="6",
             uart_tx="9",
             platform="amaranth_boards.icebreaker:ICEBreakerPlatform",
-            static_mw=0.25,
         ),
         _ice40(
             "hx8k",
@@ -245,7 +240,6 @@ TARGETS: dict[str, Target] = {
             uart_rx="B10",
             uart_tx="B12",
             platform="amaranth_boards.ice40_hx8k_b_evn:ICE40HX8KBEVNPlatform",
-            static_mw=1.4,
         ),
         _ecp5(
             "ulx3s-25f",
