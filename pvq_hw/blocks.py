@@ -1,0 +1,76 @@
+"""Block RAM as the device families have it: how a memory is composed, and what it takes.
+
+The circuits build every memory from the pieces that `memory_layout` gives, one block RAM each,
+so that the count of `memory_blocks` is what place and route reports.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pvq_hw.errors import InputError
+
+__all__ = ["BLOCK_SHAPES", "Piece", "memory_blocks", "memory_layout"]
+
+BLOCK_SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
+    # Lattice FPGA-TN-02204: DP16KD, and PDPW16KD for 36 bits; (width, depth), widest first.
+    "ecp5": ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384)),
+    # Lattice FPGA-TN-02002: SB_RAM40_4K.
+    "ice40": ((16, 256), (8, 512), (4, 1024), (2, 2048)),
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One block RAM: ``bits`` bits from ``bit`` on, of ``words`` words from ``word`` on.
+
+    ``shape`` is the block's (width, depth).
+    """
+
+    bit: int
+    bits: int
+    word: int
+    words: int
+    shape: tuple[int, int]
+
+
+def memory_layout(width: int, depth: int, family: str) -> tuple[Piece, ...]:
+    """The pieces of a memory: the fewest blocks, and among those the fewest cut in depth.
+
+    Columns of a memory may have block shapes of their own: 81 x 5,120 bits on an ECP5 are four
+    columns of 18 bits by 5 blocks and one of 9 bits by 3.
+    """
+    if family not in BLOCK_SHAPES:
+        raise InputError(f"Family must be one of {sorted(BLOCK_SHAPES)}, not {family!r}")
+    if width < 1 or depth < 1 or width > 1 << 16 or depth > 1 << 24:
+        raise InputError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
+    pieces = []
+    bit = 0
+    for shape in _columns(width, depth, BLOCK_SHAPES[family]):
+        bits = min(shape[0], width - bit)
+        for word in range(0, depth, shape[1]):
+            pieces.append(Piece(bit, bits, word, min(shape[1], depth - word), shape))
+        bit += bits
+    return tuple(pieces)
+
+
+def memory_blocks(width: int, depth: int, family: str) -> int:
+    """Block RAMs of a memory of ``depth`` words of ``width`` bits; 0 for an empty one."""
+    if width == 0 or depth == 0:
+        return 0
+    return len(memory_layout(width, depth, family))
+
+
+@lru_cache(maxsize=4096)
+def _columns(
+    width: int, depth: int, shapes: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, int], ...]:
+    """Column shapes, widest first, that cover ``width``: an unbounded knapsack."""
+    best: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
+    for covered in range(1, width + 1):
+        options = []
+        for index, (w, d) in enumerate(shapes):
+            segments = -(-depth // d)
+            blocks, cuts, chosen = best[max(0, covered - w)]
+            options.append((blocks + segments, cuts + segments * min(w, covered), (*chosen, index)))
+        best.append(min(options, key=lambda o: (o[0], o[1])))
+    return tuple(shapes[i] for i in sorted(best[width][2]))
