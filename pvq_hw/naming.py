@@ -1,0 +1,32 @@
+"""Names from model files, made safe to show, to write into files and to use as file names."""
+
+import re
+
+__all__ = ["quoted", "safe_name"]
+
+_LENGTH = 48
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+def safe_name(text: str, used: set[str] | None = None, default: str = "node") -> str:
+    """Maps any text to 1 to 48 characters of ``A-Z a-z 0-9 _ . -``, letter or digit first.
+
+    With ``used`` the result differs from every name in it, upper and lower case taken as
+    equal (file systems), and is added to it: a number is appended where needed.
+    """
+    base = _UNSAFE.sub("_", text[: 4 * _LENGTH]).strip("_.-")[:_LENGTH].rstrip("_.-") or default
+    if used is None:
+        return base
+    name, number = base, 2
+    while name.lower() in used:
+        suffix = f"_{number}"
+        name = base[: _LENGTH - len(suffix)].rstrip("_.-") + suffix
+        number += 1
+    used.add(name.lower())
+    return name
+
+
+def quoted(text: str) -> str:
+    """A name from a file as it may appear in a message: one line, at most 60 characters, ASCII."""
+    shown = ascii(text[: 2 * _LENGTH])
+    return shown if len(shown) <= 60 else shown[:56] + "..." + shown[0]

@@ -1,0 +1,269 @@
+"""Operations of the float model: what each node computes, in float64.
+
+Every node takes arrays with the frames first and the channels last, and reads them in the flat
+channel-last order: an input whose shape differs from what a node reads has the same order and
+is only reshaped. That is how Flatten, Reshape and Transpose of a model file vanish.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Add",
+    "Affine",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Dense",
+    "MaxPool",
+    "Node",
+    "Pads",
+    "Relu",
+]
+
+FloatArray = npt.NDArray[np.float64]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+NO_PADS: Pads = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation of the canonical graph.
+
+    Parameters
+    ----------
+    name : str
+        Unique among the nodes; only ``A-Z a-z 0-9 _ . -`` (see `pvq_hw.naming.safe_name`).
+    inputs : tuple of str
+        Tensors it reads: the model's input or outputs of earlier nodes.
+    output : str
+        Tensor it gives; unique, the same alphabet.
+    shape : tuple of int
+        Of the output, without the frames: ``(n,)`` or ``(height, width, channels)``.
+    """
+
+    op: ClassVar[str] = ""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Output values of one frame."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def channels(self) -> int:
+        """Length of the output's last axis."""
+        return self.shape[-1]
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        """Arrays (frames, ...) in channel-last order -> (frames, \\*shape)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Node):
+    """``x @ weight.T + bias``; reads its input flattened in channel-last order.
+
+    Parameters
+    ----------
+    weight : float64 array (M, N)
+    bias : float64 array (M,)
+    """
+
+    op: ClassVar[str] = "Dense"
+
+    weight: FloatArray
+    bias: FloatArray
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one frame."""
+        return int(self.weight.size)
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        flat = x[0].reshape(len(x[0]), -1)
+        return flat @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Window(Node):
+    """What convolutions and poolings share: a window that slides over a map.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        ``(height, width, channels)`` as it is read; 1-D operations have height 1.
+    kernel, stride : tuple of int
+        (height, width).
+    pads : ((top, bottom), (left, right))
+    dilation : tuple of int
+        Distance of the kernel's taps; 1 for poolings.
+    """
+
+    input_shape: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    pads: Pads = NO_PADS
+    dilation: tuple[int, int] = (1, 1)
+
+    def windows(self, x: FloatArray, fill: float = 0.0) -> FloatArray:
+        """``x`` (frames, ...) -> a view (frames, rows, columns, channels, kh, kw)."""
+        x = x.reshape(len(x), *self.input_shape)
+        if self.pads != NO_PADS:
+            x = np.pad(x, ((0, 0), *self.pads, (0, 0)), constant_values=fill)
+        span = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(1, 2))
+        (sh, sw), (dh, dw) = self.stride, self.dilation
+        return view[:, ::sh, ::sw, :, ::dh, ::dw]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Window):
+    """Convolution (as neural networks have it: no flip), zero padded, channels last.
+
+    Parameters
+    ----------
+    weight : float64 array (M, kh, kw, C / groups)
+    bias : float64 array (M,)
+    groups : int
+        Output channel m reads the input channels of group ``m // (M / groups)``.
+    """
+
+    op: ClassVar[str] = "Conv"
+
+    weight: FloatArray
+    bias: FloatArray
+    groups: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one frame, padding included."""
+        return int(self.weight.size) * self.shape[0] * self.shape[1]
+
+    @property
+    def rows(self) -> FloatArray:
+        """The weights as a matrix (M, kh * kw * C / groups), in the order of `columns`."""
+        return self.weight.reshape(len(self.weight), -1)
+
+    def columns(self, x: FloatArray) -> FloatArray:
+        """``x`` (frames, ...) -> what the rows multiply: (groups, frames * h * w, kh * kw * C/g).
+
+        Within a column vector the order is (kernel row, kernel column, channel of the group).
+        """
+        win = self.windows(x)
+        f, h, w, c, kh, kw = win.shape
+        split = win.reshape(f, h, w, self.groups, c // self.groups, kh, kw)
+        order = split.transpose(3, 0, 1, 2, 5, 6, 4)
+        return order.reshape(self.groups, f * h * w, -1)
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        columns = self.columns(x[0])
+        matrix = self.rows.reshape(self.groups, -1, columns.shape[2]).transpose(0, 2, 1)
+        out = np.matmul(columns, matrix)  # (groups, frames * h * w, M / groups)
+        return out.transpose(1, 0, 2).reshape(len(x[0]), *self.shape) + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Window):
+    """Largest value of each window; padding never wins."""
+
+    op: ClassVar[str] = "MaxPool"
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        return self.windows(x[0], fill=-np.inf).max(axis=(4, 5))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AveragePool(Window):
+    """Mean of each window.
+
+    Parameters
+    ----------
+    count_include_pad : bool
+        Whether padding counts as zeros; else the mean is over the values inside the map.
+    """
+
+    op: ClassVar[str] = "AveragePool"
+
+    count_include_pad: bool = False
+
+    def counts(self) -> FloatArray:
+        """Divisor of every output position, (rows, columns, 1)."""
+        if self.count_include_pad:
+            return np.full((*self.shape[:2], 1), float(np.prod(self.kernel)))
+        inside = self.windows(np.ones((1, *self.input_shape)))
+        return inside[0, :, :, :1].sum(axis=(3, 4))
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        return self.windows(x[0]).sum(axis=(4, 5)) / self.counts()
+
+
+@dataclass(frozen=True, eq=False)
+class Relu(Node):
+    """``max(x, 0)``."""
+
+    op: ClassVar[str] = "Relu"
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        return np.maximum(x[0], 0.0).reshape(len(x[0]), *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip(Node):
+    """``min(max(x, low), high)``; one of the bounds may be infinite."""
+
+    op: ClassVar[str] = "Clip"
+
+    low: float
+    high: float
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        return np.clip(x[0], self.low, self.high).reshape(len(x[0]), *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Node):
+    """``x * scale + offset`` per channel: what could not be folded into a neighbor's weights.
+
+    Parameters
+    ----------
+    scale, offset : float64 array (C,)
+    """
+
+    op: ClassVar[str] = "Affine"
+
+    scale: FloatArray
+    offset: FloatArray
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        return x[0].reshape(len(x[0]), *self.shape) * self.scale + self.offset
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Node):
+    """Sum of two branches of the same size."""
+
+    op: ClassVar[str] = "Add"
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        shape = (len(x[0]), *self.shape)
+        return x[0].reshape(shape) + x[1].reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Node):
+    """Branches side by side along the channels; with shape ``(n,)`` each is read flattened."""
+
+    op: ClassVar[str] = "Concat"
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        lead = (len(x[0]), *self.shape[:-1], -1)
+        return np.concatenate([a.reshape(lead) for a in x], axis=-1)
