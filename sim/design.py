@@ -1,0 +1,70 @@
+"""What the simulators of Verilog take: sources, memory files, and where the streams are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.numeric import IntFormat
+
+__all__ = ["Design", "Link"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """The output stream of one layer.
+
+    Parameters
+    ----------
+    name : str
+        The layer's name.
+    scope : tuple of str
+        Names of the instances from the top module down to the one that gives the stream; empty
+        for the top module itself.
+    rows : int
+        Activations per frame.
+    form : IntFormat
+    vector : int
+        Frames per payload (V).
+    """
+
+    name: str
+    scope: tuple[str, ...]
+    rows: int
+    form: IntFormat
+    vector: int = 1
+
+    @property
+    def bits(self) -> int:
+        """Width of the payload."""
+        return self.form.bits * self.vector
+
+    def to_json(self) -> dict[str, Any]:
+        """What a testbench outside this process needs."""
+        return {"name": self.name, "scope": list(self.scope), "bits": self.bits}
+
+
+@dataclass(frozen=True)
+class Design:
+    """Verilog of a module with streams ``i`` and ``o``, ``clk`` and ``rst``.
+
+    Parameters
+    ----------
+    top : str
+        Name of the top module. Its ports are called as Amaranth does: ``i__valid`` and so on.
+    sources : tuple of Path
+    memories : tuple of Path
+        Files that ``$readmemh`` reads, by their plain names, from the working folder.
+    n : int
+        Activations per input frame.
+    form : IntFormat
+        Of the input.
+    links : tuple of Link
+        Every layer's output, in order; the last one's rows leave at ``o``.
+    """
+
+    top: str
+    sources: tuple[Path, ...]
+    memories: tuple[Path, ...]
+    n: int
+    form: IntFormat
+    links: tuple[Link, ...]

@@ -1,0 +1,140 @@
+"""The exported Verilog on Icarus Verilog, with cocotb testbenches (`sim.cocotb_tests`)."""
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import ToolError
+from pvq_hw.process import run_command
+from pvq_hw.tools import find_tool
+from sim.design import Design
+from sim.patterns import NONE, Pattern
+from sim.streams import StreamError
+
+__all__ = ["Recorded", "check_tools", "run_icarus"]
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """Payloads of one stream and the cycles, counted from the reset's end, of their transfers."""
+
+    payloads: list[int]
+    cycles: npt.NDArray[np.int64]
+
+
+def check_tools() -> None:
+    """Raises one ToolError unless cocotb and Icarus Verilog are there."""
+    if importlib.util.find_spec("cocotb_tools") is None:
+        raise ToolError("cocotb is missing: pip install 'pvq-hw[sim]'")
+    for name in ("iverilog", "vvp"):
+        find_tool(name)
+
+
+def run_icarus(
+    design: Design,
+    payloads: Iterable[int],
+    outputs: int,
+    *,
+    idle: Pattern = NONE,
+    stall: Pattern = NONE,
+    seed: int = 0,
+    after_valid: bool = False,
+    resets: Iterable[int] = (),
+    quiet: int = 100_000,
+    timeout: float | None = None,
+) -> list[Recorded]:
+    """Streams payloads through a design until it gave ``outputs`` payloads.
+
+    Parameters
+    ----------
+    design : Design
+    payloads : iterable of int
+        Bit patterns for ``i``.
+    outputs : int
+    idle, stall, seed, after_valid
+        Of the source and the sink; see `sim.streams`.
+    resets : iterable of int
+        Cycles that end with a reset, after which everything starts again.
+    quiet : int
+        Cycles without a transfer that the watchdog takes for a lost handshake.
+    timeout : float, optional
+        Seconds.
+
+    Returns
+    -------
+    list of Recorded
+        Streams ``i``, ``o`` and then the design's links, in order.
+
+    Raises
+    ------
+    ToolError
+        cocotb or Icarus is missing or fails.
+    StreamError
+        A stream broke its protocol or stood still.
+    """
+    check_tools()
+    with tempfile.TemporaryDirectory(prefix="pvq-hw-") as name:
+        folder = Path(name)
+        for memory in design.memories:
+            shutil.copy(memory, folder / memory.name)
+        np.save(folder / "payloads.npy", np.fromiter(payloads, dtype=np.int64))
+        job = {
+            "top": design.top,
+            "sources": [str(source.resolve()) for source in design.sources],
+            "links": [link.to_json() for link in design.links],
+            "outputs": outputs,
+            "idle": str(idle),
+            "stall": str(stall),
+            "seed": seed,
+            "after_valid": after_valid,
+            "resets": sorted(resets),
+            "quiet": quiet,
+        }
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        return _run(folder, len(design.links), timeout)
+
+
+def _reason(folder: Path) -> str:
+    """What cocotb wrote about a testbench that failed."""
+    try:
+        failure = ElementTree.parse(folder / "results.xml").find(".//failure")
+    except (OSError, ElementTree.ParseError):
+        failure = None
+    return "it told no reason" if failure is None else failure.get("message", "")
+
+
+def _run(folder: Path, links: int, timeout: float | None) -> list[Recorded]:
+    paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    try:
+        run_command(
+            (sys.executable, "-m", "sim.cocotb_tests", "job.json"),
+            name="Icarus Verilog with cocotb",
+            folder=folder,
+            timeout=timeout,
+            env={"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+        )
+    except ToolError:
+        if not (folder / "error.txt").exists():
+            raise
+    if (folder / "error.txt").exists():
+        raise StreamError((folder / "error.txt").read_text(encoding="utf-8"))
+    if not (folder / "results.npz").exists():
+        raise ToolError(f"Icarus Verilog with cocotb gave no results: {_reason(folder)}")
+    with np.load(folder / "results.npz", allow_pickle=False) as found:
+        return [
+            Recorded(
+                [int(word, 16) for word in found[f"payloads_{index}"].tolist()],
+                found[f"at_{index}"],
+            )
+            for index in range(links + 2)
+        ]
