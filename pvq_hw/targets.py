@@ -10,36 +10,7 @@ from typing import Any
 
 from pvq_hw.errors import InputError
 
-__all__ = ["TARGETS", "BlockRam", "Target", "get_target"]
-
-
-@dataclass(frozen=True)
-class BlockRam:
-    """One kind of block RAM: one write port, one read port.
-
-    Parameters
-    ----------
-    name : str
-        The primitive.
-    bits : int
-        Capacity of one block in bits.
-    shapes : tuple of (depth, width)
-        Port configurations in words and bits, widest first.
-    """
-
-    name: str
-    bits: int
-    shapes: tuple[tuple[int, int], ...]
-
-    def blocks(self, depth: int, width: int) -> int:
-        """Blocks of a memory of ``depth`` words of ``width`` bits.
-
-        Blocks of one shape tile the width and the depth: the cheapest shape counts. What a block
-        of that shape cannot fill is lost, which is how both families' mapping works.
-        """
-        if depth < 1 or width < 1:
-            return 0
-        return min(-(-depth // d) * -(-width // w) for d, w in self.shapes)
+__all__ = ["TARGETS", "Target", "get_target"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +29,12 @@ class Target:
         As the tools name them; iCE40 devices have no speed grade of their own.
     luts, ffs : int
         4-input LUTs and flip-flops; on iCE40 both sit in one logic cell (LC).
-    bram : BlockRam
+    engine : str
+        Key of `pvq_hw.families.FAMILIES`: how cores are built for the device.
+    bram : str
+        Block RAM primitive; `pvq_hw.blocks` has its port configurations.
+    bram_block_bits : int
+        Capacity of one block, bits.
     brams : int
         Number of block RAMs.
     dsp : str
@@ -91,7 +67,9 @@ class Target:
     speed: str
     luts: int
     ffs: int
-    bram: BlockRam
+    engine: str
+    bram: str
+    bram_block_bits: int
     brams: int
     dsp: str
     dsps: int
@@ -110,7 +88,7 @@ class Target:
     @property
     def bram_bits(self) -> int:
         """Block RAM of the whole device, bits."""
-        return self.brams * self.bram.bits
+        return self.brams * self.bram_block_bits
 
     @property
     def logic_cell(self) -> str:
@@ -143,15 +121,6 @@ class Target:
         }
 
 
-_EBR = BlockRam("SB_RAM40_4K", 4096, ((256, 16), (512, 8), (1024, 4), (2048, 2)))
-# 36-bit words are the pseudo dual port mode: one side writes, the other reads.
-_DP16KD = BlockRam(
-    "DP16KD",
-    18432,
-    ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
-)
-
-
 def _ecp5(
     name: str, board: str, device: str, package: str, speed: str, platform: str, **more: Any
 ) -> Target:
@@ -166,7 +135,9 @@ def _ecp5(
         speed=speed,
         luts=luts,
         ffs=luts,
-        bram=_DP16KD,
+        engine="ecp5",
+        bram="DP16KD",
+        bram_block_bits=18432,
         brams=208 if large else 56,
         dsp="MULT18X18D",
         dsps=156 if large else 28,
@@ -190,7 +161,9 @@ def _ice40(name: str, board: str, device: str, **more: Any) -> Target:
         speed="",
         luts=luts,
         ffs=luts,
-        bram=_EBR,
+        engine="up5k" if device == "iCE40UP5K" else "hx8k",
+        bram="SB_RAM40_4K",
+        bram_block_bits=4096,
         lut_ram=False,
         crystal_mhz=12.0,
         clock_min_mhz=12.0,

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from pvq_hw.blocks import BLOCK_SHAPES
 from pvq_hw.errors import InputError
-from pvq_hw.targets import TARGETS, BlockRam, Target, get_target
+from pvq_hw.families import family
+from pvq_hw.targets import TARGETS, Target, get_target
 
 pytest.importorskip("amaranth_boards")
 
@@ -66,26 +68,12 @@ def test_device_figures(name, luts, brams, kibit, dsps, spram):
     )
 
 
-@pytest.mark.parametrize(
-    ("family", "depth", "width", "blocks"),
-    [
-        ("ice40", 1, 1, 1),
-        ("ice40", 256, 16, 1),
-        ("ice40", 257, 16, 2),
-        ("ice40", 257, 8, 1),
-        ("ice40", 512, 17, 3),
-        ("ice40", 2048, 2, 1),
-        ("ice40", 0, 8, 0),
-        ("ecp5", 512, 36, 1),
-        ("ecp5", 512, 37, 2),
-        ("ecp5", 1025, 9, 1),
-        ("ecp5", 16384, 1, 1),
-        ("ecp5", 4096, 9, 2),
-    ],
-)
-def test_blocks_count_port_fragmentation(family, depth, width, blocks):
-    ram: BlockRam = next(t for t in TARGETS.values() if t.family == family).bram
-    assert ram.blocks(depth, width) == blocks
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda t: t.name)
+def test_blocks_are_those_of_the_engine(target):
+    device = family(target.engine)
+    assert {w * d for w, d in BLOCK_SHAPES[device.blocks]} >= {target.bram_block_bits}
+    assert (device.multiplier != "serial") == (target.dsps > 0)
+    assert device.lutram == target.lut_ram
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda t: t.name)
