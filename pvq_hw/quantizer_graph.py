@@ -1,0 +1,74 @@
+"""What is quantized together: each dense node with the activation function after it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pvq_hw.errors import InputError
+from pvq_hw.model import Clip, Dense, Model, Relu
+
+__all__ = ["Stage", "dense_stages"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A dense node and its activation function, which the output's integer format carries out.
+
+    Parameters
+    ----------
+    node : Dense
+    input, output : str
+        Tensors read and given (the activation's output where there is one).
+    relu : bool
+        Whether the output is at least 0.
+    high : float
+        What the output saturates at; infinite for ReLU.
+    last : bool
+        Whether this is the network's output.
+    """
+
+    node: Dense
+    input: str
+    output: str
+    relu: bool
+    high: float
+    last: bool
+
+    @property
+    def name(self) -> str:
+        """The layer's name: the dense node's."""
+        return self.node.name
+
+
+def dense_stages(model: Model) -> tuple[Stage, ...]:
+    """The stages of a chain of Dense, Relu and Clip nodes.
+
+    Raises InputError, by node, for anything else, and for weights that are not finite.
+    """
+    stages: list[Stage] = []
+    tensor = model.input_name
+    nodes = list(model.nodes)
+    while nodes:
+        node = nodes.pop(0)
+        if not isinstance(node, Dense) or node.inputs != (tensor,):
+            raise InputError(
+                f"Layer {node.name!r} must be a dense layer (with Relu or Clip after it) of a "
+                f"chain, not {type(node).__name__} of {', '.join(node.inputs)}"
+            )
+        if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
+            raise InputError(f"Layer {node.name!r} must have finite weights, but holds NaN or inf")
+        tensor, relu, high = node.output, False, np.inf
+        while nodes and isinstance(nodes[0], Relu | Clip) and nodes[0].inputs == (tensor,):
+            after = nodes.pop(0)
+            if isinstance(after, Clip):
+                if after.low != 0 or not after.high > 0:
+                    raise InputError(
+                        f"Layer {after.name!r} must clip at 0 and above, "
+                        f"not at {after.low}..{after.high}"
+                    )
+                high = min(high, after.high)
+            relu, tensor = True, after.output
+        stages.append(Stage(node, node.inputs[0], tensor, relu, high, not nodes))
+    if not stages:
+        raise InputError("A model must have at least one dense layer to quantize")
+    return tuple(stages)

@@ -1,0 +1,77 @@
+"""Multiplier, bias and shift of a layer: the gains, the scales and the bias as integers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.numeric import IntFormat
+
+__all__ = ["MULT_BITS", "Requantization", "feasible_scale", "requantization"]
+
+MULT_BITS = 15
+"""Width of the largest multiplier: 15 bits unsigned are 16 signed, which suits SB_MAC16 (16 x 16)
+and MULT18X18D (18 x 18)."""
+
+_MAX_SHIFT = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Requantization:
+    """``out = clamp((sum_g acc[g] * mult[m, g] + bias[m] + half) >> shift)``.
+
+    Parameters
+    ----------
+    mult : int64 array (M, G)
+        Unsigned, below ``2**MULT_BITS``; the largest of the layer uses all the bits.
+    bias : int64 array (M,)
+    shift : int
+        1 to 40, one for all rows.
+    """
+
+    mult: npt.NDArray[np.int64]
+    bias: npt.NDArray[np.int64]
+    shift: int
+
+
+def feasible_scale(gain: npt.NDArray[np.float64], scale_in: float, scale_out: float) -> float:
+    """``scale_out``, or the larger one that the shift of at least 1 asks for."""
+    largest = float(gain.max(initial=0.0)) * scale_in
+    return max(scale_out, 2 * largest / ((1 << MULT_BITS) - 1))
+
+
+def requantization(
+    gain: npt.NDArray[np.float64],
+    bias: npt.NDArray[np.float64],
+    k: npt.NDArray[np.int64],
+    x: IntFormat,
+    scale_in: float,
+    out: IntFormat,
+    scale_out: float,
+) -> Requantization:
+    """Integers for ``out = (rho * acc * scale_in + bias) / scale_out``.
+
+    The shift is the largest at which every multiplier fits. A bias beyond what the products can
+    bring back into the output's range is cut to that, which changes no output and bounds its
+    width: ``|bias| <= sum_g K*max|x|*mult + (max|out| + 2) * 2**shift``.
+
+    Parameters
+    ----------
+    gain : float64 array (M, G)
+        ``rho``, not negative; ``scale_out`` as `feasible_scale` gives it.
+    bias : float64 array (M,)
+        Real biases.
+    k : int64 array (M, G)
+        ``sum |y|`` of every row and group.
+    """
+    ratio = gain * (scale_in / scale_out)
+    largest = float(ratio.max(initial=0.0))
+    limit = (1 << MULT_BITS) - 1
+    shift = _MAX_SHIFT
+    while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
+        shift -= 1
+    mult = np.minimum(np.floor(ratio * (1 << shift) + 0.5), limit).astype(np.int64)
+    mult[k == 0] = 0
+    room = (k * x.max_abs * mult).sum(axis=1) + ((out.max_abs + 2) << shift)
+    real = np.floor(bias / scale_out * (1 << shift) + 0.5)
+    return Requantization(mult, np.clip(real, -room, room).astype(np.int64), shift)
