@@ -303,7 +303,7 @@ _RANGES = (
     ("sum_bits", 2, 63),
     ("shift", 1, 62),
     ("multiplier_interval", 1, 32),
-    ("code_latency", 1, 2),
+    ("code_latency", 1, 3),
     ("bank_latency", 1, 2),
     ("carry_chunk", 0, 63),
     ("fifo_depth", 8, 256),

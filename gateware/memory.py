@@ -1,0 +1,314 @@
+"""Memories behind one interface: `Rom` and `Ram`, with a body per device family.
+
+``body`` chooses what is inside and changes nothing that can be seen at the ports:
+
+- ``"behavioral"``: Amaranth's memories; simulates, and synthesizes anywhere.
+- ``"verilog"``: a ROM is an instance of ``pvq_rom``, which reads ``<name>.hex`` with
+  ``$readmemh``; RAMs are behavioral.
+- ``"ice40"``: block memories are cut into pieces that map to one SB_RAM40_4K each.
+- ``"ecp5"``: block memories are DP16KD instances with their output register in use.
+
+`pvq_hw.blocks.memory_layout` says what the pieces are; `MEMORY_BODIES` lists the bodies.
+"""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from gateware.ebr import EbrBlock
+from pvq_hw.blocks import Piece, memory_layout
+
+__all__ = ["MEMORY_BODIES", "Ram", "Rom"]
+
+MEMORY_BODIES = ("behavioral", "verilog", "ice40", "ecp5")
+
+
+def _address_bits(depth: int) -> int:
+    return max(1, (depth - 1).bit_length())
+
+
+def _check(width: int, depth: int, latency: int, kind: str, body: str) -> None:
+    if width < 1 or depth < 1:
+        raise ValueError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
+    if not 1 <= latency <= 3:
+        raise ValueError(f"Memory latency must be 1 to 3 cycles, not {latency}")
+    if kind not in ("block", "logic"):
+        raise ValueError(f"Memory kind must be block or logic, not {kind!r}")
+    if body not in MEMORY_BODIES:
+        raise ValueError(f"Memory body must be one of {MEMORY_BODIES}, not {body!r}")
+
+
+class _Select:
+    """Puts a memory together from the read data of its pieces.
+
+    ``delayed(n)`` is the address ``n`` cycles ago. Where a column is cut in depth, the pieces
+    are selected by the upper address bits.
+    """
+
+    def __init__(self, m: Module, addr: Value) -> None:
+        self._m = m
+        self._past = [addr]
+
+    def delayed(self, cycles: int) -> Value:
+        while len(self._past) <= cycles:
+            before = self._past[-1]
+            now = Signal(len(before), name=f"addr_d{len(self._past)}", reset_less=True)
+            self._m.d.sync += now.eq(before)
+            self._past.append(now)
+        return self._past[cycles]
+
+    def join(self, pieces: Sequence[tuple[Piece, Value]], cycles: int) -> Value:
+        columns: dict[int, list[tuple[Piece, Value]]] = {}
+        for piece, data in pieces:
+            columns.setdefault(piece.bit, []).append((piece, data))
+        parts = []
+        for column in columns.values():
+            value = column[0][1]
+            for piece, data in column[1:]:
+                low = _address_bits(piece.shape[1])
+                upper = self.delayed(cycles)[low:]
+                value = Mux(upper == piece.word >> low, data, value)
+            parts.append(value)
+        return Cat(*parts)
+
+
+def _delay(m: Module, value: Value, cycles: int, width: int, name: str) -> Value:
+    """``value`` some cycles later."""
+    for i in range(cycles):
+        now = Signal(width, name=f"{name}_d{i + 1}", reset_less=True)
+        m.d.sync += now.eq(value)
+        value = now
+    return value
+
+
+class Rom(wiring.Component):
+    """Read-only memory: ``data`` is the word of ``addr`` from ``latency`` cycles before.
+
+    One read a cycle; no reset; reads beyond ``depth`` are undefined.
+
+    Parameters
+    ----------
+    name : str
+        Content name: the exported Verilog reads ``<name>.hex``.
+    width, depth : int
+    init : sequence of int
+        ``depth`` words.
+    latency : int
+        1 to 3 cycles. ECP5 block RAM wants 2 at least (its output register), and 3 where it is
+        cut in depth, so that the selector has a register of its own.
+    kind : str
+        ``"block"`` or ``"logic"`` (LUTs).
+    body : str
+        One of `MEMORY_BODIES`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        width: int,
+        depth: int,
+        init: Sequence[int],
+        *,
+        latency: int = 2,
+        kind: str = "block",
+        body: str = "behavioral",
+    ) -> None:
+        _check(width, depth, latency, kind, body)
+        if len(init) != depth:
+            raise ValueError(f"Memory {name!r} must have {depth} words, not {len(init)}")
+        if any(w < 0 or w >> width for w in init):
+            raise ValueError(f"Memory {name!r} must have words of {width} bits")
+        self.name, self.width, self.depth, self.init = name, width, depth, tuple(init)
+        self.latency, self.kind, self.body = latency, kind, body
+        super().__init__({"addr": In(_address_bits(depth)), "data": Out(width)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if self.body == "verilog":
+            self._instance(m)
+        elif self.kind == "logic":
+            self._logic(m)
+        elif self.body == "behavioral":
+            self._behavioral(m)
+        else:
+            self._pieces(m)
+        return m
+
+    def _instance(self, m: Module) -> None:
+        m.submodules.rom = Instance(
+            "pvq_rom",
+            p_INIT_FILE=f"{self.name}.hex",
+            p_WIDTH=self.width,
+            p_DEPTH=self.depth,
+            p_ADDR_BITS=len(self.addr),
+            p_LATENCY=self.latency,
+            p_STYLE=self.kind,
+            i_clk=ClockSignal("sync"),
+            i_addr=self.addr,
+            o_data=self.data,
+        )
+
+    def _logic(self, m: Module) -> None:
+        word = Signal(self.width)
+        with m.Switch(self.addr):
+            for address, value in enumerate(self.init):
+                with m.Case(address):
+                    m.d.comb += word.eq(Const(value, self.width))
+        m.d.comb += self.data.eq(_delay(m, word, self.latency, self.width, "data"))
+
+    def _behavioral(self, m: Module) -> None:
+        m.submodules.mem = mem = memory.Memory(
+            shape=self.width, depth=self.depth, init=list(self.init)
+        )
+        port = mem.read_port()
+        m.d.comb += port.addr.eq(self.addr)
+        m.d.comb += self.data.eq(_delay(m, port.data, self.latency - 1, self.width, "data"))
+
+    def _pieces(self, m: Module) -> None:
+        """One block RAM per piece; the selector stands before the last register, if there is one."""
+        family = self.body
+        own = min(self.latency, 2) if family == "ecp5" else 1
+        select = _Select(m, self.addr)
+        parts: list[tuple[Piece, Value]] = []
+        for i, piece in enumerate(memory_layout(self.width, self.depth, family)):
+            words = self.init[piece.word : piece.word + piece.words]
+            init = [(w >> piece.bit) & ((1 << piece.bits) - 1) for w in words]
+            addr = self.addr[: _address_bits(piece.shape[1])]
+            data = _rom_piece(m, f"{self.name}_{i}", piece, init, addr, family, own)
+            parts.append((piece, data))
+        joined = select.join(parts, own)
+        m.d.comb += self.data.eq(_delay(m, joined, self.latency - own, self.width, "data"))
+
+
+def _rom_piece(
+    m: Module, name: str, piece: Piece, init: list[int], addr: Value, family: str, latency: int
+) -> Value:
+    if family == "ecp5":
+        block = EbrBlock(piece.shape[0], piece.bits, init=init, registered=latency == 2)
+        m.submodules[name] = block
+        m.d.comb += block.r_addr.eq(addr)
+        return block.r_data
+    mem = memory.Memory(
+        shape=piece.bits, depth=piece.words, init=init, attrs={"ram_style": "block"}
+    )
+    m.submodules[name] = mem
+    port = mem.read_port()
+    m.d.comb += port.addr.eq(addr)
+    return port.data
+
+
+class Ram(wiring.Component):
+    """Memory with a write and a read port: ``r_data`` is the word of ``r_addr`` ``latency`` before.
+
+    A write is seen by reads whose address comes at least one cycle after it. Reading the address
+    that is being written is undefined (the engine never does): asking for old data would cost
+    LUTs on ECP5. Contents are undefined before they are written; no reset.
+
+    Parameters
+    ----------
+    width, depth : int
+    latency : int
+        1 or 2 cycles.
+    kind : str
+        ``"block"``, or ``"logic"``: distributed RAM, or flip-flops where there is none.
+    body : str
+        One of `MEMORY_BODIES`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        *,
+        latency: int = 2,
+        kind: str = "block",
+        body: str = "behavioral",
+    ) -> None:
+        _check(width, depth, latency, kind, body)
+        self.width, self.depth = width, depth
+        self.latency, self.kind, self.body = latency, kind, body
+        bits = _address_bits(depth)
+        super().__init__(
+            {
+                "w_en": In(1),
+                "w_addr": In(bits),
+                "w_data": In(width),
+                "r_addr": In(bits),
+                "r_data": Out(width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if self.kind == "logic":
+            self._logic(m)
+        elif self.body in ("ice40", "ecp5"):
+            self._pieces(m)
+        else:
+            self._whole(m)
+        return m
+
+    def _logic(self, m: Module) -> None:
+        m.submodules.mem = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])
+        write, read = mem.write_port(), mem.read_port(domain="comb")
+        m.d.comb += [
+            write.en.eq(self.w_en),
+            write.addr.eq(self.w_addr),
+            write.data.eq(self.w_data),
+            read.addr.eq(self.r_addr),
+            self.r_data.eq(_delay(m, read.data, self.latency, self.width, "data")),
+        ]
+
+    def _whole(self, m: Module) -> None:
+        m.submodules.mem = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])
+        write, read = mem.write_port(), mem.read_port()
+        m.d.comb += [
+            write.en.eq(self.w_en),
+            write.addr.eq(self.w_addr),
+            write.data.eq(self.w_data),
+            read.addr.eq(self.r_addr),
+            self.r_data.eq(_delay(m, read.data, self.latency - 1, self.width, "data")),
+        ]
+
+    def _pieces(self, m: Module) -> None:
+        family = self.body
+        own = self.latency if family == "ecp5" else 1
+        select = _Select(m, self.r_addr)
+        parts: list[tuple[Piece, Value]] = []
+        for i, piece in enumerate(memory_layout(self.width, self.depth, family)):
+            low = _address_bits(piece.shape[1])
+            enable = self.w_en & (self.w_addr[low:] == piece.word >> low)
+            if self.depth <= piece.shape[1]:
+                enable = self.w_en
+            data = self._piece(m, f"piece_{i}", piece, low, enable, own)
+            parts.append((piece, data))
+        joined = select.join(parts, own)
+        m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - own, self.width, "data"))
+
+    def _piece(
+        self, m: Module, name: str, piece: Piece, low: int, enable: Value, latency: int
+    ) -> Value:
+        w_data = self.w_data[piece.bit : piece.bit + piece.bits]
+        if self.body == "ecp5":
+            block = EbrBlock(piece.shape[0], piece.bits, writable=True, registered=latency == 2)
+            m.submodules[name] = block
+            m.d.comb += [
+                block.w_en.eq(enable),
+                block.w_addr.eq(self.w_addr[:low]),
+                block.w_data.eq(w_data),
+                block.r_addr.eq(self.r_addr[:low]),
+            ]
+            return block.r_data
+        attrs = {"ram_style": "block"}
+        mem = memory.Memory(shape=piece.bits, depth=piece.words, init=[], attrs=attrs)
+        m.submodules[name] = mem
+        write, read = mem.write_port(), mem.read_port()
+        m.d.comb += [
+            write.en.eq(enable),
+            write.addr.eq(self.w_addr[:low]),
+            write.data.eq(w_data),
+            read.addr.eq(self.r_addr[:low]),
+        ]
+        return read.data
