@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.calibrate import calibration_array, input_spec, tensor_spec
+from pvq_hw.calibrate import calibration_array, input_spec, round_to_lattice, tensor_spec
 from pvq_hw.errors import InputError
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.model import Model
@@ -245,19 +245,17 @@ class _Builder:
         self.exact = x
         self.values: IntArray | None = None
         if x is not None:
-            from pvq_hw.calibrate import round_to_lattice
-
             self.values = round_to_lattice(x, spec.scale, spec.format)
 
     def dequantized(self) -> FloatArray:
         """Real values (frames, N) of the integers so far."""
         assert self.values is not None
-        return self.values * self.spec.scale
+        return np.asarray(self.values * self.spec.scale, dtype=np.float64)
 
     def reference(self, stage: Stage) -> FloatArray:
         """The float model's output of the stage's dense node, (frames, M)."""
         assert self.exact is not None
-        return self.exact @ stage.node.weight.T + stage.node.bias
+        return np.asarray(self.exact @ stage.node.weight.T + stage.node.bias)
 
     def add(self, stage: Stage, codes: _Codes, correct: bool) -> None:
         """Appends the layer: bias corrected by the means, output scale, integers."""

@@ -104,7 +104,7 @@ def allowed_additions(y: IntArray, removed: IntArray, placement: Placement) -> B
         return same
     gap = placement.max_gap
     row = np.arange(rows)
-    occupied = (_by_bank(y, placement.banks) != 0)[row, bank]
+    occupied = np.not_equal(_by_bank(y, placement.banks)[row, bank], 0)
     before, after = _neighbors(occupied)
     here = removed // placement.banks
     low = np.zeros(rows, dtype=np.int64)
@@ -143,10 +143,8 @@ def balance(score: npt.NDArray[np.float64], k: IntArray, placement: Placement) -
     y = np.zeros((m, n), dtype=np.int64)
     for bank in range(placement.banks):
         part = score[:, bank :: placement.banks]
-        dead = ~part.any(axis=1)
-        y[:, bank :: placement.banks] = nearest(
-            np.where(dead[:, None], 1.0, part), k // placement.banks
-        )
+        dead = ~np.asarray(part != 0).any(axis=1, keepdims=True)
+        y[:, bank :: placement.banks] = nearest(np.where(dead, 1.0, part), k // placement.banks)
     if placement.max_gap is not None:
         for row in range(m):
             for bank in range(placement.banks):

@@ -84,7 +84,7 @@ def test_impossible_ranges_are_refused(bounds: tuple[float, float]) -> None:
 
 
 def test_neither_data_nor_range_says_what_to_give() -> None:
-    with pytest.raises(InputError, match="must come from calibration data.*--calibrate TRAIN.npz"):
+    with pytest.raises(InputError, match=r"must come from calibration data.*--calibrate TRAIN.npz"):
         tensor_spec("t", (3,), U8, None, {})
 
 

@@ -1,5 +1,6 @@
 """Quantization: counts, placement, numbers and errors of the integer network."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +24,7 @@ def chain(sizes: tuple[int, ...] = SIZES, seed: int = 0, high: float | None = No
     rng = np.random.default_rng(seed)
     nodes: list = []
     tensor = "x"
-    for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True), 1):
+    for i, (n, m) in enumerate(pairwise(sizes), 1):
         weight = rng.laplace(size=(m, n)) / np.sqrt(n)
         nodes.append(Dense(f"fc{i}", (tensor,), f"d{i}", (m,), weight, rng.normal(size=m) * 0.1))
         tensor = f"d{i}"
@@ -333,7 +334,7 @@ def test_models_that_are_no_chain_are_refused_by_node() -> None:
     model = chain()
     pool = MaxPool("pool", ("r2",), "p", (6,), (1, 12, 1), (1, 2), (1, 2))
     broken = Model(**{**model.__dict__, "nodes": (*model.nodes[:4], pool)})
-    with pytest.raises(InputError, match="Layer 'pool' must be a dense layer.*not MaxPool"):
+    with pytest.raises(InputError, match=r"Layer 'pool' must be a dense layer.*not MaxPool"):
         quantize(broken, calibration=data(), input_scale=255)
     model.nodes[0].weight[0, 0] = np.nan
     with pytest.raises(InputError, match="Layer 'fc1' must have finite weights"):
