@@ -1,0 +1,116 @@
+"""An independent reference: plain integers, from the memory files and the specifications' JSON.
+
+Shares no code with the golden model, the specifications or the circuits: it reads the files that
+``$readmemh`` reads, walks every lane through its bank pulse by pulse as the circuit does, and
+rounds and saturates by itself. Slow, and right in an evident way.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.errors import CheckError, InputError
+
+__all__ = ["ReferenceCore", "load_reference", "read_hex", "reference_outputs"]
+
+
+def read_hex(path: Path) -> list[int]:
+    """Words of a ``$readmemh`` file without addresses; ``//`` starts a comment."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+        return [int(word, 16) for line in lines for word in line.partition("//")[0].split()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"Memory file {path.name!r} must be hexadecimal words: {error}") from None
+
+
+@dataclass(frozen=True)
+class ReferenceCore:
+    """One core: the JSON of its specification and the words of its three memories."""
+
+    spec: dict[str, Any]
+    codes: Sequence[int]
+    mult: Sequence[int]
+    bias: Sequence[int]
+
+    def pulses(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """Every pulse as (row, group, column, sign bit, shift), in the order of the words."""
+        lanes, gap_bits = self.spec["code"]["lanes"], self.spec["code"]["gap_bits"]
+        shift_bits = self.spec["code"]["shift_bits"]
+        groups = self.spec["groups"]
+        columns = self.spec["n"] // groups
+        lane_bits = gap_bits + 1 + shift_bits
+        escape = 2**gap_bits - 1
+        which = 0
+        address = [0] * lanes
+        for word in self.codes:
+            for lane in range(lanes):
+                code = (word >> (lane * lane_bits)) % 2**lane_bits
+                gap = code % 2**gap_bits
+                address[lane] += gap
+                if gap != escape:
+                    sign = (code >> gap_bits) % 2
+                    column = address[lane] * lanes + lane
+                    yield which // groups, which % groups, column, sign, code >> (gap_bits + 1)
+            if word >> (lanes * lane_bits):
+                which += 1
+                address = [(which % groups) * columns // lanes] * lanes
+
+    def compute(self, frame: Sequence[int]) -> tuple[list[int], int]:
+        """One frame's outputs, and the largest ``|sum|`` of any of its groups."""
+        spec = self.spec
+        groups, rows = spec["groups"], spec["rows"]
+        binary = spec["x"]["bits"] == 1
+        sums = [0] * (rows * groups)
+        for row, group, column, sign, shift in self.pulses():
+            if not group * spec["n"] <= column * groups < (group + 1) * spec["n"]:
+                raise CheckError(f"Core {spec['name']!r}: column {column} is not in its group")
+            x = frame[column]
+            # A negative pulse adds all bits inverted, -x - 1; the folded bias makes it good.
+            leaf = x if not sign else -x if binary else ~x
+            sums[row * groups + group] += leaf * 2**shift
+        for value in (min(sums), max(sums)):
+            self._check_fits(value, spec["acc_bits"])
+        return [self._output(row, sums) for row in range(rows)], max(map(abs, sums))
+
+    def _check_fits(self, value: int, bits: int) -> None:
+        if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+            raise CheckError(f"Core {self.spec['name']!r}: {value} overflows {bits} bits")
+
+    def _output(self, row: int, sums: list[int]) -> int:
+        spec = self.spec
+        groups, width = spec["groups"], spec["bias_bits"]
+        total = self.bias[row] - 2**width * (self.bias[row] >> (width - 1))
+        for g in range(row * groups, (row + 1) * groups):
+            total += sums[g] * self.mult[g]
+        self._check_fits(total, spec["sum_bits"])
+        bits, signed = spec["out"]["bits"], spec["out"]["signed"]
+        if bits == 1:
+            return -1 if total < 0 else 1
+        low = -(2 ** (bits - 1)) if signed else 0
+        high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+        return min(max(total // 2 ** spec["shift"], low), high)
+
+
+def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[ReferenceCore]:
+    """The cores of the specifications' JSON, with the memory files of ``folder``."""
+    cores = []
+    for spec in specs:
+        codes, mult, bias = (
+            read_hex(folder / f"{spec['name']}_{kind}.hex") for kind in ("codes", "mult", "bias")
+        )
+        if len(codes) < spec["words"] or min(len(mult) // spec["groups"], len(bias)) < spec["rows"]:
+            raise InputError(f"Core {spec['name']!r}: its memory files are too short")
+        cores.append(ReferenceCore(spec, codes[: spec["words"]], mult, bias))
+    return cores
+
+
+def reference_outputs(
+    cores: Sequence[ReferenceCore], frames: Sequence[Sequence[int]]
+) -> dict[str, list[list[int]]]:
+    """Every core's outputs, by its name, of frames that pass through all of them in turn."""
+    found: dict[str, list[list[int]]] = {}
+    for core in cores:
+        frames = [core.compute(frame)[0] for frame in frames]
+        found[core.spec["name"]] = list(frames)
+    return found
