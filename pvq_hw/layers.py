@@ -102,6 +102,8 @@ def register_layer(cls: type[Any]) -> type[Any]:
 
 def layer_kinds() -> dict[str, type[Layer]]:
     """The known layer classes by their ``kind``."""
+    from pvq_hw import layers_join, layers_window  # noqa: F401  they register themselves
+
     return dict(_KINDS)
 
 

@@ -1,4 +1,4 @@
-"""What the command line shows: steps with their times, progress, one JSON object, one error line."""
+"""What the command line shows: steps, progress, one JSON object, one error line."""
 
 import contextlib
 import json
