@@ -61,7 +61,7 @@ def _rank(positions: list[int]) -> int:
 
 
 def _unrank(rank: int, size: int, count: int, places: int) -> list[int]:
-    """The ``count`` ascending positions below ``size`` of this rank; ``places = C(size, count)``."""
+    """The ``count`` ascending positions below ``size`` of this rank; places = C(size, count)."""
     positions: list[int] = []
     here = places
     for p in range(size - 1, -1, -1):

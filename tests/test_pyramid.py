@@ -173,7 +173,7 @@ def test_gains():
     assert min(error) == error[1]
     kept = gain(w, y, "norm")[:, None] * y
     np.testing.assert_allclose((kept**2).sum(axis=1), (w**2).sum(axis=1))
-    with pytest.raises(InputError, match="^Gain rule must be"):
+    with pytest.raises(InputError, match=r"^Gain rule must be"):
         gain(w, y, "best")
 
 
@@ -199,13 +199,13 @@ def test_units_rows_groups_and_layers():
 def test_units_refuse_what_does_not_divide():
     w = np.ones((2, 6))
     for bad, message in [
-        (dict(ratio=2, unit=4), "Group size must be a divisor of N = 6, not 4"),
-        (dict(ratio=2, unit="column"), "Unit must be"),
-        (dict(), "Give K or the ratio"),
-        (dict(ratio=2, k=3), "Give K or the ratio"),
-        (dict(ratio=0), "The ratio N/K must be greater than 0, not 0"),
-        (dict(ratio=math.nan), "The ratio N/K must be greater than 0, not nan"),
-        (dict(ratio=1e-300), "K must be 1 to"),
+        ({"ratio": 2, "unit": 4}, "Group size must be a divisor of N = 6, not 4"),
+        ({"ratio": 2, "unit": "column"}, "Unit must be"),
+        ({}, "Give K or the ratio"),
+        ({"ratio": 2, "k": 3}, "Give K or the ratio"),
+        ({"ratio": 0}, "The ratio N/K must be greater than 0, not 0"),
+        ({"ratio": math.nan}, "The ratio N/K must be greater than 0, not nan"),
+        ({"ratio": 1e-300}, "K must be 1 to"),
     ]:
         with pytest.raises(InputError, match=f"^{message}"):
             quantize(w, **bad)
