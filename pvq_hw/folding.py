@@ -1,0 +1,265 @@
+"""Lanes per layer: as fast as the device allows, every layer about as long as the others.
+
+The interval between frames is that of the slowest layer, so every layer gets the fewest lanes
+with which it keeps pace; the interval is the shortest whose total fits the budget. Costs come
+from real codes of a sample of rows, scaled to all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pvq_hw.errors import InputError
+from pvq_hw.folding_choices import (
+    Choice,
+    Source,
+    Stage,
+    laplacian_pulses,
+    some_rows,
+    stage_choices,
+)
+from pvq_hw.layers import Dense, TensorSpec
+from pvq_hw.numeric import IntFormat
+from pvq_hw.resources import Resources, budget, top_resources
+from pvq_hw.targets import Target
+
+__all__ = ["FoldLayer", "Folding", "fold", "fold_layers"]
+
+_FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
+_WEIGHTINGS = ((1, 1), (1, 8), (8, 1))  # of LUTs and block RAMs, where both are to be saved
+
+
+@dataclass(frozen=True)
+class FoldLayer:
+    """A layer as far as it is known before quantization.
+
+    Parameters
+    ----------
+    name : str
+    rows, n : int
+    k : int
+        Pulses of a row.
+    x, out : IntFormat
+    """
+
+    name: str
+    rows: int
+    n: int
+    k: int
+    x: IntFormat
+    out: IntFormat
+
+    def __post_init__(self) -> None:
+        where = f"Layer {self.name!r}"
+        if self.rows < 1 or self.n < 1:
+            raise InputError(f"{where} must have rows and columns, not {self.rows} x {self.n}")
+        if self.k < 1:
+            raise InputError(f"{where}: K must be at least 1, not {self.k}")
+
+
+@dataclass(frozen=True)
+class Folding:
+    """Lanes and code of every layer, and the interval that they should give.
+
+    Parameters
+    ----------
+    names : tuple of str
+    lanes, gap_bits : tuple of int
+    memories : tuple of dict
+        Options of `make_core` that say which small memories are block RAM and which are logic.
+    slots : tuple of int
+        Estimated slot words of a frame.
+    interval_cycles : int
+        Estimated.
+    fits : bool
+        Whether the estimates are within the target's budget.
+    """
+
+    names: tuple[str, ...]
+    lanes: tuple[int, ...]
+    gap_bits: tuple[int, ...]
+    memories: tuple[dict[str, str], ...]
+    slots: tuple[int, ...]
+    interval_cycles: int
+    fits: bool
+
+    @property
+    def banks(self) -> dict[str, int]:
+        """Lanes by layer, as `pvq_hw.quantizer.quantize` takes ``banks``; single lanes left out."""
+        return {n: p for n, p in zip(self.names, self.lanes, strict=True) if p > 1}
+
+    @property
+    def max_gap(self) -> dict[str, int]:
+        """Largest gap that needs no escape, for the layers of `banks`."""
+        gaps = dict(zip(self.names, self.gap_bits, strict=True))
+        return {name: max(1, (1 << gaps[name]) - 2) for name in self.banks}
+
+
+def fold(
+    layers: Sequence[FoldLayer],
+    target: Target,
+    *,
+    balanced: bool = True,
+    lanes: Sequence[int] | None = None,
+    reserve: Resources | None = None,
+    **options: Any,
+) -> Folding:
+    """Chooses lanes and gap bits before quantization.
+
+    Parameters
+    ----------
+    layers : sequence of FoldLayer
+        In order.
+    target : Target
+    balanced : bool
+        Whether the quantizer will place as many pulses into every bank, none beyond the largest
+        gap (`Folding.banks` and `Folding.max_gap` are what it needs for that).
+    lanes : sequence of int, optional
+        Of every layer, where they are given.
+    reserve : Resources, optional
+        Kept free; what the board's top takes by default.
+    **options
+        Of `make_core`, for instance ``shift_bits``.
+    """
+    wanted = _wanted([layer.name for layer in layers], [layer.n for layer in layers], lanes)
+    stages = [
+        stage_choices(
+            Source(
+                layer.name,
+                layer.n,
+                layer.rows,
+                partial(_synthetic, layer, balanced),
+                _FAR_GAPS * layer.n / layer.k if balanced else 0.0,
+            ),
+            p,
+            None,
+            target,
+            options,
+        )
+        for layer, p in zip(layers, wanted, strict=True)
+    ]
+    return _fold(stages, target, reserve or _top(target, layers[0].n, layers[0].x))
+
+
+def fold_layers(
+    layers: Sequence[Dense],
+    inputs: Sequence[TensorSpec],
+    target: Target,
+    *,
+    lanes: Sequence[int] | None = None,
+    gap_bits: Sequence[int] | None = None,
+    reserve: Resources | None = None,
+    **options: Any,
+) -> Folding:
+    """Chooses what is not given for layers that are quantized already; see `fold`."""
+    wanted = _wanted([x.name for x in layers], [x.y.shape[1] for x in layers], lanes)
+    gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
+    if len(gaps) != len(layers):
+        raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
+    stages = []
+    for layer, x, p, gap in zip(layers, inputs, wanted, gaps, strict=True):
+        rows, n = layer.y.shape
+        source = Source(layer.name, n, rows, partial(_given, some_rows(layer), x))
+        stages.append(stage_choices(source, p, gap, target, options))
+    return _fold(stages, target, reserve or _top(target, inputs[0].size, inputs[0].format))
+
+
+def _wanted(names: list[str], sizes: list[int], lanes: Sequence[int] | None) -> list[int | None]:
+    if not names:
+        raise InputError("A network must have at least one layer")
+    if lanes is None:
+        return [None] * len(names)
+    if len(lanes) != len(names):
+        raise InputError(f"Lanes must be given for {len(names)} layers, not {len(lanes)}")
+    for name, n, p in zip(names, sizes, lanes, strict=True):
+        if not 1 <= p <= n:
+            raise InputError(f"Layer {name!r}: lanes must be 1 to {n}, not {p}")
+    return list(lanes)
+
+
+def _top(target: Target, n: int, x: IntFormat) -> Resources:
+    return top_resources(target, n * -(-x.bits // 8))
+
+
+def _given(layer: Dense, x: TensorSpec, lanes: int, gap: int | None) -> tuple[Dense, TensorSpec]:
+    return layer, x
+
+
+def _synthetic(
+    layer: FoldLayer, balanced: bool, lanes: int, gap: int | None
+) -> tuple[Dense, TensorSpec]:
+    """A layer like those that a quantizer gives, with fewer rows."""
+    banked = balanced and layer.k >= lanes
+    max_gap = (1 << gap) - 2 if banked and gap is not None and gap > 1 else None
+    y = laplacian_pulses(layer.n, layer.k, lanes if banked else 1, max_gap)
+    count = len(y)
+    dense = Dense(
+        name=layer.name,
+        input="x",
+        output=TensorSpec("y", (count,), layer.out, 1.0),
+        y=y,
+        mult=np.full((count, 1), 0x6000, dtype=np.int64),
+        bias=np.full(count, 1 << 22, dtype=np.int64),
+        shift=24,
+        gain=np.ones((count, 1)),
+    )
+    return dense, TensorSpec("x", (layer.n,), layer.x, 1.0)
+
+
+def _fold(stages: list[Stage], target: Target, reserve: Resources) -> Folding:
+    """The shortest interval whose choices fit; without one, the choices that are least over."""
+    limit = budget(target)
+    floor = max(stage.floor for stage in stages)
+    intervals = {max(floor, choice.spec.words) for stage in stages for choice in stage.choices}
+    best: tuple[float, int, list[Choice]] | None = None
+    for interval in sorted(intervals):
+        for weights in _WEIGHTINGS:
+            picked = [_cheapest(stage, interval, limit, weights) for stage in stages]
+            chosen = [choice for choice in picked if choice is not None]
+            if len(chosen) < len(stages):
+                continue
+            excess = _excess(sum((choice.cost for choice in chosen), reserve), limit)
+            if best is None or excess < best[0]:
+                best = (excess, interval, chosen)
+            if excess <= 0:
+                return _folding(stages, chosen, interval, True)
+    assert best is not None  # at the longest interval every stage has a choice
+    return _folding(stages, best[2], best[1], False)
+
+
+def _cheapest(
+    stage: Stage, interval: int, limit: Resources, weights: tuple[int, int]
+) -> Choice | None:
+    def price(choice: Choice) -> float:
+        cost = choice.cost
+        return weights[0] * cost.luts / limit.luts + weights[1] * cost.brams / limit.brams
+
+    options = [choice for choice in stage.choices if choice.spec.words <= interval]
+    return min(options, key=price, default=None)
+
+
+def _excess(total: Resources, limit: Resources) -> float:
+    """How far the scarcest part is above the limit, relatively; 0 or less when all fit."""
+    return max(
+        total.luts / limit.luts - 1,
+        total.brams / limit.brams - 1,
+        (total.dsps - limit.dsps) / max(1, limit.dsps),
+    )
+
+
+def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: bool) -> Folding:
+    specs = [choice.spec for choice in picked]
+    return Folding(
+        names=tuple(stage.name for stage in stages),
+        lanes=tuple(spec.lanes for spec in specs),
+        gap_bits=tuple(spec.code.gap_bits for spec in specs),
+        memories=tuple(
+            {"fifo_memory": spec.fifo_memory, "params_memory": spec.params_memory} for spec in specs
+        ),
+        slots=tuple(spec.words for spec in specs),
+        interval_cycles=interval,
+        fits=fits,
+    )

@@ -1,0 +1,370 @@
+"""The plan: every core's numbers on a target, its cycles and what it takes, before synthesis."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.core import CoreImage, CoreSpec, make_core
+from pvq_hw.energy import LABEL, Operations
+from pvq_hw.errors import InputError
+from pvq_hw.folding import fold_layers
+from pvq_hw.layers import Dense, TensorSpec
+from pvq_hw.naming import safe_name
+from pvq_hw.network import Network
+from pvq_hw.plan_checks import check_fit
+from pvq_hw.plan_layer import LayerPlan, plan_layer
+from pvq_hw.protocol import OVERHEAD
+from pvq_hw.resources import Resources, budget, top_resources
+from pvq_hw.targets import Target, get_target
+
+__all__ = ["PLAN_VERSION", "Plan", "core_images", "dense_chain", "plan", "remake"]
+
+PLAN_VERSION = 1
+_FORMAT = "pvq-hw plan"
+_LIMIT = 1 << 26  # bytes of a plan file
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network runs on a target.
+
+    Parameters
+    ----------
+    network : str
+        Name of the network.
+    target : Target
+    clock_mhz : float
+    baud : int
+        Of the host link.
+    input_bytes, output_bytes : int
+        Of a frame and its results on the link, without the packet around them.
+    layers : tuple of LayerPlan
+        In order.
+    interval_cycles, latency_cycles : int
+        As `pvq_hw.timing` gives them, which is what the circuit takes.
+    top : bool
+        Whether the board's top (UART, packets) is counted.
+    """
+
+    network: str
+    target: Target
+    clock_mhz: float
+    baud: int
+    input_bytes: int
+    output_bytes: int
+    layers: tuple[LayerPlan, ...]
+    interval_cycles: int
+    latency_cycles: int
+    top: bool = True
+
+    # -- figures --------------------------------------------------------------------------------
+
+    @property
+    def specs(self) -> list[CoreSpec]:
+        """The cores, in order."""
+        return [layer.spec for layer in self.layers]
+
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        """Of every core."""
+        return tuple(layer.spec.lanes for layer in self.layers)
+
+    @property
+    def inferences_per_second(self) -> float:
+        """Clock / interval."""
+        return self.clock_mhz * 1e6 / self.interval_cycles
+
+    @property
+    def inferences_per_second_over_link(self) -> float:
+        """As the serial line allows, both ways at once, each byte 10 symbols."""
+        longest = OVERHEAD + max(self.input_bytes, self.output_bytes)
+        return min(self.inferences_per_second, self.baud / 10 / longest)
+
+    @property
+    def resources(self) -> Resources:
+        """All cores, and the board's top where it is counted."""
+        start = top_resources(self.target, self.input_bytes) if self.top else Resources()
+        return sum((layer.resources for layer in self.layers), start)
+
+    @property
+    def code_bits(self) -> int:
+        """All stored code bits: row ends, escapes and padding included."""
+        return sum(layer.code_bits for layer in self.layers)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored code bits per weight."""
+        return self.code_bits / sum(layer.weights for layer in self.layers)
+
+    @property
+    def parameter_bits_per_weight(self) -> float:
+        """Bits of multipliers and biases per weight."""
+        bits = sum(layer.parameter_bits for layer in self.layers)
+        return bits / sum(layer.weights for layer in self.layers)
+
+    @property
+    def operations(self) -> Operations:
+        """Of one inference."""
+        return sum((layer.operations for layer in self.layers), Operations())
+
+    @property
+    def energy_nj(self) -> float:
+        """Modelled; see `pvq_hw.energy`."""
+        return sum(layer.energy_nj(self.target) for layer in self.layers)
+
+    @property
+    def energy_int8_nj(self) -> float:
+        """The same model's figure for plain 8-bit weights on as many lanes."""
+        return sum(layer.energy_int8_nj(self.target) for layer in self.layers)
+
+    # -- checks ---------------------------------------------------------------------------------
+
+    def verify(self) -> None:
+        """Raises InputError, with the numbers and a remedy, unless all fits the target."""
+        self.target.check_clock(self.clock_mhz)
+        check_fit(self.layers, self.resources, self.target)
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan and every figure that follows from it, as JSON values."""
+        limit = budget(self.target)
+        return {
+            "format": _FORMAT,
+            "format_version": PLAN_VERSION,
+            "network": self.network,
+            "target": self.target.to_json(),
+            "clock_mhz": self.clock_mhz,
+            "baud": self.baud,
+            "input_bytes": self.input_bytes,
+            "output_bytes": self.output_bytes,
+            "top": self.top,
+            "interval_cycles": self.interval_cycles,
+            "latency_cycles": self.latency_cycles,
+            "inferences_per_second": _rounded(self.inferences_per_second),
+            "inferences_per_second_over_link": _rounded(self.inferences_per_second_over_link),
+            "code_bits": self.code_bits,
+            "bits_per_weight": _rounded(self.bits_per_weight),
+            "parameter_bits_per_weight": _rounded(self.parameter_bits_per_weight),
+            "resources": self.resources.to_json(),
+            "budget": limit.to_json(),
+            "energy": {
+                "label": LABEL,
+                "nj_per_inference": _rounded(self.energy_nj),
+                "int8_nj_per_inference": _rounded(self.energy_int8_nj),
+                "operations": self.operations.to_json(),
+            },
+            "layers": [layer.to_json(self.target) for layer in self.layers],
+        }
+
+    def save(self, path: Path) -> None:
+        """Writes the plan as JSON; the same plan gives the same bytes."""
+        text = json.dumps(self.to_json(), indent=1, sort_keys=True, ensure_ascii=True)
+        path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Plan":
+        """Inverse of `to_json`; raises InputError on anything else. Derived figures are not read:
+        they follow from the rest (`pvq_hw.verify` compares them)."""
+        try:
+            if value["format"] != _FORMAT or value["format_version"] != PLAN_VERSION:
+                raise InputError(f"A plan must be of format version {PLAN_VERSION}")
+            plan = cls(
+                network=str(value["network"]),
+                target=get_target(str(value["target"]["name"])),
+                clock_mhz=float(value["clock_mhz"]),
+                baud=int(value["baud"]),
+                input_bytes=int(value["input_bytes"]),
+                output_bytes=int(value["output_bytes"]),
+                layers=tuple(LayerPlan.from_json(item) for item in value["layers"]),
+                interval_cycles=int(value["interval_cycles"]),
+                latency_cycles=int(value["latency_cycles"]),
+                top=bool(value["top"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"Plan is broken: {type(error).__name__} {error}") from None
+        if not plan.layers or plan.interval_cycles < 1 or not plan.clock_mhz > 0 or plan.baud < 1:
+            raise InputError("A plan must have layers, cycles, a clock and a baud rate")
+        return plan
+
+    @classmethod
+    def load(cls, path: Path) -> "Plan":
+        """Reads what `save` wrote; raises InputError on anything else."""
+        try:
+            if path.stat().st_size > _LIMIT:
+                raise InputError(f"{path.name} must be at most {_LIMIT >> 20} MiB")
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"{path.name} must be a plan: {reason}") from None
+        if not isinstance(value, dict):
+            raise InputError(f"{path.name} must be a plan")
+        return cls.from_json(value)
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits: what the figures are good for, the same on every machine."""
+    return float(f"{value:.6g}")
+
+
+def dense_chain(network: Network) -> list[tuple[Dense, TensorSpec]]:
+    """The layers with their inputs; raises InputError unless they are a chain of PVQ layers."""
+    x = network.input
+    chain = []
+    for layer in network.layers:
+        if not isinstance(layer, Dense):
+            raise InputError(f"Layer {layer.name!r} must be dense, not {layer.kind}")
+        if layer.encoding != "pvq":
+            raise InputError(f"Layer {layer.name!r} must be encoded as pvq, not {layer.encoding}")
+        if layer.input != x.name:
+            raise InputError(f"Layer {layer.name!r} must read {x.name!r}, not {layer.input!r}")
+        chain.append((layer, x))
+        x = layer.output
+    return chain
+
+
+def plan(
+    network: Network,
+    target: Target | str,
+    *,
+    lanes: Sequence[int] | None = None,
+    gap_bits: Sequence[int] | None = None,
+    clock_mhz: float | None = None,
+    baud: int | None = None,
+    top: bool = True,
+    check: bool = True,
+    **options: Any,
+) -> Plan:
+    """Plans the cores of a network.
+
+    Parameters
+    ----------
+    network : Network
+        A chain of dense PVQ layers.
+    target : Target or str
+    lanes : sequence of int, optional
+        P of every layer; folded to the target unless given.
+    gap_bits : sequence of int, optional
+        Of every layer; chosen with the lanes unless given.
+    clock_mhz, baud : optional
+        The target's defaults unless given.
+    top : bool
+        Whether the board's top (UART, packets) is to fit too.
+    check : bool
+        Whether to raise InputError where the target is too small.
+    **options
+        Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
+    """
+    board = get_target(target) if isinstance(target, str) else target
+    chain = dense_chain(network)
+    output = network.output
+    input_bytes = network.input.size * -(-network.input.format.bits // 8)
+    folding = fold_layers(
+        [layer for layer, _ in chain],
+        [x for _, x in chain],
+        board,
+        lanes=lanes,
+        gap_bits=gap_bits,
+        reserve=top_resources(board, input_bytes) if top else Resources(),
+        **options,
+    )
+    names = _core_names(chain)
+    cores = [
+        make_core(
+            layer,
+            x,
+            p,
+            gap_bits=gap,
+            family=board.engine,
+            name=name,
+            **(memories | options),
+        )
+        for (layer, x), p, gap, memories, name in zip(
+            chain, folding.lanes, folding.gap_bits, folding.memories, names, strict=True
+        )
+    ]
+    interval, latency = _cycles(cores)
+    result = Plan(
+        network=network.name,
+        target=board,
+        clock_mhz=board.clock_mhz if clock_mhz is None else float(clock_mhz),
+        baud=board.baud if baud is None else int(baud),
+        input_bytes=input_bytes,
+        output_bytes=output.size * -(-output.format.bits // 8),
+        layers=tuple(
+            plan_layer(layer, spec, image, board.engine)
+            for (layer, _), (spec, image) in zip(chain, cores, strict=True)
+        ),
+        interval_cycles=interval,
+        latency_cycles=latency,
+        top=top,
+    )
+    if check:
+        result.verify()
+    return result
+
+
+def core_images(network: Network, plan: Plan) -> list[CoreImage]:
+    """The memory contents of the plan's cores; raises InputError unless the plan is the
+    network's."""
+    chain = dense_chain(network)
+    if [layer.name for layer, _ in chain] != [layer.layer for layer in plan.layers]:
+        raise InputError("A plan must have the network's layers")
+    images = []
+    for (layer, x), part in zip(chain, plan.layers, strict=True):
+        spec, image = remake(layer, x, part.spec, plan.target.engine)
+        if spec != part.spec:
+            raise InputError(f"Layer {layer.name!r}: the plan's core is not the network's")
+        images.append(image)
+    return images
+
+
+def remake(layer: Dense, x: TensorSpec, spec: CoreSpec, engine: str) -> tuple[CoreSpec, CoreImage]:
+    """The core of a layer with the choices that a spec has made."""
+    if spec.lanes > layer.y.shape[1]:
+        raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.y.shape[1]}")
+    interval = {"multiplier_interval": spec.multiplier_interval}
+    return make_core(
+        layer,
+        x,
+        spec.lanes,
+        frames=spec.frames,
+        gap_bits=spec.code.gap_bits,
+        shift_bits=spec.code.shift_bits,
+        family=engine,
+        name=spec.name,
+        multiplier=spec.multiplier,
+        code_latency=spec.code_latency,
+        bank_latency=spec.bank_latency,
+        carry_chunk=spec.carry_chunk,
+        fifo_depth=spec.fifo_depth,
+        params_memory=spec.params_memory,
+        bank_memory=spec.bank_memory,
+        fifo_memory=spec.fifo_memory,
+        **(interval if spec.multiplier == "serial" else {}),
+    )
+
+
+def _cycles(cores: Sequence[tuple[CoreSpec, CoreImage]]) -> tuple[int, int]:
+    """Interval and latency of the chain."""
+    from pvq_hw.timing import simulate_timing
+
+    timing = simulate_timing([spec for spec, _ in cores], [image for _, image in cores])
+    return timing.interval_cycles, timing.latency_cycles
+
+
+def _core_names(chain: Sequence[tuple[Dense, TensorSpec]]) -> list[str]:
+    """A Verilog identifier and file stem for every layer, all different."""
+    used: set[str] = set()
+    names = []
+    for layer, _ in chain:
+        stem = safe_name(layer.name, default="layer").replace("-", "_").replace(".", "_")
+        stem = stem if stem[0].isalpha() else f"layer_{stem}"
+        names.append(safe_name(stem, used))
+    return names

@@ -1,0 +1,50 @@
+"""Refuses plans that do not fit, in numbers and with a remedy."""
+
+from collections.abc import Sequence
+
+from pvq_hw.errors import InputError
+from pvq_hw.plan_layer import LayerPlan
+from pvq_hw.resources import Resources, budget
+from pvq_hw.targets import Target
+
+__all__ = ["check_fit"]
+
+
+def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> None:
+    """Raises InputError unless the design fits the target.
+
+    Parameters
+    ----------
+    layers : sequence of LayerPlan
+    total : Resources
+        Of the whole design, the board's top included where there is one.
+    target : Target
+    """
+    for layer in layers:
+        if layer.code_bits > target.bram_bits:
+            raise InputError(
+                f"Layer {layer.layer!r} needs {_kibit(layer.code_bits)} Kibit of codes, but "
+                f"{target.name} has {_kibit(target.bram_bits)}; lower K or choose a larger device"
+            )
+    limit = budget(target)
+    if total.brams > limit.brams:
+        codes = sum(layer.code_bits for layer in layers)
+        raise InputError(
+            f"The network needs {total.brams:,} block RAMs ({_kibit(codes)} Kibit of codes), but "
+            f"{target.name} has {limit.brams:,}; lower K, use other lanes or choose a larger "
+            "device"
+        )
+    if total.dsps > limit.dsps:
+        raise InputError(
+            f"The network needs {total.dsps:,} multiplier blocks, but {target.name} has "
+            f"{limit.dsps:,}; lower K, merge layers or choose a larger device"
+        )
+    if total.luts > limit.luts:
+        raise InputError(
+            f"The network needs about {total.luts:,} {target.logic_cell}s, but {target.name} has "
+            f"{limit.luts:,} (85 % of {target.luts:,}); use fewer lanes or choose a larger device"
+        )
+
+
+def _kibit(bits: int) -> str:
+    return f"{-(-bits // 1024):,}"

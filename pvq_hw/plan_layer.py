@@ -1,0 +1,162 @@
+"""One layer of a plan: its core and the figures that follow from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.energy import Operations, energy_nj, int8_operations
+from pvq_hw.layers import Dense
+from pvq_hw.resources import Resources, core_memories, core_resources
+from pvq_hw.targets import Target
+
+__all__ = ["LayerPlan", "plan_layer"]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """A layer's core on a target.
+
+    Parameters
+    ----------
+    layer : str
+        The layer's name in the network.
+    engine : str
+        Key of `pvq_hw.families.FAMILIES`.
+    spec : CoreSpec
+    pulses : int
+        ``sum |y|``.
+    codes : int
+        Lane codes that place a pulse: as many as pulses, fewer with shifted ones.
+    """
+
+    layer: str
+    engine: str
+    spec: CoreSpec
+    pulses: int
+    codes: int
+
+    @property
+    def weights(self) -> int:
+        """N x M."""
+        return self.spec.rows * self.spec.n
+
+    @property
+    def n_over_k(self) -> float:
+        """Weights / pulses."""
+        return self.weights / max(1, self.pulses)
+
+    @property
+    def utilization(self) -> float:
+        """Lane codes that place a pulse / all of them."""
+        return self.codes / (self.spec.lanes * self.spec.words)
+
+    @property
+    def code_bits(self) -> int:
+        """Stored code bits: row ends, escapes and padding included."""
+        return self.spec.words * self.spec.code.word_bits
+
+    @property
+    def parameter_bits(self) -> int:
+        """Bits of multipliers and biases."""
+        spec = self.spec
+        return spec.rows * (spec.groups * spec.mult_bits + spec.bias_bits)
+
+    @property
+    def cycles(self) -> int:
+        """Of a frame while nothing waits: words, or activations in or out where they are more."""
+        return max(self.spec.words, self.spec.n, self.spec.rows)
+
+    @property
+    def resources(self) -> Resources:
+        """What the core takes."""
+        return core_resources(self.spec, self.engine)
+
+    @property
+    def operations(self) -> Operations:
+        """Of one frame."""
+        spec, requantize = self.spec, self._requantize()
+        return requantize + Operations(
+            add_bits=(self.codes + spec.rows * spec.groups) * spec.acc_bits,
+            read_bits=self.code_bits + spec.words * spec.lanes * spec.x.bits,
+            register_bits=self.resources.ffs * spec.words,
+        )
+
+    def _requantize(self) -> Operations:
+        spec = self.spec
+        products = spec.rows * spec.groups
+        return Operations(
+            add_bits=spec.rows * spec.sum_bits,
+            multiply_bits2=products * spec.acc_bits * spec.mult_bits,
+            read_bits=self.parameter_bits,
+        )
+
+    def energy_nj(self, target: Target) -> float:
+        """Modelled; see `pvq_hw.energy`."""
+        return energy_nj(self.operations, target, hard_multiplier=target.dsps > 0)
+
+    def energy_int8_nj(self, target: Target) -> float:
+        """The same model's figure with plain 8-bit weights."""
+        spec = self.spec
+        operations = int8_operations(
+            spec.rows, spec.n, spec.x.bits, spec.lanes, self.resources.ffs, self._requantize()
+        )
+        return energy_nj(operations, target, hard_multiplier=target.dsps > 0)
+
+    def to_json(self, target: Target) -> dict[str, Any]:
+        """The layer as JSON values, with the figures that follow."""
+        memories = {
+            role: {"copies": copies, "width_bits": width, "depth": depth}
+            for role, (copies, width, depth) in core_memories(self.spec).items()
+        }
+        return {
+            "layer": self.layer,
+            "engine": self.engine,
+            "core": self.spec.to_json(),
+            "pulses": self.pulses,
+            "codes": self.codes,
+            "weights": self.weights,
+            "n_over_k": _rounded(self.n_over_k),
+            "lanes": self.spec.lanes,
+            "slots": self.spec.words,
+            "cycles": self.cycles,
+            "utilization": _rounded(self.utilization),
+            "code_bits": self.code_bits,
+            "bits_per_weight": _rounded(self.code_bits / self.weights),
+            "parameter_bits": self.parameter_bits,
+            "memories": memories,
+            "resources": self.resources.to_json(),
+            "energy_nj": _rounded(self.energy_nj(target)),
+            "energy_int8_nj": _rounded(self.energy_int8_nj(target)),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "LayerPlan":
+        """Inverse of `to_json`; KeyError, TypeError or ValueError (InputError) on anything else."""
+        result = cls(
+            layer=str(value["layer"]),
+            engine=str(value["engine"]),
+            spec=CoreSpec.from_json(value["core"]),
+            pulses=int(value["pulses"]),
+            codes=int(value["codes"]),
+        )
+        core_resources(result.spec, result.engine)
+        return result
+
+
+def plan_layer(layer: Dense, spec: CoreSpec, image: CoreImage, engine: str) -> LayerPlan:
+    """The plan of a layer whose core is made."""
+    gap, *_ = spec.code.fields(image.codes)
+    return LayerPlan(
+        layer=layer.name,
+        engine=engine,
+        spec=spec,
+        pulses=int(np.abs(layer.y).sum()),
+        codes=int((gap != spec.code.escape).sum()),
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
