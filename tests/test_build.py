@@ -1,0 +1,179 @@
+"""Bitstreams: what is built, what is reported, what is refused."""
+
+import json
+
+import pytest
+
+pytest.importorskip("amaranth_boards")
+from amaranth.hdl import Elaboratable, Instance, Module, Signal
+from amaranth.lib import io
+from amaranth_boards.icebreaker import ICEBreakerPlatform
+from amaranth_boards.ulx3s import ULX3S_25F_Platform
+
+from gateware import build as module
+from gateware.build import build
+from pvq_hw import tools
+from pvq_hw.errors import CheckError, InputError, ToolError
+
+pytestmark = pytest.mark.build
+
+
+class Blinky(Elaboratable):
+    """A counter, on an LED, behind a chain of ``deep`` adders."""
+
+    def __init__(self, width=20, deep=0):
+        self.width, self.deep = width, deep
+
+    def elaborate(self, platform):
+        m = Module()
+        count = Signal(self.width)
+        value = count
+        for _ in range(self.deep):
+            stage = Signal(self.width)
+            m.d.comb += stage.eq(value + (value >> 1))
+            value = stage
+        last = Signal()
+        m.d.sync += [count.eq(count + 1), last.eq(value[-1])]
+        m.submodules.led = led = io.Buffer("o", platform.request("led", 0, dir="-"))
+        m.d.comb += led.o.eq(last)
+        return m
+
+
+_TWO = """
+module two(input a, output y);
+  SB_LUT4 #(.LUT_INIT(16'h0002)) l0 (.I0(a), .O(y));
+  SB_LUT4 #(.LUT_INIT(16'h0001)) l1 (.I0(a), .O(y));
+endmodule
+"""
+
+
+class TwoDrivers(Elaboratable):
+    """A net with two drivers."""
+
+    def elaborate(self, platform):
+        m = Module()
+        platform.add_file("two.v", _TWO)
+        level = Signal()
+        m.d.sync += level.eq(~level)
+        m.submodules.led = led = io.Buffer("o", platform.request("led", 0, dir="-"))
+        m.submodules.two = Instance("two", i_a=level, o_y=led.o)
+        return m
+
+
+@pytest.mark.parametrize(
+    ("platform", "clock", "bitstream", "cells"),
+    [
+        (ICEBreakerPlatform, 12.0, "top.bin", "ICESTORM_LC"),
+        (ULX3S_25F_Platform, 25.0, "top.bit", "TRELLIS_COMB"),
+    ],
+)
+def test_a_build_makes_a_bitstream_and_reports(tmp_path, platform, clock, bitstream, cells):
+    said: list[str] = []
+    report = build(Blinky(), platform(), tmp_path / "build", clock_mhz=clock, progress=said.append)
+    assert report.bitstream == bitstream
+    assert (tmp_path / "build" / bitstream).stat().st_size > 10_000
+    assert report.fmax_mhz > clock == report.clock_mhz
+    assert 20 <= report.utilization[cells]["used"] <= 60 < report.utilization[cells]["available"]
+    assert [attempt.seed for attempt in report.attempts] == [1]
+    assert set(report.seconds) == {"warm_up", "synthesis", "place_route", "pack"}
+    assert json.loads((tmp_path / "build" / "build.json").read_text()) == report.to_json()
+    assert said[-3:-1] == [
+        "Place and route, seed 1",
+        f"Place and route, seed 1: {report.fmax_mhz:g} MHz of {clock:g} MHz",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["build"]
+
+
+def test_the_same_design_gives_the_same_bitstream(tmp_path):
+    for name in ("a", "b"):
+        build(Blinky(), ICEBreakerPlatform(), tmp_path / name / "build", clock_mhz=12)
+    files = [
+        {
+            path.name: path.read_bytes()
+            for path in (tmp_path / name / "build").iterdir()
+            if path.suffix not in (".log", ".json")
+        }
+        for name in ("a", "b")
+    ]
+    assert files[0] == files[1]
+    assert "top.bin" in files[0]
+    assert not any(str(tmp_path).encode() in content for content in files[0].values())
+
+
+def test_a_clock_that_no_seed_meets_fails(tmp_path):
+    with pytest.raises(CheckError) as error:
+        build(Blinky(16, deep=20), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12, seeds=(1, 2))
+    text = str(error.value)
+    assert text.startswith("The clock of 12 MHz must be met, but place and route reached seed 1: ")
+    assert "seed 2: " in text
+    assert "\n" not in text
+    assert f"see {tmp_path / 'b.failed' / 'place_route.log'}" in text
+    assert (tmp_path / "b.failed" / "place_route.log").exists()
+
+
+def test_a_main_clock_without_a_constraint_fails(tmp_path):
+    with pytest.raises(CheckError, match=r"^A clock must be constrained to 30 MHz, not .* at 12"):
+        build(Blinky(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=30)
+
+
+def test_seeds_are_tried_until_one_meets_the_clock(tmp_path, monkeypatch):
+    fmax = iter([(10.0, False), (13.0, True), (14.0, True)])
+    monkeypatch.setattr(module, "_judge", lambda clocks, clock_mhz: next(fmax))
+    report = build(Blinky(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12, seeds=(5, 6, 7))
+    assert report.seed == 6
+    assert [(a.seed, a.met) for a in report.attempts] == [(5, False), (6, True)]
+
+
+def test_of_all_seeds_the_fastest_is_kept(tmp_path, monkeypatch):
+    fmax = iter([(13.0, True), (15.0, True), (14.0, True)])
+    monkeypatch.setattr(module, "_judge", lambda clocks, clock_mhz: next(fmax))
+    report = build(
+        Blinky(),
+        ICEBreakerPlatform(),
+        tmp_path / "b",
+        clock_mhz=12,
+        seeds=(5, 6, 7),
+        every_seed=True,
+    )
+    assert (report.seed, report.fmax_mhz) == (6, 15.0)
+    assert len(report.attempts) == 3
+    monkeypatch.undo()
+    build(Blinky(), ICEBreakerPlatform(), tmp_path / "c", clock_mhz=12, seeds=(6,))
+    assert (tmp_path / "b" / "top.bin").read_bytes() == (tmp_path / "c" / "top.bin").read_bytes()
+
+
+def test_conflicting_drivers_fail(tmp_path):
+    with pytest.raises(CheckError, match=r"^Synthesis must give every net one driver, .*conflict"):
+        build(TwoDrivers(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12)
+    assert "conflict" in (tmp_path / "b.failed" / "synthesis.log").read_text()
+
+
+def test_a_failing_tool_names_a_log_that_exists(tmp_path):
+    with pytest.raises(ToolError, match=r"^yosys failed .*; see (\S+)$") as error:
+        build(
+            Blinky(),
+            ICEBreakerPlatform(),
+            tmp_path / "b",
+            clock_mhz=12,
+            synth_opts="-no-such-option",
+        )
+    assert str(error.value).endswith(str(tmp_path / "b.failed" / "synthesis.log"))
+    assert (tmp_path / "b.failed" / "synthesis.log").read_text()
+
+
+def test_a_missing_tool_is_told_before_any_work(tmp_path, monkeypatch):
+    def missing(name):
+        raise ToolError(f"{name} is missing: pip install 'pvq-hw[build]'")
+
+    monkeypatch.setattr(tools, "find_tool", missing)
+    with pytest.raises(ToolError, match="pip install"):
+        build(Blinky(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_used_folder_and_no_seeds_are_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="must be empty"):
+        build(Blinky(), ICEBreakerPlatform(), tmp_path, clock_mhz=12)
+    with pytest.raises(InputError, match="at least one seed"):
+        build(None, ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12, seeds=())
