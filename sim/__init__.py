@@ -1,1 +1,1 @@
-"""Testbenches: the same vectors through the golden model, Amaranth's simulator and the exported Verilog."""
+"""Testbenches: the golden model's vectors through Amaranth's simulator and the exported Verilog."""

@@ -1,4 +1,4 @@
-"""Runs a circuit with stream ports in Amaranth's simulator, driven by the agents of `sim.streams`."""
+"""Runs a circuit with stream ports in Amaranth's simulator, with the agents of `sim.streams`."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -111,6 +111,7 @@ def reference_outputs(
     """Every core's outputs, by its name, of frames that pass through all of them in turn."""
     found: dict[str, list[list[int]]] = {}
     for core in cores:
-        frames = [core.compute(frame)[0] for frame in frames]
-        found[core.spec["name"]] = list(frames)
+        outputs = [core.compute(frame)[0] for frame in frames]
+        found[core.spec["name"]] = outputs
+        frames = outputs
     return found

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import CheckError
 
-__all__ = ["Comparison", "Mismatch", "SimResult", "compare", "interval_of"]
+__all__ = ["Comparison", "Mismatch", "SimResult", "assemble", "compare", "interval_of"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -56,6 +56,46 @@ class SimResult:
     def frames(self) -> int:
         """Frames simulated."""
         return len(self.ends)
+
+
+def assemble(
+    simulator: str,
+    frames: int,
+    outputs: Mapping[str, IntArray],
+    runs: Sequence[tuple[Sequence[int], Sequence[int], int]],
+    vector: int,
+    steady: bool,
+) -> SimResult:
+    """Puts a result together.
+
+    Parameters
+    ----------
+    simulator : str
+    frames : int
+        Those asked for; more may have been simulated, to fill a batch or to settle.
+    outputs : mapping
+    runs : sequence of (starts, ends, cycles)
+        By process or thread: the cycles of its batches' first input and last output transfers.
+    vector : int
+        Frames in a batch.
+    steady : bool
+        Whether interval and latency are to be told: there were no idle cycles, stalls or resets.
+    """
+    starts, ends = (
+        np.concatenate([np.repeat(np.asarray(run[i], dtype=np.int64), vector) for run in runs])
+        for i in (0, 1)
+    )
+    first = runs[0]
+    interval = interval_of(first[1]) if steady else None
+    return SimResult(
+        simulator,
+        {name: values[:frames] for name, values in outputs.items()},
+        starts[:frames],
+        ends[:frames],
+        None if interval is None else -(-interval // vector),
+        int(first[1][0] - first[0][0]) + 1 if steady and len(first[1]) else None,
+        sum(run[2] for run in runs),
+    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +156,7 @@ def compare(result: SimResult, trace: Mapping[str, npt.NDArray[Any]]) -> Compari
         expected = np.asarray(trace[layer]).reshape(len(trace[layer]), -1)
         if expected.shape != got.shape:
             raise CheckError(
-                f"Layer {layer!r} must give {expected.shape} outputs (frames, rows), not {got.shape}"
+                f"Layer {layer!r} must give (frames, rows) of {expected.shape}, not {got.shape}"
             )
         compared += got.size
         wrong = np.argwhere(expected != got)

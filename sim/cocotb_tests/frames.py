@@ -84,7 +84,7 @@ class _Bench:
             self.watchdog.clock(any(moved))
         self.cycle += 1
 
-    def results(self) -> dict[str, np.ndarray]:
+    def results(self) -> dict[str, Any]:
         """Payloads and cycles of every stream, by position."""
         found = {"cycles": np.array(self.cycle)}
         for index, (_, monitor) in enumerate(self.monitors):

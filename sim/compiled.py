@@ -1,0 +1,128 @@
+"""The fast path: the exported Verilog as a compiled model, for whole test sets."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import InputError, ToolError
+from pvq_hw.process import run_command
+from sim.backends import BACKENDS, source_files
+from sim.design import Design
+from sim.models import cached, digest
+from sim.patterns import NONE, Pattern
+from sim.streams import StreamError
+
+__all__ = ["Run", "build_model", "run_compiled"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one thread of the model recorded, from its reset on.
+
+    ``links`` holds each link's payloads as (transfers, 32-bit words); ``starts`` and ``ends`` the
+    cycles of each frame's first input and last output transfer.
+    """
+
+    cycles: int
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    links: list[npt.NDArray[np.uint32]]
+
+
+def build_model(design: Design, backend: str = "cxxrtl", optimize: str = "-O1") -> Path:
+    """The folder with the program ``model`` and the memory files; built unless in the cache."""
+    if backend not in BACKENDS:
+        raise InputError(f"Backend must be one of {sorted(BACKENDS)}, not {backend!r}")
+    parts = [backend.encode(), optimize.encode(), repr((design.top, design.links)).encode()]
+    for file in (*source_files(), *design.sources, *design.memories):
+        parts += [file.name.encode(), file.read_bytes()]
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="work-", dir=folder.parent) as name:
+            BACKENDS[backend](design, Path(name), optimize)
+            shutil.move(Path(name) / "model", folder / "model")
+        for memory in design.memories:
+            shutil.copy(memory, folder / memory.name)
+
+    return cached(digest(*parts), make)
+
+
+def run_compiled(
+    design: Design,
+    payloads: npt.NDArray[np.int64],
+    *,
+    idle: Pattern = NONE,
+    stall: Pattern = NONE,
+    seed: int = 0,
+    resets: Iterable[int] = (),
+    threads: int = 1,
+    quiet: int = 1_000_000,
+    backend: str = "cxxrtl",
+    optimize: str = "-O1",
+    progress: Callable[[int], None] | None = None,
+) -> list[Run]:
+    """Streams frames of payloads, (frames, n) bit patterns, through a design.
+
+    The frames are dealt in ranges to ``threads`` models. ``progress`` is told the frames done.
+    See `sim.icarus.run_icarus` for the other parameters.
+
+    Raises
+    ------
+    ToolError
+        No C++ compiler, or a tool failed.
+    StreamError
+        A stream broke its protocol or stood still.
+    """
+    folder = build_model(design, backend, optimize)
+    numbers = [threads, len(payloads), design.n, design.links[-1].rows, quiet]
+    numbers += [*idle.thresholds, seed, *stall.thresholds, seed + 1, *resets]
+    said: list[str] = []
+
+    def line(text: str) -> None:
+        if text.isdigit():
+            if progress is not None:
+                progress(int(text))
+        else:
+            said.append(text)
+
+    with tempfile.TemporaryDirectory(prefix="pvq-hw-") as name:
+        files = [str(Path(name) / part) for part in ("input.bin", "output.bin")]
+        np.ascontiguousarray(payloads, dtype="<u2").tofile(files[0])
+        try:
+            command = [str(folder / "model"), *files, *map(str, numbers)]
+            run_command(command, name="The compiled model", folder=folder, on_line=line)
+        except ToolError:
+            if said and ("No stream moved" in said[-1] or said[-1].startswith("Stream ")):
+                raise StreamError(said[-1]) from None
+            raise
+        return _read(Path(files[1]), design)
+
+
+def _read(path: Path, design: Design) -> list[Run]:
+    """The runs in the file that the model wrote."""
+    words = np.fromfile(path, dtype="<u4")
+    position = 0
+
+    def take(count: int) -> npt.NDArray[np.uint32]:
+        nonlocal position
+        position += count
+        return words[position - count : position]
+
+    def numbers(count: int) -> npt.NDArray[np.int64]:
+        return take(2 * count).copy().view("<i8").astype(np.int64)
+
+    runs = []
+    while position < len(words):
+        cycles, frames = (int(v) for v in numbers(2))
+        starts, ends = numbers(frames), numbers(frames)
+        links = []
+        for link in design.links:
+            size = -(-link.bits // 32)
+            links.append(take(int(numbers(1)[0])).reshape(-1, size))
+        runs.append(Run(cycles, starts, ends, links))
+    return runs

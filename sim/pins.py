@@ -1,0 +1,72 @@
+"""Simulates a board's top from serial pin to serial pin."""
+
+from collections.abc import Callable
+from typing import Any
+
+from amaranth.sim import Simulator, SimulatorContext
+
+from sim.serial_line import SerialLine
+from sim.streams import StreamError
+
+__all__ = ["PinSimulation"]
+
+
+class PinSimulation:
+    """Amaranth's simulator around a `gateware.top.Top`, with a `SerialLine` at its pins.
+
+    Parameters
+    ----------
+    top : Top
+    line : SerialLine, optional
+        By default one at exactly the top's rate.
+    limit : int
+        Cycles after which `run` gives up.
+
+    Attributes
+    ----------
+    line : SerialLine
+    cycle : int
+    """
+
+    def __init__(self, top: Any, line: SerialLine | None = None, limit: int = 1_000_000) -> None:
+        self._top = top
+        self._limit = limit
+        self.line = line or SerialLine(top.timing.divisor)
+        self.cycle = 0
+
+    def run(self, each_cycle: Callable[[], bool], resets: frozenset[int] = frozenset()) -> None:
+        """Simulates from reset until ``each_cycle()``, called before every clock edge, says so.
+
+        ``resets`` are cycles with the reset on. Raises `StreamError` at the limit of cycles.
+        """
+        from amaranth.hdl import ClockDomain, Module
+
+        module = Module()
+        module.domains.sync = sync = ClockDomain("sync")
+        module.submodules.top = self._top
+        simulator = Simulator(module)
+        simulator.add_clock(1e-6)
+
+        async def testbench(ctx: SimulatorContext) -> None:
+            level = 1
+            ctx.set(self._top.rx, 1)
+            while not each_cycle():
+                if resets:
+                    ctx.set(sync.rst, int(self.cycle in resets))
+                if self.line.level != level:
+                    level = self.line.level
+                    ctx.set(self._top.rx, level)
+                _, _, tx = await ctx.tick().sample(self._top.tx)
+                self.line.clock(tx)
+                self.cycle += 1
+                if self.cycle > self._limit:
+                    raise StreamError(f"Pins must be done within {self._limit:,} cycles")
+
+        simulator.add_testbench(testbench)
+        simulator.run()
+
+    def exchange(self, requests: bytes, replies: int) -> bytes:
+        """Sends bytes and waits for so many bytes of replies."""
+        self.line.send(requests)
+        self.run(lambda: self.line.empty and len(self.line.received) >= replies)
+        return bytes(self.line.received)
