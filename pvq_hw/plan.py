@@ -19,7 +19,7 @@ from pvq_hw.protocol import OVERHEAD
 from pvq_hw.resources import Resources, budget, top_resources
 from pvq_hw.targets import Target, get_target
 
-__all__ = ["PLAN_VERSION", "Plan", "core_images", "dense_chain", "plan", "remake"]
+__all__ = ["PLAN_VERSION", "Plan", "core_images", "cycles", "dense_chain", "plan", "remake"]
 
 PLAN_VERSION = 1
 _FORMAT = "pvq-hw plan"
@@ -289,7 +289,7 @@ def plan(
             chain, folding.lanes, folding.gap_bits, folding.memories, names, strict=True
         )
     ]
-    interval, latency = _cycles(cores)
+    interval, latency = cycles(cores)
     result = Plan(
         network=network.name,
         target=board,
@@ -351,8 +351,8 @@ def remake(layer: Dense, x: TensorSpec, spec: CoreSpec, engine: str) -> tuple[Co
     )
 
 
-def _cycles(cores: Sequence[tuple[CoreSpec, CoreImage]]) -> tuple[int, int]:
-    """Interval and latency of the chain."""
+def cycles(cores: Sequence[tuple[CoreSpec, CoreImage]]) -> tuple[int, int]:
+    """Interval and latency of a chain of cores."""
     from pvq_hw.timing import simulate_timing
 
     timing = simulate_timing([spec for spec, _ in cores], [image for _, image in cores])

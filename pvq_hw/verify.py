@@ -1,0 +1,211 @@
+"""Verifies an output: hashes, codes against the network, the plan's figures, golden vectors, and
+with the original weights every figure of the manifest."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import InputError
+from pvq_hw.figures import model_weights
+from pvq_hw.layers import Dense
+from pvq_hw.manifest import (
+    covered_files,
+    file_sha256,
+    is_unchanged,
+    load_manifest,
+    make_manifest,
+)
+from pvq_hw.network import Network
+from pvq_hw.output import MANIFEST, check_tree
+from pvq_hw.plan import Plan
+from pvq_hw.verify_content import Finding, check_image, check_plan, check_vectors, differences
+
+__all__ = ["Finding", "verify_output"]
+
+_ERROR_KEYS = ("cosine", "relative_error", "row_cosine", "row_relative_error")
+_MOST = 20  # findings of one kind
+
+
+def verify_output(
+    out: str | os.PathLike[str],
+    *,
+    model: Any = None,
+    weights: Mapping[str, npt.NDArray[np.float64]] | None = None,
+) -> list[Finding]:
+    """Everything that is wrong with an output; an empty list when it is as it was written.
+
+    One changed bit in any file that the manifest covers, or in the manifest, gives at least one
+    finding that names the file, and layer and row where they can be told.
+
+    Parameters
+    ----------
+    out : path
+    model : Model, optional
+        The original model: its hash, and every cosine, error and gain, are then recomputed.
+    weights : mapping of layer name to float64 array (M, N), optional
+        Original weights, where there is no model.
+
+    Raises
+    ------
+    InputError
+        ``out`` is no folder, holds links, or has no manifest.
+    """
+    folder = _folder(out)
+    document, findings = _manifest(folder)
+    findings += _files(folder, document)
+    network = _network(folder, findings)
+    plan = _plan(folder, findings)
+    if network is not None and plan is not None:
+        if model is not None:
+            weights = _model(model, network, document, findings)
+        if check_plan(folder, network, plan, findings):
+            check_image(folder, network, plan, findings)
+            check_vectors(folder, network, plan, findings)
+            if document is not None:
+                findings += _figures(folder, document, network, plan, weights)
+        if weights is not None:
+            findings += _gains(network)
+    return list(dict.fromkeys(findings))
+
+
+def _folder(out: str | os.PathLike[str]) -> Path:
+    folder = Path(out)
+    if folder.is_symlink():
+        raise InputError(f"Output folder {str(out)!r} must not be a symbolic link")
+    if not folder.is_dir():
+        raise InputError(f"Output folder {str(out)!r} must exist; run pvq-hw compile first")
+    check_tree(folder)
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{str(out)!r} must be a pvq-hw output, but lacks its manifest")
+    return folder
+
+
+def _manifest(folder: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """The manifest as far as it can be read, and what is wrong with it."""
+    try:
+        document = load_manifest(folder, strict=False)
+    except InputError as error:
+        return None, [Finding(MANIFEST, "", str(error))]
+    if is_unchanged(document, (folder / MANIFEST).read_bytes()):
+        return document, []
+    return document, [Finding(MANIFEST, "", "differs from its own hash")]
+
+
+def _files(folder: Path, document: dict[str, Any] | None) -> list[Finding]:
+    """Hashes of all covered files; what is missing, and what is there besides."""
+    listed = document.get("files") if document else None
+    if not isinstance(listed, dict):
+        return []
+    found = covered_files(folder)
+    findings = [
+        Finding(name[:200], "", "is missing") for name in sorted(listed) if name not in set(found)
+    ]
+    for name in found:
+        entry = listed.get(name)
+        if entry is None:
+            findings.append(Finding(name, "", "is not in the manifest"))
+        elif not isinstance(entry, dict) or entry.get("sha256") != file_sha256(folder / name):
+            findings.append(Finding(name, "", "differs from its hash in the manifest"))
+    return findings
+
+
+def _network(folder: Path, findings: list[Finding]) -> Network | None:
+    try:
+        network = Network.load(folder / "network")
+        return network if network.layers else None
+    except InputError as error:
+        text = str(error)
+        name = "weights.pvq" if "weights.pvq" in text else "network.json"
+        findings.append(Finding(f"network/{name}", "", text.replace(f"{folder}/", "")))
+    return None
+
+
+def _plan(folder: Path, findings: list[Finding]) -> Plan | None:
+    try:
+        return Plan.load(folder / "plan.json")
+    except InputError as error:
+        findings.append(Finding("plan.json", "", str(error)))
+    return None
+
+
+def _model(
+    model: Any, network: Network, document: dict[str, Any] | None, findings: list[Finding]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The model's weights, once its hash is compared."""
+    listed = document.get("model") if document else None
+    sha256 = listed.get("sha256") if isinstance(listed, dict) else None
+    if sha256 != model.source_sha256:
+        findings.append(
+            Finding(MANIFEST, "model", f"is of model {sha256}, not of {model.source_sha256}")
+        )
+    return model_weights(model, network)
+
+
+def _figures(
+    folder: Path,
+    document: dict[str, Any],
+    network: Network,
+    plan: Plan,
+    weights: Mapping[str, npt.NDArray[np.float64]] | None,
+) -> list[Finding]:
+    """The manifest's figures against those that network, plan and weights give."""
+    extra = document.get("extra")
+    try:
+        expected = make_manifest(
+            folder,
+            network,
+            plan,
+            weights=weights,
+            extra=extra if isinstance(extra, dict) else {},
+        )
+    except InputError as error:
+        return [Finding(MANIFEST, "layers", str(error))]
+    stored = dict(document)
+    for key in ("files", "manifest_sha256", "pvq_hw_version"):
+        stored.pop(key, None)
+        expected.pop(key, None)
+    if weights is None and isinstance(stored.get("layers"), list):
+        stored["layers"] = [
+            {k: v for k, v in layer.items() if k not in _ERROR_KEYS}
+            if isinstance(layer, dict)
+            else layer
+            for layer in stored["layers"]
+        ]
+    expected = json.loads(json.dumps(expected))
+    return [
+        Finding(MANIFEST, _place(path, network), f"is {old!r:.60}, but must be {new!r:.60}")
+        for path, old, new in differences(stored, expected)[:_MOST]
+    ]
+
+
+def _place(path: tuple[str | int, ...], network: Network) -> str:
+    """A place in the manifest in words: layer and row where it is one's figure."""
+    dense = [layer.name for layer in network.layers if isinstance(layer, Dense)]
+    if len(path) >= 3 and path[0] == "layers" and isinstance(path[1], int):
+        layer = dense[path[1]] if path[1] < len(dense) else str(path[1])
+        row = f" row {path[3]}" if len(path) > 3 else ""
+        return f"layer {layer!r}{row} {path[2]}"
+    return ".".join(str(key) for key in path)
+
+
+def _gains(network: Network) -> list[Finding]:
+    """Multipliers against the gains and scales that they hold."""
+    findings = []
+    scales = {name: spec.scale for name, spec in network.tensors().items()}
+    for layer in network.layers:
+        if not isinstance(layer, Dense) or layer.encoding != "pvq":
+            continue
+        ratio = layer.gain * (scales[layer.input] / layer.output.scale)
+        wanted = np.where(layer.k_groups > 0, ratio * 2.0**layer.shift, 0)
+        # Half a unit of rounding, and one for a largest multiplier cut to its width.
+        for row, _ in np.argwhere(np.abs(wanted - layer.mult) > 1.5)[:_MOST]:
+            place = f"layer {layer.name!r} row {row}"
+            findings.append(
+                Finding("network/network.json", place, "has a multiplier that is not its gain's")
+            )
+    return findings
