@@ -12,6 +12,8 @@ _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
 
 def import_model(path: Path) -> Model:
     """Reads a ``.npz`` (by its first bytes) or an ONNX file; raises InputError otherwise."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} must be a model file, not a folder or a device")
     try:
         with path.open("rb") as file:
             magic = file.read(4)
