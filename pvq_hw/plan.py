@@ -189,6 +189,8 @@ class Plan:
             raise InputError(f"Plan is broken: {type(error).__name__} {error}") from None
         if not plan.layers or plan.interval_cycles < 1 or not plan.clock_mhz > 0 or plan.baud < 1:
             raise InputError("A plan must have layers, cycles, a clock and a baud rate")
+        if len({spec.name.lower() for spec in plan.specs}) < len(plan.layers):
+            raise InputError("A plan's cores must have different names")
         return plan
 
     @classmethod

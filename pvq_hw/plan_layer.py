@@ -1,5 +1,6 @@
 """One layer of a plan: its core and the figures that follow from it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,15 @@ import numpy as np
 
 from pvq_hw.core import CoreImage, CoreSpec
 from pvq_hw.energy import Operations, energy_nj, int8_operations
+from pvq_hw.errors import InputError
 from pvq_hw.layers import Dense
+from pvq_hw.naming import quoted
 from pvq_hw.resources import Resources, core_memories, core_resources
 from pvq_hw.targets import Target
 
 __all__ = ["LayerPlan", "plan_layer"]
+
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,63}")  # of files and of Verilog modules
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ class LayerPlan:
             pulses=int(value["pulses"]),
             codes=int(value["codes"]),
         )
+        if not _NAME.fullmatch(result.spec.name):
+            raise InputError(f"A core's name must be an identifier, not {quoted(result.spec.name)}")
         core_resources(result.spec, result.engine)
         return result
 
