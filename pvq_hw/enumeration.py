@@ -56,8 +56,22 @@ def log2_volume(n: int, k: int) -> float:
     return top + math.log2(float(np.exp2(terms - top).sum())) + math.log2(2 * n)
 
 
-def _rank(positions: list[int]) -> int:
-    return sum(math.comb(p, j) for j, p in enumerate(positions, start=1))
+def _rank(positions: list[int], size: int, places: int) -> int:
+    """Rank of ascending positions below ``size``; ``places = C(size, len(positions))``."""
+    count = len(positions)
+    rank, here = 0, places
+    for p in range(size - 1, -1, -1):
+        if not count:
+            break
+        # here = C(p + 1, count): of these sets C(p, count) do without p.
+        without = here * (p + 1 - count) // (p + 1)
+        if p == positions[count - 1]:
+            rank += without
+            here -= without
+            count -= 1
+        else:
+            here = without
+    return rank
 
 
 def _unrank(rank: int, size: int, count: int, places: int) -> list[int]:
@@ -67,8 +81,7 @@ def _unrank(rank: int, size: int, count: int, places: int) -> list[int]:
     for p in range(size - 1, -1, -1):
         if not count:
             break
-        # here = C(p + 1, count): of these sets C(p, count) do without p.
-        without = here * (p + 1 - count) // (p + 1)
+        without = here * (p + 1 - count) // (p + 1)  # as in _rank
         if rank >= without:
             rank -= without
             here -= without
@@ -109,7 +122,9 @@ def index_of_list(values: list[int]) -> int:
     index = 0
     for i, places, parts in _classes(len(values), k):
         if i == count:
-            index += ((_rank(positions) * parts + _rank(cuts[:-1])) << i) + signs
+            place = _rank(positions, len(values), places)
+            part = _rank(cuts[:-1], k - 1, parts) if i else 0
+            index += ((place * parts + part) << i) + signs
             break
         index += (places * parts) << i
     return index

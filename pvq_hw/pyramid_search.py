@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 
 _EPSILON = 1e-15  # relative differences of s**2 / q below this are rounding
 _ROUNDS = 3  # alternations of gain and codeword before the search proper
-_BLOCK = 1 << 17  # elements of a temporary array
+_BLOCK = 1 << 16  # elements of a temporary array
 
 
 def allocate(a: Floats, alpha: Floats, k: Ints) -> Floats:
@@ -53,7 +53,8 @@ def allocate(a: Floats, alpha: Floats, k: Ints) -> Floats:
     theta = high
     while True:
         t = v - (theta - 0.5)[:, None]
-        y = np.floor(np.maximum(t, 0.0))
+        y = np.maximum(t, 0.0)
+        np.floor(y, out=y)
         count = y.sum(axis=1)
         settled |= (count <= k) & (k - count <= np.count_nonzero(t >= 0.0, axis=1))
         if settled.all():
@@ -64,8 +65,10 @@ def allocate(a: Floats, alpha: Floats, k: Ints) -> Floats:
     missing = (k - count).astype(np.int64)
     if missing.any():
         # Those in reach (t >= 0) have a remainder within [0, 1): each gets one pulse at most.
-        remainder = np.where(t >= 0.0, t - y, t)
-        order = np.argsort(-remainder, axis=1, kind="stable")
+        del v
+        t -= y
+        np.negative(t, out=t)
+        order = np.argsort(t, axis=1, kind="stable")
         order = order[:, : int(missing.max())]
         more = np.arange(order.shape[1]) < missing[:, None]
         row, j = np.nonzero(more)

@@ -273,7 +273,7 @@ def test_hostile_files_with_a_right_checksum_give_one_line_or_matrices():
     rng = np.random.default_rng(7)
     bodies = [data[4:-4] for data in two_files()] + [pack_weights([np.full((2, 9), 1 << 62)])[4:-4]]
     refused = 0
-    for trial in range(6000):
+    for trial in range(3000):
         body = bytearray(bodies[trial % 3])
         if trial % 5 == 4:
             body = bytearray(rng.bytes(rng.integers(1, 60)))
@@ -290,7 +290,7 @@ def test_hostile_files_with_a_right_checksum_give_one_line_or_matrices():
             refused += 1
             assert "\n" not in str(error)  # noqa: PT017
             assert len(str(error)) < 200  # noqa: PT017
-    assert refused > 3000
+    assert refused > 1500
 
 
 @pytest.mark.parametrize(

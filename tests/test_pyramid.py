@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -108,6 +109,21 @@ def test_sum_of_magnitudes_is_k_in_every_corner():
         y = nearest(w, k)
         assert (np.abs(y).sum(axis=1) == k).all(), (n, k)
         assert ((y == 0) | (np.sign(y) == np.sign(w))).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "k"), [(1024, 205), (64, 64), (4, 1)])
+def test_memory_is_below_ten_times_the_weights(n, k, dtype):
+    w = np.random.default_rng(0).standard_normal((2**18 // n, n)).astype(dtype)
+    tracemalloc.start()
+    try:
+        nearest(w, k)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Besides the result, work that does not grow with the rows: for 1,024 x 1,024 float32 weights
+    # 8 + 8 MB in all, and 10 times the weights are 40 MB.
+    assert peak < 8 * w.size + 8_000_000
 
 
 def test_k_may_differ_from_row_to_row_and_rows_are_independent():
