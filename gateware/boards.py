@@ -1,0 +1,212 @@
+"""The five boards: pins out of amaranth_boards, and the top that sits on them."""
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from amaranth.build import Attrs, Pins, Resource
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.lib import io
+
+from gateware.pll import Pll, ResetHold
+from gateware.top import Top, make_top
+from pvq_hw.errors import ToolError
+from pvq_hw.pll import CrystalClock, solve_pll
+from pvq_hw.protocol import WireFormat
+from pvq_hw.targets import Target, get_target
+
+__all__ = ["BOARDS", "Board", "BoardTop", "make_board_top", "make_platform"]
+
+# iCE40 block RAM reads as zero for about 3 us after configuration; 15 us leaves room for process,
+# voltage and temperature, as in Amaranth's own platform.
+_ICE40_HOLD_SECONDS = 15e-6
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a board offers to the top; paths are a resource, its number and its subsignal.
+
+    Parameters
+    ----------
+    clk, rx, tx : tuple of str
+    leds : mapping
+        From the top's outputs to paths.
+    high : tuple of paths
+        Outputs that must be held high.
+    pad : bool
+        The oscillator drives the pin that is the iCE40 PLL's own.
+    resources : tuple
+        What the board file lacks.
+    """
+
+    clk: Path
+    rx: Path
+    tx: Path
+    leds: Mapping[str, Path]
+    high: tuple[Path, ...] = ()
+    pad: bool = False
+    resources: tuple[Any, ...] = ()
+
+
+_ULX3S = Board(
+    clk=("clk25", "0"),
+    rx=("uart", "0", "rx"),
+    tx=("uart", "0", "tx"),
+    leds={"heartbeat": ("led", "0"), "busy": ("led", "1")},
+    # Low, its default, makes the ESP32 take the JTAG port.
+    high=(("esp32", "0", "gpio0"),),
+)
+
+# Feather pins "0" and "1", where this form factor has its serial port; see `Target.uart_rx`.
+_ORANGECRAB_UART = (
+    Resource(
+        "link_rx", 0, Pins("0", dir="i", conn=("io", 0)), Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP")
+    ),
+    Resource("link_tx", 0, Pins("1", dir="o", conn=("io", 0)), Attrs(IO_TYPE="LVCMOS33")),
+)
+
+BOARDS: dict[str, Board] = {
+    "icebreaker": Board(
+        clk=("clk12", "0"),
+        rx=("uart", "0", "rx"),
+        tx=("uart", "0", "tx"),
+        leds={"heartbeat": ("led_g", "0"), "busy": ("led_r", "0")},
+        pad=True,
+    ),
+    "hx8k": Board(
+        clk=("clk12", "0"),
+        rx=("uart", "0", "rx"),
+        tx=("uart", "0", "tx"),
+        leds={"heartbeat": ("led", "0"), "busy": ("led", "1")},
+    ),
+    "ulx3s-25f": _ULX3S,
+    "ulx3s-85f": _ULX3S,
+    "orangecrab-25f": Board(
+        clk=("clk", "0"),
+        rx=("link_rx", "0"),
+        tx=("link_tx", "0"),
+        leds={"heartbeat": ("rgb_led", "0", "g"), "busy": ("rgb_led", "0", "b")},
+        resources=_ORANGECRAB_UART,
+    ),
+}
+
+
+def make_platform(target: str) -> Any:
+    """A fresh Amaranth platform for a target; one platform serves one build.
+
+    Raises
+    ------
+    ToolError
+        amaranth-boards is missing.
+    """
+    module, name = get_target(target).platform.split(":")
+    try:
+        base = getattr(importlib.import_module(module), name)
+    except ImportError:
+        raise ToolError("amaranth-boards is missing: pip install 'pvq-hw[build]'") from None
+    # The OrangeCrab's platform calls dfu-suffix after the bitstream; `pvq_hw.program` adds the
+    # suffix itself, so that a build needs no further tool.
+    kind = type(name, (base,), {"command_templates": property(partial(_without_suffix, base))})
+    platform = kind()
+    platform.add_resources(BOARDS[target].resources)
+    return platform
+
+
+def _without_suffix(base: Any, platform: Any) -> list[str]:
+    templates = base.command_templates.fget(platform)
+    return [text for text in templates if "dfu-suffix" not in text]
+
+
+class BoardTop(Elaboratable):
+    """A `Top` on a board's pins: oscillator, PLL, reset, serial line and LEDs.
+
+    All logic is in the ``sync`` domain, which runs from the PLL and is constrained to its
+    frequency. Its reset comes on at once when the PLL loses its lock, goes off in step with the
+    clock, and holds until the PLL locks; on iCE40 15 us longer.
+
+    Parameters
+    ----------
+    top : Top
+    target : str
+        Whose `make_platform` it is built with.
+    clock_mhz : float
+        The wish that ``top`` was made for.
+    """
+
+    def __init__(self, top: Top, target: str, clock_mhz: float) -> None:
+        self._top = top
+        self._board = BOARDS[target]
+        self._target: Target = get_target(target)
+        self._pll = solve_pll(self._target, clock_mhz)
+
+    @property
+    def clock_mhz(self) -> float:
+        """The frequency that the PLL achieves, MHz: what a build must meet."""
+        return float(self._pll.output) / 1e6
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.top = self._top
+        self._clock(m, platform)
+        for name, path in (
+            ("rx", self._board.rx),
+            ("tx", self._board.tx),
+            *self._board.leds.items(),
+        ):
+            self._connect(m, platform, name, path)
+        for path in self._board.high:
+            m.submodules["high_" + path[0]] = buffer = io.Buffer("o", _port(platform, path))
+            m.d.comb += buffer.o.eq(1)
+        return m
+
+    def _connect(self, m: Module, platform: Any, name: str, path: Path) -> None:
+        direction = "i" if name == "rx" else "o"
+        m.submodules[f"{name}_buffer"] = buffer = io.Buffer(direction, _port(platform, path))
+        if direction == "i":
+            m.d.comb += getattr(self._top, name).eq(buffer.i)
+        else:
+            m.d.comb += buffer.o.eq(getattr(self._top, name))
+
+    def _clock(self, m: Module, platform: Any) -> None:
+        m.domains.sync = ClockDomain("sync")
+        port = _port(platform, self._board.clk)
+        m.submodules.pll = pll = Pll(self._pll, port, pad=self._board.pad)
+        seconds = _ICE40_HOLD_SECONDS if self._target.family == "ice40" else 0
+        m.submodules.reset = reset = ResetHold(math.ceil(seconds * self._pll.hz))
+        clk = Signal(name="clk_sync")
+        m.d.comb += [
+            clk.eq(pll.clk),
+            ClockSignal("sync").eq(clk),
+            reset.locked.eq(pll.locked),
+            ResetSignal("sync").eq(reset.rst),
+        ]
+        if type(self._pll) is not CrystalClock:
+            # Else the oscillator's pin is constrained already.
+            platform.add_clock_constraint(clk, float(self._pll.output))
+
+
+def _port(platform: Any, path: Path) -> Any:
+    """The pin's port; a resource's other subsignals are left alone."""
+    name, number, *subsignal = path
+    key = (name, int(number))
+    port = platform._requested.get(key) or platform.request(*key, dir="-")
+    return getattr(port, subsignal[0]) if subsignal else port
+
+
+def make_board_top(
+    accelerator: Any,
+    target: str,
+    clock_mhz: float,
+    baud: int | None,
+    input: WireFormat,
+    output: WireFormat,
+    identity: bytes,
+) -> BoardTop:
+    """`gateware.top.make_top` on the target's pins; see there."""
+    top = make_top(accelerator, target, clock_mhz, baud, input, output, identity)
+    return BoardTop(top, target, clock_mhz)

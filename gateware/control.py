@@ -1,0 +1,82 @@
+"""Replies that don't come from the accelerator: description, counters and errors."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from gateware.packet import PACKETS
+from pvq_hw.protocol import ERROR_BYTES, Counters, Description, Kind
+
+__all__ = ["COUNTERS", "REQUEST", "ControlReplies"]
+
+# Byte by byte the payload of a COUNTERS, `pvq_hw.protocol.Counters`.
+COUNTERS = data.StructLayout(
+    {"frames": 16, "bad_crc": 16, "overruns": 16, "truncated": 16, "framing_errors": 16}
+)
+
+# `kind` is the reply's; `code` and `offender`, the kind of the refused packet, are an ERROR's.
+REQUEST = data.StructLayout({"kind": 8, "tag": 8, "code": 8, "offender": 8})
+
+
+class ControlReplies(wiring.Component):
+    """Sends one reply at a time.
+
+    Parameters
+    ----------
+    description : Description
+
+    Members
+    -------
+    start : In(1), request : In(REQUEST)
+        High for one cycle: send this. Ignored while busy.
+    busy : Out(1)
+    counters : In(COUNTERS)
+    packets : Out(PACKETS)
+    """
+
+    def __init__(self, description: Description) -> None:
+        self._rom = description.encode()
+        super().__init__(
+            {
+                "start": In(1),
+                "request": In(REQUEST),
+                "busy": Out(1),
+                "counters": In(COUNTERS),
+                "packets": Out(PACKETS),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        head, body = self.packets.head, self.packets.body
+        pending = Signal(REQUEST)
+        place = Signal(range(max(len(self._rom), Counters.SIZE) + 1))
+        with m.If(~self.busy):
+            m.d.sync += [pending.eq(self.request), self.busy.eq(self.start), place.eq(0)]
+        with m.Else():
+            with m.If(body.ready):
+                m.d.sync += place.eq(place + 1)
+            with m.If(head.ready):
+                m.d.sync += self.busy.eq(0)
+        m.d.comb += [
+            head.valid.eq(self.busy),
+            head.payload.kind.eq(pending.kind),
+            head.payload.tag.eq(pending.tag),
+            body.valid.eq(self.busy),
+        ]
+        with m.Switch(pending.kind):
+            with m.Case(Kind.DESCRIPTION):
+                m.d.comb += head.payload.length.eq(len(self._rom))
+                with m.Switch(place):
+                    for index, byte in enumerate(self._rom):
+                        with m.Case(index):
+                            m.d.comb += body.payload.eq(byte)
+            with m.Case(Kind.COUNTERS):
+                m.d.comb += head.payload.length.eq(Counters.SIZE)
+                m.d.comb += body.payload.eq(Value.cast(self.counters).word_select(place, 8))
+            with m.Default():
+                m.d.comb += head.payload.length.eq(ERROR_BYTES)
+                m.d.comb += body.payload.eq(Mux(place[0], pending.offender, pending.code))
+        return m

@@ -1,0 +1,208 @@
+"""The host link around an accelerator: from the serial line's pins to its streams and back."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out, connect
+
+from gateware.control import COUNTERS, ControlReplies
+from gateware.frames import TICKET, FrameLoader, ResultSender
+from gateware.packet import PacketMux, PacketReceiver, PacketTransmitter
+from gateware.uart import UartReceiver, UartTransmitter
+from pvq_hw.baud import BaudTiming
+from pvq_hw.board import WINDOW, describe_board
+from pvq_hw.protocol import Description, ErrorCode, Kind, WireFormat
+
+__all__ = ["IDLE_SECONDS", "Top", "make_top"]
+
+IDLE_SECONDS = 0.05  # longer than the gaps that a USB adapter and a busy host leave
+
+
+class Top(wiring.Component):
+    """Frames in packets over a serial line, through an accelerator, replies back.
+
+    A request is checked whole before anything of it reaches the accelerator. Requests that are not
+    right, and frames that come before there is room, are answered by an ERROR with a code. Results
+    leave in the order of their frames; errors, counters and descriptions may overtake them.
+
+    One frame is buffered. A host that keeps to the window never overruns an accelerator which is
+    faster than the line, or which takes a frame while it computes another; `overruns` counts frames
+    refused for want of room, and replies dropped because another was still being sent.
+
+    Parameters
+    ----------
+    accelerator : Component
+        With the streams ``i`` and ``o`` of `gateware.frames.stream_of` the tensors, nothing else.
+    description : Description
+        Clock, baud rate, tensors, window and identity.
+    idle_clocks : int
+        Time-out of a packet under way in which no byte comes, cycles (the next power of two).
+
+    Members
+    -------
+    rx, tx : In(1), Out(1)
+        The serial line, 8N1, high when idle; ``rx`` may be asynchronous.
+    busy : Out(1)
+        A packet comes in or a frame is in the accelerator.
+    heartbeat : Out(1)
+        Blinks at 0.5 to 1 Hz.
+
+    Attributes
+    ----------
+    description, timing
+    """
+
+    def __init__(self, accelerator: Any, description: Description, idle_clocks: int) -> None:
+        self._accelerator = accelerator
+        self._idle_clocks = idle_clocks
+        self.description = description
+        self.timing = BaudTiming(description.clock_hz, description.baud)
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "busy": Out(1),
+                "heartbeat": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.receiver = receiver = UartReceiver(self.timing)
+        m.submodules.packets = packets = PacketReceiver(self._idle_clocks)
+        m.submodules.loader = loader = FrameLoader(self.description.input)
+        m.submodules.accelerator = accelerator = self._accelerator
+        m.submodules.results = results = ResultSender(self.description.output)
+        m.submodules.control = control = ControlReplies(self.description)
+        m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
+        connect(m, receiver.o, packets.i)
+        connect(m, loader.o, accelerator.i)
+        connect(m, accelerator.o, results.i)
+        self._reply_path(m, control, results)
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            loader.write.eq(packets.write),
+            loader.address.eq(packets.address),
+            loader.data.eq(packets.data),
+            tickets.w_en.eq(loader.tickets.valid),
+            tickets.w_data.eq(loader.tickets.payload),
+            loader.tickets.ready.eq(tickets.w_rdy),
+            results.tickets.valid.eq(tickets.r_rdy),
+            results.tickets.payload.eq(tickets.r_data),
+            tickets.r_en.eq(results.tickets.ready),
+        ]
+        overrun = self._judge(m, packets, loader, control)
+        self._count(m, packets, loader, receiver, control, overrun)
+        m.d.sync += self.busy.eq(packets.active | loader.busy | tickets.r_rdy)
+        beat = Signal((self.description.clock_hz - 1).bit_length())
+        m.d.sync += beat.eq(beat + 1)
+        m.d.comb += self.heartbeat.eq(beat[-1])
+        return m
+
+    def _reply_path(self, m: Module, control: ControlReplies, results: ResultSender) -> None:
+        m.submodules.mux = mux = PacketMux()
+        m.submodules.framer = framer = PacketTransmitter()
+        m.submodules.transmitter = transmitter = UartTransmitter(self.timing)
+        connect(m, control.packets, mux.a)
+        connect(m, results.packets, mux.b)
+        connect(m, mux.o, framer.i)
+        connect(m, framer.o, transmitter.i)
+        m.d.comb += self.tx.eq(transmitter.tx)
+
+    def _judge(
+        self, m: Module, packets: PacketReceiver, loader: FrameLoader, control: ControlReplies
+    ) -> Signal:
+        """What becomes of a packet: a place for further kinds. Gives the overrun strobe."""
+        header, request = packets.header, control.request
+        frame = (header.kind == Kind.INFER) | (header.kind == Kind.CLASSIFY)
+        lost, overrun = Signal(), Signal()
+        # A byte that found its place unread makes the packet's frame useless.
+        with m.If(packets.write & loader.blocked):
+            m.d.sync += lost.eq(1)
+        with m.Elif(packets.done | ~packets.active):
+            m.d.sync += lost.eq(0)
+
+        m.d.comb += [
+            request.tag.eq(header.tag),
+            request.offender.eq(header.kind),
+            request.kind.eq(Kind.ERROR),
+            loader.ticket.tag.eq(header.tag),
+            loader.ticket.top.eq(header.kind == Kind.CLASSIFY),
+        ]
+
+        def refuse(code: ErrorCode) -> None:
+            m.d.comb += [control.start.eq(1), request.code.eq(code)]
+
+        with m.If(packets.truncated):
+            refuse(ErrorCode.TRUNCATED)
+        with m.Elif(packets.done):
+            with m.If(~packets.good):
+                refuse(ErrorCode.BAD_CRC)
+            with m.Elif(frame):
+                with m.If(header.length != self.description.input.frame_bytes):
+                    refuse(ErrorCode.BAD_LENGTH)
+                with m.Elif(lost | loader.busy):
+                    m.d.comb += overrun.eq(1)
+                    refuse(ErrorCode.OVERRUN)
+                with m.Else():
+                    m.d.comb += loader.start.eq(1)
+            for asked, answer in (
+                (Kind.DESCRIBE, Kind.DESCRIPTION),
+                (Kind.STATUS, Kind.COUNTERS),
+            ):
+                with m.Elif(header.kind == asked):
+                    with m.If(header.length != 0):
+                        refuse(ErrorCode.BAD_LENGTH)
+                    with m.Else():
+                        m.d.comb += [control.start.eq(1), request.kind.eq(answer)]
+            with m.Else():
+                refuse(ErrorCode.BAD_KIND)
+        return overrun
+
+    def _count(
+        self,
+        m: Module,
+        packets: PacketReceiver,
+        loader: FrameLoader,
+        receiver: UartReceiver,
+        control: ControlReplies,
+        overrun: Signal,
+    ) -> None:
+        counters = Signal(COUNTERS)
+        m.d.comb += control.counters.eq(counters)
+        for field, event in (
+            (counters.frames, loader.start),
+            (counters.bad_crc, packets.done & ~packets.good),
+            (counters.overruns, overrun | (control.start & control.busy)),
+            (counters.truncated, packets.truncated),
+            (counters.framing_errors, receiver.framing_error),
+        ):
+            with m.If(event):
+                m.d.sync += field.eq(field + 1)
+
+
+def make_top(
+    accelerator: Any,
+    target: str,
+    clock_mhz: float,
+    baud: int | None,
+    input: WireFormat,
+    output: WireFormat,
+    identity: bytes,
+    *,
+    window: int = WINDOW,
+) -> Top:
+    """The top of an accelerator for a board, at the clock that the board's PLL achieves.
+
+    Parameters
+    ----------
+    accelerator : Component
+        Ports ``i`` and ``o``: one activation per transfer.
+    target, clock_mhz, baud, input, output, identity, window
+        See `pvq_hw.board.describe_board`, which also raises what is wrong with them. Call it
+        before the accelerator is made: Amaranth warns of circuits that are never used.
+    """
+    description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
+    return Top(accelerator, description, round(IDLE_SECONDS * description.clock_hz))
