@@ -167,7 +167,7 @@ class Rom(wiring.Component):
         m.d.comb += self.data.eq(_delay(m, port.data, self.latency - 1, self.width, "data"))
 
     def _pieces(self, m: Module) -> None:
-        """One block RAM per piece; the selector stands before the last register, if there is one."""
+        """One block RAM per piece; the selector stands before the last register, if any."""
         family = self.body
         own = min(self.latency, 2) if family == "ecp5" else 1
         select = _Select(m, self.addr)

@@ -1,0 +1,243 @@
+"""One layer's core: banks, lanes, tree, accumulator, requantizer between two streams."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.activation import activation_layout
+from gateware.decoder import LaneDecoder
+from gateware.leaf import Leaf
+from gateware.memory import Ram, Rom
+from gateware.requantizer import Requantizer
+from gateware.sequencer import BankWriter, ResultFifo, Sequencer
+from gateware.tree import Accumulator, AdderTree
+from pvq_hw.core import CoreImage, CoreSpec
+
+__all__ = ["LayerCore"]
+
+# Cycles from the address to the data of the ROMs of multipliers and biases.
+_PARAMS_LATENCY = 2
+
+
+class LayerCore(wiring.Component):
+    """Computes one layer, frame after frame: `CoreSpec.compute` as a circuit.
+
+    Takes the N activations of a frame in order, one a cycle, and gives the rows' results in
+    order. A frame takes ``spec.words`` cycles as long as results are taken; a row's result is
+    offered ``spec.output_delay`` cycles after its last code word is read. The next frame is
+    taken while one is computed. A result depends on its frame alone.
+
+    Back-pressure holds the reading of codes, never the datapath behind it. Reset forgets all
+    frames; the first activation after it starts a frame. Results cannot overflow, see
+    `CoreSpec.acc_bits`.
+
+    Parameters
+    ----------
+    spec : CoreSpec
+    image : CoreImage
+    body : str
+        Of memories and multipliers, see `gateware.memory.MEMORY_BODIES`.
+
+    Members
+    -------
+    i, o : streams of V activations, see `gateware.activation`
+    """
+
+    def __init__(self, spec: CoreSpec, image: CoreImage, *, body: str = "behavioral") -> None:
+        self.spec, self.image, self.body = spec, image, body
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, spec.frames))),
+                "o": Out(stream.Signature(activation_layout(spec.out, spec.frames))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        m.submodules.writer = writer = BankWriter(spec)
+        m.submodules.sequencer = sequencer = Sequencer(spec)
+        m.submodules.codes = codes = self._rom("codes", spec.code_latency, "block")
+        m.submodules.fifo = fifo = ResultFifo(spec, self.body)
+        connect(m, flipped(self.i), writer.i)
+        connect(m, fifo.o, flipped(self.o))
+        last = Signal()
+        group_end, row_end, base = self._groups(m, sequencer.valid & last)
+        m.d.comb += [
+            codes.addr.eq(sequencer.addr),
+            last.eq(codes.data[-1]),
+            writer.release.eq(sequencer.end),
+            sequencer.written.eq(writer.written),
+            sequencer.popped.eq(fifo.popped),
+            sequencer.row_end.eq(row_end),
+        ]
+        sums = self._lanes(m, writer, sequencer, codes.data, last, base)
+        flags = _Flags(m, spec, sequencer.valid, group_end, row_end)
+        results = self._rows(m, sums, flags)
+        m.d.comb += [
+            fifo.w_en.eq(flags.row_end(spec.product_stage + spec.bias_chunks + 1)),
+            fifo.w_data.eq(Cat(*results)),
+        ]
+        return m
+
+    def _rom(self, which: str, latency: int, kind: str) -> Rom:
+        name = f"{self.spec.name}_{which}"
+        width, depth = self.spec.memories[name]
+        return Rom(
+            name,
+            width,
+            depth,
+            self.spec.contents(self.image)[name],
+            latency=latency,
+            kind=kind,
+            body=self.body,
+        )
+
+    def _groups(self, m: Module, group_end: Value) -> tuple[Value, Value, Value | None]:
+        """Counts the groups of a row: end of group, end of row, base of the next group."""
+        groups = self.spec.groups
+        if groups == 1:
+            return group_end, group_end, None
+        group = Signal(range(groups))
+        at_last = group == groups - 1
+        with m.If(group_end):
+            m.d.sync += group.eq(Mux(at_last, 0, group + 1))
+        bases = self.spec.code.bases(self.spec.n, groups)
+        base = Signal(self.spec.address_bits)
+        m.d.comb += base.eq(Array([*bases[1:], 0])[group])
+        return group_end, group_end & at_last, base
+
+    def _lanes(
+        self,
+        m: Module,
+        writer: BankWriter,
+        sequencer: Sequencer,
+        word: Value,
+        last: Value,
+        base: Value | None,
+    ) -> list[Value]:
+        """P lanes of decoder, bank and V leaves each, then V adder trees."""
+        spec = self.spec
+        trees = [AdderTree(spec.lanes, spec.leaf_bits) for _ in range(spec.frames)]
+        half = Signal(reset_less=True)
+        m.d.sync += half.eq(sequencer.half)
+        for p in range(spec.lanes):
+            decoder = LaneDecoder(spec.code, spec.address_bits, based=base is not None)
+            bank = Ram(
+                spec.x.bits * spec.frames,
+                spec.bank_words,
+                latency=spec.bank_latency,
+                kind=spec.bank_memory,
+                body=self.body,
+            )
+            m.submodules[f"decoder{p}"] = decoder
+            m.submodules[f"bank{p}"] = bank
+            m.d.comb += [
+                decoder.code.eq(word[p * spec.code.lane_bits : (p + 1) * spec.code.lane_bits]),
+                decoder.valid.eq(sequencer.valid),
+                decoder.last.eq(last),
+                bank.w_en.eq(writer.w_en[p]),
+                bank.w_addr.eq(writer.w_addr),
+                bank.w_data.eq(writer.w_data),
+                bank.r_addr.eq(Cat(decoder.address, half)),
+            ]
+            if base is not None:
+                m.d.comb += decoder.base.eq(base)
+            controls: Value = Cat(decoder.nonzero, decoder.negative, decoder.shift)
+            for i in range(spec.bank_latency):
+                later = Signal(len(controls), name=f"controls{p}_{i}", reset_less=True)
+                m.d.sync += later.eq(controls)
+                controls = later
+            for v, tree in enumerate(trees):
+                leaf = Leaf(spec.x, spec.code.shift_bits)
+                m.submodules[f"leaf{p}_{v}"] = leaf
+                m.d.comb += [
+                    leaf.x.eq(bank.r_data.word_select(v, spec.x.bits)),
+                    Cat(leaf.nonzero, leaf.negative, leaf.shift).eq(controls),
+                    tree.i[p].eq(leaf.value),
+                ]
+        for v, tree in enumerate(trees):
+            m.submodules[f"tree{v}"] = tree
+        return [tree.o for tree in trees]
+
+    def _rows(self, m: Module, sums: list[Value], flags: "_Flags") -> list[Value]:
+        """V accumulators and requantizers, with the row's multiplier and bias."""
+        spec = self.spec
+        mult = self._params(m, "mult", flags.group_end, spec.row_stage, spec.rows * spec.groups)
+        bias = self._params(m, "bias", flags.row_end, spec.product_stage, spec.rows)
+        product = spec.row_stage + spec.multiplier_delay
+        results = []
+        for v, total in enumerate(sums):
+            accumulator = Accumulator(len(total), spec.acc_bits, spec.carry_chunk)
+            requantizer = Requantizer(spec, self.body)
+            m.submodules[f"accumulator{v}"] = accumulator
+            m.submodules[f"requantizer{v}"] = requantizer
+            m.d.comb += [
+                accumulator.i.eq(total),
+                accumulator.first.eq(flags.group_start(spec.sum_stage)),
+                requantizer.acc.eq(accumulator.o),
+                requantizer.mult.eq(mult),
+                requantizer.bias.eq(bias),
+                requantizer.start.eq(flags.group_end(spec.row_stage)),
+            ]
+            if spec.groups > 1:
+                m.d.comb += [
+                    requantizer.add.eq(flags.group_end(product)),
+                    requantizer.first.eq(flags.row_start),
+                ]
+            results.append(requantizer.o)
+        if spec.groups > 1:
+            flags.follow_rows(m, product)
+        return results
+
+    def _params(self, m: Module, which: str, strobe: "_Strobe", stage: int, depth: int) -> Value:
+        """The word of a ROM that belongs to the row (or group) which is at ``stage``."""
+        rom = self._rom(which, _PARAMS_LATENCY, self.spec.params_memory)
+        m.submodules[which] = rom
+        address = Signal(max(1, (depth - 1).bit_length()), name=f"{which}_address")
+        here = strobe(stage - _PARAMS_LATENCY)
+        with m.If(here):
+            m.d.sync += address.eq(Mux(address == depth - 1, 0, address + 1))
+        m.d.comb += rom.addr.eq(address)
+        return rom.data
+
+
+class _Strobe:
+    """A flag that belongs to a word, at any stage after the word's read; reset clears it."""
+
+    def __init__(self, m: Module, name: str, flag: Value, stage: int) -> None:
+        self._m, self._name, self._stages = m, name, {stage: flag}
+
+    def __call__(self, stage: int) -> Value:
+        top = max(self._stages)
+        while top < stage:
+            later = Signal(name=f"{self._name}_{top + 1}")
+            self._m.d.sync += later.eq(self._stages[top])
+            top += 1
+            self._stages[top] = later
+        return self._stages[stage]
+
+
+class _Flags:
+    """First and last words of groups and rows along the pipeline."""
+
+    def __init__(
+        self, m: Module, spec: CoreSpec, valid: Value, group_end: Value, row_end: Value
+    ) -> None:
+        starting = Signal(init=1)
+        with m.If(valid):
+            m.d.sync += starting.eq(group_end)
+        self.group_start = _Strobe(m, "group_start", valid & starting, spec.code_latency)
+        self.group_end = _Strobe(m, "group_end", group_end, spec.code_latency)
+        self.row_end = (
+            self.group_end
+            if spec.groups == 1
+            else _Strobe(m, "row_end", row_end, spec.code_latency)
+        )
+        self.row_start = Signal(init=1)
+
+    def follow_rows(self, m: Module, stage: int) -> None:
+        """Keeps ``row_start``: whether the next product at ``stage`` is of a row's first group."""
+        group_end, row_end = self.group_end(stage), self.row_end(stage)
+        with m.If(group_end):
+            m.d.sync += self.row_start.eq(row_end)

@@ -1,0 +1,192 @@
+"""Control of a core: writes frames into the banks, reads the codes, keeps the results' credits."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from gateware.activation import activation_layout
+from gateware.memory import Ram
+from pvq_hw.core import CoreSpec
+
+__all__ = ["BankWriter", "ResultFifo", "Sequencer"]
+
+
+class BankWriter(wiring.Component):
+    """Spreads a stream of activations over the banks: column n to bank ``n mod P``.
+
+    Takes one activation a cycle as long as a half of the banks is free; the halves are used in
+    turn. The write is on the outputs one cycle after the transfer.
+
+    Members
+    -------
+    i : stream of activations
+    release : strobe, a half has been read
+    written : strobe, with the transfer of a frame's last activation
+    w_en : one bit per bank
+    w_addr, w_data : to all banks
+    """
+
+    def __init__(self, spec: CoreSpec) -> None:
+        self.spec = spec
+        width = spec.x.bits * spec.frames
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, spec.frames))),
+                "release": In(1),
+                "written": Out(1),
+                "w_en": Out(spec.lanes),
+                "w_addr": Out(spec.address_bits + 1),
+                "w_data": Out(width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        lanes, depth = spec.lanes, spec.bank_depth
+        free = Signal(2, init=2)
+        bank = Signal(lanes, init=1)
+        address = Signal(spec.address_bits)
+        at_end = Signal(init=int(depth == 1))
+        half = Signal()
+        take, last = Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(free != 0),
+            take.eq(self.i.valid & self.i.ready),
+            last.eq(at_end & bank[(spec.n - 1) % lanes]),
+            self.written.eq(take & last),
+        ]
+        m.d.sync += free.eq(free + self.release - self.written)
+        with m.If(self.written):
+            m.d.sync += [bank.eq(1), address.eq(0), half.eq(~half), at_end.eq(int(depth == 1))]
+        with m.Elif(take):
+            m.d.sync += bank.eq(bank.rotate_left(1))
+            with m.If(bank[-1]):
+                m.d.sync += [address.eq(address + 1), at_end.eq(address == depth - 2)]
+        w_en = Signal(lanes)
+        w_addr = Signal(spec.address_bits + 1, reset_less=True)
+        w_data = Signal(len(self.w_data), reset_less=True)
+        m.d.sync += [
+            w_en.eq(Mux(take, bank, 0)),
+            w_addr.eq(Cat(address, half)),
+            w_data.eq(self.i.payload.as_value()),
+        ]
+        m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
+        return m
+
+
+class Sequencer(wiring.Component):
+    """Reads the code words of one frame after the other, as far as results have places.
+
+    ``addr`` is the word to read while ``go`` is high. ``valid``, ``half`` and ``end`` (last word
+    of a frame) belong to the word that leaves the code ROM now, ``code_latency`` cycles later.
+    Frames follow one another without a bubble. No word is read while half of the places of the
+    result FIFO or more are taken or promised; the words under way fit into the other half.
+
+    Members
+    -------
+    written : strobe, a frame is in the banks
+    row_end : strobe, a row's last word leaves the code ROM
+    popped : strobe, a result has left
+    """
+
+    def __init__(self, spec: CoreSpec) -> None:
+        self.spec = spec
+        super().__init__(
+            {
+                "written": In(1),
+                "row_end": In(1),
+                "popped": In(1),
+                "addr": Out(max(1, (spec.words - 1).bit_length())),
+                "valid": Out(1),
+                "half": Out(1),
+                "end": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        words = self.spec.words
+        ready = Signal(2)
+        run, half = Signal(), Signal(init=1)
+        at_end = Signal(init=int(words == 1))
+        addr = Signal(len(self.addr))
+        # The top bit is set from half the FIFO's depth on.
+        taken = Signal(self.spec.fifo_depth.bit_length() - 1)
+        go, start = Signal(), Signal()
+        m.d.comb += [
+            go.eq(run & ~taken[-1]),
+            start.eq((ready != 0) & (~run | (go & at_end))),
+            self.addr.eq(addr),
+        ]
+        m.d.sync += [
+            taken.eq(taken + self.row_end - self.popped),
+            ready.eq(ready + self.written - start),
+        ]
+        with m.If(go):
+            m.d.sync += addr.eq(addr + 1)
+            if words > 1:
+                m.d.sync += at_end.eq(addr == words - 2)
+            with m.If(at_end):
+                m.d.sync += [addr.eq(0), run.eq(0)]
+        with m.If(start):
+            m.d.sync += [run.eq(1), half.eq(~half)]
+        flags = [go, half, go & at_end]
+        for i in range(self.spec.code_latency):
+            later = [Signal(name=f"{n}_{i}") for n in ("valid", "half", "end")]
+            m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
+            flags = list(later)
+        m.d.comb += [self.valid.eq(flags[0]), self.half.eq(flags[1]), self.end.eq(flags[2])]
+        return m
+
+
+class ResultFifo(wiring.Component):
+    """Results wait here for the next core. The credits see to it that it never overflows.
+
+    A result is offered two cycles after its write, if nothing is before it; one a cycle.
+
+    Members
+    -------
+    w_en, w_data : write
+    o : stream
+    popped : strobe, a result has left
+    """
+
+    def __init__(self, spec: CoreSpec, body: str = "behavioral") -> None:
+        self.spec, self.body = spec, body
+        self.width = spec.out.bits * spec.frames
+        super().__init__(
+            {
+                "w_en": In(1),
+                "w_data": In(self.width),
+                "o": Out(stream.Signature(activation_layout(spec.out, spec.frames))),
+                "popped": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        depth = self.spec.fifo_depth
+        m.submodules.ram = ram = Ram(
+            self.width, depth, latency=1, kind=self.spec.fifo_memory, body=self.body
+        )
+        bits = depth.bit_length()
+        write, read, held = Signal(bits), Signal(bits), Signal(bits - 1, reset_less=True)
+        valid, load = Signal(), Signal()
+        m.d.comb += [
+            load.eq((write != read) & (~valid | self.o.ready)),
+            ram.w_en.eq(self.w_en),
+            ram.w_addr.eq(write[:-1]),
+            ram.w_data.eq(self.w_data),
+            # The result on offer is read again and again: the memory needs no read enable.
+            ram.r_addr.eq(Mux(load, read[:-1], held)),
+            self.o.valid.eq(valid),
+            self.o.payload.eq(ram.r_data),
+            self.popped.eq(valid & self.o.ready),
+        ]
+        m.d.sync += write.eq(write + self.w_en)
+        with m.If(load):
+            m.d.sync += [read.eq(read + 1), held.eq(read), valid.eq(1)]
+        with m.Elif(self.o.ready):
+            m.d.sync += valid.eq(0)
+        return m
