@@ -135,6 +135,7 @@ def special_matrices():
         "zeros": np.zeros((300, 700), dtype=np.int64),
         "one pulse": np.eye(1, 5000, 4999, dtype=np.int64),
         "zero rows": quantize(rng.standard_normal((9, 30)), k=4).y * (np.arange(9) % 2)[:, None],
+        "three blocks": quantize(rng.standard_normal((40, 9)), k=rng.integers(2, 6, 40)).y,
         "rows of many K": rng.integers(-2, 3, (40, 12)),
         "int8": rng.integers(-128, 128, (64, 300), dtype=np.int8),
         "unsigned": rng.integers(0, 65536, (30, 30), dtype=np.uint16),
