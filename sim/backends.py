@@ -6,6 +6,8 @@ Both give ``model.h`` for ``compiled_main.cc``: ``Model`` with its wires, and ta
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from pvq_hw import tools
@@ -13,10 +15,11 @@ from pvq_hw.process import run_command
 from sim.design import Design
 from sim.models import cached, compile_cpp, digest
 
-__all__ = ["BACKENDS", "build_cxxrtl", "build_verilator", "source_files"]
+__all__ = ["BACKENDS", "Backend", "default_backend", "source_files"]
 
 _MAIN = Path(__file__).parent / "compiled_main.cc"
 _TOP = "pvq_sim"
+_LIBRARY = ("verilated", "verilated_threads")
 
 
 def source_files() -> tuple[Path, ...]:
@@ -83,7 +86,13 @@ def _verilator_model(design: Design) -> str:
 {_tables(design)}
 struct Model {{
   VerilatedContext context;
-  Vsim top{{&context, "sim"}};
+  Vsim top{{random(&context), "sim"}};
+  // What the Verilog leaves uninitialized starts at random, the same in every run.
+  static VerilatedContext *random(VerilatedContext *context) {{
+    context->randReset(2);
+    context->randSeed(1);
+    return context;
+  }}
   void drive(bool rst, bool valid, uint32_t payload, bool ready) {{
     top.rst = rst; top.i_valid = valid; top.i_payload = payload; top.o_ready = ready;
     top.clk = 0;
@@ -100,43 +109,56 @@ struct Model {{
 """
 
 
-def _verilator() -> tuple[list[str], dict[str, str], Path]:
-    """Command, environment and include folder."""
+def _verilator() -> tuple[tools.Tool, list[str], Path]:
+    """The tool, its command and the folder of its headers."""
     tool = tools.find_tool("verilator")
-    root = Path(
-        tool.env.get("VERILATOR_ROOT", Path(tool.path).resolve().parent.parent / "share/verilator")
-    )
-    program = Path(tool.path).with_name("verilator_bin")  # without Perl
-    command = [str(program)] if program.is_file() else list(tool.command)
-    return command, dict(tool.env), root / "include"
+    beside = Path(tool.path).resolve().parent.parent / "share" / "verilator"
+    root = Path(tool.env.get("VERILATOR_ROOT", beside))
+    program = Path(tool.path).with_name("verilator_bin")  # the other one is a Perl script
+    packaged = tool.source == "package" and program.is_file()
+    return tool, [str(program)] if packaged else list(tool.command), root / "include"
 
 
 def build_verilator(design: Design, folder: Path, optimize: str = "-O1") -> None:
     """Builds ``folder/model`` with Verilator; the memory files are read when it starts."""
-    command, env, include = _verilator()
+    tool, command, include = _verilator()
     (folder / "sim.v").write_text(_wrapper(design), encoding="utf-8")
     (folder / "model.h").write_text(_verilator_model(design), encoding="utf-8")
-    sources = [shutil.copy(source, folder) for source in design.sources]
-    names = [Path(source).name for source in sources]
+    names = [Path(shutil.copy(source, folder)).name for source in design.sources]
     flags = ["--cc", "-O3", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--top-module", _TOP]
     flags += ["--Mdir", ".", "--prefix", "Vsim", "--x-assign", "fast", "--output-split", "0"]
-    run_command([*command, *flags, "sim.v", *names], name="Verilator", folder=folder, env=env)
+    run_command([*command, *flags, "sim.v", *names], name="Verilator", folder=folder, env=tool.env)
     parts = sorted(path.name for path in folder.glob("Vsim*.cpp"))
-    (folder / "all.cc").write_text("".join(f'#include "{part}"\n' for part in parts))
-
+    for name, slow in (("fast", False), ("slow", True)):
+        chosen = (part for part in parts if part.endswith("Slow.cpp") is slow)
+        (folder / f"{name}.cc").write_text("".join(f'#include "{part}"\n' for part in chosen))
     base = ["-std=c++17", "-pthread", f"-I{include}", f"-I{include / 'vltstd'}"]
 
-    def runtime(work: Path) -> None:
-        for part in ("verilated", "verilated_threads"):
-            compile_cpp(work, [*base, "-O1", "-c", str(include / f"{part}.cpp")])
+    def objects() -> list[str]:
+        """Verilator's own library, which takes longest to compile, is kept for all models."""
+        key = digest(b"verilated", tool.version.encode(), str(include).encode())
+        library = cached(key, lambda work: _library(work, include, base))
+        return [str(library / f"{part}.o") for part in _LIBRARY]
 
-    version = tools.find_tool("verilator").version
-    objects = cached(digest(b"verilated", version.encode(), str(include).encode()), runtime)
-    flags = [*base, optimize, "-I.", str(_MAIN), "all.cc", "-o", "model"]
-    compile_cpp(
-        folder,
-        [*flags, *(str(objects / f"{part}.o") for part in ("verilated", "verilated_threads"))],
-    )
+    def compiled(name: str, level: str, *more: str) -> None:
+        compile_cpp(folder, [*base, level, "-I.", "-c", f"{name}.cc", "-o", f"{name}.o", *more])
+
+    shutil.copy(_MAIN, folder / "main.cc")
+    with ThreadPoolExecutor(2) as pool:
+        library = pool.submit(objects)
+        jobs = [
+            pool.submit(compiled, name, level)
+            for name, level in (("fast", optimize), ("main", optimize), ("slow", "-O0"))
+        ]
+        for job in jobs:
+            job.result()
+        linked = ["fast.o", "main.o", "slow.o", *library.result()]
+    compile_cpp(folder, ["-pthread", *linked, "-o", "model"])
+
+
+def _library(folder: Path, include: Path, base: list[str]) -> None:
+    for part in _LIBRARY:
+        compile_cpp(folder, [*base, "-O1", "-c", str(include / f"{part}.cpp"), "-o", f"{part}.o"])
 
 
 # -- CXXRTL -----------------------------------------------------------------------------------
@@ -162,8 +184,8 @@ def _cxxrtl_model(design: Design) -> str:
     return f"""#include <cstddef>
 #include "model.cc"
 {_tables(design)}
-template <size_t B> inline const cxxrtl::value<B> &level(const cxxrtl::value<B> &v) {{ return v; }}
-template <size_t B> inline const cxxrtl::value<B> &level(const cxxrtl::wire<B> &w) {{ return w.curr; }}
+template <size_t B> const cxxrtl::value<B> &level(const cxxrtl::value<B> &v) {{ return v; }}
+template <size_t B> const cxxrtl::value<B> &level(const cxxrtl::wire<B> &w) {{ return w.curr; }}
 struct Model {{
   cxxrtl_design::{_mangle(design.top)} top;
   void drive(bool rst, bool valid, uint32_t payload, bool ready) {{
@@ -209,7 +231,7 @@ def build_cxxrtl(design: Design, folder: Path, optimize: str = "-O1") -> None:
         for wire in ("valid", "ready", "payload")
     )
     script = [
-        f"read_verilog {names}",
+        f"read_verilog -defer {names}",
         f"hierarchy -top {design.top}",
         "proc",
         "flatten",
@@ -221,8 +243,24 @@ def build_cxxrtl(design: Design, folder: Path, optimize: str = "-O1") -> None:
     (folder / "model.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
     tools.run("yosys", ["-q", "-s", "model.ys"], folder=folder)
     (folder / "model.h").write_text(_cxxrtl_model(design), encoding="utf-8")
-    flags = ["-std=c++17", "-pthread", optimize, f"-I{_cxxrtl_include()}", "-I."]
+    flags = ["-std=c++17", "-pthread", "-DNDEBUG", optimize, f"-I{_cxxrtl_include()}", "-I."]
     compile_cpp(folder, [*flags, str(_MAIN), "-o", "model"])
 
 
-BACKENDS: dict[str, Callable[..., None]] = {"cxxrtl": build_cxxrtl, "verilator": build_verilator}
+@dataclass(frozen=True)
+class Backend:
+    """A way to build ``model``; ``embeds`` tells whether the memory files become part of it."""
+
+    build: Callable[[Design, Path, str], None]
+    embeds: bool
+
+
+BACKENDS: dict[str, Backend] = {
+    "verilator": Backend(build_verilator, embeds=False),
+    "cxxrtl": Backend(build_cxxrtl, embeds=True),
+}
+
+
+def default_backend() -> str:
+    """Verilator, three times as fast, where it is installed; else CXXRTL, which yosys has."""
+    return "verilator" if tools.have_tool("verilator") else "cxxrtl"

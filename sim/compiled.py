@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.process import run_command
-from sim.backends import BACKENDS, source_files
+from sim.backends import BACKENDS, default_backend, source_files
 from sim.design import Design
 from sim.models import cached, digest
 from sim.patterns import NONE, Pattern
@@ -34,22 +34,29 @@ class Run:
     links: list[npt.NDArray[np.uint32]]
 
 
-def build_model(design: Design, backend: str = "cxxrtl", optimize: str = "-O1") -> Path:
-    """The folder with the program ``model`` and the memory files; built unless in the cache."""
+def build_model(design: Design, backend: str | None = None, optimize: str = "-O1") -> Path:
+    """The program that simulates a design; built unless in the cache.
+
+    Raises
+    ------
+    ToolError
+        There is no C++ compiler, or a tool failed.
+    """
+    backend = backend or default_backend()
     if backend not in BACKENDS:
         raise InputError(f"Backend must be one of {sorted(BACKENDS)}, not {backend!r}")
+    chosen = BACKENDS[backend]
+    files = [*source_files(), *design.sources, *(design.memories if chosen.embeds else ())]
     parts = [backend.encode(), optimize.encode(), repr((design.top, design.links)).encode()]
-    for file in (*source_files(), *design.sources, *design.memories):
-        parts += [file.name.encode(), file.read_bytes()]
+    parts += [part for file in files for part in (file.name.encode(), file.read_bytes())]
 
     def make(folder: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="work-", dir=folder.parent) as name:
-            BACKENDS[backend](design, Path(name), optimize)
-            shutil.move(Path(name) / "model", folder / "model")
-        for memory in design.memories:
-            shutil.copy(memory, folder / memory.name)
+        work = folder.with_name("work")
+        work.mkdir()
+        chosen.build(design, work, optimize)
+        (work / "model").rename(folder / "model")
 
-    return cached(digest(*parts), make)
+    return cached(digest(*parts), make) / "model"
 
 
 def run_compiled(
@@ -62,7 +69,7 @@ def run_compiled(
     resets: Iterable[int] = (),
     threads: int = 1,
     quiet: int = 1_000_000,
-    backend: str = "cxxrtl",
+    backend: str | None = None,
     optimize: str = "-O1",
     progress: Callable[[int], None] | None = None,
 ) -> list[Run]:
@@ -78,7 +85,7 @@ def run_compiled(
     StreamError
         A stream broke its protocol or stood still.
     """
-    folder = build_model(design, backend, optimize)
+    model = build_model(design, backend, optimize)
     numbers = [threads, len(payloads), design.n, design.links[-1].rows, quiet]
     numbers += [*idle.thresholds, seed, *stall.thresholds, seed + 1, *resets]
     said: list[str] = []
@@ -91,16 +98,18 @@ def run_compiled(
             said.append(text)
 
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as name:
-        files = [str(Path(name) / part) for part in ("input.bin", "output.bin")]
-        np.ascontiguousarray(payloads, dtype="<u2").tofile(files[0])
+        folder = Path(name)
+        for memory in design.memories:
+            shutil.copy(memory, folder / memory.name)
+        np.ascontiguousarray(payloads, dtype="<u2").tofile(folder / "input.bin")
+        command = [str(model), "input.bin", "output.bin", *map(str, numbers)]
         try:
-            command = [str(folder / "model"), *files, *map(str, numbers)]
             run_command(command, name="The compiled model", folder=folder, on_line=line)
         except ToolError:
-            if said and ("No stream moved" in said[-1] or said[-1].startswith("Stream ")):
+            if said and said[-1].startswith(("No stream moved", "Stream ")):
                 raise StreamError(said[-1]) from None
             raise
-        return _read(Path(files[1]), design)
+        return _read(folder / "output.bin", design)
 
 
 def _read(path: Path, design: Design) -> list[Run]:
