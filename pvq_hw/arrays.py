@@ -118,7 +118,7 @@ def _native(array: Array) -> Array:
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize > 8:
         dtype = np.dtype(np.float64)
-    return np.ascontiguousarray(array.astype(dtype, copy=False))
+    return np.asarray(array, dtype=dtype, order="C")
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
