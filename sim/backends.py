@@ -7,18 +7,19 @@ import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pvq_hw import tools
 from pvq_hw.process import run_command
-from sim.design import Design
+from sim.design import Design, Link
 from sim.models import cached, compile_cpp, digest
 
 __all__ = ["BACKENDS", "Backend", "default_backend", "source_files"]
 
 _MAIN = Path(__file__).parent / "compiled_main.cc"
 _TOP = "pvq_sim"
+_LINE = "\n    "
 _LIBRARY = ("verilated", "verilated_threads")
 
 
@@ -27,16 +28,19 @@ def source_files() -> tuple[Path, ...]:
     return _MAIN, Path(__file__)
 
 
-def _words(bits: int) -> int:
-    return -(-bits // 32)
+def _streams(design: Design) -> list[Link]:
+    """What is watched: the layers' links, then ``o``."""
+    return [*design.links, replace(design.links[-1], name="o", scope=())]
 
 
 def _tables(design: Design) -> str:
-    """The constants of the links."""
-    words = [_words(link.bits) for link in design.links]
-    names = ", ".join('"' + re.sub(r"[^\w.-]", "_", link.name) + '"' for link in design.links)
+    """The constants of the streams."""
+    streams = _streams(design)
+    words = [link.words for link in streams]
+    names = ", ".join('"' + re.sub(r"[^\w.-]", "_", link.name) + '"' for link in streams)
     return (
-        f"constexpr size_t LINKS = {len(words)}, MAX_WORDS = {max(1, *words)};\n"
+        f"constexpr size_t IN_WORDS = {design.words};\n"
+        f"constexpr size_t LINKS = {len(words)}, MAX_WORDS = {max(words)};\n"
         f"const char *const LINK_NAMES[] = {{{names}}};\n"
         f"const size_t LINK_WORDS[] = {{{', '.join(map(str, words))}}};\n"
     )
@@ -46,41 +50,40 @@ def _tables(design: Design) -> str:
 
 
 def _wrapper(design: Design) -> str:
-    """A module around the design that brings the links inside to ports."""
-    i_bits, o_bits = design.form.bits - 1, design.links[-1].form.bits - 1
-    ports = [
-        "input clk, rst, i_valid, o_ready, output i_ready, o_valid",
-        f"input [{i_bits}:0] i_payload",
-        f"output [{o_bits}:0] o_payload",
+    """A module around the design that brings the streams inside to ports."""
+    ports = ["input clk, rst, i_valid, o_ready, output i_ready"]
+    ports.append(f"input [{32 * design.words - 1}:0] i_payload")
+    i_bits, o_bits = design.form.bits * design.vector, design.links[-1].bits
+    body = [
+        f"wire o_valid; wire [{o_bits - 1}:0] o_payload;",
+        f"{design.top} dut(.clk(clk), .rst(rst), .i__valid(i_valid), .i__ready(i_ready), "
+        f".i__payload(i_payload[{i_bits - 1}:0]), .o__valid(o_valid), .o__ready(o_ready), "
+        ".o__payload(o_payload));",
     ]
-    body = []
-    for k, link in enumerate(design.links):
-        scope = ".".join(["dut", *link.scope])
-        bits = 32 * _words(link.bits)
-        ports.append(f"output l{k}_valid, l{k}_ready, output [{bits - 1}:0] l{k}_payload")
-        body += [f"assign l{k}_{wire} = {scope}.o__{wire};" for wire in ("valid", "ready")]
-        body.append(f"assign l{k}_payload = {scope}.o__payload;")
-    names = ("clk", "rst", "i__valid", "i__ready", "i__payload", "o__valid", "o__ready")
-    # Verilator writes double underscores in another way: none at the wrapper's ports.
-    wires = ", ".join(f".{name}({name.replace('__', '_')})" for name in (*names, "o__payload"))
-    lines = "\n  ".join([f"{design.top} dut({wires});", *body])
+    for k, link in enumerate(_streams(design)):
+        wire = "o_" if not link.scope else ".".join(["dut", *link.scope, "o__"])
+        ports.append(f"output l{k}_valid, l{k}_ready")
+        ports.append(f"output [{32 * link.words - 1}:0] l{k}_payload")
+        body += [f"assign l{k}_{w} = {wire}{w};" for w in ("valid", "ready", "payload")]
+    lines = "\n  ".join(body)
     return f"module {_TOP}({', '.join(ports)});\n  {lines}\nendmodule\n"
 
 
 def _verilator_model(design: Design) -> str:
+    def word(port: str, words: int, w: int) -> str:
+        # Ports have 32 bits, 64 bits or an array of words.
+        return f"{port}[{w}]" if words > 2 else f"(uint32_t)({port} >> {32 * w})"
+
     calls = []
-    for k, link in enumerate(design.links):
-        words = _words(link.bits)
-        port = f"top.l{k}_payload"
-        if words == 1:
-            payload = f"{{(uint32_t){port}}}"
-        elif words == 2:
-            payload = f"{{(uint32_t){port}, (uint32_t)({port} >> 32)}}"
-        else:
-            payload = "{" + ", ".join(f"{port}[{w}]" for w in range(words)) + "}"
-        calls.append(
-            f"{{ const uint32_t p[] = {payload}; f({k}, top.l{k}_valid, top.l{k}_ready, p); }}"
-        )
+    for k, link in enumerate(_streams(design)):
+        payload = ", ".join(word(f"top.l{k}_payload", link.words, w) for w in range(link.words))
+        calls.append(f"{{ const uint32_t p[] = {{{payload}}};")
+        calls.append(f"  f({k}, top.l{k}_valid, top.l{k}_ready, p); }}")
+    if design.words > 2:
+        drive = [f"top.i_payload[{w}] = payload[{w}];" for w in range(design.words)]
+    else:
+        parts = (f"(uint64_t)payload[{w}] << {32 * w}" for w in range(design.words))
+        drive = [f"top.i_payload = {' | '.join(parts)};"]
     return f"""#include <cstddef>
 #include "Vsim.h"
 {_tables(design)}
@@ -93,17 +96,16 @@ struct Model {{
     context->randSeed(1);
     return context;
   }}
-  void drive(bool rst, bool valid, uint32_t payload, bool ready) {{
-    top.rst = rst; top.i_valid = valid; top.i_payload = payload; top.o_ready = ready;
+  void drive(bool rst, bool valid, const uint32_t *payload, bool ready) {{
+    top.rst = rst; top.i_valid = valid; top.o_ready = ready;
+    {" ".join(drive)}
     top.clk = 0;
     top.eval();
   }}
   void edge() {{ top.clk = 1; top.eval(); }}
   bool i_ready() const {{ return top.i_ready; }}
-  bool o_valid() const {{ return top.o_valid; }}
-  uint32_t o_payload() const {{ return top.o_payload; }}
   template <class F> void each_link(F f) {{
-    {" ".join(calls)}
+    {_LINE.join(calls)}
   }}
 }};
 """
@@ -173,14 +175,13 @@ def _mangle(name: str) -> str:
 
 def _cxxrtl_model(design: Design) -> str:
     calls = []
-    for k, link in enumerate(design.links):
+    for k, link in enumerate(_streams(design)):
         valid, ready, payload = (
             f"level(top.{_mangle('.'.join([*link.scope, f'o__{wire}']))})"
             for wire in ("valid", "ready", "payload")
         )
-        calls.append(
-            f"f({k}, {valid}.template get<bool>(), {ready}.template get<bool>(), {payload}.data);"
-        )
+        calls.append(f"f({k}, {valid}.template get<bool>(), {ready}.template get<bool>(),")
+        calls.append(f"  {payload}.data);")
     return f"""#include <cstddef>
 #include "model.cc"
 {_tables(design)}
@@ -188,20 +189,18 @@ template <size_t B> const cxxrtl::value<B> &level(const cxxrtl::value<B> &v) {{ 
 template <size_t B> const cxxrtl::value<B> &level(const cxxrtl::wire<B> &w) {{ return w.curr; }}
 struct Model {{
   cxxrtl_design::{_mangle(design.top)} top;
-  void drive(bool rst, bool valid, uint32_t payload, bool ready) {{
+  void drive(bool rst, bool valid, const uint32_t *payload, bool ready) {{
     top.p_rst.set<bool>(rst);
     top.p_i____valid.set<bool>(valid);
-    top.p_i____payload.set<uint32_t>(payload);
+    for (size_t w = 0; w < IN_WORDS; ++w) top.p_i____payload.data[w] = payload[w];
     top.p_o____ready.set<bool>(ready);
     top.p_clk.set<bool>(false);
     top.step();
   }}
   void edge() {{ top.p_clk.set<bool>(true); top.step(); }}
   bool i_ready() const {{ return level(top.p_i____ready).template get<bool>(); }}
-  bool o_valid() const {{ return level(top.p_o____valid).template get<bool>(); }}
-  uint32_t o_payload() const {{ return level(top.p_o____payload).template get<uint32_t>(); }}
   template <class F> void each_link(F f) {{
-    {" ".join(calls)}
+    {_LINE.join(calls)}
   }}
 }};
 """

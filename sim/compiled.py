@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def build_model(design: Design, backend: str | None = None, optimize: str = "-O1
 
 def run_compiled(
     design: Design,
-    payloads: npt.NDArray[np.int64],
+    payloads: Sequence[int],
     *,
     idle: Pattern = NONE,
     stall: Pattern = NONE,
@@ -73,7 +73,7 @@ def run_compiled(
     optimize: str = "-O1",
     progress: Callable[[int], None] | None = None,
 ) -> list[Run]:
-    """Streams frames of payloads, (frames, n) bit patterns, through a design.
+    """Streams payloads (bit patterns, whole frames or batches of them) through a design.
 
     The frames are dealt in ranges to ``threads`` models. ``progress`` is told the frames done.
     See `sim.icarus.run_icarus` for the other parameters.
@@ -86,7 +86,7 @@ def run_compiled(
         A stream broke its protocol or stood still.
     """
     model = build_model(design, backend, optimize)
-    numbers = [threads, len(payloads), design.n, design.links[-1].rows, quiet]
+    numbers = [threads, len(payloads) // design.n, design.n, design.links[-1].rows, quiet]
     numbers += [*idle.thresholds, seed, *stall.thresholds, seed + 1, *resets]
     said: list[str] = []
 
@@ -101,7 +101,8 @@ def run_compiled(
         folder = Path(name)
         for memory in design.memories:
             shutil.copy(memory, folder / memory.name)
-        np.ascontiguousarray(payloads, dtype="<u2").tofile(folder / "input.bin")
+        size = 4 * design.words
+        (folder / "input.bin").write_bytes(b"".join(p.to_bytes(size, "little") for p in payloads))
         command = [str(model), "input.bin", "output.bin", *map(str, numbers)]
         try:
             run_command(command, name="The compiled model", folder=folder, on_line=line)
@@ -131,7 +132,6 @@ def _read(path: Path, design: Design) -> list[Run]:
         starts, ends = numbers(frames), numbers(frames)
         links = []
         for link in design.links:
-            size = -(-link.bits // 32)
-            links.append(take(int(numbers(1)[0])).reshape(-1, size))
+            links.append(take(int(numbers(1)[0])).reshape(-1, link.words))
         runs.append(Run(cycles, starts, ends, links))
     return runs

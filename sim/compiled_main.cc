@@ -3,10 +3,10 @@
 // usage: model INPUT OUTPUT THREADS FRAMES N ROWS QUIET IDLE_PAUSE IDLE_RESUME IDLE_SEED
 //              STALL_PAUSE STALL_RESUME STALL_SEED [RESET_CYCLE...]
 //
-// INPUT:  payloads of `i`, 16-bit little-endian, FRAMES x N.
+// INPUT:  payloads of `i`, IN_WORDS 32-bit words each, FRAMES x N of them.
 // OUTPUT: for each thread its cycles, the number of its frames, per frame the cycles of the first
-//         input and of the last output transfer; then, link by link, the number of 32-bit words
-//         and these, one or more a transfer. All other numbers are 64-bit; all little-endian.
+//         input and of the last output transfer; then, link by link without `o`, the number of
+//         32-bit words and these. All other numbers are 64-bit; all little-endian.
 // Standard output: now and then a line with the number of frames done.
 // Exit 3: a stream broke its protocol or nothing moved; the reason is on standard error.
 //
@@ -23,7 +23,9 @@
 #include <thread>
 #include <vector>
 
-#include "model.h"  // Model, LINKS, LINK_NAMES, LINK_WORDS, MAX_WORDS
+// Model, IN_WORDS, and of the links, of which `o` is the last: LINKS, LINK_NAMES, LINK_WORDS,
+// MAX_WORDS
+#include "model.h"
 
 namespace {
 
@@ -50,7 +52,7 @@ struct Pauses {
 };
 
 struct Source {
-  const uint16_t *payloads;
+  const uint32_t *payloads;
   size_t count;
   Pauses pauses;
   size_t next = 0;
@@ -59,7 +61,7 @@ struct Source {
   void offer() {
     if (next < count && !pauses.next()) valid = true;
   }
-  uint16_t payload() const { return next < count ? payloads[next] : 0; }
+  const uint32_t *payload() const { return &payloads[(valid ? next : 0) * IN_WORDS]; }
   void clock(bool ready) {
     if (valid && ready) {
       ++next;
@@ -110,7 +112,7 @@ struct Job {
   size_t threads, frames, n, rows;
   uint64_t quiet;
   std::set<uint64_t> resets;
-  std::vector<uint16_t> payloads;
+  std::vector<uint32_t> payloads;
   std::atomic<size_t> done{0};
 
   Job(int argc, char **arguments)
@@ -120,7 +122,7 @@ struct Job {
         n(number(5)),
         rows(number(6)),
         quiet(number(7)),
-        payloads(frames * n) {
+        payloads(frames * n * IN_WORDS) {
     for (int a = 14; a < argc; ++a) resets.insert(number(a));
   }
   uint64_t number(int a) const { return strtoull(argv[a], nullptr, 10); }
@@ -130,7 +132,7 @@ class Run {
  public:
   Run(Job &job, size_t first, size_t frames)
       : job_(job),
-        source_{&job.payloads[first * job.n], frames * job.n,
+        source_{&job.payloads[first * job.n * IN_WORDS], frames * job.n,
                 Pauses(job.argv[8], job.argv[9], job.argv[10])},
         stall_(job.argv[11], job.argv[12], job.argv[13]),
         starts_(frames),
@@ -140,7 +142,7 @@ class Run {
 
   void operator()() {
     for (int i = 0; i < 2; ++i) {
-      model_->drive(true, false, 0, false);
+      model_->drive(true, false, source_.payload(), false);
       model_->edge();
     }
     source_.offer();
@@ -162,9 +164,9 @@ class Run {
     put(file, starts_.size());
     fwrite(starts_.data(), 8, starts_.size(), file);
     fwrite(ends_.data(), 8, ends_.size(), file);
-    for (auto &link : links_) {
-      put(file, link.payloads.size());
-      fwrite(link.payloads.data(), 4, link.payloads.size(), file);
+    for (size_t k = 0; k + 1 < LINKS; ++k) {
+      put(file, links_[k].payloads.size());
+      fwrite(links_[k].payloads.data(), 4, links_[k].payloads.size(), file);
     }
   }
 
@@ -174,7 +176,6 @@ class Run {
   Pauses stall_;
   std::vector<uint64_t> starts_, ends_;
   std::vector<Monitor> links_;
-  Monitor out_{"o", 1, {}};
   std::unique_ptr<Model> model_{new Model};
   uint64_t cycle_ = 0, quiet_ = 0;
   size_t taken_ = 0;
@@ -184,7 +185,6 @@ class Run {
 
   void forget() {
     for (auto &link : links_) link.reset();
-    out_.reset();
     source_.reset();
     taken_ = 0;
   }
@@ -193,13 +193,12 @@ class Run {
     const bool given = source_.valid && model_->i_ready();
     bool moved = given;
     if (given && source_.next % job_.n == 0) starts_[source_.next / job_.n] = cycle_;
+    bool out = false;
     model_->each_link([&](size_t k, bool valid, bool ready, const uint32_t *payload) {
-      moved |= links_[k].clock(cycle_, valid, ready, payload);
+      moved |= out = links_[k].clock(cycle_, valid, ready, payload);
     });
-    const uint32_t payload = model_->o_payload();
-    if (out_.clock(cycle_, model_->o_valid(), ready_, &payload)) {
-      out_.payloads.clear();  // the last layer's link has them
-      moved = true;
+    if (out) {
+      links_[LINKS - 1].payloads.clear();  // the last layer's link has them
       if (++taken_ % job_.rows == 0) {
         ends_[taken_ / job_.rows - 1] = cycle_;
         tell();
@@ -221,8 +220,8 @@ class Run {
   [[noreturn]] void stuck() const {
     fprintf(stderr, "No stream moved for %llu cycles; transfers so far: i %zu, o %zu",
             (unsigned long long)job_.quiet, source_.next, taken_);
-    for (auto &link : links_)
-      fprintf(stderr, ", %s %zu", link.name, link.payloads.size() / link.words);
+    for (size_t k = 0; k + 1 < LINKS; ++k)
+      fprintf(stderr, ", %s %zu", links_[k].name, links_[k].payloads.size() / links_[k].words);
     fprintf(stderr, "\n");
     std::_Exit(3);
   }
@@ -234,7 +233,7 @@ int main(int argc, char **argv) {
   if (argc < 14) return 2;
   Job job(argc, argv);
   FILE *input = fopen(argv[1], "rb");
-  if (!input || fread(job.payloads.data(), 2, job.payloads.size(), input) != job.payloads.size())
+  if (!input || fread(job.payloads.data(), 4, job.payloads.size(), input) != job.payloads.size())
     return 2;
   fclose(input);
 

@@ -1,12 +1,17 @@
 """What the simulators of Verilog take: sources, memory files, and where the streams are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.core import CoreSpec
+from pvq_hw.errors import InputError
 from pvq_hw.numeric import IntFormat
 
-__all__ = ["Design", "Link"]
+__all__ = ["Design", "Link", "design_of"]
+
+_TOP = "accelerator"
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,11 @@ class Link:
         """Width of the payload."""
         return self.form.bits * self.vector
 
+    @property
+    def words(self) -> int:
+        """32-bit words of the payload."""
+        return -(-self.bits // 32)
+
     def to_json(self) -> dict[str, Any]:
         """What a testbench outside this process needs."""
         return {"name": self.name, "scope": list(self.scope), "bits": self.bits}
@@ -60,6 +70,8 @@ class Design:
         Of the input.
     links : tuple of Link
         Every layer's output, in order; the last one's rows leave at ``o``.
+    vector : int
+        Frames per payload of ``i`` (V).
     """
 
     top: str
@@ -68,3 +80,30 @@ class Design:
     n: int
     form: IntFormat
     links: tuple[Link, ...]
+    vector: int = 1
+
+    @property
+    def words(self) -> int:
+        """32-bit words of a payload of ``i``."""
+        return -(-self.form.bits * self.vector // 32)
+
+
+def design_of(specs: Sequence[CoreSpec], folder: Path) -> Design:
+    """The design in an output folder's ``verilog/`` and ``image/``.
+
+    Raises
+    ------
+    InputError
+        A file is missing.
+    """
+    verilog, image = folder / "verilog", folder / "image"
+    sources = tuple(verilog / name for name in (f"{_TOP}.v", "pvq_rom.v"))
+    memories = tuple(image / f"{name}.hex" for spec in specs for name in spec.memories)
+    for file in (*sources, *memories):
+        if file.is_symlink() or not file.is_file():
+            raise InputError(f"{file} must be a file")
+    links = tuple(
+        Link(spec.name, (f"core{index}",), spec.rows, spec.out, spec.frames)
+        for index, spec in enumerate(specs)
+    )
+    return Design(_TOP, sources, memories, specs[0].n, specs[0].x, links, specs[0].frames)

@@ -3,10 +3,11 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,6 +23,8 @@ from sim.patterns import NONE, Pattern
 from sim.streams import StreamError
 
 __all__ = ["Recorded", "check_tools", "run_icarus"]
+
+_PROGRESS = re.compile(r"pvq-hw frames done: (\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,7 @@ def run_icarus(
     resets: Iterable[int] = (),
     quiet: int = 100_000,
     timeout: float | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[Recorded]:
     """Streams payloads through a design until it gave ``outputs`` payloads.
 
@@ -69,6 +73,8 @@ def run_icarus(
         Cycles without a transfer that the watchdog takes for a lost handshake.
     timeout : float, optional
         Seconds.
+    progress : callable, optional
+        Is told the frames done.
 
     Returns
     -------
@@ -87,12 +93,14 @@ def run_icarus(
         folder = Path(name)
         for memory in design.memories:
             shutil.copy(memory, folder / memory.name)
-        np.save(folder / "payloads.npy", np.fromiter(payloads, dtype=np.int64))
+        words = [f"{payload:x}" for payload in payloads]
+        np.save(folder / "payloads.npy", np.array(words, dtype=np.str_))
         job = {
             "top": design.top,
             "sources": [str(source.resolve()) for source in design.sources],
             "links": [link.to_json() for link in design.links],
             "outputs": outputs,
+            "rows": design.links[-1].rows,
             "idle": str(idle),
             "stall": str(stall),
             "seed": seed,
@@ -101,7 +109,7 @@ def run_icarus(
             "quiet": quiet,
         }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        return _run(folder, len(design.links), timeout)
+        return _run(folder, len(design.links), timeout, progress)
 
 
 def _reason(folder: Path) -> str:
@@ -113,14 +121,25 @@ def _reason(folder: Path) -> str:
     return "it told no reason" if failure is None else failure.get("message", "")
 
 
-def _run(folder: Path, links: int, timeout: float | None) -> list[Recorded]:
+def _run(
+    folder: Path,
+    links: int,
+    timeout: float | None,
+    progress: Callable[[int], None] | None,
+) -> list[Recorded]:
     paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+
+    def line(text: str) -> None:
+        if progress is not None and (done := _PROGRESS.search(text)):
+            progress(int(done[1]))
+
     try:
         run_command(
             (sys.executable, "-m", "sim.cocotb_tests", "job.json"),
             name="Icarus Verilog with cocotb",
             folder=folder,
             timeout=timeout,
+            on_line=line,
             env={"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
         )
     except ToolError:

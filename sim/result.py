@@ -1,7 +1,7 @@
 """What a simulation gives, and its comparison with the golden model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from pvq_hw.errors import CheckError
 __all__ = ["Comparison", "Mismatch", "SimResult", "assemble", "compare", "interval_of"]
 
 IntArray = npt.NDArray[np.int64]
+Stamps = Sequence[int] | IntArray
 
 
-def interval_of(ends: Sequence[int]) -> int | None:
+def interval_of(ends: Stamps) -> int | None:
     """Steady-state cycles between frames, from the cycles at which they ended; None if unknown.
 
     A pipeline needs some frames to settle: the last two distances must agree.
@@ -57,12 +58,21 @@ class SimResult:
         """Frames simulated."""
         return len(self.ends)
 
+    def first(self, frames: int, names: Mapping[str, str]) -> "SimResult":
+        """The same without the frames after the first ``frames``, its layers renamed."""
+        return replace(
+            self,
+            outputs={names[name]: values[:frames] for name, values in self.outputs.items()},
+            starts=self.starts[:frames],
+            ends=self.ends[:frames],
+        )
+
 
 def assemble(
     simulator: str,
     frames: int,
     outputs: Mapping[str, IntArray],
-    runs: Sequence[tuple[Sequence[int], Sequence[int], int]],
+    runs: Sequence[tuple[Stamps, Stamps, int]],
     vector: int,
     steady: bool,
 ) -> SimResult:

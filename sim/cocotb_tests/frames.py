@@ -108,17 +108,22 @@ async def frames(dut: Any) -> None:
     """Runs the job named by ``PVQ_HW_SIM_JOB`` and leaves ``results.npz`` or ``error.txt``."""
     path = Path(os.environ["PVQ_HW_SIM_JOB"])
     job = json.loads(path.read_text(encoding="utf-8"))
-    payloads = np.load(path.parent / "payloads.npy", allow_pickle=False).tolist()
+    words = np.load(path.parent / "payloads.npy", allow_pickle=False)
+    payloads = [int(word, 16) for word in words.tolist()]
     Clock(dut.clk, _PERIOD_NS, unit="ns").start()
     await _reset(dut)
     bench = _Bench(dut, job, payloads)
     out = bench.monitors[1][1]
+    told = 0
     try:
         bench.drive()
         while len(out.payloads) < job["outputs"]:
             await RisingEdge(dut.clk)
             bench.clock()
             bench.drive()
+            if len(out.payloads) // job["rows"] > told:
+                told = len(out.payloads) // job["rows"]
+                print(f"pvq-hw frames done: {told}", flush=True)
     except StreamError as error:
         (path.parent / "error.txt").write_text(str(error), encoding="utf-8")
         raise

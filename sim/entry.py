@@ -1,0 +1,244 @@
+"""Runs an accelerator's frames in any of the simulators; what ``pvq-hw simulate`` stands on."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.errors import InputError
+from sim.design import Design, design_of
+from sim.patterns import NONE, Pattern
+from sim.result import SimResult, assemble
+from sim.wire import pack_frames, unpack_frames, unpack_words
+
+__all__ = ["SIMULATORS", "exported", "simulate"]
+
+SIMULATORS = ("compiled", "amaranth", "icarus")
+
+IntArray = npt.NDArray[np.int64]
+Images = Sequence[CoreImage] | os.PathLike[str]
+
+
+def simulate(
+    specs: Sequence[CoreSpec],
+    images: Images,
+    x: IntArray,
+    simulator: str = "compiled",
+    *,
+    count: int | None = None,
+    names: Sequence[str] | None = None,
+    idle: Pattern | str = NONE,
+    stall: Pattern | str = NONE,
+    seed: int = 0,
+    resets: Sequence[int] = (),
+    settle: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> SimResult:
+    """Streams frames through a chain of cores and gives every core's outputs.
+
+    Parameters
+    ----------
+    specs : sequence of CoreSpec
+    images : sequence of CoreImage, or path
+        A path is an output folder: its ``verilog/`` and ``image/`` are what is simulated.
+    x : int64 array (frames, ...)
+        Integers in the first core's format.
+    simulator : str
+        ``"compiled"`` (the exported Verilog; a million cycles a second or more),
+        ``"icarus"`` (the exported Verilog with cocotb; some thousand cycles a second) or
+        ``"amaranth"`` (Amaranth's simulator; a thousand).
+    count : int, optional
+        Frames to simulate, the first of ``x``; all by default.
+    names : sequence of str, optional
+        What the outputs are called; the specifications' names by default.
+    idle, stall : Pattern or str
+        Pauses of the input and of the output; see `sim.patterns.Pattern.parse`.
+    seed : int
+        Of the pauses.
+    resets : sequence of int
+        Cycles that end with a reset, after which everything starts again.
+    settle : bool
+        Without pauses: simulate further frames where there are too few to tell the interval.
+    progress : callable, optional
+        Is told the frames done.
+
+    Returns
+    -------
+    SimResult
+        Interval and latency are None with pauses or resets.
+
+    Raises
+    ------
+    InputError
+        Frames of a wrong shape or out of range, or an unknown simulator.
+    ToolError
+        A tool is missing or fails.
+    StreamError
+        A stream broke its protocol or stood still.
+    """
+    if simulator not in SIMULATORS:
+        raise InputError(f"Simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+    frames = _frames(specs, x, count)
+    names = list(names or (spec.name for spec in specs))
+    if len(names) != len(specs) or len(set(names)) != len(names):
+        raise InputError(f"Names must be {len(specs)} different ones, not {names}")
+    patterns = Pattern.parse(idle), Pattern.parse(stall)
+    steady = not (any(pattern.pause for pattern in patterns) or resets)
+    job = _Job(specs, frames, *patterns, seed, tuple(resets), steady, progress, names)
+    if steady and settle:
+        job.frames = _filled(frames, job.settling)
+    if simulator == "amaranth":
+        return job.amaranth(images)
+    with exported(specs, images) as design:
+        return job.compiled(design) if simulator == "compiled" else job.icarus(design)
+
+
+def _frames(specs: Sequence[CoreSpec], x: IntArray, count: int | None) -> IntArray:
+    if not specs:
+        raise InputError("There must be at least one core to simulate")
+    if count is not None and count < 1:
+        raise InputError(f"The number of frames must be at least 1, not {count}")
+    frames = np.asarray(x)[:count]
+    frames = frames.reshape(len(frames), -1)
+    if not len(frames) or frames.shape[1] != specs[0].n:
+        raise InputError(f"Frames must be (frames, {specs[0].n}), not {np.asarray(x).shape}")
+    if frames.dtype.kind not in "iu" or not specs[0].x.contains(frames):
+        form = specs[0].x
+        raise InputError(f"Frames must be integers within {form.min}..{form.max}")
+    return frames.astype(np.int64)
+
+
+def _filled(frames: IntArray, least: int) -> IntArray:
+    """The frames, repeated up to ``least``."""
+    return frames if len(frames) >= least else np.resize(frames, (least, frames.shape[1]))
+
+
+@contextlib.contextmanager
+def exported(specs: Sequence[CoreSpec], images: Images) -> Iterator[Design]:
+    """Verilog and memory files: an output folder's own, or exported for as long as needed."""
+    if not isinstance(images, Sequence):
+        yield design_of(specs, Path(images))
+        return
+    from gateware.export import export_accelerator
+    from pvq_hw.image import Image
+
+    with tempfile.TemporaryDirectory(prefix="pvq-hw-") as name:
+        folder = Path(name)
+        (folder / "verilog").mkdir()
+        for file, text in export_accelerator(specs, images).items():
+            (folder / "verilog" / file).write_text(text, encoding="utf-8")
+        Image(tuple(specs), tuple(images)).write(folder)
+        yield design_of(specs, folder)
+
+
+class _Job:
+    """One simulation; ``frames`` may be more than asked for, `SimResult` has those asked for."""
+
+    def __init__(
+        self,
+        specs: Sequence[CoreSpec],
+        frames: IntArray,
+        idle: Pattern,
+        stall: Pattern,
+        seed: int,
+        resets: tuple[int, ...],
+        steady: bool,
+        progress: Callable[[int], None] | None,
+        names: list[str],
+    ) -> None:
+        self.specs, self.frames, self.asked = list(specs), frames, len(frames)
+        self.idle, self.stall, self.seed, self.resets = idle, stall, seed, resets
+        self.steady, self.names = steady, names
+        self.progress = None
+        if progress is not None:
+            self.progress = lambda done: progress(min(done, self.asked))
+        # A frame's first results may take as long as all cores' codes, one after the other.
+        work = sum(spec.words + spec.n + spec.output_delay for spec in specs)
+        pause = max(1 / p.resume for p in (idle, stall))
+        self.quiet = int(20 * pause) * work + 10_000
+
+    @property
+    def vector(self) -> int:
+        """Frames in a batch."""
+        return self.specs[0].frames
+
+    @property
+    def settling(self) -> int:
+        """Frames after which the interval is surely steady: twice the buffers, and some."""
+        return (2 * len(self.specs) + 6) * self.vector
+
+    def amaranth(self, images: Images) -> SimResult:
+        from sim.amaranth_runner import simulate_amaranth
+
+        if not isinstance(images, Sequence):
+            from pvq_hw.image import Image
+
+            images = Image.load(Path(images), self.specs).cores
+        result = simulate_amaranth(
+            self.specs,
+            images,
+            self.frames,
+            idle=self.idle,
+            stall=self.stall,
+            seed=self.seed,
+            resets=self.resets,
+            quiet=self.quiet,
+            progress=self.progress,
+        )
+        return result.first(self.asked, dict(zip(result.outputs, self.names, strict=True)))
+
+    def icarus(self, design: Design) -> SimResult:
+        from sim.icarus import run_icarus
+
+        payloads = pack_frames(self.frames, design.form, self.vector)
+        rows = self.specs[-1].rows
+        i, o, *links = run_icarus(
+            design,
+            payloads,
+            len(payloads) // design.n * rows,
+            idle=self.idle,
+            stall=self.stall,
+            seed=self.seed,
+            resets=self.resets,
+            quiet=self.quiet,
+            progress=self.progress,
+        )
+        outputs = {
+            name: unpack_frames(link.payloads, spec.out, spec.frames, spec.rows)
+            for name, link, spec in zip(self.names, links, self.specs, strict=True)
+        }
+        last = int(o.cycles[-1]) + 1
+        runs = [(i.cycles[:: design.n], o.cycles[rows - 1 :: rows], last)]
+        return assemble("icarus", self.asked, outputs, runs, self.vector, self.steady)
+
+    def compiled(self, design: Design) -> SimResult:
+        from sim.compiled import run_compiled
+
+        payloads = pack_frames(self.frames, design.form, self.vector)
+        # Several models are worth it where each has enough frames to settle and to be useful.
+        batches = len(payloads) // design.n
+        threads = max(1, min(2, os.cpu_count() or 1, batches * self.vector // self.settling))
+        runs = run_compiled(
+            design,
+            payloads,
+            idle=self.idle,
+            stall=self.stall,
+            seed=self.seed,
+            resets=self.resets,
+            threads=threads,
+            quiet=self.quiet,
+            progress=self.progress,
+        )
+        outputs = {
+            name: np.concatenate(
+                [unpack_words(run.links[k], spec.out, spec.frames, spec.rows) for run in runs]
+            )
+            for k, (name, spec) in enumerate(zip(self.names, self.specs, strict=True))
+        }
+        stamps = [(run.starts, run.ends, run.cycles) for run in runs]
+        return assemble("compiled", self.asked, outputs, stamps, self.vector, self.steady)
