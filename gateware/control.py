@@ -53,30 +53,37 @@ class ControlReplies(wiring.Component):
         head, body = self.packets.head, self.packets.body
         pending = Signal(REQUEST)
         place = Signal(range(max(len(self._rom), Counters.SIZE) + 1))
+        length, byte = self._choose(m, pending, place)
         with m.If(~self.busy):
             m.d.sync += [pending.eq(self.request), self.busy.eq(self.start), place.eq(0)]
-        with m.Else():
-            with m.If(body.ready):
-                m.d.sync += place.eq(place + 1)
-            with m.If(head.ready):
-                m.d.sync += self.busy.eq(0)
-        m.d.comb += [
-            head.valid.eq(self.busy),
-            head.payload.kind.eq(pending.kind),
-            head.payload.tag.eq(pending.tag),
+        with m.Elif(head.ready):
+            m.d.sync += self.busy.eq(0)
+        # Byte and length are registered: a byte is offered in every second cycle at most.
+        m.d.sync += [
+            body.payload.eq(byte),
             body.valid.eq(self.busy),
+            head.payload.length.eq(length),
+            head.valid.eq(self.busy & ~head.ready),
         ]
+        with m.If(body.valid & body.ready):
+            m.d.sync += [place.eq(place + 1), body.valid.eq(0)]
+        m.d.comb += [head.payload.kind.eq(pending.kind), head.payload.tag.eq(pending.tag)]
+        return m
+
+    def _choose(self, m: Module, pending: Any, place: Signal) -> tuple[Signal, Signal]:
+        """Length of the pending reply and the byte at ``place``."""
+        length, byte = Signal(16), Signal(8)
         with m.Switch(pending.kind):
             with m.Case(Kind.DESCRIPTION):
-                m.d.comb += head.payload.length.eq(len(self._rom))
+                m.d.comb += length.eq(len(self._rom))
                 with m.Switch(place):
-                    for index, byte in enumerate(self._rom):
+                    for index, value in enumerate(self._rom):
                         with m.Case(index):
-                            m.d.comb += body.payload.eq(byte)
+                            m.d.comb += byte.eq(value)
             with m.Case(Kind.COUNTERS):
-                m.d.comb += head.payload.length.eq(Counters.SIZE)
-                m.d.comb += body.payload.eq(Value.cast(self.counters).word_select(place, 8))
+                m.d.comb += length.eq(Counters.SIZE)
+                m.d.comb += byte.eq(Value.cast(self.counters).word_select(place, 8))
             with m.Default():
-                m.d.comb += head.payload.length.eq(ERROR_BYTES)
-                m.d.comb += body.payload.eq(Mux(place[0], pending.offender, pending.code))
-        return m
+                m.d.comb += length.eq(ERROR_BYTES)
+                m.d.comb += byte.eq(Mux(place[0], pending.offender, pending.code))
+        return length, byte

@@ -4,9 +4,9 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from gateware.memory import Ram
 from gateware.packet import PACKETS
 from pvq_hw.protocol import TOP_BYTES, Kind, WireFormat
 
@@ -25,12 +25,14 @@ def stream_of(tensor: WireFormat) -> stream.Signature:
 class FrameLoader(wiring.Component):
     """Buffers one frame and, once told that it is whole and right, hands it to the accelerator.
 
-    A byte takes 3 cycles, far less than the line needs for one. The next frame may come in behind
+    A byte takes 4 cycles, far less than the line needs for one. The next frame may come in behind
     the reader: `blocked` says that the byte to be written is still unread.
 
     Parameters
     ----------
     tensor : WireFormat
+    body : str
+        Of the buffer, see `gateware.memory.MEMORY_BODIES`.
 
     Members
     -------
@@ -47,8 +49,9 @@ class FrameLoader(wiring.Component):
     o : Out(`stream_of` tensor)
     """
 
-    def __init__(self, tensor: WireFormat) -> None:
+    def __init__(self, tensor: WireFormat, body: str = "behavioral") -> None:
         self._tensor = tensor
+        self._body = body
         super().__init__(
             {
                 "write": In(1),
@@ -66,8 +69,7 @@ class FrameLoader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         depth, wide = self._tensor.frame_bytes, self._tensor.value_bytes
-        m.submodules.buffer = buffer = Memory(shape=8, depth=depth, init=[])
-        store, load = buffer.write_port(), buffer.read_port()
+        m.submodules.buffer = buffer = Ram(8, depth, latency=2, body=self._body)
         position = Signal(range(depth + 1))
         inside = Signal()
         activation = Signal(8 * wide)
@@ -76,10 +78,10 @@ class FrameLoader(wiring.Component):
             self.blocked.eq(self.busy & (self.address >= position)),
         ]
         m.d.comb += [
-            store.addr.eq(self.address),
-            store.data.eq(self.data),
-            store.en.eq(self.write & inside & ~self.blocked),
-            load.addr.eq(position),
+            buffer.w_addr.eq(self.address),
+            buffer.w_data.eq(self.data),
+            buffer.w_en.eq(self.write & inside & ~self.blocked),
+            buffer.r_addr.eq(position),
             Value.cast(self.o.payload).eq(activation),
         ]
         with m.FSM() as fsm:
@@ -94,10 +96,12 @@ class FrameLoader(wiring.Component):
                     m.next = "READ_0"
             for index in range(wide):
                 with m.State(f"READ_{index}"):
+                    m.next = f"WAIT_{index}"
+                with m.State(f"WAIT_{index}"):
                     m.next = f"KEEP_{index}"
                 with m.State(f"KEEP_{index}"):
                     m.d.sync += [
-                        activation[8 * index : 8 * index + 8].eq(load.data),
+                        activation[8 * index : 8 * index + 8].eq(buffer.r_data),
                         position.eq(position + 1),
                     ]
                     m.next = "SEND" if index == wide - 1 else f"READ_{index + 1}"
@@ -124,6 +128,8 @@ class ResultSender(wiring.Component):
     -------
     i : In(`stream_of` tensor)
     tickets : In(stream of TICKET)
+    busy : Out(1)
+        A frame's results are awaited or being sent.
     packets : Out(PACKETS)
     """
 
@@ -133,6 +139,7 @@ class ResultSender(wiring.Component):
             {
                 "i": In(stream_of(tensor)),
                 "tickets": In(stream.Signature(TICKET)),
+                "busy": Out(1),
                 "packets": Out(PACKETS),
             }
         )
@@ -140,24 +147,29 @@ class ResultSender(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         head, body = self.packets.head, self.packets.body
-        ticket = self.tickets.payload
+        ticket = Signal(TICKET)
         m.d.comb += [
             head.payload.kind.eq(Mux(ticket.top, Kind.TOP, Kind.RESULTS)),
             head.payload.tag.eq(ticket.tag),
             head.payload.length.eq(Mux(ticket.top, TOP_BYTES, self._tensor.frame_bytes)),
-            self.tickets.ready.eq(head.valid & head.ready),
         ]
         index, value = (
             Signal(16),
             Signal(Shape(self._tensor.format.bits, self._tensor.format.signed)),
         )
         place = Signal(2)
-        with m.FSM():
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += place.eq(0)
-                with m.If(self.tickets.valid & ticket.top):
+                m.d.comb += self.tickets.ready.eq(1)
+                m.d.sync += [place.eq(0), ticket.eq(self.tickets.payload)]
+                with m.If(self.tickets.valid):
+                    m.next = "BEGIN"
+            with m.State("BEGIN"):
+                # No header before the first output: errors may overtake until then.
+                with m.If(ticket.top):
                     m.next = "FIRST"
-                with m.Elif(self.tickets.valid & self.i.valid):
+                with m.Elif(self.i.valid):
                     m.next = "ALL"
             with m.State("ALL"):
                 m.d.comb += head.valid.eq(1)

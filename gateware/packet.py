@@ -72,7 +72,10 @@ class PacketReceiver(wiring.Component):
         byte = self.i.payload
         expired = self._idle_timer(m)
         complete = Signal()
-        m.d.sync += complete.eq(self.address == self.header.length)
+        m.d.sync += [
+            complete.eq(self.address == self.header.length),
+            self.good.eq(crc.match_detected),
+        ]
         m.d.comb += [crc.data.eq(byte), crc.valid.eq(self.i.valid), self.data.eq(byte)]
 
         with m.FSM():
@@ -109,9 +112,11 @@ class PacketReceiver(wiring.Component):
             with m.State("CRC"):
                 self._give_up_if(m, expired)
                 with m.If(self.i.valid):
-                    m.next = "DONE"
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.next = "DONE"
             with m.State("DONE"):
-                m.d.comb += [self.done.eq(1), self.good.eq(crc.match_detected)]
+                m.d.comb += self.done.eq(1)
                 m.next = "HUNT"
         return m
 
@@ -131,13 +136,14 @@ class PacketReceiver(wiring.Component):
 
 
 class PacketTransmitter(wiring.Component):
-    """Makes the bytes of packets: magic, header, payload, CRC.
+    """Makes the bytes of packets: magic, header, payload, CRC. At most one byte in 2 cycles.
 
     Members
     -------
     i : In(PACKETS)
         ``head`` is taken with the last byte.
     o : Out(stream of 8 bits)
+        From registers.
     """
 
     def __init__(self) -> None:
@@ -147,47 +153,44 @@ class PacketTransmitter(wiring.Component):
         m = Module()
         m.submodules.crc = crc = make_crc16()
         head, body, o = self.i.head, self.i.body, self.o
-        sent = Signal(16)
-        taken = Signal()
-        m.d.comb += [taken.eq(o.valid & o.ready), crc.data.eq(o.payload)]
+        left = Signal(16)
+        empty, covered = Signal(), Signal()
+        m.d.sync += empty.eq(left == 0)
+        m.d.comb += [crc.data.eq(o.payload), crc.valid.eq(covered & o.valid & o.ready)]
+        with m.If(o.ready):
+            m.d.sync += o.valid.eq(0)
 
-        def send(state: str, following: str, value: Any, covered: bool) -> None:
-            with m.State(state):
-                m.d.comb += [o.valid.eq(1), o.payload.eq(value), crc.valid.eq(taken & covered)]
-                with m.If(taken):
-                    m.next = following
+        def give(state: str, following: str, value: Any, cover: bool) -> None:
+            with m.State(state), m.If(~o.valid):
+                m.d.sync += [o.valid.eq(1), o.payload.eq(value), covered.eq(cover)]
+                m.next = following
 
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += crc.start.eq(1)
-                m.d.sync += sent.eq(0)
+                m.d.sync += left.eq(head.payload.length)
                 with m.If(head.valid):
                     m.next = "MAGIC_0"
-            send("MAGIC_0", "MAGIC_1", MAGIC[0], False)
-            send("MAGIC_1", "KIND", MAGIC[1], False)
-            send("KIND", "TAG", head.payload.kind, True)
-            send("TAG", "LENGTH_0", head.payload.tag, True)
-            send("LENGTH_0", "LENGTH_1", head.payload.length[:8], True)
-            send("LENGTH_1", "LOOK", head.payload.length[8:], True)
-            with m.State("LOOK"):
-                m.next = "PAYLOAD"
-                with m.If(sent == head.payload.length):
+            give("MAGIC_0", "MAGIC_1", MAGIC[0], False)
+            give("MAGIC_1", "KIND", MAGIC[1], False)
+            give("KIND", "TAG", head.payload.kind, True)
+            give("TAG", "LENGTH_0", head.payload.tag, True)
+            give("LENGTH_0", "LENGTH_1", head.payload.length[:8], True)
+            give("LENGTH_1", "PAYLOAD", head.payload.length[8:], True)
+            with m.State("PAYLOAD"), m.If(~o.valid):
+                # `empty` is a cycle behind `left`, and so is this state behind each byte.
+                with m.If(empty):
                     m.next = "CRC_0"
-            with m.State("PAYLOAD"):
-                m.d.comb += [
-                    o.valid.eq(body.valid),
-                    o.payload.eq(body.payload),
-                    body.ready.eq(o.ready),
-                    crc.valid.eq(taken),
-                ]
-                with m.If(taken):
-                    m.d.sync += sent.eq(sent + 1)
-                    m.next = "LOOK"
-            send("CRC_0", "CRC_1", crc.crc[8:], False)
-            with m.State("CRC_1"):
-                m.d.comb += [o.valid.eq(1), o.payload.eq(crc.crc[:8]), head.ready.eq(o.ready)]
-                with m.If(taken):
-                    m.next = "IDLE"
+                with m.Else():
+                    m.d.comb += body.ready.eq(1)
+                    m.d.sync += [o.payload.eq(body.payload), covered.eq(1)]
+                    with m.If(body.valid):
+                        m.d.sync += [o.valid.eq(1), left.eq(left - 1)]
+            give("CRC_0", "CRC_1", crc.crc[8:], False)
+            give("CRC_1", "END", crc.crc[:8], False)
+            with m.State("END"), m.If(~o.valid):
+                m.d.comb += head.ready.eq(1)
+                m.next = "IDLE"
         return m
 
 

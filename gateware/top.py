@@ -13,7 +13,9 @@ from gateware.packet import PacketMux, PacketReceiver, PacketTransmitter
 from gateware.uart import UartReceiver, UartTransmitter
 from pvq_hw.baud import BaudTiming
 from pvq_hw.board import WINDOW, describe_board
+from pvq_hw.families import family
 from pvq_hw.protocol import Description, ErrorCode, Kind, WireFormat
+from pvq_hw.targets import get_target
 
 __all__ = ["IDLE_SECONDS", "Top", "make_top"]
 
@@ -39,6 +41,8 @@ class Top(wiring.Component):
         Clock, baud rate, tensors, window and identity.
     idle_clocks : int
         Time-out of a packet under way in which no byte comes, cycles (the next power of two).
+    body : str
+        Of the frame buffer, see `gateware.memory.MEMORY_BODIES`.
 
     Members
     -------
@@ -54,9 +58,17 @@ class Top(wiring.Component):
     description, timing
     """
 
-    def __init__(self, accelerator: Any, description: Description, idle_clocks: int) -> None:
+    def __init__(
+        self,
+        accelerator: Any,
+        description: Description,
+        idle_clocks: int,
+        *,
+        body: str = "behavioral",
+    ) -> None:
         self._accelerator = accelerator
         self._idle_clocks = idle_clocks
+        self._body = body
         self.description = description
         self.timing = BaudTiming(description.clock_hz, description.baud)
         super().__init__(
@@ -72,7 +84,7 @@ class Top(wiring.Component):
         m = Module()
         m.submodules.receiver = receiver = UartReceiver(self.timing)
         m.submodules.packets = packets = PacketReceiver(self._idle_clocks)
-        m.submodules.loader = loader = FrameLoader(self.description.input)
+        m.submodules.loader = loader = FrameLoader(self.description.input, self._body)
         m.submodules.accelerator = accelerator = self._accelerator
         m.submodules.results = results = ResultSender(self.description.output)
         m.submodules.control = control = ControlReplies(self.description)
@@ -95,7 +107,7 @@ class Top(wiring.Component):
         ]
         overrun = self._judge(m, packets, loader, control)
         self._count(m, packets, loader, receiver, control, overrun)
-        m.d.sync += self.busy.eq(packets.active | loader.busy | tickets.r_rdy)
+        m.d.sync += self.busy.eq(packets.active | loader.busy | results.busy)
         beat = Signal((self.description.clock_hz - 1).bit_length())
         m.d.sync += beat.eq(beat + 1)
         m.d.comb += self.heartbeat.eq(beat[-1])
@@ -116,7 +128,15 @@ class Top(wiring.Component):
     ) -> Signal:
         """What becomes of a packet: a place for further kinds. Gives the overrun strobe."""
         header, request = packets.header, control.request
-        frame = (header.kind == Kind.INFER) | (header.kind == Kind.CLASSIFY)
+        # The header is steady long before its packet is done: registers cost nothing but a cycle.
+        frame, describe, status, whole, bare = (Signal() for _ in range(5))
+        m.d.sync += [
+            frame.eq((header.kind == Kind.INFER) | (header.kind == Kind.CLASSIFY)),
+            describe.eq(header.kind == Kind.DESCRIBE),
+            status.eq(header.kind == Kind.STATUS),
+            whole.eq(header.length == self.description.input.frame_bytes),
+            bare.eq(header.length == 0),
+        ]
         lost, overrun = Signal(), Signal()
         # A byte that found its place unread makes the packet's frame useless.
         with m.If(packets.write & loader.blocked):
@@ -141,19 +161,16 @@ class Top(wiring.Component):
             with m.If(~packets.good):
                 refuse(ErrorCode.BAD_CRC)
             with m.Elif(frame):
-                with m.If(header.length != self.description.input.frame_bytes):
+                with m.If(~whole):
                     refuse(ErrorCode.BAD_LENGTH)
                 with m.Elif(lost | loader.busy):
                     m.d.comb += overrun.eq(1)
                     refuse(ErrorCode.OVERRUN)
                 with m.Else():
                     m.d.comb += loader.start.eq(1)
-            for asked, answer in (
-                (Kind.DESCRIBE, Kind.DESCRIPTION),
-                (Kind.STATUS, Kind.COUNTERS),
-            ):
-                with m.Elif(header.kind == asked):
-                    with m.If(header.length != 0):
+            for asked, answer in ((describe, Kind.DESCRIPTION), (status, Kind.COUNTERS)):
+                with m.Elif(asked):
+                    with m.If(~bare):
                         refuse(ErrorCode.BAD_LENGTH)
                     with m.Else():
                         m.d.comb += [control.start.eq(1), request.kind.eq(answer)]
@@ -172,13 +189,15 @@ class Top(wiring.Component):
     ) -> None:
         counters = Signal(COUNTERS)
         m.d.comb += control.counters.eq(counters)
-        for field, event in (
+        for field, strobe in (
             (counters.frames, loader.start),
             (counters.bad_crc, packets.done & ~packets.good),
             (counters.overruns, overrun | (control.start & control.busy)),
             (counters.truncated, packets.truncated),
             (counters.framing_errors, receiver.framing_error),
         ):
+            event = Signal()
+            m.d.sync += event.eq(strobe)
             with m.If(event):
                 m.d.sync += field.eq(field + 1)
 
@@ -193,6 +212,7 @@ def make_top(
     identity: bytes,
     *,
     window: int = WINDOW,
+    body: str | None = None,
 ) -> Top:
     """The top of an accelerator for a board, at the clock that the board's PLL achieves.
 
@@ -203,6 +223,10 @@ def make_top(
     target, clock_mhz, baud, input, output, identity, window
         See `pvq_hw.board.describe_board`, which also raises what is wrong with them. Call it
         before the accelerator is made: Amaranth warns of circuits that are never used.
+    body : str, optional
+        Of the frame buffer; by default the target family's, which Amaranth cannot simulate.
     """
     description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
-    return Top(accelerator, description, round(IDLE_SECONDS * description.clock_hz))
+    idle_clocks = round(IDLE_SECONDS * description.clock_hz)
+    body = body or family(get_target(target).engine).blocks
+    return Top(accelerator, description, idle_clocks, body=body)
