@@ -32,7 +32,7 @@ def layer_codes(layer: Dense) -> dict[str, Any]:
     m, n = layer.y.shape
     pulses = int(layer.k.sum())
     return {
-        "layer": layer.name,
+        "name": layer.name,
         "encoding": layer.encoding,
         "rows": m,
         "n": n,

@@ -6,7 +6,7 @@ from real codes of a sample of rows, scaled to all of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from pvq_hw.targets import Target
 __all__ = ["FoldLayer", "Folding", "fold", "fold_layers"]
 
 _FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
+_PULSES_PER_BANK = 8  # of a row: with fewer, balancing takes the best places from too many pulses
 _WEIGHTINGS = ((1, 1), (1, 8), (8, 1))  # of LUTs and block RAMs, where both are to be saved
 
 
@@ -76,6 +77,8 @@ class Folding:
         Estimated.
     fits : bool
         Whether the estimates are within the target's budget.
+    balanced : tuple of bool
+        Of every layer, whether the lanes are meant to have as many pulses each.
     """
 
     names: tuple[str, ...]
@@ -85,11 +88,13 @@ class Folding:
     slots: tuple[int, ...]
     interval_cycles: int
     fits: bool
+    balanced: tuple[bool, ...]
 
     @property
     def banks(self) -> dict[str, int]:
-        """Lanes by layer, as `pvq_hw.quantizer.quantize` takes ``banks``; single lanes left out."""
-        return {n: p for n, p in zip(self.names, self.lanes, strict=True) if p > 1}
+        """Lanes by layer, as `pvq_hw.quantizer.quantize` takes ``banks``; only balanced layers."""
+        layers = zip(self.names, self.lanes, self.balanced, strict=True)
+        return {name: p for name, p, balanced in layers if balanced and p > 1}
 
     @property
     def max_gap(self) -> dict[str, int]:
@@ -116,7 +121,8 @@ def fold(
     target : Target
     balanced : bool
         Whether the quantizer will place as many pulses into every bank, none beyond the largest
-        gap (`Folding.banks` and `Folding.max_gap` are what it needs for that).
+        gap (`Folding.banks` and `Folding.max_gap` are what it needs for that). Lanes are then so
+        few that a bank of a row has 8 pulses or more.
     lanes : sequence of int, optional
         Of every layer, where they are given.
     reserve : Resources, optional
@@ -133,6 +139,7 @@ def fold(
                 layer.rows,
                 partial(_synthetic, layer, balanced),
                 _FAR_GAPS * layer.n / layer.k if balanced else 0.0,
+                max(1, layer.k // _PULSES_PER_BANK) if balanced else layer.n,
             ),
             p,
             None,
@@ -141,7 +148,9 @@ def fold(
         )
         for layer, p in zip(layers, wanted, strict=True)
     ]
-    return _fold(stages, target, reserve or _top(target, layers[0].n, layers[0].x))
+    folding = _fold(stages, target, reserve or _top(target, layers[0].n, layers[0].x))
+    even = (balanced and x.k >= p for x, p in zip(layers, folding.lanes, strict=True))
+    return replace(folding, balanced=tuple(even))
 
 
 def fold_layers(
@@ -262,4 +271,5 @@ def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: boo
         slots=tuple(spec.words for spec in specs),
         interval_cycles=interval,
         fits=fits,
+        balanced=(False,) * len(stages),
     )

