@@ -1,0 +1,206 @@
+"""Writes components as Verilog that stands alone, and its documentation.
+
+The memories of an exported core are instances of ``pvq_rom``, which read the image's files: the
+text holds no memory contents, no paths and no times, and is the same for the same specification.
+"""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+
+from gateware.accelerator import Accelerator
+from gateware.layer_core import LayerCore
+from gateware.verilog_text import ROM_VERILOG
+from pvq_hw import tools
+from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.errors import InputError, ToolError
+from pvq_hw.numeric import IntFormat
+from pvq_hw.timing import simulate_timing
+
+__all__ = ["ROM_FILE", "export_accelerator", "export_layer", "export_verilog"]
+
+ROM_FILE = "pvq_rom.v"
+
+_DROPPED = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+_DROPPED_OF_MODULES = ("generator", "top", "src", "amaranth.hierarchy", "dynports", "hdlname")
+_SCRIPT = f"""\
+read_rtlil in.il
+proc
+opt_clean -purge
+memory_collect
+attrmap {" ".join(f"-remove {name}" for name in _DROPPED)}
+attrmap -modattr {" ".join(f"-remove {name}" for name in _DROPPED_OF_MODULES)}
+write_verilog out.v
+"""
+
+
+def export_verilog(component: wiring.Component, name: str, *, header: str = "") -> str:
+    """Verilog of ``component`` and all below it; ``name`` becomes the top module's.
+
+    Ports are called as Amaranth calls them: ``clk``, ``rst``, ``i__valid``, ``i__ready``,
+    ``i__payload`` and so on. Submodules are called ``<name>_<instance>``.
+
+    Parameters
+    ----------
+    component : Component
+        Not yet elaborated.
+    name : str
+        A plain Verilog identifier.
+    header : str
+        Documentation, which becomes a comment at the top.
+
+    Raises
+    ------
+    ToolError
+        yosys is missing or fails.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w{0,120}", name, re.ASCII) or name in ("pvq_rom", "tb"):
+        raise InputError(f"Module name must be letters, digits and underscores, not {name!r}")
+    text = rtlil.convert(component, name=name, emit_src=False)
+    with tempfile.TemporaryDirectory(prefix="pvq_hw_") as place:
+        folder = Path(place)
+        (folder / "in.il").write_text(text, encoding="utf-8")
+        (folder / "export.ys").write_text(_SCRIPT, encoding="utf-8")
+        try:
+            tools.run("yosys", ["-q", "-s", "export.ys"], folder=folder)
+            verilog = (folder / "out.v").read_text(encoding="utf-8")
+        except OSError as error:
+            raise ToolError(f"Verilog could not be written: {error.strerror}") from None
+    comment = "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines())
+    return comment + ("\n" if comment else "") + _tidy(verilog)
+
+
+def _tidy(verilog: str) -> str:
+    """Without yosys's first line and attributes; plain identifiers; RAM cleared by a loop."""
+    body = verilog.partition("*/\n")[2].lstrip("\n")
+    # Says again what the declaration that follows says.
+    body = re.sub(r"^ *\(\* init = [^*]* \*\)\n", "", body, flags=re.MULTILINE)
+    return _loops(_plain_names(body))
+
+
+def _plain_names(text: str) -> str:
+    """Gives escaped identifiers plain names: ``\\top.core0.tree0`` becomes ``top_core0_tree0``.
+
+    One name for one name over the whole text, so modules and ports keep agreeing.
+    """
+    taken = set(re.findall(r"(?<![\\\w.$])[A-Za-z_]\w*", text))
+    plain: dict[str, str] = {}
+    for escaped in re.findall(r"\\(\S+) ", text):
+        if escaped in plain:
+            continue
+        # What is escaped though it is plain is a keyword.
+        base = re.sub(r"\W+", "_", escaped, flags=re.ASCII).strip("_") or "n"
+        base = f"n{base}" if base[0].isdigit() else base
+        name = f"{base}_" if base == escaped else base
+        number = 2
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name)
+        plain[escaped] = name
+    return re.sub(r"\\(\S+) ", lambda found: plain[found[1]], text)
+
+
+def _loops(text: str) -> str:
+    """RAMs start at zero: one loop instead of a line per word."""
+    block = re.compile(r"  initial begin\n((?:    (\w+)\[\d+\] = \d+'h0+;\n)+)  end\n")
+
+    def loop(found: re.Match[str]) -> str:
+        memory, depth = found[2], found[1].count("\n")
+        index = f"{memory}_index"
+        return (
+            f"  integer {index};\n"
+            f"  initial for ({index} = 0; {index} < {depth}; {index} = {index} + 1)\n"
+            f"    {memory}[{index}] = 0;\n"
+        )
+
+    return block.sub(loop, text)
+
+
+def _format(form: IntFormat, frames: int) -> str:
+    if form.binary:
+        kind = "1 bit, 1 stands for -1 and 0 for +1"
+    else:
+        sign = "signed (two's complement)" if form.signed else "unsigned"
+        kind = f"{form.bits} bits, {sign}, {form.min} to {form.max}"
+    if frames == 1:
+        return kind
+    return f"{frames} x {kind}: one activation of each of {frames} frames, the first lowest"
+
+
+def _core_lines(spec: CoreSpec) -> list[str]:
+    k = "" if spec.groups == 1 else f", {spec.groups} groups a row"
+    return [
+        f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; lanes: {spec.lanes}, "
+        f"code words: {spec.words}",
+        f"    in  {_format(spec.x, spec.frames)}",
+        f"    out {_format(spec.out, spec.frames)}",
+        f"    accumulator {spec.acc_bits} bits, multiplier {spec.mult_bits} bits, "
+        f"shift {spec.shift}",
+        "    memories: " + ", ".join(f"{n}.hex ({w} x {d})" for n, (w, d) in spec.memories.items()),
+    ]
+
+
+def _header(name: str, specs: Sequence[CoreSpec], cycles: tuple[int, int]) -> str:
+    first, last = specs[0], specs[-1]
+    return "\n".join(
+        [
+            f"{name}: matrix-vector products with pyramid-vector-quantized weights.",
+            "Generated by pvq-hw; what it computes is in the image's files, not in this one.",
+            "",
+            "Ports",
+            "  clk         rising edge",
+            "  rst         synchronous, active high; forgets all frames",
+            f"  i__payload  {_format(first.x, first.frames)}",
+            f"              frames of {first.n} transfers, channels last, in order",
+            f"  o__payload  {_format(last.out, last.frames)}",
+            f"              frames of {last.rows} transfers, in order of the rows",
+            "  *__valid, *__ready: a transfer happens at a clock edge at which both are 1.",
+            "              The giver holds valid and payload until then; valid never waits for",
+            "              ready. Either side may stall at any time.",
+            "",
+            f"Throughput: {cycles[0]} clock cycles per frame, input always valid and output always",
+            f"ready. Latency: {cycles[1]} cycles from the first input to the last output.",
+            "The next frame is taken while one is computed. A result depends on its frame alone.",
+            "On iCE40, block RAM reads zero for some microseconds after configuration: hold rst",
+            "for 15 us.",
+            "",
+            "Row m: clamp((sum over columns of y * x * mult[m] + bias[m] + half) >> shift), exact.",
+            "Cores",
+            *[line for spec in specs for line in _core_lines(spec)],
+            "",
+            f"To simulate or synthesize: this file, {ROM_FILE} and the .hex files in the tool's",
+            f"working folder, e.g. iverilog -g2005 {name}.v {ROM_FILE} YOUR_TESTBENCH.v",
+        ]
+    )
+
+
+def _cycles(specs: Sequence[CoreSpec], images: Sequence[CoreImage]) -> tuple[int, int]:
+    timing = simulate_timing(list(specs), list(images))
+    return timing.interval_cycles, timing.latency_cycles
+
+
+def export_accelerator(
+    specs: Sequence[CoreSpec], images: Sequence[CoreImage], name: str = "accelerator"
+) -> dict[str, str]:
+    """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``."""
+    component = Accelerator(specs, images, body="verilog")
+    header = _header(name, specs, _cycles(specs, images))
+    return {
+        f"{name}.v": export_verilog(component, name, header=header),
+        ROM_FILE: ROM_VERILOG,
+    }
+
+
+def export_layer(spec: CoreSpec, image: CoreImage, name: str | None = None) -> dict[str, str]:
+    """Verilog of one layer's core: text by file name; the module is ``<spec.name>_core``."""
+    name = name or f"{spec.name}_core"
+    component = LayerCore(spec, image, body="verilog")
+    header = _header(name, [spec], _cycles([spec], [image]))
+    return {
+        f"{name}.v": export_verilog(component, name, header=header),
+        ROM_FILE: ROM_VERILOG,
+    }

@@ -1,0 +1,156 @@
+"""One layer's core as a folder that stands alone: Verilog, memory files, vectors, testbench."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gateware.export import export_layer
+from gateware.verilog_text import testbench
+from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.hexfile import hex_text
+from pvq_hw.image import Image
+from pvq_hw.numeric import IntFormat
+
+__all__ = ["layer_package", "package_vectors", "write_layer_package"]
+
+IntArray = npt.NDArray[np.int64]
+
+_README = """\
+{name}: one layer with pyramid-vector-quantized weights, ready to drop into a design.
+
+Try it (Icarus Verilog is all it takes):
+
+    iverilog -o tb *.v && vvp tb
+
+It ends with PASS or FAIL and the number of results compared.
+
+Files
+  {name}.v           the core; its ports, number formats, latency and throughput are
+                     described at its top
+  pvq_rom.v          the ROM that reads the memory files with $readmemh
+{memories}
+  input.hex          {frames} golden input frames, {columns} lines of {input_bits} bits each
+  expected.hex       the results, {rows} lines of {output_bits} bits a frame
+  tb.v               the testbench: full rate, random stalls, reset in mid-frame
+  README.txt         this file
+
+Words are hexadecimal, one a line; numbers below zero are in two's complement.
+{binary}
+Take {name}.v, pvq_rom.v and the memory files into your project, and see to it that your
+tool finds the memory files in its working folder. New weights of the same shape need nothing but
+new memory files as long as the header of {name}.v stays the same.
+"""
+
+
+def package_vectors(spec: CoreSpec, frames: int = 8, seed: int = 0) -> IntArray:
+    """Golden inputs (frames, n): zeros (or ones), the extremes, then random ones."""
+    generator = np.random.default_rng(seed)
+    low, high = spec.x.min, spec.x.max
+    x = generator.integers(low, high + 1, size=(max(frames, 1), spec.n))
+    if spec.x.binary:
+        x = np.where(x < 1, -1, 1)
+    for index, value in enumerate((int(spec.x.clamp(0)), high, low)[: len(x)]):
+        x[index] = value
+    return x.astype(np.int64)
+
+
+def _words(values: IntArray, form: IntFormat) -> IntArray:
+    return (values < 0).astype(np.int64) if form.binary else values & ((1 << form.bits) - 1)
+
+
+def _payloads(values: IntArray, form: IntFormat, frames: int) -> list[int]:
+    """(frames, activations) -> payloads of V frames each; ``len(values)`` is a multiple of V."""
+    words = _words(values, form).reshape(-1, frames, values.shape[1])
+    return [
+        sum(int(word) << (form.bits * v) for v, word in enumerate(column))
+        for group in words
+        for column in group.T
+    ]
+
+
+def layer_package(
+    spec: CoreSpec, image: CoreImage, x: npt.ArrayLike, expected: npt.ArrayLike
+) -> dict[str, str]:
+    """The files of the package: text by file name.
+
+    Parameters
+    ----------
+    spec, image
+        The core.
+    x : int array (frames, n)
+        Golden inputs, in the core's format. With V > 1 the last frame is repeated until V
+        divides their number.
+    expected : int array (frames, rows)
+        What the golden model of the layer gives for them.
+
+    Raises
+    ------
+    InputError
+        Shapes or values don't suit the core.
+    CheckError
+        The image doesn't compute ``expected``: it is not this layer's.
+    """
+    inputs = np.asarray(x, dtype=np.int64)
+    outputs = np.asarray(expected, dtype=np.int64)
+    if inputs.ndim != 2 or not len(inputs) or inputs.shape[1] != spec.n:
+        raise InputError(f"Vectors must be (frames, {spec.n}), not {inputs.shape}")
+    if outputs.shape != (len(inputs), spec.rows):
+        raise InputError(f"Results must be {(len(inputs), spec.rows)}, not {outputs.shape}")
+    if not spec.x.contains(inputs):
+        raise InputError(f"Vectors must be within {spec.x.min}..{spec.x.max}")
+    wrong = int((spec.compute(image, inputs) != outputs).sum())
+    if wrong:
+        raise CheckError(f"The image must compute the expected results, but {wrong} differ")
+    missing = -len(inputs) % spec.frames
+    inputs = np.concatenate([inputs, np.repeat(inputs[-1:], missing, axis=0)])
+    outputs = np.concatenate([outputs, np.repeat(outputs[-1:], missing, axis=0)])
+    bits = {"input": spec.x.bits * spec.frames, "output": spec.out.bits * spec.frames}
+    verilog = export_layer(spec, image)
+    name = next(iter(verilog)).removesuffix(".v")
+    return {
+        **verilog,
+        **Image((spec,), (image,)).files(),
+        "input.hex": hex_text(_payloads(inputs, spec.x, spec.frames), bits["input"]),
+        "expected.hex": hex_text(_payloads(outputs, spec.out, spec.frames), bits["output"]),
+        "tb.v": testbench(
+            name,
+            columns=spec.n,
+            rows=spec.rows,
+            transfers=len(inputs) // spec.frames,
+            input_bits=bits["input"],
+            output_bits=bits["output"],
+            patience=20 * (spec.n + spec.words) + 10_000,
+        ),
+        "README.txt": _readme(spec, name, len(inputs), bits),
+    }
+
+
+def _readme(spec: CoreSpec, name: str, frames: int, bits: Mapping[str, int]) -> str:
+    memories = [
+        f"  {memory + '.hex':<18} {depth} words of {width} bits"
+        for memory, (width, depth) in spec.memories.items()
+    ]
+    binary = "Binary activations: 1 stands for -1, 0 for +1.\n" if spec.x.binary else ""
+    return _README.format(
+        name=name,
+        memories="\n".join(memories),
+        frames=frames,
+        columns=spec.n,
+        rows=spec.rows,
+        input_bits=bits["input"],
+        output_bits=bits["output"],
+        binary=binary,
+    )
+
+
+def write_layer_package(
+    folder: Path, spec: CoreSpec, image: CoreImage, x: npt.ArrayLike, expected: npt.ArrayLike
+) -> None:
+    """Writes `layer_package` into ``folder``, which is made; see there."""
+    files = layer_package(spec, image, x, expected)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        (folder / file).write_text(text, encoding="utf-8", newline="\n")
