@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
-from pvq_hw.importers.lowering import Lowering
+from pvq_hw.importers.lowering import LayoutError, Lowering
 from pvq_hw.model import Add, Affine, AveragePool, Clip, Concat, Conv, Dense, MaxPool, Node, Relu
 from pvq_hw.nodes import NO_PADS, Window
 
@@ -32,7 +32,8 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
     for node in nodes:
         op = low.ops[node.output]
         if isinstance(node, Affine) and node.scale.shape != node.shape[-1:]:
-            op.refuse("must be by one constant per channel, or stand before a Gemm or MatMul")
+            text = "must be by one constant per channel, or stand before a Gemm or MatMul"
+            raise LayoutError(op.message(text))
         if isinstance(node, Dense | Conv) and not (
             np.isfinite(node.weight).all() and np.isfinite(node.bias).all()
         ):

@@ -43,9 +43,10 @@ def import_onnx(path: Path) -> Model:
 def _orders(rank: int, windows: bool) -> Iterator[tuple[int, ...]]:
     """Orders of the input's axes to try: channel-last, the file's own, then all others."""
     own = tuple(range(rank))
-    first = (*own[1:], 0) if rank > 1 and (windows or rank > 2) else own
+    last = (*own[1:], 0)
+    first = last if windows or rank > 2 else own
     every = itertools.permutations(own) if windows and rank <= 3 else ()
-    return iter(dict.fromkeys([first, own, *every]))
+    return iter(dict.fromkeys([first, own, last, *every]))
 
 
 # -- before any work ----------------------------------------------------------------------------
