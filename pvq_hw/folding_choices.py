@@ -147,4 +147,7 @@ def laplacian_pulses(n: int, k: int, banks: int, max_gap: int | None) -> npt.NDA
 
     w = np.random.default_rng(0).laplace(size=(_SAMPLE_ROWS, n))
     pulses = np.full(_SAMPLE_ROWS, max(banks, k // banks * banks), dtype=np.int64)
+    # Rows have multiples of the banks, which are K in the mean.
+    more = round(_SAMPLE_ROWS * max(0, k - int(pulses[0])) / banks)
+    pulses[:more] += banks
     return np.asarray(balance(w, pulses, Placement(banks, max_gap)), dtype=np.int64)

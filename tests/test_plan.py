@@ -331,3 +331,18 @@ def test_fewer_pulses_take_less_energy_than_int8():
     plans = [plan(n, "ulx3s-85f", lanes=(4, 2)) for n in (few, many)]
     assert plans[0].energy_nj < plans[1].energy_nj
     assert plans[0].energy_nj < plans[0].energy_int8_nj
+
+
+@pytest.mark.parametrize(("n", "k", "lanes"), [(784, 157, 18), (784, 157, 13), (512, 102, 12)])
+def test_estimated_slots_are_those_of_the_mean_k(n, k, lanes):
+    layer = FoldLayer("a", 512, n, k, U8, U8)
+    folding = fold([layer], TARGETS["ulx3s-85f"], lanes=(lanes,))
+    assert abs(folding.slots[0] / (512 * k / lanes) - 1) < 0.02
+
+
+def test_balanced_lanes_leave_pulses_to_choose():
+    folding = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"])
+    assert all(p <= max(1, n // 20 // 8) for p, n in zip(folding.lanes, LARGE, strict=False))
+    free = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"], balanced=False)
+    assert free.interval_cycles <= folding.interval_cycles
+    assert free.banks == {}
