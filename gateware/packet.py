@@ -69,26 +69,30 @@ class PacketReceiver(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.crc = crc = make_crc16()
-        byte = self.i.payload
+        byte, arrived, first, second = Signal(8), Signal(), Signal(), Signal()
         expired = self._idle_timer(m)
         complete = Signal()
         m.d.sync += [
+            arrived.eq(self.i.valid),
+            byte.eq(self.i.payload),
+            first.eq(self.i.payload == MAGIC[0]),
+            second.eq(self.i.payload == MAGIC[1]),
             complete.eq(self.address == self.header.length),
             self.good.eq(crc.match_detected),
         ]
-        m.d.comb += [crc.data.eq(byte), crc.valid.eq(self.i.valid), self.data.eq(byte)]
+        m.d.comb += [crc.data.eq(byte), crc.valid.eq(arrived), self.data.eq(byte)]
 
         with m.FSM():
             with m.State("HUNT"):
                 m.d.comb += crc.start.eq(1)
-                with m.If(self.i.valid & (byte == MAGIC[0])):
+                with m.If(arrived & first):
                     m.next = "MAGIC"
             with m.State("MAGIC"):
                 m.d.comb += [crc.start.eq(1), crc.valid.eq(0)]
-                with m.If(self.i.valid & (byte == MAGIC[1])):
+                with m.If(arrived & second):
                     m.d.sync += [self.header.eq(0), self.address.eq(0)]
                     m.next = "KIND"
-                with m.Elif(expired | (self.i.valid & (byte != MAGIC[0]))):
+                with m.Elif(expired | (arrived & ~first)):
                     m.next = "HUNT"
             fields = (
                 ("KIND", "TAG", self.header.kind),
@@ -99,19 +103,19 @@ class PacketReceiver(wiring.Component):
             for state, following, field in fields:
                 with m.State(state):
                     self._give_up_if(m, expired)
-                    with m.If(self.i.valid):
+                    with m.If(arrived):
                         m.d.sync += field.eq(byte)
                         m.next = following
             with m.State("PAYLOAD"):
                 self._give_up_if(m, expired)
-                with m.If(self.i.valid & complete):
+                with m.If(arrived & complete):
                     m.next = "CRC"
-                with m.Elif(self.i.valid):
+                with m.Elif(arrived):
                     m.d.comb += self.write.eq(1)
                     m.d.sync += self.address.eq(self.address + 1)
             with m.State("CRC"):
                 self._give_up_if(m, expired)
-                with m.If(self.i.valid):
+                with m.If(arrived):
                     m.next = "CHECK"
             with m.State("CHECK"):
                 m.next = "DONE"
@@ -122,7 +126,7 @@ class PacketReceiver(wiring.Component):
 
     def _give_up_if(self, m: Module, expired: Signal) -> None:
         m.d.comb += self.active.eq(1)
-        with m.If(expired & ~self.i.valid):
+        with m.If(expired):
             m.d.comb += self.truncated.eq(1)
             m.next = "HUNT"
 
@@ -132,11 +136,12 @@ class PacketReceiver(wiring.Component):
             m.d.sync += count.eq(0)
         with m.Else():
             m.d.sync += count.eq(count + 1)
+        # A byte that comes in the same cycle as the time-out begins something new.
         return count[-1]
 
 
 class PacketTransmitter(wiring.Component):
-    """Makes the bytes of packets: magic, header, payload, CRC. At most one byte in 2 cycles.
+    """Makes the bytes of packets: magic, header, payload, CRC. At most one byte in 3 cycles.
 
     Members
     -------
@@ -154,9 +159,13 @@ class PacketTransmitter(wiring.Component):
         m.submodules.crc = crc = make_crc16()
         head, body, o = self.i.head, self.i.body, self.o
         left = Signal(16)
-        empty, covered = Signal(), Signal()
+        empty, covered, asking = Signal(), Signal(), Signal()
         m.d.sync += empty.eq(left == 0)
-        m.d.comb += [crc.data.eq(o.payload), crc.valid.eq(covered & o.valid & o.ready)]
+        m.d.comb += [
+            body.ready.eq(asking),
+            crc.data.eq(o.payload),
+            crc.valid.eq(covered & o.valid & o.ready),
+        ]
         with m.If(o.ready):
             m.d.sync += o.valid.eq(0)
 
@@ -177,15 +186,16 @@ class PacketTransmitter(wiring.Component):
             give("TAG", "LENGTH_0", head.payload.tag, True)
             give("LENGTH_0", "LENGTH_1", head.payload.length[:8], True)
             give("LENGTH_1", "PAYLOAD", head.payload.length[8:], True)
-            with m.State("PAYLOAD"), m.If(~o.valid):
-                # `empty` is a cycle behind `left`, and so is this state behind each byte.
-                with m.If(empty):
-                    m.next = "CRC_0"
-                with m.Else():
-                    m.d.comb += body.ready.eq(1)
+            with m.State("PAYLOAD"):
+                with m.If(asking & body.valid):
+                    m.d.sync += [o.valid.eq(1), left.eq(left - 1), asking.eq(0)]
+                with m.Elif(~asking & ~o.valid):
+                    # `empty` is a cycle behind `left`, and so is this state behind each byte.
+                    m.d.sync += asking.eq(~empty)
+                    with m.If(empty):
+                        m.next = "CRC_0"
+                with m.If(asking):
                     m.d.sync += [o.payload.eq(body.payload), covered.eq(1)]
-                    with m.If(body.valid):
-                        m.d.sync += [o.valid.eq(1), left.eq(left - 1)]
             give("CRC_0", "CRC_1", crc.crc[8:], False)
             give("CRC_1", "END", crc.crc[:8], False)
             with m.State("END"), m.If(~o.valid):
