@@ -293,7 +293,7 @@ def test_progress_ends_at_one_for_every_layer() -> None:
         ({"calibration": np.full((64, 24), np.nan)}, "must be finite"),
         ({"ratio": 0.0}, "The ratio N/K must be a positive number, not 0"),
         ({"ratio": float("nan")}, "The ratio N/K must be a positive number"),
-        ({"ratio": 1e9}, "must leave K at least 1"),
+        ({"ratio": 1e9}, "The ratio N/K must leave each of 33 rows a pulse, but it leaves 0"),
         ({"quantizer": "best"}, "Quantizer must be calibrated or plain, not 'best'"),
         ({"activation_bits": 0}, "Activation width must be 1 to 16 bits, not 0"),
         ({"layers": {"nope": LayerOptions(k=2)}}, "Layer 'nope' must be one of fc1, fc2, fc3"),

@@ -1,0 +1,126 @@
+"""From quantized weights to integer layers: activation scales, multipliers, biases, shifts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.calibrate import round_to_lattice, tensor_spec
+from pvq_hw.layers import Dense, TensorSpec
+from pvq_hw.numeric import IntFormat
+from pvq_hw.quantizer_graph import Stage
+from pvq_hw.quantizer_numbers import feasible_scale, requantization
+
+__all__ = ["OUTPUT_BITS", "Codes", "emit"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+OUTPUT_BITS = 16
+"""Width of the network's output, signed."""
+
+_HEADROOM = 1.5  # of the final output's range over the largest value seen
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """A layer's quantized weights: ``gain * y`` by group, with a real bias.
+
+    Parameters
+    ----------
+    y : int64 array (M, N)
+    gain : float64 array (M, G)
+    bias : float64 array (M,)
+    encoding : str
+        ``"pvq"`` or ``"int8"``.
+    means : float64 array (M,), optional
+        What the sums should be on average over the calibration data; the integer layer's bias is
+        corrected to that.
+    """
+
+    y: IntArray
+    gain: FloatArray
+    bias: FloatArray
+    encoding: str = "pvq"
+    means: FloatArray | None = None
+
+    def real(self) -> FloatArray:
+        """The weights that the codes stand for, (M, N)."""
+        size = self.y.shape[1] // self.gain.shape[1]
+        return np.asarray(self.y * np.repeat(self.gain, size, axis=1))
+
+
+def emit(
+    stages: tuple[Stage, ...],
+    codes: list[Codes],
+    spec: TensorSpec,
+    x: FloatArray | None,
+    bits: int,
+    ranges: dict[str, tuple[float, float]],
+) -> list[Dense]:
+    """The integer layers, with the calibration data running through them.
+
+    Parameters
+    ----------
+    spec : TensorSpec
+        Of the network's input.
+    x : float64 array (frames, N), optional
+        Real calibration inputs; without them the scales come from ``ranges``.
+    bits : int
+        Of the activations between layers.
+    """
+    values = None if x is None else round_to_lattice(x, spec.scale, spec.format)
+    layers = []
+    for stage, code in zip(stages, codes, strict=True):
+        bias, real = code.bias, None
+        if values is not None:
+            real = (values * spec.scale) @ code.real().T
+            if code.means is not None:
+                bias = code.means - real.mean(axis=0)
+            real += bias
+        output = _output(stage, code, spec, real, bits, ranges)
+        layer = _layer(stage, code, bias, spec, output)
+        layers.append(layer)
+        values = None if values is None else layer.compute(values)
+        spec = output
+    return layers
+
+
+def _output(
+    stage: Stage,
+    code: Codes,
+    spec: TensorSpec,
+    real: FloatArray | None,
+    bits: int,
+    ranges: dict[str, tuple[float, float]],
+) -> TensorSpec:
+    """Format and scale of a layer's output."""
+    if stage.last:
+        fmt, headroom = IntFormat(OUTPUT_BITS, True), _HEADROOM
+    else:
+        fmt, headroom = IntFormat(bits, bits == 1 or not stage.relu), None
+    found = tensor_spec(stage.output, (len(code.y),), fmt, real, ranges, headroom)
+    scale = found.scale
+    if np.isfinite(stage.high):
+        scale = min(scale, stage.high / fmt.max)
+    return TensorSpec(stage.output, found.shape, fmt, feasible_scale(code.gain, spec.scale, scale))
+
+
+def _layer(
+    stage: Stage, code: Codes, bias: FloatArray, spec: TensorSpec, output: TensorSpec
+) -> Dense:
+    k = np.abs(code.y).reshape(*code.gain.shape, -1).sum(axis=2)
+    numbers = requantization(
+        code.gain, bias, k, spec.format, spec.scale, output.format, output.scale
+    )
+    return Dense(
+        name=stage.name,
+        input=spec.name,
+        output=output,
+        y=code.y,
+        mult=numbers.mult,
+        bias=numbers.bias,
+        shift=numbers.shift,
+        gain=code.gain,
+        encoding=code.encoding,
+    )

@@ -1,0 +1,347 @@
+"""Refinement: pulse moves against the network's outputs instead of each layer's own.
+
+The error of the outputs, weighted by how much they matter to the decision, is expanded to second
+order (Gauss-Newton) around the quantized network: unit m of a layer moves the outputs of frame n
+by its Jacobian ``a[m, n]`` times the change of its sum. For one row that is again a quadratic form
+in its weights, with ``H = sum_n |a|^2 x x'`` for the Gram matrix, so single pulses move as in
+`pvq_hw.quantizer_moves`; the residual is kept up to date from row to row. A part ``anchor`` of the
+layer's own error stays in, since the expansion knows nothing of units that wake up.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.quantizer_balance import Placement, allowed_additions, removable
+
+__all__ = ["Link", "Metric", "forward", "refine", "sensitivity"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+MAX_VALUES = 1 << 28
+"""Of one Jacobian (units, frames, outputs): 1 GiB; more frames than that allows are left out."""
+
+_AHEAD = 24  # columns of H that are computed in advance, besides the support's
+_RIDGE = 1e-3  # part of H's mean diagonal that a pulse must earn where it goes
+
+
+@dataclass(eq=False)
+class Link:
+    """One layer of the chain while it is refined; ``y``, ``gain`` and ``bias`` are replaced.
+
+    Parameters
+    ----------
+    y : int64 array (M, N)
+    gain : float64 array (M, G)
+    bias : float64 array (M,)
+    relu : bool
+    high : float
+        Upper bound of the activation, infinite for none.
+    reference : float32 array (frames, M)
+        The float model's sums at this place.
+    movable : bool
+        Whether its pulses may move: one gain per row, pyramid codewords.
+    placement : Placement, optional
+    """
+
+    y: IntArray
+    gain: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    relu: bool
+    high: float
+    reference: FloatArray
+    movable: bool
+    placement: Placement | None = None
+
+    def real(self) -> FloatArray:
+        """The weights that the codes stand for, (M, N)."""
+        size = self.y.shape[1] // self.gain.shape[1]
+        return np.asarray(self.y * np.repeat(self.gain, size, axis=1), dtype=np.float32)
+
+    def sums(self, x: FloatArray) -> FloatArray:
+        """Sums before the activation, (frames, M)."""
+        return np.asarray(x @ self.real().T + self.bias.astype(np.float32))
+
+    def activate(self, z: FloatArray) -> FloatArray:
+        """The activation of the sums."""
+        return np.minimum(np.maximum(z, 0), np.float32(self.high)) if self.relu else z
+
+    def slope(self, z: FloatArray) -> npt.NDArray[np.bool_]:
+        """Where the activation passes a change on."""
+        return (z > 0) & (z < self.high) if self.relu else np.ones(z.shape, dtype=bool)
+
+
+class Metric:
+    """Weighs an output error v (frames, C): ``sum_c p_c (v_c - 0.95 <p, v>)^2``.
+
+    p is the float model's softmax at ``temperature``, mixed with a uniform ``floor``: what is
+    nearly certain not to win matters little, and what all outputs share hardly at all. With fewer
+    than 3 outputs they are values, not classes, and the squares are just averaged.
+    """
+
+    def __init__(self, outputs: FloatArray, temperature: float = 4.0, floor: float = 0.1) -> None:
+        count = outputs.shape[1]
+        self.shared = np.float32(0.95 if count > 2 else 0.0)
+        scaled = (outputs - outputs.max(axis=1, keepdims=True)) / temperature
+        p = np.exp(scaled)
+        p /= p.sum(axis=1, keepdims=True)
+        if count < 3:
+            p[:] = 1 / count
+        self.p = ((1 - floor) * p + floor / count).astype(np.float32)
+        self.root = np.sqrt(self.p)
+
+    def weigh(self, v: FloatArray) -> FloatArray:
+        """(frames, C) -> (frames, C), whose squares add up to the error."""
+        common = (self.p * v).sum(axis=1, keepdims=True)
+        return np.asarray(self.root * (v - self.shared * common))
+
+    def jacobian(self) -> FloatArray:
+        """Of the weighed outputs by every output: (C, frames, C)."""
+        frames, count = self.p.shape
+        full = np.empty((count, frames, count), dtype=np.float32)
+        for c in range(count):
+            full[c] = -self.root * (self.shared * self.p[:, c : c + 1])
+            full[c, :, c] += self.root[:, c]
+        return full
+
+
+def forward(links: list[Link], x: FloatArray) -> list[FloatArray]:
+    """Sums of every layer, before the activations."""
+    sums = []
+    for link in links:
+        z = link.sums(x)
+        sums.append(z)
+        x = link.activate(z)
+    return sums
+
+
+def refine(
+    links: list[Link],
+    x: FloatArray,
+    *,
+    sweeps: int,
+    anchor: float = 0.1,
+    progress: Callable[[float], None] | None = None,
+) -> list[float]:
+    """Sweeps over the layers, first to last; returns the mean error before and after each sweep.
+
+    Every row keeps its K. A layer whose sweep makes the true error larger is put back, so the
+    error never rises.
+
+    Parameters
+    ----------
+    x : float32 array (frames, N)
+        Inputs of the first layer.
+    sweeps : int
+    anchor : float
+        Weight of the layer's own error, as a part of the mean sensitivity of a unit.
+
+    Memory: two Jacobians of at most `MAX_VALUES` float32 values.
+    """
+    widest = max(len(link.y) for link in links) * len(links[-1].y)
+    frames = max(1, min(len(x), MAX_VALUES // widest))
+    x = x[:frames]
+    metric = Metric(links[-1].reference[:frames])
+    errors = [_error(links, x, metric)]
+    for sweep in range(sweeps):
+        best = errors[-1]
+        for index, link in enumerate(links):
+            if not link.movable:
+                continue
+            before = link.y.copy(), link.gain.copy(), link.bias.copy()
+            _sweep_layer(links, index, x, metric, anchor)
+            error = _error(links, x, metric)
+            if error < best:
+                best = error
+            else:
+                link.y, link.gain, link.bias = before
+            if progress:
+                progress((sweep + (index + 1) / len(links)) / sweeps)
+        errors.append(best)
+    return errors
+
+
+def sensitivity(links: list[Link], x: FloatArray) -> list[npt.NDArray[np.float64]]:
+    """How much the weighed outputs change with each unit's sum: mean squares, (M,) a layer."""
+    widest = max(len(link.y) for link in links) * len(links[-1].y)
+    frames = max(1, min(len(x), MAX_VALUES // 4 // widest))
+    x = x[:frames]
+    sums, metric = forward(links, x), Metric(links[-1].reference[:frames])
+    result = []
+    for index in range(len(links)):
+        jacobian = _jacobian(links, index, sums, metric)
+        result.append(np.square(jacobian, dtype=np.float64).sum(axis=(1, 2)) / frames)
+    return result
+
+
+def _error(links: list[Link], x: FloatArray, metric: Metric) -> float:
+    residual = forward(links, x)[-1] - links[-1].reference[: len(x)]
+    return float(np.square(metric.weigh(residual), dtype=np.float64).sum(axis=1).mean())
+
+
+def _jacobian(links: list[Link], index: int, sums: list[FloatArray], metric: Metric) -> FloatArray:
+    """Of the weighed outputs by the sums of layer ``index``: (M, frames, C)."""
+    jacobian = metric.jacobian()
+    for above in range(len(links) - 1, index, -1):
+        units, frames, count = jacobian.shape
+        slope = links[above - 1].slope(sums[above - 1]).T
+        jacobian = links[above].real().T @ jacobian.reshape(units, frames * count)
+        jacobian = jacobian.reshape(-1, frames, count)
+        jacobian *= slope[:, :, None]
+    return jacobian
+
+
+def _sweep_layer(
+    links: list[Link], index: int, x: FloatArray, metric: Metric, anchor: float
+) -> None:
+    """Moves pulses of every row of a layer once, in place."""
+    link = links[index]
+    sums = forward(links, x)
+    jacobian = _jacobian(links, index, sums, metric)
+    residual = metric.weigh(sums[-1] - links[-1].reference[: len(x)])
+    inputs = x if index == 0 else links[index - 1].activate(sums[index - 1])
+    own = sums[index] - link.reference[: len(x)]
+    shared = _Shared(inputs, inputs.T @ inputs, inputs.sum(axis=0), anchor, link.placement)
+    pull, total = own.T @ inputs, own.sum(axis=0, dtype=np.float64)
+    for m in range(len(link.y)):
+        a = jacobian[m]
+        weight = np.square(a).sum(axis=1)
+        active = np.flatnonzero(weight)
+        if not active.size or not link.y[m].any() or link.gain[m, 0] <= 0:
+            continue
+        row = _Row(shared, a[active], weight[active], active, residual[active])
+        row.own(pull[m], float(total[m]))
+        change, gain, shift = row.move(link.y[m], float(link.gain[m, 0]))
+        link.gain[m, 0], link.bias[m] = gain, link.bias[m] + shift
+        residual[active] += a[active] * change[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What all rows of a layer have in common."""
+
+    inputs: FloatArray
+    gram: FloatArray
+    sums: FloatArray
+    anchor: float
+    placement: Placement | None
+
+
+class _Row:
+    """The quadratic form of one row, over the frames where its unit matters."""
+
+    def __init__(
+        self,
+        shared: _Shared,
+        a: FloatArray,
+        weight: FloatArray,
+        active: IntArray,
+        residual: FloatArray,
+    ) -> None:
+        frames = len(shared.inputs)
+        self.shared, self.weight = shared, weight
+        self.x = shared.inputs[active] if active.size < frames else shared.inputs
+        self.xw = self.x * weight[:, None]
+        self.slope = (a * residual).sum(axis=1)
+        self.share = shared.anchor * float(weight.sum()) / frames
+        self.mass = float(weight.sum()) + self.share * frames
+        self.mean = self.xw.sum(axis=0) + self.share * shared.sums
+        self.columns: dict[int, FloatArray] = {}
+
+    def own(self, pull: FloatArray, total: float) -> None:
+        """Takes in the layer's own error of this row: its products with the inputs, its sum."""
+        self.pull, self.total = pull, total
+        self.offset = float(self.slope.sum()) + self.share * total
+        raw = self.slope @ self.x + self.share * pull
+        self.gradient = raw - self.mean * np.float32(self.offset / self.mass)
+        diagonal = np.einsum("nj,nj->j", self.xw, self.x)
+        diagonal += self.share * np.diag(self.shared.gram)
+        self.diagonal = diagonal - np.square(self.mean) / np.float32(self.mass)
+        self.diagonal = np.maximum(self.diagonal, 0)
+        self.ridge = np.float32(_RIDGE * float(self.diagonal.mean()))
+
+    def _fetch(self, columns: IntArray) -> None:
+        """Columns of H, the bias eliminated."""
+        new = np.array([j for j in columns if int(j) not in self.columns], dtype=np.int64)
+        if not new.size:
+            return
+        h = self.x[:, new].T @ self.xw + np.float32(self.share) * self.shared.gram[new]
+        h -= np.outer(self.mean[new] / np.float32(self.mass), self.mean)
+        for j, column in zip(new, h, strict=True):
+            self.columns[int(j)] = column
+
+    def move(self, y: IntArray, gain: float) -> tuple[FloatArray, float, float]:
+        """Moves pulses of ``y`` in place while the error falls; returns the change of the active
+        frames' sums, the new gain and the change of the bias."""
+        start = y.copy()
+        promise = np.abs(self.gradient) / np.sqrt(self.diagonal + self.ridge)
+        self._fetch(np.union1d(np.flatnonzero(y), np.argsort(-promise, kind="stable")[:_AHEAD]))
+        for _ in range(8 + np.count_nonzero(y) // 4):
+            if not self._move_one(y, np.float32(gain)):
+                break
+        return self._finish(start, y, gain)
+
+    def _move_one(self, y: IntArray, r: np.float32) -> bool:
+        """The best single move, if it gains more than the ridge."""
+        support = np.flatnonzero(y)
+        sign = np.sign(y[support]).astype(np.float32)
+        h = np.stack([self.columns[int(i)] for i in support])
+        take = -2 * r * sign * self.gradient[support] + r * r * self.diagonal[support]
+        after = self.gradient - (r * sign)[:, None] * h
+        put = -np.abs(after)
+        put[:, support] = sign * after[:, support]
+        single = np.flatnonzero(np.abs(y[support]) == 1)
+        put[single, support[single]] = np.inf
+        put *= 2 * r
+        put += r * r * (self.diagonal + 2 * self.ridge)
+        put += take[:, None]
+        self._forbid(put, y, support)
+        best = int(put.argmin())
+        q, j = divmod(best, put.shape[1])
+        if not put[q, j] < 0:
+            return False
+        i = int(support[q])
+        s_i = int(sign[q])
+        y[i] -= s_i
+        s_j = int(np.sign(y[j])) or (-1 if after[q, j] > 0 else 1)
+        y[j] += s_j
+        self._fetch(np.array([j]))
+        self.gradient = after[q] + (r * np.float32(s_j)) * self.columns[j]
+        return True
+
+    def _forbid(self, put: FloatArray, y: IntArray, support: IntArray) -> None:
+        """Rules out moves that would break the placement, in place."""
+        placement = self.shared.placement
+        if placement is None:
+            return
+        without = np.repeat(y[None], len(support), axis=0)
+        without[np.arange(len(support)), support] -= np.sign(y[support])
+        put[~allowed_additions(without, support, placement)] = np.inf
+        put[~removable(y[None], placement)[0, support]] = np.inf
+
+    def _finish(self, start: IntArray, y: IntArray, gain: float) -> tuple[FloatArray, float, float]:
+        """Solves gain and bias for the row's new codeword."""
+        gram, sums = self.shared.gram, self.shared.sums
+        used, moved = np.flatnonzero(y), np.flatnonzero(y != start)
+        yf = y[used].astype(np.float32)
+        u = self.x[:, used] @ yf
+        step = gain * (y - start)[moved]
+        change = self.x[:, moved] @ step.astype(np.float32)
+        slope = self.slope + self.weight * change
+        gy = gram[:, used] @ yf
+        k, wu = self.share, self.weight * u
+        quad = float(wu @ u) + k * float(gy[used] @ yf)
+        cross = float(wu.sum()) + k * float(sums[used] @ yf)
+        right = float(slope @ u) + k * float(self.pull[used] @ yf + step @ gy[moved])
+        offset = float(slope.sum()) + k * (self.total + float(sums[moved] @ step))
+        determinant = quad * self.mass - cross * cross
+        grow = 0.0
+        if determinant > 1e-6 * quad * self.mass:
+            grow = (cross * offset - self.mass * right) / determinant
+            grow = min(max(grow, -0.5 * gain), gain)
+        shift = -(offset + cross * grow) / self.mass
+        change += np.float32(grow) * u + np.float32(shift)
+        return change, gain + grow, shift
