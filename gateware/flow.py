@@ -1,0 +1,61 @@
+"""From an output folder to a bitstream."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gateware.accelerator import Accelerator as Circuit
+from gateware.boards import make_board_top, make_platform
+from gateware.build import build
+from pvq_hw.api import Accelerator
+from pvq_hw.board import describe_board
+from pvq_hw.families import family
+from pvq_hw.flow import Steps
+from pvq_hw.protocol import WireFormat
+
+__all__ = ["build_output", "identity_of"]
+
+
+def identity_of(accelerator: Accelerator) -> bytes:
+    """First 8 bytes of the manifest's own hash: what a board answers when it is asked who it is."""
+    return bytes.fromhex(accelerator.manifest["manifest_sha256"])[:8]
+
+
+def build_output(accelerator: Accelerator, seeds: Sequence[int], steps: Steps) -> dict[str, Any]:
+    """Builds ``OUT/build`` and gives the document of ``pvq-hw build``.
+
+    Raises
+    ------
+    CheckError
+        Timing is not met on any seed.
+    ToolError
+        A tool is missing or failed.
+    """
+    plan, network = accelerator.plan, accelerator.network
+    wires = WireFormat.of(network.input), WireFormat.of(network.output)
+    identity = identity_of(accelerator)
+    board = describe_board(plan.target.name, plan.clock_mhz, plan.baud, *wires, identity)
+    image = accelerator.image
+    circuit = Circuit(image.specs, image.cores, body=family(plan.target.engine).blocks)
+    top = make_board_top(circuit, plan.target.name, plan.clock_mhz, plan.baud, *wires, identity)
+
+    def fill(staging: Path) -> dict[str, Any]:
+        report = build(
+            top,
+            make_platform(plan.target.name),
+            staging / "build",
+            clock_mhz=board.clock_hz / 1e6,
+            seeds=seeds,
+            failed=accelerator.out.with_name(accelerator.out.name + ".build-failed"),
+            progress=steps.note,
+        )
+        document = report.to_json() | {
+            "target": plan.target.name,
+            "interval_cycles": plan.interval_cycles,
+            "latency_cycles": plan.latency_cycles,
+            "inferences_per_second": report.clock_mhz * 1e6 / plan.interval_cycles,
+            "inferences_per_second_over_link": board.frames_per_second(plan.interval_cycles),
+        }
+        return {"build": document}
+
+    return accelerator.update(fill)["build"]

@@ -1,0 +1,42 @@
+"""``pvq-hw build``."""
+
+import argparse
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["describe", "run"]
+
+
+def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Builds the bitstream; exit status 1 when timing is not met."""
+    from pvq_hw.api import load
+    from pvq_hw.errors import InputError
+
+    if not 1 <= args.seeds <= 100:
+        raise InputError(f"Seeds must be 1 to 100, not {args.seeds}")
+    if args.seed < 0:
+        raise InputError(f"The first seed must be at least 0, not {args.seed}")
+    accelerator = load(args.out)
+    with ui.step("Build the bitstream"):
+        document = accelerator.build(seeds=range(args.seed, args.seed + args.seeds), steps=ui)
+    describe(document, ui)
+    ui.say(f"\n{args.out / 'build' / document['bitstream']} is ready: pvq-hw program {args.out}")
+    return document | {"out": str(args.out)}, 0
+
+
+def describe(document: dict[str, Any], ui: Ui) -> None:
+    """The figures of a build for people."""
+    ui.say(f"\n{document['target']}: Fmax {document['fmax_mhz']:.1f} MHz (seed {document['seed']})")
+    ui.say(f"  clock                 {document['clock_mhz']:g} MHz, met")
+    ui.say(
+        f"  inferences per second {document['inferences_per_second']:,.0f} at that clock, "
+        f"{document['inferences_per_second_over_link']:,.0f} over the serial link"
+    )
+    for name, part in sorted(document["utilization"].items()):
+        if part["used"] and part["available"]:
+            free = part["available"] - part["used"]
+            ui.say(
+                f"  {name:<21} {part['used']:>6,} used, {free:>6,} free of {part['available']:,} "
+                f"({100 * part['used'] / part['available']:.0f} %)"
+            )

@@ -1,0 +1,86 @@
+"""``pvq-hw compile``."""
+
+import argparse
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["describe", "run"]
+
+
+def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Compiles a model into an output folder."""
+    from pvq_hw.data import load_data
+    from pvq_hw.errors import InputError
+    from pvq_hw.flow import compile_model
+    from pvq_hw.options import load_options
+
+    overrides = {
+        key: getattr(args, key)
+        for key in (
+            "target",
+            "ratio",
+            "quantizer",
+            "input_scale",
+            "activation_bits",
+            "min_accuracy",
+            "clock_mhz",
+            "seed",
+        )
+    }
+    options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
+    if not options.target:
+        raise InputError("A target must be given: --target BOARD, or target in --config")
+    scale = options.input_scale
+    calibration = load_data(args.calibrate, scale) if args.calibrate else None
+    evaluation = load_data(args.evaluate, scale) if args.evaluate else None
+    compiled = compile_model(
+        args.model, args.out, options, calibration=calibration, evaluation=evaluation, steps=ui
+    )
+    describe(compiled.document, ui)
+    ui.say(f"\n{args.out} is written; next: pvq-hw simulate {args.out} --data TEST.npz")
+    return compiled.document | {"out": str(args.out), "seconds": ui.seconds}, 0
+
+
+def lane_list(text: str | None) -> tuple[int, ...] | None:
+    """``"8,4,2"`` as numbers."""
+    from pvq_hw.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"Lanes must be numbers like 8,4,2, not {text!r}") from None
+
+
+def describe(document: dict[str, Any], ui: Ui) -> None:
+    """The figures of a compile for people."""
+    ui.say(f"\n{document['network']} on {document['target']}, mean N/K {document['n_over_k']:.2f}")
+    if "accuracy" in document:
+        a = document["accuracy"]
+        unit = " %" if a["metric"] == "accuracy" else ""
+        ui.say(
+            f"  {a['metric']:<22}float {a['float']:.2f}{unit}, PVQ {a['pvq']:.2f}{unit} "
+            f"on {a['frames']} frames; answers differ on {a['disagreements']}"
+        )
+    ui.say(
+        f"  bits per weight       {document['bits_per_weight']:.3f} in block RAM, "
+        f"{document['weights_file']['packed_bits_per_weight']:.3f} in weights.pvq, "
+        f"limit log2 V(N,K)/N {document['bits_per_weight_limit']:.3f}"
+    )
+    ui.say(
+        f"  cycles                {document['interval_cycles']:,} between frames, "
+        f"{document['latency_cycles']:,} latency"
+    )
+    ui.say(
+        f"  inferences per second {document['inferences_per_second']:,.0f} planned at "
+        f"{document['clock_mhz']:g} MHz, "
+        f"{document['inferences_per_second_over_link']:,.0f} over the serial link"
+    )
+    for layer in document["layers"]:
+        ui.say(
+            f"  {layer['name']:<14} {layer['rows']:>5} x {layer['columns']:<5} "
+            f"N/K {layer['n_over_k']:<6.2f} {layer['lanes']:>3} lanes, {layer['slots']:>6} slots "
+            f"{100 * layer['utilization']:.0f} % used"
+        )

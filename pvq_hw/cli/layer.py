@@ -1,0 +1,36 @@
+"""``pvq-hw layer``."""
+
+import argparse
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Makes one layer's core."""
+    from pvq_hw.arrays import read_array
+    from pvq_hw.cli.compile import describe
+    from pvq_hw.layer_flow import LayerRequest, compile_layer
+    from pvq_hw.numeric import IntFormat
+
+    request = LayerRequest(
+        k=args.k,
+        ratio=args.ratio,
+        lanes=args.lanes,
+        x=IntFormat(args.x_bits, args.x_signed),
+        out=IntFormat(args.out_bits, not args.relu),
+        target=args.target or LayerRequest.target,
+        vectors=args.vectors,
+        seed=args.seed,
+    )
+    weights = read_array(args.weights)
+    bias = read_array(args.bias) if args.bias else None
+    document = compile_layer(weights, args.out, request, bias=bias, steps=ui)
+    describe(document, ui)
+    ui.say(
+        f"\n{args.out} is written; try it with Icarus alone:\n"
+        f"  cd {args.out / 'testbench'} && iverilog -o tb *.v && vvp tb"
+    )
+    return document | {"out": str(args.out)}, 0

@@ -1,0 +1,44 @@
+"""``pvq-hw simulate``."""
+
+import argparse
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["describe", "run"]
+
+
+def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Simulates frames of a data file; exit status 1 for mismatches."""
+    from pvq_hw.api import load
+    from pvq_hw.data import load_data
+
+    accelerator = load(args.out)
+    data = load_data(args.data, accelerator.input_scale).head(args.count)
+    document = accelerator.simulate(
+        data.x,
+        simulator=args.simulator,
+        stalls=args.stalls,
+        seed=args.seed,
+        steps=ui,
+        labels=data.y,
+    )
+    describe(document, ui)
+    return document, 1 if document["mismatches"] else 0
+
+
+def describe(document: dict[str, Any], ui: Ui) -> None:
+    """The figures of a simulation for people."""
+    ui.say(
+        f"\n{document['simulator']}: {document['mismatches']} mismatches in "
+        f"{document['outputs_compared']:,} outputs of all layers, {document['frames']} frames"
+    )
+    if document.get("first_mismatch"):
+        ui.say(f"  first                 {document['first_mismatch']}")
+    if document.get("interval_cycles") is not None:
+        ui.say(
+            f"  cycles                {document['interval_cycles']:,} between frames, "
+            f"{document['latency_cycles']:,} latency, as planned"
+        )
+    if "accuracy" in document:
+        ui.say(f"  accuracy              {document['accuracy']['simulated']:.2f} %")

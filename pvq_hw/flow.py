@@ -1,0 +1,349 @@
+"""From a model file to an accelerator's folder: the whole path, step by step.
+
+Each step turns one frozen value into the next: file -> Model -> Network -> Plan -> Image -> OUT.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw import tools
+from pvq_hw.data import Data
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.folding import Folding, FoldLayer, fold
+from pvq_hw.image import Image, emit
+from pvq_hw.layers import Layer
+from pvq_hw.manifest import write_manifest
+from pvq_hw.metrics import answers, is_classification, score
+from pvq_hw.model import Model, load_model
+from pvq_hw.network import Network
+from pvq_hw.options import CompileOptions
+from pvq_hw.output import OutputFolder
+from pvq_hw.plan import Plan, plan
+from pvq_hw.pyramid import log2_volume
+from pvq_hw.targets import Target, get_target
+
+__all__ = ["Compiled", "Evaluation", "Steps", "compile_model", "evaluate_network", "quantize_for"]
+
+Progress = Callable[[float, float, str], None]
+
+
+class Steps:
+    """Who is told of the steps; this one tells nobody. The command line has its own."""
+
+    def step(self, title: str) -> AbstractContextManager[None]:
+        """Context of a step."""
+        return nullcontext()
+
+    def note(self, line: str) -> None:
+        """A line about what takes long."""
+
+    def progress(self, done: float, total: float, what: str = "") -> None:
+        """Part of the current step that is done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The golden model against the float model on labeled data.
+
+    Parameters
+    ----------
+    metric : str
+        ``"accuracy"`` (percent) or ``"rmse"``.
+    exact, pvq : float
+        Of the float model and of the integer network.
+    frames : int
+    disagreements : int64 array
+        Frames on which their answers differ; empty for a regression.
+    float_answers, pvq_answers : int64 array (frames,)
+    """
+
+    metric: str
+    exact: float
+    pvq: float
+    frames: int
+    disagreements: npt.NDArray[np.int64]
+    float_answers: npt.NDArray[np.int64]
+    pvq_answers: npt.NDArray[np.int64]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; ``float`` and ``pvq`` hold the metric."""
+        return {
+            "metric": self.metric,
+            "float": self.exact,
+            "pvq": self.pvq,
+            "frames": self.frames,
+            "disagreements": len(self.disagreements),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """What `compile_model` made, besides the files."""
+
+    model: Model
+    network: Network
+    plan: Plan
+    image: Image
+    evaluation: Evaluation | None
+    document: dict[str, Any]
+
+
+def compile_model(
+    path: Path,
+    out: Path,
+    options: CompileOptions,
+    *,
+    calibration: Data | None = None,
+    evaluation: Data | None = None,
+    steps: Steps | None = None,
+) -> Compiled:
+    """Model file in, output folder out; the folder is replaced whole or not at all.
+
+    Raises
+    ------
+    InputError
+        In one line, for anything in the input or the environment that is at fault.
+    CheckError
+        Accuracy below ``options.min_accuracy``; nothing is written then.
+    """
+    tell = steps or Steps()
+    target = get_target(options.target)
+    with OutputFolder(out).replace() as staging:
+        with tell.step("Import the model"):
+            model = load_model(path)
+        tools.warm_up(["yosys"], tell.note)
+        with tell.step("Quantize to the pyramid"):
+            network, folding = quantize_for(model, target, options, calibration, tell.progress)
+        with tell.step("Plan the cores"):
+            planned = plan(
+                network,
+                target,
+                lanes=folding.lanes,
+                gap_bits=folding.gap_bits,
+                clock_mhz=options.clock_mhz,
+            )
+            image = emit(network, planned)
+        judged = None
+        if evaluation is not None:
+            with tell.step("Evaluate float and golden model"):
+                judged = evaluate_network(model, network, evaluation)
+                check_accuracy(judged, options.min_accuracy)
+        elif options.min_accuracy is not None:
+            raise InputError("--min-accuracy must come with --evaluate TEST.npz")
+        with tell.step("Write the files"):
+            document = _write(staging, model, network, planned, image, judged, evaluation)
+    return Compiled(model, network, planned, image, judged, document)
+
+
+def quantize_for(
+    model: Model,
+    target: Target,
+    options: CompileOptions,
+    calibration: Data | None,
+    progress: Progress | None = None,
+) -> tuple[Network, Folding]:
+    """Lanes first, since the quantizer spreads the pulses evenly over them; then the network."""
+    from pvq_hw.quantizer import quantize
+    from pvq_hw.quantizer_graph import dense_stages
+
+    names = [stage.name for stage in dense_stages(model)]
+    _check_names(names, options)
+    lanes = _lanes(names, options)
+    count = 2 * len(names)
+    data = None if calibration is None else calibration.x
+
+    def run(done: int, **more: Any) -> Network:
+        def told(layer: str, part: float) -> None:
+            if progress is not None:
+                place = names.index(layer) if layer in names else 0
+                progress(done + place + part, count, layer)
+
+        return quantize(
+            model,
+            calibration=data,
+            ratio=options.ratio,
+            quantizer=options.quantizer,
+            activation_bits=options.activation_bits,
+            input_scale=options.input_scale,
+            layers=options.layers or None,
+            seed=options.seed,
+            progress=told,
+            **more,
+        )
+
+    # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
+    layers = _fold_layers(model, options)
+    if options.quantizer == "calibrated":
+        pulses = {layer.name: _mean_k(layer) for layer in run(0, sweeps=0).layers}
+        layers = [replace(layer, k=pulses[layer.name]) for layer in layers]
+    folding = fold(layers, target, lanes=lanes)
+    banks = _balanced(folding.banks, options)
+    gaps = {name: folding.max_gap[name] for name in banks}
+    return run(len(names), banks=banks, max_gap=gaps), folding
+
+
+def _mean_k(layer: Layer) -> int:
+    """Pulses of a row, on average."""
+    if layer.weights is None:
+        return 1
+    return max(1, round(np.abs(layer.weights).sum() / len(layer.weights)))
+
+
+def _check_names(names: list[str], options: CompileOptions) -> None:
+    for name in options.layers:
+        if name not in names:
+            raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
+
+
+def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:
+    """Banks of the layers whose pulses may be spread over them: those with a gain per row."""
+    free = {name for name, choice in options.layers.items() if choice.unit not in (None, "row")}
+    given = {n for n, c in options.layers.items() if c.k is not None and c.k % banks.get(n, 1)}
+    return {name: p for name, p in banks.items() if name not in free | given}
+
+
+def _lanes(names: list[str], options: CompileOptions) -> list[int] | None:
+    """Lanes of every layer, where the user gave them."""
+    if options.lanes is not None:
+        if len(options.lanes) != len(names):
+            raise InputError(f"Lanes must be given for {len(names)} layers, not {options.lanes}")
+        return list(options.lanes)
+    given = [options.layers[name].lanes if name in options.layers else None for name in names]
+    if all(p is None for p in given):
+        return None
+    if any(p is None for p in given):
+        raise InputError("Lanes must be given for every layer or for none")
+    return [p for p in given if p is not None]
+
+
+def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
+    """The layers as far as they are known before quantization."""
+    from pvq_hw.numeric import IntFormat
+    from pvq_hw.quantizer_graph import dense_stages
+
+    layers = []
+    bits = options.activation_bits
+    x = IntFormat(bits, bits == 1)
+    for stage in dense_stages(model):
+        rows, n = stage.node.weight.shape
+        choice = options.layers.get(stage.name)
+        ratio = choice.ratio if choice and choice.ratio else options.ratio
+        k = choice.k if choice and choice.k else max(1, round(n / ratio))
+        out = IntFormat(16, True) if stage.last else IntFormat(bits, bits == 1 or not stage.relu)
+        layers.append(FoldLayer(stage.name, rows, n, k, x, out))
+        x = out
+    return layers
+
+
+def evaluate_network(model: Model, network: Network, data: Data) -> Evaluation:
+    """Scores both models on labeled data; raises InputError where labels are missing."""
+    if data.y is None:
+        raise InputError("Evaluation data must have labels y")
+    exact = model.predict(data.x, data.input_scale)
+    integers = network.predict(network.quantize_input(data.x, data.input_scale))
+    real = integers.reshape(len(integers), -1) * network.output.scale
+    metric, float_score = score(exact, data.y)
+    _, pvq_score = score(real, data.y)
+    a, b = answers(exact), answers(real)
+    classes = is_classification(data.y, exact.shape[1])
+    differ = np.flatnonzero(a != b) if classes else np.zeros(0, dtype=np.int64)
+    return Evaluation(metric, float_score, pvq_score, len(data), differ, a, b)
+
+
+def check_accuracy(evaluation: Evaluation, minimum: float | None) -> None:
+    """Raises CheckError when the golden model is below the asked accuracy."""
+    if minimum is None:
+        return
+    if evaluation.metric != "accuracy":
+        raise InputError("--min-accuracy must come with class numbers as labels")
+    if evaluation.pvq < minimum:
+        raise CheckError(
+            f"Accuracy must be at least {minimum:g} %, not {evaluation.pvq:.2f} % "
+            f"(float {evaluation.exact:.2f} %); raise K or give more calibration frames"
+        )
+
+
+def _write(
+    staging: Path,
+    model: Model,
+    network: Network,
+    planned: Plan,
+    image: Image,
+    judged: Evaluation | None,
+    evaluation: Data | None,
+) -> dict[str, Any]:
+    """Every file of an output, the manifest last; gives the JSON document of `compile`."""
+    from pvq_hw.figures import model_weights
+    from pvq_hw.report import write_report
+    from pvq_hw.vectors import golden_inputs, write_vectors
+
+    write_core_files(staging, network, planned, image)
+    x = golden_inputs(network)
+    if evaluation is not None:
+        real = network.quantize_input(evaluation.x[:4], evaluation.input_scale)
+        x = np.concatenate((x, real))
+    write_vectors(staging, network, planned, x)
+    extra = {"accuracy": judged.to_json() if judged else None}
+    manifest = write_manifest(
+        staging, network, planned, weights=model_weights(model, network), extra=extra
+    )
+    document = document_of(staging, network, planned, manifest)
+    write_report(staging, {"compile": document})
+    return document
+
+
+def write_core_files(staging: Path, network: Network, planned: Plan, image: Image) -> None:
+    """Network, plan, memory files and Verilog."""
+    from gateware.export import export_accelerator
+
+    (staging / "network").mkdir()
+    network.save(staging / "network")
+    planned.save(staging / "plan.json")
+    image.write(staging)
+    (staging / "verilog").mkdir()
+    for name, text in export_accelerator(image.specs, image.cores).items():
+        (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def document_of(
+    folder: Path, network: Network, planned: Plan, manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The JSON document of `compile`, from what lies in an output folder."""
+    from pvq_hw.report import compile_document
+
+    accuracy = manifest["extra"].get("accuracy")
+    return compile_document(network, planned, manifest, accuracy, sizes(folder, network))
+
+
+def sizes(folder: Path, network: Network) -> dict[str, Any]:
+    """Bytes of the weights in several forms, and bits per weight of the packed one."""
+    matrices = [layer.weights for layer in network.layers if layer.weights is not None]
+    weights = sum(m.size for m in matrices)
+    packed = (folder / "network" / "weights.pvq").stat().st_size
+    buffer = io.BytesIO()
+    small = [m.astype(np.int8 if np.abs(m).max(initial=0) < 128 else np.int32) for m in matrices]
+    np.savez_compressed(buffer, *small)
+    limit = sum(limit_bits(m) for m in matrices)
+    return {
+        "weights": weights,
+        "packed_bytes": packed,
+        "packed_bits_per_weight": 8 * packed / weights,
+        "limit_bits_per_weight": limit / weights,
+        "float32_bytes": 4 * weights,
+        "int8_bytes": weights,
+        "zipped_npz_bytes": len(buffer.getvalue()),
+    }
+
+
+def limit_bits(y: npt.NDArray[np.int64]) -> float:
+    """``sum log2 V(N, K)`` over the rows: what numbering every codeword would take, in bits."""
+    n = y.shape[1]
+    k, count = np.unique(np.abs(y).sum(axis=1), return_counts=True)
+    return float(sum(c * log2_volume(n, int(v)) for v, c in zip(k, count, strict=True)))

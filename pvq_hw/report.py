@@ -1,0 +1,253 @@
+"""``report.json`` and ``report.html``: what an output folder holds, for programs and for people."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pvq_hw
+from pvq_hw.errors import InputError
+from pvq_hw.network import Network
+from pvq_hw.plan import Plan
+
+__all__ = ["PARTS", "compile_document", "read_report", "write_report"]
+
+PARTS = ("compile", "simulate", "build", "verify")
+_FORMAT = "pvq-hw report"
+_LIMIT = 1 << 26
+
+
+def compile_document(
+    network: Network,
+    plan: Plan,
+    manifest: Mapping[str, Any],
+    accuracy: Mapping[str, Any] | None,
+    sizes: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What `compile` says, as JSON values; units are in the names."""
+    value = plan.to_json()
+    figures = {layer["name"]: layer for layer in manifest["layers"]}
+    layers = []
+    for part in value["layers"]:
+        about = figures.get(part["layer"], {})
+        layers.append(
+            {
+                "name": part["layer"],
+                "rows": part["core"]["rows"],
+                "columns": part["core"]["n"],
+                "lanes": part["lanes"],
+                "gap_bits": part["core"]["code"]["gap_bits"],
+                "pulses": part["pulses"],
+                "n_over_k": part["n_over_k"],
+                "slots": part["slots"],
+                "utilization": part["utilization"],
+                "bits_per_weight": part["bits_per_weight"],
+                "cosine": about.get("cosine"),
+                "relative_error": about.get("relative_error"),
+            }
+        )
+    document = {
+        "network": network.name,
+        "target": plan.target.name,
+        "n_over_k": manifest["n_over_k"],
+        "bits_per_weight": value["bits_per_weight"],
+        "parameter_bits_per_weight": value["parameter_bits_per_weight"],
+        "bits_per_weight_limit": sizes["limit_bits_per_weight"],
+        "weights_file": dict(sizes),
+        "clock_mhz": plan.clock_mhz,
+        "interval_cycles": plan.interval_cycles,
+        "latency_cycles": plan.latency_cycles,
+        "inferences_per_second": value["inferences_per_second"],
+        "inferences_per_second_over_link": value["inferences_per_second_over_link"],
+        "resources": value["resources"],
+        "energy": value["energy"],
+        "quantization": dict(network.meta),
+        "layers": layers,
+    }
+    if accuracy:
+        document["accuracy"] = dict(accuracy)
+    return document
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The parts of an output's report; empty where there is none yet."""
+    path = folder / "report.json"
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise InputError(f"{path.name} must be at most {_LIMIT >> 20} MiB")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        return {}  # a report can be made again from the rest
+    if not isinstance(value, dict) or value.get("format") != _FORMAT:
+        return {}
+    return {part: value[part] for part in PARTS if isinstance(value.get(part), dict)}
+
+
+def write_report(folder: Path, parts: Mapping[str, Any]) -> None:
+    """Writes ``report.json`` and ``report.html`` into a folder."""
+    document = {"format": _FORMAT, "pvq_hw_version": pvq_hw.__version__, **parts}
+    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    page = _page(parts)
+    (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
+
+
+def _page(parts: Mapping[str, Any]) -> str:
+    """The page; the template escapes every value."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    compiled = parts["compile"]
+    ratio = compiled["n_over_k"]
+    return environment.get_template("report.html").render(
+        title=f"{compiled['network']} on {compiled['target']}",
+        subtitle=f"pyramid-vector-quantized at a mean N/K of {ratio:.2f}",
+        cards=_cards(parts),
+        checks=_checks(parts),
+        layer_bars=_bars(compiled["layers"]),
+        layer_heads=_LAYER_HEADS,
+        layer_rows=[_layer_row(layer) for layer in compiled["layers"]],
+        size_rows=_size_rows(compiled),
+        resource_rows=_resource_rows(parts.get("build")),
+        energy_rows=_energy_rows(compiled["energy"]),
+        energy_note=compiled["energy"]["label"],
+        version=pvq_hw.__version__,
+    )
+
+
+_LAYER_HEADS = (
+    "layer",
+    "rows x columns",
+    "N/K",
+    "lanes",
+    "slots used",
+    "bits/weight",
+    "cosine",
+    "relative error",
+)
+
+
+def _card(name: str, value: str, note: str = "") -> dict[str, str]:
+    return {"name": name, "value": value, "note": note}
+
+
+def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
+    compiled, built = parts["compile"], parts.get("build")
+    cards = []
+    if "accuracy" in compiled:
+        a = compiled["accuracy"]
+        unit = " %" if a["metric"] == "accuracy" else ""
+        cards.append(_card(a["metric"], f"{a['pvq']:.2f}{unit}", f"float {a['float']:.2f}{unit}"))
+    speed = (built or compiled)["inferences_per_second"]
+    note = "at the met clock" if built else "planned"
+    cards.append(_card("inferences a second", f"{speed:,.0f}", note))
+    cards.append(_card("cycles a frame", f"{compiled['interval_cycles']:,}", "steady state"))
+    cards.append(_card("latency", f"{compiled['latency_cycles']:,} cycles", "first in to last out"))
+    clock = (built or compiled)["clock_mhz"]
+    reached = f"reaches {built['fmax_mhz']:.1f} MHz" if built else "planned"
+    cards.append(_card("clock", f"{clock:g} MHz", reached))
+    bits, limit = compiled["bits_per_weight"], compiled["bits_per_weight_limit"]
+    cards.append(_card("code bits a weight", f"{bits:.2f}", f"log2 V(N,K)/N {limit:.2f}"))
+    return cards
+
+
+def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    simulated = parts.get("simulate")
+    if simulated:
+        wrong = simulated["mismatches"]
+        text = (
+            f"{wrong} mismatches in {simulated['outputs_compared']:,} outputs of "
+            f"{simulated['frames']} frames ({simulated['simulator']})"
+        )
+        rows.append({"name": "golden model = simulated gateware", "ok": wrong == 0, "text": text})
+    else:
+        rows.append({"name": "simulation", "ok": None, "text": "not run yet"})
+    built = parts.get("build")
+    if built:
+        ok = built["fmax_mhz"] >= built["clock_mhz"]
+        text = f"{built['fmax_mhz']:.1f} of {built['clock_mhz']:g} MHz, seed {built['seed']}"
+        rows.append({"name": "timing", "ok": ok, "text": text})
+    else:
+        rows.append({"name": "bitstream", "ok": None, "text": "not built yet"})
+    verified = parts.get("verify")
+    if verified:
+        text = "files are as written" if verified["ok"] else f"{len(verified['findings'])} findings"
+        rows.append({"name": "verify", "ok": verified["ok"], "text": text})
+    return rows
+
+
+def _bars(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    longest = max((layer["slots"] for layer in layers), default=1)
+    return [
+        {
+            "name": layer["name"][:20],
+            "width": round(360 * layer["slots"] / longest, 1),
+            "text": f"{layer['slots']:,} ({layer['lanes']} lanes)",
+        }
+        for layer in layers
+    ]
+
+
+def _layer_row(layer: Mapping[str, Any]) -> list[str]:
+    def number(value: float | None, digits: int) -> str:
+        return "" if value is None else f"{value:.{digits}f}"
+
+    return [
+        layer["name"],
+        f"{layer['rows']} x {layer['columns']}",
+        number(layer["n_over_k"], 2),
+        str(layer["lanes"]),
+        f"{100 * layer['utilization']:.1f} %",
+        number(layer["bits_per_weight"], 3),
+        number(layer["cosine"], 4),
+        number(layer["relative_error"], 4),
+    ]
+
+
+def _size_rows(compiled: Mapping[str, Any]) -> list[list[str]]:
+    size = compiled["weights_file"]
+    count = size["weights"]
+    rows: list[list[str]] = []
+    for name, key in (
+        ("float32", "float32_bytes"),
+        ("int8", "int8_bytes"),
+        ("integers as a zipped npz", "zipped_npz_bytes"),
+        ("weights.pvq, the form to distribute", "packed_bytes"),
+    ):
+        rows.append([name, f"{8 * size[key] / count:.3f}", f"{size[key]:,}"])
+    codes = compiled["bits_per_weight"]
+    rows.append(["codes in block RAM", f"{codes:.3f}", f"{round(codes * count / 8):,}"])
+    limit = compiled["bits_per_weight_limit"]
+    rows.append(["limit, log2 V(N,K)/N", f"{limit:.3f}", f"{round(limit * count / 8):,}"])
+    return rows
+
+
+def _resource_rows(built: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    rows = []
+    for name, part in sorted((built or {}).get("utilization", {}).items()):
+        used, available = part["used"], part["available"]
+        if used and available:
+            percent = round(100 * used / available)
+            rows.append(
+                {
+                    "name": name,
+                    "used": f"{used:,}",
+                    "available": f"{available:,}",
+                    "free": f"{available - used:,}",
+                    "percent": percent,
+                }
+            )
+    return rows
+
+
+def _energy_rows(energy: Mapping[str, Any]) -> list[list[str]]:
+    ours, other = energy["nj_per_inference"], energy["int8_nj_per_inference"]
+    return [["nJ per inference", f"{ours:,.1f}", f"{other:,.1f}"]]

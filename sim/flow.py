@@ -1,0 +1,96 @@
+"""``OUT`` and data in, a comparison of simulated RTL with the golden model out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw import tools
+from pvq_hw.api import Accelerator
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.flow import Steps
+from pvq_hw.metrics import score
+from sim.entry import simulate
+from sim.result import SimResult, compare
+
+__all__ = ["simulate_output"]
+
+_STALL = "random:0.3"
+
+
+def simulate_output(
+    accelerator: Accelerator,
+    x: npt.ArrayLike,
+    simulator: str,
+    stalls: bool,
+    seed: int,
+    steps: Steps,
+    labels: npt.NDArray[Any] | None,
+) -> dict[str, Any]:
+    """See `pvq_hw.api.Accelerator.simulate`.
+
+    Raises
+    ------
+    CheckError
+        The simulated cycles are not the planned ones. Mismatches are counted, not raised.
+    """
+    plan = accelerator.plan
+    integers = accelerator.quantize_input(x)
+    if not len(integers):
+        raise InputError("There must be at least one frame to simulate")
+    tools.warm_up(["yosys"] if simulator != "amaranth" else [], steps.note)
+    with steps.step(f"Simulate {len(integers)} frames ({simulator})"):
+        result = simulate(
+            plan.specs,
+            accelerator.image.cores if simulator == "amaranth" else accelerator.out,
+            integers,
+            simulator,
+            names=[layer.layer for layer in plan.layers],
+            idle=_STALL if stalls else "none",
+            stall=_STALL if stalls else "none",
+            seed=seed,
+            progress=lambda done: steps.progress(done, len(integers), "frames"),
+        )
+    with steps.step("Compare with the golden model"):
+        document = _document(accelerator, result, integers, labels)
+
+    def fill(staging: Path) -> dict[str, Any]:
+        text = json.dumps(document, indent=1, sort_keys=True)
+        (staging / "simulation.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+        return {"simulate": document}
+
+    accelerator.update(fill)
+    planned = (plan.interval_cycles, plan.latency_cycles)
+    measured = (result.interval_cycles, result.latency_cycles)
+    if not stalls and measured != planned:
+        raise CheckError(
+            f"Simulated interval and latency must be {planned} cycles as planned, not {measured}"
+        )
+    return document
+
+
+def _document(
+    accelerator: Accelerator,
+    result: SimResult,
+    integers: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any] | None,
+) -> dict[str, Any]:
+    network = accelerator.network
+    compared = compare(result, network.trace(integers))
+    document: dict[str, Any] = {
+        "simulator": result.simulator,
+        "frames": compared.frames,
+        "outputs_compared": compared.outputs_compared,
+        "mismatches": compared.mismatches,
+        "first_mismatch": str(compared.first) if compared.first else None,
+        "interval_cycles": result.interval_cycles,
+        "latency_cycles": result.latency_cycles,
+        "cycles": result.cycles,
+    }
+    if labels is not None:
+        outputs = list(result.outputs.values())[-1] * network.output.scale
+        metric, value = score(outputs, labels[: len(outputs)])
+        document["accuracy"] = {"metric": metric, "simulated": value}
+    return document
