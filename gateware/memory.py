@@ -251,7 +251,11 @@ class Ram(wiring.Component):
         return m
 
     def _logic(self, m: Module) -> None:
-        m.submodules.mem = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])
+        # Where there is no distributed RAM, Yosys would take a block RAM for 128 bits and more.
+        attrs = {"ram_style": "logic"} if self.body == "ice40" else {}
+        m.submodules.mem = mem = memory.Memory(
+            shape=self.width, depth=self.depth, init=[], attrs=attrs
+        )
         write, read = mem.write_port(), mem.read_port(domain="comb")
         m.d.comb += [
             write.en.eq(self.w_en),
