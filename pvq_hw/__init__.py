@@ -1,3 +1,65 @@
-"""Trained network in, verified FPGA accelerator out."""
+"""Trained network in, verified FPGA accelerator out.
+
+``pvq_hw.compile(...)`` and ``pvq_hw.load(OUT)`` give an `Accelerator`, which predicts, simulates,
+builds, verifies and reports; see `pvq_hw.api`. Names are imported when they are first used, so
+that the command line starts at once.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pvq_hw.api import Accelerator, compile, load
+    from pvq_hw.data import Data, load_data, make_data
+    from pvq_hw.errors import CheckError, InputError, PvqError, ToolError
+    from pvq_hw.model import Model, load_model
+    from pvq_hw.network import Network
+    from pvq_hw.quantizer import LayerOptions, quantize
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Accelerator",
+    "CheckError",
+    "Data",
+    "InputError",
+    "LayerOptions",
+    "Model",
+    "Network",
+    "PvqError",
+    "ToolError",
+    "compile",
+    "load",
+    "load_data",
+    "load_model",
+    "make_data",
+    "quantize",
+]
+
+_HOME = {
+    "Accelerator": "api",
+    "compile": "api",
+    "load": "api",
+    "Data": "data",
+    "load_data": "data",
+    "make_data": "data",
+    "CheckError": "errors",
+    "InputError": "errors",
+    "PvqError": "errors",
+    "ToolError": "errors",
+    "Model": "model",
+    "load_model": "model",
+    "Network": "network",
+    "LayerOptions": "quantizer",
+    "quantize": "quantizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"pvq_hw.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'pvq_hw' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted((*__all__, "__version__"))

@@ -1,0 +1,1 @@
+"""The example network and its data, shipped with the package; see README.md here."""
