@@ -35,9 +35,9 @@ CORES: tuple[tuple[int, int, int, int, IntFormat, IntFormat, dict[str, Any]], ..
     (64, 256, 51, 5, U8, U8, {}),
     (64, 784, 157, 8, U8, U8, {}),
     (64, 784, 157, 13, U8, U8, {}),
-    (32, 64, 32, 4, U8, U8, {}),
+    (32, 64, 32, 4, U8, U8, {"fifo_memory": "logic"}),
     (32, 64, 13, 2, U8, U8, {}),
-    (10, 32, 16, 1, U8, S16, {}),
+    (10, 32, 16, 1, U8, S16, {"fifo_memory": "logic"}),
     (10, 512, 256, 2, U8, S16, {}),
     (128, 512, 102, 16, U8, U8, {}),
     (128, 512, 51, 24, U8, U8, {}),
@@ -45,7 +45,7 @@ CORES: tuple[tuple[int, int, int, int, IntFormat, IntFormat, dict[str, Any]], ..
     (48, 96, 96, 6, U4, U4, {"shift_bits": 1}),
     (256, 128, 26, 4, S8, U8, {}),
     (16, 64, 32, 3, U8, U8, {}),
-    (64, 784, 78, 10, U8, U8, {"params_memory": "logic"}),
+    (64, 784, 78, 10, U8, U8, {"params_memory": "logic", "fifo_memory": "logic"}),
 )
 
 _SYNTHESIS = {
@@ -109,7 +109,7 @@ def _run(folder: Path, *command: str) -> str:
     return done.stdout + done.stderr
 
 
-def fit(rows: list[dict[str, float]], counts: list[int], steps: int = 200_000) -> dict[str, float]:
+def fit(rows: list[dict[str, float]], counts: list[int], steps: int = 50_000) -> dict[str, float]:
     """Coefficients, none negative, of least relative error: projected gradient descent."""
     keys = [key for key in rows[0] if any(row[key] for row in rows)]
     matrix = np.array([[row[key] for key in keys] for row in rows])
@@ -126,6 +126,10 @@ def fit(rows: list[dict[str, float]], counts: list[int], steps: int = 200_000) -
     for _ in range(steps):
         x = np.maximum(0, x - step * (gram @ x - target))
     return {key: float(f"{v:.4g}") for key, v in zip(keys, x / scale, strict=True) if v > 0}
+
+
+def _estimate(coefficients: dict[str, float], row: dict[str, float]) -> float:
+    return sum(coefficients.get(key, 0.0) * value for key, value in row.items())
 
 
 def measured(engine: str, path: Path) -> Iterator[tuple[CoreSpec, dict[str, int]]]:
@@ -151,14 +155,17 @@ def main() -> None:
     for engine in args.family or sorted(FAMILIES):
         cores = list(measured(engine, args.o))
         values = [features(spec, family(engine).blocks) for spec, _ in cores]
-        for kind in ("luts", "ffs"):
+        for kind in () if args.check else ("luts", "ffs"):
             counts = [count[kind] for _, count in cores]
-            if not args.check:
-                print(f'"{engine}" {kind}: {fit(values, counts)}')
-            coefficients = fit(values, counts)
-            estimates = [sum(coefficients.get(k, 0) * v for k, v in row.items()) for row in values]
-            errors = [e / c - 1 for e, c in zip(estimates, counts, strict=True)]
-            print(f"{engine} {kind}: errors {', '.join(f'{e:+.1%}' for e in errors)}")
+            print(f'"{engine}" {kind}: {fit(values, counts)}')
+            # Each core as the fit to all others has it: what a new core is to expect.
+            errors = [
+                _estimate(fit(values[:i] + values[i + 1 :], counts[:i] + counts[i + 1 :]), row)
+                / counts[i]
+                - 1
+                for i, row in enumerate(values)
+            ]
+            print(f"{engine} {kind}, left out: {', '.join(f'{e:+.1%}' for e in errors)}")
         for spec, count in cores:
             used = core_resources(spec, engine)
             print(

@@ -15,6 +15,7 @@ from pvq_hw.naming import safe_name
 from pvq_hw.network import Network
 from pvq_hw.plan_checks import check_fit
 from pvq_hw.plan_layer import LayerPlan, plan_layer
+from pvq_hw.pll import solve_pll
 from pvq_hw.protocol import OVERHEAD
 from pvq_hw.resources import Resources, budget, top_resources
 from pvq_hw.targets import Target, get_target
@@ -36,6 +37,7 @@ class Plan:
         Name of the network.
     target : Target
     clock_mhz : float
+        What the board's PLL is asked for; ``clock_hz`` is what it makes of that.
     baud : int
         Of the host link.
     input_bytes, output_bytes : int
@@ -72,9 +74,14 @@ class Plan:
         return tuple(layer.spec.lanes for layer in self.layers)
 
     @property
+    def clock_hz(self) -> int:
+        """Of the circuit: the highest that the board's PLL makes, up to ``clock_mhz``."""
+        return solve_pll(self.target, self.clock_mhz).hz
+
+    @property
     def inferences_per_second(self) -> float:
         """Clock / interval."""
-        return self.clock_mhz * 1e6 / self.interval_cycles
+        return self.clock_hz / self.interval_cycles
 
     @property
     def inferences_per_second_over_link(self) -> float:
@@ -123,7 +130,7 @@ class Plan:
 
     def verify(self) -> None:
         """Raises InputError, with the numbers and a remedy, unless all fits the target."""
-        self.target.check_clock(self.clock_mhz)
+        solve_pll(self.target, self.clock_mhz)
         check_fit(self.layers, self.resources, self.target)
 
     # -- files ----------------------------------------------------------------------------------
@@ -137,6 +144,7 @@ class Plan:
             "network": self.network,
             "target": self.target.to_json(),
             "clock_mhz": self.clock_mhz,
+            "clock_hz": self.clock_hz,
             "baud": self.baud,
             "input_bytes": self.input_bytes,
             "output_bytes": self.output_bytes,
@@ -189,6 +197,7 @@ class Plan:
             raise InputError(f"Plan is broken: {type(error).__name__} {error}") from None
         if not plan.layers or plan.interval_cycles < 1 or not plan.clock_mhz > 0 or plan.baud < 1:
             raise InputError("A plan must have layers, cycles, a clock and a baud rate")
+        solve_pll(plan.target, plan.clock_mhz)
         if len({spec.name.lower() for spec in plan.specs}) < len(plan.layers):
             raise InputError("A plan's cores must have different names")
         return plan

@@ -278,6 +278,14 @@ def test_impossible_clock_is_refused():
         plan(network, "hx8k", clock_mhz=900)
 
 
+def test_speed_is_that_of_the_clock_the_pll_makes():
+    network, _ = random_network()
+    p = plan(network, "icebreaker", clock_mhz=36.5)
+    assert p.clock_mhz == 36.5
+    assert p.clock_hz == 36_000_000
+    assert p.inferences_per_second == p.clock_hz / p.interval_cycles
+
+
 def test_layers_without_a_core_are_refused():
     network, _ = random_network()
     int8 = replace(network.layers[0], encoding="int8")
