@@ -304,6 +304,32 @@ def test_normalization_after_a_pooling_goes_into_the_convolution_before(tmp_path
     assert kinds(model) == ["Conv", "MaxPool", "Relu"]
 
 
+def test_offset_is_not_moved_past_counted_padding(tmp_path):
+    bn, constants = norm("p", "r", "n", 4)
+    pool = {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("Relu", ["c"], ["r"]),
+        bn,
+        N("AveragePool", ["n"], ["m"], **pool),
+        N("Conv", ["m", "v"], ["out"]),
+    ]
+    constants |= {"w": W[4, 3, 3, 3], "v": RNG.standard_normal((2, 4, 2, 2))}
+    assert "Affine" in kinds(agree(tmp_path, nodes, constants, ("N", 3, 7, 7)))
+
+
+def test_pad_of_zeros_before_a_max_pooling_of_signed_values_is_refused(tmp_path):
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("Pad", ["c", "pads"], ["p"]),
+        N("MaxPool", ["p"], ["out"], kernel_shape=[2, 2]),
+    ]
+    constants = {"w": W[4, 3, 3, 3], "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])}
+    model = graph_model(nodes, constants, ("N", 3, 7, 7))
+    with pytest.raises(InputError, match=r"\(MaxPool\) must follow a Pad of zeros only after Relu"):
+        load_model(save(tmp_path, model))
+
+
 def test_negative_scale_is_not_moved_past_a_max_pooling(tmp_path):
     nodes = [
         N("Conv", ["x", "w"], ["c"]), N("Relu", ["c"], ["r"]), N("Mul", ["r", "s"], ["n"]),
