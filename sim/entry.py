@@ -103,10 +103,10 @@ def _frames(specs: Sequence[CoreSpec], x: IntArray, count: int | None) -> IntArr
         raise InputError("There must be at least one core to simulate")
     if count is not None and count < 1:
         raise InputError(f"The number of frames must be at least 1, not {count}")
-    frames = np.asarray(x)[:count]
-    frames = frames.reshape(len(frames), -1)
-    if not len(frames) or frames.shape[1] != specs[0].n:
-        raise InputError(f"Frames must be (frames, {specs[0].n}), not {np.asarray(x).shape}")
+    given = np.asarray(x)
+    if given.ndim < 1 or not len(given) or given.size != len(given) * specs[0].n:
+        raise InputError(f"Frames must be (frames, {specs[0].n}), not {given.shape}")
+    frames = given[:count].reshape(-1, specs[0].n)
     if frames.dtype.kind not in "iu" or not specs[0].x.contains(frames):
         form = specs[0].x
         raise InputError(f"Frames must be integers within {form.min}..{form.max}")
@@ -170,7 +170,7 @@ class _Job:
     @property
     def settling(self) -> int:
         """Frames after which the interval is surely steady: twice the buffers, and some."""
-        return (2 * len(self.specs) + 6) * self.vector
+        return (2 * len(self.specs) + 8) * self.vector
 
     def amaranth(self, images: Images) -> SimResult:
         from sim.amaranth_runner import simulate_amaranth

@@ -14,14 +14,22 @@ __all__ = ["Comparison", "Mismatch", "SimResult", "assemble", "compare", "interv
 IntArray = npt.NDArray[np.int64]
 Stamps = Sequence[int] | IntArray
 
+_STEADY = 6  # equal distances between batches that show a steady state
+
 
 def interval_of(ends: Stamps) -> int | None:
-    """Steady-state cycles between frames, from the cycles at which they ended; None if unknown.
+    """Steady-state cycles between batches, from the cycles at which they ended.
 
-    A pipeline needs some frames to settle: the last two distances must agree.
+    Cores of very few rows settle to a pattern of several batches: its mean, rounded up. None when
+    the last six distances, or two patterns, don't show a steady state.
     """
     steps = np.diff(np.asarray(ends, dtype=np.int64))
-    return int(steps[-1]) if len(steps) > 1 and steps[-1] == steps[-2] else None
+    for period in range(1, len(steps) // 2 + 1):
+        window = max(2 * period, _STEADY)
+        last = steps[-window:]
+        if len(last) == window and np.array_equal(last[period:], last[:-period]):
+            return -(-int(last[-period:].sum()) // period)
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +45,8 @@ class SimResult:
         Cycle of each frame's first input and last output transfer; frames that were simulated
         in another process count from its own reset.
     interval_cycles : int or None
-        Between frames in the steady state, without idle cycles or stalls; None when not measured.
+        Between batches of V frames (V = 1: between frames) in the steady state, without idle
+        cycles or stalls; None when not measured.
     latency_cycles : int or None
         From the first input transfer to the last output transfer of a frame that meets an empty
         accelerator, without idle cycles or stalls; None when not measured.
@@ -102,8 +111,8 @@ def assemble(
         {name: values[:frames] for name, values in outputs.items()},
         starts[:frames],
         ends[:frames],
-        None if interval is None else -(-interval // vector),
-        int(first[1][0] - first[0][0]) + 1 if steady and len(first[1]) else None,
+        interval,
+        int(first[1][0] - first[0][0]) if steady and len(first[1]) else None,
         sum(run[2] for run in runs),
     )
 

@@ -47,6 +47,16 @@ CHAINS: dict[str, tuple[int, IntFormat, tuple[Case, ...]]] = {
             Case(5, 6, 2, S16, options={"family": "up5k"}),
         ),
     ),
+    "two frames": (
+        15,
+        U8,
+        (Case(7, 9, 4, options={"frames": 2}), Case(4, 5, 2, S16, options={"frames": 2})),
+    ),
+    "five frames": (
+        12,
+        S8,
+        (Case(6, 9, 3, S8, options={"frames": 5}), Case(3, 5, 2, S16, options={"frames": 5})),
+    ),
     "one bit shift": (12, S8, (Case(6, 8, 3, S8, shift=1), Case(3, 4, 2, S16, shift=1))),
 }
 

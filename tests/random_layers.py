@@ -20,7 +20,7 @@ class Case:
     rows: int
     k: int
     lanes: int
-    out: IntFormat = IntFormat(8, False)
+    out: IntFormat = field(default_factory=lambda: IntFormat(8, False))
     groups: int = 1
     zero_rows: tuple[int, ...] = ()
     shift: int = 8

@@ -5,14 +5,23 @@ from pathlib import Path
 from pvq_hw.numeric import IntFormat
 from sim.design import Design, Link
 
+__all__ = ["MUTANTS", "TABLE", "stage_design"]
+
+# The memory `mutant` says what is broken, so that one compiled model serves for all mutants.
 _STAGE = """
 module stage(input clk, rst, input i__valid, output i__ready, input [7:0] i__payload,
              output o__valid, input o__ready, output [7:0] o__payload);
-  reg full = 0; reg [7:0] word; reg [3:0] tick = 0; reg [7:0] table_ [0:255];
+  reg full = 0; reg [7:0] word; reg [3:0] tick = 0;
+  reg [7:0] table_ [0:255]; reg [3:0] mutant [0:0];
   initial $readmemh("stage.hex", table_);
-  assign i__ready = @READY@;
-  assign o__valid = @VALID@;
-  assign o__payload = @PAYLOAD@;
+  initial $readmemh("mutant.hex", mutant);
+  wire [3:0] m = mutant[0];
+  wire now = tick == 5;
+  assign i__ready = (~full | (o__valid & o__ready)) & (m != 6);
+  assign o__valid = m == 1 ? full & o__ready
+                  : m == 2 ? full & ~now
+                  : m == 4 & now ? 1'bx : full;
+  assign o__payload = m == 3 ? word ^ now : m == 5 & now ? 8'bx : word;
   always @(posedge clk) begin
     tick <= tick + 1;
     if (o__valid & o__ready) full <= 0;
@@ -29,26 +38,24 @@ module top(input clk, rst, input i__valid, output i__ready, input [7:0] i__paylo
     .o__valid(o__valid), .o__ready(o__ready), .o__payload(o__payload));
 endmodule
 """
-_GOOD = {"READY": "~full | (o__valid & o__ready)", "VALID": "full", "PAYLOAD": "word"}
-MUTANTS = {
-    "": {},
-    "valid waits": {"VALID": "full & o__ready"},
-    "valid falls": {"VALID": "full & (tick != 5)"},
-    "payload moves": {"PAYLOAD": "word ^ (tick == 5)"},
-    "unknown valid": {"VALID": "tick == 5 ? 1'bx : full"},
-    "unknown payload": {"PAYLOAD": "tick == 5 ? 8'bx : word"},
-    "sleeps": {"READY": "1'b0"},
-}
+MUTANTS = (
+    "",
+    "valid waits",
+    "valid falls",
+    "payload moves",
+    "unknown valid",
+    "unknown payload",
+    "sleeps",
+)
 TABLE = [(i * 77 + 5) % 256 for i in range(256)]
 
 
 def stage_design(folder: Path, mutant: str = "") -> Design:
     """Two stages, each of which looks its payload up in `TABLE`; written into ``folder``."""
-    text = _STAGE
-    for name, expression in (_GOOD | MUTANTS[mutant]).items():
-        text = text.replace(f"@{name}@", expression)
-    (folder / "top.v").write_text(text, encoding="utf-8")
+    (folder / "top.v").write_text(_STAGE, encoding="utf-8")
     (folder / "stage.hex").write_text("".join(f"{v:02x}\n" for v in TABLE), encoding="utf-8")
+    (folder / "mutant.hex").write_text(f"{MUTANTS.index(mutant):x}\n", encoding="utf-8")
     form = IntFormat(8, False)
     links = (Link("first", ("first_one",), 4, form), Link("second", ("second",), 4, form))
-    return Design("top", (folder / "top.v",), (folder / "stage.hex",), 4, form, links)
+    memories = (folder / "stage.hex", folder / "mutant.hex")
+    return Design("top", (folder / "top.v",), memories, 4, form, links)
