@@ -8,17 +8,12 @@ from gateware.accelerator import Accelerator as Circuit
 from gateware.boards import make_board_top, make_platform
 from gateware.build import build
 from pvq_hw.api import Accelerator
-from pvq_hw.board import describe_board
+from pvq_hw.board_flow import describe_output
 from pvq_hw.families import family
-from pvq_hw.flow import Steps
 from pvq_hw.protocol import WireFormat
+from pvq_hw.steps import Steps
 
-__all__ = ["build_output", "identity_of"]
-
-
-def identity_of(accelerator: Accelerator) -> bytes:
-    """First 8 bytes of the manifest's own hash: what a board answers when it is asked who it is."""
-    return bytes.fromhex(accelerator.manifest["manifest_sha256"])[:8]
+__all__ = ["build_output"]
 
 
 def build_output(accelerator: Accelerator, seeds: Sequence[int], steps: Steps) -> dict[str, Any]:
@@ -33,11 +28,12 @@ def build_output(accelerator: Accelerator, seeds: Sequence[int], steps: Steps) -
     """
     plan, network = accelerator.plan, accelerator.network
     wires = WireFormat.of(network.input), WireFormat.of(network.output)
-    identity = identity_of(accelerator)
-    board = describe_board(plan.target.name, plan.clock_mhz, plan.baud, *wires, identity)
+    board = describe_output(accelerator)
     image = accelerator.image
     circuit = Circuit(image.specs, image.cores, body=family(plan.target.engine).blocks)
-    top = make_board_top(circuit, plan.target.name, plan.clock_mhz, plan.baud, *wires, identity)
+    top = make_board_top(
+        circuit, plan.target.name, plan.clock_mhz, plan.baud, *wires, board.identity
+    )
 
     def fill(staging: Path) -> dict[str, Any]:
         report = build(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
-from pvq_hw.flow import Steps, compile_model
+from pvq_hw.flow import compile_model
 from pvq_hw.image import Image
 from pvq_hw.manifest import load_manifest
 from pvq_hw.model import load_model
@@ -20,6 +20,7 @@ from pvq_hw.options import load_options
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import Plan
 from pvq_hw.report import read_report, write_report
+from pvq_hw.steps import Steps
 
 __all__ = ["Accelerator", "compile", "load"]
 

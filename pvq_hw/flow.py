@@ -5,7 +5,6 @@ Each step turns one frozen value into the next: file -> Model -> Network -> Plan
 
 import io
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,25 +26,12 @@ from pvq_hw.options import CompileOptions
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import Plan, plan
 from pvq_hw.pyramid import log2_volume
+from pvq_hw.steps import Steps
 from pvq_hw.targets import Target, get_target
 
-__all__ = ["Compiled", "Evaluation", "Steps", "compile_model", "evaluate_network", "quantize_for"]
+__all__ = ["Compiled", "Evaluation", "compile_model", "evaluate_network", "quantize_for"]
 
 Progress = Callable[[float, float, str], None]
-
-
-class Steps:
-    """Who is told of the steps; this one tells nobody. The command line has its own."""
-
-    def step(self, title: str) -> AbstractContextManager[None]:
-        """Context of a step."""
-        return nullcontext()
-
-    def note(self, line: str) -> None:
-        """A line about what takes long."""
-
-    def progress(self, done: float, total: float, what: str = "") -> None:
-        """Part of the current step that is done."""
 
 
 @dataclass(frozen=True, eq=False)

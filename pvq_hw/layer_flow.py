@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
-from pvq_hw.flow import Steps, document_of, write_core_files
+from pvq_hw.flow import document_of, write_core_files
 from pvq_hw.image import emit
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.manifest import write_manifest
@@ -19,6 +19,7 @@ from pvq_hw.plan import plan
 from pvq_hw.pyramid import quantize
 from pvq_hw.quantizer_numbers import feasible_scale, requantization
 from pvq_hw.report import write_report
+from pvq_hw.steps import Steps
 from pvq_hw.vectors import golden_inputs, write_vectors
 
 __all__ = ["LayerRequest", "compile_layer", "layer_network"]

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pvq_hw import tools
 from pvq_hw.api import Accelerator
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.flow import Steps
 from pvq_hw.metrics import score
+from pvq_hw.steps import Steps
 from sim.entry import simulate
 from sim.result import SimResult, compare
 

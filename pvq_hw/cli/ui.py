@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from pvq_hw.steps import Steps
+
 __all__ = ["Ui"]
 
 _CONTROL = {c: None for c in (*range(0x20), 0x7F, *range(0x80, 0xA0)) if c not in (0x0A,)}
 
 
-class Ui:
+class Ui(Steps):
     """Writes results to stdout and everything else to stderr.
 
     Parameters

@@ -1,0 +1,21 @@
+"""``pvq-hw program``."""
+
+import argparse
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Loads the bitstream onto the board."""
+    from pvq_hw.api import load
+    from pvq_hw.board_flow import program_output
+
+    accelerator = load(args.out)
+    with ui.step("Program the board"):
+        loader = program_output(accelerator, ui)
+    keeps = "keeps" if loader.lasting else "forgets"
+    ui.say(f"{loader.name} has loaded the board, which {keeps} it without power")
+    return {"loader": loader.name, "lasting": loader.lasting}, 0

@@ -1,0 +1,29 @@
+"""``pvq-hw run``."""
+
+import argparse
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Sends data to a board; exit status 1 for outputs that are not the golden model's."""
+    from pvq_hw.api import load
+    from pvq_hw.board_flow import run_output
+    from pvq_hw.data import load_data
+
+    accelerator = load(args.out)
+    data = load_data(args.data, accelerator.input_scale).head(args.count)
+    document = run_output(
+        accelerator, args.port, data.x, timeout=args.timeout, labels=data.y, steps=ui
+    )
+    ui.say(
+        f"{document['mismatches']} mismatches in {document['outputs_compared']:,} outputs of "
+        f"{document['frames']} frames, {document['frames_per_second']:,.0f} frames a second"
+    )
+    if "accuracy" in document:
+        a = document["accuracy"]
+        ui.say(f"{a['metric']} {a['board']:.2f}{' %' if a['metric'] == 'accuracy' else ''}")
+    return document, 1 if document["mismatches"] else 0
