@@ -186,7 +186,7 @@ def _measure(
     rows, n = w.shape
     m = moments(inputs[:_MEASURE_FRAMES], link.reference[:_MEASURE_FRAMES], w)
     start = ridge_weights(m)
-    steps = 2.0 ** np.arange(-2, 2.5, 1) if large else 2.0 ** np.arange(-3, 8.5, 0.5)
+    steps = 2.0 ** np.arange(-2, 2.5, 1) if large else 2.0 ** np.arange(-2, 8.5, 1)
     ceiling = int(4 * n * max(1.0, 1 / ratio)) + 1
     grid = np.unique(np.clip(np.rint(n / ratio * steps), 1, ceiling).astype(np.int64))
     if len(grid) == 1:

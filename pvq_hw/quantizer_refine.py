@@ -205,15 +205,14 @@ def _sweep_layer(
     inputs = x if index == 0 else links[index - 1].activate(sums[index - 1])
     own = sums[index] - link.reference[: len(x)]
     shared = _Shared(inputs, inputs.T @ inputs, inputs.sum(axis=0), anchor, link.placement)
-    pull, total = own.T @ inputs, own.sum(axis=0, dtype=np.float64)
+    weights = np.einsum("mfc,mfc->mf", jacobian, jacobian)
+    forms = _forms(shared, weights, own)
     for m in range(len(link.y)):
         a = jacobian[m]
-        weight = np.square(a).sum(axis=1)
-        active = np.flatnonzero(weight)
+        active = np.flatnonzero(weights[m])
         if not active.size or not link.y[m].any() or link.gain[m, 0] <= 0:
             continue
-        row = _Row(shared, a[active], weight[active], active, residual[active])
-        row.own(pull[m], float(total[m]))
+        row = _Row(shared, forms[m], a[active], weights[m, active], active, residual[active])
         change, gain, shift = row.move(link.y[m], float(link.gain[m, 0]))
         link.gain[m, 0], link.bias[m] = gain, link.bias[m] + shift
         residual[active] += a[active] * change[:, None]
@@ -230,46 +229,76 @@ class _Shared:
     placement: Placement | None
 
 
+@dataclass(frozen=True, eq=False)
+class _Form:
+    """The parts of a row's quadratic form that one product gives for all rows.
+
+    ``share`` is the weight of the layer's own error, ``mass`` the sum of all weights, ``mean``
+    and ``square`` the weighted sums of x and of its squares, ``pull`` and ``total`` the products
+    of the layer's own error with the inputs and with 1.
+    """
+
+    share: float
+    mass: float
+    mean: FloatArray
+    square: FloatArray
+    pull: FloatArray
+    total: float
+
+
+def _forms(shared: _Shared, weights: FloatArray, own: FloatArray) -> list[_Form]:
+    x = shared.inputs
+    sums = weights.sum(axis=1, dtype=np.float64)
+    share = shared.anchor * sums / len(x)
+    part = share[:, None].astype(np.float32)
+    mean = weights @ x + part * shared.sums
+    square = weights @ np.square(x) + part * np.diag(shared.gram)
+    pull, total = own.T @ x, own.sum(axis=0, dtype=np.float64)
+    return [
+        _Form(
+            float(share[m]),
+            float(sums[m] + share[m] * len(x)),
+            mean[m],
+            square[m],
+            pull[m],
+            float(total[m]),
+        )
+        for m in range(len(weights))
+    ]
+
+
 class _Row:
     """The quadratic form of one row, over the frames where its unit matters."""
 
     def __init__(
         self,
         shared: _Shared,
+        form: _Form,
         a: FloatArray,
         weight: FloatArray,
         active: IntArray,
         residual: FloatArray,
     ) -> None:
-        frames = len(shared.inputs)
-        self.shared, self.weight = shared, weight
-        self.x = shared.inputs[active] if active.size < frames else shared.inputs
-        self.xw = self.x * weight[:, None]
+        self.shared, self.form, self.weight = shared, form, weight
+        self.x = shared.inputs[active] if active.size < len(shared.inputs) else shared.inputs
         self.slope = (a * residual).sum(axis=1)
-        self.share = shared.anchor * float(weight.sum()) / frames
-        self.mass = float(weight.sum()) + self.share * frames
-        self.mean = self.xw.sum(axis=0) + self.share * shared.sums
-        self.columns: dict[int, FloatArray] = {}
-
-    def own(self, pull: FloatArray, total: float) -> None:
-        """Takes in the layer's own error of this row: its products with the inputs, its sum."""
-        self.pull, self.total = pull, total
-        self.offset = float(self.slope.sum()) + self.share * total
-        raw = self.slope @ self.x + self.share * pull
-        self.gradient = raw - self.mean * np.float32(self.offset / self.mass)
-        diagonal = np.einsum("nj,nj->j", self.xw, self.x)
-        diagonal += self.share * np.diag(self.shared.gram)
-        self.diagonal = diagonal - np.square(self.mean) / np.float32(self.mass)
-        self.diagonal = np.maximum(self.diagonal, 0)
+        self.offset = float(self.slope.sum()) + form.share * form.total
+        raw = self.slope @ self.x + np.float32(form.share) * form.pull
+        self.gradient = raw - form.mean * np.float32(self.offset / form.mass)
+        diagonal = form.square - np.square(form.mean) / np.float32(form.mass)
+        self.diagonal = np.maximum(diagonal, 0)
         self.ridge = np.float32(_RIDGE * float(self.diagonal.mean()))
+        self.columns: dict[int, FloatArray] = {}
 
     def _fetch(self, columns: IntArray) -> None:
         """Columns of H, the bias eliminated."""
         new = np.array([j for j in columns if int(j) not in self.columns], dtype=np.int64)
         if not new.size:
             return
-        h = self.x[:, new].T @ self.xw + np.float32(self.share) * self.shared.gram[new]
-        h -= np.outer(self.mean[new] / np.float32(self.mass), self.mean)
+        form = self.form
+        h = (self.x[:, new] * self.weight[:, None]).T @ self.x
+        h += np.float32(form.share) * self.shared.gram[new]
+        h -= np.outer(form.mean[new] / np.float32(form.mass), form.mean)
         for j, column in zip(new, h, strict=True):
             self.columns[int(j)] = column
 
@@ -332,16 +361,17 @@ class _Row:
         change = self.x[:, moved] @ step.astype(np.float32)
         slope = self.slope + self.weight * change
         gy = gram[:, used] @ yf
-        k, wu = self.share, self.weight * u
+        form = self.form
+        k, mass, wu = form.share, form.mass, self.weight * u
         quad = float(wu @ u) + k * float(gy[used] @ yf)
         cross = float(wu.sum()) + k * float(sums[used] @ yf)
-        right = float(slope @ u) + k * float(self.pull[used] @ yf + step @ gy[moved])
-        offset = float(slope.sum()) + k * (self.total + float(sums[moved] @ step))
-        determinant = quad * self.mass - cross * cross
+        right = float(slope @ u) + k * float(form.pull[used] @ yf + step @ gy[moved])
+        offset = float(slope.sum()) + k * (form.total + float(sums[moved] @ step))
+        determinant = quad * mass - cross * cross
         grow = 0.0
-        if determinant > 1e-6 * quad * self.mass:
-            grow = (cross * offset - self.mass * right) / determinant
+        if determinant > 1e-6 * quad * mass:
+            grow = (cross * offset - mass * right) / determinant
             grow = min(max(grow, -0.5 * gain), gain)
-        shift = -(offset + cross * grow) / self.mass
+        shift = -(offset + cross * grow) / mass
         change += np.float32(grow) * u + np.float32(shift)
         return change, gain + grow, shift
