@@ -1,0 +1,117 @@
+"""Loads a bitstream onto a board with the board's own loader."""
+
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pvq_hw.errors import InputError, ToolError
+from pvq_hw.process import run_command
+from pvq_hw.targets import get_target
+
+__all__ = ["LOADERS", "Loader", "find_loader", "program", "with_dfu_suffix"]
+
+_ORANGECRAB = (0x1209, 0x5AF0)  # USB vendor and product of its bootloader
+_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Loader:
+    """A program that loads a board.
+
+    Parameters
+    ----------
+    name : str
+        On PATH.
+    arguments : tuple of str
+        Before the bitstream's name.
+    remedy : str
+        How to get it.
+    lasting : bool
+        Whether the board keeps the bitstream without power.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    remedy: str
+    lasting: bool
+
+
+_ICEPROG = Loader("iceprog", (), "apt-get install fpga-icestorm", True)
+_ULX3S = (
+    Loader("openFPGALoader", ("--board", "ulx3s"), "apt-get install openfpgaloader", False),
+    Loader("fujprog", (), "see github.com/kost/fujprog", False),
+)
+_DFU = Loader(
+    "dfu-util",
+    ("--device", "{:04x}:{:04x}".format(*_ORANGECRAB), "--alt", "0", "--download"),
+    "apt-get install dfu-util",
+    True,
+)
+
+# The first one that is there is used.
+LOADERS: dict[str, tuple[Loader, ...]] = {
+    "icebreaker": (_ICEPROG,),
+    "hx8k": (_ICEPROG,),
+    "ulx3s-25f": _ULX3S,
+    "ulx3s-85f": _ULX3S,
+    "orangecrab-25f": (_DFU,),
+}
+
+
+def find_loader(target: str) -> Loader:
+    """The loader that will be used for a target; ToolError names what to install."""
+    loaders = LOADERS[get_target(target).name]
+    for loader in loaders:
+        if shutil.which(loader.name):
+            return loader
+    names = " or ".join(loader.name for loader in loaders)
+    verb = "is" if len(loaders) == 1 else "are"
+    raise ToolError(f"{names}, which loads {target}, {verb} missing: {loaders[0].remedy}")
+
+
+def with_dfu_suffix(bitstream: bytes, vendor: int, product: int) -> bytes:
+    """The file with the suffix that dfu-util wants: USB DFU specification 1.1, appendix B."""
+    data = bitstream + struct.pack("<HHHH3sB", 0xFFFF, product, vendor, 0x0100, b"UFD", 16)
+    return data + struct.pack("<I", zlib.crc32(data) ^ 0xFFFFFFFF)
+
+
+def program(
+    bitstream: Path, target: str, *, on_line: Callable[[str], None] | None = None
+) -> Loader:
+    """Loads ``bitstream`` onto the board; gives the loader that did.
+
+    Parameters
+    ----------
+    bitstream : Path
+        ``.bin`` for iCE40, ``.bit`` for ECP5, as the build makes it.
+    target : str
+    on_line : function of str, optional
+        Is given every line that the loader prints.
+
+    Raises
+    ------
+    InputError
+        There is no such file.
+    ToolError
+        The loader is missing, or fails: no board, no permission. One line with its last words.
+    """
+    loader = find_loader(target)
+    if not bitstream.is_file():
+        raise InputError(f"{bitstream} must be a bitstream, but is no file: run `pvq-hw build`")
+    with tempfile.TemporaryDirectory() as folder:
+        path = bitstream.resolve()
+        if loader is _DFU:
+            path = Path(folder, bitstream.stem + ".dfu")
+            path.write_bytes(with_dfu_suffix(bitstream.read_bytes(), *_ORANGECRAB))
+        run_command(
+            (loader.name, *loader.arguments, str(path)),
+            name=loader.name,
+            folder=path.parent,
+            timeout=_SECONDS,
+            on_line=on_line,
+        )
+    return loader
