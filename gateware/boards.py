@@ -18,7 +18,7 @@ from pvq_hw.pll import CrystalClock, solve_pll
 from pvq_hw.protocol import WireFormat
 from pvq_hw.targets import Target, get_target
 
-__all__ = ["BOARDS", "Board", "BoardTop", "make_board_top", "make_platform"]
+__all__ = ["BOARDS", "Board", "BoardTop", "find_port", "make_board_top", "make_platform"]
 
 # iCE40 block RAM reads as zero for about 3 us after configuration; 15 us leaves room for process,
 # voltage and temperature, as in Amaranth's own platform.
@@ -149,6 +149,12 @@ class BoardTop(Elaboratable):
         """The frequency that the PLL achieves, MHz: what a build must meet."""
         return float(self._pll.output) / 1e6
 
+    @property
+    def hold_clocks(self) -> int:
+        """Cycles for which the reset holds on after the lock."""
+        seconds = _ICE40_HOLD_SECONDS if self._target.family == "ice40" else 0
+        return math.ceil(seconds * self._pll.hz)
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.top = self._top
@@ -160,13 +166,13 @@ class BoardTop(Elaboratable):
         ):
             self._connect(m, platform, name, path)
         for path in self._board.high:
-            m.submodules["high_" + path[0]] = buffer = io.Buffer("o", _port(platform, path))
+            m.submodules["high_" + path[0]] = buffer = io.Buffer("o", find_port(platform, path))
             m.d.comb += buffer.o.eq(1)
         return m
 
     def _connect(self, m: Module, platform: Any, name: str, path: Path) -> None:
         direction = "i" if name == "rx" else "o"
-        m.submodules[f"{name}_buffer"] = buffer = io.Buffer(direction, _port(platform, path))
+        m.submodules[f"{name}_buffer"] = buffer = io.Buffer(direction, find_port(platform, path))
         if direction == "i":
             m.d.comb += getattr(self._top, name).eq(buffer.i)
         else:
@@ -174,10 +180,9 @@ class BoardTop(Elaboratable):
 
     def _clock(self, m: Module, platform: Any) -> None:
         m.domains.sync = ClockDomain("sync")
-        port = _port(platform, self._board.clk)
+        port = find_port(platform, self._board.clk)
         m.submodules.pll = pll = Pll(self._pll, port, pad=self._board.pad)
-        seconds = _ICE40_HOLD_SECONDS if self._target.family == "ice40" else 0
-        m.submodules.reset = reset = ResetHold(math.ceil(seconds * self._pll.hz))
+        m.submodules.reset = reset = ResetHold(self.hold_clocks)
         clk = Signal(name="clk_sync")
         m.d.comb += [
             clk.eq(pll.clk),
@@ -190,12 +195,15 @@ class BoardTop(Elaboratable):
             platform.add_clock_constraint(clk, float(self._pll.output))
 
 
-def _port(platform: Any, path: Path) -> Any:
-    """The pin's port; a resource's other subsignals are left alone."""
+def find_port(platform: Any, path: Path) -> Any:
+    """The pin's port; the other subsignals of its resource are left alone."""
     name, number, *subsignal = path
     key = (name, int(number))
-    port = platform._requested.get(key) or platform.request(*key, dir="-")
-    return getattr(port, subsignal[0]) if subsignal else port
+    # A resource can be requested once only, but several paths may lead into it.
+    ports = platform.__dict__.setdefault("_pvq_ports", {})
+    if key not in ports:
+        ports[key] = platform.request(*key, dir="-")
+    return getattr(ports[key], subsignal[0]) if subsignal else ports[key]
 
 
 def make_board_top(
