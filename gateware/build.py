@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateware.refresh import MEMORIES, record_memories, replace_contents
 from pvq_hw import tools
 from pvq_hw.errors import CheckError, InputError, ToolError
 
-__all__ = ["Attempt", "BuildReport", "build"]
+__all__ = ["Attempt", "BuildReport", "build", "rebuild"]
 
 _NAME = "top"
 _PLACED = "nextpnr.json"
 _REPORT = "build.json"
+_ROUTED = "routed.json"
 _LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
 # Written by the tools or by Amaranth and of no further use; the netlist alone may take 100 MB.
-_DROP = ("top.json", "top.debug.v", "build_top.bat", "top.tim", "top.rpt", "top.svf")
+_DROP = ("top.json", _ROUTED, "top.debug.v", "build_top.bat", "top.tim", "top.rpt", "top.svf")
 
 
 @dataclass(frozen=True)
@@ -201,8 +203,9 @@ def _place(
         progress(f"Place and route, seed {seed}: {fmax:g} MHz of {clock_mhz:g} MHz")
         attempts.append(Attempt(seed, fmax, met, round(seconds, 2)))
         if attempts[-1] == max(attempts, key=lambda a: (a.met, a.fmax_mhz)):
-            kept = (log, folder / _PLACED, folder / "top.asc", folder / "top.config")
-            best = {path: path.read_bytes() for path in kept if path.exists()}
+            record_memories(folder / "top.json", folder / _ROUTED, folder / MEMORIES)
+            kept = (_LOGS["nextpnr"], _PLACED, MEMORIES, "top.asc", "top.config")
+            best = {folder / n: (folder / n).read_bytes() for n in kept if (folder / n).exists()}
         if met and not every_seed:
             break
     for path, content in best.items():
@@ -263,7 +266,9 @@ def build(
     """
     if not seeds:
         raise InputError("Place and route must have at least one seed")
-    options = f"--report {_PLACED} --seed {seeds[0]} --timing-allow-fail {nextpnr_opts}".strip()
+    options = (
+        f"--report {_PLACED} --write {_ROUTED} --seed {seeds[0]} --timing-allow-fail {nextpnr_opts}"
+    ).strip()
     plan = platform.prepare(top, _NAME, emit_src=False, nextpnr_opts=options, **overrides)
     synthesis, place, pack = commands = _commands(plan)
     used = {command[0]: tools.find_tool(command[0]) for command in commands}
@@ -300,6 +305,57 @@ def build(
         text = json.dumps(report.to_json(), indent=1, sort_keys=True)
         (folder / _REPORT).write_text(text + "\n", encoding="utf-8", newline="\n")
     return report
+
+
+def rebuild(
+    top: Any,
+    platform: Any,
+    built: Path,
+    folder: Path,
+    *,
+    failed: Path | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+    **overrides: Any,
+) -> None:
+    """Builds ``top`` by new block RAM contents in the placed design of ``built``.
+
+    For new weights of the same specification: takes synthesis and packing, no place and route.
+    The bitstream is the one that `build` gives with ``built``'s seed, and its timing is
+    ``built``'s.
+
+    Parameters
+    ----------
+    top, platform, overrides
+        As for `build`.
+    built : Path
+        Folder that `build` filled.
+    folder : Path
+        New or empty; gets the bitstream, a copy of ``built``'s reports, and the logs.
+    failed, progress
+        As for `build`.
+
+    Raises
+    ------
+    CheckError
+        The design differs from ``built``'s in more than the contents of block RAMs.
+    """
+    plan = platform.prepare(top, _NAME, emit_src=False, **overrides)
+    synthesis, _, pack = _commands(plan)
+    tools.warm_up((synthesis[0], pack[0]), progress)
+    with _logs_kept(folder, failed or folder.with_name(folder.name + ".failed")):
+        _prepare_folder(folder)
+        _write_files(plan, folder)
+        log = folder / _LOGS["yosys"]
+        progress("Synthesis")
+        tools.run(synthesis[0], synthesis[1:], folder=folder, log=log)
+        _check_synthesis(log)
+        replace_contents(built, folder / "top.json", folder, progress)
+        progress("Bitstream")
+        tools.run(pack[0], pack[1:], folder=folder, log=folder / _LOGS["pack"])
+        for name in (_REPORT, _PLACED, _LOGS["nextpnr"]):
+            shutil.copyfile(built / name, folder / name)
+        for name in _DROP:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _prepare_folder(folder: Path) -> None:

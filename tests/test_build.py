@@ -11,7 +11,8 @@ from amaranth_boards.icebreaker import ICEBreakerPlatform
 from amaranth_boards.ulx3s import ULX3S_25F_Platform
 
 from gateware import build as module
-from gateware.build import build
+from gateware.build import build, rebuild
+from gateware.memory import Rom
 from pvq_hw import tools
 from pvq_hw.errors import CheckError, InputError, ToolError
 
@@ -124,6 +125,7 @@ def test_seeds_are_tried_until_one_meets_the_clock(tmp_path, monkeypatch):
     assert [(a.seed, a.met) for a in report.attempts] == [(5, False), (6, True)]
 
 
+@pytest.mark.slow
 def test_of_all_seeds_the_fastest_is_kept(tmp_path, monkeypatch):
     fmax = iter([(13.0, True), (15.0, True), (14.0, True)])
     monkeypatch.setattr(module, "_judge", lambda clocks, clock_mhz: next(fmax))
@@ -177,3 +179,46 @@ def test_a_used_folder_and_no_seeds_are_refused(tmp_path):
         build(Blinky(), ICEBreakerPlatform(), tmp_path, clock_mhz=12)
     with pytest.raises(InputError, match="at least one seed"):
         build(None, ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12, seeds=())
+
+
+class Table(Elaboratable):
+    """A ROM of one block, walked through by a counter."""
+
+    def __init__(self, seed, body, step=1):
+        self.seed, self.body, self.step = seed, body, step
+
+    def elaborate(self, platform):
+        m = Module()
+        words = [n >> 3 & 0xFF for n in range(self.seed, self.seed + 256 * 7919, 7919)]
+        m.submodules.rom = rom = Rom("words", 8, 256, words, latency=2, body=self.body)
+        m.submodules.led = led = io.Buffer("o", platform.request("led", 0, dir="-"))
+        m.d.sync += rom.addr.eq(rom.addr + self.step)
+        m.d.comb += led.o.eq(rom.data.xor())
+        return m
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("platform", "clock", "body", "bitstream"),
+    [
+        (ICEBreakerPlatform, 12, "ice40", "top.bin"),
+        (ULX3S_25F_Platform, 25, "ecp5", "top.bit"),
+    ],
+)
+def test_new_contents_need_no_place_and_route(tmp_path, platform, clock, body, bitstream):
+    for name, seed in (("old", 1), ("full", 2**20 + 5)):
+        build(Table(seed, body), platform(), tmp_path / name, clock_mhz=clock)
+    said: list[str] = []
+    rebuild(
+        Table(2**20 + 5, body),
+        platform(),
+        tmp_path / "old",
+        tmp_path / "new",
+        progress=said.append,
+    )
+    assert said == ["Synthesis", "New contents for 1 block RAMs", "Bitstream"]
+    old, full, new = ((tmp_path / name / bitstream).read_bytes() for name in ("old", "full", "new"))
+    assert new == full
+    assert new != old
+    with pytest.raises(CheckError, match="differ in the contents of block RAMs only"):
+        rebuild(Table(1, body, step=3), platform(), tmp_path / "new", tmp_path / "other")

@@ -1,0 +1,160 @@
+"""New memory contents in a placed design: a new bitstream without place and route.
+
+Place and route never looks at what block RAMs hold, so the placed design of other weights serves
+as long as the netlists differ in nothing else. Synthesis runs again and proves that; then the
+contents are written into the placed design's text and packed. The bitstream is byte for byte the
+one that a build with the same seed gives.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.errors import CheckError, InputError
+
+__all__ = ["MEMORIES", "record_memories", "replace_contents"]
+
+MEMORIES = "memories.json"
+_TYPES = ("SB_RAM40_4K", "DP16KD")
+_MAX_BYTES = 1 << 30
+
+
+def _cells(netlist: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Takes the contents of all block RAMs out of a netlist of yosys: by cell."""
+    contents = {}
+    for module in netlist["modules"].values():
+        for name, cell in module.get("cells", {}).items():
+            if cell["type"].startswith(_TYPES):
+                parameters = cell["parameters"]
+                found = {
+                    key: parameters.pop(key) for key in sorted(parameters) if key[:4] == "INIT"
+                }
+                contents[name] = found
+    return contents
+
+
+def _read(path: Path) -> tuple[dict[str, dict[str, str]], str]:
+    """Contents of the block RAMs of a netlist, and the hash of everything else."""
+    netlist = json.loads(path.read_text(encoding="utf-8"))
+    # The cells' own models are named by a hash of their parameters, contents included.
+    netlist["modules"] = {
+        name: module
+        for name, module in netlist["modules"].items()
+        if not {"blackbox", "whitebox"} & set(module.get("attributes", {}))
+    }
+    contents = _cells(netlist)
+    digest = hashlib.sha256(json.dumps(netlist, sort_keys=True).encode()).hexdigest()
+    return contents, digest
+
+
+def record_memories(netlist: Path, placed: Path, target: Path) -> None:
+    """Writes where place and route put each block RAM, and the hash of the netlist without them.
+
+    Parameters
+    ----------
+    netlist, placed : Path
+        What yosys and nextpnr (``--write``) wrote.
+    target : Path
+    """
+    contents, digest = _read(netlist)
+    document = json.loads(placed.read_text(encoding="utf-8"))
+    places = {}
+    for module in document["modules"].values():
+        for name, cell in module["cells"].items():
+            if cell["type"] == "ICESTORM_RAM":
+                x, y = re.findall(r"\d+", cell["attributes"]["NEXTPNR_BEL"])[:2]
+                places[name.removesuffix("_RAM")] = f".ram_data {x} {y}"
+            elif cell["type"] == "DP16KD":
+                places[name] = f".bram_init {int(cell['attributes']['WID'], 2)}"
+    memories = {name: places[name] for name in sorted(contents) if name in places}
+    text = json.dumps({"netlist": digest, "memories": memories}, indent=1, sort_keys=True)
+    target.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _bits(text: str, width: int) -> int:
+    """A binary number of yosys; what is undefined becomes 0, as in nextpnr."""
+    return int(re.sub("[^01]", "0", text)[-width:] or "0", 2)
+
+
+def _ice40_lines(contents: dict[str, str]) -> list[str]:
+    return [f"{_bits(contents[f'INIT_{row:X}'], 256):064x}" for row in range(16)]
+
+
+def _ecp5_lines(contents: dict[str, str]) -> list[str]:
+    """2048 words of 9 bits; INITVAL holds 16 x 18 bits in steps of 20 (FPGA-TN-02204)."""
+    words = []
+    for row in range(64):
+        value = _bits(contents.get(f"INITVAL_{row:02X}", "0"), 320)
+        for step in range(16):
+            pair = value >> (20 * step)
+            words += [pair & 0x1FF, pair >> 9 & 0x1FF]
+    return [" ".join(f"{word:03x}" for word in words[i : i + 8]) for i in range(0, len(words), 8)]
+
+
+def _patch(text: str, sections: dict[str, list[str]]) -> str:
+    """Replaces the lines under each heading of a placed design's text."""
+    lines = text.split("\n")
+    missing = set(sections)
+    for number, line in enumerate(lines):
+        if line in sections:
+            new = sections[line]
+            old = lines[number + 1 : number + 1 + len(new)]
+            if [len(word) for word in old] != [len(word) for word in new]:
+                raise InputError(f"The placed design must have {len(new)} lines after {line!r}")
+            lines[number + 1 : number + 1 + len(new)] = new
+            missing.discard(line)
+    if missing:
+        raise InputError(f"The placed design lacks the section {sorted(missing)[0]!r}")
+    return "\n".join(lines)
+
+
+def replace_contents(
+    built: Path,
+    netlist: Path,
+    folder: Path,
+    progress: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Puts the contents of ``netlist``'s block RAMs into the placed design of ``built``.
+
+    Parameters
+    ----------
+    built : Path
+        A build folder, with its `MEMORIES`.
+    netlist : Path
+        The new design's, as yosys wrote it.
+    folder : Path
+        Gets ``top.asc`` or ``top.config`` with the new contents, and a copy of `MEMORIES`.
+
+    Raises
+    ------
+    CheckError
+        The designs differ in more than the contents of block RAMs: they need a build of their
+        own.
+    InputError
+        ``built`` is not a build folder, or a broken one.
+    """
+    source = next((built / n for n in ("top.asc", "top.config") if (built / n).is_file()), None)
+    try:
+        if source is None or source.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{built} must hold a placed design")
+        recorded = json.loads((built / MEMORIES).read_text(encoding="utf-8"))
+        digest, memories = recorded["netlist"], dict(recorded["memories"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{built / MEMORIES} must be as the build wrote it") from None
+    contents, now = _read(netlist)
+    if now != digest or set(memories) - set(contents):
+        raise CheckError(
+            "The designs must differ in the contents of block RAMs only; run a full build"
+        )
+    encode = _ice40_lines if source.name == "top.asc" else _ecp5_lines
+    progress(f"New contents for {len(memories)} block RAMs")
+    sections = {heading: encode(contents[name]) for name, heading in memories.items()}
+    text = _patch(source.read_text(encoding="ascii"), sections)
+    (folder / source.name).write_text(text, encoding="ascii", newline="\n")
+    shutil.copyfile(built / MEMORIES, folder / MEMORIES)
