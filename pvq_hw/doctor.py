@@ -1,6 +1,7 @@
 """What is here, what is missing, and the command that mends it."""
 
 import importlib.metadata
+import importlib.util
 import platform
 import shutil
 import sys
@@ -40,6 +41,8 @@ class Check:
     needed_by: tuple[str, ...] = ()
 
 
+# Where there is termios, pyserial only adds unusual rates and the ports' descriptions.
+_HAS_TERMIOS = importlib.util.find_spec("termios") is not None
 _COMPILER = ("compile", "layer", "simulate", "build", "verify", "report", "run")
 # Distribution, what mends it, the verbs that need it.
 _PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -48,7 +51,7 @@ _PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("amaranth", "pip install pvq-hw", _COMPILER),
     ("amaranth-boards", "pip install 'pvq-hw[build]'", ("build",)),
     ("cocotb", "pip install 'pvq-hw[sim]'", ("simulate --simulator icarus",)),
-    ("pyserial", "pip install 'pvq-hw[serial]'", ("run",)),
+    ("pyserial", "pip install 'pvq-hw[serial]'", () if _HAS_TERMIOS else ("run",)),
 )
 _TOOL_VERBS: dict[str, tuple[str, ...]] = {
     "yosys": ("layer", "simulate --simulator icarus", "build"),
@@ -120,17 +123,16 @@ def _disk(folder: Path) -> Check:
 def _serial() -> Check:
     try:
         from serial.tools import list_ports
+
+        ports = sorted(f"{port.device} ({port.description})" for port in list_ports.comports())
     except ImportError:
-        return Check(
-            "serial",
-            "ports",
-            False,
-            "pyserial is missing",
-            "pip install 'pvq-hw[serial]'",
-            ("run",),
-        )
-    ports = sorted(f"{port.device} ({port.description})" for port in list_ports.comports())
-    return Check("serial", "ports", True, ", ".join(ports) or "none: no board is plugged in")
+        if not _HAS_TERMIOS:
+            mend = "pip install 'pvq-hw[serial]'"
+            return Check("serial", "ports", False, "pyserial is missing", mend, ("run",))
+        names = ("ttyUSB*", "ttyACM*", "cu.usb*")
+        ports = sorted(str(path) for name in names for path in Path("/dev").glob(name))
+    detail = ", ".join(ports) or "none: no board is plugged in"
+    return Check("serial", "ports", True, detail, "", ("run",))
 
 
 def _verbs(checks: Iterable[Check]) -> list[Check]:

@@ -1,6 +1,7 @@
 """What `doctor` finds, and what it says of it."""
 
 import json
+import sys
 
 import pytest
 
@@ -67,6 +68,15 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     assert (check.ok, check.detail) == (False, "5 MB free")
     assert "build" in _by_name(doctor(tmp_path), "verb")
     assert not _by_name(doctor(tmp_path), "verb")["build"].ok
+
+
+def test_ports_are_listed_without_pyserial(monkeypatch):
+    monkeypatch.setitem(sys.modules, "serial.tools", None)
+    assert _by_name(doctor(), "serial")["ports"].ok
+    monkeypatch.setattr(module, "_HAS_TERMIOS", False)
+    checks = doctor()
+    assert _by_name(checks, "serial")["ports"].remedy == "pip install 'pvq-hw[serial]'"
+    assert not _by_name(checks, "verb")["run"].ok
 
 
 def test_text_and_json_say_the_same():
