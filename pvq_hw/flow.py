@@ -3,70 +3,33 @@
 Each step turns one frozen value into the next: file -> Model -> Network -> Plan -> Image -> OUT.
 """
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pvq_hw import tools
 from pvq_hw.data import Data
-from pvq_hw.errors import CheckError, InputError
+from pvq_hw.errors import InputError
+from pvq_hw.evaluation import Evaluation, check_accuracy, evaluate_network
 from pvq_hw.folding import Folding, FoldLayer, fold
 from pvq_hw.image import Image, emit
 from pvq_hw.layers import Layer
 from pvq_hw.manifest import write_manifest
-from pvq_hw.metrics import answers, is_classification, score
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
 from pvq_hw.options import CompileOptions
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import Plan, plan
-from pvq_hw.pyramid import log2_volume
+from pvq_hw.sizes import sizes
 from pvq_hw.steps import Steps
 from pvq_hw.targets import Target, get_target
 
-__all__ = ["Compiled", "Evaluation", "compile_model", "evaluate_network", "quantize_for"]
+__all__ = ["Compiled", "compile_model", "document_of", "quantize_for", "write_core_files"]
 
 Progress = Callable[[float, float, str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The golden model against the float model on labeled data.
-
-    Parameters
-    ----------
-    metric : str
-        ``"accuracy"`` (percent) or ``"rmse"``.
-    exact, pvq : float
-        Of the float model and of the integer network.
-    frames : int
-    disagreements : int64 array
-        Frames on which their answers differ; empty for a regression.
-    float_answers, pvq_answers : int64 array (frames,)
-    """
-
-    metric: str
-    exact: float
-    pvq: float
-    frames: int
-    disagreements: npt.NDArray[np.int64]
-    float_answers: npt.NDArray[np.int64]
-    pvq_answers: npt.NDArray[np.int64]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; ``float`` and ``pvq`` hold the metric."""
-        return {
-            "metric": self.metric,
-            "float": self.exact,
-            "pvq": self.pvq,
-            "frames": self.frames,
-            "disagreements": len(self.disagreements),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,34 +191,6 @@ def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
     return layers
 
 
-def evaluate_network(model: Model, network: Network, data: Data) -> Evaluation:
-    """Scores both models on labeled data; raises InputError where labels are missing."""
-    if data.y is None:
-        raise InputError("Evaluation data must have labels y")
-    exact = model.predict(data.x, data.input_scale)
-    integers = network.predict(network.quantize_input(data.x, data.input_scale))
-    real = integers.reshape(len(integers), -1) * network.output.scale
-    metric, float_score = score(exact, data.y)
-    _, pvq_score = score(real, data.y)
-    a, b = answers(exact), answers(real)
-    classes = is_classification(data.y, exact.shape[1])
-    differ = np.flatnonzero(a != b) if classes else np.zeros(0, dtype=np.int64)
-    return Evaluation(metric, float_score, pvq_score, len(data), differ, a, b)
-
-
-def check_accuracy(evaluation: Evaluation, minimum: float | None) -> None:
-    """Raises CheckError when the golden model is below the asked accuracy."""
-    if minimum is None:
-        return
-    if evaluation.metric != "accuracy":
-        raise InputError("--min-accuracy must come with class numbers as labels")
-    if evaluation.pvq < minimum:
-        raise CheckError(
-            f"Accuracy must be at least {minimum:g} %, not {evaluation.pvq:.2f} % "
-            f"(float {evaluation.exact:.2f} %); raise K or give more calibration frames"
-        )
-
-
 def _write(
     staging: Path,
     model: Model,
@@ -306,30 +241,3 @@ def document_of(
 
     accuracy = manifest["extra"].get("accuracy")
     return compile_document(network, planned, manifest, accuracy, sizes(folder, network))
-
-
-def sizes(folder: Path, network: Network) -> dict[str, Any]:
-    """Bytes of the weights in several forms, and bits per weight of the packed one."""
-    matrices = [layer.weights for layer in network.layers if layer.weights is not None]
-    weights = sum(m.size for m in matrices)
-    packed = (folder / "network" / "weights.pvq").stat().st_size
-    buffer = io.BytesIO()
-    small = [m.astype(np.int8 if np.abs(m).max(initial=0) < 128 else np.int32) for m in matrices]
-    np.savez_compressed(buffer, *small)
-    limit = sum(limit_bits(m) for m in matrices)
-    return {
-        "weights": weights,
-        "packed_bytes": packed,
-        "packed_bits_per_weight": 8 * packed / weights,
-        "limit_bits_per_weight": limit / weights,
-        "float32_bytes": 4 * weights,
-        "int8_bytes": weights,
-        "zipped_npz_bytes": len(buffer.getvalue()),
-    }
-
-
-def limit_bits(y: npt.NDArray[np.int64]) -> float:
-    """``sum log2 V(N, K)`` over the rows: what numbering every codeword would take, in bits."""
-    n = y.shape[1]
-    k, count = np.unique(np.abs(y).sum(axis=1), return_counts=True)
-    return float(sum(c * log2_volume(n, int(v)) for v, c in zip(k, count, strict=True)))

@@ -1,0 +1,78 @@
+"""The golden model against the float model on labeled data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.data import Data
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.metrics import answers, is_classification, score
+from pvq_hw.model import Model
+from pvq_hw.network import Network
+
+__all__ = ["Evaluation", "check_accuracy", "evaluate_network"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The golden model against the float model on labeled data.
+
+    Parameters
+    ----------
+    metric : str
+        ``"accuracy"`` (percent) or ``"rmse"``.
+    exact, pvq : float
+        Of the float model and of the integer network.
+    frames : int
+    disagreements : int64 array
+        Frames on which their answers differ; empty for a regression.
+    float_answers, pvq_answers : int64 array (frames,)
+    """
+
+    metric: str
+    exact: float
+    pvq: float
+    frames: int
+    disagreements: npt.NDArray[np.int64]
+    float_answers: npt.NDArray[np.int64]
+    pvq_answers: npt.NDArray[np.int64]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; ``float`` and ``pvq`` hold the metric."""
+        return {
+            "metric": self.metric,
+            "float": self.exact,
+            "pvq": self.pvq,
+            "frames": self.frames,
+            "disagreements": len(self.disagreements),
+        }
+
+
+def evaluate_network(model: Model, network: Network, data: Data) -> Evaluation:
+    """Scores both models on labeled data; raises InputError where labels are missing."""
+    if data.y is None:
+        raise InputError("Evaluation data must have labels y")
+    exact = model.predict(data.x, data.input_scale)
+    integers = network.predict(network.quantize_input(data.x, data.input_scale))
+    real = integers.reshape(len(integers), -1) * network.output.scale
+    metric, float_score = score(exact, data.y)
+    _, pvq_score = score(real, data.y)
+    a, b = answers(exact), answers(real)
+    classes = is_classification(data.y, exact.shape[1])
+    differ = np.flatnonzero(a != b) if classes else np.zeros(0, dtype=np.int64)
+    return Evaluation(metric, float_score, pvq_score, len(data), differ, a, b)
+
+
+def check_accuracy(evaluation: Evaluation, minimum: float | None) -> None:
+    """Raises CheckError when the golden model is below the asked accuracy."""
+    if minimum is None:
+        return
+    if evaluation.metric != "accuracy":
+        raise InputError("--min-accuracy must come with class numbers as labels")
+    if evaluation.pvq < minimum:
+        raise CheckError(
+            f"Accuracy must be at least {minimum:g} %, not {evaluation.pvq:.2f} % "
+            f"(float {evaluation.exact:.2f} %); raise K or give more calibration frames"
+        )
