@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def build_model(design: Design, backend: str | None = None, optimize: str = "-O1
 
 def run_compiled(
     design: Design,
-    payloads: Sequence[int],
+    payloads: npt.NDArray[np.uint32],
     *,
     idle: Pattern = NONE,
     stall: Pattern = NONE,
@@ -73,7 +73,7 @@ def run_compiled(
     optimize: str = "-O1",
     progress: Callable[[int], None] | None = None,
 ) -> list[Run]:
-    """Streams payloads (bit patterns, whole frames or batches of them) through a design.
+    """Streams payloads through a design: whole frames, or batches of them, (payloads, words).
 
     The frames are dealt in ranges to ``threads`` models. ``progress`` is told the frames done.
     See `sim.icarus.run_icarus` for the other parameters.
@@ -101,8 +101,7 @@ def run_compiled(
         folder = Path(name)
         for memory in design.memories:
             shutil.copy(memory, folder / memory.name)
-        size = 4 * design.words
-        (folder / "input.bin").write_bytes(b"".join(p.to_bytes(size, "little") for p in payloads))
+        payloads.astype("<u4").tofile(folder / "input.bin")
         command = [str(model), "input.bin", "output.bin", *map(str, numbers)]
         try:
             run_command(command, name="The compiled model", folder=folder, on_line=line)

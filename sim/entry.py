@@ -14,7 +14,7 @@ from pvq_hw.errors import InputError
 from sim.design import Design, design_of
 from sim.patterns import NONE, Pattern
 from sim.result import SimResult, assemble
-from sim.wire import pack_frames, unpack_frames, unpack_words
+from sim.wire import pack_frames, pack_words, unpack_frames, unpack_words
 
 __all__ = ["SIMULATORS", "exported", "simulate"]
 
@@ -219,7 +219,7 @@ class _Job:
     def compiled(self, design: Design) -> SimResult:
         from sim.compiled import run_compiled
 
-        payloads = pack_frames(self.frames, design.form, self.vector)
+        payloads = pack_words(self.frames, design.form, self.vector)
         # Several models are worth it where each has enough frames to settle and to be useful.
         batches = len(payloads) // design.n
         threads = max(1, min(2, os.cpu_count() or 1, batches * self.vector // self.settling))

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from pvq_hw.numeric import IntFormat
 
-__all__ = ["from_wire", "pack_frames", "to_wire", "unpack_frames", "unpack_words"]
+__all__ = ["from_wire", "pack_frames", "pack_words", "to_wire", "unpack_frames", "unpack_words"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -27,18 +27,31 @@ def from_wire(words: IntArray, form: IntFormat) -> IntArray:
     return words - ((words >> (form.bits - 1)) << form.bits)
 
 
-def pack_frames(x: IntArray, form: IntFormat, vector: int) -> list[int]:
+def pack_words(x: IntArray, form: IntFormat, vector: int) -> npt.NDArray[np.uint32]:
     """Frames (frames, n) -> payloads of ``vector`` frames each, in the order of the stream.
 
     Frame 0 of a batch is in the lowest bits; the last batch is filled up with its last frame.
+    Gives the payloads' 32-bit words, lowest first: (payloads, words).
     """
-    words = to_wire(x, form)
-    if len(words) % vector:
-        words = np.concatenate([words, np.repeat(words[-1:], -len(words) % vector, axis=0)])
-    batches = words.reshape(-1, vector, words.shape[1]).transpose(0, 2, 1).reshape(-1, vector)
-    if vector == 1:
-        return [int(word) for word in batches[:, 0]]
-    return [sum(int(w) << form.bits * v for v, w in enumerate(lanes)) for lanes in batches]
+    wires = to_wire(x, form)
+    if len(wires) % vector:
+        wires = np.concatenate([wires, np.repeat(wires[-1:], -len(wires) % vector, axis=0)])
+    lanes = wires.reshape(-1, vector, wires.shape[1]).transpose(0, 2, 1).reshape(-1, vector)
+    words = np.zeros((len(lanes), -(-form.bits * vector // 32) + 1), dtype=np.uint64)
+    for v in range(vector):
+        word, bit = divmod(v * form.bits, 32)
+        lane = lanes[:, v].astype(np.uint64) << np.uint64(bit)
+        words[:, word] |= lane & np.uint64(0xFFFFFFFF)
+        words[:, word + 1] |= lane >> np.uint64(32)
+    return words[:, :-1].astype(np.uint32)
+
+
+def pack_frames(x: IntArray, form: IntFormat, vector: int) -> list[int]:
+    """`pack_words` as integers, one a payload."""
+    words = pack_words(x, form, vector)
+    if words.shape[1] == 1:
+        return [int(word) for word in words[:, 0]]
+    return [int.from_bytes(row.astype("<u4").tobytes(), "little") for row in words]
 
 
 def unpack_frames(payloads: list[int], form: IntFormat, vector: int, rows: int) -> IntArray:

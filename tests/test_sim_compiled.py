@@ -11,6 +11,7 @@ from sim.patterns import Pattern
 from sim.streams import StreamError
 
 ITEMS = [(i * 91 + 3) % 256 for i in range(120)]
+WORDS = np.array(ITEMS, dtype=np.uint32)[:, None]
 ONCE = [TABLE[i] for i in ITEMS]
 TWICE = [TABLE[i] for i in ONCE]
 
@@ -25,7 +26,7 @@ def cache(tmp_path_factory):
 
 
 def run(folder, mutant="", **options):
-    return run_compiled(stage_design(folder, mutant), ITEMS, quiet=60, **options)
+    return run_compiled(stage_design(folder, mutant), WORDS, quiet=60, **options)
 
 
 def payloads(runs, link):
@@ -75,7 +76,7 @@ def test_new_memory_files_need_no_new_model(tmp_path, cache):
     before = sorted(cache.iterdir())
     design = stage_design(tmp_path)
     design.memories[0].write_text("".join(f"{255 - v:02x}\n" for v in range(256)))
-    assert payloads(run_compiled(design, ITEMS), 0) == [255 - i for i in ITEMS]
+    assert payloads(run_compiled(design, WORDS), 0) == [255 - i for i in ITEMS]
     assert sorted(cache.iterdir()) == before
 
 
