@@ -322,8 +322,8 @@ class _Row:
         after = self.gradient - (r * sign)[:, None] * h
         put = -np.abs(after)
         put[:, support] = sign * after[:, support]
-        single = np.flatnonzero(np.abs(y[support]) == 1)
-        put[single, support[single]] = np.inf
+        single = np.flatnonzero(np.abs(y[support]) == 1)  # gone, it may come back negated
+        put[single, support[single]] = -np.abs(after[single, support[single]])
         put *= 2 * r
         put += r * r * (self.diagonal + 2 * self.ridge)
         put += take[:, None]
