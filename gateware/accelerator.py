@@ -12,7 +12,16 @@ from gateware.layer_core import LayerCore
 from pvq_hw.core import CoreImage, CoreSpec
 from pvq_hw.errors import InputError
 
-__all__ = ["Accelerator"]
+__all__ = ["Accelerator", "check_chain"]
+
+
+def check_chain(specs: Sequence[CoreSpec], images: Sequence[CoreImage]) -> None:
+    """Raises InputError unless each core takes what the one before it gives."""
+    if not specs or len(specs) != len(images):
+        raise InputError("An accelerator must have a specification and an image per core")
+    for before, after in pairwise(specs):
+        if (before.rows, before.out, before.frames) != (after.n, after.x, after.frames):
+            raise InputError(f"Core {after.name!r} must take what {before.name!r} gives")
 
 
 class Accelerator(wiring.Component):
@@ -39,11 +48,7 @@ class Accelerator(wiring.Component):
     def __init__(
         self, specs: Sequence[CoreSpec], images: Sequence[CoreImage], *, body: str = "behavioral"
     ) -> None:
-        if not specs or len(specs) != len(images):
-            raise InputError("An accelerator must have a specification and an image per core")
-        for before, after in pairwise(specs):
-            if (before.rows, before.out, before.frames) != (after.n, after.x, after.frames):
-                raise InputError(f"Core {after.name!r} must take what {before.name!r} gives")
+        check_chain(specs, images)
         self.specs, self.images, self.body = tuple(specs), tuple(images), body
         self.cores = [LayerCore(s, i, body=body) for s, i in zip(specs, images, strict=True)]
         first, last = specs[0], specs[-1]

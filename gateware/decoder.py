@@ -1,6 +1,6 @@
 """Decoder of one lane's code: gap, sign and shift in, bank address and leaf controls out."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,8 +19,8 @@ class LaneDecoder(wiring.Component):
 
     Outputs are registered, one cycle after ``code``. One code a cycle; where ``valid`` is low the
     address stays and the outputs are those of an idle lane (``nonzero`` and ``negative`` low).
-    Only valid words with ``last`` set the address back, to ``base``; so after a reset the control
-    around it must see to it that a group starts.
+    ``clear`` sets the address back, to ``base``: with the last word of a group, and after a reset,
+    which alone does nothing here.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ class LaneDecoder(wiring.Component):
     Members
     -------
     code : lane code, see `lane_code`
-    valid, last : the word's flags
+    valid : whether there is a word
+    clear : strobe, a group starts with the next word
     base : first address of the group that follows (if ``based``)
     address, nonzero, negative, shift : the pulse
     """
@@ -42,7 +43,7 @@ class LaneDecoder(wiring.Component):
         ports = {
             "code": In(lane_code(code)),
             "valid": In(1),
-            "last": In(1),
+            "clear": In(1),
             "address": Out(address_bits),
             "nonzero": Out(1),
             "negative": Out(1),
@@ -54,22 +55,22 @@ class LaneDecoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # Reset brings the walk to the first group's base, which is 0.
-        walk = Signal(self.address_bits)
+        walk = Signal(self.address_bits, reset_less=True)
         here = Signal(self.address_bits)
         m.d.comb += here.eq(walk + self.code.gap)
-        start = self.base if self.based else 0
-        with m.If(self.valid):
-            m.d.sync += walk.eq(Mux(self.last, start, here))
+        with m.If(self.clear):
+            m.d.sync += walk.eq(self.base if self.based else 0)
+        with m.Elif(self.valid):
+            m.d.sync += walk.eq(here)
         address = Signal(self.address_bits, reset_less=True)
-        nonzero, negative = Signal(), Signal()
+        nonzero, negative = Signal(reset_less=True), Signal(reset_less=True)
         shift = Signal(self.format.shift_bits, reset_less=True)
-        m.d.sync += [
-            address.eq(here),
-            nonzero.eq(self.valid & ~self.code.gap.all()),
-            negative.eq(self.valid & self.code.sign),
-            shift.eq(self.code.shift),
-        ]
+        m.d.sync += [address.eq(here), shift.eq(self.code.shift)]
+        # As a synchronous clear this takes the flip-flops' own reset and no LUTs.
+        with m.If(self.valid):
+            m.d.sync += [nonzero.eq(~self.code.gap.all()), negative.eq(self.code.sign)]
+        with m.Else():
+            m.d.sync += [nonzero.eq(0), negative.eq(0)]
         m.d.comb += [
             self.address.eq(address),
             self.nonzero.eq(nonzero),

@@ -11,12 +11,14 @@ from gateware.memory import Ram, Rom
 from gateware.requantizer import Requantizer
 from gateware.sequencer import BankWriter, ResultFifo, Sequencer
 from gateware.tree import Accumulator, AdderTree
+from gateware.window_loader import WindowLoader
 from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.window import WindowSpec, check_window
 
 __all__ = ["LayerCore"]
 
 # Cycles from the address to the data of the ROMs of multipliers and biases.
-_PARAMS_LATENCY = 2
+_PARAMS_LATENCY = 3
 
 
 class LayerCore(wiring.Component):
@@ -37,14 +39,25 @@ class LayerCore(wiring.Component):
     image : CoreImage
     body : str
         Of memories and multipliers, see `gateware.memory.MEMORY_BODIES`.
+    window : WindowSpec, optional
+        Makes it a convolution: ``i`` takes maps, and each window of a map is a frame of the core.
 
     Members
     -------
     i, o : streams of V activations, see `gateware.activation`
     """
 
-    def __init__(self, spec: CoreSpec, image: CoreImage, *, body: str = "behavioral") -> None:
-        self.spec, self.image, self.body = spec, image, body
+    def __init__(
+        self,
+        spec: CoreSpec,
+        image: CoreImage,
+        *,
+        body: str = "behavioral",
+        window: WindowSpec | None = None,
+    ) -> None:
+        self.spec, self.image, self.body, self.window = spec, image, body, window
+        if window is not None:
+            check_window(spec, window)
         super().__init__(
             {
                 "i": In(stream.Signature(activation_layout(spec.x, spec.frames))),
@@ -55,14 +68,17 @@ class LayerCore(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.writer = writer = BankWriter(spec)
+        m.submodules.writer = writer = self._writer()
         m.submodules.sequencer = sequencer = Sequencer(spec)
         m.submodules.codes = codes = self._rom("codes", spec.code_latency, "block")
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
         connect(m, flipped(self.i), writer.i)
         connect(m, fifo.o, flipped(self.o))
         last = Signal()
-        group_end, row_end, base = self._groups(m, sequencer.valid & last)
+        fresh = Signal(init=1)
+        m.d.sync += fresh.eq(0)
+        group_end, row_end, base = self._groups(m, sequencer.valid & last, fresh)
+        clear = fresh | group_end
         m.d.comb += [
             codes.addr.eq(sequencer.addr),
             last.eq(codes.data[-1]),
@@ -71,7 +87,7 @@ class LayerCore(wiring.Component):
             sequencer.popped.eq(fifo.popped),
             sequencer.row_end.eq(row_end),
         ]
-        sums = self._lanes(m, writer, sequencer, codes.data, last, base)
+        sums = self._lanes(m, writer, sequencer, codes.data, clear, base)
         flags = _Flags(m, spec, sequencer.valid, group_end, row_end)
         results = self._rows(m, sums, flags)
         m.d.comb += [
@@ -79,6 +95,11 @@ class LayerCore(wiring.Component):
             fifo.w_data.eq(Cat(*results)),
         ]
         return m
+
+    def _writer(self) -> BankWriter | WindowLoader:
+        if self.window is None:
+            return BankWriter(self.spec)
+        return WindowLoader(self.spec, self.window, self.body)
 
     def _rom(self, which: str, latency: int, kind: str) -> Rom:
         name = f"{self.spec.name}_{which}"
@@ -93,7 +114,9 @@ class LayerCore(wiring.Component):
             body=self.body,
         )
 
-    def _groups(self, m: Module, group_end: Value) -> tuple[Value, Value, Value | None]:
+    def _groups(
+        self, m: Module, group_end: Value, fresh: Value
+    ) -> tuple[Value, Value, Value | None]:
         """Counts the groups of a row: end of group, end of row, base of the next group."""
         groups = self.spec.groups
         if groups == 1:
@@ -104,16 +127,16 @@ class LayerCore(wiring.Component):
             m.d.sync += group.eq(Mux(at_last, 0, group + 1))
         bases = self.spec.code.bases(self.spec.n, groups)
         base = Signal(self.spec.address_bits)
-        m.d.comb += base.eq(Array([*bases[1:], 0])[group])
+        m.d.comb += base.eq(Array([*bases[1:], 0])[Mux(fresh, groups - 1, group)])
         return group_end, group_end & at_last, base
 
     def _lanes(
         self,
         m: Module,
-        writer: BankWriter,
+        writer: BankWriter | WindowLoader,
         sequencer: Sequencer,
         word: Value,
-        last: Value,
+        clear: Value,
         base: Value | None,
     ) -> list[Value]:
         """P lanes of decoder, bank and V leaves each, then V adder trees."""
@@ -135,10 +158,10 @@ class LayerCore(wiring.Component):
             m.d.comb += [
                 decoder.code.eq(word[p * spec.code.lane_bits : (p + 1) * spec.code.lane_bits]),
                 decoder.valid.eq(sequencer.valid),
-                decoder.last.eq(last),
+                decoder.clear.eq(clear),
                 bank.w_en.eq(writer.w_en[p]),
                 bank.w_addr.eq(writer.w_addr),
-                bank.w_data.eq(writer.w_data),
+                bank.w_data.eq(writer.w_data.word_select(p % writer.width, bank.width)),
                 bank.r_addr.eq(Cat(decoder.address, half)),
             ]
             if base is not None:

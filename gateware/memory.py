@@ -20,7 +20,7 @@ from amaranth.lib.wiring import In, Out
 from gateware.ebr import EbrBlock
 from pvq_hw.blocks import Piece, memory_layout
 
-__all__ = ["MEMORY_BODIES", "Ram", "Rom"]
+__all__ = ["MEMORY_BODIES", "Ram", "Rom", "check_contents"]
 
 MEMORY_BODIES = ("behavioral", "verilog", "ice40", "ecp5")
 
@@ -38,6 +38,14 @@ def _check(width: int, depth: int, latency: int, kind: str, body: str) -> None:
         raise ValueError(f"Memory kind must be block or logic, not {kind!r}")
     if body not in MEMORY_BODIES:
         raise ValueError(f"Memory body must be one of {MEMORY_BODIES}, not {body!r}")
+
+
+def check_contents(name: str, width: int, depth: int, init: Sequence[int]) -> None:
+    """Raises ValueError unless ``init`` is ``depth`` words of ``width`` bits."""
+    if depth < 1 or len(init) != depth:
+        raise ValueError(f"Memory {name!r} must have {depth} words, not {len(init)}")
+    if any(w < 0 or w >> width for w in init):
+        raise ValueError(f"Memory {name!r} must have words of {width} bits")
 
 
 class _Select:
@@ -116,10 +124,7 @@ class Rom(wiring.Component):
         body: str = "behavioral",
     ) -> None:
         _check(width, depth, latency, kind, body)
-        if len(init) != depth:
-            raise ValueError(f"Memory {name!r} must have {depth} words, not {len(init)}")
-        if any(w < 0 or w >> width for w in init):
-            raise ValueError(f"Memory {name!r} must have words of {width} bits")
+        check_contents(name, width, depth, init)
         self.name, self.width, self.depth, self.init = name, width, depth, tuple(init)
         self.latency, self.kind, self.body = latency, kind, body
         super().__init__({"addr": In(_address_bits(depth)), "data": Out(width)})

@@ -160,10 +160,9 @@ def _sb_mac16(m: Module, a: Value, b: Value, k: int) -> Value:
 class SerialMultiplier(wiring.Component):
     """``product = a * b`` by shift and add, for devices without DSP blocks.
 
-    A chain of stages, each good for ``interval`` bits of ``b``, one a cycle: the product comes
-    ``stages * interval + 1`` cycles after ``start``, and starts may come every ``interval``
-    cycles. ``interval`` 1 is a fully pipelined multiplier. The product is there for one cycle.
-    Starts that come sooner than ``interval`` after another spoil both products.
+    ``ceil(b_bits / interval)`` units take turns, one bit of ``b`` a cycle each: the product comes
+    ``b_bits + 1`` cycles after ``start`` and is there for one cycle. Starts may come every
+    ``interval`` cycles; one that comes sooner spoils a product.
 
     Parameters
     ----------
@@ -174,8 +173,8 @@ class SerialMultiplier(wiring.Component):
 
     def __init__(self, a_bits: int, b_bits: int, interval: int) -> None:
         self.a_bits, self.b_bits, self.interval = a_bits, b_bits, interval
-        self.stages = -(-b_bits // interval)
-        self.delay = self.stages * interval + 1
+        self.units = -(-b_bits // interval)
+        self.delay = b_bits + 1
         super().__init__(
             {
                 "a": In(signed(a_bits)),
@@ -187,31 +186,45 @@ class SerialMultiplier(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # State: ``high`` is the partial sum above the bits of b still to come, ``low`` holds
-        # finished product bits on top and the rest of b below; both shift right once a cycle.
-        steps = self.stages * self.interval
-        a_in: Value = self.a
-        high_in: Value = Const(0, signed(self.a_bits + 1))
-        low_in: Value = self.b
-        load: Value = self.start
-        for k in range(self.stages):
-            a = Signal(signed(self.a_bits), name=f"a{k}", reset_less=True)
-            high = Signal(signed(self.a_bits + 1), name=f"high{k}", reset_less=True)
-            low = Signal(steps, name=f"low{k}", reset_less=True)
-            total = Signal(signed(self.a_bits + 1), name=f"total{k}")
-            gated = Mux(low[0], a, 0)
-            m.d.comb += total.eq(high + gated)
-            shifted_high, shifted_low = (total >> 1), Cat(low[1:], total[0])
-            with m.If(load):
-                m.d.sync += [a.eq(a_in), high.eq(high_in), low.eq(low_in)]
-            with m.Else():
-                m.d.sync += [high.eq(shifted_high), low.eq(shifted_low)]
-            for i in range(self.interval):
-                later = Signal(name=f"load{k}_{i}")
-                m.d.sync += later.eq(load)
-                load = later
-            a_in, high_in, low_in = a, shifted_high, shifted_low
-        done = Signal(signed(self.a_bits + self.b_bits), reset_less=True)
-        m.d.sync += done.eq(Cat(low_in, high_in).as_signed())
-        m.d.comb += self.product.eq(done)
+        turn = Signal(self.units, init=1)
+        if self.units > 1:
+            with m.If(self.start):
+                m.d.sync += turn.eq(turn.rotate_left(1))
+        result: Value = Const(0, signed(self.a_bits + self.b_bits))
+        for k in range(self.units):
+            load = Signal(name=f"load{k}")
+            m.d.comb += load.eq(self.start & turn[k])
+            product = self._unit(m, load, k)
+            if k == 0:
+                result = product
+                continue
+            done: Value = load
+            for i in range(self.b_bits):
+                later = Signal(name=f"done{k}_{i}")
+                m.d.sync += later.eq(done)
+                done = later
+            result = Mux(done, product, result)
+        out = Signal(signed(self.a_bits + self.b_bits), reset_less=True)
+        m.d.sync += out.eq(result)
+        m.d.comb += self.product.eq(out)
         return m
+
+    def _unit(self, m: Module, load: Value, k: int) -> Value:
+        """``high`` is the sum above the bits of ``b`` still to come, and shifts right with ``low``.
+
+        The addend for the next cycle is gated in this one, so that the loop is one carry chain.
+        """
+        a = Signal(signed(self.a_bits), name=f"a{k}", reset_less=True)
+        addend = Signal(signed(self.a_bits), name=f"addend{k}", reset_less=True)
+        high = Signal(signed(self.a_bits + 1), name=f"high{k}", reset_less=True)
+        low = Signal(self.b_bits, name=f"low{k}", reset_less=True)
+        total = Signal(signed(self.a_bits + 1), name=f"total{k}")
+        product = Cat(low[1:], total)
+        m.d.comb += total.eq(high + addend)
+        with m.If(load):
+            m.d.sync += [a.eq(self.a), high.eq(0), low.eq(self.b)]
+            m.d.sync += addend.eq(Mux(self.b[0], self.a, 0))
+        with m.Else():
+            m.d.sync += [high.eq(total >> 1), low.eq(Cat(low[1:], total[0]))]
+            m.d.sync += addend.eq(Mux(low[1] if self.b_bits > 1 else 0, a, 0))
+        return product.as_signed()

@@ -27,7 +27,7 @@ class BankWriter(wiring.Component):
     """
 
     def __init__(self, spec: CoreSpec) -> None:
-        self.spec = spec
+        self.spec, self.width = spec, 1
         width = spec.x.bits * spec.frames
         super().__init__(
             {
@@ -49,14 +49,15 @@ class BankWriter(wiring.Component):
         address = Signal(spec.address_bits)
         at_end = Signal(init=int(depth == 1))
         half = Signal()
-        take, last = Signal(), Signal()
+        ready, take = Signal(init=1), Signal()
+        left = Signal(2)
         m.d.comb += [
-            self.i.ready.eq(free != 0),
-            take.eq(self.i.valid & self.i.ready),
-            last.eq(at_end & bank[(spec.n - 1) % lanes]),
-            self.written.eq(take & last),
+            self.i.ready.eq(ready),
+            take.eq(self.i.valid & ready),
+            self.written.eq(self.i.valid & ready & at_end & bank[(spec.n - 1) % lanes]),
+            left.eq(free + self.release - self.written),
         ]
-        m.d.sync += free.eq(free + self.release - self.written)
+        m.d.sync += [free.eq(left), ready.eq(left != 0)]
         with m.If(self.written):
             m.d.sync += [bank.eq(1), address.eq(0), half.eq(~half), at_end.eq(int(depth == 1))]
         with m.Elif(take):
@@ -88,6 +89,8 @@ class Sequencer(wiring.Component):
     written : strobe, a frame is in the banks
     row_end : strobe, a row's last word leaves the code ROM
     popped : strobe, a result has left
+
+    Both strobes count two cycles later.
     """
 
     def __init__(self, spec: CoreSpec) -> None:
@@ -119,10 +122,14 @@ class Sequencer(wiring.Component):
             start.eq((ready != 0) & (~run | (go & at_end))),
             self.addr.eq(addr),
         ]
+        more, less = Signal(), Signal()
         m.d.sync += [
-            taken.eq(taken + self.row_end - self.popped),
+            more.eq(self.row_end & ~self.popped),
+            less.eq(self.popped & ~self.row_end),
             ready.eq(ready + self.written - start),
         ]
+        with m.If(more | less):
+            m.d.sync += taken.eq(taken + Mux(less, -1, 1))
         with m.If(go):
             m.d.sync += addr.eq(addr + 1)
             if words > 1:
@@ -171,22 +178,27 @@ class ResultFifo(wiring.Component):
             self.width, depth, latency=1, kind=self.spec.fifo_memory, body=self.body
         )
         bits = depth.bit_length()
-        write, read, held = Signal(bits), Signal(bits), Signal(bits - 1, reset_less=True)
+        write, read, held = Signal(bits - 1), Signal(bits - 1), Signal(bits - 1, reset_less=True)
+        # ``after`` is ``read + 1``; ``some`` says that there are results that are not on offer yet.
+        after, some = Signal(bits - 1, init=1), Signal()
         valid, load = Signal(), Signal()
         m.d.comb += [
-            load.eq((write != read) & (~valid | self.o.ready)),
+            load.eq(some & (~valid | self.o.ready)),
             ram.w_en.eq(self.w_en),
-            ram.w_addr.eq(write[:-1]),
+            ram.w_addr.eq(write),
             ram.w_data.eq(self.w_data),
             # The result on offer is read again and again: the memory needs no read enable.
-            ram.r_addr.eq(Mux(load, read[:-1], held)),
+            ram.r_addr.eq(Mux(load, read, held)),
             self.o.valid.eq(valid),
             self.o.payload.eq(ram.r_data),
             self.popped.eq(valid & self.o.ready),
         ]
-        m.d.sync += write.eq(write + self.w_en)
+        m.d.sync += [
+            write.eq(write + self.w_en),
+            some.eq(self.w_en | (some & ~(load & (write == after)))),
+        ]
         with m.If(load):
-            m.d.sync += [read.eq(read + 1), held.eq(read), valid.eq(1)]
+            m.d.sync += [read.eq(after), after.eq(after + 1), held.eq(read), valid.eq(1)]
         with m.Elif(self.o.ready):
             m.d.sync += valid.eq(0)
         return m

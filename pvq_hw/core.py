@@ -71,11 +71,12 @@ class CoreSpec:
     multiplier_interval : int
         Cycles between two products; every group has at least as many slots. 1 unless serial.
     code_latency, bank_latency : int
-        1 or 2 cycles.
+        1 to 3, and 1 or 2 cycles.
     carry_chunk : int
         0, or the longest carry chain of accumulator and bias adder.
     fifo_depth : int
-        Results that may be in flight, times two; a power of two, at least 8.
+        Results that may be in flight, times two; a power of two, at least 16: the
+        credit counter sees rows ``code_latency + 1`` cycles late.
     params_memory, bank_memory, fifo_memory : str
         ``"block"`` or ``"logic"``.
     """
@@ -204,8 +205,7 @@ class CoreSpec:
     def multiplier_delay(self) -> int:
         """Cycles from operands to product."""
         if self.multiplier == "serial":
-            stages = -(-self.mult_bits // self.multiplier_interval)
-            return stages * self.multiplier_interval + 1
+            return self.mult_bits + 1
         return 3 if self.multiplier_parts == 1 else 2 + self.multiplier_parts
 
     @property
@@ -306,7 +306,7 @@ _RANGES = (
     ("code_latency", 1, 3),
     ("bank_latency", 1, 2),
     ("carry_chunk", 0, 63),
-    ("fifo_depth", 8, 256),
+    ("fifo_depth", 16, 256),
 )
 
 
@@ -417,8 +417,7 @@ def make_core(
     if "fifo_depth" not in options:
         spec = replace(spec, fifo_depth=_fifo_depth(spec))
     if "fifo_memory" not in options:
-        big = spec.fifo_depth > 8 and not device.lutram
-        spec = replace(spec, fifo_memory="block" if big else "logic")
+        spec = replace(spec, fifo_memory="logic" if device.lutram else "block")
     return spec, image
 
 
@@ -459,7 +458,7 @@ def _fifo_depth(spec: CoreSpec) -> int:
     """Twice the rows in flight at full rate: rows of the mean length over the pipeline's."""
     mean = max(1.0, spec.words / spec.rows)
     flight = 1 + -(-(spec.output_delay + 2) // mean)
-    return int(min(128, max(8, 2 * (1 << (int(flight) - 1).bit_length()))))
+    return int(min(128, max(16, 2 * (1 << (int(flight) - 1).bit_length()))))
 
 
 def _stem(name: str) -> str:

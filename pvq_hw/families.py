@@ -17,7 +17,8 @@ class Family:
     blocks : str
         Key of `pvq_hw.blocks.BLOCK_SHAPES`.
     code_latency, bank_latency : int
-        Cycles from address to data, 1 or 2; 2 uses the block RAM's output register on ECP5.
+        Cycles from address to data. On ECP5 2 uses the block RAM's output register, 3 registers
+        the code word once more, behind the selector of a ROM that is cut in depth.
     carry_chunk : int
         Longest carry chain of accumulator and bias adder in bits; 0 for no limit.
     multiplier : str
@@ -41,7 +42,7 @@ class Family:
 FAMILIES: dict[str, Family] = {
     f.name: f
     for f in (
-        Family("ecp5", "ecp5", 2, 2, 0, "mult18", 16, True),
+        Family("ecp5", "ecp5", 3, 2, 18, "mult18", 16, True),
         Family("up5k", "ice40", 2, 1, 12, "mac16", 32, False),
         Family("hx8k", "ice40", 2, 1, 9, "serial", 32, False),
     )

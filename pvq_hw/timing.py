@@ -111,12 +111,13 @@ class _Core:
     def _read(self, slots: int, now: int) -> int:
         """Reads the words of a row from cycle ``now`` on; gives the cycle after the last."""
         while slots:
-            while self.promised < len(self.row_ends) and self.row_ends[self.promised] < now:
+            seen = now - 1  # the credit counter registers its strobes first
+            while self.promised < len(self.row_ends) and self.row_ends[self.promised] < seen:
                 self.promised += 1
-            while self.left < len(self.pops) and self.pops[self.left] < now:
+            while self.left < len(self.pops) and self.pops[self.left] < seen:
                 self.left += 1
             if self.promised - self.left >= self.limit:
-                now = self.pops[self.left] + 1
+                now = self.pops[self.left] + 2
             elif self.promised == len(self.row_ends):
                 return now + slots  # no promise can come before this row's own
             else:
