@@ -8,8 +8,9 @@ import pytest
 from chain_table import CHAINS, chain
 
 import sim
+from pvq_hw import tools
 from pvq_hw.errors import InputError
-from sim import reference
+from sim import compiled, reference
 from sim.design import Design
 from sim.entry import exported
 from sim.icarus import run_icarus
@@ -55,6 +56,19 @@ def test_all_simulators_agree_cycle_by_cycle(case):
             assert result.ends.tolist() == results[0].ends.tolist(), result.simulator
             assert result.latency_cycles == results[0].latency_cycles, result.simulator
             assert result.cycles == results[0].cycles, result.simulator
+
+
+@pytest.mark.parametrize("backend", ["cxxrtl", "verilator"])
+def test_both_compiled_models_agree_with_amaranth(backend, monkeypatch):
+    if not tools.have_tool("yosys" if backend == "cxxrtl" else backend):
+        pytest.skip(f"{backend} is not installed")
+    made = chain("five frames")
+    monkeypatch.setattr(compiled, "default_backend", lambda: backend)
+    expected = sim.simulate(made.specs, made.images, made.x, "amaranth", **PAUSES)
+    result = sim.simulate(made.specs, made.images, made.x, "compiled", **PAUSES)
+    for name, outputs in expected.outputs.items():
+        assert np.array_equal(result.outputs[name], outputs)
+    assert result.ends.tolist() == expected.ends.tolist()
 
 
 def test_reference_reads_the_same_files(case):
