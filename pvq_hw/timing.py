@@ -15,7 +15,7 @@ from pvq_hw.errors import InputError
 
 __all__ = ["CoreTiming", "Timing", "frame_ends", "simulate_timing"]
 
-_MAX_FRAMES = 64
+_MAX_FRAMES = 600  # a core of one row fills the 256 results that `_Chain.state` looks back at
 
 
 @dataclass(frozen=True)
