@@ -1,6 +1,6 @@
 """The chains of the table in Amaranth's simulator: golden model and timing model hold."""
 
-import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,22 +36,10 @@ def test_outputs_under_stalls_and_reset_in_mid_frame(name):
     check(name, idle="random:0.4", stall="bursts:9", seed=5, resets=(30, 31, 77))
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CHAINS]
+)
 def test_cycles_are_those_of_the_timing_model(name):
-    made, _ = golden(name)
-    if name not in QUICK:
-        pytest.skip("covered by the slow test")
-    timing = simulate_timing(made.specs, made.images)
-    result = check(name)
-    assert (result.interval_cycles, result.latency_cycles) == (
-        timing.interval_cycles,
-        timing.latency_cycles,
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CHAINS if name not in QUICK])
-def test_cycles_are_those_of_the_timing_model_everywhere(name):
     made, _ = golden(name)
     timing = simulate_timing(made.specs, made.images)
     result = check(name)
@@ -61,7 +49,8 @@ def test_cycles_are_those_of_the_timing_model_everywhere(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize(("idle", "stall"), itertools.product(PATTERNS, PATTERNS))
+@pytest.mark.parametrize("idle", PATTERNS)
+@pytest.mark.parametrize("stall", PATTERNS)
 def test_outputs_under_every_pattern(name, idle, stall):
     check(name, idle=idle, stall=stall, seed=len(idle) + 7 * len(stall), settle=False)
 
@@ -74,13 +63,18 @@ def test_a_frame_depends_on_nothing_before_it():
         assert np.array_equal(outputs, backward.outputs[name][::-1])
 
 
-def test_a_wrong_weight_is_a_named_mismatch():
+def test_a_wrong_bias_is_a_named_mismatch():
     made, trace = golden("plain")
-    image = made.images[1]
-    wrong = type(image)(image.codes, image.mult, (image.bias[0] + 9999, *image.bias[1:]))
-    images = [made.images[0], wrong, made.images[2]]
+    spec, image = made.specs[-1], made.images[-1]
+    inside = np.abs(trace[spec.name]) < spec.out.max - 3
+    frame, row = (int(i) for i in np.argwhere(inside)[0])
+    bias = list(image.bias)
+    bias[row] += 3 << spec.shift
+    images = [*made.images[:-1], replace(image, bias=tuple(bias))]
     result = sim.simulate(made.specs, images, made.x, "amaranth", settle=False)
-    first = sim.compare(result, trace).first
-    assert first is not None
-    assert (first.layer, first.row) == (made.specs[1].name, 0)
-    assert str(first).startswith(f"frame {first.frame}, layer '{made.specs[1].name}', row 0: ")
+    comparison = sim.compare(result, trace)
+    value = int(trace[spec.name][frame, row])
+    assert comparison.mismatches >= np.count_nonzero(inside[:, row])
+    assert str(comparison.first) == (
+        f"frame {frame}, layer '{spec.name}', row {row}: expected {value}, got {value + 3}"
+    )
