@@ -64,6 +64,10 @@ def compile_model(
     """
     tell = steps or Steps()
     target = get_target(options.target)
+    if options.min_accuracy is not None and evaluation is None:
+        raise InputError("--min-accuracy must come with --evaluate TEST.npz")
+    if evaluation is not None and evaluation.y is None:
+        raise InputError("Evaluation data must have labels y")
     with OutputFolder(out).replace() as staging:
         with tell.step("Import the model"):
             model = load_model(path)
@@ -84,8 +88,6 @@ def compile_model(
             with tell.step("Evaluate float and golden model"):
                 judged = evaluate_network(model, network, evaluation)
                 check_accuracy(judged, options.min_accuracy)
-        elif options.min_accuracy is not None:
-            raise InputError("--min-accuracy must come with --evaluate TEST.npz")
         with tell.step("Write the files"):
             document = _write(staging, model, network, planned, image, judged, evaluation)
     return Compiled(model, network, planned, image, judged, document)

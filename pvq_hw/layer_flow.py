@@ -60,6 +60,8 @@ class LayerRequest:
             raise InputError("A layer must have K or N/K: give --k or --ratio")
         if not 1 <= self.vectors <= 10_000:
             raise InputError(f"Golden vectors must be 1 to 10000, not {self.vectors}")
+        if not 0 <= self.seed < 1 << 32:
+            raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
 
 
 def layer_network(
@@ -72,7 +74,9 @@ def layer_network(
 
     Raises InputError for weights that are no finite matrix, and for an impossible K.
     """
-    if weights.ndim != 2 or weights.size == 0 or weights.dtype.kind not in "fiu":
+    if weights.dtype.kind not in "fiu":
+        raise InputError(f"Weights must be real numbers, not {weights.dtype}")
+    if weights.ndim != 2 or weights.size == 0:
         raise InputError(f"Weights must be a matrix (rows, columns), not {weights.shape}")
     if not np.isfinite(weights).all():
         raise InputError("Weights must be finite, but hold NaN or infinities")

@@ -169,7 +169,15 @@ def _check_type(where: str, key: str, value: Any, declared: str) -> None:
     if isinstance(value, (list, tuple)):
         bad = bad or not all(isinstance(v, int) and not isinstance(v, bool) for v in value)
     if bad:
-        raise InputError(f"{where}: {key} must be {declared}, not {value!r}")
+        raise InputError(f"{where}: {key} must be {_kind(declared)}, not {value!r}")
+
+
+def _kind(declared: str) -> str:
+    """A declared type in words."""
+    words = {"tuple": "a list of integers", "float": "a number", "int": "an integer", "str": "text"}
+    if "tuple" in declared:
+        return words["tuple"]
+    return " or ".join(word for name, word in words.items() if name in declared)
 
 
 def _positive(what: str, value: float) -> None:

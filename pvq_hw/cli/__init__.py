@@ -59,6 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         ui.error("Memory is exhausted; use fewer calibration frames or a smaller model", 2)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "pvq_hw").partition(".")[0] in ("pvq_hw", "gateware", "sim"):
+            raise  # a fault of this program, not of the environment
+        ui.error(f"The Python package {error.name!r} is missing; pvq-hw doctor says what to do", 2)
+        return 2
     except OSError as error:
         name = f" {error.filename!r}" if error.filename is not None else ""
         ui.error(f"{error.strerror or error}{name}", 2)
