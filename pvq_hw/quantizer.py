@@ -80,6 +80,12 @@ def quantize(
     _check(ratio, quantizer, max_frames, sweeps)
     stages = dense_stages(model)
     asked = requests(stages, layers, banks, max_gap)
+    for stage in stages:
+        if activation_bits == 1 and stage.relu:
+            raise InputError(
+                f"Activations must have 2 to 16 bits after layer {stage.name!r}, not 1: "
+                "Relu and Clip give values, not signs"
+            )
     data = None
     if calibration is not None:
         data = calibration_array(calibration, model.input_shape)

@@ -287,7 +287,7 @@ class _Row:
         self.gradient = raw - form.mean * np.float32(self.offset / form.mass)
         diagonal = form.square - np.square(form.mean) / np.float32(form.mass)
         self.diagonal = np.maximum(diagonal, 0)
-        self.ridge = np.float32(_RIDGE * float(self.diagonal.mean()))
+        self.ridge = np.float32(_RIDGE * float(self.diagonal.mean()) + 1e-30)
         self.columns: dict[int, FloatArray] = {}
 
     def _fetch(self, columns: IntArray) -> None:

@@ -246,6 +246,27 @@ def test_the_same_seed_gives_the_same_network_and_frames_are_drawn_by_it() -> No
     assert first != quantize(chain(), **args, seed=5)
 
 
+@pytest.mark.parametrize("sizes", [(24, 6), (24, 1), (24, 8, 1)])
+def test_single_layers_and_single_outputs(sizes: tuple[int, ...]) -> None:
+    net = quantize(chain(sizes), calibration=data(), ratio=2, input_scale=255)
+    assert net.n_over_k >= 2
+
+
+def test_inputs_that_never_change_do_no_harm() -> None:
+    still = np.full((32, 24), 3, dtype=np.uint8)
+    net = quantize(chain(), calibration=still, ratio=2, input_scale=255)
+    out = net.predict(net.quantize_input(still, 255)) * net.output.scale
+    assert out == pytest.approx(chain().predict(still, 255), abs=0.02)
+
+
+def test_per_layer_ratios_do_not_touch_the_others_budget() -> None:
+    options = {"fc1": LayerOptions(ratio=6), "fc2": LayerOptions(unit=4)}
+    net = quantize(chain(), calibration=data(), ratio=2, layers=options, input_scale=255)
+    first, *rest = dense_layers(net)
+    assert first.y.size / first.k.sum() == 6
+    assert sum(r.y.size for r in rest) / sum(r.k.sum() for r in rest) == pytest.approx(2, rel=0.02)
+
+
 def test_zero_rows_give_their_bias() -> None:
     model = chain((24, 6))
     model.nodes[0].weight[2] = 0.0
@@ -296,6 +317,8 @@ def test_progress_ends_at_one_for_every_layer() -> None:
         ({"ratio": 1e9}, "The ratio N/K must leave each of 33 rows a pulse, but it leaves 0"),
         ({"quantizer": "best"}, "Quantizer must be calibrated or plain, not 'best'"),
         ({"activation_bits": 0}, "Activation width must be 1 to 16 bits, not 0"),
+        ({"activation_bits": 1}, "Activations must have 2 to 16 bits after layer 'fc1', not 1"),
+        ({"sweeps": -1}, "Sweeps must be at least 0, not -1"),
         ({"layers": {"nope": LayerOptions(k=2)}}, "Layer 'nope' must be one of fc1, fc2, fc3"),
         ({"banks": {"nope": 2}}, "Layer 'nope' must be one of"),
         ({"banks": {"fc1": 0}}, "Banks must be at least 1, not 0"),
