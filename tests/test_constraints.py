@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from amaranth.back import verilog
+from amaranth.back import rtlil
 from stand_in import small_top
 
 from gateware.constraints import constraints_file, make_constraints, write_constraints
@@ -63,27 +63,21 @@ endmodule
         ("ulx3s-25f", "synth_ecp5", ["--25k", "--package", "CABGA381", "--lpf"]),
     ],
 )
-def test_nextpnr_takes_them_with_plain_verilog(target, synthesis, options, scratch):
-    ports = "" if target != "icebreaker" else ", output esp32_gpio0"
-    wrapper = _WRAPPER.replace(ports, "") if ports else _WRAPPER
-    if ports:
+def test_nextpnr_takes_them_with_plain_verilog(target, synthesis, options, tmp_path):
+    wrapper = _WRAPPER
+    if target == "icebreaker":
+        wrapper = wrapper.replace(", output esp32_gpio0", "")
         wrapper = wrapper.replace("  assign esp32_gpio0 = 1'b1;\n", "")
-    text = verilog.convert(small_top(divisor=12), name="link", strip_internal_attrs=True)
-    (scratch / "board.v").write_text(text + wrapper)
+    (tmp_path / "link.il").write_text(rtlil.convert(small_top(divisor=12), name="link"))
+    (tmp_path / "board.v").write_text(wrapper)
     name = constraints_file(target)
-    (scratch / name).write_bytes((FOLDER / name).read_bytes())
-    script = f"read_verilog board.v; {synthesis} -top board -json board.json"
-    tools.run("yosys", ["-q", "-p", script], folder=scratch)
+    (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    script = f"read_rtlil link.il; read_verilog board.v; {synthesis} -top board -json board.json"
+    tools.run("yosys", ["-q", "-p", script], folder=tmp_path)
     family = TARGETS[target].family
     arguments = ["--json", "board.json", *options, name, "--report", "report.json"]
-    tools.run(f"nextpnr-{family}", arguments, folder=scratch, log=scratch / "log")
-    report = json.loads((scratch / "report.json").read_text())
+    tools.run(f"nextpnr-{family}", arguments, folder=tmp_path, log=tmp_path / "log")
+    report = json.loads((tmp_path / "report.json").read_text())
     (clock,) = report["fmax"].values()
     assert clock["constraint"] == pytest.approx(TARGETS[target].crystal_mhz, rel=1e-3)
-    assert "warning: unmatched" not in (scratch / "log").read_text().lower()
-
-
-@pytest.fixture
-def scratch(tmp_path_factory, request):
-    """A folder that the YoWASP tools can see even if the temporary one is under /tmp."""
-    return tmp_path_factory.mktemp("constraints")
+    assert "warning: unmatched" not in (tmp_path / "log").read_text().lower()
