@@ -70,24 +70,18 @@ class LayerCore(wiring.Component):
         spec = self.spec
         m.submodules.writer = writer = self._writer()
         m.submodules.sequencer = sequencer = Sequencer(spec)
-        m.submodules.codes = codes = self._rom("codes", spec.code_latency, "block")
+        word, group_end, clear = self._codes(m, sequencer)
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
         connect(m, flipped(self.i), writer.i)
         connect(m, fifo.o, flipped(self.o))
-        last = Signal()
-        fresh = Signal(init=1)
-        m.d.sync += fresh.eq(0)
-        group_end, row_end, base = self._groups(m, sequencer.valid & last, fresh)
-        clear = fresh | group_end
+        row_end, base = self._groups(m, group_end)
         m.d.comb += [
-            codes.addr.eq(sequencer.addr),
-            last.eq(codes.data[-1]),
             writer.release.eq(sequencer.end),
             sequencer.written.eq(writer.written),
             sequencer.popped.eq(fifo.popped),
             sequencer.row_end.eq(row_end),
         ]
-        sums = self._lanes(m, writer, sequencer, codes.data, clear, base)
+        sums = self._lanes(m, writer, sequencer, word, clear, base)
         flags = _Flags(m, spec, sequencer.valid, group_end, row_end)
         results = self._rows(m, sums, flags)
         m.d.comb += [
@@ -114,21 +108,40 @@ class LayerCore(wiring.Component):
             body=self.body,
         )
 
-    def _groups(
-        self, m: Module, group_end: Value, fresh: Value
-    ) -> tuple[Value, Value, Value | None]:
-        """Counts the groups of a row: end of group, end of row, base of the next group."""
+    def _codes(self, m: Module, sequencer: Sequencer) -> tuple[Value, Value, Value]:
+        """The code word at the decoders, the end of its group, and the decoders' clear strobe.
+
+        The word's last register stands here, so that the strobes come out of registers too.
+        """
+        latency = self.spec.code_latency
+        m.submodules.codes = codes = self._rom("codes", max(1, latency - 1), "block")
+        m.d.comb += codes.addr.eq(sequencer.addr)
+        end = Signal()
+        if latency == 1:
+            fresh = Signal(init=1)
+            m.d.sync += fresh.eq(0)
+            m.d.comb += end.eq(sequencer.valid & codes.data[-1])
+            return codes.data, end, end | fresh
+        word = Signal(len(codes.data), reset_less=True)
+        clear = Signal(init=1)
+        last = sequencer.valid_next & codes.data[-1]
+        m.d.sync += [word.eq(codes.data), end.eq(last), clear.eq(last)]
+        return word, end, clear
+
+    def _groups(self, m: Module, group_end: Value) -> tuple[Value, Value | None]:
+        """Counts the groups of a row: end of row, base of the group that follows."""
         groups = self.spec.groups
         if groups == 1:
-            return group_end, group_end, None
+            return group_end, None
         group = Signal(range(groups))
         at_last = group == groups - 1
         with m.If(group_end):
             m.d.sync += group.eq(Mux(at_last, 0, group + 1))
         bases = self.spec.code.bases(self.spec.n, groups)
         base = Signal(self.spec.address_bits)
-        m.d.comb += base.eq(Array([*bases[1:], 0])[Mux(fresh, groups - 1, group)])
-        return group_end, group_end & at_last, base
+        # A clear without a group's end is that after a reset.
+        m.d.comb += base.eq(Mux(group_end, Array([*bases[1:], 0])[group], 0))
+        return group_end & at_last, base
 
     def _lanes(
         self,

@@ -32,8 +32,9 @@ def _address_bits(depth: int) -> int:
 def _check(width: int, depth: int, latency: int, kind: str, body: str) -> None:
     if width < 1 or depth < 1:
         raise ValueError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
-    if not 1 <= latency <= 3:
-        raise ValueError(f"Memory latency must be 1 to 3 cycles, not {latency}")
+    least = 0 if kind == "logic" else 1
+    if not least <= latency <= 3:
+        raise ValueError(f"Memory latency must be {least} to 3 cycles, not {latency}")
     if kind not in ("block", "logic"):
         raise ValueError(f"Memory kind must be block or logic, not {kind!r}")
     if body not in MEMORY_BODIES:
@@ -215,7 +216,7 @@ class Ram(wiring.Component):
     ----------
     width, depth : int
     latency : int
-        1 or 2 cycles.
+        1 or 2 cycles; also 0 for logic.
     kind : str
         ``"block"``, or ``"logic"``: distributed RAM, or flip-flops where there is none.
     body : str

@@ -102,6 +102,7 @@ class Sequencer(wiring.Component):
                 "popped": In(1),
                 "addr": Out(max(1, (spec.words - 1).bit_length())),
                 "valid": Out(1),
+                "valid_next": Out(1),
                 "half": Out(1),
                 "end": Out(1),
             }
@@ -142,7 +143,8 @@ class Sequencer(wiring.Component):
         for i in range(self.spec.code_latency):
             later = [Signal(name=f"{n}_{i}") for n in ("valid", "half", "end")]
             m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
-            flags = list(later)
+            before, flags = flags[0], list(later)
+        m.d.comb += self.valid_next.eq(before)
         m.d.comb += [self.valid.eq(flags[0]), self.half.eq(flags[1]), self.end.eq(flags[2])]
         return m
 
@@ -174,8 +176,13 @@ class ResultFifo(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         depth = self.spec.fifo_depth
+        block = self.spec.fifo_memory == "block"
         m.submodules.ram = ram = Ram(
-            self.width, depth, latency=1, kind=self.spec.fifo_memory, body=self.body
+            self.width,
+            depth,
+            latency=int(block),
+            kind=self.spec.fifo_memory,
+            body=self.body,
         )
         bits = depth.bit_length()
         write, read, held = Signal(bits - 1), Signal(bits - 1), Signal(bits - 1, reset_less=True)
@@ -187,16 +194,21 @@ class ResultFifo(wiring.Component):
             ram.w_en.eq(self.w_en),
             ram.w_addr.eq(write),
             ram.w_data.eq(self.w_data),
-            # The result on offer is read again and again: the memory needs no read enable.
-            ram.r_addr.eq(Mux(load, read, held)),
             self.o.valid.eq(valid),
-            self.o.payload.eq(ram.r_data),
             self.popped.eq(valid & self.o.ready),
         ]
         m.d.sync += [
             write.eq(write + self.w_en),
             some.eq(self.w_en | (some & ~(load & (write == after)))),
         ]
+        if block:
+            # The result on offer is read again and again: the memory needs no read enable.
+            m.d.comb += [ram.r_addr.eq(Mux(load, read, held)), self.o.payload.eq(ram.r_data)]
+        else:
+            result = Signal(self.width, reset_less=True)
+            m.d.comb += [ram.r_addr.eq(read), self.o.payload.eq(result)]
+            with m.If(load):
+                m.d.sync += result.eq(ram.r_data)
         with m.If(load):
             m.d.sync += [read.eq(after), after.eq(after + 1), held.eq(read), valid.eq(1)]
         with m.Elif(self.o.ready):
