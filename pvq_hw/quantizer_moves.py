@@ -243,8 +243,8 @@ class _Search:
         if not self.one_cell:
             put[self.cell[None, :] != self.cell[i][:, None]] = np.inf
         j = put.argmin(axis=1)
-        scale = 1e-6 * np.abs(self.square[row, i]) + 1e-30
-        moved = np.isfinite(taken) & (taken + put[row, j] < -scale)
+        noise = 1e-5 * (np.abs(taken) + np.abs(put[row, j])) + 1e-30
+        moved = np.isfinite(taken) & (taken + put[row, j] < -noise)
         s_j = np.where(y[row, j] == 0, -np.sign(after[row, j]), np.sign(y[row, j]))
         s_j = np.where(s_j == 0, 1, s_j).astype(np.int64)
         y[row, i] += np.where(moved, 0, s_i)
