@@ -47,7 +47,8 @@ def build_model(design: Design, backend: str | None = None, optimize: str = "-O1
         raise InputError(f"Backend must be one of {sorted(BACKENDS)}, not {backend!r}")
     chosen = BACKENDS[backend]
     files = [*source_files(), *design.sources, *(design.memories if chosen.embeds else ())]
-    parts = [backend.encode(), optimize.encode(), repr((design.top, design.links)).encode()]
+    ports = (design.top, design.form, design.vector, design.links)
+    parts = [backend.encode(), optimize.encode(), repr(ports).encode()]
     parts += [part for file in files for part in (file.name.encode(), file.read_bytes())]
 
     def make(folder: Path) -> None:

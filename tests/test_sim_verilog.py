@@ -17,7 +17,7 @@ from sim.icarus import run_icarus
 from sim.streams import StreamError
 from sim.wire import pack_frames
 
-QUICK = ("plain", "saturation", "groups", "two frames")
+QUICK = ("plain", "saturation", "two frames")
 PAUSES = {"idle": "random:0.4", "stall": "bursts:9", "seed": 5, "resets": (30, 31, 77)}
 
 
@@ -101,12 +101,14 @@ def test_icarus_takes_a_stall_that_waits_for_valid():
 def test_a_lost_handshake_ends_with_a_line(tmp_path):
     made = chain("plain")
     with exported(made.specs, made.images) as design:
-        text = design.sources[0].read_text().replace("assign i__ready = ", "assign i__ready = 0 & ")
-        assert text != design.sources[0].read_text()
-        (tmp_path / "accelerator.v").write_text(text)
+        before, found, after = design.sources[0].read_text().partition(".i__valid(i__valid)")
+        assert found
+        (tmp_path / "accelerator.v").write_text(f"{before}.i__valid(1'b0){after}")
         sources = (tmp_path / "accelerator.v", *design.sources[1:])
         broken = Design(**{**vars(design), "sources": sources})
-        with pytest.raises(StreamError, match="No stream moved for 50 cycles; transfers so far"):
+        with pytest.raises(
+            StreamError, match="No stream moved for 50 cycles; transfers so far: i 240, o 0"
+        ):
             run_icarus(broken, pack_frames(made.x, design.form, 1), 5, quiet=50)
 
 
