@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
-from stand_in import IDENTITY, S16, U8, StandIn
+from stand_in import IDENTITY, S16, U8, Through
 
 from gateware.boards import BOARDS, make_board_top, make_platform
 from gateware.build import build
@@ -18,12 +18,12 @@ from pvq_hw.pll import CrystalClock, Ecp5Pll, Ice40Pll, solve_pll
 from pvq_hw.protocol import WireFormat
 from pvq_hw.targets import TARGETS
 
-X, OUT = WireFormat(6, U8), WireFormat(3, S16)
+X, OUT = WireFormat(64, U8), WireFormat(64, S16)
 
 
 def _board(target, clock_mhz=None):
     clock = clock_mhz or TARGETS[target].clock_mhz
-    return make_board_top(StandIn(X, OUT), target, clock, None, X, OUT, IDENTITY)
+    return make_board_top(Through(X, OUT), target, clock, None, X, OUT, IDENTITY)
 
 
 def _ice40_brute(reference, wish):
