@@ -111,8 +111,9 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         words = self.spec.words
-        ready = Signal(2)
-        run, half = Signal(), Signal(init=1)
+        # Frames written and frames started, modulo 4; at most two are in the banks.
+        written, started = Signal(2), Signal(2)
+        run = Signal()
         at_end = Signal(init=int(words == 1))
         addr = Signal(len(self.addr))
         # The top bit is set from half the FIFO's depth on.
@@ -120,15 +121,16 @@ class Sequencer(wiring.Component):
         go, start = Signal(), Signal()
         m.d.comb += [
             go.eq(run & ~taken[-1]),
-            start.eq((ready != 0) & (~run | (go & at_end))),
+            start.eq((written != started) & (~run | (at_end & ~taken[-1]))),
             self.addr.eq(addr),
         ]
         more, less = Signal(), Signal()
         m.d.sync += [
             more.eq(self.row_end & ~self.popped),
             less.eq(self.popped & ~self.row_end),
-            ready.eq(ready + self.written - start),
         ]
+        with m.If(self.written):
+            m.d.sync += written.eq(written + 1)
         with m.If(more | less):
             m.d.sync += taken.eq(taken + Mux(less, -1, 1))
         with m.If(go):
@@ -138,8 +140,9 @@ class Sequencer(wiring.Component):
             with m.If(at_end):
                 m.d.sync += [addr.eq(0), run.eq(0)]
         with m.If(start):
-            m.d.sync += [run.eq(1), half.eq(~half)]
-        flags = [go, half, go & at_end]
+            m.d.sync += [run.eq(1), started.eq(started + 1)]
+        # The first frame to be started is in half 0.
+        flags = [go, ~started[0], go & at_end]
         for i in range(self.spec.code_latency):
             later = [Signal(name=f"{n}_{i}") for n in ("valid", "half", "end")]
             m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
