@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class Plan:
     @property
     def clock_hz(self) -> int:
         """Of the circuit: the highest that the board's PLL makes, up to ``clock_mhz``."""
-        return solve_pll(self.target, self.clock_mhz).hz
+        return _clock_hz(self.target, self.clock_mhz)
 
     @property
     def inferences_per_second(self) -> float:
@@ -130,7 +131,7 @@ class Plan:
 
     def verify(self) -> None:
         """Raises InputError, with the numbers and a remedy, unless all fits the target."""
-        solve_pll(self.target, self.clock_mhz)
+        _clock_hz(self.target, self.clock_mhz)
         check_fit(self.layers, self.resources, self.target)
 
     # -- files ----------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ class Plan:
             raise InputError(f"Plan is broken: {type(error).__name__} {error}") from None
         if not plan.layers or plan.interval_cycles < 1 or not plan.clock_mhz > 0 or plan.baud < 1:
             raise InputError("A plan must have layers, cycles, a clock and a baud rate")
-        solve_pll(plan.target, plan.clock_mhz)
+        _clock_hz(plan.target, plan.clock_mhz)
         if len({spec.name.lower() for spec in plan.specs}) < len(plan.layers):
             raise InputError("A plan's cores must have different names")
         return plan
@@ -217,6 +218,12 @@ class Plan:
         if not isinstance(value, dict):
             raise InputError(f"{path.name} must be a plan")
         return cls.from_json(value)
+
+
+@lru_cache(maxsize=64)
+def _clock_hz(target: Target, clock_mhz: float) -> int:
+    """The search for dividers takes 50 ms on an ECP5."""
+    return solve_pll(target, clock_mhz).hz
 
 
 def _rounded(value: float) -> float:
