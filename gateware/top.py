@@ -141,7 +141,7 @@ class Top(wiring.Component):
         # A byte that found its place unread makes the packet's frame useless.
         with m.If(packets.write & loader.blocked):
             m.d.sync += lost.eq(1)
-        with m.Elif(packets.done | ~packets.active):
+        with m.Elif(packets.done | packets.truncated):
             m.d.sync += lost.eq(0)
 
         m.d.comb += [
