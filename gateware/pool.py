@@ -9,6 +9,8 @@ from gateware.memory import Ram
 from gateware.queue import Credits, ResultQueue
 from gateware.scaler import Scaler
 from gateware.window import WindowReader
+from pvq_hw.geometry import Geometry
+from pvq_hw.layers_window import AveragePool
 from pvq_hw.units import Pool
 
 __all__ = ["PoolUnit"]
@@ -133,8 +135,10 @@ class PoolUnit(wiring.Component):
 
     def _multiplier(self, m: Module, done: Value) -> Value:
         """The multiplier of the position whose sum is done: by its row and its column."""
-        spec = self.spec
-        table = spec.layer().multipliers()
+        spec, layer = self.spec, self.spec.layer()
+        assert spec.scale is not None
+        assert isinstance(layer, AveragePool)
+        table = layer.multipliers()
         if (table == table[0, 0]).all():
             return Const(int(table[0, 0]), spec.scale.mult_bits)
         channel_end = _Counter(m, "done_channel", spec.geometry.input_shape[2], done)
@@ -213,7 +217,9 @@ class _StreamWalk(wiring.Component):
 class _Axis:
     """Place along one axis: whether it is in a window, first or last in it; ``end`` of the axis."""
 
-    def __init__(self, m: Module, name: str, size: int, g: object, axis: int, step: Value) -> None:
+    def __init__(
+        self, m: Module, name: str, size: int, g: Geometry, axis: int, step: Value
+    ) -> None:
         kernel, stride = g.kernel[axis], g.stride[axis]
         pad, count = g.pads[axis][0], g.output_size[axis]
         place = _Counter(m, f"{name}_place", size, step)

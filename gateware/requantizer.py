@@ -1,5 +1,7 @@
 """From a row's sums of pulses to its activation: one multiplication, one addition, saturation."""
 
+from typing import Protocol
+
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -7,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from gateware.multiplier import DspMultiplier, SerialMultiplier
 from gateware.tree import ChunkedAdder
 from pvq_hw.core import CoreSpec
+from pvq_hw.numeric import IntFormat
 
 __all__ = ["Requantizer", "Saturate", "make_multiplier"]
 
@@ -19,10 +22,21 @@ def make_multiplier(spec: CoreSpec, body: str) -> DspMultiplier | SerialMultipli
     return DspMultiplier(spec.acc_bits, spec.mult_bits, size, body)
 
 
+class _Rounded(Protocol):
+    """What says how a sum becomes an activation."""
+
+    @property
+    def out(self) -> IntFormat: ...
+    @property
+    def sum_bits(self) -> int: ...
+    @property
+    def shift(self) -> int: ...
+
+
 class Saturate(wiring.Component):
     """``o = clamp(i)``, registered: 1 cycle. Binary outputs are the sign (1 stands for -1)."""
 
-    def __init__(self, spec: CoreSpec) -> None:
+    def __init__(self, spec: _Rounded) -> None:
         self.out = spec.out
         self.bits = spec.sum_bits - spec.shift
         super().__init__({"i": In(signed(self.bits)), "o": Out(spec.out.bits)})

@@ -9,6 +9,7 @@ cycles of handshakes and strobes as the circuits have them (`gateware.window`, `
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from pvq_hw.core import CoreImage
 from pvq_hw.errors import CheckError
@@ -51,7 +52,8 @@ class GraphTiming:
     Parameters
     ----------
     interval_cycles : int
-        Between two frames in the steady state, input always valid, output always ready.
+        Between two frames in the steady state, input always valid, output always ready. Where
+        the steady state is a pattern of several frames, their mean, rounded up.
     latency_cycles : int
         From the first input's transfer to the last output's, the accelerator empty.
     """
@@ -73,9 +75,11 @@ def time_graph(spec: GraphSpec, images: Mapping[str, CoreImage]) -> GraphTiming:
         wires = run_frames(spec, images, frames)
         size = spec.out[0]
         ends = wires[spec.output].moved[size - 1 :: size]
-        steps = [b - a for a, b in zip(ends, ends[1:], strict=False)]
-        if len(set(steps[-3:])) == 1:
-            return GraphTiming(steps[-1], ends[0] - wires[spec.input].moved[0] + 1)
+        steps = [b - a for a, b in pairwise(ends)]
+        for period in range(1, len(steps) // 3 + 1):
+            if steps[-period:] == steps[-2 * period : -period] == steps[-3 * period : -2 * period]:
+                interval = -(-sum(steps[-period:]) // period)
+                return GraphTiming(interval, ends[0] - wires[spec.input].moved[0] + 1)
         if frames >= _MOST_FRAMES:
             raise CheckError("The accelerator comes to no steady interval")
         frames *= 2
@@ -176,14 +180,14 @@ def _fork(i: Wire, outputs: list[Wire], total: int) -> Process:
 def _join(unit: Join, inputs: list[Wire], o: Wire, frames: int) -> Process:
     order = _turns(unit)
     delay, depth = unit.result_delay + 2, unit.depth
+    now = -1
     for k in range(frames * unit.size):
-        chosen = order[k % len(order)] if order else inputs
-        wires = [inputs[n] for n in chosen] if order else inputs
-        now = 0
+        wires = [inputs[order[k % len(order)]]] if order else inputs
+        now += 1
         while k - depth >= len(o.moved):
             yield
         if k >= depth:
-            now = o.moved[k - depth] + 1
+            now = max(now, o.moved[k - depth] + 1)
         for wire in wires:
             n = len(wire.readies)
             while len(wire.offers) <= n:
@@ -196,9 +200,9 @@ def _join(unit: Join, inputs: list[Wire], o: Wire, frames: int) -> Process:
         o.settle()
 
 
-def _turns(unit: Join) -> list[list[int]]:
+def _turns(unit: Join) -> list[int]:
     """Of a concatenation: the input of every activation of a round."""
-    return [[n] for n, run in enumerate(unit.runs) for _ in range(run)]
+    return [n for n, run in enumerate(unit.runs) for _ in range(run)]
 
 
 def _pool(unit: Pool, i: Wire, o: Wire, frames: int) -> Process:
@@ -323,13 +327,14 @@ def _core(
         for slots in row_slots:
             left = slots
             while left:
-                while counted < len(strobes) and strobes[counted] < now:
+                seen = now - 1  # the credit counter registers its strobes first
+                while counted < len(strobes) and strobes[counted] < seen:
                     counted += 1
                 if counted >= limit:
                     while len(pops) <= counted - limit:
                         yield
-                    if pops[counted - limit] >= now:
-                        now = pops[counted - limit] + 1
+                    if pops[counted - limit] >= seen:
+                        now = pops[counted - limit] + 2
                         continue
                 # Without rows under way the rest of the row is read without a stop.
                 step = left if counted == len(strobes) else 1
@@ -347,7 +352,9 @@ def _core(
 def with_depths(spec: GraphSpec, depths: Mapping[str, int]) -> GraphSpec:
     """The graph with other depths of some FIFOs."""
     units = [
-        replace(unit, depth=depths[unit.name]) if unit.name in depths else unit
+        replace(unit, depth=depths[unit.name])
+        if isinstance(unit, Fifo) and unit.name in depths
+        else unit
         for unit in spec.units
     ]
     return replace(spec, units=tuple(units))

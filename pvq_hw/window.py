@@ -86,9 +86,9 @@ class WindowSpec:
             raise InputError(f"Window rows must be at least {self.least_rows}, not {self.rows}")
         if self.memory not in ("block", "logic") or self.latency not in (1, 2):
             raise InputError("Window memory must be block or logic with a latency of 1 or 2")
-        if not self.x.contains(self.pad):
-            if not (self.x.binary and self.pad == 0 and not any(map(any, self.geometry.pads))):
-                raise InputError(f"Window padding must be an activation, not {self.pad}")
+        padded = any(map(any, self.geometry.pads))
+        if not self.x.contains(self.pad) and (padded or self.pad != 0):
+            raise InputError(f"Window padding must be an activation, not {self.pad}")
 
     # -- sizes ------------------------------------------------------------------------------
 
@@ -157,10 +157,9 @@ class WindowSpec:
         """Maps (frames, ...) -> words (frames, units, unit_words, W), in the order of leaving."""
         array = np.asarray(x, dtype=np.int64)
         view = self.geometry.windows(array, fill=self.pad)
-        f, h, w, c, kh, kw = view.shape
         order = (0, 1, 2, 3, 4, 5) if self.order == "channel" else (0, 1, 2, 4, 5, 3)
         flat = np.ascontiguousarray(view.transpose(order))
-        return flat.reshape(f, self.units, self.unit_words, self.width)
+        return flat.reshape(len(array), self.units, self.unit_words, self.width)
 
     # -- files ------------------------------------------------------------------------------
 
