@@ -178,13 +178,11 @@ class Accelerator:
         return parts
 
     def _known(self) -> dict[str, Any]:
-        """The parts of the report so far; those of `compile` are made again where they lack."""
-        known = read_report(self.out)
-        if "compile" not in known:
-            from pvq_hw.flow import document_of
+        """The parts of the report so far; that of `compile` is made again from the files."""
+        from pvq_hw.flow import document_of
 
-            known["compile"] = document_of(self.out, self.network, self.plan, self.manifest)
-        return known
+        compiled = document_of(self.out, self.network, self.plan, self.manifest)
+        return read_report(self.out) | {"compile": compiled}
 
     def require(self, what: str) -> Path:
         """A file of the folder; raises InputError where it is missing."""

@@ -75,6 +75,8 @@ def run_output(
         The board does not answer.
     """
     tell = steps or Steps()
+    if not 0 < timeout < float("inf"):
+        raise InputError(f"Timeout must be a number of seconds above 0, not {timeout}")
     integers = accelerator.quantize_input(x)
     expected = describe_output(accelerator)
     with tell.step(f"Run {len(integers)} frames on {port}"):

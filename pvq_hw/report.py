@@ -10,11 +10,21 @@ from pvq_hw.errors import InputError
 from pvq_hw.network import Network
 from pvq_hw.plan import Plan
 
-__all__ = ["PARTS", "compile_document", "read_report", "write_report"]
+__all__ = ["compile_document", "read_report", "write_report"]
 
-PARTS = ("compile", "simulate", "build", "verify")
 _FORMAT = "pvq-hw report"
 _LIMIT = 1 << 26
+# What the page reads of the parts that other verbs leave, and of what type.
+_NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "simulate": {"mismatches": int, "outputs_compared": int, "frames": int, "simulator": str},
+    "build": {
+        "fmax_mhz": (int, float),
+        "clock_mhz": (int, float),
+        "inferences_per_second": (int, float),
+        "seed": int,
+        "utilization": dict,
+    },
+}
 
 
 def compile_document(
@@ -70,7 +80,7 @@ def compile_document(
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """The parts of an output's report; empty where there is none yet."""
+    """The parts that `simulate` and `build` have left in an output's report, where they did."""
     path = folder / "report.json"
     try:
         if path.stat().st_size > _LIMIT:
@@ -82,7 +92,21 @@ def read_report(folder: Path) -> dict[str, Any]:
         return {}  # a report can be made again from the rest
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
         return {}
-    return {part: value[part] for part in PARTS if isinstance(value.get(part), dict)}
+    return {part: value[part] for part in _NEEDED if _is_whole(value.get(part), part)}
+
+
+def _is_whole(value: Any, part: str) -> bool:
+    """Whether a part holds what the page needs; one that someone has changed may not."""
+    if not isinstance(value, dict):
+        return False
+    if not all(isinstance(value.get(key), kind) for key, kind in _NEEDED[part].items()):
+        return False
+    return all(
+        isinstance(count, dict)
+        and isinstance(count.get("used"), int)
+        and isinstance(count.get("available"), int)
+        for count in value.get("utilization", {}).values()
+    )
 
 
 def write_report(folder: Path, parts: Mapping[str, Any]) -> None:
@@ -177,10 +201,6 @@ def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append({"name": "timing", "ok": ok, "text": text})
     else:
         rows.append({"name": "bitstream", "ok": None, "text": "not built yet"})
-    verified = parts.get("verify")
-    if verified:
-        text = "files are as written" if verified["ok"] else f"{len(verified['findings'])} findings"
-        rows.append({"name": "verify", "ok": verified["ok"], "text": text})
     return rows
 
 

@@ -123,7 +123,7 @@ def _simulate(subparsers: Any) -> None:
 
 
 def _build(subparsers: Any) -> None:
-    p = _verb(subparsers, "build", "bitstream, timing and utilisation", "build")
+    p = _verb(subparsers, "build", "bitstream, timing and utilization", "build")
     _folder(p)
     p.add_argument("--seeds", metavar="N", type=int, default=3, help="seeds tried to meet timing")
     p.add_argument("--seed", type=int, default=1, help="the first of them")
