@@ -121,6 +121,7 @@ def quantize_for(
             calibration=data,
             ratio=options.ratio,
             quantizer=options.quantizer,
+            gain_rule=options.gain,
             activation_bits=options.activation_bits,
             input_scale=options.input_scale,
             layers=options.layers or None,

@@ -36,6 +36,8 @@ class LayerRequest:
     ----------
     k, ratio : one of them
         Pulses of each row, or N/K.
+    gain : str
+        ``"least-squares"`` or ``"norm"``.
     lanes : int
     x, out : IntFormat
     target : str
@@ -48,6 +50,7 @@ class LayerRequest:
 
     k: int | None = None
     ratio: float | None = None
+    gain: str = "least-squares"
     lanes: int = 8
     x: IntFormat = _X
     out: IntFormat = _OUT
@@ -84,7 +87,7 @@ def layer_network(
     real_bias = np.zeros(rows) if bias is None else np.asarray(bias, dtype=np.float64)
     if real_bias.shape != (rows,) or not np.isfinite(real_bias).all():
         raise InputError(f"Biases must be {rows} finite numbers, not {real_bias.shape}")
-    codes = quantize(weights.astype(np.float64), k=ask.k, ratio=ask.ratio)
+    codes = quantize(weights.astype(np.float64), k=ask.k, ratio=ask.ratio, rule=ask.gain)
     k = np.abs(codes.y).sum(axis=1, keepdims=True)
     largest = float((k * ask.x.max_abs * codes.gain + np.abs(real_bias)[:, None]).max())
     scale = feasible_scale(codes.gain, 1.0, max(largest, 1e-30) / ask.out.max)

@@ -66,6 +66,8 @@ class CompileOptions:
         Mean N/K to reach; the final codes have at least it, within 1 %.
     quantizer : str
         ``"calibrated"`` or ``"plain"``.
+    gain : str
+        ``"least-squares"``, or ``"norm"`` for the plain quantizer.
     input_scale : float
         What integer data is divided by.
     activation_bits : int
@@ -83,6 +85,7 @@ class CompileOptions:
     target: str = ""
     ratio: float = 10.0
     quantizer: str = "calibrated"
+    gain: str = "least-squares"
     input_scale: float = 1.0
     activation_bits: int = 8
     min_accuracy: float | None = None
@@ -96,6 +99,8 @@ class CompileOptions:
         _positive("Input scale", self.input_scale)
         if self.quantizer not in ("calibrated", "plain"):
             raise InputError(f"Quantizer must be calibrated or plain, not {self.quantizer!r}")
+        if self.gain not in ("least-squares", "norm"):
+            raise InputError(f"Gain must be least-squares or norm, not {self.gain!r}")
         if not 1 <= self.activation_bits <= 16:
             raise InputError(f"Activation width must be 1 to 16 bits, not {self.activation_bits}")
         if self.lanes is not None and (not self.lanes or min(self.lanes) < 1):

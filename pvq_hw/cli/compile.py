@@ -21,6 +21,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "target",
             "ratio",
             "quantizer",
+            "gain",
             "input_scale",
             "activation_bits",
             "min_accuracy",

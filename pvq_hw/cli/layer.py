@@ -18,6 +18,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     request = LayerRequest(
         k=args.k,
         ratio=args.ratio,
+        gain=args.gain,
         lanes=args.lanes,
         x=IntFormat(args.x_bits, args.x_signed),
         out=IntFormat(args.out_bits, not args.relu),

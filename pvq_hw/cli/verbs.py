@@ -76,6 +76,9 @@ def _compile(subparsers: Any) -> None:
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
     p.add_argument("--quantizer", choices=("calibrated", "plain"), help="default calibrated")
     p.add_argument(
+        "--gain", choices=("least-squares", "norm"), help="rule of the plain quantizer's gains"
+    )
+    p.add_argument(
         "--input-scale", metavar="S", type=float, help="integer data is divided by it (default 1)"
     )
     p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
@@ -97,6 +100,7 @@ def _layer(subparsers: Any) -> None:
     _target(p, required=False)
     p.add_argument("--k", type=int, help="pulses of each row")
     p.add_argument("--ratio", metavar="R", type=float, help="N/K instead of --k")
+    p.add_argument("--gain", choices=("least-squares", "norm"), default="least-squares")
     p.add_argument("--bias", metavar="BIAS.npy", type=Path, help="float vector (rows,)")
     p.add_argument("--lanes", metavar="P", type=int, default=8)
     p.add_argument("--x-bits", metavar="B", type=int, default=8, help="width of an activation")
