@@ -10,12 +10,12 @@ from pvq_hw.calibrate import calibration_array, input_spec, round_to_lattice
 from pvq_hw.errors import InputError
 from pvq_hw.model import Model
 from pvq_hw.network import Network
-from pvq_hw.pyramid import nearest
+from pvq_hw.pyramid import gain, nearest
 from pvq_hw.quantizer_allocate import spread
 from pvq_hw.quantizer_balance import balance
 from pvq_hw.quantizer_calibrated import calibrated
 from pvq_hw.quantizer_emit import Codes, emit
-from pvq_hw.quantizer_graph import Stage, dense_stages
+from pvq_hw.quantizer_graph import Stage, dense_stages, is_dense_chain
 from pvq_hw.quantizer_options import LayerOptions, Request, requests
 
 __all__ = ["LayerOptions", "quantize"]
@@ -39,6 +39,7 @@ def quantize(
     input_scale: float = 1.0,
     max_frames: int = 6000,
     sweeps: int = 1,
+    gain_rule: str = "least-squares",
     progress: Progress | None = None,
 ) -> Network:
     """Quantizes a model to pyramid codewords and integer activations.
@@ -46,7 +47,7 @@ def quantize(
     Parameters
     ----------
     model : Model
-        A chain of dense layers with Relu or Clip.
+        Of any shape; chains of dense layers with Relu or Clip are refined as a whole.
     calibration : array (frames, ...) or an object with such an ``x``, optional
         Inputs like those of later use (no labels): floats as the model expects them, or
         integers that ``input_scale`` divides. Needed unless the quantizer is plain and the
@@ -70,6 +71,9 @@ def quantize(
     sweeps : int
         Of moves against the network's outputs, after the layers' own; 0 for none. Each costs
         about as much as all else and lowers the error further, the more frames there are.
+    gain_rule : str
+        Of the plain quantizer: ``"least-squares"``, or ``"norm"`` for gains that keep each row's
+        norm. The calibrated one solves the gains that the outputs want.
     progress : function (name of a layer or step, part done), optional
 
     Raises
@@ -78,6 +82,15 @@ def quantize(
         In one line, for options or data that cannot be used.
     """
     _check(ratio, quantizer, max_frames, sweeps)
+    if gain_rule not in ("least-squares", "norm"):
+        raise InputError(f"Gain rule must be least-squares or norm, not {gain_rule!r}")
+    if gain_rule != "least-squares" and quantizer != "plain":
+        raise InputError("Norm-preserving gains must come with the plain quantizer")
+    if not is_dense_chain(model):
+        return _network(
+            model, calibration, ratio, quantizer, activation_bits, layers, banks, max_gap, seed,
+            input_scale, max_frames, progress,
+        )  # fmt: skip
     stages = dense_stages(model)
     asked = requests(stages, layers, banks, max_gap)
     for stage in stages:
@@ -86,6 +99,35 @@ def quantize(
                 f"Activations must have 2 to 16 bits after layer {stage.name!r}, not 1: "
                 "Relu and Clip give values, not signs"
             )
+    data = _calibration(model, calibration, quantizer, max_frames, seed)
+    spec = input_spec(
+        model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
+    )
+    x = None if data is None else model.to_internal(data, input_scale).reshape(len(data), -1)
+    if quantizer == "plain" or x is None:
+        codes = [
+            _plain(stage, request, k, gain_rule)
+            for stage, request, k in zip(stages, asked, _budget(stages, asked, ratio), strict=True)
+        ]
+    else:
+        lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
+        none = np.zeros((0, 0), dtype=np.int64)
+        codes = calibrated(
+            stages, asked, lambda stage, request: _plain(stage, request, none), lattice, ratio,
+            activation_bits, sweeps, progress,
+        )  # fmt: skip
+    emitted = emit(stages, codes, spec, x, activation_bits, model.ranges)
+    meta = _meta(model, quantizer, ratio, input_scale, seed, sweeps, data)
+    meta["gain_rule"] = gain_rule
+    network = Network(model.name, spec, tuple(emitted), model.input_shape, model.input_axes, meta)
+    network.verify()
+    return network
+
+
+def _calibration(
+    model: Model, calibration: Any, quantizer: str, max_frames: int, seed: int
+) -> npt.NDArray[Any] | None:
+    """The frames to calibrate with; InputError where there must be some."""
     data = None
     if calibration is not None:
         data = calibration_array(calibration, model.input_shape)
@@ -100,24 +142,20 @@ def quantize(
             "Calibrated quantization must have calibration data; give --calibrate TRAIN.npz "
             "(calibration= in Python) or choose the plain quantizer"
         )
-    spec = input_spec(
-        model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
-    )
-    x = None if data is None else model.to_internal(data, input_scale).reshape(len(data), -1)
-    if quantizer == "plain" or x is None:
-        codes = [
-            _plain(stage, request, k)
-            for stage, request, k in zip(stages, asked, _budget(stages, asked, ratio), strict=True)
-        ]
-    else:
-        lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
-        none = np.zeros((0, 0), dtype=np.int64)
-        codes = calibrated(
-            stages, asked, lambda stage, request: _plain(stage, request, none), lattice, ratio,
-            activation_bits, sweeps, progress,
-        )  # fmt: skip
-    emitted = emit(stages, codes, spec, x, activation_bits, model.ranges)
-    meta = {
+    return data
+
+
+def _meta(
+    model: Model,
+    quantizer: str,
+    ratio: float,
+    input_scale: float,
+    seed: int,
+    sweeps: int,
+    data: npt.NDArray[Any] | None,
+) -> dict[str, Any]:
+    """Provenance of the network."""
+    return {
         "quantizer": quantizer,
         "ratio": float(ratio),
         "input_scale": float(input_scale),
@@ -127,7 +165,53 @@ def quantize(
         "calibration_frames": 0 if data is None else len(data),
         "dropped": list(model.dropped),
     }
-    network = Network(model.name, spec, tuple(emitted), model.input_shape, model.input_axes, meta)
+
+
+def _network(
+    model: Model,
+    calibration: Any,
+    ratio: float,
+    quantizer: str,
+    activation_bits: int,
+    layers: Mapping[str, Any] | None,
+    banks: Mapping[str, int] | None,
+    max_gap: Mapping[str, int] | None,
+    seed: int,
+    input_scale: float,
+    max_frames: int,
+    progress: Progress | None,
+) -> Network:
+    """`quantize` of a model that is not a chain of dense layers."""
+    from pvq_hw.quantizer_network import Wanted, quantize_steps
+    from pvq_hw.quantizer_steps import network_steps
+
+    steps = network_steps(model)
+    names = [step.name for step in steps if step.weighted]
+    for name in (*(layers or {}), *(banks or {}), *(max_gap or {})):
+        if name not in names:
+            raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
+    for name, option in (layers or {}).items():
+        if option.encoding == "int8" or option.unit not in (None, "row"):
+            raise InputError(f"Layer {name!r} must have pvq codes with a gain per row")
+    if activation_bits == 1:
+        raise InputError("Activations of this network must have 2 to 16 bits, not 1")
+    data = _calibration(model, calibration, quantizer, max_frames, seed)
+    spec = input_spec(
+        model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
+    )
+    x = None if data is None else model.to_internal(data, input_scale)
+    wanted = Wanted(
+        ratio,
+        activation_bits,
+        quantizer == "calibrated",
+        layers or {},
+        banks or {},
+        max_gap or {},
+        seed,
+    )
+    made = quantize_steps(model, steps, spec, x, wanted, progress)
+    meta = _meta(model, quantizer, ratio, input_scale, seed, 0, data)
+    network = Network(model.name, spec, tuple(made), model.input_shape, model.input_axes, meta)
     network.verify()
     return network
 
@@ -169,8 +253,8 @@ def _budget(stages: tuple[Stage, ...], asked: list[Request], ratio: float) -> li
     return result
 
 
-def _plain(stage: Stage, request: Request, k: IntArray) -> Codes:
-    """Nearest codewords and their least squares gains; or 8-bit weights."""
+def _plain(stage: Stage, request: Request, k: IntArray, rule: str = "least-squares") -> Codes:
+    """Nearest codewords and their gains; or 8-bit weights."""
     w = stage.node.weight
     m, n = w.shape
     if request.int8:
@@ -182,15 +266,13 @@ def _plain(stage: Stage, request: Request, k: IntArray) -> Codes:
         y = balance(w, k[:, 0], request.placement)
     else:
         y = nearest(w.reshape(m * request.groups, -1), k.ravel()).reshape(m, n)
-    return Codes(y, _gains(w, y, request), stage.node.bias)
+    return Codes(y, _gains(w, y, request, rule), stage.node.bias)
 
 
-def _gains(w: FloatArray, y: IntArray, request: Request) -> FloatArray:
-    """Least squares gains of the weights, (M, G), not negative."""
+def _gains(w: FloatArray, y: IntArray, request: Request, rule: str) -> FloatArray:
+    """Gains of the weights, (M, G), not negative."""
     shape = (1, -1) if request.shared else (len(y) * request.groups, -1)
-    wg, yg = w.reshape(shape), y.reshape(shape).astype(np.float64)
-    square = np.square(yg).sum(axis=1)
-    gain = np.maximum((wg * yg).sum(axis=1), 0) / np.where(square > 0, square, 1)
+    rho = np.maximum(gain(w.reshape(shape), y.reshape(shape), rule), 0)
     if request.shared:
-        return np.full((len(y), 1), gain[0])
-    return gain.reshape(len(y), request.groups)
+        return np.full((len(y), 1), rho[0])
+    return rho.reshape(len(y), request.groups)

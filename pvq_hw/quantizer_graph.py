@@ -7,7 +7,7 @@ import numpy as np
 from pvq_hw.errors import InputError
 from pvq_hw.model import Clip, Dense, Model, Relu
 
-__all__ = ["Stage", "dense_stages"]
+__all__ = ["Stage", "dense_stages", "is_dense_chain"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,3 +72,13 @@ def dense_stages(model: Model) -> tuple[Stage, ...]:
     if not stages:
         raise InputError("A model must have at least one dense layer to quantize")
     return tuple(stages)
+
+
+def is_dense_chain(model: Model) -> bool:
+    """Whether the model is nothing but dense layers in a row, with Relu or Clip after them."""
+    tensor = model.input_name
+    for node in model.nodes:
+        if not isinstance(node, Dense | Relu | Clip) or node.inputs != (tensor,):
+            return False
+        tensor = node.output
+    return isinstance(model.nodes[0], Dense)

@@ -13,6 +13,7 @@ from pvq_hw.numeric import IntFormat
 from pvq_hw.quantizer import LayerOptions, quantize
 from pvq_hw.quantizer_allocate import spread
 from pvq_hw.quantizer_balance import Placement, balance, meets
+from pvq_hw.quantizer_graph import dense_stages
 from pvq_hw.quantizer_moves import improve, moments, output_error, ridge_weights, solve_gains
 from pvq_hw.quantizer_numbers import requantization
 
@@ -358,7 +359,7 @@ def test_models_that_are_no_chain_are_refused_by_node() -> None:
     pool = MaxPool("pool", ("r2",), "p", (6,), (1, 12, 1), (1, 2), (1, 2))
     broken = Model(**{**model.__dict__, "nodes": (*model.nodes[:4], pool)})
     with pytest.raises(InputError, match=r"Layer 'pool' must be a dense layer.*not MaxPool"):
-        quantize(broken, calibration=data(), input_scale=255)
+        dense_stages(broken)
     model.nodes[0].weight[0, 0] = np.nan
     with pytest.raises(InputError, match="Layer 'fc1' must have finite weights"):
         quantize(model, calibration=data(), input_scale=255)

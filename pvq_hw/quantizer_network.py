@@ -1,0 +1,406 @@
+"""Quantization of networks of any shape: convolutions, poolings, sums and concatenations.
+
+Layer by layer in order, with the calibration data running through both the float model and the
+integer network: what each layer with weights is fitted to is the float model's output on the
+integer network's own inputs, at a sample of the window positions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.calibrate import error_minimizing_scale, round_to_lattice, tensor_spec
+from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
+from pvq_hw.layers import Dense, Layer, TensorSpec
+from pvq_hw.layers_join import Add, Concat
+from pvq_hw.layers_window import AveragePool, Conv, MaxPool
+from pvq_hw.model import Model
+from pvq_hw.nodes import Affine, Node, Window
+from pvq_hw.nodes import AveragePool as AverageNode
+from pvq_hw.nodes import Concat as ConcatNode
+from pvq_hw.nodes import Conv as ConvNode
+from pvq_hw.nodes import MaxPool as MaxNode
+from pvq_hw.numeric import IntFormat
+from pvq_hw.pyramid import nearest
+from pvq_hw.quantizer_allocate import spread
+from pvq_hw.quantizer_balance import Placement, balance
+from pvq_hw.quantizer_moves import improve, moments, ridge_weights
+from pvq_hw.quantizer_numbers import MULT_BITS, feasible_scale, requantization
+from pvq_hw.quantizer_options import LayerOptions
+from pvq_hw.quantizer_steps import Step, weight_matrix
+
+__all__ = ["Wanted", "pulse_budget", "quantize_steps"]
+
+FloatArray = npt.NDArray[Any]  # float32 where there is much, else float64
+IntArray = npt.NDArray[np.int64]
+
+OUTPUT_BITS = 16
+_HEADROOM = 1.5  # of the final output's range over the largest value seen
+_SAMPLES = 30_000  # window positions that a layer is fitted to
+_SHARE = 0.65  # a layer's pulses grow with this power of its weights
+_CHUNK = 1 << 22  # values of the windows of one chunk of frames
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a network's quantization; see `pvq_hw.quantizer.quantize`."""
+
+    ratio: float
+    bits: int
+    calibrated: bool
+    layers: Mapping[str, LayerOptions] = field(default_factory=dict)
+    banks: Mapping[str, int] = field(default_factory=dict)
+    max_gap: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+
+
+def pulse_budget(
+    steps: tuple[Step, ...], ratio: float, layers: Mapping[str, LayerOptions]
+) -> dict[str, int]:
+    """Pulses of every layer with weights, by name: as asked, else shares of the network's.
+
+    What is lost grows with a power of N/K whatever the layer, so small layers, whose pulses cost
+    little, get more of them: K in proportion to ``weights ** 0.65``, at most one a weight.
+    """
+    sizes = {s.name: weight_matrix(s.node).size for s in steps if s.weighted}
+    rows = {s.name: len(weight_matrix(s.node)) for s in steps if s.weighted}
+    given = {}
+    for name, size in sizes.items():
+        option = layers.get(name)
+        if option is not None and option.k is not None:
+            given[name] = option.k * rows[name]
+        elif option is not None and option.ratio is not None:
+            given[name] = max(rows[name], int(size / option.ratio + 1e-9))
+    free = {name: size for name, size in sizes.items() if name not in given}
+    total = int(sum(free.values()) / ratio + 1e-9)
+    if total < sum(rows[name] for name in free):
+        raise InputError(f"The ratio N/K must leave each row a pulse, but {ratio} does not")
+    low, high = 0.0, float(total) + 1
+    for _ in range(100):
+        middle = (low + high) / 2
+        if sum(_share(middle, s, rows[n], ratio) for n, s in free.items()) > total:
+            high = middle
+        else:
+            low = middle
+    return given | {n: _share(low, s, rows[n], ratio) for n, s in free.items()}
+
+
+def _share(price: float, size: int, rows: int, ratio: float) -> int:
+    most = max(size, int(size / ratio))
+    return max(rows, min(most, int(price * size**_SHARE)))
+
+
+@dataclass(eq=False)
+class _Tensor:
+    """A tensor while data runs: what the integer network and the float model have there."""
+
+    spec: TensorSpec
+    values: npt.NDArray[np.int32] | None
+    exact: npt.NDArray[np.float32] | None
+
+
+def quantize_steps(
+    model: Model,
+    steps: tuple[Step, ...],
+    spec: TensorSpec,
+    x: FloatArray | None,
+    wanted: Wanted,
+    progress: Callable[[str, float], None] | None = None,
+) -> list[Layer]:
+    """The integer layers of a model.
+
+    Parameters
+    ----------
+    model : Model
+    steps : tuple of Step
+    spec : TensorSpec
+        Of the network's input.
+    x : float array (frames, \\*shape), optional
+        Calibration inputs; without them the scales come from the model's ranges.
+    wanted : Wanted
+    progress : function (layer, part done), optional
+    """
+    builder = _Builder(model, steps, wanted)
+    values = None if x is None else round_to_lattice(x, spec.scale, spec.format).astype(np.int32)
+    exact = None if x is None else x.astype(np.float32)
+    builder.tensors[spec.name] = _Tensor(spec, values, exact)
+    for index, step in enumerate(steps):
+        builder.add(step)
+        builder.forget(steps[index + 1 :])
+        if progress:
+            progress(step.name, 1.0)
+    return builder.layers
+
+
+class _Builder:
+    """Makes the layers one after the other, with the data as far as it has come."""
+
+    def __init__(self, model: Model, steps: tuple[Step, ...], wanted: Wanted) -> None:
+        self.model, self.wanted = model, wanted
+        self.budget = pulse_budget(steps, wanted.ratio, wanted.layers)
+        self.rng = np.random.default_rng(wanted.seed)
+        self.layers: list[Layer] = []
+        self.tensors: dict[str, _Tensor] = {}
+
+    def forget(self, rest: tuple[Step, ...]) -> None:
+        """Lets go of tensors that nothing reads any more."""
+        read = {name for step in rest for name in step.inputs}
+        self.tensors = {n: t for n, t in self.tensors.items() if n in read}
+
+    def add(self, step: Step) -> None:
+        """Appends the step's layer and runs the data through it."""
+        inputs = [self.tensors[name] for name in step.inputs]
+        raw = _float_chunks(step.node, [t.exact for t in inputs])
+        if step.weighted:
+            layer = self._weighted(step, inputs[0], raw)
+        elif isinstance(step.node, MaxNode):
+            g = _geometry(step.node)
+            t = inputs[0].spec
+            output = TensorSpec(step.output, (*g.output_size, g.input_shape[2]), t.format, t.scale)
+            layer = MaxPool(step.name, t.name, output, g)
+        elif isinstance(step.node, AverageNode):
+            layer = self._average(step, inputs[0], raw)
+        else:
+            layer = self._join(step, inputs, raw)
+        self.layers.append(layer)
+        values = _layer_chunks(layer, [t.values for t in inputs])
+        if raw is not None and step.relu:
+            raw = np.minimum(np.maximum(raw, 0), np.float32(step.high))
+        self.tensors[step.output] = _Tensor(layer.output, values, raw)
+
+    # -- formats ----------------------------------------------------------------------------
+
+    def _output(
+        self, step: Step, shape: tuple[int, ...], real: FloatArray | None, signed: bool
+    ) -> TensorSpec:
+        """Format and scale of the least error on the real outputs."""
+        if step.last:
+            fmt, headroom = IntFormat(OUTPUT_BITS, True), _HEADROOM
+        else:
+            fmt, headroom = IntFormat(self.wanted.bits, signed and not step.relu), None
+        if real is not None and headroom is None:
+            found = TensorSpec(step.output, shape, fmt, error_minimizing_scale(real, fmt))
+        else:
+            found = tensor_spec(step.output, shape, fmt, real, self.model.ranges, headroom)
+        scale = min(found.scale, step.high / fmt.max) if np.isfinite(step.high) else found.scale
+        return TensorSpec(step.output, shape, fmt, scale)
+
+    # -- layers with weights ----------------------------------------------------------------
+
+    def _weighted(self, step: Step, x: _Tensor, raw: FloatArray | None) -> Layer:
+        w = weight_matrix(step.node)
+        rows = len(w)
+        groups, geometry = _groups(step.node), _layer_geometry(step.node)
+        columns = target = None
+        if raw is not None and x.values is not None:
+            flat = raw.reshape(-1, rows)
+            chosen = self._sample(len(flat))
+            columns = _columns(geometry, x, chosen, groups)
+            target = flat[chosen]
+        k = self._pulses(step, rows)
+        y, gain = self._codes(step, w, columns, target, k, groups)
+        bias = _bias(step.node)
+        real = None
+        if columns is not None and target is not None:
+            sums = _products(columns, y * gain, groups)
+            if self.wanted.calibrated:
+                bias = target.mean(axis=0) - sums.mean(axis=0)
+            real = sums + bias
+        shape = (rows,) if geometry is None else (*geometry.output_size, rows)
+        output = self._output(step, shape, real, True)
+        scale = feasible_scale(gain, x.spec.scale, output.scale)
+        output = TensorSpec(output.name, shape, output.format, scale)
+        pulses = np.abs(y).sum(axis=1, keepdims=True)
+        numbers = requantization(
+            gain, bias, pulses, x.spec.format, x.spec.scale, output.format, scale
+        )
+        common: dict[str, Any] = {
+            "name": step.name,
+            "input": x.spec.name,
+            "output": output,
+            "y": y,
+            "mult": numbers.mult,
+            "bias": numbers.bias,
+            "shift": numbers.shift,
+            "gain": gain,
+        }
+        if geometry is None:
+            return Dense(**common)
+        return Conv(geometry=geometry, groups=groups, **common)
+
+    def _sample(self, count: int) -> IntArray:
+        if count <= _SAMPLES:
+            return np.arange(count)
+        return np.sort(self.rng.choice(count, _SAMPLES, replace=False))
+
+    def _pulses(self, step: Step, rows: int) -> IntArray:
+        """K of every row."""
+        multiple = self.wanted.banks.get(step.name, 1)
+        return spread(np.ones(rows), self.budget[step.name], multiple)
+
+    def _codes(
+        self,
+        step: Step,
+        w: FloatArray,
+        columns: FloatArray | None,
+        target: FloatArray | None,
+        k: IntArray,
+        groups: int,
+    ) -> tuple[IntArray, FloatArray]:
+        """Codewords (M, N) and gains (M, 1)."""
+        banks = self.wanted.banks.get(step.name, 1)
+        placement = None
+        if banks > 1 and groups == 1:
+            placement = Placement(banks, self.wanted.max_gap.get(step.name))
+        size = len(w) // groups
+        ys, gains = [], []
+        for g in range(groups):
+            part = slice(g * size, (g + 1) * size)
+            if columns is None or target is None or not self.wanted.calibrated:
+                y = _start(w[part], k[part], placement)
+                square = np.maximum(np.square(y).sum(axis=1), 1)
+                gain = np.maximum((w[part] * y).sum(axis=1), 0)[:, None] / square[:, None]
+            else:
+                m = moments(columns[g], target[:, part], w[part])
+                y = _start(ridge_weights(m), k[part], placement)
+                y, gain = improve(m, y, placement=placement)
+            ys.append(y)
+            gains.append(gain)
+        return np.concatenate(ys), np.concatenate(gains)
+
+    # -- layers without weights -------------------------------------------------------------
+
+    def _average(self, step: Step, x: _Tensor, raw: FloatArray | None) -> AveragePool:
+        node = step.node
+        assert isinstance(node, AverageNode)
+        g = _geometry(node)
+        shape = (*g.output_size, g.input_shape[2])
+        output = self._output(step, shape, raw, x.spec.format.signed)
+        counts = np.unique(g.counts(include_pads=node.count_include_pad))
+        ratios = [x.spec.scale / output.scale / max(1, int(c)) for c in counts]
+        mult, shift, output = _multipliers(ratios, output)
+        table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
+        return AveragePool(step.name, x.spec.name, output, g, node.count_include_pad, table, shift)
+
+    def _join(self, step: Step, inputs: list[_Tensor], raw: FloatArray | None) -> Add | Concat:
+        signed = any(t.spec.format.signed for t in inputs)
+        output = self._output(step, step.node.shape, raw, signed)
+        ratios = [t.spec.scale / output.scale for t in inputs]
+        mult, shift, output = _multipliers(ratios, output)
+        kind = Concat if isinstance(step.node, ConcatNode) else Add
+        return kind(step.name, tuple(t.spec.name for t in inputs), output, mult, shift)
+
+
+def _multipliers(
+    ratios: list[float], output: TensorSpec
+) -> tuple[tuple[int, ...], int, TensorSpec]:
+    """Integers for the ratios: the largest shift at which all fit; the output's scale is made
+    larger where none does."""
+    limit = (1 << MULT_BITS) - 1
+    largest = max(ratios)
+    if 2 * largest > limit:
+        grow = 2 * largest / limit
+        ratios = [ratio / grow for ratio in ratios]
+        output = TensorSpec(output.name, output.shape, output.format, output.scale * grow)
+        largest = max(ratios)
+    shift = 40
+    while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
+        shift -= 1
+    return tuple(int(np.floor(r * (1 << shift) + 0.5)) for r in ratios), shift, output
+
+
+def _start(w: FloatArray, k: IntArray, placement: Placement | None) -> IntArray:
+    return nearest(w, k) if placement is None else balance(np.asarray(w), k, placement)
+
+
+def _geometry(node: Node) -> Geometry:
+    assert isinstance(node, Window)
+    return Geometry(node.input_shape, node.kernel, node.stride, node.pads, node.dilation)
+
+
+def _layer_geometry(node: Node) -> Geometry | None:
+    if isinstance(node, Affine):
+        lead = (1, 1, *node.shape)[-3:]
+        return Geometry((lead[0], lead[1], lead[2]), (1, 1))
+    return _geometry(node) if isinstance(node, ConvNode) else None
+
+
+def _groups(node: Node) -> int:
+    if isinstance(node, Affine):
+        return len(node.scale)
+    return node.groups if isinstance(node, ConvNode) else 1
+
+
+def _bias(node: Node) -> FloatArray:
+    found = node.offset if isinstance(node, Affine) else node.bias  # type: ignore[attr-defined]
+    return np.asarray(found, dtype=np.float64)
+
+
+def _columns(
+    geometry: Geometry | None, x: _Tensor, chosen: IntArray, groups: int
+) -> npt.NDArray[np.float32]:
+    """What the rows multiply at some positions: (groups, positions, N), real values."""
+    assert x.values is not None
+    scale = np.float32(x.spec.scale)
+    if geometry is None:
+        return (x.values.reshape(len(x.values), -1)[chosen] * scale)[None]
+    view = geometry.windows(x.values)
+    _, rows, columns, channels, kh, kw = view.shape
+    f, at = np.divmod(chosen, rows * columns)
+    picked = view[f, at // columns, at % columns]
+    split = picked.reshape(len(chosen), groups, channels // groups, kh, kw)
+    order = split.transpose(1, 0, 3, 4, 2).reshape(groups, len(chosen), -1)
+    return np.asarray(order * scale, dtype=np.float32)
+
+
+def _products(columns: FloatArray, weights: FloatArray, groups: int) -> FloatArray:
+    """Sums of the rows at the sampled positions, (positions, M)."""
+    matrix = weights.reshape(groups, -1, weights.shape[1]).transpose(0, 2, 1)
+    sums = np.matmul(columns.astype(np.float64), matrix)
+    return np.asarray(sums.transpose(1, 0, 2).reshape(columns.shape[1], -1))
+
+
+def _working_set(node_or_layer: Node | Layer) -> int:
+    """Values of one frame while it is computed."""
+    shape = getattr(node_or_layer, "shape", None)
+    if shape is None:
+        shape = node_or_layer.output.shape  # type: ignore[union-attr]
+    kernel = getattr(node_or_layer, "kernel", None)
+    geometry = getattr(node_or_layer, "geometry", None)
+    if geometry is not None:
+        kernel = (*geometry.kernel, geometry.input_shape[2])
+    elif kernel is not None:
+        kernel = (*kernel, node_or_layer.input_shape[2])  # type: ignore[union-attr]
+    return int(np.prod(shape[:2])) * int(np.prod(kernel or (1,))) + int(np.prod(shape))
+
+
+def _float_chunks(node: Node, inputs: list[FloatArray | None]) -> FloatArray | None:
+    """The float model's output of a node, float32."""
+    arrays = [a for a in inputs if a is not None]
+    if len(arrays) < len(inputs):
+        return None
+    step = max(1, _CHUNK // _working_set(node))
+    parts = [
+        node.compute(*(a[i : i + step] for a in arrays)).astype(np.float32)
+        for i in range(0, len(arrays[0]), step)
+    ]
+    return np.concatenate(parts)
+
+
+def _layer_chunks(
+    layer: Layer, inputs: list[npt.NDArray[np.int32] | None]
+) -> npt.NDArray[np.int32] | None:
+    """The integer layer's output, int32."""
+    arrays = [a for a in inputs if a is not None]
+    if len(arrays) < len(inputs):
+        return None
+    step = max(1, _CHUNK // _working_set(layer))
+    parts = [
+        layer.compute(*(a[i : i + step].astype(np.int64) for a in arrays)).astype(np.int32)
+        for i in range(0, len(arrays[0]), step)
+    ]
+    return np.concatenate(parts)

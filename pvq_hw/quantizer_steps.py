@@ -1,0 +1,112 @@
+"""What is quantized together in a network of any shape: each node with the activation after it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pvq_hw.errors import InputError
+from pvq_hw.model import (
+    Add,
+    Affine,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    MaxPool,
+    Model,
+    Node,
+    Relu,
+)
+
+__all__ = ["Step", "network_steps", "weight_matrix"]
+
+_FUSED = (Dense, Conv, Affine, Add, AveragePool, Concat)
+_ALONE = (MaxPool, Relu, Clip)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A node and its activation function, which the output's integer format carries out.
+
+    Parameters
+    ----------
+    node : Node
+    inputs : tuple of str
+    output : str
+        The activation's tensor where there is one.
+    relu : bool
+        Whether the output is at least 0.
+    high : float
+        What the output saturates at; infinite for ReLU.
+    last : bool
+        Whether this is the network's output.
+    """
+
+    node: Node
+    inputs: tuple[str, ...]
+    output: str
+    relu: bool
+    high: float
+    last: bool
+
+    @property
+    def name(self) -> str:
+        """The layer's name: the node's."""
+        return self.node.name
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the layer has weights."""
+        return isinstance(self.node, Dense | Conv | Affine)
+
+
+def weight_matrix(node: Node) -> np.ndarray:
+    """A weighted node's weights, (M, N), as the layer's rows read them."""
+    if isinstance(node, Conv):
+        return node.rows
+    if isinstance(node, Affine):
+        return node.scale.reshape(-1, 1)
+    assert isinstance(node, Dense)
+    return node.weight
+
+
+def network_steps(model: Model) -> tuple[Step, ...]:
+    """The steps of a model, in order; raises InputError, by node, for what cannot be done."""
+    steps: list[Step] = []
+    fused: set[str] = set()
+    for node in model.nodes:
+        if node.name in fused and isinstance(node, Relu | Clip):
+            continue
+        if not isinstance(node, (*_FUSED, *_ALONE)):
+            raise InputError(f"Layer {node.name!r} must be of a known kind, not {node.op}")
+        _check_weights(node)
+        relu, high, tensor = isinstance(node, Relu | Clip), np.inf, node.output
+        if isinstance(node, Clip):
+            high = _bound(node)
+        while isinstance(node, _FUSED):
+            after = model.consumers(tensor)
+            if len(after) != 1 or not isinstance(after[0], Relu | Clip):
+                break
+            if isinstance(after[0], Clip):
+                high = min(high, _bound(after[0]))
+            relu, tensor = True, after[0].output
+            fused.add(after[0].name)
+        steps.append(Step(node, node.inputs, tensor, relu, high, tensor == model.output))
+    if not any(step.weighted for step in steps):
+        raise InputError("A model must have at least one layer with weights to quantize")
+    return tuple(steps)
+
+
+def _check_weights(node: Node) -> None:
+    arrays = [a for a in vars(node).values() if isinstance(a, np.ndarray)]
+    if not all(np.isfinite(a).all() for a in arrays):
+        raise InputError(f"Layer {node.name!r} must have finite weights, but holds NaN or inf")
+
+
+def _bound(node: Clip) -> float:
+    if node.low != 0 or not node.high > 0:
+        raise InputError(
+            f"Layer {node.name!r} must clip at 0 and above, not at {node.low}..{node.high}"
+        )
+    return float(node.high)
