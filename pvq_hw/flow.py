@@ -27,7 +27,14 @@ from pvq_hw.sizes import sizes
 from pvq_hw.steps import Steps
 from pvq_hw.targets import Target, get_target
 
-__all__ = ["Compiled", "compile_model", "document_of", "quantize_for", "write_core_files"]
+__all__ = [
+    "Compiled",
+    "compile_model",
+    "document_of",
+    "plan_for",
+    "quantize_for",
+    "write_core_files",
+]
 
 Progress = Callable[[float, float, str], None]
 
@@ -75,13 +82,7 @@ def compile_model(
         with tell.step("Quantize to the pyramid"):
             network, folding = quantize_for(model, target, options, calibration, tell.progress)
         with tell.step("Plan the cores"):
-            planned = plan(
-                network,
-                target,
-                lanes=folding.lanes,
-                gap_bits=folding.gap_bits,
-                clock_mhz=options.clock_mhz,
-            )
+            planned = plan_for(network, target, options, folding)
             image = emit(network, planned)
         judged = None
         if evaluation is not None:
@@ -139,6 +140,17 @@ def quantize_for(
     banks = _balanced(folding.banks, options)
     gaps = {name: folding.max_gap[name] for name in banks}
     return run(len(names), banks=banks, max_gap=gaps), folding
+
+
+def plan_for(network: Network, target: Target, options: CompileOptions, folding: Folding) -> Plan:
+    """The plan of a network with the lanes it was quantized for; InputError where it won't fit."""
+    return plan(
+        network,
+        target,
+        lanes=folding.lanes,
+        gap_bits=folding.gap_bits,
+        clock_mhz=options.clock_mhz,
+    )
 
 
 def _mean_k(layer: Layer) -> int:
