@@ -30,15 +30,17 @@ def build_output(accelerator: Accelerator, seeds: Sequence[int], steps: Steps) -
     wires = WireFormat.of(network.input), WireFormat.of(network.output)
     board = describe_output(accelerator)
     image = accelerator.image
-    circuit = Circuit(image.specs, image.cores, body=family(plan.target.engine).blocks)
-    top = make_board_top(
-        circuit, plan.target.name, plan.clock_mhz, plan.baud, *wires, board.identity
-    )
 
     def fill(staging: Path) -> dict[str, Any]:
+        # Made once nothing can refuse any more: Amaranth complains of circuits left unused.
+        platform = make_platform(plan.target.name)
+        circuit = Circuit(image.specs, image.cores, body=family(plan.target.engine).blocks)
+        top = make_board_top(
+            circuit, plan.target.name, plan.clock_mhz, plan.baud, *wires, board.identity
+        )
         report = build(
             top,
-            make_platform(plan.target.name),
+            platform,
             staging / "build",
             clock_mhz=board.clock_hz / 1e6,
             seeds=seeds,

@@ -13,7 +13,7 @@ from typing import IO
 
 from pvq_hw.errors import ToolError
 
-__all__ = ["run_command"]
+__all__ = ["run_command", "sigterm_raises"]
 
 _GRACE = 2.0  # seconds between asking a process to end and ending it
 
@@ -32,8 +32,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Lets SIGTERM unwind the stack, so that the tool ends with its parent."""
+def sigterm_raises() -> Iterator[None]:
+    """Lets SIGTERM unwind the stack, so that tools end and unfinished files go with the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -158,7 +158,7 @@ def run_command(
         output = _Output(process.stdout, file, on_line)
         output.start()
         try:
-            with _sigterm_raises():
+            with sigterm_raises():
                 _wait(process, output, timeout)
         except subprocess.TimeoutExpired:
             _end(process)

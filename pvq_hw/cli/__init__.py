@@ -45,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     ui = Ui(as_json=args.json, quiet=args.quiet)
     from pvq_hw.errors import PvqError
+    from pvq_hw.process import sigterm_raises
 
     try:
-        document, status = verbs.run_verb(args, ui)
+        with sigterm_raises():
+            document, status = verbs.run_verb(args, ui)
     except PvqError as error:
         ui.error(str(error), error.exit_code)
         return error.exit_code
