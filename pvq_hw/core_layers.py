@@ -42,6 +42,11 @@ class CoreLayer:
         return self.source.name
 
     @property
+    def conv_groups(self) -> int:
+        """Of a convolution."""
+        return self.source.groups if isinstance(self.source, Conv) else 1
+
+    @property
     def positions(self) -> int:
         """Frames of the core in one of the network."""
         return int(np.prod(self.geometry.output_size)) if self.geometry else 1

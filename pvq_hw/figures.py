@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.layers import Dense
+from pvq_hw.layers_window import Conv
 from pvq_hw.network import Network
 
 __all__ = ["layer_codes", "layer_errors", "model_weights"]
@@ -16,18 +17,18 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def model_weights(model: Any, network: Network) -> dict[str, FloatArray]:
-    """Original weights (M, N) of the network's dense layers, columns channel-last, by name."""
-    from pvq_hw.quantizer_graph import dense_stages
+    """Original weights (M, N) of the network's layers, columns channel-last, by name."""
+    from pvq_hw.quantizer_steps import network_steps, weight_matrix
 
-    found = {stage.name: stage.node.weight for stage in dense_stages(model)}
-    names = [layer.name for layer in network.layers if isinstance(layer, Dense)]
+    found = {s.name: weight_matrix(s.node) for s in network_steps(model) if s.weighted}
+    names = [layer.name for layer in network.layers if isinstance(layer, Dense | Conv)]
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(f"The model must have the layer {missing[0]!r}")
     return {name: np.asarray(found[name], dtype=np.float64) for name in names}
 
 
-def layer_codes(layer: Dense) -> dict[str, Any]:
+def layer_codes(layer: Dense | Conv) -> dict[str, Any]:
     """N, K, N/K and the gains: what the codes themselves say of a layer and of its rows."""
     m, n = layer.y.shape
     pulses = int(layer.k.sum())
@@ -36,7 +37,7 @@ def layer_codes(layer: Dense) -> dict[str, Any]:
         "encoding": layer.encoding,
         "rows": m,
         "n": n,
-        "groups": layer.groups,
+        "groups": layer.gain.shape[1],
         "k": pulses,
         "n_over_k": rounded(m * n / max(1, pulses)),
         "row_n": [n] * m,
@@ -45,7 +46,7 @@ def layer_codes(layer: Dense) -> dict[str, Any]:
     }
 
 
-def layer_errors(layer: Dense, weights: FloatArray) -> dict[str, Any]:
+def layer_errors(layer: Dense | Conv, weights: FloatArray) -> dict[str, Any]:
     """Cosine and relative error ``|w - rho y| / |w|`` of a layer and of its rows.
 
     Two rows of zeros have a cosine of 1 and an error of 0; one of them, 0 and 1. Sums are exactly
@@ -56,7 +57,7 @@ def layer_errors(layer: Dense, weights: FloatArray) -> dict[str, Any]:
         raise InputError(
             f"Layer {layer.name!r} must have original weights {layer.y.shape}, not {w.shape}"
         )
-    approximation = layer.y * np.repeat(layer.gain, w.shape[1] // layer.groups, axis=1)
+    approximation = layer.y * np.repeat(layer.gain, w.shape[1] // layer.gain.shape[1], axis=1)
     dot, square, other, error = (
         [math.fsum(row) for row in product.tolist()]
         for product in (

@@ -17,6 +17,7 @@ import pvq_hw
 from pvq_hw.errors import InputError
 from pvq_hw.figures import layer_codes, layer_errors, rounded
 from pvq_hw.layers import Dense
+from pvq_hw.layers_window import Conv
 from pvq_hw.network import Network
 from pvq_hw.output import MANIFEST, OUTPUT_FORMAT
 from pvq_hw.plan import Plan
@@ -80,7 +81,7 @@ def make_manifest(
     """
     layers = []
     for layer in network.layers:
-        if isinstance(layer, Dense):
+        if isinstance(layer, Dense | Conv):
             figures = layer_codes(layer)
             if weights is not None and layer.name in weights:
                 figures |= layer_errors(layer, weights[layer.name])

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.core import CoreImage, CoreSpec, make_core
+from pvq_hw.core_layers import core_layers, is_chain, unit_names
 from pvq_hw.energy import LABEL, Operations
 from pvq_hw.errors import InputError
 from pvq_hw.folding import fold_layers
+from pvq_hw.graph import GraphSpec
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.naming import safe_name
 from pvq_hw.network import Network
@@ -20,8 +22,18 @@ from pvq_hw.pll import solve_pll
 from pvq_hw.protocol import OVERHEAD
 from pvq_hw.resources import Resources, budget, top_resources
 from pvq_hw.targets import Target, get_target
+from pvq_hw.unit_resources import graph_resources
 
-__all__ = ["PLAN_VERSION", "Plan", "core_images", "cycles", "dense_chain", "plan", "remake"]
+__all__ = [
+    "PLAN_VERSION",
+    "Plan",
+    "core_images",
+    "cycles",
+    "dense_chain",
+    "output_names",
+    "plan",
+    "remake",
+]
 
 PLAN_VERSION = 1
 _FORMAT = "pvq-hw plan"
@@ -49,6 +61,8 @@ class Plan:
         As `pvq_hw.timing` gives them, which is what the circuit takes.
     top : bool
         Whether the board's top (UART, packets) is counted.
+    graph : GraphSpec, optional
+        The units that the network is made of, where it is not a chain of dense layers.
     """
 
     network: str
@@ -61,6 +75,7 @@ class Plan:
     interval_cycles: int
     latency_cycles: int
     top: bool = True
+    graph: GraphSpec | None = None
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -94,6 +109,8 @@ class Plan:
     def resources(self) -> Resources:
         """All cores, and the board's top where it is counted."""
         start = top_resources(self.target, self.input_bytes) if self.top else Resources()
+        if self.graph is not None:
+            start += graph_resources(self.graph, self.target.engine)
         return sum((layer.resources for layer in self.layers), start)
 
     @property
@@ -166,6 +183,7 @@ class Plan:
                 "operations": self.operations.to_json(),
             },
             "layers": [layer.to_json(self.target) for layer in self.layers],
+            "graph": self.graph.to_json() if self.graph is not None else None,
         }
 
     def save(self, path: Path) -> None:
@@ -191,6 +209,7 @@ class Plan:
                 interval_cycles=int(value["interval_cycles"]),
                 latency_cycles=int(value["latency_cycles"]),
                 top=bool(value["top"]),
+                graph=GraphSpec.from_json(value["graph"]) if value["graph"] else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, InputError):
@@ -201,6 +220,8 @@ class Plan:
         _clock_hz(plan.target, plan.clock_mhz)
         if len({spec.name.lower() for spec in plan.specs}) < len(plan.layers):
             raise InputError("A plan's cores must have different names")
+        if plan.graph is not None and plan.graph.cores != plan.specs:
+            raise InputError("A plan's graph must have the cores of its layers")
         return plan
 
     @classmethod
@@ -232,7 +253,12 @@ def _rounded(value: float) -> float:
 
 
 def dense_chain(network: Network) -> list[tuple[Dense, TensorSpec]]:
-    """The layers with their inputs; raises InputError unless they are a chain of PVQ layers."""
+    """What the cores compute, with its inputs: the layers of a chain, or `core_layers`.
+
+    Raises InputError for layers that are not PVQ.
+    """
+    if not is_chain(network):
+        return [(layer.dense, layer.x) for layer in core_layers(network)]
     x = network.input
     chain = []
     for layer in network.layers:
@@ -264,7 +290,7 @@ def plan(
     Parameters
     ----------
     network : Network
-        A chain of dense PVQ layers.
+        Of PVQ layers, poolings, sums and concatenations.
     target : Target or str
     lanes : sequence of int, optional
         P of every layer; folded to the target unless given.
@@ -280,6 +306,15 @@ def plan(
         Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
     """
     board = get_target(target) if isinstance(target, str) else target
+    if not is_chain(network):
+        from pvq_hw.plan_graph import plan_network
+
+        result = plan_network(
+            network, board, lanes, gap_bits, clock_mhz, baud, top=top, options=options
+        )
+        if check:
+            result.verify()
+        return result
     chain = dense_chain(network)
     output = network.output
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
@@ -341,6 +376,13 @@ def core_images(network: Network, plan: Plan) -> list[CoreImage]:
             raise InputError(f"Layer {layer.name!r}: the plan's core is not the network's")
         images.append(image)
     return images
+
+
+def output_names(network: Network, plan: Plan) -> list[str]:
+    """Name of the unit that gives each layer's output, in the order of the layers."""
+    if plan.graph is None:
+        return [spec.name for spec in plan.specs]
+    return unit_names(network.layers)
 
 
 def remake(layer: Dense, x: TensorSpec, spec: CoreSpec, engine: str) -> tuple[CoreSpec, CoreImage]:

@@ -35,6 +35,10 @@ class LayerPlan:
         ``sum |y|``.
     codes : int
         Lane codes that place a pulse: as many as pulses, fewer with shifted ones.
+    positions : int
+        Frames of the core in one of the network: the window positions of a convolution.
+    conv_groups : int
+        Of a convolution: a row has weights for one group's columns.
     """
 
     layer: str
@@ -42,11 +46,13 @@ class LayerPlan:
     spec: CoreSpec
     pulses: int
     codes: int
+    positions: int = 1
+    conv_groups: int = 1
 
     @property
     def weights(self) -> int:
         """N x M."""
-        return self.spec.rows * self.spec.n
+        return self.spec.rows * self.spec.n // self.conv_groups
 
     @property
     def n_over_k(self) -> float:
@@ -72,7 +78,8 @@ class LayerPlan:
     @property
     def cycles(self) -> int:
         """Of a frame while nothing waits: words, or activations in or out where they are more."""
-        return max(self.spec.words, self.spec.n, self.spec.rows)
+        loaded = self.spec.n if self.positions == 1 else 0
+        return self.positions * max(self.spec.words, loaded, self.spec.rows)
 
     @property
     def resources(self) -> Resources:
@@ -82,20 +89,20 @@ class LayerPlan:
     @property
     def operations(self) -> Operations:
         """Of one frame."""
-        spec, requantize = self.spec, self._requantize()
+        spec, requantize, times = self.spec, self._requantize(), self.positions
         return requantize + Operations(
-            add_bits=(self.codes + spec.rows * spec.groups) * spec.acc_bits,
-            read_bits=self.code_bits + spec.words * spec.lanes * spec.x.bits,
-            register_bits=self.resources.ffs * spec.words,
+            add_bits=times * (self.codes + spec.rows * spec.groups) * spec.acc_bits,
+            read_bits=times * (self.code_bits + spec.words * spec.lanes * spec.x.bits),
+            register_bits=times * self.resources.ffs * spec.words,
         )
 
     def _requantize(self) -> Operations:
-        spec = self.spec
+        spec, times = self.spec, self.positions
         products = spec.rows * spec.groups
         return Operations(
-            add_bits=spec.rows * spec.sum_bits,
-            multiply_bits2=products * spec.acc_bits * spec.mult_bits,
-            read_bits=self.parameter_bits,
+            add_bits=times * spec.rows * spec.sum_bits,
+            multiply_bits2=times * products * spec.acc_bits * spec.mult_bits,
+            read_bits=times * self.parameter_bits,
         )
 
     def energy_nj(self, target: Target) -> float:
@@ -106,7 +113,12 @@ class LayerPlan:
         """The same model's figure with plain 8-bit weights."""
         spec = self.spec
         operations = int8_operations(
-            spec.rows, spec.n, spec.x.bits, spec.lanes, self.resources.ffs, self._requantize()
+            spec.rows * self.positions,
+            spec.n // self.conv_groups,
+            spec.x.bits,
+            spec.lanes,
+            self.resources.ffs,
+            self._requantize(),
         )
         return energy_nj(operations, target, hard_multiplier=target.dsps > 0)
 
@@ -122,6 +134,8 @@ class LayerPlan:
             "core": self.spec.to_json(),
             "pulses": self.pulses,
             "codes": self.codes,
+            "positions": self.positions,
+            "conv_groups": self.conv_groups,
             "weights": self.weights,
             "n_over_k": _rounded(self.n_over_k),
             "lanes": self.spec.lanes,
@@ -146,14 +160,25 @@ class LayerPlan:
             spec=CoreSpec.from_json(value["core"]),
             pulses=int(value["pulses"]),
             codes=int(value["codes"]),
+            positions=int(value["positions"]),
+            conv_groups=int(value["conv_groups"]),
         )
+        if result.positions < 1 or not 1 <= result.conv_groups <= result.spec.n:
+            raise InputError("A layer must have positions and groups of at least 1")
         if not _NAME.fullmatch(result.spec.name):
             raise InputError(f"A core's name must be an identifier, not {quoted(result.spec.name)}")
         core_resources(result.spec, result.engine)
         return result
 
 
-def plan_layer(layer: Dense, spec: CoreSpec, image: CoreImage, engine: str) -> LayerPlan:
+def plan_layer(
+    layer: Dense,
+    spec: CoreSpec,
+    image: CoreImage,
+    engine: str,
+    positions: int = 1,
+    conv_groups: int = 1,
+) -> LayerPlan:
     """The plan of a layer whose core is made."""
     gap, *_ = spec.code.fields(image.codes)
     return LayerPlan(
@@ -162,6 +187,8 @@ def plan_layer(layer: Dense, spec: CoreSpec, image: CoreImage, engine: str) -> L
         spec=spec,
         pulses=int(np.abs(layer.y).sum()),
         codes=int((gap != spec.code.escape).sum()),
+        positions=positions,
+        conv_groups=conv_groups,
     )
 
 

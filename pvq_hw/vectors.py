@@ -12,7 +12,7 @@ from pvq_hw.hexfile import hex_text, read_hex, signed, unsigned
 from pvq_hw.layers import TensorSpec
 from pvq_hw.network import Network
 from pvq_hw.numeric import IntFormat
-from pvq_hw.plan import Plan
+from pvq_hw.plan import Plan, output_names
 
 __all__ = ["golden_inputs", "load_vectors", "vector_files", "write_vectors"]
 
@@ -50,8 +50,8 @@ def vector_files(network: Network, plan: Plan, x: IntArray) -> dict[str, str]:
     """
     tensors = [(_INPUT, network.input, x)]
     trace = network.trace(x)
-    for layer, part in zip(network.layers, plan.layers, strict=True):
-        tensors.append((f"{part.spec.name}.hex", layer.output, trace[layer.name]))
+    for layer, name in zip(network.layers, output_names(network, plan), strict=True):
+        tensors.append((f"{name}.hex", layer.output, trace[layer.name]))
     index: dict[str, Any] = {"format": "pvq-hw vectors", "frames": len(x), "files": {}}
     files = {}
     for name, spec, values in tensors:
@@ -81,8 +81,8 @@ def load_vectors(folder: Path, network: Network, plan: Plan) -> tuple[IntArray, 
     frames = _frames(place / _INDEX)
     x = _load(place / _INPUT, network.input, frames)
     outputs = [
-        _load(place / f"{part.spec.name}.hex", layer.output, frames)
-        for layer, part in zip(network.layers, plan.layers, strict=True)
+        _load(place / f"{name}.hex", layer.output, frames)
+        for layer, name in zip(network.layers, output_names(network, plan), strict=True)
     ]
     return x, outputs
 

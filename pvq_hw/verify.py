@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pvq_hw.errors import InputError
 from pvq_hw.figures import model_weights
 from pvq_hw.layers import Dense
+from pvq_hw.layers_window import Conv
 from pvq_hw.manifest import (
     covered_files,
     file_sha256,
@@ -186,7 +187,7 @@ def _figures(
 
 def _place(path: tuple[str | int, ...], network: Network) -> str:
     """A place in the manifest in words: layer and row where it is one's figure."""
-    dense = [layer.name for layer in network.layers if isinstance(layer, Dense)]
+    dense = [layer.name for layer in network.layers if isinstance(layer, Dense | Conv)]
     if len(path) >= 3 and path[0] == "layers" and isinstance(path[1], int):
         layer = dense[path[1]] if path[1] < len(dense) else str(path[1])
         row = f" row {path[3]}" if len(path) > 3 else ""
@@ -199,10 +200,11 @@ def _gains(network: Network) -> list[Finding]:
     findings = []
     scales = {name: spec.scale for name, spec in network.tensors().items()}
     for layer in network.layers:
-        if not isinstance(layer, Dense) or layer.encoding != "pvq":
+        if not isinstance(layer, Dense | Conv) or layer.encoding != "pvq":
             continue
         ratio = layer.gain * (scales[layer.input] / layer.output.scale)
-        wanted = np.where(layer.k_groups > 0, ratio * 2.0**layer.shift, 0)
+        k = layer.k_groups if isinstance(layer, Dense) else layer.k[:, None]
+        wanted = np.where(k > 0, ratio * 2.0**layer.shift, 0)
         # Half a unit of rounding, and one for a largest multiplier cut to its width.
         for row, _ in np.argwhere(np.abs(wanted - layer.mult) > 1.5)[:_MOST]:
             place = f"layer {layer.name!r} row {row}"

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from pvq_hw.core import CoreImage, CoreSpec
-from pvq_hw.errors import InputError
+from pvq_hw.core_layers import core_layers, is_chain
+from pvq_hw.errors import CheckError, InputError
 from pvq_hw.hexfile import read_hex
 from pvq_hw.layers import Dense
 from pvq_hw.network import Network
-from pvq_hw.plan import Plan, cycles, dense_chain, remake
+from pvq_hw.plan import Plan, cycles, dense_chain, output_names, remake
+from pvq_hw.plan_graph import remake_graph
 from pvq_hw.plan_layer import plan_layer
 from pvq_hw.vectors import load_vectors
 
@@ -96,18 +98,29 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
         except InputError as error:
             findings.append(Finding(_PLAN, where, str(error)))
             return False
-    interval, latency = cycles(cores)
+    graph = None
+    positions = [(1, 1)] * len(chain)
+    try:
+        if is_chain(network):
+            interval, latency = cycles(cores)
+        else:
+            graph, interval, latency = remake_graph(network, plan, cores)
+            positions = [(x.positions, x.conv_groups) for x in core_layers(network)]
+    except (InputError, CheckError) as error:
+        findings.append(Finding(_PLAN, "graph", str(error)))
+        return False
     expected = replace(
         plan,
         network=network.name,
         input_bytes=network.input.size * -(-network.input.format.bits // 8),
         output_bytes=network.output.size * -(-network.output.format.bits // 8),
         layers=tuple(
-            plan_layer(layer, spec, image, plan.target.engine)
-            for (layer, _), (spec, image) in zip(chain, cores, strict=True)
+            plan_layer(layer, spec, image, plan.target.engine, *places)
+            for (layer, _), (spec, image), places in zip(chain, cores, positions, strict=True)
         ),
         interval_cycles=interval,
         latency_cycles=latency,
+        graph=graph,
     )
     stored = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
     wanted = json.loads(json.dumps(expected.to_json()))
@@ -175,10 +188,9 @@ def check_vectors(folder: Path, network: Network, plan: Plan, findings: list[Fin
     except InputError as error:
         findings.append(Finding("vectors", "", str(error)))
         return
-    for layer, part, output in zip(network.layers, plan.layers, outputs, strict=True):
+    names = output_names(network, plan)
+    for layer, name, output in zip(network.layers, names, outputs, strict=True):
         wrong = np.argwhere((output != trace[layer.name]).reshape(len(x), -1))
         for frame, index in wrong[:_MOST]:
             where = f"layer {layer.name!r} frame {frame} output {index}"
-            findings.append(
-                Finding(f"vectors/{part.spec.name}.hex", where, "is not the golden model's")
-            )
+            findings.append(Finding(f"vectors/{name}.hex", where, "is not the golden model's"))
