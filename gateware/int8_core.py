@@ -98,7 +98,8 @@ class WeightRom(wiring.Component):
     """ROM of the weights: ``data`` is the word of ``addr`` from ``weight_latency`` cycles before.
 
     On a device it is several ROMs, chosen between by the upper bits of the address, with a
-    register after each choice.
+    register after each choice. With more than two cycles for that, the address has a register
+    here: it goes to block RAMs all over the device.
 
     Parameters
     ----------
@@ -120,11 +121,16 @@ class WeightRom(wiring.Component):
         own = {"ecp5": 2, "ice40": 1}.get(self.body, 2)
         depths = weight_segments(len(self.words), self.body) if vendor else (len(self.words),)
         step = (depths[0] - 1).bit_length()
-        upper: Value = self.addr[step:]
+        stages = min(2, self.spec.weight_latency - own)
+        addr: Value = self.addr
+        for i in range(self.spec.weight_latency - own - stages):
+            addr = _register(m, addr, f"addr_{i}")
+        upper = addr[step:]
         for i in range(own):
             upper = _register(m, upper, f"upper_{i}")
-        values = [self._segment(m, k, sum(depths[:k]), depths[k], own) for k in range(len(depths))]
-        stages = self.spec.weight_latency - own
+        values = [
+            self._segment(m, addr, k, sum(depths[:k]), depths[k], own) for k in range(len(depths))
+        ]
         for stage in range(stages):
             # The last stage chooses between all that are left.
             chosen = 1 if stage < stages - 1 else len(values).bit_length()
@@ -137,12 +143,14 @@ class WeightRom(wiring.Component):
         m.d.comb += self.data.eq(values[0])
         return m
 
-    def _segment(self, m: Module, k: int, start: int, depth: int, latency: int) -> Value:
+    def _segment(
+        self, m: Module, addr: Value, k: int, start: int, depth: int, latency: int
+    ) -> Value:
         name = self.name if depth == len(self.words) else f"{self.name}_{k}"
         words = self.words[start : start + depth]
         rom = Rom(name, len(self.data), depth, words, latency=latency, body=self.body)
         m.submodules[f"segment{k}"] = rom
-        m.d.comb += rom.addr.eq(self.addr)
+        m.d.comb += rom.addr.eq(addr)
         return rom.data
 
 

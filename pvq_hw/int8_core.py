@@ -89,7 +89,7 @@ class Int8Spec:
     multiplier: str = "mult18"
     multiplier_interval: int = 1
     bank_latency: int = 2
-    weight_latency: int = 4
+    weight_latency: int = 5
     carry_chunk: int = 0
     fifo_depth: int = 16
     params_memory: str = "block"
@@ -295,7 +295,7 @@ _RANGES = (
     ("shift", 1, 62),
     ("multiplier_interval", 1, 32),
     ("bank_latency", 1, 2),
-    ("weight_latency", 2, 4),
+    ("weight_latency", 2, 5),
     ("carry_chunk", 0, 63),
     ("fifo_depth", 16, 256),
 )
@@ -385,7 +385,7 @@ def make_int8_core(
         mult_bits=mult_bits,
         shift=layer.shift,
         bank_latency=device.bank_latency,
-        weight_latency=2 * device.bank_latency,
+        weight_latency=5 if device.blocks == "ecp5" else 2,
         carry_chunk=device.carry_chunk,
         params_memory="logic" if rows <= device.logic_rows else "block",
         fifo_memory="logic" if device.lutram else "block",
