@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+MODELS ?= data/models
+MNIST  ?= data/mnist
+NETWORK_A = mnist_netA_mlp_784_512_512_10.onnx
 
 .PHONY: help demo test test-all lint bench-engine bench-accuracy bench-quantize clean
 
@@ -11,6 +14,7 @@ help:
 	@echo "make test            lint, types and tests (under 15 minutes on two cores)"
 	@echo "make test-all        the same with the long builds (about two hours)"
 	@echo "make bench-quantize  time and memory of the pyramid search"
+	@echo "make bench-engine    the engine beside int8: MODELS=FOLDER MNIST=FOLDER [QUICK=--quick]"
 	@echo "make clean           removes the environment and outputs"
 
 $(VENV)/.installed-demo: pyproject.toml
@@ -53,6 +57,10 @@ test-all: $(VENV)/.installed-test iverilog lint
 
 bench-quantize: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks.quantize
+
+bench-engine: $(VENV)/.installed-test
+	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }
+	@$(BIN)/python -m benchmarks.engine --model "$(MODELS)/$(NETWORK_A)" --mnist "$(MNIST)" $(QUICK)
 
 clean:
 	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
