@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from gateware.packet import PACKETS
-from pvq_hw.protocol import ERROR_BYTES, Counters, Description, Kind
+from pvq_hw.protocol import ERROR_BYTES, Counters, Description
 
 __all__ = ["COUNTERS", "REQUEST", "ControlReplies"]
 
@@ -73,14 +73,15 @@ class ControlReplies(wiring.Component):
     def _choose(self, m: Module, pending: Any, place: Signal) -> tuple[Signal, Signal]:
         """Length of the pending reply and the byte at ``place``."""
         length, byte = Signal(16), Signal(8)
-        with m.Switch(pending.kind):
-            with m.Case(Kind.DESCRIPTION):
+        # Tell replies apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, ERROR 0xFF.
+        with m.Switch(Cat(pending.kind[0], pending.kind[2])):
+            with m.Case(0b01):
                 m.d.comb += length.eq(len(self._rom))
                 with m.Switch(place):
                     for index, value in enumerate(self._rom):
                         with m.Case(index):
                             m.d.comb += byte.eq(value)
-            with m.Case(Kind.COUNTERS):
+            with m.Case(0b10):
                 m.d.comb += length.eq(Counters.SIZE)
                 m.d.comb += byte.eq(Value.cast(self.counters).word_select(place, 8))
             with m.Default():

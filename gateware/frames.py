@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -73,9 +73,11 @@ class FrameLoader(wiring.Component):
         position = Signal(range(depth + 1))
         inside = Signal()
         activation = Signal(8 * wide)
+        # Addresses that need more bits than `position` are of no frame, blocked or not.
+        low, high = self.address[: len(position)], self.address[len(position) :]
         m.d.sync += [
-            inside.eq(self.address < depth),
-            self.blocked.eq(self.busy & (self.address >= position)),
+            inside.eq((low < depth) & ~high.any()),
+            self.blocked.eq(self.busy & (low >= position)),
         ]
         m.d.comb += [
             buffer.w_addr.eq(self.address),
@@ -117,8 +119,8 @@ class FrameLoader(wiring.Component):
 class ResultSender(wiring.Component):
     """Makes a reply of each frame's outputs: all of them, or the index and value of the largest.
 
-    Of equal outputs the first counts. Takes an output every 3 cycles at most, and not before the
-    line takes it, when all of them are sent.
+    Of equal outputs the first counts. Takes an output every 3 cycles at most; when all of them are
+    sent, not before the one before is on the line.
 
     Parameters
     ----------
@@ -147,86 +149,62 @@ class ResultSender(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         head, body = self.packets.head, self.packets.body
+        count = self._tensor.count
+        form = Shape(self._tensor.format.bits, self._tensor.format.signed)
         ticket = Signal(TICKET)
+        # The output at hand, and the one to be sent: the largest so far, or just the last.
+        candidate, value = (Signal(form) for _ in range(2))
+        index, seen = (Signal(max(1, (count - 1).bit_length())) for _ in range(2))
+        first, last, larger = Signal(), Signal(), Signal()
+        # Bytes 0 and 1 are those of the index, 2 and 3 those of the value, sign-extended.
+        place = Signal(2)
+        final = Mux(ticket.top, 3, 1 + self._tensor.value_bytes)
+        # The steps of an output, one flip-flop each, and whether the packet has begun.
+        idle, taking, compare, keep, send, sent = (Signal(init=i == 0) for i in range(6))
+        begun = Signal()
+        wide = Signal(Shape(16, form.signed))
         m.d.comb += [
             head.payload.kind.eq(Mux(ticket.top, Kind.TOP, Kind.RESULTS)),
             head.payload.tag.eq(ticket.tag),
             head.payload.length.eq(Mux(ticket.top, TOP_BYTES, self._tensor.frame_bytes)),
+            self.busy.eq(~idle),
+            self.tickets.ready.eq(idle),
+            # No header before the first output: errors may overtake until then.
+            head.valid.eq(begun),
+            body.valid.eq(send),
+            self.i.ready.eq(taking),
+            wide.eq(value),
+            body.payload.eq(Cat(index, Const(0, 16 - len(index)), wide).word_select(place, 8)),
         ]
-        index, value = (
-            Signal(16),
-            Signal(Shape(self._tensor.format.bits, self._tensor.format.signed)),
-        )
-        place = Signal(2)
-        with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"):
-                m.d.comb += self.tickets.ready.eq(1)
-                m.d.sync += [place.eq(0), ticket.eq(self.tickets.payload)]
-                with m.If(self.tickets.valid):
-                    m.next = "BEGIN"
-            with m.State("BEGIN"):
-                # No header before the first output: errors may overtake until then.
-                with m.If(ticket.top):
-                    m.next = "FIRST"
-                with m.Elif(self.i.valid):
-                    m.next = "ALL"
-            with m.State("ALL"):
-                m.d.comb += head.valid.eq(1)
-                self._stream_values(m, place)
-                with m.If(head.ready):
-                    m.next = "IDLE"
-            self._find_top(m, index, value)
-            with m.State("TOP"):
-                wide = Signal(Shape(16, self._tensor.format.signed))
-                m.d.comb += [
-                    wide.eq(value),
-                    head.valid.eq(1),
-                    body.valid.eq(1),
-                    body.payload.eq(Cat(index, wide).word_select(place, 8)),
-                ]
-                with m.If(body.ready):
-                    m.d.sync += place.eq(place + 1)
-                with m.If(head.ready):
-                    m.next = "IDLE"
-        return m
-
-    def _stream_values(self, m: Module, place: Signal) -> None:
-        """Passes outputs on, sign-extended to bytes, low byte first."""
-        body, wide = self.packets.body, self._tensor.value_bytes
-        extended = Signal(Shape(8 * wide, self._tensor.format.signed))
-        m.d.comb += [
-            extended.eq(self.i.payload[0]),
-            body.valid.eq(self.i.valid),
-            body.payload.eq(extended.as_unsigned().word_select(place[: wide - 1], 8)),
-            self.i.ready.eq(body.ready & (place == wide - 1)),
+        whole = send & body.ready & (place == final)
+        m.d.sync += [
+            idle.eq((idle & ~self.tickets.valid) | (sent & head.ready)),
+            taking.eq(
+                (idle & self.tickets.valid)
+                | (taking & ~self.i.valid)
+                | (keep & ticket.top & ~last)
+                | (whole & ~last)
+            ),
+            compare.eq(taking & self.i.valid),
+            keep.eq(compare),
+            send.eq((keep & (last | ~ticket.top)) | (send & ~whole)),
+            sent.eq((whole & last) | (sent & ~head.ready)),
+            begun.eq(send | (begun & ~head.ready)),
         ]
-        with m.If(body.valid & body.ready):
-            m.d.sync += place.eq(Mux(place == wide - 1, 0, place + 1))
-
-    def _find_top(self, m: Module, index: Signal, value: Signal) -> None:
-        """States FIRST to KEEP: the largest of all outputs, one in 3 cycles."""
-        # Binary activations compare as they are: +1 is 0, -1 is -1.
-        count = self._tensor.count
-        candidate, larger = Signal.like(value), Signal()
-        seen = Signal(16)
-        with m.State("FIRST"):
-            m.d.comb += self.i.ready.eq(1)
-            m.d.sync += [index.eq(0), seen.eq(1), value.eq(self.i.payload[0])]
-            with m.If(self.i.valid):
-                m.next = "TOP" if count == 1 else "NEXT"
-        with m.State("NEXT"):
-            m.d.comb += self.i.ready.eq(1)
+        with m.If(idle):
+            m.d.sync += [ticket.eq(self.tickets.payload), seen.eq(0), first.eq(1)]
+        with m.If(taking):
             m.d.sync += candidate.eq(self.i.payload[0])
-            with m.If(self.i.valid):
-                m.next = "COMPARE"
-        with m.State("COMPARE"):
-            m.d.sync += larger.eq(candidate > value)
-            m.next = "KEEP"
-        with m.State("KEEP"):
+        with m.If(compare):
+            # Binary activations compare as they are: +1 is 0, -1 is -1.
+            m.d.sync += [
+                larger.eq((candidate > value) | first | ~ticket.top),
+                last.eq(seen == count - 1),
+            ]
+        with m.If(keep):
+            m.d.sync += [first.eq(0), seen.eq(seen + 1), place.eq(Mux(ticket.top, 0, 2))]
             with m.If(larger):
                 m.d.sync += [index.eq(seen), value.eq(candidate)]
-            m.d.sync += seen.eq(seen + 1)
-            m.next = "NEXT"
-            with m.If(seen == count - 1):
-                m.next = "TOP"
+        with m.If(send & body.ready):
+            m.d.sync += place.eq(place + 1)
+        return m

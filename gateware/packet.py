@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Array, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from gateware.crc import make_crc16
-from pvq_hw.protocol import MAGIC
+from gateware.crc import Crc16
+from pvq_hw.protocol import MAGIC, MAX_PAYLOAD
 
 __all__ = ["HEADER", "PACKETS", "PacketMux", "PacketReceiver", "PacketTransmitter"]
 
@@ -28,12 +28,13 @@ class PacketReceiver(wiring.Component):
     """Takes bytes apart into packets and checks them.
 
     Outside a packet it hunts for the magic. A packet under way in which no byte comes for the idle
-    time-out is given up, which puts both ends in step again. Bytes must be at least 3 cycles apart.
+    time-out is given up, which puts both ends in step again. Bytes must be at least 3 cycles apart,
+    and ``i.payload`` must hold each for 2 cycles more.
 
     Parameters
     ----------
     idle_clocks : int
-        The time-out is the next power of two, in cycles.
+        The time-out is the next power of two, in cycles, or up to a quarter more.
 
     Members
     -------
@@ -48,10 +49,12 @@ class PacketReceiver(wiring.Component):
         High for one cycle when a packet was given up after its magic.
     active : Out(1)
         A packet is under way.
+    tick : Out(1)
+        High for one cycle in every quarter of the time-out.
     """
 
     def __init__(self, idle_clocks: int) -> None:
-        self._idle_bits = max(4, (idle_clocks - 1).bit_length())
+        self.idle_bits = max(4, (idle_clocks - 1).bit_length())
         super().__init__(
             {
                 "i": In(stream.Signature(8, always_ready=True)),
@@ -63,149 +66,148 @@ class PacketReceiver(wiring.Component):
                 "good": Out(1),
                 "truncated": Out(1),
                 "active": Out(1),
+                "tick": Out(1),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.crc = crc = make_crc16()
-        byte, arrived, first, second = Signal(8), Signal(), Signal(), Signal()
+        m.submodules.crc = crc = Crc16()
+        arrived, first, second = Signal(), Signal(), Signal()
         expired = self._idle_timer(m)
-        complete = Signal()
+        # One flip-flop for each thing that the next byte may be; hunting, `magic` says that the
+        # first byte of the magic is there.
+        names = ("magic", "kind", "tag", "low", "high", "payload", "check")
+        magic, kind, tag, low, high, payload, check = (Signal(name=name) for name in names)
+        start, complete, whole = Signal(), Signal(), Signal()
         m.d.sync += [
             arrived.eq(self.i.valid),
-            byte.eq(self.i.payload),
             first.eq(self.i.payload == MAGIC[0]),
             second.eq(self.i.payload == MAGIC[1]),
             complete.eq(self.address == self.header.length),
-            self.good.eq(crc.match_detected),
         ]
-        m.d.comb += [crc.data.eq(byte), crc.valid.eq(arrived), self.data.eq(byte)]
-
-        with m.FSM():
-            with m.State("HUNT"):
-                m.d.comb += crc.start.eq(1)
-                with m.If(arrived & first):
-                    m.next = "MAGIC"
-            with m.State("MAGIC"):
-                m.d.comb += [crc.start.eq(1), crc.valid.eq(0)]
-                with m.If(arrived & second):
-                    m.d.sync += [self.header.eq(0), self.address.eq(0)]
-                    m.next = "KIND"
-                with m.Elif(expired | (arrived & ~first)):
-                    m.next = "HUNT"
-            fields = (
-                ("KIND", "TAG", self.header.kind),
-                ("TAG", "LENGTH", self.header.tag),
-                ("LENGTH", "LENGTH_HIGH", self.header.length[:8]),
-                ("LENGTH_HIGH", "PAYLOAD", self.header.length[8:]),
-            )
-            for state, following, field in fields:
-                with m.State(state):
-                    self._give_up_if(m, expired)
-                    with m.If(arrived):
-                        m.d.sync += field.eq(byte)
-                        m.next = following
-            with m.State("PAYLOAD"):
-                self._give_up_if(m, expired)
-                with m.If(arrived & complete):
-                    m.next = "CRC"
-                with m.Elif(arrived):
-                    m.d.comb += self.write.eq(1)
-                    m.d.sync += self.address.eq(self.address + 1)
-            with m.State("CRC"):
-                self._give_up_if(m, expired)
-                with m.If(arrived):
-                    m.next = "CHECK"
-            with m.State("CHECK"):
-                m.next = "DONE"
-            with m.State("DONE"):
-                m.d.comb += self.done.eq(1)
-                m.next = "HUNT"
+        m.d.comb += start.eq(arrived & magic & second)
+        with m.If(expired):
+            m.d.sync += [s.eq(0) for s in (magic, kind, tag, low, high, payload, check)]
+            m.d.sync += self.active.eq(0)
+        with m.Elif(arrived):
+            m.d.sync += [
+                magic.eq(~self.active & first),
+                kind.eq(magic & second),
+                tag.eq(kind),
+                low.eq(tag),
+                high.eq(low),
+                payload.eq(high | (payload & ~complete)),
+                check.eq(payload & complete),
+                self.active.eq((magic & second) | (self.active & ~check)),
+            ]
+        m.d.comb += self.data.eq(self.i.payload)
+        m.d.sync += [
+            self.truncated.eq(expired & self.active),
+            self.write.eq(arrived & payload & ~complete),
+            # The CRC takes the last byte, then it is compared, then the verdict is out.
+            whole.eq(arrived & check),
+            self.done.eq(whole),
+            self.good.eq(crc.crc == 0),
+        ]
+        m.d.comb += [crc.clear.eq(~self.active), crc.valid.eq(arrived), crc.data.eq(self.i.payload)]
+        fields = self.header.kind, self.header.tag, self.header.length[:8], self.header.length[8:]
+        with m.If(start):
+            m.d.sync += [self.header.eq(0), self.address.eq(0)]
+        with m.Else():
+            for state, field in zip((kind, tag, low, high), fields, strict=True):
+                with m.If(arrived & state):
+                    m.d.sync += field.eq(self.i.payload)
+            with m.If(self.write):
+                m.d.sync += self.address.eq(self.address + 1)
         return m
 
-    def _give_up_if(self, m: Module, expired: Signal) -> None:
-        m.d.comb += self.active.eq(1)
-        with m.If(expired):
-            m.d.comb += self.truncated.eq(1)
-            m.next = "HUNT"
-
     def _idle_timer(self, m: Module) -> Signal:
-        count = Signal(self._idle_bits + 1)
-        with m.If(self.i.valid | count[-1]):
-            m.d.sync += count.eq(0)
-        with m.Else():
-            m.d.sync += count.eq(count + 1)
+        """High when the quarters of the time-out that began since the last byte are 5."""
+        prescaler = Signal(self.idle_bits - 1)
+        quarters, expired = Signal(3), Signal()
+        m.d.sync += prescaler.eq(prescaler[:-1] + 1)
+        m.d.comb += [self.tick.eq(prescaler[-1]), expired.eq(quarters[2] & quarters[0])]
+        with m.If(self.i.valid | expired):
+            m.d.sync += quarters.eq(0)
+        with m.Elif(self.tick):
+            m.d.sync += quarters.eq(quarters + 1)
         # A byte that comes in the same cycle as the time-out begins something new.
-        return count[-1]
+        return expired
 
 
 class PacketTransmitter(wiring.Component):
     """Makes the bytes of packets: magic, header, payload, CRC. At most one byte in 3 cycles.
 
+    Parameters
+    ----------
+    longest : int
+        Of the packets' payloads, bytes.
+
     Members
     -------
     i : In(PACKETS)
-        ``head`` is taken with the last byte.
+        ``head`` is taken after the last byte.
     o : Out(stream of 8 bits)
         From registers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = MAX_PAYLOAD) -> None:
+        self._longest = longest
         super().__init__({"i": In(PACKETS), "o": Out(stream.Signature(8))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.crc = crc = make_crc16()
+        m.submodules.crc = crc = Crc16()
         head, body, o = self.i.head, self.i.body, self.o
-        left = Signal(16)
-        empty, covered, asking = Signal(), Signal(), Signal()
-        m.d.sync += empty.eq(left == 0)
+        fields = head.payload
+        # Steps 0 to 5 are magic and header, then the body's bytes, then twice the CRC's upper half.
+        step = Signal(3)
+        left = Signal(range(self._longest + 1))
+        active, empty, asking, second, over = (Signal() for _ in range(5))
+        sources = (
+            *(Const(b, 8) for b in MAGIC),
+            fields.kind,
+            fields.tag,
+            fields.length[:8],
+            fields.length[8:],
+            body.payload,
+            crc.crc[8:],
+        )
+        m.d.sync += [empty.eq(left == 0), head.ready.eq(over & ~o.valid & ~head.ready)]
         m.d.comb += [
             body.ready.eq(asking),
             crc.data.eq(o.payload),
-            crc.valid.eq(covered & o.valid & o.ready),
+            crc.clear.eq(~active),
+            crc.valid.eq((step[2] | step[:2].all()) & o.valid & o.ready),
         ]
-        with m.If(o.ready):
-            m.d.sync += o.valid.eq(0)
-
-        def give(state: str, following: str, value: Any, cover: bool) -> None:
-            with m.State(state), m.If(~o.valid):
-                m.d.sync += [o.valid.eq(1), o.payload.eq(value), covered.eq(cover)]
-                m.next = following
-
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += crc.start.eq(1)
-                m.d.sync += left.eq(head.payload.length)
-                with m.If(head.valid):
-                    m.next = "MAGIC_0"
-            give("MAGIC_0", "MAGIC_1", MAGIC[0], False)
-            give("MAGIC_1", "KIND", MAGIC[1], False)
-            give("KIND", "TAG", head.payload.kind, True)
-            give("TAG", "LENGTH_0", head.payload.tag, True)
-            give("LENGTH_0", "LENGTH_1", head.payload.length[:8], True)
-            give("LENGTH_1", "PAYLOAD", head.payload.length[8:], True)
-            with m.State("PAYLOAD"):
-                with m.If(asking & body.valid):
-                    m.d.sync += [o.valid.eq(1), left.eq(left - 1), asking.eq(0)]
-                with m.Elif(~asking & ~o.valid):
-                    # `empty` is a cycle behind `left`, and so is this state behind each byte.
-                    m.d.sync += asking.eq(~empty)
-                    with m.If(empty):
-                        m.next = "CRC_0"
-                with m.If(asking):
-                    m.d.sync += [o.payload.eq(body.payload), covered.eq(1)]
-            give("CRC_0", "CRC_1", crc.crc[8:], False)
-            give("CRC_1", "END", crc.crc[:8], False)
-            with m.State("END"), m.If(~o.valid):
-                m.d.comb += head.ready.eq(1)
-                m.next = "IDLE"
+        with m.If(~o.valid):
+            m.d.sync += o.payload.eq(Array(sources)[step])
+        with m.If(o.valid):
+            m.d.sync += o.valid.eq(~o.ready)
+        with m.Elif(~active):
+            m.d.sync += [active.eq(head.valid), left.eq(fields.length), step.eq(0)]
+        with m.Elif(asking), m.If(body.valid):
+            # `empty` is a cycle behind `left`, and so is the next look at it.
+            m.d.sync += [o.valid.eq(1), left.eq(left - 1), asking.eq(0)]
+        with m.Elif(over), m.If(head.ready):
+            m.d.sync += [active.eq(0), over.eq(0), second.eq(0)]
+        with m.Elif(step == 6):
+            m.d.sync += [asking.eq(~empty), step[0].eq(empty)]
+        with m.Else():
+            m.d.sync += o.valid.eq(1)
+            with m.If(step == 7):
+                m.d.sync += [second.eq(1), over.eq(second)]
+            with m.Else():
+                m.d.sync += step.eq(step + 1)
         return m
 
 
 class PacketMux(wiring.Component):
     """Lets one of two sources send at a time, whole packets each; both waiting, ``a`` goes first.
+
+    Headers and bytes pass a register: a byte in 3 cycles at most, taken as soon as it is asked for.
+    ``o.body.ready`` must hold until a byte comes.
 
     Members
     -------
@@ -221,21 +223,27 @@ class PacketMux(wiring.Component):
         chosen = Signal()
         busy = Signal()
         sources: Sequence[Any] = (self.a, self.b)
+        head, body = self.o.head, self.o.body
         with m.If(~busy):
             m.d.sync += [
                 chosen.eq(~self.a.head.valid),
                 busy.eq(self.a.head.valid | self.b.head.valid),
             ]
-        with m.Elif(self.o.head.ready):
+        with m.Elif(head.ready & head.valid):
             m.d.sync += busy.eq(0)
+        m.d.sync += head.valid.eq(busy & ~(head.ready & head.valid))
+        m.d.sync += body.valid.eq(0)
         for index, source in enumerate(sources):
+            # A byte is fetched once the other end asks for it: none beyond the packet's.
+            fetch, mine = source.body.ready, busy & (chosen == index)
+            arrives = fetch & source.body.valid
+            m.d.comb += source.head.ready.eq(mine & head.ready & head.valid)
+            m.d.sync += fetch.eq(mine & body.ready & ~body.valid & ~arrives)
+            with m.If(arrives):
+                m.d.sync += body.valid.eq(1)
             with m.If(chosen == index):
-                m.d.comb += [
-                    self.o.head.valid.eq(busy),
-                    self.o.head.payload.eq(source.head.payload),
-                    self.o.body.valid.eq(busy & source.body.valid),
-                    self.o.body.payload.eq(source.body.payload),
-                    source.head.ready.eq(busy & self.o.head.ready),
-                    source.body.ready.eq(busy & self.o.body.ready),
+                m.d.sync += [
+                    head.payload.eq(source.head.payload),
+                    body.payload.eq(source.body.payload),
                 ]
         return m

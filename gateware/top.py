@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect
@@ -14,7 +14,7 @@ from gateware.uart import UartReceiver, UartTransmitter
 from pvq_hw.baud import BaudTiming
 from pvq_hw.board import WINDOW, describe_board
 from pvq_hw.families import family
-from pvq_hw.protocol import Description, ErrorCode, Kind, WireFormat
+from pvq_hw.protocol import TOP_BYTES, Counters, Description, ErrorCode, Kind, WireFormat
 from pvq_hw.targets import get_target
 
 __all__ = ["IDLE_SECONDS", "Top", "make_top"]
@@ -108,14 +108,18 @@ class Top(wiring.Component):
         overrun = self._judge(m, packets, loader, control)
         self._count(m, packets, loader, receiver, control, overrun)
         m.d.sync += self.busy.eq(packets.active | loader.busy | results.busy)
-        beat = Signal((self.description.clock_hz - 1).bit_length())
-        m.d.sync += beat.eq(beat + 1)
+        ticks = (self.description.clock_hz - 1).bit_length() - (packets.idle_bits - 2)
+        beat = Signal(max(1, ticks))
+        m.d.sync += beat.eq(beat + packets.tick)
         m.d.comb += self.heartbeat.eq(beat[-1])
         return m
 
     def _reply_path(self, m: Module, control: ControlReplies, results: ResultSender) -> None:
         m.submodules.mux = mux = PacketMux()
-        m.submodules.framer = framer = PacketTransmitter()
+        longest = max(
+            Description.SIZE, Counters.SIZE, TOP_BYTES, self.description.output.frame_bytes
+        )
+        m.submodules.framer = framer = PacketTransmitter(longest)
         m.submodules.transmitter = transmitter = UartTransmitter(self.timing)
         connect(m, control.packets, mux.a)
         connect(m, results.packets, mux.b)
@@ -126,56 +130,56 @@ class Top(wiring.Component):
     def _judge(
         self, m: Module, packets: PacketReceiver, loader: FrameLoader, control: ControlReplies
     ) -> Signal:
-        """What becomes of a packet: a place for further kinds. Gives the overrun strobe."""
+        """What becomes of a packet: a place for further kinds. Gives the overrun strobe.
+
+        The header is steady long before its packet is done: all that follows from it alone stands
+        in registers by then, and the verdict is one too.
+        """
         header, request = packets.header, control.request
-        # The header is steady long before its packet is done: registers cost nothing but a cycle.
-        frame, describe, status, whole, bare = (Signal() for _ in range(5))
+        infer, classify, describe, status, whole, bare = (Signal() for _ in range(6))
+        frame, answer, code, kind = Signal(), Signal(), Signal(ErrorCode), Signal(8)
         m.d.sync += [
-            frame.eq((header.kind == Kind.INFER) | (header.kind == Kind.CLASSIFY)),
+            infer.eq(header.kind == Kind.INFER),
+            classify.eq(header.kind == Kind.CLASSIFY),
             describe.eq(header.kind == Kind.DESCRIBE),
             status.eq(header.kind == Kind.STATUS),
             whole.eq(header.length == self.description.input.frame_bytes),
             bare.eq(header.length == 0),
+            frame.eq((infer | classify) & whole),
+            answer.eq((describe | status) & bare),
+            code.eq(
+                Mux(infer | classify | describe | status, ErrorCode.BAD_LENGTH, ErrorCode.BAD_KIND)
+            ),
+            kind.eq(Mux(status, Kind.COUNTERS, Kind.DESCRIPTION)),
         ]
-        lost, overrun = Signal(), Signal()
+        lost, crowded, overrun = Signal(), Signal(), Signal()
         # A byte that found its place unread makes the packet's frame useless.
         with m.If(packets.write & loader.blocked):
             m.d.sync += lost.eq(1)
         with m.Elif(packets.done | packets.truncated):
             m.d.sync += lost.eq(0)
-
         m.d.comb += [
+            crowded.eq(lost | loader.busy),
             request.tag.eq(header.tag),
             request.offender.eq(header.kind),
-            request.kind.eq(Kind.ERROR),
             loader.ticket.tag.eq(header.tag),
-            loader.ticket.top.eq(header.kind == Kind.CLASSIFY),
+            loader.ticket.top.eq(classify),
         ]
-
-        def refuse(code: ErrorCode) -> None:
-            m.d.comb += [control.start.eq(1), request.code.eq(code)]
-
+        right = packets.done & packets.good
+        m.d.sync += [
+            loader.start.eq(right & frame & ~crowded),
+            overrun.eq(right & frame & crowded),
+            control.start.eq(packets.truncated | (packets.done & ~(right & frame & ~crowded))),
+            request.kind.eq(Mux(right & answer, kind, Kind.ERROR)),
+        ]
         with m.If(packets.truncated):
-            refuse(ErrorCode.TRUNCATED)
-        with m.Elif(packets.done):
-            with m.If(~packets.good):
-                refuse(ErrorCode.BAD_CRC)
-            with m.Elif(frame):
-                with m.If(~whole):
-                    refuse(ErrorCode.BAD_LENGTH)
-                with m.Elif(lost | loader.busy):
-                    m.d.comb += overrun.eq(1)
-                    refuse(ErrorCode.OVERRUN)
-                with m.Else():
-                    m.d.comb += loader.start.eq(1)
-            for asked, answer in ((describe, Kind.DESCRIPTION), (status, Kind.COUNTERS)):
-                with m.Elif(asked):
-                    with m.If(~bare):
-                        refuse(ErrorCode.BAD_LENGTH)
-                    with m.Else():
-                        m.d.comb += [control.start.eq(1), request.kind.eq(answer)]
-            with m.Else():
-                refuse(ErrorCode.BAD_KIND)
+            m.d.sync += request.code.eq(ErrorCode.TRUNCATED)
+        with m.Elif(~packets.good):
+            m.d.sync += request.code.eq(ErrorCode.BAD_CRC)
+        with m.Elif(frame):
+            m.d.sync += request.code.eq(ErrorCode.OVERRUN)
+        with m.Else():
+            m.d.sync += request.code.eq(code)
         return overrun
 
     def _count(

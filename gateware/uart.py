@@ -49,19 +49,20 @@ class UartReceiver(wiring.Component):
         rx = Signal(init=1)
         m.submodules.synchronizer = FFSynchronizer(self.rx, rx, init=1, stages=2)
 
-        timer = Signal(range(self._divisor))
+        # The timer is due when it has gone below 0: its sign needs no comparison.
+        timer = Signal(range(-1, self._divisor))
         due = Signal()
         bits = Signal(3)
-        m.d.comb += due.eq(timer == 0)
+        m.d.comb += due.eq(timer[-1])
         m.d.sync += timer.eq(timer - 1)
         with m.If(due):
-            m.d.sync += timer.eq(self._divisor - 1)
+            m.d.sync += timer.eq(self._divisor - 2)
         m.d.sync += [self.o.valid.eq(0), self.framing_error.eq(0)]
 
         with m.FSM():
             with m.State("IDLE"):
                 # The middle of the start bit is half a bit away from here.
-                m.d.sync += [timer.eq(self._divisor // 2 - 1), bits.eq(0)]
+                m.d.sync += [timer.eq(self._divisor // 2 - 2), bits.eq(0)]
                 with m.If(~rx):
                     m.next = "START"
             with m.State("START"), m.If(due):
@@ -104,15 +105,16 @@ class UartTransmitter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        timer = Signal(range(self._divisor))
+        # Below 0 when a bit is over, as in the receiver.
+        timer = Signal(range(-1, self._divisor), init=-1)
         bits = Signal(range(10))
         shift = Signal(9)
-        with m.If(timer != 0):
+        with m.If(~timer[-1]):
             m.d.sync += timer.eq(timer - 1)
         with m.Elif(bits != 0):
             m.d.sync += [
                 Cat(self.tx, shift).eq(Cat(shift, Const(1, 1))),
-                timer.eq(self._divisor - 1),
+                timer.eq(self._divisor - 2),
                 bits.eq(bits - 1),
             ]
         with m.Else():
@@ -120,7 +122,7 @@ class UartTransmitter(wiring.Component):
             with m.If(self.i.valid):
                 m.d.sync += [
                     Cat(self.tx, shift).eq(Cat(Const(0, 1), self.i.payload, Const(1, 1))),
-                    timer.eq(self._divisor - 1),
+                    timer.eq(self._divisor - 2),
                     bits.eq(9),
                 ]
         return m
