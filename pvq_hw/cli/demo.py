@@ -9,7 +9,7 @@ from pvq_hw.cli.ui import Ui
 __all__ = ["run"]
 
 TARGET = "icebreaker"
-RATIO = 2.0
+RATIO = 1.5
 _SHADES = " .:-=+*#%@"
 
 
