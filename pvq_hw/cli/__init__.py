@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PvqError as error:
         ui.error(str(error), error.exit_code)
         return error.exit_code
-    except KeyboardInterrupt:
-        ui.error("interrupted; earlier output is as it was", 130)
+    except KeyboardInterrupt as interrupt:
+        ui.error(str(interrupt) or "interrupted; earlier output is as it was", 130)
         return 130
     except BrokenPipeError:
         return 2

@@ -23,6 +23,7 @@ def add_verbs(subparsers: Any) -> None:
     """Adds every verb that is built."""
     _demo(subparsers)
     _compile(subparsers)
+    _tune(subparsers)
     _layer(subparsers)
     _simulate(subparsers)
     _build(subparsers)
@@ -86,6 +87,30 @@ def _compile(subparsers: Any) -> None:
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
     p.add_argument("--seed", type=int, help="default 0")
     p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
+
+
+def _tune(subparsers: Any) -> None:
+    p = _verb(subparsers, "tune", "search N/K per layer, widths and lanes for a board", "tune")
+    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
+    p.add_argument(
+        "--data", metavar="DATA.npz", type=Path, required=True, help="training inputs and labels"
+    )
+    p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="judges the chosen one only")
+    _target(p, required=True)
+    p.add_argument("-o", "--out", metavar="DIR", type=Path, required=True, help="of the results")
+    p.add_argument(
+        "--min-accuracy", metavar="P", type=float, help="percent to reach (RMSE: to stay below)"
+    )
+    p.add_argument("--budget-cycles", metavar="C", type=int, help="most cycles between frames")
+    p.add_argument("--trials", metavar="N", type=int, default=64, help="default 64")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--metric", metavar="M", help="accuracy, rmse, auc or module:function")
+    p.add_argument(
+        "--input-scale", metavar="S", type=float, default=1.0, help="integer data is divided by it"
+    )
+    p.add_argument("--workers", metavar="W", type=int, help="processes; one per core by default")
+    p.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler instead of processes")
+    p.add_argument("--resume", action="store_true", help="go on with the search in DIR")
 
 
 def _layer(subparsers: Any) -> None:
