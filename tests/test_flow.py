@@ -1,0 +1,104 @@
+"""The steps between a model and its files: lanes, evaluation, and what a wheel carries."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from cli_tools import BUNDLED, MODEL, ROOT
+
+import pvq_hw
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.flow import check_accuracy, evaluate_network, quantize_for
+from pvq_hw.options import CompileOptions, LayerChoice
+from pvq_hw.targets import get_target
+
+
+@pytest.fixture(scope="module")
+def model():
+    return pvq_hw.load_model(MODEL)
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return pvq_hw.load_data(digits.train), pvq_hw.load_data(digits.test)
+
+
+@pytest.mark.parametrize("lanes", [(1, 1), (4, 2), (8, 8)])
+def test_pulses_are_balanced_over_the_lanes(model, data, lanes):
+    """Every bank (column mod P) of a row has K/P pulses, so no lane waits for another."""
+    options = CompileOptions(target="hx8k", ratio=2, lanes=lanes)
+    network, folding = quantize_for(model, get_target("hx8k"), options, data[0])
+    assert list(folding.lanes) == list(lanes)
+    for layer, p in zip(network.layers, lanes, strict=True):
+        counts = np.array([np.abs(layer.y[:, bank::p]).sum(axis=1) for bank in range(p)])
+        assert (counts == counts[0]).all()
+
+
+def test_pulses_of_a_configuration_stay_as_they_are(model, data):
+    """K that the lanes don't divide, and gains shared by rows, are the user's choice."""
+    layers = {"h": LayerChoice(k=21), "logits": LayerChoice(unit="layer")}
+    options = CompileOptions(target="hx8k", ratio=2, lanes=(4, 2), layers=layers)
+    network, _ = quantize_for(model, get_target("hx8k"), options, data[0])
+    assert network.layers[0].k.tolist() == [21] * 32
+    assert len(np.unique(network.layers[1].gain)) == 1
+
+
+def test_evaluation_counts_and_compares(model, digits, data):
+    network = pvq_hw.load(digits.out).network
+    judged = evaluate_network(model, network, data[1])
+    a = model.predict(data[1].x).argmax(axis=1)
+    b = network.predict(network.quantize_input(data[1].x, 1.0)).argmax(axis=1)
+    assert np.array_equal(judged.float_answers, a)
+    assert np.array_equal(judged.pvq_answers, b)
+    assert judged.disagreements.tolist() == np.flatnonzero(a != b).tolist()
+    assert judged.to_json() == {
+        "metric": "accuracy",
+        "float": pytest.approx(100 * (a == data[1].y).mean()),
+        "pvq": pytest.approx(100 * (b == data[1].y).mean()),
+        "frames": 500,
+        "disagreements": int((a != b).sum()),
+    }
+    check_accuracy(judged, judged.pvq)  # just reached
+    check_accuracy(judged, None)
+    with pytest.raises(CheckError, match=r"Accuracy must be at least 99\.9 %, not 9\d\.\d\d % "):
+        check_accuracy(judged, 99.9)
+
+
+def test_evaluation_of_a_regression(model, digits, data):
+    network = pvq_hw.load(digits.out).network
+    exact = model.predict(data[1].x[:50])
+    judged = evaluate_network(model, network, pvq_hw.Data(data[1].x[:50], exact))
+    assert (judged.metric, judged.exact) == ("rmse", 0.0)
+    assert 0 < judged.pvq < np.abs(exact).max()
+    assert len(judged.disagreements) == 0
+    with pytest.raises(InputError, match="--min-accuracy must come with class numbers"):
+        check_accuracy(judged, 50)
+
+
+@pytest.mark.slow
+def test_a_wheel_carries_all_it_needs(tmp_path):
+    """Templates, bundled data and the files that are no Python."""
+    source = tmp_path / "source"  # setuptools writes beside what it builds
+    source.mkdir()
+    for name in ("pvq_hw", "gateware", "sim"):
+        shutil.copytree(ROOT / name, source / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", source, "--no-deps", "--quiet", "-w", tmp_path],
+        check=True, capture_output=True, cwd=tmp_path,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("pvq_hw-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+        for name in (MODEL.name, "digits.npz"):
+            assert archive.read(f"pvq_hw/bundled/{name}") == (BUNDLED / name).read_bytes()
+    for package in ("pvq_hw", "gateware", "sim"):
+        for path in (ROOT / package).rglob("*"):
+            name = path.relative_to(ROOT).as_posix()
+            if path.is_file() and "__pycache__" not in name:
+                assert name in held
+    assert not any(name.startswith(("tests/", "benchmarks/")) for name in held)
