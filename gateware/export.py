@@ -12,14 +12,17 @@ from pathlib import Path
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
-from gateware.accelerator import Accelerator
+from gateware.circuit import make_circuit
 from gateware.layer_core import LayerCore
 from gateware.verilog_text import ROM_VERILOG
 from pvq_hw import tools
 from pvq_hw.core import CoreImage, CoreSpec
 from pvq_hw.errors import InputError, ToolError
+from pvq_hw.graph import GraphSpec
+from pvq_hw.graph_timing import time_graph
 from pvq_hw.numeric import IntFormat
 from pvq_hw.timing import simulate_timing
+from pvq_hw.units import Unit
 
 __all__ = ["ROM_FILE", "export_accelerator", "export_layer", "export_verilog"]
 
@@ -144,8 +147,20 @@ def _core_lines(spec: CoreSpec) -> list[str]:
     ]
 
 
-def _header(name: str, specs: Sequence[CoreSpec], cycles: tuple[int, int]) -> str:
+def _unit_line(unit: Unit) -> str:
+    return f"  {unit.name} ({unit.kind}): {', '.join(unit.inputs)} -> {', '.join(unit.outputs)}"
+
+
+def _header(
+    name: str,
+    specs: Sequence[CoreSpec],
+    cycles: tuple[int, int],
+    graph: GraphSpec | None = None,
+) -> str:
     first, last = specs[0], specs[-1]
+    n, x, rows, out = first.n, first.x, last.rows, last.out
+    if graph is not None:
+        (n, x), (rows, out) = graph.x, graph.out
     return "\n".join(
         [
             f"{name}: matrix-vector products with pyramid-vector-quantized weights.",
@@ -154,10 +169,10 @@ def _header(name: str, specs: Sequence[CoreSpec], cycles: tuple[int, int]) -> st
             "Ports",
             "  clk         rising edge",
             "  rst         synchronous, active high; forgets all frames",
-            f"  i__payload  {_format(first.x, first.frames)}",
-            f"              frames of {first.n} transfers, channels last, in order",
-            f"  o__payload  {_format(last.out, last.frames)}",
-            f"              frames of {last.rows} transfers, in order of the rows",
+            f"  i__payload  {_format(x, first.frames)}",
+            f"              frames of {n} transfers, channels last, in order",
+            f"  o__payload  {_format(out, last.frames)}",
+            f"              frames of {rows} transfers, in order of the rows",
             "  *__valid, *__ready: a transfer happens at a clock edge at which both are 1.",
             "              The giver holds valid and payload until then; valid never waits for",
             "              ready. Either side may stall at any time.",
@@ -171,6 +186,7 @@ def _header(name: str, specs: Sequence[CoreSpec], cycles: tuple[int, int]) -> st
             "Row m: clamp((sum over columns of y * x * mult[m] + bias[m] + half) >> shift), exact.",
             "Cores",
             *[line for spec in specs for line in _core_lines(spec)],
+            *([] if graph is None else ["Units", *map(_unit_line, graph.units)]),
             "",
             f"To simulate or synthesize: this file, {ROM_FILE} and the .hex files in the tool's",
             f"working folder, e.g. iverilog -g2005 {name}.v {ROM_FILE} YOUR_TESTBENCH.v",
@@ -178,17 +194,27 @@ def _header(name: str, specs: Sequence[CoreSpec], cycles: tuple[int, int]) -> st
     )
 
 
-def _cycles(specs: Sequence[CoreSpec], images: Sequence[CoreImage]) -> tuple[int, int]:
+def _cycles(
+    specs: Sequence[CoreSpec], images: Sequence[CoreImage], graph: GraphSpec | None = None
+) -> tuple[int, int]:
+    if graph is not None:
+        named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
+        found = time_graph(graph, named)
+        return found.interval_cycles, found.latency_cycles
     timing = simulate_timing(list(specs), list(images))
     return timing.interval_cycles, timing.latency_cycles
 
 
 def export_accelerator(
-    specs: Sequence[CoreSpec], images: Sequence[CoreImage], name: str = "accelerator"
+    specs: Sequence[CoreSpec],
+    images: Sequence[CoreImage],
+    name: str = "accelerator",
+    *,
+    graph: GraphSpec | None = None,
 ) -> dict[str, str]:
     """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``."""
-    component = Accelerator(specs, images, body="verilog")
-    header = _header(name, specs, _cycles(specs, images))
+    component = make_circuit(specs, images, graph, body="verilog")
+    header = _header(name, specs, _cycles(specs, images, graph), graph)
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,

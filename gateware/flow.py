@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateware.accelerator import Accelerator as Circuit
 from gateware.boards import make_board_top, make_platform
 from gateware.build import build
+from gateware.circuit import make_circuit
 from pvq_hw.api import Accelerator
 from pvq_hw.board_flow import describe_output
 from pvq_hw.families import family
@@ -34,7 +34,8 @@ def build_output(accelerator: Accelerator, seeds: Sequence[int], steps: Steps) -
     def fill(staging: Path) -> dict[str, Any]:
         # Made once nothing can refuse any more: Amaranth complains of circuits left unused.
         platform = make_platform(plan.target.name)
-        circuit = Circuit(image.specs, image.cores, body=family(plan.target.engine).blocks)
+        body = family(plan.target.engine).blocks
+        circuit = make_circuit(image.specs, image.cores, plan.graph, body=body)
         top = make_board_top(
             circuit, plan.target.name, plan.clock_mhz, plan.baud, *wires, board.identity
         )

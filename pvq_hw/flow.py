@@ -102,10 +102,11 @@ def quantize_for(
     progress: Progress | None = None,
 ) -> tuple[Network, Folding]:
     """Lanes first, since the quantizer spreads the pulses evenly over them; then the network."""
+    from pvq_hw.flow_graph import quantize_graph, weighted_names
     from pvq_hw.quantizer import quantize
-    from pvq_hw.quantizer_graph import dense_stages
+    from pvq_hw.quantizer_graph import is_dense_chain
 
-    names = [stage.name for stage in dense_stages(model)]
+    names = weighted_names(model)
     _check_names(names, options)
     lanes = _lanes(names, options)
     count = 2 * len(names)
@@ -131,6 +132,16 @@ def quantize_for(
             **more,
         )
 
+    if not is_dense_chain(model):
+        return quantize_graph(
+            model,
+            target,
+            ratio=options.ratio,
+            bits=options.activation_bits,
+            layers=options.layers,
+            lanes=lanes,
+            run=lambda banks: run(0, banks=banks),
+        )
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     layers = _fold_layers(model, options)
     if options.quantizer == "calibrated":
@@ -148,7 +159,7 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         network,
         target,
         lanes=folding.lanes,
-        gap_bits=folding.gap_bits,
+        gap_bits=folding.gap_bits or None,
         clock_mhz=options.clock_mhz,
     )
 
@@ -244,7 +255,7 @@ def write_core_files(staging: Path, network: Network, planned: Plan, image: Imag
     planned.save(staging / "plan.json")
     image.write(staging)
     (staging / "verilog").mkdir()
-    for name, text in export_accelerator(image.specs, image.cores).items():
+    for name, text in export_accelerator(image.specs, image.cores, graph=planned.graph).items():
         (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")
 
 

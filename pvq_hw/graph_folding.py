@@ -5,7 +5,7 @@ time to load the windows where that is longer. Costs come from codes of syntheti
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pvq_hw.errors import InputError
@@ -24,6 +24,7 @@ _LANES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 _LEAST_PULSES = 2  # of a row in a bank: with fewer, lanes stand idle
 _LOAD = 12  # cycles from a free half of the banks to a window in it, besides its words
 _LOGIC_WORDS = 32
+_MARGIN = 0.95
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def fold_graph(
                 )
         return list(lanes)
     limit = budget(target)
+    # The codes are not known yet, so the estimate may be some percent off.
+    limit = replace(limit, luts=int(limit.luts * _MARGIN))
     options = [_options(layer, target) for layer in layers]
     best: tuple[float, list[int]] | None = None
     for interval in sorted({time for found in options for time, _, _ in found}):

@@ -1,14 +1,18 @@
 """Whole accelerators in Amaranth's simulator: exact, portable, some thousand cycles a second."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Value
 
-from gateware.accelerator import Accelerator
+from gateware.circuit import make_circuit
+from gateware.graph import GraphAccelerator
 from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.graph import GraphSpec
 from sim.bench import Bench
+from sim.graph_taps import graph_taps
 from sim.patterns import NONE, Pattern
 from sim.result import SimResult, assemble
 from sim.streams import Sink, Source
@@ -29,12 +33,15 @@ def simulate_amaranth(
     resets: Iterable[int] = (),
     quiet: int = 100_000,
     progress: Callable[[int], None] | None = None,
+    graph: GraphSpec | None = None,
 ) -> SimResult:
     """Streams frames through an `Accelerator`, watching every core's output.
 
     Parameters
     ----------
     specs, images : sequences of CoreSpec, CoreImage
+    graph : GraphSpec, optional
+        Of the cores: every layer's output is watched.
     x : int64 array (frames, n)
     idle, stall, seed, after_valid
         Of the source and the sink; see `sim.streams`.
@@ -50,18 +57,23 @@ def simulate_amaranth(
     StreamError
         A stream broke its protocol or stood still.
     """
-    accelerator = Accelerator(specs, images)
-    vector = len(Value.cast(accelerator.i.payload)) // specs[0].x.bits
-    payloads = pack_frames(x, specs[0].x, vector)
+    accelerator = make_circuit(specs, images, graph)
+    streams: list[Any]
+    if isinstance(accelerator, GraphAccelerator):
+        assert graph is not None
+        taps: Sequence[Any] = graph_taps(graph)
+        streams = [accelerator.units[tap.name].o for tap in taps]
+    else:
+        taps, streams = specs, [core.o for core in accelerator.cores]
+    n, form = (specs[0].n, specs[0].x) if graph is None else graph.x
+    vector = len(Value.cast(accelerator.i.payload)) // form.bits
+    payloads = pack_frames(x, form, vector)
     bench = Bench(accelerator, quiet)
     source = bench.source(accelerator.i, Source(payloads, idle, seed))
     sink = bench.sink(accelerator.o, Sink(stall, seed + 1, after_valid))
-    links = [
-        bench.monitor(core.o, spec.name)
-        for core, spec in zip(accelerator.cores, specs, strict=True)
-    ]
-    rows = specs[-1].rows
-    total = len(payloads) // specs[0].n * rows
+    links = [bench.monitor(o, tap.name) for o, tap in zip(streams, taps, strict=True)]
+    rows = taps[-1].rows
+    total = len(payloads) // n * rows
 
     told = 0
 
@@ -75,9 +87,9 @@ def simulate_amaranth(
 
     bench.run(done, resets)
     outputs = {
-        spec.name: unpack_frames(link.payloads, spec.out, spec.frames, spec.rows)
-        for spec, link in zip(specs, links, strict=True)
+        tap.name: unpack_frames(link.payloads, tap.out, tap.frames, tap.rows)
+        for tap, link in zip(taps, links, strict=True)
     }
-    starts, ends = source.cycles[:: specs[0].n], sink.cycles[rows - 1 :: rows]
+    starts, ends = source.cycles[::n], sink.cycles[rows - 1 :: rows]
     steady = not (idle.pause or stall.pause or after_valid or tuple(resets))
     return assemble("amaranth", len(x), outputs, [(starts, ends, bench.cycle)], vector, steady)

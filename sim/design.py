@@ -9,7 +9,7 @@ from pvq_hw.core import CoreSpec
 from pvq_hw.errors import InputError
 from pvq_hw.numeric import IntFormat
 
-__all__ = ["Design", "Link", "design_of"]
+__all__ = ["Design", "Link", "design_files", "design_of"]
 
 _TOP = "accelerator"
 
@@ -96,14 +96,22 @@ def design_of(specs: Sequence[CoreSpec], folder: Path) -> Design:
     InputError
         A file is missing.
     """
+    top, sources, memories = design_files(specs, folder)
+    links = tuple(
+        Link(spec.name, (f"core{index}",), spec.rows, spec.out, spec.frames)
+        for index, spec in enumerate(specs)
+    )
+    return Design(top, sources, memories, specs[0].n, specs[0].x, links, specs[0].frames)
+
+
+def design_files(
+    specs: Sequence[CoreSpec], folder: Path
+) -> tuple[str, tuple[Path, ...], tuple[Path, ...]]:
+    """Top module, sources and memory files of an output folder; InputError where one lacks."""
     verilog, image = folder / "verilog", folder / "image"
     sources = tuple(verilog / name for name in (f"{_TOP}.v", "pvq_rom.v"))
     memories = tuple(image / f"{name}.hex" for spec in specs for name in spec.memories)
     for file in (*sources, *memories):
         if file.is_symlink() or not file.is_file():
             raise InputError(f"{file} must be a file")
-    links = tuple(
-        Link(spec.name, (f"core{index}",), spec.rows, spec.out, spec.frames)
-        for index, spec in enumerate(specs)
-    )
-    return Design(_TOP, sources, memories, specs[0].n, specs[0].x, links, specs[0].frames)
+    return _TOP, sources, memories

@@ -5,13 +5,16 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.core import CoreImage, CoreSpec
 from pvq_hw.errors import InputError
+from pvq_hw.graph import GraphSpec
 from sim.design import Design, design_of
+from sim.graph_taps import graph_design, graph_taps
 from sim.patterns import NONE, Pattern
 from sim.result import SimResult, assemble
 from sim.wire import pack_frames, pack_words, unpack_frames, unpack_words
@@ -32,6 +35,7 @@ def simulate(
     *,
     count: int | None = None,
     names: Sequence[str] | None = None,
+    graph: GraphSpec | None = None,
     idle: Pattern | str = NONE,
     stall: Pattern | str = NONE,
     seed: int = 0,
@@ -56,6 +60,8 @@ def simulate(
         Frames to simulate, the first of ``x``; all by default.
     names : sequence of str, optional
         What the outputs are called; the specifications' names by default.
+    graph : GraphSpec, optional
+        Of the cores; every layer's output is then given, not only the cores'.
     idle, stall : Pattern or str
         Pauses of the input and of the output; see `sim.patterns.Pattern.parse`.
     seed : int
@@ -83,18 +89,20 @@ def simulate(
     """
     if simulator not in SIMULATORS:
         raise InputError(f"Simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
-    frames = _frames(specs, x, count)
-    names = list(names or (spec.name for spec in specs))
-    if len(names) != len(specs) or len(set(names)) != len(names):
-        raise InputError(f"Names must be {len(specs)} different ones, not {names}")
+    watched: Sequence[Any] = specs if graph is None else graph_taps(graph)
+    frames = _frames(watched, x, count)
+    names = list(names or (spec.name for spec in watched))
+    if len(names) != len(watched) or len(set(names)) != len(names):
+        raise InputError(f"Names must be {len(watched)} different ones, not {names}")
     patterns = Pattern.parse(idle), Pattern.parse(stall)
     steady = not (any(pattern.pause for pattern in patterns) or resets)
-    job = _Job(specs, frames, *patterns, seed, tuple(resets), steady, progress, names)
+    job = _Job(watched, frames, *patterns, seed, tuple(resets), steady, progress, names)
+    job.graph, job.cores = graph, specs
     if steady and settle:
         job.frames = _filled(frames, job.settling)
     if simulator == "amaranth":
         return job.amaranth(images)
-    with exported(specs, images) as design:
+    with exported(specs, images, graph) as design:
         return job.compiled(design) if simulator == "compiled" else job.icarus(design)
 
 
@@ -119,10 +127,16 @@ def _filled(frames: IntArray, least: int) -> IntArray:
 
 
 @contextlib.contextmanager
-def exported(specs: Sequence[CoreSpec], images: Images) -> Iterator[Design]:
+def exported(
+    specs: Sequence[CoreSpec], images: Images, graph: GraphSpec | None = None
+) -> Iterator[Design]:
     """Verilog and memory files: an output folder's own, or exported for as long as needed."""
+
+    def design(folder: Path) -> Design:
+        return design_of(specs, folder) if graph is None else graph_design(graph, folder)
+
     if not isinstance(images, Sequence):
-        yield design_of(specs, Path(images))
+        yield design(Path(images))
         return
     from gateware.export import export_accelerator
     from pvq_hw.image import Image
@@ -130,10 +144,10 @@ def exported(specs: Sequence[CoreSpec], images: Images) -> Iterator[Design]:
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as name:
         folder = Path(name)
         (folder / "verilog").mkdir()
-        for file, text in export_accelerator(specs, images).items():
+        for file, text in export_accelerator(specs, images, graph=graph).items():
             (folder / "verilog" / file).write_text(text, encoding="utf-8")
         Image(tuple(specs), tuple(images)).write(folder)
-        yield design_of(specs, folder)
+        yield design(folder)
 
 
 class _Job:
@@ -141,7 +155,7 @@ class _Job:
 
     def __init__(
         self,
-        specs: Sequence[CoreSpec],
+        specs: Sequence[Any],
         frames: IntArray,
         idle: Pattern,
         stall: Pattern,
@@ -152,6 +166,8 @@ class _Job:
         names: list[str],
     ) -> None:
         self.specs, self.frames, self.asked = list(specs), frames, len(frames)
+        self.graph: GraphSpec | None = None
+        self.cores: Sequence[CoreSpec] = ()
         self.idle, self.stall, self.seed, self.resets = idle, stall, seed, resets
         self.steady, self.names = steady, names
         self.progress = None
@@ -178,9 +194,9 @@ class _Job:
         if not isinstance(images, Sequence):
             from pvq_hw.image import Image
 
-            images = Image.load(Path(images), self.specs).cores
+            images = Image.load(Path(images), self.cores).cores
         result = simulate_amaranth(
-            self.specs,
+            self.cores,
             images,
             self.frames,
             idle=self.idle,
@@ -189,6 +205,7 @@ class _Job:
             resets=self.resets,
             quiet=self.quiet,
             progress=self.progress,
+            graph=self.graph,
         )
         return result.first(self.asked, dict(zip(result.outputs, self.names, strict=True)))
 

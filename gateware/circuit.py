@@ -1,0 +1,26 @@
+"""The circuit of a network: a chain of cores, or a graph of units."""
+
+from collections.abc import Sequence
+
+from amaranth.lib import wiring
+
+from gateware.accelerator import Accelerator
+from gateware.graph import GraphAccelerator
+from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.graph import GraphSpec
+
+__all__ = ["make_circuit"]
+
+
+def make_circuit(
+    specs: Sequence[CoreSpec],
+    images: Sequence[CoreImage],
+    graph: GraphSpec | None = None,
+    *,
+    body: str = "behavioral",
+) -> wiring.Component:
+    """An `Accelerator`, or with a graph of the same cores a `GraphAccelerator`."""
+    if graph is None:
+        return Accelerator(specs, images, body=body)
+    named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
+    return GraphAccelerator(graph, named, body=body)

@@ -1,0 +1,90 @@
+"""Lanes and pulses of networks that are no chain of dense layers, for `pvq_hw.flow`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pvq_hw.folding import Folding, FoldLayer
+from pvq_hw.geometry import Geometry
+from pvq_hw.graph_folding import GraphLayer, fold_graph
+from pvq_hw.model import Model
+from pvq_hw.network import Network
+from pvq_hw.nodes import Affine
+from pvq_hw.nodes import Conv as ConvNode
+from pvq_hw.numeric import IntFormat
+from pvq_hw.plan_graph import units_reserve
+from pvq_hw.quantizer_network import pulse_budget
+from pvq_hw.quantizer_steps import Step, network_steps, weight_matrix
+from pvq_hw.targets import Target
+
+__all__ = ["quantize_graph", "weighted_names"]
+
+
+def weighted_names(model: Model) -> list[str]:
+    """The layers with weights, in order."""
+    return [step.name for step in network_steps(model) if step.weighted]
+
+
+def quantize_graph(
+    model: Model,
+    target: Target,
+    *,
+    ratio: float,
+    bits: int,
+    layers: Mapping[str, Any],
+    lanes: Sequence[int] | None,
+    run: Callable[..., Network],
+) -> tuple[Network, Folding]:
+    """Lanes first, since the quantizer spreads the pulses evenly over them; then the network.
+
+    ``run`` is `pvq_hw.quantizer.quantize` with all but ``banks`` given. Gap bits are left to the
+    plan.
+    """
+    steps = network_steps(model)
+    weighted = [step for step in steps if step.weighted]
+    pulses = pulse_budget(steps, ratio, layers)
+    found = [_layer(step, pulses[step.name], bits) for step in weighted]
+    size = 1
+    for length in model.shape:
+        size *= length
+    reserve = units_reserve(target, size * -(-bits // 8), len(steps) - len(weighted))
+    chosen = fold_graph(found, target, reserve, lanes)
+    banks = {
+        layer.core.name: p
+        for layer, p in zip(found, chosen, strict=True)
+        if p > 1 and layer.groups == 1 and layer.core.k >= 2 * p and _free(layers, layer.core.name)
+    }
+    network = run(banks=banks)
+    count = len(found)
+    names = tuple(layer.core.name for layer in found)
+    return network, Folding(
+        names,
+        tuple(chosen),
+        (),
+        ({},) * count,
+        (0,) * count,
+        0,
+        True,
+        tuple(n in banks for n in names),
+    )
+
+
+def _free(layers: Mapping[str, Any], name: str) -> bool:
+    """Whether the layer's K may become multiples of its lanes."""
+    return name not in layers or layers[name].k is None
+
+
+def _layer(step: Step, pulses: int, bits: int) -> GraphLayer:
+    w = weight_matrix(step.node)
+    rows, n = w.shape
+    geometry, groups = None, 1
+    if isinstance(step.node, ConvNode):
+        node = step.node
+        geometry = Geometry(node.input_shape, node.kernel, node.stride, node.pads, node.dilation)
+        groups = node.groups
+    elif isinstance(step.node, Affine):
+        shape = (1, 1, *step.node.shape)[-3:]
+        geometry, groups = Geometry((shape[0], shape[1], shape[2]), (1, 1)), rows
+    x = IntFormat(bits, False)
+    out = IntFormat(16, True) if step.last else IntFormat(bits, not step.relu)
+    core = FoldLayer(step.name, rows, n * groups, max(1, round(pulses / rows)), x, out)
+    return GraphLayer(core, geometry, groups)
