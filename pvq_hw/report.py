@@ -135,9 +135,8 @@ def _page(parts: Mapping[str, Any]) -> str:
         subtitle=f"pyramid-vector-quantized at a mean N/K of {ratio:.2f}",
         cards=_cards(parts),
         checks=_checks(parts),
-        layer_bars=_bars(compiled["layers"]),
         layer_heads=_LAYER_HEADS,
-        layer_rows=[_layer_row(layer) for layer in compiled["layers"]],
+        layer_rows=_layer_rows(compiled["layers"]),
         size_rows=_size_rows(compiled),
         resource_rows=_resource_rows(parts.get("build")),
         energy_rows=_energy_rows(compiled["energy"]),
@@ -172,11 +171,14 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     speed = (built or compiled)["inferences_per_second"]
     note = "at the met clock" if built else "planned"
     cards.append(_card("inferences a second", f"{speed:,.0f}", note))
+    link = compiled["inferences_per_second_over_link"]
+    cards.append(_card("over the serial link", f"{link:,.0f}", "inferences a second"))
     cards.append(_card("cycles a frame", f"{compiled['interval_cycles']:,}", "steady state"))
     cards.append(_card("latency", f"{compiled['latency_cycles']:,} cycles", "first in to last out"))
     clock = (built or compiled)["clock_mhz"]
     reached = f"reaches {built['fmax_mhz']:.1f} MHz" if built else "planned"
     cards.append(_card("clock", f"{clock:g} MHz", reached))
+    cards.append(_card("mean N/K", f"{compiled['n_over_k']:.2f}", "weights for each pulse"))
     bits, limit = compiled["bits_per_weight"], compiled["bits_per_weight_limit"]
     cards.append(_card("code bits a weight", f"{bits:.2f}", f"log2 V(N,K)/N {limit:.2f}"))
     return cards
@@ -184,6 +186,10 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
+    judged = parts["compile"].get("accuracy")
+    if judged and judged["metric"] == "accuracy":
+        text = f"{judged['disagreements']} of {judged['frames']} answers differ"
+        rows.append({"name": "float model and golden model", "ok": None, "text": text})
     simulated = parts.get("simulate")
     if simulated:
         wrong = simulated["mismatches"]
@@ -197,20 +203,23 @@ def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     built = parts.get("build")
     if built:
         ok = built["fmax_mhz"] >= built["clock_mhz"]
-        text = f"{built['fmax_mhz']:.1f} of {built['clock_mhz']:g} MHz, seed {built['seed']}"
+        text = (
+            f"reaches {built['fmax_mhz']:.1f} MHz where {built['clock_mhz']:g} MHz are needed "
+            f"(seed {built['seed']})"
+        )
         rows.append({"name": "timing", "ok": ok, "text": text})
     else:
         rows.append({"name": "bitstream", "ok": None, "text": "not built yet"})
     return rows
 
 
-def _bars(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    longest = max((layer["slots"] for layer in layers), default=1)
+def _layer_rows(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    longest = max(1, *(layer["slots"] for layer in layers))
     return [
         {
-            "name": layer["name"][:20],
-            "width": round(360 * layer["slots"] / longest, 1),
-            "text": f"{layer['slots']:,} ({layer['lanes']} lanes)",
+            "cells": _layer_row(layer),
+            "slots": f"{layer['slots']:,}",
+            "percent": round(100 * layer["slots"] / longest, 1),
         }
         for layer in layers
     ]
@@ -250,6 +259,26 @@ def _size_rows(compiled: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+_WORDS = {
+    "DCCA": "clock buffers",
+    "DP16KD": "block RAM",
+    "EHXPLLL": "PLL",
+    "ICESTORM_DSP": "multipliers",
+    "ICESTORM_LC": "logic cells",
+    "ICESTORM_PLL": "PLL",
+    "ICESTORM_RAM": "block RAM",
+    "ICESTORM_SPRAM": "single-port RAM",
+    "MULT18X18D": "multipliers",
+    "SB_GB": "global buffers",
+    "SB_IO": "pins",
+    "TRELLIS_COMB": "LUTs",
+    "TRELLIS_FF": "flip-flops",
+    "TRELLIS_IO": "pins",
+    "TRELLIS_RAMW": "distributed RAM write ports",
+}
+_PLENTY = 8  # of fewer, all may well be used
+
+
 def _resource_rows(built: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     rows = []
     for name, part in sorted((built or {}).get("utilization", {}).items()):
@@ -259,10 +288,12 @@ def _resource_rows(built: Mapping[str, Any] | None) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "name": name,
+                    "words": _WORDS.get(name, name),
                     "used": f"{used:,}",
                     "available": f"{available:,}",
                     "free": f"{available - used:,}",
                     "percent": percent,
+                    "scarce": percent > 90 and available > _PLENTY,
                 }
             )
     return rows
