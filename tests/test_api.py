@@ -20,8 +20,8 @@ def test_every_public_name_is_there():
     for name in pvq_hw.__all__:
         assert getattr(pvq_hw, name).__doc__
     assert set(pvq_hw.__all__) | {"__version__"} == set(dir(pvq_hw))
-    with pytest.raises(AttributeError, match="module 'pvq_hw' has no attribute 'tune'"):
-        pvq_hw.tune  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'pvq_hw' has no attribute 'wings'"):
+        pvq_hw.wings  # noqa: B018
 
 
 def test_compile_gives_the_bytes_of_the_verb(digits, data, tmp_path):
