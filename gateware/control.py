@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -58,33 +58,43 @@ class ControlReplies(wiring.Component):
             m.d.sync += [pending.eq(self.request), self.busy.eq(self.start), place.eq(0)]
         with m.Elif(head.ready):
             m.d.sync += self.busy.eq(0)
-        # Byte and length are registered: a byte is offered in every second cycle at most.
+        # Byte and length are registered: a byte is offered in every third cycle at most.
+        settled = Signal()
         m.d.sync += [
             body.payload.eq(byte),
-            body.valid.eq(self.busy),
+            settled.eq(self.busy),
+            body.valid.eq(settled),
             head.payload.length.eq(length),
             head.valid.eq(self.busy & ~head.ready),
         ]
         with m.If(body.valid & body.ready):
-            m.d.sync += [place.eq(place + 1), body.valid.eq(0)]
+            m.d.sync += [place.eq(place + 1), settled.eq(0), body.valid.eq(0)]
         m.d.comb += [head.payload.kind.eq(pending.kind), head.payload.tag.eq(pending.tag)]
         return m
 
     def _choose(self, m: Module, pending: Any, place: Signal) -> tuple[Signal, Signal]:
         """Length of the pending reply and the byte at ``place``."""
-        length, byte = Signal(16), Signal(8)
-        # Tell replies apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, ERROR 0xFF.
+        length, byte, counted = Signal(16), Signal(8), Signal(8)
+        # A LUT for each bit of 16 bytes, a register, and then the choice.
+        described = [self._text(m, place, i) for i in range(0, len(self._rom), 16)]
+        m.d.sync += counted.eq(Value.cast(self.counters).word_select(place[:4], 8))
+        # Told apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, ERROR 0xFF.
         with m.Switch(Cat(pending.kind[0], pending.kind[2])):
             with m.Case(0b01):
-                m.d.comb += length.eq(len(self._rom))
-                with m.Switch(place):
-                    for index, value in enumerate(self._rom):
-                        with m.Case(index):
-                            m.d.comb += byte.eq(value)
+                m.d.comb += [length.eq(len(self._rom)), byte.eq(Array(described)[place[4:]])]
             with m.Case(0b10):
-                m.d.comb += length.eq(Counters.SIZE)
-                m.d.comb += byte.eq(Value.cast(self.counters).word_select(place, 8))
+                m.d.comb += [length.eq(Counters.SIZE), byte.eq(counted)]
             with m.Default():
                 m.d.comb += length.eq(ERROR_BYTES)
                 m.d.comb += byte.eq(Mux(place[0], pending.offender, pending.code))
         return length, byte
+
+    def _text(self, m: Module, place: Signal, start: int) -> Signal:
+        """Of the 16 bytes of the description from ``start`` on that of ``place``, registered."""
+        text, now = Signal(8, name=f"text{start}"), Signal(8, name=f"now{start}")
+        with m.Switch(place[:4]):
+            for index, value in enumerate(self._rom[start : start + 16]):
+                with m.Case(index):
+                    m.d.comb += now.eq(value)
+        m.d.sync += text.eq(now)
+        return text

@@ -86,33 +86,33 @@ class FrameLoader(wiring.Component):
             buffer.r_addr.eq(position),
             Value.cast(self.o.payload).eq(activation),
         ]
-        with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"):
-                m.d.sync += [position.eq(0), self.tickets.payload.eq(self.ticket)]
-                with m.If(self.start):
-                    m.next = "TICKET"
-            with m.State("TICKET"):
-                m.d.comb += self.tickets.valid.eq(1)
-                with m.If(self.tickets.ready):
-                    m.next = "READ_0"
-            for index in range(wide):
-                with m.State(f"READ_{index}"):
-                    m.next = f"WAIT_{index}"
-                with m.State(f"WAIT_{index}"):
-                    m.next = f"KEEP_{index}"
-                with m.State(f"KEEP_{index}"):
-                    m.d.sync += [
-                        activation[8 * index : 8 * index + 8].eq(buffer.r_data),
-                        position.eq(position + 1),
-                    ]
-                    m.next = "SEND" if index == wide - 1 else f"READ_{index + 1}"
-            with m.State("SEND"):
-                m.d.comb += self.o.valid.eq(1)
-                with m.If(self.o.ready):
-                    m.next = "READ_0"
-                    with m.If(position == depth):
-                        m.next = "IDLE"
+        # The steps of a byte, one flip-flop each.
+        idle, ticket, read, wait, keep, send = (Signal(init=i == 0) for i in range(6))
+        # Whether the activation has a byte to come, and whether it is the frame's last.
+        more, last = Signal(), Signal()
+        here = send & self.o.ready
+        m.d.comb += [
+            self.busy.eq(~idle),
+            self.tickets.valid.eq(ticket),
+            self.o.valid.eq(send),
+            more.eq((position[0] == 0) if wide == 2 else 0),
+        ]
+        m.d.sync += [
+            idle.eq((idle & ~self.start) | (here & last)),
+            ticket.eq((idle & self.start) | (ticket & ~self.tickets.ready)),
+            read.eq((ticket & self.tickets.ready) | (here & ~last) | (keep & more)),
+            wait.eq(read),
+            keep.eq(wait),
+            send.eq((keep & ~more) | (send & ~self.o.ready)),
+        ]
+        with m.If(idle):
+            m.d.sync += [position.eq(0), self.tickets.payload.eq(self.ticket)]
+        with m.If(keep):
+            m.d.sync += [
+                activation.eq(Cat(activation, buffer.r_data)[8:]),
+                position.eq(position + 1),
+                last.eq(position == depth - 1),
+            ]
         return m
 
 
@@ -195,10 +195,12 @@ class ResultSender(wiring.Component):
             m.d.sync += [ticket.eq(self.tickets.payload), seen.eq(0), first.eq(1)]
         with m.If(taking):
             m.d.sync += candidate.eq(self.i.payload[0])
+        # A subtraction is one carry chain; binary activations compare as they are: +1 is 0, -1 -1.
+        difference = Signal(Shape(form.width + 1, signed=True))
+        m.d.comb += difference.eq(value - candidate)
         with m.If(compare):
-            # Binary activations compare as they are: +1 is 0, -1 is -1.
             m.d.sync += [
-                larger.eq((candidate > value) | first | ~ticket.top),
+                larger.eq(difference[-1] | first | ~ticket.top),
                 last.eq(seen == count - 1),
             ]
         with m.If(keep):

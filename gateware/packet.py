@@ -28,7 +28,7 @@ class PacketReceiver(wiring.Component):
     """Takes bytes apart into packets and checks them.
 
     Outside a packet it hunts for the magic. A packet under way in which no byte comes for the idle
-    time-out is given up, which puts both ends in step again. Bytes must be at least 3 cycles apart,
+    time-out is given up, which puts both ends in step again. Bytes must be at least 4 cycles apart,
     and ``i.payload`` must hold each for 2 cycles more.
 
     Parameters
@@ -80,11 +80,16 @@ class PacketReceiver(wiring.Component):
         names = ("magic", "kind", "tag", "low", "high", "payload", "check")
         magic, kind, tag, low, high, payload, check = (Signal(name=name) for name in names)
         start, complete, whole = Signal(), Signal(), Signal()
+        same = Signal(4)
         m.d.sync += [
             arrived.eq(self.i.valid),
             first.eq(self.i.payload == MAGIC[0]),
             second.eq(self.i.payload == MAGIC[1]),
-            complete.eq(self.address == self.header.length),
+            *(
+                same[i].eq(self.address.word_select(i, 4) == self.header.length.word_select(i, 4))
+                for i in range(4)
+            ),
+            complete.eq(same.all()),
         ]
         m.d.comb += start.eq(arrived & magic & second)
         with m.If(expired):
@@ -137,7 +142,7 @@ class PacketReceiver(wiring.Component):
 
 
 class PacketTransmitter(wiring.Component):
-    """Makes the bytes of packets: magic, header, payload, CRC. At most one byte in 3 cycles.
+    """Makes the bytes of packets: magic, header, payload, CRC. At most one byte in 5 cycles.
 
     Parameters
     ----------
@@ -174,32 +179,42 @@ class PacketTransmitter(wiring.Component):
             body.payload,
             crc.crc[8:],
         )
-        m.d.sync += [empty.eq(left == 0), head.ready.eq(over & ~o.valid & ~head.ready)]
+        # A byte that is taken goes into the CRC a cycle later; `go` is the turn of the next.
+        taken, go, at_body, at_crc = (Signal() for _ in range(4))
+        m.d.sync += [
+            at_body.eq(step == 6),
+            at_crc.eq(step == 7),
+            empty.eq(left == 0),
+            taken.eq(o.valid & o.ready),
+            go.eq(~(o.valid | taken | go | asking)),
+            head.ready.eq(go & over),
+        ]
         m.d.comb += [
             body.ready.eq(asking),
             crc.data.eq(o.payload),
             crc.clear.eq(~active),
-            crc.valid.eq((step[2] | step[:2].all()) & o.valid & o.ready),
+            crc.valid.eq((step[2] | step[:2].all()) & taken),
         ]
-        with m.If(~o.valid):
+        with m.If(go | asking):
             m.d.sync += o.payload.eq(Array(sources)[step])
-        with m.If(o.valid):
-            m.d.sync += o.valid.eq(~o.ready)
-        with m.Elif(~active):
-            m.d.sync += [active.eq(head.valid), left.eq(fields.length), step.eq(0)]
-        with m.Elif(asking), m.If(body.valid):
-            # `empty` is a cycle behind `left`, and so is the next look at it.
+        with m.If(o.ready):
+            m.d.sync += o.valid.eq(0)
+        with m.If(asking & body.valid):
             m.d.sync += [o.valid.eq(1), left.eq(left - 1), asking.eq(0)]
-        with m.Elif(over), m.If(head.ready):
-            m.d.sync += [active.eq(0), over.eq(0), second.eq(0)]
-        with m.Elif(step == 6):
-            m.d.sync += [asking.eq(~empty), step[0].eq(empty)]
-        with m.Else():
-            m.d.sync += o.valid.eq(1)
-            with m.If(step == 7):
-                m.d.sync += [second.eq(1), over.eq(second)]
+        with m.If(~active):
+            m.d.sync += [active.eq(head.valid & ~head.ready), left.eq(fields.length), step.eq(0)]
+            m.d.sync += [second.eq(0), over.eq(0)]
+        with m.Elif(go):
+            with m.If(over):
+                m.d.sync += active.eq(0)
+            with m.Elif(at_body):
+                m.d.sync += [asking.eq(~empty), step[0].eq(empty)]
             with m.Else():
-                m.d.sync += step.eq(step + 1)
+                m.d.sync += o.valid.eq(1)
+                with m.If(at_crc):
+                    m.d.sync += [second.eq(1), over.eq(second)]
+                with m.Else():
+                    m.d.sync += step.eq(step + 1)
         return m
 
 

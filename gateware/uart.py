@@ -49,38 +49,30 @@ class UartReceiver(wiring.Component):
         rx = Signal(init=1)
         m.submodules.synchronizer = FFSynchronizer(self.rx, rx, init=1, stages=2)
 
-        # The timer is due when it has gone below 0: its sign needs no comparison.
-        timer = Signal(range(-1, self._divisor))
-        due = Signal()
+        # Clocks since the last sample; only ever cleared, which costs a counter nothing.
+        timer = Signal(range(self._divisor))
+        due, half = Signal(), Signal()
         bits = Signal(3)
-        m.d.comb += due.eq(timer[-1])
-        m.d.sync += timer.eq(timer - 1)
-        with m.If(due):
-            m.d.sync += timer.eq(self._divisor - 2)
-        m.d.sync += [self.o.valid.eq(0), self.framing_error.eq(0)]
-
-        with m.FSM():
-            with m.State("IDLE"):
-                # The middle of the start bit is half a bit away from here.
-                m.d.sync += [timer.eq(self._divisor // 2 - 2), bits.eq(0)]
-                with m.If(~rx):
-                    m.next = "START"
-            with m.State("START"), m.If(due):
-                with m.If(rx):
-                    m.next = "IDLE"
-                with m.Else():
-                    m.next = "DATA"
-            with m.State("DATA"), m.If(due):
-                m.d.sync += [self.o.payload.eq(Cat(self.o.payload[1:], rx)), bits.eq(bits + 1)]
-                with m.If(bits == 7):
-                    m.next = "STOP"
-            with m.State("STOP"), m.If(due):
-                m.d.sync += [self.o.valid.eq(rx), self.framing_error.eq(~rx)]
-                m.next = "HIGH"
-                with m.If(rx):
-                    m.next = "IDLE"
-            with m.State("HIGH"), m.If(rx):
-                m.next = "IDLE"
+        idle, start, bit, stop, high = (Signal(init=i == 0) for i in range(5))
+        m.d.sync += [
+            timer.eq(timer + 1),
+            due.eq(timer == self._divisor - 2),
+            # The middle of the start bit is half a bit away from the line's fall.
+            half.eq(start & ~half & (timer == self._divisor // 2 - 2)),
+            idle.eq(rx & (idle | high | (start & half) | (stop & due))),
+            start.eq((idle & ~rx) | (start & ~half)),
+            bit.eq((start & half & ~rx) | (bit & ~(due & bits.all()))),
+            stop.eq((bit & due & bits.all()) | (stop & ~due)),
+            high.eq(~rx & (high | (stop & due))),
+            self.o.valid.eq(stop & due & rx),
+            self.framing_error.eq(stop & due & ~rx),
+        ]
+        with m.If(idle | due | half):
+            m.d.sync += timer.eq(0)
+        with m.If(idle):
+            m.d.sync += bits.eq(0)
+        with m.Elif(bit & due):
+            m.d.sync += [self.o.payload.eq(Cat(self.o.payload[1:], rx)), bits.eq(bits + 1)]
         return m
 
 
@@ -105,24 +97,19 @@ class UartTransmitter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        # Below 0 when a bit is over, as in the receiver.
-        timer = Signal(range(-1, self._divisor), init=-1)
+        timer = Signal(range(self._divisor))
         bits = Signal(range(10))
         shift = Signal(9)
-        with m.If(~timer[-1]):
-            m.d.sync += timer.eq(timer - 1)
-        with m.Elif(bits != 0):
-            m.d.sync += [
-                Cat(self.tx, shift).eq(Cat(shift, Const(1, 1))),
-                timer.eq(self._divisor - 2),
-                bits.eq(bits - 1),
-            ]
-        with m.Else():
-            m.d.comb += self.i.ready.eq(1)
-            with m.If(self.i.valid):
+        due, more, act = Signal(init=1), Signal(), Signal()
+        m.d.comb += [self.i.ready.eq(due & ~more), act.eq(due & (more | self.i.valid))]
+        m.d.sync += [timer.eq(timer + 1), due.eq(due | (timer == self._divisor - 2))]
+        with m.If(act):
+            m.d.sync += [timer.eq(0), due.eq(0), more.eq(~more | (bits != 1))]
+            with m.If(more):
+                m.d.sync += [Cat(self.tx, shift).eq(Cat(shift, Const(1, 1))), bits.eq(bits - 1)]
+            with m.Else():
                 m.d.sync += [
                     Cat(self.tx, shift).eq(Cat(Const(0, 1), self.i.payload, Const(1, 1))),
-                    timer.eq(self._divisor - 2),
                     bits.eq(9),
                 ]
         return m
