@@ -1,7 +1,8 @@
 """A block RAM of the ECP5 as an instance, since Yosys infers no output register.
 
 Lattice FPGA-TN-02204 (ECP5 memory usage guide) describes DP16KD. Port A writes, port B reads. In
-36-bit mode the block is pseudo dual-ported and the read word is {DOB, DOA}.
+36-bit mode the block is pseudo dual-ported (PDPW16KD there): the read word is {DOB, DOA}, and
+there is no write enable, but byte enables.
 """
 
 from collections.abc import Sequence
@@ -78,10 +79,14 @@ class EbrBlock(wiring.Component):
         m.d.comb += r_addr[skip:].eq(self.r_addr)
         w_en = Const(0, 1)
         if self.writable:
-            w_en = self.w_en
             m.d.comb += [w_addr[skip:].eq(self.w_addr), w_data.eq(self.w_data)]
             # The lowest address lines are the byte enables in the wide modes.
-            m.d.comb += w_addr[: {18: 2, 36: 4}.get(self.width, 0)].eq(-1)
+            if self.width == 36:
+                w_en = Const(1, 1)
+                m.d.comb += w_addr[:4].eq(self.w_en.replicate(4))
+            else:
+                w_en = self.w_en
+                m.d.comb += w_addr[: 2 if self.width == 18 else 0].eq(-1)
         out_a, out_b = Signal(18), Signal(18)
         mode = "OUTREG" if self.registered else "NOREG"
         wires: dict[str, object] = {}
