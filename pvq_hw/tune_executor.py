@@ -75,23 +75,33 @@ class Runner:
             futures: dict[Future[Outcome], int] = {
                 self._executor.submit(evaluate_trial, job): i for i, job in left.items()
             }
-        for future in as_completed(futures):
+
+        def take(future: Future[Outcome]) -> None:
             number = futures[future]
-            try:
-                outcome = future.result()
-            except (PvqError, BrokenExecutor):
-                raise
-            except Exception as error:
-                raise ToolError(
-                    f"A trial must run to its end, but: {type(error).__name__} {error}"
-                ) from None
-            done(number, outcome)
+            done(number, future.result())
             del left[number]
+
+        try:
+            for future in as_completed(futures):
+                take(future)
+        except BaseException as error:
+            for future, number in futures.items():  # what is ready is kept
+                if number in left and _succeeded(future):
+                    take(future)
+            if isinstance(error, PvqError | BrokenExecutor) or not isinstance(error, Exception):
+                raise
+            raise ToolError(
+                f"A trial must run to its end, but: {type(error).__name__} {error}"
+            ) from None
 
     def _end(self) -> None:
         executor, self._executor = self._executor, None
         if executor is not None:
             self._stop(executor)
+
+
+def _succeeded(future: Future[Outcome]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 # -- processes --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ _GROUPS = (2, 4)  # gains of a row, besides one
 _SMALLEST_GROUP = 32  # columns; a gain costs more than it brings below
 _LOWEST, _HIGHEST = 0.5, 40.0  # N/K
 _MOST_PULSES = 128  # of a short row: 8 bits a weight are the end
+_BITS = 8  # of activations, where nothing is searched
 _MANY_LAYERS = 12  # beyond, the sensitivity is taken at fewer points
 
 Params = Mapping[str, Any]
@@ -37,7 +38,9 @@ class SpaceLayer:
 
     @property
     def low(self) -> float:
-        """Least N/K: 0.5, or less for rows so short that even K = 64 is few."""
+        """Least N/K: 0.5, or less for rows so short that K = 2 N is few; a lone column has one."""
+        if self.columns == 1:
+            return 1.0
         return min(_LOWEST, max(0.125, self.columns / _MOST_PULSES))
 
     @property
@@ -78,7 +81,7 @@ class Space:
     """
 
     layers: tuple[SpaceLayer, ...]
-    bits: tuple[int, int] = (4, 8)
+    bits: tuple[int, int] = (4, 10)
     lanes: tuple[str, ...] = tuple(LANE_SHARES)
 
     def suggest(self, trial: Any) -> dict[str, Any]:
@@ -115,13 +118,13 @@ class Space:
             chosen[f"ratio.{layer.name}"] = layer.clipped(ratios[layer.name])
             if len(layer.units) > 1:
                 chosen[f"unit.{layer.name}"] = "row"
-        return chosen | {"activation_bits": self.bits[1], "lanes": self.lanes[0]}
+        return chosen | {"activation_bits": _BITS, "lanes": self.lanes[0]}
 
     def alone(self, layer: SpaceLayer, ratio: float, base: CompileOptions) -> CompileOptions:
         """Only this layer at N/K, the others at plain 8-bit weights."""
         choices = {other.name: LayerChoice(encoding="int8") for other in self.layers}
         choices[layer.name] = LayerChoice(ratio=ratio)
-        return replace(base, ratio=ratio, activation_bits=self.bits[1], layers=choices)
+        return replace(base, ratio=ratio, activation_bits=_BITS, layers=choices)
 
     def levels(self, layer: SpaceLayer) -> list[float]:
         """The N/K at which a layer's sensitivity is taken, evenly on the log scale."""
@@ -137,18 +140,22 @@ class Space:
     ) -> list[dict[str, Any]]:
         """Choices to try before the sampler's own.
 
-        The same N/K everywhere; then in each layer the highest N/K at which it alone stays
-        below an error. ``sensitivity`` holds (N/K, output error) of the layers.
+        The same N/K everywhere, and in each layer the highest N/K at which it alone stays below
+        an error. ``sensitivity`` holds (N/K, output error) of the layers.
         """
-        found = []
-        for error in (0.05, 0.1, 0.2, 0.4):
+
+        def below(error: float) -> dict[str, Any]:
             ratios = {}
             for layer in self.layers:
                 good = [r for r, e in sensitivity.get(layer.name, ()) if e <= error]
                 ratios[layer.name] = max(good, default=layer.low)
-            found.append(self.params(ratios))
-        for ratio in (1.0, 2.0, 5.0, 10.0):
-            found.append(self.params({layer.name: ratio for layer in self.layers}))
+            return self.params(ratios)
+
+        def even(ratio: float) -> dict[str, Any]:
+            return self.params({layer.name: ratio for layer in self.layers})
+
+        found = [below(0.05), below(0.1), even(2), even(5), below(0.2), even(1), below(0.02)]
+        found += [below(0.4), even(0.01), even(10)]  # 0.01: the least that each may have
         unique: list[dict[str, Any]] = []
         for params in found:
             if params not in unique:

@@ -1,0 +1,92 @@
+"""Metrics: accuracy, RMSE, AUC, functions of the user's."""
+
+import numpy as np
+import pytest
+
+from pvq_hw.errors import InputError
+from pvq_hw.metrics import auc, find_metric, score
+
+
+def test_auc_counts_pairs():
+    rng = np.random.default_rng(1)
+    values, y = rng.integers(0, 9, (60, 1)), rng.integers(0, 2, 60)
+    one, zero = values[y == 1, 0], values[y == 0, 0]
+    pairs = np.sign(one[:, None] - zero[None, :])
+    assert auc(values, y) == pytest.approx(((pairs + 1) / 2).mean(), abs=1e-12)
+
+
+def test_auc_of_classes_is_the_mean_of_each_against_the_rest():
+    rng = np.random.default_rng(2)
+    values, y = rng.normal(size=(80, 4)), rng.integers(0, 3, 80)
+    each = [auc(values[:, [c]], (y == c).astype(int)) for c in range(3)]
+    assert auc(values, y) == pytest.approx(np.mean(each), abs=1e-12)
+
+
+def test_auc_of_perfect_and_reversed_order():
+    y = np.array([0, 0, 1, 1])
+    assert auc(np.array([[1.0], [2], [3], [4]]), y) == 1.0
+    assert auc(np.array([[4.0], [3], [2], [1]]), y) == 0.0
+    assert auc(np.ones((4, 1)), y) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "y", "text"),
+    [
+        (np.ones((3, 1)), np.array([0.5, 0, 1]), "AUC must have class numbers as labels"),
+        (np.ones((3, 1)), np.array([0, 1, 2]), "one output must have the labels 0 and 1"),
+        (np.ones((3, 2)), np.array([0, 1, 2]), "Labels must be 0 to 1"),
+        (np.ones((3, 2)), np.array([1, 1, 1]), "frames of at least two classes"),
+        (np.ones((3, 2)), np.array([1, 1]), "Labels must be 3, one per frame, not 2"),
+    ],
+)
+def test_auc_refuses(values, y, text):
+    with pytest.raises(InputError, match=text):
+        auc(values, y)
+
+
+def test_metric_fits_the_labels_by_default():
+    y = np.array([0, 1, 1])
+    values = np.array([[1.0, 0], [0, 1], [1, 0]])
+    assert find_metric(None, y, 2).name == "accuracy"
+    assert find_metric(None, y, 1).name == "rmse"
+    assert score(values, y) == ("accuracy", 100 * (2 / 3))
+    assert score(values[:, :1], np.array([1.0, 0, 3])) == ("rmse", float(np.sqrt(4 / 3)))
+
+
+def test_better_and_worse():
+    more, less = find_metric("auc", np.array([0]), 1), find_metric("rmse", np.array([0.0]), 1)
+    assert more.meets(0.9, 0.8)
+    assert not more.meets(0.7, 0.8)
+    assert less.meets(0.7, 0.8)
+    assert not less.meets(0.9, 0.8)
+    assert more.meets(0.1, None)
+
+
+def test_function_of_the_users(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_metric_a.py").write_text(
+        "def worst(values, y):\n    return abs(values[:, 0] - y).max()\n"
+        "worst.lower_is_better = True\n"
+        "def text(values, y):\n    return 'many'\n"
+        "number = 3\n"
+    )
+    metric = find_metric("my_metric_a:worst", np.array([0.0]), 1)
+    assert not metric.higher_is_better
+    assert metric.compute(np.array([[1.0], [4]]), np.array([0.0, 1])) == 3.0
+    with pytest.raises(InputError, match="must give a finite number, not 'many'"):
+        find_metric("my_metric_a:text", np.array([0.0]), 1).compute(np.ones((1, 1)), np.ones(1))
+    with pytest.raises(InputError, match="'number' must be a function of module"):
+        find_metric("my_metric_a:number", np.array([0.0]), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("precision", "Metric must be accuracy, rmse, auc or module:function, not 'precision'"),
+        (":f", "Metric must be accuracy"),
+        ("no_such_module_x:f", "Metric module 'no_such_module_x' must be importable"),
+    ],
+)
+def test_unknown_metrics_are_refused(name, text):
+    with pytest.raises(InputError, match=text):
+        find_metric(name, np.array([0]), 2)
