@@ -35,7 +35,7 @@ def digits(tmp_path_factory, digits_data):
     train, test = digits_data
     out = tmp_path_factory.mktemp("digits") / "out"
     ran = run(
-        "compile", MODEL, "--target", "icebreaker", "--ratio", "2.5", "--calibrate", train,
+        "compile", MODEL, "--target", "icebreaker", "--ratio", "1.5", "--calibrate", train,
         "--evaluate", test, "--min-accuracy", "95", "--json", "-o", out,
     )  # fmt: skip
     assert ran.code == 0, ran.err

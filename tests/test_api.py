@@ -27,7 +27,7 @@ def test_every_public_name_is_there():
 def test_compile_gives_the_bytes_of_the_verb(digits, data, tmp_path):
     train, test = data
     out = tmp_path / "out"
-    pvq_hw.compile(MODEL, out, target="icebreaker", ratio=2.5, calibrate=train, evaluate=test,
+    pvq_hw.compile(MODEL, out, target="icebreaker", ratio=1.5, calibrate=train, evaluate=test,
                    min_accuracy=95)  # fmt: skip
     assert snapshot(out) == snapshot(digits.out)
 

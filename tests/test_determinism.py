@@ -37,7 +37,7 @@ def test_compile_gives_the_same_bytes(digits, tmp_path, number):
     model.write_bytes(MODEL.read_bytes())
     elsewhere(
         ENVIRONMENTS[number], here, "compile", model.name, "--target", "icebreaker", "--ratio",
-        "2.5", "--calibrate", digits.train, "--evaluate", digits.test, "-o", "sub/out",
+        "1.5", "--calibrate", digits.train, "--evaluate", digits.test, "-o", "sub/out",
     )  # fmt: skip
     assert snapshot(here / "sub" / "out") == snapshot(digits.out)
 
