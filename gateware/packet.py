@@ -91,7 +91,7 @@ class PacketReceiver(wiring.Component):
             ),
             complete.eq(same.all()),
         ]
-        m.d.comb += start.eq(arrived & magic & second)
+        m.d.sync += start.eq(arrived & magic & second)
         with m.If(expired):
             m.d.sync += [s.eq(0) for s in (magic, kind, tag, low, high, payload, check)]
             m.d.sync += self.active.eq(0)
@@ -129,10 +129,15 @@ class PacketReceiver(wiring.Component):
 
     def _idle_timer(self, m: Module) -> Signal:
         """High when the quarters of the time-out that began since the last byte are 5."""
-        prescaler = Signal(self.idle_bits - 1)
+        # Two counters, the carry of one registered before it counts in the other.
+        half = self.idle_bits // 2
+        fine, coarse = Signal(half), Signal(self.idle_bits - half)
         quarters, expired = Signal(3), Signal()
-        m.d.sync += prescaler.eq(prescaler[:-1] + 1)
-        m.d.comb += [self.tick.eq(prescaler[-1]), expired.eq(quarters[2] & quarters[0])]
+        m.d.sync += [
+            fine.eq(fine[:-1] + 1),
+            coarse.eq(coarse[:-1] + fine[-1]),
+        ]
+        m.d.comb += [self.tick.eq(coarse[-1]), expired.eq(quarters[2] & quarters[0])]
         with m.If(self.i.valid | expired):
             m.d.sync += quarters.eq(0)
         with m.Elif(self.tick):

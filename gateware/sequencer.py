@@ -111,26 +111,30 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         words = self.spec.words
-        # Frames written and frames started, modulo 4; at most two are in the banks.
-        written, started = Signal(2), Signal(2)
-        run = Signal()
+        # A frame is in the banks and not started: never two, since the half of the one that is
+        # read is free only after its end.
+        waiting, run, half = Signal(), Signal(), Signal()
         at_end = Signal(init=int(words == 1))
         addr = Signal(len(self.addr))
         # The top bit is set from half the FIFO's depth on.
         taken = Signal(self.spec.fifo_depth.bit_length() - 1)
-        go, start = Signal(), Signal()
+        full = taken[-1]
+        go, busy = Signal(), Signal()
         m.d.comb += [
-            go.eq(run & ~taken[-1]),
-            start.eq((written != started) & (~run | (at_end & ~taken[-1]))),
+            go.eq(run & ~full),
+            # The frame goes on in the next cycle; else one that waits starts then.
+            busy.eq(run & (full | ~at_end)),
             self.addr.eq(addr),
+        ]
+        m.d.sync += [
+            run.eq(waiting | busy),
+            waiting.eq(self.written | (waiting & busy)),
         ]
         more, less = Signal(), Signal()
         m.d.sync += [
             more.eq(self.row_end & ~self.popped),
             less.eq(self.popped & ~self.row_end),
         ]
-        with m.If(self.written):
-            m.d.sync += written.eq(written + 1)
         with m.If(more | less):
             m.d.sync += taken.eq(taken + Mux(less, -1, 1))
         with m.If(go):
@@ -138,11 +142,8 @@ class Sequencer(wiring.Component):
             if words > 1:
                 m.d.sync += at_end.eq(addr == words - 2)
             with m.If(at_end):
-                m.d.sync += [addr.eq(0), run.eq(0)]
-        with m.If(start):
-            m.d.sync += [run.eq(1), started.eq(started + 1)]
-        # The first frame to be started is in half 0.
-        flags = [go, ~started[0], go & at_end]
+                m.d.sync += [addr.eq(0), half.eq(~half)]
+        flags = [go, half, go & at_end]
         for i in range(self.spec.code_latency):
             later = [Signal(name=f"{n}_{i}") for n in ("valid", "half", "end")]
             m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
