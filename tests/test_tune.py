@@ -182,9 +182,7 @@ def test_names_are_escaped(case, tmp_path):
 
     document = json.loads((case[2] / "trials.json").read_text())
     bad = "<script>alert(1)</script>"
-    document["sensitivity"] = {bad: document["sensitivity"]["dense0"]} if (
-        "dense0" in document["sensitivity"]
-    ) else {bad: next(iter(document["sensitivity"].values()))}  # fmt: skip
+    document["sensitivity"] = {bad: document["sensitivity"]["fc0"]}
     document["model"] = bad
     document["metric"]["name"] = bad
     write_page(tmp_path / "page.html", document)
@@ -361,3 +359,22 @@ def test_interrupt_is_one_line_and_resumes(tmp_path):
     kept = journal.read_bytes()
     assert kept.endswith(b"\n")
     assert kept.count(b"\n") >= 3
+
+
+@pytest.mark.parametrize("metric", ["rmse", "tune_cases:spread_metric"])
+def test_other_metrics_drive_the_search(tmp_path, metric):
+    model, data = write_case(tmp_path)
+    if metric == "rmse":
+        from pvq_hw.model import load_model
+
+        x = np.load(data)["x"]
+        np.savez(data, x=x, y=load_model(model).predict(x))
+    options = TuneOptions("icebreaker", trials=4, metric=metric)
+    document = tune(model, data, tmp_path / "out", options, runner=here(), evaluate=data)
+    assert document["metric"] == {"name": metric, "higher_is_better": False}
+    values = [t["figures"]["metric"] for t in document["trials"] if t["state"] == "COMPLETE"]
+    assert len(set(values)) > 1
+    assert document["trials"][document["chosen"]]["figures"]["metric"] == min(values)
+    assert document["final"]["evaluation"]["frames"] == 160
+    points = document["sensitivity"]["fc0"]
+    assert points[0]["output_error"] < points[-1]["output_error"]
