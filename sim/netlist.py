@@ -88,7 +88,7 @@ class Netlist:
 
 @dataclass(frozen=True)
 class NetlistRun:
-    """What a testbench compared: results, and the netlist's primitives."""
+    """What a testbench compared: activations, and the netlist's primitives."""
 
     compared: int
     cells: dict[str, int]
@@ -263,4 +263,4 @@ def run_frames(
     if not passed:
         said = "; ".join(line for line in lines if "finish" not in line)[-300:]
         raise CheckError(f"The netlist must give the golden model's results: {said}")
-    return NetlistRun(int(passed[1]), netlist.cells)
+    return NetlistRun(int(passed[1]) * last.frames, netlist.cells)
