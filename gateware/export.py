@@ -211,10 +211,14 @@ def export_accelerator(
     name: str = "accelerator",
     *,
     graph: GraphSpec | None = None,
+    cycles: tuple[int, int] | None = None,
 ) -> dict[str, str]:
-    """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``."""
+    """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``.
+
+    ``cycles`` are the interval and the latency where they are known already.
+    """
     component = make_circuit(specs, images, graph, body="verilog")
-    header = _header(name, specs, _cycles(specs, images, graph), graph)
+    header = _header(name, specs, cycles or _cycles(specs, images, graph), graph)
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,

@@ -255,7 +255,12 @@ def write_core_files(staging: Path, network: Network, planned: Plan, image: Imag
     planned.save(staging / "plan.json")
     image.write(staging)
     (staging / "verilog").mkdir()
-    for name, text in export_accelerator(image.specs, image.cores, graph=planned.graph).items():
+    for name, text in export_accelerator(
+        image.specs,
+        image.cores,
+        graph=planned.graph,
+        cycles=(planned.interval_cycles, planned.latency_cycles),
+    ).items():
         (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")
 
 

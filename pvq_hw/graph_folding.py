@@ -21,7 +21,7 @@ from pvq_hw.window import make_window
 __all__ = ["GraphLayer", "bank_memory", "fold_graph"]
 
 _LANES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
-_LEAST_PULSES = 2  # of a row in a bank: with fewer, lanes stand idle
+_LEAST_PULSES = 8  # of a row in a bank: with fewer, balancing takes the best places from many
 _LOAD = 12  # cycles from a free half of the banks to a window in it, besides its words
 _LOGIC_WORDS = 32
 _MARGIN = 0.95

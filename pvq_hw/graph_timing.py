@@ -79,7 +79,7 @@ def time_graph(spec: GraphSpec, images: Mapping[str, CoreImage]) -> GraphTiming:
         for period in range(1, len(steps) // 3 + 1):
             if steps[-period:] == steps[-2 * period : -period] == steps[-3 * period : -2 * period]:
                 interval = -(-sum(steps[-period:]) // period)
-                return GraphTiming(interval, ends[0] - wires[spec.input].moved[0] + 1)
+                return GraphTiming(interval, ends[0] - wires[spec.input].moved[0])
         if frames >= _MOST_FRAMES:
             raise CheckError("The accelerator comes to no steady interval")
         frames *= 2

@@ -100,6 +100,10 @@ def simulate(
     job.graph, job.cores = graph, specs
     if steady and settle:
         job.frames = _filled(frames, job.settling)
+    if graph is not None:
+        # One more: a map's last activations may matter to no window, so that a layer before it
+        # is not done when the results are.
+        job.frames = _filled(job.frames, len(job.frames) + 1)
     if simulator == "amaranth":
         return job.amaranth(images)
     with exported(specs, images, graph) as design:
@@ -239,7 +243,11 @@ class _Job:
         payloads = pack_words(self.frames, design.form, self.vector)
         # Several models are worth it where each has enough frames to settle and to be useful.
         batches = len(payloads) // design.n
-        threads = max(1, min(2, os.cpu_count() or 1, batches * self.vector // self.settling))
+        threads = (
+            1
+            if self.graph
+            else max(1, min(2, os.cpu_count() or 1, batches * self.vector // self.settling))
+        )
         runs = run_compiled(
             design,
             payloads,

@@ -187,7 +187,7 @@ def random_network(seed: int) -> RandomNetwork:
 
 def _random_step(net: RandomNetwork, rng: np.random.Generator, x: TensorSpec) -> TensorSpec:
     kind = rng.choice(["conv", "pool", "residual", "concat", "depthwise"])
-    height, width, channels = x.shape
+    height, _, channels = x.shape
     if kind == "conv":
         return net.conv(x, int(rng.integers(1, 5)), **_random_geometry(rng, x.shape))
     if kind == "depthwise":
