@@ -88,6 +88,7 @@ class TuneOptions:
             raise InputError(f"Accuracy to reach must be a number, not {self.min_accuracy}")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"Workers must be at least 1, not {self.workers}")
+        _ = self.base  # checks seed and input scale
 
     def runner(self) -> AbstractContextManager[Runner]:
         """Where trials run."""

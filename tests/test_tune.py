@@ -287,6 +287,8 @@ def test_refusals(case, tmp_path):
     refused("must have labels y", model, "--data", bare, *rest)
     refused("Trials must be at least 1, not 0", model, "--data", data, "--trials", 0, *rest)
     refused("Workers must be at least 1", model, "--data", data, "--workers", 0, *rest)
+    refused("Seed must be 0 to 2**32 - 1, not -1", model, "--data", data, "--seed", -1, *rest)
+    refused("Input scale must be", model, "--data", data, "--input-scale", "nan", *rest)
     refused("Budget must be at least 1", model, "--data", data, "--budget-cycles", 0, *rest)
     refused("Metric must be accuracy, rmse", model, "--data", data, "--metric", "f1", *rest)
     refused("one of icebreaker", model, "--data", data, "--target", "nexys", "-o", tmp_path / "o")
