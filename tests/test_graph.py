@@ -154,9 +154,11 @@ def test_depthwise_rows_see_their_own_group() -> None:
 
 def test_graphs_that_are_none_are_refused() -> None:
     built = residual()
-    with pytest.raises(InputError, match="must take what wire"):
+    with pytest.raises(InputError, match="must read its input"):
         replace(built.graph, units=built.graph.units[1:])
-    with pytest.raises(InputError, match="must be read"):
+    with pytest.raises(InputError, match="must take what wire"):
+        replace(built.graph, units=(*built.graph.units[:1], *built.graph.units[2:]))
+    with pytest.raises(InputError, match="must be read: o are not"):
         replace(built.graph, output="elsewhere")
     value = built.graph.to_json()
     value["units"][0]["kind"] = "spoon"
