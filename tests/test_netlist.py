@@ -3,10 +3,12 @@
 import re
 from functools import cache
 
+import numpy as np
 import pytest
 from random_layers import Case, make_chain
 from vendor_bench import VectorBench, controlled_ram, multiplier, ram, ram_block, rom
 
+import pvq_hw
 from pvq_hw import tools
 from pvq_hw.blocks import BLOCK_SHAPES, memory_layout
 from pvq_hw.errors import CheckError, InputError
@@ -217,6 +219,18 @@ def test_a_chain_equals_the_golden_model(name, device):
     chain = make_chain(11, 24, U8, *made)
     run = run_frames(chain.specs, chain.images, *frames_of(chain), blocks, seed=3)
     assert run.compared == 3 * cases[-1].rows * len(chain.x)
+
+
+@pytest.mark.slow
+def test_the_digits_equal_the_golden_model(digits):
+    accelerator = pvq_hw.load(digits.out)
+    with np.load(digits.test) as data:
+        x = accelerator.quantize_input(data["x"][:5])
+    expected = accelerator.network.predict(x).reshape(5, -1)
+    image = accelerator.image
+    run = run_frames(image.specs, image.cores, x.reshape(5, -1), expected, "ice40")
+    assert run.compared == 3 * 5 * 10
+    assert run.cells["SB_MAC16"] >= 2
 
 
 def test_unknown_families_are_refused():
