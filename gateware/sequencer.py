@@ -129,6 +129,7 @@ class Sequencer(wiring.Component):
         m.d.sync += [
             run.eq(waiting | busy),
             waiting.eq(self.written | (waiting & busy)),
+            half.eq(half ^ (go & at_end)),
         ]
         more, less = Signal(), Signal()
         m.d.sync += [
@@ -142,7 +143,7 @@ class Sequencer(wiring.Component):
             if words > 1:
                 m.d.sync += at_end.eq(addr == words - 2)
             with m.If(at_end):
-                m.d.sync += [addr.eq(0), half.eq(~half)]
+                m.d.sync += addr.eq(0)
         flags = [go, half, go & at_end]
         for i in range(self.spec.code_latency):
             later = [Signal(name=f"{n}_{i}") for n in ("valid", "half", "end")]
