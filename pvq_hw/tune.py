@@ -154,7 +154,7 @@ def tune(
         with tell.step(f"Search: {options.trials} trials"):
             trials = trying.search(options, sensitivity)
         with tell.step("Compile the chosen one with all frames"):
-            final = _final(setup, trials)
+            final = _final(setup, trials, tell)
         document = _document(setup, options, trials, sensitivity, final)
         with tell.step("Write the files"):
             _write(Path(out), document)
@@ -314,13 +314,13 @@ def _chosen_options(setup: _Setup, trial: Trial) -> CompileOptions:
     return replace(setup.space.options(trial.params, setup.base), lanes=trial.outcome.lanes)
 
 
-def _final(setup: _Setup, trials: Sequence[Trial]) -> dict[str, Any] | None:
+def _final(setup: _Setup, trials: Sequence[Trial], tell: Steps) -> dict[str, Any] | None:
     """The first of the ranking that still fits when all frames calibrate it; None without one."""
     for trial in ranked(trials, setup.goal)[:_FINALISTS]:
         options = _chosen_options(setup, trial)
         target = get_target(options.target)
         try:
-            network, folding = quantize_for(setup.model, target, options, setup.data)
+            network, folding = quantize_for(setup.model, target, options, setup.data, tell.progress)
             planned = plan_for(network, target, options, folding)
         except InputError:
             continue
