@@ -5,7 +5,7 @@ from typing import Any
 
 from pvq_hw.folding import Folding, FoldLayer
 from pvq_hw.geometry import Geometry
-from pvq_hw.graph_folding import GraphLayer, fold_graph
+from pvq_hw.graph_folding import BALANCED_PULSES, GraphLayer, fold_graph
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.nodes import Affine
@@ -51,7 +51,10 @@ def quantize_graph(
     banks = {
         layer.core.name: p
         for layer, p in zip(found, chosen, strict=True)
-        if p > 1 and layer.groups == 1 and layer.core.k >= 2 * p and _free(layers, layer.core.name)
+        if p > 1
+        and layer.groups == 1
+        and layer.core.k >= BALANCED_PULSES * p
+        and _free(layers, layer.core.name)
     }
     network = run(banks=banks)
     count = len(found)

@@ -18,10 +18,11 @@ from pvq_hw.targets import Target
 from pvq_hw.unit_resources import logic_memory, window_resources
 from pvq_hw.window import make_window
 
-__all__ = ["GraphLayer", "bank_memory", "fold_graph"]
+__all__ = ["BALANCED_PULSES", "GraphLayer", "bank_memory", "fold_graph"]
 
 _LANES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
-_LEAST_PULSES = 8  # of a row in a bank: with fewer, balancing takes the best places from many
+_LEAST_PULSES = 2  # of a row in a bank: with fewer, lanes stand idle
+BALANCED_PULSES = 8  # with fewer, balancing takes the best places from too many pulses
 _LOAD = 12  # cycles from a free half of the banks to a window in it, besides its words
 _LOGIC_WORDS = 32
 _MARGIN = 0.95
@@ -116,11 +117,13 @@ _Option = tuple[int, Resources, int]
 def _options(layer: GraphLayer, target: Target) -> list[_Option]:
     """(Cycles of a frame, cost, lanes) of every choice of lanes."""
     core = layer.core
-    source = Source(core.name, core.n, core.rows, partial(synthetic_layer, core, True))
     found = []
     for p in _LANES:
         if p > core.n or (p > 1 and core.k < _LEAST_PULSES * p):
             break
+        balanced = core.k >= BALANCED_PULSES * p
+        sample = partial(synthetic_layer, core, balanced)
+        source = Source(core.name, core.n, core.rows, sample)
         choices = stage_choices(source, p, None, target, {}).choices
         for choice in choices[:1]:
             found.append((_time(layer, choice, p), _cost(layer, choice, p, target), p))
