@@ -171,10 +171,7 @@ def core_of(device):
 
 @pytest.mark.parametrize(
     ("device", "synthesized"),
-    [
-        *[("ecp5", False), ("up5k", False), ("ecp5", True), ("up5k", True)],
-        pytest.param("hx8k", True, marks=pytest.mark.slow),
-    ],
+    [("ecp5", False), ("up5k", False), ("ecp5", True), ("up5k", True), ("hx8k", True)],
 )
 def test_a_core_equals_the_golden_model(device, synthesized):
     chain, blocks = core_of(device), CORES[device][0]
