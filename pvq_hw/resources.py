@@ -16,8 +16,8 @@ from pvq_hw.targets import Target
 __all__ = ["Resources", "budget", "core_memories", "core_resources", "features", "top_resources"]
 
 _LUT_SHARE = 0.85  # of the device: beyond it place and route slows down and misses clocks
-_TOP_LUTS = {"ice40": 900, "ecp5": 800}  # UART, packets, frame buffer logic, reset
-_TOP_FFS = {"ice40": 450, "ecp5": 450}
+_TOP_LUTS = {"ice40": 920, "ecp5": 800}  # UART, packets, frame buffer logic, reset
+_TOP_FFS = {"ice40": 590, "ecp5": 450}
 
 
 @dataclass(frozen=True)
