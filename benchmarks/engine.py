@@ -85,6 +85,9 @@ def measure(
         result = measure_codes(engine, sources) | simulate(engine, sources, Path(folder))
     if result["mismatches"] or result["interval_cycles"] != result["timing_cycles"]:
         raise SystemExit(f"{engine.name}: simulation and model must agree: {result}")
+    if engine.ratio is not None:
+        slots = result["lanes"] * result["interval_cycles"]
+        result["slots_used"] = result["pulses"] / slots
     placed = place(engine.circuit(sources, device.body, rows), device, seeds, sources.work)
     fmax = statistics.median(run["fmax_mhz"] for run in placed["runs"])
     gmacs = result["weights"] / result["interval_cycles"] * fmax / 1000

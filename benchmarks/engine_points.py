@@ -205,7 +205,6 @@ def measure_codes(engine: Engine, sources: Sources) -> dict[str, Any]:
         "n_over_k": weights / pulses,
         "gap_bits": spec.code.gap_bits,
         "shift_bits": spec.code.shift_bits,
-        "slots_used": pulses / (spec.words * engine.lanes),
         "bits_per_weight": spec.words * spec.code.word_bits / weights,
         "bits_per_weight_limit": limit / weights,
     }
