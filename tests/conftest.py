@@ -1,10 +1,15 @@
 """The bundled digits network, compiled once for every test of a process that reads it."""
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from cli_tools import BUNDLED, MODEL, run
+
+# A job in the background is started with SIGINT ignored, which its children inherit: the tests
+# that interrupt commands need it as a person at a terminal has it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

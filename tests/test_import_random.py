@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from onnx_graphs import channel_last, reference, save
-from random_graphs import random_models
+from random_onnx import random_models
 
 from pvq_hw.model import load_model
 from pvq_hw.nodes import Window

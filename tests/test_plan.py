@@ -352,5 +352,5 @@ def test_balanced_lanes_leave_pulses_to_choose():
     folding = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"])
     assert all(p <= max(1, n // 20 // 2) for p, n in zip(folding.lanes, LARGE, strict=False))
     free = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"], balanced=False)
-    assert free.interval_cycles <= folding.interval_cycles
+    assert free.interval_cycles > folding.interval_cycles  # lanes wait for one another
     assert free.banks == {}

@@ -1,0 +1,146 @@
+"""Random small convolutional networks, as ONNX models, for Hypothesis."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from hypothesis import strategies as st
+from onnx import helper
+from onnx_graphs import graph_model
+
+
+class _Builder:
+    """Grows a graph whose newest value is a map (N, c, h, w), or (N, c, w) when ``line``."""
+
+    def __init__(self, draw: Any, line: bool) -> None:
+        self.draw, self.line = draw, line
+        self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.nodes: list[Any] = []
+        self.constants: dict[str, np.ndarray] = {}
+        self.c = draw(st.integers(1, 4))
+        self.h = 1 if line else draw(st.integers(2, 9))
+        self.w = draw(st.integers(2, 9))
+        self.last, self.positive = "x", False
+
+    def sides(self, h: int, w: int) -> list[int]:
+        return [w] if self.line else [h, w]
+
+    def add(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def constant(self, values: Any) -> str:
+        name = f"k{len(self.constants)}"
+        self.constants[name] = np.asarray(values)
+        return name
+
+    def numbers(self, *shape: int) -> str:
+        return self.constant(self.rng.uniform(0.2, 1.5, shape) * self.rng.choice([-1, 1], shape))
+
+    def per_channel(self) -> tuple[int, ...]:
+        return (self.c, *self.sides(1, 1))
+
+    def conv(self) -> None:
+        draw = self.draw
+        kh, kw = (min(n, draw(st.integers(1, 3))) for n in (self.h, self.w))
+        groups = draw(st.sampled_from([g for g in range(1, self.c + 1) if self.c % g == 0]))
+        outputs = groups * draw(st.integers(1, 3))
+        (sh, sw), (up, down, left, right) = (
+            draw(st.tuples(*[st.integers(1, 2)] * 2)), draw(st.tuples(*[st.integers(0, 2)] * 4))
+        )  # fmt: skip
+        inputs = [self.last, self.numbers(outputs, self.c // groups, *self.sides(kh, kw))]
+        if draw(st.booleans()):
+            inputs.append(self.numbers(outputs))
+        pads = [left, right] if self.line else [up, left, down, right]
+        self.last = self.add("Conv", inputs, group=groups, pads=pads, strides=self.sides(sh, sw))
+        self.c, self.positive = outputs, False
+        self.h = 1 if self.line else (self.h + up + down - kh) // sh + 1
+        self.w = (self.w + left + right - kw) // sw + 1
+
+    def pool(self) -> None:
+        draw = self.draw
+        kind = draw(st.sampled_from(["MaxPool", "AveragePool"]))
+        kh, kw = (min(n, draw(st.integers(1, 3))) for n in (self.h, self.w))
+        sh, sw = draw(st.tuples(*[st.integers(1, 3)] * 2))
+        (up, down), (left, right) = (
+            [draw(st.integers(0, k // 2)) for _ in range(2)] for k in (kh, kw)
+        )
+        more = {"count_include_pad": int(draw(st.booleans()))} if kind == "AveragePool" else {}
+        pads = [left, right] if self.line else [up, left, down, right]
+        self.last = self.add(kind, [self.last], kernel_shape=self.sides(kh, kw), pads=pads,
+                             strides=self.sides(sh, sw), **more)  # fmt: skip
+        self.h = 1 if self.line else (self.h + up + down - kh) // sh + 1
+        self.w = (self.w + left + right - kw) // sw + 1
+
+    def relu(self) -> None:
+        self.last, self.positive = self.add("Relu", [self.last]), True
+
+    def clip(self) -> None:
+        bounds = [self.constant(np.array(v)) for v in (0.0, 6.0)]
+        self.last, self.positive = self.add("Clip", [self.last, *bounds]), True
+
+    def norm(self) -> None:
+        k = [self.numbers(self.c) for _ in range(3)]
+        variance = self.constant(self.rng.uniform(0.5, 2, self.c))
+        self.last = self.add("BatchNormalization", [self.last, *k, variance])
+        self.positive = False
+
+    def arithmetic(self) -> None:
+        kind = self.draw(st.sampled_from(["Add", "Sub", "Mul", "Div"]))
+        operands = [self.last, self.numbers(*self.draw(st.sampled_from([(), self.per_channel()])))]
+        if kind != "Div" and self.draw(st.booleans()):
+            operands.reverse()
+        self.last, self.positive = self.add(kind, operands), False
+
+    def branch(self) -> None:
+        kind = self.draw(st.sampled_from(["Add", "Concat"]))
+        weight = self.numbers(self.c, self.c, *self.sides(1, 1))
+        other = self.add("Conv", [self.last, weight])
+        more = {"axis": 1} if kind == "Concat" else {}
+        self.last = self.add(kind, [self.last, other], **more)
+        self.c, self.positive = self.c * (2 if kind == "Concat" else 1), False
+
+    def transposed_relu(self) -> None:
+        forth, back = ([0, 2, 1],) * 2 if self.line else ([0, 2, 3, 1], [0, 3, 1, 2])
+        there = self.add("Transpose", [self.last], perm=forth)
+        relu = self.add("Relu", [there])
+        self.last, self.positive = self.add("Transpose", [relu], perm=back), True
+
+    def padded_conv(self) -> None:
+        up, left, down, right = self.draw(st.tuples(*[st.integers(0, 2)] * 4))
+        pads = [0, 0, left, 0, 0, right]
+        if not self.line:
+            pads = [0, 0, up, left, 0, 0, down, right]
+        self.last = self.add("Pad", [self.last, self.constant(np.array(pads))])
+        self.h, self.w = (1 if self.line else self.h + up + down), self.w + left + right
+        self.conv()
+
+    def end(self) -> None:
+        if self.draw(st.booleans()):
+            self.last = self.add("GlobalAveragePool", [self.last])
+            self.h = self.w = 1
+        size, outputs = self.c * self.h * self.w, self.draw(st.integers(1, 5))
+        if self.draw(st.booleans()):
+            flat = self.add("Flatten", [self.last])
+            inputs = [flat, self.numbers(outputs, size), self.numbers(outputs)]
+            self.last = self.add("Gemm", inputs, transB=1, alpha=0.5)
+        else:
+            flat = self.add("Reshape", [self.last, self.constant(np.array([-1, size]))])
+            product = self.add("MatMul", [flat, self.numbers(size, outputs)])
+            self.last = self.add("Add", [self.numbers(outputs), product])
+
+
+STEPS = ["conv", "pool", "relu", "clip", "norm", "arithmetic", "branch", "transposed_relu",
+         "padded_conv"]  # fmt: skip
+
+
+@st.composite
+def random_models(draw: Any) -> tuple[onnx.ModelProto, tuple[int, ...]]:
+    """A model of up to 8 steps and a final layer, and the shape of a frame."""
+    build = _Builder(draw, draw(st.booleans()))
+    shape = (build.c, build.w) if build.line else (build.c, build.h, build.w)
+    for step in draw(st.lists(st.sampled_from(STEPS), max_size=8)):
+        getattr(build, step)()
+    build.end()
+    return graph_model(build.nodes, build.constants, ("N", *shape), output=build.last), shape
