@@ -54,7 +54,7 @@ _PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("pyserial", "pip install 'pvq-hw[serial]'", () if _HAS_TERMIOS else ("run",)),
 )
 _TOOL_VERBS: dict[str, tuple[str, ...]] = {
-    "yosys": ("layer", "simulate --simulator icarus", "build"),
+    "yosys": ("compile", "layer", "simulate --simulator icarus", "build"),
     "nextpnr-ice40": ("build",),
     "nextpnr-ecp5": ("build",),
     "icepack": ("build",),
