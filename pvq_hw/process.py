@@ -51,6 +51,31 @@ def sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def _later_signals() -> Iterator[None]:
+    """Holds SIGINT and SIGTERM back until the end of the block.
+
+    Between the start of a program and the return of `subprocess.Popen` there is nothing yet by
+    which the program could be ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: caught.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not None
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for held in caught:
+            signal.raise_signal(held)
+
+
 class _Output(threading.Thread):
     """Copies a program's output into its log, line by line, and keeps the last lines."""
 
@@ -138,33 +163,23 @@ def run_command(
     """
     where = f"; see {log}" if log is not None else ""
     start = time.monotonic()
+    process: subprocess.Popen[bytes] | None = None
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(log.open("wb")) if log is not None else None
-            process = stack.enter_context(
-                subprocess.Popen(
-                    list(command),
-                    cwd=folder,
-                    env={**os.environ, **(env or {})},
-                    stdin=subprocess.PIPE if hold_stdin else subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            )
-        except OSError as error:
-            raise ToolError(f"{name} could not be started: {error}") from None
-        assert process.stdout is not None
-        output = _Output(process.stdout, file, on_line)
-        output.start()
-        try:
             with sigterm_raises():
+                with _later_signals():
+                    process, file = _start(stack, command, name, folder, log, env, hold_stdin)
+                assert process.stdout is not None
+                output = _Output(process.stdout, file, on_line)
+                output.start()
                 _wait(process, output, timeout)
         except subprocess.TimeoutExpired:
-            _end(process)
+            if process is not None:
+                _end(process)
             raise ToolError(f"{name} took longer than {timeout:g} s and was ended{where}") from None
         except BaseException:
-            _end(process)
+            if process is not None:
+                _end(process)
             raise
         output.join()
         if isinstance(output.error, OSError):
@@ -176,6 +191,32 @@ def run_command(
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise ToolError(f"{name} failed with {how}: {output.reason()}{where}")
     return time.monotonic() - start
+
+
+def _start(
+    stack: contextlib.ExitStack,
+    command: Sequence[str],
+    name: str,
+    folder: Path,
+    log: Path | None,
+    env: Mapping[str, str] | None,
+    hold_stdin: bool,
+) -> tuple["subprocess.Popen[bytes]", IO[bytes] | None]:
+    """The program, started in a process group of its own, and its log."""
+    try:
+        file = stack.enter_context(log.open("wb")) if log is not None else None
+        process = subprocess.Popen(
+            list(command),
+            cwd=folder,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.PIPE if hold_stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ToolError(f"{name} could not be started: {error}") from None
+    return stack.enter_context(process), file
 
 
 def _wait(process: "subprocess.Popen[bytes]", output: _Output, timeout: float | None) -> None:
