@@ -87,6 +87,8 @@ def quantize(
     if gain_rule != "least-squares" and quantizer != "plain":
         raise InputError("Norm-preserving gains must come with the plain quantizer")
     if not is_dense_chain(model):
+        if gain_rule != "least-squares":
+            raise InputError("Norm-preserving gains must come with a chain of dense layers")
         return _network(
             model, calibration, ratio, quantizer, activation_bits, layers, banks, max_gap, seed,
             input_scale, max_frames, progress,

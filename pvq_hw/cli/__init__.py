@@ -1,8 +1,12 @@
 """The command ``pvq-hw``: one verb per step, each on one output folder."""
 
 import argparse
+import contextlib
+import gc
 import sys
-from collections.abc import Sequence
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from pvq_hw import __version__
@@ -40,6 +44,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextlib.contextmanager
+def _no_remains() -> Iterator[None]:
+    """Frees what a verb that ends early held. Amaranth warns of circuits that nothing has used,
+    which is no news then."""
+    try:
+        yield
+    except BaseException as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            chain: BaseException | None = error
+            while chain is not None:
+                traceback.clear_frames(chain.__traceback__)
+                chain = chain.__context__
+            gc.collect()
+        raise
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns its exit status and never shows a traceback for an expected fault."""
     args = build_parser().parse_args(argv)
@@ -48,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pvq_hw.process import sigterm_raises
 
     try:
-        with sigterm_raises():
+        with sigterm_raises(), _no_remains():
             document, status = verbs.run_verb(args, ui)
     except PvqError as error:
         ui.error(str(error), error.exit_code)
