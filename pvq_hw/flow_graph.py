@@ -81,9 +81,7 @@ def _layer(step: Step, pulses: int, bits: int) -> GraphLayer:
     rows, n = w.shape
     geometry, groups = None, 1
     if isinstance(step.node, ConvNode):
-        node = step.node
-        geometry = Geometry(node.input_shape, node.kernel, node.stride, node.pads, node.dilation)
-        groups = node.groups
+        geometry, groups = step.node.geometry, step.node.groups
     elif isinstance(step.node, Affine):
         shape = (1, 1, *step.node.shape)[-3:]
         geometry, groups = Geometry((shape[0], shape[1], shape[2]), (1, 1)), rows

@@ -11,6 +11,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.geometry import Geometry
+
 __all__ = [
     "Add",
     "Affine",
@@ -114,15 +116,14 @@ class Window(Node):
     pads: Pads = NO_PADS
     dilation: tuple[int, int] = (1, 1)
 
+    @property
+    def geometry(self) -> Geometry:
+        """How the window slides."""
+        return Geometry(self.input_shape, self.kernel, self.stride, self.pads, self.dilation)
+
     def windows(self, x: FloatArray, fill: float = 0.0) -> FloatArray:
         """``x`` (frames, ...) -> a view (frames, rows, columns, channels, kh, kw)."""
-        x = x.reshape(len(x), *self.input_shape)
-        if self.pads != NO_PADS:
-            x = np.pad(x, ((0, 0), *self.pads, (0, 0)), constant_values=fill)
-        span = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
-        view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(1, 2))
-        (sh, sw), (dh, dw) = self.stride, self.dilation
-        return view[:, ::sh, ::sw, :, ::dh, ::dw]
+        return self.geometry.windows(x, fill)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -158,11 +159,7 @@ class Conv(Window):
 
         Within a column vector the order is (kernel row, kernel column, channel of the group).
         """
-        win = self.windows(x)
-        f, h, w, c, kh, kw = win.shape
-        split = win.reshape(f, h, w, self.groups, c // self.groups, kh, kw)
-        order = split.transpose(3, 0, 1, 2, 5, 6, 4)
-        return order.reshape(self.groups, f * h * w, -1)
+        return self.geometry.columns(x, self.groups)
 
     def compute(self, *x: FloatArray) -> FloatArray:
         columns = self.columns(x[0])

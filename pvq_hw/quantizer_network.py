@@ -319,7 +319,7 @@ def _start(w: FloatArray, k: IntArray, placement: Placement | None) -> IntArray:
 
 def _geometry(node: Node) -> Geometry:
     assert isinstance(node, Window)
-    return Geometry(node.input_shape, node.kernel, node.stride, node.pads, node.dilation)
+    return node.geometry
 
 
 def _layer_geometry(node: Node) -> Geometry | None:
