@@ -19,7 +19,7 @@ from pvq_hw.data import make_data
 from pvq_hw.enumeration import log2_volume
 from pvq_hw.errors import InputError
 from pvq_hw.hexfile import hex_text
-from pvq_hw.int8_core import Int8Image, Int8Spec, make_int8_core, weight_segments
+from pvq_hw.int8_core import Int8Spec, make_int8_core, weight_segments
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.model import load_model
 from pvq_hw.network import Network
@@ -126,7 +126,7 @@ class Engine:
 
     def core(
         self, sources: Sources, rows: int | None = None
-    ) -> tuple[CoreSpec | Int8Spec, CoreImage | Int8Image]:
+    ) -> tuple[CoreSpec | Int8Spec, CoreImage]:
         """The whole layer's core, or the same with the first ``rows`` rows alone."""
         layer, x = self.parts(sources)
         whole = self._make(layer, x, {})

@@ -14,7 +14,8 @@ from gateware.layer_core import _Flags as RowFlags
 from gateware.memory import Ram, Rom
 from gateware.sequencer import ResultFifo, Sequencer
 from gateware.tree import AdderTree
-from pvq_hw.int8_core import Int8Image, Int8Spec, weight_segments
+from pvq_hw.core_base import CoreImage
+from pvq_hw.int8_core import Int8Spec, weight_segments
 
 __all__ = ["Int8Core", "WeightRom", "WideWriter"]
 
@@ -68,7 +69,7 @@ class WideWriter(wiring.Component):
         taken, ended = Signal(), Signal(reset_less=True)
         payload = Signal(spec.x.bits, reset_less=True)
         m.d.sync += [taken.eq(take), ended.eq(at_end)]
-        m.d.sync += payload.eq(self.i.payload.as_value() ^ spec.offset)
+        m.d.sync += payload.eq(self.i.payload.as_value() ^ spec.flipped)
         self._gather(m, taken, ended, payload)
         return m
 
@@ -169,7 +170,7 @@ class Int8Core(LayerCore):
     Parameters
     ----------
     spec : Int8Spec
-    image : Int8Image
+    image : CoreImage
     body : str
         Of memories and multipliers, see `gateware.memory.MEMORY_BODIES`.
 
@@ -182,7 +183,7 @@ class Int8Core(LayerCore):
     spec: Any
     image: Any
 
-    def __init__(self, spec: Int8Spec, image: Int8Image, *, body: str = "behavioral") -> None:
+    def __init__(self, spec: Int8Spec, image: CoreImage, *, body: str = "behavioral") -> None:
         super().__init__(cast(Any, spec), cast(Any, image), body=body)
 
     def elaborate(self, platform: object) -> Module:

@@ -3,14 +3,15 @@ model, planner and circuit share.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.codes import PulseCode, choose_gap_bits
+from pvq_hw.core_base import CoreBase, CoreImage, IntArray, core_stem, is_threshold
 from pvq_hw.errors import InputError
 from pvq_hw.families import family as find_family
 from pvq_hw.layers import Dense, TensorSpec
@@ -19,43 +20,13 @@ from pvq_hw.schedule import Schedule
 
 __all__ = ["CoreImage", "CoreSpec", "make_core"]
 
-IntArray = npt.NDArray[np.int64]
 
-_MULTIPLIERS = ("mult18", "mac16", "serial")
-_MULTIPLIER_LIMITS = {"mult18": (18, 17), "mac16": (16, 16)}
-
-
-@dataclass(frozen=True)
-class CoreImage:
-    """Contents of a core's memories.
+@dataclass(frozen=True, kw_only=True)
+class CoreSpec(CoreBase):
+    """Numbers of a core of pulses; validated when made. What is not said here: `CoreBase`.
 
     Parameters
     ----------
-    codes : tuple of int
-        Slot words.
-    mult : tuple of int
-        Multipliers, unsigned, rows x groups, groups fastest.
-    bias : tuple of int
-        Folded constants, signed, one per row: the layer's bias, the rounding half and what makes
-        up for the inverted leaves, ``sum_g mult[g] * negatives[g]``.
-    """
-
-    codes: tuple[int, ...]
-    mult: tuple[int, ...]
-    bias: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class CoreSpec:
-    """Numbers of a layer's core; validated when made.
-
-    Parameters
-    ----------
-    name : str
-        Stem of the core's memory files.
-    n, rows, groups : int
-        Columns, rows, gains per row.
-    x, out : IntFormat
     code : PulseCode
         Its ``lanes`` is P.
     words : int
@@ -64,71 +35,22 @@ class CoreSpec:
         V: frames in one bank word. V frames share one code stream and one bank read.
     acc_bits : int
         Accumulator: the bound ``K * (max|x| + 1)`` with K the largest sum of pulses of a group.
-    mult_bits, bias_bits, sum_bits, shift : int
-        ``clamp((sum_g acc * mult + bias) >> shift)``; ``sum_bits`` holds the sum.
-    multiplier : str
-        ``"mult18"``, ``"mac16"`` or ``"serial"``.
-    multiplier_interval : int
-        Cycles between two products; every group has at least as many slots. 1 unless serial.
-    code_latency, bank_latency : int
-        1 to 3, and 1 or 2 cycles.
-    carry_chunk : int
-        0, or the longest carry chain of accumulator and bias adder.
-    fifo_depth : int
-        Results that may be in flight, times two; a power of two, at least 16: the
-        credit counter sees rows ``code_latency + 1`` cycles late.
-    params_memory, bank_memory, fifo_memory : str
-        ``"block"`` or ``"logic"``.
     """
 
-    name: str
-    n: int
-    rows: int
-    groups: int
-    x: IntFormat
-    out: IntFormat
+    kind: ClassVar[str] = "pulses"
+    weight_memory: ClassVar[str] = "codes"
+
     code: PulseCode
     words: int
-    frames: int
-    acc_bits: int
-    mult_bits: int
-    bias_bits: int
-    sum_bits: int
-    shift: int
-    multiplier: str = "mult18"
-    multiplier_interval: int = 1
-    code_latency: int = 2
-    bank_latency: int = 2
-    carry_chunk: int = 0
-    fifo_depth: int = 16
-    params_memory: str = "block"
-    bank_memory: str = "block"
-    fifo_memory: str = "logic"
 
     def __post_init__(self) -> None:
+        self.check_ranges((("words", 1, 1 << 24),))
+        super().__post_init__()
         where = f"Core {self.name!r}"
-        for key, low, high in _RANGES:
-            value = getattr(self, key)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise InputError(f"{where}: {key} must be {low} to {high}, not {value}")
         if self.n % self.groups:
             raise InputError(f"{where}: columns must divide into {self.groups} groups")
         if self.code.lanes > self.n:
             raise InputError(f"{where}: lanes must be 1 to {self.n}, not {self.code.lanes}")
-        if self.fifo_depth & (self.fifo_depth - 1):
-            raise InputError(f"{where}: fifo_depth must be a power of two, not {self.fifo_depth}")
-        if self.multiplier not in _MULTIPLIERS:
-            raise InputError(
-                f"{where}: multiplier must be one of {_MULTIPLIERS}, not {self.multiplier!r}"
-            )
-        limit = _MULTIPLIER_LIMITS.get(self.multiplier)
-        if limit and self.mult_bits > limit[1]:
-            raise InputError(
-                f"{where}: multipliers must have at most {limit[1]} bits, not {self.mult_bits}"
-            )
-        for key in ("params_memory", "bank_memory", "fifo_memory"):
-            if getattr(self, key) not in ("block", "logic"):
-                raise InputError(f"{where}: {key} must be block or logic")
 
     # -- shapes -----------------------------------------------------------------------------
 
@@ -159,75 +81,17 @@ class CoreSpec:
         return int(base) + self.code.max_shift
 
     @property
-    def memories(self) -> dict[str, tuple[int, int]]:
-        """ROMs by name: (width in bits, depth in words)."""
-        return {
-            f"{self.name}_codes": (self.code.word_bits, self.words),
-            f"{self.name}_mult": (self.mult_bits, self.rows * self.groups),
-            f"{self.name}_bias": (self.bias_bits, self.rows),
-        }
-
-    def contents(self, image: CoreImage) -> dict[str, list[int]]:
-        """ROM words by name, unsigned: what the memory files hold."""
-        mask = (1 << self.bias_bits) - 1
-        return {
-            f"{self.name}_codes": list(image.codes),
-            f"{self.name}_mult": list(image.mult),
-            f"{self.name}_bias": [b & mask for b in image.bias],
-        }
+    def word_bits(self) -> int:
+        """Width of a slot word."""
+        return self.code.word_bits
 
     # -- latencies in cycles, after the cycle in which a word's address is given to the ROM --
-
-    @property
-    def tree_levels(self) -> int:
-        """Registered levels of the adder tree."""
-        return (self.lanes - 1).bit_length()
-
-    @property
-    def acc_chunks(self) -> int:
-        """Carry chunks of the accumulator."""
-        return -(-self.acc_bits // self.carry_chunk) if self.carry_chunk else 1
-
-    @property
-    def bias_chunks(self) -> int:
-        """Carry chunks of the bias adder."""
-        return -(-self.sum_bits // self.carry_chunk) if self.carry_chunk else 1
-
-    @property
-    def multiplier_parts(self) -> int:
-        """DSP blocks of the multiplier: a wide accumulator is split."""
-        if self.multiplier not in _MULTIPLIER_LIMITS:
-            return 0
-        bits = _MULTIPLIER_LIMITS[self.multiplier][0] - 1
-        return max(1, -(-(self.acc_bits - 1) // bits))
-
-    @property
-    def multiplier_delay(self) -> int:
-        """Cycles from operands to product."""
-        if self.multiplier == "serial":
-            return self.mult_bits + 1
-        return 3 if self.multiplier_parts == 1 else 2 + self.multiplier_parts
 
     @property
     def sum_stage(self) -> int:
         """When a word's tree sum is there."""
         shifted = int(self.code.shift_bits > 0)
         return self.code_latency + 2 + self.bank_latency + shifted + self.tree_levels
-
-    @property
-    def row_stage(self) -> int:
-        """When the sum of a group, all of its bits, is at the multiplier's operand."""
-        return self.sum_stage + 1 + self.acc_chunks
-
-    @property
-    def product_stage(self) -> int:
-        """When a row's sum of products is at the bias adder."""
-        return self.row_stage + self.multiplier_delay + int(self.groups > 1)
-
-    @property
-    def output_delay(self) -> int:
-        """When a row's result, saturated, is offered at ``o`` if nothing is before it."""
-        return self.product_stage + self.bias_chunks + 1 + 2
 
     # -- golden model -----------------------------------------------------------------------
 
@@ -240,7 +104,7 @@ class CoreSpec:
         """Exact model from the memory contents: (frames, n) -> (frames, rows)."""
         array = np.asarray(x, dtype=np.int64).reshape(-1, self.n)
         y = self.decode(image)
-        mult = np.array(image.mult, dtype=np.int64).reshape(self.rows, self.groups)
+        mult = self.multipliers(image)
         total = np.zeros((len(array), self.rows), dtype=np.int64)
         width = self.n // self.groups
         negatives = _negatives(self.code, image.codes).reshape(self.rows, self.groups)
@@ -268,46 +132,12 @@ class CoreSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The specification as JSON values."""
-        value = asdict(self)
-        return value | {
-            "x": self.x.to_json(),
-            "out": self.out.to_json(),
-            "code": self.code.to_json(),
-        }
+        return super().to_json() | {"code": self.code.to_json()}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "CoreSpec":
-        """Inverse of `to_json`; raises InputError on anything else."""
-        try:
-            parts = {
-                "x": IntFormat.from_json(value["x"]),
-                "out": IntFormat.from_json(value["out"]),
-                "code": PulseCode.from_json(value["code"]),
-            }
-            return cls(**{**value, **parts})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"Core specification is broken: {error}") from None
-
-
-_RANGES = (
-    ("n", 1, 1 << 20),
-    ("rows", 1, 1 << 20),
-    ("groups", 1, 1 << 16),
-    ("words", 1, 1 << 24),
-    ("frames", 1, 16),
-    ("acc_bits", 2, 48),
-    ("mult_bits", 1, 32),
-    ("bias_bits", 1, 62),
-    ("sum_bits", 2, 63),
-    ("shift", 1, 62),
-    ("multiplier_interval", 1, 32),
-    ("code_latency", 1, 3),
-    ("bank_latency", 1, 2),
-    ("carry_chunk", 0, 63),
-    ("fifo_depth", 16, 256),
-)
+    def parts_from_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a specification."""
+        return super().parts_from_json(value) | {"code": PulseCode.from_json(value["code"])}
 
 
 def _negatives(code: PulseCode, words: Sequence[int]) -> IntArray:
@@ -356,7 +186,7 @@ def make_core(
     Parameters
     ----------
     layer : Dense
-        With ``encoding == "pvq"``.
+        With ``encoding == "pvq"``; `pvq_hw.cores.make_layer_core` takes any.
     x : TensorSpec
         The layer's input.
     lanes : int
@@ -375,6 +205,8 @@ def make_core(
         Fields of `CoreSpec` to set otherwise (``multiplier``, ``params_memory``, ...).
     """
     layer.verify(x)
+    if layer.encoding != "pvq":
+        raise InputError(f"Layer {layer.name!r} must be encoded as pvq, not {layer.encoding}")
     rows, n = layer.y.shape
     if not 1 <= lanes <= n:
         raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {n}, not {lanes}")
@@ -386,13 +218,14 @@ def make_core(
     mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
     schedule = code.encode(layer.y, groups)
     interval = 1
-    if options.get("multiplier", device.multiplier) == "serial":
+    multiplier = options.get("multiplier", "none" if is_threshold(layer) else device.multiplier)
+    if multiplier == "serial":
         interval = options.get("multiplier_interval") or _interval(schedule.row_slots, mult_bits)
         schedule = code.encode(layer.y, groups, min_slots=interval)
     image = _image(layer, code, schedule, x.format)
     widths = _widths(layer, code, schedule, x.format, image)
     spec = CoreSpec(
-        name=name or _stem(layer.name),
+        name=name or core_stem(layer.name),
         n=n,
         rows=rows,
         groups=groups,
@@ -406,7 +239,7 @@ def make_core(
         bias_bits=widths["bias_bits"],
         sum_bits=widths["sum_bits"],
         shift=layer.shift,
-        multiplier=device.multiplier,
+        multiplier=multiplier,
         multiplier_interval=interval,
         code_latency=device.code_latency,
         bank_latency=device.bank_latency,
@@ -459,9 +292,3 @@ def _fifo_depth(spec: CoreSpec) -> int:
     mean = max(1.0, spec.words / spec.rows)
     flight = 1 + -(-(spec.output_delay + 2) // mean)
     return int(min(128, max(16, 2 * (1 << (int(flight) - 1).bit_length()))))
-
-
-def _stem(name: str) -> str:
-    """A file stem: letters, digits and underscores of the name."""
-    stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:64]
-    return stem if stem[:1].isalpha() else f"layer_{stem}"

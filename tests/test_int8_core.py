@@ -13,7 +13,8 @@ from amaranth.sim import Simulator
 
 from gateware.int8_core import Int8Core
 from pvq_hw.errors import InputError
-from pvq_hw.int8_core import Int8Image, Int8Spec, make_int8_core
+from pvq_hw.core_base import CoreImage
+from pvq_hw.int8_core import Int8Spec, make_int8_core
 from pvq_hw.layers import Dense
 from pvq_hw.numeric import IntFormat
 from pvq_hw.timing import simulate_timing
@@ -189,12 +190,12 @@ def test_specification_and_image_come_back_and_refuse_what_is_broken():
     assert Int8Spec.from_json(spec.to_json()) == spec
     assert np.array_equal(spec.decode(image), layer.y)
     with pytest.raises(InputError, match="has 11 words, not 12"):
-        spec.decode(replace(image, weights=image.weights[:-1]))
+        spec.decode(replace(image, codes=image.codes[:-1]))
     with pytest.raises(InputError, match="lanes without a column"):
-        spec.decode(Int8Image((1,) * spec.words, image.mult, image.bias))
+        spec.decode(CoreImage((1,) * spec.words, image.mult, image.bias))
     with pytest.raises(InputError, match="products must be one of"):
         replace(spec, products="none")
-    with pytest.raises(InputError, match="must have 2 to 8 bits, not 16"):
+    with pytest.raises(InputError, match="must have 1 to 8 bits, not 16"):
         replace(spec, products="mac16", x=S16)
     with pytest.raises(InputError, match="at most the 3 words of a row"):
         replace(spec, multiplier_interval=4)
