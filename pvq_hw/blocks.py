@@ -9,7 +9,16 @@ from functools import lru_cache
 
 from pvq_hw.errors import InputError
 
-__all__ = ["BLOCK_SHAPES", "Piece", "memory_blocks", "memory_layout"]
+__all__ = [
+    "BLOCK_SHAPES",
+    "SPRAM_BITS",
+    "SPRAM_DEPTH",
+    "SPRAM_WIDTH",
+    "Piece",
+    "memory_blocks",
+    "memory_layout",
+    "spram_blocks",
+]
 
 BLOCK_SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
     # Lattice FPGA-TN-02204: DP16KD, and PDPW16KD for 36 bits; (width, depth), widest first.
@@ -17,6 +26,9 @@ BLOCK_SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
     # Lattice FPGA-TN-02002: SB_RAM40_4K.
     "ice40": ((16, 256), (8, 512), (4, 1024), (2, 2048)),
 }
+
+SPRAM_WIDTH, SPRAM_DEPTH = 16, 16384  # of an SB_SPRAM256KA, Lattice FPGA-TN-02022
+SPRAM_BITS = SPRAM_WIDTH * SPRAM_DEPTH
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,11 @@ def memory_blocks(width: int, depth: int, family: str) -> int:
     if width == 0 or depth == 0:
         return 0
     return len(memory_layout(width, depth, family))
+
+
+def spram_blocks(width: int, depth: int) -> int:
+    """SPRAMs of a memory of ``depth`` words of ``width`` bits, each block 16 bits of a word."""
+    return -(-width // SPRAM_WIDTH) * -(-depth // SPRAM_DEPTH)
 
 
 @lru_cache(maxsize=4096)

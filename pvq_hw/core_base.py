@@ -69,6 +69,8 @@ class CoreBase(ABC):
         credit counter sees rows ``code_latency + 1`` cycles late.
     params_memory, bank_memory, fifo_memory : str
         ``"block"`` or ``"logic"``.
+    code_memory : str
+        ``"block"``, or ``"spram"``: the UltraPlus's large RAM, loaded after configuration.
     """
 
     kind: ClassVar[str]
@@ -95,6 +97,7 @@ class CoreBase(ABC):
     params_memory: str = "block"
     bank_memory: str = "block"
     fifo_memory: str = "logic"
+    code_memory: str = "block"
 
     if TYPE_CHECKING:  # fields of some kinds, properties of others
 
@@ -132,6 +135,10 @@ class CoreBase(ABC):
         for key in ("params_memory", "bank_memory", "fifo_memory"):
             if getattr(self, key) not in ("block", "logic"):
                 raise InputError(f"{where}: {key} must be block or logic")
+        if self.code_memory not in ("block", "spram"):
+            raise InputError(f"{where}: code_memory must be block or spram")
+        if self.code_memory == "spram" and self.code_latency > 2:
+            raise InputError(f"{where}: code_latency must be 1 or 2 with codes in SPRAM")
 
     # -- shapes -----------------------------------------------------------------------------
 

@@ -1,0 +1,42 @@
+"""What a board says of the codes that it loads after configuration."""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pvq_hw.errors import InputError
+
+__all__ = ["CodeState", "CodeStatus"]
+
+
+class CodeState(IntEnum):
+    """Only in READY does a board take frames."""
+
+    READING = 0  # the flash
+    CHECKING = 1
+    READY = 2
+    WRONG = 3  # the checksum
+    ABSENT = 4  # the flash holds no codes, or another network's
+    OPEN = 5  # for codes from the host
+
+
+@dataclass(frozen=True)
+class CodeStatus:
+    """Payload of a CODES: the state, and the CRC-32 of the words in memory when last checked."""
+
+    state: CodeState
+    crc: int
+
+    SIZE = 5
+
+    def encode(self) -> bytes:
+        """The payload: `SIZE` bytes."""
+        return struct.pack("<BI", self.state, self.crc)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "CodeStatus":
+        """Inverse of `encode`."""
+        if len(payload) != cls.SIZE or payload[0] > max(CodeState):
+            raise InputError(f"Status of codes must be {cls.SIZE} bytes, not {payload[:8].hex()}")
+        state, crc = struct.unpack("<BI", payload)
+        return cls(CodeState(state), crc)
