@@ -12,6 +12,8 @@
 """
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
@@ -21,6 +23,8 @@ from gateware.ebr import EbrBlock
 from pvq_hw.blocks import Piece, memory_layout
 
 __all__ = ["MEMORY_BODIES", "Ram", "Rom", "check_contents"]
+
+_LUT_WORDS = 16  # of a TRELLIS_DPR16X4
 
 MEMORY_BODIES = ("behavioral", "verilog", "ice40", "ecp5")
 
@@ -257,6 +261,9 @@ class Ram(wiring.Component):
         return m
 
     def _logic(self, m: Module) -> None:
+        if self.body == "ecp5" and self.latency and self.depth > _LUT_WORDS:
+            self._ways(m)
+            return
         # Where there is no distributed RAM, Yosys would take a block RAM for 128 bits and more.
         attrs = {"ram_style": "logic"} if self.body == "ice40" else {}
         m.submodules.mem = mem = memory.Memory(
@@ -270,6 +277,29 @@ class Ram(wiring.Component):
             read.addr.eq(self.r_addr),
             self.r_data.eq(_delay(m, read.data, self.latency, self.width, "data")),
         ]
+
+    def _ways(self, m: Module) -> None:
+        """Distributed RAM 16 words deep, each with a register that is cleared where it is not
+        meant: an OR takes a quarter of the LUTs of the multiplexer that Yosys makes."""
+        parts: list[Value] = []
+        low = _address_bits(_LUT_WORDS)
+        for way in range(-(-self.depth // _LUT_WORDS)):
+            mem = memory.Memory(shape=self.width, depth=_LUT_WORDS, init=[])
+            m.submodules[f"way{way}"] = mem
+            write, read = mem.write_port(), mem.read_port(domain="comb")
+            part = Signal(self.width, name=f"way{way}_data", reset_less=True)
+            m.d.comb += [
+                write.en.eq(self.w_en & (self.w_addr[low:] == way)),
+                write.addr.eq(self.w_addr[:low]),
+                write.data.eq(self.w_data),
+                read.addr.eq(self.r_addr[:low]),
+            ]
+            m.d.sync += part.eq(read.data)
+            with m.If(self.r_addr[low:] != way):
+                m.d.sync += part.eq(0)
+            parts.append(part)
+        joined = reduce(or_, parts)
+        m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - 1, self.width, "data"))
 
     def _whole(self, m: Module) -> None:
         m.submodules.mem = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])

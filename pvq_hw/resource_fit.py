@@ -13,6 +13,7 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
         "logic_roms": 0.9585,
         "fifo": 3.756,
         "rom_ways": 1.007,
+        "banks": 1.0,
     },
     "up5k": {
         "core": 216.1,
@@ -23,6 +24,7 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
         "logic_roms": 2.202,
         "fifo": 16.0,
         "rom_ways": 0.7788,
+        "banks": 1.0,
     },
     "hx8k": {
         "core": 216.1,
@@ -33,6 +35,7 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
         "logic_roms": 2.202,
         "fifo": 16.0,
         "rom_ways": 0.7788,
+        "banks": 1.0,
         "serial": 4.0,
     },
 }

@@ -34,6 +34,8 @@ RAMS = {
     "ecp5": [(36, 512, 2), (8, 128, 2), (40, 600, 2), (9, 2048, 1), (21, 1100, 2), (1, 9000, 2)],
     "ice40": [(16, 256, 1), (8, 512, 2), (9, 300, 1), (33, 20, 1), (19, 600, 2), (2, 2048, 1)],
 }
+# Distributed RAM: one, two and more of 16 words, also with the last one not full.
+LUT_RAMS = [(8, 16, 1), (8, 32, 1), (64, 29, 1), (8, 64, 2), (5, 97, 2), (3, 20, 0), (1, 2, 1)]
 MULTIPLIERS = {
     "ecp5": (18, [(18, 18), (12, 5), (19, 17), (35, 18), (44, 13)]),
     "ice40": (16, [(16, 16), (12, 5), (17, 15), (31, 16), (40, 9)]),
@@ -47,6 +49,7 @@ def parts_of(family, synthesized):
     size, pairs = MULTIPLIERS[family]
     parts += [multiplier(*pair, size, family) for pair in pairs]
     if family == "ecp5":
+        parts += [ram(*shape, family, "logic") for shape in LUT_RAMS]
         shapes = [(36, 36), (36, 29), (18, 18), (9, 9), (9, 7), (4, 4), (2, 2), (1, 1)]
         parts += [ram_block(*shape, registered) for shape in shapes for registered in (0, 1)]
         if synthesized:

@@ -130,11 +130,12 @@ def _accesses(chance: random.Random, width: int, depth: int, latency: int):
     return inputs, wanted
 
 
-def ram(width: int, depth: int, latency: int, body: str) -> Part:
+def ram(width: int, depth: int, latency: int, body: str, kind: str = "block") -> Part:
     """Writes and reads at random, never of one address at a time."""
-    label = f"Ram {width} x {depth}, latency {latency}, {body}"
+    label = f"Ram {width} x {depth}, latency {latency}, {body}, {kind}"
     inputs, wanted = _accesses(random.Random(label), width, depth, latency)
-    return _labeled(Part(Ram(width, depth, latency=latency, body=body), inputs, wanted), label)
+    circuit = Ram(width, depth, latency=latency, kind=kind, body=body)
+    return _labeled(Part(circuit, inputs, wanted), label)
 
 
 def ram_block(width: int, bits: int, registered: bool) -> Part:
