@@ -14,9 +14,9 @@ from pvq_hw import tools
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluation import Evaluation, check_accuracy, evaluate_network
-from pvq_hw.folding import Folding, FoldLayer, fold
+from pvq_hw.folding import Folding, FoldLayer, fold, fold_layers
 from pvq_hw.image import Image, emit
-from pvq_hw.layers import Layer
+from pvq_hw.layers import Dense, Layer
 from pvq_hw.manifest import write_manifest
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
@@ -137,11 +137,18 @@ def quantize_for(
             model,
             target,
             ratio=options.ratio,
+            quantizer=options.quantizer,
             bits=options.activation_bits,
             layers=options.layers,
             lanes=lanes,
             run=lambda banks: run(0, banks=banks),
         )
+    if options.quantizer == "given":
+        network = run(0)
+        dense = [layer for layer in network.layers if isinstance(layer, Dense)]
+        tensors = network.tensors()
+        inputs = [tensors[layer.inputs[0]] for layer in dense]
+        return network, fold_layers(dense, inputs, target, lanes=lanes)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     layers = _fold_layers(model, options)
     if options.quantizer == "calibrated":

@@ -29,6 +29,7 @@ def quantize_graph(
     target: Target,
     *,
     ratio: float,
+    quantizer: str = "calibrated",
     bits: int,
     layers: Mapping[str, Any],
     lanes: Sequence[int] | None,
@@ -41,7 +42,8 @@ def quantize_graph(
     """
     steps = network_steps(model)
     weighted = [step for step in steps if step.weighted]
-    pulses = pulse_budget(steps, ratio, layers)
+    given = quantizer == "given"
+    pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
     found = [_layer(step, pulses[step.name], bits) for step in weighted]
     size = 1
     for length in model.shape:
@@ -51,7 +53,8 @@ def quantize_graph(
     banks = {
         layer.core.name: p
         for layer, p in zip(found, chosen, strict=True)
-        if p > 1
+        if not given
+        and p > 1
         and layer.groups == 1
         and layer.core.k >= BALANCED_PULSES * p
         and _free(layers, layer.core.name)
@@ -69,6 +72,14 @@ def quantize_graph(
         True,
         tuple(n in banks for n in names),
     )
+
+
+def _pulses_of(steps: Sequence[Step]) -> dict[str, int]:
+    """Pulses of layers whose weights are codes already."""
+    from pvq_hw.quantizer_given import given_codes
+
+    codes = {step.name: given_codes(weight_matrix(step.node), step.name)[0] for step in steps}
+    return {name: int(abs(y).sum()) for name, y in codes.items()}
 
 
 def _free(layers: Mapping[str, Any], name: str) -> bool:

@@ -65,7 +65,7 @@ class CompileOptions:
     ratio : float
         Mean N/K to reach; the final codes have at least it, within 1 %.
     quantizer : str
-        ``"calibrated"`` or ``"plain"``.
+        ``"calibrated"``, ``"plain"``, or ``"given"`` for weights that are codes already.
     gain : str
         ``"least-squares"``, or ``"norm"`` for the plain quantizer.
     input_scale : float
@@ -97,8 +97,10 @@ class CompileOptions:
     def __post_init__(self) -> None:
         _positive("N/K", self.ratio)
         _positive("Input scale", self.input_scale)
-        if self.quantizer not in ("calibrated", "plain"):
-            raise InputError(f"Quantizer must be calibrated or plain, not {self.quantizer!r}")
+        if self.quantizer not in ("calibrated", "plain", "given"):
+            raise InputError(
+                f"Quantizer must be calibrated, plain or given, not {self.quantizer!r}"
+            )
         if self.gain not in ("least-squares", "norm"):
             raise InputError(f"Gain must be least-squares or norm, not {self.gain!r}")
         if not 1 <= self.activation_bits <= 16:

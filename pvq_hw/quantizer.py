@@ -15,6 +15,7 @@ from pvq_hw.quantizer_allocate import spread
 from pvq_hw.quantizer_balance import balance
 from pvq_hw.quantizer_calibrated import calibrated
 from pvq_hw.quantizer_emit import Codes, emit
+from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_graph import Stage, dense_stages, is_dense_chain
 from pvq_hw.quantizer_options import LayerOptions, Request, requests
 
@@ -58,7 +59,9 @@ def quantize(
         own, and int8 layers, don't take part.
     quantizer : str
         ``"calibrated"``: least output error on the calibration data, by pulse moves.
-        ``"plain"``: the nearest point of every row, with the least squares gain.
+        ``"plain"``: the nearest point of every row, with the least squares gain. ``"given"``: the
+        weights are gains times whole numbers already, and those are the codes; ``ratio``,
+        ``banks`` and ``max_gap`` then say nothing.
     activation_bits : int
         2 to 16, or 1 for {-1, +1}; of the input and between layers. The output has 16.
     layers : mapping of layer name to LayerOptions, optional
@@ -106,7 +109,9 @@ def quantize(
         model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
     )
     x = None if data is None else model.to_internal(data, input_scale).reshape(len(data), -1)
-    if quantizer == "plain" or x is None:
+    if quantizer == "given":
+        codes = [_given(stage, request) for stage, request in zip(stages, asked, strict=True)]
+    elif quantizer == "plain" or x is None:
         codes = [
             _plain(stage, request, k, gain_rule)
             for stage, request, k in zip(stages, asked, _budget(stages, asked, ratio), strict=True)
@@ -205,7 +210,7 @@ def _network(
     wanted = Wanted(
         ratio,
         activation_bits,
-        quantizer == "calibrated",
+        quantizer,
         layers or {},
         banks or {},
         max_gap or {},
@@ -221,8 +226,8 @@ def _network(
 def _check(ratio: float, quantizer: str, max_frames: int, sweeps: int) -> None:
     if not (np.isfinite(ratio) and ratio > 0):
         raise InputError(f"The ratio N/K must be a positive number, not {ratio}")
-    if quantizer not in ("calibrated", "plain"):
-        raise InputError(f"Quantizer must be calibrated or plain, not {quantizer!r}")
+    if quantizer not in ("calibrated", "plain", "given"):
+        raise InputError(f"Quantizer must be calibrated, plain or given, not {quantizer!r}")
     if max_frames < 1:
         raise InputError(f"Calibration frames must be at least 1, not {max_frames}")
     if sweeps < 0:
@@ -269,6 +274,16 @@ def _plain(stage: Stage, request: Request, k: IntArray, rule: str = "least-squar
     else:
         y = nearest(w.reshape(m * request.groups, -1), k.ravel()).reshape(m, n)
     return Codes(y, _gains(w, y, request, rule), stage.node.bias)
+
+
+def _given(stage: Stage, request: Request) -> Codes:
+    """The codes that the weights are."""
+    if request.int8:
+        return _plain(stage, request, np.zeros((0, 0), dtype=np.int64))
+    if request.shared or request.groups > 1:
+        raise InputError(f"Layer {stage.name!r} must have a gain per row where codes are given")
+    y, rho = given_codes(stage.node.weight, stage.name)
+    return Codes(y, rho, stage.node.bias)
 
 
 def _gains(w: FloatArray, y: IntArray, request: Request, rule: str) -> FloatArray:

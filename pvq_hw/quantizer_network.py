@@ -28,6 +28,7 @@ from pvq_hw.numeric import IntFormat
 from pvq_hw.pyramid import nearest
 from pvq_hw.quantizer_allocate import spread
 from pvq_hw.quantizer_balance import Placement, balance
+from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_moves import improve, moments, ridge_weights
 from pvq_hw.quantizer_numbers import MULT_BITS, feasible_scale, requantization
 from pvq_hw.quantizer_options import LayerOptions
@@ -51,11 +52,16 @@ class Wanted:
 
     ratio: float
     bits: int
-    calibrated: bool
+    quantizer: str
     layers: Mapping[str, LayerOptions] = field(default_factory=dict)
     banks: Mapping[str, int] = field(default_factory=dict)
     max_gap: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether codes, gains and biases are fitted to data."""
+        return self.quantizer == "calibrated"
 
 
 def pulse_budget(
@@ -141,7 +147,8 @@ class _Builder:
 
     def __init__(self, model: Model, steps: tuple[Step, ...], wanted: Wanted) -> None:
         self.model, self.wanted = model, wanted
-        self.budget = pulse_budget(steps, wanted.ratio, wanted.layers)
+        given = wanted.quantizer == "given"
+        self.budget = {} if given else pulse_budget(steps, wanted.ratio, wanted.layers)
         self.rng = np.random.default_rng(wanted.seed)
         self.layers: list[Layer] = []
         self.tensors: dict[str, _Tensor] = {}
@@ -201,8 +208,10 @@ class _Builder:
             chosen = self._sample(len(flat))
             columns = _columns(geometry, x, chosen, groups)
             target = flat[chosen]
-        k = self._pulses(step, rows)
-        y, gain = self._codes(step, w, columns, target, k, groups)
+        if self.wanted.quantizer == "given":
+            y, gain = given_codes(w, step.name)
+        else:
+            y, gain = self._codes(step, w, columns, target, self._pulses(step, rows), groups)
         bias = _bias(step.node)
         real = None
         if columns is not None and target is not None:

@@ -316,7 +316,7 @@ def test_progress_ends_at_one_for_every_layer() -> None:
         ({"ratio": 0.0}, "The ratio N/K must be a positive number, not 0"),
         ({"ratio": float("nan")}, "The ratio N/K must be a positive number"),
         ({"ratio": 1e9}, "The ratio N/K must leave each of 33 rows a pulse, but it leaves 0"),
-        ({"quantizer": "best"}, "Quantizer must be calibrated or plain, not 'best'"),
+        ({"quantizer": "best"}, "Quantizer must be calibrated, plain or given, not 'best'"),
         ({"activation_bits": 0}, "Activation width must be 1 to 16 bits, not 0"),
         ({"activation_bits": 1}, "Activations must have 2 to 16 bits after layer 'fc1', not 1"),
         ({"sweeps": -1}, "Sweeps must be at least 0, not -1"),

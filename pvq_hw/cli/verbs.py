@@ -75,7 +75,11 @@ def _compile(subparsers: Any) -> None:
     p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
     p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
-    p.add_argument("--quantizer", choices=("calibrated", "plain"), help="default calibrated")
+    p.add_argument(
+        "--quantizer",
+        choices=("calibrated", "plain", "given"),
+        help="default calibrated; given: of a fine-tuned model, whose weights are codes",
+    )
     p.add_argument(
         "--gain", choices=("least-squares", "norm"), help="rule of the plain quantizer's gains"
     )

@@ -65,9 +65,9 @@ def shifted(x: npt.NDArray[Any], most: int, rng: np.random.Generator) -> npt.NDA
         some = np.flatnonzero((draws == (dy, dx)).all(axis=1))
         to, since = _cut(int(dy), x.shape[1])
         left, right = _cut(int(dx), x.shape[2])
-        out[some[:, None, None], np.arange(x.shape[1])[to][:, None], np.arange(x.shape[2])[left]] = (
-            x[some][:, since, right]
-        )
+        out[
+            some[:, None, None], np.arange(x.shape[1])[to][:, None], np.arange(x.shape[2])[left]
+        ] = x[some][:, since, right]
     return out
 
 

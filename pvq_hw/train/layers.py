@@ -98,9 +98,7 @@ class Builder:
 
     def model(self) -> Model:
         """What was built."""
-        return Model(
-            self.name, "", "x", self.input_shape, self.axes, self.start, tuple(self.nodes)
-        )
+        return Model(self.name, "", "x", self.input_shape, self.axes, self.start, tuple(self.nodes))
 
 
 def _pair(pads: tuple[tuple[int, int], ...]) -> Pads:

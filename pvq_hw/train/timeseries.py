@@ -37,7 +37,9 @@ def parse_ts(text: str, where: str, length: int | None = None) -> Data:
     Classes are numbered in the order of their names.
     """
     head, found, body = text.partition("@data")
-    classes = [line.split()[2:] for line in head.splitlines() if line.startswith("@classLabel true")]
+    classes = [
+        line.split()[2:] for line in head.splitlines() if line.startswith("@classLabel true")
+    ]
     if not found or len(classes) != 1:
         raise InputError(f"{where} must be a .ts file with @classLabel and @data")
     names = {name: i for i, name in enumerate(sorted(classes[0]))}
