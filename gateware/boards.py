@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from amaranth.build import Attrs, Pins, Resource
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib import io
 
 from gateware.pll import Pll, ResetHold
@@ -42,6 +42,8 @@ class Board:
         The oscillator drives the pin that is the iCE40 PLL's own.
     resources : tuple
         What the board file lacks.
+    flash : tuple of str
+        The SPI flash that holds the bitstream; its other pins, also held high, are ``flash_high``.
     """
 
     clk: Path
@@ -51,6 +53,8 @@ class Board:
     high: tuple[Path, ...] = ()
     pad: bool = False
     resources: tuple[Any, ...] = ()
+    flash: Path = ()
+    flash_high: tuple[str, ...] = ()
 
 
 _ULX3S = Board(
@@ -77,6 +81,8 @@ BOARDS: dict[str, Board] = {
         tx=("uart", "0", "tx"),
         leds={"heartbeat": ("led_g", "0"), "busy": ("led_r", "0")},
         pad=True,
+        flash=("spi_flash_1x", "0"),
+        flash_high=("wp", "hold"),
     ),
     "hx8k": Board(
         clk=("clk12", "0"),
@@ -168,7 +174,22 @@ class BoardTop(Elaboratable):
         for path in self._board.high:
             m.submodules["high_" + path[0]] = buffer = io.Buffer("o", find_port(platform, path))
             m.d.comb += buffer.o.eq(1)
+        if self._top.codes_crc is not None:
+            self._flash(m, platform)
         return m
+
+    def _flash(self, m: Module, platform: Any) -> None:
+        """The pins that are active low are inverted by their ports."""
+        pins = self._top.flash
+        ports = find_port(platform, self._board.flash)
+        levels = {"cs": ~pins.cs_n, "clk": pins.clk, "copi": pins.copi}
+        levels |= dict.fromkeys(self._board.flash_high, Const(0))
+        for name, level in levels.items():
+            buffer = io.Buffer("o", getattr(ports, name))
+            m.submodules[f"flash_{name}"] = buffer
+            m.d.comb += buffer.o.eq(level)
+        m.submodules.flash_cipo = buffer = io.Buffer("i", ports.cipo)
+        m.d.comb += pins.cipo.eq(buffer.i)
 
     def _connect(self, m: Module, platform: Any, name: str, path: Path) -> None:
         direction = "i" if name == "rx" else "o"
@@ -214,7 +235,10 @@ def make_board_top(
     input: WireFormat,
     output: WireFormat,
     identity: bytes,
+    codes_crc: int | None = None,
 ) -> BoardTop:
     """`gateware.top.make_top` on the target's pins; see there."""
-    top = make_top(accelerator, target, clock_mhz, baud, input, output, identity)
+    top = make_top(
+        accelerator, target, clock_mhz, baud, input, output, identity, codes_crc=codes_crc
+    )
     return BoardTop(top, target, clock_mhz)

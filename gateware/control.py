@@ -1,4 +1,4 @@
-"""Replies that don't come from the accelerator: description, counters and errors."""
+"""Replies that don't come from the accelerator: description, counters, codes and errors."""
 
 from typing import Any
 
@@ -7,14 +7,18 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from gateware.packet import PACKETS
+from pvq_hw.code_state import CodeStatus
 from pvq_hw.protocol import ERROR_BYTES, Counters, Description
 
-__all__ = ["COUNTERS", "REQUEST", "ControlReplies"]
+__all__ = ["CODES", "COUNTERS", "REQUEST", "ControlReplies"]
 
 # Byte by byte the payload of a COUNTERS, `pvq_hw.protocol.Counters`.
 COUNTERS = data.StructLayout(
     {"frames": 16, "bad_crc": 16, "overruns": 16, "truncated": 16, "framing_errors": 16}
 )
+
+# Byte by byte the payload of a CODES, `pvq_hw.code_state.CodeStatus`.
+CODES = data.StructLayout({"state": 8, "crc": 32})
 
 # `kind` is the reply's; `code` and `offender`, the kind of the refused packet, are an ERROR's.
 REQUEST = data.StructLayout({"kind": 8, "tag": 8, "code": 8, "offender": 8})
@@ -33,6 +37,8 @@ class ControlReplies(wiring.Component):
         High for one cycle: send this. Ignored while busy.
     busy : Out(1)
     counters : In(COUNTERS)
+    codes : In(CODES)
+        Left alone where no codes are loaded.
     packets : Out(PACKETS)
     """
 
@@ -44,6 +50,7 @@ class ControlReplies(wiring.Component):
                 "request": In(REQUEST),
                 "busy": Out(1),
                 "counters": In(COUNTERS),
+                "codes": In(CODES),
                 "packets": Out(PACKETS),
             }
         )
@@ -74,16 +81,21 @@ class ControlReplies(wiring.Component):
 
     def _choose(self, m: Module, pending: Any, place: Signal) -> tuple[Signal, Signal]:
         """Length of the pending reply and the byte at ``place``."""
-        length, byte, counted = Signal(16), Signal(8), Signal(8)
+        length, byte, counted, loaded = Signal(16), Signal(8), Signal(8), Signal(8)
         # A LUT for each bit of 16 bytes, a register, and then the choice.
         described = [self._text(m, place, i) for i in range(0, len(self._rom), 16)]
-        m.d.sync += counted.eq(Value.cast(self.counters).word_select(place[:4], 8))
-        # Told apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, ERROR 0xFF.
+        m.d.sync += [
+            counted.eq(Value.cast(self.counters).word_select(place[:4], 8)),
+            loaded.eq(Value.cast(self.codes).word_select(place[:3], 8)),
+        ]
+        # Told apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, CODES 0x90, ERROR 0xFF.
         with m.Switch(Cat(pending.kind[0], pending.kind[2])):
             with m.Case(0b01):
                 m.d.comb += [length.eq(len(self._rom)), byte.eq(Array(described)[place[4:]])]
             with m.Case(0b10):
                 m.d.comb += [length.eq(Counters.SIZE), byte.eq(counted)]
+            with m.Case(0b00):
+                m.d.comb += [length.eq(CodeStatus.SIZE), byte.eq(loaded)]
             with m.Default():
                 m.d.comb += length.eq(ERROR_BYTES)
                 m.d.comb += byte.eq(Mux(place[0], pending.offender, pending.code))

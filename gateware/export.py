@@ -14,8 +14,9 @@ from amaranth.lib import wiring
 
 from gateware.circuit import make_circuit
 from gateware.layer_core import LayerCore
-from gateware.verilog_text import ROM_VERILOG
+from gateware.verilog_text import ROM_VERILOG, SPRAM_VERILOG
 from pvq_hw import tools
+from pvq_hw.code_image import SPRAM_FILE, has_spram
 from pvq_hw.core import CoreImage, CoreSpec
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.graph import GraphSpec
@@ -151,6 +152,15 @@ def _unit_line(unit: Unit) -> str:
     return f"  {unit.name} ({unit.kind}): {', '.join(unit.inputs)} -> {', '.join(unit.outputs)}"
 
 
+_LOAD_LINES = [
+    "",
+    "Codes are loaded after configuration: write the words of codes.bin (16 bits each) through",
+    "the port codes, one a clock: codes__load and codes__w_en at 1, the number of the block in",
+    "codes__addr[15:14], the word's number in it below. Words can be read back with w_en at 0: two",
+    "clocks later they are on codes__r_data. Activations are taken while codes__load is 0.",
+]
+
+
 def _header(
     name: str,
     specs: Sequence[CoreSpec],
@@ -182,6 +192,7 @@ def _header(
             "The next frame is taken while one is computed. A result depends on its frame alone.",
             "On iCE40, block RAM reads zero for some microseconds after configuration: hold rst",
             "for 15 us.",
+            *(_LOAD_LINES if has_spram(specs) else []),
             "",
             "Row m: clamp((sum over columns of y * x * mult[m] + bias[m] + half) >> shift), exact.",
             "Cores",
@@ -222,6 +233,7 @@ def export_accelerator(
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,
+        **({SPRAM_FILE: SPRAM_VERILOG} if has_spram(specs) else {}),
     }
 
 

@@ -10,6 +10,7 @@ from gateware.leaf import Leaf
 from gateware.memory import Ram, Rom
 from gateware.requantizer import Requantizer
 from gateware.sequencer import BankWriter, ResultFifo, Sequencer
+from gateware.spram import CODE_PORT, SpramRom
 from gateware.tree import Accumulator, AdderTree
 from gateware.window_loader import WindowLoader
 from pvq_hw.core import CoreImage, CoreSpec
@@ -45,6 +46,13 @@ class LayerCore(wiring.Component):
     Members
     -------
     i, o : streams of V activations, see `gateware.activation`
+    codes : In(`gateware.spram.CODE_PORT`), only with ``spec.code_memory == "spram"``
+        Fills the code memory. Frames that are under way while it loads come out wrong.
+
+    Attributes
+    ----------
+    first_block : int
+        Number of the code memory's first block on ``codes``; set before elaboration.
     """
 
     def __init__(
@@ -58,10 +66,13 @@ class LayerCore(wiring.Component):
         self.spec, self.image, self.body, self.window = spec, image, body, window
         if window is not None:
             check_window(spec, window)
+        self.first_block = 0
+        loaded = {"codes": In(CODE_PORT)} if spec.code_memory == "spram" else {}
         super().__init__(
             {
                 "i": In(stream.Signature(activation_layout(spec.x, spec.frames))),
                 "o": Out(stream.Signature(activation_layout(spec.out, spec.frames))),
+                **loaded,
             }
         )
 
@@ -108,13 +119,22 @@ class LayerCore(wiring.Component):
             body=self.body,
         )
 
+    def _code_memory(self, m: Module, latency: int) -> Rom | SpramRom:
+        spec = self.spec
+        if spec.code_memory == "block":
+            return self._rom("codes", latency, "block")
+        width, depth = spec.memories[f"{spec.name}_codes"]
+        codes = SpramRom(width, depth, self.first_block, latency=latency, body=self.body)
+        connect(m, flipped(self.codes), codes.codes)
+        return codes
+
     def _codes(self, m: Module, sequencer: Sequencer) -> tuple[Value, Value, Value]:
         """The code word at the decoders, the end of its group, and the decoders' clear strobe.
 
         The word's last register stands here, so that the strobes come out of registers too.
         """
         latency = self.spec.code_latency
-        m.submodules.codes = codes = self._rom("codes", max(1, latency - 1), "block")
+        m.submodules.codes = codes = self._code_memory(m, max(1, latency - 1))
         m.d.comb += codes.addr.eq(sequencer.addr)
         end = Signal()
         if latency == 1:

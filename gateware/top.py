@@ -1,18 +1,22 @@
 """The host link around an accelerator: from the serial line's pins to its streams and back."""
 
+import math
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out, connect, flipped
 
+from gateware.code_control import CodeControl
 from gateware.control import COUNTERS, ControlReplies
+from gateware.flash import FLASH_PINS, WAKE_SECONDS
 from gateware.frames import TICKET, FrameLoader, ResultSender
 from gateware.packet import PacketMux, PacketReceiver, PacketTransmitter
 from gateware.uart import UartReceiver, UartTransmitter
 from pvq_hw.baud import BaudTiming
 from pvq_hw.board import WINDOW, describe_board
+from pvq_hw.code_image import FLASH_OFFSET
 from pvq_hw.families import family
 from pvq_hw.protocol import TOP_BYTES, Counters, Description, ErrorCode, Kind, WireFormat
 from pvq_hw.targets import get_target
@@ -43,6 +47,11 @@ class Top(wiring.Component):
         Time-out of a packet under way in which no byte comes, cycles (the next power of two).
     body : str
         Of the frame buffer, see `gateware.memory.MEMORY_BODIES`.
+    codes_crc : int, optional
+        CRC-32 of the codes that an accelerator with a port ``codes`` is loaded with, from the
+        flash or by the host. Until they are right, frames are refused.
+    flash_offset : int
+        Of the codes' file.
 
     Members
     -------
@@ -52,6 +61,7 @@ class Top(wiring.Component):
         A packet comes in or a frame is in the accelerator.
     heartbeat : Out(1)
         Blinks at 0.5 to 1 Hz.
+    flash : Out(`gateware.flash.FLASH_PINS`), only where codes are loaded
 
     Attributes
     ----------
@@ -65,8 +75,11 @@ class Top(wiring.Component):
         idle_clocks: int,
         *,
         body: str = "behavioral",
+        codes_crc: int | None = None,
+        flash_offset: int = FLASH_OFFSET,
     ) -> None:
         self._accelerator = accelerator
+        self.codes_crc, self._flash_offset = codes_crc, flash_offset
         self._idle_clocks = idle_clocks
         self._body = body
         self.description = description
@@ -77,6 +90,7 @@ class Top(wiring.Component):
                 "tx": Out(1, init=1),
                 "busy": Out(1),
                 "heartbeat": Out(1),
+                **({} if codes_crc is None else {"flash": Out(FLASH_PINS)}),
             }
         )
 
@@ -105,7 +119,10 @@ class Top(wiring.Component):
             results.tickets.payload.eq(tickets.r_data),
             tickets.r_en.eq(results.tickets.ready),
         ]
-        overrun = self._judge(m, packets, loader, control)
+        codes = self._codes(m, packets, control)
+        if codes is not None:
+            m.d.comb += codes.quiet.eq(~(loader.busy | results.busy | tickets.r_rdy))
+        overrun = self._judge(m, packets, loader, control, codes)
         self._count(m, packets, loader, receiver, control, overrun)
         m.d.sync += self.busy.eq(packets.active | loader.busy | results.busy)
         ticks = (self.description.clock_hz - 1).bit_length() - (packets.idle_bits - 2)
@@ -127,8 +144,35 @@ class Top(wiring.Component):
         connect(m, framer.o, transmitter.i)
         m.d.comb += self.tx.eq(transmitter.tx)
 
+    def _codes(
+        self, m: Module, packets: PacketReceiver, control: ControlReplies
+    ) -> CodeControl | None:
+        """What loads the codes, where they are loaded."""
+        if self.codes_crc is None:
+            return None
+        wake_clocks = math.ceil(WAKE_SECONDS * self.description.clock_hz)
+        m.submodules.codes = codes = CodeControl(
+            self._accelerator.layout, self.codes_crc, self._flash_offset, wake_clocks
+        )
+        connect(m, codes.codes, self._accelerator.codes)
+        connect(m, codes.flash, flipped(self.flash))
+        m.d.comb += [
+            codes.header.eq(packets.header),
+            codes.write.eq(packets.write),
+            codes.address.eq(packets.address),
+            codes.data.eq(packets.data),
+            codes.right.eq(packets.done & packets.good),
+            control.codes.eq(codes.status),
+        ]
+        return codes
+
     def _judge(
-        self, m: Module, packets: PacketReceiver, loader: FrameLoader, control: ControlReplies
+        self,
+        m: Module,
+        packets: PacketReceiver,
+        loader: FrameLoader,
+        control: ControlReplies,
+        codes: CodeControl | None,
     ) -> Signal:
         """What becomes of a packet: a place for further kinds. Gives the overrun strobe.
 
@@ -138,6 +182,12 @@ class Top(wiring.Component):
         header, request = packets.header, control.request
         infer, classify, describe, status, whole, bare = (Signal() for _ in range(6))
         frame, answer, code, kind = Signal(), Signal(), Signal(ErrorCode), Signal(8)
+        ready: Value
+        ready, mine, fine, error = Const(1, 1), Const(0, 1), Const(0, 1), Const(0, 8)
+        if codes is not None:
+            ready, mine, fine, error = codes.ready, codes.mine, codes.fine, codes.error
+        other = Mux(mine, error, ErrorCode.BAD_KIND)
+        refused = Mux(whole, ErrorCode.NOT_READY, ErrorCode.BAD_LENGTH)
         m.d.sync += [
             infer.eq(header.kind == Kind.INFER),
             classify.eq(header.kind == Kind.CLASSIFY),
@@ -145,12 +195,16 @@ class Top(wiring.Component):
             status.eq(header.kind == Kind.STATUS),
             whole.eq(header.length == self.description.input.frame_bytes),
             bare.eq(header.length == 0),
-            frame.eq((infer | classify) & whole),
-            answer.eq((describe | status) & bare),
+            frame.eq((infer | classify) & whole & ready),
+            answer.eq(((describe | status) & bare) | fine),
             code.eq(
-                Mux(infer | classify | describe | status, ErrorCode.BAD_LENGTH, ErrorCode.BAD_KIND)
+                Mux(
+                    infer | classify,
+                    refused,
+                    Mux(describe | status, ErrorCode.BAD_LENGTH, other),
+                )
             ),
-            kind.eq(Mux(status, Kind.COUNTERS, Kind.DESCRIPTION)),
+            kind.eq(Mux(mine, Kind.CODES, Mux(status, Kind.COUNTERS, Kind.DESCRIPTION))),
         ]
         lost, crowded, overrun = Signal(), Signal(), Signal()
         # A byte that found its place unread makes the packet's frame useless.
@@ -217,6 +271,7 @@ def make_top(
     *,
     window: int = WINDOW,
     body: str | None = None,
+    codes_crc: int | None = None,
 ) -> Top:
     """The top of an accelerator for a board, at the clock that the board's PLL achieves.
 
@@ -229,8 +284,10 @@ def make_top(
         before the accelerator is made: Amaranth warns of circuits that are never used.
     body : str, optional
         Of the frame buffer; by default the target family's, which Amaranth cannot simulate.
+    codes_crc : int, optional
+        Of the codes that are loaded, see `Top`.
     """
     description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
     idle_clocks = round(IDLE_SECONDS * description.clock_hz)
     body = body or family(get_target(target).engine).blocks
-    return Top(accelerator, description, idle_clocks, body=body)
+    return Top(accelerator, description, idle_clocks, body=body, codes_crc=codes_crc)

@@ -2,7 +2,7 @@
 
 from string import Template
 
-__all__ = ["ROM_VERILOG", "testbench"]
+__all__ = ["ROM_VERILOG", "SPRAM_VERILOG", "testbench"]
 
 ROM_VERILOG = """\
 // Read-only memory of an exported PVQ core. Its words come from INIT_FILE ($readmemh text), so
@@ -44,6 +44,40 @@ module pvq_rom #(
       always @(posedge clk) pipe[WIDTH*LATENCY-1:WIDTH] <= pipe[WIDTH*(LATENCY-1)-1:0];
     end
   endgenerate
+endmodule
+"""
+
+SPRAM_VERILOG = """\
+// Single-ported RAM of 16,384 words of 16 bits that holds codes of a PVQ core. It has no initial
+// contents: write them before the first frame.
+//
+// data is the word of addr from the clock edge before, unless that edge wrote. With
+// PVQ_SB_SPRAM256KA defined it is the iCE40 UltraPlus's own; else any tool's RAM.
+
+module pvq_spram (
+  input  wire        clk,
+  input  wire        w_en,
+  input  wire [13:0] addr,
+  input  wire [15:0] w_data,
+  output wire [15:0] data
+);
+`ifdef PVQ_SB_SPRAM256KA
+  SB_SPRAM256KA spram (
+    .CLOCK(clk), .ADDRESS(addr), .DATAIN(w_data), .MASKWREN(4'b1111), .WREN(w_en),
+    .CHIPSELECT(1'b1), .STANDBY(1'b0), .SLEEP(1'b0), .POWEROFF(1'b1), .DATAOUT(data)
+  );
+`else
+  reg [15:0] words [0:16383];
+  reg [15:0] read;
+  assign data = read;
+  always @(posedge clk) begin
+    if (w_en) begin
+      words[addr] <= w_data;
+      read <= 16'hxxxx;
+    end else
+      read <= words[addr];
+  end
+`endif
 endmodule
 """
 

@@ -23,15 +23,18 @@ __all__ = [
     "CODES_MAGIC",
     "FLASH_OFFSET",
     "HEADER_BYTES",
+    "SPRAM_FILE",
     "CodeBlock",
     "CodeLayout",
     "code_file",
     "code_layout",
     "code_words",
+    "code_writes",
     "has_spram",
 ]
 
 CODES_FILE = "codes.bin"
+SPRAM_FILE = "pvq_spram.v"  # of the exported Verilog
 CODES_MAGIC = b"PVQC"
 CODES_VERSION = 1
 HEADER_BYTES = 16
@@ -115,6 +118,23 @@ def code_words(layout: CodeLayout, images: Sequence[Any]) -> list[list[int]]:
     for block in layout.blocks:
         codes = images[block.core].codes[block.word : block.word + block.words]
         found.append([(code >> block.bit) & _MASK for code in codes])
+    return found
+
+
+def code_writes(layout: CodeLayout, data: bytes) -> list[tuple[int, int]]:
+    """The (address, word) pairs that load a file's contents; see `gateware.spram.CODE_PORT`.
+
+    Raises InputError on a file that is none, is another layout's or is damaged.
+    """
+    payload = data[HEADER_BYTES:]
+    if data[:HEADER_BYTES] != layout.header(zlib.crc32(payload)) or len(payload) != layout.bytes:
+        raise InputError(
+            f"{CODES_FILE} must hold {layout.bytes:,} bytes of codes, with their checksum before"
+        )
+    words = iter(struct.unpack(f"<{len(payload) // 2}H", payload))
+    found = []
+    for number, block in enumerate(layout.blocks):
+        found += [(number << 14 | at, next(words)) for at in range(block.words)]
     return found
 
 

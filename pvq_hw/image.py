@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.code_image import CODES_FILE, code_file, code_layout, has_spram
 from pvq_hw.core import CoreImage, CoreSpec
 from pvq_hw.errors import InputError
 from pvq_hw.hexfile import hex_text, read_hex, signed
@@ -44,11 +45,14 @@ class Image:
         return dict(sorted(files.items()))
 
     def write(self, folder: Path) -> None:
-        """Writes ``image/*.hex`` below an existing folder."""
+        """Writes ``image/*.hex``, and ``image/codes.bin`` where a core's codes are loaded, below
+        an existing folder."""
         place = folder / _FOLDER
         place.mkdir(exist_ok=True)
         for name, text in self.files().items():
             (place / name).write_text(text, encoding="ascii", newline="\n")
+        if has_spram(self.specs):
+            (place / CODES_FILE).write_bytes(code_file(code_layout(self.specs), self.cores))
 
     @classmethod
     def load(cls, folder: Path, specs: Sequence[CoreSpec] | Plan) -> "Image":

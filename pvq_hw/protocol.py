@@ -43,16 +43,25 @@ ERROR_BYTES = 2  # payload of `Kind.ERROR`: code and kind
 
 
 class Kind(IntEnum):
-    """What a packet is; replies have the top bit set. 0x10 to 0x1F are kept for loading codes."""
+    """What a packet is; replies have the top bit set.
+
+    0x10 to 0x14 are for boards that load their codes after configuration.
+    """
 
     DESCRIBE = 0x01
     INFER = 0x02
     CLASSIFY = 0x03
     STATUS = 0x04
+    CODES_STATUS = 0x10
+    CODES_OPEN = 0x11
+    CODES_WRITE = 0x12
+    CODES_CHECK = 0x13
+    CODES_RELOAD = 0x14
     DESCRIPTION = 0x81
     RESULTS = 0x82
     TOP = 0x83
     COUNTERS = 0x84
+    CODES = 0x90
     ERROR = 0xFF
 
 
@@ -64,6 +73,7 @@ class ErrorCode(IntEnum):
     BAD_KIND = 3
     OVERRUN = 4
     TRUNCATED = 5
+    NOT_READY = 6
 
 
 def crc16(data: bytes) -> int:

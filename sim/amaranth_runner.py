@@ -9,6 +9,7 @@ from amaranth.hdl import Value
 
 from gateware.circuit import make_circuit
 from gateware.graph import GraphAccelerator
+from pvq_hw.code_image import code_file, code_layout, code_writes, has_spram
 from pvq_hw.core import CoreImage, CoreSpec
 from pvq_hw.graph import GraphSpec
 from sim.bench import Bench
@@ -69,6 +70,9 @@ def simulate_amaranth(
     vector = len(Value.cast(accelerator.i.payload)) // form.bits
     payloads = pack_frames(x, form, vector)
     bench = Bench(accelerator, quiet)
+    if has_spram(specs):
+        layout = code_layout(specs)
+        bench.load(accelerator.codes, code_writes(layout, code_file(layout, images)))
     source = bench.source(accelerator.i, Source(payloads, idle, seed))
     sink = bench.sink(accelerator.o, Sink(stall, seed + 1, after_valid))
     links = [bench.monitor(o, tap.name) for o, tap in zip(streams, taps, strict=True)]

@@ -40,6 +40,7 @@ def _tables(design: Design) -> str:
     names = ", ".join('"' + re.sub(r"[^\w.-]", "_", link.name) + '"' for link in streams)
     return (
         f"constexpr size_t IN_WORDS = {design.words};\n"
+        f"constexpr bool LOADS = {str(bool(design.loads)).lower()};\n"
         f"constexpr size_t LINKS = {len(words)}, MAX_WORDS = {max(words)};\n"
         f"const char *const LINK_NAMES[] = {{{names}}};\n"
         f"const size_t LINK_WORDS[] = {{{', '.join(map(str, words))}}};\n"
@@ -53,10 +54,17 @@ def _wrapper(design: Design) -> str:
     """A module around the design that brings the streams inside to ports."""
     ports = ["input clk, rst, i_valid, o_ready, output i_ready"]
     ports.append(f"input [{32 * design.words - 1}:0] i_payload")
+    codes = ""
+    if design.loads:
+        ports.append("input load, input [15:0] load_addr, load_data")
+        codes = (
+            ".codes__load(load), .codes__w_en(load), .codes__addr(load_addr), "
+            ".codes__w_data(load_data), .codes__r_data(), "
+        )
     i_bits, o_bits = design.form.bits * design.vector, design.links[-1].bits
     body = [
         f"wire o_valid; wire [{o_bits - 1}:0] o_payload;",
-        f"{design.top} dut(.clk(clk), .rst(rst), .i__valid(i_valid), .i__ready(i_ready), "
+        f"{design.top} dut(.clk(clk), .rst(rst), {codes}.i__valid(i_valid), .i__ready(i_ready), "
         f".i__payload(i_payload[{i_bits - 1}:0]), .o__valid(o_valid), .o__ready(o_ready), "
         ".o__payload(o_payload));",
     ]
@@ -84,6 +92,7 @@ def _verilator_model(design: Design) -> str:
     else:
         parts = (f"(uint64_t)payload[{w}] << {32 * w}" for w in range(design.words))
         drive = [f"top.i_payload = {' | '.join(parts)};"]
+    load = "top.load = on; top.load_addr = addr; top.load_data = data;" if design.loads else ""
     return f"""#include <cstddef>
 #include "Vsim.h"
 {_tables(design)}
@@ -102,6 +111,7 @@ struct Model {{
     top.clk = 0;
     top.eval();
   }}
+  void load(bool on, uint32_t addr, uint32_t data) {{ {load} }}
   void edge() {{ top.clk = 1; top.eval(); }}
   bool i_ready() const {{ return top.i_ready; }}
   template <class F> void each_link(F f) {{
@@ -182,6 +192,12 @@ def _cxxrtl_model(design: Design) -> str:
         )
         calls.append(f"f({k}, {valid}.template get<bool>(), {ready}.template get<bool>(),")
         calls.append(f"  {payload}.data);")
+    load = ""
+    if design.loads:
+        load = (
+            "top.p_codes____load.set<bool>(on); top.p_codes____w__en.set<bool>(on); "
+            "top.p_codes____addr.set<uint32_t>(addr); top.p_codes____w__data.set<uint32_t>(data);"
+        )
     return f"""#include <cstddef>
 #include "model.cc"
 {_tables(design)}
@@ -197,6 +213,7 @@ struct Model {{
     top.p_clk.set<bool>(false);
     top.step();
   }}
+  void load(bool on, uint32_t addr, uint32_t data) {{ {load} }}
   void edge() {{ top.p_clk.set<bool>(true); top.step(); }}
   bool i_ready() const {{ return level(top.p_i____ready).template get<bool>(); }}
   template <class F> void each_link(F f) {{

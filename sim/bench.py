@@ -1,6 +1,6 @@
 """Runs a circuit with stream ports in Amaranth's simulator, with the agents of `sim.streams`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from amaranth.hdl import ClockDomain, Module, Value
@@ -31,6 +31,8 @@ class Bench:
         self._drivers: list[tuple[Any, Source | Sink, Monitor]] = []
         self._monitors: list[tuple[Any, Monitor]] = []
         self._quiet = quiet
+        self._port: Any = None
+        self._writes: Sequence[tuple[int, int]] = ()
         self.cycle = 0
 
     def source(self, stream: Any, agent: Source, name: str = "i") -> Monitor:
@@ -46,6 +48,10 @@ class Bench:
         monitor = Monitor(name)
         self._monitors.append((stream, monitor))
         return monitor
+
+    def load(self, port: Any, writes: Sequence[tuple[int, int]]) -> None:
+        """Has words written through a `gateware.spram.CODE_PORT` before cycle 0."""
+        self._port, self._writes = port, writes
 
     def _attach(self, stream: Any, agent: Source | Sink, name: str) -> Monitor:
         monitor = self.monitor(stream, name)
@@ -73,6 +79,15 @@ class Bench:
                 for stream, _ in self._monitors
                 for wire in (stream.valid, stream.ready, stream.payload)
             ]
+            for address, word in self._writes:
+                ctx.set(self._port.load, 1)
+                ctx.set(self._port.w_en, 1)
+                ctx.set(self._port.addr, address)
+                ctx.set(self._port.w_data, word)
+                await ctx.tick()
+            if self._writes:
+                ctx.set(self._port.load, 0)
+                ctx.set(self._port.w_en, 0)
             self._drive(ctx)
             while not done():
                 reset = self.cycle in pending

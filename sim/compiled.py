@@ -47,7 +47,7 @@ def build_model(design: Design, backend: str | None = None, optimize: str = "-O1
         raise InputError(f"Backend must be one of {sorted(BACKENDS)}, not {backend!r}")
     chosen = BACKENDS[backend]
     files = [*source_files(), *design.sources, *(design.memories if chosen.embeds else ())]
-    ports = (design.top, design.form, design.vector, design.links)
+    ports = (design.top, design.form, design.vector, design.links, bool(design.loads))
     parts = [backend.encode(), optimize.encode(), repr(ports).encode()]
     parts += [part for file in files for part in (file.name.encode(), file.read_bytes())]
 
@@ -103,6 +103,8 @@ def run_compiled(
         for memory in design.memories:
             shutil.copy(memory, folder / memory.name)
         payloads.astype("<u4").tofile(folder / "input.bin")
+        loads = np.array([address << 16 | word for address, word in design.loads], dtype="<u4")
+        loads.tofile(folder / "loads.bin")
         command = [str(model), "input.bin", "output.bin", *map(str, numbers)]
         try:
             run_command(command, name="The compiled model", folder=folder, on_line=line)

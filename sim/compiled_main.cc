@@ -3,6 +3,9 @@
 // usage: model INPUT OUTPUT THREADS FRAMES N ROWS QUIET IDLE_PAUSE IDLE_RESUME IDLE_SEED
 //              STALL_PAUSE STALL_RESUME STALL_SEED [RESET_CYCLE...]
 //
+// Where a model has a port for codes, `loads.bin` in the working folder holds what is written first:
+// 32-bit words, the address above the 16-bit word.
+//
 // INPUT:  payloads of `i`, IN_WORDS 32-bit words each, FRAMES x N of them.
 // OUTPUT: for each thread its cycles, the number of its frames, per frame the cycles of the first
 //         input and of the last output transfer; then, link by link without `o`, the number of
@@ -23,7 +26,7 @@
 #include <thread>
 #include <vector>
 
-// Model, IN_WORDS, and of the links, of which `o` is the last: LINKS, LINK_NAMES, LINK_WORDS,
+// Model, IN_WORDS, LOADS, and of the links, of which `o` is the last: LINKS, LINK_NAMES, LINK_WORDS,
 // MAX_WORDS
 #include "model.h"
 
@@ -112,7 +115,7 @@ struct Job {
   size_t threads, frames, n, rows;
   uint64_t quiet;
   std::set<uint64_t> resets;
-  std::vector<uint32_t> payloads;
+  std::vector<uint32_t> payloads, loads;
   std::atomic<size_t> done{0};
 
   Job(int argc, char **arguments)
@@ -124,6 +127,10 @@ struct Job {
         quiet(number(7)),
         payloads(frames * n * IN_WORDS) {
     for (int a = 14; a < argc; ++a) resets.insert(number(a));
+    if (FILE *file = LOADS ? fopen("loads.bin", "rb") : nullptr) {
+      for (uint32_t write; fread(&write, 4, 1, file) == 1;) loads.push_back(write);
+      fclose(file);
+    }
   }
   uint64_t number(int a) const { return strtoull(argv[a], nullptr, 10); }
 };
@@ -141,6 +148,12 @@ class Run {
   }
 
   void operator()() {
+    for (uint32_t write : job_.loads) {
+      model_->load(true, write >> 16, write & 0xFFFF);
+      model_->drive(true, false, source_.payload(), false);
+      model_->edge();
+    }
+    model_->load(false, 0, 0);
     for (int i = 0; i < 2; ++i) {
       model_->drive(true, false, source_.payload(), false);
       model_->edge();

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.code_image import CODES_FILE, SPRAM_FILE, code_layout, code_writes, has_spram
 from pvq_hw.core import CoreSpec
 from pvq_hw.errors import InputError
 from pvq_hw.numeric import IntFormat
@@ -72,6 +73,8 @@ class Design:
         Every layer's output, in order; the last one's rows leave at ``o``.
     vector : int
         Frames per payload of ``i`` (V).
+    loads : tuple of (int, int)
+        Addresses and words that are written through the port ``codes`` first, if there is one.
     """
 
     top: str
@@ -81,6 +84,7 @@ class Design:
     form: IntFormat
     links: tuple[Link, ...]
     vector: int = 1
+    loads: tuple[tuple[int, int], ...] = ()
 
     @property
     def words(self) -> int:
@@ -101,7 +105,11 @@ def design_of(specs: Sequence[CoreSpec], folder: Path) -> Design:
         Link(spec.name, (f"core{index}",), spec.rows, spec.out, spec.frames)
         for index, spec in enumerate(specs)
     )
-    return Design(top, sources, memories, specs[0].n, specs[0].x, links, specs[0].frames)
+    first = specs[0]
+    loads: tuple[tuple[int, int], ...] = ()
+    if has_spram(specs):
+        loads = tuple(code_writes(code_layout(specs), (folder / "image" / CODES_FILE).read_bytes()))
+    return Design(top, sources, memories, first.n, first.x, links, first.frames, loads)
 
 
 def design_files(
@@ -111,7 +119,11 @@ def design_files(
     verilog, image = folder / "verilog", folder / "image"
     sources = tuple(verilog / name for name in (f"{_TOP}.v", "pvq_rom.v"))
     memories = tuple(image / f"{name}.hex" for spec in specs for name in spec.memories)
-    for file in (*sources, *memories):
+    loaded: tuple[Path, ...] = ()
+    if has_spram(specs):
+        sources += (verilog / SPRAM_FILE,)
+        loaded = (image / CODES_FILE,)
+    for file in (*sources, *memories, *loaded):
         if file.is_symlink() or not file.is_file():
             raise InputError(f"{file} must be a file")
     return _TOP, sources, memories

@@ -99,6 +99,7 @@ def run_icarus(
             "top": design.top,
             "sources": [str(source.resolve()) for source in design.sources],
             "links": [link.to_json() for link in design.links],
+            "loads": design.loads,
             "outputs": outputs,
             "rows": design.links[-1].rows,
             "idle": str(idle),

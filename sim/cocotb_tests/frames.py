@@ -94,11 +94,18 @@ class _Bench:
         return found
 
 
-async def _reset(dut: Any) -> None:
-    """Two clock edges in reset, with all inputs known."""
+async def _reset(dut: Any, loads: list[tuple[int, int]]) -> None:
+    """Loads codes, if there are any; two clock edges in reset, with all inputs known."""
     for handle in (dut.i__valid, dut.i__payload, dut.o__ready):
         handle.value = 0
     dut.rst.value = 1
+    # The clock's first edge comes before any of these values.
+    off = [(0, 0, 0)] * bool(loads)
+    for on, addr, word in [*off, *((1, *write) for write in loads), *off]:
+        dut.codes__load.value = dut.codes__w_en.value = on
+        dut.codes__addr.value = addr
+        dut.codes__w_data.value = word
+        await RisingEdge(dut.clk)
     await RisingEdge(dut.clk)
     await RisingEdge(dut.clk)
 
@@ -111,7 +118,7 @@ async def frames(dut: Any) -> None:
     words = np.load(path.parent / "payloads.npy", allow_pickle=False)
     payloads = [int(word, 16) for word in words.tolist()]
     Clock(dut.clk, _PERIOD_NS, unit="ns").start()
-    await _reset(dut)
+    await _reset(dut, job["loads"])
     bench = _Bench(dut, job, payloads)
     out = bench.monitors[1][1]
     told = 0
