@@ -53,6 +53,9 @@ class CoreBase(ABC):
     x, out : IntFormat
     frames : int
         V: frames in one bank word.
+    flush_cycles : int
+        0: V activations come a transfer. Else they come one a transfer, frame after frame; a
+        batch that is not full is closed after so many cycles without one, at least 2.
     acc_bits, mult_bits, bias_bits, sum_bits, shift : int
         ``clamp((sum_g acc * mult + bias) >> shift)``; ``sum_bits`` holds the sum.
     multiplier : str
@@ -88,6 +91,7 @@ class CoreBase(ABC):
     shift: int
     groups: int = 1
     frames: int = 1
+    flush_cycles: int = 0
     multiplier: str = "mult18"
     multiplier_interval: int = 1
     code_latency: int = 2
@@ -132,6 +136,11 @@ class CoreBase(ABC):
             )
         if self.multiplier == "none" and (self.groups > 1 or not self.out.binary):
             raise InputError(f"{where} must have a multiplier unless its rows give signs")
+        if self.flush_cycles and (self.frames == 1 or self.flush_cycles == 1):
+            raise InputError(
+                f"{where}: flush_cycles must be 0 with one frame and 2 or more with several, "
+                f"not {self.flush_cycles}"
+            )
         for key in ("params_memory", "bank_memory", "fifo_memory"):
             if getattr(self, key) not in ("block", "logic"):
                 raise InputError(f"{where}: {key} must be block or logic")
@@ -141,6 +150,11 @@ class CoreBase(ABC):
             raise InputError(f"{where}: code_latency must be 1 or 2 with codes in SPRAM")
 
     # -- shapes -----------------------------------------------------------------------------
+
+    @property
+    def input_frames(self) -> int:
+        """Frames in a transfer of the input."""
+        return 1 if self.flush_cycles else self.frames
 
     @property
     @abstractmethod
@@ -289,6 +303,7 @@ _RANGES = (
     ("rows", 1, 1 << 20),
     ("groups", 1, 1 << 16),
     ("frames", 1, 16),
+    ("flush_cycles", 0, 1 << 20),
     ("acc_bits", 2, 48),
     ("mult_bits", 1, 32),
     ("bias_bits", 1, 62),
