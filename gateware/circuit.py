@@ -5,21 +5,25 @@ from collections.abc import Sequence
 from amaranth.lib import wiring
 
 from gateware.accelerator import Accelerator
+from gateware.batch import BatchAccelerator
 from gateware.graph import GraphAccelerator
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.batch import is_serial
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.graph import GraphSpec
 
 __all__ = ["make_circuit"]
 
 
 def make_circuit(
-    specs: Sequence[CoreSpec],
+    specs: Sequence[CoreBase],
     images: Sequence[CoreImage],
     graph: GraphSpec | None = None,
     *,
     body: str = "behavioral",
 ) -> wiring.Component:
     """An `Accelerator`, or with a graph of the same cores a `GraphAccelerator`."""
+    if graph is None and is_serial(specs):
+        return BatchAccelerator(specs, images, body=body)
     if graph is None:
         return Accelerator(specs, images, body=body)
     named = {spec.name: image for spec, image in zip(specs, images, strict=True)}

@@ -13,11 +13,11 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from gateware.circuit import make_circuit
-from gateware.layer_core import LayerCore
+from gateware.cores import core_component
 from gateware.verilog_text import ROM_VERILOG, SPRAM_VERILOG
 from pvq_hw import tools
 from pvq_hw.code_image import SPRAM_FILE, has_spram
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.graph import GraphSpec
 from pvq_hw.graph_timing import time_graph
@@ -135,7 +135,7 @@ def _format(form: IntFormat, frames: int) -> str:
     return f"{frames} x {kind}: one activation of each of {frames} frames, the first lowest"
 
 
-def _core_lines(spec: CoreSpec) -> list[str]:
+def _core_lines(spec: CoreBase) -> list[str]:
     k = "" if spec.groups == 1 else f", {spec.groups} groups a row"
     return [
         f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; lanes: {spec.lanes}, "
@@ -163,7 +163,7 @@ _LOAD_LINES = [
 
 def _header(
     name: str,
-    specs: Sequence[CoreSpec],
+    specs: Sequence[CoreBase],
     cycles: tuple[int, int],
     graph: GraphSpec | None = None,
 ) -> str:
@@ -206,7 +206,7 @@ def _header(
 
 
 def _cycles(
-    specs: Sequence[CoreSpec], images: Sequence[CoreImage], graph: GraphSpec | None = None
+    specs: Sequence[CoreBase], images: Sequence[CoreImage], graph: GraphSpec | None = None
 ) -> tuple[int, int]:
     if graph is not None:
         named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
@@ -217,7 +217,7 @@ def _cycles(
 
 
 def export_accelerator(
-    specs: Sequence[CoreSpec],
+    specs: Sequence[CoreBase],
     images: Sequence[CoreImage],
     name: str = "accelerator",
     *,
@@ -237,10 +237,10 @@ def export_accelerator(
     }
 
 
-def export_layer(spec: CoreSpec, image: CoreImage, name: str | None = None) -> dict[str, str]:
+def export_layer(spec: CoreBase, image: CoreImage, name: str | None = None) -> dict[str, str]:
     """Verilog of one layer's core: text by file name; the module is ``<spec.name>_core``."""
     name = name or f"{spec.name}_core"
-    component = LayerCore(spec, image, body="verilog")
+    component = core_component(spec, image, body="verilog")
     header = _header(name, [spec], _cycles([spec], [image]))
     return {
         f"{name}.v": export_verilog(component, name, header=header),

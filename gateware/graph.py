@@ -7,11 +7,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.activation import activation_layout
+from gateware.cores import core_component
 from gateware.join import ForkUnit, JoinUnit
-from gateware.layer_core import LayerCore
 from gateware.pool import PoolUnit
 from gateware.queue import StreamFifo
-from pvq_hw.core import CoreImage
+from pvq_hw.core_base import CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.graph import GraphSpec
 from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Unit
@@ -57,7 +57,7 @@ class GraphAccelerator(wiring.Component):
     def _component(self, unit: Unit) -> wiring.Component:
         if isinstance(unit, CoreUnit):
             image = self.images[unit.core.name]
-            return LayerCore(unit.core, image, body=self.body, window=unit.window)
+            return core_component(unit.core, image, body=self.body, window=unit.window)
         if isinstance(unit, Join):
             return JoinUnit(unit, self.body)
         if isinstance(unit, Fork):

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.activation import activation_layout
 from gateware.int8_products import LaneProducts
+from gateware.int8_window import WideLoader
 from gateware.layer_core import LayerCore
 from gateware.layer_core import _Flags as RowFlags
 from gateware.memory import Ram, Rom
@@ -16,6 +17,7 @@ from gateware.sequencer import ResultFifo, Sequencer
 from gateware.tree import AdderTree
 from pvq_hw.core_base import CoreImage
 from pvq_hw.int8_core import Int8Spec, weight_segments
+from pvq_hw.window import WindowSpec
 
 __all__ = ["Int8Core", "WeightRom", "WideWriter"]
 
@@ -173,6 +175,8 @@ class Int8Core(LayerCore):
     image : CoreImage
     body : str
         Of memories and multipliers, see `gateware.memory.MEMORY_BODIES`.
+    window : WindowSpec, optional
+        Makes it a convolution, see `gateware.layer_core.LayerCore`.
 
     Members
     -------
@@ -181,15 +185,21 @@ class Int8Core(LayerCore):
 
     # The base reads of a specification what both kinds have.
     spec: Any
-    image: Any
 
-    def __init__(self, spec: Int8Spec, image: CoreImage, *, body: str = "behavioral") -> None:
-        super().__init__(cast(Any, spec), cast(Any, image), body=body)
+    def __init__(
+        self,
+        spec: Int8Spec,
+        image: CoreImage,
+        *,
+        body: str = "behavioral",
+        window: WindowSpec | None = None,
+    ) -> None:
+        super().__init__(cast(Any, spec), image, body=body, window=window)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.writer = writer = WideWriter(spec)
+        m.submodules.writer = writer = self._wide_writer()
         m.submodules.sequencer = sequencer = Sequencer(spec)
         words = spec.contents(self.image)[f"{spec.name}_weights"]
         m.submodules.weights = weights = WeightRom(spec, words, self.body)
@@ -216,6 +226,11 @@ class Int8Core(LayerCore):
         ]
         return m
 
+    def _wide_writer(self) -> WideWriter | WideLoader:
+        if self.window is None:
+            return WideWriter(self.spec)
+        return WideLoader(self.spec, self.window, self.body)
+
     def _position(self, m: Module, valid: Value) -> tuple[Value, Value]:
         """Counts the words of a row: address of the activations, and the row's end."""
         words = self.spec.row_words
@@ -229,7 +244,9 @@ class Int8Core(LayerCore):
                 ]
         return position, valid & at_end
 
-    def _sum(self, m: Module, writer: WideWriter, address: Value, weights: Value) -> Value:
+    def _sum(
+        self, m: Module, writer: WideWriter | WideLoader, address: Value, weights: Value
+    ) -> Value:
         """Memory of activations, P multipliers and an adder tree."""
         spec = self.spec
         m.submodules.bank = bank = Ram(

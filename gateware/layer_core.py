@@ -1,6 +1,6 @@
 """One layer's core: banks, lanes, tree, accumulator, requantizer between two streams."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,9 +10,11 @@ from gateware.leaf import Leaf
 from gateware.memory import Ram, Rom
 from gateware.requantizer import Requantizer
 from gateware.sequencer import BankWriter, ResultFifo, Sequencer
+from gateware.serial_writer import SerialWriter
 from gateware.spram import CODE_PORT, SpramRom
 from gateware.tree import Accumulator, AdderTree
 from gateware.window_loader import WindowLoader
+from pvq_hw.batch import last_frame_format
 from pvq_hw.core import CoreImage, CoreSpec
 from pvq_hw.window import WindowSpec, check_window
 
@@ -45,7 +47,9 @@ class LayerCore(wiring.Component):
 
     Members
     -------
-    i, o : streams of V activations, see `gateware.activation`
+    i, o : streams of V activations, see `gateware.activation`; with ``spec.flush_cycles`` ``i``
+        has one
+    batch : stream, only with ``spec.flush_cycles``: see `gateware.serial_writer`
     codes : In(`gateware.spram.CODE_PORT`), only with ``spec.code_memory == "spram"``
         Fills the code memory. Frames that are under way while it loads come out wrong.
 
@@ -68,9 +72,12 @@ class LayerCore(wiring.Component):
             check_window(spec, window)
         self.first_block = 0
         loaded = {"codes": In(CODE_PORT)} if spec.code_memory == "spram" else {}
+        if spec.flush_cycles:
+            number = activation_layout(last_frame_format(spec.frames), 1)
+            loaded["batch"] = Out(stream.Signature(number))
         super().__init__(
             {
-                "i": In(stream.Signature(activation_layout(spec.x, spec.frames))),
+                "i": In(stream.Signature(activation_layout(spec.x, spec.input_frames))),
                 "o": Out(stream.Signature(activation_layout(spec.out, spec.frames))),
                 **loaded,
             }
@@ -84,6 +91,8 @@ class LayerCore(wiring.Component):
         word, group_end, clear = self._codes(m, sequencer)
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
         connect(m, flipped(self.i), writer.i)
+        if isinstance(writer, SerialWriter):
+            connect(m, writer.batch, flipped(self.batch))
         connect(m, fifo.o, flipped(self.o))
         row_end, base = self._groups(m, group_end)
         m.d.comb += [
@@ -101,9 +110,9 @@ class LayerCore(wiring.Component):
         ]
         return m
 
-    def _writer(self) -> BankWriter | WindowLoader:
+    def _writer(self) -> BankWriter | WindowLoader | SerialWriter:
         if self.window is None:
-            return BankWriter(self.spec)
+            return SerialWriter(self.spec) if self.spec.flush_cycles else BankWriter(self.spec)
         return WindowLoader(self.spec, self.window, self.body)
 
     def _rom(self, which: str, latency: int, kind: str) -> Rom:
@@ -166,7 +175,7 @@ class LayerCore(wiring.Component):
     def _lanes(
         self,
         m: Module,
-        writer: BankWriter | WindowLoader,
+        writer: BankWriter | WindowLoader | SerialWriter,
         sequencer: Sequencer,
         word: Value,
         clear: Value,
@@ -179,23 +188,12 @@ class LayerCore(wiring.Component):
         m.d.sync += half.eq(sequencer.half)
         for p in range(spec.lanes):
             decoder = LaneDecoder(spec.code, spec.address_bits, based=base is not None)
-            bank = Ram(
-                spec.x.bits * spec.frames,
-                spec.bank_words,
-                latency=spec.bank_latency,
-                kind=spec.bank_memory,
-                body=self.body,
-            )
             m.submodules[f"decoder{p}"] = decoder
-            m.submodules[f"bank{p}"] = bank
+            activations = self._bank(m, p, writer, Cat(decoder.address, half))
             m.d.comb += [
                 decoder.code.eq(word[p * spec.code.lane_bits : (p + 1) * spec.code.lane_bits]),
                 decoder.valid.eq(sequencer.valid),
                 decoder.clear.eq(clear),
-                bank.w_en.eq(writer.w_en[p]),
-                bank.w_addr.eq(writer.w_addr),
-                bank.w_data.eq(writer.w_data.word_select(p % writer.width, bank.width)),
-                bank.r_addr.eq(Cat(decoder.address, half)),
             ]
             if base is not None:
                 m.d.comb += decoder.base.eq(base)
@@ -208,7 +206,7 @@ class LayerCore(wiring.Component):
                 leaf = Leaf(spec.x, spec.code.shift_bits)
                 m.submodules[f"leaf{p}_{v}"] = leaf
                 m.d.comb += [
-                    leaf.x.eq(bank.r_data.word_select(v, spec.x.bits)),
+                    leaf.x.eq(activations.word_select(v, spec.x.bits)),
                     Cat(leaf.nonzero, leaf.negative, leaf.shift).eq(controls),
                     tree.i[p].eq(leaf.value),
                 ]
@@ -216,10 +214,40 @@ class LayerCore(wiring.Component):
             m.submodules[f"tree{v}"] = tree
         return [tree.o for tree in trees]
 
+    def _bank(
+        self, m: Module, p: int, writer: BankWriter | WindowLoader | SerialWriter, address: Value
+    ) -> Value:
+        """The bank of a lane; V memories where the frames of a batch are written one by one."""
+        spec = self.spec
+        parts = spec.frames if isinstance(writer, SerialWriter) else 1
+        words = []
+        for v in range(parts):
+            bank = Ram(
+                spec.x.bits * (spec.frames // parts),
+                spec.bank_words,
+                latency=spec.bank_latency,
+                kind=spec.bank_memory,
+                body=self.body,
+            )
+            m.submodules[f"bank{p}" if parts == 1 else f"bank{p}_{v}"] = bank
+            enable: Value = writer.w_en[p]
+            if isinstance(writer, SerialWriter):
+                enable = enable & writer.w_part[v]
+            m.d.comb += [
+                bank.w_en.eq(enable),
+                bank.w_addr.eq(writer.w_addr),
+                bank.w_data.eq(writer.w_data.word_select(p % writer.width, bank.width)),
+                bank.r_addr.eq(address),
+            ]
+            words.append(bank.r_data)
+        return Cat(*words)
+
     def _rows(self, m: Module, sums: list[Value], flags: "_Flags") -> list[Value]:
         """V accumulators and requantizers, with the row's multiplier and bias."""
         spec = self.spec
-        mult = self._params(m, "mult", flags.group_end, spec.row_stage, spec.rows * spec.groups)
+        mult: Value = Const(1)
+        if spec.multiplier != "none":
+            mult = self._params(m, "mult", flags.group_end, spec.row_stage, spec.rows * spec.groups)
         bias = self._params(m, "bias", flags.row_end, spec.product_stage, spec.rows)
         product = spec.row_stage + spec.multiplier_delay
         results = []

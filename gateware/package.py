@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from gateware.export import export_layer
 from gateware.verilog_text import testbench
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.hexfile import hex_text
 from pvq_hw.image import Image
@@ -45,7 +45,7 @@ new memory files as long as the header of {name}.v stays the same.
 """
 
 
-def package_vectors(spec: CoreSpec, frames: int = 8, seed: int = 0) -> IntArray:
+def package_vectors(spec: CoreBase, frames: int = 8, seed: int = 0) -> IntArray:
     """Golden inputs (frames, n): zeros (or ones), the extremes, then random ones."""
     generator = np.random.default_rng(seed)
     low, high = spec.x.min, spec.x.max
@@ -72,7 +72,7 @@ def _payloads(values: IntArray, form: IntFormat, frames: int) -> list[int]:
 
 
 def layer_package(
-    spec: CoreSpec, image: CoreImage, x: npt.ArrayLike, expected: npt.ArrayLike
+    spec: CoreBase, image: CoreImage, x: npt.ArrayLike, expected: npt.ArrayLike
 ) -> dict[str, str]:
     """The files of the package: text by file name.
 
@@ -128,7 +128,7 @@ def layer_package(
     }
 
 
-def _readme(spec: CoreSpec, name: str, frames: int, bits: Mapping[str, int]) -> str:
+def _readme(spec: CoreBase, name: str, frames: int, bits: Mapping[str, int]) -> str:
     memories = [
         f"  {memory + '.hex':<18} {depth} words of {width} bits"
         for memory, (width, depth) in spec.memories.items()
@@ -147,7 +147,7 @@ def _readme(spec: CoreSpec, name: str, frames: int, bits: Mapping[str, int]) -> 
 
 
 def write_layer_package(
-    folder: Path, spec: CoreSpec, image: CoreImage, x: npt.ArrayLike, expected: npt.ArrayLike
+    folder: Path, spec: CoreBase, image: CoreImage, x: npt.ArrayLike, expected: npt.ArrayLike
 ) -> None:
     """Writes `layer_package` into ``folder``, which is made; see there."""
     files = layer_package(spec, image, x, expected)

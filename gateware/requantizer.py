@@ -8,14 +8,16 @@ from amaranth.lib.wiring import In, Out
 
 from gateware.multiplier import DspMultiplier, SerialMultiplier
 from gateware.tree import ChunkedAdder
-from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase
 from pvq_hw.numeric import IntFormat
 
 __all__ = ["Requantizer", "Saturate", "make_multiplier"]
 
 
-def make_multiplier(spec: CoreSpec, body: str) -> DspMultiplier | SerialMultiplier:
-    """The multiplier that the specification names."""
+def make_multiplier(spec: CoreBase, body: str) -> DspMultiplier | SerialMultiplier | None:
+    """The multiplier that the specification names; None where the sum itself is compared."""
+    if spec.multiplier == "none":
+        return None
     if spec.multiplier == "serial":
         return SerialMultiplier(spec.acc_bits, spec.mult_bits, spec.multiplier_interval)
     size = 18 if spec.multiplier == "mult18" else 16
@@ -72,12 +74,12 @@ class Requantizer(wiring.Component):
 
     Parameters
     ----------
-    spec : CoreSpec
+    spec : CoreBase
     body : str
         See `gateware.memory.MEMORY_BODIES`.
     """
 
-    def __init__(self, spec: CoreSpec, body: str = "behavioral") -> None:
+    def __init__(self, spec: CoreBase, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
         super().__init__(
             {
@@ -94,23 +96,18 @@ class Requantizer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.multiplier = multiplier = make_multiplier(spec, self.body)
         m.submodules.adder = adder = ChunkedAdder(spec.sum_bits, spec.carry_chunk)
         m.submodules.saturate = saturate = Saturate(spec)
-        m.d.comb += [
-            multiplier.a.eq(self.acc),
-            multiplier.b.eq(self.mult),
-            multiplier.start.eq(self.start),
-        ]
         product = Signal(signed(spec.sum_bits))
+        one = self._product(m)
         if spec.groups == 1:
-            m.d.comb += product.eq(multiplier.product)
+            m.d.comb += product.eq(one)
         else:
             products = Signal(signed(spec.sum_bits), reset_less=True)
             # ``first``: the product that comes now is of the row's first group.
             rest = Mux(self.first, Const(0, signed(spec.sum_bits)), products)
             with m.If(self.add):
-                m.d.sync += products.eq(rest + multiplier.product)
+                m.d.sync += products.eq(rest + one)
             m.d.comb += product.eq(products)
         bias = Signal(signed(spec.sum_bits))
         m.d.comb += [
@@ -121,3 +118,15 @@ class Requantizer(wiring.Component):
             self.o.eq(saturate.o),
         ]
         return m
+
+    def _product(self, m: Module) -> Value:
+        multiplier = make_multiplier(self.spec, self.body)
+        if multiplier is None:
+            return self.acc
+        m.submodules.multiplier = multiplier
+        m.d.comb += [
+            multiplier.a.eq(self.acc),
+            multiplier.b.eq(self.mult),
+            multiplier.start.eq(self.start),
+        ]
+        return multiplier.product

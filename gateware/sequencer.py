@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from gateware.activation import activation_layout
 from gateware.memory import Ram
 from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase
 
 __all__ = ["BankWriter", "ResultFifo", "Sequencer"]
 
@@ -93,7 +94,7 @@ class Sequencer(wiring.Component):
     Both strobes count two cycles later.
     """
 
-    def __init__(self, spec: CoreSpec) -> None:
+    def __init__(self, spec: CoreBase) -> None:
         self.spec = spec
         super().__init__(
             {
@@ -166,7 +167,7 @@ class ResultFifo(wiring.Component):
     popped : strobe, a result has left
     """
 
-    def __init__(self, spec: CoreSpec, body: str = "behavioral") -> None:
+    def __init__(self, spec: CoreBase, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
         self.width = spec.out.bits * spec.frames
         super().__init__(

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.activation import activation_layout
 from gateware.window import WindowReader
-from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase
 from pvq_hw.window import WindowSpec
 
 __all__ = ["WindowLoader"]
@@ -29,7 +29,7 @@ class WindowLoader(wiring.Component):
     w_data : W activations; bank p takes number ``p mod W``
     """
 
-    def __init__(self, spec: CoreSpec, window: WindowSpec, body: str = "behavioral") -> None:
+    def __init__(self, spec: CoreBase, window: WindowSpec, body: str = "behavioral") -> None:
         self.spec, self.window, self.body = spec, window, body
         self.width = window.width
         super().__init__(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.layers import Dense, IntArray, Layer, TensorSpec
 from pvq_hw.layers_window import Conv
@@ -68,15 +67,11 @@ def window_weights(conv: Conv) -> IntArray:
 
 
 def core_layers(network: Network) -> list[CoreLayer]:
-    """The layers with weights, in order; raises InputError for what no core computes."""
+    """The layers with weights, in order."""
     tensors = network.tensors()
     result = []
     for layer in network.layers:
         if isinstance(layer, Dense | Conv):
-            if layer.encoding != "pvq":
-                raise InputError(
-                    f"Layer {layer.name!r} must be encoded as pvq, not {layer.encoding}"
-                )
             result.append(_core_layer(layer, tensors[layer.input]))
     return result
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from pvq_hw.batch import FLUSH_CYCLES
+from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase
 from pvq_hw.errors import InputError
 from pvq_hw.folding_choices import (
     Choice,
@@ -23,13 +26,14 @@ from pvq_hw.folding_choices import (
 )
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
-from pvq_hw.resources import Resources, budget, top_resources
+from pvq_hw.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.targets import Target
 
-__all__ = ["FoldLayer", "Folding", "fold", "fold_layers", "synthetic_layer"]
+__all__ = ["FoldLayer", "Folding", "batch_options", "fold", "fold_layers", "synthetic_layer"]
 
 _FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
+_MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
 _WEIGHTINGS = ((1, 1), (1, 8), (8, 1))  # of LUTs and block RAMs, where both are to be saved
 
 
@@ -44,6 +48,8 @@ class FoldLayer:
     k : int
         Pulses of a row.
     x, out : IntFormat
+    encoding : str
+        ``"pvq"``, or ``"int8"`` for plain weights, which K says nothing of.
     """
 
     name: str
@@ -52,6 +58,7 @@ class FoldLayer:
     k: int
     x: IntFormat
     out: IntFormat
+    encoding: str = "pvq"
 
     def __post_init__(self) -> None:
         where = f"Layer {self.name!r}"
@@ -70,7 +77,7 @@ class Folding:
     names : tuple of str
     lanes, gap_bits : tuple of int
     memories : tuple of dict
-        Options of `make_core` that say which small memories are block RAM and which are logic.
+        Options of `make_core` that say which memories are block RAM and which are logic.
     slots : tuple of int
         Estimated slot words of a frame.
     interval_cycles : int
@@ -84,7 +91,7 @@ class Folding:
     names: tuple[str, ...]
     lanes: tuple[int, ...]
     gap_bits: tuple[int, ...]
-    memories: tuple[dict[str, str], ...]
+    memories: tuple[dict[str, Any], ...]
     slots: tuple[int, ...]
     interval_cycles: int
     fits: bool
@@ -110,6 +117,7 @@ def fold(
     balanced: bool = True,
     lanes: Sequence[int] | None = None,
     reserve: Resources | None = None,
+    frames: int = 1,
     **options: Any,
 ) -> Folding:
     """Chooses lanes and gap bits before quantization.
@@ -127,6 +135,8 @@ def fold(
         Of every layer, where they are given.
     reserve : Resources, optional
         Kept free; what the board's top takes by default.
+    frames : int
+        V: frames side by side in the cores, one after the other at the ends.
     **options
         Of `make_core`, for instance ``shift_bits``.
     """
@@ -140,16 +150,20 @@ def fold(
                 partial(synthetic_layer, layer, balanced),
                 _FAR_GAPS * layer.n / layer.k if balanced else 0.0,
                 max(1, layer.k // _PULSES_PER_BANK) if balanced else layer.n,
+                _transfers(i, len(layers), layer.n, layer.rows, frames),
             ),
             p,
             None,
             target,
-            options,
+            options | batch_options(i, frames),
         )
-        for layer, p in zip(layers, wanted, strict=True)
+        for i, (layer, p) in enumerate(zip(layers, wanted, strict=True))
     ]
     folding = _fold(stages, target, reserve or _top(target, layers[0].n, layers[0].x))
-    even = (balanced and x.k >= p for x, p in zip(layers, folding.lanes, strict=True))
+    even = (
+        balanced and x.encoding == "pvq" and x.k >= p
+        for x, p in zip(layers, folding.lanes, strict=True)
+    )
     return replace(folding, balanced=tuple(even))
 
 
@@ -161,6 +175,7 @@ def fold_layers(
     lanes: Sequence[int] | None = None,
     gap_bits: Sequence[int] | None = None,
     reserve: Resources | None = None,
+    frames: int = 1,
     **options: Any,
 ) -> Folding:
     """Chooses what is not given for layers that are quantized already; see `fold`."""
@@ -169,11 +184,25 @@ def fold_layers(
     if len(gaps) != len(layers):
         raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
     stages = []
-    for layer, x, p, gap in zip(layers, inputs, wanted, gaps, strict=True):
+    for i, (layer, x, p, gap) in enumerate(zip(layers, inputs, wanted, gaps, strict=True)):
         rows, n = layer.y.shape
-        source = Source(layer.name, n, rows, partial(_given, some_rows(layer), x))
-        stages.append(stage_choices(source, p, gap, target, options))
+        transfers = _transfers(i, len(layers), n, rows, frames)
+        sample = partial(_given, some_rows(layer), x)
+        source = Source(layer.name, n, rows, sample, transfers=transfers)
+        stages.append(stage_choices(source, p, gap, target, options | batch_options(i, frames)))
     return _fold(stages, target, reserve or _top(target, inputs[0].size, inputs[0].format))
+
+
+def batch_options(index: int, frames: int) -> dict[str, int]:
+    """Options of `make_core` for the layer's place in a chain whose cores take ``frames``."""
+    if frames == 1:
+        return {}
+    return {"frames": frames} | ({"flush_cycles": FLUSH_CYCLES} if index == 0 else {})
+
+
+def _transfers(index: int, count: int, n: int, rows: int, frames: int) -> int:
+    """Cycles that a batch takes to come to a layer or to go: one after the other at the ends."""
+    return max(n * (frames if index == 0 else 1), rows * (frames if index == count - 1 else 1))
 
 
 def _wanted(names: list[str], sizes: list[int], lanes: Sequence[int] | None) -> list[int | None]:
@@ -203,7 +232,10 @@ def synthetic_layer(
     """A layer like those that a quantizer gives, with fewer rows."""
     banked = balanced and layer.k >= lanes
     max_gap = (1 << gap) - 2 if banked and gap is not None and gap > 1 else None
-    y = laplacian_pulses(layer.n, layer.k, lanes if banked else 1, max_gap)
+    if layer.encoding == "int8":
+        y = np.tile([-127, 127], (1, layer.n))[:, : layer.n]
+    else:
+        y = laplacian_pulses(layer.n, layer.k, lanes if banked else 1, max_gap)
     count = len(y)
     dense = Dense(
         name=layer.name,
@@ -214,40 +246,68 @@ def synthetic_layer(
         bias=np.full(count, 1 << 22, dtype=np.int64),
         shift=24,
         gain=np.ones((count, 1)),
+        encoding=layer.encoding,
     )
     return dense, TensorSpec("x", (layer.n,), layer.x, 1.0)
 
 
 def _fold(stages: list[Stage], target: Target, reserve: Resources) -> Folding:
-    """The shortest interval whose choices fit; without one, the choices that are least over."""
+    """The shortest interval whose choices fit; without one, the choices that are least over.
+
+    Codes go into SPRAM, which has to be loaded, only where the network fits in no other way.
+    """
+    kept = [_without_spram(stage) for stage in stages]
+    if all(stage.choices for stage in kept):
+        found = _search(kept, target, reserve)
+        if found.fits or kept == stages:
+            return found
+    return _search(stages, target, reserve + load_resources(target))
+
+
+def _without_spram(stage: Stage) -> Stage:
+    return replace(stage, choices=tuple(c for c in stage.choices if not c.cost.sprams))
+
+
+def _search(stages: list[Stage], target: Target, reserve: Resources) -> Folding:
     limit = budget(target)
     floor = max(stage.floor for stage in stages)
     intervals = {max(floor, choice.spec.words) for stage in stages for choice in stage.choices}
     best: tuple[float, int, list[Choice]] | None = None
     for interval in sorted(intervals):
         for weights in _WEIGHTINGS:
-            picked = [_cheapest(stage, interval, limit, weights) for stage in stages]
-            chosen = [choice for choice in picked if choice is not None]
-            if len(chosen) < len(stages):
-                continue
-            excess = _excess(sum((choice.cost for choice in chosen), reserve), limit)
-            if best is None or excess < best[0]:
-                best = (excess, interval, chosen)
-            if excess <= 0:
-                return _folding(stages, chosen, interval, True)
+            for chosen in _cheapest(stages, interval, limit, weights):
+                excess = _excess(sum((choice.cost for choice in chosen), reserve), limit)
+                if best is None or excess < best[0]:
+                    best = (excess, interval, chosen)
+                if excess <= 0:
+                    return _folding(stages, chosen, interval, True)
     assert best is not None  # at the longest interval every stage has a choice
     return _folding(stages, best[2], best[1], False)
 
 
 def _cheapest(
-    stage: Stage, interval: int, limit: Resources, weights: tuple[int, int]
-) -> Choice | None:
+    stages: list[Stage], interval: int, limit: Resources, weights: tuple[int, int]
+) -> list[list[Choice]]:
+    """The cheapest choices that keep pace, for each number of SPRAMs that they may take in all."""
+
     def price(choice: Choice) -> float:
         cost = choice.cost
-        return weights[0] * cost.luts / limit.luts + weights[1] * cost.brams / limit.brams
+        blocks = cost.dsps / max(1, limit.dsps)
+        return weights[0] * cost.luts / limit.luts + weights[1] * cost.brams / limit.brams + blocks
 
-    options = [choice for choice in stage.choices if choice.spec.words <= interval]
-    return min(options, key=price, default=None)
+    best: dict[int, tuple[float, list[Choice]]] = {0: (0.0, [])}
+    for stage in stages:
+        following: dict[int, tuple[float, list[Choice]]] = {}
+        options = [choice for choice in stage.choices if choice.spec.words <= interval]
+        for used, (spent, chosen) in best.items():
+            for choice in options:
+                count, cost = used + choice.cost.sprams, spent + price(choice)
+                if count <= limit.sprams and (
+                    count not in following or cost < following[count][0]
+                ):
+                    following[count] = (cost, [*chosen, choice])
+        best = following
+    return [best[used][1] for used in sorted(best)]
 
 
 def _excess(total: Resources, limit: Resources) -> float:
@@ -264,12 +324,15 @@ def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: boo
     return Folding(
         names=tuple(stage.name for stage in stages),
         lanes=tuple(spec.lanes for spec in specs),
-        gap_bits=tuple(spec.code.gap_bits for spec in specs),
-        memories=tuple(
-            {"fifo_memory": spec.fifo_memory, "params_memory": spec.params_memory} for spec in specs
-        ),
+        gap_bits=tuple(spec.code.gap_bits if isinstance(spec, CoreSpec) else 1 for spec in specs),
+        memories=tuple(_memories(spec) for spec in specs),
         slots=tuple(spec.words for spec in specs),
         interval_cycles=interval,
         fits=fits,
         balanced=(False,) * len(stages),
     )
+
+
+def _memories(spec: CoreBase) -> dict[str, Any]:
+    keys = _MEMORIES if isinstance(spec, CoreSpec) else (*_MEMORIES, "products")
+    return {key: getattr(spec, key) for key in keys}

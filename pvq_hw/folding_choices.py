@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.blocks import spram_blocks
 from pvq_hw.core import CoreSpec, make_core
+from pvq_hw.core_base import CoreBase
+from pvq_hw.cores import make_layer_core
 from pvq_hw.families import family
+from pvq_hw.int8_core import Int8Spec
 from pvq_hw.layers import Dense, TensorSpec
-from pvq_hw.resources import Resources, core_resources
+from pvq_hw.resources import Resources, bank_ways, core_resources
 from pvq_hw.targets import Target
 
 __all__ = ["Choice", "Source", "Stage", "laplacian_pulses", "some_rows", "stage_choices"]
 
 _SAMPLE_ROWS = 16
 _MAX_LANES = 128
+_BANK_WORDS = {True: 128, False: 16}  # of a bank that may be logic, with and without LUT RAM
+_CLOSER_GAPS = 0.75  # of the least largest gap; network A at N/K=5 and 20 lost nothing by it
 _MORE_WORDS = 1.1  # that a narrower code may cost
 
 
@@ -25,7 +31,7 @@ _MORE_WORDS = 1.1  # that a narrower code may cost
 class Choice:
     """A core that would do a layer, and what it takes."""
 
-    spec: CoreSpec
+    spec: CoreBase
     cost: Resources
 
 
@@ -33,6 +39,7 @@ class Choice:
 class Source:
     """A layer of which a sample of rows is there, for given lanes and gap bits (None: free).
 
+    ``transfers`` is the most cycles that its activations take to come or go, if not one each.
     ``least_gap`` is the smallest largest gap that a quantizer should be held to, ``most_lanes``
     bounds the lanes that are tried.
     """
@@ -43,6 +50,7 @@ class Source:
     sample: Callable[[int, int | None], tuple[Dense, TensorSpec]]
     least_gap: float = 0.0
     most_lanes: int = _MAX_LANES
+    transfers: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ def stage_choices(
     source: Source, lanes: int | None, gap: int | None, target: Target, options: dict[str, Any]
 ) -> Stage:
     """All choices worth a try: lanes, gap bits and memory kinds, as far as they are free."""
-    floor = max(source.n, source.rows)
+    floor = max(source.n, source.rows, source.transfers)
     choices: list[Choice] = []
     fewest: int | None = None
     for p in _lane_steps(min(source.n, source.most_lanes)) if lanes is None else [lanes]:
@@ -69,6 +77,9 @@ def stage_choices(
             continue
         fewest = words
         for spec in specs:
+            for variant in _memory_variants(spec, target.engine, options):
+                choices.append(Choice(variant, core_resources(variant, target.engine)))
+        for spec in _in_spram(source, specs, gap, target, options):
             for variant in _memory_variants(spec, target.engine, options):
                 choices.append(Choice(variant, core_resources(variant, target.engine)))
         if words <= floor:
@@ -84,8 +95,11 @@ def _lane_steps(most: int) -> list[int]:
 
 def _specs(
     source: Source, lanes: int, gap: int | None, engine: str, options: dict[str, Any]
-) -> list[CoreSpec]:
+) -> list[CoreBase]:
     """Specs with the gap width of fewest slots, and with narrower ones that store fewer bits."""
+    layer, x = source.sample(lanes, gap)
+    if layer.encoding == "int8":
+        return [_int8(source, layer, x, lanes, engine, options)]
     spec = _scaled(source, lanes, gap, engine, options)
     specs = [spec]
     while gap is None and specs[-1].code.gap_bits > 1:
@@ -98,7 +112,42 @@ def _specs(
         if narrower.words > _MORE_WORDS * spec.words:
             break
         specs.append(narrower)
-    return specs
+    return list(specs)
+
+
+def _in_spram(
+    source: Source,
+    specs: list[CoreBase],
+    gap: int | None,
+    target: Target,
+    options: dict[str, Any],
+) -> list[CoreBase]:
+    """The specs with their codes in SPRAM, where the target has it. Its words are 16 bits wide: a
+    gap bit less may save a block, for which a quantizer is held to closer gaps."""
+    found = [spec for spec in specs if isinstance(spec, CoreSpec)]
+    if not target.spram_bits or "code_memory" in options or not found:
+        return []
+    last = found[-1]
+    bits = last.code.gap_bits - 1
+    if gap is None and bits >= 1 and (1 << bits) - 2 >= _CLOSER_GAPS * source.least_gap:
+        narrower = _scaled(source, last.lanes, bits, target.engine, options)
+        if spram_blocks(narrower.word_bits, 1) < spram_blocks(last.word_bits, 1):
+            found.append(narrower)
+    return [replace(spec, code_memory="spram") for spec in found]
+
+
+def _int8(
+    source: Source,
+    layer: Dense,
+    x: TensorSpec,
+    lanes: int,
+    engine: str,
+    options: dict[str, Any],
+) -> CoreBase:
+    """Spec of all rows of plain weights."""
+    spec, _ = make_layer_core(layer, x, lanes, family=engine, name="core", **options)
+    kind = "logic" if source.rows <= family(engine).logic_rows else "block"
+    return replace(spec, rows=source.rows, params_memory=options.get("params_memory", kind))
 
 
 def _scaled(
@@ -114,10 +163,20 @@ def _scaled(
     return replace(spec, rows=rows, words=words, params_memory=kind)
 
 
-def _memory_variants(spec: CoreSpec, engine: str, options: dict[str, Any]) -> list[CoreSpec]:
+def _memory_variants(spec: CoreBase, engine: str, options: dict[str, Any]) -> list[CoreBase]:
     """The spec, and where block RAM is scarce also with its small memories as logic."""
     variants = [spec]
-    if engine == "ecp5":
+    if isinstance(spec, Int8Spec) and spec.products != "logic" and "products" not in options:
+        variants.append(replace(spec, products="logic"))
+    if (
+        isinstance(spec, CoreSpec)
+        and "bank_memory" not in options
+        and spec.bank_words <= _BANK_WORDS[family(engine).lutram]
+    ):
+        # Two distributed RAMs meet in the leaf; more want a register before it.
+        latency = {} if "bank_latency" in options else {"bank_latency": 1 + (bank_ways(spec) > 2)}
+        variants.append(replace(spec, bank_memory="logic", **latency))
+    if family(engine).lutram:
         return variants
     if "fifo_memory" not in options and spec.fifo_memory == "block" and spec.fifo_depth <= 16:
         variants += [replace(v, fifo_memory="logic") for v in variants]

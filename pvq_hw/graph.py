@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.numeric import IntFormat
 from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, unit_from_json
@@ -65,7 +65,7 @@ class GraphSpec:
     # -- parts ------------------------------------------------------------------------------
 
     @property
-    def cores(self) -> list[CoreSpec]:
+    def cores(self) -> list[CoreBase]:
         """The cores, in order."""
         return [unit.core for unit in self.units if isinstance(unit, CoreUnit)]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from pvq_hw.core import CoreSpec
 from pvq_hw.errors import InputError
 from pvq_hw.families import family as find_family
 from pvq_hw.folding import FoldLayer, synthetic_layer
@@ -119,7 +120,8 @@ def _options(layer: GraphLayer, target: Target) -> list[_Option]:
     core = layer.core
     found = []
     for p in _LANES:
-        if p > core.n or (p > 1 and core.k < _LEAST_PULSES * p):
+        few = core.encoding == "pvq" and core.k < _LEAST_PULSES * p
+        if p > core.n or (p > 1 and few):
             break
         balanced = core.k >= BALANCED_PULSES * p
         sample = partial(synthetic_layer, core, balanced)
@@ -132,7 +134,9 @@ def _options(layer: GraphLayer, target: Target) -> list[_Option]:
 
 def _time(layer: GraphLayer, choice: Choice, p: int) -> int:
     words = choice.spec.words
-    if layer.groups > 1:  # a row's pulses are in few banks, when they are in one it takes K words
+    if (
+        layer.groups > 1 and layer.core.encoding == "pvq"
+    ):  # a row's pulses are in few banks, when they are in one it takes K words
         channels = layer.core.n // max(1, layer.geometry.input_shape[2] if layer.geometry else 1)
         words = max(words, layer.core.rows * min(layer.core.k, channels))
     if layer.geometry is None:
@@ -148,7 +152,7 @@ def _time(layer: GraphLayer, choice: Choice, p: int) -> int:
 def _cost(layer: GraphLayer, choice: Choice, p: int, target: Target) -> Resources:
     cost, spec = choice.cost, choice.spec
     device = find_family(target.engine)
-    if bank_memory(spec.bank_words, target.engine) == "logic":
+    if isinstance(spec, CoreSpec) and bank_memory(spec.bank_words, target.engine) == "logic":
         bank = logic_memory(spec.x.bits, spec.bank_words, device)
         cost += Resources(
             luts=p * bank.luts,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.core_layers import core_layers, unit_names
 from pvq_hw.errors import InputError
 from pvq_hw.families import Family
@@ -26,14 +26,14 @@ _INPUT, _OUTPUT = "i", "o"
 
 
 def plan_graph(
-    network: Network, cores: Sequence[tuple[CoreSpec, CoreImage]], engine: str
+    network: Network, cores: Sequence[tuple[CoreBase, CoreImage]], engine: str
 ) -> GraphSpec:
     """The graph of a network, its FIFOs as deep as keeps every unit at its own pace.
 
     Parameters
     ----------
     network : Network
-    cores : sequence of (CoreSpec, CoreImage)
+    cores : sequence of (CoreBase, CoreImage)
         Of its layers with weights, in order.
     engine : str
         Key of `pvq_hw.families.FAMILIES`.
@@ -45,7 +45,7 @@ def plan_graph(
 
 def build_graph(
     network: Network,
-    cores: Sequence[CoreSpec],
+    cores: Sequence[CoreBase],
     engine: str,
     depths: Mapping[str, int] | None = None,
 ) -> GraphSpec:
@@ -81,7 +81,7 @@ class _Builder:
     """Walks the layers in order; ``free`` holds the wires of every tensor that are not read."""
 
     network: Network
-    cores: list[CoreSpec]
+    cores: list[CoreBase]
     family: Family
     units: list[Unit] = field(default_factory=list)
     free: dict[str, list[str]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.code_image import CODES_FILE, code_file, code_layout, has_spram
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.hexfile import hex_text, read_hex, signed
 from pvq_hw.network import Network
@@ -25,18 +25,18 @@ class Image:
 
     Parameters
     ----------
-    specs : tuple of CoreSpec
+    specs : tuple of CoreBase
         In order.
     cores : tuple of CoreImage
         Each spec's contents.
     """
 
-    specs: tuple[CoreSpec, ...]
+    specs: tuple[CoreBase, ...]
     cores: tuple[CoreImage, ...]
 
     def files(self) -> dict[str, str]:
-        """Text of every memory file by its name, sorted: ``<core>_codes.hex``, ``<core>_mult.hex``
-        and ``<core>_bias.hex``."""
+        """Text of every memory file by its name, sorted: ``<core>_codes.hex`` (of plain weights
+        ``<core>_weights.hex``), ``<core>_mult.hex`` and ``<core>_bias.hex``."""
         files = {}
         for spec, core in zip(self.specs, self.cores, strict=True):
             contents = spec.contents(core)
@@ -55,7 +55,7 @@ class Image:
             (place / CODES_FILE).write_bytes(code_file(code_layout(self.specs), self.cores))
 
     @classmethod
-    def load(cls, folder: Path, specs: Sequence[CoreSpec] | Plan) -> "Image":
+    def load(cls, folder: Path, specs: Sequence[CoreBase] | Plan) -> "Image":
         """Reads what `write` wrote; raises InputError, which names file and line, on all else."""
         cores = specs.specs if isinstance(specs, Plan) else list(specs)
         return cls(tuple(cores), tuple(load_core(folder, spec) for spec in cores))
@@ -69,14 +69,14 @@ class Image:
         return value
 
 
-def load_core(folder: Path, spec: CoreSpec) -> CoreImage:
+def load_core(folder: Path, spec: CoreBase) -> CoreImage:
     """The contents of one core's files below ``folder``; see `Image.load`."""
     words = {}
     for name, (bits, depth) in spec.memories.items():
         words[name] = read_hex(folder / _FOLDER / f"{name}.hex", bits, depth)
     return CoreImage(
-        codes=tuple(words[f"{spec.name}_codes"]),
-        mult=tuple(words[f"{spec.name}_mult"]),
+        codes=tuple(words[f"{spec.name}_{spec.weight_memory}"]),
+        mult=tuple(words.get(f"{spec.name}_mult", [1] * (spec.rows * spec.groups))),
         bias=tuple(signed(words[f"{spec.name}_bias"], spec.bias_bits)),
     )
 

@@ -7,12 +7,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pvq_hw.core import CoreImage, CoreSpec, make_core
+from pvq_hw.batch import is_serial
+from pvq_hw.code_image import has_spram
+from pvq_hw.core import CoreSpec, make_core
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.core_layers import core_layers, is_chain, unit_names
+from pvq_hw.cores import make_layer_core, remake_int8
 from pvq_hw.energy import LABEL, Operations
 from pvq_hw.errors import InputError
-from pvq_hw.folding import fold_layers
+from pvq_hw.folding import batch_options, fold_layers
 from pvq_hw.graph import GraphSpec
+from pvq_hw.int8_core import Int8Spec
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.naming import safe_name
 from pvq_hw.network import Network
@@ -20,9 +25,9 @@ from pvq_hw.plan_checks import check_fit
 from pvq_hw.plan_layer import LayerPlan, plan_layer
 from pvq_hw.pll import solve_pll
 from pvq_hw.protocol import OVERHEAD
-from pvq_hw.resources import Resources, budget, top_resources
+from pvq_hw.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.targets import Target, get_target
-from pvq_hw.unit_resources import graph_resources
+from pvq_hw.unit_resources import graph_resources, unpacker_resources
 
 __all__ = [
     "PLAN_VERSION",
@@ -80,9 +85,14 @@ class Plan:
     # -- figures --------------------------------------------------------------------------------
 
     @property
-    def specs(self) -> list[CoreSpec]:
+    def specs(self) -> list[CoreBase]:
         """The cores, in order."""
         return [layer.spec for layer in self.layers]
+
+    @property
+    def frames(self) -> int:
+        """V: frames that the cores take side by side."""
+        return 1 if self.graph is not None else self.layers[0].spec.frames
 
     @property
     def lanes(self) -> tuple[int, ...]:
@@ -96,8 +106,8 @@ class Plan:
 
     @property
     def inferences_per_second(self) -> float:
-        """Clock / interval."""
-        return self.clock_hz / self.interval_cycles
+        """Clock / interval, times the frames of a batch."""
+        return self.frames * self.clock_hz / self.interval_cycles
 
     @property
     def inferences_per_second_over_link(self) -> float:
@@ -109,8 +119,12 @@ class Plan:
     def resources(self) -> Resources:
         """All cores, and the board's top where it is counted."""
         start = top_resources(self.target, self.input_bytes) if self.top else Resources()
+        if self.top and has_spram(self.specs):
+            start += load_resources(self.target)
         if self.graph is not None:
             start += graph_resources(self.graph, self.target.engine)
+        elif is_serial(self.specs):
+            start += unpacker_resources(self.specs[-1], self.target.engine)
         return sum((layer.resources for layer in self.layers), start)
 
     @property
@@ -167,6 +181,7 @@ class Plan:
             "input_bytes": self.input_bytes,
             "output_bytes": self.output_bytes,
             "top": self.top,
+            "frames": self.frames,
             "interval_cycles": self.interval_cycles,
             "latency_cycles": self.latency_cycles,
             "inferences_per_second": _rounded(self.inferences_per_second),
@@ -255,7 +270,7 @@ def _rounded(value: float) -> float:
 def dense_chain(network: Network) -> list[tuple[Dense, TensorSpec]]:
     """What the cores compute, with its inputs: the layers of a chain, or `core_layers`.
 
-    Raises InputError for layers that are not PVQ.
+    Raises InputError for layers that no core computes.
     """
     if not is_chain(network):
         return [(layer.dense, layer.x) for layer in core_layers(network)]
@@ -264,8 +279,6 @@ def dense_chain(network: Network) -> list[tuple[Dense, TensorSpec]]:
     for layer in network.layers:
         if not isinstance(layer, Dense):
             raise InputError(f"Layer {layer.name!r} must be dense, not {layer.kind}")
-        if layer.encoding != "pvq":
-            raise InputError(f"Layer {layer.name!r} must be encoded as pvq, not {layer.encoding}")
         if layer.input != x.name:
             raise InputError(f"Layer {layer.name!r} must read {x.name!r}, not {layer.input!r}")
         chain.append((layer, x))
@@ -283,6 +296,7 @@ def plan(
     baud: int | None = None,
     top: bool = True,
     check: bool = True,
+    frames: int = 1,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -290,7 +304,7 @@ def plan(
     Parameters
     ----------
     network : Network
-        Of PVQ layers, poolings, sums and concatenations.
+        Of layers with pulses or plain 8-bit weights, poolings, sums and concatenations.
     target : Target or str
     lanes : sequence of int, optional
         P of every layer; folded to the target unless given.
@@ -302,10 +316,15 @@ def plan(
         Whether the board's top (UART, packets) is to fit too.
     check : bool
         Whether to raise InputError where the target is too small.
+    frames : int
+        V: frames that the cores of a chain take side by side. They come and go one after the
+        other; `pvq_hw.batch` says when a batch that is not full is closed.
     **options
         Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
     """
     board = get_target(target) if isinstance(target, str) else target
+    if frames > 1 and not (is_chain(network) and all(x.encoding == "pvq" for x in network.layers)):
+        raise InputError("Several frames at a time must go through dense PVQ layers alone")
     if not is_chain(network):
         from pvq_hw.plan_graph import plan_network
 
@@ -325,21 +344,22 @@ def plan(
         lanes=lanes,
         gap_bits=gap_bits,
         reserve=top_resources(board, input_bytes) if top else Resources(),
+        frames=frames,
         **options,
     )
     names = _core_names(chain)
     cores = [
-        make_core(
+        make_layer_core(
             layer,
             x,
             p,
             gap_bits=gap,
             family=board.engine,
             name=name,
-            **(memories | options),
+            **(memories | batch_options(i, frames) | options),
         )
-        for (layer, x), p, gap, memories, name in zip(
-            chain, folding.lanes, folding.gap_bits, folding.memories, names, strict=True
+        for i, ((layer, x), p, gap, memories, name) in enumerate(
+            zip(chain, folding.lanes, folding.gap_bits, folding.memories, names, strict=True)
         )
     ]
     interval, latency = cycles(cores)
@@ -385,22 +405,27 @@ def output_names(network: Network, plan: Plan) -> list[str]:
     return unit_names(network.layers)
 
 
-def remake(layer: Dense, x: TensorSpec, spec: CoreSpec, engine: str) -> tuple[CoreSpec, CoreImage]:
+def remake(layer: Dense, x: TensorSpec, spec: CoreBase, engine: str) -> tuple[CoreBase, CoreImage]:
     """The core of a layer with the choices that a spec has made."""
     if spec.lanes > layer.y.shape[1]:
         raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.y.shape[1]}")
+    if isinstance(spec, Int8Spec):
+        return remake_int8(layer, x, spec, engine)
+    assert isinstance(spec, CoreSpec)
     interval = {"multiplier_interval": spec.multiplier_interval}
     return make_core(
         layer,
         x,
         spec.lanes,
         frames=spec.frames,
+        flush_cycles=spec.flush_cycles,
         gap_bits=spec.code.gap_bits,
         shift_bits=spec.code.shift_bits,
         family=engine,
         name=spec.name,
         multiplier=spec.multiplier,
         code_latency=spec.code_latency,
+        code_memory=spec.code_memory,
         bank_latency=spec.bank_latency,
         carry_chunk=spec.carry_chunk,
         fifo_depth=spec.fifo_depth,
@@ -411,7 +436,7 @@ def remake(layer: Dense, x: TensorSpec, spec: CoreSpec, engine: str) -> tuple[Co
     )
 
 
-def cycles(cores: Sequence[tuple[CoreSpec, CoreImage]]) -> tuple[int, int]:
+def cycles(cores: Sequence[tuple[CoreBase, CoreImage]]) -> tuple[int, int]:
     """Interval and latency of a chain of cores."""
     from pvq_hw.timing import simulate_timing
 

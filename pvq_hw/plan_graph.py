@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from pvq_hw.core import CoreImage, CoreSpec, make_core
+from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.core_layers import CoreLayer, core_layers, unit_names
+from pvq_hw.cores import make_layer_core
 from pvq_hw.errors import InputError
 from pvq_hw.folding import FoldLayer
 from pvq_hw.graph import GraphSpec
@@ -79,7 +81,7 @@ def plan_network(
 
 
 def remake_graph(
-    network: Network, plan: Plan, cores: Sequence[tuple[CoreSpec, CoreImage]]
+    network: Network, plan: Plan, cores: Sequence[tuple[CoreBase, CoreImage]]
 ) -> tuple[GraphSpec, int, int]:
     """The graph with the depths that a plan has chosen, its interval and latency.
 
@@ -101,7 +103,9 @@ def remake_graph(
 def _fold_layer(layer: CoreLayer) -> GraphLayer:
     rows, n = layer.dense.y.shape
     k = max(1, round(np.abs(layer.dense.y).sum() / rows))
-    core = FoldLayer(layer.name, rows, n, k, layer.x.format, layer.dense.output.format)
+    core = FoldLayer(
+        layer.name, rows, n, k, layer.x.format, layer.dense.output.format, layer.dense.encoding
+    )
     return GraphLayer(core, layer.geometry, layer.conv_groups)
 
 
@@ -112,19 +116,20 @@ def _core(
     target: Target,
     name: str,
     options: Mapping[str, Any],
-) -> tuple[CoreSpec, CoreImage]:
+) -> tuple[CoreBase, CoreImage]:
     """The core, its banks as logic where they are small."""
-    made = make_core(
+    made = make_layer_core(
         layer.dense, layer.x, lanes, gap_bits=gap, family=target.engine, name=name, **options
     )
     kind = bank_memory(made[0].bank_words, target.engine)
-    if "bank_memory" in options or kind == made[0].bank_memory:
+    if layer.dense.encoding == "int8" or "bank_memory" in options or kind == made[0].bank_memory:
         return made
-    return make_core(
+    spec = made[0]
+    return make_layer_core(
         layer.dense,
         layer.x,
         lanes,
-        gap_bits=made[0].code.gap_bits,
+        gap_bits=spec.code.gap_bits if isinstance(spec, CoreSpec) else None,
         family=target.engine,
         name=name,
         bank_memory=kind,

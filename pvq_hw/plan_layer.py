@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
+from pvq_hw.cores import core_from_json
 from pvq_hw.energy import Operations, energy_nj, int8_operations
 from pvq_hw.errors import InputError
+from pvq_hw.int8_core import WEIGHT_BITS, Int8Spec
 from pvq_hw.layers import Dense
 from pvq_hw.naming import quoted
 from pvq_hw.resources import Resources, core_memories, core_resources
@@ -30,11 +33,12 @@ class LayerPlan:
         The layer's name in the network.
     engine : str
         Key of `pvq_hw.families.FAMILIES`.
-    spec : CoreSpec
+    spec : CoreBase
     pulses : int
-        ``sum |y|``.
+        ``sum |y|``; 0 of a layer with plain 8-bit weights.
     codes : int
-        Lane codes that place a pulse: as many as pulses, fewer with shifted ones.
+        Lane codes that place a pulse: as many as pulses, fewer with shifted ones. Of plain
+        weights: how many there are.
     positions : int
         Frames of the core in one of the network: the window positions of a convolution.
     conv_groups : int
@@ -43,7 +47,7 @@ class LayerPlan:
 
     layer: str
     engine: str
-    spec: CoreSpec
+    spec: CoreBase
     pulses: int
     codes: int
     positions: int = 1
@@ -55,9 +59,14 @@ class LayerPlan:
         return self.spec.rows * self.spec.n // self.conv_groups
 
     @property
-    def n_over_k(self) -> float:
-        """Weights / pulses."""
-        return self.weights / max(1, self.pulses)
+    def encoding(self) -> str:
+        """``"pvq"`` or ``"int8"``."""
+        return "pvq" if isinstance(self.spec, CoreSpec) else "int8"
+
+    @property
+    def n_over_k(self) -> float | None:
+        """Weights / pulses; None of plain 8-bit weights, which have no K."""
+        return self.weights / max(1, self.pulses) if self.encoding == "pvq" else None
 
     @property
     def utilization(self) -> float:
@@ -67,18 +76,19 @@ class LayerPlan:
     @property
     def code_bits(self) -> int:
         """Stored code bits: row ends, escapes and padding included."""
-        return self.spec.words * self.spec.code.word_bits
+        return self.spec.weight_bits
 
     @property
     def parameter_bits(self) -> int:
         """Bits of multipliers and biases."""
-        spec = self.spec
-        return spec.rows * (spec.groups * spec.mult_bits + spec.bias_bits)
+        return self.spec.parameter_bits
 
     @property
     def cycles(self) -> int:
-        """Of a frame while nothing waits: words, or activations in or out where they are more."""
+        """Of a frame (V: of a batch) while nothing waits: words, or activations in or out where they are more."""
         loaded = self.spec.n if self.positions == 1 else 0
+        if self.spec.flush_cycles:
+            loaded *= self.spec.frames
         return self.positions * max(self.spec.words, loaded, self.spec.rows)
 
     @property
@@ -90,15 +100,25 @@ class LayerPlan:
     def operations(self) -> Operations:
         """Of one frame."""
         spec, requantize, times = self.spec, self._requantize(), self.positions
+        if isinstance(spec, Int8Spec):
+            macs = times * self.codes
+            return requantize + Operations(
+                add_bits=macs * spec.acc_bits,
+                multiply_bits2=macs * WEIGHT_BITS * spec.x.bits,
+                read_bits=times * (self.code_bits + spec.words * spec.lanes * spec.x.bits),
+                register_bits=times * self.resources.ffs * spec.words,
+            )
+        # V frames share the codes' reads and the cycles.
+        codes = self.code_bits // spec.frames
         return requantize + Operations(
             add_bits=times * (self.codes + spec.rows * spec.groups) * spec.acc_bits,
-            read_bits=times * (self.code_bits + spec.words * spec.lanes * spec.x.bits),
-            register_bits=times * self.resources.ffs * spec.words,
+            read_bits=times * (codes + spec.words * spec.lanes * spec.x.bits),
+            register_bits=times * self.resources.ffs * spec.words // spec.frames,
         )
 
     def _requantize(self) -> Operations:
         spec, times = self.spec, self.positions
-        products = spec.rows * spec.groups
+        products = 0 if spec.multiplier == "none" else spec.rows * spec.groups
         return Operations(
             add_bits=times * spec.rows * spec.sum_bits,
             multiply_bits2=times * products * spec.acc_bits * spec.mult_bits,
@@ -130,6 +150,7 @@ class LayerPlan:
         }
         return {
             "layer": self.layer,
+            "encoding": self.encoding,
             "engine": self.engine,
             "core": self.spec.to_json(),
             "pulses": self.pulses,
@@ -137,7 +158,7 @@ class LayerPlan:
             "positions": self.positions,
             "conv_groups": self.conv_groups,
             "weights": self.weights,
-            "n_over_k": _rounded(self.n_over_k),
+            "n_over_k": None if self.n_over_k is None else _rounded(self.n_over_k),
             "lanes": self.spec.lanes,
             "slots": self.spec.words,
             "cycles": self.cycles,
@@ -157,7 +178,7 @@ class LayerPlan:
         result = cls(
             layer=str(value["layer"]),
             engine=str(value["engine"]),
-            spec=CoreSpec.from_json(value["core"]),
+            spec=core_from_json(value["core"]),
             pulses=int(value["pulses"]),
             codes=int(value["codes"]),
             positions=int(value["positions"]),
@@ -173,20 +194,23 @@ class LayerPlan:
 
 def plan_layer(
     layer: Dense,
-    spec: CoreSpec,
+    spec: CoreBase,
     image: CoreImage,
     engine: str,
     positions: int = 1,
     conv_groups: int = 1,
 ) -> LayerPlan:
     """The plan of a layer whose core is made."""
-    gap, *_ = spec.code.fields(image.codes)
+    pulses, codes = 0, layer.y.size
+    if isinstance(spec, CoreSpec):
+        gap, *_ = spec.code.fields(image.codes)
+        pulses, codes = int(np.abs(layer.y).sum()), int((gap != spec.code.escape).sum())
     return LayerPlan(
         layer=layer.name,
         engine=engine,
         spec=spec,
-        pulses=int(np.abs(layer.y).sum()),
-        codes=int((gap != spec.code.escape).sum()),
+        pulses=pulses,
+        codes=codes,
         positions=positions,
         conv_groups=conv_groups,
     )

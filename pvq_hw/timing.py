@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.batch import is_serial, unpacker_delay
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError
 
 __all__ = ["CoreTiming", "Timing", "frame_ends", "simulate_timing"]
@@ -73,7 +74,7 @@ class Timing:
 class _Core:
     """Event times of one core, frame after frame."""
 
-    def __init__(self, spec: CoreSpec, image: CoreImage) -> None:
+    def __init__(self, spec: CoreBase, image: CoreImage) -> None:
         self.spec = spec
         self.row_slots = spec.row_slots(image)
         if len(self.row_slots) != spec.rows or sum(self.row_slots) != spec.words:
@@ -125,27 +126,50 @@ class _Core:
         return now
 
 
+class _Unpacker:
+    """Event times of `gateware.batch.Unpacker`, batch after batch, all of them full."""
+
+    def __init__(self, spec: CoreBase) -> None:
+        self.results = spec.rows * spec.frames
+        self.delay = unpacker_delay(spec)
+        self.released: list[int] = []  # when each batch's last result was read
+
+    def free_from(self, batch: int) -> int:
+        """First cycle in which a row of ``batch`` can be taken."""
+        return self.released[batch - 2] + 1 if batch >= 2 else 0
+
+    def batch(self, whole: int) -> int:
+        """When the last result of a batch leaves whose last row came at ``whole``."""
+        start = max(whole, self.released[-1] if self.released else -2) + 2
+        self.released.append(start + self.results - 1)
+        return self.released[-1] + self.delay
+
+
 class _Chain:
     """Cores in a chain, input always valid and output always ready."""
 
-    def __init__(self, specs: Sequence[CoreSpec], images: Sequence[CoreImage]) -> None:
+    def __init__(self, specs: Sequence[CoreBase], images: Sequence[CoreImage]) -> None:
         if not specs or len(specs) != len(images):
             raise InputError("Timing must have a specification and an image per core")
         for before, after in pairwise(specs):
             if (before.rows, before.frames) != (after.n, after.frames):
                 raise InputError(f"Core {after.name!r} must take what {before.name!r} gives")
         self.cores = [_Core(spec, image) for spec, image in zip(specs, images, strict=True)]
+        self.unpacker = _Unpacker(specs[-1]) if is_serial(specs) else None
         self.taken = -1
         self.frames = 0
 
     def frame(self) -> int:
         """Runs the next frame; gives the cycle in which its last result leaves."""
         first = max(self.taken + 1, self.cores[0].free_from(self.frames))
-        self.taken = first + self.cores[0].spec.n - 1
+        spec = self.cores[0].spec
+        self.taken = first + spec.n * (spec.frames if self.unpacker else 1) - 1
         end = self.taken
-        for core, after in zip(self.cores, [*self.cores[1:], None], strict=True):
+        for core, after in zip(self.cores, [*self.cores[1:], self.unpacker], strict=True):
             free = after.free_from(self.frames) if after else 0
             end = core.frame(end, free)[-1]
+        if self.unpacker:
+            end = self.unpacker.batch(end)
         self.frames += 1
         return end
 
@@ -156,18 +180,20 @@ class _Chain:
             depth = core.spec.fifo_depth
             times += [core.read_end, *core.released[-2:]]
             times += core.pops[-depth:] + core.row_ends[-depth:]
+        if self.unpacker:
+            times += self.unpacker.released[-2:]
         return tuple(t - end for t in times)
 
 
 def frame_ends(
-    specs: Sequence[CoreSpec], images: Sequence[CoreImage], frames: int
+    specs: Sequence[CoreBase], images: Sequence[CoreImage], frames: int
 ) -> tuple[int, ...]:
     """Cycles from the first input's transfer to the last result of each of the first batches."""
     chain = _Chain(specs, images)
     return tuple(chain.frame() for _ in range(frames))
 
 
-def simulate_timing(specs: Sequence[CoreSpec], images: Sequence[CoreImage]) -> Timing:
+def simulate_timing(specs: Sequence[CoreBase], images: Sequence[CoreImage]) -> Timing:
     """The exact timing of the cores in a chain; equals what `gateware.accelerator` does."""
     chain = _Chain(specs, images)
     ends: list[int] = []

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase
+from pvq_hw.cores import core_from_json
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.layers_join import Add, Concat
@@ -128,13 +129,13 @@ class CoreUnit(_Unit):
 
     Parameters
     ----------
-    core : CoreSpec
+    core : CoreBase
     window : WindowSpec, optional
     """
 
     kind: ClassVar[str] = "core"
 
-    core: CoreSpec
+    core: CoreBase
     window: WindowSpec | None = None
 
     def __post_init__(self) -> None:
@@ -429,7 +430,7 @@ def _read(name: str, item: Any) -> Any:
     if name == "scale":
         return Scale(**(item | {"out": IntFormat.from_json(item["out"])}))
     readers = {
-        "core": CoreSpec.from_json,
+        "core": core_from_json,
         "window": WindowSpec.from_json,
         "geometry": Geometry.from_json,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.core_layers import core_layers, is_chain
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.hexfile import read_hex
@@ -142,7 +142,7 @@ def check_image(folder: Path, network: Network, plan: Plan, findings: list[Findi
             except InputError as error:
                 findings.append(Finding(file, f"layer {layer.name!r}", str(error)))
                 continue
-            if name.endswith("_codes"):
+            if name == f"{part.spec.name}_{part.spec.weight_memory}":
                 if words != contents[name]:
                     _check_codes(file, layer, part.spec, words, findings)
             elif words != contents[name]:
@@ -150,7 +150,7 @@ def check_image(folder: Path, network: Network, plan: Plan, findings: list[Findi
 
 
 def _check_codes(
-    file: str, layer: Dense, spec: CoreSpec, words: list[int], findings: list[Finding]
+    file: str, layer: Dense, spec: CoreBase, words: list[int], findings: list[Finding]
 ) -> None:
     """The codes must decode to the layer's weights."""
     where = f"layer {layer.name!r}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.numeric import IntFormat
@@ -182,7 +182,7 @@ class WindowSpec:
             raise InputError(f"Window specification is broken: {error}") from None
 
 
-def check_window(core: CoreSpec, window: WindowSpec) -> None:
+def check_window(core: CoreBase, window: WindowSpec) -> None:
     """Raises InputError unless the core's frames are the windows."""
     where = f"Core {core.name!r}"
     if core.frames != 1 or window.order != "pixel" or core.x != window.x:

@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Value
 
+from gateware.batch import BatchAccelerator
 from gateware.circuit import make_circuit
 from gateware.graph import GraphAccelerator
 from pvq_hw.code_image import code_file, code_layout, code_writes, has_spram
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.graph import GraphSpec
+from sim.batch_taps import batch_taps, deal
 from sim.bench import Bench
 from sim.graph_taps import graph_taps
 from sim.patterns import NONE, Pattern
@@ -23,7 +25,7 @@ __all__ = ["simulate_amaranth"]
 
 
 def simulate_amaranth(
-    specs: Sequence[CoreSpec],
+    specs: Sequence[CoreBase],
     images: Sequence[CoreImage],
     x: npt.NDArray[np.int64],
     *,
@@ -40,7 +42,7 @@ def simulate_amaranth(
 
     Parameters
     ----------
-    specs, images : sequences of CoreSpec, CoreImage
+    specs, images : sequences of CoreBase, CoreImage
     graph : GraphSpec, optional
         Of the cores: every layer's output is watched.
     x : int64 array (frames, n)
@@ -64,10 +66,15 @@ def simulate_amaranth(
         assert graph is not None
         taps: Sequence[Any] = graph_taps(graph)
         streams = [accelerator.units[tap.name].o for tap in taps]
+    elif isinstance(accelerator, BatchAccelerator):
+        taps = batch_taps(specs)
+        streams = [core.o for core in accelerator.chain.cores[:-1]]
+        streams += [accelerator.batches.o, accelerator.unpacker.o]
     else:
         taps, streams = specs, [core.o for core in accelerator.cores]
     n, form = (specs[0].n, specs[0].x) if graph is None else graph.x
     vector = len(Value.cast(accelerator.i.payload)) // form.bits
+    batch = specs[0].frames // vector
     payloads = pack_frames(x, form, vector)
     bench = Bench(accelerator, quiet)
     if has_spram(specs):
@@ -94,6 +101,7 @@ def simulate_amaranth(
         tap.name: unpack_frames(link.payloads, tap.out, tap.frames, tap.rows)
         for tap, link in zip(taps, links, strict=True)
     }
+    outputs = deal(outputs, specs[0].frames)
     starts, ends = source.cycles[::n], sink.cycles[rows - 1 :: rows]
     steady = not (idle.pause or stall.pause or after_valid or tuple(resets))
-    return assemble("amaranth", len(x), outputs, [(starts, ends, bench.cycle)], vector, steady)
+    return assemble("amaranth", len(x), outputs, [(starts, ends, bench.cycle)], vector, steady, batch)

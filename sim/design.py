@@ -1,12 +1,13 @@
 """What the simulators of Verilog take: sources, memory files, and where the streams are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.batch import is_serial, last_frame_format
 from pvq_hw.code_image import CODES_FILE, SPRAM_FILE, code_layout, code_writes, has_spram
-from pvq_hw.core import CoreSpec
+from pvq_hw.core_base import CoreBase
 from pvq_hw.errors import InputError
 from pvq_hw.numeric import IntFormat
 
@@ -92,7 +93,7 @@ class Design:
         return -(-self.form.bits * self.vector // 32)
 
 
-def design_of(specs: Sequence[CoreSpec], folder: Path) -> Design:
+def design_of(specs: Sequence[CoreBase], folder: Path) -> Design:
     """The design in an output folder's ``verilog/`` and ``image/``.
 
     Raises
@@ -105,15 +106,25 @@ def design_of(specs: Sequence[CoreSpec], folder: Path) -> Design:
         Link(spec.name, (f"core{index}",), spec.rows, spec.out, spec.frames)
         for index, spec in enumerate(specs)
     )
+    if is_serial(specs):
+        links = _batch_links(specs, links)
     first = specs[0]
     loads: tuple[tuple[int, int], ...] = ()
     if has_spram(specs):
         loads = tuple(code_writes(code_layout(specs), (folder / "image" / CODES_FILE).read_bytes()))
-    return Design(top, sources, memories, first.n, first.x, links, first.frames, loads)
+    return Design(top, sources, memories, first.n, first.x, links, first.input_frames, loads)
+
+
+def _batch_links(specs: Sequence[CoreBase], links: Sequence[Link]) -> tuple[Link, ...]:
+    """As `sim.batch_taps.batch_taps` has them."""
+    inner = (replace(link, scope=("chain", *link.scope)) for link in links[:-1])
+    number = last_frame_format(specs[0].frames)
+    results = replace(links[-1], scope=("unpacker",), vector=1)
+    return (*inner, Link("batches", ("batches",), 1, number), results)
 
 
 def design_files(
-    specs: Sequence[CoreSpec], folder: Path
+    specs: Sequence[CoreBase], folder: Path
 ) -> tuple[str, tuple[Path, ...], tuple[Path, ...]]:
     """Top module, sources and memory files of an output folder; InputError where one lacks."""
     verilog, image = folder / "verilog", folder / "image"

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.graph import GraphSpec
+from sim.batch_taps import BATCHES, batch_taps, deal
 from sim.design import Design, design_of
 from sim.graph_taps import graph_design, graph_taps
 from sim.patterns import NONE, Pattern
-from sim.result import SimResult, assemble
+from sim.result import SimResult, Stamps, assemble
 from sim.wire import pack_frames, pack_words, unpack_frames, unpack_words
 
 __all__ = ["SIMULATORS", "exported", "simulate"]
@@ -28,7 +29,7 @@ Images = Sequence[CoreImage] | os.PathLike[str]
 
 
 def simulate(
-    specs: Sequence[CoreSpec],
+    specs: Sequence[CoreBase],
     images: Images,
     x: IntArray,
     simulator: str = "compiled",
@@ -47,7 +48,7 @@ def simulate(
 
     Parameters
     ----------
-    specs : sequence of CoreSpec
+    specs : sequence of CoreBase
     images : sequence of CoreImage, or path
         A path is an output folder: its ``verilog/`` and ``image/`` are what is simulated.
     x : int64 array (frames, ...)
@@ -98,6 +99,8 @@ def simulate(
     steady = not (any(pattern.pause for pattern in patterns) or resets)
     job = _Job(watched, frames, *patterns, seed, tuple(resets), steady, progress, names)
     job.graph, job.cores = graph, specs
+    if graph is None:
+        job.taps = batch_taps(specs)
     if steady and settle:
         job.frames = _filled(frames, job.settling)
     if graph is not None:
@@ -110,7 +113,7 @@ def simulate(
         return job.compiled(design) if simulator == "compiled" else job.icarus(design)
 
 
-def _frames(specs: Sequence[CoreSpec], x: IntArray, count: int | None) -> IntArray:
+def _frames(specs: Sequence[CoreBase], x: IntArray, count: int | None) -> IntArray:
     if not specs:
         raise InputError("There must be at least one core to simulate")
     if count is not None and count < 1:
@@ -132,7 +135,7 @@ def _filled(frames: IntArray, least: int) -> IntArray:
 
 @contextlib.contextmanager
 def exported(
-    specs: Sequence[CoreSpec], images: Images, graph: GraphSpec | None = None
+    specs: Sequence[CoreBase], images: Images, graph: GraphSpec | None = None
 ) -> Iterator[Design]:
     """Verilog and memory files: an output folder's own, or exported for as long as needed."""
 
@@ -171,26 +174,39 @@ class _Job:
     ) -> None:
         self.specs, self.frames, self.asked = list(specs), frames, len(frames)
         self.graph: GraphSpec | None = None
-        self.cores: Sequence[CoreSpec] = ()
+        self.taps = self.specs
+        self.cores: Sequence[CoreBase] = ()
         self.idle, self.stall, self.seed, self.resets = idle, stall, seed, resets
         self.steady, self.names = steady, names
         self.progress = None
         if progress is not None:
             self.progress = lambda done: progress(min(done, self.asked))
         # A frame's first results may take as long as all cores' codes, one after the other.
-        work = sum(spec.words + spec.n + spec.output_delay for spec in specs)
+        work = sum(spec.words + spec.n * spec.frames + spec.output_delay for spec in specs)
         pause = max(1 / p.resume for p in (idle, stall))
         self.quiet = int(20 * pause) * work + 10_000
 
     @property
+    def batch(self) -> int:
+        """Frames in a batch: V."""
+        return int(self.specs[0].frames)
+
+    @property
     def vector(self) -> int:
-        """Frames in a batch."""
-        return self.specs[0].frames
+        """Frames in a transfer."""
+        return 1 if len(self.taps) > len(self.specs) else self.batch
 
     @property
     def settling(self) -> int:
         """Frames after which the interval is surely steady: twice the buffers, and some."""
-        return (2 * len(self.specs) + 8) * self.vector
+        return (2 * len(self.specs) + 8) * self.batch
+
+    @property
+    def links(self) -> list[str]:
+        """What the taps are called: as the layers are, or as the stream of batches."""
+        if len(self.taps) == len(self.specs):
+            return self.names
+        return [*self.names[:-1], BATCHES, self.names[-1]]
 
     def amaranth(self, images: Images) -> SimResult:
         from sim.amaranth_runner import simulate_amaranth
@@ -230,12 +246,12 @@ class _Job:
             progress=self.progress,
         )
         outputs = {
-            name: unpack_frames(link.payloads, spec.out, spec.frames, spec.rows)
-            for name, link, spec in zip(self.names, links, self.specs, strict=True)
+            name: unpack_frames(link.payloads, tap.out, tap.frames, tap.rows)
+            for name, link, tap in zip(self.links, links, self.taps, strict=True)
         }
         last = int(o.cycles[-1]) + 1
         runs = [(i.cycles[:: design.n], o.cycles[rows - 1 :: rows], last)]
-        return assemble("icarus", self.asked, outputs, runs, self.vector, self.steady)
+        return self.assemble("icarus", deal(outputs, self.batch), runs)
 
     def compiled(self, design: Design) -> SimResult:
         from sim.compiled import run_compiled
@@ -259,11 +275,21 @@ class _Job:
             quiet=self.quiet,
             progress=self.progress,
         )
-        outputs = {
-            name: np.concatenate(
-                [unpack_words(run.links[k], spec.out, spec.frames, spec.rows) for run in runs]
-            )
-            for k, (name, spec) in enumerate(zip(self.names, self.specs, strict=True))
-        }
+        found = []
+        for run in runs:
+            parts = zip(self.links, run.links, self.taps, strict=True)
+            outputs = {n: unpack_words(w, tap.out, tap.frames, tap.rows) for n, w, tap in parts}
+            found.append(deal(outputs, self.batch))
+        outputs = {name: np.concatenate([part[name] for part in found]) for name in self.names}
         stamps = [(run.starts, run.ends, run.cycles) for run in runs]
-        return assemble("compiled", self.asked, outputs, stamps, self.vector, self.steady)
+        return self.assemble("compiled", outputs, stamps)
+
+    def assemble(
+        self,
+        simulator: str,
+        outputs: dict[str, IntArray],
+        runs: Sequence[tuple[Stamps, Stamps, int]],
+    ) -> SimResult:
+        """The result of the frames asked for."""
+        batch = self.batch // self.vector
+        return assemble(simulator, self.asked, outputs, runs, self.vector, self.steady, batch)

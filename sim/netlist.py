@@ -19,10 +19,10 @@ import numpy.typing as npt
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
-from gateware.accelerator import Accelerator
+from gateware.circuit import make_circuit
 from gateware.verilog_text import testbench
 from pvq_hw import tools
-from pvq_hw.core import CoreImage, CoreSpec
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.hexfile import hex_text
 from sim.wire import pack_frames
@@ -198,7 +198,7 @@ def run_vectors(
 
 
 def run_frames(
-    specs: Sequence[CoreSpec],
+    specs: Sequence[CoreBase],
     images: Sequence[CoreImage],
     x: IntArray,
     expected: IntArray,
@@ -237,19 +237,19 @@ def run_frames(
         A tool is missing or fails.
     """
     first, last = specs[0], specs[-1]
-    circuit = Accelerator(specs, images, body=family)
+    circuit = make_circuit(specs, images, body=family)
     netlist = make_netlist(circuit, family, synthesize=synthesize)
     netlist = Netlist(netlist.top, edit(netlist.verilog), family)
     inputs, outputs = (
-        list(pack_frames(values, spec_form, first.frames))
+        list(pack_frames(values, spec_form, first.input_frames))
         for values, spec_form in ((x, first.x), (expected, last.out))
     )
-    bits = first.x.bits * first.frames, last.out.bits * last.frames
+    bits = first.x.bits * first.input_frames, last.out.bits * first.input_frames
     bench = testbench(
         netlist.top,
         columns=first.n,
         rows=last.rows,
-        transfers=len(x) // first.frames,
+        transfers=len(x) // first.input_frames,
         input_bits=bits[0],
         output_bits=bits[1],
         patience=20 * sum(spec.n + spec.words for spec in specs) + 10_000,
@@ -263,4 +263,4 @@ def run_frames(
     if not passed:
         said = "; ".join(line for line in lines if "finish" not in line)[-300:]
         raise CheckError(f"The netlist must give the golden model's results: {said}")
-    return NetlistRun(int(passed[1]) * last.frames, netlist.cells)
+    return NetlistRun(int(passed[1]) * first.input_frames, netlist.cells)

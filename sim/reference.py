@@ -26,7 +26,10 @@ def read_hex(path: Path) -> list[int]:
 
 @dataclass(frozen=True)
 class ReferenceCore:
-    """One core: the JSON of its specification and the words of its three memories."""
+    """One core: the JSON of its specification and the words of its three memories.
+
+    ``codes`` are the words of the weights, pulses or plain ones.
+    """
 
     spec: dict[str, Any]
     codes: Sequence[int]
@@ -56,8 +59,38 @@ class ReferenceCore:
                 which += 1
                 address = [(which % groups) * columns // lanes] * lanes
 
+    def weights(self) -> Iterator[tuple[int, int, int]]:
+        """Every plain weight as (row, column, weight), in the order of the words."""
+        lanes, n = self.spec["lanes"], self.spec["n"]
+        per_row = -(-n // lanes)
+        for place, word in enumerate(self.codes):
+            row, first = place // per_row, place % per_row * lanes
+            # A part of a word is at its upper lanes.
+            for lane in range(max(0, first + lanes - n), lanes):
+                byte = (word >> (8 * lane)) % 256
+                column = first + lane - max(0, first + lanes - n)
+                yield row, column, byte - 256 * (byte >> 7)
+
+    def products(self, frame: Sequence[int]) -> list[int]:
+        """Sums of plain weights times activations, which the circuit has made unsigned."""
+        form = self.spec["x"]
+        offset = 2 ** (form["bits"] - 1) if form["signed"] else 0
+        sums = [0] * self.spec["rows"]
+        for row, column, weight in self.weights():
+            x = frame[column]
+            sums[row] += weight * ((x + 1) // 2 if form["bits"] == 1 else x + offset)
+        return sums
+
     def compute(self, frame: Sequence[int]) -> tuple[list[int], int]:
         """One frame's outputs, and the largest ``|sum|`` of any of its groups."""
+        sums = self.products(frame) if self.spec["kind"] == "int8" else self.sums(frame)
+        for value in (min(sums), max(sums)):
+            self._check_fits(value, self.spec["acc_bits"])
+        rows = range(self.spec["rows"])
+        return [self._output(row, sums) for row in rows], max(map(abs, sums))
+
+    def sums(self, frame: Sequence[int]) -> list[int]:
+        """Sums of the pulses of every group."""
         spec = self.spec
         groups, rows = spec["groups"], spec["rows"]
         binary = spec["x"]["bits"] == 1
@@ -69,9 +102,7 @@ class ReferenceCore:
             # A negative pulse adds all bits inverted, -x - 1; the folded bias makes it good.
             leaf = x if not sign else -x if binary else ~x
             sums[row * groups + group] += leaf * 2**shift
-        for value in (min(sums), max(sums)):
-            self._check_fits(value, spec["acc_bits"])
-        return [self._output(row, sums) for row in range(rows)], max(map(abs, sums))
+        return sums
 
     def _check_fits(self, value: int, bits: int) -> None:
         if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
@@ -82,7 +113,7 @@ class ReferenceCore:
         groups, width = spec["groups"], spec["bias_bits"]
         total = self.bias[row] - 2**width * (self.bias[row] >> (width - 1))
         for g in range(row * groups, (row + 1) * groups):
-            total += sums[g] * self.mult[g]
+            total += sums[g] * (1 if spec["multiplier"] == "none" else self.mult[g])
         self._check_fits(total, spec["sum_bits"])
         bits, signed = spec["out"]["bits"], spec["out"]["signed"]
         if bits == 1:
@@ -96,12 +127,19 @@ def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[Refere
     """The cores of the specifications' JSON, with the memory files of ``folder``."""
     cores = []
     for spec in specs:
-        codes, mult, bias = (
-            read_hex(folder / f"{spec['name']}_{kind}.hex") for kind in ("codes", "mult", "bias")
+        groups, rows = spec["groups"], spec["rows"]
+        plain = spec["kind"] == "int8"
+        words = rows * -(-spec["n"] // spec["lanes"]) if plain else spec["words"]
+        codes, bias = (
+            read_hex(folder / f"{spec['name']}_{kind}.hex")
+            for kind in ("weights" if plain else "codes", "bias")
         )
-        if len(codes) < spec["words"] or min(len(mult) // spec["groups"], len(bias)) < spec["rows"]:
+        mult = [1] * (rows * groups)
+        if spec["multiplier"] != "none":
+            mult = read_hex(folder / f"{spec['name']}_mult.hex")
+        if len(codes) < words or min(len(mult) // groups, len(bias)) < rows:
             raise InputError(f"Core {spec['name']!r}: its memory files are too short")
-        cores.append(ReferenceCore(spec, codes[: spec["words"]], mult, bias))
+        cores.append(ReferenceCore(spec, codes[:words], mult, bias))
     return cores
 
 

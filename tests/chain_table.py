@@ -32,6 +32,15 @@ CHAINS: dict[str, tuple[int, IntFormat, tuple[Case, ...]]] = {
     "shifted pulses": (24, U8, (Case(8, 90, 4, options={"shift_bits": 2}), Case(4, 30, 2, S16))),
     "saturation": (16, U8, (Case(8, 30, 4, S8, strong=True), Case(4, 20, 2, S16, strong=True))),
     "binary": (24, BINARY, (Case(12, 15, 4, BINARY), Case(5, 7, 2, S16))),
+    "thresholds": (
+        24,
+        BINARY,
+        (
+            Case(12, 15, 4, BINARY, shift=1, threshold=True),
+            Case(9, 6, 3, BINARY, shift=1, threshold=True, zero_rows=(2,)),
+            Case(5, 7, 2, S16),
+        ),
+    ),
     "two bits": (24, IntFormat(2, False), (Case(12, 15, 4, IntFormat(2, True)), Case(5, 7, 2))),
     "sixteen bits": (
         24,
@@ -56,6 +65,42 @@ CHAINS: dict[str, tuple[int, IntFormat, tuple[Case, ...]]] = {
         12,
         S8,
         (Case(6, 9, 3, S8, options={"frames": 5}), Case(3, 5, 2, S16, options={"frames": 5})),
+    ),
+    "hybrid": (
+        23,
+        U8,
+        (
+            Case(10, 0, 4, shift=12, encoding="int8"),
+            Case(9, 8, 3, S8),
+            Case(5, 0, 2, S16, shift=12, encoding="int8", zero_rows=(1,)),
+        ),
+    ),
+    "hybrid of signs": (
+        20,
+        BINARY,
+        (
+            Case(10, 0, 4, BINARY, shift=1, encoding="int8", threshold=True),
+            Case(9, 6, 3, BINARY, shift=1, threshold=True),
+            Case(7, 0, 4, BINARY, shift=9, encoding="int8"),
+            Case(4, 0, 3, S16, shift=12, encoding="int8"),
+        ),
+    ),
+    "plain weights, sixteen bits": (
+        10,
+        S16,
+        (
+            Case(6, 0, 4, IntFormat(16, False), shift=20, encoding="int8"),
+            Case(4, 0, 6, S16, shift=20, encoding="int8", options={"products": "logic"}),
+        ),
+    ),
+    "plain weights, small chips": (
+        17,
+        U8,
+        (
+            Case(6, 0, 4, shift=12, encoding="int8", options={"family": "up5k"}),
+            Case(5, 0, 6, S8, shift=12, encoding="int8", options={"family": "hx8k"}),
+            Case(3, 5, 2, BINARY, shift=1, threshold=True, options={"family": "up5k"}),
+        ),
     ),
     "one bit shift": (12, S8, (Case(6, 8, 3, S8, shift=1), Case(3, 4, 2, S16, shift=1))),
 }

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pvq_hw.core import CoreImage, CoreSpec, make_core
+from pvq_hw.core_base import CoreBase, CoreImage
+from pvq_hw.cores import make_layer_core
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.network import Network
 from pvq_hw.numeric import IntFormat
@@ -25,6 +26,8 @@ class Case:
     zero_rows: tuple[int, ...] = ()
     shift: int = 8
     strong: bool = False
+    encoding: str = "pvq"
+    threshold: bool = False  # multipliers of 1, whose sums are compared with the bias
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -33,15 +36,18 @@ class Chain:
     """A network of dense layers, its cores, and frames for it."""
 
     network: Network
-    specs: list[CoreSpec]
+    specs: list[CoreBase]
     images: list[CoreImage]
     x: np.ndarray
 
 
 def _weights(rng: np.random.Generator, case: Case, n: int) -> np.ndarray:
     y = np.zeros((case.rows, n), dtype=np.int64)
+    if case.encoding == "int8":
+        y = rng.integers(-128, 128, (case.rows, n))
+        y[list(case.zero_rows)] = 0
     for row in range(case.rows):
-        if row in case.zero_rows:
+        if row in case.zero_rows or case.encoding == "int8":
             continue
         sign = rng.choice([-1, 1], size=n)
         np.add.at(y[row], at := rng.integers(0, n, case.k), sign[at])
@@ -53,12 +59,17 @@ def _weights(rng: np.random.Generator, case: Case, n: int) -> np.ndarray:
 
 def _layer(rng: np.random.Generator, case: Case, name: str, x: TensorSpec, source: str) -> Dense:
     y = _weights(rng, case, x.size)
-    scale = (1 << case.shift) * case.out.max_abs / max(1.0, x.format.max_abs * np.sqrt(case.k) / 2)
+    largest = (
+        np.sqrt(np.square(y).sum(axis=1).max()) if case.encoding == "int8" else np.sqrt(case.k)
+    )
+    scale = (1 << case.shift) * case.out.max_abs / max(1.0, x.format.max_abs * largest / 2)
     if case.strong:
         scale *= 4
     mult = rng.integers(1, max(2, min(int(scale * 2), 1 << 15)), size=(case.rows, case.groups))
     width = x.size // case.groups
     mult[np.abs(y).reshape(case.rows, case.groups, width).sum(axis=2) == 0] = 0
+    if case.threshold:
+        mult[:] = 1
     span = (1 << case.shift) * case.out.max_abs // 3 + 1
     return Dense(
         name=name,
@@ -69,6 +80,7 @@ def _layer(rng: np.random.Generator, case: Case, name: str, x: TensorSpec, sourc
         bias=rng.integers(-span, span + 1, size=case.rows),
         shift=case.shift,
         gain=np.ones((case.rows, case.groups)),
+        encoding=case.encoding,
     )
 
 
@@ -93,7 +105,7 @@ def make_chain(seed: int, n: int, form: IntFormat, *cases: Case, frames: int = 4
     layers, specs, images = [], [], []
     for index, case in enumerate(cases):
         layer = _layer(rng, case, f"fc{index}", tensor, tensor.name)
-        spec, image = make_core(layer, tensor, case.lanes, **case.options)
+        spec, image = make_layer_core(layer, tensor, case.lanes, **case.options)
         layers.append(layer)
         specs.append(spec)
         images.append(image)

@@ -12,8 +12,8 @@ from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from gateware.int8_core import Int8Core
-from pvq_hw.errors import InputError
 from pvq_hw.core_base import CoreImage
+from pvq_hw.errors import InputError
 from pvq_hw.int8_core import Int8Spec, make_int8_core
 from pvq_hw.layers import Dense
 from pvq_hw.numeric import IntFormat

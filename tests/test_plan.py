@@ -288,9 +288,9 @@ def test_speed_is_that_of_the_clock_the_pll_makes():
 
 def test_layers_without_a_core_are_refused():
     network, _ = random_network()
-    int8 = replace(network.layers[0], encoding="int8")
-    with pytest.raises(InputError, match="Layer 'fc1' must be encoded as pvq, not int8"):
-        plan(replace(network, layers=(int8, *network.layers[1:])), "hx8k")
+    wide = replace(network.layers[0], encoding="int8", y=network.layers[0].y + 128)
+    with pytest.raises(InputError, match="Layer 'fc1' must have weights of -128 to 127"):
+        plan(replace(network, layers=(wide, *network.layers[1:])), "hx8k")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "3", '{"format": "pvq-hw plan"}', "[" * 100_000])

@@ -96,6 +96,8 @@ def test_chains_reach_saturation_escapes_and_idle_lanes():
             out = trace[layer.name]
             saturated["low"] += int(np.count_nonzero(out == layer.output.format.min))
             saturated["high"] += int(np.count_nonzero(out == layer.output.format.max))
+            if layer.encoding == "int8":
+                continue
             gaps = spec.code.fields(image.codes)[0]
             escapes += int(np.count_nonzero(gaps == spec.code.escape))
     assert min(*saturated.values(), escapes) > 20

@@ -1,0 +1,83 @@
+"""What a core with 8-bit weights takes of a device; see `pvq_hw.resources`."""
+
+from pvq_hw.blocks import memory_blocks, memory_layout
+from pvq_hw.int8_core import WEIGHT_BITS, Int8Spec, weight_segments
+
+__all__ = ["INT8_COEFFICIENTS", "int8_brams", "int8_dsps", "int8_features", "int8_memories"]
+
+
+def int8_memories(spec: Int8Spec) -> dict[str, tuple[int, int, int]]:
+    """Block RAM memories by role: (copies, width in bits, depth in words)."""
+    memories = {"weights": (1, spec.word_bits, spec.words)}
+    if spec.params_memory == "block":
+        for role in ("mult", "bias"):
+            if f"{spec.name}_{role}" in spec.memories:
+                memories[role] = (1, *spec.memories[f"{spec.name}_{role}"])
+    if spec.bank_memory == "block":
+        memories["banks"] = (1, spec.x.bits * spec.lanes, spec.bank_words)
+    if spec.fifo_memory == "block":
+        memories["fifo"] = (1, spec.out.bits, spec.fifo_depth)
+    return memories
+
+
+def int8_brams(spec: Int8Spec, blocks: str) -> int:
+    """Block RAMs; the weights are cut into ROMs that are not cut again."""
+    total = 0
+    for role, (copies, width, depth) in int8_memories(spec).items():
+        parts = weight_segments(depth, blocks) if role == "weights" else (depth,)
+        total += copies * sum(memory_blocks(width, part, blocks) for part in parts)
+    return total
+
+
+def int8_dsps(spec: Int8Spec) -> int:
+    """Multiplier blocks of the lanes and of the requantizer."""
+    lanes = {"mult18": spec.lanes, "mac16": -(-spec.lanes // 2), "logic": 0}[spec.products]
+    return lanes + spec.multiplier_parts
+
+
+def int8_features(spec: Int8Spec, blocks: str) -> dict[str, float]:
+    """Quantities that the LUT and flip-flop estimates are linear in."""
+    rows = -(-spec.rows // 16)
+    mult = 0 if spec.multiplier == "none" else spec.mult_bits
+    stages = -(-spec.mult_bits // spec.multiplier_interval)
+    serial = stages * (spec.acc_bits + spec.mult_bits) if spec.multiplier == "serial" else 0
+    wide = spec.multiplier_parts > 1
+    segments = len(weight_segments(spec.words, blocks))
+    logic = spec.products == "logic"
+    return {
+        "core": 1.0,
+        "writer": spec.lanes * spec.x.bits,
+        "weights": float(spec.word_bits),
+        "products": spec.lanes * WEIGHT_BITS * (spec.x.bits - 1) if logic else 0.0,
+        "tree": (spec.lanes - 1) * (spec.product_bits + spec.tree_levels / 2),
+        "requantizer": spec.acc_bits + spec.sum_bits + spec.out.bits,
+        "serial": float(serial),
+        "parts": spec.multiplier_parts * wide * spec.mult_bits,
+        "counters": spec.words.bit_length() + 3 * (spec.n.bit_length() + spec.rows.bit_length()),
+        "logic_roms": (mult + spec.bias_bits) * rows if spec.params_memory == "logic" else 0.0,
+        "fifo": spec.out.bits * spec.fifo_depth / 16 if spec.fifo_memory == "logic" else 0.0,
+        "banks": _logic_banks(spec),
+        "choices": (segments - 1) * float(spec.word_bits),
+        "ways": _ways(spec, blocks),
+    }
+
+
+def _logic_banks(spec: Int8Spec) -> float:
+    ways = -(-spec.bank_words // 16)
+    return float(spec.x.bits * spec.lanes * ways) if spec.bank_memory == "logic" else 0.0
+
+
+def _ways(spec: Int8Spec, blocks: str) -> float:
+    """Bits that are chosen among blocks which a memory is cut into; not of the weights."""
+    total = 0
+    for role, (copies, width, depth) in int8_memories(spec).items():
+        if role != "weights":
+            pieces = memory_layout(width, depth, blocks)
+            total += copies * sum(piece.bits for piece in pieces if piece.word > 0)
+    return float(total)
+
+
+# Fitted by `benchmarks/fit_int8.py`.
+INT8_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
+    engine: {"luts": {"core": 1.0}, "ffs": {"core": 1.0}} for engine in ("ecp5", "up5k", "hx8k")
+}
