@@ -73,42 +73,43 @@ class CodeLoader(wiring.Component):
         m = Module()
         m.submodules.crc = crc = Crc32()
         port: Any = self.codes
-        states = {s: Signal(init=s is CodeState.READING, name=s.name.lower()) for s in CodeState}
-        reading, checking = states[CodeState.READING], states[CodeState.CHECKING]
-        opened = states[CodeState.OPEN]
-        begin, change = Signal(init=1), Signal()
-        become = Signal(CodeState)
-        step = Signal(2)
-        end = self._pointer(m, change, checking, step)
-        absent = self._bytes(m, reading, opened, begin)
+        # One flip-flop for each state, each next value out of strobes from registers.
+        reading, checking, ready, wrong, absent, opened = (
+            Signal(init=state is CodeState.READING, name=state.name.lower()) for state in CodeState
+        )
+        begin, full, check, judged, right = Signal(init=1), Signal(), Signal(), Signal(2), Signal()
+        rewind, step = Signal(), Signal(2)
+        end = self._pointer(m, rewind, checking, step)
+        other = self._bytes(m, reading, opened, begin)
         last = self._check(m, crc, checking, step, end)
-        full = port.w_en & reading & end
-        verdict, right = Signal(2), Signal()
+        m.d.comb += [
+            rewind.eq(begin | self.open | full | check),
+            crc.clear.eq(full | check),
+            self.ready.eq(ready),
+            self.crc.eq(crc.crc),
+        ]
+        leave = begin | self.open
         m.d.sync += [
             begin.eq(self.reload),
-            verdict.eq(Cat(last, verdict[0])),
+            full.eq(port.w_en & reading & end),
+            check.eq(opened & self.check),
+            judged.eq(Cat(last, judged[0])),
             right.eq(crc.crc == self._crc),
+            reading.eq(begin | (reading & ~(other | full | leave))),
+            checking.eq(full | check | (checking & ~(judged[1] | leave))),
+            ready.eq((checking & judged[1] & right) | (ready & ~leave)),
+            wrong.eq((checking & judged[1] & ~right) | (wrong & ~leave)),
+            absent.eq((reading & other) | (absent & ~leave)),
+            opened.eq(self.open | (opened & ~(check | begin))),
             self.start.eq(begin),
-            self.stop.eq((reading & (absent | full)) | self.open),
+            self.stop.eq(other | full | self.open),
+            port.load.eq(~ready),
         ]
-        m.d.comb += change.eq(1)
-        with m.If(begin):
-            m.d.comb += become.eq(CodeState.READING)
-        with m.Elif(self.open):
-            m.d.comb += become.eq(CodeState.OPEN)
-        with m.Elif(full | (opened & self.check)):
-            m.d.comb += [become.eq(CodeState.CHECKING), crc.clear.eq(1)]
-        with m.Elif(reading & absent):
-            m.d.comb += become.eq(CodeState.ABSENT)
-        with m.Elif(checking & verdict[1]):
-            m.d.comb += become.eq(Mux(right, CodeState.READY, CodeState.WRONG))
-        with m.Else():
-            m.d.comb += change.eq(0)
-        with m.If(change):
-            m.d.sync += self.state.eq(become)
-            m.d.sync += [flag.eq(become == value) for value, flag in states.items()]
-        m.d.comb += [self.ready.eq(states[CodeState.READY]), self.crc.eq(crc.crc)]
-        m.d.sync += port.load.eq(~self.ready)
+        for state, flag in zip(
+            CodeState, (reading, checking, ready, wrong, absent, opened), strict=True
+        ):
+            with m.If(flag):
+                m.d.sync += self.state.eq(state)
         return m
 
     def _pointer(self, m: Module, rewind: Signal, checking: Signal, step: Signal) -> Value:
@@ -130,7 +131,7 @@ class CodeLoader(wiring.Component):
         return at_end & at_last
 
     def _bytes(self, m: Module, reading: Signal, opened: Signal, begin: Signal) -> Signal:
-        """Bytes of either source become words; gives whether the flash's header is another's."""
+        """Bytes of either source become words; gives whether the flash has another header."""
         port: Any = self.codes
         header = Array(Const(b, 8) for b in self._layout.header(self._crc))
         place, odd, head, absent = Signal(range(HEADER_BYTES + 1)), Signal(), Signal(), Signal()

@@ -9,6 +9,7 @@ from gateware.build import build
 from gateware.circuit import make_circuit
 from pvq_hw.api import Accelerator
 from pvq_hw.board_flow import describe_output
+from pvq_hw.code_image import code_crc, code_layout, has_spram
 from pvq_hw.families import family
 from pvq_hw.protocol import WireFormat
 from pvq_hw.steps import Steps
@@ -36,8 +37,15 @@ def build_output(accelerator: Accelerator, seeds: Sequence[int], steps: Steps) -
         platform = make_platform(plan.target.name)
         body = family(plan.target.engine).blocks
         circuit = make_circuit(image.specs, image.cores, plan.graph, body=body)
+        loaded = has_spram(image.specs)
         top = make_board_top(
-            circuit, plan.target.name, plan.clock_mhz, plan.baud, *wires, board.identity
+            circuit,
+            plan.target.name,
+            plan.clock_mhz,
+            plan.baud,
+            *wires,
+            board.identity,
+            code_crc(code_layout(image.specs), image.cores) if loaded else None,
         )
         report = build(
             top,

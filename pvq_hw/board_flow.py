@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from pvq_hw.api import Accelerator
 from pvq_hw.board import describe_board
+from pvq_hw.code_image import CODES_FILE, code_crc, code_layout, code_words, has_spram
+from pvq_hw.code_link import load_codes, require_codes
 from pvq_hw.errors import InputError
 from pvq_hw.link import Link, connect
 from pvq_hw.metrics import score
@@ -16,7 +18,9 @@ from pvq_hw.program import Loader, program
 from pvq_hw.protocol import Description, WireFormat
 from pvq_hw.steps import Steps
 
-__all__ = ["describe_output", "program_output", "run_output"]
+__all__ = ["describe_output", "load_output", "program_output", "run_output"]
+
+_TIMEOUT = 2.0  # seconds for a reply
 
 
 def describe_output(accelerator: Accelerator) -> Description:
@@ -35,11 +39,45 @@ def describe_output(accelerator: Accelerator) -> Description:
     )
 
 
-def program_output(accelerator: Accelerator, steps: Steps) -> Loader:
-    """Loads ``OUT/build``'s bitstream; see `pvq_hw.program.program` for what it raises."""
+def program_output(accelerator: Accelerator, steps: Steps, port: str | None = None) -> Loader:
+    """Loads ``OUT/build``'s bitstream and, into the flash or over a serial port, the codes.
+
+    See `pvq_hw.program.program` and `load_output` for what it raises.
+    """
     build = read_build(accelerator)
-    target = accelerator.plan.target.name
-    return program(accelerator.out / "build" / build["bitstream"], target, on_line=steps.note)
+    loads = has_spram(accelerator.plan.specs)
+    if port is not None and not loads:
+        raise InputError("A serial port must be given for accelerators whose codes are loaded only")
+    loader = program(
+        accelerator.out / "build" / build["bitstream"],
+        accelerator.plan.target.name,
+        codes=accelerator.out / "image" / CODES_FILE if loads and port is None else None,
+        on_line=steps.note,
+    )
+    if port is not None:
+        with connect(port, describe_output(accelerator).baud, timeout=_TIMEOUT) as board:
+            load_output(accelerator, board, steps)
+    return loader
+
+
+def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
+    """Loads the codes over the serial line; see `pvq_hw.code_link.load_codes`.
+
+    Raises InputError where the board holds another network, or none of its codes are loaded.
+    """
+    specs, images = accelerator.plan.specs, accelerator.image.cores
+    if not has_spram(specs):
+        raise InputError("Codes must be those of an accelerator that loads them; this one has them")
+    expected = describe_output(accelerator)
+    board.describe().require(expected.input, expected.output, expected.identity)
+    layout = code_layout(specs)
+    with steps.step(f"Load {layout.bytes:,} bytes of codes"):
+        load_codes(
+            board,
+            code_words(layout, images),
+            code_crc(layout, images),
+            lambda done, total: steps.progress(done, total, "words"),
+        )
 
 
 def read_build(accelerator: Accelerator) -> dict[str, Any]:
@@ -64,13 +102,15 @@ def run_output(
     labels: npt.NDArray[Any] | None = None,
     steps: Steps | None = None,
     link: Link | None = None,
+    load: bool = False,
 ) -> dict[str, Any]:
     """Sends data to a programmed board and compares its outputs with the golden model's.
 
     Raises
     ------
     InputError
-        The port cannot be opened, or the board holds another network.
+        The port cannot be opened, or the board holds another network, or it loads its codes and
+        has none; ``load`` loads them first.
     ToolError
         The board does not answer.
     """
@@ -79,10 +119,13 @@ def run_output(
         raise InputError(f"Timeout must be a number of seconds above 0, not {timeout}")
     integers = accelerator.quantize_input(x)
     expected = describe_output(accelerator)
-    with tell.step(f"Run {len(integers)} frames on {port}"):
-        board = link or connect(port, expected.baud, timeout=timeout)
-        with board:
+    with link or connect(port, expected.baud, timeout=timeout) as board:
+        if load:
+            load_output(accelerator, board, tell)
+        with tell.step(f"Run {len(integers)} frames on {port}"):
             board.describe().require(expected.input, expected.output, expected.identity)
+            if has_spram(accelerator.plan.specs):
+                require_codes(board)
             started = time.monotonic()
             outputs = board.infer(
                 integers, lambda done, total: tell.progress(done, total, "frames")

@@ -26,6 +26,7 @@ __all__ = [
     "SPRAM_FILE",
     "CodeBlock",
     "CodeLayout",
+    "code_crc",
     "code_file",
     "code_layout",
     "code_words",
@@ -136,6 +137,11 @@ def code_writes(layout: CodeLayout, data: bytes) -> list[tuple[int, int]]:
     for number, block in enumerate(layout.blocks):
         found += [(number << 14 | at, next(words)) for at in range(block.words)]
     return found
+
+
+def code_crc(layout: CodeLayout, images: Sequence[Any]) -> int:
+    """CRC-32 of the words of all blocks, as in the file's header."""
+    return int(struct.unpack_from("<I", code_file(layout, images), 12)[0])
 
 
 def code_file(layout: CodeLayout, images: Sequence[Any]) -> bytes:

@@ -154,7 +154,7 @@ def quantize_for(
     if options.quantizer == "calibrated":
         pulses = {layer.name: _mean_k(layer) for layer in run(0, sweeps=0).layers}
         layers = [replace(layer, k=pulses[layer.name]) for layer in layers]
-    folding = fold(layers, target, lanes=lanes)
+    folding = fold(layers, target, lanes=lanes, **_memory(options))
     banks = _balanced(folding.banks, options)
     gaps = {name: folding.max_gap[name] for name in banks}
     return run(len(names), banks=banks, max_gap=gaps), folding
@@ -168,7 +168,13 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         lanes=folding.lanes,
         gap_bits=folding.gap_bits or None,
         clock_mhz=options.clock_mhz,
+        **_memory(options),
     )
+
+
+def _memory(options: CompileOptions) -> dict[str, Any]:
+    """What is asked of all cores."""
+    return {} if options.code_memory is None else {"code_memory": options.code_memory}
 
 
 def _mean_k(layer: Layer) -> int:

@@ -27,6 +27,11 @@ __all__ = ["Link", "LinkStatistics", "connect"]
 
 IntArray = npt.NDArray[np.int64]
 
+# Errors that go away when the request is sent again.
+_PASSING = tuple(
+    bytes((code,)) for code in (ErrorCode.BAD_CRC, ErrorCode.TRUNCATED, ErrorCode.OVERRUN)
+)
+
 
 @dataclass
 class LinkStatistics:
@@ -104,13 +109,40 @@ class Link:
             What answers speaks another version of the protocol.
         """
         if self._description is None:
-            reply = self._ask(Kind.DESCRIBE, Kind.DESCRIPTION)
+            reply = self.ask(Kind.DESCRIBE, Kind.DESCRIPTION)
             self._description = Description.decode(reply)
         return self._description
 
     def counters(self) -> Counters:
         """What the board counted since its reset."""
-        return Counters.decode(self._ask(Kind.STATUS, Kind.COUNTERS))
+        return Counters.decode(self.ask(Kind.STATUS, Kind.COUNTERS))
+
+    def ask(self, kind: Kind, answer: Kind, payload: bytes = b"") -> bytes:
+        """Sends a request that is no frame and gives its reply's payload.
+
+        Raises
+        ------
+        ToolError
+            Nothing answers.
+        InputError
+            The board refuses the request.
+        """
+        seconds = self._timeout
+        if self._description is not None:
+            seconds += (OVERHEAD + len(payload)) * 10 / self._description.baud
+        for attempt in range(self._retries + 1):
+            tag = self._next_tag()
+            self._send(Packet(kind, tag, payload).encode(), again=attempt > 0)
+            reply = self._reply(answer, tag, time.monotonic() + seconds)
+            if reply is None:
+                self._missed()
+            elif reply.kind == answer:
+                return reply.payload
+            elif reply.payload[:1] not in _PASSING:
+                raise _refused(kind, reply.payload)
+        raise ToolError(
+            "Board must answer, but nothing came; is it programmed, and is this its port and rate?"
+        )
 
     def infer(
         self, frames: npt.ArrayLike, progress: Callable[[int, int], None] = lambda done, total: None
@@ -157,19 +189,13 @@ class Link:
         self._tag = (self._tag + 1) % 256
         return self._tag
 
-    def _ask(self, kind: Kind, answer: Kind) -> bytes:
-        for attempt in range(self._retries + 1):
-            tag = self._next_tag()
-            self._send(Packet(kind, tag).encode(), again=attempt > 0)
-            deadline = time.monotonic() + self._timeout
-            while (left := deadline - time.monotonic()) > 0:
-                for packet in self._receive(left):
-                    if (packet.kind, packet.tag) == (answer, tag):
-                        return packet.payload
-            self._missed()
-        raise ToolError(
-            "Board must answer, but nothing came; is it programmed, and is this its port and rate?"
-        )
+    def _reply(self, answer: Kind, tag: int, deadline: float) -> Packet | None:
+        """The answer, or the error, with a tag."""
+        while (left := deadline - time.monotonic()) > 0:
+            for packet in self._receive(left):
+                if packet.tag == tag and packet.kind in (answer, Kind.ERROR):
+                    return packet
+        return None
 
     def _send(self, data: bytes, *, again: bool) -> None:
         self._port.write(data)
@@ -222,6 +248,8 @@ class Link:
                         window = max(1, window - 1)
                         # Room will come: this is no failure of the frame.
                         queue.appendleft((sent.index, max(sent.tries, 1)))
+                    elif packet.payload[:1] == bytes((ErrorCode.NOT_READY,)):
+                        raise _refused(kind, packet.payload)
                     else:
                         self.statistics.errors += 1
                         queue.appendleft(self._again(sent))
@@ -250,6 +278,18 @@ class Link:
                 f"Board must answer frame {sent.index}, but did not in {sent.tries + 1} tries"
             )
         return sent.index, sent.tries + 1
+
+
+def _refused(kind: Kind, payload: bytes) -> InputError:
+    """What a board's error says, in words."""
+    code = payload[0] if payload else 0
+    known = ErrorCode(code).name if code in set(ErrorCode) else str(code)
+    if code == ErrorCode.NOT_READY:
+        return InputError(
+            f"Board must have its codes before {kind.name}; write them with `pvq-hw program`, or "
+            "use `pvq-hw run --load`"
+        )
+    return InputError(f"Board must take {kind.name}, but refuses it: {known}")
 
 
 def _encode(wire: WireFormat, frames: npt.ArrayLike) -> list[bytes]:

@@ -78,6 +78,9 @@ class CompileOptions:
         Of each core, in order; planned when absent.
     clock_mhz : float, optional
         The board's clock to plan for; the target's own when absent.
+    code_memory : str, optional
+        ``"block"`` or ``"spram"``: where the codes of all layers are; by default SPRAM where they
+        do not fit into block RAM.
     seed : int
     layers : mapping of layer name to `LayerChoice`
     """
@@ -91,6 +94,7 @@ class CompileOptions:
     min_accuracy: float | None = None
     lanes: tuple[int, ...] | None = None
     clock_mhz: float | None = None
+    code_memory: str | None = None
     seed: int = 0
     layers: Mapping[str, LayerChoice] = field(default_factory=dict)
 
@@ -109,6 +113,8 @@ class CompileOptions:
             raise InputError("Lanes must be at least 1 for every layer")
         if self.clock_mhz is not None:
             _positive("Clock (MHz)", self.clock_mhz)
+        if self.code_memory not in (None, "block", "spram"):
+            raise InputError(f"Code memory must be block or spram, not {self.code_memory!r}")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
         if not 0 <= self.seed < 1 << 32:

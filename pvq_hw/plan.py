@@ -326,6 +326,8 @@ def plan(
     if frames > 1 and not (is_chain(network) and all(x.encoding == "pvq" for x in network.layers)):
         raise InputError("Several frames at a time must go through dense PVQ layers alone")
     if not is_chain(network):
+        if options.get("code_memory") == "spram":
+            raise InputError("Codes in SPRAM must be those of a chain of dense layers")
         from pvq_hw.plan_graph import plan_network
 
         result = plan_network(

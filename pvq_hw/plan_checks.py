@@ -21,14 +21,22 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
     target : Target
     """
     for layer in layers:
+        if layer.resources.sprams:
+            continue
         if layer.code_bits > target.bram_bits:
             raise InputError(
                 f"Layer {layer.layer!r} needs {_kibit(layer.code_bits)} Kibit of codes, but "
                 f"{target.name} has {_kibit(target.bram_bits)}; lower K or choose a larger device"
             )
     limit = budget(target)
+    if total.sprams > limit.sprams:
+        codes = sum(layer.code_bits for layer in layers if layer.resources.sprams)
+        raise InputError(
+            f"The network needs {total.sprams} SPRAMs for {_kibit(codes)} Kibit of codes, but "
+            f"{target.name} has {limit.sprams}; lower K, use other lanes or choose a larger device"
+        )
     if total.brams > limit.brams:
-        codes = sum(layer.code_bits for layer in layers)
+        codes = sum(layer.code_bits for layer in layers if not layer.resources.sprams)
         raise InputError(
             f"The network needs {total.brams:,} block RAMs ({_kibit(codes)} Kibit of codes), but "
             f"{target.name} has {limit.brams:,}; lower K, use other lanes or choose a larger "

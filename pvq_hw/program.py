@@ -1,4 +1,4 @@
-"""Loads a bitstream onto a board with the board's own loader."""
+"""Loads a bitstream, and codes into the board's flash, with the board's own loader."""
 
 import shutil
 import struct
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pvq_hw.code_image import FLASH_OFFSET
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.process import run_command
 from pvq_hw.targets import get_target
@@ -32,15 +33,28 @@ class Loader:
         How to get it.
     lasting : bool
         Whether the board keeps the bitstream without power.
+    offset : tuple of str
+        Arguments instead, before an offset into the flash that holds the bitstream.
     """
 
     name: str
     arguments: tuple[str, ...]
     remedy: str
     lasting: bool
+    offset: tuple[str, ...] = ()
 
 
-_ICEPROG = Loader("iceprog", (), "apt-get install fpga-icestorm", True)
+_ICEPROG = Loader("iceprog", (), "apt-get install fpga-icestorm", True, ("-o",))
+_ICEBREAKER = (
+    _ICEPROG,
+    Loader(
+        "openFPGALoader",
+        ("--board", "ice40_generic", "--write-flash"),
+        "apt-get install openfpgaloader",
+        True,
+        ("--board", "ice40_generic", "--write-flash", "--offset"),
+    ),
+)
 _ULX3S = (
     Loader("openFPGALoader", ("--board", "ulx3s"), "apt-get install openfpgaloader", False),
     Loader("fujprog", (), "see github.com/kost/fujprog", False),
@@ -54,7 +68,7 @@ _DFU = Loader(
 
 # The first one that is there is used.
 LOADERS: dict[str, tuple[Loader, ...]] = {
-    "icebreaker": (_ICEPROG,),
+    "icebreaker": _ICEBREAKER,
     "hx8k": (_ICEPROG,),
     "ulx3s-25f": _ULX3S,
     "ulx3s-85f": _ULX3S,
@@ -80,7 +94,11 @@ def with_dfu_suffix(bitstream: bytes, vendor: int, product: int) -> bytes:
 
 
 def program(
-    bitstream: Path, target: str, *, on_line: Callable[[str], None] | None = None
+    bitstream: Path,
+    target: str,
+    *,
+    codes: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> Loader:
     """Loads ``bitstream`` onto the board; gives the loader that did.
 
@@ -89,6 +107,9 @@ def program(
     bitstream : Path
         ``.bin`` for iCE40, ``.bit`` for ECP5, as the build makes it.
     target : str
+    codes : Path, optional
+        File that goes into the flash first, at `pvq_hw.code_image.FLASH_OFFSET`: the bitstream,
+        which starts when it is written, reads it.
     on_line : function of str, optional
         Is given every line that the loader prints.
 
@@ -102,6 +123,8 @@ def program(
     loader = find_loader(target)
     if not bitstream.is_file():
         raise InputError(f"{bitstream} must be a bitstream, but is no file: run `pvq-hw build`")
+    if codes is not None:
+        _write_flash(loader, codes, on_line)
     with tempfile.TemporaryDirectory() as folder:
         path = bitstream.resolve()
         if loader is _DFU:
@@ -115,3 +138,18 @@ def program(
             on_line=on_line,
         )
     return loader
+
+
+def _write_flash(loader: Loader, codes: Path, on_line: Callable[[str], None] | None) -> None:
+    """A file into the flash behind the bitstream."""
+    if not loader.offset:
+        raise InputError(f"{loader.name} must be able to write codes, but knows no offset")
+    if not codes.is_file():
+        raise InputError(f"{codes} must be the codes, but is no file: run `pvq-hw compile`")
+    run_command(
+        (loader.name, *loader.offset, str(FLASH_OFFSET), str(codes.resolve())),
+        name=loader.name,
+        folder=codes.resolve().parent,
+        timeout=_SECONDS,
+        on_line=on_line,
+    )

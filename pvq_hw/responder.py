@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.code_memory import CODE_KINDS, CodeMemory
+from pvq_hw.code_state import CodeState
 from pvq_hw.protocol import (
     TOP_BYTES,
     Counters,
@@ -31,9 +33,17 @@ class Responder:
     description : Description
     predict : callable
         int64 (count,) -> int64 (outputs,): the accelerator.
+    codes : CodeMemory, optional
+        Of a board that loads its codes.
     """
 
-    def __init__(self, description: Description, predict: Callable[[IntArray], IntArray]) -> None:
+    def __init__(
+        self,
+        description: Description,
+        predict: Callable[[IntArray], IntArray],
+        codes: CodeMemory | None = None,
+    ) -> None:
+        self._codes = codes
         self._description = description
         self._predict = predict
         self._decoder = PacketDecoder()
@@ -70,6 +80,11 @@ class Responder:
             Kind.INFER: self._description.input.frame_bytes,
             Kind.CLASSIFY: self._description.input.frame_bytes,
         }
+        if self._codes is not None and packet.kind in CODE_KINDS:
+            refused = self._codes.carry_out(Kind(packet.kind), packet.payload)
+            if refused is not None:
+                return self._error(packet, refused)
+            return Packet(Kind.CODES, packet.tag, self._codes.status.encode())
         if packet.kind not in lengths:
             return self._error(packet, ErrorCode.BAD_KIND)
         kind = Kind(packet.kind)
@@ -80,6 +95,8 @@ class Responder:
         if kind is Kind.STATUS:
             counters = Counters(overruns=0, framing_errors=0, **self._counts)
             return Packet(Kind.COUNTERS, packet.tag, counters.encode())
+        if self._codes is not None and self._codes.status.state is not CodeState.READY:
+            return self._error(packet, ErrorCode.NOT_READY)
         self._counts["frames"] += 1
         out = self._predict(self._description.input.decode(packet.payload))
         if kind is Kind.INFER:

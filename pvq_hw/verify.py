@@ -24,6 +24,7 @@ from pvq_hw.manifest import (
 from pvq_hw.network import Network
 from pvq_hw.output import MANIFEST, OutputFolder, check_tree
 from pvq_hw.plan import Plan
+from pvq_hw.verify_codes import check_codes
 from pvq_hw.verify_content import Finding, check_image, check_plan, check_vectors, differences
 
 __all__ = ["Finding", "verify_output"]
@@ -66,6 +67,7 @@ def verify_output(
             weights = _model(model, network, document, findings)
         if check_plan(folder, network, plan, findings):
             check_image(folder, network, plan, findings)
+            check_codes(folder, network, plan, findings)
             check_vectors(folder, network, plan, findings)
             if document is not None:
                 findings += _figures(folder, document, network, plan, weights)

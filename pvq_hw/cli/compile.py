@@ -26,6 +26,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "activation_bits",
             "min_accuracy",
             "clock_mhz",
+            "code_memory",
             "seed",
         )
     }

@@ -15,7 +15,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 
     accelerator = load(args.out)
     with ui.step("Program the board"):
-        loader = program_output(accelerator, ui)
+        loader = program_output(accelerator, ui, args.port)
     keeps = "keeps" if loader.lasting else "forgets"
     ui.say(f"{loader.name} has loaded the board, which {keeps} it without power")
     return {"loader": loader.name, "lasting": loader.lasting}, 0

@@ -17,7 +17,13 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     accelerator = load(args.out)
     data = load_data(args.data, accelerator.input_scale).head(args.count)
     document = run_output(
-        accelerator, args.port, data.x, timeout=args.timeout, labels=data.y, steps=ui
+        accelerator,
+        args.port,
+        data.x,
+        timeout=args.timeout,
+        labels=data.y,
+        steps=ui,
+        load=args.load,
     )
     ui.say(
         f"{document['mismatches']} mismatches in {document['outputs_compared']:,} outputs of "

@@ -89,6 +89,9 @@ def _compile(subparsers: Any) -> None:
     p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
     p.add_argument("--lanes", metavar="P[,P...]", help="lanes of each layer; planned by default")
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
+    p.add_argument(
+        "--code-memory", choices=("block", "spram"), help="by default SPRAM where it must be"
+    )
     p.add_argument("--seed", type=int, help="default 0")
     p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
 
@@ -181,6 +184,9 @@ def _report(subparsers: Any) -> None:
 def _program(subparsers: Any) -> None:
     p = _verb(subparsers, "program", "load the bitstream onto the board", "program")
     _folder(p)
+    p.add_argument(
+        "--port", metavar="P", help="serial port over which to load codes, instead of into flash"
+    )
 
 
 def _run(subparsers: Any) -> None:
@@ -190,6 +196,7 @@ def _run(subparsers: Any) -> None:
     p.add_argument("--data", metavar="DATA.npz", type=Path, required=True)
     p.add_argument("--count", metavar="N", type=int, help="frames; all by default")
     p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
+    p.add_argument("--load", action="store_true", help="load the codes over the serial port first")
 
 
 def _data(subparsers: Any) -> None:
