@@ -34,7 +34,8 @@ class JoinUnit(wiring.Component):
         m = Module()
         spec = self.spec
         inputs = [getattr(self, f"i{k}") for k in range(len(spec.x))]
-        m.submodules.queue = queue = ResultQueue(spec.out, spec.depth, "logic", self.body)
+        queue = ResultQueue(spec.out, spec.depth, spec.queue_memory, self.body)
+        m.submodules.queue = queue
         m.submodules.credits = credits = Credits(spec.depth)
         connect(m, queue.o, flipped(self.o))
         products = 1 if spec.runs else len(inputs)

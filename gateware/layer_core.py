@@ -276,10 +276,11 @@ class LayerCore(wiring.Component):
 
     def _params(self, m: Module, which: str, strobe: "_Strobe", stage: int, depth: int) -> Value:
         """The word of a ROM that belongs to the row (or group) which is at ``stage``."""
-        rom = self._rom(which, _PARAMS_LATENCY, self.spec.params_memory)
+        latency = _PARAMS_LATENCY if self.spec.params_memory == "block" else 1
+        rom = self._rom(which, latency, self.spec.params_memory)
         m.submodules[which] = rom
         address = Signal(max(1, (depth - 1).bit_length()), name=f"{which}_address")
-        here = strobe(stage - _PARAMS_LATENCY)
+        here = strobe(stage - latency)
         with m.If(here):
             m.d.sync += address.eq(Mux(address == depth - 1, 0, address + 1))
         m.d.comb += rom.addr.eq(address)

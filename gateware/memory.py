@@ -5,7 +5,7 @@
 - ``"behavioral"``: Amaranth's memories; simulates, and synthesizes anywhere.
 - ``"verilog"``: a ROM is an instance of ``pvq_rom``, which reads ``<name>.hex`` with
   ``$readmemh``; RAMs are behavioral.
-- ``"ice40"``: block memories are cut into pieces that map to one SB_RAM40_4K each.
+- ``"ice40"``: block memories are cut into pieces of one SB_RAM40_4K each; RAMs are instances.
 - ``"ecp5"``: block memories are DP16KD instances with their output register in use.
 
 `pvq_hw.blocks.memory_layout` says what the pieces are; `MEMORY_BODIES` lists the bodies.
@@ -20,6 +20,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from gateware.ebr import EbrBlock
+from gateware.ice_ram import IceRam
 from pvq_hw.blocks import Piece, memory_layout
 
 __all__ = ["MEMORY_BODIES", "Ram", "Rom", "check_contents"]
@@ -341,14 +342,12 @@ class Ram(wiring.Component):
                 block.r_addr.eq(self.r_addr[:low]),
             ]
             return block.r_data
-        attrs = {"ram_style": "block"}
-        mem = memory.Memory(shape=piece.bits, depth=piece.words, init=[], attrs=attrs)
-        m.submodules[name] = mem
-        write, read = mem.write_port(), mem.read_port()
+        ram = IceRam(piece.shape[0], piece.bits)
+        m.submodules[name] = ram
         m.d.comb += [
-            write.en.eq(enable),
-            write.addr.eq(self.w_addr[:low]),
-            write.data.eq(w_data),
-            read.addr.eq(self.r_addr[:low]),
+            ram.w_en.eq(enable),
+            ram.w_addr.eq(self.w_addr[:low]),
+            ram.w_data.eq(w_data),
+            ram.r_addr.eq(self.r_addr[:low]),
         ]
-        return read.data
+        return ram.r_data

@@ -40,7 +40,8 @@ class PoolUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.queue = queue = ResultQueue(spec.out, spec.depth, "logic", self.body)
+        queue = ResultQueue(spec.out, spec.depth, spec.queue_memory, self.body)
+        m.submodules.queue = queue
         m.submodules.credits = credits = Credits(spec.depth)
         connect(m, queue.o, flipped(self.o))
         m.d.comb += credits.returned.eq(queue.popped)

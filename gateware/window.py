@@ -1,6 +1,8 @@
 """Line buffer: keeps some rows of a map and reads windows from them."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -126,8 +128,8 @@ class _Writer(wiring.Component):
         m.d.comb += [
             take.eq(self.i_valid & self.ready),
             word.eq(Cat(kept, self.i_payload)),
-            full.eq(_count(m, "part", spec.width, take)),
-            pixel.eq(_count(m, "word", spec.pixel_words, full)),
+            full.eq(_Counter(m, "part", spec.width, take).end),
+            pixel.eq(_Counter(m, "word", spec.pixel_words, full).end),
             self.column.eq(column),
         ]
         with m.If(take):
@@ -136,24 +138,25 @@ class _Writer(wiring.Component):
         m.d.comb += self.row_done.eq(pixel & at_end)
         with m.If(pixel):
             m.d.sync += column.eq(Mux(at_end, 0, column + 1))
-        pointer, w_addr = Signal.like(self.w_addr), Signal.like(self.w_addr)
-        w_en, w_data = Signal(), Signal(len(word), reset_less=True)
+        pointer = Signal.like(self.w_addr)
         with m.If(full):
             m.d.sync += pointer.eq(Mux(pointer == spec.depth - 1, 0, pointer + 1))
-        m.d.sync += [w_en.eq(full), w_addr.eq(pointer), w_data.eq(word)]
-        m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
+        m.d.comb += [self.w_en.eq(full), self.w_addr.eq(pointer), self.w_data.eq(word)]
         return m
 
 
-def _count(m: Module, name: str, size: int, step: Value) -> Value:
-    """Counts steps from 0 to ``size - 1``; whether this step is the last one."""
-    if size == 1:
-        return step
-    count = Signal(range(size), name=f"{name}_count")
-    at_end = count == size - 1
-    with m.If(step):
-        m.d.sync += count.eq(Mux(at_end, 0, count + 1))
-    return step & at_end
+class _Counter:
+    """Counts steps from 0 to ``size - 1``: ``end`` is high with the last one of a round."""
+
+    def __init__(self, m: Module, name: str, size: int, step: Value) -> None:
+        self.value: Value = Const(0, 1)
+        self.end = step
+        if size > 1:
+            self.value = count = Signal(range(size), name=f"{name}_count")
+            at_end = count == size - 1
+            self.end = step & at_end
+            with m.If(step):
+                m.d.sync += count.eq(Mux(at_end, 0, count + 1))
 
 
 def _wrap(total: Value, size: int) -> Value:
@@ -217,130 +220,171 @@ class _Walk(wiring.Component):
         spec = self.spec
         g = spec.geometry
         pixel = 1 if spec.order == "channel" else spec.pixel_words
-        word_end = _count(m, "step_word", pixel, run)
-        column_end = _count(m, "step_column", g.kernel[1], word_end)
-        row_end = _count(m, "step_row", g.kernel[0], column_end)
-        x, y, base, offset = position.walkers()
+        word = _Counter(m, "step_word", pixel, run)
+        column = _Counter(m, "step_column", g.kernel[1], word.end)
+        row_end = _Counter(m, "step_row", g.kernel[0], column.end).end
+        place = _Place(m, spec, position, word.value)
         m.d.sync += [self.valid.eq(run), self.last.eq(row_end)]
-        m.d.sync += self.address.eq(base + offset)
-        m.d.sync += self.inside.eq(position.inside(x, y))
-        left_x, left_offset = (Signal.like(s, name=f"left_{s.name}") for s in (x, offset))
+        m.d.sync += [self.address.eq(place.address), self.inside.eq(place.inside())]
         with m.If(self.start):
-            m.d.sync += [
-                *(s.eq(v) for s, v in zip((x, y, base, offset), position.values(), strict=True)),
-                left_x.eq(position.x),
-                left_offset.eq(position.values()[3]),
-            ]
-        with m.Elif(column_end):
-            m.d.sync += [
-                y.eq(y + g.dilation[0]),
-                base.eq(_wrap(base + g.dilation[0] % spec.rows * spec.row_words, spec.depth)),
-                x.eq(left_x),
-                offset.eq(left_offset),
-            ]
-        with m.Elif(word_end):
-            m.d.sync += [
-                x.eq(x + g.dilation[1]),
-                offset.eq(offset + (g.dilation[1] * spec.pixel_words - (pixel - 1))),
-            ]
+            m.d.sync += place.load(position)
+        with m.Elif(column.end):
+            m.d.sync += place.next_row()
+        with m.Elif(word.end):
+            m.d.sync += place.next_column()
         with m.Elif(run):
-            m.d.sync += offset.eq(offset + 1)
+            m.d.sync += place.next_word()
         return row_end
 
 
+class _Shapes:
+    """Shapes of coordinates: of a window's last column and of rows, padding included."""
+
+    def __init__(self, spec: WindowSpec) -> None:
+        g = spec.geometry
+        (height, width, _), (rows, columns) = g.input_shape, g.output_size
+        reach_x = (columns - 1) * g.stride[1] + g.span[1] + g.pads[1][0] + width
+        reach_y = (rows - 1) * g.stride[0] + g.span[0] + g.pads[0][0] + height
+        self.x = signed(reach_x.bit_length() + 1)
+        self.y = signed(reach_y.bit_length() + 1)
+        self.offset = signed((reach_x * spec.pixel_words).bit_length() + 1)
+        # Where a pixel's words are a power of two, addresses of pixels are enough.
+        self.aligned = not spec.pixel_words & (spec.pixel_words - 1)
+        self.unit = spec.pixel_words if self.aligned else 1
+        self.base = Shape.cast(range(max(2, spec.depth // self.unit)))
+
+
+class _Place:
+    """Pixel and address of the word that is read next.
+
+    The address is ``base``, where the pixel's row begins, and the words before it in the row: a
+    register of their own, or, where pixels are a power of two words, the pixel's x and a number
+    within the pixel.
+    """
+
+    def __init__(self, m: Module, spec: WindowSpec, position: "_Position", word: Value) -> None:
+        self.spec, self.shapes = spec, _Shapes(spec)
+        shapes = self.shapes
+        self.x = Signal(shapes.x, name="x", reset_less=True)
+        self.y = Signal(shapes.y, name="y", reset_less=True)
+        self.base = Signal(shapes.base, name="base", reset_less=True)
+        self.offset = Signal(shapes.offset, name="offset", reset_less=True)
+        self.phase = Signal(range(max(2, spec.phases)), name="phase", reset_less=True)
+        self.address: Value
+        if shapes.aligned:
+            low = (spec.pixel_words - 1).bit_length()
+            within = self.phase if spec.order == "channel" else word
+            pixel = Signal(len(self.base), name="pixel")
+            m.d.comb += pixel.eq(self.base + self.x)
+            self.address = Cat(within[:low], pixel)
+        else:
+            self.address = self.base + self.offset
+
+    def load(self, position: "_Position") -> list[Any]:
+        """Starts a unit."""
+        reach = self.spec.geometry.span[1] - 1
+        statements = [
+            self.x.eq(position.right - reach),
+            self.y.eq(position.y),
+            self.base.eq(position.base),
+        ]
+        if self.spec.phases > 1:
+            statements.append(self.phase.eq(position.phase))
+        if not self.shapes.aligned:
+            statements.append(self.offset.eq(position.offset + position.phase))
+        return statements
+
+    def next_row(self) -> list[Any]:
+        """To the kernel's next row, first column."""
+        spec, g = self.spec, self.spec.geometry
+        down = g.dilation[0] % spec.rows * spec.row_words // self.shapes.unit
+        back = (g.kernel[1] - 1) * g.dilation[1]
+        return [
+            self.y.eq(self.y + g.dilation[0]),
+            self.base.eq(_wrap(self.base + down, spec.depth // self.shapes.unit)),
+            self.x.eq(self.x - back),
+            self.offset.eq(self.offset - (back * spec.pixel_words + self._within())),
+        ]
+
+    def next_column(self) -> list[Any]:
+        """To the kernel's next column, first word."""
+        step = self.spec.geometry.dilation[1]
+        forth = step * self.spec.pixel_words - self._within()
+        return [self.x.eq(self.x + step), self.offset.eq(self.offset + forth)]
+
+    def next_word(self) -> list[Any]:
+        """To the pixel's next word."""
+        return [self.offset.eq(self.offset + 1)]
+
+    def _within(self) -> int:
+        """Words from a pixel's first to its last one that a unit reads."""
+        return 0 if self.spec.order == "channel" else self.spec.pixel_words - 1
+
+    def inside(self) -> Value:
+        """Whether the pixel is within the map."""
+        g = self.spec.geometry
+        height, width, _ = g.input_shape
+        result: Value = Const(1, 1)
+        if any(g.pads[0]):
+            result = result & (self.y >= 0) & (self.y < height)
+        if any(g.pads[1]):
+            result = result & (self.x >= 0) & (self.x < width)
+        return result
+
+
 class _Position:
-    """Registers of the unit that starts next."""
+    """Registers of the unit that starts next.
+
+    ``right`` is its window's last column and ``y`` its first row, ``base`` where that row begins,
+    ``offset`` the words before its first column, ``phase`` its number within the window.
+    """
 
     def __init__(self, m: Module, spec: WindowSpec, start: Value) -> None:
         self.spec = spec
-        g = spec.geometry
-        (height, width, _), (rows, columns) = g.input_shape, g.output_size
-        (pad_top, _), (pad_left, _) = g.pads
-        reach_x = (columns - 1) * g.stride[1] + g.span[1] + pad_left + width
-        reach_y = (rows - 1) * g.stride[0] + g.span[0] + pad_top + height
-        self._x_shape = signed(reach_x.bit_length() + 1)
-        self._y_shape = signed(reach_y.bit_length() + 1)
-        self._offset_shape = signed((reach_x * spec.pixel_words).bit_length() + 1)
-        self.x = Signal(self._x_shape, name="next_x", init=-pad_left)
-        self._offset = Signal(
-            self._offset_shape, name="next_offset", init=-pad_left * spec.pixel_words
-        )
-        self._y = Signal(self._y_shape, name="next_y", init=-pad_top)
-        top = -pad_top % spec.rows * spec.row_words
-        self._base = Signal(range(max(2, spec.depth)), name="next_base", init=top)
-        self._right = Signal(self._x_shape, name="next_right", init=spec.rights()[0])
-        self._row = Signal(range(rows), name="next_row")
-        column = Signal(range(columns), name="next_column")
-        self._phase = Signal(range(spec.phases), name="next_phase")
-        phase_end = self._phase == spec.phases - 1
-        row_end = phase_end & (column == columns - 1)
-        self.last = row_end
-        frame_end = self._row == rows - 1
-        jump = (height - (rows - 1) * g.stride[0]) % spec.rows * spec.row_words
-        stride = g.stride[0] % spec.rows * spec.row_words
+        g, shapes = spec.geometry, _Shapes(spec)
+        height, left = g.input_shape[0], -g.pads[1][0]
+        tops = [row * g.stride[0] - g.pads[0][0] for row in range(g.output_size[0])]
+        size, row_unit = spec.depth // shapes.unit, spec.row_words // shapes.unit
+        self.right = Signal(shapes.x, name="next_right", init=spec.rights()[0])
+        self.y = Signal(shapes.y, name="next_y", init=tops[0])
+        self.base = Signal(shapes.base, name="next_base", init=tops[0] % spec.rows * row_unit)
+        self.offset = Signal(shapes.offset, name="next_offset", init=left * spec.pixel_words)
+        self.phase = Signal(range(spec.phases), name="next_phase")
+        phase_end = self.phase == spec.phases - 1
+        self.last = row_end = phase_end & (self.right == spec.rights()[-1])
+        frame_end = self.y == tops[-1]
+        jump = (height - (len(tops) - 1) * g.stride[0]) % spec.rows * row_unit
+        stride = g.stride[0] % spec.rows * row_unit
         with m.If(start):
-            m.d.sync += self._phase.eq(Mux(phase_end, 0, self._phase + 1))
+            m.d.sync += self.phase.eq(Mux(phase_end, 0, self.phase + 1))
             with m.If(row_end):
                 m.d.sync += [
-                    column.eq(0),
-                    self.x.eq(self.x.init),
-                    self._offset.eq(self._offset.init),
-                    self._right.eq(self._right.init),
-                    self._row.eq(Mux(frame_end, 0, self._row + 1)),
-                    self._y.eq(Mux(frame_end, -pad_top, self._y + g.stride[0])),
-                    self._base.eq(_wrap(self._base + Mux(frame_end, jump, stride), spec.depth)),
+                    self.right.eq(self.right.init),
+                    self.offset.eq(self.offset.init),
+                    self.y.eq(Mux(frame_end, tops[0], self.y + g.stride[0])),
+                    self.base.eq(_wrap(self.base + Mux(frame_end, jump, stride), size)),
                 ]
             with m.Elif(phase_end):
                 m.d.sync += [
-                    column.eq(column + 1),
-                    self.x.eq(self.x + g.stride[1]),
-                    self._offset.eq(self._offset + g.stride[1] * spec.pixel_words),
-                    self._right.eq(self._right + g.stride[1]),
+                    self.right.eq(self.right + g.stride[1]),
+                    self.offset.eq(self.offset + g.stride[1] * spec.pixel_words),
                 ]
-        self._span, self.release = self._bands(m)
+        self._span, self.release = self._bands(m, tops)
 
-    def _bands(self, m: Module) -> tuple[Value, Value]:
+    def _bands(self, m: Module, tops: list[int]) -> tuple[Value, Value]:
         """Rows that the next unit needs beyond the first one, and those it may give back."""
         bands = self.spec.bands()
         usual = max(bands, key=bands.count)
         span = Signal(range(self.spec.rows + 1), name="span")
         release = Signal(range(max(band.release for band in bands) + 1), name="release_next")
         m.d.comb += [span.eq(usual.span), release.eq(usual.release)]
-        with m.Switch(self._row):
-            for row, band in enumerate(bands):
-                if (band.span, band.release) != (usual.span, usual.release):
-                    with m.Case(row):
-                        m.d.comb += [span.eq(band.span), release.eq(band.release)]
+        for top, band in zip(tops, bands, strict=True):
+            if (band.span, band.release) != (usual.span, usual.release):
+                with m.If(self.y == top):
+                    m.d.comb += [span.eq(band.span), release.eq(band.release)]
         return span, release
 
     def available(self, filled: Value, column: Value) -> Value:
         """Whether all that the next unit needs is in the buffer."""
-        here = (filled == self._span) & (column > self._right)
+        here = (filled == self._span) & (column > self.right)
         return (filled > self._span) | here
-
-    def walkers(self) -> tuple[Signal, Signal, Signal, Signal]:
-        """Registers of a word: x, y, base and offset of its address."""
-        return (
-            Signal(self._x_shape, name="x", reset_less=True),
-            Signal(self._y_shape, name="y", reset_less=True),
-            Signal.like(self._base, name="base", init=0, reset_less=True),
-            Signal(self._offset_shape, name="offset", reset_less=True),
-        )
-
-    def values(self) -> tuple[Value, Value, Value, Value]:
-        """What the walkers start from."""
-        offset: Value = self._offset
-        if self.spec.phases > 1:
-            offset = offset + self._phase
-        return self.x, self._y, self._base, offset
-
-    def inside(self, x: Value, y: Value) -> Value:
-        """Whether a pixel is within the map."""
-        g = self.spec.geometry
-        height, width, _ = g.input_shape
-        result: Value = Const(1, 1)
-        if any(g.pads[0]):
-            result = result & (y >= 0) & (y < height)
-        if any(g.pads[1]):
-            result = result & (x >= 0) & (x < width)
-        return result

@@ -151,6 +151,10 @@ class _Builder:
         bits = window.depth * window.width * window.x.bits
         return replace(window, memory=_memory(bits, self.family))
 
+    def _queue_memory(self) -> str:
+        """Of results: without distributed RAM a queue takes about 150 logic cells or a block."""
+        return "logic" if self.family.lutram else "block"
+
     def _multiplier(self) -> str:
         return "logic" if self.family.multiplier == "serial" else self.family.multiplier
 
@@ -191,7 +195,8 @@ class _Builder:
             average.include_pads if average else False,
             latency=latency,
         )
-        return replace(pool, memory=_memory(pool.partials * pool.acc_bits, self.family))
+        memory = _memory(pool.partials * pool.acc_bits, self.family)
+        return replace(pool, memory=memory, queue_memory=self._queue_memory())
 
     def _join(self, layer: Add | Concat, name: str, inputs: tuple[str, ...], output: str) -> Join:
         tensors = [self.tensors[t] for t in layer.inputs]
@@ -214,4 +219,5 @@ class _Builder:
             layer.mult,
             scale,
             runs,
+            queue_memory=self._queue_memory(),
         )

@@ -175,6 +175,8 @@ class Pool(_Unit):
     include_pads : bool
     depth : int
         Of the queue of results.
+    queue_memory : str
+        Of that queue.
     memory, latency
         Of the partial results.
     """
@@ -189,6 +191,7 @@ class Pool(_Unit):
     mult: tuple[tuple[int, int], ...] = ()
     include_pads: bool = False
     depth: int = 16
+    queue_memory: str = "logic"
     memory: str = "block"
     latency: int = 2
 
@@ -288,6 +291,8 @@ class Join(_Unit):
         Of a concatenation: activations that are taken from each input in turn; empty for a sum.
     depth : int
         Of the queue of results.
+    queue_memory : str
+        Of that queue.
     """
 
     kind: ClassVar[str] = "join"
@@ -299,6 +304,7 @@ class Join(_Unit):
     scale: Scale
     runs: tuple[int, ...] = ()
     depth: int = 16
+    queue_memory: str = "logic"
 
     def __post_init__(self) -> None:
         where = f"Unit {self.name!r}"

@@ -208,7 +208,7 @@ def test_rom(latency, kind, body):
 @pytest.mark.parametrize("latency", [1, 2])
 @pytest.mark.parametrize(
     ("kind", "body"),
-    [("logic", "behavioral"), ("logic", "ecp5"), ("block", "behavioral"), ("block", "ice40")],
+    [("logic", "behavioral"), ("logic", "ecp5"), ("block", "behavioral")],
 )
 def test_ram(latency, kind, body):
     rng = np.random.default_rng(8)

@@ -18,6 +18,7 @@ from pvq_hw.int8_core import Int8Spec, make_int8_core
 from pvq_hw.layers import Dense
 from pvq_hw.numeric import IntFormat
 from pvq_hw.timing import simulate_timing
+from sim.netlist import run_frames
 from tests.engine import frames_for, tensor
 
 U8, S8, S3, S16 = IntFormat(8, False), IntFormat(8, True), IntFormat(3, True), IntFormat(16, True)
@@ -145,7 +146,9 @@ def test_weights_of_several_block_rams_come_together():
     rng, layer, spec, image = _core(7, 12, 58, 2, family="hx8k")
     x = frames_for(rng, 2, 58, U8)
     assert spec.words > 256
-    assert np.array_equal(_run(spec, image, x, body="ice40")[0], layer.compute(x))
+    # The block RAMs are instances, which Amaranth doesn't simulate.
+    run = run_frames([spec], [image], x, layer.compute(x), "ice40", synthesize=False)
+    assert run.compared >= 2 * spec.rows
 
 
 def test_the_dsp_block_with_two_products_multiplies_as_its_model(tmp_path):
