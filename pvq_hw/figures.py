@@ -29,9 +29,13 @@ def model_weights(model: Any, network: Network) -> dict[str, FloatArray]:
 
 
 def layer_codes(layer: Dense | Conv) -> dict[str, Any]:
-    """N, K, N/K and the gains: what the codes themselves say of a layer and of its rows."""
+    """N, K, N/K and the gains: what the codes themselves say of a layer and of its rows.
+
+    Plain 8-bit weights have no pulses: their K is 0, their N/K None.
+    """
     m, n = layer.y.shape
-    pulses = int(layer.k.sum())
+    plain = layer.encoding == "int8"
+    pulses = 0 if plain else int(layer.k.sum())
     return {
         "name": layer.name,
         "encoding": layer.encoding,
@@ -39,9 +43,9 @@ def layer_codes(layer: Dense | Conv) -> dict[str, Any]:
         "n": n,
         "groups": layer.gain.shape[1],
         "k": pulses,
-        "n_over_k": rounded(m * n / max(1, pulses)),
+        "n_over_k": None if plain else rounded(m * n / max(1, pulses)),
         "row_n": [n] * m,
-        "row_k": [int(k) for k in layer.k],
+        "row_k": [0 if plain else int(k) for k in layer.k],
         "row_rho": [[gain.hex() for gain in row] for row in layer.gain.tolist()],
     }
 

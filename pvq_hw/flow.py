@@ -5,6 +5,7 @@ Each step turns one frozen value into the next: file -> Model -> Network -> Plan
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.evaluation import Evaluation, check_accuracy, evaluate_network
 from pvq_hw.folding import Folding, FoldLayer, fold, fold_layers
 from pvq_hw.image import Image, emit
-from pvq_hw.layers import Dense, Layer
+from pvq_hw.layers import Dense
 from pvq_hw.manifest import write_manifest
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
@@ -103,36 +104,42 @@ def quantize_for(
 ) -> tuple[Network, Folding]:
     """Lanes first, since the quantizer spreads the pulses evenly over them; then the network."""
     from pvq_hw.flow_graph import quantize_graph, weighted_names
-    from pvq_hw.quantizer import quantize
+    from pvq_hw.quantizer import quantize, row_budget
     from pvq_hw.quantizer_graph import is_dense_chain
 
     names = weighted_names(model)
-    _check_names(names, options)
+    options = options.resolved(names)
     lanes = _lanes(names, options)
     count = 2 * len(names)
     data = None if calibration is None else calibration.x
 
-    def run(done: int, **more: Any) -> Network:
-        def told(layer: str, part: float) -> None:
-            if progress is not None:
-                place = names.index(layer) if layer in names else 0
-                progress(done + place + part, count, layer)
+    def told(done: int, layer: str, part: float) -> None:
+        if progress is not None:
+            place = names.index(layer) if layer in names else 0
+            progress(done + place + part, count, layer)
 
+    common: dict[str, Any] = {
+        "calibration": data,
+        "ratio": options.ratio,
+        "activation_bits": options.activation_bits,
+        "input_scale": options.input_scale,
+        "layers": options.layers or None,
+        "seed": options.seed,
+    }
+
+    def run(done: int, **more: Any) -> Network:
         return quantize(
             model,
-            calibration=data,
-            ratio=options.ratio,
             quantizer=options.quantizer,
             gain_rule=options.gain,
-            activation_bits=options.activation_bits,
-            input_scale=options.input_scale,
-            layers=options.layers or None,
-            seed=options.seed,
-            progress=told,
+            progress=partial(told, done),
+            **common,
             **more,
         )
 
     if not is_dense_chain(model):
+        if options.frames > 1:
+            raise InputError("Several frames side by side must go through dense layers alone")
         return quantize_graph(
             model,
             target,
@@ -150,14 +157,14 @@ def quantize_for(
         inputs = [tensors[layer.inputs[0]] for layer in dense]
         return network, fold_layers(dense, inputs, target, lanes=lanes)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
-    layers = _fold_layers(model, options)
+    layers, pulses = _fold_layers(model, options), None
     if options.quantizer == "calibrated":
-        pulses = {layer.name: _mean_k(layer) for layer in run(0, sweeps=0).layers}
-        layers = [replace(layer, k=pulses[layer.name]) for layer in layers]
-    folding = fold(layers, target, lanes=lanes, **_memory(options))
+        pulses = row_budget(model, progress=partial(told, 0), **common)
+        layers = [replace(x, k=max(1, round(pulses[x.name].sum() / x.rows))) for x in layers]
+    folding = fold(layers, target, lanes=lanes, frames=options.frames, **_memory(options))
     banks = _balanced(folding.banks, options)
     gaps = {name: folding.max_gap[name] for name in banks}
-    return run(len(names), banks=banks, max_gap=gaps), folding
+    return run(len(names), banks=banks, max_gap=gaps, pulses=pulses), folding
 
 
 def plan_for(network: Network, target: Target, options: CompileOptions, folding: Folding) -> Plan:
@@ -168,6 +175,7 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         lanes=folding.lanes,
         gap_bits=folding.gap_bits or None,
         clock_mhz=options.clock_mhz,
+        frames=options.frames,
         **_memory(options),
     )
 
@@ -175,19 +183,6 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
 def _memory(options: CompileOptions) -> dict[str, Any]:
     """What is asked of all cores."""
     return {} if options.code_memory is None else {"code_memory": options.code_memory}
-
-
-def _mean_k(layer: Layer) -> int:
-    """Pulses of a row, on average."""
-    if layer.weights is None:
-        return 1
-    return max(1, round(np.abs(layer.weights).sum() / len(layer.weights)))
-
-
-def _check_names(names: list[str], options: CompileOptions) -> None:
-    for name in options.layers:
-        if name not in names:
-            raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
 
 
 def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:
@@ -225,7 +220,8 @@ def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
         ratio = choice.ratio if choice and choice.ratio else options.ratio
         k = choice.k if choice and choice.k else max(1, round(n / ratio))
         out = IntFormat(16, True) if stage.last else IntFormat(bits, bits == 1 or not stage.relu)
-        layers.append(FoldLayer(stage.name, rows, n, k, x, out))
+        encoding = (choice.encoding if choice else None) or "pvq"
+        layers.append(FoldLayer(stage.name, rows, n, k, x, out, encoding))
         x = out
     return layers
 

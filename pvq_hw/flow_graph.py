@@ -44,7 +44,8 @@ def quantize_graph(
     weighted = [step for step in steps if step.weighted]
     given = quantizer == "given"
     pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
-    found = [_layer(step, pulses[step.name], bits) for step in weighted]
+    plain = {name for name, choice in layers.items() if choice.encoding == "int8"}
+    found = [_layer(step, pulses[step.name], bits, step.name in plain) for step in weighted]
     size = 1
     for length in model.shape:
         size *= length
@@ -56,6 +57,7 @@ def quantize_graph(
         if not given
         and p > 1
         and layer.groups == 1
+        and layer.core.encoding == "pvq"
         and layer.core.k >= BALANCED_PULSES * p
         and _free(layers, layer.core.name)
     }
@@ -87,7 +89,7 @@ def _free(layers: Mapping[str, Any], name: str) -> bool:
     return name not in layers or layers[name].k is None
 
 
-def _layer(step: Step, pulses: int, bits: int) -> GraphLayer:
+def _layer(step: Step, pulses: int, bits: int, plain: bool) -> GraphLayer:
     w = weight_matrix(step.node)
     rows, n = w.shape
     geometry, groups = None, 1
@@ -98,5 +100,7 @@ def _layer(step: Step, pulses: int, bits: int) -> GraphLayer:
         geometry, groups = Geometry((shape[0], shape[1], shape[2]), (1, 1)), rows
     x = IntFormat(bits, False)
     out = IntFormat(16, True) if step.last else IntFormat(bits, not step.relu)
-    core = FoldLayer(step.name, rows, n * groups, max(1, round(pulses / rows)), x, out)
+    k = max(1, round(pulses / rows))
+    encoding = "int8" if plain else "pvq"
+    core = FoldLayer(step.name, rows, n * groups, k, x, out, encoding)
     return GraphLayer(core, geometry, groups)

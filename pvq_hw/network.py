@@ -153,8 +153,14 @@ class Network:
 
     @property
     def n_over_k(self) -> float:
-        """Mean N/K: total weights / total pulses of the final codes."""
+        """Mean N/K: weights / pulses of the final codes of the PVQ layers alone; layers with
+        plain 8-bit weights take no part. 0 where no layer is PVQ."""
         return self.total_weights / max(1, self.total_pulses)
+
+    @property
+    def int8_layers(self) -> list[str]:
+        """Names of the layers with plain 8-bit weights."""
+        return [x.name for x in self.layers if getattr(x, "encoding", None) == "int8"]
 
     # -- files ----------------------------------------------------------------------------------
 

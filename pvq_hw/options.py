@@ -1,7 +1,7 @@
 """The options of `compile`: defaults, a TOML file, then the command line, in that order."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class LayerChoice:
             _positive("N/K", self.ratio)
         if self.ratio is not None and self.k is not None:
             raise InputError("A layer must have ratio or k, not both")
+        if self.encoding == "int8" and (self.ratio, self.k, self.unit) != (None, None, None):
+            raise InputError("A layer of 8-bit weights must have no ratio, k or unit")
         if self.encoding not in (None, "pvq", "int8"):
             raise InputError(f"Encoding must be pvq or int8, not {self.encoding!r}")
         if self.lanes is not None and self.lanes < 1:
@@ -81,7 +83,13 @@ class CompileOptions:
     code_memory : str, optional
         ``"block"`` or ``"spram"``: where the codes of all layers are; by default SPRAM where they
         do not fit into block RAM.
+    frames : int
+        V, 1 to 16: frames that the cores take side by side.
     seed : int
+    int8 : tuple of str
+        Layers that keep plain 8-bit weights.
+    only : tuple of str
+        Where there are any: the only layers that become pulses, the others keep 8-bit weights.
     layers : mapping of layer name to `LayerChoice`
     """
 
@@ -95,7 +103,10 @@ class CompileOptions:
     lanes: tuple[int, ...] | None = None
     clock_mhz: float | None = None
     code_memory: str | None = None
+    frames: int = 1
     seed: int = 0
+    int8: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     layers: Mapping[str, LayerChoice] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,8 +128,31 @@ class CompileOptions:
             raise InputError(f"Code memory must be block or spram, not {self.code_memory!r}")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
+        if not 1 <= self.frames <= 16:
+            raise InputError(f"Frames side by side must be 1 to 16, not {self.frames}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
+        both = set(self.int8) & set(self.only)
+        if both:
+            raise InputError(f"Layer {min(both)!r} must be in int8 or in only, not in both")
+
+    def resolved(self, names: Sequence[str]) -> "CompileOptions":
+        """The same with ``int8`` and ``only`` said layer by layer.
+
+        Raises InputError for a layer that is not among the model's ``names``.
+        """
+        for name in (*self.layers, *self.int8, *self.only):
+            if name not in names:
+                raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
+        plain = {*self.int8, *(n for n in names if self.only and n not in self.only)}
+        layers = dict(self.layers)
+        for name in names:
+            if name in plain:
+                choice = layers.get(name, LayerChoice())
+                layers[name] = LayerChoice(encoding="int8", lanes=choice.lanes)
+            elif name in self.only and name in layers:
+                layers[name] = replace(layers[name], encoding="pvq")
+        return replace(self, layers=layers, int8=(), only=())
 
 
 def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOptions:
@@ -166,30 +200,33 @@ def _make(cls: Any, values: dict[str, Any] | None, where: str) -> Any:
         if key not in known:
             raise InputError(f"{where} must have the options {', '.join(known)}, not {key!r}")
         _check_type(where, key, value, known[key])
-    if isinstance(values.get("lanes"), list):
-        values["lanes"] = tuple(values["lanes"])
+    for key in ("lanes", "int8", "only"):
+        if isinstance(values.get(key), list):
+            values[key] = tuple(values[key])
     return cls(**values)
 
 
 def _check_type(where: str, key: str, value: Any, declared: str) -> None:
-    kinds: list[type] = []
-    for name, kind in (("int", int), ("float", float), ("str", str), ("tuple", (list, tuple))):
-        if name in declared:
-            kinds.extend(kind if isinstance(kind, tuple) else (kind,))
+    if declared.startswith("tuple"):
+        good = isinstance(value, (list, tuple)) and all(_is_one(v, declared) for v in value)
+    else:
+        good = _is_one(value, declared)
+    if not good:
+        raise InputError(f"{where}: {key} must be {_kind(declared)}, not {value!r}")
+
+
+def _is_one(value: Any, declared: str) -> bool:
+    kinds = [kind for kind in (int, float, str) if kind.__name__ in declared]
     if float in kinds:
         kinds.append(int)
-    bad = isinstance(value, bool) or not isinstance(value, tuple(kinds))
-    if isinstance(value, (list, tuple)):
-        bad = bad or not all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-    if bad:
-        raise InputError(f"{where}: {key} must be {_kind(declared)}, not {value!r}")
+    return isinstance(value, tuple(kinds)) and not isinstance(value, bool)
 
 
 def _kind(declared: str) -> str:
     """A declared type in words."""
-    words = {"tuple": "a list of integers", "float": "a number", "int": "an integer", "str": "text"}
-    if "tuple" in declared:
-        return words["tuple"]
+    words = {"float": "a number", "int": "an integer", "str": "text"}
+    if declared.startswith("tuple"):
+        return "a list of names" if "str" in declared else "a list of integers"
     return " or ".join(word for name, word in words.items() if name in declared)
 
 

@@ -11,15 +11,16 @@ from pvq_hw.errors import InputError
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.pyramid import gain, nearest
-from pvq_hw.quantizer_allocate import spread
+from pvq_hw.quantizer_allocate import round_to_multiple, spread
 from pvq_hw.quantizer_balance import balance
-from pvq_hw.quantizer_calibrated import calibrated
+from pvq_hw.quantizer_calibrated import calibrated, row_pulses, within
 from pvq_hw.quantizer_emit import Codes, emit
 from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_graph import Stage, dense_stages, is_dense_chain
+from pvq_hw.quantizer_numbers import int8_codes
 from pvq_hw.quantizer_options import LayerOptions, Request, requests
 
-__all__ = ["LayerOptions", "quantize"]
+__all__ = ["LayerOptions", "quantize", "row_budget"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -41,6 +42,7 @@ def quantize(
     max_frames: int = 6000,
     sweeps: int = 1,
     gain_rule: str = "least-squares",
+    pulses: Mapping[str, IntArray] | None = None,
     progress: Progress | None = None,
 ) -> Network:
     """Quantizes a model to pyramid codewords and integer activations.
@@ -77,6 +79,9 @@ def quantize(
     gain_rule : str
         Of the plain quantizer: ``"least-squares"``, or ``"norm"`` for gains that keep each row's
         norm. The calibrated one solves the gains that the outputs want.
+    pulses : mapping of layer name to int64 array (M,), optional
+        K of every row, as `row_budget` gave them for the same model, data and options; they are
+        then not measured again, only rounded to the banks.
     progress : function (name of a layer or step, part done), optional
 
     Raises
@@ -119,8 +124,12 @@ def quantize(
     else:
         lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
         none = np.zeros((0, 0), dtype=np.int64)
+        if pulses is None:
+            k = row_pulses(stages, asked, lattice, ratio, progress)
+        else:
+            k = _in_banks(stages, asked, pulses)
         codes = calibrated(
-            stages, asked, lambda stage, request: _plain(stage, request, none), lattice, ratio,
+            stages, asked, lambda stage, request: _plain(stage, request, none), lattice, k,
             activation_bits, sweeps, progress,
         )  # fmt: skip
     emitted = emit(stages, codes, spec, x, activation_bits, model.ranges)
@@ -129,6 +138,46 @@ def quantize(
     network = Network(model.name, spec, tuple(emitted), model.input_shape, model.input_axes, meta)
     network.verify()
     return network
+
+
+def row_budget(
+    model: Model,
+    calibration: Any,
+    *,
+    ratio: float,
+    layers: Mapping[str, Any] | None = None,
+    activation_bits: int = 8,
+    seed: int = 0,
+    input_scale: float = 1.0,
+    max_frames: int = 6000,
+    progress: Progress | None = None,
+) -> dict[str, IntArray]:
+    """Pulses of every row of a chain of dense layers, (M,), or (M, G) where rows have groups: the
+    first part of calibrated quantization, which banks do not change."""
+    stages = dense_stages(model)
+    asked = requests(stages, layers, None, None)
+    data = _calibration(model, calibration, "calibrated", max_frames, seed)
+    assert data is not None
+    spec = input_spec(
+        model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
+    )
+    x = model.to_internal(data, input_scale).reshape(-1, int(np.prod(model.shape)))
+    lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
+    found = row_pulses(stages, asked, lattice, ratio, progress)
+    return {s.name: k[:, 0] if k.shape[1] == 1 else k for s, k in zip(stages, found, strict=True)}
+
+
+def _in_banks(
+    stages: tuple[Stage, ...], asked: list[Request], pulses: Mapping[str, IntArray]
+) -> list[IntArray]:
+    """Pulses of rows that are known, (M, G), in multiples of the banks."""
+    result = []
+    for stage, request in zip(stages, asked, strict=True):
+        k = np.asarray(pulses[stage.name], dtype=np.int64).reshape(-1, request.groups)
+        if request.multiple > 1:
+            k = round_to_multiple(k[:, 0], request.multiple)[:, None]
+        result.append(k)
+    return result
 
 
 def _calibration(
@@ -198,8 +247,8 @@ def _network(
         if name not in names:
             raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
     for name, option in (layers or {}).items():
-        if option.encoding == "int8" or option.unit not in (None, "row"):
-            raise InputError(f"Layer {name!r} must have pvq codes with a gain per row")
+        if option.unit not in (None, "row"):
+            raise InputError(f"Layer {name!r} must have a gain per row, not per {option.unit}")
     if activation_bits == 1:
         raise InputError("Activations of this network must have 2 to 16 bits, not 1")
     data = _calibration(model, calibration, quantizer, max_frames, seed)
@@ -265,14 +314,15 @@ def _plain(stage: Stage, request: Request, k: IntArray, rule: str = "least-squar
     w = stage.node.weight
     m, n = w.shape
     if request.int8:
-        scale = np.maximum(np.abs(w).max(axis=1, keepdims=True) / 127, 1e-30)
-        return Codes(np.rint(w / scale).astype(np.int64), scale, stage.node.bias, "int8")
+        return Codes(*int8_codes(w), stage.node.bias, "int8")
     if request.shared:
         y = nearest(w.reshape(1, -1), np.array([k.sum()])).reshape(m, n)
     elif request.placement:
         y = balance(w, k[:, 0], request.placement)
     else:
         y = nearest(w.reshape(m * request.groups, -1), k.ravel()).reshape(m, n)
+    if request.keep_zeros:
+        y = within(y, w != 0, w)
     return Codes(y, _gains(w, y, request, rule), stage.node.bias)
 
 

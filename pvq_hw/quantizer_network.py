@@ -30,7 +30,7 @@ from pvq_hw.quantizer_allocate import spread
 from pvq_hw.quantizer_balance import Placement, balance
 from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_moves import improve, moments, ridge_weights
-from pvq_hw.quantizer_numbers import MULT_BITS, feasible_scale, requantization
+from pvq_hw.quantizer_numbers import MULT_BITS, feasible_scale, int8_codes, requantization
 from pvq_hw.quantizer_options import LayerOptions
 from pvq_hw.quantizer_steps import Step, weight_matrix
 
@@ -77,7 +77,9 @@ def pulse_budget(
     given = {}
     for name, size in sizes.items():
         option = layers.get(name)
-        if option is not None and option.k is not None:
+        if option is not None and option.encoding == "int8":
+            given[name] = rows[name]  # of no meaning
+        elif option is not None and option.k is not None:
             given[name] = option.k * rows[name]
         elif option is not None and option.ratio is not None:
             given[name] = max(rows[name], int(size / option.ratio + 1e-9))
@@ -208,7 +210,9 @@ class _Builder:
             chosen = self._sample(len(flat))
             columns = _columns(geometry, x, chosen, groups)
             target = flat[chosen]
-        if self.wanted.quantizer == "given":
+        if self._is_plain(step):
+            y, gain = int8_codes(np.asarray(w, dtype=np.float64))
+        elif self.wanted.quantizer == "given":
             y, gain = given_codes(w, step.name)
         else:
             y, gain = self._codes(step, w, columns, target, self._pulses(step, rows), groups)
@@ -236,6 +240,7 @@ class _Builder:
             "bias": numbers.bias,
             "shift": numbers.shift,
             "gain": gain,
+            "encoding": "int8" if self._is_plain(step) else "pvq",
         }
         if geometry is None:
             return Dense(**common)
@@ -245,6 +250,11 @@ class _Builder:
         if count <= _SAMPLES:
             return np.arange(count)
         return np.sort(self.rng.choice(count, _SAMPLES, replace=False))
+
+    def _is_plain(self, step: Step) -> bool:
+        """Whether the layer keeps 8-bit weights."""
+        option = self.wanted.layers.get(step.name)
+        return option is not None and option.encoding == "int8"
 
     def _pulses(self, step: Step, rows: int) -> IntArray:
         """K of every row."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pvq_hw.numeric import IntFormat
 
-__all__ = ["MULT_BITS", "Requantization", "feasible_scale", "requantization"]
+__all__ = ["MULT_BITS", "Requantization", "feasible_scale", "int8_codes", "requantization"]
 
 MULT_BITS = 15
 """Width of the largest multiplier: 15 bits unsigned are 16 signed, which suits SB_MAC16 (16 x 16)
@@ -32,6 +32,14 @@ class Requantization:
     mult: npt.NDArray[np.int64]
     bias: npt.NDArray[np.int64]
     shift: int
+
+
+def int8_codes(
+    w: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Plain weights of -127 to 127 and the scale of each row: (M, N), (M, 1)."""
+    scale = np.maximum(np.abs(w).max(axis=1, keepdims=True) / 127, 1e-30)
+    return np.rint(w / scale).astype(np.int64), scale
 
 
 def feasible_scale(gain: npt.NDArray[np.float64], scale_in: float, scale_out: float) -> float:

@@ -46,7 +46,8 @@ def compile_document(
                 "rows": part["core"]["rows"],
                 "columns": part["core"]["n"],
                 "lanes": part["lanes"],
-                "gap_bits": part["core"]["code"]["gap_bits"],
+                "encoding": part["encoding"],
+                "gap_bits": part["core"].get("code", {}).get("gap_bits"),
                 "pulses": part["pulses"],
                 "n_over_k": part["n_over_k"],
                 "slots": part["slots"],
@@ -60,11 +61,13 @@ def compile_document(
         "network": network.name,
         "target": plan.target.name,
         "n_over_k": manifest["n_over_k"],
+        "int8_layers": network.int8_layers,
         "bits_per_weight": value["bits_per_weight"],
         "parameter_bits_per_weight": value["parameter_bits_per_weight"],
         "bits_per_weight_limit": sizes["limit_bits_per_weight"],
         "weights_file": dict(sizes),
         "clock_mhz": plan.clock_mhz,
+        "frames_side_by_side": plan.frames,
         "interval_cycles": plan.interval_cycles,
         "latency_cycles": plan.latency_cycles,
         "inferences_per_second": value["inferences_per_second"],
@@ -173,12 +176,16 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     cards.append(_card("inferences a second", f"{speed:,.0f}", note))
     link = compiled["inferences_per_second_over_link"]
     cards.append(_card("over the serial link", f"{link:,.0f}", "inferences a second"))
-    cards.append(_card("cycles a frame", f"{compiled['interval_cycles']:,}", "steady state"))
+    batch = compiled.get("frames_side_by_side", 1)
+    unit = "cycles a frame" if batch == 1 else f"cycles for {batch} frames"
+    cards.append(_card(unit, f"{compiled['interval_cycles']:,}", "steady state"))
     cards.append(_card("latency", f"{compiled['latency_cycles']:,} cycles", "first in to last out"))
     clock = (built or compiled)["clock_mhz"]
     reached = f"reaches {built['fmax_mhz']:.1f} MHz" if built else "planned"
     cards.append(_card("clock", f"{clock:g} MHz", reached))
-    cards.append(_card("mean N/K", f"{compiled['n_over_k']:.2f}", "weights for each pulse"))
+    plain = compiled["int8_layers"]
+    note = f"without {', '.join(plain)} (int8)" if plain else "weights for each pulse"
+    cards.append(_card("mean N/K", f"{compiled['n_over_k']:.2f}", note))
     bits, limit = compiled["bits_per_weight"], compiled["bits_per_weight_limit"]
     cards.append(_card("code bits a weight", f"{bits:.2f}", f"log2 V(N,K)/N {limit:.2f}"))
     return cards
@@ -232,7 +239,7 @@ def _layer_row(layer: Mapping[str, Any]) -> list[str]:
     return [
         layer["name"],
         f"{layer['rows']} x {layer['columns']}",
-        number(layer["n_over_k"], 2),
+        "int8" if layer["encoding"] == "int8" else number(layer["n_over_k"], 2),
         str(layer["lanes"]),
         f"{100 * layer['utilization']:.1f} %",
         number(layer["bits_per_weight"], 3),

@@ -21,7 +21,13 @@ def sizes(folder: Path, network: Network) -> dict[str, Any]:
     buffer = io.BytesIO()
     small = [m.astype(np.int8 if np.abs(m).max(initial=0) < 128 else np.int32) for m in matrices]
     np.savez_compressed(buffer, *small)
-    limit = sum(limit_bits(m) for m in matrices)
+    limit = sum(
+        8 * layer.weights.size
+        if getattr(layer, "encoding", "pvq") == "int8"
+        else limit_bits(layer.weights)
+        for layer in network.layers
+        if layer.weights is not None
+    )
     return {
         "weights": weights,
         "packed_bytes": packed,

@@ -27,14 +27,14 @@ def options_toml(options: CompileOptions) -> str:
 
 def _entries(source: Any, names: Iterable[str]) -> list[str]:
     values = ((name, getattr(source, name)) for name in names)
-    return [f"{name} = {_value(value)}" for name, value in values if value is not None]
+    return [f"{name} = {_value(value)}" for name, value in values if value not in (None, ())]
 
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, tuple):
-        return f"[{', '.join(map(str, value))}]"
+        return f"[{', '.join(map(_value, value))}]"
     return repr(value)
 
 

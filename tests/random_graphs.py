@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pvq_hw.core import CoreImage, CoreSpec, make_core
+from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.core_layers import core_layers, unit_names
+from pvq_hw.cores import make_layer_core
 from pvq_hw.geometry import Geometry
 from pvq_hw.graph import GraphSpec
 from pvq_hw.graph_plan import build_graph
@@ -145,13 +146,15 @@ def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def make_cores(
     network: Network, family: str, lanes: dict[str, int] | None = None
-) -> list[tuple[CoreSpec, CoreImage]]:
+) -> list[tuple[CoreBase, CoreImage]]:
     """Cores of the layers with weights; lanes that suit the channels unless they are given."""
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = []
     for layer in core_layers(network):
         p = (lanes or {}).get(layer.name, min(4, layer.dense.y.shape[1]))
-        cores.append(make_core(layer.dense, layer.x, p, family=family, name=names[layer.name]))
+        cores.append(
+            make_layer_core(layer.dense, layer.x, p, family=family, name=names[layer.name])
+        )
     return cores
 
 

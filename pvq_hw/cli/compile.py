@@ -26,10 +26,12 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "activation_bits",
             "min_accuracy",
             "clock_mhz",
+            "frames",
             "code_memory",
             "seed",
         )
     }
+    overrides |= {"int8": _names(args.int8), "only": _names(args.only)}
     options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
     if not options.target:
         raise InputError("A target must be given: --target BOARD, or target in --config")
@@ -44,6 +46,11 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     return compiled.document | {"out": str(args.out), "seconds": ui.seconds}, 0
 
 
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """``"fc1,fc2"`` as names."""
+    return None if text is None else tuple(text.split(","))
+
+
 def lane_list(text: str | None) -> tuple[int, ...] | None:
     """``"8,4,2"`` as numbers."""
     from pvq_hw.errors import InputError
@@ -54,6 +61,11 @@ def lane_list(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"Lanes must be numbers like 8,4,2, not {text!r}") from None
+
+
+def _ratio(layer: dict[str, Any]) -> str:
+    """N/K of a layer in ten columns."""
+    return "int8      " if layer["n_over_k"] is None else f"N/K {layer['n_over_k']:<6.2f}"
 
 
 def describe(document: dict[str, Any], ui: Ui) -> None:
@@ -71,8 +83,10 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         f"{document['weights_file']['packed_bits_per_weight']:.3f} in weights.pvq, "
         f"limit log2 V(N,K)/N {document['bits_per_weight_limit']:.3f}"
     )
+    batch = document["frames_side_by_side"]
+    between = "frames" if batch == 1 else f"batches of {batch} frames"
     ui.say(
-        f"  cycles                {document['interval_cycles']:,} between frames, "
+        f"  cycles                {document['interval_cycles']:,} between {between}, "
         f"{document['latency_cycles']:,} latency"
     )
     ui.say(
@@ -83,6 +97,6 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
     for layer in document["layers"]:
         ui.say(
             f"  {layer['name']:<14} {layer['rows']:>5} x {layer['columns']:<5} "
-            f"N/K {layer['n_over_k']:<6.2f} {layer['lanes']:>3} lanes, {layer['slots']:>6} slots "
+            f"{_ratio(layer)} {layer['lanes']:>3} lanes, {layer['slots']:>6} slots "
             f"{100 * layer['utilization']:.0f} % used"
         )

@@ -88,11 +88,16 @@ def _compile(subparsers: Any) -> None:
     )
     p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
     p.add_argument("--lanes", metavar="P[,P...]", help="lanes of each layer; planned by default")
+    p.add_argument("--frames", metavar="V", type=int, help="frames side by side (default 1)")
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
     p.add_argument(
         "--code-memory", choices=("block", "spram"), help="by default SPRAM where it must be"
     )
     p.add_argument("--seed", type=int, help="default 0")
+    p.add_argument("--int8", metavar="LAYER[,LAYER]", help="layers that keep 8-bit weights")
+    p.add_argument(
+        "--only", metavar="LAYER[,LAYER]", help="make these pulses, the others keep 8-bit weights"
+    )
     p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
 
 
