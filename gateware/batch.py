@@ -11,6 +11,7 @@ from gateware.accelerator import Accelerator
 from gateware.activation import activation_layout
 from gateware.memory import Ram
 from gateware.queue import Credits, ResultQueue, StreamFifo
+from gateware.spram import CODE_PORT
 from pvq_hw.batch import UNPACKER_QUEUE, batch_places, last_frame_format, unpacker_memory
 from pvq_hw.core_base import CoreBase, CoreImage
 
@@ -140,6 +141,7 @@ class BatchAccelerator(wiring.Component):
     Members
     -------
     i, o : streams of activations
+    codes : In(`gateware.spram.CODE_PORT`), only where a core's codes are loaded
 
     Attributes
     ----------
@@ -155,17 +157,22 @@ class BatchAccelerator(wiring.Component):
         self.chain = Accelerator(specs, images, body=body)
         self.specs, self.images = self.chain.specs, self.chain.images
         form = last_frame_format(specs[0].frames)
+        self.layout = self.chain.layout
+        loaded = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
         self.batches = StreamFifo(form, batch_places(specs), body=body)
         self.unpacker = Unpacker(specs[-1], body)
         super().__init__(
             {
                 "i": In(stream.Signature(activation_layout(specs[0].x, 1))),
                 "o": Out(stream.Signature(activation_layout(specs[-1].out, 1))),
+                **loaded,
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        if self.layout.blocks:
+            connect(m, flipped(self.codes), self.chain.codes)
         m.submodules.chain = self.chain
         m.submodules.batches = self.batches
         m.submodules.unpacker = self.unpacker

@@ -161,6 +161,16 @@ _LOAD_LINES = [
 ]
 
 
+def _batch_lines(first: CoreBase) -> list[str]:
+    if not first.flush_cycles:
+        return []
+    return [
+        f"Frames come one after the other and are computed {first.frames} at a time. A batch that",
+        f"is not full is closed {first.flush_cycles} cycles after a frame's last activation if no",
+        "other activation comes until then.",
+    ]
+
+
 def _header(
     name: str,
     specs: Sequence[CoreBase],
@@ -171,6 +181,7 @@ def _header(
     n, x, rows, out = first.n, first.x, last.rows, last.out
     if graph is not None:
         (n, x), (rows, out) = graph.x, graph.out
+    unit = "frame" if first.frames == 1 else f"batch of {first.frames} frames"
     return "\n".join(
         [
             f"{name}: matrix-vector products with pyramid-vector-quantized weights.",
@@ -179,17 +190,18 @@ def _header(
             "Ports",
             "  clk         rising edge",
             "  rst         synchronous, active high; forgets all frames",
-            f"  i__payload  {_format(x, first.frames)}",
+            f"  i__payload  {_format(x, first.input_frames)}",
             f"              frames of {n} transfers, channels last, in order",
-            f"  o__payload  {_format(out, last.frames)}",
+            f"  o__payload  {_format(out, first.input_frames if graph is None else 1)}",
             f"              frames of {rows} transfers, in order of the rows",
             "  *__valid, *__ready: a transfer happens at a clock edge at which both are 1.",
             "              The giver holds valid and payload until then; valid never waits for",
             "              ready. Either side may stall at any time.",
             "",
-            f"Throughput: {cycles[0]} clock cycles per frame, input always valid and output always",
-            f"ready. Latency: {cycles[1]} cycles from the first input to the last output.",
+            f"Throughput: {cycles[0]} clock cycles per {unit}, input always valid and output",
+            f"always ready. Latency: {cycles[1]} cycles from the first input to the last output.",
             "The next frame is taken while one is computed. A result depends on its frame alone.",
+            *_batch_lines(first),
             "On iCE40, block RAM reads zero for some microseconds after configuration: hold rst",
             "for 15 us.",
             *(_LOAD_LINES if has_spram(specs) else []),

@@ -1,6 +1,6 @@
 """Control of a core: writes frames into the banks, reads the codes, keeps the results' credits."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -68,12 +68,19 @@ class BankWriter(wiring.Component):
         w_en = Signal(lanes)
         w_addr = Signal(spec.address_bits + 1, reset_less=True)
         w_data = Signal(len(self.w_data), reset_less=True)
+        enable: Value = w_en
+        if spec.bank_memory == "logic":
+            # Distributed RAM has a LUT before its enable, which takes this in.
+            taken = Signal()
+            m.d.sync += [taken.eq(take), w_en.eq(bank)]
+            enable = w_en & taken.replicate(lanes)
+        else:
+            m.d.sync += w_en.eq(Mux(take, bank, 0))
         m.d.sync += [
-            w_en.eq(Mux(take, bank, 0)),
             w_addr.eq(Cat(address, half)),
             w_data.eq(self.i.payload.as_value()),
         ]
-        m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
+        m.d.comb += [self.w_en.eq(enable), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
         return m
 
 

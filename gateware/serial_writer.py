@@ -74,17 +74,18 @@ class SerialWriter(wiring.Component):
         with m.If(flush):
             m.d.sync += part.eq(1)
         self._tell(m, ended, flush)
-        w_en, w_part = Signal(lanes), Signal(spec.frames)
+        w_en, w_part, taken = Signal(lanes), Signal(spec.frames), Signal()
         w_addr = Signal(spec.address_bits + 1, reset_less=True)
         w_data = Signal(len(self.w_data), reset_less=True)
         m.d.sync += [
-            w_en.eq(Mux(take, bank, 0)),
+            taken.eq(take),
+            w_en.eq(bank),
             w_part.eq(part),
             w_addr.eq(Cat(address, half)),
             w_data.eq(self.i.payload.as_value()),
         ]
         m.d.comb += [
-            self.w_en.eq(w_en),
+            self.w_en.eq(w_en & taken.replicate(lanes)),
             self.w_part.eq(w_part),
             self.w_addr.eq(w_addr),
             self.w_data.eq(w_data),

@@ -324,7 +324,7 @@ def plan(
     """
     board = get_target(target) if isinstance(target, str) else target
     if frames > 1 and not (is_chain(network) and all(x.encoding == "pvq" for x in network.layers)):
-        raise InputError("Several frames at a time must go through dense PVQ layers alone")
+        raise InputError("Several frames side by side must go through dense PVQ layers alone")
     if not is_chain(network):
         if options.get("code_memory") == "spram":
             raise InputError("Codes in SPRAM must be those of a chain of dense layers")

@@ -85,7 +85,8 @@ class LayerPlan:
 
     @property
     def cycles(self) -> int:
-        """Of a frame (V: of a batch) while nothing waits: words, or activations in or out where they are more."""
+        """Of a frame (V: of a batch) while nothing waits: words, or activations in or out where
+        they are more."""
         loaded = self.spec.n if self.positions == 1 else 0
         if self.spec.flush_cycles:
             loaded *= self.spec.frames

@@ -1,6 +1,8 @@
 """What units take of a device besides the cores: block RAM and DSP blocks exactly, LUTs roughly."""
 
+from pvq_hw.batch import UNPACKER_QUEUE, unpacker_memory
 from pvq_hw.blocks import memory_blocks
+from pvq_hw.core_base import CoreBase
 from pvq_hw.families import Family
 from pvq_hw.families import family as find_family
 from pvq_hw.graph import GraphSpec
@@ -8,7 +10,13 @@ from pvq_hw.resources import Resources
 from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Unit
 from pvq_hw.window import WindowSpec
 
-__all__ = ["graph_resources", "logic_memory", "unit_resources", "window_resources"]
+__all__ = [
+    "graph_resources",
+    "logic_memory",
+    "unit_resources",
+    "unpacker_resources",
+    "window_resources",
+]
 
 
 def logic_memory(width: int, depth: int, family: Family) -> Resources:
@@ -36,9 +44,22 @@ def window_resources(window: WindowSpec, engine: str) -> Resources:
     return memory + Resources(luts=luts, ffs=luts)
 
 
-def _queue(bits: int, depth: int, family: Family) -> Resources:
+def _queue(bits: int, depth: int, family: Family, kind: str = "logic") -> Resources:
     count = 4 * depth.bit_length()
-    return logic_memory(bits, depth, family) + Resources(luts=10 + count, ffs=count)
+    return _memory(bits, depth, kind, family) + Resources(luts=10 + count, ffs=count)
+
+
+def unpacker_resources(last: CoreBase, engine: str) -> Resources:
+    """What gives the frames of a batch one after the other behind the last core."""
+    family = find_family(engine)
+    memory = unpacker_memory(last)
+    count = 3 * (memory.depth.bit_length() + last.frames.bit_length())
+    choice = last.out.bits * last.frames // 2
+    return (
+        _memory(memory.width, memory.depth, memory.kind, family)
+        + _queue(last.out.bits, UNPACKER_QUEUE, family)
+        + Resources(luts=30 + count + choice, ffs=20 + count + last.out.bits)
+    )
 
 
 def unit_resources(unit: Unit, engine: str) -> Resources:
@@ -52,7 +73,7 @@ def unit_resources(unit: Unit, engine: str) -> Resources:
         count = 5 * unit.depth.bit_length()
         memory = _memory(unit.x.bits, unit.depth, unit.memory, family)
         return memory + Resources(luts=10 + count, ffs=count)
-    total = _queue(unit.out.bits, unit.depth, family)
+    total = _queue(unit.out.bits, unit.depth, family, unit.queue_memory)
     if unit.scale is not None:
         products = len(unit.inputs) if isinstance(unit, Join) and not unit.runs else 1
         soft = unit.scale.acc_bits * unit.scale.mult_bits if unit.scale.multiplier == "logic" else 0

@@ -104,4 +104,5 @@ def simulate_amaranth(
     outputs = deal(outputs, specs[0].frames)
     starts, ends = source.cycles[::n], sink.cycles[rows - 1 :: rows]
     steady = not (idle.pause or stall.pause or after_valid or tuple(resets))
-    return assemble("amaranth", len(x), outputs, [(starts, ends, bench.cycle)], vector, steady, batch)
+    runs = [(starts, ends, bench.cycle)]
+    return assemble("amaranth", len(x), outputs, runs, vector, steady, batch)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import CheckError
 
-__all__ = ["Comparison", "Mismatch", "SimResult", "assemble", "compare", "interval_of"]
+__all__ = ["Comparison", "Mismatch", "SimResult", "Stamps", "assemble", "compare", "interval_of"]
 
 IntArray = npt.NDArray[np.int64]
 Stamps = Sequence[int] | IntArray
@@ -84,6 +84,7 @@ def assemble(
     runs: Sequence[tuple[Stamps, Stamps, int]],
     vector: int,
     steady: bool,
+    batch: int = 1,
 ) -> SimResult:
     """Puts a result together.
 
@@ -99,12 +100,14 @@ def assemble(
         Frames in a batch.
     steady : bool
         Whether interval and latency are to be told: there were no idle cycles, stalls or resets.
+    batch : int
+        Frames in a batch where each frame has cycles of its own (``vector`` is 1 then).
     """
     starts, ends = (
         np.concatenate([np.repeat(np.asarray(run[i], dtype=np.int64), vector) for run in runs])
         for i in (0, 1)
     )
-    first = runs[0]
+    first = [stamps[batch - 1 :: batch] if at else stamps for at, stamps in enumerate(runs[0][:2])]
     interval = interval_of(first[1]) if steady else None
     return SimResult(
         simulator,

@@ -1,0 +1,167 @@
+"""Batches of V frames behind streams of one frame after the other: values, cycles, flushes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from plan_networks import random_network
+from random_layers import Case, make_chain
+
+from pvq_hw import tools
+from pvq_hw.batch import batch_places
+from pvq_hw.errors import InputError
+from pvq_hw.image import emit
+from pvq_hw.numeric import IntFormat
+from pvq_hw.plan import Plan, plan
+from pvq_hw.timing import frame_ends, simulate_timing
+from sim.amaranth_runner import simulate_amaranth
+from sim.entry import simulate
+from sim.netlist import run_frames
+from sim.patterns import Pattern
+
+U8, S8, S16, BIT = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True), IntFormat(1, True)
+
+
+def chain(frames, flush, family="ecp5", count=9, out=S16, rows=5, **options):
+    """Two layers whose first takes frames one after the other."""
+    both = {"frames": frames, "family": family, **options}
+    return make_chain(
+        frames,
+        13,
+        U8,
+        Case(9, 8, 4, options=both | {"flush_cycles": flush}),
+        Case(rows, 6, 2, out=out, options=both),
+        frames=count - 4,
+    )
+
+
+def wrong(made, result):
+    """Layers whose outputs are not the network's."""
+    trace = made.network.trace(made.x)
+    layers = zip(made.network.layers, result.outputs.values(), strict=True)
+    return [a.name for a, got in layers if not np.array_equal(trace[a.name], got)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "family", "options"),
+    [
+        (2, "ecp5", {}),
+        (3, "up5k", {}),
+        (4, "hx8k", {}),
+        (5, "ecp5", {"bank_memory": "logic", "bank_latency": 1}),
+        (8, "ecp5", {"fifo_memory": "block"}),
+    ],
+)
+def test_cycles_are_those_of_the_timing_model(frames, family, options):
+    made = chain(frames, 64, family, count=2 * frames + 5, **options)
+    result = simulate_amaranth(made.specs, made.images, made.x)
+    ends = frame_ends(made.specs, made.images, 2)
+    assert tuple(result.ends[frames - 1 :: frames][:2]) == ends
+    timing = simulate_timing(made.specs, made.images)
+    assert result.latency_cycles == timing.latency_cycles == ends[0]
+    assert wrong(made, result) == []
+
+
+@pytest.mark.parametrize(("rows", "out"), [(1, S16), (5, BIT), (40, S8)])
+def test_few_and_many_results_with_stalls(rows, out):
+    made = chain(3, 8, rows=rows, out=out, count=11)
+    result = simulate_amaranth(made.specs, made.images, made.x, stall=Pattern(0.5, 0.5))
+    assert wrong(made, result) == []
+
+
+def test_a_batch_that_is_not_full_is_closed_after_the_stated_cycles():
+    for flush in (2, 3, 40):
+        made = chain(4, flush, count=5)
+        first = [replace(made.specs[0], frames=4), *made.specs[1:]]
+        result = simulate_amaranth(first, made.images, made.x[:1])
+        # As if the batch had been full `flush` cycles later, less the frames that are not there.
+        full = frame_ends(made.specs, made.images, 1)[0]
+        missing = 3 * (made.specs[0].n + made.specs[-1].rows)
+        assert result.ends[0] == full - missing + flush
+
+
+@pytest.mark.parametrize("simulator", ["amaranth", "compiled", "icarus"])
+def test_pauses_close_batches_in_every_simulator_alike(simulator):
+    made = chain(3, 2, count=23)
+    pauses = {"idle": Pattern(0.3, 0.4, "p"), "stall": Pattern(0.2, 0.6, "q"), "seed": 5}
+    if simulator == "icarus":
+        pauses = {"idle": "random:0.4", "stall": "random:0.3", "seed": 5}
+    result = simulate(made.specs, made.images, made.x, simulator, **pauses)
+    assert wrong(made, result) == []
+    assert result.frames == len(made.x)
+
+
+def test_simulators_agree_on_the_cycles_of_closed_batches():
+    made = chain(3, 4, count=15)
+    runs = [
+        simulate(made.specs, made.images, made.x, name, idle="random:0.4", stall="random:0.3")
+        for name in ("amaranth", "compiled")
+    ]
+    assert np.array_equal(runs[0].ends, runs[1].ends)
+
+
+@pytest.mark.parametrize("at", [3, 14, 30, 47, 75, 120])
+def test_reset_leaves_no_trace(at):
+    made = chain(3, 5, count=8)
+    result = simulate_amaranth(made.specs, made.images, made.x, resets=[at], idle=Pattern(0.2, 0.4))
+    assert wrong(made, result) == []
+
+
+@pytest.mark.skipif(not tools.have_tool("yosys"), reason="needs yosys")
+@pytest.mark.parametrize("family", ["ecp5", "ice40"])
+def test_what_bitstreams_are_made_of(family):
+    options = {"bank_memory": "logic", "bank_latency": 1} if family == "ecp5" else {}
+    made = chain(3, 6, {"ecp5": "ecp5", "ice40": "up5k"}[family], count=8, **options)
+    expected = made.network.predict(made.x)
+    run = run_frames(made.specs, made.images, made.x, expected, family, synthesize=False)
+    assert run.compared == 3 * expected.size
+
+
+def test_plan_image_and_simulation_of_batches(tmp_path):
+    network, _ = random_network((50, 20, 5), (25, 10))
+    planned = plan(network, "ulx3s-25f", frames=4)
+    planned.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == planned
+    assert planned.frames == 4
+    # Frames come one after the other, and no core takes longer.
+    assert planned.interval_cycles == 4 * 50
+    assert planned.inferences_per_second == planned.clock_hz / 50
+    x = np.random.default_rng(0).integers(0, 256, (9, 50))
+    result = simulate(planned.specs, emit(network, planned).cores, x, "compiled")
+    assert (result.interval_cycles, result.latency_cycles) == (
+        planned.interval_cycles,
+        planned.latency_cycles,
+    )
+    assert np.array_equal(result.outputs[planned.specs[-1].name], network.predict(x))
+
+
+def test_several_frames_take_fewer_lanes_for_the_same_speed():
+    network, _ = random_network((60, 60, 5), (30, 20))
+    one, four = (plan(network, "ulx3s-25f", frames=v) for v in (1, 4))
+    assert four.inferences_per_second >= one.inferences_per_second
+    assert four.code_bits <= 1.1 * one.code_bits
+    assert max(four.lanes) < max(one.lanes)
+
+
+@pytest.mark.parametrize(
+    ("frames", "flush", "message"),
+    [
+        (1, 8, "flush_cycles must be 0 with one frame and 2 or more with several, not 8"),
+        (2, 1, "flush_cycles must be 0 with one frame and 2 or more with several, not 1"),
+        (2, -1, "flush_cycles must be 0 to 1048576, not -1"),
+    ],
+)
+def test_impossible_batches_are_refused(frames, flush, message):
+    made = chain(2, 4)
+    with pytest.raises(InputError, match=message):
+        replace(made.specs[0], frames=frames, flush_cycles=flush)
+
+
+def test_there_is_a_place_for_every_batch_under_way():
+    made = chain(2, 2, rows=1, count=40)
+    assert batch_places(made.specs) >= sum(s.fifo_depth // (2 * s.rows) for s in made.specs)
+    # Frames of one each, while nothing leaves for long: many batches wait for the output.
+    result = simulate_amaranth(
+        made.specs, made.images, made.x, idle=Pattern(0.5, 0.2), stall=Pattern(0.02, 0.002)
+    )
+    assert wrong(made, result) == []
