@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw import exact
 from pvq_hw.calibrate import error_minimizing_scale, round_to_lattice
 from pvq_hw.numeric import IntFormat
 from pvq_hw.pyramid import nearest
@@ -17,14 +18,17 @@ from pvq_hw.quantizer_moves import improve, moments, output_error, ridge_weights
 from pvq_hw.quantizer_options import Request
 from pvq_hw.quantizer_refine import Link, forward, refine, sensitivity
 
-__all__ = ["calibrated"]
+__all__ = ["calibrated", "row_pulses", "within"]
 
 FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
 _MEASURE_FRAMES = 3000
 _MEASURE_ROWS = 48
+_SWEEP_FRAMES = 20_000  # that the sweeps see; their cost grows with frames, the moments' hardly
+_DAMPING = 0.03  # of the layers' moments: what held-out images ask for at 6,000 frames
 _LARGE = 0.25  # part of the network's weights from which a layer's K stays near the mean
 
 
@@ -33,7 +37,7 @@ def calibrated(
     asked: list[Request],
     fallback: Callable[[Stage, Request], Codes],
     x: FloatArray,
-    ratio: float,
+    pulses: list[IntArray],
     bits: int,
     sweeps: int,
     progress: Progress | None,
@@ -46,16 +50,15 @@ def calibrated(
         Gives the codes of layers that take no pulses (int8).
     x : float64 array (frames, N)
         Inputs on their lattice.
-    ratio : float
-        Mean N/K of the layers that leave it open.
+    pulses : list of int64 array (M, G)
+        K of every group of every layer, as `row_pulses` gives them.
     bits : int
         Of the activations between layers.
     sweeps : int
         Of `pvq_hw.quantizer_refine.refine`; 0 leaves it out.
     """
-    links = _float_links(stages, x)
-    pulses = _pulses(stages, asked, links, x, ratio, progress)
-    inputs = x.astype(np.float32)
+    first = x.astype(np.float32)
+    links, inputs = _float_links(stages, first), first
     for stage, request, link, k in zip(stages, asked, links, pulses, strict=True):
         if request.int8:
             code = fallback(stage, request)
@@ -70,10 +73,14 @@ def calibrated(
         inputs = _activate(stage, link, inputs, bits)
         if progress:
             progress(stage.name, 1.0)
-    if sweeps and any(link.movable for link in links):
+    # What the sweeps expand in has no slope where a sign is.
+    if sweeps and any(link.movable for link in links) and not any(x.sign for x in links):
         told = (lambda part: progress("all layers", part)) if progress else None
-        refine(links, x.astype(np.float32), sweeps=sweeps, progress=told)
-    sums = forward(links, x.astype(np.float32))
+        seen = _seen(len(first))
+        for link in links:
+            link.reference = link.reference[seen]
+        refine(links, first[seen], sweeps=sweeps, progress=told)
+    sums = forward(links, first)
     return [
         Codes(
             link.y, link.gain, link.bias, "int8" if request.int8 else "pvq",
@@ -83,18 +90,28 @@ def calibrated(
     ]  # fmt: skip
 
 
-def _float_links(stages: tuple[Stage, ...], x: FloatArray) -> list[Link]:
+def _seen(frames: int) -> IntArray | slice:
+    """The frames of the sweeps, evenly spread."""
+    if frames <= _SWEEP_FRAMES:
+        return slice(None)
+    return np.linspace(0, frames - 1, _SWEEP_FRAMES).astype(np.int64)
+
+
+def _float_links(stages: tuple[Stage, ...], x: Float32Array) -> list[Link]:
     """The float model as links: real weights, gain 1, and its sums as the reference."""
     links, values = [], x
     for stage in stages:
-        weight: Any = stage.node.weight  # real, not yet integer
-        z = values @ weight.T + stage.node.bias
+        weight = stage.node.weight
+        y: Any = weight  # real, not yet integer
+        z = exact.sums(values, weight, stage.node.bias)
         gain = np.ones((len(weight), 1))
-        reference = z.astype(np.float32)
         links.append(
-            Link(weight, gain, stage.node.bias, stage.relu, stage.high, reference, movable=True)
+            Link(
+                y, gain, stage.node.bias, stage.relu, stage.high, z, movable=True, weight=weight,
+                sign=stage.sign,
+            )  # fmt: skip
         )
-        values = np.minimum(np.maximum(z, 0), stage.high) if stage.relu else z
+        values = links[-1].activate(z)
     return links
 
 
@@ -103,7 +120,7 @@ def _activate(
 ) -> npt.NDArray[np.float32]:
     """What the next layer will see: the activation on the lattice of its width."""
     values = link.activate(link.sums(inputs)).astype(np.float64)
-    if stage.last:
+    if stage.last or stage.sign:
         return values.astype(np.float32)
     fmt = IntFormat(bits, bits == 1 or not stage.relu)
     scale = error_minimizing_scale(values, fmt)
@@ -120,14 +137,19 @@ def _layer(
 ) -> None:
     """Codewords of the least output error of one layer on the inputs given."""
     w = stage.node.weight
-    m = moments(inputs, link.reference, w)
+    m = moments(inputs, link.reference, w, _DAMPING)
     start = ridge_weights(m)
+    if request.keep_zeros:
+        link.allowed = w != 0
+        start *= link.allowed
     if request.placement:
         y = balance(start, k[:, 0], request.placement)
     elif request.shared:
         y = nearest(start.reshape(1, -1), np.array([k.sum()])).reshape(w.shape)
     else:
         y = nearest(start.reshape(k.size, -1), k.ravel()).reshape(w.shape)
+    if link.allowed is not None:
+        y = within(y, link.allowed, start)
     link.placement = request.placement
     link.y, link.gain = improve(
         m,
@@ -135,29 +157,50 @@ def _layer(
         groups=request.groups,
         shared=request.shared,
         placement=request.placement,
+        allowed=link.allowed,
         progress=(lambda part: progress(stage.name, part)) if progress else None,
     )
 
 
-def _pulses(
+def within(y: IntArray, allowed: npt.NDArray[np.bool_], score: FloatArray) -> IntArray:
+    """``y`` with the pulses that are not where they may be put at the row's largest score."""
+    stray = np.abs(np.where(allowed, 0, y)).sum(axis=1)
+    y = np.where(allowed, y, 0)
+    best = np.where(allowed, np.abs(score), -1.0).argmax(axis=1)
+    row = np.flatnonzero((stray > 0) & allowed.any(axis=1))
+    sign = np.where(score[row, best[row]] < 0, -1, 1)
+    y[row, best[row]] += sign * stray[row]
+    return y
+
+
+def row_pulses(
     stages: tuple[Stage, ...],
     asked: list[Request],
-    links: list[Link],
     x: FloatArray,
     ratio: float,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> list[IntArray]:
-    """K of every group of every layer, (M, G): as asked for, the rest from one budget."""
+    """K of every group of every layer, (M, G): as asked for, the rest from one budget.
+
+    Parameters
+    ----------
+    x : float64 array (frames, N)
+        Inputs on their lattice; the first 3,000 count.
+    ratio : float
+        Mean N/K of the layers that leave it open.
+    """
+    first = x[:_MEASURE_FRAMES].astype(np.float32)
+    links = _float_links(stages, first)
     open_layers = [i for i, r in enumerate(asked) if not r.int8 and r.k is None]
     pool = [i for i in open_layers if asked[i].total is None]
     weights = {i: stages[i].node.weight.size for i in open_layers}
-    sensitive = sensitivity(links, x[:_MEASURE_FRAMES].astype(np.float32)) if open_layers else []
+    sensitive = sensitivity(links, first) if open_layers else []
     curves: dict[int, Curve] = {}
     for i in open_layers:
         total = asked[i].total
         near = ratio if total is None else weights[i] / total
         large = i not in pool or weights[i] >= _LARGE * sum(weights[j] for j in pool)
-        inputs = x if i == 0 else links[i - 1].activate(links[i - 1].reference)
+        inputs = first if i == 0 else links[i - 1].activate(links[i - 1].reference)
         curves[i] = _measure(stages[i], links[i], inputs, sensitive[i], near, large)
         if progress:
             progress("allocation", (i + 1) / len(stages))
@@ -179,12 +222,12 @@ def _pulses(
 
 
 def _measure(
-    stage: Stage, link: Link, inputs: Any, sensitive: FloatArray, ratio: float, large: bool
+    stage: Stage, link: Link, inputs: Float32Array, sensitive: FloatArray, ratio: float, large: bool
 ) -> Curve:
     """Errors of a sample of rows at several K, and of every row at the one nearest ``ratio``."""
     w = stage.node.weight
     rows, n = w.shape
-    m = moments(inputs[:_MEASURE_FRAMES], link.reference[:_MEASURE_FRAMES], w)
+    m = moments(inputs, link.reference, w, _DAMPING)
     start = ridge_weights(m)
     steps = 2.0 ** np.arange(-2, 2.5, 1) if large else 2.0 ** np.arange(-2, 8.5, 1)
     ceiling = int(4 * n * max(1.0, 1 / ratio)) + 1
@@ -192,7 +235,7 @@ def _measure(
     if len(grid) == 1:
         grid = np.array([grid[0], grid[0] + 1])
     tried = np.unique(np.linspace(0, rows - 1, min(rows, _MEASURE_ROWS)).astype(np.int64))
-    part = type(m)(m.gram, m.cross[tried], m.power[tried])
+    part = m.rows(tried)
     errors = []
     for k in grid:
         y = nearest(start[tried], np.full(len(tried), k))

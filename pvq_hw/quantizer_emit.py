@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw import exact
 from pvq_hw.calibrate import round_to_lattice, tensor_spec
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
 from pvq_hw.quantizer_graph import Stage
-from pvq_hw.quantizer_numbers import feasible_scale, requantization
+from pvq_hw.quantizer_numbers import feasible_scale, requantization, thresholds
 
 __all__ = ["OUTPUT_BITS", "Codes", "emit"]
 
@@ -74,7 +75,7 @@ def emit(
     for stage, code in zip(stages, codes, strict=True):
         bias, real = code.bias, None
         if values is not None:
-            real = (values * spec.scale) @ code.real().T
+            real = _sums(values, code) * spec.scale
             if code.means is not None:
                 bias = code.means - real.mean(axis=0)
             real += bias
@@ -86,6 +87,18 @@ def emit(
     return layers
 
 
+def _sums(values: IntArray, code: Codes) -> FloatArray:
+    """``sum_g gain[g] * (y[g] @ x)`` of every row, (frames, M): integers first, so exact."""
+    groups = code.gain.shape[1]
+    size = code.y.shape[1] // groups
+    total = np.zeros((len(values), len(code.y)))
+    for g in range(groups):
+        part = slice(g * size, (g + 1) * size)
+        zero = np.zeros(len(code.y))
+        total += exact.sums(values[:, part], code.y[:, part], zero, np.float64) * code.gain[:, g]
+    return total
+
+
 def _output(
     stage: Stage,
     code: Codes,
@@ -95,6 +108,8 @@ def _output(
     ranges: dict[str, tuple[float, float]],
 ) -> TensorSpec:
     """Format and scale of a layer's output."""
+    if stage.sign:
+        return TensorSpec(stage.output, (len(code.y),), IntFormat(1, True), 1.0)
     if stage.last:
         fmt, headroom = IntFormat(OUTPUT_BITS, True), _HEADROOM
     else:
@@ -110,9 +125,12 @@ def _layer(
     stage: Stage, code: Codes, bias: FloatArray, spec: TensorSpec, output: TensorSpec
 ) -> Dense:
     k = np.abs(code.y).reshape(*code.gain.shape, -1).sum(axis=2)
-    numbers = requantization(
-        code.gain, bias, k, spec.format, spec.scale, output.format, output.scale
-    )
+    if output.format.binary and code.gain.shape[1] == 1:
+        numbers = thresholds(code.gain[:, 0] * spec.scale, bias, k[:, 0] * spec.format.max_abs)
+    else:
+        numbers = requantization(
+            code.gain, bias, k, spec.format, spec.scale, output.format, output.scale
+        )
     return Dense(
         name=stage.name,
         input=spec.name,

@@ -4,7 +4,8 @@ For a row with the real weights ``v = rho * y``, inputs x of the quantized netwo
 reference's output t (both centered), the mean squared error of the output is ``v'Gv - 2 T.v`` plus
 a constant, with ``G = E[x x']`` and ``T = E[t x']``. A move takes one pulse away and puts one down
 elsewhere; its exact effect follows from the gradient and one entry of G, so a step costs O(N) a
-row, for all rows of the layer at once.
+row, for all rows of the layer at once. All products are exact (`pvq_hw.exact`), so the codes do
+not depend on the library or the number of threads that computed them.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.exact import grid, grid_bits, product
 from pvq_hw.quantizer_balance import Placement, allowed_additions, removable
 
 __all__ = ["Moments", "improve", "moments", "output_error", "ridge_weights", "solve_gains"]
@@ -22,6 +24,8 @@ FloatArray = npt.NDArray[np.floating]
 
 _CHUNK = 1 << 21  # elements of one (rows, N) work array
 _REFRESH = 12  # moves between two solutions of the gains, which also sweep out rounding
+_PIECE = 4096  # frames at a time
+_ROUNDS = 24  # of conjugate gradients towards the ridge solution, where a projection starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +40,19 @@ class Moments:
         ``E[t x']``, with the same damping towards the original weights.
     power : float64 array (M,)
         ``E[t t]``, so that the error has no unknown constant.
+    weight : float array (M, N), optional
+        The original weights, where a solution starts from.
     """
 
     gram: FloatArray
     cross: FloatArray
     power: npt.NDArray[np.float64]
+    weight: FloatArray | None = None
+
+    def rows(self, chosen: IntArray) -> "Moments":
+        """The same of some rows only."""
+        weight = None if self.weight is None else self.weight[chosen]
+        return Moments(self.gram, self.cross[chosen], self.power[chosen], weight)
 
 
 def moments(
@@ -51,37 +63,67 @@ def moments(
     ``damping`` (a part of G's mean diagonal) pulls to the original weights where the data says
     nothing, for instance at pixels that are always black.
 
-    Memory: G takes 4 N**2 bytes (64 MB at N = 4,096); the frames are read in pieces of 4,096.
+    Memory: G takes 4 N**2 bytes, and 16 N**2 more while it is summed (64 and 256 MiB at
+    N = 4,096); the frames are read in pieces of 4,096.
     """
     frames, n = x.shape
     mean_x, mean_t = x.mean(axis=0), reference.mean(axis=0)
-    gram = np.zeros((n, n), dtype=np.float32)
-    cross = np.zeros((reference.shape[1], n), dtype=np.float32)
+    gram = np.zeros((n, n))
+    cross = np.zeros((reference.shape[1], n))
     power = np.zeros(reference.shape[1])
-    for start in range(0, frames, 4096):
-        piece = (x[start : start + 4096] - mean_x).astype(np.float32)
-        target = (reference[start : start + 4096] - mean_t).astype(np.float32)
+    for start in range(0, frames, _PIECE):
+        piece = x[start : start + _PIECE] - mean_x
+        target = reference[start : start + _PIECE] - mean_t
+        bits = grid_bits(len(piece))
+        piece = grid(piece, bits)
         gram += piece.T @ piece
-        cross += target.T @ piece
+        cross += grid(target, bits).T @ piece
         power += np.square(target, dtype=np.float64).sum(axis=0)
     gram /= frames
     cross /= frames
-    ridge = np.float32(damping * max(float(np.trace(gram)) / n, 1e-12))
+    ridge = damping * max(float(np.diag(gram).sum()) / n, 1e-12)
     gram[np.diag_indices(n)] += ridge
-    cross += ridge * weight.astype(np.float32)
-    return Moments(gram, cross, power / frames + float(ridge) * np.square(weight).sum(axis=1))
+    cross += ridge * weight
+    power = power / frames + ridge * np.square(weight).sum(axis=1)
+    return Moments(gram.astype(np.float32), cross.astype(np.float32), power, weight)
 
 
 def ridge_weights(m: Moments) -> npt.NDArray[np.float64]:
-    """The real weights (M, N) of the least error: where a projection starts from."""
-    solution = np.linalg.solve(m.gram.astype(np.float64), m.cross.T.astype(np.float64))
-    return np.asarray(solution.T)
+    """Real weights (M, N) of nearly the least error: where a projection starts from.
+
+    Conjugate gradients from the original weights, for all rows at once.
+    """
+    gram = grid(m.gram, grid_bits(len(m.gram)))
+    v = np.zeros(m.cross.shape) if m.weight is None else np.array(m.weight, dtype=np.float64)
+    scale = 1 / np.diag(m.gram).astype(np.float64)
+    residual = m.cross - _by_gram(v, gram)
+    step = residual * scale
+    length = (residual * step).sum(axis=1)
+    for _ in range(_ROUNDS):
+        image = _by_gram(step, gram)
+        curve = (step * image).sum(axis=1)
+        part = np.where(curve > 0, length / np.where(curve > 0, curve, 1), 0)[:, None]
+        v += part * step
+        residual -= part * image
+        conditioned = residual * scale
+        after = (residual * conditioned).sum(axis=1)
+        step = conditioned + (after / np.where(length > 0, length, 1))[:, None] * step
+        length = after
+    return v
+
+
+def _by_gram(v: npt.NDArray[np.float64], gram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``v @ gram`` with every row of v on a grid of its own; ``gram`` is on one already."""
+    largest = np.maximum(np.abs(v).max(axis=1, keepdims=True, initial=0.0), 1e-300)
+    _, exponent = np.frexp(largest)
+    unit = np.ldexp(1.0, np.maximum(exponent - grid_bits(len(gram)), -1000))
+    return np.asarray((np.rint(v / unit) @ gram) * unit)
 
 
 def output_error(m: Moments, y: IntArray, gain: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Mean squared (damped) output error of every row, (M,)."""
     v = _expand(gain, y.shape[1]) * y
-    gv = (v.astype(np.float32) @ m.gram).astype(np.float64)
+    gv = product(v, m.gram)
     return np.asarray((v * gv).sum(axis=1) - 2 * (v * m.cross).sum(axis=1) + m.power)
 
 
@@ -97,24 +139,50 @@ def solve_gains(
 
     ``shared``: one gain for the whole layer. A row or group without a positive answer gets 0.
     """
+    return _gains(gram, cross, y, product(y, gram) if groups == 1 else None, groups, shared)
+
+
+def _gains(
+    gram: FloatArray,
+    cross: FloatArray,
+    y: IntArray,
+    image: npt.NDArray[np.float64] | None,
+    groups: int,
+    shared: bool,
+) -> npt.NDArray[np.float64]:
+    """`solve_gains`, with ``y @ gram`` given where there is one gain a row."""
     m, n = y.shape
-    parts = y.reshape(m, groups, n // groups).astype(np.float32)
-    by = (cross.reshape(m, groups, n // groups) * parts).sum(axis=2).astype(np.float64)
-    if groups == 1:
-        yf = parts[:, 0]
-        quad = (yf * (yf @ gram)).sum(axis=1, dtype=np.float64)
+    parts = y.reshape(m, groups, n // groups)
+    by = (cross.reshape(parts.shape) * parts).sum(axis=2, dtype=np.float64)
+    if image is not None:
+        quad = (y * image).sum(axis=1)
         if shared:
             by, quad = by.sum(axis=0, keepdims=True), quad.sum(keepdims=True)
         gain = by[:, 0] / np.where(quad > 0, quad, 1.0)
         return np.asarray(np.broadcast_to(np.maximum(gain, 0.0)[:, None], (m, 1))).copy()
     size = n // groups
-    quad = np.empty((m, groups, groups))
+    square = np.empty((m, groups, groups))
     for g in range(groups):
-        rows = parts[:, g] @ gram[g * size : (g + 1) * size]
-        quad[:, g] = (rows.reshape(m, groups, size) * parts).sum(axis=2)
-    diagonal = np.einsum("mgg->mg", quad)
+        rows = product(parts[:, g], gram[g * size : (g + 1) * size])
+        square[:, g] = (rows.reshape(m, groups, size) * parts).sum(axis=2)
+    diagonal = np.einsum("mgg->mg", square)
     diagonal += 1e-6 * diagonal.mean(axis=1, keepdims=True) + 1e-30
-    return np.maximum(np.linalg.solve(quad, by[:, :, None])[:, :, 0], 0.0)
+    return np.maximum(_eliminate(square, by), 0.0)
+
+
+def _eliminate(
+    matrix: npt.NDArray[np.float64], right: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Solutions (M, G) of positive definite systems (M, G, G), by elimination in this order."""
+    a, x = matrix.copy(), right.copy()
+    size = a.shape[1]
+    for i in range(size):
+        factor = a[:, i + 1 :, i] / a[:, i, i, None]
+        a[:, i + 1 :] -= factor[:, :, None] * a[:, i, None]
+        x[:, i + 1 :] -= factor * x[:, i, None]
+    for i in reversed(range(size)):
+        x[:, i] = (x[:, i] - (a[:, i, i + 1 :] * x[:, i + 1 :]).sum(axis=1)) / a[:, i, i]
+    return x
 
 
 def improve(
@@ -124,6 +192,7 @@ def improve(
     groups: int = 1,
     shared: bool = False,
     placement: Placement | None = None,
+    allowed: npt.NDArray[np.bool_] | None = None,
     patience: int = 16,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[IntArray, npt.NDArray[np.float64]]:
@@ -136,6 +205,8 @@ def improve(
         Where to start. ``sum |y|`` of every row, group and bank stays what it is.
     placement : Placement, optional
         Banks and largest gap; ``y`` must meet it already, and so does the result.
+    allowed : bool array (M, N), optional
+        Where pulses may be put; everywhere by default.
     patience : int
         A row is done when this many of its cheapest pulses in turn have nowhere better to go.
     """
@@ -144,37 +215,56 @@ def improve(
     step = max(1, _CHUNK // y.shape[1])
     if shared:
         step = rows
+    unit = _Unit(groups, shared, placement)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        _improve_rows(m.gram, m.cross[part], y[part], groups, shared, placement, patience)
+        may = None if allowed is None else allowed[part]
+        _improve_rows(m.gram, m.cross[part], y[part], unit, may, patience)
         if progress:
             progress(min(1.0, (start + step) / rows))
     gain = solve_gains(m.gram, m.cross, y, groups, shared)
     return y, gain
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """What shares a gain, and where pulses must be."""
+
+    groups: int
+    shared: bool
+    placement: Placement | None
+
+    def cells(self, n: int) -> IntArray:
+        """The part of a row, by column, in which pulses stay."""
+        cell = np.arange(n) // (n // self.groups)
+        if self.placement is not None:
+            cell = cell * self.placement.banks + np.arange(n) % self.placement.banks
+        return cell
+
+
 def _improve_rows(
     gram: FloatArray,
     cross: FloatArray,
     y: IntArray,
-    groups: int,
-    shared: bool,
-    placement: Placement | None,
+    unit: _Unit,
+    allowed: npt.NDArray[np.bool_] | None,
     patience: int,
 ) -> None:
     """`improve` on the rows of one chunk, in place."""
-    rows, n = y.shape
-    cell = np.arange(n) // (n // groups)
-    if placement is not None:
-        cell = cell * placement.banks + np.arange(n) % placement.banks
-    failures = np.zeros(rows, dtype=np.int64)
+    failures = np.zeros(len(y), dtype=np.int64)
     tabu = np.zeros(y.shape, dtype=bool)
     active = np.flatnonzero(np.abs(y).sum(axis=1) > 0)
+    exact = grid(gram, grid_bits(len(gram)))
     for _ in range(40 * patience + 4 * int(np.abs(y).sum(axis=1).max(initial=0))):
         if not active.size:
             return
-        gain = _positive_gains(gram, cross, y, groups, shared)
-        search = _Search(gram, cross[active], y[active], gain[active], cell, placement)
+        taking = np.arange(len(y)) if unit.shared else active
+        image = y[taking].astype(np.float64) @ exact if unit.groups == 1 else None
+        gain = _positive_gains(gram, cross[taking], y[taking], image, unit)
+        if unit.shared:
+            gain, image = gain[active], None if image is None else image[active]
+        may = None if allowed is None else allowed[active]
+        search = _Search(gram, cross[active], y[active], gain, image, unit, may)
         search.tabu = tabu[active]
         for _ in range(_REFRESH):
             search.step()
@@ -186,10 +276,14 @@ def _improve_rows(
 
 
 def _positive_gains(
-    gram: FloatArray, cross: FloatArray, y: IntArray, groups: int, shared: bool
+    gram: FloatArray,
+    cross: FloatArray,
+    y: IntArray,
+    image: npt.NDArray[np.float64] | None,
+    unit: _Unit,
 ) -> npt.NDArray[np.float64]:
     """Gains to search with: where the best is 0, a small positive one, so that pulses matter."""
-    gain = solve_gains(gram, cross, y, groups, shared)
+    gain = _gains(gram, cross, y, image, unit.groups, unit.shared)
     floor = 1e-3 * gain.max(axis=1, keepdims=True)
     overall = float(gain.max(initial=0.0)) or 1.0
     return np.maximum(gain, np.where(floor > 0, floor, 1e-2 * overall))
@@ -204,14 +298,20 @@ class _Search:
         cross: FloatArray,
         y: IntArray,
         gain: npt.NDArray[np.float64],
-        cell: IntArray,
-        placement: Placement | None,
+        image: npt.NDArray[np.float64] | None,
+        unit: _Unit,
+        allowed: npt.NDArray[np.bool_] | None,
     ) -> None:
-        self.gram, self.y, self.cell, self.placement = gram, y, cell, placement
+        cell = unit.cells(y.shape[1])
+        self.gram, self.y, self.cell, self.placement = gram, y, cell, unit.placement
         self.one_cell = bool(np.all(cell == cell[0]))
-        self.r = _expand(gain, y.shape[1]).astype(np.float32)
-        self.gradient = (y * self.r).astype(np.float32) @ gram - cross
+        self.closed = None if allowed is None else ~allowed
+        v = _expand(gain, y.shape[1])
+        self.r = v.astype(np.float32)
+        image = gain * image if image is not None else product(y * v, gram)
+        self.gradient = (image - cross).astype(np.float32)
         self.square = (self.r * self.r) * np.diag(gram).astype(np.float32)
+        self.sign = np.sign(y).astype(np.float32)
         self.tabu = np.zeros(y.shape, dtype=bool)
         self.exhausted = np.zeros(len(y), dtype=bool)
         self.moved = np.zeros(len(y), dtype=bool)
@@ -222,10 +322,9 @@ class _Search:
 
         After a move, every pulse of that row may be tried again.
         """
-        row, y, r = self.row, self.y, self.r
-        sign = np.sign(y).astype(np.float32)
+        row, y, r, sign = self.row, self.y, self.r, self.sign
         cost = self.square - 2 * r * sign * self.gradient
-        free = (y != 0) & ~self.tabu
+        free = (sign != 0) & ~self.tabu
         if self.placement is not None:
             free &= removable(y, self.placement)
         cost[~free] = np.inf
@@ -234,25 +333,37 @@ class _Search:
         s_i = sign[row, i].astype(np.int64)
         r_i = r[row, i if r.shape[1] > 1 else 0]
         y[row, i] -= s_i
-        after = self.gradient - (r_i * s_i)[:, None] * self.gram[i]
-        put = np.where(y[row, :] == 0, -np.abs(after), np.sign(y) * after)
-        put *= 2 * r
-        put += self.square
-        if self.placement is not None:
-            put[~allowed_additions(y, i, self.placement)] = np.inf
-        if not self.one_cell:
-            put[self.cell[None, :] != self.cell[i][:, None]] = np.inf
+        sign[row, i] = np.sign(y[row, i])
+        after = self.gradient - (r_i * s_i.astype(np.float32))[:, None] * self.gram[i]
+        put = self._put(after, i)
         j = put.argmin(axis=1)
         noise = 1e-5 * (np.abs(taken) + np.abs(put[row, j])) + 1e-30
         moved = np.isfinite(taken) & (taken + put[row, j] < -noise)
-        s_j = np.where(y[row, j] == 0, -np.sign(after[row, j]), np.sign(y[row, j]))
+        s_j = np.where(sign[row, j] == 0, -np.sign(after[row, j]), sign[row, j])
         s_j = np.where(s_j == 0, 1, s_j).astype(np.int64)
         y[row, i] += np.where(moved, 0, s_i)
         y[row, j] += np.where(moved, s_j, 0)
+        sign[row, i] = np.sign(y[row, i])
+        sign[row, j] = np.sign(y[row, j])
         r_j = r[row, j if r.shape[1] > 1 else 0]
-        change = (r_j * s_j)[:, None] * self.gram[j]
-        self.gradient = np.where(moved[:, None], after + change, self.gradient)
+        at, to = np.flatnonzero(moved), j[moved]
+        change = (r_j * s_j.astype(np.float32))[at, None] * self.gram[to]
+        self.gradient[at] = after[at] + change
         self.tabu[row, i] = True
         self.tabu[moved] = False
         self.moved |= moved
         self.exhausted = ~np.isfinite(taken)
+
+    def _put(self, after: FloatArray, removed: IntArray) -> FloatArray:
+        """What a pulse more costs in every column, the cheaper of both signs where there is
+        none yet; infinite where it may not be."""
+        put = np.where(self.sign == 0, -np.abs(after), self.sign * after)
+        put *= 2 * self.r
+        put += self.square
+        if self.placement is not None:
+            put[~allowed_additions(self.y, removed, self.placement)] = np.inf
+        if self.closed is not None:
+            put[self.closed] = np.inf
+        if not self.one_cell:
+            put[self.cell[None, :] != self.cell[removed][:, None]] = np.inf
+        return put

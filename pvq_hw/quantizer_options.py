@@ -28,12 +28,15 @@ class LayerOptions:
         What has one gain: ``"row"``, ``"layer"``, or that many columns of a row.
     encoding : str
         ``"pvq"``, or ``"int8"`` for plain 8-bit weights.
+    keep_zeros : bool
+        Whether weights of 0 (a pruned network's) stay 0.
     """
 
     ratio: float | None = None
     k: int | None = None
     unit: str | int | None = None
     encoding: str | None = None
+    keep_zeros: bool = False
 
     def __post_init__(self) -> None:
         if self.k is not None and (isinstance(self.k, bool) or self.k != int(self.k) or self.k < 1):
@@ -64,6 +67,8 @@ class Request:
         Pulses of the layer where only those are given.
     placement : Placement, optional
     int8 : bool
+    keep_zeros : bool
+        Whether pulses stay where the weights are not 0.
     """
 
     groups: int
@@ -72,6 +77,7 @@ class Request:
     total: int | None
     placement: Placement | None
     int8: bool
+    keep_zeros: bool = False
 
     @property
     def multiple(self) -> int:
@@ -111,7 +117,8 @@ def requests(
 
 def _request(stage: Stage, given: Any, banks: int | None, max_gap: int | None) -> Request:
     where = f"Layer {stage.name!r}"
-    option = LayerOptions(given.ratio, given.k, given.unit, given.encoding)
+    keep = bool(getattr(given, "keep_zeros", False))
+    option = LayerOptions(given.ratio, given.k, given.unit, given.encoding, keep)
     m, n = stage.node.weight.shape
     groups, shared = 1, option.unit == "layer"
     if isinstance(option.unit, int):
@@ -126,10 +133,12 @@ def _request(stage: Stage, given: Any, banks: int | None, max_gap: int | None) -
             if banks > n
             else f"{where} must have rows as its unit to be balanced over banks"
         )
+    if placement and keep:
+        raise InputError(f"{where} must not be balanced over banks where its zeros are kept")
     if int8:
         return Request(1, False, None, None, None, True)
     k, total = _pulses(where, option, m, n, groups, shared, banks or 1)
-    return Request(groups, shared, k, total, placement, False)
+    return Request(groups, shared, k, total, placement, False, keep)
 
 
 def _pulses(

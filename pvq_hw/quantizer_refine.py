@@ -5,7 +5,10 @@ order (Gauss-Newton) around the quantized network: unit m of a layer moves the o
 by its Jacobian ``a[m, n]`` times the change of its sum. For one row that is again a quadratic form
 in its weights, with ``H = sum_n |a|^2 x x'`` for the Gram matrix, so single pulses move as in
 `pvq_hw.quantizer_moves`; the residual is kept up to date from row to row. A part ``anchor`` of the
-layer's own error stays in, since the expansion knows nothing of units that wake up.
+layer's own error stays in, since the expansion knows nothing of units that wake up, and a pull to
+the original weights, which know of inputs that the calibration data does not hold.
+
+All matrix products are exact (`pvq_hw.exact`), so that the codes are the same on every machine.
 """
 
 from collections.abc import Callable
@@ -14,18 +17,24 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw import exact
+from pvq_hw.exact import grid, grid_bits
 from pvq_hw.quantizer_balance import Placement, allowed_additions, removable
 
 __all__ = ["Link", "Metric", "forward", "refine", "sensitivity"]
 
 FloatArray = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 MAX_VALUES = 1 << 28
 """Of one Jacobian (units, frames, outputs): 1 GiB; more frames than that allows are left out."""
 
-_AHEAD = 24  # columns of H that are computed in advance, besides the support's
+_AHEAD = 24  # columns of H that are computed in advance for pulses to come
+_OFFERED = 32  # cheapest pulses of a row that are tried elsewhere; their columns come in advance
 _RIDGE = 1e-3  # part of H's mean diagonal that a pulse must earn where it goes
+_PULL = 0.1  # to the original weights, as a part of H's mean diagonal
+_PIECE = 2048  # frames at a time, where float64 copies of whole tensors would be large
 
 
 @dataclass(eq=False)
@@ -45,6 +54,12 @@ class Link:
     movable : bool
         Whether its pulses may move: one gain per row, pyramid codewords.
     placement : Placement, optional
+    weight : float64 array (M, N), optional
+        The original weights.
+    allowed : bool array (M, N), optional
+        Where pulses may be; everywhere by default.
+    sign : bool
+        Whether the activation is the sign; its slope is that of a line where the sum is small.
     """
 
     y: IntArray
@@ -55,22 +70,29 @@ class Link:
     reference: FloatArray
     movable: bool
     placement: Placement | None = None
+    weight: Float64Array | None = None
+    allowed: npt.NDArray[np.bool_] | None = None
+    sign: bool = False
 
-    def real(self) -> FloatArray:
+    def real(self) -> Float64Array:
         """The weights that the codes stand for, (M, N)."""
         size = self.y.shape[1] // self.gain.shape[1]
-        return np.asarray(self.y * np.repeat(self.gain, size, axis=1), dtype=np.float32)
+        return np.asarray(self.y * np.repeat(self.gain, size, axis=1), dtype=np.float64)
 
     def sums(self, x: FloatArray) -> FloatArray:
         """Sums before the activation, (frames, M)."""
-        return np.asarray(x @ self.real().T + self.bias.astype(np.float32))
+        return exact.sums(x, self.real(), self.bias)
 
     def activate(self, z: FloatArray) -> FloatArray:
         """The activation of the sums."""
+        if self.sign:
+            return np.where(z < 0, np.float32(-1), np.float32(1))
         return np.minimum(np.maximum(z, 0), np.float32(self.high)) if self.relu else z
 
     def slope(self, z: FloatArray) -> npt.NDArray[np.bool_]:
         """Where the activation passes a change on."""
+        if self.sign:
+            return np.asarray(np.abs(z) <= np.median(np.abs(z), axis=0), dtype=np.bool_)
         return (z > 0) & (z < self.high) if self.relu else np.ones(z.shape, dtype=bool)
 
 
@@ -86,8 +108,8 @@ class Metric:
         count = outputs.shape[1]
         self.shared = np.float32(0.95 if count > 2 else 0.0)
         scaled = (outputs - outputs.max(axis=1, keepdims=True)) / temperature
-        p = np.exp(scaled)
-        p /= p.sum(axis=1, keepdims=True)
+        p = np.exp(scaled.astype(np.float64))
+        p = grid(p / p.sum(axis=1, keepdims=True), 20)  # exp differs in last digits
         if count < 3:
             p[:] = 1 / count
         self.p = ((1 - floor) * p + floor / count).astype(np.float32)
@@ -97,6 +119,11 @@ class Metric:
         """(frames, C) -> (frames, C), whose squares add up to the error."""
         common = (self.p * v).sum(axis=1, keepdims=True)
         return np.asarray(self.root * (v - self.shared * common))
+
+    def weigh_back(self, u: FloatArray) -> FloatArray:
+        """Adjoint of `weigh`: what weighed outputs' derivatives u are by the outputs themselves."""
+        v = self.root * u
+        return np.asarray(v - self.shared * self.p * v.sum(axis=1, keepdims=True))
 
     def jacobian(self) -> FloatArray:
         """Of the weighed outputs by every output: (C, frames, C)."""
@@ -186,11 +213,17 @@ def _jacobian(links: list[Link], index: int, sums: list[FloatArray], metric: Met
     """Of the weighed outputs by the sums of layer ``index``: (M, frames, C)."""
     jacobian = metric.jacobian()
     for above in range(len(links) - 1, index, -1):
-        units, frames, count = jacobian.shape
+        frames, count = jacobian.shape[1:]
         slope = links[above - 1].slope(sums[above - 1]).T
-        jacobian = links[above].real().T @ jacobian.reshape(units, frames * count)
-        jacobian = jacobian.reshape(-1, frames, count)
-        jacobian *= slope[:, :, None]
+        bits = grid_bits(len(links[above].y))
+        weight = np.ascontiguousarray(grid(links[above].real(), bits).T)
+        below = np.empty((len(weight), frames, count), dtype=np.float32)
+        for start in range(0, frames, _PIECE):
+            part = slice(start, min(frames, start + _PIECE))
+            piece = grid(jacobian[:, part].reshape(len(jacobian), -1), bits)
+            below[:, part] = (weight @ piece).reshape(len(weight), -1, count)
+            below[:, part] *= slope[:, part, None]
+        jacobian = below
     return jacobian
 
 
@@ -202,7 +235,9 @@ def _sweep_layer(
     sums = forward(links, x)
     jacobian = _jacobian(links, index, sums, metric)
     residual = metric.weigh(sums[-1] - links[-1].reference[: len(x)])
-    inputs = x if index == 0 else links[index - 1].activate(sums[index - 1])
+    inputs = grid(
+        x if index == 0 else links[index - 1].activate(sums[index - 1]), grid_bits(len(x))
+    )
     own = sums[index] - link.reference[: len(x)]
     shared = _Shared(inputs, inputs.T @ inputs, inputs.sum(axis=0), anchor, link.placement)
     weights = np.einsum("mfc,mfc->mf", jacobian, jacobian)
@@ -213,18 +248,19 @@ def _sweep_layer(
         if not active.size or not link.y[m].any() or link.gain[m, 0] <= 0:
             continue
         row = _Row(shared, forms[m], a[active], weights[m, active], active, residual[active])
+        row.pull(link, m)
         change, gain, shift = row.move(link.y[m], float(link.gain[m, 0]))
         link.gain[m, 0], link.bias[m] = gain, link.bias[m] + shift
-        residual[active] += a[active] * change[:, None]
+        residual[active] += a[active] * change[:, None].astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class _Shared:
     """What all rows of a layer have in common."""
 
-    inputs: FloatArray
-    gram: FloatArray
-    sums: FloatArray
+    inputs: Float64Array
+    gram: Float64Array
+    sums: Float64Array
     anchor: float
     placement: Placement | None
 
@@ -240,9 +276,9 @@ class _Form:
 
     share: float
     mass: float
-    mean: FloatArray
-    square: FloatArray
-    pull: FloatArray
+    mean: Float64Array
+    square: Float64Array
+    pull: Float64Array
     total: float
 
 
@@ -250,10 +286,11 @@ def _forms(shared: _Shared, weights: FloatArray, own: FloatArray) -> list[_Form]
     x = shared.inputs
     sums = weights.sum(axis=1, dtype=np.float64)
     share = shared.anchor * sums / len(x)
-    part = share[:, None].astype(np.float32)
-    mean = weights @ x + part * shared.sums
-    square = weights @ np.square(x) + part * np.diag(shared.gram)
-    pull, total = own.T @ x, own.sum(axis=0, dtype=np.float64)
+    heavy = grid(weights, grid_bits(len(x)))
+    mean = heavy @ x + share[:, None] * shared.sums
+    square = heavy @ grid(np.square(x), grid_bits(len(x))) + share[:, None] * np.diag(shared.gram)
+    pull = grid(own.T, grid_bits(len(x))) @ x
+    total = own.sum(axis=0, dtype=np.float64)
     return [
         _Form(
             float(share[m]),
@@ -279,16 +316,27 @@ class _Row:
         active: IntArray,
         residual: FloatArray,
     ) -> None:
-        self.shared, self.form, self.weight = shared, form, weight
+        self.shared, self.form, self.weight = shared, form, weight.astype(np.float64)
+        self.bits = grid_bits(active.size)
         self.x = shared.inputs[active] if active.size < len(shared.inputs) else shared.inputs
-        self.slope = (a * residual).sum(axis=1)
+        self.slope = (a * residual).sum(axis=1, dtype=np.float64)
         self.offset = float(self.slope.sum()) + form.share * form.total
-        raw = self.slope @ self.x + np.float32(form.share) * form.pull
-        self.gradient = raw - form.mean * np.float32(self.offset / form.mass)
-        diagonal = form.square - np.square(form.mean) / np.float32(form.mass)
-        self.diagonal = np.maximum(diagonal, 0)
-        self.ridge = np.float32(_RIDGE * float(self.diagonal.mean()) + 1e-30)
-        self.columns: dict[int, FloatArray] = {}
+        raw = grid(self.slope, self.bits) @ self.x + form.share * form.pull
+        self.gradient = raw - form.mean * (self.offset / form.mass)
+        self.diagonal = np.maximum(form.square - np.square(form.mean) / form.mass, 0)
+        self.ridge = _RIDGE * float(self.diagonal.mean()) + 1e-30
+        self.strength, self.goal = 0.0, np.zeros(len(self.diagonal))
+        self.closed: npt.NDArray[np.bool_] | None = None
+        self.columns: dict[int, Float64Array] = {}
+
+    def pull(self, link: Link, m: int) -> None:
+        """Adds a pull to the original weights, where they are known."""
+        if link.allowed is not None:
+            self.closed = ~link.allowed[m]
+        if link.weight is not None:
+            self.strength, self.goal = _PULL * float(self.diagonal.mean()), link.weight[m]
+            self.gradient += self.strength * (link.gain[m, 0] * link.y[m] - self.goal)
+            self.diagonal += self.strength
 
     def _fetch(self, columns: IntArray) -> None:
         """Columns of H, the bias eliminated."""
@@ -296,32 +344,45 @@ class _Row:
         if not new.size:
             return
         form = self.form
-        h = (self.x[:, new] * self.weight[:, None]).T @ self.x
-        h += np.float32(form.share) * self.shared.gram[new]
-        h -= np.outer(form.mean[new] / np.float32(form.mass), form.mean)
+        h = grid(self.x[:, new] * self.weight[:, None], self.bits).T @ self.x
+        h += form.share * self.shared.gram[new]
+        h -= np.outer(form.mean[new] / form.mass, form.mean)
+        h[np.arange(len(new)), new] += self.strength
         for j, column in zip(new, h, strict=True):
             self.columns[int(j)] = column
 
-    def move(self, y: IntArray, gain: float) -> tuple[FloatArray, float, float]:
+    def move(self, y: IntArray, gain: float) -> tuple[Float64Array, float, float]:
         """Moves pulses of ``y`` in place while the error falls; returns the change of the active
         frames' sums, the new gain and the change of the bias."""
         start = y.copy()
         promise = np.abs(self.gradient) / np.sqrt(self.diagonal + self.ridge)
-        self._fetch(np.union1d(np.flatnonzero(y), np.argsort(-promise, kind="stable")[:_AHEAD]))
+        ahead = np.argsort(-promise, kind="stable")[:_AHEAD]
+        self._fetch(np.union1d(self._offered(y, gain, 2 * _OFFERED), ahead))
         for _ in range(8 + np.count_nonzero(y) // 4):
-            if not self._move_one(y, np.float32(gain)):
+            if not self._move_one(y, gain):
                 break
         return self._finish(start, y, gain)
 
-    def _move_one(self, y: IntArray, r: np.float32) -> bool:
-        """The best single move, if it gains more than the ridge."""
+    def _offered(self, y: IntArray, r: float, count: int) -> IntArray:
+        """The columns whose pulses cost least to take."""
         support = np.flatnonzero(y)
-        sign = np.sign(y[support]).astype(np.float32)
+        take = -2 * r * np.sign(y[support]) * self.gradient[support]
+        take += r * r * self.diagonal[support]
+        if self.shared.placement is not None:
+            take[~removable(y[None], self.shared.placement)[0, support]] = np.inf
+        return support[np.argsort(take, kind="stable")[:count]]
+
+    def _move_one(self, y: IntArray, r: float) -> bool:
+        """The best single move of the cheapest pulses, if it gains more than the ridge."""
+        support = self._offered(y, r, _OFFERED)
+        self._fetch(support)
+        sign = np.sign(y[support]).astype(np.float64)
         h = np.stack([self.columns[int(i)] for i in support])
         take = -2 * r * sign * self.gradient[support] + r * r * self.diagonal[support]
         after = self.gradient - (r * sign)[:, None] * h
         put = -np.abs(after)
-        put[:, support] = sign * after[:, support]
+        used = np.flatnonzero(y)
+        put[:, used] = np.sign(y[used]) * after[:, used]
         single = np.flatnonzero(np.abs(y[support]) == 1)  # gone, it may come back negated
         put[single, support[single]] = -np.abs(after[single, support[single]])
         put *= 2 * r
@@ -338,12 +399,14 @@ class _Row:
         s_j = int(np.sign(y[j])) or (-1 if after[q, j] > 0 else 1)
         y[j] += s_j
         self._fetch(np.array([j]))
-        self.gradient = after[q] + (r * np.float32(s_j)) * self.columns[j]
+        self.gradient = after[q] + (r * s_j) * self.columns[j]
         return True
 
     def _forbid(self, put: FloatArray, y: IntArray, support: IntArray) -> None:
-        """Rules out moves that would break the placement, in place."""
+        """Rules out moves that would break the placement or end where none may be, in place."""
         placement = self.shared.placement
+        if self.closed is not None:
+            put[:, self.closed] = np.inf
         if placement is None:
             return
         without = np.repeat(y[None], len(support), axis=0)
@@ -351,27 +414,33 @@ class _Row:
         put[~allowed_additions(without, support, placement)] = np.inf
         put[~removable(y[None], placement)[0, support]] = np.inf
 
-    def _finish(self, start: IntArray, y: IntArray, gain: float) -> tuple[FloatArray, float, float]:
+    def _finish(
+        self, start: IntArray, y: IntArray, gain: float
+    ) -> tuple[Float64Array, float, float]:
         """Solves gain and bias for the row's new codeword."""
         gram, sums = self.shared.gram, self.shared.sums
         used, moved = np.flatnonzero(y), np.flatnonzero(y != start)
-        yf = y[used].astype(np.float32)
+        yf = y[used].astype(np.float64)
         u = self.x[:, used] @ yf
-        step = gain * (y - start)[moved]
-        change = self.x[:, moved] @ step.astype(np.float32)
+        difference = (y - start)[moved].astype(np.float64)
+        change = gain * (self.x[:, moved] @ difference)
         slope = self.slope + self.weight * change
-        gy = gram[:, used] @ yf
+        gy = (gram[:, used] * yf).sum(axis=1)
         form = self.form
         k, mass, wu = form.share, form.mass, self.weight * u
-        quad = float(wu @ u) + k * float(gy[used] @ yf)
-        cross = float(wu.sum()) + k * float(sums[used] @ yf)
-        right = float(slope @ u) + k * float(form.pull[used] @ yf + step @ gy[moved])
-        offset = float(slope.sum()) + k * (form.total + float(sums[moved] @ step))
+        quad = float((wu * u).sum()) + k * float((gy[used] * yf).sum())
+        cross = float(wu.sum()) + k * float((sums[used] * yf).sum())
+        step = gain * difference
+        right = float((slope * u).sum())
+        right += k * float((form.pull[used] * yf).sum() + (step * gy[moved]).sum())
+        offset = float(slope.sum()) + k * (form.total + float((sums[moved] * step).sum()))
+        quad += self.strength * float((yf * yf).sum())
+        right += self.strength * float((yf * (gain * yf - self.goal[used])).sum())
         determinant = quad * mass - cross * cross
         grow = 0.0
         if determinant > 1e-6 * quad * mass:
             grow = (cross * offset - mass * right) / determinant
             grow = min(max(grow, -0.5 * gain), gain)
         shift = -(offset + cross * grow) / mass
-        change += np.float32(grow) * u + np.float32(shift)
+        change += grow * u + shift
         return change, gain + grow, shift
