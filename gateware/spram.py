@@ -43,12 +43,14 @@ class SpramBlock(wiring.Component):
     ----------
     body : str
         ``"behavioral"``, ``"verilog"`` (an instance of ``pvq_spram``) or ``"ice40"``.
+    words : int
+        In use; the behavioral body has the next power of two, where further addresses wrap.
     """
 
-    def __init__(self, body: str = "behavioral") -> None:
+    def __init__(self, body: str = "behavioral", words: int = SPRAM_DEPTH) -> None:
         if body not in MEMORY_BODIES or body == "ecp5":
             raise ValueError(f"SPRAM's body must be behavioral, verilog or ice40, not {body!r}")
-        self.body = body
+        self.body, self.words = body, words
         super().__init__(
             {
                 "w_en": In(1),
@@ -92,8 +94,9 @@ class SpramBlock(wiring.Component):
 
     def _behavioral(self, m: Module) -> None:
         # What was never written and what follows a write is something, but never what is hoped for.
-        init = [(word * 0x9E37 + 0x79B9) & 0xFFFF for word in range(SPRAM_DEPTH)]
-        m.submodules.mem = mem = memory.Memory(shape=SPRAM_WIDTH, depth=SPRAM_DEPTH, init=init)
+        depth = 1 << (self.words - 1).bit_length()
+        init = [(word * 0x9E37 + 0x79B9) & 0xFFFF for word in range(depth)]
+        m.submodules.mem = mem = memory.Memory(shape=SPRAM_WIDTH, depth=depth, init=init)
         write, read = mem.write_port(), mem.read_port()
         wrote = Signal()
         m.d.sync += wrote.eq(self.w_en)
@@ -172,7 +175,8 @@ class SpramRom(wiring.Component):
     def _block(self, m: Module, number: int) -> tuple[Value, Signal]:
         """A block's data, and whether its last word was what the loader asked for."""
         port: Any = self.codes
-        m.submodules[f"block{number}"] = block = SpramBlock(self.body)
+        words = min(self.depth, SPRAM_DEPTH)
+        m.submodules[f"block{number}"] = block = SpramBlock(self.body, words)
         mine = Signal(name=f"mine{number}")
         here = port.addr[_ADDRESS_BITS:] == number
         m.d.sync += mine.eq(here)

@@ -78,7 +78,8 @@ def load_codes(
                 "load the bitstream with `pvq-hw program`"
             )
     raise ToolError(
-        f"Board must have codes of checksum {crc:08x}, but has {status.crc:08x} after {_TIMES} loads"
+        f"Board must have codes of checksum {crc:08x}, but has {status.crc:08x} "
+        f"after {_TIMES} loads"
     )
 
 

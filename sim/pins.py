@@ -6,6 +6,7 @@ from typing import Any
 from amaranth.sim import Simulator, SimulatorContext
 
 from sim.serial_line import SerialLine
+from sim.spi_flash import SpiFlash
 from sim.streams import StreamError
 
 __all__ = ["PinSimulation"]
@@ -21,6 +22,8 @@ class PinSimulation:
         By default one at exactly the top's rate.
     limit : int
         Cycles after which `run` gives up.
+    flash : SpiFlash, optional
+        At the pins of a top that loads its codes.
 
     Attributes
     ----------
@@ -28,8 +31,15 @@ class PinSimulation:
     cycle : int
     """
 
-    def __init__(self, top: Any, line: SerialLine | None = None, limit: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        top: Any,
+        line: SerialLine | None = None,
+        limit: int = 1_000_000,
+        flash: SpiFlash | None = None,
+    ) -> None:
         self._top = top
+        self._flash = flash
         self._limit = limit
         self.line = line or SerialLine(top.timing.divisor)
         self.cycle = 0
@@ -50,14 +60,19 @@ class PinSimulation:
         async def testbench(ctx: SimulatorContext) -> None:
             level = 1
             ctx.set(self._top.rx, 1)
+            pins = self._top.flash if self._flash is not None else None
+            chip = [] if pins is None else [pins.cs_n, pins.clk, pins.copi]
             while not each_cycle():
                 if resets:
                     ctx.set(sync.rst, int(self.cycle in resets))
                 if self.line.level != level:
                     level = self.line.level
                     ctx.set(self._top.rx, level)
-                _, _, tx = await ctx.tick().sample(self._top.tx)
+                _, _, tx, *levels = await ctx.tick().sample(self._top.tx, *chip)
                 self.line.clock(tx)
+                if self._flash is not None and pins is not None:
+                    self._flash.clock(*levels)
+                    ctx.set(pins.cipo, self._flash.level)
                 self.cycle += 1
                 if self.cycle > self._limit:
                     raise StreamError(f"Pins must be done within {self._limit:,} cycles")

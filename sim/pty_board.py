@@ -10,6 +10,7 @@ from typing import Any
 
 from sim.pins import PinSimulation
 from sim.serial_line import SerialLine
+from sim.spi_flash import SpiFlash
 
 __all__ = ["PtyBoard"]
 
@@ -24,6 +25,8 @@ class PtyBoard:
     top : Top
     spoil : callable, optional
         bytes -> bytes: what becomes of what the host sends, to test a bad line.
+    flash : SpiFlash, optional
+        Of a top that loads its codes.
 
     Attributes
     ----------
@@ -33,8 +36,14 @@ class PtyBoard:
         What ended the simulation early.
     """
 
-    def __init__(self, top: Any, spoil: Callable[[bytes], bytes] = bytes) -> None:
-        self._pins = PinSimulation(top, SerialLine(top.timing.divisor), limit=1 << 62)
+    def __init__(
+        self,
+        top: Any,
+        spoil: Callable[[bytes], bytes] = bytes,
+        flash: SpiFlash | None = None,
+    ) -> None:
+        line = SerialLine(top.timing.divisor)
+        self._pins = PinSimulation(top, line, limit=1 << 62, flash=flash)
         self._spoil = spoil
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True)
