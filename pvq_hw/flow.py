@@ -220,6 +220,7 @@ def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
         ratio = choice.ratio if choice and choice.ratio else options.ratio
         k = choice.k if choice and choice.k else max(1, round(n / ratio))
         out = IntFormat(16, True) if stage.last else IntFormat(bits, bits == 1 or not stage.relu)
+        out = IntFormat(1, True) if stage.sign else out
         encoding = (choice.encoding if choice else None) or "pvq"
         layers.append(FoldLayer(stage.name, rows, n, k, x, out, encoding))
         x = out

@@ -34,6 +34,7 @@ __all__ = ["FoldLayer", "Folding", "batch_options", "fold", "fold_layers", "synt
 _FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
+_MULTIPLIER_SHARE = 0.1  # of a LUT's weight: multiplier blocks stand idle otherwise
 _WEIGHTINGS = ((1, 1), (1, 8), (8, 1))  # of LUTs and block RAMs, where both are to be saved
 
 
@@ -77,7 +78,8 @@ class Folding:
     names : tuple of str
     lanes, gap_bits : tuple of int
     memories : tuple of dict
-        Options of `make_core` that say which memories are block RAM and which are logic.
+        Options of `make_core`: which memories are block RAM and which are logic, and whether pulses
+        are shifted.
     slots : tuple of int
         Estimated slot words of a frame.
     interval_cycles : int
@@ -242,7 +244,7 @@ def synthetic_layer(
         input="x",
         output=TensorSpec("y", (count,), layer.out, 1.0),
         y=y,
-        mult=np.full((count, 1), 0x6000, dtype=np.int64),
+        mult=np.full((count, 1), 1 if layer.out.binary else 0x6000, dtype=np.int64),
         bias=np.full(count, 1 << 22, dtype=np.int64),
         shift=24,
         gain=np.ones((count, 1)),
@@ -292,7 +294,7 @@ def _cheapest(
 
     def price(choice: Choice) -> float:
         cost = choice.cost
-        blocks = cost.dsps / max(1, limit.dsps)
+        blocks = _MULTIPLIER_SHARE * cost.dsps / max(1, limit.dsps)
         return weights[0] * cost.luts / limit.luts + weights[1] * cost.brams / limit.brams + blocks
 
     best: dict[int, tuple[float, list[Choice]]] = {0: (0.0, [])}
@@ -302,9 +304,7 @@ def _cheapest(
         for used, (spent, chosen) in best.items():
             for choice in options:
                 count, cost = used + choice.cost.sprams, spent + price(choice)
-                if count <= limit.sprams and (
-                    count not in following or cost < following[count][0]
-                ):
+                if count <= limit.sprams and (count not in following or cost < following[count][0]):
                     following[count] = (cost, [*chosen, choice])
         best = following
     return [best[used][1] for used in sorted(best)]
@@ -334,5 +334,7 @@ def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: boo
 
 
 def _memories(spec: CoreBase) -> dict[str, Any]:
-    keys = _MEMORIES if isinstance(spec, CoreSpec) else (*_MEMORIES, "products")
-    return {key: getattr(spec, key) for key in keys}
+    if isinstance(spec, CoreSpec):
+        shifts = {"shift_bits": spec.code.shift_bits} if spec.code.shift_bits else {}
+        return {key: getattr(spec, key) for key in _MEMORIES} | shifts
+    return {key: getattr(spec, key) for key in (*_MEMORIES, "products")}

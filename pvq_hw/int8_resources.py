@@ -77,7 +77,36 @@ def _ways(spec: Int8Spec, blocks: str) -> float:
     return float(total)
 
 
-# Fitted by `benchmarks/fit_int8.py`.
+# Printed by `benchmarks/fit_int8.py`.
 INT8_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
-    engine: {"luts": {"core": 1.0}, "ffs": {"core": 1.0}} for engine in ("ecp5", "up5k", "hx8k")
+    "ecp5": {
+        "luts": {
+            "core": 7.306,
+            "writer": 0.7995,
+            "weights": 0.7995,
+            "products": 2.99,
+            "tree": 0.519,
+            "requantizer": 0.7474,
+            "parts": 1.21,
+            "counters": 3.351,
+            "logic_roms": 1.261,
+            "fifo": 1.54,
+            "choices": 1.124,
+        },
+        "ffs": {
+            "core": 3.113,
+            "writer": 1.95,
+            "weights": 1.95,
+            "products": 2.671,
+            "tree": 0.6199,
+            "requantizer": 1.0,
+            "parts": 1.07,
+            "counters": 4.855,
+            "logic_roms": 1.221,
+            "fifo": 1.356,
+            "choices": 0.6997,
+        },
+    },
+    "up5k": {"luts": {"core": 1.0}, "ffs": {"core": 1.0}},
+    "hx8k": {"luts": {"core": 1.0}, "ffs": {"core": 1.0}},
 }

@@ -19,6 +19,7 @@ from pvq_hw.nodes import (
     MaxPool,
     Node,
     Relu,
+    Sign,
 )
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Model",
     "Node",
     "Relu",
+    "Sign",
     "load_model",
 ]
 

@@ -25,6 +25,7 @@ __all__ = [
     "Node",
     "Pads",
     "Relu",
+    "Sign",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -211,6 +212,16 @@ class Relu(Node):
 
     def compute(self, *x: FloatArray) -> FloatArray:
         return np.maximum(x[0], 0.0).reshape(len(x[0]), *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Sign(Node):
+    """-1 where x is below 0, else +1: a sign has two values, so 0 counts as positive."""
+
+    op: ClassVar[str] = "Sign"
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        return np.where(x[0] < 0, -1.0, 1.0).reshape(len(x[0]), *self.shape)
 
 
 @dataclass(frozen=True, eq=False)

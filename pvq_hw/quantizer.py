@@ -249,6 +249,9 @@ def _network(
     for name, option in (layers or {}).items():
         if option.unit not in (None, "row"):
             raise InputError(f"Layer {name!r} must have a gain per row, not per {option.unit}")
+    signs = [step.name for step in steps if step.sign]
+    if signs:
+        raise InputError(f"Layer {signs[0]!r}: signs must be in a chain of dense layers")
     if activation_bits == 1:
         raise InputError("Activations of this network must have 2 to 16 bits, not 1")
     data = _calibration(model, calibration, quantizer, max_frames, seed)

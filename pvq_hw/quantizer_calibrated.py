@@ -107,9 +107,16 @@ def _float_links(stages: tuple[Stage, ...], x: Float32Array) -> list[Link]:
         gain = np.ones((len(weight), 1))
         links.append(
             Link(
-                y, gain, stage.node.bias, stage.relu, stage.high, z, movable=True, weight=weight,
+                y,
+                gain,
+                stage.node.bias,
+                stage.relu,
+                stage.high,
+                z,
+                movable=True,
+                weight=weight,
                 sign=stage.sign,
-            )  # fmt: skip
+            )
         )
         values = links[-1].activate(z)
     return links

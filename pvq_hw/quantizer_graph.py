@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pvq_hw.errors import InputError
-from pvq_hw.model import Clip, Dense, Model, Relu
+from pvq_hw.model import Clip, Dense, Model, Relu, Sign
 
 __all__ = ["Stage", "dense_stages", "is_dense_chain"]
 
@@ -25,6 +25,8 @@ class Stage:
         What the output saturates at; infinite for ReLU.
     last : bool
         Whether this is the network's output.
+    sign : bool
+        Whether the output is the sign of the sum, -1 or +1.
     """
 
     node: Dense
@@ -33,6 +35,7 @@ class Stage:
     relu: bool
     high: float
     last: bool
+    sign: bool = False
 
     @property
     def name(self) -> str:
@@ -41,7 +44,7 @@ class Stage:
 
 
 def dense_stages(model: Model) -> tuple[Stage, ...]:
-    """The stages of a chain of Dense, Relu and Clip nodes.
+    """The stages of a chain of Dense nodes, each with Relu and Clip or with Sign after it.
 
     Raises InputError, by node, for anything else, and for weights that are not finite.
     """
@@ -52,8 +55,8 @@ def dense_stages(model: Model) -> tuple[Stage, ...]:
         node = nodes.pop(0)
         if not isinstance(node, Dense) or node.inputs != (tensor,):
             raise InputError(
-                f"Layer {node.name!r} must be a dense layer (with Relu or Clip after it) of a "
-                f"chain, not {type(node).__name__} of {', '.join(node.inputs)}"
+                f"Layer {node.name!r} must be a dense layer (with Relu, Clip or Sign after it) of "
+                f"a chain, not {type(node).__name__} of {', '.join(node.inputs)}"
             )
         if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
             raise InputError(f"Layer {node.name!r} must have finite weights, but holds NaN or inf")
@@ -68,17 +71,26 @@ def dense_stages(model: Model) -> tuple[Stage, ...]:
                     )
                 high = min(high, after.high)
             relu, tensor = True, after.output
-        stages.append(Stage(node, node.inputs[0], tensor, relu, high, not nodes))
+        sign = bool(nodes) and isinstance(nodes[0], Sign) and nodes[0].inputs == (tensor,)
+        if sign:
+            after = nodes.pop(0)
+            if relu:
+                raise InputError(
+                    f"Layer {after.name!r} must not take a sign after Relu or Clip, "
+                    "which would always be +1"
+                )
+            tensor = after.output
+        stages.append(Stage(node, node.inputs[0], tensor, relu, high, not nodes, sign))
     if not stages:
         raise InputError("A model must have at least one dense layer to quantize")
     return tuple(stages)
 
 
 def is_dense_chain(model: Model) -> bool:
-    """Whether the model is nothing but dense layers in a row, with Relu or Clip after them."""
+    """Whether the model is nothing but dense layers in a row, each with its activation."""
     tensor = model.input_name
     for node in model.nodes:
-        if not isinstance(node, Dense | Relu | Clip) or node.inputs != (tensor,):
+        if not isinstance(node, Dense | Relu | Clip | Sign) or node.inputs != (tensor,):
             return False
         tensor = node.output
     return isinstance(model.nodes[0], Dense)

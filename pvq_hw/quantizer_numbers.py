@@ -7,7 +7,14 @@ import numpy.typing as npt
 
 from pvq_hw.numeric import IntFormat
 
-__all__ = ["MULT_BITS", "Requantization", "feasible_scale", "int8_codes", "requantization"]
+__all__ = [
+    "MULT_BITS",
+    "Requantization",
+    "feasible_scale",
+    "int8_codes",
+    "requantization",
+    "thresholds",
+]
 
 MULT_BITS = 15
 """Width of the largest multiplier: 15 bits unsigned are 16 signed, which suits SB_MAC16 (16 x 16)
@@ -82,4 +89,32 @@ def requantization(
     mult[k == 0] = 0
     room = (k * x.max_abs * mult).sum(axis=1) + ((out.max_abs + 2) << shift)
     real = np.floor(bias / scale_out * (1 << shift) + 0.5)
+    if out.binary:  # the sign of the sum, not of what it is rounded to
+        real -= 1 << (shift - 1)
     return Requantization(mult, np.clip(real, -room, room).astype(np.int64), shift)
+
+
+def thresholds(
+    unit: npt.NDArray[np.float64],
+    bias: npt.NDArray[np.float64],
+    most: npt.NDArray[np.int64],
+) -> Requantization:
+    """Integers of rows whose output is a sign: ``unit * acc + bias >= 0`` where and only where
+    ``acc + floor(bias / unit) >= 0``, so gains vanish (V. Liguori, "Pyramid Vector Quantization
+    for Deep Learning", arXiv 1704.02681, section on binary activations). Multipliers are 1.
+
+    Parameters
+    ----------
+    unit : float64 array (M,)
+        Real value of 1 in the row's sum, not negative.
+    bias : float64 array (M,)
+    most : int64 array (M,)
+        Largest magnitude of the sum; a threshold beyond it is cut to that.
+    """
+    room = most + 1.0
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        low = np.floor(bias / unit)
+    low = np.where(unit > 0, low, np.where(bias < 0, -room, room))
+    place = np.clip(low, -room, room).astype(np.int64)
+    # The half that rounding adds is 1 at a shift of 1.
+    return Requantization(np.ones((len(bias), 1), dtype=np.int64), place - 1, 1)

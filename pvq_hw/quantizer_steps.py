@@ -17,6 +17,7 @@ from pvq_hw.model import (
     Model,
     Node,
     Relu,
+    Sign,
 )
 
 __all__ = ["Step", "network_steps", "weight_matrix"]
@@ -41,6 +42,8 @@ class Step:
         What the output saturates at; infinite for ReLU.
     last : bool
         Whether this is the network's output.
+    sign : bool
+        Whether the output is the sign; see `pvq_hw.quantizer_graph.Stage`.
     """
 
     node: Node
@@ -49,6 +52,7 @@ class Step:
     relu: bool
     high: float
     last: bool
+    sign: bool = False
 
     @property
     def name(self) -> str:
@@ -76,7 +80,7 @@ def network_steps(model: Model) -> tuple[Step, ...]:
     steps: list[Step] = []
     fused: set[str] = set()
     for node in model.nodes:
-        if node.name in fused and isinstance(node, Relu | Clip):
+        if node.name in fused and isinstance(node, Relu | Clip | Sign):
             continue
         if not isinstance(node, (*_FUSED, *_ALONE)):
             raise InputError(f"Layer {node.name!r} must be of a known kind, not {node.op}")
@@ -92,10 +96,23 @@ def network_steps(model: Model) -> tuple[Step, ...]:
                 high = min(high, _bound(after[0]))
             relu, tensor = True, after[0].output
             fused.add(after[0].name)
-        steps.append(Step(node, node.inputs, tensor, relu, high, tensor == model.output))
+        sign = None if relu else _sign_after(node, model)
+        if sign is not None:
+            tensor = sign.output
+            fused.add(sign.name)
+        last = tensor == model.output
+        steps.append(Step(node, node.inputs, tensor, relu, high, last, sign is not None))
     if not any(step.weighted for step in steps):
         raise InputError("A model must have at least one layer with weights to quantize")
     return tuple(steps)
+
+
+def _sign_after(node: Node, model: Model) -> Sign | None:
+    """The sign that a dense layer's output goes into, and nothing else."""
+    after = model.consumers(node.output)
+    if isinstance(node, Dense) and len(after) == 1 and isinstance(after[0], Sign):
+        return after[0]
+    return None
 
 
 def _check_weights(node: Node) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.core_base import is_threshold
 from pvq_hw.errors import InputError
 from pvq_hw.figures import model_weights
 from pvq_hw.layers import Dense
@@ -204,6 +205,8 @@ def _gains(network: Network) -> list[Finding]:
     for layer in network.layers:
         if not isinstance(layer, Dense | Conv) or layer.encoding != "pvq":
             continue
+        if isinstance(layer, Dense) and is_threshold(layer):
+            continue  # the gains have gone into the thresholds
         ratio = layer.gain * (scales[layer.input] / layer.output.scale)
         k = layer.k_groups if isinstance(layer, Dense) else layer.k[:, None]
         wanted = np.where(k > 0, ratio * 2.0**layer.shift, 0)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.importers.lowering import LayoutError, Lowering
-from pvq_hw.model import Add, Affine, AveragePool, Clip, Concat, Conv, Dense, MaxPool, Node, Relu
+from pvq_hw.model import Add, Affine, AveragePool, Clip, Concat, Conv, Dense, MaxPool, Node, Relu, Sign
 from pvq_hw.nodes import NO_PADS, Window
 
 __all__ = ["fold"]
@@ -239,7 +239,7 @@ def _settle(
     settled = []
     for node in reversed(nodes):
         wishes = wanted.get(node.output, set())
-        free = isinstance(node, Relu | Clip | Affine | Add)
+        free = isinstance(node, Relu | Sign | Clip | Affine | Add)
         if free and len(wishes) == 1:
             node = _reshaped(node, next(iter(wishes)))
         if not isinstance(node, Dense | Concat):

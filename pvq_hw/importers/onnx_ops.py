@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.importers.lowering import Lowering, Op, View, handles
-from pvq_hw.model import Add, Affine, Clip, Concat, Dense, Relu
+from pvq_hw.model import Add, Affine, Clip, Concat, Dense, Relu, Sign
 
 __all__ = ["affine"]
 
@@ -169,6 +169,12 @@ def _relu(low: Lowering, op: Op) -> None:
     output = low.emit(op, Relu, (x.tensor,), low.shapes[x.tensor])
     low.nonnegative.add(output)
     low.put_same(op, output, x)
+
+
+@handles("Sign")
+def _sign(low: Lowering, op: Op) -> None:
+    x = low.view(op)
+    low.put_same(op, low.emit(op, Sign, (x.tensor,), low.shapes[x.tensor]), x)
 
 
 @handles("Clip")
