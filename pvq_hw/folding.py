@@ -316,6 +316,7 @@ def _excess(total: Resources, limit: Resources) -> float:
         total.luts / limit.luts - 1,
         total.brams / limit.brams - 1,
         (total.dsps - limit.dsps) / max(1, limit.dsps),
+        (total.sprams - limit.sprams) / max(1, limit.sprams),
     )
 
 

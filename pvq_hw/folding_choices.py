@@ -24,6 +24,8 @@ _SAMPLE_ROWS = 16
 _MAX_LANES = 128
 _BANK_WORDS = {True: 128, False: 16}  # of a bank that may be logic, with and without LUT RAM
 _CLOSER_GAPS = 0.75  # of the least largest gap; network A at N/K=5 and 20 lost nothing by it
+_DENSE_PULSES = 1 / 3  # of a weight: with fewer, shifted pulses save too little
+_FEWER_WORDS = 0.97  # that are worth shifters
 _MORE_WORDS = 1.1  # that a narrower code may cost
 
 
@@ -96,10 +98,24 @@ def _lane_steps(most: int) -> list[int]:
 def _specs(
     source: Source, lanes: int, gap: int | None, engine: str, options: dict[str, Any]
 ) -> list[CoreBase]:
-    """Specs with the gap width of fewest slots, and with narrower ones that store fewer bits."""
+    """Specs of unit pulses, and where pulses lie upon each other of shifted ones too."""
     layer, x = source.sample(lanes, gap)
     if layer.encoding == "int8":
         return [_int8(source, layer, x, lanes, engine, options)]
+    found = _gap_widths(source, lanes, gap, engine, options)
+    if "shift_bits" in options or np.abs(layer.y).mean() < _DENSE_PULSES:
+        return found
+    for shift_bits in (1, 2):
+        shifted = _gap_widths(source, lanes, gap, engine, options | {"shift_bits": shift_bits})
+        fewest = min(spec.words for spec in found)
+        found += [spec for spec in shifted if spec.words < _FEWER_WORDS * fewest]
+    return found
+
+
+def _gap_widths(
+    source: Source, lanes: int, gap: int | None, engine: str, options: dict[str, Any]
+) -> list[CoreBase]:
+    """Specs with the gap width of fewest slots, and with narrower ones that store fewer bits."""
     spec = _scaled(source, lanes, gap, engine, options)
     specs = [spec]
     while gap is None and specs[-1].code.gap_bits > 1:
