@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from gateware.carry import gated_sum
 from pvq_hw.codes import PulseCode
 
 __all__ = ["LaneDecoder", "lane_code"]
@@ -28,6 +29,10 @@ class LaneDecoder(wiring.Component):
     address_bits : int
     based : bool
         Whether groups have bases other than 0.
+    body : str
+        See `gateware.memory.MEMORY_BODIES`. On ECP5 a walk is one register, whose start from 0 is
+        a gate in the LUTs of the carry chain; elsewhere it is one register with a clear for the
+        next code and one for the address.
 
     Members
     -------
@@ -38,8 +43,15 @@ class LaneDecoder(wiring.Component):
     address, nonzero, negative, shift : the pulse
     """
 
-    def __init__(self, code: PulseCode, address_bits: int, *, based: bool = False) -> None:
-        self.format, self.address_bits, self.based = code, address_bits, based
+    def __init__(
+        self,
+        code: PulseCode,
+        address_bits: int,
+        *,
+        based: bool = False,
+        body: str = "behavioral",
+    ) -> None:
+        self.format, self.address_bits, self.based, self.body = code, address_bits, based, body
         ports = {
             "code": In(lane_code(code)),
             "valid": In(1),
@@ -55,17 +67,11 @@ class LaneDecoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        walk = Signal(self.address_bits, reset_less=True)
-        here = Signal(self.address_bits)
-        m.d.comb += here.eq(walk + self.code.gap)
-        with m.If(self.clear):
-            m.d.sync += walk.eq(self.base if self.based else 0)
-        with m.Elif(self.valid):
-            m.d.sync += walk.eq(here)
-        address = Signal(self.address_bits, reset_less=True)
+        gated = self.body == "ecp5" and not self.based
+        address = self._gated(m) if gated else self._cleared(m)
         nonzero, negative = Signal(reset_less=True), Signal(reset_less=True)
         shift = Signal(self.format.shift_bits, reset_less=True)
-        m.d.sync += [address.eq(here), shift.eq(self.code.shift)]
+        m.d.sync += shift.eq(self.code.shift)
         # As a synchronous clear this takes the flip-flops' own reset and no LUTs.
         with m.If(self.valid):
             m.d.sync += [nonzero.eq(~self.code.gap.all()), negative.eq(self.code.sign)]
@@ -78,3 +84,27 @@ class LaneDecoder(wiring.Component):
             self.shift.eq(shift),
         ]
         return m
+
+    def _cleared(self, m: Module) -> Signal:
+        walk = Signal(self.address_bits, reset_less=True)
+        address = Signal(self.address_bits, reset_less=True)
+        here = Signal(self.address_bits)
+        m.d.comb += here.eq(walk + self.code.gap)
+        m.d.sync += address.eq(here)
+        with m.If(self.clear):
+            m.d.sync += walk.eq(self.base if self.based else 0)
+        with m.Elif(self.valid):
+            m.d.sync += walk.eq(here)
+        return address
+
+    def _gated(self, m: Module) -> Signal:
+        # Yosys merges the lanes' registers of the same strobes.
+        starting = Signal(init=1)
+        address = Signal(self.address_bits, reset_less=True)
+        with m.If(self.clear):
+            m.d.sync += starting.eq(1)
+        with m.Elif(self.valid):
+            m.d.sync += starting.eq(0)
+        with m.If(self.valid):
+            m.d.sync += address.eq(gated_sum(m, self.code.gap, address, starting))
+        return address

@@ -187,7 +187,9 @@ class LayerCore(wiring.Component):
         half = Signal(reset_less=True)
         m.d.sync += half.eq(sequencer.half)
         for p in range(spec.lanes):
-            decoder = LaneDecoder(spec.code, spec.address_bits, based=base is not None)
+            decoder = LaneDecoder(
+                spec.code, spec.address_bits, based=base is not None, body=self.body
+            )
             m.submodules[f"decoder{p}"] = decoder
             activations = self._bank(m, p, writer, Cat(decoder.address, half))
             m.d.comb += [
