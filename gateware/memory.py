@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from gateware.ebr import EbrBlock
 from gateware.ice_ram import IceRam
-from pvq_hw.blocks import Piece, memory_layout
+from pvq_hw.blocks import Piece, memory_layout, select_registers
 
 __all__ = ["MEMORY_BODIES", "Ram", "Rom", "check_contents"]
 
@@ -38,8 +38,8 @@ def _check(width: int, depth: int, latency: int, kind: str, body: str) -> None:
     if width < 1 or depth < 1:
         raise ValueError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
     least = 0 if kind == "logic" else 1
-    if not least <= latency <= 3:
-        raise ValueError(f"Memory latency must be {least} to 3 cycles, not {latency}")
+    if not least <= latency <= 6:
+        raise ValueError(f"Memory latency must be {least} to 6 cycles, not {latency}")
     if kind not in ("block", "logic"):
         raise ValueError(f"Memory kind must be block or logic, not {kind!r}")
     if body not in MEMORY_BODIES:
@@ -54,11 +54,15 @@ def check_contents(name: str, width: int, depth: int, init: Sequence[int]) -> No
         raise ValueError(f"Memory {name!r} must have words of {width} bits")
 
 
-class _Select:
-    """Puts a memory together from the read data of its pieces.
+_FEW_BLOCKS = 4
 
-    ``delayed(n)`` is the address ``n`` cycles ago. Where a column is cut in depth, the pieces
-    are selected by the upper address bits.
+
+class _Select:
+    """Puts a memory together from the read data of its pieces, a column at a time.
+
+    ``delayed(n)`` is the address ``n`` cycles ago. Where a column is cut in depth, the pieces are
+    chosen between by the upper bits of the address, a few in each of several steps with a
+    register after all but the last; the first steps take most, which costs the fewest registers.
     """
 
     def __init__(self, m: Module, addr: Value) -> None:
@@ -67,31 +71,42 @@ class _Select:
 
     def delayed(self, cycles: int) -> Value:
         while len(self._past) <= cycles:
-            before = self._past[-1]
-            now = Signal(len(before), name=f"addr_d{len(self._past)}", reset_less=True)
-            self._m.d.sync += now.eq(before)
-            self._past.append(now)
+            self._past.append(_delay(self._m, self._past[-1], 1, f"addr_{len(self._past)}"))
         return self._past[cycles]
 
-    def join(self, pieces: Sequence[tuple[Piece, Value]], cycles: int) -> Value:
+    def join(self, pieces: Sequence[tuple[Piece, Value]], cycles: int, registers: int) -> Value:
+        """The word whose address came ``cycles`` before ``pieces``, ``registers`` cycles later."""
         columns: dict[int, list[tuple[Piece, Value]]] = {}
         for piece, data in pieces:
             columns.setdefault(piece.bit, []).append((piece, data))
         parts = []
-        for column in columns.values():
-            value = column[0][1]
-            for piece, data in column[1:]:
-                low = _address_bits(piece.shape[1])
-                upper = self.delayed(cycles)[low:]
-                value = Mux(upper == piece.word >> low, data, value)
-            parts.append(value)
+        for bit, column in columns.items():
+            low = _address_bits(column[0][0].shape[1])
+            parts.append(self._column([v for _, v in column], bit, low, cycles, registers))
         return Cat(*parts)
 
+    def _column(
+        self, values: list[Value], bit: int, low: int, cycles: int, registers: int
+    ) -> Value:
+        for step in range(registers + 1):
+            left = (len(values) - 1).bit_length()
+            bits = -(-left // (registers + 1 - step))
+            if bits:
+                which = self.delayed(cycles + step)[low : low + bits]
+                groups = [values[k : k + (1 << bits)] for k in range(0, len(values), 1 << bits)]
+                values = [Array(g)[which] if len(g) > 1 else g[0] for g in groups]
+                low += bits
+            if step < registers:
+                values = [
+                    _delay(self._m, v, 1, f"chosen{bit}_{step}_{k}") for k, v in enumerate(values)
+                ]
+        return values[0]
 
-def _delay(m: Module, value: Value, cycles: int, width: int, name: str) -> Value:
+
+def _delay(m: Module, value: Value, cycles: int, name: str) -> Value:
     """``value`` some cycles later."""
     for i in range(cycles):
-        now = Signal(width, name=f"{name}_d{i + 1}", reset_less=True)
+        now = Signal(len(value), name=f"{name}_d{i + 1}", reset_less=True)
         m.d.sync += now.eq(value)
         value = now
     return value
@@ -110,8 +125,8 @@ class Rom(wiring.Component):
     init : sequence of int
         ``depth`` words.
     latency : int
-        1 to 3 cycles. ECP5 block RAM wants 2 at least (its output register), and 3 where it is
-        cut in depth, so that the selector has a register of its own.
+        1 to 6 cycles. ECP5 block RAM wants 2 at least (its output register), and one more for
+        each of `pvq_hw.blocks.select_registers`, where it is cut in depth.
     kind : str
         ``"block"`` or ``"logic"`` (LUTs).
     body : str
@@ -167,7 +182,7 @@ class Rom(wiring.Component):
             for address, value in enumerate(self.init):
                 with m.Case(address):
                     m.d.comb += word.eq(Const(value, self.width))
-        m.d.comb += self.data.eq(_delay(m, word, self.latency, self.width, "data"))
+        m.d.comb += self.data.eq(_delay(m, word, self.latency, "data"))
 
     def _behavioral(self, m: Module) -> None:
         m.submodules.mem = mem = memory.Memory(
@@ -175,22 +190,30 @@ class Rom(wiring.Component):
         )
         port = mem.read_port()
         m.d.comb += port.addr.eq(self.addr)
-        m.d.comb += self.data.eq(_delay(m, port.data, self.latency - 1, self.width, "data"))
+        m.d.comb += self.data.eq(_delay(m, port.data, self.latency - 1, "data"))
 
     def _pieces(self, m: Module) -> None:
-        """One block RAM per piece; the selector stands before the last register, if any."""
+        """One block RAM per piece, then registers between the steps of the choice, as far as the
+        latency allows and the cuts in depth ask for; one that is left is the address's own where
+        that goes to blocks all over the device, or else the word's."""
         family = self.body
         own = min(self.latency, 2) if family == "ecp5" else 1
-        select = _Select(m, self.addr)
+        layout = memory_layout(self.width, self.depth, family)
+        left = self.latency - own
+        steps = min(left, select_registers(self.width, self.depth, family))
+        early = int(left > steps and len(layout) > _FEW_BLOCKS)
+        address = _delay(m, self.addr, early, "address")
+        left -= steps + early
+        select = _Select(m, address)
         parts: list[tuple[Piece, Value]] = []
-        for i, piece in enumerate(memory_layout(self.width, self.depth, family)):
+        for i, piece in enumerate(layout):
             words = self.init[piece.word : piece.word + piece.words]
             init = [(w >> piece.bit) & ((1 << piece.bits) - 1) for w in words]
-            addr = self.addr[: _address_bits(piece.shape[1])]
+            addr = address[: _address_bits(piece.shape[1])]
             data = _rom_piece(m, f"{self.name}_{i}", piece, init, addr, family, own)
             parts.append((piece, data))
-        joined = select.join(parts, own)
-        m.d.comb += self.data.eq(_delay(m, joined, self.latency - own, self.width, "data"))
+        joined = select.join(parts, own, steps)
+        m.d.comb += self.data.eq(_delay(m, joined, left, "data"))
 
 
 def _rom_piece(
@@ -221,7 +244,7 @@ class Ram(wiring.Component):
     ----------
     width, depth : int
     latency : int
-        1 or 2 cycles; also 0 for logic.
+        1 to 3 cycles; also 0 for logic.
     kind : str
         ``"block"``, or ``"logic"``: distributed RAM, or flip-flops where there is none.
     body : str
@@ -276,7 +299,7 @@ class Ram(wiring.Component):
             write.addr.eq(self.w_addr),
             write.data.eq(self.w_data),
             read.addr.eq(self.r_addr),
-            self.r_data.eq(_delay(m, read.data, self.latency, self.width, "data")),
+            self.r_data.eq(_delay(m, read.data, self.latency, "data")),
         ]
 
     def _ways(self, m: Module) -> None:
@@ -300,7 +323,7 @@ class Ram(wiring.Component):
                 m.d.sync += part.eq(0)
             parts.append(part)
         joined = reduce(or_, parts)
-        m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - 1, self.width, "data"))
+        m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - 1, "data"))
 
     def _whole(self, m: Module) -> None:
         m.submodules.mem = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])
@@ -310,12 +333,12 @@ class Ram(wiring.Component):
             write.addr.eq(self.w_addr),
             write.data.eq(self.w_data),
             read.addr.eq(self.r_addr),
-            self.r_data.eq(_delay(m, read.data, self.latency - 1, self.width, "data")),
+            self.r_data.eq(_delay(m, read.data, self.latency - 1, "data")),
         ]
 
     def _pieces(self, m: Module) -> None:
         family = self.body
-        own = self.latency if family == "ecp5" else 1
+        own = min(self.latency, 2) if family == "ecp5" else 1
         select = _Select(m, self.r_addr)
         parts: list[tuple[Piece, Value]] = []
         for i, piece in enumerate(memory_layout(self.width, self.depth, family)):
@@ -325,8 +348,8 @@ class Ram(wiring.Component):
                 enable = self.w_en
             data = self._piece(m, f"piece_{i}", piece, low, enable, own)
             parts.append((piece, data))
-        joined = select.join(parts, own)
-        m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - own, self.width, "data"))
+        joined = select.join(parts, own, 0)
+        m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - own, "data"))
 
     def _piece(
         self, m: Module, name: str, piece: Piece, low: int, enable: Value, latency: int

@@ -4,6 +4,7 @@ The circuits build every memory from the pieces that `memory_layout` gives, one 
 so that the count of `memory_blocks` is what place and route reports.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ __all__ = [
     "Piece",
     "memory_blocks",
     "memory_layout",
+    "select_registers",
     "spram_blocks",
 ]
 
@@ -29,6 +31,9 @@ BLOCK_SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
 
 SPRAM_WIDTH, SPRAM_DEPTH = 16, 16384  # of an SB_SPRAM256KA, Lattice FPGA-TN-02022
 SPRAM_BITS = SPRAM_WIDTH * SPRAM_DEPTH
+
+# LUTs that choose between blocks, one per bit and further block, that a block is worth.
+_PRICES = {"ecp5": 64, "ice40": 1000}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Piece:
 
 
 def memory_layout(width: int, depth: int, family: str) -> tuple[Piece, ...]:
-    """The pieces of a memory: the fewest blocks, and among those the fewest cut in depth.
+    """The pieces of a memory: the fewest blocks, as far as they are worth the LUTs that choose
+    between blocks where it is cut in depth.
 
     Columns of a memory may have block shapes of their own: 81 x 5,120 bits on an ECP5 are four
     columns of 18 bits by 5 blocks and one of 9 bits by 3.
@@ -57,7 +63,7 @@ def memory_layout(width: int, depth: int, family: str) -> tuple[Piece, ...]:
         raise InputError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
     pieces = []
     bit = 0
-    for shape in _columns(width, depth, BLOCK_SHAPES[family]):
+    for shape in _columns(width, depth, family):
         bits = min(shape[0], width - bit)
         for word in range(0, depth, shape[1]):
             pieces.append(Piece(bit, bits, word, min(shape[1], depth - word), shape))
@@ -77,17 +83,24 @@ def spram_blocks(width: int, depth: int) -> int:
     return -(-width // SPRAM_WIDTH) * -(-depth // SPRAM_DEPTH)
 
 
+def select_registers(width: int, depth: int, family: str) -> int:
+    """Registers that the choice between the pieces of a memory wants where the clock is fast: none
+    for one piece, and a step more than registers, so that up to 8 pieces are one of 2 each."""
+    ways = max(Counter(piece.bit for piece in memory_layout(width, depth, family)).values())
+    return 0 if ways == 1 else 1 if ways <= 4 else 2
+
+
 @lru_cache(maxsize=4096)
-def _columns(
-    width: int, depth: int, shapes: tuple[tuple[int, int], ...]
-) -> tuple[tuple[int, int], ...]:
+def _columns(width: int, depth: int, family: str) -> tuple[tuple[int, int], ...]:
     """Column shapes, widest first, that cover ``width``: an unbounded knapsack."""
     best: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
+    price = _PRICES[family]
     for covered in range(1, width + 1):
         options = []
-        for index, (w, d) in enumerate(shapes):
+        for index, (w, d) in enumerate(BLOCK_SHAPES[family]):
             segments = -(-depth // d)
             blocks, cuts, chosen = best[max(0, covered - w)]
-            options.append((blocks + segments, cuts + segments * min(w, covered), (*chosen, index)))
-        best.append(min(options, key=lambda o: (o[0], o[1])))
-    return tuple(shapes[i] for i in sorted(best[width][2]))
+            cut = (segments - 1) * min(w, covered)
+            options.append((blocks + segments, cuts + cut, (*chosen, index)))
+        best.append(min(options, key=lambda o: (price * o[0] + o[1], o[0])))
+    return tuple(BLOCK_SHAPES[family][i] for i in sorted(best[width][2]))

@@ -12,6 +12,7 @@ from gateware.memory import Ram, Rom, check_contents
 from gateware.multiplier import DspMultiplier, SerialMultiplier
 from gateware.requantizer import Saturate
 from gateware.tree import Accumulator, AdderTree, ChunkedAdder
+from pvq_hw.blocks import memory_layout, select_registers
 from pvq_hw.core import make_core
 from pvq_hw.numeric import IntFormat
 from tests.engine import random_layer, tensor
@@ -244,3 +245,9 @@ def test_block_ram_contents_follow_the_vendors_order():
     assert init_values([1, 2, 3], 9)["INITVAL_00"].value == 1 | 2 << 9 | 3 << 20
     assert init_values([1, 2, 3], 4)["INITVAL_00"].value == 1 | 2 << 4 | 3 << 9
     assert init_values([1 << 18, 5], 36)["INITVAL_00"].value == 1 << 20 | 5 << 40
+
+
+@pytest.mark.parametrize(("depth", "ways", "registers"), [(2048, 1, 0), (4000, 2, 1), (9000, 5, 2)])
+def test_a_deep_rom_wants_registers_for_its_choices(depth, ways, registers):
+    assert len(memory_layout(9, depth, "ecp5")) == ways
+    assert select_registers(9, depth, "ecp5") == registers
