@@ -53,17 +53,21 @@ class WideWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        free = Signal(2, init=2)
-        left = Signal(2)
-        ready, take = Signal(init=1), Signal()
+        # Two halves are free, or one, or none and nothing is ready: two flags, since a counter of
+        # them is three LUTs behind the handshake.
+        ready, one = Signal(init=1), Signal()
+        last, take = Signal(), Signal()
         count, at_end = Signal(range(spec.n)), Signal(init=int(spec.n == 1))
         m.d.comb += [
             self.i.ready.eq(ready),
             take.eq(self.i.valid & ready),
-            self.written.eq(self.i.valid & ready & at_end),
-            left.eq(free + self.release - self.written),
+            last.eq(self.i.valid & at_end),
+            self.written.eq(last & ready),
         ]
-        m.d.sync += [free.eq(left), ready.eq(left != 0)]
+        m.d.sync += [
+            ready.eq(self.release | (ready & ~(one & last))),
+            one.eq(Mux(ready, Mux(one, last == self.release, last), self.release)),
+        ]
         with m.If(take):
             m.d.sync += count.eq(Mux(at_end, 0, count + 1))
             if spec.n > 1:

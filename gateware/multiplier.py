@@ -160,9 +160,9 @@ def _sb_mac16(m: Module, a: Value, b: Value, k: int) -> Value:
 class SerialMultiplier(wiring.Component):
     """``product = a * b`` by shift and add, for devices without DSP blocks.
 
-    ``ceil(b_bits / interval)`` units take turns, one bit of ``b`` a cycle each: the product comes
-    ``b_bits + 1`` cycles after ``start`` and is there for one cycle. Starts may come every
-    ``interval`` cycles; one that comes sooner spoils a product.
+    ``ceil((b_bits + 1) / interval)`` units take turns, one bit of ``b`` a cycle each: the product
+    comes ``b_bits + 1`` cycles after ``start``, one more with several units, and is there for one
+    cycle. Starts may come every ``interval`` cycles; one that comes sooner spoils a product.
 
     Parameters
     ----------
@@ -173,8 +173,8 @@ class SerialMultiplier(wiring.Component):
 
     def __init__(self, a_bits: int, b_bits: int, interval: int) -> None:
         self.a_bits, self.b_bits, self.interval = a_bits, b_bits, interval
-        self.units = -(-b_bits // interval)
-        self.delay = b_bits + 1
+        self.units = -(-(b_bits + 1) // interval)
+        self.delay = b_bits + 1 + int(self.units > 1)
         super().__init__(
             {
                 "a": In(signed(a_bits)),
@@ -186,10 +186,12 @@ class SerialMultiplier(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        if self.units == 1:
+            m.d.comb += self.product.eq(self._unit(m, self.start, 0))
+            return m
         turn = Signal(self.units, init=1)
-        if self.units > 1:
-            with m.If(self.start):
-                m.d.sync += turn.eq(turn.rotate_left(1))
+        with m.If(self.start):
+            m.d.sync += turn.eq(turn.rotate_left(1))
         result: Value = Const(0, signed(self.a_bits + self.b_bits))
         for k in range(self.units):
             load = Signal(name=f"load{k}")
@@ -199,7 +201,7 @@ class SerialMultiplier(wiring.Component):
                 result = product
                 continue
             done: Value = load
-            for i in range(self.b_bits):
+            for i in range(self.b_bits + 1):
                 later = Signal(name=f"done{k}_{i}")
                 m.d.sync += later.eq(done)
                 done = later
@@ -213,13 +215,14 @@ class SerialMultiplier(wiring.Component):
         """``high`` is the sum above the bits of ``b`` still to come, and shifts right with ``low``.
 
         The addend for the next cycle is gated in this one, so that the loop is one carry chain.
+        The product is read out of the registers: a sum that also went elsewhere would keep the
+        registers out of the adder's cells.
         """
         a = Signal(signed(self.a_bits), name=f"a{k}", reset_less=True)
         addend = Signal(signed(self.a_bits), name=f"addend{k}", reset_less=True)
-        high = Signal(signed(self.a_bits + 1), name=f"high{k}", reset_less=True)
+        high = Signal(signed(self.a_bits), name=f"high{k}", reset_less=True)
         low = Signal(self.b_bits, name=f"low{k}", reset_less=True)
         total = Signal(signed(self.a_bits + 1), name=f"total{k}")
-        product = Cat(low[1:], total)
         m.d.comb += total.eq(high + addend)
         with m.If(load):
             m.d.sync += [a.eq(self.a), high.eq(0), low.eq(self.b)]
@@ -227,4 +230,4 @@ class SerialMultiplier(wiring.Component):
         with m.Else():
             m.d.sync += [high.eq(total >> 1), low.eq(Cat(low[1:], total[0]))]
             m.d.sync += addend.eq(Mux(low[1] if self.b_bits > 1 else 0, a, 0))
-        return product.as_signed()
+        return Cat(low, high).as_signed()

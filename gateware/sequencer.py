@@ -16,7 +16,8 @@ class BankWriter(wiring.Component):
     """Spreads a stream of activations over the banks: column n to bank ``n mod P``.
 
     Takes one activation a cycle as long as a half of the banks is free; the halves are used in
-    turn. The write is on the outputs one cycle after the transfer.
+    turn. The write is on the outputs two cycles after the transfer: what hangs on the handshake is
+    one counter alone.
 
     Members
     -------
@@ -44,44 +45,57 @@ class BankWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        lanes, depth = spec.lanes, spec.bank_depth
-        free = Signal(2, init=2)
-        bank = Signal(lanes, init=1)
-        address = Signal(spec.address_bits)
-        at_end = Signal(init=int(depth == 1))
-        half = Signal()
-        ready, take = Signal(init=1), Signal()
-        left = Signal(2)
+        # Two halves are free, or one, or none and nothing is ready: two flags, since a counter of
+        # them is three LUTs behind the handshake.
+        ready, one = Signal(init=1), Signal()
+        last, take = Signal(), Signal()
+        count, at_end = Signal(range(spec.n)), Signal(init=int(spec.n == 1))
         m.d.comb += [
             self.i.ready.eq(ready),
             take.eq(self.i.valid & ready),
-            self.written.eq(self.i.valid & ready & at_end & bank[(spec.n - 1) % lanes]),
-            left.eq(free + self.release - self.written),
+            last.eq(self.i.valid & at_end),
+            self.written.eq(last & ready),
         ]
-        m.d.sync += [free.eq(left), ready.eq(left != 0)]
-        with m.If(self.written):
-            m.d.sync += [bank.eq(1), address.eq(0), half.eq(~half), at_end.eq(int(depth == 1))]
-        with m.Elif(take):
+        m.d.sync += [
+            ready.eq(self.release | (ready & ~(one & last))),
+            one.eq(Mux(ready, Mux(one, last == self.release, last), self.release)),
+        ]
+        with m.If(take):
+            m.d.sync += count.eq(Mux(at_end, 0, count + 1))
+            if spec.n > 1:
+                m.d.sync += at_end.eq(count == spec.n - 2)
+        taken, ended = Signal(), Signal(reset_less=True)
+        payload = Signal(len(self.w_data), reset_less=True)
+        m.d.sync += [taken.eq(take), ended.eq(at_end), payload.eq(self.i.payload.as_value())]
+        self._spread(m, taken, ended)
+        w_data = Signal(len(self.w_data), reset_less=True)
+        m.d.sync += w_data.eq(payload)
+        m.d.comb += self.w_data.eq(w_data)
+        return m
+
+    def _spread(self, m: Module, taken: Signal, ended: Signal) -> None:
+        """A cycle after the transfer: the banks, their addresses, and the halves in turn."""
+        spec = self.spec
+        bank = Signal(spec.lanes, init=1)
+        address, half = Signal(spec.address_bits), Signal()
+        with m.If(taken & ended):
+            m.d.sync += [bank.eq(1), address.eq(0), half.eq(~half)]
+        with m.Elif(taken):
             m.d.sync += bank.eq(bank.rotate_left(1))
             with m.If(bank[-1]):
-                m.d.sync += [address.eq(address + 1), at_end.eq(address == depth - 2)]
-        w_en = Signal(lanes)
+                m.d.sync += address.eq(address + 1)
+        w_en = Signal(spec.lanes)
         w_addr = Signal(spec.address_bits + 1, reset_less=True)
-        w_data = Signal(len(self.w_data), reset_less=True)
         enable: Value = w_en
         if spec.bank_memory == "logic":
             # Distributed RAM has a LUT before its enable, which takes this in.
-            taken = Signal()
-            m.d.sync += [taken.eq(take), w_en.eq(bank)]
-            enable = w_en & taken.replicate(lanes)
+            writes = Signal()
+            m.d.sync += [writes.eq(taken), w_en.eq(bank)]
+            enable = w_en & writes.replicate(spec.lanes)
         else:
-            m.d.sync += w_en.eq(Mux(take, bank, 0))
-        m.d.sync += [
-            w_addr.eq(Cat(address, half)),
-            w_data.eq(self.i.payload.as_value()),
-        ]
-        m.d.comb += [self.w_en.eq(enable), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
-        return m
+            m.d.sync += w_en.eq(Mux(taken, bank, 0))
+        m.d.sync += w_addr.eq(Cat(address, half))
+        m.d.comb += [self.w_en.eq(enable), self.w_addr.eq(w_addr)]
 
 
 class Sequencer(wiring.Component):
@@ -89,8 +103,8 @@ class Sequencer(wiring.Component):
 
     ``addr`` is the word to read while ``go`` is high. ``valid``, ``half`` and ``end`` (last word
     of a frame) belong to the word that leaves the code ROM now, ``code_latency`` cycles later.
-    Frames follow one another without a bubble. No word is read while half of the places of the
-    result FIFO or more are taken or promised; the words under way fit into the other half.
+    Frames follow one another without a bubble. No word is read while `CoreBase.credits` places of
+    the result FIFO are taken or promised; the words under way fit into the others.
 
     Members
     -------
@@ -124,8 +138,9 @@ class Sequencer(wiring.Component):
         waiting, run, half = Signal(), Signal(), Signal()
         at_end = Signal(init=int(words == 1))
         addr = Signal(len(self.addr))
-        # The top bit is set from half the FIFO's depth on.
-        taken = Signal(self.spec.fifo_depth.bit_length() - 1)
+        # It starts so high that its top bit is set when the last credit is gone.
+        top = 1 << (self.spec.credits - 1).bit_length()
+        taken = Signal((2 * top - 1).bit_length(), init=top - self.spec.credits)
         full = taken[-1]
         go, busy = Signal(), Signal()
         m.d.comb += [

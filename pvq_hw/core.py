@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.blocks import select_registers
 from pvq_hw.codes import PulseCode, choose_gap_bits
 from pvq_hw.core_base import CoreBase, CoreImage, IntArray, core_stem, is_threshold
 from pvq_hw.errors import InputError
+from pvq_hw.families import Family
 from pvq_hw.families import family as find_family
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat, accumulator_bits, bits_for
@@ -162,7 +164,7 @@ def _weight_of_pulses(code: PulseCode, words: Sequence[int]) -> IntArray:
 def _interval(slots: Sequence[int], mult_bits: int) -> int:
     """The longest interval of a serial multiplier whose padding adds at most 1 % of the slots."""
     array = np.array(slots, dtype=np.int64)
-    for interval in range(mult_bits, 1, -1):
+    for interval in range(mult_bits + 1, 1, -1):
         padded = np.maximum(array, interval).sum()
         if padded <= 1.01 * array.sum() or interval <= array.min():
             return interval
@@ -241,14 +243,14 @@ def make_core(
         shift=layer.shift,
         multiplier=multiplier,
         multiplier_interval=interval,
-        code_latency=device.code_latency,
+        code_latency=_code_latency(code, schedule, device),
         bank_latency=device.bank_latency,
         carry_chunk=device.carry_chunk,
         params_memory="logic" if rows * groups <= device.logic_rows else "block",
     )
     spec = replace(spec, **options)
     if "fifo_depth" not in options:
-        spec = replace(spec, fifo_depth=_fifo_depth(spec))
+        spec = replace(spec, fifo_depth=_fifo_depth(spec, schedule.row_slots))
     if "fifo_memory" not in options:
         spec = replace(spec, fifo_memory="logic" if device.lutram else "block")
     return spec, image
@@ -287,8 +289,17 @@ def _widths(
     }
 
 
-def _fifo_depth(spec: CoreSpec) -> int:
-    """Twice the rows in flight at full rate: rows of the mean length over the pipeline's."""
-    mean = max(1.0, spec.words / spec.rows)
-    flight = 1 + -(-(spec.output_delay + 2) // mean)
-    return int(min(128, max(16, 2 * (1 << (int(flight) - 1).bit_length()))))
+def _code_latency(code: PulseCode, schedule: Schedule, device: Family) -> int:
+    """The family's, and where its clocks are fast a register for each step of a deep ROM."""
+    if device.code_latency < 3:
+        return device.code_latency
+    width = code.word_bits
+    return device.code_latency + select_registers(width, schedule.slots, device.blocks)
+
+
+def _fifo_depth(spec: CoreSpec, slots: Sequence[int]) -> int:
+    """A FIFO for the results in flight at full rate in 99 of 100 rows: rows differ in length."""
+    ends = np.cumsum(np.array(slots, dtype=np.int64).reshape(spec.rows, -1).sum(axis=1))
+    flying = np.searchsorted(ends, ends + spec.flight) - np.arange(spec.rows)
+    need = int(np.quantile(flying, 0.99)) + spec.code_latency + 3
+    return min(128, max(16, 1 << (need - 1).bit_length()))

@@ -64,12 +64,11 @@ class CoreBase(ABC):
     multiplier_interval : int
         Cycles between two products; every group has at least as many words. 1 unless serial.
     code_latency, bank_latency : int
-        1 to 3, and 1 or 2 cycles.
+        1 to 6, and 1 to 3 cycles.
     carry_chunk : int
         0, or the longest carry chain of accumulator and bias adder.
     fifo_depth : int
-        Results that may be in flight, times two; a power of two, at least 16: the
-        credit counter sees rows ``code_latency + 1`` cycles late.
+        Places for results, a power of two; see `credits`.
     params_memory, bank_memory, fifo_memory : str
         ``"block"`` or ``"logic"``.
     code_memory : str
@@ -125,6 +124,10 @@ class CoreBase(ABC):
         self.check_ranges(_RANGES)
         if self.fifo_depth & (self.fifo_depth - 1):
             raise InputError(f"{where}: fifo_depth must be a power of two, not {self.fifo_depth}")
+        if self.credits < 1:
+            raise InputError(
+                f"{where}: fifo_depth must be above {self.code_latency + 2}, not {self.fifo_depth}"
+            )
         if self.multiplier not in _MULTIPLIERS:
             raise InputError(
                 f"{where}: multiplier must be one of {_MULTIPLIERS}, not {self.multiplier!r}"
@@ -229,8 +232,23 @@ class CoreBase(ABC):
         if self.multiplier == "none":
             return 0
         if self.multiplier == "serial":
-            return self.mult_bits + 1
+            units = -(-(self.mult_bits + 1) // self.multiplier_interval)
+            return self.mult_bits + 1 + int(units > 1)
         return 3 if self.multiplier_parts == 1 else 2 + self.multiplier_parts
+
+    @property
+    def credits(self) -> int:
+        """No word is read while so many of the FIFO's places are taken or promised.
+
+        Rows whose end the credit counter has not seen need places as well: it sees them when
+        they have left the code ROM, two registers later.
+        """
+        return self.fifo_depth - self.code_latency - 2
+
+    @property
+    def flight(self) -> int:
+        """Cycles from a row's promise of a result to the end of the promise, nothing waiting."""
+        return self.output_delay - self.code_latency + 2
 
     @property
     @abstractmethod
@@ -310,8 +328,8 @@ _RANGES = (
     ("sum_bits", 2, 63),
     ("shift", 1, 62),
     ("multiplier_interval", 1, 32),
-    ("code_latency", 1, 3),
-    ("bank_latency", 1, 2),
+    ("code_latency", 1, 6),
+    ("bank_latency", 1, 3),
     ("carry_chunk", 0, 63),
     ("fifo_depth", 16, 256),
 )

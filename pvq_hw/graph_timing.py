@@ -316,7 +316,7 @@ def _core(
     """Reads code words while results have places; see `gateware.sequencer.Sequencer`."""
     spec = unit.core
     row_slots = spec.row_slots(image)
-    limit, pops = spec.fifo_depth // 2, o.moved
+    limit, pops = spec.credits, o.moved
     strobes: list[int] = []  # rows' ends at the output of the code ROM
     counted = 0
     now = 0

@@ -252,7 +252,7 @@ def make_int8_core(
     mult, bias = _params(layer, form, threshold=chosen["multiplier"] == "none")
     mult_bits = bits_for(0, int(mult.max(initial=1)))
     if chosen["multiplier"] == "serial":
-        chosen.setdefault("multiplier_interval", min(-(-n // lanes), mult_bits))
+        chosen.setdefault("multiplier_interval", min(-(-n // lanes), mult_bits + 1))
     spec = Int8Spec(
         name=name or core_stem(layer.name),
         n=n,

@@ -166,7 +166,7 @@ def _tree_bits(spec: CoreSpec) -> int:
 
 def _serial_bits(spec: CoreSpec) -> int:
     """Adder bits of the shift-add multiplier: its stages, each as wide as the product so far."""
-    stages = -(-spec.mult_bits // spec.multiplier_interval)
+    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     return stages * (spec.acc_bits + spec.mult_bits)
 
 

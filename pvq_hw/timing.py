@@ -79,7 +79,7 @@ class _Core:
         self.row_slots = spec.row_slots(image)
         if len(self.row_slots) != spec.rows or sum(self.row_slots) != spec.words:
             raise InputError(f"Core {spec.name!r} must have {spec.rows} rows of codes")
-        self.limit = spec.fifo_depth // 2
+        self.limit = spec.credits
         self.released: list[int] = []  # strobe of each frame's end
         self.read_end = -1  # when the last word of the frame before was read
         self.row_ends: list[int] = []  # strobes at the code ROM's output, of all frames
