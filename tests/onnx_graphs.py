@@ -51,6 +51,19 @@ def as_double(model: onnx.ModelProto) -> onnx.ModelProto:
     return double
 
 
+def as_single(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with 32-bit weights, input and output, as runtimes have them."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    for tensor in single.graph.initializer:
+        if tensor.data_type == TensorProto.DOUBLE:
+            values = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for value in [*single.graph.input, *single.graph.output]:
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return single
+
+
 def reference(model: onnx.ModelProto, x: np.ndarray, names: list[str] | None = None) -> list[Any]:
     """Outputs of the format's own reference implementation."""
     return ReferenceEvaluator(model).run(names, {model_input(model): x})

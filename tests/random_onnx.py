@@ -49,14 +49,19 @@ class _Builder:
         (sh, sw), (up, down, left, right) = (
             draw(st.tuples(*[st.integers(1, 2)] * 2)), draw(st.tuples(*[st.integers(0, 2)] * 4))
         )  # fmt: skip
+        dh, dw = (
+            draw(st.integers(1, 2)) if 2 * (k - 1) + 1 <= n else 1
+            for k, n in ((kh, self.h), (kw, self.w))
+        )
         inputs = [self.last, self.numbers(outputs, self.c // groups, *self.sides(kh, kw))]
         if draw(st.booleans()):
             inputs.append(self.numbers(outputs))
         pads = [left, right] if self.line else [up, left, down, right]
-        self.last = self.add("Conv", inputs, group=groups, pads=pads, strides=self.sides(sh, sw))
+        self.last = self.add("Conv", inputs, group=groups, pads=pads, strides=self.sides(sh, sw),
+                             dilations=self.sides(dh, dw))  # fmt: skip
         self.c, self.positive = outputs, False
-        self.h = 1 if self.line else (self.h + up + down - kh) // sh + 1
-        self.w = (self.w + left + right - kw) // sw + 1
+        self.h = 1 if self.line else (self.h + up + down - dh * (kh - 1) - 1) // sh + 1
+        self.w = (self.w + left + right - dw * (kw - 1) - 1) // sw + 1
 
     def pool(self) -> None:
         draw = self.draw
@@ -95,8 +100,11 @@ class _Builder:
 
     def branch(self) -> None:
         kind = self.draw(st.sampled_from(["Add", "Concat"]))
-        weight = self.numbers(self.c, self.c, *self.sides(1, 1))
-        other = self.add("Conv", [self.last, weight])
+        other = self.last
+        for side in self.draw(st.sampled_from([(1,), (3,), (3, 1)])):
+            weight = self.numbers(self.c, self.c, *self.sides(side, side))
+            pads = [side // 2] * (2 if self.line else 4)
+            other = self.add("Conv", [other, weight], pads=pads)
         more = {"axis": 1} if kind == "Concat" else {}
         self.last = self.add(kind, [self.last, other], **more)
         self.c, self.positive = self.c * (2 if kind == "Concat" else 1), False
@@ -118,7 +126,10 @@ class _Builder:
 
     def end(self) -> None:
         if self.draw(st.booleans()):
-            self.last = self.add("GlobalAveragePool", [self.last])
+            # The format's reference implementation takes GlobalMaxPool's axes wrong on lines.
+            kinds = ["GlobalAveragePool", *(() if self.line else ("GlobalMaxPool",))]
+            kind = self.draw(st.sampled_from(kinds))
+            self.last = self.add(kind, [self.last])
             self.h = self.w = 1
         size, outputs = self.c * self.h * self.w, self.draw(st.integers(1, 5))
         if self.draw(st.booleans()):
