@@ -303,8 +303,9 @@ def _cheapest(
         options = [choice for choice in stage.choices if choice.spec.words <= interval]
         for used, (spent, chosen) in best.items():
             for choice in options:
-                count, cost = used + choice.cost.sprams, spent + price(choice)
-                if count <= limit.sprams and (count not in following or cost < following[count][0]):
+                count = min(used + choice.cost.sprams, limit.sprams + 1)
+                cost = spent + price(choice)
+                if count not in following or cost < following[count][0]:
                     following[count] = (cost, [*chosen, choice])
         best = following
     return [best[used][1] for used in sorted(best)]
@@ -316,6 +317,7 @@ def _excess(total: Resources, limit: Resources) -> float:
         total.luts / limit.luts - 1,
         total.brams / limit.brams - 1,
         (total.dsps - limit.dsps) / max(1, limit.dsps),
+        (total.sprams - limit.sprams) / max(1, limit.sprams),
         (total.sprams - limit.sprams) / max(1, limit.sprams),
     )
 
