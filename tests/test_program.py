@@ -51,6 +51,7 @@ def stand_in(tmp_path, monkeypatch):
     ("target", "name", "arguments"),
     [
         ("icebreaker", "iceprog", []),
+        ("icebreaker", "openFPGALoader", ["--board", "ice40_generic", "--write-flash"]),
         ("hx8k", "iceprog", []),
         ("ulx3s-25f", "openFPGALoader", ["--board", "ulx3s"]),
         ("ulx3s-85f", "fujprog", []),
@@ -64,6 +65,40 @@ def test_the_boards_loader_gets_the_bitstream(target, name, arguments, bitstream
     assert called == [*arguments, str(bitstream)]
     assert bytes.fromhex(data) == BITSTREAM
     assert lines == ["writing", "done"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("iceprog", ["-o", "1048576"]),
+        (
+            "openFPGALoader",
+            ["--board", "ice40_generic", "--write-flash", "--offset", "1048576"],
+        ),
+    ],
+)
+def test_codes_go_into_the_flash_before_the_bitstream(
+    name, arguments, bitstream, tmp_path, stand_in, monkeypatch
+):
+    codes = tmp_path / "codes.bin"
+    codes.write_bytes(b"codes")
+    calls = []
+    monkeypatch.setattr(
+        "pvq_hw.program.run_command", lambda command, **_: calls.append(list(command))
+    )
+    stand_in(name)
+    program(bitstream, "icebreaker", codes=codes)
+    assert calls[0] == [name, *arguments, str(codes)]
+    assert calls[1][-1] == str(bitstream)
+    assert len(calls) == 2
+    with pytest.raises(InputError, match="must be the codes, but is no file"):
+        program(bitstream, "icebreaker", codes=tmp_path / "none.bin")
+
+
+def test_loaders_without_an_offset_take_no_codes(bitstream, tmp_path, stand_in):
+    stand_in("fujprog")
+    with pytest.raises(InputError, match="fujprog must be able to write codes"):
+        program(bitstream, "ulx3s-25f", codes=bitstream)
 
 
 def test_orangecrab_gets_a_dfu_file_and_no_file_is_left(bitstream, stand_in):
@@ -95,7 +130,8 @@ def test_the_first_loader_that_is_there_is_used(stand_in):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("icebreaker", "iceprog, which loads icebreaker, is missing: apt-get install fpga-ices"),
+        ("hx8k", "iceprog, which loads hx8k, is missing: apt-get install fpga-icestorm"),
+        ("icebreaker", "iceprog or openFPGALoader, which loads icebreaker, are missing: apt-get"),
         ("ulx3s-85f", "openFPGALoader or fujprog, which loads ulx3s-85f, are missing: apt-get"),
         ("orangecrab-25f", "dfu-util, which loads orangecrab-25f, is missing: apt-get install"),
     ],
