@@ -17,7 +17,9 @@ from pvq_hw.steps import Steps
 __all__ = ["build_output"]
 
 
-def build_output(accelerator: Accelerator, seeds: Sequence[int], steps: Steps) -> dict[str, Any]:
+def build_output(
+    accelerator: Accelerator, seeds: Sequence[int], steps: Steps, *, every_seed: bool = False
+) -> dict[str, Any]:
     """Builds ``OUT/build`` and gives the document of ``pvq-hw build``.
 
     Raises
@@ -53,6 +55,7 @@ def build_output(accelerator: Accelerator, seeds: Sequence[int], steps: Steps) -
             staging / "build",
             clock_mhz=board.clock_hz / 1e6,
             seeds=seeds,
+            every_seed=every_seed,
             failed=accelerator.out.with_name(accelerator.out.name + ".build-failed"),
             progress=steps.note,
         )

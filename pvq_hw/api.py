@@ -144,12 +144,19 @@ class Accelerator:
         return simulate_output(self, x, simulator, stalls, seed, steps or Steps(), labels)
 
     def build(
-        self, *, seeds: Sequence[int] = (1, 2, 3), steps: Steps | None = None
+        self,
+        *,
+        seeds: Sequence[int] = (1, 2, 3),
+        steps: Steps | None = None,
+        every_seed: bool = False,
     ) -> dict[str, Any]:
-        """Bitstream, timing and utilization into ``OUT/build``: the document of the verb."""
+        """Bitstream, timing and utilization into ``OUT/build``: the document of the verb.
+
+        The first seed that meets the clock ends it, unless ``every_seed`` is to be known.
+        """
         from gateware.flow import build_output
 
-        return build_output(self, seeds, steps or Steps())
+        return build_output(self, seeds, steps or Steps(), every_seed=every_seed)
 
     def verify(self, model: str | os.PathLike[str] | None = None) -> list[Any]:
         """What is wrong with the folder's files; with ``model``, every figure is recomputed."""

@@ -18,6 +18,7 @@ from pvq_hw.model import Model, load_model
 from pvq_hw.options import CompileOptions
 from pvq_hw.steps import Steps
 from pvq_hw.targets import get_target
+from pvq_hw.tune_build import FINALISTS, build_finalist, finalist_key, finalists
 from pvq_hw.tune_config import options_toml
 from pvq_hw.tune_executor import Runner, dask_runner, process_runner
 from pvq_hw.tune_journal import Journal
@@ -63,6 +64,10 @@ class TuneOptions:
     metric : str, optional
         ``"accuracy"``, ``"rmse"``, ``"auc"`` or ``"module:function"``; what fits the
         labels by default.
+    build_finalists : int
+        Configurations, the first of the ranking, that are placed and routed.
+    seeds : int
+        Of place and route, for each.
     workers : int, optional
         Processes; one per core by default. Does not change the result.
     dask : str, optional
@@ -76,6 +81,8 @@ class TuneOptions:
     seed: int = 0
     input_scale: float = 1.0
     metric: str | None = None
+    build_finalists: int = 0
+    seeds: int = 3
     workers: int | None = None
     dask: str | None = None
 
@@ -86,6 +93,10 @@ class TuneOptions:
             raise InputError(f"Budget must be at least 1 cycle, not {self.budget_cycles}")
         if self.min_accuracy is not None and not abs(self.min_accuracy) < float("inf"):
             raise InputError(f"Accuracy to reach must be a number, not {self.min_accuracy}")
+        if not 0 <= self.build_finalists <= 100:
+            raise InputError(f"Finalists must be 0 to 100, not {self.build_finalists}")
+        if not 1 <= self.seeds <= 100:
+            raise InputError(f"Seeds must be 1 to 100, not {self.seeds}")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"Workers must be at least 1, not {self.workers}")
         _ = self.base  # checks seed and input scale
@@ -113,7 +124,7 @@ def tune(
     runner: Runner | None = None,
     steps: Steps | None = None,
 ) -> dict[str, Any]:
-    """Searches N/K per layer, groups, activation width and lanes; writes a folder.
+    """Searches encoding and N/K per layer, groups, activation width and lanes; writes a folder.
 
     The search sees ``data`` alone: three quarters to calibrate with, a quarter (10,000 frames at
     most) to judge by. The chosen configuration is then compiled with all of ``data`` and, where
@@ -123,7 +134,8 @@ def tune(
     ----------
     model, data, evaluate : path
     out : path
-        Gets ``config.toml``, ``trials.json``, ``report.html`` and the journal ``trials.jsonl``.
+        Gets ``config.toml``, ``trials.json``, ``report.html`` and the journal ``trials.jsonl``;
+        and ``finalists/<trial>``, an output folder with a bitstream for each that is built.
     options : TuneOptions
     resume : bool
         Whether to take the outcomes that the journal holds.
@@ -155,7 +167,8 @@ def tune(
             trials = trying.search(options, sensitivity)
         with tell.step("Compile the chosen one with all frames"):
             final = _final(setup, trials, tell)
-        document = _document(setup, options, trials, sensitivity, final)
+        built = _build(setup, Path(out), options, trials, journal, tell)
+        document = _document(setup, options, trials, sensitivity, final, built)
         with tell.step("Write the files"):
             _write(Path(out), document)
     return document
@@ -350,12 +363,41 @@ def _final(setup: _Setup, trials: Sequence[Trial], tell: Steps) -> dict[str, Any
     return None
 
 
+def _build(
+    setup: _Setup,
+    out: Path,
+    options: TuneOptions,
+    trials: Sequence[Trial],
+    journal: Journal,
+    tell: Steps,
+) -> list[dict[str, Any]]:
+    """Place and route of the finalists; what the journal knows of is not built again."""
+    found = []
+    hashes = (setup.task.model_sha256, setup.task.data_sha256)
+    for trial in finalists(trials, setup.goal, options.build_finalists):
+        chosen = _chosen_options(setup, trial)
+        key = finalist_key(chosen, options.seeds, hashes)
+        result = journal.built(key)
+        if result is None:
+            folder = out / FINALISTS / str(trial.number)
+            folder.parent.mkdir(exist_ok=True)
+            with tell.step(f"Build trial {trial.number}"):
+                result = build_finalist(
+                    Path(setup.task.model), folder, chosen, setup.data, setup.evaluation,
+                    options.seeds, tell,
+                )  # fmt: skip
+            journal.add_built(key, result)
+        found.append({"number": trial.number, **result})
+    return found
+
+
 def _document(
     setup: _Setup,
     options: TuneOptions,
     trials: Sequence[Trial],
     sensitivity: Sensitivity,
     final: dict[str, Any] | None,
+    built: list[dict[str, Any]],
 ) -> dict[str, Any]:
     goal = setup.goal
     chosen = next((t for t in trials if final and t.number == final["number"]), None)
@@ -381,6 +423,7 @@ def _document(
         "met": {"validation": met, "test": met_on_test},
         "chosen": None if chosen is None else chosen.number,
         "final": final,
+        "finalists": built,
         "fronts": fronts(trials, goal),
         "sensitivity": sensitivity,
         "failed": sum(trial.outcome.failed for trial in trials),

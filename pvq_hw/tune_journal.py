@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = ["JOURNAL", "Journal"]
 
 JOURNAL = "trials.jsonl"
 _ENTRIES = frozenset((JOURNAL, "trials.json", "config.toml", "report.html"))
+_FINALISTS = "finalists"  # a folder of outputs
 _HEADER = {"format": "pvq-hw tune journal", "format_version": 1}
 _LIMIT = 1 << 28  # bytes
 
@@ -45,11 +47,12 @@ class Journal:
     def __init__(self, folder: Path, resume: bool) -> None:
         self.path = folder / JOURNAL
         self._known: dict[str, Outcome] = {}
+        self._built: dict[str, dict[str, Any]] = {}
         try:
             if folder.is_symlink() or self.path.is_symlink():
                 raise InputError(f"{folder} must be a folder, not a symbolic link")
             folder.mkdir(parents=True, exist_ok=True)
-            strange = [name for name in os.listdir(folder) if name not in _ENTRIES]
+            strange = set(os.listdir(folder)) - _ENTRIES - {_FINALISTS}
             if strange and not self.path.exists():
                 raise InputError(f"{folder} must be empty or a folder of pvq-hw tune")
             self._file = self.path.open("a+", encoding="utf-8", newline="\n")
@@ -85,6 +88,15 @@ class Journal:
         self._known[job.key] = outcome
         self._write({"job": json.loads(job.key), "outcome": outcome.to_json()})
 
+    def built(self, key: str) -> dict[str, Any] | None:
+        """What place and route made of a finalist, where it is known."""
+        return self._built.get(key)
+
+    def add_built(self, key: str, result: dict[str, Any]) -> None:
+        """Keeps what place and route made of a finalist."""
+        self._built[key] = result
+        self._write({"built": key, "result": result})
+
     def _lock(self) -> None:
         if fcntl is None:
             return
@@ -105,6 +117,7 @@ class Journal:
         if not resume or not text:
             for name in _ENTRIES - {JOURNAL}:
                 (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / _FINALISTS, ignore_errors=True)
             self._file.truncate(0)
             self._write(_HEADER)
             return
@@ -122,6 +135,9 @@ class Journal:
                 value = json.loads(line)
                 if number == 1:
                     good = value == _HEADER
+                elif "built" in value:
+                    self._built[str(value["built"])] = dict(value["result"])
+                    good = True
                 else:
                     key = json.dumps(
                         value["job"], sort_keys=True, ensure_ascii=True, separators=(",", ":")

@@ -54,6 +54,7 @@ def write_page(
         legend=_legend(document),
         sensitivity_rows=_sensitivity_rows(document),
         front_rows=_front_rows(document, good),
+        finalist_rows=_finalist_rows(document),
         reasons=_reasons(document),
         metric=document["metric"]["name"],
         bound=document["options"]["min_accuracy"],
@@ -157,6 +158,7 @@ def _front(document: Document, good: Sequence[Mapping[str, Any]], cost: str) -> 
 
 def _against(document: Document, good: Sequence[Mapping[str, Any]], key: str) -> Panel:
     """A figure against the mean N/K."""
+    good = [trial for trial in good if trial["figures"]["n_over_k"] > 0]  # else all is int8
     x = Scale.over((trial["figures"]["n_over_k"] for trial in good), log=True)
     if key == "metric":
         made = panel(document["metric"]["name"], "mean N/K", x, _metric_scale(document, good))
@@ -225,7 +227,10 @@ def _front_rows(document: Document, good: Sequence[Mapping[str, Any]]) -> list[d
     for number in document["fronts"]["interval_cycles"]:
         trial = by_number[number]
         figures = trial["figures"]
-        layers = ", ".join(f"{layer['n_over_k']:.3g}" for layer in trial["layers"])
+        layers = ", ".join(
+            "int8" if layer["n_over_k"] is None else f"{layer['n_over_k']:.3g}"
+            for layer in trial["layers"]
+        )
         lanes = ", ".join(str(layer["lanes"]) for layer in trial["layers"])
         cells = [
             str(number),
@@ -239,6 +244,34 @@ def _front_rows(document: Document, good: Sequence[Mapping[str, Any]]) -> list[d
             lanes,
         ]
         rows.append({"cells": cells, "chosen": number == document["chosen"]})
+    return rows
+
+
+def _finalist_rows(document: Document) -> list[list[str]]:
+    """What place and route made of the finalists; one cell with the reason where it refused."""
+    by_number = {trial["number"]: trial for trial in document["trials"]}
+    rows = []
+    for built in document["finalists"]:
+        figures = by_number[built["number"]]["figures"]
+        start = [str(built["number"]), _value(document, figures["metric"])]
+        if "reason" in built:
+            rows.append([*start, built["reason"]])
+            continue
+        parts = (
+            f"{built['used'][key]:,} ({built['estimated'][key]:,})"
+            for key in ("luts", "brams", "dsps")
+        )
+        seeds = ", ".join(f"{attempt['fmax_mhz']:.1f}" for attempt in built["seeds"])
+        rows.append(
+            [
+                *start,
+                f"{built['interval_cycles']:,}",
+                f"{built['clock_mhz']:g}",
+                f"{built['fmax_mhz']:.1f} ({seeds})",
+                f"{built['inferences_per_second']:,.0f}",
+                *parts,
+            ]
+        )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What a search may choose: N/K and groups of every layer, activation width, lanes."""
+"""What a search may choose: encoding, N/K and groups of every layer, activation width, lanes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,10 @@ from pvq_hw.errors import InputError
 from pvq_hw.model import Model
 from pvq_hw.options import CompileOptions, LayerChoice
 
-__all__ = ["LANE_SHARES", "Space", "SpaceLayer", "make_space"]
+__all__ = ["ENCODINGS", "LANE_SHARES", "Space", "SpaceLayer", "make_space"]
 
 LANE_SHARES = {"planned": 1, "half": 2, "quarter": 4}
+ENCODINGS = ("pvq", "int8")
 _GROUPS = (2, 4)  # gains of a row, besides one
 _SMALLEST_GROUP = 32  # columns; a gain costs more than it brings below
 _LOWEST, _HIGHEST = 0.5, 40.0  # N/K
@@ -81,12 +82,15 @@ class Space:
     """
 
     layers: tuple[SpaceLayer, ...]
-    bits: tuple[int, int] = (4, 10)
+    bits: tuple[int, int] = (2, 16)
     lanes: tuple[str, ...] = tuple(LANE_SHARES)
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Asks an Optuna trial for every choice."""
         params: dict[str, Any] = {}
+        for layer in self.layers:
+            key = f"encoding.{layer.name}"
+            params[key] = trial.suggest_categorical(key, ENCODINGS)
         for layer in self.layers:
             key = f"ratio.{layer.name}"
             params[key] = trial.suggest_float(key, layer.low, layer.high, log=True)
@@ -102,20 +106,26 @@ class Space:
         """What `compile` is told for a choice; the share of lanes not yet."""
         choices, pulses, weights = {}, 0.0, 0
         for layer in self.layers:
+            if params.get(f"encoding.{layer.name}") == "int8":
+                choices[layer.name] = LayerChoice(encoding="int8")
+                continue
             ratio = float(f"{params[f'ratio.{layer.name}']:.3g}")
             unit = layer.unit(params.get(f"unit.{layer.name}", "row"))
             choices[layer.name] = LayerChoice(ratio=ratio, unit=None if unit == "row" else unit)
             weights += layer.rows * layer.columns
             pulses += layer.rows * layer.columns / ratio
-        mean = float(f"{weights / pulses:.4g}")
+        mean = float(f"{weights / pulses:.4g}") if pulses else base.ratio
         bits = int(params["activation_bits"])
         return replace(base, ratio=mean, activation_bits=bits, layers=choices)
 
     def params(self, ratios: Mapping[str, float]) -> dict[str, Any]:
-        """The choice with these N/K and otherwise the defaults of `compile`."""
+        """The choice with these N/K, 8-bit weights in layers that have none, and otherwise the
+        defaults of `compile`."""
         chosen: dict[str, Any] = {}
         for layer in self.layers:
-            chosen[f"ratio.{layer.name}"] = layer.clipped(ratios[layer.name])
+            plain = layer.name not in ratios
+            chosen[f"encoding.{layer.name}"] = "int8" if plain else "pvq"
+            chosen[f"ratio.{layer.name}"] = layer.clipped(ratios.get(layer.name, 1.0))
             if len(layer.units) > 1:
                 chosen[f"unit.{layer.name}"] = "row"
         return chosen | {"activation_bits": _BITS, "lanes": self.lanes[0]}
@@ -140,8 +150,9 @@ class Space:
     ) -> list[dict[str, Any]]:
         """Choices to try before the sampler's own.
 
-        The same N/K everywhere, and in each layer the highest N/K at which it alone stays below
-        an error. ``sensitivity`` holds (N/K, output error) of the layers.
+        The same N/K everywhere, 8-bit weights everywhere, and in each layer the highest N/K at
+        which it alone stays below an error, with 8-bit weights where that would be below 1.
+        ``sensitivity`` holds (N/K, output error) of the layers.
         """
 
         def below(error: float) -> dict[str, Any]:
@@ -151,10 +162,18 @@ class Space:
                 ratios[layer.name] = max(good, default=layer.low)
             return self.params(ratios)
 
+        def hybrid(error: float) -> dict[str, Any]:
+            good = {
+                layer.name: [r for r, e in sensitivity.get(layer.name, ()) if e <= error and r >= 1]
+                for layer in self.layers
+            }
+            return self.params({name: max(found) for name, found in good.items() if found})
+
         def even(ratio: float) -> dict[str, Any]:
             return self.params({layer.name: ratio for layer in self.layers})
 
-        found = [below(0.05), below(0.1), even(2), even(5), below(0.2), even(1), below(0.02)]
+        found = [below(0.05), below(0.1), even(2), hybrid(0.05), even(5), self.params({})]
+        found += [below(0.2), hybrid(0.1), even(1), below(0.02), hybrid(0.02)]
         found += [below(0.4), even(0.01), even(10)]  # 0.01: the least that each may have
         unique: list[dict[str, Any]] = []
         for params in found:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pvq_hw
 from pvq_hw.data import Data, load_data
 from pvq_hw.errors import InputError, PvqError
-from pvq_hw.flow import plan_for, quantize_for
+from pvq_hw.flow import QUICK_FRAMES, plan_for, quantize_for
 from pvq_hw.metrics import find_metric
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
@@ -160,7 +160,8 @@ class Outcome:
 
 
 def evaluate_trial(job: Job) -> Outcome:
-    """Quantizes, runs the golden model on the validation frames, and plans the cores.
+    """Quantizes (quickly: fewer frames, no sweeps over the whole network), runs the golden model
+    on the validation frames, and plans the cores.
 
     Gives the same outcome for the same job and files in every process. What does not work (it
     does not fit, K is impossible, the metric fails) is an outcome with a reason; raises InputError
@@ -185,10 +186,11 @@ def _tried(job: Job, model: Model, calibration: Data, validation: Data) -> Outco
         return Outcome(figures=judge(job.task, model, network, validation))
     lanes = None
     if job.lane_share > 1:
-        _, folding = quantize_for(model, target, replace(options, quantizer="plain"), calibration)
+        plain = replace(options, quantizer="plain")
+        _, folding = quantize_for(model, target, plain, calibration, quick=True)
         lanes = tuple(max(1, p // job.lane_share) for p in folding.lanes)
         options = replace(options, lanes=lanes)
-    network, folding = quantize_for(model, target, options, calibration)
+    network, folding = quantize_for(model, target, options, calibration, quick=True)
     planned = plan_for(network, target, options, folding)
     figures = judge(job.task, model, network, validation) | plan_figures(planned)
     layers = tuple(
@@ -211,6 +213,8 @@ def _alone(model: Model, options: CompileOptions, calibration: Data) -> Network:
         input_scale=options.input_scale,
         layers=options.layers,
         seed=options.seed,
+        max_frames=QUICK_FRAMES,
+        sweeps=0,
     )
 
 

@@ -139,7 +139,7 @@ def test_sampler_follows_the_seed_and_the_figures():
     assert params(1, 20) == first[:20]  # whole batches: more trials go on where fewer ended
     late = np.mean([p["ratio.a"] for p in first[-24:]])
     assert late > 10  # 7.6 without knowledge: even on the log scale from 0.5 to 32
-    assert {len(p) for p in first} == {6}  # two N/K, two units, widths, lanes
+    assert {len(p) for p in first} == {8}  # two encodings, N/K, units; widths, lanes
 
 
 def test_failures_are_results(case, tmp_path):
@@ -174,7 +174,9 @@ def test_page_stands_alone(case):
     for foreign in ("<script", "http:", "https:", "@import", "<link", "<img", "src="):
         assert foreign not in page
     assert page.count("<svg") == 3
-    assert page.count('class="chosen"><title>') == 8  # in each of the fronts and curves
+    ratio = case[3]["trials"][case[3]["chosen"]]["figures"]["n_over_k"]
+    # In each of the fronts, and of the curves over N/K where there is one.
+    assert page.count('class="chosen"><title>') == (8 if ratio else 4)
 
 
 def test_names_are_escaped(case, tmp_path):

@@ -23,6 +23,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         seed=args.seed,
         input_scale=args.input_scale,
         metric=args.metric,
+        build_finalists=args.build_finalists,
+        seeds=args.seeds,
         workers=args.workers,
         dask=args.dask,
     )
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         evaluate=args.evaluate, resume=args.resume, steps=ui,
     )  # fmt: skip
     _describe(document, args, ui)
-    keys = ("chosen", "failed", "final", "float", "frames", "met", "metric", "ok")
+    keys = ("chosen", "failed", "final", "finalists", "float", "frames", "met", "metric", "ok")
     short = {key: document[key] for key in keys} | {"trials": len(document["trials"])}
     return short | {"out": str(args.out), "seconds": ui.seconds}, 0 if document["ok"] else 1
 
@@ -63,6 +65,12 @@ def _describe(document: dict[str, Any], args: argparse.Namespace, ui: Ui) -> Non
     ui.say(f"  LUTs                {figures['luts']:,} (estimate)")
     ui.say(f"  nJ per inference    {figures['energy_nj']:,.1f} (model; int8 "
            f"{figures['energy_int8_nj']:,.1f})")  # fmt: skip
+    for built in document["finalists"]:
+        said = built.get("reason") or (
+            f"{built['fmax_mhz']:.1f} MHz of {built['clock_mhz']:g} MHz, "
+            f"{built['used']['luts']:,} LUTs, {built['inferences_per_second']:,.0f} a second"
+        )
+        ui.say(f"  trial {built['number']:<14}{said}")
     if not document["met"]["validation"]:
         ui.say("no configuration meets what was asked for; this one comes nearest")
     elif not document["ok"]:

@@ -24,6 +24,7 @@ def add_verbs(subparsers: Any) -> None:
     _demo(subparsers)
     _compile(subparsers)
     _tune(subparsers)
+    _finetune(subparsers)
     _layer(subparsers)
     _simulate(subparsers)
     _build(subparsers)
@@ -98,11 +99,14 @@ def _compile(subparsers: Any) -> None:
     p.add_argument(
         "--only", metavar="LAYER[,LAYER]", help="make these pulses, the others keep 8-bit weights"
     )
+    p.add_argument(
+        "--keep-zeros", action="store_true", default=None, help="weights of 0 (pruned) stay 0"
+    )
     p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
 
 
 def _tune(subparsers: Any) -> None:
-    p = _verb(subparsers, "tune", "search N/K per layer, widths and lanes for a board", "tune")
+    p = _verb(subparsers, "tune", "search encoding, N/K, widths and lanes for a board", "tune")
     p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
     p.add_argument(
         "--data", metavar="DATA.npz", type=Path, required=True, help="training inputs and labels"
@@ -116,6 +120,10 @@ def _tune(subparsers: Any) -> None:
     p.add_argument("--budget-cycles", metavar="C", type=int, help="most cycles between frames")
     p.add_argument("--trials", metavar="N", type=int, default=64, help="default 64")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument(
+        "--build-finalists", metavar="N", type=int, default=0, help="place and route the best N"
+    )
+    p.add_argument("--seeds", metavar="S", type=int, default=3, help="of place and route, for each")
     p.add_argument("--metric", metavar="M", help="accuracy, rmse, auc or module:function")
     p.add_argument(
         "--input-scale", metavar="S", type=float, default=1.0, help="integer data is divided by it"
@@ -123,6 +131,39 @@ def _tune(subparsers: Any) -> None:
     p.add_argument("--workers", metavar="W", type=int, help="processes; one per core by default")
     p.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler instead of processes")
     p.add_argument("--resume", action="store_true", help="go on with the search in DIR")
+
+
+def _finetune(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "finetune",
+        "train a network at few pulses; needs PyTorch (pvq-hw[train])",
+        "finetune",
+    )
+    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
+    p.add_argument(
+        "--data", metavar="TRAIN.npz", type=Path, required=True, help="training inputs and labels"
+    )
+    p.add_argument(
+        "-o", "--out", metavar="TUNED", type=Path, required=True, help="a .onnx or .npz file"
+    )
+    p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
+    _target(p, required=False)
+    p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
+    p.add_argument(
+        "--input-scale", metavar="S", type=float, help="integer data is divided by it (default 1)"
+    )
+    p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
+    p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
+    p.add_argument("--seed", type=int, help="default 0")
+    p.add_argument("--epochs", metavar="E", type=int, help="passes over the data (default 10)")
+    p.add_argument("--batch", metavar="B", type=int, help="frames of a step (default 128)")
+    p.add_argument("--rate", metavar="R", type=float, help="learning rate, in pulses")
+    p.add_argument(
+        "--distill", metavar="D", type=float, help="0 learns labels only, 1 the float network only"
+    )
+    p.add_argument("--shift", metavar="S", type=int, help="moves maps at random, in pixels")
+    p.add_argument("--threads", metavar="T", type=int, help="of PyTorch (default 1)")
 
 
 def _layer(subparsers: Any) -> None:
