@@ -71,12 +71,16 @@ class LaneDecoder(wiring.Component):
         address = self._gated(m) if gated else self._cleared(m)
         nonzero, negative = Signal(reset_less=True), Signal(reset_less=True)
         shift = Signal(self.format.shift_bits, reset_less=True)
-        m.d.sync += shift.eq(self.code.shift)
-        # As a synchronous clear this takes the flip-flops' own reset and no LUTs.
+        # As a synchronous clear this takes the flip-flops' own reset and no LUTs. The shift is
+        # cleared for simulators alone: a 0 shifted by what is unknown is unknown to them.
         with m.If(self.valid):
-            m.d.sync += [nonzero.eq(~self.code.gap.all()), negative.eq(self.code.sign)]
+            m.d.sync += [
+                nonzero.eq(~self.code.gap.all()),
+                negative.eq(self.code.sign),
+                shift.eq(self.code.shift),
+            ]
         with m.Else():
-            m.d.sync += [nonzero.eq(0), negative.eq(0)]
+            m.d.sync += [nonzero.eq(0), negative.eq(0), shift.eq(0)]
         m.d.comb += [
             self.address.eq(address),
             self.nonzero.eq(nonzero),
