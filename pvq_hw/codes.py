@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pvq_hw.errors import InputError
 from pvq_hw.schedule import Schedule
 
-__all__ = ["PulseCode", "choose_gap_bits", "pulse_digits"]
+__all__ = ["PulseCode", "choose_gap_bits", "choose_shift_bits", "pulse_digits"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -266,3 +266,14 @@ def choose_gap_bits(
         costs.append((slots, slots * code.word_bits, bits))
     limit = min(c[0] for c in costs) * (1 + tolerance)
     return min((c[1], c[2]) for c in costs if c[0] <= limit)[1]
+
+
+def choose_shift_bits(y: IntArray, lanes: int, *, groups: int = 1, tolerance: float = 0.01) -> int:
+    """The narrowest shift, 1 to 3 bits, whose slots are within ``tolerance`` of the fewest."""
+    y = np.asarray(y, dtype=np.int64)
+    gap = min(16, max(1, (-(-y.shape[1] // lanes)).bit_length() + 1))
+    slots = []
+    for bits in (1, 2, 3):
+        code = PulseCode(lanes, gap, bits)
+        slots.append(int(_Pulses(code, y, groups).slots(code, 1).sum()))
+    return 1 + next(i for i, count in enumerate(slots) if count <= min(slots) * (1 + tolerance))

@@ -170,7 +170,8 @@ def quantize_for(
         dense = [layer for layer in network.layers if isinstance(layer, Dense)]
         tensors = network.tensors()
         inputs = [tensors[layer.inputs[0]] for layer in dense]
-        return network, fold_layers(dense, inputs, target, lanes=lanes)
+        codes = options.codes(names)
+        return network, fold_layers(dense, inputs, target, lanes=lanes, codes=codes)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     layers, pulses = _fold_layers(model, options), None
     if options.quantizer == "calibrated":
@@ -191,6 +192,7 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         gap_bits=folding.gap_bits or None,
         clock_mhz=options.clock_mhz,
         frames=options.frames,
+        codes=options.codes([layer.name for layer in network.layers]),
         **_memory(options),
     )
 
@@ -238,7 +240,8 @@ def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
         out = IntFormat(16, True) if stage.last else IntFormat(bits, bits == 1 or not stage.relu)
         out = IntFormat(1, True) if stage.sign else out
         encoding = (choice.encoding if choice else None) or "pvq"
-        layers.append(FoldLayer(stage.name, rows, n, k, x, out, encoding))
+        code = options.codes([stage.name]).get(stage.name)
+        layers.append(FoldLayer(stage.name, rows, n, k, x, out, encoding, code))
         x = out
     return layers
 

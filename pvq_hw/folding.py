@@ -5,7 +5,7 @@ with which it keeps pace; the interval is the shortest whose total fits the budg
 from real codes of a sample of rows, scaled to all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -51,6 +51,8 @@ class FoldLayer:
     x, out : IntFormat
     encoding : str
         ``"pvq"``, or ``"int8"`` for plain weights, which K says nothing of.
+    code : str, optional
+        ``"pulse"`` or ``"shifted"``; free unless given.
     """
 
     name: str
@@ -60,6 +62,7 @@ class FoldLayer:
     x: IntFormat
     out: IntFormat
     encoding: str = "pvq"
+    code: str | None = None
 
     def __post_init__(self) -> None:
         where = f"Layer {self.name!r}"
@@ -153,6 +156,7 @@ def fold(
                 _FAR_GAPS * layer.n / layer.k if balanced else 0.0,
                 max(1, layer.k // _PULSES_PER_BANK) if balanced else layer.n,
                 _transfers(i, len(layers), layer.n, layer.rows, frames),
+                layer.code,
             ),
             p,
             None,
@@ -178,9 +182,13 @@ def fold_layers(
     gap_bits: Sequence[int] | None = None,
     reserve: Resources | None = None,
     frames: int = 1,
+    codes: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Folding:
-    """Chooses what is not given for layers that are quantized already; see `fold`."""
+    """Chooses what is not given for layers that are quantized already; see `fold`.
+
+    ``codes`` says ``"pulse"`` or ``"shifted"`` for the layers where that is not free.
+    """
     wanted = _wanted([x.name for x in layers], [x.y.shape[1] for x in layers], lanes)
     gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
     if len(gaps) != len(layers):
@@ -190,7 +198,8 @@ def fold_layers(
         rows, n = layer.y.shape
         transfers = _transfers(i, len(layers), n, rows, frames)
         sample = partial(_given, some_rows(layer), x)
-        source = Source(layer.name, n, rows, sample, transfers=transfers)
+        kind = (codes or {}).get(layer.name)
+        source = Source(layer.name, n, rows, sample, transfers=transfers, code=kind)
         stages.append(stage_choices(source, p, gap, target, options | batch_options(i, frames)))
     return _fold(stages, target, reserve or _top(target, inputs[0].size, inputs[0].format))
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.blocks import spram_blocks
+from pvq_hw.codes import choose_shift_bits
 from pvq_hw.core import CoreSpec, make_core
 from pvq_hw.core_base import CoreBase
 from pvq_hw.cores import make_layer_core
@@ -43,7 +44,7 @@ class Source:
 
     ``transfers`` is the most cycles that its activations take to come or go, if not one each.
     ``least_gap`` is the smallest largest gap that a quantizer should be held to, ``most_lanes``
-    bounds the lanes that are tried.
+    bounds the lanes that are tried. ``code`` is ``"pulse"`` or ``"shifted"`` where it is not free.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Source:
     least_gap: float = 0.0
     most_lanes: int = _MAX_LANES
     transfers: int = 0
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,17 @@ def _lane_steps(most: int) -> list[int]:
 def _specs(
     source: Source, lanes: int, gap: int | None, engine: str, options: dict[str, Any]
 ) -> list[CoreBase]:
-    """Specs of unit pulses, and where pulses lie upon each other of shifted ones too."""
+    """Specs of unit pulses, and where pulses lie upon each other of shifted ones too; of one kind
+    alone where that is asked for."""
     layer, x = source.sample(lanes, gap)
     if layer.encoding == "int8":
         return [_int8(source, layer, x, lanes, engine, options)]
+    if source.code == "shifted":
+        bits = choose_shift_bits(layer.y, lanes, groups=layer.groups)
+        return _gap_widths(source, lanes, gap, engine, options | {"shift_bits": bits})
     found = _gap_widths(source, lanes, gap, engine, options)
+    if source.code == "pulse":
+        return found
     if "shift_bits" in options or np.abs(layer.y).mean() < _DENSE_PULSES:
         return found
     for shift_bits in (1, 2):
@@ -128,7 +136,7 @@ def _gap_widths(
         if narrower.words > _MORE_WORDS * spec.words:
             break
         specs.append(narrower)
-    return list(specs)
+    return specs
 
 
 def _in_spram(
@@ -141,12 +149,14 @@ def _in_spram(
     """The specs with their codes in SPRAM, where the target has it. Its words are 16 bits wide: a
     gap bit less may save a block, for which a quantizer is held to closer gaps."""
     found = [spec for spec in specs if isinstance(spec, CoreSpec)]
+    found = [spec for spec in found if spec.code.shift_bits == found[0].code.shift_bits]
     if not target.spram_bits or "code_memory" in options or not found:
         return []
     last = found[-1]
     bits = last.code.gap_bits - 1
     if gap is None and bits >= 1 and (1 << bits) - 2 >= _CLOSER_GAPS * source.least_gap:
-        narrower = _scaled(source, last.lanes, bits, target.engine, options)
+        asked = options | {"shift_bits": last.code.shift_bits}
+        narrower = _scaled(source, last.lanes, bits, target.engine, asked)
         if spram_blocks(narrower.word_bits, 1) < spram_blocks(last.word_bits, 1):
             found.append(narrower)
     return [replace(spec, code_memory="spram") for spec in found]

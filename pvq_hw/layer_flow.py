@@ -46,6 +46,8 @@ class LayerRequest:
         Golden vectors to write.
     seed : int
         Of the random ones.
+    code : str
+        ``"pulse"``, ``"shifted"`` or ``"auto"``, see `pvq_hw.options.CompileOptions`.
     """
 
     k: int | None = None
@@ -57,8 +59,11 @@ class LayerRequest:
     target: str = "ulx3s-25f"
     vectors: int = 16
     seed: int = 0
+    code: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.code not in ("auto", "pulse", "shifted"):
+            raise InputError(f"Code must be pulse, shifted or auto, not {self.code!r}")
         if (self.k is None) == (self.ratio is None):
             raise InputError("A layer must have K or N/K: give --k or --ratio")
         if not 1 <= self.vectors <= 10_000:
@@ -128,7 +133,8 @@ def compile_layer(
             network = layer_network(weights, bias, ask)
             network.verify()
         with tell.step("Plan the core"):
-            planned = plan(network, ask.target, lanes=[ask.lanes], top=False)
+            codes = {} if ask.code == "auto" else {_NAME: ask.code}
+            planned = plan(network, ask.target, lanes=[ask.lanes], top=False, codes=codes)
             image = emit(network, planned)
         tools.warm_up(["yosys"], tell.note)
         with tell.step("Write Verilog, memory files, vectors and testbench"):

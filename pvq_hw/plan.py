@@ -297,6 +297,7 @@ def plan(
     top: bool = True,
     check: bool = True,
     frames: int = 1,
+    codes: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -319,6 +320,9 @@ def plan(
     frames : int
         V: frames that the cores of a chain take side by side. They come and go one after the
         other; `pvq_hw.batch` says when a batch that is not full is closed.
+    codes : mapping of layer name to str, optional
+        ``"pulse"`` or ``"shifted"``: pulses of weight 1, or of powers of two. Free unless given:
+        shifted where that saves 3 % of the cycles and fits.
     **options
         Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
     """
@@ -331,7 +335,7 @@ def plan(
         from pvq_hw.plan_graph import plan_network
 
         result = plan_network(
-            network, board, lanes, gap_bits, clock_mhz, baud, top=top, options=options
+            network, board, lanes, gap_bits, clock_mhz, baud, top=top, codes=codes, options=options
         )
         if check:
             result.verify()
@@ -347,6 +351,7 @@ def plan(
         gap_bits=gap_bits,
         reserve=top_resources(board, input_bytes) if top else Resources(),
         frames=frames,
+        codes=codes,
         **options,
     )
     names = _core_names(chain)

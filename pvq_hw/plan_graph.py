@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pvq_hw.codes import choose_shift_bits
 from pvq_hw.core import CoreSpec
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.core_layers import CoreLayer, core_layers, unit_names
@@ -42,9 +43,10 @@ def plan_network(
     baud: int | None,
     *,
     top: bool,
+    codes: Mapping[str, str] | None = None,
     options: Mapping[str, Any],
 ) -> Plan:
-    """`pvq_hw.plan.plan` for such networks."""
+    """`pvq_hw.plan.plan` for such networks; pulses are shifted only where ``codes`` says so."""
     layers = core_layers(network)
     if not layers:
         raise InputError("A network must have at least one layer with weights")
@@ -56,7 +58,7 @@ def plan_network(
         raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = [
-        _core(layer, p, gap, target, names[layer.name], options)
+        _core(layer, p, gap, target, names[layer.name], _shifts(layer, p, codes) | dict(options))
         for layer, p, gap in zip(layers, chosen, gaps, strict=True)
     ]
     graph = plan_graph(network, cores, target.engine)
@@ -107,6 +109,12 @@ def _fold_layer(layer: CoreLayer) -> GraphLayer:
         layer.name, rows, n, k, layer.x.format, layer.dense.output.format, layer.dense.encoding
     )
     return GraphLayer(core, layer.geometry, layer.conv_groups)
+
+
+def _shifts(layer: CoreLayer, lanes: int, codes: Mapping[str, str] | None) -> dict[str, int]:
+    if layer.dense.encoding == "int8" or (codes or {}).get(layer.name) != "shifted":
+        return {}
+    return {"shift_bits": choose_shift_bits(layer.dense.y, lanes, groups=layer.dense.groups)}
 
 
 def _core(

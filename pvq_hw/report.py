@@ -48,6 +48,7 @@ def compile_document(
                 "lanes": part["lanes"],
                 "encoding": part["encoding"],
                 "gap_bits": part["core"].get("code", {}).get("gap_bits"),
+                "shift_bits": part["core"].get("code", {}).get("shift_bits"),
                 "pulses": part["pulses"],
                 "n_over_k": part["n_over_k"],
                 "slots": part["slots"],

@@ -25,6 +25,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         target=args.target or LayerRequest.target,
         vectors=args.vectors,
         seed=args.seed,
+        code=args.code or "auto",
     )
     weights = read_array(args.weights)
     bias = read_array(args.bias) if args.bias else None

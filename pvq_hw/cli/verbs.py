@@ -11,6 +11,8 @@ __all__ = ["TARGET_NAMES", "add_verbs", "run_verb"]
 
 TARGET_NAMES = ("icebreaker", "hx8k", "ulx3s-25f", "ulx3s-85f", "orangecrab-25f")
 
+_CODE_HELP = "pulses of 1, or of powers of two; by default these where they save 3 %% of the cycles"
+
 
 def run_verb(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Imports the verb's module and runs it; gives its JSON document and exit status."""
@@ -89,6 +91,7 @@ def _compile(subparsers: Any) -> None:
     )
     p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
     p.add_argument("--lanes", metavar="P[,P...]", help="lanes of each layer; planned by default")
+    p.add_argument("--code", choices=("auto", "pulse", "shifted"), help=_CODE_HELP)
     p.add_argument("--frames", metavar="V", type=int, help="frames side by side (default 1)")
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
     p.add_argument(
@@ -185,6 +188,7 @@ def _layer(subparsers: Any) -> None:
     p.add_argument("--x-signed", action="store_true", help="activations are signed")
     p.add_argument("--out-bits", metavar="B", type=int, default=16, help="width of a result")
     p.add_argument("--relu", action="store_true", help="unsigned results, negative ones are 0")
+    p.add_argument("--code", choices=("auto", "pulse", "shifted"), help=_CODE_HELP)
     p.add_argument("--vectors", metavar="N", type=int, default=16, help="golden vectors")
     p.add_argument("--seed", type=int, default=0)
 
