@@ -154,7 +154,7 @@ def fold(
                 layer.rows,
                 partial(synthetic_layer, layer, balanced),
                 _FAR_GAPS * layer.n / layer.k if balanced else 0.0,
-                max(1, layer.k // _PULSES_PER_BANK) if balanced else layer.n,
+                _most_lanes(layer, balanced),
                 _transfers(i, len(layers), layer.n, layer.rows, frames),
                 layer.code,
             ),
@@ -214,6 +214,13 @@ def batch_options(index: int, frames: int) -> dict[str, int]:
 def _transfers(index: int, count: int, n: int, rows: int, frames: int) -> int:
     """Cycles that a batch takes to come to a layer or to go: one after the other at the ends."""
     return max(n * (frames if index == 0 else 1), rows * (frames if index == count - 1 else 1))
+
+
+def _most_lanes(layer: FoldLayer, balanced: bool) -> int:
+    """Lanes worth a try: as many as leave pulses to every bank."""
+    if not balanced or layer.encoding == "int8":
+        return layer.n
+    return max(1, layer.k // _PULSES_PER_BANK)
 
 
 def _wanted(names: list[str], sizes: list[int], lanes: Sequence[int] | None) -> list[int | None]:
@@ -326,7 +333,6 @@ def _excess(total: Resources, limit: Resources) -> float:
         total.luts / limit.luts - 1,
         total.brams / limit.brams - 1,
         (total.dsps - limit.dsps) / max(1, limit.dsps),
-        (total.sprams - limit.sprams) / max(1, limit.sprams),
         (total.sprams - limit.sprams) / max(1, limit.sprams),
     )
 

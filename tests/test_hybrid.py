@@ -14,6 +14,7 @@ from pvq_hw.core import make_core
 from pvq_hw.core_layers import core_layers
 from pvq_hw.cores import core_from_json, make_layer_core
 from pvq_hw.errors import InputError
+from pvq_hw.folding import FoldLayer, fold
 from pvq_hw.image import emit
 from pvq_hw.int8_core import Int8Spec, make_int8_core
 from pvq_hw.model import load_model
@@ -115,6 +116,20 @@ def test_lanes_of_plain_weights_are_bounded_by_the_multiplier_blocks():
     wide = plan(network, "icebreaker", lanes=(16, 1, 1), top=False, check=False)
     products = wide.layers[0].spec.products
     assert core_resources(wide.layers[0].spec, "up5k").dsps == (8 if products == "mac16" else 0)
+
+
+def test_plain_layers_get_the_lanes_that_keep_pace():
+    u8, s16 = IntFormat(8, False), IntFormat(16, True)
+    layers = [
+        FoldLayer("a", 64, 784, 157, u8, u8),
+        FoldLayer("b", 32, 64, 1, u8, u8, "int8"),  # K says nothing
+        FoldLayer("c", 10, 32, 1, u8, s16, "int8"),
+    ]
+    folding = fold(layers, TARGETS["ulx3s-25f"])
+    # The activations come one a cycle: less than 784 cycles cannot be.
+    assert folding.interval_cycles == 784
+    assert folding.lanes[1:] == (4, 1)  # 4: one block RAM of 512 words; 3 would be two
+    assert set(folding.banks) == {"a"}
 
 
 def test_remade_cores_are_the_plan_s():
