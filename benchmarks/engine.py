@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks import engine_convolutions as convolutions
 from benchmarks.engine_page import write_page
 from benchmarks.engine_place import DEVICES, Device, place
 from benchmarks.engine_points import (
@@ -151,6 +152,10 @@ def main() -> None:
         layers = LAYERS[1:] if args.quick else LAYERS
         run(sources, output, args.device or list(DEVICES), layers, args.ratio or RATIOS)
     write_page(json.loads(output.read_text()), args.page)
+    results, models = _HERE / "results" / "engine-convolutions.json", args.model.parent
+    if not args.report and all((models / f"{c.model}.onnx").exists() for c in convolutions.CASES):
+        convolutions.run(models, results, ("LFE5U-25F",), SEEDS[:1] if args.quick else SEEDS)
+    convolutions.put_section(args.page, results)
 
 
 if __name__ == "__main__":
