@@ -71,7 +71,7 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
     expected = describe_output(accelerator)
     board.describe().require(expected.input, expected.output, expected.identity)
     layout = code_layout(specs)
-    with steps.step(f"Load {layout.bytes:,} bytes of codes"):
+    with steps.step(f"Load {layout.size:,} bytes of codes"):
         load_codes(
             board,
             code_words(layout, images),

@@ -80,8 +80,8 @@ class CodeLayout:
     blocks: tuple[CodeBlock, ...]
 
     @property
-    def bytes(self) -> int:
-        """Of the words of all blocks."""
+    def size(self) -> int:
+        """Bytes of the words of all blocks."""
         return 2 * sum(block.words for block in self.blocks)
 
     def first(self, core: int) -> int:
@@ -90,7 +90,7 @@ class CodeLayout:
 
     def header(self, crc: int) -> bytes:
         """The file's header."""
-        return struct.pack("<4sB3xII", CODES_MAGIC, CODES_VERSION, self.bytes, crc)
+        return struct.pack("<4sB3xII", CODES_MAGIC, CODES_VERSION, self.size, crc)
 
 
 def has_spram(specs: Sequence[Any]) -> bool:
@@ -128,9 +128,9 @@ def code_writes(layout: CodeLayout, data: bytes) -> list[tuple[int, int]]:
     Raises InputError on a file that is none, is another layout's or is damaged.
     """
     payload = data[HEADER_BYTES:]
-    if data[:HEADER_BYTES] != layout.header(zlib.crc32(payload)) or len(payload) != layout.bytes:
+    if data[:HEADER_BYTES] != layout.header(zlib.crc32(payload)) or len(payload) != layout.size:
         raise InputError(
-            f"{CODES_FILE} must hold {layout.bytes:,} bytes of codes, with their checksum before"
+            f"{CODES_FILE} must hold {layout.size:,} bytes of codes, with their checksum before"
         )
     words = iter(struct.unpack(f"<{len(payload) // 2}H", payload))
     found = []

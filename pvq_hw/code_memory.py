@@ -80,7 +80,7 @@ class CodeMemory:
         if self._flash[: len(header)] != header:
             self.status = CodeStatus(CodeState.ABSENT, self.status.crc)
             return
-        data = self._flash[len(header) :][: self._layout.bytes].ljust(self._layout.bytes, b"\xff")
+        data = self._flash[len(header) :][: self._layout.size].ljust(self._layout.size, b"\xff")
         words = struct.unpack(f"<{len(data) // 2}H", data)
         self._words = dict(zip(self._words, words, strict=True))
         self._check()

@@ -61,7 +61,7 @@ def _expected(steps, board):
 
 def _read_cycles():
     """Cycles until the flash is read and checked."""
-    return 2 * 256 + 32 * (len(LOADED.file) + 10) + 4 * LOADED.layout.bytes // 2 + 100
+    return 2 * 256 + 32 * (len(LOADED.file) + 10) + 4 * LOADED.layout.size // 2 + 100
 
 
 STATUS = Packet(Kind.CODES_STATUS, 7)

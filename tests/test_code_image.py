@@ -53,7 +53,7 @@ def test_blocks_are_columns_and_then_depth_core_after_core():
         CodeBlock(0, 32, 0, 5),
         CodeBlock(2, 0, 0, 11),
     )
-    assert layout.bytes == 2 * 26
+    assert layout.size == 2 * 26
     assert layout.first(2) == 3
     deep = code_layout([Core(17, 16384 + 3)])
     assert [(b.bit, b.word, b.words) for b in deep.blocks] == [

@@ -54,7 +54,7 @@ def test_a_board_without_codes_takes_them_and_then_frames():
     with pytest.raises(InputError, match="Board must have its codes before INFER"):
         link.infer(frames)
     _load(link, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (LOADED.layout.bytes // 2,) * 2
+    assert told[-1] == (LOADED.layout.size // 2,) * 2
     require_codes(link)
     assert np.array_equal(link.infer(frames), [LOADED.compute(f) for f in frames])
 
