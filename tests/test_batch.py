@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cli_tools import BUNDLED, MODEL, run
 from plan_networks import random_network
 from random_layers import Case, make_chain
 
@@ -165,3 +166,21 @@ def test_there_is_a_place_for_every_batch_under_way():
         made.specs, made.images, made.x, idle=Pattern(0.5, 0.2), stall=Pattern(0.02, 0.002)
     )
     assert wrong(made, result) == []
+
+
+def test_compile_with_frames_from_the_command_line(tmp_path):
+    options = tmp_path / "c.toml"
+    options.write_text('frames = 3\nquantizer = "plain"\nratio = 5\n')
+    out, data = tmp_path / "out", tmp_path / "digits.npz"
+    x = np.load(BUNDLED / "digits.npz")["x_train"][:200]
+    np.savez(data, x=x)
+    args = (MODEL, "--target", "ulx3s-25f", "--config", options, "-o", out)
+    args += ("--calibrate", data)
+    made = run("compile", *args, "--json")
+    assert (made.code, made.json["frames_side_by_side"]) == (0, 3)
+    assert run("verify", out).code == 0
+    done = run("simulate", out, "--data", data, "--count", 7, "--json").json
+    assert (done["mismatches"], done["frames"]) == (0, 7)
+    assert done["interval_cycles"] == made.json["interval_cycles"]
+    wrong = run("compile", *args, "--frames", 17)
+    assert (wrong.code, wrong.complaint) == (2, "Frames side by side must be 1 to 16, not 17")

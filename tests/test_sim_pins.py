@@ -5,10 +5,12 @@ import struct
 import numpy as np
 import pytest
 from chain_table import chain
+from random_layers import Case, make_chain
 from stand_in import IDENTITY
 
-from gateware.accelerator import Accelerator
+from gateware.circuit import make_circuit
 from gateware.top import Top
+from pvq_hw.numeric import IntFormat
 from pvq_hw.protocol import Description, Kind, Packet, PacketDecoder, WireFormat
 from sim.pins import PinSimulation
 
@@ -16,8 +18,8 @@ CLOCKS_PER_BIT = 4
 
 
 def run(name, packets):
-    """Packets for the chain's frames in, decoded packets out; and the top's description."""
-    made = chain(name)
+    """Packets for a chain's frames in, decoded packets out; and the top's description."""
+    made = chain(name) if isinstance(name, str) else name
     first, last = made.specs[0], made.specs[-1]
     description = Description(
         WireFormat(first.n, first.x),
@@ -27,7 +29,7 @@ def run(name, packets):
         4,
         IDENTITY,
     )
-    top = Top(Accelerator(made.specs, made.images), description, 4096)
+    top = Top(make_circuit(made.specs, made.images), description, 4096)
     pins = PinSimulation(top, limit=200_000)
     requests = packets(made, description)
     decoder = PacketDecoder()
@@ -75,3 +77,28 @@ def test_index_of_the_largest_equals_the_golden_model():
     expected = list(zip(golden.argmax(axis=1).tolist(), golden.max(axis=1).tolist(), strict=True))
     assert len({index for index, _ in expected}) > 1
     assert [struct.unpack("<Hh", reply.payload) for reply in replies] == expected
+
+
+@pytest.mark.parametrize("flush", [8, 4000])
+def test_frames_side_by_side_come_back_in_order(flush):
+    # The line is slower than either time-out, or faster than the longer one.
+    options = {"frames": 3}
+    made = make_chain(
+        4,
+        12,
+        IntFormat(8, False),
+        Case(6, 8, 3, options=options | {"flush_cycles": flush}),
+        Case(4, 5, 2, out=IntFormat(16, True), options=options),
+        frames=3,
+    )
+
+    def packets(made, description):
+        return [
+            Packet(Kind.INFER, tag, description.input.encode(frame))
+            for tag, frame in enumerate(made.x[:5])
+        ]
+
+    made, description, replies = run(made, packets)
+    assert [(reply.kind, reply.tag) for reply in replies] == [(Kind.RESULTS, t) for t in range(5)]
+    got = np.array([description.output.decode(reply.payload) for reply in replies])
+    assert np.array_equal(got, made.network.predict(made.x[:5]))
