@@ -108,5 +108,24 @@ INT8_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
         },
     },
     "up5k": {"luts": {"core": 1.0}, "ffs": {"core": 1.0}},
-    "hx8k": {"luts": {"core": 1.0}, "ffs": {"core": 1.0}},
+    "hx8k": {
+        "luts": {
+            "writer": 5.281,
+            "weights": 5.281,
+            "products": 1.612,
+            "requantizer": 0.859,
+            "serial": 4.273,
+            "counters": 9.165,
+            "choices": 0.8465,
+        },
+        "ffs": {
+            "writer": 5.46,
+            "weights": 5.46,
+            "products": 1.637,
+            "requantizer": 3.852,
+            "serial": 4.225,
+            "counters": 0.6299,
+            "choices": 0.6204,
+        },
+    },
 }
