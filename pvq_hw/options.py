@@ -29,6 +29,8 @@ class LayerChoice:
         ``"pvq"`` or ``"int8"``.
     lanes : int, optional
         Pulses a clock.
+    keep_zeros : bool
+        Whether weights of 0, as pruning leaves them, stay 0.
     code : str, optional
         ``"pulse"``, ``"shifted"`` (pulses of 1, 2, 4 ... in one slot) or ``"auto"``.
     """
@@ -38,6 +40,7 @@ class LayerChoice:
     unit: str | int | None = None
     encoding: str | None = None
     lanes: int | None = None
+    keep_zeros: bool = False
     code: str | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +100,8 @@ class CompileOptions:
         Layers that keep plain 8-bit weights.
     only : tuple of str
         Where there are any: the only layers that become pulses, the others keep 8-bit weights.
+    keep_zeros : bool
+        Whether weights of 0, as pruning leaves them, stay 0 in all layers.
     layers : mapping of layer name to `LayerChoice`
     """
 
@@ -115,6 +120,7 @@ class CompileOptions:
     seed: int = 0
     int8: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    keep_zeros: bool = False
     layers: Mapping[str, LayerChoice] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,7 +157,7 @@ class CompileOptions:
         return {name: code for name, code in asked.items() if code != "auto"}
 
     def resolved(self, names: Sequence[str]) -> "CompileOptions":
-        """The same with ``int8`` and ``only`` said layer by layer.
+        """The same with ``int8``, ``only`` and ``keep_zeros`` said layer by layer.
 
         Raises InputError for a layer that is not among the model's ``names``.
         """
@@ -166,7 +172,9 @@ class CompileOptions:
                 layers[name] = LayerChoice(encoding="int8", lanes=choice.lanes)
             elif name in self.only and name in layers:
                 layers[name] = replace(layers[name], encoding="pvq")
-        return replace(self, layers=layers, int8=(), only=())
+            if self.keep_zeros and name not in plain:
+                layers[name] = replace(layers.get(name, LayerChoice()), keep_zeros=True)
+        return replace(self, layers=layers, int8=(), only=(), keep_zeros=False)
 
 
 def _check_code(code: str | None) -> None:
@@ -235,6 +243,8 @@ def _check_type(where: str, key: str, value: Any, declared: str) -> None:
 
 
 def _is_one(value: Any, declared: str) -> bool:
+    if "bool" in declared:
+        return isinstance(value, bool)
     kinds = [kind for kind in (int, float, str) if kind.__name__ in declared]
     if float in kinds:
         kinds.append(int)
@@ -243,7 +253,7 @@ def _is_one(value: Any, declared: str) -> bool:
 
 def _kind(declared: str) -> str:
     """A declared type in words."""
-    words = {"float": "a number", "int": "an integer", "str": "text"}
+    words = {"float": "a number", "int": "an integer", "str": "text", "bool": "true or false"}
     if declared.startswith("tuple"):
         return "a list of names" if "str" in declared else "a list of integers"
     return " or ".join(word for name, word in words.items() if name in declared)

@@ -14,11 +14,11 @@ from pvq_hw.quantizer_allocate import Curve, allocate, round_to_multiple
 from pvq_hw.quantizer_balance import balance
 from pvq_hw.quantizer_emit import Codes
 from pvq_hw.quantizer_graph import Stage
-from pvq_hw.quantizer_moves import improve, moments, output_error, ridge_weights
+from pvq_hw.quantizer_moves import improve, moments, output_error, ridge_weights, within
 from pvq_hw.quantizer_options import Request
 from pvq_hw.quantizer_refine import Link, forward, refine, sensitivity
 
-__all__ = ["calibrated", "row_pulses", "within"]
+__all__ = ["calibrated", "row_pulses"]
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -27,7 +27,7 @@ Progress = Callable[[str, float], None]
 
 _MEASURE_FRAMES = 3000
 _MEASURE_ROWS = 48
-_SWEEP_FRAMES = 20_000  # that the sweeps see; their cost grows with frames, the moments' hardly
+_SWEEP_VALUES = 1 << 22  # frames times units that sweeps see; what they cost grows with frames
 _DAMPING = 0.03  # of the layers' moments: what held-out images ask for at 6,000 frames
 _LARGE = 0.25  # part of the network's weights from which a layer's K stays near the mean
 
@@ -76,7 +76,7 @@ def calibrated(
     # What the sweeps expand in has no slope where a sign is.
     if sweeps and any(link.movable for link in links) and not any(x.sign for x in links):
         told = (lambda part: progress("all layers", part)) if progress else None
-        seen = _seen(len(first))
+        seen = _seen(len(first), max(len(link.y) for link in links))
         for link in links:
             link.reference = link.reference[seen]
         refine(links, first[seen], sweeps=sweeps, progress=told)
@@ -90,11 +90,12 @@ def calibrated(
     ]  # fmt: skip
 
 
-def _seen(frames: int) -> IntArray | slice:
-    """The frames of the sweeps, evenly spread."""
-    if frames <= _SWEEP_FRAMES:
+def _seen(frames: int, units: int) -> IntArray | slice:
+    """The frames that the sweeps see, evenly spread."""
+    count = max(1, _SWEEP_VALUES // units)
+    if frames <= count:
         return slice(None)
-    return np.linspace(0, frames - 1, _SWEEP_FRAMES).astype(np.int64)
+    return np.linspace(0, frames - 1, count).astype(np.int64)
 
 
 def _float_links(stages: tuple[Stage, ...], x: Float32Array) -> list[Link]:
@@ -167,17 +168,6 @@ def _layer(
         allowed=link.allowed,
         progress=(lambda part: progress(stage.name, part)) if progress else None,
     )
-
-
-def within(y: IntArray, allowed: npt.NDArray[np.bool_], score: FloatArray) -> IntArray:
-    """``y`` with the pulses that are not where they may be put at the row's largest score."""
-    stray = np.abs(np.where(allowed, 0, y)).sum(axis=1)
-    y = np.where(allowed, y, 0)
-    best = np.where(allowed, np.abs(score), -1.0).argmax(axis=1)
-    row = np.flatnonzero((stray > 0) & allowed.any(axis=1))
-    sign = np.where(score[row, best[row]] < 0, -1, 1)
-    y[row, best[row]] += sign * stray[row]
-    return y
 
 
 def row_pulses(

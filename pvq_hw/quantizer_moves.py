@@ -17,7 +17,15 @@ import numpy.typing as npt
 from pvq_hw.exact import grid, grid_bits, product
 from pvq_hw.quantizer_balance import Placement, allowed_additions, removable
 
-__all__ = ["Moments", "improve", "moments", "output_error", "ridge_weights", "solve_gains"]
+__all__ = [
+    "Moments",
+    "improve",
+    "moments",
+    "output_error",
+    "ridge_weights",
+    "solve_gains",
+    "within",
+]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]
@@ -130,6 +138,17 @@ def output_error(m: Moments, y: IntArray, gain: npt.NDArray[np.float64]) -> npt.
 def _expand(gain: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.float64]:
     """Gains (M, G) as gains of the columns: (M, N), or (M, 1) for one group."""
     return gain if gain.shape[1] == 1 else np.repeat(gain, n // gain.shape[1], axis=1)
+
+
+def within(y: IntArray, allowed: npt.NDArray[np.bool_], score: npt.NDArray[np.float64]) -> IntArray:
+    """``y`` with the pulses that are not where they may be put at the row's largest score."""
+    stray = np.abs(np.where(allowed, 0, y)).sum(axis=1)
+    y = np.where(allowed, y, 0)
+    best = np.where(allowed, np.abs(score), -1.0).argmax(axis=1)
+    row = np.flatnonzero((stray > 0) & allowed.any(axis=1))
+    sign = np.where(score[row, best[row]] < 0, -1, 1)
+    y[row, best[row]] += sign * stray[row]
+    return y
 
 
 def solve_gains(

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "clock_mhz",
             "frames",
             "code_memory",
+            "keep_zeros",
             "code",
             "seed",
         )

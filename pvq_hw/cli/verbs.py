@@ -159,8 +159,8 @@ def _finetune(subparsers: Any) -> None:
     p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
     p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
     p.add_argument("--seed", type=int, help="default 0")
-    p.add_argument("--epochs", metavar="E", type=int, help="passes over the data (default 10)")
-    p.add_argument("--batch", metavar="B", type=int, help="frames of a step (default 128)")
+    p.add_argument("--epochs", metavar="E", type=int, help="passes over the data (default 15)")
+    p.add_argument("--batch", metavar="B", type=int, help="frames of a step (default 256)")
     p.add_argument("--rate", metavar="R", type=float, help="learning rate, in pulses")
     p.add_argument(
         "--distill", metavar="D", type=float, help="0 learns labels only, 1 the float network only"

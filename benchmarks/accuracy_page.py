@@ -1,0 +1,114 @@
+"""The accuracy benchmark's page and picture, made from its results alone."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+__all__ = ["chart", "page"]
+
+Points = list[dict[str, Any]]
+
+_ABOUT = """\
+# Benchmark: accuracy at few pulses
+
+Networks that were trained as usual, quantized without training; percent of right answers of the
+integer golden model on the test images, with 8-bit activations, one gain per row and no int8
+layers. N/K is the mean of the final codes: all weights over all pulses. Calibration inputs come
+from the training images only, without labels, another draw for each seed; for 784-512-512-10,
+which has more weights than the images pin down, 70 % of them are slightly distorted copies
+(turned, scaled, sheared, moved). No choice was made by test images. "Plain" is the nearest
+codeword of every row, at the same N/K in every layer. Made by
+
+    python -m benchmarks.accuracy --models FOLDER --mnist FOLDER \\
+        -o benchmarks/results/accuracy.json --page docs/accuracy.md --chart docs/accuracy.svg
+"""
+_HEAD = "| network | float | N/K | plain | calibrated, median | draws | asked | frames | CPU s |"
+_COLORS = {"calibrated": "#1f6feb", "plain": "#b35900"}
+_LOW = 80.0  # percent; what lies below is drawn at the bottom
+
+
+def page(points: Points, titles: Mapping[str, str]) -> str:
+    """The page, in Markdown."""
+    lines = [_ABOUT, "![Accuracy against N/K](accuracy.svg)", "", _HEAD]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for p in points:
+        if p["quantizer"] != "calibrated":
+            continue
+        same = [q for q in _of(points, p["network"], "plain") if q["ratio"] == p["ratio"]]
+        cells = [
+            titles[p["network"]],
+            f"{p['float']:.2f}",
+            f"{p['n_over_k']:.2f}",
+            f"{same[0]['median']:.2f}" if same else "",
+            f"**{p['median']:.2f}**",
+            ", ".join(f"{d:.2f}" for d in p["draws"]),
+            f"{p['goal']:g}" if p["goal"] else "",
+            f"{p['frames']:,}",
+            f"{p['seconds']:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "CPU s: processor seconds of one quantization on one thread of a shared machine."]
+    return "\n".join(lines) + "\n"
+
+
+def _of(points: Points, network: str, quantizer: str) -> Points:
+    chosen = [p for p in points if p["network"] == network and p["quantizer"] == quantizer]
+    return sorted(chosen, key=lambda p: float(p["n_over_k"]))
+
+
+def chart(points: Points, titles: Mapping[str, str]) -> str:
+    """Accuracy against N/K, a panel for each network, as SVG."""
+    networks = [name for name in titles if _of(points, name, "calibrated")]
+    width, height = 270 * len(networks) + 20, 270
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="11">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+    for place, name in enumerate(networks):
+        parts += _panel(points, name, titles[name], 45 + 270 * place)
+    parts += _legend(height)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _panel(points: Points, name: str, title: str, left: int) -> list[str]:
+    """One network's lines; all panels go from 80 to 100 %."""
+    top, wide, high = 30, 210, 180
+    ours = _of(points, name, "calibrated")
+    most = max(p["n_over_k"] for p in ours) * 1.05
+
+    def place(n_over_k: float, percent: float) -> tuple[float, float]:
+        y = (100.0 - max(percent, _LOW)) / (100.0 - _LOW)
+        return left + wide * n_over_k / most, top + high * y
+
+    parts = [f'<text x="{left}" y="{top - 10}" font-weight="bold">{escape(title)}</text>']
+    for percent in range(int(_LOW), 101, 5):
+        y = place(0, percent)[1]
+        parts.append(f'<path d="M{left} {y:.1f}h{wide}" stroke="#dddddd"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{percent}</text>')
+    y = place(0, ours[0]["float"])[1]
+    parts.append(f'<path d="M{left} {y:.1f}h{wide}" stroke="#444444" stroke-dasharray="4 3"/>')
+    for quantizer, color in _COLORS.items():
+        line = [place(p["n_over_k"], p["median"]) for p in _of(points, name, quantizer)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in line]
+    for p in ours:
+        x = place(p["n_over_k"], 0)[0]
+        label = f"{p['ratio']:g}"
+        parts.append(f'<text x="{x:.1f}" y="{top + high + 15}" text-anchor="middle">{label}</text>')
+    parts.append(f'<text x="{left + wide}" y="{top + high + 30}" text-anchor="end">N/K</text>')
+    return parts
+
+
+def _legend(height: int) -> list[str]:
+    parts, x, y = [], 45, height - 12
+    for text, color, dash in (
+        ("calibrated", _COLORS["calibrated"], ""),
+        ("plain (below 80 %: at the bottom)", _COLORS["plain"], ""),
+        ("float", "#444444", ' stroke-dasharray="4 3"'),
+    ):
+        parts.append(f'<path d="M{x} {y - 4}h20" stroke="{color}" stroke-width="2"{dash}/>')
+        parts.append(f'<text x="{x + 25}" y="{y}">{text}</text>')
+        x += 60 + 6 * len(text)
+    return parts
