@@ -14,6 +14,7 @@ from gateware.int8_core import Int8Core
 from gateware.layer_core import LayerCore
 from gateware.verilog_text import ROM_VERILOG
 from pvq_hw.blocks import memory_blocks
+from pvq_hw.codes import PulseCode
 from pvq_hw.core import CoreImage, CoreSpec, make_core
 from pvq_hw.data import make_data
 from pvq_hw.enumeration import log2_volume
@@ -39,8 +40,11 @@ LAYERS = ("fc1", "fc2")
 RATIOS = (5, 20, 10, 2, 1)
 _WIDTHS = ("acc_bits", "mult_bits", "bias_bits", "sum_bits")
 _KEPT = (*_WIDTHS, "fifo_depth", "fifo_memory", "params_memory", "multiplier_interval")
-# The compiler's rule: the gap field reaches 2.75 times the mean gap.
+# The compiler's rules: the gap field reaches 2.75 times the mean gap; pulses are shifted where
+# they are dense and that saves 3 % of the words.
 _FAR_GAPS = 2.75
+_DENSE_RATIO = 3
+_FEWER_WORDS = 0.97
 
 
 @dataclass(frozen=True)
@@ -140,17 +144,35 @@ class Engine:
             gain=layer.gain[:rows],
             output=replace(layer.output, shape=(rows,)),
         )
-        return self._make(part, x, {key: getattr(whole[0], key) for key in _KEPT})
+        kept = {key: getattr(whole[0], key) for key in _KEPT}
+        if isinstance(whole[0], CoreSpec):
+            kept["shift_bits"] = whole[0].code.shift_bits
+        return self._make(part, x, kept)
 
     def _make(self, layer: Dense, x: TensorSpec, options: Mapping[str, Any]) -> Any:
         if self.ratio is None:
             return make_int8_core(
                 layer, x, self.lanes, family=self.family, name=self.layer, **options
             )
-        bits = gap_bits(self.ratio)
         return make_core(
-            layer, x, self.lanes, gap_bits=bits, family=self.family, name=self.layer, **options
+            layer,
+            x,
+            self.lanes,
+            gap_bits=gap_bits(self.ratio),
+            family=self.family,
+            name=self.layer,
+            **({"shift_bits": self._shift_bits(layer)} | dict(options)),
         )
+
+    def _shift_bits(self, layer: Dense) -> int:
+        """As the compiler chooses it."""
+        assert self.ratio is not None
+        best, fewest = 0, 0
+        for bits in (0, 1, 2) if self.ratio < _DENSE_RATIO else ():
+            words = PulseCode(self.lanes, gap_bits(self.ratio), bits).encode(layer.y).slots
+            if not bits or words < _FEWER_WORDS * fewest:
+                best, fewest = bits, words
+        return best
 
     def circuit(self, sources: Sources, body: str, rows: int | None = None) -> LayerCore:
         """The core as a component."""
