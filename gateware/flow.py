@@ -8,8 +8,10 @@ from gateware.boards import make_board_top, make_platform
 from gateware.build import build
 from gateware.circuit import make_circuit
 from pvq_hw.api import Accelerator
+from pvq_hw.batch import is_serial
 from pvq_hw.board_flow import describe_output
 from pvq_hw.code_image import code_crc, code_layout, has_spram
+from pvq_hw.errors import InputError
 from pvq_hw.families import family
 from pvq_hw.protocol import WireFormat
 from pvq_hw.steps import Steps
@@ -31,6 +33,11 @@ def build_output(
     """
     plan, network = accelerator.plan, accelerator.network
     wires = WireFormat.of(network.input), WireFormat.of(network.output)
+    if plan.frames > 1 and not is_serial(plan.specs):
+        raise InputError(
+            f"Bitstreams must take one activation a transfer, not {plan.frames}; "
+            "the layer's Verilog is for a design of your own"
+        )
     board = describe_output(accelerator)
     image = accelerator.image
 
@@ -63,8 +70,10 @@ def build_output(
             "target": plan.target.name,
             "interval_cycles": plan.interval_cycles,
             "latency_cycles": plan.latency_cycles,
-            "inferences_per_second": report.clock_mhz * 1e6 / plan.interval_cycles,
-            "inferences_per_second_over_link": board.frames_per_second(plan.interval_cycles),
+            "inferences_per_second": plan.frames * report.clock_mhz * 1e6 / plan.interval_cycles,
+            "inferences_per_second_over_link": board.frames_per_second(
+                -(-plan.interval_cycles // plan.frames)
+            ),
         }
         return {"build": document}
 

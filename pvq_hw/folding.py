@@ -204,11 +204,11 @@ def fold_layers(
     return _fold(stages, target, reserve or _top(target, inputs[0].size, inputs[0].format))
 
 
-def batch_options(index: int, frames: int) -> dict[str, int]:
+def batch_options(index: int, frames: int, serial: bool = True) -> dict[str, int]:
     """Options of `make_core` for the layer's place in a chain whose cores take ``frames``."""
     if frames == 1:
         return {}
-    return {"frames": frames} | ({"flush_cycles": FLUSH_CYCLES} if index == 0 else {})
+    return {"frames": frames} | ({"flush_cycles": FLUSH_CYCLES} if serial and index == 0 else {})
 
 
 def _transfers(index: int, count: int, n: int, rows: int, frames: int) -> int:

@@ -48,6 +48,8 @@ class LayerRequest:
         Of the random ones.
     code : str
         ``"pulse"``, ``"shifted"`` or ``"auto"``, see `pvq_hw.options.CompileOptions`.
+    frames : int
+        V, 1 to 16: frames whose activations come and go in one transfer.
     """
 
     k: int | None = None
@@ -60,12 +62,15 @@ class LayerRequest:
     vectors: int = 16
     seed: int = 0
     code: str = "auto"
+    frames: int = 1
 
     def __post_init__(self) -> None:
         if self.code not in ("auto", "pulse", "shifted"):
             raise InputError(f"Code must be pulse, shifted or auto, not {self.code!r}")
         if (self.k is None) == (self.ratio is None):
             raise InputError("A layer must have K or N/K: give --k or --ratio")
+        if not 1 <= self.frames <= 16:
+            raise InputError(f"Frames side by side must be 1 to 16, not {self.frames}")
         if not 1 <= self.vectors <= 10_000:
             raise InputError(f"Golden vectors must be 1 to 10000, not {self.vectors}")
         if not 0 <= self.seed < 1 << 32:
@@ -133,8 +138,9 @@ def compile_layer(
             network = layer_network(weights, bias, ask)
             network.verify()
         with tell.step("Plan the core"):
+            side: dict[str, Any] = {"frames": ask.frames, "serial": False}
             codes = {} if ask.code == "auto" else {_NAME: ask.code}
-            planned = plan(network, ask.target, lanes=[ask.lanes], top=False, codes=codes)
+            planned = plan(network, ask.target, lanes=[ask.lanes], top=False, codes=codes, **side)
             image = emit(network, planned)
         tools.warm_up(["yosys"], tell.note)
         with tell.step("Write Verilog, memory files, vectors and testbench"):

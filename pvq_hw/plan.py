@@ -297,6 +297,7 @@ def plan(
     top: bool = True,
     check: bool = True,
     frames: int = 1,
+    serial: bool = True,
     codes: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Plan:
@@ -320,6 +321,8 @@ def plan(
     frames : int
         V: frames that the cores of a chain take side by side. They come and go one after the
         other; `pvq_hw.batch` says when a batch that is not full is closed.
+    serial : bool
+        False: activations of all V frames come and go in one transfer.
     codes : mapping of layer name to str, optional
         ``"pulse"`` or ``"shifted"``: pulses of weight 1, or of powers of two. Free unless given:
         shifted where that saves 3 % of the cycles and fits.
@@ -363,7 +366,7 @@ def plan(
             gap_bits=gap,
             family=board.engine,
             name=name,
-            **(memories | batch_options(i, frames) | options),
+            **(memories | batch_options(i, frames, serial) | options),
         )
         for i, ((layer, x), p, gap, memories, name) in enumerate(
             zip(chain, folding.lanes, folding.gap_bits, folding.memories, names, strict=True)

@@ -184,3 +184,31 @@ def test_compile_with_frames_from_the_command_line(tmp_path):
     assert done["interval_cycles"] == made.json["interval_cycles"]
     wrong = run("compile", *args, "--frames", 17)
     assert (wrong.code, wrong.complaint) == (2, "Frames side by side must be 1 to 16, not 17")
+
+
+def test_a_layer_with_frames_in_each_transfer(tmp_path):
+    out, weights = tmp_path / "out", tmp_path / "w.npy"
+    np.save(weights, np.random.default_rng(0).laplace(size=(5, 24)))
+    made = run(
+        "layer",
+        weights,
+        "--k",
+        12,
+        "--lanes",
+        4,
+        "--frames",
+        3,
+        "--vectors",
+        7,
+        "-o",
+        out,
+        "--json",
+    )
+    assert (made.code, made.json["frames_side_by_side"]) == (0, 3)
+    assert run("verify", out).code == 0
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(1).integers(0, 256, (8, 24)))
+    done = run("simulate", out, "--data", tmp_path / "x.npz", "--json").json
+    assert (done["mismatches"], done["frames"]) == (0, 8)
+    refused = run("build", out)
+    assert refused.code == 2
+    assert refused.complaint.startswith("Bitstreams must take one activation a transfer, not 3")

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         vectors=args.vectors,
         seed=args.seed,
         code=args.code or "auto",
+        frames=args.frames,
     )
     weights = read_array(args.weights)
     bias = read_array(args.bias) if args.bias else None

@@ -184,6 +184,7 @@ def _layer(subparsers: Any) -> None:
     p.add_argument("--gain", choices=("least-squares", "norm"), default="least-squares")
     p.add_argument("--bias", metavar="BIAS.npy", type=Path, help="float vector (rows,)")
     p.add_argument("--lanes", metavar="P", type=int, default=8)
+    p.add_argument("--frames", metavar="V", type=int, default=1, help="frames in each transfer")
     p.add_argument("--x-bits", metavar="B", type=int, default=8, help="width of an activation")
     p.add_argument("--x-signed", action="store_true", help="activations are signed")
     p.add_argument("--out-bits", metavar="B", type=int, default=16, help="width of a result")
