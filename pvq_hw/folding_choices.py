@@ -136,7 +136,7 @@ def _gap_widths(
         if narrower.words > _MORE_WORDS * spec.words:
             break
         specs.append(narrower)
-    return specs
+    return list(specs)
 
 
 def _in_spram(
@@ -200,8 +200,8 @@ def _memory_variants(spec: CoreBase, engine: str, options: dict[str, Any]) -> li
         and spec.bank_words <= _BANK_WORDS[family(engine).lutram]
     ):
         # Two distributed RAMs meet in the leaf; more want a register before it.
-        latency = {} if "bank_latency" in options else {"bank_latency": 1 + (bank_ways(spec) > 2)}
-        variants.append(replace(spec, bank_memory="logic", **latency))
+        latency = options.get("bank_latency", 1 + (bank_ways(spec) > 2))
+        variants.append(replace(spec, bank_memory="logic", bank_latency=latency))
     if family(engine).lutram:
         return variants
     if "fifo_memory" not in options and spec.fifo_memory == "block" and spec.fifo_depth <= 16:

@@ -330,7 +330,8 @@ def plan(
         Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
     """
     board = get_target(target) if isinstance(target, str) else target
-    if frames > 1 and not (is_chain(network) and all(x.encoding == "pvq" for x in network.layers)):
+    plain = any(isinstance(x, Dense) and x.encoding != "pvq" for x in network.layers)
+    if frames > 1 and (plain or not is_chain(network)):
         raise InputError("Several frames side by side must go through dense PVQ layers alone")
     if not is_chain(network):
         if options.get("code_memory") == "spram":
