@@ -7,12 +7,13 @@ MODELS ?= data/models
 MNIST  ?= data/mnist
 NETWORK_A = mnist_netA_mlp_784_512_512_10.onnx
 
-.PHONY: help demo test test-all lint bench-engine bench-accuracy bench-quantize clean
+.PHONY: help demo test test-all test-train bench-finetune lint bench-engine bench-accuracy bench-quantize clean
 
 help:
 	@echo "make demo            a trained network to a verified bitstream, no board needed"
 	@echo "make test            lint, types and tests (under 15 minutes on two cores)"
 	@echo "make test-all        the same with the long builds (about two hours)"
+	@echo "make test-train      tests of fine-tuning; installs PyTorch"
 	@echo "make bench-quantize  time and memory of the pyramid search"
 	@echo "make bench-engine    the engine beside int8: MODELS=FOLDER MNIST=FOLDER [QUICK=--quick]"
 	@echo "make clean           removes the environment and outputs"
@@ -49,11 +50,23 @@ iverilog:
 
 test: $(VENV)/.installed-test iverilog lint
 	@$(BIN)/python -m pvq_hw doctor --warm-up
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" -q
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch" -q
 
 test-all: $(VENV)/.installed-test iverilog lint
 	@$(BIN)/python -m pvq_hw doctor --warm-up
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not torch" -q
+
+$(VENV)/.installed-train: $(VENV)/.installed-test
+	@echo "pvq-hw: installing PyTorch; TORCH='--index-url URL' takes another build, such as CPU only"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]' $(TORCH)
+	@touch $@
+
+test-train: $(VENV)/.installed-train
+	@$(BIN)/python -m pytest -m torch -q
+
+bench-finetune: $(VENV)/.installed-train
+	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }
+	@$(BIN)/python -m benchmarks.finetune --models "$(MODELS)" --mnist "$(MNIST)"
 
 bench-quantize: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks.quantize

@@ -24,10 +24,11 @@ from pvq_hw.nodes import (
     MaxPool,
     Node,
     Relu,
+    Sign,
     Window,
 )
 
-__all__ = ["save_model"]
+__all__ = ["check_format", "save_model"]
 
 _OPSET, _IR = 17, 8
 _FRAMES = "frames"
@@ -48,22 +49,28 @@ def save_model(model: Model, path: str | Path) -> None:
         Another suffix, or a model that an npz file has no words for.
     """
     path = Path(path)
+    check_format(model, path)
     if path.suffix == ".npz":
         _save_npz(model, path)
-    elif path.suffix == ".onnx":
-        path.write_bytes(_Writer(model).bytes())
     else:
+        path.write_bytes(_Writer(model).bytes())
+
+
+def check_format(model: Model | None, path: Path) -> None:
+    """Raises InputError where `save_model` would; without a model, for the suffix alone."""
+    if path.suffix not in (".onnx", ".npz"):
         raise InputError(f"A model file must end in .onnx or .npz, not {path.name!r}")
+    if model is None or path.suffix == ".onnx":
+        return
+    kinds = [type(node) for node in model.nodes]
+    if kinds != [Dense, *[Relu, Dense] * (len(kinds) // 2)] or len(model.input_shape) != 1:
+        raise InputError("Only dense layers with ReLU between them can be an npz file; use .onnx")
 
 
 def _save_npz(model: Model, path: Path) -> None:
     from pvq_hw.arrays import write_npz
 
     arrays: dict[str, npt.NDArray[Any]] = {}
-    kinds = [type(node) for node in model.nodes]
-    chain = [Dense, *[Relu, Dense] * (len(kinds) // 2)]
-    if kinds != chain or len(model.input_shape) != 1:
-        raise InputError("Only dense layers with ReLU between them can be an npz file; use .onnx")
     for i, node in enumerate(model.nodes):
         if isinstance(node, Dense):
             arrays[f"{i}.weight"] = node.weight.astype(np.float32)
@@ -181,7 +188,7 @@ class _Writer:
             if isinstance(node, Clip):
                 inputs += list(self._bounds(node))
             extra = {"axis": 1} if isinstance(node, Concat) else {}
-            kinds = {Relu: "Relu", Clip: "Clip", Add: "Add", Concat: "Concat"}
+            kinds = {Relu: "Relu", Sign: "Sign", Clip: "Clip", Add: "Add", Concat: "Concat"}
             self._op(kinds[type(node)], inputs, node.output, node.name, **extra)
 
     def _weights(self, name: str, *arrays: npt.NDArray[Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from pvq_hw.model import Model
 from pvq_hw.nodes import Add, Affine, AveragePool, Concat, Conv, Dense, MaxPool, Node, Relu, Window
 from pvq_hw.quantizer_steps import Step, network_steps, weight_matrix
 from pvq_hw.train.extra import require_torch
+from pvq_hw.train.straight import fake_quantize
 
 __all__ = ["Graph", "bias_of"]
 
@@ -93,7 +94,7 @@ class Graph:
             out = self._join(node, x)
         if step.relu:
             out = out.clamp(0, step.high) if np.isfinite(step.high) else out.relu()
-        return out
+        return fake_quantize(out, 1.0, -1, 1) if step.sign else out
 
     def _weighted(self, node: Node, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if isinstance(node, Dense):

@@ -43,7 +43,8 @@ def parse_ts(text: str, where: str, length: int | None = None) -> Data:
     if not found or len(classes) != 1:
         raise InputError(f"{where} must be a .ts file with @classLabel and @data")
     names = {name: i for i, name in enumerate(sorted(classes[0]))}
-    series, labels = [], []
+    series: list[list[list[float]]] = []
+    labels: list[int] = []
     for line in body.split("\n"):
         if not line.strip():
             continue

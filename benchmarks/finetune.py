@@ -1,0 +1,131 @@
+"""Accuracy at few pulses after fine-tuning: the MNIST networks.
+
+Run as ``python -m benchmarks.finetune --models FOLDER --mnist FOLDER [-o RESULTS.json]``. Every row
+of the table is quantized and trained on the training images only, and judged once by the integer
+golden model on the 10,000 test images: 8-bit activations, one gain a row, no int8 layers, mean N/K
+of the final codes. Results that the file already holds are not computed again, so the run may be
+stopped at any time. ``--report`` only prints the table. Needs PyTorch (``pvq-hw[train]``).
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.data import Data, make_data
+from pvq_hw.evaluation import evaluate_network
+from pvq_hw.model import load_model
+from pvq_hw.train.finetune import Training, finetune
+
+NETWORKS = {
+    "A": "mnist_netA_mlp_784_512_512_10.onnx",
+    "B": "mnist_mlp_784_64_32_10.onnx",
+}
+# network, N/K, accuracy to reach (%), training.
+ROWS: tuple[tuple[str, float, float, Training], ...] = (
+    ("A", 20, 98.5, Training(epochs=8, shift=1)),
+    ("A", 40, 98.2, Training(epochs=12, rate=2e-3, shift=1)),
+    ("B", 8, 97.5, Training(epochs=15, shift=1)),
+    ("B", 15, 97.0, Training(epochs=15, shift=1)),
+)
+INPUT_SCALE = 255.0
+RESULTS = Path(__file__).parent / "results" / "finetune.json"
+_FILES = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
+
+
+def measure(
+    row: tuple[str, float, float, Training], seed: int, models: Path, train: Data, test: Data
+) -> dict[str, Any]:
+    """Fine-tunes one network once; returns what the table needs."""
+    name, ratio, goal, training = row
+    model = load_model(models / NETWORKS[name])
+    wall, cpu = time.perf_counter(), time.process_time()
+    tuned = finetune(
+        model, train.x, train.y, ratio=ratio, input_scale=INPUT_SCALE, seed=seed, training=training
+    )
+    seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    start, final = (evaluate_network(model, n, test) for n in (tuned.start, tuned.network))
+    return {
+        "network": name,
+        "ratio": ratio,
+        "goal_percent": goal,
+        "seed": seed,
+        "training": asdict(training),
+        "n_over_k": tuned.network.n_over_k,
+        "layer_n_over_k": [
+            float(x.weights.size / abs(x.weights).sum())
+            for x in tuned.network.layers
+            if x.weights is not None
+        ],
+        "float_percent": start.exact,
+        "start_percent": start.pvq,
+        "tuned_percent": final.pvq,
+        "losses": [round(loss, 4) for loss in tuned.losses],
+        "seconds": {key: round(value, 1) for key, value in seconds.items()},
+    }
+
+
+def report(results: dict[str, Any]) -> str:
+    """The table: goal, medians, all seeds."""
+    lines = [
+        "| network | N/K | mean N/K | float | calibrated | fine-tuned | seeds | to reach | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for entry in results.values():
+        groups.setdefault((entry["network"], entry["ratio"]), []).append(entry)
+    for (name, ratio), entries in sorted(groups.items()):
+        tuned = [e["tuned_percent"] for e in entries]
+        lines.append(
+            f"| {name} | {ratio:g} | {min(e['n_over_k'] for e in entries):.2f} "
+            f"| {entries[0]['float_percent']:.2f} "
+            f"| {statistics.median(e['start_percent'] for e in entries):.2f} "
+            f"| {statistics.median(tuned):.2f} | {', '.join(f'{t:.2f}' for t in tuned)} "
+            f"| {entries[0]['goal_percent']:g} "
+            f"| {statistics.median(e['seconds']['cpu'] for e in entries):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, help="folder of the ONNX files")
+    parser.add_argument("--mnist", type=Path, help="folder of the four idx.gz files")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="results, JSON")
+    parser.add_argument("--network", choices=sorted(NETWORKS), help="only this network")
+    parser.add_argument("--ratio", type=float, help="only this N/K")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--report", action="store_true", help="only print what is there")
+    args = parser.parse_args()
+    results = json.loads(args.output.read_text()) if args.output.exists() else {}
+    if not args.report:
+        if args.models is None or args.mnist is None:
+            parser.error("--models and --mnist are needed to measure")
+        train, test = (
+            make_data([args.mnist / f"{part}-{what}" for what in _FILES])
+            for part in ("train", "t10k")
+        )
+        train, test = (Data(d.x, d.y, INPUT_SCALE) for d in (train, test))
+        for seed in args.seeds:
+            for row in ROWS:
+                key = f"{row[0]} ratio={row[1]:g} seed={seed}"
+                if args.network not in (None, row[0]) or args.ratio not in (None, row[1]):
+                    continue
+                if key in results:
+                    continue
+                found = measure(row, seed, args.models, train, test)
+                results = json.loads(args.output.read_text()) if args.output.exists() else {}
+                results[key] = found
+                text = json.dumps(results, indent=1, sort_keys=True) + "\n"
+                args.output.with_suffix(".part").write_text(text)
+                args.output.with_suffix(".part").replace(args.output)
+                print(key, found["start_percent"], found["tuned_percent"], flush=True)
+    print(report(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""``pvq-hw finetune``."""
+
+import argparse
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Fine-tunes a model and writes it with weights that are codes."""
+    from pvq_hw.train.extra import require_torch
+
+    require_torch()
+    from pvq_hw.data import load_data
+    from pvq_hw.options import load_options
+    from pvq_hw.train.finetune import Training
+    from pvq_hw.train.flow import finetune_file
+
+    names = ("target", "ratio", "input_scale", "activation_bits", "seed")
+    options = load_options(args.config, {name: getattr(args, name) for name in names})
+    asked = {
+        name: getattr(args, name)
+        for name in ("epochs", "batch", "rate", "distill", "shift", "threads")
+    }
+    training = Training(**{name: value for name, value in asked.items() if value is not None})
+    data = load_data(args.data, options.input_scale)
+    test = load_data(args.evaluate, options.input_scale) if args.evaluate else None
+    document = finetune_file(
+        args.model, args.out, data, options, training, evaluation=test, steps=ui
+    )
+    _describe(document, args, ui)
+    return document | {"seconds": ui.seconds}, 0
+
+
+def _describe(document: dict[str, Any], args: argparse.Namespace, ui: Ui) -> None:
+    """The figures for people."""
+    ui.say(f"\n{args.out} and {document['config']} are written, "
+           f"mean N/K {document['n_over_k']:.2f}")  # fmt: skip
+    losses = document["losses"]
+    ui.say(
+        f"  loss                  {losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last"
+    )
+    found = document["accuracy"]
+    if found:
+        unit = " %" if found["metric"] == "accuracy" else ""
+        ui.say(
+            f"  {found['metric']:<22}float {found['float']:.2f}{unit}, "
+            f"PVQ {found['start']:.2f}{unit} before and {found['tuned']:.2f}{unit} after training, "
+            f"on {found['frames']} frames"
+        )
+    board = "" if args.target else " --target BOARD"
+    ui.say(f"next: pvq-hw compile {args.out} --config {document['config']}{board} "
+           f"--calibrate {args.data} -o OUT")  # fmt: skip

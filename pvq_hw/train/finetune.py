@@ -1,0 +1,339 @@
+"""Recovery by training: a network at few pulses learns to answer as the float one does.
+
+Starts from the calibrated quantizer's codes, keeps the K of every row, trains latent weights,
+gains and biases through straight-through layers and activations on their lattice, and ends in a
+model whose weights are ``gain * y`` exactly, so that ``quantizer="given"`` takes just those codes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.calibrate import error_minimizing_scale
+from pvq_hw.errors import InputError
+from pvq_hw.layers import TensorSpec
+from pvq_hw.model import Model
+from pvq_hw.network import Network
+from pvq_hw.nodes import MaxPool
+from pvq_hw.quantizer import quantize
+from pvq_hw.quantizer_balance import Placement
+from pvq_hw.quantizer_steps import Step, weight_matrix
+from pvq_hw.train.extra import require_torch
+from pvq_hw.train.fit import Schedule, batches, shifted, with_weights
+from pvq_hw.train.graph import Graph, bias_of
+from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
+
+__all__ = ["FineTuned", "Training", "finetune"]
+
+Tensor = Any
+_PROBE = 2048  # frames by which the scales of activations are set
+_BETAS = (0.98, 0.999)  # long memories: a pulse moves for what many batches agree on
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is fine-tuned.
+
+    Parameters
+    ----------
+    epochs : int
+    batch : int
+        Frames of a step.
+    rate : float
+        Of the latent weights, in pulses; it rises, then falls to 0.
+    side_rate : float
+        Of gains (relative) and biases.
+    project_every : int
+        Steps between projections.
+    distill : float
+        Part of the loss that asks for the float network's outputs; the rest asks for the labels.
+    temperature : float
+        Of the outputs that are compared.
+    shift : int
+        Places by which maps are moved at random, each way; 0 for none.
+    threads : int
+        Of PyTorch; one, the default, gives the same result whatever the machine's cores.
+    """
+
+    epochs: int = 15
+    batch: int = 256
+    rate: float = 1e-3
+    side_rate: float = 2e-3
+    project_every: int = 8
+    distill: float = 0.3
+    temperature: float = 2.0
+    shift: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "project_every", "threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"Training: {name} must be at least 1, not {getattr(self, name)}")
+        for name in ("rate", "side_rate", "temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"Training: {name} must be above 0, not {getattr(self, name)}")
+        if not 0 <= self.distill <= 1:
+            raise InputError(f"Training: distill must be 0 to 1, not {self.distill}")
+        if self.shift < 0:
+            raise InputError(f"Training: shift must be at least 0, not {self.shift}")
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """What `finetune` gives.
+
+    Parameters
+    ----------
+    model : Model
+        With weights that are ``gain * y``; `pvq_hw.model_file.save_model` writes it, and
+        ``compile --quantizer given`` takes its codes.
+    network : Network
+        The integer network of those codes.
+    start : Network
+        The one it started from.
+    losses : tuple of float
+        Mean loss of every epoch.
+    """
+
+    model: Model
+    network: Network
+    start: Network
+    losses: tuple[float, ...]
+
+
+def finetune(
+    model: Model,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike | None = None,
+    *,
+    ratio: float = 10.0,
+    layers: Mapping[str, Any] | None = None,
+    banks: Mapping[str, int] | None = None,
+    max_gap: Mapping[str, int] | None = None,
+    activation_bits: int = 8,
+    input_scale: float = 1.0,
+    seed: int = 0,
+    training: Training | None = None,
+    start: Network | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> FineTuned:
+    """Trains a network at few pulses.
+
+    Parameters
+    ----------
+    model : Model
+    x : array (frames, ...)
+        Training inputs, as `pvq_hw.quantizer.quantize` takes them for calibration.
+    y : int array (frames,), optional
+        Class numbers; without them the float network's outputs are all that is learned from.
+    ratio, layers, banks, max_gap, activation_bits, input_scale : see `quantize`
+        Gains are one a row.
+    seed : int
+        Of the calibration frames and of the batches.
+    training : Training, optional
+    start : Network, optional
+        Codes to start from, of this model; the calibrated quantizer's by default.
+    progress : function (what, part done), optional
+
+    Raises
+    ------
+    InputError
+        In one line, for data or options that cannot be used.
+    ToolError
+        Without PyTorch.
+    """
+    torch = require_torch()
+    array = np.asarray(getattr(x, "x", x))
+    labels = _labels(model, y, len(array))
+    options: dict[str, Any] = {
+        "layers": layers,
+        "activation_bits": activation_bits,
+        "input_scale": input_scale,
+        "seed": seed,
+    }
+    if start is None:
+        start = quantize(
+            model, calibration=array, ratio=ratio, banks=banks, max_gap=max_gap,
+            progress=progress, **options,
+        )  # fmt: skip
+    threads = torch.get_num_threads()
+    plan = training or Training()
+    torch.set_num_threads(plan.threads)
+    try:
+        run = _Run(model, start, plan, _placements(banks, max_gap))
+        inputs = _integers(start, array, input_scale)
+        losses = run.train(inputs, labels, seed, progress)
+    finally:
+        torch.set_num_threads(threads)
+    tuned = run.model()
+    network = quantize(tuned, calibration=array, ratio=ratio, quantizer="given", **options)
+    network = replace(network, meta=network.meta | {"quantizer": "fine-tuned"})
+    return FineTuned(tuned, network, start, tuple(losses))
+
+
+def _labels(model: Model, y: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64] | None:
+    if y is None:
+        return None
+    labels = np.asarray(y)
+    classes = model.nodes[-1].size
+    if labels.dtype.kind not in "iub" or labels.shape != (count,):
+        raise InputError(f"Labels must be a class number for each of {count} frames")
+    if classes < 2 or labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"Labels must be 0 to {classes - 1}, not {labels.min()} to {labels.max()}")
+    return labels.astype(np.int64)
+
+
+def _placements(
+    banks: Mapping[str, int] | None, max_gap: Mapping[str, int] | None
+) -> dict[str, Placement]:
+    return {name: Placement(p, (max_gap or {}).get(name)) for name, p in (banks or {}).items()}
+
+
+def _integers(network: Network, x: npt.NDArray[Any], input_scale: float) -> npt.NDArray[np.int16]:
+    """The accelerator's inputs, in chunks that keep memory small."""
+    parts = [
+        network.quantize_input(x[i : i + 4096], input_scale).astype(np.int32)
+        for i in range(0, len(x), 4096)
+    ]
+    whole = np.concatenate(parts)
+    return whole.astype(np.int16) if whole.max(initial=0) < 1 << 15 else whole  # type: ignore
+
+
+class _Run:
+    """One fine-tuning: the float network that teaches, the layers that learn, the scales."""
+
+    def __init__(
+        self, model: Model, start: Network, plan: Training, placements: dict[str, Placement]
+    ) -> None:
+        self.torch, self.plan, self.source = require_torch(), plan, model
+        self.graph = Graph(model)
+        self.input = start.input
+        self.outputs: dict[str, TensorSpec] = {x.name: x.output for x in start.layers}
+        self.layers = {
+            step.name: _layer(step, start, placements.get(step.name))
+            for step in self.graph.steps
+            if step.weighted
+        }
+
+    def model(self) -> Model:
+        """The model as trained."""
+        real = {name: layer.real() for name, layer in self.layers.items()}
+        return with_weights(
+            self.source, {n: w for n, (w, _) in real.items()}, {n: b for n, (_, b) in real.items()}
+        )
+
+    def train(
+        self,
+        x: npt.NDArray[Any],
+        labels: npt.NDArray[np.int64] | None,
+        seed: int,
+        progress: Callable[[str, float], None] | None,
+    ) -> list[float]:
+        """Mean losses of the epochs."""
+        rng, plan = np.random.default_rng(seed), self.plan
+        pulses = [t for layer in self.layers.values() for t in layer.parts()[0]]
+        others = [t for layer in self.layers.values() for t in layer.parts()[1]]
+        torch = self.torch
+        optimizers = [torch.optim.Adam(others, plan.side_rate, betas=(0.9, 0.99))]
+        if pulses:
+            optimizers.append(torch.optim.Adam(pulses, plan.rate, betas=_BETAS))
+        each = len(x) // min(plan.batch, len(x))
+        schedule, step, losses = Schedule(each * plan.epochs), 0, []
+        for _ in range(plan.epochs):
+            self._scales(x[rng.permutation(len(x))[:_PROBE]])
+            total = 0.0
+            for some in batches(len(x), plan.batch, rng):
+                for optimizer, rate in zip(optimizers, (plan.side_rate, plan.rate), strict=False):
+                    optimizer.param_groups[0]["lr"] = rate * schedule(step)
+                part = shifted(x[some], plan.shift, rng) if x.ndim == 4 else x[some]
+                loss = self._loss(part, None if labels is None else labels[some])
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
+                loss.backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                step += 1
+                if step % plan.project_every == 0:
+                    self._project()
+                total += float(loss.detach())
+                if progress and step % 16 == 0:
+                    progress("training", step / (each * plan.epochs))
+            losses.append(total / each)
+            self._project()
+        return losses
+
+    def _project(self) -> None:
+        for layer in self.layers.values():
+            layer.project()
+
+    def _loss(self, x: npt.NDArray[Any], labels: npt.NDArray[np.int64] | None) -> Tensor:
+        torch, plan = self.torch, self.plan
+        real = torch.from_numpy(x.astype(np.float32) * np.float32(self.input.scale))
+        out = self.forward(real)
+        functional = torch.nn.functional
+        loss = 0.0
+        part = 1.0 if labels is None else plan.distill
+        if part > 0:
+            with torch.no_grad():
+                wanted = self.graph.run(real)
+            if wanted.shape[1] < 2:
+                return functional.mse_loss(out, wanted)
+            heat = plan.temperature
+            soft = functional.kl_div(
+                (out / heat).log_softmax(1), (wanted / heat).log_softmax(1),
+                reduction="batchmean", log_target=True,
+            )  # fmt: skip
+            loss = part * heat * heat * soft
+        if labels is not None and part < 1:
+            loss = loss + (1 - part) * functional.cross_entropy(out, torch.from_numpy(labels))
+        return loss
+
+    def forward(self, x: Tensor, after: Callable[[Step, Tensor], Tensor] | None = None) -> Tensor:
+        """Outputs of the network as it is: codes, and activations on their lattice."""
+        return self.graph.run(x, self._weights, after or self._round)
+
+    def _weights(self, step: Step) -> tuple[Tensor, Tensor]:
+        layer = self.layers[step.name]
+        return layer.weight(), layer.bias
+
+    def _round(self, step: Step, out: Tensor) -> Tensor:
+        if step.last or isinstance(step.node, MaxPool):
+            return out
+        spec = self.outputs[step.name]
+        return fake_quantize(out, spec.scale, spec.format.min, spec.format.max)
+
+    def _scales(self, x: npt.NDArray[Any]) -> None:
+        """Scales of the least error on the activations as they are now."""
+
+        def measure(step: Step, out: Tensor) -> Tensor:
+            if step.last or isinstance(step.node, MaxPool):
+                return out
+            spec = self.outputs[step.name]
+            if not spec.format.binary:
+                scale = error_minimizing_scale(out.numpy(), spec.format)
+                if np.isfinite(step.high):
+                    scale = min(scale, step.high / spec.format.max)
+                self.outputs[step.name] = replace(spec, scale=scale)
+            return self._round(step, out)
+
+        with self.torch.no_grad():
+            real = self.torch.from_numpy(x.astype(np.float32) * np.float32(self.input.scale))
+            self.forward(real, measure)
+
+
+def _layer(step: Step, start: Network, placement: Placement | None) -> PvqLayer | Int8Layer:
+    """The straight-through layer of a step, from the network's codes."""
+    found = [layer for layer in start.layers if layer.name == step.name]
+    w, bias = weight_matrix(step.node), bias_of(step.node)
+    if not found or found[0].weights is None or found[0].weights.shape != w.shape:
+        raise InputError(f"Layer {step.name!r} must have codes in the network to start from")
+    layer: Any = found[0]
+    if layer.encoding == "int8":
+        return Int8Layer(w, bias)
+    if layer.gain.shape[1] != 1:
+        raise InputError(f"Layer {step.name!r} must have a gain per row to be fine-tuned")
+    real = layer.bias / (1 << layer.shift) * layer.output.scale
+    return PvqLayer(w, layer.y, layer.gain, real, placement)

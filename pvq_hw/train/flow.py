@@ -1,0 +1,158 @@
+"""Fine-tuning from a model file to a model file: what ``pvq-hw finetune`` does."""
+
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.data import Data
+from pvq_hw.errors import InputError
+from pvq_hw.evaluation import evaluate_network
+from pvq_hw.flow import quantize_for
+from pvq_hw.model import Model, load_model
+from pvq_hw.model_file import check_format, save_model
+from pvq_hw.network import Network
+from pvq_hw.options import CompileOptions
+from pvq_hw.quantizer_balance import Placement, meets
+from pvq_hw.steps import Steps
+from pvq_hw.targets import get_target
+from pvq_hw.train.extra import require_torch
+from pvq_hw.train.finetune import Training, finetune
+
+__all__ = ["finetune_file"]
+
+
+def finetune_file(
+    path: Path,
+    out: Path,
+    data: Data,
+    options: CompileOptions,
+    training: Training,
+    *,
+    evaluation: Data | None = None,
+    steps: Steps | None = None,
+) -> dict[str, Any]:
+    """Fine-tunes a model file; writes ``out`` and, beside it, what `compile` is to be told.
+
+    Parameters
+    ----------
+    path, out : path
+        ``out`` ends in ``.onnx`` (or ``.npz`` for dense layers); the configuration's name ends in
+        ``.toml`` instead.
+    data : Data
+        Training inputs, and labels where there are some.
+    options : CompileOptions
+        With a target the pulses are balanced over the lanes that the planner chooses for it.
+    training : Training
+    evaluation : Data, optional
+        Inputs and labels that nothing is learned from.
+
+    Returns
+    -------
+    dict
+        The verb's document: ``n_over_k``, ``losses``, ``accuracy`` (float, start, tuned) and the
+        files written.
+
+    Raises
+    ------
+    InputError, ToolError
+        In one line; nothing is written then.
+    """
+    tell = steps or Steps()
+    check_format(None, out)
+    if options.quantizer != "calibrated":
+        raise InputError("Fine-tuning must start from the calibrated quantizer's codes")
+    if evaluation is not None and evaluation.y is None:
+        raise InputError("Evaluation data must have labels y")
+    require_torch()
+    with tell.step("Import the model"):
+        model = load_model(path)
+        check_format(model, out)
+    with tell.step("Quantize to the pyramid"):
+        start, placements = _start(model, options, data, tell)
+    with tell.step("Train"):
+        tuned = finetune(
+            model,
+            data.x,
+            data.y,
+            layers=options.layers or None,
+            banks={name: p.banks for name, p in placements.items()},
+            max_gap={n: p.max_gap for n, p in placements.items() if p.max_gap is not None},
+            activation_bits=options.activation_bits,
+            input_scale=options.input_scale,
+            seed=options.seed,
+            training=training,
+            start=start,
+            progress=lambda what, part: tell.progress(part, 1, what),
+        )
+    accuracy: dict[str, Any] = {}
+    if evaluation is not None:
+        with tell.step("Evaluate float and golden models"):
+            judged = [evaluate_network(model, n, evaluation) for n in (start, tuned.network)]
+            accuracy = {
+                "metric": judged[0].metric,
+                "float": judged[0].exact,
+                "start": judged[0].pvq,
+                "tuned": judged[1].pvq,
+                "frames": len(evaluation),
+            }
+    config = out.with_suffix(".toml")
+    _write(out, lambda part: save_model(tuned.model, part))
+    text = _config(options)
+    _write(config, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+    return {
+        "model": str(out),
+        "config": str(config),
+        "n_over_k": tuned.network.n_over_k,
+        "losses": list(tuned.losses),
+        "accuracy": accuracy or None,
+    }
+
+
+def _start(
+    model: Model, options: CompileOptions, data: Data, tell: Steps
+) -> tuple[Network, dict[str, Placement]]:
+    """The codes to start from, and where pulses may be."""
+    from pvq_hw.quantizer import quantize
+
+    if not options.target:
+        network = quantize(
+            model,
+            calibration=data.x,
+            ratio=options.ratio,
+            activation_bits=options.activation_bits,
+            input_scale=options.input_scale,
+            layers=options.layers or None,
+            seed=options.seed,
+            progress=lambda what, part: tell.progress(part, 1, what),
+        )
+        return network, {}
+    target = get_target(options.target)
+    network, folding = quantize_for(model, target, options, data, tell.progress)
+    gaps = folding.max_gap if folding.gap_bits else {}
+    places = {name: Placement(p, gaps.get(name)) for name, p in folding.banks.items()}
+    codes = {layer.name: layer.weights for layer in network.layers}
+    return network, {n: p for n, p in places.items() if meets(codes[n], p)}  # type: ignore[arg-type]
+
+
+def _config(options: CompileOptions) -> str:
+    """What `compile --config` is to be told of the tuned model."""
+    lines = ['quantizer = "given"']
+    if options.target:
+        lines.append(f'target = "{options.target}"')
+    if options.input_scale != 1.0:
+        lines.append(f"input_scale = {options.input_scale!r}")
+    if options.activation_bits != 8:
+        lines.append(f"activation_bits = {options.activation_bits}")
+    for name, choice in options.layers.items():
+        if choice.encoding == "int8":
+            lines += [f'[layers."{name}"]', 'encoding = "int8"']
+    return "\n".join(lines) + "\n"
+
+
+def _write(path: Path, fill: Any) -> None:
+    """Writes a file whole or not at all."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        fill(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

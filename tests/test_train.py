@@ -1,0 +1,237 @@
+"""Fine-tuning and training, with PyTorch: `make test-train`."""
+
+import numpy as np
+import pytest
+from cli_tools import BUNDLED, MODEL, run
+from test_model_file import branches, chain, image_chain, line
+
+from pvq_hw.calibrate import round_to_lattice
+from pvq_hw.data import Data, load_data, make_data
+from pvq_hw.errors import InputError
+from pvq_hw.flow import quantize_for
+from pvq_hw.model import load_model
+from pvq_hw.model_file import save_model
+from pvq_hw.numeric import IntFormat
+from pvq_hw.options import load_options
+from pvq_hw.pyramid import nearest
+from pvq_hw.quantizer import LayerOptions, quantize
+from pvq_hw.quantizer_balance import Placement, balance, meets
+from pvq_hw.quantizer_given import given_codes
+from pvq_hw.targets import get_target
+from pvq_hw.train.extra import require_torch
+from pvq_hw.train.finetune import Training, finetune
+from pvq_hw.train.fit import shifted
+from pvq_hw.train.graph import Graph
+from pvq_hw.train.networks import train_network
+from pvq_hw.train.straight import PvqLayer, fake_quantize
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return require_torch()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    found = [
+        make_data([BUNDLED / "digits.npz"], keys=[f"x_{p}", f"y_{p}"]) for p in ("train", "test")
+    ]
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("make", [chain, image_chain, line, branches])
+def test_the_graph_computes_what_the_model_does(torch, make):
+    model = make()
+    x = model.to_internal(np.random.default_rng(0).normal(size=(6, *model.input_shape)))
+    found = Graph(model).run(torch.tensor(x, dtype=torch.float32)).detach().numpy()
+    *_, (_, out) = model.steps(x)
+    np.testing.assert_allclose(found, out.reshape(len(x), -1), rtol=1e-4, atol=1e-4)
+
+
+def layer_of(rng, placement=None, k=8):
+    w = rng.normal(size=(6, 20))
+    y = nearest(w, k)
+    if placement:
+        y = balance(w, np.full(6, k), placement)
+    return PvqLayer(w, y, np.full((6, 1), 0.25), np.zeros(6), placement), y
+
+
+def test_rows_keep_their_pulses(torch):
+    """Whatever the latent weights become; the codes are those of `nearest`."""
+    rng = np.random.default_rng(1)
+    layer, y = layer_of(rng)
+    layer.project()
+    np.testing.assert_array_equal(layer.y, y)
+    for _ in range(5):
+        with torch.no_grad():
+            layer.latent += torch.tensor(rng.normal(size=(6, 20)), dtype=torch.float32)
+        assert layer.project() > 0
+        latent = layer.latent.detach().numpy().astype(np.float64)
+        np.testing.assert_array_equal(layer.y, nearest(latent, 8))
+        np.testing.assert_allclose(layer.weight().detach(), 0.25 * layer.y, atol=1e-6)
+        found, _ = given_codes(layer.real()[0], "fc")
+        np.testing.assert_array_equal(found * np.gcd.reduce(layer.y, axis=1)[:, None], layer.y)
+
+
+def test_balanced_rows_stay_balanced(torch):
+    rng, placement = np.random.default_rng(2), Placement(4, 3)
+    layer, _ = layer_of(rng, placement)
+    with torch.no_grad():
+        layer.latent += torch.tensor(rng.normal(size=(6, 20)), dtype=torch.float32)
+    assert layer.project() > 0
+    assert meets(layer.y, placement)
+    assert (np.abs(layer.y).sum(axis=1) == 8).all()
+
+
+def test_gradients_go_straight_through(torch):
+    rng = np.random.default_rng(3)
+    layer, y = layer_of(rng)
+    pull = torch.tensor(rng.normal(size=(6, 20)), dtype=torch.float32)
+    (layer.weight() * pull).sum().backward()
+    np.testing.assert_allclose(layer.latent.grad, 0.25 * pull, rtol=1e-6)
+    wanted = 0.25 * (y * pull.numpy()).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(layer.log_gain.grad, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fmt", [IntFormat(8, False), IntFormat(8, True), IntFormat(3, True)])
+def test_activations_lie_on_the_integer_lattice(torch, fmt):
+    x = np.random.default_rng(4).normal(size=500).astype(np.float32) * 3
+    scale = 2.0**-5
+    found = fake_quantize(torch.tensor(x), scale, fmt.min, fmt.max).numpy()
+    np.testing.assert_array_equal(found, round_to_lattice(x.astype(np.float64), scale, fmt) * scale)
+
+
+def test_binary_activations_are_signs(torch):
+    x = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0], requires_grad=True)
+    out = fake_quantize(x, 1.0, -1, 1)
+    out.sum().backward()
+    assert out.tolist() == [-1, -1, 1, 1, 1]
+    assert x.grad.tolist() == [0, 1, 1, 1, 0]
+
+
+def test_maps_are_shifted_with_zeros():
+    x = np.arange(1, 10, dtype=np.float32).reshape(1, 3, 3, 1)
+    seen = {shifted(x, 1, np.random.default_rng(s))[0, :, :, 0].tobytes() for s in range(200)}
+    wanted = set()
+    padded = np.pad(x[0, :, :, 0], 1)
+    for dy in range(3):
+        for dx in range(3):
+            wanted.add(np.ascontiguousarray(padded[dy : dy + 3, dx : dx + 3]).tobytes())
+    assert seen == wanted
+
+
+def test_digits_recover(digits):
+    """At few pulses; K of every row stays, and the same seed gives the same codes."""
+    train, _ = digits
+    model = load_model(MODEL)
+    plan = Training(epochs=20, batch=32, rate=1e-3)
+    runs = [finetune(model, train.x, train.y, ratio=16, training=plan) for _ in range(2)]
+    tuned = runs[0]
+
+    def right(network):
+        out = network.predict(network.quantize_input(train.x))
+        return 100 * (out.argmax(axis=1) == train.y).mean()
+
+    assert right(tuned.network) > right(tuned.start) + 0.5
+    assert tuned.network.n_over_k >= tuned.start.n_over_k >= 16
+    for before, after, again in zip(
+        tuned.start.layers, tuned.network.layers, runs[1].network.layers, strict=True
+    ):
+        k, divisor = np.abs(after.y).sum(axis=1), np.gcd.reduce(after.y, axis=1)
+        assert (np.abs(before.y).sum(axis=1) % k == 0).all()
+        assert (divisor == 1).all()
+        np.testing.assert_array_equal(after.y, again.y)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".npz"])
+def test_the_verb_and_what_compile_makes_of_it(digits, tmp_path, suffix):
+    """The codes that were trained are those that `compile` takes, balanced over the lanes."""
+    train, test = digits
+    for name, data in (("train", train), ("test", test)):
+        np.savez(tmp_path / f"{name}.npz", x=data.x, y=data.y)
+    out = tmp_path / f"tuned{suffix}"
+    ran = run("finetune", MODEL, "--data", tmp_path / "train.npz", "-o", out, "--ratio", 8,
+              "--evaluate", tmp_path / "test.npz", "--target", "icebreaker", "--epochs", 2,
+              "--batch", 64, "--json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    document = ran.json
+    assert set(document["accuracy"]) == {"metric", "float", "start", "tuned", "frames"}
+    assert document["n_over_k"] >= 8
+    options = load_options(out.with_suffix(".toml"), {})
+    assert (options.quantizer, options.target) == ("given", "icebreaker")
+    tuned = load_model(out)
+    network, folding = quantize_for(
+        tuned, get_target("icebreaker"), options, load_data(tmp_path / "train.npz")
+    )
+    assert network.n_over_k == document["n_over_k"]
+    for layer, node in zip(
+        network.layers, (n for n in tuned.nodes if n.op == "Dense"), strict=True
+    ):
+        np.testing.assert_allclose(layer.gain * layer.y, node.weight, rtol=1e-6)
+    x = network.quantize_input(test.x)
+    right = 100 * (network.predict(x).argmax(axis=1) == test.y).mean()
+    assert right == pytest.approx(document["accuracy"]["tuned"])
+    assert len(folding.lanes) == len(network.layers)
+
+
+def test_convolutions_without_labels():
+    """Learns the float network's outputs; a regression with one output too."""
+    model = line()
+    x = np.random.default_rng(7).normal(size=(256, *model.input_shape)).astype(np.float32)
+    plan = Training(epochs=4, batch=32, rate=2e-3, shift=1)
+    tuned = finetune(model, x, ratio=3, training=plan)
+    assert tuned.network.n_over_k >= 3
+    assert all(np.isfinite(tuned.losses))
+
+
+def test_layers_of_8_bit_weights_stay(digits):
+    train, _ = digits
+    model = load_model(MODEL)
+    name = next(n.name for n in model.nodes if n.op == "Dense")
+    options = {name: LayerOptions(encoding="int8")}
+    plan = Training(epochs=1, batch=64)
+    tuned = finetune(model, train.x, train.y, ratio=4, layers=options, training=plan)
+    assert [layer.encoding for layer in tuned.network.layers] == ["int8", "pvq"]
+
+
+def test_what_is_refused(digits, tmp_path):
+    train, _ = digits
+    model = load_model(MODEL)
+    with pytest.raises(InputError, match="Labels must be 0 to 9, not 0 to 10"):
+        finetune(model, train.x, np.where(train.y == 9, 10, train.y))
+    with pytest.raises(InputError, match="Labels must be a class number for each of 1297 frames"):
+        finetune(model, train.x, train.y[:5])
+    with pytest.raises(InputError, match="Training: epochs must be at least 1, not 0"):
+        Training(epochs=0)
+    with pytest.raises(InputError, match="Training: distill must be 0 to 1, not 2"):
+        Training(distill=2)
+    groups = LayerOptions(unit=8, ratio=4)
+    name = next(n.name for n in model.nodes if n.op == "Dense")
+    with pytest.raises(InputError, match="must have a gain per row"):
+        finetune(model, train.x, train.y, layers={name: groups})
+    ran = run("finetune", MODEL, "--data", BUNDLED / "digits.npz", "-o", tmp_path / "t.pt")
+    assert ran.code == 2
+
+
+def test_the_networks_script_is_repeatable(tmp_path):
+    """The digits network, twice: the same bytes, and right."""
+    files = []
+    for i in range(2):
+        model, test = train_network("digits_mlp_64_32_10", BUNDLED)
+        save_model(model, tmp_path / f"{i}.onnx")
+        files.append((tmp_path / f"{i}.onnx").read_bytes())
+    assert files[0] == files[1]
+    assert (model.predict(test.x).argmax(axis=1) == test.y).mean() > 0.95
+
+
+def test_calibration_of_a_tuned_model_only_sets_scales(digits):
+    """Other calibration frames leave codes and gains as they are."""
+    train, _ = digits
+    tuned = finetune(load_model(MODEL), train.x, train.y, ratio=6,
+                     training=Training(epochs=1, batch=64))  # fmt: skip
+    again = quantize(tuned.model, calibration=Data(train.x[:50]), quantizer="given")
+    for a, b in zip(tuned.network.layers, again.layers, strict=True):
+        np.testing.assert_array_equal(a.y, b.y)
+        np.testing.assert_array_equal(a.gain, b.gain)
