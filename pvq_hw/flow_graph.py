@@ -33,17 +33,20 @@ def quantize_graph(
     bits: int,
     layers: Mapping[str, Any],
     lanes: Sequence[int] | None,
+    budget: Callable[[], Mapping[str, Any]],
     run: Callable[..., Network],
 ) -> tuple[Network, Folding]:
     """Lanes first, since the quantizer spreads the pulses evenly over them; then the network.
 
-    ``run`` is `pvq_hw.quantizer.quantize` with all but ``banks`` given. Gap bits are left to the
-    plan.
+    ``budget`` is `pvq_hw.quantizer.row_budget`, ``run`` is `pvq_hw.quantizer.quantize` with all
+    but ``banks`` and ``pulses`` given. Gap bits are left to the plan.
     """
     steps = network_steps(model)
     weighted = [step for step in steps if step.weighted]
     given = quantizer == "given"
+    rows = budget() if quantizer == "calibrated" else None
     pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
+    pulses |= {name: int(k.sum()) for name, k in (rows or {}).items()}
     plain = {name for name, choice in layers.items() if choice.encoding == "int8"}
     found = [_layer(step, pulses[step.name], bits, step.name in plain) for step in weighted]
     size = 1
@@ -61,7 +64,7 @@ def quantize_graph(
         and layer.core.k >= BALANCED_PULSES * p
         and _free(layers, layer.core.name)
     }
-    network = run(banks=banks)
+    network = run(banks=banks, pulses=rows)
     count = len(found)
     names = tuple(layer.core.name for layer in found)
     return network, Folding(
@@ -85,8 +88,8 @@ def _pulses_of(steps: Sequence[Step]) -> dict[str, int]:
 
 
 def _free(layers: Mapping[str, Any], name: str) -> bool:
-    """Whether the layer's K may become multiples of its lanes."""
-    return name not in layers or layers[name].k is None
+    """Whether the layer's pulses may be spread evenly over its lanes."""
+    return name not in layers or (layers[name].k is None and not layers[name].keep_zeros)
 
 
 def _layer(step: Step, pulses: int, bits: int, plain: bool) -> GraphLayer:

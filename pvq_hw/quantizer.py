@@ -13,10 +13,11 @@ from pvq_hw.network import Network
 from pvq_hw.pyramid import gain, nearest
 from pvq_hw.quantizer_allocate import round_to_multiple, spread
 from pvq_hw.quantizer_balance import balance
-from pvq_hw.quantizer_calibrated import calibrated, row_pulses, within
+from pvq_hw.quantizer_calibrated import calibrated, row_pulses
 from pvq_hw.quantizer_emit import Codes, emit
 from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_graph import Stage, dense_stages, is_dense_chain
+from pvq_hw.quantizer_moves import within
 from pvq_hw.quantizer_numbers import int8_codes
 from pvq_hw.quantizer_options import LayerOptions, Request, requests
 
@@ -99,7 +100,7 @@ def quantize(
             raise InputError("Norm-preserving gains must come with a chain of dense layers")
         return _network(
             model, calibration, ratio, quantizer, activation_bits, layers, banks, max_gap, seed,
-            input_scale, max_frames, progress,
+            input_scale, max_frames, sweeps, pulses, progress,
         )  # fmt: skip
     stages = dense_stages(model)
     asked = requests(stages, layers, banks, max_gap)
@@ -152,8 +153,16 @@ def row_budget(
     max_frames: int = 6000,
     progress: Progress | None = None,
 ) -> dict[str, IntArray]:
-    """Pulses of every row of a chain of dense layers, (M,), or (M, G) where rows have groups: the
-    first part of calibrated quantization, which banks do not change."""
+    """Pulses of every row of the layers, (M,), or (M, G) where rows have groups: the first part of
+    calibrated quantization, which banks do not change."""
+    if not is_dense_chain(model):
+        from pvq_hw.quantizer_impact import measured_pulses
+        from pvq_hw.quantizer_steps import network_steps
+
+        frames = _calibration(model, calibration, "calibrated", max_frames, seed)
+        assert frames is not None
+        inputs = model.to_internal(frames, input_scale)
+        return measured_pulses(network_steps(model), inputs, ratio, layers or {}, seed, progress)
     stages = dense_stages(model)
     asked = requests(stages, layers, None, None)
     data = _calibration(model, calibration, "calibrated", max_frames, seed)
@@ -235,6 +244,8 @@ def _network(
     seed: int,
     input_scale: float,
     max_frames: int,
+    sweeps: int,
+    pulses: Mapping[str, IntArray] | None,
     progress: Progress | None,
 ) -> Network:
     """`quantize` of a model that is not a chain of dense layers."""
@@ -267,9 +278,11 @@ def _network(
         banks or {},
         max_gap or {},
         seed,
+        pulses,
+        sweeps,
     )
     made = quantize_steps(model, steps, spec, x, wanted, progress)
-    meta = _meta(model, quantizer, ratio, input_scale, seed, 0, data)
+    meta = _meta(model, quantizer, ratio, input_scale, seed, sweeps, data)
     network = Network(model.name, spec, tuple(made), model.input_shape, model.input_axes, meta)
     network.verify()
     return network

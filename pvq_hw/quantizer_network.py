@@ -6,7 +6,7 @@ integer network's own inputs, at a sample of the window positions.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,20 +19,22 @@ from pvq_hw.layers import Dense, Layer, TensorSpec
 from pvq_hw.layers_join import Add, Concat
 from pvq_hw.layers_window import AveragePool, Conv, MaxPool
 from pvq_hw.model import Model
-from pvq_hw.nodes import Affine, Node, Window
 from pvq_hw.nodes import AveragePool as AverageNode
 from pvq_hw.nodes import Concat as ConcatNode
-from pvq_hw.nodes import Conv as ConvNode
 from pvq_hw.nodes import MaxPool as MaxNode
+from pvq_hw.nodes import Node, Window
 from pvq_hw.numeric import IntFormat
 from pvq_hw.pyramid import nearest
-from pvq_hw.quantizer_allocate import spread
+from pvq_hw.quantizer_allocate import round_to_multiple, spread
 from pvq_hw.quantizer_balance import Placement, balance
 from pvq_hw.quantizer_given import given_codes
-from pvq_hw.quantizer_moves import improve, moments, ridge_weights
+from pvq_hw.quantizer_impact import measured_pulses
+from pvq_hw.quantizer_moves import improve, moments, ridge_weights, within
 from pvq_hw.quantizer_numbers import MULT_BITS, feasible_scale, int8_codes, requantization
 from pvq_hw.quantizer_options import LayerOptions
+from pvq_hw.quantizer_polish import Rows, polish
 from pvq_hw.quantizer_steps import Step, weight_matrix
+from pvq_hw.quantizer_tape import Lattice, Tape, node_bias, node_geometry, node_groups
 
 __all__ = ["Wanted", "pulse_budget", "quantize_steps"]
 
@@ -57,6 +59,8 @@ class Wanted:
     banks: Mapping[str, int] = field(default_factory=dict)
     max_gap: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
+    pulses: Mapping[str, IntArray] | None = None
+    sweeps: int = 0
 
     @property
     def calibrated(self) -> bool:
@@ -132,6 +136,9 @@ def quantize_steps(
     wanted : Wanted
     progress : function (layer, part done), optional
     """
+    if wanted.calibrated and wanted.pulses is None and x is not None:
+        pulses = measured_pulses(steps, x, wanted.ratio, wanted.layers, wanted.seed, progress)
+        wanted = replace(wanted, pulses=pulses)
     builder = _Builder(model, steps, wanted)
     values = None if x is None else round_to_lattice(x, spec.scale, spec.format).astype(np.int32)
     exact = None if x is None else x.astype(np.float32)
@@ -141,7 +148,55 @@ def quantize_steps(
         builder.forget(steps[index + 1 :])
         if progress:
             progress(step.name, 1.0)
-    return builder.layers
+    if not (wanted.calibrated and wanted.sweeps and x is not None):
+        return builder.layers
+    return _refined(steps, builder, x, spec, progress)
+
+
+def _refined(
+    steps: tuple[Step, ...],
+    builder: "_Builder",
+    x: FloatArray,
+    spec: TensorSpec,
+    progress: Callable[[str, float], None] | None,
+) -> list[Layer]:
+    """The layers with their pulses moved against the network's outputs; formats stay."""
+    tape = Tape(steps, spec.name)
+    tape.lattices[spec.name] = _lattice(spec)
+    for layer in builder.layers:
+        if not isinstance(layer, MaxPool) and layer is not builder.layers[-1]:
+            tape.lattices[layer.output.name] = _lattice(layer.output)
+    wanted, rows = builder.wanted, {}
+    for step in steps:
+        if step.name in builder.rows:
+            builder.rows[step.name].put(tape, step.name)
+            if not builder.is_plain(step):
+                rows[step.name] = builder.rows[step.name]
+    inputs = tape.lattices[spec.name].round(x.astype(np.float32))
+    found, _ = polish(tape, rows, inputs, sweeps=wanted.sweeps, seed=wanted.seed, progress=progress)
+    specs = {spec.name: spec} | {layer.output.name: layer.output for layer in builder.layers}
+    return [
+        _again(layer, found[layer.name], specs[layer.inputs[0]]) if layer.name in found else layer
+        for layer in builder.layers
+    ]
+
+
+def _lattice(spec: TensorSpec) -> Lattice:
+    return Lattice(spec.scale, spec.format.min, spec.format.max)
+
+
+def _again(layer: Any, rows: Rows, x: TensorSpec) -> Layer:
+    """The layer with other codes, and the same output."""
+    output = layer.output
+    most = ((1 << MULT_BITS) - 1) / 2 * output.scale / x.scale  # see `feasible_scale`
+    gain = np.minimum(rows.gain, most)
+    pulses = np.abs(rows.y).sum(axis=1, keepdims=True)
+    numbers = requantization(
+        gain, rows.bias, pulses, x.format, x.scale, output.format, output.scale
+    )
+    return replace(  # type: ignore[no-any-return]
+        layer, y=rows.y, gain=gain, mult=numbers.mult, bias=numbers.bias, shift=numbers.shift
+    )
 
 
 class _Builder:
@@ -149,8 +204,9 @@ class _Builder:
 
     def __init__(self, model: Model, steps: tuple[Step, ...], wanted: Wanted) -> None:
         self.model, self.wanted = model, wanted
-        given = wanted.quantizer == "given"
-        self.budget = {} if given else pulse_budget(steps, wanted.ratio, wanted.layers)
+        self.rows: dict[str, Rows] = {}
+        measured = wanted.quantizer == "given" or wanted.pulses is not None
+        self.budget = {} if measured else pulse_budget(steps, wanted.ratio, wanted.layers)
         self.rng = np.random.default_rng(wanted.seed)
         self.layers: list[Layer] = []
         self.tensors: dict[str, _Tensor] = {}
@@ -203,26 +259,28 @@ class _Builder:
     def _weighted(self, step: Step, x: _Tensor, raw: FloatArray | None) -> Layer:
         w = weight_matrix(step.node)
         rows = len(w)
-        groups, geometry = _groups(step.node), _layer_geometry(step.node)
+        groups, geometry = node_groups(step.node), node_geometry(step.node)
         columns = target = None
         if raw is not None and x.values is not None:
             flat = raw.reshape(-1, rows)
             chosen = self._sample(len(flat))
             columns = _columns(geometry, x, chosen, groups)
             target = flat[chosen]
-        if self._is_plain(step):
+        if self.is_plain(step):
             y, gain = int8_codes(np.asarray(w, dtype=np.float64))
         elif self.wanted.quantizer == "given":
             y, gain = given_codes(w, step.name)
         else:
             y, gain = self._codes(step, w, columns, target, self._pulses(step, rows), groups)
-        bias = _bias(step.node)
+        bias = node_bias(step.node)
         real = None
         if columns is not None and target is not None:
             sums = _products(columns, y * gain, groups)
             if self.wanted.calibrated:
                 bias = target.mean(axis=0) - sums.mean(axis=0)
             real = sums + bias
+        allowed = w != 0 if self._keeps_zeros(step) else None
+        self.rows[step.name] = Rows(y, gain, bias, self._placement(step, groups), allowed)
         shape = (rows,) if geometry is None else (*geometry.output_size, rows)
         output = self._output(step, shape, real, True)
         scale = feasible_scale(gain, x.spec.scale, output.scale)
@@ -240,7 +298,7 @@ class _Builder:
             "bias": numbers.bias,
             "shift": numbers.shift,
             "gain": gain,
-            "encoding": "int8" if self._is_plain(step) else "pvq",
+            "encoding": "int8" if self.is_plain(step) else "pvq",
         }
         if geometry is None:
             return Dense(**common)
@@ -251,7 +309,7 @@ class _Builder:
             return np.arange(count)
         return np.sort(self.rng.choice(count, _SAMPLES, replace=False))
 
-    def _is_plain(self, step: Step) -> bool:
+    def is_plain(self, step: Step) -> bool:
         """Whether the layer keeps 8-bit weights."""
         option = self.wanted.layers.get(step.name)
         return option is not None and option.encoding == "int8"
@@ -259,6 +317,8 @@ class _Builder:
     def _pulses(self, step: Step, rows: int) -> IntArray:
         """K of every row."""
         multiple = self.wanted.banks.get(step.name, 1)
+        if self.wanted.pulses is not None:
+            return round_to_multiple(self.wanted.pulses[step.name], multiple)
         return spread(np.ones(rows), self.budget[step.name], multiple)
 
     def _codes(
@@ -271,25 +331,33 @@ class _Builder:
         groups: int,
     ) -> tuple[IntArray, FloatArray]:
         """Codewords (M, N) and gains (M, 1)."""
-        banks = self.wanted.banks.get(step.name, 1)
-        placement = None
-        if banks > 1 and groups == 1:
-            placement = Placement(banks, self.wanted.max_gap.get(step.name))
+        placement = self._placement(step, groups)
         size = len(w) // groups
         ys, gains = [], []
         for g in range(groups):
             part = slice(g * size, (g + 1) * size)
+            allowed = w[part] != 0 if self._keeps_zeros(step) else None
             if columns is None or target is None or not self.wanted.calibrated:
-                y = _start(w[part], k[part], placement)
+                y = _start(w[part], k[part], placement, allowed)
                 square = np.maximum(np.square(y).sum(axis=1), 1)
                 gain = np.maximum((w[part] * y).sum(axis=1), 0)[:, None] / square[:, None]
             else:
                 m = moments(columns[g], target[:, part], w[part])
-                y = _start(ridge_weights(m), k[part], placement)
-                y, gain = improve(m, y, placement=placement)
+                y = _start(ridge_weights(m), k[part], placement, allowed)
+                y, gain = improve(m, y, placement=placement, allowed=allowed)
             ys.append(y)
             gains.append(gain)
         return np.concatenate(ys), np.concatenate(gains)
+
+    def _placement(self, step: Step, groups: int) -> Placement | None:
+        banks = self.wanted.banks.get(step.name, 1)
+        if banks == 1 or groups > 1:
+            return None
+        return Placement(banks, self.wanted.max_gap.get(step.name))
+
+    def _keeps_zeros(self, step: Step) -> bool:
+        option = self.wanted.layers.get(step.name)
+        return option is not None and option.keep_zeros
 
     # -- layers without weights -------------------------------------------------------------
 
@@ -332,31 +400,17 @@ def _multipliers(
     return tuple(int(np.floor(r * (1 << shift) + 0.5)) for r in ratios), shift, output
 
 
-def _start(w: FloatArray, k: IntArray, placement: Placement | None) -> IntArray:
+def _start(
+    w: FloatArray, k: IntArray, placement: Placement | None, allowed: Any = None
+) -> IntArray:
+    if allowed is not None:
+        return within(nearest(w * allowed, k), allowed, w)
     return nearest(w, k) if placement is None else balance(np.asarray(w), k, placement)
 
 
 def _geometry(node: Node) -> Geometry:
     assert isinstance(node, Window)
     return node.geometry
-
-
-def _layer_geometry(node: Node) -> Geometry | None:
-    if isinstance(node, Affine):
-        lead = (1, 1, *node.shape)[-3:]
-        return Geometry((lead[0], lead[1], lead[2]), (1, 1))
-    return _geometry(node) if isinstance(node, ConvNode) else None
-
-
-def _groups(node: Node) -> int:
-    if isinstance(node, Affine):
-        return len(node.scale)
-    return node.groups if isinstance(node, ConvNode) else 1
-
-
-def _bias(node: Node) -> FloatArray:
-    found = node.offset if isinstance(node, Affine) else node.bias  # type: ignore[attr-defined]
-    return np.asarray(found, dtype=np.float64)
 
 
 def _columns(

@@ -1,0 +1,191 @@
+"""Pulses of the rows of a network of any shape, by what rounding them does to its outputs.
+
+Each layer is quantized at a few K; the error of each row's sums, at every position of the map, is
+carried to the outputs by the float model's derivatives. Positions add up before they are squared,
+so that errors which a pooling averages out count for little.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.pyramid import nearest
+from pvq_hw.quantizer_allocate import Curve, allocate
+from pvq_hw.quantizer_moves import improve, moments, ridge_weights
+from pvq_hw.quantizer_options import LayerOptions
+from pvq_hw.quantizer_refine import Metric
+from pvq_hw.quantizer_steps import Step, weight_matrix
+from pvq_hw.quantizer_tape import Tape, columns_of, node_groups
+
+__all__ = ["measured_pulses", "temperature_of"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+_FRAMES = 256
+_SAMPLES = 16_000  # window positions that the trial codes are fitted to
+_DRAWS = 4  # random combinations of the outputs of a frame whose derivatives are taken
+_STEPS = 2.0 ** np.arange(-2, 3.5, 1)
+_CHUNK = 16
+_TEMPERATURE = 0.6  # of the standard deviation of a frame's outputs
+
+
+def measured_pulses(
+    steps: tuple[Step, ...],
+    x: FloatArray,
+    ratio: float,
+    layers: Mapping[str, LayerOptions],
+    seed: int = 0,
+    progress: Callable[[str, float], None] | None = None,
+) -> dict[str, IntArray]:
+    """K of every row, (M,), of the layers with pulses, by name.
+
+    Parameters
+    ----------
+    steps : tuple of Step
+    x : float32 array (frames, \\*shape)
+        The float model's inputs; at most 256 frames are looked at.
+    ratio : float
+        Mean N/K of the layers that have neither ``ratio`` nor ``k`` of their own in ``layers``.
+
+    Raises
+    ------
+    InputError
+        Where the ratio leaves rows without a pulse.
+    """
+    x = x[:: max(1, len(x) // _FRAMES)][:_FRAMES].astype(np.float32)
+    tape = Tape(steps, steps[0].inputs[0])
+    pulsed = [s for s in steps if s.weighted and not _int8(layers.get(s.name))]
+    result: dict[str, IntArray] = {}
+    wanted: dict[str, float] = {}
+    for step in pulsed:
+        option, rows = layers.get(step.name), len(weight_matrix(step.node))
+        if option is not None and option.k is not None:
+            result[step.name] = np.full(rows, option.k, dtype=np.int64)
+        else:
+            wanted[step.name] = (option.ratio if option else None) or ratio
+    if not wanted:
+        return result
+    grids = {n: _grid(step, wanted[n]) for step in pulsed if (n := step.name) in wanted}
+    samples = _sample(tape, x, list(grids), np.random.default_rng(seed))
+    changes = {}
+    for step in pulsed:
+        if step.name in grids:
+            changes[step.name] = _trials(step, *samples.pop(step.name), grids[step.name])
+            if progress:
+                progress("allocation", len(changes) / (len(grids) + 2))
+    curves = _curves(tape, x, grids, changes, seed)
+    own = {n for n in grids if n in layers and layers[n].ratio is not None}
+    for name in own:
+        size = weight_matrix(next(s.node for s in pulsed if s.name == name)).size
+        total = max(len(curves[name].scale), int(size / wanted[name] + 1e-9))
+        result[name] = allocate([curves[name]], total)[0]
+    pool = [n for n in grids if n not in own]
+    if pool:
+        sizes = {s.name: weight_matrix(s.node).size for s in pulsed}
+        total = int(sum(sizes[n] for n in pool) / ratio + 1e-9)
+        found = allocate([curves[n] for n in pool], total)
+        result |= dict(zip(pool, found, strict=True))
+    if progress:
+        progress("allocation", 1.0)
+    return result
+
+
+def _int8(option: Any) -> bool:
+    return option is not None and option.encoding == "int8"
+
+
+def _grid(step: Step, ratio: float) -> IntArray:
+    """The K that are tried for a layer's rows."""
+    n = weight_matrix(step.node).shape[1]
+    most = int(4 * n * max(1.0, 1 / ratio)) + 1
+    grid = np.unique(np.clip(np.rint(n / ratio * _STEPS), 1, most).astype(np.int64))
+    return grid if len(grid) > 1 else np.array([grid[0], grid[0] + 1])
+
+
+def _sample(
+    tape: Tape, x: FloatArray, names: list[str], rng: np.random.Generator
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """What the rows of each layer multiply, (groups, positions, N), and their sums."""
+    found: dict[str, list[tuple[FloatArray, FloatArray]]] = {name: [] for name in names}
+    steps = [step for step in tape.steps if step.name in found]
+    for start in range(0, len(x), _CHUNK):
+        values = tape.forward(x[start : start + _CHUNK])
+        for step in steps:
+            columns = columns_of(step.node, values[step.inputs[0]])
+            count = max(1, min(columns.shape[1], _SAMPLES * _CHUNK // max(len(x), _CHUNK)))
+            chosen = np.sort(rng.choice(columns.shape[1], count, replace=False))
+            part = columns[:, chosen]
+            found[step.name].append((part, tape.products(step, part)))
+    return {
+        name: (np.concatenate([c for c, _ in parts], axis=1), np.concatenate([t for _, t in parts]))
+        for name, parts in found.items()
+    }
+
+
+def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -> FloatArray:
+    """What each K of the grid changes of the weights, (J, M, N), and of the mean: it is centered
+    by its bias, the last of N + 1 columns."""
+    w = weight_matrix(step.node)
+    groups = node_groups(step.node)
+    size = len(w) // groups
+    change = np.empty((len(grid), len(w), w.shape[1] + 1), dtype=np.float32)
+    for g in range(groups):
+        part = slice(g * size, (g + 1) * size)
+        m = moments(columns[g], sums[:, part], w[part])
+        start = ridge_weights(m)
+        mean = columns[g].mean(axis=0, dtype=np.float64)
+        for j, k in enumerate(grid):
+            y, gain = improve(m, nearest(start, np.full(size, k)), patience=4)
+            change[j, part, :-1] = y * gain - w[part]
+            change[j, part, -1] = -(change[j, part, :-1] @ mean)
+    return change
+
+
+def _curves(
+    tape: Tape,
+    x: FloatArray,
+    grids: Mapping[str, IntArray],
+    changes: Mapping[str, FloatArray],
+    seed: int,
+) -> dict[str, Curve]:
+    """Effect on the outputs of every row at every K of its grid."""
+    rng = np.random.default_rng(seed + 1)
+    steps = [step for step in tape.steps if step.name in grids]
+    effect = {name: np.zeros(change.shape[:2]) for name, change in changes.items()}
+    temperature = temperature_of(tape.outputs(x, _CHUNK))
+    for start in range(0, len(x), _CHUNK):
+        values = tape.forward(x[start : start + _CHUNK], keep=True)
+        outputs = values[tape.output].reshape(len(values[tape.output]), -1)
+        metric = Metric(outputs, temperature)
+        errors = {
+            s.name: tape.changes(s, values[s.inputs[0]], changes[s.name]) for s in steps
+        }  # (frames, positions, J, M)
+        for _ in range(_DRAWS):
+            signs = rng.choice(np.array([-1, 1], dtype=np.float32), outputs.shape)
+            seeds = metric.weigh_back(signs).reshape(values[tape.output].shape)
+            sums: dict[str, FloatArray] = {}
+            tape.backward(values, {tape.output: seeds}, sums=sums, weights=False)
+            for step in steps:
+                slope = sums[step.name].reshape(len(outputs), -1, sums[step.name].shape[-1])
+                moved = np.einsum("fpjm,fpm->fjm", errors[step.name], slope, optimize=True)
+                effect[step.name] += np.square(moved, dtype=np.float64).sum(axis=0)
+    return {name: _curve(grids[name], effect[name] / (len(x) * _DRAWS)) for name in grids}
+
+
+def temperature_of(outputs: FloatArray) -> float:
+    """Of the softmax that weighs outputs (frames, C): it must not depend on their unit."""
+    spread = outputs - outputs.mean(axis=1, keepdims=True)
+    return max(_TEMPERATURE * float(spread.std(dtype=np.float64)), 1e-12)
+
+
+def _curve(grid: IntArray, effect: npt.NDArray[np.float64]) -> Curve:
+    """Common shape of the rows' errors, and each row's own height."""
+    floor = 1e-9 * effect.max(initial=1e-30)
+    logs = np.log(np.maximum(effect, floor))
+    # Single rows are noisy: their heights are the mean over the grid, the shape is the mean row's.
+    height = logs.mean(axis=0)
+    shape = (logs - height).mean(axis=1, keepdims=True)
+    return Curve(grid, np.exp(shape), np.exp(height))

@@ -1,0 +1,325 @@
+"""Refinement of a network of any shape: pulse moves against its outputs.
+
+As `pvq_hw.quantizer_refine` does for chains of dense layers: the error of the outputs is expanded
+to second order around the quantized network. The weights of one row move the outputs of a frame by
+``a = sum_p s_p x_p``, the sum over the positions of the map of the output's derivative by the
+row's sum there times what the row sees there. For one row the error is a quadratic form, with
+``H = E[a a']``, in which single pulses move; the residual is kept up to date from row to row.
+A part of the layer's own error, the anchor, stays in: the more, the more weights there are for the
+numbers they are fitted to.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.quantizer_balance import Placement, allowed_additions, removable
+from pvq_hw.quantizer_impact import temperature_of
+from pvq_hw.quantizer_refine import Metric
+from pvq_hw.quantizer_steps import Step
+from pvq_hw.quantizer_tape import Tape
+
+__all__ = ["Rows", "polish"]
+
+FloatArray = npt.NDArray[np.float32]
+RealArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_WORK = 5e10  # multiplications of one pass through the network: frames * directions * MACs
+_VALUES = 1 << 28  # of the largest array of a layer: 1 GiB
+_BLOCK = 1 << 25  # values of the derivatives of a block of rows
+_CHUNK = 20
+_JUDGES = 0.2  # part of the frames, up to 500, on which moves must lower the true error
+_LEAST_FRAMES = 100  # with fewer, moves are judged by the frames they were made for
+_ANCHOR = 0.1
+_ANCHOR_MORE = 0.4  # per weight of the network and number that it is fitted to
+_RIDGE = 1e-3  # part of H's mean diagonal that a pulse must earn where it goes
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A layer's codewords while they are refined.
+
+    Parameters
+    ----------
+    y : int64 array (M, N)
+    gain : float64 array (M, 1)
+    bias : float64 array (M,)
+    placement : Placement, optional
+    allowed : bool array (M, N), optional
+        Where pulses may be.
+    """
+
+    y: IntArray
+    gain: RealArray
+    bias: RealArray
+    placement: Placement | None = None
+    allowed: npt.NDArray[np.bool_] | None = None
+
+    def put(self, tape: Tape, name: str) -> None:
+        """Makes them the weights of a step of the tape."""
+        tape.weights[name] = (self.y * self.gain).astype(np.float32)
+        tape.biases[name] = self.bias.astype(np.float32)
+
+
+def polish(
+    tape: Tape,
+    rows: Mapping[str, Rows],
+    x: FloatArray,
+    *,
+    sweeps: int,
+    seed: int = 0,
+    progress: Callable[[str, float], None] | None = None,
+) -> tuple[dict[str, Rows], list[float]]:
+    """Sweeps over the layers, first to last; K of every row stays what it is.
+
+    Parameters
+    ----------
+    tape : Tape
+        The quantized network: its lattices are set, the weights of the steps not in ``rows`` too.
+    rows : mapping of step name to Rows
+    x : float32 array (frames, \\*shape)
+        Inputs, as the float model sees them.
+    sweeps : int
+
+    Returns
+    -------
+    (rows, errors): the refined codes, and the mean error before and after each sweep on frames
+    that the moves were not made for. A layer whose moves make it larger is put back.
+    """
+    found = dict(rows)
+    for name, layer in found.items():
+        layer.put(tape, name)
+    job = _Job(tape, x, seed)
+    errors = [job.error()]
+    for sweep in range(sweeps):
+        best = errors[-1]
+        for done, (name, before) in enumerate(found.items()):
+            after = job.visit(name, before)
+            after.put(tape, name)
+            error = job.error()
+            if error < best:
+                best, found[name] = error, after
+            else:
+                before.put(tape, name)
+            if progress:
+                progress("all layers", (sweep + (done + 1) / len(found)) / sweeps)
+        errors.append(best)
+    return found, errors
+
+
+class _Job:
+    """What all visits to layers share."""
+
+    def __init__(self, tape: Tape, x: FloatArray, seed: int) -> None:
+        self.tape, self.rng = tape, np.random.default_rng(seed)
+        self.exact = Tape(tape.steps, tape.source)
+        self.steps = {step.name: step for step in tape.steps}
+        order = self.rng.permutation(len(x))
+        judges = min(500, int(_JUDGES * len(x))) if len(x) >= _LEAST_FRAMES else len(x)
+        self.judges = x[np.sort(order[:judges])].astype(np.float32)
+        fitted = order[judges:] if judges < len(x) else order
+        weights = self.exact.weights
+        macs = sum(w.size * self.steps[n].node.size // len(w) for n, w in weights.items())
+        self.judged = self.exact.outputs(self.judges, _CHUNK)
+        self.temperature = temperature_of(self.judged)
+        count = self.judged.shape[1]
+        draws = _WORK / (macs * len(fitted))
+        self.draws = int(np.clip(draws, min(4, count), min(10, count)))
+        frames = int(min(len(fitted), max(64, _WORK / (macs * self.draws))))
+        self.x = x[np.sort(fitted[:frames])].astype(np.float32)
+        self.reference = self.exact.outputs(self.x, _CHUNK)
+        # Weights that outnumber what they are fitted to would fit it and nothing else.
+        excess = sum(w.size for w in weights.values()) / (len(self.x) * self.draws)
+        self.anchor = max(_ANCHOR, _ANCHOR_MORE * excess)
+
+    def error(self) -> float:
+        """Mean weighed error of the outputs, on the frames it is judged by."""
+        metric = Metric(self.judged, self.temperature)
+        residual = metric.weigh(self.tape.outputs(self.judges, _CHUNK) - self.judged)
+        return float(np.square(residual, dtype=np.float64).sum(axis=1).mean())
+
+    def visit(self, name: str, rows: Rows) -> Rows:
+        """The layer with its pulses moved, gains and biases solved."""
+        form = self._expand(self.steps[name])
+        y, gain, bias = rows.y.copy(), rows.gain.copy(), rows.bias.copy()
+        step = max(1, _BLOCK // (form.residual.size * y.shape[1]))
+        for start in range(0, len(y), step):
+            block = form.design(start, min(start + step, len(y)))
+            for m, a in enumerate(block, start):
+                if gain[m, 0] > 0 and y[m].any():
+                    part = replace(
+                        rows, y=y[m], allowed=None if rows.allowed is None else rows.allowed[m]
+                    )
+                    y[m], gain[m, 0], shift = form.solve(m, a, part, float(gain[m, 0]))
+                    bias[m] += shift
+        return replace(rows, y=y, gain=gain, bias=bias)
+
+    def _expand(self, step: Step) -> "_Form":
+        """Derivatives and residual of a layer, on frames drawn for it."""
+        rows, n = self.tape.weights[step.name].shape
+        positions = step.node.size // rows
+        widest = max(self.draws * positions * rows, positions * n, self.draws * n)
+        frames = max(1, min(len(self.x), _VALUES // widest))
+        chosen = np.sort(self.rng.choice(len(self.x), frames, replace=False))
+        parts = [self._part(step, chosen[i : i + _CHUNK]) for i in range(0, frames, _CHUNK)]
+        slopes, columns, own, residual = (list(p) for p in zip(*parts, strict=True))
+        return _Form(
+            np.concatenate(slopes),
+            np.concatenate(columns, axis=1),
+            np.concatenate(own),
+            np.concatenate(residual),
+            self.anchor,
+        )
+
+    def _part(
+        self, step: Step, chosen: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Slopes (frames, draws, positions, M), columns (groups, frames * positions, N), the
+        layer's own error (frames * positions, M) and the residual (frames, draws)."""
+        x, reference = self.x[chosen], self.reference[chosen]
+        exact = self.exact.sums(step, self.exact.forward(x, until=step.name))
+        values = self.tape.forward(x, keep=True)
+        outputs = values[self.tape.output]
+        metric = Metric(reference, self.temperature)
+        residual = metric.weigh(outputs.reshape(reference.shape) - reference)
+        directions = self._directions(*residual.shape)
+        rows = step.node.shape[-1]
+        slopes = [
+            self.tape.slopes(
+                values, metric.weigh_back(directions[:, :, d]).reshape(outputs.shape), step.name
+            ).reshape(len(x), -1, rows)
+            for d in range(directions.shape[2])
+        ]
+        own = (self.tape.sums(step, values) - exact).reshape(-1, rows)
+        seen = np.einsum("fc,fcd->fd", residual, directions)
+        return np.stack(slopes, axis=1), self.tape.columns(step), own, seen
+
+    def _directions(self, frames: int, count: int) -> FloatArray:
+        """Orthogonal directions among the outputs of each frame, (frames, C, draws), whose squares
+        add up to the error on average."""
+        if self.draws >= count:
+            return np.broadcast_to(np.eye(count, dtype=np.float32), (frames, count, count))
+        q = np.linalg.qr(self.rng.normal(size=(frames, count, self.draws)))[0]
+        return np.asarray(q * np.sqrt(count / self.draws), dtype=np.float32)
+
+
+class _Form:
+    """The error of the outputs as a function of one layer's rows, to second order."""
+
+    def __init__(
+        self,
+        slopes: FloatArray,
+        columns: FloatArray,
+        own: FloatArray,
+        residual: FloatArray,
+        anchor: float,
+    ) -> None:
+        self.slopes, self.columns = slopes, columns
+        self.shape = residual.shape
+        self.residual = residual.ravel()
+        frames, _, positions, rows = slopes.shape
+        self.size = rows // len(columns)
+        self.positions = frames * positions
+        squares = np.einsum("fdpm,fdpm->m", slopes, slopes, dtype=np.float64)
+        self.share = anchor * squares / self.positions
+        self.gram = [(c.T @ c).astype(np.float64) for c in columns]
+        self.mean = [c.sum(axis=0, dtype=np.float64) for c in columns]
+        self.pull = np.concatenate(
+            [own[:, g * self.size : (g + 1) * self.size].T @ c for g, c in enumerate(columns)]
+        ).astype(np.float64)
+        self.total = own.sum(axis=0, dtype=np.float64)
+
+    def design(self, start: int, stop: int) -> FloatArray:
+        """Derivatives of the residual by the weights of some rows and their bias, (rows,
+        residuals, N + 1)."""
+        frames, draws, positions, _ = self.slopes.shape
+        found = []
+        while start < stop:
+            group = start // self.size
+            end = min(stop, (group + 1) * self.size)
+            left = self.slopes[:, :, :, start:end].transpose(0, 3, 1, 2)
+            right = self.columns[group].reshape(frames, positions, -1)
+            product = np.matmul(left.reshape(frames, -1, positions), right)
+            bias = left.sum(axis=3).reshape(frames, -1, 1)
+            both = np.concatenate([product, bias], axis=2)
+            split = both.reshape(frames, end - start, draws, -1).transpose(1, 0, 2, 3)
+            found.append(split.reshape(end - start, frames * draws, -1))
+            start = end
+        return np.concatenate(found)
+
+    def solve(
+        self, m: int, a: FloatArray, rows: Rows, gain: float
+    ) -> tuple[IntArray, float, float]:
+        """New codeword, gain and change of the bias of row m; the residual follows."""
+        group, share = m // self.size, self.share[m]
+        h = (a.T @ a).astype(np.float64)
+        gradient = (self.residual @ a).astype(np.float64)
+        h[:-1, :-1] += share * self.gram[group]
+        h[:-1, -1] += share * self.mean[group]
+        mass = h[-1, -1] + share * self.positions
+        gradient[:-1] += share * self.pull[m]
+        gradient[-1] += share * self.total[m]
+        if not mass > 0:
+            return rows.y, gain, 0.0
+        edge, offset = h[:-1, -1] / mass, gradient[-1] / mass
+        centered = h[:-1, :-1] - np.outer(edge, h[:-1, -1])
+        slope = gradient[:-1] - edge * gradient[-1]
+        y = _move(centered.astype(np.float32), slope.astype(np.float32), rows, np.float32(gain))
+        change = gain * (y - rows.y)
+        grow = _growth(centered, slope + centered @ change, y, gain)
+        change += grow * y
+        shift = -(offset + float(edge @ change))
+        self.residual += a @ np.append(change, shift).astype(np.float32)
+        return y, gain + grow, shift
+
+
+def _growth(h: RealArray, slope: RealArray, y: IntArray, gain: float) -> float:
+    """Change of the gain that the row's new codeword wants."""
+    quad = float(y @ h @ y)
+    if quad <= 1e-9 * float(np.diag(h) @ np.square(y)):
+        return 0.0
+    return min(max(-float(slope @ y) / quad, -0.5 * gain), gain)
+
+
+def _move(h: FloatArray, gradient: FloatArray, rows: Rows, r: np.float32) -> IntArray:
+    """Moves single pulses of a row at a fixed gain, the best one first, while each earns more
+    than the ridge."""
+    y = rows.y.copy()
+    diagonal = np.maximum(np.diag(h), 0)
+    ridge = np.float32(_RIDGE * float(diagonal.mean()) + 1e-30)
+    for _ in range(8 + np.count_nonzero(y) // 4):
+        support = np.flatnonzero(y)
+        sign = np.sign(y[support]).astype(np.float32)
+        after = gradient - (r * sign)[:, None] * h[support]
+        put = -np.abs(after)
+        put[:, support] = np.sign(y[support]).astype(np.float32) * after[:, support]
+        single = np.flatnonzero(np.abs(y[support]) == 1)  # gone, it may come back negated
+        put[single, support[single]] = -np.abs(after[single, support[single]])
+        put *= 2 * r
+        put += r * r * (diagonal + 2 * ridge)
+        put += (r * r * diagonal[support] - 2 * r * sign * gradient[support])[:, None]
+        _forbid(put, y, support, rows)
+        q, j = divmod(int(put.argmin()), len(y))
+        if not put[q, j] < 0:
+            break
+        y[support[q]] -= int(sign[q])
+        s_j = int(np.sign(y[j])) or (-1 if after[q, j] > 0 else 1)
+        y[j] += s_j
+        gradient = after[q] + (r * np.float32(s_j)) * h[j]
+    return y
+
+
+def _forbid(put: FloatArray, y: IntArray, support: IntArray, rows: Rows) -> None:
+    """Rules out moves that would break the placement, in place."""
+    if rows.allowed is not None:
+        put[:, ~rows.allowed] = np.inf
+    placement = rows.placement
+    if placement is None:
+        return
+    without = np.repeat(y[None], len(support), axis=0)
+    without[np.arange(len(support)), support] -= np.sign(y[support])
+    put[~allowed_additions(without, support, placement)] = np.inf
+    put[~removable(y[None], placement)[0, support]] = np.inf
