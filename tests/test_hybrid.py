@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cli_tools import BUNDLED, MODEL, refused, run
+from cli_tools import BUNDLED, MODEL, ROOT, refused, run
 from plan_networks import random_network
 from random_graphs import RandomNetwork, build
 from test_graph import STALLS, check
@@ -179,6 +179,25 @@ def test_graphs_keep_plain_layers():
     planned = plan(network, "ulx3s-25f")
     assert [x.encoding for x in planned.layers] == ["int8", "pvq"]
     assert Plan.from_json(json.loads(json.dumps(planned.to_json()))) == planned
+
+
+def test_a_convolutional_network_with_a_plain_first_layer():
+    model = load_model(ROOT / "examples" / "japanese_vowels_cnn.onnx")
+    train = np.load(ROOT / "examples" / "japanese_vowels_train.npz")["x"]
+    test = np.load(ROOT / "examples" / "japanese_vowels_test.npz")
+    layers = {"conv1": LayerOptions(encoding="int8")}
+    network = quantize(model, calibration=train, ratio=3, layers=layers)
+    assert network.int8_layers == ["conv1"]
+    assert 3 <= network.n_over_k < 3.3  # of the other layers
+    x = network.quantize_input(test["x"])
+    right = (network.predict(x).reshape(len(x), -1).argmax(axis=1) == test["y"]).mean()
+    assert right > 0.94  # float: 0.973
+    planned = plan(network, "ulx3s-25f")
+    image = emit(network, planned)
+    images = {spec.name: core for spec, core in zip(image.specs, image.cores, strict=True)}
+    found = planned.graph.compute(images, x[:3])
+    for name, value in network.trace(x[:3]).items():
+        assert np.array_equal(found[name].reshape(3, -1), value.reshape(3, -1)), name
 
 
 NAMES = ("a", "b", "c")
