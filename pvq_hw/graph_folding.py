@@ -14,7 +14,7 @@ from pvq_hw.families import family as find_family
 from pvq_hw.folding import FoldLayer, synthetic_layer
 from pvq_hw.folding_choices import Choice, Source, stage_choices
 from pvq_hw.geometry import Geometry
-from pvq_hw.resources import Resources, budget
+from pvq_hw.resources import Resources, budget, core_resources
 from pvq_hw.targets import Target
 from pvq_hw.unit_resources import logic_memory, window_resources
 from pvq_hw.window import make_window
@@ -120,33 +120,50 @@ def _options(layer: GraphLayer, target: Target) -> list[_Option]:
     core = layer.core
     found = []
     for p in _LANES:
-        few = core.encoding == "pvq" and core.k < _LEAST_PULSES * p
-        if p > core.n or (p > 1 and few):
+        if p > core.n:
             break
-        balanced = core.k >= BALANCED_PULSES * p
+        least = _LEAST_PULSES if layer.groups == 1 else 1
+        if p > 1 and core.encoding == "pvq" and core.k < least * _spread(layer, p):
+            continue
+        balanced = layer.groups == 1 and core.k >= BALANCED_PULSES * p
         sample = partial(synthetic_layer, core, balanced)
         source = Source(core.name, core.n, core.rows, sample)
-        choices = stage_choices(source, p, None, target, {}).choices
-        for choice in choices[:1]:
+        for choice in stage_choices(source, p, None, target, {}).choices[:1]:
+            choice = _of_groups(layer, choice, p, target)
             found.append((_time(layer, choice, p), _cost(layer, choice, p, target), p))
     return found
 
 
+def _spread(layer: GraphLayer, p: int) -> int:
+    """Banks that a row's columns are in: all, or those of its group's columns."""
+    if layer.geometry is None or layer.groups == 1:
+        return p
+    channels = layer.geometry.input_shape[2]
+    own = range(channels // layer.groups)
+    return len({(n + c) % p for n in range(0, layer.core.n, channels) for c in own})
+
+
+def _of_groups(layer: GraphLayer, choice: Choice, p: int, target: Target) -> Choice:
+    """The choice with as many words as rows take whose pulses are in few banks."""
+    spread, spec = _spread(layer, p), choice.spec
+    if layer.groups == 1 or not isinstance(spec, CoreSpec):
+        return choice
+    fullest = layer.core.k / spread + (0.5 if spread > 1 else 0)
+    spec = replace(spec, words=max(spec.rows, round(spec.rows * fullest)))
+    return Choice(spec, core_resources(spec, target.engine))
+
+
 def _time(layer: GraphLayer, choice: Choice, p: int) -> int:
     words = choice.spec.words
-    if (
-        layer.groups > 1 and layer.core.encoding == "pvq"
-    ):  # a row's pulses are in few banks, when they are in one it takes K words
-        channels = layer.core.n // max(1, layer.geometry.input_shape[2] if layer.geometry else 1)
-        words = max(words, layer.core.rows * min(layer.core.k, channels))
     if layer.geometry is None:
         return max(words, layer.core.n, layer.core.rows)
     width = make_window(layer.geometry, layer.core.x, p).width
-    load = layer.core.n // width + _LOAD
+    load = layer.core.n // width
     taken = 1
     for size in layer.geometry.input_shape:
         taken *= size
-    return max(layer.positions * max(words, (words + load) // 2, load // 2), taken)
+    # Of the two halves of the banks one is loaded while the other is read.
+    return max(layer.positions * max(words, load, (words + load + _LOAD) // 2), taken)
 
 
 def _cost(layer: GraphLayer, choice: Choice, p: int, target: Target) -> Resources:
