@@ -257,6 +257,7 @@ def _write(
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
     from pvq_hw.figures import model_weights
+    from pvq_hw.losses import network_losses
     from pvq_hw.report import write_report
     from pvq_hw.vectors import golden_inputs, write_vectors
 
@@ -266,7 +267,10 @@ def _write(
         real = network.quantize_input(evaluation.x[:4], evaluation.input_scale)
         x = np.concatenate((x, real))
     write_vectors(staging, network, planned, x)
-    extra = {"accuracy": judged.to_json() if judged else None}
+    extra = {
+        "accuracy": judged.to_json() if judged else None,
+        "losses": network_losses(model, network, evaluation) if evaluation else None,
+    }
     manifest = write_manifest(
         staging, network, planned, weights=model_weights(model, network), extra=extra
     )

@@ -37,6 +37,8 @@ def compile_document(
     """What `compile` says, as JSON values; units are in the names."""
     value = plan.to_json()
     figures = {layer["name"]: layer for layer in manifest["layers"]}
+    losses = manifest["extra"].get("losses") or {}
+    lost = {layer["name"]: layer for layer in losses.get("layers", ())}
     layers = []
     for part in value["layers"]:
         about = figures.get(part["layer"], {})
@@ -56,6 +58,7 @@ def compile_document(
                 "bits_per_weight": part["bits_per_weight"],
                 "cosine": about.get("cosine"),
                 "relative_error": about.get("relative_error"),
+                **_loss(about, lost.get(part["layer"], {})),
             }
         )
     document = {
@@ -80,7 +83,23 @@ def compile_document(
     }
     if accuracy:
         document["accuracy"] = dict(accuracy)
+    if losses:
+        document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
     return document
+
+
+def _loss(about: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer's part in what is lost, and each row's: lists by row, where they are known."""
+    rows = {
+        name: source[f"row_{name}"]
+        for source, names in (
+            (about, ("k", "cosine", "relative_error")),
+            (lost, ("output_error", "share")),
+        )
+        for name in names
+        if f"row_{name}" in source
+    }
+    return {k: v for k, v in lost.items() if not k.startswith("row_")} | {"row_figures": rows}
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -140,6 +159,10 @@ def _page(parts: Mapping[str, Any]) -> str:
         cards=_cards(parts),
         checks=_checks(parts),
         layer_heads=_LAYER_HEADS,
+        loss=compiled.get("losses"),
+        loss_heads=_LOSS_HEADS,
+        loss_rows=_loss_rows(compiled["layers"]),
+        worst_rows=_worst_rows(compiled["layers"]),
         layer_rows=_layer_rows(compiled["layers"]),
         size_rows=_size_rows(compiled),
         resource_rows=_resource_rows(parts.get("build")),
@@ -159,6 +182,56 @@ _LAYER_HEADS = (
     "cosine",
     "relative error",
 )
+
+
+_LOSS_HEADS = (
+    "layer",
+    "output error, this layer alone",
+    "all but this",
+    "score, this layer alone",
+    "all but this",
+    "share of the loss",
+)
+_WORST = 12
+
+
+def _loss_rows(layers: list[dict[str, Any]]) -> list[list[str]]:
+    """What each layer loses, where it was measured."""
+    rows = []
+    for layer in layers:
+        if "share" in layer:
+            scores = [layer["score_alone"], layer["score_without"]]
+            rows.append(
+                [
+                    layer["name"],
+                    f"{layer['output_error_alone']:.2e}",
+                    f"{layer['output_error_without']:.2e}",
+                    *("" if value is None else f"{value:.2f}" for value in scores),
+                    f"{100 * layer['share']:.1f} %",
+                ]
+            )
+    return rows
+
+
+def _worst_rows(layers: list[dict[str, Any]]) -> list[list[str]]:
+    """The rows of the whole network that lose most."""
+    rows = [
+        (figures["share"][i], layer["name"], i, figures)
+        for layer in layers
+        if "share" in (figures := layer.get("row_figures", {}))
+        for i in range(len(figures["share"]))
+    ]
+    rows.sort(key=lambda row: (-row[0], row[1], row[2]))
+    return [
+        [
+            f"{name}, row {i}",
+            f"{figures['k'][i]:,}",
+            f"{figures['cosine'][i]:.4f}" if "cosine" in figures else "",
+            f"{figures['output_error'][i]:.2e}",
+            f"{100 * share:.2f} %",
+        ]
+        for share, name, i, figures in rows[:_WORST]
+    ]
 
 
 def _card(name: str, value: str, note: str = "") -> dict[str, str]:

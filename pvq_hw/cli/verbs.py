@@ -225,6 +225,12 @@ def _verify(subparsers: Any) -> None:
     )
     _folder(p)
     p.add_argument("--model", metavar="MODEL", type=Path, help="recompute every figure from it")
+    p.add_argument(
+        "--data", metavar="DATA.npz", type=Path, help="say what each layer and row loses on it"
+    )
+    p.add_argument(
+        "--log", metavar="FILE", type=Path, help="write each code with its weight, .csv or .json"
+    )
 
 
 def _report(subparsers: Any) -> None:

@@ -10,9 +10,12 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Verifies an output folder; exit status 1 for findings."""
+    from pvq_hw.errors import InputError
     from pvq_hw.model import load_model
     from pvq_hw.verify import verify_output
 
+    if args.model is None and (args.data or args.log):
+        raise InputError("--data and --log must come with --model MODEL")
     model = load_model(args.model) if args.model else None
     with ui.step("Verify"):
         findings = verify_output(args.out, model=model)
@@ -21,5 +24,47 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     if not findings:
         what = "files, codes and figures" if model else "files and codes"
         ui.say(f"{args.out}: {what} are right")
-    document = {"ok": not findings, "findings": [f.to_json() for f in findings]}
+    document: dict[str, Any] = {
+        "ok": not findings,
+        "findings": [f.to_json() for f in findings],
+    }
+    if model is not None and not findings:
+        document |= _losses(args, ui, model)
     return document, 1 if findings else 0
+
+
+def _losses(args: argparse.Namespace, ui: Ui, model: Any) -> dict[str, Any]:
+    """What each layer and row loses, told and logged where that is asked for."""
+    from pvq_hw.data import load_data
+    from pvq_hw.losses import network_losses, weight_log
+    from pvq_hw.network import Network
+
+    network, losses = Network.load(args.out / "network"), None
+    if args.data:
+        data = load_data(args.data, float(network.meta.get("input_scale", 1.0)))
+        with ui.step("Compare layer by layer"):
+            losses = network_losses(model, network, data)
+        _tell(losses, ui)
+    if args.log:
+        weight_log(args.log, model, network, losses)
+        ui.say(f"{args.log} is written")
+    return {"losses": losses} if losses else {}
+
+
+def _tell(losses: dict[str, Any], ui: Ui) -> None:
+    """The losses for people: layers, and of each the rows that lose most."""
+    metric, unit = losses["metric"], " %" if losses["metric"] == "accuracy" else ""
+    if metric:
+        ui.say(
+            f"  {metric} on {losses['frames']} frames: float {losses['float']:.2f}{unit}, "
+            f"PVQ {losses['golden']:.2f}{unit}"
+        )
+    ui.say(f"  {'layer':<16}{'alone':>10}{'all but it':>12}{'share':>9}   rows that lose most")
+    for layer in losses["layers"]:
+        share = layer["row_share"]
+        worst = sorted(range(len(share)), key=lambda row: (-share[row], row))[:3]
+        rows = ", ".join(f"{row} ({100 * share[row]:.1f} %)" for row in worst)
+        ui.say(
+            f"  {layer['name']:<16}{layer['output_error_alone']:>10.2e}"
+            f"{layer['output_error_without']:>12.2e}{100 * layer['share']:>7.1f} %   {rows}"
+        )
