@@ -14,6 +14,7 @@ from pvq_hw.pyramid import gain, nearest
 from pvq_hw.quantizer_allocate import round_to_multiple, spread
 from pvq_hw.quantizer_balance import balance
 from pvq_hw.quantizer_calibrated import calibrated, row_pulses
+from pvq_hw.quantizer_datafree import Spread, corrected, equalized, spreads
 from pvq_hw.quantizer_emit import Codes, emit
 from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_graph import Stage, dense_stages, is_dense_chain
@@ -21,7 +22,7 @@ from pvq_hw.quantizer_moves import within
 from pvq_hw.quantizer_numbers import int8_codes
 from pvq_hw.quantizer_options import LayerOptions, Request, requests
 
-__all__ = ["LayerOptions", "quantize", "row_budget"]
+__all__ = ["LayerOptions", "even_budget", "quantize", "row_budget"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -42,7 +43,9 @@ def quantize(
     input_scale: float = 1.0,
     max_frames: int = 6000,
     sweeps: int = 1,
+    patience: int = 16,
     gain_rule: str = "least-squares",
+    correct: bool | None = None,
     pulses: Mapping[str, IntArray] | None = None,
     progress: Progress | None = None,
 ) -> Network:
@@ -77,9 +80,16 @@ def quantize(
     sweeps : int
         Of moves against the network's outputs, after the layers' own; 0 for none. Each costs
         about as much as all else and lowers the error further, the more frames there are.
+    patience : int
+        A row of a dense chain is done when this many of its cheapest pulses in turn have nowhere
+        better to go; less is quicker.
     gain_rule : str
         Of the plain quantizer: ``"least-squares"``, or ``"norm"`` for gains that keep each row's
         norm. The calibrated one solves the gains that the outputs want.
+    correct : bool, optional
+        Of the plain quantizer on chains of dense layers: whether scales between layers are made
+        equal and biases corrected, by guesses (`pvq_hw.quantizer_datafree`), or by the
+        calibration inputs where there are some. By default where there are none.
     pulses : mapping of layer name to int64 array (M,), optional
         K of every row, as `row_budget` gave them for the same model, data and options; they are
         then not measured again, only rounded to the banks.
@@ -93,6 +103,8 @@ def quantize(
     _check(ratio, quantizer, max_frames, sweeps)
     if gain_rule not in ("least-squares", "norm"):
         raise InputError(f"Gain rule must be least-squares or norm, not {gain_rule!r}")
+    if correct and (quantizer != "plain" or not is_dense_chain(model)):
+        raise InputError("Corrections must come with the plain quantizer and a dense chain")
     if gain_rule != "least-squares" and quantizer != "plain":
         raise InputError("Norm-preserving gains must come with the plain quantizer")
     if not is_dense_chain(model):
@@ -115,13 +127,20 @@ def quantize(
         model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
     )
     x = None if data is None else model.to_internal(data, input_scale).reshape(len(data), -1)
+    ranges = model.ranges
     if quantizer == "given":
         codes = [_given(stage, request) for stage, request in zip(stages, asked, strict=True)]
     elif quantizer == "plain" or x is None:
+        mend = x is None if correct is None else correct
+        found: list[Spread] = []
+        if mend:
+            found = spreads(stages, x, *ranges.get(model.input_name, (0.0, 1.0)))
+            stages, found, ranges = equalized(stages, found, ranges)
         codes = [
             _plain(stage, request, k, gain_rule)
             for stage, request, k in zip(stages, asked, _budget(stages, asked, ratio), strict=True)
         ]
+        codes = corrected(stages, codes, found) if mend else codes
     else:
         lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
         none = np.zeros((0, 0), dtype=np.int64)
@@ -131,9 +150,9 @@ def quantize(
             k = _in_banks(stages, asked, pulses)
         codes = calibrated(
             stages, asked, lambda stage, request: _plain(stage, request, none), lattice, k,
-            activation_bits, sweeps, progress,
+            activation_bits, sweeps, progress, patience,
         )  # fmt: skip
-    emitted = emit(stages, codes, spec, x, activation_bits, model.ranges)
+    emitted = emit(stages, codes, spec, x, activation_bits, ranges)
     meta = _meta(model, quantizer, ratio, input_scale, seed, sweeps, data)
     meta["gain_rule"] = gain_rule
     network = Network(model.name, spec, tuple(emitted), model.input_shape, model.input_axes, meta)
@@ -161,7 +180,7 @@ def row_budget(
 
         frames = _calibration(model, calibration, "calibrated", max_frames, seed)
         assert frames is not None
-        inputs = model.to_internal(frames, input_scale)
+        inputs = model.to_internal(frames, input_scale).astype(np.float32)
         return measured_pulses(network_steps(model), inputs, ratio, layers or {}, seed, progress)
     stages = dense_stages(model)
     asked = requests(stages, layers, None, None)
@@ -173,6 +192,15 @@ def row_budget(
     x = model.to_internal(data, input_scale).reshape(-1, int(np.prod(model.shape)))
     lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
     found = row_pulses(stages, asked, lattice, ratio, progress)
+    return {s.name: k[:, 0] if k.shape[1] == 1 else k for s, k in zip(stages, found, strict=True)}
+
+
+def even_budget(
+    model: Model, *, ratio: float, layers: Mapping[str, Any] | None = None
+) -> dict[str, IntArray]:
+    """What `row_budget` gives, without measuring anything: every row of a layer has the same K."""
+    stages = dense_stages(model)
+    found = _budget(stages, requests(stages, layers, None, None), ratio)
     return {s.name: k[:, 0] if k.shape[1] == 1 else k for s, k in zip(stages, found, strict=True)}
 
 
