@@ -1,0 +1,205 @@
+"""Quantizing networks with branches: gradients, pulses by effect, moves against the outputs."""
+
+import numpy as np
+import pytest
+
+from pvq_hw.layers_window import Conv as IntConv
+from pvq_hw.model import Add, AveragePool, Concat, Conv, Dense, MaxPool, Model, Relu
+from pvq_hw.quantizer import LayerOptions, quantize, row_budget
+from pvq_hw.quantizer_balance import Placement, balance, meets
+from pvq_hw.quantizer_impact import measured_pulses
+from pvq_hw.quantizer_polish import Rows, polish
+from pvq_hw.quantizer_steps import network_steps, weight_matrix
+from pvq_hw.quantizer_tape import Lattice, Tape
+
+PADS = ((1, 1), (1, 1))
+
+
+def conv(name: str, source: str, output: str, size: int, groups: int = 1, **more: object) -> Conv:
+    rng = np.random.default_rng(len(name) + size)
+    side = more.pop("side", 6)
+    channels = more.pop("channels", 4)
+    stride = more.get("stride", (1, 1))
+    return Conv(
+        name, (source,), output, (side // stride[0], side // stride[1], size),
+        (side, side, channels), (3, 3), pads=PADS,
+        weight=rng.normal(size=(size, 3, 3, channels // groups)) / 3,
+        bias=rng.normal(size=size) / 3, groups=groups, **more,
+    )  # fmt: skip
+
+
+def branched(faint: float = 1.0) -> Model:
+    """Convolutions, also depthwise, poolings, a sum and a concatenation; ``faint`` scales what
+    one branch adds."""
+    rng = np.random.default_rng(3)
+    head = rng.normal(size=(3, 3 * 3 * 8)) / 8
+    head[:, np.arange(72) % 8 >= 4] *= faint
+    nodes = (
+        conv("stem", "x", "s_r", 4, channels=2),
+        Relu("stem_relu", ("s_r",), "s", (6, 6, 4)),
+        conv("left", "s", "l_r", 4),
+        Relu("left_relu", ("l_r",), "l", (6, 6, 4)),
+        conv("each", "s", "e", 4, groups=4),
+        Add("sum", ("l", "e"), "a_r", (6, 6, 4)),
+        Relu("sum_relu", ("a_r",), "a", (6, 6, 4)),
+        MaxPool("most", ("a",), "m", (3, 3, 4), (6, 6, 4), (2, 2), (2, 2)),
+        conv("right", "s", "r", 4, stride=(2, 2)),
+        Concat("both", ("m", "r"), "c", (3, 3, 8)),
+        AveragePool("mean", ("c",), "v", (3, 3, 8), (3, 3, 8), (3, 3), pads=PADS),
+        Dense("head", ("v",), "out", (3,), head, rng.normal(size=3)),
+    )
+    return Model("branched", "", "x", (6, 6, 2), (0, 1, 2), (6, 6, 2), nodes)
+
+
+def inputs(frames: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(frames, 6, 6, 2))
+
+
+def error(model: Model, network, x: np.ndarray) -> float:
+    real = network.predict(network.quantize_input(x)) * network.output.scale
+    return float(np.square(real.reshape(len(x), -1) - model.predict(x)).mean())
+
+
+def pulses_of(network) -> dict[str, np.ndarray]:
+    return {n.name: np.abs(n.weights).sum(axis=1) for n in network.layers if n.weights is not None}
+
+
+# -- values and gradients -----------------------------------------------------------------------
+
+
+def test_a_tape_computes_what_the_model_does() -> None:
+    model, x = branched(), inputs(9)
+    tape = Tape(network_steps(model), "x")
+    np.testing.assert_allclose(tape.outputs(x.astype(np.float32), 4), model.predict(x), atol=1e-4)
+
+
+def test_gradients_are_differences() -> None:
+    model, x = branched(), inputs(5).astype(np.float32)
+    tape, rng = Tape(network_steps(model), "x"), np.random.default_rng(1)
+    seed = rng.normal(size=(5, 3)).astype(np.float32)
+    found = tape.backward(tape.forward(x, keep=True), {"out": seed})
+    assert set(found) == {"stem", "left", "each", "right", "head"}
+    for name, gradient in found.items():
+        weight, way = tape.weights[name], rng.normal(size=tape.weights[name].shape)
+        values = []
+        for sign in (1, -1):
+            tape.weights[name] = (weight + sign * 2e-4 * way).astype(np.float32)
+            values.append(float((tape.forward(x)["out"].astype(np.float64) * seed).sum()))
+        tape.weights[name] = weight
+        wanted = (values[0] - values[1]) / 4e-4
+        assert float((gradient.weight * way).sum()) == pytest.approx(wanted, rel=0.02, abs=0.02)
+
+
+def test_slopes_are_the_gradients_by_the_sums() -> None:
+    model, x = branched(), inputs(5).astype(np.float32)
+    tape = Tape(network_steps(model), "x")
+    seed = np.ones((5, 3), dtype=np.float32)
+    values, sums = tape.forward(x, keep=True), {}
+    tape.backward(values, {"out": seed}, sums=sums, weights=False)
+    for step in tape.steps:
+        np.testing.assert_allclose(tape.slopes(values, seed, step.name), sums[step.name], atol=1e-6)
+
+
+def test_gradients_stop_where_a_lattice_saturates() -> None:
+    tape = Tape(network_steps(branched()), "x")
+    tape.lattices["a"] = Lattice(0.25, 0, 2)
+    values = tape.forward(inputs(20).astype(np.float32), keep=True)
+    assert set(np.unique(values["a"])) == {0, 0.25, 0.5}
+    slopes = tape.slopes(values, np.ones((20, 3), dtype=np.float32), "sum")
+    sums = tape.sums(next(s for s in tape.steps if s.name == "sum"), values)
+    assert not slopes[(sums < 0) | (sums >= 0.625)].any()
+    assert slopes.any()
+
+
+# -- pulses -------------------------------------------------------------------------------------
+
+
+def test_pulses_go_where_the_outputs_feel_them() -> None:
+    x = inputs(200)
+    even, faint = (
+        measured_pulses(network_steps(branched(part)), x, 2.0, {}) for part in (1.0, 0.02)
+    )
+    sizes = {s.name: weight_matrix(s.node).size for s in network_steps(branched()) if s.weighted}
+    for found in (even, faint):
+        total = sum(int(k.sum()) for k in found.values())
+        assert sum(sizes.values()) / 2.05 <= total <= sum(sizes.values()) / 2
+        assert min(int(k.min()) for k in found.values()) >= 1
+    assert faint["right"].sum() < 0.5 * even["right"].sum()  # what it gives hardly counts
+
+
+def test_what_is_asked_of_a_layer_is_kept() -> None:
+    model, x = branched(), inputs(100)
+    asked = {
+        "left": LayerOptions(k=7),
+        "right": LayerOptions(ratio=6.0),
+        "stem": LayerOptions(encoding="int8"),
+    }
+    found = row_budget(model, x, ratio=2.0, layers=asked)
+    assert found["left"].tolist() == [7] * 4
+    assert found["right"].sum() == 144 // 6
+    assert "stem" not in found
+    network = quantize(model, calibration=x, ratio=2.0, layers=asked, pulses=found, sweeps=1)
+    got = pulses_of(network)
+    for name, k in found.items():
+        assert got[name].tolist() == k.tolist()
+
+
+# -- moves against the outputs ------------------------------------------------------------------
+
+
+def test_sweeps_lower_the_error_of_frames_they_have_not_seen() -> None:
+    model, x, test = branched(), inputs(600), inputs(300, seed=9)
+    before, after = (quantize(model, calibration=x, ratio=4.0, sweeps=n) for n in (0, 2))
+    assert error(model, after, test) < 0.9 * error(model, before, test)
+    one, two = pulses_of(before), pulses_of(after)
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("frames", [40, 300])
+def test_judged_error_never_rises(frames: int) -> None:
+    model, x = branched(), inputs(frames).astype(np.float32)
+    tape = Tape(network_steps(model), "x")
+    rows = {
+        name: Rows(np.sign(w).astype(np.int64), np.abs(w).mean(axis=1, keepdims=True), b)
+        for (name, w), b in zip(tape.weights.items(), tape.biases.values(), strict=True)
+    }
+    _, errors = polish(tape, rows, x, sweeps=3)
+    assert len(errors) == 4
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[0]
+
+
+def test_moves_keep_banks_and_zeros() -> None:
+    model, x = branched(), inputs(300).astype(np.float32)
+    tape = Tape(network_steps(model), "x")
+    w = tape.weights["left"].astype(np.float64)
+    placement, allowed = Placement(4), np.abs(w) > 0.1
+    balanced = balance(w, np.full(4, 12), placement)
+    kept = np.where(allowed, np.sign(w), 0).astype(np.int64)
+    gain = np.full((4, 1), 0.3)
+    bias = np.zeros(4)
+    for rows in (Rows(balanced, gain, bias, placement), Rows(kept, gain, bias, None, allowed)):
+        found = polish(tape, {"left": rows}, x, sweeps=1)[0]["left"]
+        assert not np.array_equal(found.y, rows.y)
+        assert np.array_equal(np.abs(found.y).sum(1), np.abs(rows.y).sum(1))
+        if rows.placement is not None:
+            assert meets(found.y, placement)
+        else:
+            assert not found.y[~allowed].any()
+
+
+def test_banks_and_sweeps_through_quantize() -> None:
+    model, x = branched(), inputs(300)
+    zeros = {"right": LayerOptions(keep_zeros=True)}
+    right = next(node for node in model.nodes if node.name == "right")
+    right.weight[:, 1] = 0
+    network = quantize(
+        model, calibration=x, ratio=2.0, banks={"left": 4}, layers=zeros, sweeps=1
+    )  # fmt: skip
+    layers = {layer.name: layer for layer in network.layers if isinstance(layer, IntConv)}
+    assert meets(layers["left"].y, Placement(4))
+    assert not layers["right"].y[right.rows == 0].any()
+    again = quantize(model, calibration=x, ratio=2.0, banks={"left": 4}, layers=zeros, sweeps=1)
+    for one, two in zip(network.layers, again.layers, strict=True):
+        assert one.to_json() == two.to_json()
+        assert one.weights is None or np.array_equal(one.weights, two.weights)
