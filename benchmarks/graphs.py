@@ -41,7 +41,7 @@ class Row:
     points: float
     agreement: float = 0.0
     input_scale: float = 255.0
-    frames: int = 6000
+    frames: int = 3000
 
     def key(self, seed: int) -> str:
         """Of a result in the file."""

@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float32]
 RealArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-_WORK = 5e10  # multiplications of one pass through the network: frames * directions * MACs
+_WORK = 2e10  # multiplications of one pass through the network: frames * directions * MACs
 _VALUES = 1 << 28  # of the largest array of a layer: 1 GiB
 _BLOCK = 1 << 25  # values of the derivatives of a block of rows
 _CHUNK = 20
