@@ -34,8 +34,8 @@ __all__ = [
 
 _LUT_SHARE = 0.85  # of the device: beyond it place and route slows down and misses clocks
 _TOP_LUTS = {"ice40": 920, "ecp5": 800}  # UART, packets, frame buffer logic, reset
-_LOAD_LUTS, _LOAD_FFS = 330, 230
-_SPRAM_LUTS = 12  # its address has two sources, and its words a second way out
+_LOAD_LUTS, _LOAD_FFS = 320, 170
+_SPRAM_LUTS = 17  # its address has two sources, and its words a second way out
 _TOP_FFS = {"ice40": 590, "ecp5": 450}
 
 

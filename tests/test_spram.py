@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from engine import frames_for, random_layer, tensor
+from plan_networks import random_network
 from vendor_bench import CYCLES, Part, VectorBench
 
 from gateware.accelerator import Accelerator
@@ -20,7 +21,9 @@ from pvq_hw.blocks import SPRAM_DEPTH, spram_blocks
 from pvq_hw.code_image import code_file, code_layout, code_writes
 from pvq_hw.core import make_core
 from pvq_hw.errors import InputError
+from pvq_hw.image import emit
 from pvq_hw.numeric import IntFormat
+from pvq_hw.plan import plan
 from pvq_hw.timing import simulate_timing
 from sim.entry import simulate
 from sim.netlist import make_netlist, primitives, run_vectors
@@ -218,6 +221,15 @@ def test_cores_are_exact_to_the_value_and_cycle_after_a_load(simulator):
         timing.interval_cycles,
         timing.latency_cycles,
     )
+
+
+def test_frames_side_by_side_share_one_loaded_code():
+    network, _ = random_network()
+    planned = plan(network, "icebreaker", frames=2, code_memory="spram")
+    x = np.random.default_rng(0).integers(0, 256, (5, 20))
+    result = simulate(planned.specs, emit(network, planned).cores, x, "amaranth")
+    assert np.array_equal(list(result.outputs.values())[-1], network.predict(x))
+    assert result.interval_cycles == planned.interval_cycles
 
 
 def test_stalls_and_resets_keep_what_was_loaded():

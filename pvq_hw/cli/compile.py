@@ -10,6 +10,7 @@ __all__ = ["describe", "run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Compiles a model into an output folder."""
+    from pvq_hw.code_image import CODES_FILE
     from pvq_hw.data import load_data
     from pvq_hw.errors import InputError
     from pvq_hw.flow import compile_model
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         args.model, args.out, options, calibration=calibration, evaluation=evaluation, steps=ui
     )
     describe(compiled.document, ui)
+    if (args.out / "image" / CODES_FILE).exists():
+        ui.say(f"  codes                 are loaded after configuration, from image/{CODES_FILE}")
     ui.say(f"\n{args.out} is written; next: pvq-hw simulate {args.out} --data TEST.npz")
     return compiled.document | {"out": str(args.out), "seconds": ui.seconds}, 0
 
