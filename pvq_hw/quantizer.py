@@ -140,7 +140,7 @@ def quantize(
             _plain(stage, request, k, gain_rule)
             for stage, request, k in zip(stages, asked, _budget(stages, asked, ratio), strict=True)
         ]
-        codes = corrected(stages, codes, found) if mend else codes
+        codes = corrected(stages, codes, found, x is not None) if mend else codes
     else:
         lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
         none = np.zeros((0, 0), dtype=np.int64)

@@ -41,6 +41,7 @@ def calibrated(
     bits: int,
     sweeps: int,
     progress: Progress | None,
+    patience: int = 16,
 ) -> list[Codes]:
     """Codes of every layer.
 
@@ -56,6 +57,8 @@ def calibrated(
         Of the activations between layers.
     sweeps : int
         Of `pvq_hw.quantizer_refine.refine`; 0 leaves it out.
+    patience : int
+        Of `pvq_hw.quantizer_moves.improve`.
     """
     first = x.astype(np.float32)
     links, inputs = _float_links(stages, first), first
@@ -64,7 +67,7 @@ def calibrated(
             code = fallback(stage, request)
             link.y, link.gain = code.y, code.gain
         else:
-            _layer(stage, request, link, k, inputs, progress)
+            _layer(stage, request, link, k, inputs, progress, patience)
         link.movable = not request.int8 and request.groups == 1 and not request.shared
         link.bias = np.zeros(len(link.bias))
         link.bias = np.asarray(
@@ -142,6 +145,7 @@ def _layer(
     k: IntArray,
     inputs: npt.NDArray[np.float32],
     progress: Progress | None,
+    patience: int,
 ) -> None:
     """Codewords of the least output error of one layer on the inputs given."""
     w = stage.node.weight
@@ -166,6 +170,7 @@ def _layer(
         shared=request.shared,
         placement=request.placement,
         allowed=link.allowed,
+        patience=patience,
         progress=(lambda part: progress(stage.name, part)) if progress else None,
     )
 

@@ -15,7 +15,7 @@ LANE_SHARES = {"planned": 1, "half": 2, "quarter": 4}
 ENCODINGS = ("pvq", "int8")
 _GROUPS = (2, 4)  # gains of a row, besides one
 _SMALLEST_GROUP = 32  # columns; a gain costs more than it brings below
-_LOWEST, _HIGHEST = 0.5, 40.0  # N/K
+_LOWEST, _HIGHEST = 1.0, 40.0  # N/K; below, 8-bit weights are better
 _MOST_PULSES = 128  # of a short row: 8 bits a weight are the end
 _BITS = 8  # of activations, where nothing is searched
 _MANY_LAYERS = 12  # beyond, the sensitivity is taken at fewer points
@@ -39,7 +39,7 @@ class SpaceLayer:
 
     @property
     def low(self) -> float:
-        """Least N/K: 0.5, or less for rows so short that K = 2 N is few; a lone column has one."""
+        """Least N/K: 1, or less for rows so short that K = 2 N is few; a lone column has one."""
         if self.columns == 1:
             return 1.0
         return min(_LOWEST, max(0.125, self.columns / _MOST_PULSES))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pvq_hw
 from pvq_hw.data import Data, load_data
 from pvq_hw.errors import InputError, PvqError
-from pvq_hw.flow import QUICK_FRAMES, plan_for, quantize_for
+from pvq_hw.flow import QUICK_FRAMES, QUICK_PATIENCE, plan_for, quantize_for
 from pvq_hw.metrics import find_metric
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
@@ -202,8 +202,12 @@ def _tried(job: Job, model: Model, calibration: Data, validation: Data) -> Outco
 
 def _alone(model: Model, options: CompileOptions, calibration: Data) -> Network:
     """Quantized without regard to lanes."""
-    from pvq_hw.quantizer import quantize
+    from pvq_hw.quantizer import even_budget, quantize
+    from pvq_hw.quantizer_graph import is_dense_chain
 
+    pulses = None
+    if is_dense_chain(model):
+        pulses = even_budget(model, ratio=options.ratio, layers=options.layers)
     return quantize(
         model,
         calibration=calibration.x,
@@ -215,6 +219,8 @@ def _alone(model: Model, options: CompileOptions, calibration: Data) -> Network:
         seed=options.seed,
         max_frames=QUICK_FRAMES,
         sweeps=0,
+        patience=QUICK_PATIENCE,
+        pulses=pulses,
     )
 
 
