@@ -29,10 +29,12 @@ class IceRam(wiring.Component):
         2, 4, 8 or 16; the depth follows.
     bits : int
         Bits in use, at most ``width``.
+    holds : bool
+        Adds ``r_en``: where it is low, ``r_data`` stays.
     """
 
-    def __init__(self, width: int, bits: int) -> None:
-        self.width, self.bits = width, bits
+    def __init__(self, width: int, bits: int, *, holds: bool = False) -> None:
+        self.width, self.bits, self.holds = width, bits, holds
         address = _MODES[width][3]
         super().__init__(
             {
@@ -41,6 +43,7 @@ class IceRam(wiring.Component):
                 "w_data": In(bits),
                 "r_addr": In(address),
                 "r_data": Out(bits),
+                **({"r_en": In(1)} if holds else {}),
             }
         )
 
@@ -60,7 +63,7 @@ class IceRam(wiring.Component):
             p_WRITE_MODE=mode,
             i_RCLK=ClockSignal("sync"),
             i_RCLKE=Const(1, 1),
-            i_RE=Const(1, 1),
+            i_RE=self.r_en if self.holds else Const(1, 1),
             i_RADDR=r_addr,
             o_RDATA=r_data,
             i_WCLK=ClockSignal("sync"),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Signal, Value
+from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -249,6 +249,9 @@ class Ram(wiring.Component):
         ``"block"``, or ``"logic"``: distributed RAM, or flip-flops where there is none.
     body : str
         One of `MEMORY_BODIES`.
+    holds : bool
+        Adds ``r_en``: where it is low, ``r_data`` stays as it is, as long as that word is not
+        written. Of block memories with a latency of 1 in one piece.
     """
 
     def __init__(
@@ -259,8 +262,12 @@ class Ram(wiring.Component):
         latency: int = 2,
         kind: str = "block",
         body: str = "behavioral",
+        holds: bool = False,
     ) -> None:
         _check(width, depth, latency, kind, body)
+        if holds and (kind, latency) != ("block", 1):
+            raise ValueError("Memory that holds its data must be block, with a latency of 1")
+        self.holds = holds
         self.width, self.depth = width, depth
         self.latency, self.kind, self.body = latency, kind, body
         bits = _address_bits(depth)
@@ -271,6 +278,7 @@ class Ram(wiring.Component):
                 "w_data": In(width),
                 "r_addr": In(bits),
                 "r_data": Out(width),
+                **({"r_en": In(1)} if holds else {}),
             }
         )
 
@@ -335,25 +343,38 @@ class Ram(wiring.Component):
             read.addr.eq(self.r_addr),
             self.r_data.eq(_delay(m, read.data, self.latency - 1, "data")),
         ]
+        if self.holds:
+            m.d.comb += read.en.eq(self.r_en)
+
+    def _read_address(self, m: Module) -> Value:
+        """On ECP5 the word that is held is read again and again."""
+        if not self.holds or self.body != "ecp5":
+            return self.r_addr
+        last = Signal(len(self.r_addr), reset_less=True)
+        with m.If(self.r_en):
+            m.d.sync += last.eq(self.r_addr)
+        return Mux(self.r_en, self.r_addr, last)
 
     def _pieces(self, m: Module) -> None:
         family = self.body
         own = min(self.latency, 2) if family == "ecp5" else 1
-        select = _Select(m, self.r_addr)
+        r_addr = self._read_address(m)
+        select = _Select(m, r_addr)
         parts: list[tuple[Piece, Value]] = []
         for i, piece in enumerate(memory_layout(self.width, self.depth, family)):
             low = _address_bits(piece.shape[1])
             enable = self.w_en & (self.w_addr[low:] == piece.word >> low)
             if self.depth <= piece.shape[1]:
                 enable = self.w_en
-            data = self._piece(m, f"piece_{i}", piece, low, enable, own)
+            data = self._piece(m, f"piece_{i}", piece, enable, r_addr[:low], own)
             parts.append((piece, data))
         joined = select.join(parts, own, 0)
         m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - own, "data"))
 
     def _piece(
-        self, m: Module, name: str, piece: Piece, low: int, enable: Value, latency: int
+        self, m: Module, name: str, piece: Piece, enable: Value, r_addr: Value, latency: int
     ) -> Value:
+        low = len(r_addr)
         w_data = self.w_data[piece.bit : piece.bit + piece.bits]
         if self.body == "ecp5":
             block = EbrBlock(piece.shape[0], piece.bits, writable=True, registered=latency == 2)
@@ -362,15 +383,17 @@ class Ram(wiring.Component):
                 block.w_en.eq(enable),
                 block.w_addr.eq(self.w_addr[:low]),
                 block.w_data.eq(w_data),
-                block.r_addr.eq(self.r_addr[:low]),
+                block.r_addr.eq(r_addr),
             ]
             return block.r_data
-        ram = IceRam(piece.shape[0], piece.bits)
+        ram = IceRam(piece.shape[0], piece.bits, holds=self.holds)
         m.submodules[name] = ram
         m.d.comb += [
             ram.w_en.eq(enable),
             ram.w_addr.eq(self.w_addr[:low]),
             ram.w_data.eq(w_data),
-            ram.r_addr.eq(self.r_addr[:low]),
+            ram.r_addr.eq(r_addr),
         ]
+        if self.holds:
+            m.d.comb += ram.r_en.eq(self.r_en)
         return ram.r_data

@@ -211,9 +211,10 @@ class ResultFifo(wiring.Component):
             latency=int(block),
             kind=self.spec.fifo_memory,
             body=self.body,
+            holds=block,
         )
         bits = depth.bit_length()
-        write, read, held = Signal(bits - 1), Signal(bits - 1), Signal(bits - 1, reset_less=True)
+        write, read = Signal(bits - 1), Signal(bits - 1)
         # ``after`` is ``read + 1``; ``some`` says that there are results that are not on offer yet.
         after, some = Signal(bits - 1, init=1), Signal()
         valid, load = Signal(), Signal()
@@ -229,16 +230,16 @@ class ResultFifo(wiring.Component):
             write.eq(write + self.w_en),
             some.eq(self.w_en | (some & ~(load & (write == after)))),
         ]
+        m.d.comb += ram.r_addr.eq(read)
         if block:
-            # The result on offer is read again and again: the memory needs no read enable.
-            m.d.comb += [ram.r_addr.eq(Mux(load, read, held)), self.o.payload.eq(ram.r_data)]
+            m.d.comb += [ram.r_en.eq(load), self.o.payload.eq(ram.r_data)]
         else:
             result = Signal(self.width, reset_less=True)
-            m.d.comb += [ram.r_addr.eq(read), self.o.payload.eq(result)]
+            m.d.comb += self.o.payload.eq(result)
             with m.If(load):
                 m.d.sync += result.eq(ram.r_data)
         with m.If(load):
-            m.d.sync += [read.eq(after), after.eq(after + 1), held.eq(read), valid.eq(1)]
+            m.d.sync += [read.eq(after), after.eq(after + 1), valid.eq(1)]
         with m.Elif(self.o.ready):
             m.d.sync += valid.eq(0)
         return m
