@@ -1,6 +1,6 @@
 """Control of a core: writes frames into the banks, reads the codes, keeps the results' credits."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -86,16 +86,8 @@ class BankWriter(wiring.Component):
                 m.d.sync += address.eq(address + 1)
         w_en = Signal(spec.lanes)
         w_addr = Signal(spec.address_bits + 1, reset_less=True)
-        enable: Value = w_en
-        if spec.bank_memory == "logic":
-            # Distributed RAM has a LUT before its enable, which takes this in.
-            writes = Signal()
-            m.d.sync += [writes.eq(taken), w_en.eq(bank)]
-            enable = w_en & writes.replicate(spec.lanes)
-        else:
-            m.d.sync += w_en.eq(Mux(taken, bank, 0))
-        m.d.sync += w_addr.eq(Cat(address, half))
-        m.d.comb += [self.w_en.eq(enable), self.w_addr.eq(w_addr)]
+        m.d.sync += [w_en.eq(Mux(taken, bank, 0)), w_addr.eq(Cat(address, half))]
+        m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr)]
 
 
 class Sequencer(wiring.Component):

@@ -74,18 +74,24 @@ class SerialWriter(wiring.Component):
         with m.If(flush):
             m.d.sync += part.eq(1)
         self._tell(m, ended, flush)
-        w_en, w_part, taken = Signal(lanes), Signal(spec.frames), Signal()
+        # What goes to the banks has two registers: the first ones hang on the handshake.
+        taken = Signal()
+        m.d.sync += taken.eq(take)
+        held = []
+        for value in (bank, part, Cat(address, half), self.i.payload.as_value()):
+            held.append(Signal(len(value), reset_less=True))
+            m.d.sync += held[-1].eq(value)
+        w_en, w_part = Signal(lanes), Signal(spec.frames)
         w_addr = Signal(spec.address_bits + 1, reset_less=True)
         w_data = Signal(len(self.w_data), reset_less=True)
         m.d.sync += [
-            taken.eq(take),
-            w_en.eq(bank),
-            w_part.eq(part),
-            w_addr.eq(Cat(address, half)),
-            w_data.eq(self.i.payload.as_value()),
+            w_en.eq(Mux(taken, held[0], 0)),
+            w_part.eq(held[1]),
+            w_addr.eq(held[2]),
+            w_data.eq(held[3]),
         ]
         m.d.comb += [
-            self.w_en.eq(w_en & taken.replicate(lanes)),
+            self.w_en.eq(w_en),
             self.w_part.eq(w_part),
             self.w_addr.eq(w_addr),
             self.w_data.eq(w_data),
