@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cli_tools import refused, run
 from plan_networks import random_network
+from random_graphs import RandomNetwork
 
 from pvq_hw.codes import PulseCode, choose_shift_bits
 from pvq_hw.errors import InputError
@@ -99,3 +100,16 @@ def test_a_layer_with_them_passes_its_own_testbench_and_verify(tmp_path, code, b
 def test_other_codes_are_refused(tmp_path):
     args = ("layer", tmp_path / "w.npy", "--k", 3, "--code", "dense", "-o", tmp_path / "out")
     refused(tmp_path, "dense", *args)
+
+
+def test_a_convolution_has_them_where_they_are_asked_for():
+    source = RandomNetwork(4, (6, 6, 3))
+    x = source.conv(source.input, 4, (3, 3), k=60)
+    source.dense(x, 3, k=200)
+    network = source.network()
+    assert shifts(plan(network, "ulx3s-25f", lanes=[3, 2], top=False)) == [0, 0]
+    planned = plan(network, "ulx3s-25f", lanes=[3, 2], top=False, codes={"conv0": "shifted"})
+    assert shifts(planned)[0] > 0 == shifts(planned)[1]
+    image = emit(network, planned)
+    for layer, spec, core in zip(network.layers, image.specs, image.cores, strict=True):
+        assert np.array_equal(spec.decode(core), layer.weights)
