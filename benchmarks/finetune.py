@@ -26,10 +26,10 @@ NETWORKS = {
 }
 # network, N/K, accuracy to reach (%), training.
 ROWS: tuple[tuple[str, float, float, Training], ...] = (
-    ("A", 20, 98.5, Training(epochs=8, shift=1)),
-    ("A", 40, 98.2, Training(epochs=12, rate=2e-3, shift=1)),
-    ("B", 8, 97.5, Training(epochs=15, shift=1)),
-    ("B", 15, 97.0, Training(epochs=15, shift=1)),
+    ("A", 20, 98.5, Training(epochs=8, shift=1, temperature=2)),
+    ("A", 40, 98.2, Training(epochs=12, rate=2e-3, shift=1, temperature=2)),
+    ("B", 8, 97.5, Training(epochs=15, shift=1, temperature=2)),
+    ("B", 15, 97.0, Training(epochs=15, shift=1, temperature=2)),
 )
 INPUT_SCALE = 255.0
 RESULTS = Path(__file__).parent / "results" / "finetune.json"

@@ -29,6 +29,7 @@ from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 __all__ = ["FineTuned", "Training", "finetune"]
 
 Tensor = Any
+_HEAT = 0.6  # standard deviations of a frame's outputs
 _PROBE = 2048  # frames by which the scales of activations are set
 _BETAS = (0.98, 0.999)  # long memories: a pulse moves for what many batches agree on
 
@@ -50,8 +51,9 @@ class Training:
         Steps between projections.
     distill : float
         Part of the loss that asks for the float network's outputs; the rest asks for the labels.
-    temperature : float
-        Of the outputs that are compared.
+    temperature : float, optional
+        Of the outputs that are compared; by default 0.6 times the standard deviation of a
+        frame's outputs, the float network's, so that their unit doesn't matter.
     shift : int
         Places by which maps are moved at random, each way; 0 for none.
     threads : int
@@ -64,7 +66,7 @@ class Training:
     side_rate: float = 2e-3
     project_every: int = 8
     distill: float = 0.3
-    temperature: float = 2.0
+    temperature: float | None = None
     shift: int = 0
     threads: int = 1
 
@@ -73,8 +75,9 @@ class Training:
             if getattr(self, name) < 1:
                 raise InputError(f"Training: {name} must be at least 1, not {getattr(self, name)}")
         for name in ("rate", "side_rate", "temperature"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"Training: {name} must be above 0, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"Training: {name} must be above 0, not {value}")
         if not 0 <= self.distill <= 1:
             raise InputError(f"Training: distill must be 0 to 1, not {self.distill}")
         if self.shift < 0:
@@ -209,7 +212,7 @@ class _Run:
         self, model: Model, start: Network, plan: Training, placements: dict[str, Placement]
     ) -> None:
         self.torch, self.plan, self.source = require_torch(), plan, model
-        self.graph = Graph(model)
+        self.graph, self.heat = Graph(model), plan.temperature
         self.input = start.input
         self.outputs: dict[str, TensorSpec] = {x.name: x.output for x in start.layers}
         self.layers = {
@@ -243,7 +246,10 @@ class _Run:
         each = len(x) // min(plan.batch, len(x))
         schedule, step, losses = Schedule(each * plan.epochs), 0, []
         for _ in range(plan.epochs):
-            self._scales(x[rng.permutation(len(x))[:_PROBE]])
+            probe = x[rng.permutation(len(x))[:_PROBE]]
+            if self.heat is None:
+                self.heat = self._heat(probe)
+            self._scales(probe)
             total = 0.0
             for some in batches(len(x), plan.batch, rng):
                 for optimizer, rate in zip(optimizers, (plan.side_rate, plan.rate), strict=False):
@@ -271,7 +277,7 @@ class _Run:
 
     def _loss(self, x: npt.NDArray[Any], labels: npt.NDArray[np.int64] | None) -> Tensor:
         torch, plan = self.torch, self.plan
-        real = torch.from_numpy(x.astype(np.float32) * np.float32(self.input.scale))
+        real = self._real(x)
         out = self.forward(real)
         functional = torch.nn.functional
         loss = 0.0
@@ -281,7 +287,7 @@ class _Run:
                 wanted = self.graph.run(real)
             if wanted.shape[1] < 2:
                 return functional.mse_loss(out, wanted)
-            heat = plan.temperature
+            heat = self.heat
             soft = functional.kl_div(
                 (out / heat).log_softmax(1), (wanted / heat).log_softmax(1),
                 reduction="batchmean", log_target=True,
@@ -305,6 +311,16 @@ class _Run:
         spec = self.outputs[step.name]
         return fake_quantize(out, spec.scale, spec.format.min, spec.format.max)
 
+    def _heat(self, x: npt.NDArray[Any]) -> float:
+        """The temperature that suits the float network's outputs."""
+        with self.torch.no_grad():
+            outputs = self.graph.run(self._real(x))
+        return max(1e-6, _HEAT * float(outputs.std(dim=1).mean()))
+
+    def _real(self, x: npt.NDArray[Any]) -> Tensor:
+        """The accelerator's integers as what the model takes."""
+        return self.torch.from_numpy(x.astype(np.float32) * np.float32(self.input.scale))
+
     def _scales(self, x: npt.NDArray[Any]) -> None:
         """Scales of the least error on the activations as they are now."""
 
@@ -320,8 +336,7 @@ class _Run:
             return self._round(step, out)
 
         with self.torch.no_grad():
-            real = self.torch.from_numpy(x.astype(np.float32) * np.float32(self.input.scale))
-            self.forward(real, measure)
+            self.forward(self._real(x), measure)
 
 
 def _layer(step: Step, start: Network, placement: Placement | None) -> PvqLayer | Int8Layer:

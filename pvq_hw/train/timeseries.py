@@ -54,12 +54,12 @@ def parse_ts(text: str, where: str, length: int | None = None) -> Data:
             labels.append(names[label])
         except (ValueError, KeyError):
             raise InputError(f"{where} must hold numbers and known classes") from None
-    if not series or len({len(channels) for channels in series}) != 1:
+    if not series or len({len(frame) for frame in series}) != 1:
         raise InputError(f"{where} must hold series of the same channels")
-    length = length or max(len(c) for channels in series for c in channels)
+    length = length or max(len(values) for frame in series for values in frame)
     x = np.zeros((len(series), len(series[0]), length), dtype=np.float32)
-    for i, channels in enumerate(series):
-        for j, values in enumerate(channels):
+    for i, frame in enumerate(series):
+        for j, values in enumerate(frame):
             x[i, j, : len(values)] = values[:length]
     return Data(x, np.array(labels, dtype=np.uint8))
 
