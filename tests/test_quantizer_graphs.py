@@ -111,6 +111,17 @@ def test_gradients_stop_where_a_lattice_saturates() -> None:
     assert slopes.any()
 
 
+def test_of_equal_values_one_is_the_largest() -> None:
+    nodes = (MaxPool("most", ("x",), "m", (2, 2, 1), (4, 4, 1), (2, 2), (2, 2)),
+             Dense("head", ("m",), "h", (1,), np.ones((1, 4)), np.zeros(1)))  # fmt: skip
+    first = Dense("first", ("in",), "x", (16,), np.ones((16, 1)), np.zeros(16))
+    model = Model("even", "", "in", (1,), (0,), (1,), (first, *nodes))
+    tape = Tape(network_steps(model), "in")
+    values = tape.forward(np.ones((1, 1), dtype=np.float32), keep=True)
+    slopes = tape.slopes(values, np.ones((1, 1), dtype=np.float32), "first").reshape(4, 4)
+    assert slopes.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+
+
 # -- pulses -------------------------------------------------------------------------------------
 
 
