@@ -4,16 +4,16 @@ __all__ = ["FF_COEFFICIENTS", "LUT_COEFFICIENTS"]
 
 LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
     "ecp5": {
-        "core": 119.4,
-        "lanes": 4.918,
-        "addresses": 2.341,
-        "leaves": 0.715,
-        "tree": 0.9362,
-        "counters": 1.219,
-        "logic_roms": 0.9585,
-        "fifo": 3.756,
-        "rom_ways": 1.007,
-        "banks": 1.0,
+        "core": 68.14,
+        "addresses": 1.726,
+        "leaves": 2.761,
+        "shifts": 1.074,
+        "accumulator": 1.555,
+        "requantizer": 1.099,
+        "counters": 1.583,
+        "logic_roms": 0.9749,
+        "rom_ways": 1.104,
+        "banks": 0.994,
     },
     "up5k": {
         "core": 216.1,
@@ -42,13 +42,16 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
 
 FF_COEFFICIENTS: dict[str, dict[str, float]] = {
     "ecp5": {
-        "lanes": 37.03,
-        "addresses": 1.291,
-        "accumulator": 5.698,
-        "requantizer": 3.744,
-        "logic_roms": 0.9589,
-        "fifo": 1.09,
-        "rom_ways": 0.02696,
+        "core": 158.3,
+        "addresses": 3.013,
+        "shifts": 2.13,
+        "tree": 2.183,
+        "accumulator": 2.513,
+        "counters": 0.4821,
+        "logic_roms": 0.003185,
+        "fifo": 5.248,
+        "rom_ways": 1.383,
+        "banks": 0.6134,
     },
     "up5k": {
         "core": 126.6,

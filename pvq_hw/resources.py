@@ -125,6 +125,7 @@ def features(spec: CoreSpec, blocks: str) -> dict[str, float]:
         "lanes": p,
         "addresses": p * spec.address_bits,
         "leaves": v * p * spec.leaf_bits,
+        "shifts": v * p * spec.leaf_bits * spec.code.shift_bits,
         "tree": v * _tree_bits(spec),
         "accumulator": v * spec.acc_bits,
         "requantizer": v * (spec.sum_bits + spec.out.bits),
