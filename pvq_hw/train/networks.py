@@ -72,8 +72,8 @@ def _mlp(name: str, seed: int) -> Model:
 
 
 def _cnn(name: str, seed: int) -> Model:
-    net = Builder(name, (12, 29), seed).conv(16, (1, 5)).relu().max_pool((1, 2))
-    return net.conv(24, (1, 3)).relu().max_pool((1, 2)).dense(9).model()
+    net = Builder(name, (12, 29), seed).conv(24, (1, 5)).relu().max_pool((1, 2))
+    return net.conv(32, (1, 3)).relu().max_pool((1, 2)).dense(9).model()
 
 
 def _separable(name: str, seed: int) -> Model:
@@ -84,10 +84,10 @@ def _separable(name: str, seed: int) -> Model:
 
 
 def _noisy(x: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Up to 3 places sooner or later, and a little noise where the utterance is."""
+    """Up to 3 places sooner or later, and noise where the utterance is."""
     moved = shifted(x, 3, rng)
     spoken = np.abs(moved).sum(axis=3, keepdims=True) > 0
-    return (moved + spoken * rng.normal(0, 0.02, x.shape)).astype(np.float32)
+    return (moved + spoken * rng.normal(0, 0.1, x.shape)).astype(np.float32)
 
 
 def _swayed(x: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
