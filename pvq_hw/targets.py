@@ -175,7 +175,7 @@ def _ice40(name: str, board: str, device: str, **more: Any) -> Target:
 
 _ULX3S_LINK: dict[str, Any] = {
     "crystal_mhz": 25.0,
-    "clock_mhz": 100.0,
+    "clock_mhz": 120.0,
     "uart_rx": "M1",
     "uart_tx": "L4",
     "baud": 1_000_000,
@@ -240,7 +240,7 @@ TARGETS: dict[str, Target] = {
             "8",
             "amaranth_boards.orangecrab_r0_2:OrangeCrabR0_2_25FPlatform",
             crystal_mhz=48.0,
-            clock_mhz=96.0,
+            clock_mhz=144.0,
             # The board has no UART: header pins "0" (rx) and "1" (tx), where a Feather has its own.
             uart_rx="N17",
             uart_tx="M18",
