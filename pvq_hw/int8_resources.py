@@ -107,7 +107,29 @@ INT8_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
             "choices": 0.6997,
         },
     },
-    "up5k": {"luts": {"core": 1.0}, "ffs": {"core": 1.0}},
+    "up5k": {
+        "luts": {
+            "core": 46.78,
+            "writer": 0.5118,
+            "weights": 0.5118,
+            "products": 3.178,
+            "tree": 0.07627,
+            "requantizer": 2.539,
+            "counters": 4.108,
+            "logic_roms": 2.439,
+            "choices": 3.283,
+        },
+        "ffs": {
+            "core": 91.76,
+            "writer": 0.7128,
+            "weights": 0.7128,
+            "products": 2.963,
+            "tree": 0.6122,
+            "requantizer": 3.177,
+            "counters": 2.052,
+            "choices": 1.608,
+        },
+    },
     "hx8k": {
         "luts": {
             "writer": 5.281,
