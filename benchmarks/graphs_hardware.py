@@ -28,7 +28,7 @@ _COLUMNS = (
 )  # fmt: skip
 _PUBLISHED = (
     ("FINN (published)", "Zynq 7020", "661", ""),
-    ("hls4ml (published)", "Zynq 7020", "36.6", "44 mJ an inference"),
+    ("hls4ml (published)", "FPGA", "36.6", "44 mJ an inference"),
 )
 _RESNET = "pretrainedResnet"
 

@@ -24,7 +24,9 @@ from gateware.verilog_text import testbench
 from pvq_hw import tools
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import CheckError, InputError, ToolError
+from pvq_hw.graph import GraphSpec
 from pvq_hw.hexfile import hex_text
+from pvq_hw.units import CoreUnit
 from sim.wire import pack_frames
 
 __all__ = ["Netlist", "NetlistRun", "make_netlist", "primitives", "run_frames", "run_vectors"]
@@ -204,11 +206,13 @@ def run_frames(
     expected: IntArray,
     family: str,
     *,
+    graph: GraphSpec | None = None,
     synthesize: bool = True,
     seed: int = 1,
     edit: Callable[[str], str] = lambda verilog: verilog,
 ) -> NetlistRun:
-    """Streams frames through the netlist of a chain of cores and compares every result.
+    """Streams frames through the netlist of a chain of cores, or of a graph of units, and compares
+    every result.
 
     Three times: at full rate, with random stalls on both sides, and after a reset in mid-frame
     (`gateware.verilog_text.testbench`).
@@ -222,6 +226,8 @@ def run_frames(
     expected : int64 array (frames, rows)
     family : str
         ``"ice40"`` or ``"ecp5"``.
+    graph : GraphSpec, optional
+        Of the cores.
     synthesize : bool
         See `make_netlist`.
     seed : int
@@ -236,23 +242,31 @@ def run_frames(
     ToolError
         A tool is missing or fails.
     """
-    first, last = specs[0], specs[-1]
-    circuit = make_circuit(specs, images, body=family)
+    side_by_side = specs[0].input_frames
+    (columns, x_form), (rows, out_form) = (
+        (graph.x, graph.out)
+        if graph is not None
+        else ((specs[0].n, specs[0].x), (specs[-1].rows, specs[-1].out))
+    )
+    circuit = make_circuit(specs, images, graph, body=family)
     netlist = make_netlist(circuit, family, synthesize=synthesize)
     netlist = Netlist(netlist.top, edit(netlist.verilog), family)
     inputs, outputs = (
-        list(pack_frames(values, spec_form, first.input_frames))
-        for values, spec_form in ((x, first.x), (expected, last.out))
+        list(pack_frames(values, form, side_by_side))
+        for values, form in ((x, x_form), (expected, out_form))
     )
-    bits = first.x.bits * first.input_frames, last.out.bits * first.input_frames
+    bits = x_form.bits * side_by_side, out_form.bits * side_by_side
+    work = sum(spec.n + spec.words for spec in specs)
+    if graph is not None:
+        work = sum(u.frames * u.core.words for u in graph.units if isinstance(u, CoreUnit))
     bench = testbench(
         netlist.top,
-        columns=first.n,
-        rows=last.rows,
-        transfers=len(x) // first.input_frames,
+        columns=columns,
+        rows=rows,
+        transfers=len(x) // side_by_side,
         input_bits=bits[0],
         output_bits=bits[1],
-        patience=20 * sum(spec.n + spec.words for spec in specs) + 10_000,
+        patience=20 * (work + columns) + 10_000,
     )
     files = {"input.hex": hex_text(inputs, bits[0]), "expected.hex": hex_text(outputs, bits[1])}
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
@@ -263,4 +277,4 @@ def run_frames(
     if not passed:
         said = "; ".join(line for line in lines if "finish" not in line)[-300:]
         raise CheckError(f"The netlist must give the golden model's results: {said}")
-    return NetlistRun(int(passed[1]) * first.input_frames, netlist.cells)
+    return NetlistRun(int(passed[1]) * side_by_side, netlist.cells)
