@@ -151,6 +151,7 @@ def quantize_for(
             model,
             quantizer=options.quantizer,
             gain_rule=options.gain,
+            mend=options.mend,
             progress=partial(told, done),
             **swept,
             **common,

@@ -77,6 +77,8 @@ class CompileOptions:
         ``"calibrated"``, ``"plain"``, or ``"given"`` for weights that are codes already.
     gain : str
         ``"least-squares"``, or ``"norm"`` for the plain quantizer.
+    mend : str
+        ``"none"``, ``"biases"``, ``"scales"`` or ``"both"``, for the plain quantizer.
     input_scale : float
         What integer data is divided by.
     activation_bits : int
@@ -109,6 +111,7 @@ class CompileOptions:
     ratio: float = 10.0
     quantizer: str = "calibrated"
     gain: str = "least-squares"
+    mend: str = "none"
     input_scale: float = 1.0
     activation_bits: int = 8
     min_accuracy: float | None = None

@@ -45,7 +45,7 @@ def quantize(
     sweeps: int = 1,
     patience: int = 16,
     gain_rule: str = "least-squares",
-    correct: bool | None = None,
+    mend: str = "none",
     pulses: Mapping[str, IntArray] | None = None,
     progress: Progress | None = None,
 ) -> Network:
@@ -86,10 +86,10 @@ def quantize(
     gain_rule : str
         Of the plain quantizer: ``"least-squares"``, or ``"norm"`` for gains that keep each row's
         norm. The calibrated one solves the gains that the outputs want.
-    correct : bool, optional
-        Of the plain quantizer on chains of dense layers: whether scales between layers are made
-        equal and biases corrected, by guesses (`pvq_hw.quantizer_datafree`), or by the
-        calibration inputs where there are some. By default where there are none.
+    mend : str
+        Of the plain quantizer on chains of dense layers: ``"biases"`` are corrected, ``"scales"``
+        between layers made equal, ``"both"`` or ``"none"``; by the calibration inputs where
+        there are some, else by guesses (see `pvq_hw.quantizer_datafree`).
     pulses : mapping of layer name to int64 array (M,), optional
         K of every row, as `row_budget` gave them for the same model, data and options; they are
         then not measured again, only rounded to the banks.
@@ -103,8 +103,10 @@ def quantize(
     _check(ratio, quantizer, max_frames, sweeps)
     if gain_rule not in ("least-squares", "norm"):
         raise InputError(f"Gain rule must be least-squares or norm, not {gain_rule!r}")
-    if correct and (quantizer != "plain" or not is_dense_chain(model)):
-        raise InputError("Corrections must come with the plain quantizer and a dense chain")
+    if mend not in ("none", "biases", "scales", "both"):
+        raise InputError(f"Mending must be none, biases, scales or both, not {mend!r}")
+    if mend != "none" and (quantizer != "plain" or not is_dense_chain(model)):
+        raise InputError("Mending must come with the plain quantizer and a chain of dense layers")
     if gain_rule != "least-squares" and quantizer != "plain":
         raise InputError("Norm-preserving gains must come with the plain quantizer")
     if not is_dense_chain(model):
@@ -131,16 +133,17 @@ def quantize(
     if quantizer == "given":
         codes = [_given(stage, request) for stage, request in zip(stages, asked, strict=True)]
     elif quantizer == "plain" or x is None:
-        mend = x is None if correct is None else correct
         found: list[Spread] = []
-        if mend:
+        if mend != "none":
             found = spreads(stages, x, *ranges.get(model.input_name, (0.0, 1.0)))
+        if mend in ("scales", "both"):
             stages, found, ranges = equalized(stages, found, ranges)
         codes = [
             _plain(stage, request, k, gain_rule)
             for stage, request, k in zip(stages, asked, _budget(stages, asked, ratio), strict=True)
         ]
-        codes = corrected(stages, codes, found, x is not None) if mend else codes
+        if mend in ("biases", "both"):
+            codes = corrected(stages, codes, found, x is not None)
     else:
         lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
         none = np.zeros((0, 0), dtype=np.int64)

@@ -42,16 +42,16 @@ def test_compile_gives_the_same_bytes(digits, tmp_path, number):
     assert snapshot(here / "sub" / "out") == snapshot(digits.out)
 
 
-def test_the_library_of_matrices_does_not_change_plain_codes(digits, tmp_path):
-    """Its kernels and threads round sums in another order. The calibrated quantizer, which works
-    in single precision, may then move other pulses; the plain one may not."""
+@pytest.mark.parametrize("quantizer", ["plain", "calibrated"])
+def test_the_library_of_matrices_does_not_change_codes(digits, tmp_path, quantizer):
+    """Its kernels and threads round sums in another order."""
     found = []
     for threads, kernels in (("1", "Haswell"), ("2", "Nehalem")):
         environment = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
                        "OPENBLAS_CORETYPE": kernels}  # fmt: skip
         elsewhere(
             environment, tmp_path, "compile", MODEL, "--target", "icebreaker", "--ratio", 2,
-            "--quantizer", "plain", "--calibrate", digits.train, "-o", threads,
+            "--quantizer", quantizer, "--calibrate", digits.train, "-o", threads,
         )  # fmt: skip
         found.append(snapshot(tmp_path / threads))
     assert found[0] == found[1]

@@ -23,6 +23,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "ratio",
             "quantizer",
             "gain",
+            "mend",
             "input_scale",
             "activation_bits",
             "min_accuracy",
@@ -83,8 +84,9 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"  {a['metric']:<22}float {a['float']:.2f}{unit}, PVQ {a['pvq']:.2f}{unit} "
             f"on {a['frames']} frames; answers differ on {a['disagreements']}"
         )
+    memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
     ui.say(
-        f"  bits per weight       {document['bits_per_weight']:.3f} in block RAM, "
+        f"  bits per weight       {document['bits_per_weight']:.3f} in {memory}, "
         f"{document['weights_file']['packed_bits_per_weight']:.3f} in weights.pvq, "
         f"limit log2 V(N,K)/N {document['bits_per_weight_limit']:.3f}"
     )

@@ -87,6 +87,11 @@ def _compile(subparsers: Any) -> None:
         "--gain", choices=("least-squares", "norm"), help="rule of the plain quantizer's gains"
     )
     p.add_argument(
+        "--mend",
+        choices=("none", "biases", "scales", "both"),
+        help="what the plain quantizer corrects by inputs or guesses (default none)",
+    )
+    p.add_argument(
         "--input-scale", metavar="S", type=float, help="integer data is divided by it (default 1)"
     )
     p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
