@@ -334,7 +334,8 @@ def _size_rows(compiled: Mapping[str, Any]) -> list[list[str]]:
     ):
         rows.append([name, f"{8 * size[key] / count:.3f}", f"{size[key]:,}"])
     codes = compiled["bits_per_weight"]
-    rows.append(["codes in block RAM", f"{codes:.3f}", f"{round(codes * count / 8):,}"])
+    memory = "on-chip RAM" if compiled["resources"]["sprams"] else "block RAM"
+    rows.append([f"codes in {memory}", f"{codes:.3f}", f"{round(codes * count / 8):,}"])
     limit = compiled["bits_per_weight_limit"]
     rows.append(["limit, log2 V(N,K)/N", f"{limit:.3f}", f"{round(limit * count / 8):,}"])
     return rows

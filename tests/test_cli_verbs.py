@@ -264,7 +264,8 @@ def test_program_calls_the_boards_loader(digits, tmp_path, monkeypatch):
     (out / "build" / "build.json").write_text('{"bitstream": "top.bin"}')
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    refused(tmp_path, "iceprog, which loads icebreaker, is missing", "program", out)
+    missing = "iceprog or openFPGALoader, which loads icebreaker, are missing"
+    refused(tmp_path, missing, "program", out)
     loader = tmp_path / "bin" / "iceprog"
     loader.write_text(
         f"#!{sys.executable}\nimport sys\n"

@@ -85,6 +85,7 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"on {a['frames']} frames; answers differ on {a['disagreements']}"
         )
     memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
+    memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
     ui.say(
         f"  bits per weight       {document['bits_per_weight']:.3f} in {memory}, "
         f"{document['weights_file']['packed_bits_per_weight']:.3f} in weights.pvq, "
