@@ -11,6 +11,7 @@ from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.cores import make_layer_core
 from pvq_hw.errors import InputError
+from pvq_hw.families import family as find_family
 from pvq_hw.folding import FoldLayer
 from pvq_hw.graph import GraphSpec
 from pvq_hw.graph_folding import GraphLayer, bank_memory, fold_graph
@@ -31,7 +32,9 @@ _UNIT_LUTS = 220  # of a pooling or a sum, about
 def units_reserve(target: Target, input_bytes: int, units: int, *, top: bool = True) -> Resources:
     """What is kept free for the board's top and for units without weights."""
     start = top_resources(target, input_bytes) if top else Resources()
-    return start + Resources(luts=units * _UNIT_LUTS, ffs=units * _UNIT_LUTS, brams=units)
+    # Partial results, and where there is no distributed RAM a queue of results.
+    blocks = 1 if find_family(target.engine).lutram else 2
+    return start + Resources(luts=units * _UNIT_LUTS, ffs=units * _UNIT_LUTS, brams=units * blocks)
 
 
 def plan_network(
