@@ -48,7 +48,10 @@ class LaneProducts(wiring.Component):
         for p in range(self.spec.lanes):
             lane = DspMultiplier(WEIGHT_BITS, self.spec.x.bits, 18, self.body)
             m.submodules[f"lane{p}"] = lane
-            m.d.comb += [lane.a.eq(self.w[p]), lane.b.eq(self.x[p]), self.o[p].eq(lane.product)]
+            # DSP blocks are a row across the device: the tree has its first registers beside it.
+            product = Signal(signed(self.spec.product_bits), name=f"product{p}", reset_less=True)
+            m.d.sync += product.eq(lane.product)
+            m.d.comb += [lane.a.eq(self.w[p]), lane.b.eq(self.x[p]), self.o[p].eq(product)]
 
     def _plain(self, m: Module, p: int) -> Value:
         w = Signal(signed(WEIGHT_BITS), name=f"w{p}", reset_less=True)

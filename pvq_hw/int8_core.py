@@ -126,7 +126,7 @@ class Int8Spec(CoreBase):
         """Cycles from operands to a lane's product."""
         if self.products == "logic":
             return 1 + (self.x.bits - 1).bit_length()
-        return 3 if self.products == "mult18" else 2
+        return 4 if self.products == "mult18" else 2
 
     @property
     def sum_stage(self) -> int:
