@@ -1,6 +1,5 @@
 """Compiled models of Verilog: built once per source, kept in a cache folder."""
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -49,8 +48,11 @@ def cached(key: str, make: Callable[[Path], None]) -> Path:
                 work = Path(name) / "model"
                 work.mkdir()
                 make(work)
-                with contextlib.suppress(FileExistsError):  # someone else was faster
+                try:
                     work.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # else someone was faster
+                        raise
             _prune(root)
         os.utime(folder)
     except OSError as error:

@@ -123,3 +123,15 @@ def test_a_failed_build_leaves_nothing(tmp_path, cache):
     with pytest.raises(ToolError, match="failed with exit code"):
         build_model(design)
     assert sorted(cache.iterdir()) == before
+
+
+def test_a_model_that_another_process_made_meanwhile_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("PVQ_HW_CACHE", str(tmp_path))
+
+    def make(folder):
+        (folder / "model").write_text("mine")
+        (tmp_path / "key").mkdir()
+        (tmp_path / "key" / "model").write_text("theirs")
+
+    assert (models.cached("key", make) / "model").read_text() == "theirs"
+    assert [p.name for p in tmp_path.iterdir()] == ["key"]
