@@ -22,6 +22,9 @@ codeword of every row, at the same N/K in every layer. Made by
     python -m benchmarks.accuracy --models FOLDER --mnist FOLDER \\
         -o benchmarks/results/accuracy.json --page docs/accuracy.md --chart docs/accuracy.svg
 """
+_EARLIER = """\
+\\* Measured before the sweeps offered nearly all pulses of a row instead of the 32 cheapest, which
+lowered the error on held-out images by 7 % (784-64-32-10 at 5)."""
 _HEAD = "| network | float | N/K | plain | calibrated, median | draws | asked | frames | CPU s |"
 _COLORS = {"calibrated": "#1f6feb", "plain": "#b35900"}
 _LOW = 80.0  # percent; what lies below is drawn at the bottom
@@ -40,13 +43,15 @@ def page(points: Points, titles: Mapping[str, str]) -> str:
             f"{p['float']:.2f}",
             f"{p['n_over_k']:.2f}",
             f"{same[0]['median']:.2f}" if same else "",
-            f"**{p['median']:.2f}**",
+            f"**{p['median']:.2f}**{' *' if p['earlier'] else ''}",
             ", ".join(f"{d:.2f}" for d in p["draws"]),
             f"{p['goal']:g}" if p["goal"] else "",
             f"{p['frames']:,}",
             f"{p['seconds']:.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    if any(p["earlier"] for p in points):
+        lines += ["", _EARLIER]
     lines += ["", "CPU s: processor seconds of one quantization on one thread of a shared machine."]
     return "\n".join(lines) + "\n"
 

@@ -22,9 +22,9 @@ from tests.test_quantizer import chain, data
 from pvq_hw.quantizer import LayerOptions, quantize
 digest = hashlib.sha256()
 layers = {"fc2": LayerOptions(unit=8)}
-x = data(700, 160)
+x = data(400, 96)
 for options in ({"ratio": 3.0}, {"ratio": 2.0, "layers": layers, "banks": {"fc1": 4}}):
-    net = quantize(chain((160, 48, 24, 5)), calibration=x, input_scale=255, sweeps=2, **options)
+    net = quantize(chain((96, 32, 16, 5)), calibration=x, input_scale=255, sweeps=2, **options)
     with tempfile.TemporaryDirectory() as folder:
         net.save(Path(folder))
         for file in sorted(Path(folder).iterdir()):
