@@ -88,7 +88,7 @@ def measure(
         raise SystemExit(f"{engine.name}: simulation and model must agree: {result}")
     if engine.ratio is not None:
         slots = result["lanes"] * result["interval_cycles"]
-        result["slots_used"] = result["pulses"] / slots
+        result["slots_used"] = result["codes"] / slots
     placed = place(engine.circuit(sources, device.body, rows), device, seeds, sources.work)
     fmax = statistics.median(run["fmax_mhz"] for run in placed["runs"])
     gmacs = result["weights"] / result["interval_cycles"] * fmax / 1000

@@ -17,7 +17,8 @@ configuration. Cycles are simulated on the complete layers of a 784-512-512-10 n
 of the same engine with a tile of rows, as large as both engines find block RAM for, placed and
 routed with each seed; Fmax is the seeds' median. GMAC/s are dense-equivalent: the layer's weights /
 cycles x Fmax. Code bits are all stored bits of the codes: row ends, escapes and padding included,
-multipliers and biases apart. Slots used are pulses / (lanes x cycles). On iCE40 a LUT is a logic
+multipliers and biases apart. Slots used are codes that place a pulse / (lanes x
+cycles). On iCE40 a LUT is a logic
 cell. LUTs include about 25 of the shift registers around the core."""
 _HEAD = (
     "device", "layer", "engine", "N/K", "tile rows", "LUT", "FF", "BRAM", "DSP", "Fmax MHz",
@@ -44,6 +45,12 @@ def _int8(points: Points, like: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _kind(p: dict[str, Any]) -> str:
+    if p["n_over_k_asked"] is None:
+        return "int8"
+    return "shifted pulses" if p.get("shift_bits") else "pulses"
+
+
 def _row(points: Points, p: dict[str, Any]) -> list[str]:
     ours = p["n_over_k_asked"] is not None
     base = _int8(points, p)
@@ -56,7 +63,7 @@ def _row(points: Points, p: dict[str, Any]) -> list[str]:
     return [
         p["device"],
         p["layer"],
-        f"{'pulses' if ours else 'int8'}, P={p['lanes']}",
+        f"{_kind(p)}, P={p['lanes']}",
         f"{p['n_over_k']:.2f}" if ours else "",
         str(p["tile_rows"]),
         *(f"{p[key]:,}" for key in ("luts", "ffs", "brams", "dsps")),

@@ -213,7 +213,7 @@ def largest_tile(engines: Sequence[Engine], sources: Sources, blocks: str, brams
 
 def measure_codes(engine: Engine, sources: Sources) -> dict[str, Any]:
     """Figures of the whole layer's codes."""
-    spec, _ = engine.core(sources)
+    spec, image = engine.core(sources)
     layer, _ = engine.parts(sources)
     weights = layer.y.size
     figures: dict[str, Any] = {"weights": weights, "words": spec.words, "lanes": engine.lanes}
@@ -224,6 +224,7 @@ def measure_codes(engine: Engine, sources: Sources) -> dict[str, Any]:
     limit = sum(log2_volume(layer.y.shape[1], int(k)) for k in layer.k)
     return figures | {
         "pulses": pulses,
+        "codes": int((spec.code.fields(image.codes)[0] != spec.code.escape).sum()),
         "n_over_k": weights / pulses,
         "gap_bits": spec.code.gap_bits,
         "shift_bits": spec.code.shift_bits,

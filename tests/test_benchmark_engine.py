@@ -108,7 +108,7 @@ def small(monkeypatch):
 
 def test_balanced_codes_cost_what_is_stored(small):
     figures = measure_codes(Engine("fc2", 5, 8, "hx8k"), small)
-    assert figures["pulses"] == 60 * 16 == figures["words"] * 8
+    assert figures["pulses"] == figures["codes"] == 60 * 16 == figures["words"] * 8
     assert figures["bits_per_weight"] == 120 * (8 * 5 + 1) / 4800
     assert measure_codes(Engine("fc2", None, 8, "hx8k"), small)["bits_per_weight"] == 8.0
 
@@ -132,3 +132,13 @@ def test_gaps_reach_far_enough(ratio, bits):
 
 def test_devices_name_their_own_cells():
     assert {d.cells["luts"] for d in DEVICES.values()} == {"TRELLIS_COMB", "ICESTORM_LC"}
+
+
+def test_dense_pulses_are_shifted_and_counted_as_codes(small):
+    spec, _ = Engine("fc2", 1, 8, "hx8k").core(small)
+    figures = measure_codes(Engine("fc2", 1, 8, "hx8k"), small)
+    assert figures["shift_bits"] == spec.code.shift_bits > 0
+    assert figures["n_over_k"] == 1
+    assert figures["codes"] < figures["pulses"] == 60 * 80
+    tile, _ = Engine("fc2", 1, 8, "hx8k").core(small, 7)
+    assert tile.code == spec.code
