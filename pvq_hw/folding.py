@@ -26,7 +26,13 @@ from pvq_hw.folding_choices import (
 )
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
-from pvq_hw.resources import Resources, budget, load_resources, top_resources
+from pvq_hw.resources import (
+    Resources,
+    budget,
+    core_resources,
+    load_resources,
+    top_resources,
+)
 from pvq_hw.targets import Target
 
 __all__ = ["FoldLayer", "Folding", "batch_options", "fold", "fold_layers", "synthetic_layer"]
@@ -81,8 +87,8 @@ class Folding:
     names : tuple of str
     lanes, gap_bits : tuple of int
     memories : tuple of dict
-        Options of `make_core`: which memories are block RAM and which are logic, and whether pulses
-        are shifted.
+        Options of `make_core`: which memories are block RAM and which are logic, whether pulses are
+        shifted, and whether the multiplier is serial for want of DSP blocks.
     slots : tuple of int
         Estimated slot words of a frame.
     interval_cycles : int
@@ -277,9 +283,25 @@ def _fold(stages: list[Stage], target: Target, reserve: Resources) -> Folding:
     kept = [_without_spram(stage) for stage in stages]
     if all(stage.choices for stage in kept):
         found = _search(kept, target, reserve)
-        if found.fits or kept == stages:
+        if found.fits:
             return found
+        serial = _search([_with_serial(stage, target) for stage in kept], target, reserve)
+        if serial.fits or kept == stages:
+            return serial if serial.fits else found
     return _search(stages, target, reserve + load_resources(target))
+
+
+def _with_serial(stage: Stage, target: Target) -> Stage:
+    """The stage with serial multipliers as further choices: for a network of more layers than DSP
+    blocks. They take LUTs and bound the clock of a small device."""
+    more = []
+    for choice in stage.choices:
+        spec = choice.spec
+        if isinstance(spec, CoreSpec) and spec.multiplier_parts and not stage.asked:
+            interval = min(spec.mult_bits, spec.words // (spec.rows * spec.groups))
+            serial = replace(spec, multiplier="serial", multiplier_interval=max(1, interval))
+            more.append(Choice(serial, core_resources(serial, target.engine)))
+    return replace(stage, choices=(*stage.choices, *more))
 
 
 def _without_spram(stage: Stage) -> Stage:
@@ -354,5 +376,6 @@ def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: boo
 def _memories(spec: CoreBase) -> dict[str, Any]:
     if isinstance(spec, CoreSpec):
         shifts = {"shift_bits": spec.code.shift_bits} if spec.code.shift_bits else {}
-        return {key: getattr(spec, key) for key in _MEMORIES} | shifts
+        serial = {"multiplier": "serial"} if spec.multiplier == "serial" else {}
+        return {key: getattr(spec, key) for key in _MEMORIES} | shifts | serial
     return {key: getattr(spec, key) for key in (*_MEMORIES, "products")}

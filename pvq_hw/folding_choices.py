@@ -60,11 +60,12 @@ class Source:
 @dataclass(frozen=True)
 class Stage:
     """A layer's choices; below ``floor`` cycles no lanes bring it, since its activations come
-    and go one a cycle."""
+    and go one a cycle. ``asked``: the multiplier is not free."""
 
     name: str
     floor: int
     choices: tuple[Choice, ...]
+    asked: bool = False
 
 
 def stage_choices(
@@ -88,7 +89,7 @@ def stage_choices(
                 choices.append(Choice(variant, core_resources(variant, target.engine)))
         if words <= floor:
             break
-    return Stage(source.name, floor, tuple(choices))
+    return Stage(source.name, floor, tuple(choices), "multiplier" in options)
 
 
 def _lane_steps(most: int) -> list[int]:

@@ -14,6 +14,7 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
         "logic_roms": 0.9749,
         "rom_ways": 1.104,
         "banks": 0.994,
+        "serial": 2.0,
     },
     "up5k": {
         "core": 189.3,
@@ -25,6 +26,7 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
         "fifo": 41.52,
         "rom_ways": 1.152,
         "banks": 1.0,
+        "serial": 4.0,
     },
     "hx8k": {
         "core": 189.3,
@@ -52,6 +54,7 @@ FF_COEFFICIENTS: dict[str, dict[str, float]] = {
         "fifo": 5.248,
         "rom_ways": 1.383,
         "banks": 0.6134,
+        "serial": 2.1,
     },
     "up5k": {
         "core": 124.2,
@@ -62,6 +65,7 @@ FF_COEFFICIENTS: dict[str, dict[str, float]] = {
         "fifo": 9.32,
         "leaves": 0.167,
         "counters": 0.2153,
+        "serial": 4.2,
     },
     "hx8k": {
         "core": 124.2,

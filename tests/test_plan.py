@@ -141,6 +141,20 @@ def test_shifted_pulses_are_chosen_where_they_save_cycles_that_count():
     assert "shift_bits" not in few.memories[0]
 
 
+def test_multipliers_are_serial_where_dsp_blocks_are_too_few():
+    few = replace(TARGETS["icebreaker"], dsps=1)
+    layers = [FoldLayer("a", 8, 30, 12, U8, U8), FoldLayer("b", 4, 8, 4, U8, S16)]
+    folding = fold(layers, few)
+    assert folding.fits
+    kinds = [memories.get("multiplier") for memories in folding.memories]
+    assert sorted(kinds, key=str) == [None, "serial"]
+    assert all("multiplier" not in m for m in fold(layers, TARGETS["icebreaker"]).memories)
+    assert not fold(layers, few, multiplier="mac16").fits
+    network, _ = random_network((30, 8, 4), (12, 4))
+    p = plan(network, few)
+    assert sorted(part.spec.multiplier for part in p.layers) == ["mac16", "serial"]
+
+
 def test_plan_takes_the_shifts_that_it_chose():
     network, _ = random_network((60, 40), (120,))
     layer, x = dense_chain(network)[0]
