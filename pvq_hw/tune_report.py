@@ -103,7 +103,7 @@ def _cards(document: Document, good: Sequence[Mapping[str, Any]]) -> list[dict[s
         cards.append({"name": f"chosen: {name} on test", "value": value, "note": note})
     for title, text, note in (
         ("cycles a frame", f"{figures['interval_cycles']:,}", "steady state"),
-        ("mean N/K", f"{figures['n_over_k']:.2f}", "weights / pulses"),
+        ("mean N/K", _ratio(figures["n_over_k"]), "weights / pulses"),
         ("code bits a weight", f"{figures['bits_per_weight']:.2f}", f"{figures['code_bits']:,}"),
         ("LUTs", f"{figures['luts']:,}", "estimate"),
         ("nJ an inference", f"{figures['energy_nj']:,.1f}",
@@ -111,6 +111,10 @@ def _cards(document: Document, good: Sequence[Mapping[str, Any]]) -> list[dict[s
     ):  # fmt: skip
         cards.append({"name": title, "value": text, "note": note})
     return cards
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value else "all int8"
 
 
 # -- figures ----------------------------------------------------------------------------------
@@ -129,7 +133,7 @@ def _hint(document: Document, trial: Mapping[str, Any]) -> str:
     figures = trial["figures"]
     return (
         f"trial {trial['number']}: {_value(document, figures['metric'])}, "
-        f"N/K {figures['n_over_k']:.2f}, {figures['interval_cycles']:,} cycles, "
+        f"N/K {_ratio(figures['n_over_k'])}, {figures['interval_cycles']:,} cycles, "
         f"{figures['bits_per_weight']:.2f} bits/weight, {figures['energy_nj']:,.1f} nJ"
     )
 

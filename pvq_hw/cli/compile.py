@@ -76,7 +76,10 @@ def _ratio(layer: dict[str, Any]) -> str:
 
 def describe(document: dict[str, Any], ui: Ui) -> None:
     """The figures of a compile for people."""
-    ui.say(f"\n{document['network']} on {document['target']}, mean N/K {document['n_over_k']:.2f}")
+    plain = document["int8_layers"]
+    ratio = f"{document['n_over_k']:.2f}"
+    ratio += f", not counting {', '.join(plain)} (int8)" if plain else ""
+    ui.say(f"\n{document['network']} on {document['target']}, mean N/K {ratio}")
     if "accuracy" in document:
         a = document["accuracy"]
         unit = " %" if a["metric"] == "accuracy" else ""
@@ -84,7 +87,6 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"  {a['metric']:<22}float {a['float']:.2f}{unit}, PVQ {a['pvq']:.2f}{unit} "
             f"on {a['frames']} frames; answers differ on {a['disagreements']}"
         )
-    memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
     memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
     ui.say(
         f"  bits per weight       {document['bits_per_weight']:.3f} in {memory}, "
