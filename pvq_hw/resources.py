@@ -143,7 +143,8 @@ def _bank_luts(spec: CoreSpec, blocks: str) -> int:
     """LUTs of a bank that is logic: distributed RAM of 16 words on ECP5, else flip-flops."""
     width = spec.frames * spec.x.bits
     if blocks != "ecp5":
-        return width * spec.bank_words * 5 // 4
+        # A cell each, and as many to choose among them: 8 x 8 bits take 120, 8 x 16 take 257.
+        return 2 * width * spec.bank_words
     ways = bank_ways(spec)
     # A RAM of 4 bits takes 6 LUTs. Two ways meet in the leaf's LUT, if nothing is in between.
     joined = 0 if ways == 1 or (ways == 2 and spec.bank_latency == 1) else (ways + 1) // 3
