@@ -16,8 +16,10 @@ integer golden model on the test images, with 8-bit activations, one gain per ro
 layers. N/K is the mean of the final codes: all weights over all pulses. Calibration inputs come
 from the training images only, without labels, another draw for each seed; for 784-512-512-10,
 which has more weights than the images pin down, 70 % of them are slightly distorted copies
-(turned, scaled, sheared, moved). No choice was made by test images. "Plain" is the nearest
-codeword of every row, at the same N/K in every layer. Made by
+(turned, scaled, sheared, moved). What to use was decided on training images held out; that small
+networks get no distorted images and that sweeps offer more pulses was looked into there after a
+first test result was low. "Plain" is the nearest codeword of every row, at the same N/K in every
+layer. Where one draw is listed, one was measured. Made by
 
     python -m benchmarks.accuracy --models FOLDER --mnist FOLDER \\
         -o benchmarks/results/accuracy.json --page docs/accuracy.md --chart docs/accuracy.svg
