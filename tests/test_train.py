@@ -126,7 +126,7 @@ def test_digits_recover(digits):
     """At few pulses; K of every row stays, and the same seed gives the same codes."""
     train, _ = digits
     model = load_model(MODEL)
-    plan = Training(epochs=20, batch=32, rate=1e-3)
+    plan = Training(epochs=20, batch=32, rate=1e-3, temperature=2)
     runs = [finetune(model, train.x, train.y, ratio=16, training=plan) for _ in range(2)]
     tuned = runs[0]
 

@@ -30,6 +30,7 @@ __all__ = ["FineTuned", "Training", "finetune"]
 
 Tensor = Any
 _HEAT = 0.6  # standard deviations of a frame's outputs
+_MOST_HEAT = 4.0  # beyond it labels would count for less and less
 _PROBE = 2048  # frames by which the scales of activations are set
 _BETAS = (0.98, 0.999)  # long memories: a pulse moves for what many batches agree on
 
@@ -292,7 +293,8 @@ class _Run:
                 (out / heat).log_softmax(1), (wanted / heat).log_softmax(1),
                 reduction="batchmean", log_target=True,
             )  # fmt: skip
-            loss = part * heat * heat * soft
+            # The gradient by an output is about 1/heat: from labels it is 1, whatever their unit.
+            loss = part * heat * min(heat, _MOST_HEAT) * soft
         if labels is not None and part < 1:
             loss = loss + (1 - part) * functional.cross_entropy(out, torch.from_numpy(labels))
         return loss
