@@ -7,6 +7,7 @@ them with as many in every bank. GMAC/s counts the multiplications that the conv
 """
 
 import argparse
+import hashlib
 import json
 import statistics
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from amaranth.back import rtlil
 
 from benchmarks.engine_place import DEVICES, Device, place
 from gateware.cores import core_component
@@ -146,14 +148,29 @@ def _cycles(network: Network, unit: CoreUnit, image: CoreImage) -> dict[str, Any
     }
 
 
+def _built(
+    case: Case, ratio: float | None, device: Device, models: Path
+) -> tuple[Network, CoreUnit, CoreImage]:
+    """The layer alone as a network, its core behind a line buffer, and what that holds."""
+    nodes = [n for n in load_model(models / f"{case.model}.onnx").nodes if isinstance(n, ConvNode)]
+    network = _network(make_conv(nodes[case.index], ratio, case.lanes))
+    return network, *_unit(core_layers(network)[0], case.lanes, device.family)
+
+
+def _digest(unit: CoreUnit, image: CoreImage, device: Device) -> str:
+    """Of the circuit as it is synthesized: new where gateware or codes are."""
+    circuit = core_component(unit.core, image, body=device.body, window=unit.window)
+    text = rtlil.convert(circuit, name="core", emit_src=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def measure(
     case: Case, ratio: float | None, device: Device, models: Path, seeds: tuple[int, ...]
 ) -> dict[str, Any]:
     """One row of the table."""
-    nodes = [n for n in load_model(models / f"{case.model}.onnx").nodes if isinstance(n, ConvNode)]
-    conv = make_conv(nodes[case.index], ratio, case.lanes)
-    network = _network(conv)
-    unit, image = _unit(core_layers(network)[0], case.lanes, device.family)
+    network, unit, image = _built(case, ratio, device, models)
+    (conv,) = network.layers
+    assert isinstance(conv, Conv)
     result = _cycles(network, unit, image)
     if result["mismatches"] or result["interval_cycles"] != result["timing_cycles"]:
         raise SystemExit(f"{case.name}: simulation and model must agree: {result}")
@@ -176,7 +193,7 @@ def measure(
 def run(
     models: Path, output: Path, devices: tuple[str, ...], seeds: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Measures every case that ``output`` lacks; gives all of it."""
+    """Measures every case that ``output`` lacks, or has of another circuit; gives all of it."""
     document: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {"points": {}}
     document |= {"seeds": list(seeds), "versions": _versions()}
     for name in devices:
@@ -184,11 +201,14 @@ def run(
             for ratio in RATIOS:
                 key = f"{name}, {case.name}, {ratio or 'int8'}"
                 known = document["points"].get(key, {})
-                if known.get("seeds") == list(seeds):
+                _, unit, image = _built(case, ratio, DEVICES[name], models)
+                digest = _digest(unit, image, DEVICES[name])
+                stamp = {"seeds": list(seeds), "circuit": digest, "versions": _versions()}
+                if all(known.get(k) == v for k, v in stamp.items()):
                     continue
                 print(key, flush=True)
                 point = measure(case, ratio, DEVICES[name], models, seeds)
-                document["points"][key] = point | {"seeds": list(seeds)}
+                document["points"][key] = point | stamp
                 text = json.dumps(document, indent=1, sort_keys=True)
                 output.write_text(text + "\n", encoding="utf-8", newline="\n")
                 print(f"  {point['fmax_mhz']:.1f} MHz, {point['gmacs']:.2f} GMAC/s", flush=True)
