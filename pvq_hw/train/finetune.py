@@ -288,7 +288,7 @@ class _Run:
                 wanted = self.graph.run(real)
             if wanted.shape[1] < 2:
                 return functional.mse_loss(out, wanted)
-            heat = self.heat
+            heat = self.heat or 1.0
             soft = functional.kl_div(
                 (out / heat).log_softmax(1), (wanted / heat).log_softmax(1),
                 reduction="batchmean", log_target=True,
