@@ -17,9 +17,8 @@ configuration. Cycles are simulated on the complete layers of a 784-512-512-10 n
 of the same engine with a tile of rows, as large as both engines find block RAM for, placed and
 routed with each seed; Fmax is the seeds' median. GMAC/s are dense-equivalent: the layer's weights /
 cycles x Fmax. Code bits are all stored bits of the codes: row ends, escapes and padding included,
-multipliers and biases apart. Slots used are codes that place a pulse / (lanes x
-cycles). On iCE40 a LUT is a logic
-cell. LUTs include about 25 of the shift registers around the core."""
+multipliers and biases apart. Slots used are codes that place a pulse / (lanes x cycles). On iCE40
+a LUT is a logic cell. LUTs include about 25 of the shift registers around the core."""
 _HEAD = (
     "device", "layer", "engine", "N/K", "tile rows", "LUT", "FF", "BRAM", "DSP", "Fmax MHz",
     "cycles", "GMAC/s", "MMAC/s per LUT", "to int8", "bits/weight", "limit", "above", "slots used",
