@@ -209,8 +209,8 @@ and flip-flops, since the package has too few pins). GMAC/s are dense-equivalent
 cycles x the seeds' median Fmax. 28 int8 DSPs are the chip's multipliers with one product a cycle
 each at 223 MHz, 6.25 GMAC/s. Code bits are all stored bits of the codes.
 
-Seeds: {seeds}. {versions}. The quantized network classifies {accuracy:.2f} % of the MNIST test
-images right.
+Seeds: {seeds}. {versions}.
+The quantized network classifies {accuracy:.2f} % of the MNIST test images right.
 
 {table}
 
