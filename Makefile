@@ -14,6 +14,7 @@ help:
 	@echo "make test            lint, types and tests (under 15 minutes on two cores)"
 	@echo "make test-all        the same with the long builds (about two hours)"
 	@echo "make test-train      tests of fine-tuning; installs PyTorch"
+	@echo "make bench-finetune  accuracy after training: MODELS=FOLDER MNIST=FOLDER"
 	@echo "make bench-quantize  time and memory of the pyramid search"
 	@echo "make bench-engine    the engine beside int8: MODELS=FOLDER MNIST=FOLDER [QUICK=--quick]"
 	@echo "make clean           removes the environment and outputs"
