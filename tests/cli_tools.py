@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = Path(pvq_hw.bundled.__file__).parent
 MODEL = BUNDLED / "digits_mlp_64_32_10.onnx"
 VERBS = (
-    "demo", "compile", "tune", "finetune", "layer", "simulate", "build", "verify", "report", "program", "run",
-    "data", "doctor",
+    "demo", "compile", "tune", "finetune", "layer", "simulate", "build", "verify", "report",
+    "program", "run", "data", "doctor",
 )  # fmt: skip
 
 

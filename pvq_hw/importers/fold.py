@@ -12,7 +12,19 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.importers.lowering import LayoutError, Lowering
-from pvq_hw.model import Add, Affine, AveragePool, Clip, Concat, Conv, Dense, MaxPool, Node, Relu, Sign
+from pvq_hw.model import (
+    Add,
+    Affine,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    MaxPool,
+    Node,
+    Relu,
+    Sign,
+)
 from pvq_hw.nodes import NO_PADS, Window
 
 __all__ = ["fold"]
