@@ -31,6 +31,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]
 
 _CHUNK = 1 << 21  # elements of one (rows, N) work array
+_BLOCK = 1 << 16  # elements of the arrays that a step goes over, so that they stay in the cache
 _REFRESH = 12  # moves between two solutions of the gains, which also sweep out rounding
 _PIECE = 4096  # frames at a time
 _ROUNDS = 24  # of conjugate gradients towards the ridge solution, where a projection starts
@@ -152,7 +153,11 @@ def within(y: IntArray, allowed: npt.NDArray[np.bool_], score: npt.NDArray[np.fl
 
 
 def solve_gains(
-    gram: FloatArray, cross: FloatArray, y: IntArray, groups: int = 1, shared: bool = False
+    gram: FloatArray,
+    cross: FloatArray,
+    y: IntArray,
+    groups: int = 1,
+    shared: bool = False,
 ) -> npt.NDArray[np.float64]:
     """Gains of the least error for given codewords, (M, G); never negative.
 
@@ -273,25 +278,47 @@ def _improve_rows(
     failures = np.zeros(len(y), dtype=np.int64)
     tabu = np.zeros(y.shape, dtype=bool)
     active = np.flatnonzero(np.abs(y).sum(axis=1) > 0)
-    exact = grid(gram, grid_bits(len(gram)))
+    exact = grid(gram, grid_bits(len(gram))) if unit.groups == 1 else gram
+    whole = y.astype(np.float64) @ exact if unit.groups == 1 else None
     for _ in range(40 * patience + 4 * int(np.abs(y).sum(axis=1).max(initial=0))):
         if not active.size:
             return
         taking = np.arange(len(y)) if unit.shared else active
-        image = y[taking].astype(np.float64) @ exact if unit.groups == 1 else None
+        image = None if whole is None else whole[taking]
         gain = _positive_gains(gram, cross[taking], y[taking], image, unit)
         if unit.shared:
             gain, image = gain[active], None if image is None else image[active]
         may = None if allowed is None else allowed[active]
-        search = _Search(gram, cross[active], y[active], gain, image, unit, may)
-        search.tabu = tabu[active]
-        for _ in range(_REFRESH):
-            search.step()
-        # The gains of rows that moved are new, so only what failed since then counts.
-        y[active] = search.y
-        failures[active] = np.where(search.moved, 0, failures[active] + _REFRESH)
-        tabu[active] = search.tabu & ~search.moved[:, None]
-        active = active[(failures[active] < patience) & (search.moved | ~search.exhausted)]
+        if image is None:
+            image = product(y[active] * _expand(gain, y.shape[1]), gram)
+        else:
+            image = gain * image
+        again = np.zeros(len(active), dtype=bool)
+        size = max(1, _BLOCK // y.shape[1])
+        for start in range(0, len(active), size):
+            part = slice(start, start + size)
+            rows = active[part]
+            search = _Search(gram, image[part] - cross[rows], y[rows], gain[part], unit, tabu[rows])
+            search.closed = None if may is None else ~may[part]
+            for _ in range(_REFRESH):
+                search.step()
+            # The gains of rows that moved are new, so only what failed since then counts.
+            if whole is not None:
+                _follow(whole, exact, rows[search.moved], (search.y - y[rows])[search.moved])
+            y[rows] = search.y
+            failures[rows] = np.where(search.moved, 0, failures[rows] + _REFRESH)
+            tabu[rows] = search.tabu
+            again[part] = (failures[rows] < patience) & (search.moved | ~search.exhausted)
+        active = active[again]
+
+
+def _follow(
+    image: npt.NDArray[np.float64], exact: FloatArray, rows: IntArray, change: IntArray
+) -> None:
+    """Adds ``change @ exact`` to ``image[rows]``, in place; exact, and few columns change."""
+    for row, difference in zip(rows, change, strict=True):
+        columns = np.flatnonzero(difference)
+        image[row] += difference[columns].astype(np.float64) @ exact[columns]
 
 
 def _positive_gains(
@@ -308,76 +335,118 @@ def _positive_gains(
     return np.maximum(gain, np.where(floor > 0, floor, 1e-2 * overall))
 
 
+@dataclass(frozen=True, eq=False)
+class _Flat:
+    """Views of the rows' pulses, their signs, and 1 where there are none, all one after another."""
+
+    y: IntArray
+    sign: FloatArray
+    empty: FloatArray
+
+    def place(self, at: IntArray, pulses: IntArray) -> None:
+        """Sets single pulses, and what is kept of them."""
+        self.y[at] = pulses
+        self.sign[at] = np.sign(pulses)
+        self.empty[at] = pulses == 0
+
+
 class _Search:
     """Moves of a set of rows at fixed gains, with the gradient kept up to date."""
 
     def __init__(
         self,
         gram: FloatArray,
-        cross: FloatArray,
+        gradient: npt.NDArray[np.float64],
         y: IntArray,
         gain: npt.NDArray[np.float64],
-        image: npt.NDArray[np.float64] | None,
         unit: _Unit,
-        allowed: npt.NDArray[np.bool_] | None,
+        tabu: npt.NDArray[np.bool_],
     ) -> None:
         cell = unit.cells(y.shape[1])
         self.gram, self.y, self.cell, self.placement = gram, y, cell, unit.placement
         self.one_cell = bool(np.all(cell == cell[0]))
-        self.closed = None if allowed is None else ~allowed
-        v = _expand(gain, y.shape[1])
-        self.r = v.astype(np.float32)
-        image = gain * image if image is not None else product(y * v, gram)
-        self.gradient = (image - cross).astype(np.float32)
+        self.closed: npt.NDArray[np.bool_] | None = None
+        self.r = _expand(gain, y.shape[1]).astype(np.float32)
+        self.twice = 2 * self.r
+        self.gradient = np.ascontiguousarray(gradient, dtype=np.float32)
         self.square = (self.r * self.r) * np.diag(gram).astype(np.float32)
         self.sign = np.sign(y).astype(np.float32)
-        self.tabu = np.zeros(y.shape, dtype=bool)
-        self.exhausted = np.zeros(len(y), dtype=bool)
+        self.empty = (self.sign == 0).astype(np.float32)
+        self.barred = np.where((y == 0) | tabu, np.float32(np.inf), np.float32(0))
+        self.taken = np.zeros(len(y), dtype=np.float32)
         self.moved = np.zeros(len(y), dtype=bool)
-        self.row = np.arange(len(y))
+        self.first = np.arange(len(y)) * y.shape[1]
+        self.flat = _Flat(y.reshape(-1), self.sign.reshape(-1), self.empty.reshape(-1))
+        self.after, self.put, self.work = (np.empty_like(self.gradient) for _ in range(3))
 
     def step(self) -> None:
         """Every row tries its cheapest untried pulse at the best other place.
 
         After a move, every pulse of that row may be tried again.
         """
-        row, y, r, sign = self.row, self.y, self.r, self.sign
-        cost = self.square - 2 * r * sign * self.gradient
-        free = (sign != 0) & ~self.tabu
+        work = self.work
+        np.multiply(self.twice, self.sign, out=work)
+        work *= self.gradient
+        np.subtract(self.square, work, out=work)
+        work += self.barred
         if self.placement is not None:
-            free &= removable(y, self.placement)
-        cost[~free] = np.inf
-        i = cost.argmin(axis=1)
-        taken = cost[row, i]
-        s_i = sign[row, i].astype(np.int64)
-        r_i = r[row, i if r.shape[1] > 1 else 0]
-        y[row, i] -= s_i
-        sign[row, i] = np.sign(y[row, i])
-        after = self.gradient - (r_i * s_i.astype(np.float32))[:, None] * self.gram[i]
+            work[~removable(self.y, self.placement)] = np.inf
+        i = work.argmin(axis=1)
+        here = self.first + i
+        self.taken = taken = work.ravel()[here]
+        flat = self.flat
+        pulses, sign = flat.y[here], flat.sign[here]
+        flat.place(here, pulses - sign.astype(np.int64))
+        after = np.take(self.gram, i, axis=0, out=self.after, mode="clip")
+        after *= (self._gain(i) * sign)[:, None]
+        np.subtract(self.gradient, after, out=after)
         put = self._put(after, i)
         j = put.argmin(axis=1)
-        noise = 1e-5 * (np.abs(taken) + np.abs(put[row, j])) + 1e-30
-        moved = np.isfinite(taken) & (taken + put[row, j] < -noise)
-        s_j = np.where(sign[row, j] == 0, -np.sign(after[row, j]), sign[row, j])
-        s_j = np.where(s_j == 0, 1, s_j).astype(np.int64)
-        y[row, i] += np.where(moved, 0, s_i)
-        y[row, j] += np.where(moved, s_j, 0)
-        sign[row, i] = np.sign(y[row, i])
-        sign[row, j] = np.sign(y[row, j])
-        r_j = r[row, j if r.shape[1] > 1 else 0]
-        at, to = np.flatnonzero(moved), j[moved]
-        change = (r_j * s_j.astype(np.float32))[at, None] * self.gram[to]
-        self.gradient[at] = after[at] + change
-        self.tabu[row, i] = True
-        self.tabu[moved] = False
+        there = self.first + j
+        best = put.ravel()[there]
+        # Where nothing may be taken or put, both sides are infinite, and not less.
+        moved = taken + best < -(1e-5 * (np.abs(taken) + np.abs(best)) + 1e-30)
+        self.barred.ravel()[here] = np.inf
+        at = moved.nonzero()[0]
+        if at.size < len(moved):
+            stays = (~moved).nonzero()[0]
+            flat.place(here[stays], pulses[stays])
+        if not at.size:
+            return
+        there = there[at]
+        sign = flat.sign[there]
+        sign = np.where(sign == 0, -np.sign(after.ravel()[there]), sign)
+        sign[sign == 0] = 1
+        flat.place(there, flat.y[there] + sign.astype(np.int64))
+        change = self.gram[j[at]]
+        change *= (self._gain(j)[at] * sign)[:, None]
+        change += after[at]
+        self.gradient[at] = change
+        self.barred[at] = np.where(self.empty[at] != 0, np.float32(np.inf), np.float32(0))
         self.moved |= moved
-        self.exhausted = ~np.isfinite(taken)
+
+    def _gain(self, columns: IntArray) -> FloatArray:
+        """The gain of one column in every row."""
+        return self.r[:, 0] if self.r.shape[1] == 1 else self.r[np.arange(len(columns)), columns]
+
+    @property
+    def exhausted(self) -> npt.NDArray[np.bool_]:
+        """Rows of which the last step found no pulse to try."""
+        return ~np.isfinite(self.taken)
+
+    @property
+    def tabu(self) -> npt.NDArray[np.bool_]:
+        """Pulses that were tried since their row last moved."""
+        return np.isinf(self.barred) & (self.empty == 0) & ~self.moved[:, None]
 
     def _put(self, after: FloatArray, removed: IntArray) -> FloatArray:
         """What a pulse more costs in every column, the cheaper of both signs where there is
         none yet; infinite where it may not be."""
-        put = np.where(self.sign == 0, -np.abs(after), self.sign * after)
-        put *= 2 * self.r
+        put = np.multiply(self.sign, after, out=self.put)
+        np.abs(after, out=self.work)
+        self.work *= self.empty
+        put -= self.work
+        put *= self.twice
         put += self.square
         if self.placement is not None:
             put[~allowed_additions(self.y, removed, self.placement)] = np.inf

@@ -34,6 +34,7 @@ _AHEAD = 24  # columns of H that are computed in advance for pulses to come
 _OFFERED = 160  # cheapest pulses of a row that are tried elsewhere; 32 cost 7 % in error
 _RIDGE = 1e-3  # part of H's mean diagonal that a pulse must earn where it goes
 _PULL = 0.1  # to the original weights, as a part of H's mean diagonal
+_BLOCK = 1 << 15  # elements of the arrays that a move is searched in: they stay in the cache
 _PIECE = 2048  # frames at a time, where float64 copies of whole tensors would be large
 
 
@@ -304,6 +305,40 @@ def _forms(shared: _Shared, weights: FloatArray, own: FloatArray) -> list[_Form]
     ]
 
 
+class _Columns:
+    """Columns of one row's H that are known, and the same times the pulses that may be taken."""
+
+    def __init__(self, n: int) -> None:
+        self.place = np.full(n, -1)
+        self.count = 0
+        self.known, self.signed = np.empty((0, n)), np.empty((0, n))
+        self.factor = np.zeros(0)
+
+    def add(self, new: IntArray, columns: Float64Array) -> None:
+        """Takes in columns that are not known yet."""
+        total = self.count + len(new)
+        if total > len(self.known):
+            more = max(total, _AHEAD + self.count) + _AHEAD - len(self.known)
+            self.known = np.concatenate([self.known, np.empty((more, len(self.place)))])
+            self.signed = np.concatenate([self.signed, np.empty((more, len(self.place)))])
+            self.factor = np.concatenate([self.factor, np.zeros(more)])
+        self.known[self.count : total] = columns
+        self.place[new] = np.arange(self.count, total)
+        self.count = total
+
+    def plain(self, j: int) -> Float64Array:
+        """Column ``j``."""
+        return np.asarray(self.known[self.place[j]])
+
+    def scaled(self, columns: IntArray, factor: Float64Array) -> IntArray:
+        """Where ``signed`` holds the columns, each times its factor."""
+        at = self.place[columns]
+        stale = np.flatnonzero(self.factor[at] != factor)
+        self.factor[at[stale]] = factor[stale]
+        self.signed[at[stale]] = factor[stale, None] * self.known[at[stale]]
+        return np.asarray(at)
+
+
 class _Row:
     """The quadratic form of one row, over the frames where its unit matters."""
 
@@ -327,7 +362,7 @@ class _Row:
         self.ridge = _RIDGE * float(self.diagonal.mean()) + 1e-30
         self.strength, self.goal = 0.0, np.zeros(len(self.diagonal))
         self.closed: npt.NDArray[np.bool_] | None = None
-        self.columns: dict[int, Float64Array] = {}
+        self.columns = _Columns(len(self.diagonal))
 
     def pull(self, link: Link, m: int) -> None:
         """Adds a pull to the original weights, where they are known."""
@@ -340,7 +375,7 @@ class _Row:
 
     def _fetch(self, columns: IntArray) -> None:
         """Columns of H, the bias eliminated."""
-        new = np.array([j for j in columns if int(j) not in self.columns], dtype=np.int64)
+        new = columns[self.columns.place[columns] < 0]
         if not new.size:
             return
         form = self.form
@@ -348,8 +383,7 @@ class _Row:
         h += form.share * self.shared.gram[new]
         h -= np.outer(form.mean[new] / form.mass, form.mean)
         h[np.arange(len(new)), new] += self.strength
-        for j, column in zip(new, h, strict=True):
-            self.columns[int(j)] = column
+        self.columns.add(new, h)
 
     def move(self, y: IntArray, gain: float) -> tuple[Float64Array, float, float]:
         """Moves pulses of ``y`` in place while the error falls; returns the change of the active
@@ -377,42 +411,66 @@ class _Row:
         support = self._offered(y, r, _OFFERED)
         self._fetch(support)
         sign = np.sign(y[support]).astype(np.float64)
-        h = np.stack([self.columns[int(i)] for i in support])
         take = -2 * r * sign * self.gradient[support] + r * r * self.diagonal[support]
-        after = self.gradient - (r * sign)[:, None] * h
-        put = -np.abs(after)
-        used = np.flatnonzero(y)
-        put[:, used] = np.sign(y[used]) * after[:, used]
-        single = np.flatnonzero(np.abs(y[support]) == 1)  # gone, it may come back negated
-        put[single, support[single]] = -np.abs(after[single, support[single]])
-        put *= 2 * r
-        put += r * r * (self.diagonal + 2 * self.ridge)
-        put += take[:, None]
-        self._forbid(put, y, support)
-        best = int(put.argmin())
-        q, j = divmod(best, put.shape[1])
-        if not put[q, j] < 0:
-            return False
+        at = self.columns.scaled(support, r * sign)
+        add, either = 2 * r * np.sign(y), np.where(y == 0, -2 * r, 0.0)
+        fixed = r * r * (self.diagonal + 2 * self.ridge)
+        if self.closed is not None:
+            fixed[self.closed] = np.inf
+        least = np.empty(len(support))
+        size = max(1, _BLOCK // len(y))
+        for start in range(0, len(support), size):
+            part = slice(start, start + size)
+            after = np.take(self.columns.signed, at[part], axis=0)
+            np.subtract(self.gradient, after, out=after)
+            put = self._put(after, y, support[part], (add, either, fixed))
+            least[part] = put.min(axis=1)
+        # Adding what the taking costs keeps the order, so the least need not be searched with it.
+        q = int((least + take).argmin())
         i = int(support[q])
-        s_i = int(sign[q])
-        y[i] -= s_i
-        s_j = int(np.sign(y[j])) or (-1 if after[q, j] > 0 else 1)
+        after = self.gradient - self.columns.signed[at[q]]
+        put = self._put(after[None].copy(), y, support[q : q + 1], (add, either, fixed))[0]
+        put += take[q]
+        j = int(put.argmin())
+        if not put[j] < 0:
+            return False
+        y[i] -= int(sign[q])
+        s_j = int(np.sign(y[j])) or (-1 if after[j] > 0 else 1)
         y[j] += s_j
         self._fetch(np.array([j]))
-        self.gradient = after[q] + (r * s_j) * self.columns[j]
+        self.gradient = after + (r * s_j) * self.columns.plain(j)
         return True
 
-    def _forbid(self, put: FloatArray, y: IntArray, support: IntArray) -> None:
-        """Rules out moves that would break the placement or end where none may be, in place."""
+    def _put(
+        self,
+        after: Float64Array,
+        y: IntArray,
+        support: IntArray,
+        parts: tuple[Float64Array, Float64Array, Float64Array],
+    ) -> Float64Array:
+        """What a pulse more costs in every column, (pulses, N), once one of ``support`` is gone.
+
+        ``after`` is the gradient then, and not of use any more. ``parts``: 2 r for every unit of
+        it, by the sign of the pulses there; for every unit of its size where there are none;
+        and what does not depend on it.
+        """
+        add, either, fixed = parts
+        put = np.abs(after)
+        single = np.flatnonzero(np.abs(y[support]) == 1)  # gone, it may come back negated
+        column = support[single]
+        back = put[single, column] * -np.abs(add[column]) + fixed[column]
+        put *= either
+        after *= add
+        put += after
+        put += fixed
+        put[single, column] = back
         placement = self.shared.placement
-        if self.closed is not None:
-            put[:, self.closed] = np.inf
-        if placement is None:
-            return
-        without = np.repeat(y[None], len(support), axis=0)
-        without[np.arange(len(support)), support] -= np.sign(y[support])
-        put[~allowed_additions(without, support, placement)] = np.inf
-        put[~removable(y[None], placement)[0, support]] = np.inf
+        if placement is not None:
+            without = np.repeat(y[None], len(support), axis=0)
+            without[np.arange(len(support)), support] -= np.sign(y[support])
+            put[~allowed_additions(without, support, placement)] = np.inf
+            put[~removable(y[None], placement)[0, support]] = np.inf
+        return put
 
     def _finish(
         self, start: IntArray, y: IntArray, gain: float
