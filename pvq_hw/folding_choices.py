@@ -23,7 +23,9 @@ __all__ = ["Choice", "Source", "Stage", "laplacian_pulses", "some_rows", "stage_
 
 _SAMPLE_ROWS = 16
 _MAX_LANES = 128
-_BANK_WORDS = {True: 128, False: 16}  # of a bank that may be logic, with and without LUT RAM
+# Of a bank that may be distributed RAM. Flip-flops, which iCE40 would need, crowd out the wires:
+# a plan of 4,400 of 5,280 cells with banks of them could not be placed.
+_BANK_WORDS = 128
 _CLOSER_GAPS = 0.75  # of the least largest gap; network A at N/K=5 and 20 lost nothing by it
 _DENSE_PULSES = 1 / 3  # of a weight: with fewer, shifted pulses save too little
 _FEWER_WORDS = 0.97  # that are worth shifters
@@ -198,7 +200,8 @@ def _memory_variants(spec: CoreBase, engine: str, options: dict[str, Any]) -> li
     if (
         isinstance(spec, CoreSpec)
         and "bank_memory" not in options
-        and spec.bank_words <= _BANK_WORDS[family(engine).lutram]
+        and family(engine).lutram
+        and spec.bank_words <= _BANK_WORDS
     ):
         # Two distributed RAMs meet in the leaf; more want a register before it.
         latency = options.get("bank_latency", 1 + (bank_ways(spec) > 2))

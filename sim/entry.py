@@ -23,6 +23,7 @@ from sim.wire import pack_frames, pack_words, unpack_frames, unpack_words
 __all__ = ["SIMULATORS", "exported", "simulate"]
 
 SIMULATORS = ("compiled", "amaranth", "icarus")
+_FEW_ROWS = 8  # a frame of them takes fewer cycles than its results wait
 
 IntArray = npt.NDArray[np.int64]
 Images = Sequence[CoreImage] | os.PathLike[str]
@@ -198,8 +199,13 @@ class _Job:
 
     @property
     def settling(self) -> int:
-        """Frames after which the interval is surely steady: twice the buffers, and some."""
-        return (2 * len(self.specs) + 8) * self.batch
+        """Frames after which the interval is surely steady: twice the buffers, and some.
+
+        The results' FIFO of a core of very few rows holds several frames, and such cores settle to
+        a pattern of several frames.
+        """
+        held = sum(4 * (s.fifo_depth // s.rows) for s in self.specs if s.rows < _FEW_ROWS)
+        return (2 * len(self.specs) + 8 + held) * self.batch
 
     @property
     def links(self) -> list[str]:

@@ -88,7 +88,7 @@ def test_cores_of_signs_count_up_and_down_without_a_multiplier(path, target):
     first, plain, last = planned.specs
     assert (first.multiplier, plain.multiplier) == ("none", "none")
     assert last.multiplier != "none"
-    assert last.leaf_bits == 2
+    assert last.leaf_bits == 2 + last.code.max_shift
     assert f"{first.name}_mult" not in first.memories
     assert first.multiplier_delay == planned.layers[0].resources.dsps == 0
     x = network.quantize_input(DATA["x_test"][:4])
