@@ -28,6 +28,7 @@ _MAX_LANES = 128
 _BANK_WORDS = 128
 _CLOSER_GAPS = 0.75  # of the least largest gap; network A at N/K=5 and 20 lost nothing by it
 _DENSE_PULSES = 1 / 3  # of a weight: with fewer, shifted pulses save too little
+_MORE_ROOM = 3  # per cent; a balanced row's K is a multiple of the lanes
 _FEWER_WORDS = 0.97  # that are worth shifters
 _MORE_WORDS = 1.1  # that a narrower code may cost
 
@@ -85,13 +86,21 @@ def stage_choices(
         fewest = words
         for spec in specs:
             for variant in _memory_variants(spec, target.engine, options):
-                choices.append(Choice(variant, core_resources(variant, target.engine)))
+                choices.append(Choice(variant, _estimate(variant, target.engine)))
         for spec in _in_spram(source, specs, gap, target, options):
             for variant in _memory_variants(spec, target.engine, options):
-                choices.append(Choice(variant, core_resources(variant, target.engine)))
+                choices.append(Choice(variant, _estimate(variant, target.engine)))
         if words <= floor:
             break
     return Stage(source.name, floor, tuple(choices), "multiplier" in options)
+
+
+def _estimate(spec: CoreBase, engine: str) -> Resources:
+    """Resources with room for some more words than those of a sample's rows: a word beyond a
+    power of two may cost a row of block RAMs."""
+    if isinstance(spec, CoreSpec):
+        spec = replace(spec, words=-(-spec.words * (100 + _MORE_ROOM) // 100))
+    return core_resources(spec, engine)
 
 
 def _lane_steps(most: int) -> list[int]:
