@@ -204,7 +204,8 @@ class _Job:
         The results' FIFO of a core of very few rows holds several frames, and such cores settle to
         a pattern of several frames.
         """
-        held = sum(4 * (s.fifo_depth // s.rows) for s in self.specs if s.rows < _FEW_ROWS)
+        few = [s for s in self.specs if isinstance(s, CoreBase) and s.rows < _FEW_ROWS]
+        held = sum(4 * (spec.fifo_depth // spec.rows) for spec in few)
         return (2 * len(self.specs) + 8 + held) * self.batch
 
     @property
