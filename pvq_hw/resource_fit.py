@@ -2,6 +2,32 @@
 
 __all__ = ["FF_COEFFICIENTS", "LUT_COEFFICIENTS"]
 
+# Counted on UP5K; HX8K has the same logic cells.
+_ICE40_LUTS = {
+    "core": 113.1,
+    "addresses": 8.59,
+    "counters": 4.783,
+    "logic_roms": 1.576,
+    "fifo": 33.19,
+    "rom_ways": 1.143,
+    "banks": 1.0,
+    "shifts": 1.237,
+    "serial": 4.0,
+}
+
+_ICE40_FFS = {
+    "lanes": 9.381,
+    "addresses": 4.015,
+    "tree": 0.8993,
+    "accumulator": 9.682,
+    "fifo": 16.83,
+    "shifts": 1.974,
+    "requantizer": 1.363,
+    "counters": 2.112,
+    "rom_ways": 0.1261,
+    "serial": 4.2,
+}
+
 LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
     "ecp5": {
         "core": 68.14,
@@ -16,28 +42,8 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
         "banks": 0.994,
         "serial": 2.0,
     },
-    "up5k": {
-        "core": 113.1,
-        "addresses": 8.59,
-        "counters": 4.783,
-        "logic_roms": 1.576,
-        "fifo": 33.19,
-        "rom_ways": 1.143,
-        "banks": 1.0,
-        "shifts": 1.237,
-        "serial": 4.0,
-    },
-    "hx8k": {
-        "core": 113.1,
-        "addresses": 8.59,
-        "counters": 4.783,
-        "logic_roms": 1.576,
-        "fifo": 33.19,
-        "rom_ways": 1.143,
-        "banks": 1.0,
-        "shifts": 1.237,
-        "serial": 4.0,
-    },
+    "up5k": _ICE40_LUTS,
+    "hx8k": _ICE40_LUTS,
 }
 
 FF_COEFFICIENTS: dict[str, dict[str, float]] = {
@@ -54,28 +60,6 @@ FF_COEFFICIENTS: dict[str, dict[str, float]] = {
         "banks": 0.6134,
         "serial": 2.1,
     },
-    "up5k": {
-        "lanes": 9.381,
-        "addresses": 4.015,
-        "tree": 0.8993,
-        "accumulator": 9.682,
-        "fifo": 16.83,
-        "shifts": 1.974,
-        "requantizer": 1.363,
-        "counters": 2.112,
-        "rom_ways": 0.1261,
-        "serial": 4.2,
-    },
-    "hx8k": {
-        "lanes": 9.381,
-        "addresses": 4.015,
-        "tree": 0.8993,
-        "accumulator": 9.682,
-        "fifo": 16.83,
-        "shifts": 1.974,
-        "requantizer": 1.363,
-        "counters": 2.112,
-        "rom_ways": 0.1261,
-        "serial": 4.2,
-    },
+    "up5k": _ICE40_FFS,
+    "hx8k": _ICE40_FFS,
 }
