@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from gateware.activation import activation_layout
 from gateware.int8_products import LaneProducts
-from gateware.int8_window import WideLoader
+from gateware.int8_window import WideLoader, writer_ports
 from gateware.layer_core import LayerCore
 from gateware.layer_core import _Flags as RowFlags
 from gateware.memory import Ram, Rom
@@ -39,16 +38,7 @@ class WideWriter(wiring.Component):
 
     def __init__(self, spec: Int8Spec) -> None:
         self.spec = spec
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
-                "release": In(1),
-                "written": Out(1),
-                "w_en": Out(1),
-                "w_addr": Out(spec.address_bits + 1),
-                "w_data": Out(spec.x.bits * spec.lanes),
-            }
-        )
+        super().__init__(writer_ports(spec))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -2,14 +2,26 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Member, Out, connect, flipped
 
 from gateware.activation import activation_layout
 from gateware.window import WindowReader
 from pvq_hw.int8_core import Int8Spec
 from pvq_hw.window import WindowSpec
 
-__all__ = ["WideLoader"]
+__all__ = ["WideLoader", "writer_ports"]
+
+
+def writer_ports(spec: Int8Spec) -> dict[str, Member]:
+    """Ports of what gathers activations into words of all lanes and writes them."""
+    return {
+        "i": In(stream.Signature(activation_layout(spec.x, 1))),
+        "release": In(1),
+        "written": Out(1),
+        "w_en": Out(1),
+        "w_addr": Out(spec.address_bits + 1),
+        "w_data": Out(spec.x.bits * spec.lanes),
+    }
 
 
 class WideLoader(wiring.Component):
@@ -29,16 +41,7 @@ class WideLoader(wiring.Component):
 
     def __init__(self, spec: Int8Spec, window: WindowSpec, body: str = "behavioral") -> None:
         self.spec, self.window, self.body = spec, window, body
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
-                "release": In(1),
-                "written": Out(1),
-                "w_en": Out(1),
-                "w_addr": Out(spec.address_bits + 1),
-                "w_data": Out(spec.x.bits * spec.lanes),
-            }
-        )
+        super().__init__(writer_ports(spec))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
