@@ -16,6 +16,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.folding import FoldLayer, fold, fold_layers
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.network import Network
+from pvq_hw.numeric import IntFormat
 from pvq_hw.plan import Plan, dense_chain, plan
 from pvq_hw.plan_checks import check_fit
 from pvq_hw.resources import Resources, budget, core_resources
@@ -398,3 +399,20 @@ def test_balanced_lanes_leave_pulses_to_choose():
     free = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"], balanced=False)
     assert free.interval_cycles > folding.interval_cycles  # lanes wait for one another
     assert free.banks == {}
+
+
+def test_folding_leaves_room_for_some_words_more_than_it_estimates():
+    unsigned, signed = IntFormat(8, False), IntFormat(16, True)
+    layers = [
+        FoldLayer("fc1", 512, 784, 166, unsigned, unsigned),
+        FoldLayer("fc2", 512, 512, 81, unsigned, unsigned),
+        FoldLayer("fc3", 10, 512, 721, unsigned, signed),
+    ]
+    found = fold(layers, TARGETS["ulx3s-25f"])
+    assert found.fits
+    codes = zip(found.lanes, found.gap_bits, found.slots, strict=True)
+    blocks = [
+        memory_blocks(lanes * (gap + 1) + 1, slots * 103 // 100, "ecp5")
+        for lanes, gap, slots in codes
+    ]
+    assert sum(blocks) <= budget(TARGETS["ulx3s-25f"]).brams
