@@ -12,7 +12,7 @@ from gateware.int8_window import WideLoader, writer_ports
 from gateware.layer_core import LayerCore
 from gateware.layer_core import _Flags as RowFlags
 from gateware.memory import Ram, Rom
-from gateware.sequencer import ResultFifo, Sequencer
+from gateware.sequencer import ResultFifo, Sequencer, take_frames
 from gateware.tree import AdderTree
 from pvq_hw.core_base import CoreImage
 from pvq_hw.int8_core import Int8Spec, weight_segments
@@ -43,28 +43,8 @@ class WideWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        # Two halves are free, or one, or none and nothing is ready: two flags, since a counter of
-        # them is three LUTs behind the handshake.
-        ready, one = Signal(init=1), Signal()
-        last, take = Signal(), Signal()
-        count, at_end = Signal(range(spec.n)), Signal(init=int(spec.n == 1))
-        m.d.comb += [
-            self.i.ready.eq(ready),
-            take.eq(self.i.valid & ready),
-            last.eq(self.i.valid & at_end),
-            self.written.eq(last & ready),
-        ]
-        m.d.sync += [
-            ready.eq(self.release | (ready & ~(one & last))),
-            one.eq(Mux(ready, Mux(one, last == self.release, last), self.release)),
-        ]
-        with m.If(take):
-            m.d.sync += count.eq(Mux(at_end, 0, count + 1))
-            if spec.n > 1:
-                m.d.sync += at_end.eq(count == spec.n - 2)
-        taken, ended = Signal(), Signal(reset_less=True)
+        taken, ended = take_frames(m, self, spec.n)
         payload = Signal(spec.x.bits, reset_less=True)
-        m.d.sync += [taken.eq(take), ended.eq(at_end)]
         m.d.sync += payload.eq(self.i.payload.as_value() ^ spec.flipped)
         self._gather(m, taken, ended, payload)
         return m

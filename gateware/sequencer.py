@@ -1,5 +1,7 @@
 """Control of a core: writes frames into the banks, reads the codes, keeps the results' credits."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -9,7 +11,38 @@ from gateware.memory import Ram
 from pvq_hw.core import CoreSpec
 from pvq_hw.core_base import CoreBase
 
-__all__ = ["BankWriter", "ResultFifo", "Sequencer"]
+__all__ = ["BankWriter", "ResultFifo", "Sequencer", "take_frames"]
+
+
+def take_frames(m: Module, writer: Any, n: int) -> tuple[Signal, Signal]:
+    """Handshake of a writer of frames of ``n`` transfers: one a cycle while a half is free.
+
+    Drives ``writer.i.ready`` and ``writer.written`` from ``writer.i.valid`` and
+    ``writer.release``. Returns, a cycle later, that there was a transfer and that it was its
+    frame's last.
+    """
+    # Two halves are free, or one, or none and nothing is ready: two flags, since a counter of
+    # them is three LUTs behind the handshake.
+    ready, one = Signal(init=1), Signal()
+    last, take = Signal(), Signal()
+    count, at_end = Signal(range(n)), Signal(init=int(n == 1))
+    m.d.comb += [
+        writer.i.ready.eq(ready),
+        take.eq(writer.i.valid & ready),
+        last.eq(writer.i.valid & at_end),
+        writer.written.eq(last & ready),
+    ]
+    m.d.sync += [
+        ready.eq(writer.release | (ready & ~(one & last))),
+        one.eq(Mux(ready, Mux(one, last == writer.release, last), writer.release)),
+    ]
+    with m.If(take):
+        m.d.sync += count.eq(Mux(at_end, 0, count + 1))
+        if n > 1:
+            m.d.sync += at_end.eq(count == n - 2)
+    taken, ended = Signal(), Signal(reset_less=True)
+    m.d.sync += [taken.eq(take), ended.eq(at_end)]
+    return taken, ended
 
 
 class BankWriter(wiring.Component):
@@ -44,29 +77,9 @@ class BankWriter(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        spec = self.spec
-        # Two halves are free, or one, or none and nothing is ready: two flags, since a counter of
-        # them is three LUTs behind the handshake.
-        ready, one = Signal(init=1), Signal()
-        last, take = Signal(), Signal()
-        count, at_end = Signal(range(spec.n)), Signal(init=int(spec.n == 1))
-        m.d.comb += [
-            self.i.ready.eq(ready),
-            take.eq(self.i.valid & ready),
-            last.eq(self.i.valid & at_end),
-            self.written.eq(last & ready),
-        ]
-        m.d.sync += [
-            ready.eq(self.release | (ready & ~(one & last))),
-            one.eq(Mux(ready, Mux(one, last == self.release, last), self.release)),
-        ]
-        with m.If(take):
-            m.d.sync += count.eq(Mux(at_end, 0, count + 1))
-            if spec.n > 1:
-                m.d.sync += at_end.eq(count == spec.n - 2)
-        taken, ended = Signal(), Signal(reset_less=True)
+        taken, ended = take_frames(m, self, self.spec.n)
         payload = Signal(len(self.w_data), reset_less=True)
-        m.d.sync += [taken.eq(take), ended.eq(at_end), payload.eq(self.i.payload.as_value())]
+        m.d.sync += payload.eq(self.i.payload.as_value())
         self._spread(m, taken, ended)
         w_data = Signal(len(self.w_data), reset_less=True)
         m.d.sync += w_data.eq(payload)
