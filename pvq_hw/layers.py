@@ -6,7 +6,7 @@ layer is its golden model; the gateware's specifications call the same functions
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pvq_hw.errors import InputError
 from pvq_hw.numeric import IntFormat, requantize
 
-__all__ = ["Dense", "Layer", "TensorSpec", "layer_kinds", "register_layer"]
+__all__ = ["Dense", "Layer", "TensorSpec", "Weighted", "layer_kinds", "register_layer"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -107,9 +107,98 @@ def layer_kinds() -> dict[str, type[Layer]]:
     return dict(_KINDS)
 
 
+class Weighted:
+    """What layers with weights share: the fields of one multiplication per row or group."""
+
+    kind: ClassVar[str]
+
+    name: str
+    input: str
+    output: TensorSpec
+    y: IntArray
+    mult: IntArray
+    bias: IntArray
+    shift: int
+    gain: npt.NDArray[np.float64]
+    encoding: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input tensors."""
+        return (self.input,)
+
+    @property
+    def weights(self) -> IntArray:
+        """``y``."""
+        return self.y
+
+    @property
+    def k(self) -> IntArray:
+        """``K = sum |y|`` of every row, (M,)."""
+        return np.asarray(np.abs(self.y).sum(axis=1))
+
+    def check_numbers(self, acc_max: IntArray) -> None:
+        """Raises InputError for numbers that no core computes with.
+
+        ``acc_max`` (M, G) bounds the magnitude of every row's or group's sum.
+        """
+        where = f"Layer {self.name!r}"
+        if not 1 <= self.shift <= 48:
+            raise InputError(f"{where}: the shift must be 1 to 48, not {self.shift}")
+        if self.encoding not in ("pvq", "int8"):
+            raise InputError(f"{where}: the encoding must be pvq or int8, not {self.encoding!r}")
+        if self.mult.min(initial=0) < 0:
+            raise InputError(f"{where} has a negative multiplier")
+        bound = (acc_max * self.mult).sum(axis=1)
+        if int(bound.max(initial=0)) + int(np.abs(self.bias).max(initial=0)) >= 1 << 61:
+            raise InputError(f"{where} overflows 62 bits")
+
+    def replace_weights(self, weights: IntArray) -> Self:
+        """The same layer with another weight matrix of the same shape."""
+        if weights.shape != self.y.shape:
+            raise InputError(
+                f"Layer {self.name!r} must have weights {self.y.shape}, not {weights.shape}"
+            )
+        return cast(Self, replace(cast(Any, self), y=weights))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON values."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "input": self.input,
+            "output": self.output.to_json(),
+            "shape": list(self.y.shape),
+            "encoding": self.encoding,
+            "shift": self.shift,
+            "mult": self.mult.tolist(),
+            "bias": self.bias.tolist(),
+            "gain": [[g.hex() for g in row] for row in self.gain.tolist()],
+        }
+
+    @staticmethod
+    def fields_from_json(value: dict[str, Any], weights: IntArray | None) -> dict[str, Any]:
+        """The shared fields from `to_json`'s values; ``weights`` comes from the packed file."""
+        m, n = (int(s) for s in value["shape"])
+        if weights is None or weights.shape != (m, n):
+            raise InputError(f"Layer {value['name']!r} lacks its weights")
+        gain = [[float.fromhex(g) for g in row] for row in value["gain"]]
+        return {
+            "name": str(value["name"]),
+            "input": str(value["input"]),
+            "output": TensorSpec.from_json(value["output"]),
+            "y": weights,
+            "mult": np.array(value["mult"], dtype=np.int64).reshape(m, -1),
+            "bias": np.array(value["bias"], dtype=np.int64).reshape(m),
+            "shift": int(value["shift"]),
+            "gain": np.array(gain, dtype=np.float64).reshape(m, -1),
+            "encoding": str(value["encoding"]),
+        }
+
+
 @register_layer
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Weighted):
     """Fully connected layer: row m gives ``clamp((acc * mult + bias + half) >> shift)``.
 
     With G groups, group g of row m covers the columns ``g*N/G .. (g+1)*N/G - 1``, has its own
@@ -151,24 +240,9 @@ class Dense:
     encoding: str = "pvq"
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the input tensors."""
-        return (self.input,)
-
-    @property
-    def weights(self) -> IntArray:
-        """``y``."""
-        return self.y
-
-    @property
     def groups(self) -> int:
         """Gains per row."""
         return int(self.mult.shape[1])
-
-    @property
-    def k(self) -> IntArray:
-        """``K = sum |y|`` of every row, (M,)."""
-        return np.abs(self.y).sum(axis=1)
 
     @property
     def k_groups(self) -> IntArray:
@@ -210,55 +284,9 @@ class Dense:
             raise InputError(f"{where} has multipliers of shape {self.mult.shape} for {(m, n)}")
         if self.bias.shape != (m,) or self.gain.shape != self.mult.shape:
             raise InputError(f"{where} has biases or gains of a wrong shape")
-        if self.shift < 1 or self.shift > 48:
-            raise InputError(f"{where}: the shift must be 1 to 48, not {self.shift}")
-        if self.encoding not in ("pvq", "int8"):
-            raise InputError(f"{where}: the encoding must be pvq or int8, not {self.encoding!r}")
-        if self.mult.min(initial=0) < 0:
-            raise InputError(f"{where} has a negative multiplier")
-        bound = (self.k_groups * inputs[0].format.max_abs * self.mult).sum(axis=1)
-        if int(bound.max(initial=0)) + int(np.abs(self.bias).max(initial=0)) >= 1 << 61:
-            raise InputError(f"{where} overflows 62 bits")
-
-    def replace_weights(self, weights: IntArray) -> "Dense":
-        """The same layer with another weight matrix of the same shape."""
-        if weights.shape != self.y.shape:
-            raise InputError(
-                f"Layer {self.name!r} must have weights {self.y.shape}, not {weights.shape}"
-            )
-        return replace(self, y=weights)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the weights, as JSON values."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "input": self.input,
-            "output": self.output.to_json(),
-            "shape": list(self.y.shape),
-            "encoding": self.encoding,
-            "shift": self.shift,
-            "mult": self.mult.tolist(),
-            "bias": self.bias.tolist(),
-            "gain": [[g.hex() for g in row] for row in self.gain.tolist()],
-        }
+        self.check_numbers(self.k_groups * inputs[0].format.max_abs)
 
     @classmethod
     def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "Dense":
         """Inverse of `to_json`; ``weights`` comes from the packed file."""
-        m, n = (int(s) for s in value["shape"])
-        if weights is None or weights.shape != (m, n):
-            raise InputError(f"Layer {value['name']!r} lacks its weights")
-        return cls(
-            name=str(value["name"]),
-            input=str(value["input"]),
-            output=TensorSpec.from_json(value["output"]),
-            y=weights,
-            mult=np.array(value["mult"], dtype=np.int64).reshape(m, -1),
-            bias=np.array(value["bias"], dtype=np.int64).reshape(m),
-            shift=int(value["shift"]),
-            gain=np.array(
-                [[float.fromhex(g) for g in row] for row in value["gain"]], dtype=np.float64
-            ).reshape(m, -1),
-            encoding=str(value["encoding"]),
-        )
+        return cls(**cls.fields_from_json(value, weights))

@@ -1,6 +1,6 @@
 """Layers of the integer network that slide a window: convolutions and poolings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
-from pvq_hw.layers import IntArray, TensorSpec, register_layer
+from pvq_hw.layers import IntArray, TensorSpec, Weighted, register_layer
 from pvq_hw.numeric import requantize
 
 __all__ = ["AveragePool", "Conv", "MaxPool"]
@@ -16,7 +16,7 @@ __all__ = ["AveragePool", "Conv", "MaxPool"]
 
 @register_layer
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Conv(Weighted):
     """Convolution, zero padded: at each position a dense layer over the window.
 
     Row m gives ``clamp((sum_n y[m,n] * x[n] * mult[m] + bias[m] + half) >> shift)`` with n over
@@ -53,21 +53,6 @@ class Conv:
     gain: npt.NDArray[np.float64]
     encoding: str = "pvq"
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the input tensors."""
-        return (self.input,)
-
-    @property
-    def weights(self) -> IntArray:
-        """``y``."""
-        return self.y
-
-    @property
-    def k(self) -> IntArray:
-        """``K = sum |y|`` of every row, (M,)."""
-        return np.asarray(np.abs(self.y).sum(axis=1))
-
     def accumulate(self, x: IntArray) -> IntArray:
         """Exact sums: ``x`` (frames, ...) -> (frames, rows, columns, M)."""
         columns = self.geometry.columns(x.astype(np.float64), self.groups)
@@ -96,58 +81,21 @@ class Conv:
             raise InputError(f"{where} must give {(*g.output_size, m)}, not {self.output.shape}")
         if self.mult.shape != (m, 1) or self.bias.shape != (m,) or self.gain.shape != (m, 1):
             raise InputError(f"{where} has multipliers, biases or gains of a wrong shape")
-        if not 1 <= self.shift <= 48 or self.mult.min(initial=0) < 0:
-            raise InputError(f"{where} has an impossible shift or multiplier")
-        if self.encoding not in ("pvq", "int8"):
-            raise InputError(f"{where}: the encoding must be pvq or int8, not {self.encoding!r}")
         if inputs[0].format.binary and any(map(any, g.pads)):
             raise InputError(f"{where} must not pad binary activations: they have no zero")
-        bound = self.k * inputs[0].format.max_abs * self.mult[:, 0]
-        if int(bound.max(initial=0)) + int(np.abs(self.bias).max(initial=0)) >= 1 << 61:
-            raise InputError(f"{where} overflows 62 bits")
-
-    def replace_weights(self, weights: IntArray) -> "Conv":
-        """The same layer with another weight matrix of the same shape."""
-        if weights.shape != self.y.shape:
-            raise InputError(f"Layer {self.name!r} must have weights {self.y.shape}")
-        return replace(self, y=weights)
+        self.check_numbers(self.k[:, None] * inputs[0].format.max_abs)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the weights, as JSON values."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "input": self.input,
-            "output": self.output.to_json(),
-            "geometry": self.geometry.to_json(),
-            "groups": self.groups,
-            "shape": list(self.y.shape),
-            "encoding": self.encoding,
-            "shift": self.shift,
-            "mult": self.mult.tolist(),
-            "bias": self.bias.tolist(),
-            "gain": [[g.hex() for g in row] for row in self.gain.tolist()],
-        }
+        return super().to_json() | {"geometry": self.geometry.to_json(), "groups": self.groups}
 
     @classmethod
     def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "Conv":
         """Inverse of `to_json`; ``weights`` comes from the packed file."""
-        m, n = (int(s) for s in value["shape"])
-        if weights is None or weights.shape != (m, n):
-            raise InputError(f"Layer {value['name']!r} lacks its weights")
-        gain = [[float.fromhex(g) for g in row] for row in value["gain"]]
         return cls(
-            name=str(value["name"]),
-            input=str(value["input"]),
-            output=TensorSpec.from_json(value["output"]),
             geometry=Geometry.from_json(value["geometry"]),
             groups=int(value["groups"]),
-            y=weights,
-            mult=np.array(value["mult"], dtype=np.int64).reshape(m, 1),
-            bias=np.array(value["bias"], dtype=np.int64).reshape(m),
-            shift=int(value["shift"]),
-            gain=np.array(gain, dtype=np.float64).reshape(m, 1),
-            encoding=str(value["encoding"]),
+            **cls.fields_from_json(value, weights),
         )
 
 
