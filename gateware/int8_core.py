@@ -193,7 +193,8 @@ class Int8Core(LayerCore):
             address = _register(m, address, f"address_{i}")
         total = self._sum(m, writer, address, weights.data)
         flags = RowFlags(m, spec, sequencer.valid, row_end, row_end)
-        results = self._rows(m, [total], flags)
+        # Nothing says that a word is none: while reading is held, the ROM repeats a word.
+        results = self._rows(m, [total], flags, gated=True)
         m.d.comb += [
             fifo.w_en.eq(flags.row_end(spec.product_stage + spec.bias_chunks + 1)),
             fifo.w_data.eq(Cat(*results)),

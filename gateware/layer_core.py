@@ -244,8 +244,13 @@ class LayerCore(wiring.Component):
             words.append(bank.r_data)
         return Cat(*words)
 
-    def _rows(self, m: Module, sums: list[Value], flags: "_Flags") -> list[Value]:
-        """V accumulators and requantizers, with the row's multiplier and bias."""
+    def _rows(
+        self, m: Module, sums: list[Value], flags: "_Flags", *, gated: bool = False
+    ) -> list[Value]:
+        """V accumulators and requantizers, with the row's multiplier and bias.
+
+        ``gated``: sums of no word are not 0.
+        """
         spec = self.spec
         mult: Value = Const(1)
         if spec.multiplier != "none":
@@ -254,7 +259,7 @@ class LayerCore(wiring.Component):
         product = spec.row_stage + spec.multiplier_delay
         results = []
         for v, total in enumerate(sums):
-            accumulator = Accumulator(len(total), spec.acc_bits, spec.carry_chunk)
+            accumulator = Accumulator(len(total), spec.acc_bits, spec.carry_chunk, gated=gated)
             requantizer = Requantizer(spec, self.body)
             m.submodules[f"accumulator{v}"] = accumulator
             m.submodules[f"requantizer{v}"] = requantizer
@@ -266,6 +271,8 @@ class LayerCore(wiring.Component):
                 requantizer.bias.eq(bias),
                 requantizer.start.eq(flags.group_end(spec.row_stage)),
             ]
+            if gated:
+                m.d.comb += accumulator.valid.eq(flags.valid(spec.sum_stage))
             if spec.groups > 1:
                 m.d.comb += [
                     requantizer.add.eq(flags.group_end(product)),
@@ -314,6 +321,7 @@ class _Flags:
         starting = Signal(init=1)
         with m.If(valid):
             m.d.sync += starting.eq(group_end)
+        self.valid = _Strobe(m, "word_valid", valid, spec.code_latency)
         self.group_start = _Strobe(m, "group_start", valid & starting, spec.code_latency)
         self.group_end = _Strobe(m, "group_end", group_end, spec.code_latency)
         self.row_end = (

@@ -72,12 +72,16 @@ class Accumulator(wiring.Component):
         Of the values and of the accumulator.
     chunk : int
         Longest carry chain, 0 for no limit: chunk j works j cycles after chunk 0.
+    gated : bool
+        Whether there is a ``valid``, without which a value does not count. Else what comes
+        between the values of a run must be 0.
     """
 
-    def __init__(self, bits: int, width: int, chunk: int = 0) -> None:
-        self.bits, self.width, self.chunk = bits, width, chunk
+    def __init__(self, bits: int, width: int, chunk: int = 0, *, gated: bool = False) -> None:
+        self.bits, self.width, self.chunk, self.gated = bits, width, chunk, gated
         self.chunks = len(_bounds(width, chunk))
-        super().__init__({"i": In(signed(bits)), "first": In(1), "o": Out(signed(width))})
+        valid = {"valid": In(1)} if gated else {}
+        super().__init__({"i": In(signed(bits)), "first": In(1), "o": Out(signed(width)), **valid})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -94,7 +98,11 @@ class Accumulator(wiring.Component):
             kept = Signal(size, name=f"kept{j}", reset_less=True)
             total = Signal(size + 1, name=f"total{j}")
             m.d.comb += total.eq(_sum(acc, addend, carry))
-            m.d.sync += acc.eq(total)
+            if self.gated:
+                with m.If(_later(m, self.valid, j, f"valid{j}")):
+                    m.d.sync += acc.eq(total)
+            else:
+                m.d.sync += acc.eq(total)
             with m.If(first):
                 m.d.sync += kept.eq(acc)
             rest = Signal(size + 1, name=f"rest{j}")

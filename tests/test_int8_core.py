@@ -104,6 +104,17 @@ def test_core_computes_its_layer(idle, stall, rows, n, lanes):
     assert np.array_equal(spec.compute(image, x), layer.compute(x))
 
 
+@pytest.mark.parametrize(("n", "lanes"), [(9, 2), (30, 4), (5, 1)])
+@pytest.mark.parametrize("family", ["up5k", "hx8k", "ecp5"])
+def test_reading_is_held_in_the_middle_of_rows(n, lanes, family):
+    # More results than the FIFO has places for: words are awaited while a row is under way.
+    rng, layer, spec, image = _core(1, 24, n, lanes, family=family)
+    x = frames_for(rng, 6, n, U8)
+    outputs, _, _ = _run(spec, image, x, stall=0.95, seed=3)
+    assert outputs.size > 4 * spec.fifo_depth
+    assert np.array_equal(outputs, layer.compute(x))
+
+
 @pytest.mark.parametrize("x", [U8, S8, S3], ids=str)
 @pytest.mark.parametrize("out", [U8, S16], ids=str)
 @pytest.mark.parametrize("family", ["ecp5", "up5k", "hx8k"])

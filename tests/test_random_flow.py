@@ -36,7 +36,7 @@ def choices(draw):
         "bits": draw(st.sampled_from([8, 8, 4, 11])),
         "lanes": draw(st.integers(1, 6)),
         "int8": draw(st.sampled_from([False, False, True])),
-        "stalls": draw(st.sampled_from(["none", "random:0.4"])),
+        "stalls": draw(st.sampled_from(["none", "random:0.4", "random:0.9"])),
     }
 
 
