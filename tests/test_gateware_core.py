@@ -36,6 +36,19 @@ def test_core_computes_its_layer(idle, stall, rows, n, lanes):
     assert np.array_equal(result.outputs, layer.compute(x))
 
 
+@pytest.mark.parametrize("family", ["ecp5", "up5k", "hx8k"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_reading_is_held_in_the_middle_of_rows(family, groups):
+    # More results than the FIFO has places for: words are awaited while a row is under way.
+    rng, layer, spec, image = _core(
+        3, 24, 30, 4, groups=groups, density=0.6, family=family, gap_bits=2
+    )
+    x = frames_for(rng, 8, 30, U8)
+    result = run([spec], [image], x, stall=0.95)
+    assert result.outputs.size > 4 * spec.fifo_depth
+    assert np.array_equal(result.outputs, layer.compute(x))
+
+
 @pytest.mark.parametrize("x", [U8, S8, BIT, S3, S16], ids=str)
 @pytest.mark.parametrize("out", [U8, BIT, S16], ids=str)
 def test_formats(x, out):
