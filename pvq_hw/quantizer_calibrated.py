@@ -27,7 +27,7 @@ Progress = Callable[[str, float], None]
 
 _MEASURE_FRAMES = 3000
 _MEASURE_ROWS = 48
-_SWEEP_VALUES = 1 << 22  # frames times units that sweeps see; what they cost grows with frames
+_SWEEP_VALUES = 1 << 24  # frames times units that sweeps see; their memory grows with them
 _DAMPING = 0.03  # of the layers' moments: what held-out images ask for at 6,000 frames
 _LARGE = 0.25  # part of the network's weights from which a layer's K stays near the mean
 

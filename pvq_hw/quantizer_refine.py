@@ -33,8 +33,9 @@ MAX_VALUES = 1 << 28
 _AHEAD = 24  # columns of H that are computed in advance for pulses to come
 _OFFERED = 160  # cheapest pulses of a row that are tried elsewhere; 32 cost 7 % in error
 _RIDGE = 1e-3  # part of H's mean diagonal that a pulse must earn where it goes
-_PULL = 0.1  # to the original weights, as a part of H's mean diagonal
+_PULL = 0.3  # to the original weights, as a part of H's mean diagonal
 _BLOCK = 1 << 15  # elements of the arrays that a move is searched in: they stay in the cache
+_COLUMN_FRAMES = 3000  # frames where a unit matters that its row's H is made of
 _PIECE = 2048  # frames at a time, where float64 copies of whole tensors would be large
 
 
@@ -339,6 +340,23 @@ class _Columns:
         return np.asarray(at)
 
 
+class _Seen:
+    """The frames that a row's columns of H are made of: all of its own, or evenly spread ones,
+    which then weigh as much together. The gradient is always that of all frames."""
+
+    def __init__(
+        self, x: Float64Array, weight: Float64Array, form: _Form, sums: Float64Array
+    ) -> None:
+        self.x, self.weight, self.mean = x, weight, form.mean
+        self.bits = grid_bits(len(x))
+        if len(x) > _COLUMN_FRAMES:
+            chosen = np.linspace(0, len(x) - 1, _COLUMN_FRAMES).astype(np.int64)
+            self.x, some = x[chosen], weight[chosen]
+            self.bits = grid_bits(len(chosen))
+            self.weight = some * (float(weight.sum()) / float(some.sum()))
+            self.mean = grid(self.weight, self.bits) @ self.x + form.share * sums
+
+
 class _Row:
     """The quadratic form of one row, over the frames where its unit matters."""
 
@@ -354,6 +372,7 @@ class _Row:
         self.shared, self.form, self.weight = shared, form, weight.astype(np.float64)
         self.bits = grid_bits(active.size)
         self.x = shared.inputs[active] if active.size < len(shared.inputs) else shared.inputs
+        self.seen = _Seen(self.x, self.weight, form, shared.sums)
         self.slope = (a * residual).sum(axis=1, dtype=np.float64)
         self.offset = float(self.slope.sum()) + form.share * form.total
         raw = grid(self.slope, self.bits) @ self.x + form.share * form.pull
@@ -378,11 +397,11 @@ class _Row:
         new = columns[self.columns.place[columns] < 0]
         if not new.size:
             return
-        form = self.form
-        h = grid(self.x[:, new] * self.weight[:, None], self.bits).T @ self.x
+        form, seen = self.form, self.seen
+        h = grid(seen.x[:, new] * seen.weight[:, None], seen.bits).T @ seen.x
         h += form.share * self.shared.gram[new]
-        h -= np.outer(form.mean[new] / form.mass, form.mean)
-        h[np.arange(len(new)), new] += self.strength
+        h -= np.outer(seen.mean[new] / form.mass, seen.mean)
+        h[np.arange(len(new)), new] = self.diagonal[new]
         self.columns.add(new, h)
 
     def move(self, y: IntArray, gain: float) -> tuple[Float64Array, float, float]:
