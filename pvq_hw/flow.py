@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pvq_hw import tools
+from pvq_hw.core_layers import is_chain
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluation import Evaluation, check_accuracy, evaluate_network
@@ -153,9 +154,7 @@ def quantize_for(
             gain_rule=options.gain,
             mend=options.mend,
             progress=partial(told, done),
-            **swept,
-            **common,
-            **more,
+            **(swept | common | more),
         )
 
     if not is_dense_chain(model):
@@ -169,6 +168,8 @@ def quantize_for(
             bits=options.activation_bits,
             layers=options.layers,
             lanes=lanes,
+            codes=options.codes(names),
+            free=options.free(names),
             budget=lambda: row_budget(model, progress=partial(told, 0), **common),
             run=lambda **more: run(len(names), **more),
         )
@@ -195,16 +196,23 @@ def quantize_for(
 
 def plan_for(network: Network, target: Target, options: CompileOptions, folding: Folding) -> Plan:
     """The plan of a network with the lanes it was quantized for; InputError where it won't fit."""
-    return plan(
+    planned = partial(
+        plan,
         network,
         target,
-        lanes=folding.lanes,
-        gap_bits=folding.gap_bits or None,
         clock_mhz=options.clock_mhz,
         frames=options.frames,
         codes=options.codes([layer.name for layer in network.layers]),
         **_memory(options),
     )
+    try:
+        return planned(lanes=folding.lanes, gap_bits=folding.gap_bits or None)
+    except InputError:
+        free = options.lanes is None and all(c.lanes is None for c in options.layers.values())
+        if is_chain(network) or not free:
+            raise
+        # The codes came out larger than those that the lanes were chosen by.
+        return planned()
 
 
 def _memory(options: CompileOptions) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """Lanes and pulses of networks that are no chain of dense layers, for `pvq_hw.flow`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pvq_hw.folding import Folding, FoldLayer
 from pvq_hw.geometry import Geometry
-from pvq_hw.graph_folding import BALANCED_PULSES, GraphLayer, fold_graph
+from pvq_hw.graph_choices import BALANCED_PULSES, GraphLayer
+from pvq_hw.graph_folding import as_dense, dense_layers, fold_graph
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.nodes import Affine
 from pvq_hw.nodes import Conv as ConvNode
 from pvq_hw.numeric import IntFormat
+from pvq_hw.options import LayerChoice
 from pvq_hw.plan_graph import units_reserve
 from pvq_hw.quantizer_network import pulse_budget
 from pvq_hw.quantizer_steps import Step, network_steps, weight_matrix
@@ -33,27 +35,41 @@ def quantize_graph(
     bits: int,
     layers: Mapping[str, Any],
     lanes: Sequence[int] | None,
+    codes: Mapping[str, str],
+    free: Collection[str],
     budget: Callable[[], Mapping[str, Any]],
     run: Callable[..., Network],
 ) -> tuple[Network, Folding]:
     """Lanes first, since the quantizer spreads the pulses evenly over them; then the network.
 
     ``budget`` is `pvq_hw.quantizer.row_budget`, ``run`` is `pvq_hw.quantizer.quantize` with all
-    but ``banks`` and ``pulses`` given. Gap bits are left to the plan.
+    but ``layers``, ``banks`` and ``pulses`` given. ``codes`` are those that are asked for, ``free``
+    the layers that may have 8-bit weights. Gap bits are left to the plan.
     """
     steps = network_steps(model)
     weighted = [step for step in steps if step.weighted]
     given = quantizer == "given"
-    rows = budget() if quantizer == "calibrated" else None
-    pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
-    pulses |= {name: int(k.sum()) for name, k in (rows or {}).items()}
-    plain = {name for name, choice in layers.items() if choice.encoding == "int8"}
-    found = [_layer(step, pulses[step.name], bits, step.name in plain) for step in weighted]
     size = 1
     for length in model.shape:
         size *= length
     reserve = units_reserve(target, size * -(-bits // 8), len(steps) - len(weighted))
-    chosen = fold_graph(found, target, reserve, lanes)
+
+    rows = budget() if quantizer == "calibrated" else None
+    pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
+    pulses |= {name: int(k.sum()) for name, k in (rows or {}).items()}
+    plain = {name for name, choice in layers.items() if choice.encoding == "int8"}
+    found = [
+        _layer(step, pulses[step.name], bits, step.name in plain, codes.get(step.name))
+        for step in weighted
+    ]
+    choices = fold_graph(found, target, reserve, lanes)
+    dense = dense_layers(found, choices, target, reserve, free, lanes)
+    if dense and len(dense) < len(weighted):
+        # The other layers keep their pulses: none gets those that 8-bit weights make needless.
+        layers = dict(layers) | {name: LayerChoice(encoding="int8") for name in dense}
+        found = [as_dense(layer) if layer.core.name in dense else layer for layer in found]
+        choices = fold_graph(found, target, reserve, lanes)
+    chosen = [choice.lanes for choice in choices]
     banks = {
         layer.core.name: p
         for layer, p in zip(found, chosen, strict=True)
@@ -64,7 +80,7 @@ def quantize_graph(
         and layer.core.k >= BALANCED_PULSES * p
         and _free(layers, layer.core.name)
     }
-    network = run(banks=banks, pulses=rows)
+    network = run(layers=layers or None, banks=banks, pulses=rows)
     count = len(found)
     names = tuple(layer.core.name for layer in found)
     return network, Folding(
@@ -92,7 +108,9 @@ def _free(layers: Mapping[str, Any], name: str) -> bool:
     return name not in layers or (layers[name].k is None and not layers[name].keep_zeros)
 
 
-def _layer(step: Step, pulses: int, bits: int, plain: bool) -> GraphLayer:
+def _layer(
+    step: Step, pulses: int, bits: int, plain: bool, code: str | None = None
+) -> GraphLayer:
     w = weight_matrix(step.node)
     rows, n = w.shape
     geometry, groups = None, 1
@@ -105,5 +123,5 @@ def _layer(step: Step, pulses: int, bits: int, plain: bool) -> GraphLayer:
     out = IntFormat(16, True) if step.last else IntFormat(bits, not step.relu)
     k = max(1, round(pulses / rows))
     encoding = "int8" if plain else "pvq"
-    core = FoldLayer(step.name, rows, n * groups, k, x, out, encoding)
+    core = FoldLayer(step.name, rows, n * groups, k, x, out, encoding, code)
     return GraphLayer(core, geometry, groups)

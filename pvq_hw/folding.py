@@ -35,7 +35,16 @@ from pvq_hw.resources import (
 )
 from pvq_hw.targets import Target
 
-__all__ = ["FoldLayer", "Folding", "batch_options", "fold", "fold_layers", "synthetic_layer"]
+__all__ = [
+    "FoldLayer",
+    "Folding",
+    "batch_options",
+    "core_options",
+    "fold",
+    "fold_layers",
+    "serial_choices",
+    "synthetic_layer",
+]
 
 _FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
@@ -301,14 +310,20 @@ def _fold(stages: list[Stage], target: Target, reserve: Resources) -> Folding:
 def _with_serial(stage: Stage, target: Target) -> Stage:
     """The stage with serial multipliers as further choices: for a network of more layers than DSP
     blocks. They take LUTs and bound the clock of a small device."""
+    more = [] if stage.asked else serial_choices(stage.choices, target)
+    return replace(stage, choices=(*stage.choices, *more))
+
+
+def serial_choices(choices: Sequence[Choice], target: Target) -> list[Choice]:
+    """Those of the choices that take DSP blocks to requantize, with a serial multiplier instead."""
     more = []
-    for choice in stage.choices:
+    for choice in choices:
         spec = choice.spec
-        if isinstance(spec, CoreSpec) and spec.multiplier_parts and not stage.asked:
+        if isinstance(spec, CoreSpec) and spec.multiplier_parts:
             interval = min(spec.mult_bits, spec.words // (spec.rows * spec.groups))
             serial = replace(spec, multiplier="serial", multiplier_interval=max(1, interval))
             more.append(Choice(serial, core_resources(serial, target.engine)))
-    return replace(stage, choices=(*stage.choices, *more))
+    return more
 
 
 def _without_spram(stage: Stage) -> Stage:
@@ -372,7 +387,7 @@ def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: boo
         names=tuple(stage.name for stage in stages),
         lanes=tuple(spec.lanes for spec in specs),
         gap_bits=tuple(spec.code.gap_bits if isinstance(spec, CoreSpec) else 1 for spec in specs),
-        memories=tuple(_memories(spec) for spec in specs),
+        memories=tuple(core_options(spec) for spec in specs),
         slots=tuple(spec.words for spec in specs),
         interval_cycles=interval,
         fits=fits,
@@ -380,7 +395,8 @@ def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: boo
     )
 
 
-def _memories(spec: CoreBase) -> dict[str, Any]:
+def core_options(spec: CoreBase) -> dict[str, Any]:
+    """What was chosen of a core besides lanes and gap bits, as options of `make_core`."""
     if isinstance(spec, CoreSpec):
         shifts = {"shift_bits": spec.code.shift_bits} if spec.code.shift_bits else {}
         serial = {"multiplier": "serial"} if spec.multiplier == "serial" else {}

@@ -48,6 +48,8 @@ class Source:
     ``transfers`` is the most cycles that its activations take to come or go, if not one each.
     ``least_gap`` is the smallest largest gap that a quantizer should be held to, ``most_lanes``
     bounds the lanes that are tried. ``code`` is ``"pulse"`` or ``"shifted"`` where it is not free.
+    ``more_words`` is how many times the fewest words a narrower code may have, ``more_room`` how
+    many per cent of words more than the sample's are reckoned with.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Source:
     most_lanes: int = _MAX_LANES
     transfers: int = 0
     code: str | None = None
+    more_words: float = _MORE_WORDS
+    more_room: int = _MORE_ROOM
 
 
 @dataclass(frozen=True)
@@ -86,20 +90,20 @@ def stage_choices(
         fewest = words
         for spec in specs:
             for variant in _memory_variants(spec, target.engine, options):
-                choices.append(Choice(variant, _estimate(variant, target.engine)))
+                choices.append(Choice(variant, _estimate(variant, target.engine, source)))
         for spec in _in_spram(source, specs, gap, target, options):
             for variant in _memory_variants(spec, target.engine, options):
-                choices.append(Choice(variant, _estimate(variant, target.engine)))
+                choices.append(Choice(variant, _estimate(variant, target.engine, source)))
         if words <= floor:
             break
     return Stage(source.name, floor, tuple(choices), "multiplier" in options)
 
 
-def _estimate(spec: CoreBase, engine: str) -> Resources:
+def _estimate(spec: CoreBase, engine: str, source: Source) -> Resources:
     """Resources with room for some more words than those of a sample's rows: a word beyond a
     power of two may cost a row of block RAMs."""
     if isinstance(spec, CoreSpec):
-        spec = replace(spec, words=-(-spec.words * (100 + _MORE_ROOM) // 100))
+        spec = replace(spec, words=-(-spec.words * (100 + source.more_room) // 100))
     return core_resources(spec, engine)
 
 
@@ -145,7 +149,7 @@ def _gap_widths(
         narrower = _scaled(source, lanes, last.code.gap_bits - 1, engine, options)
         if narrower.words * narrower.code.word_bits >= last.words * last.code.word_bits:
             break
-        if narrower.words > _MORE_WORDS * spec.words:
+        if narrower.words > source.more_words * spec.words:
             break
         specs.append(narrower)
     return list(specs)

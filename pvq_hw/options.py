@@ -32,7 +32,7 @@ class LayerChoice:
     keep_zeros : bool
         Whether weights of 0, as pruning leaves them, stay 0.
     code : str, optional
-        ``"pulse"``, ``"shifted"`` (pulses of 1, 2, 4 ... in one slot) or ``"auto"``.
+        ``"pulse"``, ``"shifted"`` (pulses of 1, 2, 4 ... in one slot), ``"pvq"`` or ``"auto"``.
     """
 
     ratio: float | None = None
@@ -93,8 +93,9 @@ class CompileOptions:
         ``"block"`` or ``"spram"``: where the codes of all layers are; by default SPRAM where they
         do not fit into block RAM.
     code : str
-        ``"pulse"``, ``"shifted"``, or ``"auto"``: shifted where that saves 3 % of a layer's cycles
-        and fits; of a network that is no chain of dense layers nothing is shifted unless asked for.
+        ``"pulse"``, ``"shifted"``, or ``"pvq"``: shifted where that saves 3 % of a layer's cycles
+        and fits. ``"auto"``: 8-bit weights too, in layers of more pulses than weights that these
+        make no slower and no larger, unless their N/K, K or encoding is given.
     frames : int
         V, 1 to 16: frames that the cores take side by side.
     seed : int
@@ -157,7 +158,20 @@ class CompileOptions:
     def codes(self, names: Sequence[str]) -> dict[str, str]:
         """``"pulse"`` or ``"shifted"`` for those of the layers whose code is not free."""
         asked = {n: (self.layers[n].code if n in self.layers else None) or self.code for n in names}
-        return {name: code for name, code in asked.items() if code != "auto"}
+        return {name: code for name, code in asked.items() if code not in ("auto", "pvq")}
+
+    def free(self, names: Sequence[str]) -> set[str]:
+        """Those of the layers, int8 and only resolved, that may get 8-bit weights unasked."""
+        if self.quantizer == "given":
+            return set()
+        kept = {
+            name
+            for name, choice in self.layers.items()
+            if choice != LayerChoice(lanes=choice.lanes, code=choice.code)
+            or choice.code not in (None, "auto")
+        }
+        auto = {n for n, c in self.layers.items() if c.code == "auto"}
+        return {name for name in names if self.code == "auto" or name in auto} - kept
 
     def resolved(self, names: Sequence[str]) -> "CompileOptions":
         """The same with ``int8``, ``only`` and ``keep_zeros`` said layer by layer.
@@ -181,8 +195,8 @@ class CompileOptions:
 
 
 def _check_code(code: str | None) -> None:
-    if code not in (None, "pulse", "shifted", "auto"):
-        raise InputError(f"Code must be pulse, shifted or auto, not {code!r}")
+    if code not in (None, "pulse", "shifted", "pvq", "auto"):
+        raise InputError(f"Code must be pulse, shifted, pvq or auto, not {code!r}")
 
 
 def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOptions:

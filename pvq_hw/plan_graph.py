@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from pvq_hw.codes import choose_shift_bits
-from pvq_hw.core import CoreSpec
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.cores import make_layer_core
@@ -14,7 +12,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.families import family as find_family
 from pvq_hw.folding import FoldLayer
 from pvq_hw.graph import GraphSpec
-from pvq_hw.graph_folding import GraphLayer, bank_memory, fold_graph
+from pvq_hw.graph_folding import GraphLayer, fold_graph
 from pvq_hw.graph_plan import build_graph, plan_graph
 from pvq_hw.graph_timing import time_graph
 from pvq_hw.network import Network
@@ -22,7 +20,8 @@ from pvq_hw.plan import Plan
 from pvq_hw.plan_layer import plan_layer
 from pvq_hw.resources import Resources, top_resources
 from pvq_hw.targets import Target
-from pvq_hw.units import Fifo
+from pvq_hw.unit_resources import unit_resources
+from pvq_hw.units import CoreUnit, Fifo
 
 __all__ = ["plan_network", "remake_graph", "units_reserve"]
 
@@ -49,20 +48,27 @@ def plan_network(
     codes: Mapping[str, str] | None = None,
     options: Mapping[str, Any],
 ) -> Plan:
-    """`pvq_hw.plan.plan` for such networks; pulses are shifted only where ``codes`` says so."""
+    """`pvq_hw.plan.plan` for such networks."""
     layers = core_layers(network)
     if not layers:
         raise InputError("A network must have at least one layer with weights")
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
-    reserve = units_reserve(target, input_bytes, len(network.layers) - len(layers), top=top)
-    chosen = fold_graph([_fold_layer(layer) for layer in layers], target, reserve, lanes)
-    gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
-    if len(gaps) != len(layers):
-        raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
+    reserve = _units(network, layers, target)
+    reserve += top_resources(target, input_bytes) if top else Resources()
+    codes = codes or {}
+    found = [_fold_layer(layer, codes.get(layer.name)) for layer in layers]
+    chosen = fold_graph(found, target, reserve, lanes, gap_bits, options)
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = [
-        _core(layer, p, gap, target, names[layer.name], _shifts(layer, p, codes) | dict(options))
-        for layer, p, gap in zip(layers, chosen, gaps, strict=True)
+        make_layer_core(
+            layer.dense,
+            layer.x,
+            choice.lanes,
+            family=target.engine,
+            name=names[layer.name],
+            **(choice.options | dict(options)),
+        )
+        for layer, choice in zip(layers, chosen, strict=True)
     ]
     graph = plan_graph(network, cores, target.engine)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
@@ -85,6 +91,20 @@ def plan_network(
     )
 
 
+def _units(network: Network, layers: Sequence[CoreLayer], target: Target) -> Resources:
+    """All units but the cores; room for FIFOs, whose depths are not known yet."""
+    family = find_family(target.engine)
+    cores = [make_layer_core(x.dense, x.x, 1, family=target.engine)[0] for x in layers]
+    graph = build_graph(network, cores, target.engine)
+    total = Resources()
+    for unit in graph.units:
+        if isinstance(unit, Fifo):
+            total += Resources(luts=_UNIT_LUTS // 2, ffs=_UNIT_LUTS // 2, brams=not family.lutram)
+        elif not isinstance(unit, CoreUnit):
+            total += unit_resources(unit, target.engine)
+    return total
+
+
 def remake_graph(
     network: Network, plan: Plan, cores: Sequence[tuple[CoreBase, CoreImage]]
 ) -> tuple[GraphSpec, int, int]:
@@ -105,44 +125,10 @@ def remake_graph(
     return graph, timing.interval_cycles, timing.latency_cycles
 
 
-def _fold_layer(layer: CoreLayer) -> GraphLayer:
+def _fold_layer(layer: CoreLayer, code: str | None) -> GraphLayer:
     rows, n = layer.dense.y.shape
     k = max(1, round(np.abs(layer.dense.y).sum() / rows))
-    core = FoldLayer(
-        layer.name, rows, n, k, layer.x.format, layer.dense.output.format, layer.dense.encoding
-    )
-    return GraphLayer(core, layer.geometry, layer.conv_groups)
-
-
-def _shifts(layer: CoreLayer, lanes: int, codes: Mapping[str, str] | None) -> dict[str, int]:
-    if layer.dense.encoding == "int8" or (codes or {}).get(layer.name) != "shifted":
-        return {}
-    return {"shift_bits": choose_shift_bits(layer.dense.y, lanes, groups=layer.dense.groups)}
-
-
-def _core(
-    layer: CoreLayer,
-    lanes: int,
-    gap: int | None,
-    target: Target,
-    name: str,
-    options: Mapping[str, Any],
-) -> tuple[CoreBase, CoreImage]:
-    """The core, its banks as logic where they are small."""
-    made = make_layer_core(
-        layer.dense, layer.x, lanes, gap_bits=gap, family=target.engine, name=name, **options
-    )
-    kind = bank_memory(made[0].bank_words, target.engine)
-    if layer.dense.encoding == "int8" or "bank_memory" in options or kind == made[0].bank_memory:
-        return made
-    spec = made[0]
-    return make_layer_core(
-        layer.dense,
-        layer.x,
-        lanes,
-        gap_bits=spec.code.gap_bits if isinstance(spec, CoreSpec) else None,
-        family=target.engine,
-        name=name,
-        bank_memory=kind,
-        **options,
-    )
+    dense = layer.dense
+    out = dense.output.format
+    core = FoldLayer(layer.name, rows, n, k, layer.x.format, out, dense.encoding, code)
+    return GraphLayer(core, layer.geometry, layer.conv_groups, (dense, layer.x))

@@ -74,6 +74,9 @@ class Resources:
             self.sprams + other.sprams,
         )
 
+    def __sub__(self, other: "Resources") -> "Resources":
+        return Resources(**{key: value - vars(other)[key] for key, value in vars(self).items()})
+
     def within(self, other: "Resources") -> bool:
         """Whether no part exceeds the other's (bits and flip-flops follow from the rest)."""
         keys = ("luts", "brams", "dsps", "sprams")

@@ -81,7 +81,7 @@ def test_options_say_it_for_all_layers_or_one(tmp_path):
     config.write_text('code = "pulse"\n[layers.a]\ncode = "shifted"\n')
     assert load_options(config, {}).codes(["a", "b"]) == {"a": "shifted", "b": "pulse"}
     config.write_text('[layers.a]\ncode = "dense"\n')
-    with pytest.raises(InputError, match="Code must be pulse, shifted or auto, not 'dense'"):
+    with pytest.raises(InputError, match="Code must be pulse, shifted, pvq or auto, not 'dense'"):
         load_options(config, {})
 
 
@@ -102,13 +102,19 @@ def test_other_codes_are_refused(tmp_path):
     refused(tmp_path, "dense", *args)
 
 
-def test_a_convolution_has_them_where_they_are_asked_for():
+def test_a_convolution_has_them_where_they_save_cycles_or_are_asked_for():
     source = RandomNetwork(4, (6, 6, 3))
     x = source.conv(source.input, 4, (3, 3), k=60)
     source.dense(x, 3, k=200)
     network = source.network()
-    assert shifts(plan(network, "ulx3s-25f", lanes=[3, 2], top=False)) == [0, 0]
-    planned = plan(network, "ulx3s-25f", lanes=[3, 2], top=False, codes={"conv0": "shifted"})
+    names = [layer.name for layer in network.layers]
+    asked = {"lanes": [3, 2], "top": False}
+    pulses = plan(network, "ulx3s-25f", codes=dict.fromkeys(names, "pulse"), **asked)
+    assert shifts(pulses) == [0, 0]
+    planned = plan(network, "ulx3s-25f", **asked)
+    assert shifts(planned)[0] > 0
+    assert planned.interval_cycles < 0.8 * pulses.interval_cycles
+    planned = plan(network, "ulx3s-25f", codes={"conv0": "shifted", names[1]: "pulse"}, **asked)
     assert shifts(planned)[0] > 0 == shifts(planned)[1]
     image = emit(network, planned)
     for layer, spec, core in zip(network.layers, image.specs, image.cores, strict=True):
