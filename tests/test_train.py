@@ -1,5 +1,7 @@
 """Fine-tuning and training, with PyTorch: `make test-train`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cli_tools import BUNDLED, MODEL, run
@@ -22,8 +24,9 @@ from pvq_hw.train.extra import require_torch
 from pvq_hw.train.finetune import Training, finetune
 from pvq_hw.train.fit import shifted
 from pvq_hw.train.graph import Graph
+from pvq_hw.train.lessons import Lessons
 from pvq_hw.train.networks import train_network
-from pvq_hw.train.straight import PvqLayer, fake_quantize
+from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 
 pytestmark = pytest.mark.torch
 
@@ -235,3 +238,78 @@ def test_calibration_of_a_tuned_model_only_sets_scales(digits):
     for a, b in zip(tuned.network.layers, again.layers, strict=True):
         np.testing.assert_array_equal(a.y, b.y)
         np.testing.assert_array_equal(a.gain, b.gain)
+
+
+def lessons_of(model, count=40, labels=None, **options):
+    rng = np.random.default_rng(8)
+    x = rng.integers(0, 256, (count, *model.shape))
+    return Lessons(Graph(model), x, labels, 0.01, **options), x
+
+
+def test_mirrored_frames_come_with_their_own_answers(torch):
+    """Kept answers are those of the frame as it is given, mirrored or not; both occur."""
+    model = image_chain()
+    lessons, x = lessons_of(model, labels=np.arange(40), mirror=True)
+    lessons.teach()
+    lot = lessons.take(np.arange(40), np.random.default_rng(0))
+    seen = lot.x.numpy() / 0.01
+    mirrored = [bool(np.abs(a - b[:, ::-1]).max() < 0.5) for a, b in zip(seen, x, strict=True)]
+    plain = [bool(np.abs(a - b).max() < 0.5) for a, b in zip(seen, x, strict=True)]
+    assert [a != b for a, b in zip(mirrored, plain, strict=True)] == [True] * 40
+    assert 5 < sum(mirrored) < 35
+    np.testing.assert_array_equal(lot.labels, np.arange(40))
+    wanted = Graph(model).outputs(lot.x)
+    np.testing.assert_allclose(lot.wanted, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_shifted_frames_have_no_kept_answers(torch):
+    lessons, _ = lessons_of(image_chain(), shift=1)
+    lessons.teach()
+    assert lessons.take(np.arange(4), np.random.default_rng(0)).wanted is None
+
+
+def test_the_unit_of_outputs_does_not_matter(digits):
+    """Outputs in the thousands: the same training as at their own size, biases and labels too."""
+    train, _ = digits
+    model = load_model(MODEL)
+    last = model.nodes[-1]
+    larger = replace(last, weight=last.weight * 1024, bias=last.bias * 1024)
+    nodes = (*model.nodes[:-1], larger)
+    plan = Training(epochs=4, batch=32, distill=0.5)
+    found = []
+    for net in (model, replace(model, nodes=nodes)):
+        tuned = finetune(net, train.x, train.y, ratio=12, training=plan)
+        out = tuned.network.predict(tuned.network.quantize_input(train.x))
+        found.append(100 * (out.argmax(axis=1) == train.y).mean())
+        start = tuned.start.predict(tuned.start.quantize_input(train.x))
+        assert found[-1] > 100 * (start.argmax(axis=1) == train.y).mean()
+    assert abs(found[0] - found[1]) < 2
+
+
+def test_every_epoch_gives_its_model(digits):
+    train, _ = digits
+    kept = {}
+    plan = Training(epochs=3, batch=256, half=True)
+    tuned = finetune(load_model(MODEL), train.x, train.y, ratio=12, training=plan,
+                     each_epoch=kept.__setitem__)  # fmt: skip
+    assert list(kept) == [0, 1, 2]
+    for a, b in zip(kept[2].nodes, tuned.model.nodes, strict=True):
+        if a.op == "Dense":
+            np.testing.assert_array_equal(a.weight, b.weight)
+
+
+def test_weights_of_8_bits_learn_whatever_their_size(torch):
+    rng = np.random.default_rng(9)
+    w = rng.normal(size=(4, 6)) * 1e-3
+    layer = Int8Layer(w, np.zeros(4), 2.0)
+    steps = np.abs(w).max(axis=1, keepdims=True) / 127
+    np.testing.assert_allclose(
+        layer.weight().detach().numpy() / steps, np.rint(w / steps), atol=1e-3
+    )
+    layer.weight().sum().backward()
+    np.testing.assert_allclose(
+        layer.latent.grad, np.broadcast_to(steps * 127 / 16, w.shape), rtol=1e-5
+    )
+    with torch.no_grad():
+        layer.offset += 1
+    np.testing.assert_array_equal(layer.real()[1], 2.0)

@@ -171,6 +171,8 @@ def _finetune(subparsers: Any) -> None:
         "--distill", metavar="D", type=float, help="0 learns labels only, 1 the float network only"
     )
     p.add_argument("--shift", metavar="S", type=int, help="moves maps at random, in pixels")
+    p.add_argument("--mirror", action="store_true", help="mirrors maps at random, left to right")
+    p.add_argument("--half", action="store_true", help="computes with bfloat16: faster, coarser")
     p.add_argument("--threads", metavar="T", type=int, help="of PyTorch (default 1)")
 
 

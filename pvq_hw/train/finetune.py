@@ -7,6 +7,7 @@ model whose weights are ``gain * y`` exactly, so that ``quantizer="given"`` take
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,9 @@ from pvq_hw.quantizer import quantize
 from pvq_hw.quantizer_balance import Placement
 from pvq_hw.quantizer_steps import Step, weight_matrix
 from pvq_hw.train.extra import require_torch
-from pvq_hw.train.fit import Schedule, batches, shifted, with_weights
+from pvq_hw.train.fit import Schedule, batches, with_weights
 from pvq_hw.train.graph import Graph, bias_of
+from pvq_hw.train.lessons import Lessons, Lot
 from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 
 __all__ = ["FineTuned", "Training", "finetune"]
@@ -31,6 +33,8 @@ __all__ = ["FineTuned", "Training", "finetune"]
 Tensor = Any
 _HEAT = 0.6  # standard deviations of a frame's outputs
 _MOST_HEAT = 4.0  # beyond it labels would count for less and less
+_UNIT_HEAT = 6.0  # up to it outputs are taken as they are beside labels
+_UNITS = 8  # of biases, in the largest value of a layer's output
 _PROBE = 2048  # frames by which the scales of activations are set
 _BETAS = (0.98, 0.999)  # long memories: a pulse moves for what many batches agree on
 
@@ -57,6 +61,11 @@ class Training:
         frame's outputs, the float network's, so that their unit doesn't matter.
     shift : int
         Places by which maps are moved at random, each way; 0 for none.
+    mirror : bool
+        Whether maps are mirrored left to right at random.
+    half : bool
+        Whether layers are computed with 16-bit floating-point numbers (bfloat16): half as long
+        where the processor has instructions for them; what comes out is rounded a little more.
     threads : int
         Of PyTorch; one, the default, gives the same result whatever the machine's cores.
     """
@@ -69,6 +78,8 @@ class Training:
     distill: float = 0.3
     temperature: float | None = None
     shift: int = 0
+    mirror: bool = False
+    half: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -123,6 +134,7 @@ def finetune(
     training: Training | None = None,
     start: Network | None = None,
     progress: Callable[[str, float], None] | None = None,
+    each_epoch: Callable[[int, Model], None] | None = None,
 ) -> FineTuned:
     """Trains a network at few pulses.
 
@@ -141,6 +153,8 @@ def finetune(
     start : Network, optional
         Codes to start from, of this model; the calibrated quantizer's by default.
     progress : function (what, part done), optional
+    each_epoch : function (epoch, model), optional
+        Gets the model as it is after every epoch, from 0: to keep it, should the run be stopped.
 
     Raises
     ------
@@ -169,7 +183,8 @@ def finetune(
     try:
         run = _Run(model, start, plan, _placements(banks, max_gap))
         inputs = _integers(start, array, input_scale)
-        losses = run.train(inputs, labels, seed, progress)
+        lessons = Lessons(run.graph, inputs, labels, start.input.scale, plan.shift, plan.mirror)
+        losses = run.train(lessons, seed, progress, each_epoch)
     finally:
         torch.set_num_threads(threads)
     tuned = run.model()
@@ -231,10 +246,10 @@ class _Run:
 
     def train(
         self,
-        x: npt.NDArray[Any],
-        labels: npt.NDArray[np.int64] | None,
+        lessons: Lessons,
         seed: int,
-        progress: Callable[[str, float], None] | None,
+        progress: Callable[[str, float], None] | None = None,
+        each_epoch: Callable[[int, Model], None] | None = None,
     ) -> list[float]:
         """Mean losses of the epochs."""
         rng, plan = np.random.default_rng(seed), self.plan
@@ -244,19 +259,20 @@ class _Run:
         optimizers = [torch.optim.Adam(others, plan.side_rate, betas=(0.9, 0.99))]
         if pulses:
             optimizers.append(torch.optim.Adam(pulses, plan.rate, betas=_BETAS))
-        each = len(x) // min(plan.batch, len(x))
+        if plan.distill > 0 or not lessons.labeled:
+            lessons.teach(partial(progress, "float network") if progress else None)
+        each = len(lessons) // min(plan.batch, len(lessons))
         schedule, step, losses = Schedule(each * plan.epochs), 0, []
-        for _ in range(plan.epochs):
-            probe = x[rng.permutation(len(x))[:_PROBE]]
+        for epoch in range(plan.epochs):
+            probe = lessons.some(_PROBE, rng)
             if self.heat is None:
                 self.heat = self._heat(probe)
             self._scales(probe)
             total = 0.0
-            for some in batches(len(x), plan.batch, rng):
+            for some in batches(len(lessons), plan.batch, rng):
                 for optimizer, rate in zip(optimizers, (plan.side_rate, plan.rate), strict=False):
                     optimizer.param_groups[0]["lr"] = rate * schedule(step)
-                part = shifted(x[some], plan.shift, rng) if x.ndim == 4 else x[some]
-                loss = self._loss(part, None if labels is None else labels[some])
+                loss = self._loss(lessons.take(some, rng))
                 for optimizer in optimizers:
                     optimizer.zero_grad()
                 loss.backward()
@@ -270,22 +286,24 @@ class _Run:
                     progress("training", step / (each * plan.epochs))
             losses.append(total / each)
             self._project()
+            if each_epoch:
+                each_epoch(epoch, self.model())
         return losses
 
     def _project(self) -> None:
         for layer in self.layers.values():
             layer.project()
 
-    def _loss(self, x: npt.NDArray[Any], labels: npt.NDArray[np.int64] | None) -> Tensor:
-        torch, plan = self.torch, self.plan
-        real = self._real(x)
-        out = self.forward(real)
-        functional = torch.nn.functional
+    def _loss(self, lot: Lot) -> Tensor:
+        plan, functional = self.plan, self.torch.nn.functional
+        with self.torch.autocast("cpu", dtype=self.torch.bfloat16, enabled=plan.half):
+            out = self.forward(lot.x).float()
+        # Labels ask for outputs that differ by some units, whatever the float network's are.
+        unit = max(1.0, (self.heat or 1.0) / _UNIT_HEAT)
         loss = 0.0
-        part = 1.0 if labels is None else plan.distill
+        part = 1.0 if lot.labels is None else plan.distill
         if part > 0:
-            with torch.no_grad():
-                wanted = self.graph.run(real)
+            wanted = self.graph.outputs(lot.x) if lot.wanted is None else lot.wanted
             if wanted.shape[1] < 2:
                 return functional.mse_loss(out, wanted)
             heat = self.heat or 1.0
@@ -293,10 +311,10 @@ class _Run:
                 (out / heat).log_softmax(1), (wanted / heat).log_softmax(1),
                 reduction="batchmean", log_target=True,
             )  # fmt: skip
-            # The gradient by an output is about 1/heat: from labels it is 1, whatever their unit.
-            loss = part * heat * min(heat, _MOST_HEAT) * soft
-        if labels is not None and part < 1:
-            loss = loss + (1 - part) * functional.cross_entropy(out, torch.from_numpy(labels))
+            # The gradient by an output is about 1/heat: from labels it is 1/unit.
+            loss = part * heat / unit * min(heat, _MOST_HEAT) * soft
+        if lot.labels is not None and part < 1:
+            loss = loss + (1 - part) * functional.cross_entropy(out / unit, lot.labels)
         return loss
 
     def forward(self, x: Tensor, after: Callable[[Step, Tensor], Tensor] | None = None) -> Tensor:
@@ -313,17 +331,13 @@ class _Run:
         spec = self.outputs[step.name]
         return fake_quantize(out, spec.scale, spec.format.min, spec.format.max)
 
-    def _heat(self, x: npt.NDArray[Any]) -> float:
+    def _heat(self, x: Tensor) -> float:
         """The temperature that suits the float network's outputs."""
         with self.torch.no_grad():
-            outputs = self.graph.run(self._real(x))
+            outputs = self.graph.run(x)
         return max(1e-6, _HEAT * float(outputs.std(dim=1).mean()))
 
-    def _real(self, x: npt.NDArray[Any]) -> Tensor:
-        """The accelerator's integers as what the model takes."""
-        return self.torch.from_numpy(x.astype(np.float32) * np.float32(self.input.scale))
-
-    def _scales(self, x: npt.NDArray[Any]) -> None:
+    def _scales(self, x: Tensor) -> None:
         """Scales of the least error on the activations as they are now."""
 
         def measure(step: Step, out: Tensor) -> Tensor:
@@ -338,7 +352,7 @@ class _Run:
             return self._round(step, out)
 
         with self.torch.no_grad():
-            self.forward(self._real(x), measure)
+            self.forward(x, measure)
 
 
 def _layer(step: Step, start: Network, placement: Placement | None) -> PvqLayer | Int8Layer:
@@ -348,9 +362,10 @@ def _layer(step: Step, start: Network, placement: Placement | None) -> PvqLayer 
     if not found or found[0].weights is None or found[0].weights.shape != w.shape:
         raise InputError(f"Layer {step.name!r} must have codes in the network to start from")
     layer: Any = found[0]
+    unit = layer.output.format.max * layer.output.scale / _UNITS
     if layer.encoding == "int8":
-        return Int8Layer(w, bias)
+        return Int8Layer(w, bias, unit)
     if layer.gain.shape[1] != 1:
         raise InputError(f"Layer {step.name!r} must have a gain per row to be fine-tuned")
     real = layer.bias / (1 << layer.shift) * layer.output.scale
-    return PvqLayer(w, layer.y, layer.gain, real, placement)
+    return PvqLayer(w, layer.y, layer.gain, real, placement, unit)

@@ -51,6 +51,15 @@ class Graph:
     def _leaf(self, array: npt.NDArray[Any]) -> Tensor:
         return self._torch.tensor(array.astype(np.float32), requires_grad=True)
 
+    def tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        """An array as a tensor, of the same type."""
+        return self._torch.from_numpy(np.ascontiguousarray(array))
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """The model's own outputs (frames, n), without gradients."""
+        with self._torch.no_grad():
+            return self.run(x)
+
     def run(
         self,
         x: Tensor,

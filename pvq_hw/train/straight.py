@@ -6,6 +6,7 @@ the same `pvq_hw.pyramid.nearest` that quantizes. Latent weights are counted in 
 learning rate suits every layer.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,15 @@ class PvqLayer:
     bias : float64 array (M,)
     placement : Placement, optional
         Where pulses may be.
+    unit : float
+        What biases are counted in while they are learned, so that one learning rate suits
+        outputs of any unit.
 
     Attributes
     ----------
-    latent, log_gain, bias : tensor
-        float32 leaves that ask for gradients; ``log_gain`` is relative to the gain at the start.
+    latent, log_gain, offset : tensor
+        float32 leaves that ask for gradients; ``log_gain`` is relative to the gain at the start,
+        ``offset`` is what the biases have gained, in units.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class PvqLayer:
         gain: FloatArray,
         bias: FloatArray,
         placement: Placement | None = None,
+        unit: float = 1.0,
     ) -> None:
         torch = require_torch()
         self._torch, self._placement = torch, placement
@@ -61,13 +67,19 @@ class PvqLayer:
         start = self.y + np.clip(w / rho - self.y, -_SLACK, _SLACK)
         self.latent = _leaf(torch, start)
         self.log_gain = _leaf(torch, np.zeros_like(gain))
-        self.bias = _leaf(torch, bias)
+        self.offset = _leaf(torch, np.zeros_like(bias))
+        self._bias, self._unit = torch.tensor(bias.astype(np.float32)), unit
         self._start = torch.tensor(gain.astype(np.float32))
         self._pulses = torch.tensor(self.y.astype(np.float32))
 
     def parts(self) -> tuple[list[Tensor], list[Tensor]]:
         """The latent weights, and what is learned besides."""
-        return [self.latent], [self.log_gain, self.bias]
+        return [self.latent], [self.log_gain, self.offset]
+
+    @property
+    def bias(self) -> Tensor:
+        """(M,)."""
+        return self._bias + self._unit * self.offset
 
     def project(self) -> int:
         """Codes anew from the latent weights; the number of weights whose code changed."""
@@ -98,15 +110,28 @@ class PvqLayer:
 
 
 class Int8Layer:
-    """Weights of a layer that stays at 8 bits a weight, rounded in the forward pass."""
+    """Weights of a layer that stays at 8 bits a weight, rounded in the forward pass.
 
-    def __init__(self, w: FloatArray, bias: FloatArray) -> None:
+    The latent weights are counted in sixteenths of a row's largest weight at the start, so that
+    they may share the learning rate of pulses.
+    """
+
+    def __init__(self, w: FloatArray, bias: FloatArray, unit: float = 1.0) -> None:
         torch = require_torch()
-        self.latent, self.bias = _leaf(torch, w), _leaf(torch, bias)
+        most = np.abs(w).max(axis=1, keepdims=True, initial=0)
+        step = np.where(most > 0, most, 1.0) / 16
+        self.latent, self.offset = _leaf(torch, w / step), _leaf(torch, np.zeros_like(bias))
+        self._step = torch.tensor(step.astype(np.float32))
+        self._bias, self._unit = torch.tensor(bias.astype(np.float32)), unit
 
     def parts(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Nothing that is counted in pulses, and what is learned."""
-        return [], [self.latent, self.bias]
+        """The latent weights, and what is learned besides."""
+        return [self.latent], [self.offset]
+
+    @property
+    def bias(self) -> Tensor:
+        """(M,)."""
+        return self._bias + self._unit * self.offset
 
     def project(self) -> int:
         """Nothing to do."""
@@ -114,13 +139,14 @@ class Int8Layer:
 
     def weight(self) -> Tensor:
         """The rounded weights, (M, N)."""
-        scale = self.latent.detach().abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
-        rounded = (self.latent.detach() / scale).round() * scale
-        return rounded + (self.latent - self.latent.detach())
+        latent = self.latent.detach()
+        scale = latent.abs().amax(1, keepdim=True).clamp(min=1e-30) / 127
+        return self._step * ((latent / scale).round() * scale + (self.latent - latent))
 
     def real(self) -> tuple[FloatArray, FloatArray]:
         """Real weights and biases."""
-        return tuple(t.detach().numpy().astype(np.float64) for t in (self.latent, self.bias))  # type: ignore[return-value]
+        weight = self.latent.detach() * self._step
+        return weight.numpy().astype(np.float64), self.bias.detach().numpy().astype(np.float64)
 
 
 def fake_quantize(x: Tensor, scale: float, low: int, high: int) -> Tensor:
@@ -130,9 +156,28 @@ def fake_quantize(x: Tensor, scale: float, low: int, high: int) -> Tensor:
         bounded = x.clamp(-1, 1)
         signs = (x >= 0).to(x.dtype) * 2 - 1
         return bounded + (signs - bounded).detach()
-    bounded = x.clamp(low * scale, high * scale)
-    rounded = (bounded.detach() / scale + 0.5).floor().clamp(low, high) * scale
-    return bounded + (rounded - bounded).detach()
+    return _rounding().apply(x, scale, low, high)
+
+
+@cache
+def _rounding() -> Any:
+    """Rounding to a lattice in as few passes over memory as PyTorch allows: they take as long as
+    small convolutions do."""
+    torch = require_torch()
+
+    class Rounding(torch.autograd.Function):  # type: ignore[misc,name-defined]
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, scale: float, low: int, high: int) -> Tensor:
+            ctx.save_for_backward(x)
+            ctx.bounds = (low - 0.5) * scale, (high + 0.5) * scale
+            return torch.div(x, scale).add_(0.5).floor_().clamp_(low, high).mul_(scale)
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+            (x,) = ctx.saved_tensors
+            return torch.ops.aten.hardtanh_backward(slope, x, *ctx.bounds), None, None, None
+
+    return Rounding
 
 
 def _leaf(torch: Any, array: npt.NDArray[Any]) -> Tensor:
