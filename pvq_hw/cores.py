@@ -47,6 +47,8 @@ def make_layer_core(
     if options.pop("frames", 1) != 1:
         raise InputError(f"Layer {layer.name!r} must be encoded as pvq to take several frames")
     kept = {key: value for key, value in options.items() if key not in _OF_PULSES}
+    if kept.get("multiplier") == "serial":
+        kept.setdefault("products", "logic")
     return make_int8_core(layer, x, lanes, **kept)
 
 

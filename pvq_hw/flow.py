@@ -16,13 +16,13 @@ from pvq_hw.core_layers import is_chain
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluation import Evaluation, check_accuracy, evaluate_network
-from pvq_hw.folding import Folding, FoldLayer, fold, fold_layers
+from pvq_hw.folding import Folding, FoldLayer, fold_best, fold_layers
 from pvq_hw.image import Image, emit
 from pvq_hw.layers import Dense
 from pvq_hw.manifest import write_manifest
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
-from pvq_hw.options import CompileOptions
+from pvq_hw.options import CompileOptions, LayerChoice
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import Plan, plan
 from pvq_hw.sizes import sizes
@@ -127,6 +127,7 @@ def quantize_for(
     options = options.resolved(names)
     lanes = _lanes(names, options)
     count = 2 * len(names)
+    each = options.asked(names, target.engine)
     data = None if calibration is None else calibration.x
 
     def told(done: int, layer: str, part: float) -> None:
@@ -158,7 +159,7 @@ def quantize_for(
         )
 
     if not is_dense_chain(model):
-        if options.frames > 1:
+        if options.frames not in (1, "auto"):
             raise InputError("Several frames side by side must go through dense layers alone")
         return quantize_graph(
             model,
@@ -170,6 +171,7 @@ def quantize_for(
             lanes=lanes,
             codes=options.codes(names),
             free=options.free(names),
+            each=each,
             budget=lambda: row_budget(model, progress=partial(told, 0), **common),
             run=lambda **more: run(len(names), **more),
         )
@@ -179,7 +181,7 @@ def quantize_for(
         tensors = network.tensors()
         inputs = [tensors[layer.inputs[0]] for layer in dense]
         codes = options.codes(names)
-        return network, fold_layers(dense, inputs, target, lanes=lanes, codes=codes)
+        return network, fold_layers(dense, inputs, target, lanes=lanes, codes=codes, each=each)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     layers, pulses = _fold_layers(model, options), None
     if options.quantizer == "calibrated":
@@ -188,22 +190,28 @@ def quantize_for(
         else:
             pulses = row_budget(model, progress=partial(told, 0), **common)
         layers = [replace(x, k=max(1, round(pulses[x.name].sum() / x.rows))) for x in layers]
-    folding = fold(layers, target, lanes=lanes, frames=options.frames, **_memory(options))
+    frames = options.frames if isinstance(options.frames, int) else None
+    free = options.free(names)
+    folding = fold_best(layers, target, lanes=lanes, frames=frames, free=free, each=each)
     banks = _balanced(folding.banks, options)
     gaps = {name: folding.max_gap[name] for name in banks}
-    return run(len(names), banks=banks, max_gap=gaps, pulses=pulses), folding
+    unasked = {name: LayerChoice(encoding="int8") for name in folding.reasons}
+    kinds = dict(options.layers) | unasked
+    return run(len(names), layers=kinds or None, banks=banks, max_gap=gaps, pulses=pulses), folding
 
 
 def plan_for(network: Network, target: Target, options: CompileOptions, folding: Folding) -> Plan:
     """The plan of a network with the lanes it was quantized for; InputError where it won't fit."""
+    names = [layer.name for layer in network.layers]
     planned = partial(
         plan,
         network,
         target,
         clock_mhz=options.clock_mhz,
-        frames=options.frames,
-        codes=options.codes([layer.name for layer in network.layers]),
-        **_memory(options),
+        frames=folding.frames,
+        codes=options.codes(names),
+        each=options.asked(names, target.engine),
+        reasons=folding.reasons,
     )
     try:
         return planned(lanes=folding.lanes, gap_bits=folding.gap_bits or None)
@@ -213,11 +221,6 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
             raise
         # The codes came out larger than those that the lanes were chosen by.
         return planned()
-
-
-def _memory(options: CompileOptions) -> dict[str, Any]:
-    """What is asked of all cores."""
-    return {} if options.code_memory is None else {"code_memory": options.code_memory}
 
 
 def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:

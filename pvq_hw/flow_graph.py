@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from pvq_hw.folding import Folding, FoldLayer
+from pvq_hw.folding import Folding, FoldLayer, dense_reason
 from pvq_hw.geometry import Geometry
 from pvq_hw.graph_choices import BALANCED_PULSES, GraphLayer
 from pvq_hw.graph_folding import as_dense, dense_layers, fold_graph
@@ -37,6 +37,7 @@ def quantize_graph(
     lanes: Sequence[int] | None,
     codes: Mapping[str, str],
     free: Collection[str],
+    each: Mapping[str, Mapping[str, Any]],
     budget: Callable[[], Mapping[str, Any]],
     run: Callable[..., Network],
 ) -> tuple[Network, Folding]:
@@ -44,7 +45,8 @@ def quantize_graph(
 
     ``budget`` is `pvq_hw.quantizer.row_budget`, ``run`` is `pvq_hw.quantizer.quantize` with all
     but ``layers``, ``banks`` and ``pulses`` given. ``codes`` are those that are asked for, ``free``
-    the layers that may have 8-bit weights. Gap bits are left to the plan.
+    the layers that may have 8-bit weights, ``each`` options of single cores. Gap bits are left to
+    the plan.
     """
     steps = network_steps(model)
     weighted = [step for step in steps if step.weighted]
@@ -62,13 +64,17 @@ def quantize_graph(
         _layer(step, pulses[step.name], bits, step.name in plain, codes.get(step.name))
         for step in weighted
     ]
-    choices = fold_graph(found, target, reserve, lanes)
+    asked = [each.get(step.name, {}) for step in weighted]
+    choices = fold_graph(found, target, reserve, lanes, asked=asked)
+    reasons = {}
     dense = dense_layers(found, choices, target, reserve, free, lanes)
     if dense and len(dense) < len(weighted):
         # The other layers keep their pulses: none gets those that 8-bit weights make needless.
         layers = dict(layers) | {name: LayerChoice(encoding="int8") for name in dense}
         found = [as_dense(layer) if layer.core.name in dense else layer for layer in found]
-        choices = fold_graph(found, target, reserve, lanes)
+        choices = fold_graph(found, target, reserve, lanes, asked=asked)
+        ks = {layer.core.name: (layer.core.k, layer.columns) for layer in found}
+        reasons = {name: dense_reason(*ks[name]) for name in dense}
     chosen = [choice.lanes for choice in choices]
     banks = {
         layer.core.name: p
@@ -92,6 +98,7 @@ def quantize_graph(
         0,
         True,
         tuple(n in banks for n in names),
+        reasons=reasons,
     )
 
 
@@ -108,9 +115,7 @@ def _free(layers: Mapping[str, Any], name: str) -> bool:
     return name not in layers or (layers[name].k is None and not layers[name].keep_zeros)
 
 
-def _layer(
-    step: Step, pulses: int, bits: int, plain: bool, code: str | None = None
-) -> GraphLayer:
+def _layer(step: Step, pulses: int, bits: int, plain: bool, code: str | None = None) -> GraphLayer:
     w = weight_matrix(step.node)
     rows, n = w.shape
     geometry, groups = None, 1

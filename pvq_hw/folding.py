@@ -5,8 +5,8 @@ with which it keeps pace; the interval is the shortest whose total fits the budg
 from real codes of a sample of rows, scaled to all of them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,9 @@ __all__ = [
     "Folding",
     "batch_options",
     "core_options",
+    "dense_reason",
     "fold",
+    "fold_best",
     "fold_layers",
     "serial_choices",
     "synthetic_layer",
@@ -51,6 +53,8 @@ _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 point
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
 _COLUMNS_PER_BANK = 4  # with fewer, pulses are not balanced
 _MULTIPLIER_SHARE = 0.1  # of a LUT's weight: multiplier blocks stand idle otherwise
+_FRAMES = (2, 3, 4, 6, 8, 12, 16)  # V that are tried
+_FEWER_CYCLES = 1.03  # times as many frames a second, for which a larger V is taken
 _WEIGHTINGS = ((1, 1), (1, 8), (8, 1))  # of LUTs and block RAMs, where both are to be saved
 
 
@@ -107,6 +111,12 @@ class Folding:
         Whether the estimates are within the target's budget.
     balanced : tuple of bool
         Of every layer, whether the lanes are meant to have as many pulses each.
+    frames : int
+        V.
+    cost : Resources
+        Of all cores and what was kept free, estimated.
+    reasons : mapping of layer name to str
+        Why a layer has the code that it has, where there is something to say.
     """
 
     names: tuple[str, ...]
@@ -117,6 +127,9 @@ class Folding:
     interval_cycles: int
     fits: bool
     balanced: tuple[bool, ...]
+    frames: int = 1
+    cost: Resources = field(default_factory=Resources)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def banks(self) -> dict[str, int]:
@@ -139,6 +152,8 @@ def fold(
     lanes: Sequence[int] | None = None,
     reserve: Resources | None = None,
     frames: int = 1,
+    each: Mapping[str, Mapping[str, Any]] | None = None,
+    pace: int = 0,
     **options: Any,
 ) -> Folding:
     """Chooses lanes and gap bits before quantization.
@@ -158,8 +173,12 @@ def fold(
         Kept free; what the board's top takes by default.
     frames : int
         V: frames side by side in the cores, one after the other at the ends.
+    each : mapping of layer name to options, optional
+        Of `make_core`, for single layers.
+    pace : int
+        Cycles between frames that are short enough; 0 for as few as can be.
     **options
-        Of `make_core`, for instance ``shift_bits``.
+        The same for all layers, for instance ``shift_bits``.
     """
     wanted = _wanted([layer.name for layer in layers], [layer.n for layer in layers], lanes)
     stages = [
@@ -177,16 +196,74 @@ def fold(
             p,
             None,
             target,
-            options | batch_options(i, frames),
+            options | batch_options(i, frames) | dict((each or {}).get(layer.name, {})),
         )
         for i, (layer, p) in enumerate(zip(layers, wanted, strict=True))
     ]
-    folding = _fold(stages, target, reserve or _top(target, layers[0].n, layers[0].x))
+    folding = _fold(stages, target, reserve or _top(target, layers[0].n, layers[0].x), pace)
     even = (
         balanced and x.encoding == "pvq" and _can_balance(x, p)
         for x, p in zip(layers, folding.lanes, strict=True)
     )
-    return replace(folding, balanced=tuple(even))
+    return replace(folding, balanced=tuple(even), frames=frames)
+
+
+def fold_best(
+    layers: Sequence[FoldLayer],
+    target: Target,
+    *,
+    frames: int | None = 1,
+    free: Collection[str] = (),
+    **asked: Any,
+) -> Folding:
+    """`fold`, with what else may be chosen.
+
+    Parameters
+    ----------
+    layers, target, **asked
+        As `fold` takes them.
+    frames : int, optional
+        V; without it the one of most frames a second, the least of those within 3 %.
+    free : collection of str
+        Layers that may get 8-bit weights, if they have more pulses than weights and these make
+        the network no slower and no larger.
+    """
+    if frames is None:
+        plain = any(layer.encoding == "int8" for layer in layers)
+        best = fold(layers, target, **asked)
+        for v in () if plain else _FRAMES:
+            found = fold(layers, target, frames=v, **asked)
+            faster = found.interval_cycles * best.frames * _FEWER_CYCLES
+            if found.fits and (not best.fits or faster < best.interval_cycles * v):
+                best = found
+    else:
+        best = fold(layers, target, frames=frames, **asked)
+    for layer in layers if best.frames == 1 else ():
+        if layer.name not in free or layer.encoding != "pvq" or layer.k < layer.n:
+            continue
+        others = [replace(x, encoding="int8") if x is layer else x for x in layers]
+        found = fold(others, target, pace=best.interval_cycles, **asked)
+        limit = budget(target)
+        if (
+            found.fits >= best.fits
+            and found.interval_cycles <= best.interval_cycles
+            and _share(found.cost, limit) <= _share(best.cost, limit)
+        ):
+            reasons = dict(best.reasons) | {layer.name: dense_reason(layer.k, layer.n)}
+            layers, best = others, replace(fold(others, target, **asked), reasons=reasons)
+    return best
+
+
+def dense_reason(k: int, n: int) -> str:
+    """What a plan says of a layer that got 8-bit weights unasked."""
+    return (
+        f"8-bit weights: rows of {n:,} weights were to have {k:,} pulses, which are neither faster "
+        "nor smaller"
+    )
+
+
+def _share(cost: Resources, limit: Resources) -> float:
+    return cost.luts / limit.luts + cost.brams / limit.brams
 
 
 def fold_layers(
@@ -199,6 +276,7 @@ def fold_layers(
     reserve: Resources | None = None,
     frames: int = 1,
     codes: Mapping[str, str] | None = None,
+    each: Mapping[str, Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> Folding:
     """Chooses what is not given for layers that are quantized already; see `fold`.
@@ -216,8 +294,10 @@ def fold_layers(
         sample = partial(_given, some_rows(layer), x)
         kind = (codes or {}).get(layer.name)
         source = Source(layer.name, n, rows, sample, transfers=transfers, code=kind)
-        stages.append(stage_choices(source, p, gap, target, options | batch_options(i, frames)))
-    return _fold(stages, target, reserve or _top(target, inputs[0].size, inputs[0].format))
+        asked = options | batch_options(i, frames) | dict((each or {}).get(layer.name, {}))
+        stages.append(stage_choices(source, p, gap, target, asked))
+    found = _fold(stages, target, reserve or _top(target, inputs[0].size, inputs[0].format))
+    return replace(found, frames=frames)
 
 
 def batch_options(index: int, frames: int, serial: bool = True) -> dict[str, int]:
@@ -291,20 +371,20 @@ def synthetic_layer(
     return dense, TensorSpec("x", (layer.n,), layer.x, 1.0)
 
 
-def _fold(stages: list[Stage], target: Target, reserve: Resources) -> Folding:
+def _fold(stages: list[Stage], target: Target, reserve: Resources, pace: int = 0) -> Folding:
     """The shortest interval whose choices fit; without one, the choices that are least over.
 
     Codes go into SPRAM, which has to be loaded, only where the network fits in no other way.
     """
     kept = [_without_spram(stage) for stage in stages]
     if all(stage.choices for stage in kept):
-        found = _search(kept, target, reserve)
+        found = _search(kept, target, reserve, pace)
         if found.fits:
             return found
-        serial = _search([_with_serial(stage, target) for stage in kept], target, reserve)
+        serial = _search([_with_serial(stage, target) for stage in kept], target, reserve, pace)
         if serial.fits or kept == stages:
             return serial if serial.fits else found
-    return _search(stages, target, reserve + load_resources(target))
+    return _search(stages, target, reserve + load_resources(target), pace)
 
 
 def _with_serial(stage: Stage, target: Target) -> Stage:
@@ -330,9 +410,9 @@ def _without_spram(stage: Stage) -> Stage:
     return replace(stage, choices=tuple(c for c in stage.choices if not c.cost.sprams))
 
 
-def _search(stages: list[Stage], target: Target, reserve: Resources) -> Folding:
+def _search(stages: list[Stage], target: Target, reserve: Resources, pace: int) -> Folding:
     limit = budget(target)
-    floor = max(stage.floor for stage in stages)
+    floor = max(pace, *(stage.floor for stage in stages))
     intervals = {max(floor, choice.spec.words) for stage in stages for choice in stage.choices}
     best: tuple[float, int, list[Choice]] | None = None
     for interval in sorted(intervals):
@@ -342,9 +422,9 @@ def _search(stages: list[Stage], target: Target, reserve: Resources) -> Folding:
                 if best is None or excess < best[0]:
                     best = (excess, interval, chosen)
                 if excess <= 0:
-                    return _folding(stages, chosen, interval, True)
+                    return _folding(stages, chosen, interval, True, reserve)
     assert best is not None  # at the longest interval every stage has a choice
-    return _folding(stages, best[2], best[1], False)
+    return _folding(stages, best[2], best[1], False, reserve)
 
 
 def _cheapest(
@@ -381,7 +461,9 @@ def _excess(total: Resources, limit: Resources) -> float:
     )
 
 
-def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: bool) -> Folding:
+def _folding(
+    stages: list[Stage], picked: list[Choice], interval: int, fits: bool, reserve: Resources
+) -> Folding:
     specs = [choice.spec for choice in picked]
     return Folding(
         names=tuple(stage.name for stage in stages),
@@ -392,6 +474,7 @@ def _folding(stages: list[Stage], picked: list[Choice], interval: int, fits: boo
         interval_cycles=interval,
         fits=fits,
         balanced=(False,) * len(stages),
+        cost=sum((choice.cost for choice in picked), reserve),
     )
 
 

@@ -208,7 +208,8 @@ def _scaled(
 def _memory_variants(spec: CoreBase, engine: str, options: dict[str, Any]) -> list[CoreBase]:
     """The spec, and where block RAM is scarce also with its small memories as logic."""
     variants = [spec]
-    if isinstance(spec, Int8Spec) and spec.products != "logic" and "products" not in options:
+    free = not {"products", "multiplier"} & set(options)
+    if isinstance(spec, Int8Spec) and spec.products != "logic" and free:
         variants.append(replace(spec, products="logic"))
     if (
         isinstance(spec, CoreSpec)

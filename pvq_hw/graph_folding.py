@@ -37,7 +37,7 @@ def fold_graph(
     reserve: Resources,
     lanes: Sequence[int] | None = None,
     gap_bits: Sequence[int | None] | None = None,
-    options: Mapping[str, Any] | None = None,
+    asked: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[GraphChoice]:
     """The core of every layer: lanes, code and kinds of memory.
 
@@ -49,8 +49,8 @@ def fold_graph(
         Of all that is not a core: the board's top, poolings, sums.
     lanes, gap_bits : sequence of int, optional
         Taken as they are where they are given.
-    options : mapping, optional
-        Of `pvq_hw.cores.make_layer_core`, for all layers.
+    asked : sequence of mapping, optional
+        Of every layer, options of `pvq_hw.cores.make_layer_core` that are not free.
     """
     wanted = _wanted(layers, lanes)
     gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
@@ -60,13 +60,17 @@ def fold_graph(
     if any(layer.given is None for layer in layers):
         # The codes are not known yet, so the estimate may be some percent off.
         limit = replace(limit, luts=int(limit.luts * _MARGIN))
+    each = list(asked or [{}] * len(layers))
     found = [
         graph_choices(layer, target, p, gap, options)
-        for layer, p, gap in zip(layers, wanted, gaps, strict=True)
+        for layer, p, gap, options in zip(layers, wanted, gaps, each, strict=True)
     ]
     excess, chosen = _search(found, reserve, limit)
-    if excess > 0 and "multiplier" not in (options or {}):
-        serial = [with_serial(layer, f, target) for layer, f in zip(layers, found, strict=True)]
+    if excess > 0:
+        serial = [
+            choices if "multiplier" in options else with_serial(layer, choices, target)
+            for layer, choices, options in zip(layers, found, each, strict=True)
+        ]
         less, other = _search(serial, reserve, limit)
         if less < excess:
             return other

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.errors import InputError
+from pvq_hw.families import family
 
 __all__ = ["CompileOptions", "LayerChoice", "load_options"]
 
@@ -33,6 +34,10 @@ class LayerChoice:
         Whether weights of 0, as pruning leaves them, stay 0.
     code : str, optional
         ``"pulse"``, ``"shifted"`` (pulses of 1, 2, 4 ... in one slot), ``"pvq"`` or ``"auto"``.
+    code_memory : str, optional
+        ``"block"``, ``"spram"`` or ``"auto"``.
+    multiplier : str, optional
+        ``"dsp"``, ``"logic"`` or ``"auto"``.
     """
 
     ratio: float | None = None
@@ -42,6 +47,8 @@ class LayerChoice:
     lanes: int | None = None
     keep_zeros: bool = False
     code: str | None = None
+    code_memory: str | None = None
+    multiplier: str | None = None
 
     def __post_init__(self) -> None:
         if self.k is not None and self.k < 1:
@@ -55,6 +62,7 @@ class LayerChoice:
         if self.encoding not in (None, "pvq", "int8"):
             raise InputError(f"Encoding must be pvq or int8, not {self.encoding!r}")
         _check_code(self.code)
+        _check_kinds(self.code_memory, self.multiplier)
         if self.lanes is not None and self.lanes < 1:
             raise InputError(f"Lanes must be at least 1, not {self.lanes}")
         if isinstance(self.unit, str) and self.unit not in ("row", "layer"):
@@ -90,14 +98,18 @@ class CompileOptions:
     clock_mhz : float, optional
         The board's clock to plan for; the target's own when absent.
     code_memory : str, optional
-        ``"block"`` or ``"spram"``: where the codes of all layers are; by default SPRAM where they
-        do not fit into block RAM.
+        ``"block"`` or ``"spram"``: where the codes of all layers are. By default (``"auto"``) SPRAM
+        where they do not fit into block RAM.
+    multiplier : str
+        ``"dsp"`` or ``"logic"``: what the layers multiply with. ``"auto"``: DSP blocks, LUTs where
+        these are too few.
     code : str
         ``"pulse"``, ``"shifted"``, or ``"pvq"``: shifted where that saves 3 % of a layer's cycles
         and fits. ``"auto"``: 8-bit weights too, in layers of more pulses than weights that these
         make no slower and no larger, unless their N/K, K or encoding is given.
-    frames : int
-        V, 1 to 16: frames that the cores take side by side.
+    frames : int or str
+        V, 1 to 16: frames that the cores take side by side; ``"auto"``: as many as give most
+        frames a second.
     seed : int
     int8 : tuple of str
         Layers that keep plain 8-bit weights.
@@ -119,8 +131,9 @@ class CompileOptions:
     lanes: tuple[int, ...] | None = None
     clock_mhz: float | None = None
     code_memory: str | None = None
+    multiplier: str = "auto"
     code: str = "auto"
-    frames: int = 1
+    frames: int | str = 1
     seed: int = 0
     int8: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -143,12 +156,11 @@ class CompileOptions:
         if self.clock_mhz is not None:
             _positive("Clock (MHz)", self.clock_mhz)
         _check_code(self.code)
-        if self.code_memory not in (None, "block", "spram"):
-            raise InputError(f"Code memory must be block or spram, not {self.code_memory!r}")
+        _check_kinds(self.code_memory, self.multiplier)
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
-        if not 1 <= self.frames <= 16:
-            raise InputError(f"Frames side by side must be 1 to 16, not {self.frames}")
+        if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
+            raise InputError(f"Frames side by side must be 1 to 16 or auto, not {self.frames}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
         both = set(self.int8) & set(self.only)
@@ -167,11 +179,32 @@ class CompileOptions:
         kept = {
             name
             for name, choice in self.layers.items()
-            if choice != LayerChoice(lanes=choice.lanes, code=choice.code)
+            if (choice.ratio, choice.k, choice.unit, choice.encoding) != (None,) * 4
+            or choice.keep_zeros
             or choice.code not in (None, "auto")
         }
         auto = {n for n, c in self.layers.items() if c.code == "auto"}
         return {name for name in names if self.code == "auto" or name in auto} - kept
+
+    def asked(self, names: Sequence[str], engine: str) -> dict[str, dict[str, Any]]:
+        """Options of `pvq_hw.cores.make_layer_core` by layer, for what is not left to the planner.
+
+        ``engine`` is a key of `pvq_hw.families.FAMILIES`. Raises InputError for DSP blocks where
+        there are none.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name in names:
+            choice = self.layers.get(name, LayerChoice())
+            memory = choice.code_memory or self.code_memory or "auto"
+            kind = choice.multiplier or self.multiplier
+            part: dict[str, Any] = {} if memory == "auto" else {"code_memory": memory}
+            if kind == "dsp" and family(engine).multiplier == "serial":
+                raise InputError(f"Layer {name!r}: there are no DSP blocks to multiply with")
+            if kind != "auto":
+                part["multiplier"] = "serial" if kind == "logic" else family(engine).multiplier
+            if part:
+                found[name] = part
+        return found
 
     def resolved(self, names: Sequence[str]) -> "CompileOptions":
         """The same with ``int8``, ``only`` and ``keep_zeros`` said layer by layer.
@@ -186,7 +219,9 @@ class CompileOptions:
         for name in names:
             if name in plain:
                 choice = layers.get(name, LayerChoice())
-                layers[name] = LayerChoice(encoding="int8", lanes=choice.lanes)
+                layers[name] = LayerChoice(
+                    encoding="int8", lanes=choice.lanes, multiplier=choice.multiplier
+                )
             elif name in self.only and name in layers:
                 layers[name] = replace(layers[name], encoding="pvq")
             if self.keep_zeros and name not in plain:
@@ -197,6 +232,13 @@ class CompileOptions:
 def _check_code(code: str | None) -> None:
     if code not in (None, "pulse", "shifted", "pvq", "auto"):
         raise InputError(f"Code must be pulse, shifted, pvq or auto, not {code!r}")
+
+
+def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:
+    if code_memory not in (None, "auto", "block", "spram"):
+        raise InputError(f"Code memory must be block, spram or auto, not {code_memory!r}")
+    if multiplier not in (None, "auto", "dsp", "logic"):
+        raise InputError(f"Multiplier must be dsp, logic or auto, not {multiplier!r}")
 
 
 def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOptions:

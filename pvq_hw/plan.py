@@ -299,6 +299,8 @@ def plan(
     frames: int = 1,
     serial: bool = True,
     codes: Mapping[str, str] | None = None,
+    each: Mapping[str, Mapping[str, Any]] | None = None,
+    reasons: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -326,21 +328,27 @@ def plan(
     codes : mapping of layer name to str, optional
         ``"pulse"`` or ``"shifted"``: pulses of weight 1, or of powers of two. Free unless given:
         shifted where that saves 3 % of the cycles and fits.
+    each : mapping of layer name to options, optional
+        Of `make_core`, for single layers.
+    reasons : mapping of layer name to str, optional
+        Why a layer has the code that it has, where its codes do not tell.
     **options
         Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
     """
+    each, reasons = each or {}, reasons or {}
     board = get_target(target) if isinstance(target, str) else target
     plain = any(isinstance(x, Dense) and x.encoding != "pvq" for x in network.layers)
     if frames > 1 and (plain or not is_chain(network)):
         raise InputError("Several frames side by side must go through dense PVQ layers alone")
     if not is_chain(network):
-        if options.get("code_memory") == "spram":
+        if any(asked.get("code_memory") == "spram" for asked in (options, *each.values())):
             raise InputError("Codes in SPRAM must be those of a chain of dense layers")
         from pvq_hw.plan_graph import plan_network
 
         result = plan_network(
-            network, board, lanes, gap_bits, clock_mhz, baud, top=top, codes=codes, options=options
-        )
+            network, board, lanes, gap_bits, clock_mhz, baud, top=top, codes=codes, each=each,
+            reasons=reasons, options=options,
+        )  # fmt: skip
         if check:
             result.verify()
         return result
@@ -356,6 +364,7 @@ def plan(
         reserve=top_resources(board, input_bytes) if top else Resources(),
         frames=frames,
         codes=codes,
+        each=each,
         **options,
     )
     names = _core_names(chain)
@@ -367,7 +376,7 @@ def plan(
             gap_bits=gap,
             family=board.engine,
             name=name,
-            **(memories | batch_options(i, frames, serial) | options),
+            **(memories | batch_options(i, frames, serial) | options | _of(each, layer.name)),
         )
         for i, ((layer, x), p, gap, memories, name) in enumerate(
             zip(chain, folding.lanes, folding.gap_bits, folding.memories, names, strict=True)
@@ -382,7 +391,7 @@ def plan(
         input_bytes=input_bytes,
         output_bytes=output.size * -(-output.format.bits // 8),
         layers=tuple(
-            plan_layer(layer, spec, image, board.engine)
+            plan_layer(layer, spec, image, board.engine, reason=reasons.get(layer.name))
             for (layer, _), (spec, image) in zip(chain, cores, strict=True)
         ),
         interval_cycles=interval,
@@ -392,6 +401,10 @@ def plan(
     if check:
         result.verify()
     return result
+
+
+def _of(each: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    return dict(each.get(name, {}))
 
 
 def core_images(network: Network, plan: Plan) -> list[CoreImage]:

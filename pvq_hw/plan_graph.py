@@ -46,6 +46,8 @@ def plan_network(
     *,
     top: bool,
     codes: Mapping[str, str] | None = None,
+    each: Mapping[str, Mapping[str, Any]],
+    reasons: Mapping[str, str],
     options: Mapping[str, Any],
 ) -> Plan:
     """`pvq_hw.plan.plan` for such networks."""
@@ -57,7 +59,8 @@ def plan_network(
     reserve += top_resources(target, input_bytes) if top else Resources()
     codes = codes or {}
     found = [_fold_layer(layer, codes.get(layer.name)) for layer in layers]
-    chosen = fold_graph(found, target, reserve, lanes, gap_bits, options)
+    asked = [dict(options) | dict(each.get(layer.name, {})) for layer in layers]
+    chosen = fold_graph(found, target, reserve, lanes, gap_bits, asked)
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = [
         make_layer_core(
@@ -66,9 +69,9 @@ def plan_network(
             choice.lanes,
             family=target.engine,
             name=names[layer.name],
-            **(choice.options | dict(options)),
+            **(choice.options | more),
         )
-        for layer, choice in zip(layers, chosen, strict=True)
+        for layer, choice, more in zip(layers, chosen, asked, strict=True)
     ]
     graph = plan_graph(network, cores, target.engine)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
@@ -81,7 +84,15 @@ def plan_network(
         input_bytes=input_bytes,
         output_bytes=output.size * -(-output.format.bits // 8),
         layers=tuple(
-            plan_layer(layer.dense, spec, image, target.engine, layer.positions, layer.conv_groups)
+            plan_layer(
+                layer.dense,
+                spec,
+                image,
+                target.engine,
+                layer.positions,
+                layer.conv_groups,
+                reasons.get(layer.name),
+            )
             for layer, (spec, image) in zip(layers, cores, strict=True)
         ),
         interval_cycles=timing.interval_cycles,

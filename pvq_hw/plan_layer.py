@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pvq_hw.codes import PulseCode, choose_gap_bits, choose_shift_bits
 from pvq_hw.core import CoreSpec
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.cores import core_from_json
@@ -20,6 +21,7 @@ from pvq_hw.targets import Target
 
 __all__ = ["LayerPlan", "plan_layer"]
 
+_LONGEST_REASON = 300
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,63}")  # of files and of Verilog modules
 
 
@@ -43,6 +45,8 @@ class LayerPlan:
         Frames of the core in one of the network: the window positions of a convolution.
     conv_groups : int
         Of a convolution: a row has weights for one group's columns.
+    reason : str
+        Why it has the code that it has.
     """
 
     layer: str
@@ -52,6 +56,7 @@ class LayerPlan:
     codes: int
     positions: int = 1
     conv_groups: int = 1
+    reason: str = ""
 
     @property
     def weights(self) -> int:
@@ -152,6 +157,7 @@ class LayerPlan:
         return {
             "layer": self.layer,
             "encoding": self.encoding,
+            "reason": self.reason,
             "engine": self.engine,
             "core": self.spec.to_json(),
             "pulses": self.pulses,
@@ -184,7 +190,10 @@ class LayerPlan:
             codes=int(value["codes"]),
             positions=int(value["positions"]),
             conv_groups=int(value["conv_groups"]),
+            reason=str(value.get("reason", "")),
         )
+        if not result.reason.isprintable() or len(result.reason) > _LONGEST_REASON:
+            raise InputError(f"A layer's reason must be a line of {_LONGEST_REASON} characters")
         if result.positions < 1 or not 1 <= result.conv_groups <= result.spec.n:
             raise InputError("A layer must have positions and groups of at least 1")
         if not _NAME.fullmatch(result.spec.name):
@@ -200,8 +209,9 @@ def plan_layer(
     engine: str,
     positions: int = 1,
     conv_groups: int = 1,
+    reason: str | None = None,
 ) -> LayerPlan:
-    """The plan of a layer whose core is made."""
+    """The plan of a layer whose core is made; ``reason`` is what the codes say unless given."""
     pulses, codes = 0, layer.y.size
     if isinstance(spec, CoreSpec):
         gap, *_ = spec.code.fields(image.codes)
@@ -214,6 +224,23 @@ def plan_layer(
         codes=codes,
         positions=positions,
         conv_groups=conv_groups,
+        reason=_reason(layer, spec) if reason is None else reason,
+    )
+
+
+def _reason(layer: Dense, spec: CoreBase) -> str:
+    """What speaks for pulses of 1 or of powers of two, in slots of a window or frame."""
+    if not isinstance(spec, CoreSpec):
+        return "8-bit weights were asked for"
+    ours = spec.code
+    bits = 0 if ours.shift_bits else choose_shift_bits(layer.y, ours.lanes, groups=layer.groups)
+    gap = choose_gap_bits(layer.y, ours.lanes, groups=layer.groups, shift_bits=bits)
+    other = PulseCode(ours.lanes, gap, bits).encode(layer.y, layer.groups).slots
+    plain = layer.y.shape[0] * -(-layer.y.shape[1] // ours.lanes)
+    this, that = ("powers of two", "pulses of 1") if not bits else ("pulses of 1", "powers of two")
+    return (
+        f"{this}: {spec.words:,} slots; {that} would take {other:,}, "
+        f"8-bit weights {plain:,} with as many lanes"
     )
 
 

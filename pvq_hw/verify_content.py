@@ -115,8 +115,10 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
         input_bytes=network.input.size * -(-network.input.format.bits // 8),
         output_bytes=network.output.size * -(-network.output.format.bits // 8),
         layers=tuple(
-            plan_layer(layer, spec, image, plan.target.engine, *places)
-            for (layer, _), (spec, image), places in zip(chain, cores, positions, strict=True)
+            plan_layer(layer, spec, image, plan.target.engine, *places, part.reason)
+            for (layer, _), (spec, image), places, part in zip(
+                chain, cores, positions, plan.layers, strict=True
+            )
         ),
         interval_cycles=interval,
         latency_cycles=latency,

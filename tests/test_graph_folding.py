@@ -115,7 +115,7 @@ def test_multipliers_of_graphs_are_serial_where_dsp_blocks_are_too_few() -> None
     some = fold_graph([stem(32), head(128)], board, Resources(dsps=7))
     assert "serial" in {choice.spec.multiplier for choice in some}
     assert sum(choice.cost.dsps for choice in some) <= 1
-    asked = fold_graph([stem(32)], board, Resources(dsps=8), options={"multiplier": "mac16"})
+    asked = fold_graph([stem(32)], board, Resources(dsps=8), asked=[{"multiplier": "mac16"}])
     assert asked[0].spec.multiplier == "mac16"
 
 

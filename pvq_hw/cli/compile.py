@@ -1,6 +1,7 @@
 """``pvq-hw compile``."""
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from pvq_hw.cli.ui import Ui
@@ -14,7 +15,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.data import load_data
     from pvq_hw.errors import InputError
     from pvq_hw.flow import compile_model
-    from pvq_hw.options import load_options
+    from pvq_hw.options import LayerChoice, load_options
 
     overrides = {
         key: getattr(args, key)
@@ -28,15 +29,20 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "activation_bits",
             "min_accuracy",
             "clock_mhz",
-            "frames",
-            "code_memory",
             "keep_zeros",
             "code",
             "seed",
         )
     }
     overrides |= {"int8": _names(args.int8), "only": _names(args.only)}
+    overrides["frames"] = _frames(args.frames)
+    layers: dict[str, dict[str, Any]] = {}
+    for key in ("code_memory", "multiplier"):
+        overrides[key] = _kinds(key, getattr(args, key), layers)
     options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
+    for name, kinds in layers.items():
+        choice = replace(options.layers.get(name, LayerChoice()), **kinds)
+        options = replace(options, layers=dict(options.layers) | {name: choice})
     if not options.target:
         raise InputError("A target must be given: --target BOARD, or target in --config")
     scale = options.input_scale
@@ -55,6 +61,25 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 def _names(text: str | None) -> tuple[str, ...] | None:
     """``"fc1,fc2"`` as names."""
     return None if text is None else tuple(text.split(","))
+
+
+def _frames(text: str | None) -> int | str | None:
+    """``"auto"`` or a number; anything else is refused where options are checked."""
+    return int(text) if text is not None and text.isdecimal() and len(text) < 9 else text
+
+
+def _kinds(key: str, text: str | None, layers: dict[str, dict[str, Any]]) -> str | None:
+    """``"block"`` for all layers, or ``"fc1=spram,fc2=block"``, which goes into ``layers``."""
+    if text is None or "=" not in text:
+        return text
+    whole = None
+    for part in text.split(","):
+        name, equals, kind = part.rpartition("=")
+        if equals:
+            layers.setdefault(name, {})[key] = kind
+        else:
+            whole = kind
+    return whole
 
 
 def lane_list(text: str | None) -> tuple[int, ...] | None:
@@ -110,3 +135,5 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"{_ratio(layer)} {layer['lanes']:>3} lanes, {layer['slots']:>6} slots "
             f"{100 * layer['utilization']:.0f} % used"
         )
+        if layer["reason"] and layer["encoding"] == "int8":
+            ui.say(f"  {'':<14} {layer['reason']}")
