@@ -42,10 +42,11 @@ def test_layers_are_free_unless_something_is_asked_of_their_pulses():
         "lanes": LayerChoice(lanes=3, multiplier="logic"),
     }
     names = [*asked, "other"]
-    assert CompileOptions(layers=asked).free(names) == {"lanes", "other"}
-    assert CompileOptions(code="pvq", layers=asked).free(names) == set()
-    assert CompileOptions(quantizer="given").free(names) == set()
-    one = CompileOptions(code="pvq", layers={"b": LayerChoice(code="auto")})
+    assert CompileOptions().free(names) == set()  # who asks for pulses gets pulses
+    assert CompileOptions(code="auto", layers=asked).free(names) == {"lanes", "other"}
+    assert CompileOptions(layers=asked).free(names) == set()
+    assert CompileOptions(code="auto", quantizer="given").free(names) == set()
+    one = CompileOptions(layers={"b": LayerChoice(code="auto")})
     assert one.free(NAMES) == {"b"}
     assert one.codes(NAMES) == {}
 
@@ -71,11 +72,11 @@ def test_compile_makes_such_a_layer_dense_and_says_why(tmp_path):
     common = (MODEL, "--target", "ulx3s-85f", "--calibrate", tmp_path / "train.npz")
     common += ("--ratio", "0.3", "--quantizer", "plain")
     out = tmp_path / "out"
-    ran = run("compile", *common, "-o", out, "--code", "pvq", "--json")
+    ran = run("compile", *common, "-o", out, "--json")
     assert ran.code == 0, ran.err
     assert ran.json["int8_layers"] == []
     assert all("8-bit weights" in layer["reason"] for layer in ran.json["layers"])
-    ran = run("compile", *common, "-o", out)
+    ran = run("compile", *common, "-o", out, "--code", "auto")
     assert ran.code == 0, ran.err
     plans = json.loads((out / "plan.json").read_text())["layers"]
     dense = [layer for layer in plans if layer["encoding"] == "int8"]

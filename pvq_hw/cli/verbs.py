@@ -99,7 +99,7 @@ def _compile(subparsers: Any) -> None:
     p.add_argument(
         "--code",
         choices=("auto", "pvq", "pulse", "shifted"),
-        help="pulses of 1 or of powers of two (pvq: these where they save 3 %% of the cycles); "
+        help="pulses of 1 or of powers of two; pvq (default): these where they save cycles; "
         "auto: 8-bit weights too, where pulses are more than weights and no faster or smaller",
     )
     p.add_argument(
@@ -187,6 +187,9 @@ def _finetune(subparsers: Any) -> None:
     p.add_argument("--shift", metavar="S", type=int, help="moves maps at random, in pixels")
     p.add_argument("--mirror", action="store_true", help="mirrors maps at random, left to right")
     p.add_argument("--half", action="store_true", help="computes with bfloat16: faster, coarser")
+    p.add_argument(
+        "--by-row", action="store_true", help="measures steps by rows: many inputs, few pulses"
+    )
     p.add_argument("--threads", metavar="T", type=int, help="of PyTorch (default 1)")
 
 
