@@ -3,25 +3,28 @@
 Run as ``python -m benchmarks.graphs --models FOLDER --mnist FOLDER --cifar FILE.npz``. Each row is
 quantized for a board, with the lanes that the planner chooses, from training images without their
 labels, and judged once by the integer golden model: MNIST's 10,000 test images, or the file's ``x``
-and ``y`` with ``x_calibration`` to calibrate. 8-bit activations, one gain a row. Results that the
-file already holds are not computed again, so the run may be stopped at any time. ``--page FILE``
-writes the table into that page, between its marks.
+and ``y`` with ``x_calibration`` to calibrate. 8-bit activations, one gain a row. Rows that say so
+are fine-tuned after that, on training images and labels: ResNet8 only where ``--cifar-train
+FILE.npz`` gives some, else its result stays what it is. The first 2,000 of those images, and 10,000
+of MNIST, are left out: recipes were chosen by them. Results that the file already holds are not
+computed again, so the run may be stopped at any time. ``--page FILE`` writes the table into that
+page, between its marks.
 """
 
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pvq_hw.data import Data, make_data
-from pvq_hw.flow import quantize_for
+from pvq_hw.data import Data, load_data, make_data
 from pvq_hw.model import load_model
 from pvq_hw.options import CompileOptions
-from pvq_hw.targets import get_target
+from pvq_hw.train.finetune import Training, finetune
+from pvq_hw.train.flow import start_network
 
 __all__ = ["ROWS", "Row", "main", "measure", "table"]
 
@@ -32,7 +35,8 @@ _MARKS = ("<!-- accuracy of graphs: begin -->", "<!-- accuracy of graphs: end --
 
 @dataclass(frozen=True)
 class Row:
-    """A network, a board and an N/K; ``points`` may be lost, ``agreement`` is asked for (%)."""
+    """A network, a board and an N/K; ``points`` may be lost, ``agreement`` is asked for (%);
+    ``training``: runs of fine-tuning, each from the last one's codes."""
 
     name: str
     file: str
@@ -42,23 +46,34 @@ class Row:
     agreement: float = 0.0
     input_scale: float = 255.0
     frames: int = 3000
+    training: tuple[Training, ...] = ()
 
     def key(self, seed: int) -> str:
         """Of a result in the file."""
-        return f"{self.name} {self.target} {self.ratio:g} {self.frames} {seed}"
+        tuned = " fine-tuned" if self.training else ""
+        return f"{self.name} {self.target} {self.ratio:g} {self.frames}{tuned} {seed}"
 
 
+_PAST = {"ResNet8": 2000, "mnist-8": 10_000}  # frames that recipes were chosen by
+_MAPS = Training(
+    epochs=12, batch=64, rate=1e-3, distill=0.7, mirror=True, half=True, project_every=16
+)
+_SIDES = Training(epochs=12, batch=200, rate=0, side_rate=1e-2, distill=0.05, half=True)
 ROWS = (
     Row("tiny CNN", "mnist_tinycnn_8_16_bn.onnx", "ulx3s-25f", 2, 0.3),
     Row("tiny CNN", "mnist_tinycnn_8_16_bn.onnx", "icebreaker", 2, 0.3),
     Row("LeNet-5", "mnist_lenet5_relu.onnx", "ulx3s-25f", 5, 0.2),
     Row("mnist-8", "mnist-8.onnx", "ulx3s-25f", 5, 0.3, input_scale=1.0),
     Row("ResNet8", "pretrainedResnet.onnx", "ulx3s-85f", 3, 1.0, 93.0, 1.0, 1000),
-)
+    Row("mnist-8", "mnist-8.onnx", "ulx3s-25f", 5, 0.3, input_scale=1.0, training=(_SIDES,)),
+    Row("ResNet8", "pretrainedResnet.onnx", "ulx3s-85f", 3, 1.0, 93.0, 1.0, 1000,
+        (_MAPS, replace(_MAPS, epochs=20, rate=4e-4))),
+)  # fmt: skip
 
 
-def measure(row: Row, seed: int, models: Path, train: Any, test: Data) -> dict[str, Any]:
-    """Quantizes one network once; returns what the table needs."""
+def measure(row: Row, seed: int, models: Path, train: Data, test: Data) -> dict[str, Any]:
+    """Quantizes one network once, and fine-tunes it where the row says so; returns what the table
+    needs."""
     model = load_model(models / row.file)
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(train), min(row.frames, len(train)), replace=False))
@@ -66,7 +81,13 @@ def measure(row: Row, seed: int, models: Path, train: Any, test: Data) -> dict[s
         target=row.target, ratio=row.ratio, input_scale=row.input_scale, seed=seed
     )
     start = time.process_time()
-    network, folding = quantize_for(model, get_target(row.target), options, Data(train[chosen]))
+    calibration = Data(train.x[chosen])
+    network, placements = start_network(model, options, calibration)
+    for training in row.training:
+        network = finetune(
+            model, train.x, train.y, input_scale=row.input_scale, seed=seed, training=training,
+            banks={name: p.banks for name, p in placements.items()}, start=network,
+        ).network  # fmt: skip
     seconds = time.process_time() - start
     exact, found = _answers(model, network, test, row.input_scale)
     return {
@@ -78,7 +99,6 @@ def measure(row: Row, seed: int, models: Path, train: Any, test: Data) -> dict[s
             for layer in network.layers
             if layer.weights is not None
         },
-        "lanes": list(folding.lanes),
         "calibration_frames": len(chosen),
         "float_percent": 100 * float((exact == test.y).mean()),
         "accuracy_percent": 100 * float((found == test.y).mean()),
@@ -101,9 +121,9 @@ def _answers(model: Any, network: Any, test: Data, scale: float) -> tuple[Any, A
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The results as Markdown: the median of the seeds."""
     lines = [
-        "| network | board | mean N/K | float | PVQ | asked | same answer as float | seeds | "
-        "processor time |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network | trained | board | mean N/K | float | PVQ | asked | same answer as float "
+        "| seeds | processor time |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in ROWS:
         found = [r for key, r in results.items() if key.rsplit(" ", 1)[0] == row.key(0)[:-2]]
@@ -120,12 +140,21 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         if row.agreement:
             asked += f", {row.agreement:g} % the same"
         lines.append(
-            f"| {row.name} | {row.target} | {middle['n_over_k']:.2f} "
+            f"| {row.name} | {_told(row)} | {row.target} | {middle['n_over_k']:.2f} "
             f"| {middle['float_percent']:.2f} % | {middle['accuracy_percent']:.2f} % | {asked} "
             f"| {middle['agreement_percent']:.2f} % | {len(found)} "
             f"| {middle['processor_seconds']:.0f} s |"
         )
     return "\n".join(lines)
+
+
+def _told(row: Row) -> str:
+    """What a row's network was trained on."""
+    if not row.training:
+        return "no"
+    images = "48,000 CIFAR-10" if row.name == "ResNet8" else "50,000 MNIST"
+    what = "" if any(t.rate for t in row.training) else ", gains and biases only"
+    return f"fine-tuned, {images} images{what}"
 
 
 def _into_page(page: Path, text: str) -> None:
@@ -144,6 +173,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder of the ONNX files")
     parser.add_argument("--mnist", type=Path, help="folder of the four idx.gz files")
     parser.add_argument("--cifar", type=Path, help="npz with x, y and x_calibration")
+    parser.add_argument("--cifar-train", type=Path, help="npz with x and y, to fine-tune ResNet8")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="results, JSON")
     parser.add_argument("--network", help="only this network")
     parser.add_argument("--seeds", type=int, default=1, help="calibration draws a row")
@@ -154,9 +184,11 @@ def main() -> None:
         for seed in range(args.seeds):
             if row.key(seed) in results or args.network not in (None, row.name):
                 continue
-            train, test = _data(row, args.mnist, args.cifar)
+            data = _data(row, args)
+            if data is None:
+                continue
             print(f"{row.name} on {row.target}, seed {seed} ...", flush=True)
-            results[row.key(seed)] = measure(row, seed, args.models, train, test)
+            results[row.key(seed)] = measure(row, seed, args.models, *data)
             text = json.dumps(results, indent=1, sort_keys=True) + "\n"
             args.output.write_text(text, encoding="utf-8", newline="\n")
     print(table(results))
@@ -164,13 +196,25 @@ def main() -> None:
         _into_page(args.page, table(results))
 
 
-def _data(row: Row, mnist: Path, cifar: Path) -> tuple[Any, Data]:
-    """Training inputs, and the test set."""
-    if row.name == "ResNet8":
-        with np.load(cifar) as file:
-            return file["x_calibration"], Data(file["x"], file["y"])
-    train, test = (make_data([mnist / f"{p}-{what}" for what in _FILES]) for p in ("train", "t10k"))
-    return train.x, test
+def _data(row: Row, args: argparse.Namespace) -> tuple[Data, Data] | None:
+    """Training frames and the test set; none where the row needs frames that were not given."""
+    past = _PAST.get(row.name, 0) if row.training else 0
+    if row.name != "ResNet8":
+        train, test = (
+            make_data([args.mnist / f"{p}-{what}" for what in _FILES]) for p in ("train", "t10k")
+        )
+        if past:  # in the order in which the recipe was chosen
+            order = np.random.default_rng(0).permutation(len(train))[past:]
+            train = Data(train.x[order], train.y[order])  # type: ignore[index]
+        return train, test
+    with np.load(args.cifar) as file:
+        train, test = Data(file["x_calibration"]), Data(file["x"], file["y"])
+    if not row.training:
+        return train, test
+    if args.cifar_train is None:
+        return None
+    whole = load_data(args.cifar_train)
+    return Data(whole.x[past:], whole.y[past:]), test  # type: ignore[index]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The accuracy benchmark of graphs: its table and its page, from results already there."""
 
+import argparse
 import json
 
 import numpy as np
@@ -22,12 +23,12 @@ def result(row: graphs.Row, accuracy: float) -> dict[str, object]:
 
 
 def test_the_table_takes_the_median_of_the_seeds() -> None:
-    row, resnet = graphs.ROWS[2], graphs.ROWS[-1]
+    row, resnet = graphs.ROWS[2], graphs.ROWS[4]
     results = {row.key(s): result(row, a) for s, a in enumerate((98.1, 98.9, 98.7))}
     results[resnet.key(0)] = result(resnet, 70.0)
     lines = graphs.table(results).splitlines()
     assert lines[2] == (
-        "| LeNet-5 | ulx3s-25f | 5.00 | 99.00 % | 98.70 % | 98.80 | 98.50 % | 3 | 12 s |"
+        "| LeNet-5 | no | ulx3s-25f | 5.00 | 99.00 % | 98.70 % | 98.80 | 98.50 % | 3 | 12 s |"
     )
     assert "98.00, 93 % the same" in lines[3]
     assert len(lines) == 4
@@ -44,8 +45,22 @@ def test_the_page_gets_the_table_between_its_marks(tmp_path, monkeypatch, capsys
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "| tiny CNN | ulx3s-25f |" in text
+    assert "| tiny CNN | no | ulx3s-25f |" in text
     assert "tiny CNN" in capsys.readouterr().out
+
+
+def test_fine_tuned_rows_say_so_and_wait_for_their_images(tmp_path) -> None:
+    rows = [row for row in graphs.ROWS if row.training]
+    assert {row.name for row in rows} == {"mnist-8", "ResNet8"}
+    lines = graphs.table({row.key(0): result(row, 98.0) for row in rows}).splitlines()[2:]
+    assert ["fine-tuned" in line for line in lines] == [True, True]
+    assert len({row.key(0) for row in graphs.ROWS}) == len(graphs.ROWS)
+    file = tmp_path / "cifar.npz"
+    np.savez(file, x=np.zeros((2, 4)), y=np.zeros(2, np.int64), x_calibration=np.zeros((3, 4)))
+    args = argparse.Namespace(mnist=None, cifar=file, cifar_train=None)
+    assert graphs._data(rows[-1], args) is None
+    train, _ = graphs._data(next(r for r in graphs.ROWS if r.name == "ResNet8"), args)
+    assert len(train) == 3
 
 
 @pytest.mark.slow
@@ -62,7 +77,7 @@ def test_a_row_goes_through_the_ordinary_path(tmp_path) -> None:
     x = rng.integers(0, 256, (200, 6, 6, 1)).astype(np.uint8)
     row = graphs.Row("small", "small.onnx", "ulx3s-25f", 2, 1.0, input_scale=255.0, frames=150)
     test = Data(x[150:], model.predict(x[150:], 255).argmax(axis=1))
-    found = graphs.measure(row, 0, tmp_path, x[:150], test)
+    found = graphs.measure(row, 0, tmp_path, Data(x[:150]), test)
     assert found["n_over_k"] >= 2
     assert found["float_percent"] == 100
     assert found["agreement_percent"] == found["accuracy_percent"] > 60

@@ -26,6 +26,7 @@ from pvq_hw.train.fit import shifted
 from pvq_hw.train.graph import Graph
 from pvq_hw.train.lessons import Lessons
 from pvq_hw.train.networks import train_network
+from pvq_hw.train.row_adam import RowAdam
 from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 
 pytestmark = pytest.mark.torch
@@ -286,6 +287,38 @@ def test_the_unit_of_outputs_does_not_matter(digits):
     assert abs(found[0] - found[1]) < 2
 
 
+def test_steps_by_rows_are_steps_of_adam_where_rows_have_one_weight(torch):
+    """And the weights of a row keep the order of their gradients."""
+    a, b = (torch.tensor([[1.0], [-2.0]], requires_grad=True) for _ in range(2))
+    c = torch.zeros(1, 3, requires_grad=True)
+    for kind, t in ((torch.optim.Adam, a), (RowAdam, b), (RowAdam, c)):
+        optimizer = kind([t], 1e-2, betas=(0.9, 0.99))
+        for scale in (1.0, -0.5, 2.0):
+            optimizer.zero_grad()
+            (t * scale * torch.tensor([1e-3, 1.0, 3.0])[: t.shape[1]]).sum().backward()
+            optimizer.step()
+    np.testing.assert_allclose(a.detach(), b.detach(), rtol=1e-5)
+    moved = c.detach().numpy()[0]
+    np.testing.assert_allclose(moved / moved[1], [1e-3, 1, 3], rtol=1e-4)
+
+
+def test_training_with_steps_by_rows_keeps_the_pulses(digits):
+    train, _ = digits
+    plan = Training(epochs=2, batch=32, rate=1e-2, by_row=True)
+    tuned = finetune(load_model(MODEL), train.x, train.y, ratio=12, training=plan)
+    assert tuned.losses[-1] < tuned.losses[0]
+    plain = finetune(
+        load_model(MODEL), train.x, train.y, start=tuned.start, training=replace(plan, by_row=False)
+    )
+    changed = False
+    for old, new, other in zip(
+        tuned.start.layers, tuned.network.layers, plain.network.layers, strict=True
+    ):
+        np.testing.assert_array_equal(np.abs(old.y).sum(axis=1), np.abs(new.y).sum(axis=1))
+        changed |= bool((new.y != other.y).any())
+    assert changed
+
+
 def test_every_epoch_gives_its_model(digits):
     train, _ = digits
     kept = {}
@@ -313,3 +346,15 @@ def test_weights_of_8_bits_learn_whatever_their_size(torch):
     with torch.no_grad():
         layer.offset += 1
     np.testing.assert_array_equal(layer.real()[1], 2.0)
+
+
+def test_codes_may_stay(digits):
+    """At a rate of 0 gains and biases alone are learned."""
+    train, _ = digits
+    plan = Training(epochs=3, batch=64, rate=0, side_rate=5e-3)
+    tuned = finetune(load_model(MODEL), train.x, train.y, ratio=12, training=plan)
+    for before, after in zip(tuned.start.layers, tuned.network.layers, strict=True):
+        divisor = np.maximum(1, np.gcd.reduce(before.y, axis=1))[:, None]
+        np.testing.assert_array_equal(after.y * divisor, before.y)
+        assert (after.gain != before.gain).any()
+    assert tuned.losses[-1] < tuned.losses[0]

@@ -49,7 +49,8 @@ class Training:
     batch : int
         Frames of a step.
     rate : float
-        Of the latent weights, in pulses; it rises, then falls to 0.
+        Of the latent weights, in pulses; it rises, then falls to 0. 0: codes stay what they are,
+        and only gains and biases are learned.
     side_rate : float
         Of gains (relative) and biases.
     project_every : int
@@ -86,10 +87,12 @@ class Training:
         for name in ("epochs", "batch", "project_every", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"Training: {name} must be at least 1, not {getattr(self, name)}")
-        for name in ("rate", "side_rate", "temperature"):
+        for name in ("side_rate", "temperature"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"Training: {name} must be above 0, not {value}")
+        if not 0 <= self.rate < float("inf"):
+            raise InputError(f"Training: rate must be at least 0, not {self.rate}")
         if not 0 <= self.distill <= 1:
             raise InputError(f"Training: distill must be 0 to 1, not {self.distill}")
         if self.shift < 0:
@@ -257,7 +260,7 @@ class _Run:
         others = [t for layer in self.layers.values() for t in layer.parts()[1]]
         torch = self.torch
         optimizers = [torch.optim.Adam(others, plan.side_rate, betas=(0.9, 0.99))]
-        if pulses:
+        if pulses and plan.rate > 0:
             optimizers.append(torch.optim.Adam(pulses, plan.rate, betas=_BETAS))
         if plan.distill > 0 or not lessons.labeled:
             lessons.teach(partial(progress, "float network") if progress else None)
@@ -291,7 +294,7 @@ class _Run:
         return losses
 
     def _project(self) -> None:
-        for layer in self.layers.values():
+        for layer in self.layers.values() if self.plan.rate > 0 else ():
             layer.project()
 
     def _loss(self, lot: Lot) -> Tensor:

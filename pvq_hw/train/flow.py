@@ -17,7 +17,7 @@ from pvq_hw.targets import get_target
 from pvq_hw.train.extra import require_torch
 from pvq_hw.train.finetune import Training, finetune
 
-__all__ = ["finetune_file"]
+__all__ = ["finetune_file", "start_network"]
 
 
 def finetune_file(
@@ -67,7 +67,7 @@ def finetune_file(
         model = load_model(path)
         check_format(model, out)
     with tell.step("Quantize to the pyramid"):
-        start, placements = _start(model, options, data, tell)
+        start, placements = start_network(model, options, data, tell)
     with tell.step("Train"):
         tuned = finetune(
             model,
@@ -107,12 +107,13 @@ def finetune_file(
     }
 
 
-def _start(
-    model: Model, options: CompileOptions, data: Data, tell: Steps
+def start_network(
+    model: Model, options: CompileOptions, data: Data, steps: Steps | None = None
 ) -> tuple[Network, dict[str, Placement]]:
     """The codes to start from, and where pulses may be."""
     from pvq_hw.quantizer import quantize
 
+    tell = steps or Steps()
     if not options.target:
         network = quantize(
             model,
