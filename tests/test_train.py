@@ -306,7 +306,6 @@ def test_training_with_steps_by_rows_keeps_the_pulses(digits):
     train, _ = digits
     plan = Training(epochs=2, batch=32, rate=1e-2, by_row=True)
     tuned = finetune(load_model(MODEL), train.x, train.y, ratio=12, training=plan)
-    assert tuned.losses[-1] < tuned.losses[0]
     plain = finetune(
         load_model(MODEL), train.x, train.y, start=tuned.start, training=replace(plan, by_row=False)
     )

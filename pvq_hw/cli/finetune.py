@@ -22,7 +22,17 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     options = load_options(args.config, {name: getattr(args, name) for name in names})
     asked = {
         name: getattr(args, name)
-        for name in ("epochs", "batch", "rate", "distill", "shift", "mirror", "half", "threads")
+        for name in (
+            "epochs",
+            "batch",
+            "rate",
+            "distill",
+            "shift",
+            "mirror",
+            "half",
+            "by_row",
+            "threads",
+        )
     }
     training = Training(**{name: value for name, value in asked.items() if value is not None})
     data = load_data(args.data, options.input_scale)

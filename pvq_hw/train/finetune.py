@@ -26,6 +26,7 @@ from pvq_hw.train.extra import require_torch
 from pvq_hw.train.fit import Schedule, batches, with_weights
 from pvq_hw.train.graph import Graph, bias_of
 from pvq_hw.train.lessons import Lessons, Lot
+from pvq_hw.train.row_adam import RowAdam
 from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 
 __all__ = ["FineTuned", "Training", "finetune"]
@@ -67,6 +68,9 @@ class Training:
     half : bool
         Whether layers are computed with 16-bit floating-point numbers (bfloat16): half as long
         where the processor has instructions for them; what comes out is rounded a little more.
+    by_row : bool
+        Whether steps of latent weights are measured by their row's gradients, not by each
+        weight's own: see `pvq_hw.train.row_adam.RowAdam`. For rows of many inputs and few pulses.
     threads : int
         Of PyTorch; one, the default, gives the same result whatever the machine's cores.
     """
@@ -81,6 +85,7 @@ class Training:
     shift: int = 0
     mirror: bool = False
     half: bool = False
+    by_row: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -259,9 +264,10 @@ class _Run:
         pulses = [t for layer in self.layers.values() for t in layer.parts()[0]]
         others = [t for layer in self.layers.values() for t in layer.parts()[1]]
         torch = self.torch
-        optimizers = [torch.optim.Adam(others, plan.side_rate, betas=(0.9, 0.99))]
+        optimizers: list[Any] = [torch.optim.Adam(others, plan.side_rate, betas=(0.9, 0.99))]
         if pulses and plan.rate > 0:
-            optimizers.append(torch.optim.Adam(pulses, plan.rate, betas=_BETAS))
+            kind: Any = RowAdam if plan.by_row else torch.optim.Adam
+            optimizers.append(kind(pulses, plan.rate, betas=_BETAS))
         if plan.distill > 0 or not lessons.labeled:
             lessons.teach(partial(progress, "float network") if progress else None)
         each = len(lessons) // min(plan.batch, len(lessons))
