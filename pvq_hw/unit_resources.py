@@ -39,9 +39,9 @@ def window_resources(window: WindowSpec, engine: str) -> Resources:
     family = find_family(engine)
     address = max(1, (window.depth - 1).bit_length())
     word = window.width * window.x.bits
-    luts = 70 + 9 * address + word
+    luts = 100 + 9 * address + word
     memory = _memory(word, window.depth, window.memory, family)
-    return memory + Resources(luts=luts, ffs=luts)
+    return memory + Resources(luts=luts, ffs=luts - 30)
 
 
 def _queue(bits: int, depth: int, family: Family, kind: str = "logic") -> Resources:
@@ -83,7 +83,7 @@ def unit_resources(unit: Unit, engine: str) -> Resources:
             dsps=products * unit.scale.dsps,
         )
     if isinstance(unit, Pool):
-        total += Resources(luts=60 + 4 * unit.acc_bits, ffs=60 + 4 * unit.acc_bits)
+        total += Resources(luts=90 + 4 * unit.acc_bits, ffs=60 + 4 * unit.acc_bits)
         if unit.window is not None:
             total += window_resources(unit.window, engine)
         else:

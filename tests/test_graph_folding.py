@@ -1,11 +1,16 @@
 """Lanes of convolutions: what the choice rests on is near the exact cycles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from random_graphs import RandomNetwork
 
 from pvq_hw.core import make_core
 from pvq_hw.core_layers import core_layers
-from pvq_hw.folding import FoldLayer
+from pvq_hw.errors import InputError
+from pvq_hw.flow import plan_for
+from pvq_hw.folding import Folding, FoldLayer
 from pvq_hw.geometry import Geometry
 from pvq_hw.graph import GraphSpec
 from pvq_hw.graph_choices import GraphLayer, graph_choices
@@ -15,6 +20,7 @@ from pvq_hw.layers import TensorSpec
 from pvq_hw.layers_window import Conv
 from pvq_hw.network import Network
 from pvq_hw.numeric import IntFormat
+from pvq_hw.options import CompileOptions
 from pvq_hw.resources import Resources
 from pvq_hw.targets import get_target
 from pvq_hw.units import CoreUnit
@@ -124,3 +130,19 @@ def test_choices_are_those_that_no_other_beats() -> None:
     parts = [(c.cycles, c.cost.luts, c.cost.brams, c.cost.dsps) for c in found]
     for a in parts:
         assert not any(b != a and all(q <= p for p, q in zip(a, b, strict=True)) for b in parts)
+
+
+def test_lanes_are_chosen_again_where_the_codes_came_out_too_large() -> None:
+    source = RandomNetwork(4, (6, 6, 4))
+    source.dense(source.conv(source.input, 6, (3, 3), k=60), 3, k=40)
+    network, board = source.network(), get_target("icebreaker")
+    names = tuple(layer.name for layer in network.layers)
+    lanes = (30, 4)
+    folding = Folding(names, lanes, (), ({}, {}), (0, 0), 0, True, (False, False))
+    with pytest.raises(InputError, match="The network needs"):
+        plan_for(network, board, CompileOptions(lanes=lanes), folding)
+    planned = plan_for(network, board, CompileOptions(), folding)
+    planned.verify()
+    assert planned.lanes != lanes
+    few = replace(folding, lanes=(2, 2))
+    assert plan_for(network, board, CompileOptions(), few).lanes == (2, 2)
