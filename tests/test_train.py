@@ -357,3 +357,15 @@ def test_codes_may_stay(digits):
         np.testing.assert_array_equal(after.y * divisor, before.y)
         assert (after.gain != before.gain).any()
     assert tuned.losses[-1] < tuned.losses[0]
+
+
+def test_training_goes_on_from_where_it_was(digits):
+    """Codes of an earlier run are not drawn back to the float network's weights."""
+    train, _ = digits
+    model = load_model(MODEL)
+    first = finetune(model, train.x, train.y, ratio=12,
+                     training=Training(epochs=10, batch=32, rate=4e-3))  # fmt: skip
+    again = finetune(model, train.x, train.y, start=first.network,
+                     training=Training(epochs=1, batch=64, rate=1e-7))  # fmt: skip
+    for before, after in zip(first.network.layers, again.network.layers, strict=True):
+        np.testing.assert_array_equal(after.y, before.y)

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "epochs",
             "batch",
             "rate",
+            "side_rate",
             "distill",
             "shift",
             "mirror",

@@ -180,11 +180,12 @@ def _finetune(subparsers: Any) -> None:
     p.add_argument("--seed", type=int, help="default 0")
     p.add_argument("--epochs", metavar="E", type=int, help="passes over the data (default 15)")
     p.add_argument("--batch", metavar="B", type=int, help="frames of a step (default 256)")
-    p.add_argument("--rate", metavar="R", type=float, help="learning rate, in pulses")
+    p.add_argument("--rate", metavar="R", type=float, help="in pulses a step; 0: codes stay")
     p.add_argument(
         "--distill", metavar="D", type=float, help="0 learns labels only, 1 the float network only"
     )
     p.add_argument("--shift", metavar="S", type=int, help="moves maps at random, in pixels")
+    p.add_argument("--side-rate", metavar="R", type=float, help="learning rate of gains, biases")
     p.add_argument("--mirror", action="store_true", help="mirrors maps at random, left to right")
     p.add_argument("--half", action="store_true", help="computes with bfloat16: faster, coarser")
     p.add_argument(

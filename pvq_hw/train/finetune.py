@@ -376,5 +376,7 @@ def _layer(step: Step, start: Network, placement: Placement | None) -> PvqLayer 
         return Int8Layer(w, bias, unit)
     if layer.gain.shape[1] != 1:
         raise InputError(f"Layer {step.name!r} must have a gain per row to be fine-tuned")
+    if start.meta.get("quantizer") == "fine-tuned":
+        w = layer.gain * layer.y  # which has left the float network's weights behind
     real = layer.bias / (1 << layer.shift) * layer.output.scale
     return PvqLayer(w, layer.y, layer.gain, real, placement, unit)
