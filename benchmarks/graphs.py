@@ -67,7 +67,7 @@ ROWS = (
     Row("ResNet8", "pretrainedResnet.onnx", "ulx3s-85f", 3, 1.0, 93.0, 1.0, 1000),
     Row("mnist-8", "mnist-8.onnx", "ulx3s-25f", 5, 0.3, input_scale=1.0, training=(_SIDES,)),
     Row("ResNet8", "pretrainedResnet.onnx", "ulx3s-85f", 3, 1.0, 93.0, 1.0, 1000,
-        (_MAPS, replace(_MAPS, epochs=20, rate=4e-4))),
+        (_MAPS, replace(_MAPS, epochs=4, batch=128, rate=0, side_rate=3e-3, distill=0.5))),
 )  # fmt: skip
 
 
