@@ -1,18 +1,17 @@
 """Fits the planner's estimates of cores with 8-bit weights, as `benchmarks.fit_resources` does.
 
 Run as ``python -m benchmarks.fit_int8 --family ecp5``; prints the coefficients for
-`pvq_hw.int8_resources`.
+`pvq_hw.int8_resources`. The counts go into the same file.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.fit_resources import S8, S16, U8, fit, synthesize
+from benchmarks.fit_resources import S8, S16, U8, Counted, compared, counts_of, report
 from pvq_hw.core_base import CoreImage
 from pvq_hw.families import FAMILIES, family
 from pvq_hw.int8_core import Int8Spec, make_int8_core
@@ -30,13 +29,33 @@ CORES: tuple[tuple[int, int, int, IntFormat, IntFormat, dict[str, Any]], ...] = 
     (10, 64, 3, U8, S16, {"products": "logic"}),
     (40, 80, 6, U8, U8, {"products": "logic"}),
     (64, 784, 5, U8, U8, {}),
+    (8, 9, 3, U8, U8, {}),
+    (16, 150, 6, U8, U8, {}),
+    (24, 72, 4, U8, U8, {"products": "logic"}),
+    (12, 40, 2, U8, U8, {"fifo_memory": "logic"}),
 )
 
 
-def make(index: int, engine: str) -> tuple[Int8Spec, CoreImage]:
-    """A core of the list with random weights; the index is the seed."""
-    rows, n, lanes, x, out, options = CORES[index]
-    rng = np.random.default_rng(index)
+# Counted, but not fitted to.
+HELD_OUT: tuple[tuple[int, int, int, IntFormat, IntFormat, dict[str, Any]], ...] = (
+    (8, 9, 2, U8, U8, {}),
+    (24, 200, 6, U8, U8, {}),
+    (16, 72, 5, U8, U8, {"products": "logic"}),
+)
+
+
+def cores_of(engine: str) -> dict[str, tuple[Any, ...]]:
+    """The cores to measure of a family, by key."""
+    lists = {"": CORES, "held ": HELD_OUT}
+    return {
+        f"{engine} int8 {kind}{i}": core for kind, c in lists.items() for i, core in enumerate(c)
+    }
+
+
+def make(key: str, engine: str) -> tuple[Int8Spec, CoreImage]:
+    """A core of the list with random weights; its place is the seed."""
+    rows, n, lanes, x, out, options = cores_of(engine)[key]
+    rng = np.random.default_rng(int(key.rpartition(" ")[2]))
     layer = Dense(
         name="core",
         input="x",
@@ -51,40 +70,34 @@ def make(index: int, engine: str) -> tuple[Int8Spec, CoreImage]:
     return make_int8_core(layer, TensorSpec("x", (n,), x, 1.0), lanes, family=engine, **options)
 
 
-def measured(engine: str, path: Path) -> Iterator[tuple[Int8Spec, dict[str, int]]]:
-    """Every core of the list that the device has room for, with its counts."""
-    results = json.loads(path.read_text()) if path.exists() else {}
-    for index in range(len(CORES)):
-        spec, image = make(index, engine)
+def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
+    """Every core of the lists that the device has room for, with its counts."""
+    for key in cores_of(engine):
+        spec, image = make(key, engine)
         if engine != "ecp5" and core_resources(spec, engine).brams > 30:
             continue
-        key = f"{engine} {index} {json.dumps(spec.to_json(), sort_keys=True)}"
-        if key not in results:
-            results[key] = synthesize(spec, image, engine)
-            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        yield spec, results[key]
+        found = counts_of(key, spec, image, engine, path, check)
+        if found is not None:
+            yield spec, found, "held" in key
 
 
 def main() -> None:
     """Prints counts, estimates and coefficients."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
-    parser.add_argument("-o", type=Path, default=Path("benchmarks/cache/int8_resources.json"))
+    parser.add_argument("-o", type=Path, default=Path("benchmarks/results/resources.json"))
+    parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
     args = parser.parse_args()
     args.o.parent.mkdir(parents=True, exist_ok=True)
     for engine in args.family or sorted(FAMILIES):
-        cores = list(measured(engine, args.o))
-        values = [int8_features(spec, family(engine).blocks) for spec, _ in cores]
-        for kind in ("luts", "ffs"):
-            print(f'"{engine}" {kind}: {fit(values, [count[kind] for _, count in cores])}')
-        for spec, count in cores:
-            used = core_resources(spec, engine)
-            print(
-                f"{engine} P={spec.lanes} N={spec.n} M={spec.rows} {spec.products}: "
-                f"LUT {count['luts']} ({used.luts}, {used.luts / count['luts'] - 1:+.1%}), "
-                f"FF {count['ffs']} ({used.ffs}), BRAM {count['brams']} ({used.brams}), "
-                f"DSP {count['dsps']} ({used.dsps})"
-            )
+        cores = list(measured(engine, args.o, args.check))
+        if not args.check:
+            blocks = family(engine).blocks
+            values = [int8_features(spec, blocks) for spec, _, _ in cores]  # type: ignore[arg-type]
+            report(engine, cores, values)
+        for row in compared(engine, cores):
+            a, b = row["luts"]
+            print(f"{engine} {row['what']}: LUT {a} / {b} ({a / b - 1:+.1%}), BRAM {row['brams']}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 Run as ``python -m benchmarks.fit_resources --family ecp5``: synthesizes and packs a set of layer
 cores (Yosys, ``nextpnr --pack-only``), prints each core's counts beside the estimate, and the
-coefficients for `pvq_hw.resource_fit`. Circuits that the results file already holds are not
-synthesized again. ``--board OUT`` adds a whole accelerator that was built, ``--page`` writes the
-comparison, ``--check`` synthesizes nothing.
+coefficients for `pvq_hw.resource_fit`; cores with 8-bit weights are in `benchmarks.fit_int8`.
+Some cores are held out: they are counted, not fitted to. Circuits that the results file already
+holds are not synthesized again. ``--board OUT`` adds a whole accelerator that was built, ``--page``
+writes the comparison, ``--check`` synthesizes nothing.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from gateware.cores import core_component
 from pvq_hw.core import CoreImage, CoreSpec, make_core
 from pvq_hw.core_base import CoreBase
 from pvq_hw.families import FAMILIES, family
+from pvq_hw.int8_core import Int8Spec
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
 from pvq_hw.plan import Plan
@@ -51,6 +53,19 @@ CORES: tuple[tuple[int, int, int, int, IntFormat, IntFormat, dict[str, Any]], ..
     (256, 128, 26, 4, S8, U8, {}),
     (16, 64, 32, 3, U8, U8, {}),
     (64, 784, 78, 10, U8, U8, {"params_memory": "logic", "fifo_memory": "logic"}),
+    (40, 400, 100, 4, U8, S16, {}),
+    (24, 72, 62, 5, U8, U8, {"shift_bits": 1}),
+    (8, 9, 32, 3, U8, U8, {"shift_bits": 2, "bank_memory": "logic"}),
+    (48, 144, 78, 2, U8, U8, {"multiplier": "serial"}),
+)
+
+# Counted, but not fitted to.
+HELD_OUT: tuple[tuple[int, int, int, int, IntFormat, IntFormat, dict[str, Any]], ...] = (
+    (48, 200, 50, 4, U8, U8, {}),
+    (96, 640, 80, 12, U8, U8, {}),
+    (20, 100, 100, 5, U8, U8, {"shift_bits": 1}),
+    (10, 400, 128, 1, U8, S16, {}),
+    (16, 72, 62, 3, U8, U8, {}),
 )
 
 _LUT_RAM = {"bank_memory": "logic"}
@@ -64,10 +79,21 @@ LUT_RAM_CORES: tuple[tuple[int, int, int, int, IntFormat, IntFormat, dict[str, A
     (32, 128, 26, 4, U8, S16, {"frames": 2}),
 )
 
+HELD_OUT_LUT_RAM: tuple[tuple[int, int, int, int, IntFormat, IntFormat, dict[str, Any]], ...] = (
+    (64, 320, 64, 12, U8, U8, _LUT_RAM),
+    (32, 96, 24, 6, U8, U8, _LUT_RAM | {"bank_latency": 1, "frames": 2, "flush_cycles": 64}),
+)
 
-def cores_of(engine: str) -> tuple[tuple[Any, ...], ...]:
-    """The cores to measure of a family; their places are their seeds."""
-    return CORES + (LUT_RAM_CORES if family(engine).lutram else ())
+
+Counted = tuple[CoreBase, dict[str, int], bool]  # with its counts, and whether it is held out
+
+
+def cores_of(engine: str) -> dict[str, tuple[Any, ...]]:
+    """The cores to measure of a family, by key."""
+    lists = {"": CORES, "held ": HELD_OUT}
+    if family(engine).lutram:
+        lists |= {"ram ": LUT_RAM_CORES, "held ram ": HELD_OUT_LUT_RAM}
+    return {f"{engine} {kind}{i}": core for kind, c in lists.items() for i, core in enumerate(c)}
 
 
 _SYNTHESIS = {
@@ -87,10 +113,10 @@ _NAMES = {
 }
 
 
-def make(index: int, engine: str) -> tuple[CoreSpec, CoreImage]:
-    """A core of the list with random weights; the index is the seed."""
-    rows, n, k, lanes, x, out, options = cores_of(engine)[index]
-    rng = np.random.default_rng(index)
+def make(key: str, engine: str) -> tuple[CoreSpec, CoreImage]:
+    """A core of the list with random weights; its place gives the seed."""
+    rows, n, k, lanes, x, out, options = cores_of(engine)[key]
+    rng = np.random.default_rng(int(key.rpartition(" ")[2]) + 16 * (" ram " in key))
     layer = Dense(
         name="core",
         input="x",
@@ -154,26 +180,34 @@ def _estimate(coefficients: dict[str, float], row: dict[str, float]) -> float:
     return sum(coefficients.get(key, 0.0) * value for key, value in row.items())
 
 
-def measured(engine: str, path: Path, check: bool) -> Iterator[tuple[CoreSpec, dict[str, int]]]:
-    """Every core of the list with its counts, from the file where it has that circuit's.
+def counts_of(
+    key: str, spec: CoreBase, image: CoreImage, engine: str, path: Path, check: bool
+) -> dict[str, int] | None:
+    """The core's counts, from the file where it has that circuit's.
 
-    With ``check`` none is synthesized: the file's counts are taken, of whatever engine they are.
+    With ``check`` nothing is synthesized: the file's counts are taken, of whatever engine they are.
     """
-    for index in range(len(cores_of(engine))):
-        spec, image = make(index, engine)
-        key = f"{engine} {index}"
-        results = json.loads(path.read_text()) if path.exists() else {}
-        if check:
-            if key in results:
-                yield spec, results[key]
-            continue
-        body = family(engine).blocks
-        text = rtlil.convert(core_component(spec, image, body=body), name="core", emit_src=False)
-        circuit = hashlib.sha256(text.encode()).hexdigest()[:16]
-        if results.get(key, {}).get("circuit") != circuit:
-            results[key] = synthesize(spec, image, engine) | {"circuit": circuit}
-            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        yield spec, results[key]
+    results = json.loads(path.read_text()) if path.exists() else {}
+    known: dict[str, Any] | None = results.get(key)
+    if check:
+        return known
+    body = family(engine).blocks
+    text = rtlil.convert(core_component(spec, image, body=body), name="core", emit_src=False)
+    circuit = hashlib.sha256(text.encode()).hexdigest()[:16]
+    if known is None or known["circuit"] != circuit:
+        known = synthesize(spec, image, engine) | {"circuit": circuit}
+        results[key] = known
+        path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    return known
+
+
+def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
+    """Every core of the lists with its counts; without those that the device has no blocks for."""
+    for key in cores_of(engine):
+        spec, image = make(key, engine)
+        found = counts_of(key, spec, image, engine, path, check)
+        if found is not None:
+            yield spec, found, "held" in key
 
 
 def boards(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -190,23 +224,34 @@ def boards(folders: Sequence[Path]) -> list[dict[str, Any]]:
             about = f"{len(plan.specs)} cores"
         if plan.graph is not None:
             about += " in a graph"
+        plain = sum(isinstance(spec, Int8Spec) for spec in plan.specs)
+        about += f", {plain} of 8-bit weights" if plain else ""
         what = f"{plan.target.name}: {about}" + (f", V={plan.frames}" if plan.frames > 1 else "")
+        ran = json.loads((folder / "report.json").read_text())["simulate"]
         found.append(
-            {"what": what, "engine": plan.target.engine}
+            {
+                "what": f"{plan.network} on {what}",
+                "engine": plan.target.engine,
+                "interval": [plan.interval_cycles, ran["interval_cycles"]],
+            }
             | {key: [getattr(planned, key), used.get(key, 0)] for key in ("luts", "brams", "dsps")}
         )
     return found
 
 
-def compared(engine: str, cores: Sequence[tuple[CoreSpec, dict[str, int]]]) -> list[dict[str, Any]]:
+def compared(engine: str, cores: Sequence[Counted]) -> list[dict[str, Any]]:
     """Estimates in use beside counts."""
     rows = []
-    for spec, count in cores:
+    for spec, count, held in cores:
         used = core_resources(spec, engine)
-        what = f"core: {spec.n}x{spec.rows} P={spec.lanes}"
+        what = f"{'held out' if held else 'core'}: {spec.n}x{spec.rows} P={spec.lanes}"
         what += f", V={spec.frames}" if spec.frames > 1 else ""
-        what += ", banks of LUTs" if spec.bank_memory == "logic" else ""
-        what += f", shifts of {spec.code.shift_bits} bits" if spec.code.shift_bits else ""
+        if isinstance(spec, CoreSpec):
+            what += ", banks of logic" if spec.bank_memory == "logic" else ""
+            what += f", shifts of {spec.code.shift_bits} bits" if spec.code.shift_bits else ""
+            what += ", serial" if spec.multiplier == "serial" and engine != "hx8k" else ""
+        elif isinstance(spec, Int8Spec):
+            what += f", 8-bit weights, {spec.products}"
         rows.append(
             {"what": what, "engine": engine}
             | {key: [getattr(used, key), count[key]] for key in ("luts", "brams", "dsps")}
@@ -222,17 +267,29 @@ def write_page(rows: Sequence[dict[str, Any]], page: Path) -> None:
         (a, b), brams, dsps = row["luts"], row["brams"], row["dsps"]
         counts = [f"{a:,}", f"{b:,}", f"{100 * (a / b - 1):+.1f} %", *map(str, brams + dsps)]
         lines.append("| " + " | ".join([row["engine"], row["what"], *counts]) + " |")
-    errors = sorted(abs(row["luts"][0] / row["luts"][1] - 1) for row in rows)
-    exact = sum(row["brams"][0] == row["brams"][1] for row in rows)
+    parts = {
+        "cores that were fitted to": [r for r in rows if r["what"].startswith("core: ")],
+        "cores held out": [r for r in rows if r["what"].startswith("held out: ")],
+        "whole boards, not fitted to": [r for r in rows if "interval" in r],
+    }
+    cycles = [row["interval"] for row in parts["whole boards, not fitted to"]]
     text = _PAGE.format(
         table="\n".join(lines),
-        count=len(rows),
-        close=sum(error <= 0.1 for error in errors),
-        worst=100 * errors[-1],
-        median=100 * errors[len(errors) // 2],
-        exact=exact,
+        summary="\n".join(_summary(name, part) for name, part in parts.items() if part),
+        boards=len(cycles),
+        exact=sum(a == b for a, b in cycles),
     )
     page.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _summary(name: str, rows: Sequence[dict[str, Any]]) -> str:
+    errors = sorted(abs(row["luts"][0] / row["luts"][1] - 1) for row in rows)
+    exact = {key: sum(row[key][0] == row[key][1] for row in rows) for key in ("brams", "dsps")}
+    return (
+        f"| {name} | {len(rows)} | {sum(error <= 0.1 for error in errors)} "
+        f"| {100 * errors[len(errors) // 2]:.1f} % | {100 * errors[-1]:.1f} % "
+        f"| {exact['brams']} | {exact['dsps']} |"
+    )
 
 
 _PAGE = """\
@@ -240,34 +297,40 @@ _PAGE = """\
 
 `python -m benchmarks.fit_resources --page` compares what a plan says with what the tools count:
 single cores after synthesis and packing (nextpnr counts no other LUTs after routing), and whole
-boards, with UART and packets, after place and route. The cores are those that the coefficients
-were fitted to, so the boards are the test. Block RAM and DSP blocks are counted from the pieces of
-which the circuits are built. On iCE40 a LUT is a logic cell.
+boards, with UART and packets, after place and route. The coefficients were fitted to some of the
+cores; the others and the boards are the test. Block RAM and DSP blocks are counted from the pieces
+of which the circuits are built. On iCE40 a LUT is a logic cell.
 
-Of {count} configurations the LUT estimate of {close} is within 10 %; the median error is
-{median:.1f} %, the largest {worst:.1f} %. Block RAM is exact in {exact}.
+| | configurations | LUTs within 10 % | median error | largest | block RAM exact | DSP exact |
+| --- | --- | --- | --- | --- | --- | --- |
+{summary}
+
+Cycles between frames: of {boards} whole boards those of {exact} are in the simulated Verilog
+exactly as planned.
 
 {table}
 """
 
 
-def _report(engine: str, cores: list[tuple[CoreSpec, dict[str, int]]]) -> None:
-    values = [features(spec, family(engine).blocks) for spec, _ in cores]
+def report(engine: str, cores: Sequence[Counted], values: Sequence[dict[str, float]]) -> None:
+    """Prints the coefficients of the cores that are not held out, and how well they do."""
+    fitted = [i for i, (_, _, held) in enumerate(cores) if not held]
+    rows = [values[i] for i in fitted]
     for kind in ("luts", "ffs"):
-        counts = [count[kind] for _, count in cores]
-        print(f'"{engine}" {kind}: {fit(values, counts)}')
-        # Each core as the fit to all others has it: what a new core is to expect.
-        errors = [
-            _estimate(fit(values[:i] + values[i + 1 :], counts[:i] + counts[i + 1 :]), row)
-            / counts[i]
-            - 1
-            for i, row in enumerate(values)
+        counts = [cores[i][1][kind] for i in fitted]
+        found = fit(rows, counts)
+        print(f'"{engine}" {kind}: {found}')
+        others = [
+            (row, count[kind]) for row, (_, count, held) in zip(values, cores, strict=True) if held
         ]
-        print(f"{engine} {kind}, left out: {', '.join(f'{e:+.1%}' for e in errors)}")
+        errors = [_estimate(found, row) / count - 1 for row, count in others]
+        print(f"{engine} {kind}, held out: {', '.join(f'{e:+.1%}' for e in errors)}")
 
 
 def main() -> None:
     """Prints coefficients, estimates and counts."""
+    from benchmarks.fit_int8 import measured as plain
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
     parser.add_argument("-o", type=Path, default=_HERE / "results" / "resources.json")
@@ -280,8 +343,10 @@ def main() -> None:
     for engine in args.family or sorted(FAMILIES):
         cores = list(measured(engine, args.o, args.check))
         if not args.check:
-            _report(engine, cores)
-        rows += compared(engine, cores)
+            blocks = family(engine).blocks
+            values = [features(spec, blocks) for spec, _, _ in cores]  # type: ignore[arg-type]
+            report(engine, cores, values)
+        rows += compared(engine, [*cores, *plain(engine, args.o, check=True)])
     results = json.loads(args.o.read_text())
     if args.board:
         known = {row["what"]: row for row in results.get("boards", [])}

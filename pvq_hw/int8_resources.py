@@ -39,7 +39,7 @@ def int8_features(spec: Int8Spec, blocks: str) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in."""
     rows = -(-spec.rows // 16)
     mult = 0 if spec.multiplier == "none" else spec.mult_bits
-    stages = -(-spec.mult_bits // spec.multiplier_interval)
+    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     serial = stages * (spec.acc_bits + spec.mult_bits) if spec.multiplier == "serial" else 0
     wide = spec.multiplier_parts > 1
     segments = len(weight_segments(spec.words, blocks))
@@ -109,25 +109,27 @@ INT8_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
     },
     "up5k": {
         "luts": {
-            "core": 46.78,
-            "writer": 0.5118,
-            "weights": 0.5118,
-            "products": 3.178,
-            "tree": 0.07627,
-            "requantizer": 2.539,
-            "counters": 4.108,
-            "logic_roms": 2.439,
-            "choices": 3.283,
+            "core": 46.82,
+            "writer": 1.589,
+            "weights": 1.589,
+            "products": 2.8,
+            "requantizer": 0.4233,
+            "serial": 4.34,
+            "counters": 5.368,
+            "logic_roms": 1.432,
+            "fifo": 31.94,
+            "choices": 1.307,
         },
         "ffs": {
-            "core": 91.76,
-            "writer": 0.7128,
-            "weights": 0.7128,
-            "products": 2.963,
-            "tree": 0.6122,
-            "requantizer": 3.177,
-            "counters": 2.052,
-            "choices": 1.608,
+            "writer": 1.839,
+            "weights": 1.839,
+            "products": 2.713,
+            "tree": 0.08033,
+            "requantizer": 2.933,
+            "serial": 3.095,
+            "counters": 1.94,
+            "fifo": 19.12,
+            "choices": 0.6098,
         },
     },
     "hx8k": {

@@ -2,30 +2,30 @@
 
 __all__ = ["FF_COEFFICIENTS", "LUT_COEFFICIENTS"]
 
-# Counted on UP5K; HX8K has the same logic cells.
-_ICE40_LUTS = {
-    "core": 113.1,
-    "addresses": 8.59,
-    "counters": 4.783,
-    "logic_roms": 1.576,
-    "fifo": 33.19,
-    "rom_ways": 1.143,
-    "banks": 1.0,
-    "shifts": 1.237,
-    "serial": 4.0,
+_UP5K_LUTS = {
+    "addresses": 8.235,
+    "shifts": 2.668,
+    "accumulator": 6.15,
+    "serial": 3.573,
+    "counters": 5.199,
+    "logic_roms": 1.746,
+    "fifo": 33.14,
+    "rom_ways": 1.15,
+    "banks": 0.8988,
 }
 
-_ICE40_FFS = {
-    "lanes": 9.381,
-    "addresses": 4.015,
-    "tree": 0.8993,
-    "accumulator": 9.682,
-    "fifo": 16.83,
-    "shifts": 1.974,
-    "requantizer": 1.363,
-    "counters": 2.112,
-    "rom_ways": 0.1261,
-    "serial": 4.2,
+_UP5K_FFS = {
+    "lanes": 6.596,
+    "addresses": 4.037,
+    "shifts": 1.92,
+    "tree": 1.23,
+    "accumulator": 5.705,
+    "requantizer": 2.307,
+    "serial": 3.061,
+    "counters": 2.525,
+    "fifo": 16.47,
+    "rom_ways": 0.1152,
+    "banks": 0.4623,
 }
 
 LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
@@ -42,8 +42,8 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
         "banks": 0.994,
         "serial": 2.0,
     },
-    "up5k": _ICE40_LUTS,
-    "hx8k": _ICE40_LUTS,
+    "up5k": _UP5K_LUTS,
+    "hx8k": _UP5K_LUTS,
 }
 
 FF_COEFFICIENTS: dict[str, dict[str, float]] = {
@@ -60,6 +60,6 @@ FF_COEFFICIENTS: dict[str, dict[str, float]] = {
         "banks": 0.6134,
         "serial": 2.1,
     },
-    "up5k": _ICE40_FFS,
-    "hx8k": _ICE40_FFS,
+    "up5k": _UP5K_FFS,
+    "hx8k": _UP5K_FFS,
 }
