@@ -7,26 +7,28 @@ of the final codes. Results that the file already holds are not computed again, 
 stopped at any time. ``--report`` only prints the table. Needs PyTorch (``pvq-hw[train]``).
 """
 
-import argparse
-import json
 import statistics
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pvq_hw.data import Data, make_data
+from benchmarks.networks import INPUT_SCALES, NETWORKS, arguments, mnist, parse, read, save
+from pvq_hw.data import Data
 from pvq_hw.evaluation import evaluate_network
 from pvq_hw.model import load_model
 from pvq_hw.train.finetune import Training, finetune
 
-NETWORKS = {
-    "A": "mnist_netA_mlp_784_512_512_10.onnx",
-    "B": "mnist_mlp_784_64_32_10.onnx",
-}
 # network, N/K, accuracy to reach (%), training.
 _LONG = Training(
-    epochs=40, batch=500, rate=2e-3, project_every=4, distill=0.1, temperature=4, shift=1
+    epochs=40,
+    batch=500,
+    rate=2e-3,
+    project_every=4,
+    distill=0.1,
+    temperature=4,
+    shift=1,
+    by_row=True,
 )
 ROWS: tuple[tuple[str, float, float, Training], ...] = (
     ("A", 20, 98.5, Training(epochs=12, rate=2e-3, distill=0.2, temperature=2, shift=1)),
@@ -34,9 +36,7 @@ ROWS: tuple[tuple[str, float, float, Training], ...] = (
     ("B", 8, 97.5, _LONG),
     ("B", 15, 97.0, _LONG),
 )
-INPUT_SCALE = 255.0
 RESULTS = Path(__file__).parent / "results" / "finetune.json"
-_FILES = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
 
 
 def measure(
@@ -44,10 +44,12 @@ def measure(
 ) -> dict[str, Any]:
     """Fine-tunes one network once; returns what the table needs."""
     name, ratio, goal, training = row
+    scale = INPUT_SCALES[name]
+    train, test = (Data(d.x, d.y, scale) for d in (train, test))
     model = load_model(models / NETWORKS[name])
     wall, cpu = time.perf_counter(), time.process_time()
     tuned = finetune(
-        model, train.x, train.y, ratio=ratio, input_scale=INPUT_SCALE, seed=seed, training=training
+        model, train.x, train.y, ratio=ratio, input_scale=scale, seed=seed, training=training
     )
     seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     start, final = (evaluate_network(model, n, test) for n in (tuned.start, tuned.network))
@@ -95,39 +97,21 @@ def report(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Runs what is missing and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=Path, help="folder of the ONNX files")
-    parser.add_argument("--mnist", type=Path, help="folder of the four idx.gz files")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="results, JSON")
-    parser.add_argument("--network", choices=sorted(NETWORKS), help="only this network")
-    parser.add_argument("--ratio", type=float, help="only this N/K")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--report", action="store_true", help="only print what is there")
-    args = parser.parse_args()
-    results = json.loads(args.output.read_text()) if args.output.exists() else {}
+    args = parse(arguments(__doc__, RESULTS))
     if not args.report:
-        if args.models is None or args.mnist is None:
-            parser.error("--models and --mnist are needed to measure")
-        train, test = (
-            make_data([args.mnist / f"{part}-{what}" for what in _FILES])
-            for part in ("train", "t10k")
-        )
-        train, test = (Data(d.x, d.y, INPUT_SCALE) for d in (train, test))
-        for seed in args.seeds:
+        train, test = mnist(args.mnist)
+        for seed in range(args.seeds):
             for row in ROWS:
                 key = f"{row[0]} ratio={row[1]:g} seed={seed}"
                 if args.network not in (None, row[0]) or args.ratio not in (None, row[1]):
                     continue
+                results = read(args.output)
                 if key in results:
                     continue
-                found = measure(row, seed, args.models, train, test)
-                results = json.loads(args.output.read_text()) if args.output.exists() else {}
-                results[key] = found
-                text = json.dumps(results, indent=1, sort_keys=True) + "\n"
-                args.output.with_suffix(".part").write_text(text)
-                args.output.with_suffix(".part").replace(args.output)
-                print(key, found["start_percent"], found["tuned_percent"], flush=True)
-    print(report(results))
+                results[key] = measure(row, seed, args.models, train, test)
+                save(args.output, results)
+                print(key, *(results[key][f"{n}_percent"] for n in ("start", "tuned")), flush=True)
+    print(report(read(args.output)))
 
 
 if __name__ == "__main__":

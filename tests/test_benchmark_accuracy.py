@@ -84,6 +84,15 @@ def test_page_and_picture_say_the_same() -> None:
     assert len(circles) == 3
 
 
+def test_what_balance_costs_stands_beside_the_free_draws() -> None:
+    found = results()
+    for kind, percent in (("unbalanced", 97.5), ("balanced", 97.42)):
+        found[kind] = entry(5, kind, 0, percent)
+    text = page(accuracy.points(found), accuracy.TITLES)
+    assert "| 5.01 | 97.50 | 97.50 | 5.01 | **97.42** | 97.42 | 0.08 |" in text
+    assert "balance" not in page(accuracy.points(results()), accuracy.TITLES)
+
+
 def test_the_published_page_is_that_of_the_results() -> None:
     stored = json.loads((ROOT / "benchmarks" / "results" / "accuracy.json").read_text())
     points = accuracy.points(stored)
