@@ -28,6 +28,35 @@ _UP5K_FFS = {
     "banks": 0.4623,
 }
 
+_HX8K_LUTS = {
+    "core": 72.59,
+    "addresses": 7.27,
+    "leaves": 1.137,
+    "shifts": 3.255,
+    "requantizer": 0.06508,
+    "serial": 3.709,
+    "counters": 5.555,
+    "logic_roms": 1.305,
+    "fifo": 33.44,
+    "rom_ways": 0.5017,
+    "banks": 0.7454,
+}
+
+_HX8K_FFS = {
+    "core": 198.3,
+    "lanes": 14.75,
+    "addresses": 2.828,
+    "leaves": 0.9833,
+    "shifts": 1.711,
+    "tree": 0.5726,
+    "accumulator": 0.1133,
+    "requantizer": 1.342,
+    "serial": 2.378,
+    "counters": 1.689,
+    "fifo": 15.74,
+    "banks": 0.4775,
+}
+
 LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
     "ecp5": {
         "core": 68.14,
@@ -43,7 +72,7 @@ LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
         "serial": 2.0,
     },
     "up5k": _UP5K_LUTS,
-    "hx8k": _UP5K_LUTS,
+    "hx8k": _HX8K_LUTS,
 }
 
 FF_COEFFICIENTS: dict[str, dict[str, float]] = {
@@ -61,5 +90,5 @@ FF_COEFFICIENTS: dict[str, dict[str, float]] = {
         "serial": 2.1,
     },
     "up5k": _UP5K_FFS,
-    "hx8k": _UP5K_FFS,
+    "hx8k": _HX8K_FFS,
 }
