@@ -99,7 +99,8 @@ def write_page(document: dict[str, Any], path: Path) -> None:
     versions = ", ".join(f"{k} {v}" for k, v in sorted(document["versions"].items()))
     seeds = ", ".join(map(str, document["seeds"]))
     lines = [_TITLE, "", _ABOUT, ""]
-    lines += [f"Quantizer: {document['quantizer']}. Seeds: {seeds}. {versions}.", ""]
+    below = ", plain below N/K = 5" if document["quantizer"] != "plain" else ""
+    lines += [f"Quantizer: {document['quantizer']}{below}. Seeds: {seeds}. {versions}.", ""]
     lines += _table([_HEAD, ("---",) * len(_HEAD), *(_row(points, p) for p in points)])
     lines += ["", "An int8 engine below these GMAC/s is too slow to compare with: "]
     lines[-1] += ", ".join(f"{name} {bar}" for name, bar in BARS.items()) + "."

@@ -84,7 +84,8 @@ def _network(sources: Sources, ratio: int | None, lanes: int) -> Network:
         names = _dense_names(model)[:2]
         gap = (1 << gap_bits(ratio)) - 2
         options |= {
-            "quantizer": sources.quantizer,
+            # Nearly as many pulses as weights: moving them takes long and changes little.
+            "quantizer": sources.quantizer if ratio > 2 else "plain",
             "ratio": 2.0,
             "layers": {name: LayerOptions(ratio=ratio) for name in names},
             "banks": dict.fromkeys(names, lanes),
