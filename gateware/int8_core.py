@@ -98,16 +98,21 @@ class WeightRom(wiring.Component):
         own = {"ecp5": 2, "ice40": 1}.get(self.body, 2)
         depths = weight_segments(len(self.words), self.body) if vendor else (len(self.words),)
         step = (depths[0] - 1).bit_length()
-        stages = min(2, self.spec.weight_latency - own)
+        spare = self.spec.weight_latency - own
+        stages = min(2, spare)
         addr: Value = self.addr
-        for i in range(self.spec.weight_latency - own - stages):
+        for i in range(min(1, spare - stages)):
             addr = _register(m, addr, f"addr_{i}")
         upper = addr[step:]
-        for i in range(own):
+        # Block RAMs are all over the device: what is left goes between them and the choice.
+        far = max(0, spare - stages - 1)
+        for i in range(own + far):
             upper = _register(m, upper, f"upper_{i}")
         values = [
             self._segment(m, addr, k, sum(depths[:k]), depths[k], own) for k in range(len(depths))
         ]
+        for i in range(far):
+            values = [_register(m, v, f"far{i}_{k}") for k, v in enumerate(values)]
         for stage in range(stages):
             # The last stage chooses between all that are left.
             chosen = 1 if stage < stages - 1 else len(values).bit_length()
@@ -116,7 +121,7 @@ class WeightRom(wiring.Component):
             which = upper[:chosen]
             picked = [Array(g)[which] if len(g) > 1 else g[0] for g in groups]
             values = [_register(m, v, f"chosen{stage}_{k}") for k, v in enumerate(picked)]
-            upper = _register(m, upper[chosen:], f"upper_{own + stage}")
+            upper = _register(m, upper[chosen:], f"upper_{own + far + stage}")
         m.d.comb += self.data.eq(values[0])
         return m
 

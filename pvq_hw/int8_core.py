@@ -51,7 +51,7 @@ class Int8Spec(CoreBase):
     lanes: int
     products: str = "mult18"
     code_latency: int = 1  # control sees a word as its activations' address is given
-    weight_latency: int = 5
+    weight_latency: int = 6
 
     def __post_init__(self) -> None:
         self.check_ranges(_RANGES)
@@ -174,7 +174,7 @@ _RANGES = (
     ("frames", 1, 1),
     ("code_latency", 1, 1),
     ("lanes", 1, 1024),
-    ("weight_latency", 2, 5),
+    ("weight_latency", 2, 6),
 )
 
 
@@ -263,7 +263,7 @@ def make_int8_core(
         mult_bits=mult_bits,
         shift=layer.shift,
         bank_latency=device.bank_latency,
-        weight_latency=5 if device.blocks == "ecp5" else 2,
+        weight_latency=6 if device.blocks == "ecp5" else 2,
         carry_chunk=device.carry_chunk,
         params_memory="logic" if rows <= device.logic_rows else "block",
         fifo_memory="logic" if device.lutram else "block",

@@ -96,7 +96,7 @@ INT8_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
         "ffs": {
             "core": 6.089,
             "writer": 2.816,
-            "weights": 2.816,
+            "weights": 3.816,
             "products": 2.382,
             "tree": 0.749,
             "requantizer": 1.099,
@@ -104,7 +104,7 @@ INT8_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
             "counters": 4.898,
             "logic_roms": 1.168,
             "fifo": 1.38,
-            "choices": 0.6977,
+            "choices": 1.698,
         },
     },
     "up5k": {
