@@ -183,7 +183,10 @@ def test_compile_with_frames_from_the_command_line(tmp_path):
     assert (done["mismatches"], done["frames"]) == (0, 7)
     assert done["interval_cycles"] == made.json["interval_cycles"]
     wrong = run("compile", *args, "--frames", 17)
-    assert (wrong.code, wrong.complaint) == (2, "Frames side by side must be 1 to 16, not 17")
+    assert (wrong.code, wrong.complaint) == (
+        2,
+        "Frames side by side must be 1 to 16 or auto, not 17",
+    )
 
 
 def test_a_layer_with_frames_in_each_transfer(tmp_path):

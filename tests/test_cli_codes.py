@@ -78,7 +78,10 @@ def test_simulate_refuses_a_damaged_file(out, data, tmp_path):
     ("args", "text"),
     [
         (("--target", "hx8k", "--code-memory", "spram"), "but hx8k has 0; lower K"),
-        (("--target", "icebreaker", "--config", "c.toml"), "must be block or spram, not 'flash'"),
+        (
+            ("--target", "icebreaker", "--config", "c.toml"),
+            "must be block, spram or auto, not 'flash'",
+        ),
     ],
 )
 def test_impossible_memories_are_one_line(tmp_path, data, args, text):
