@@ -1,7 +1,10 @@
-"""Random networks: the import computes what the format's reference implementation computes."""
+"""Random networks: the import computes what the format's reference implementation computes.
+
+In double precision, but few: the reference fails on some pools with padding. Many networks are
+compared with onnxruntime (`test_random_semantics`).
+"""
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from onnx_graphs import channel_last, reference, save
 from random_onnx import random_models
@@ -30,11 +33,4 @@ def check(tmp_path, case):
 @settings(max_examples=25, **QUIET)
 @given(random_models())
 def test_random_network_equals_the_reference(tmp_path, case):
-    check(tmp_path, case)
-
-
-@pytest.mark.slow
-@settings(max_examples=600, **QUIET)
-@given(random_models())
-def test_many_random_networks_equal_the_reference(tmp_path, case):
     check(tmp_path, case)
