@@ -26,7 +26,6 @@ from pvq_hw.core_layers import CoreLayer, core_layers
 from pvq_hw.cores import make_layer_core
 from pvq_hw.families import family
 from pvq_hw.graph import GraphSpec
-from pvq_hw.graph_folding import bank_memory
 from pvq_hw.graph_timing import time_graph
 from pvq_hw.layers import TensorSpec
 from pvq_hw.layers_window import Conv
@@ -44,6 +43,7 @@ __all__ = ["CASES", "Case", "make_conv", "measure", "put_section", "section"]
 
 _HERE = Path(__file__).parent
 _FRAMES = 3
+_LOGIC_WORDS = 32  # of a bank that is distributed RAM
 _HEADING = "## Convolutions"
 _ABOUT = """\
 Layers of two convolutional networks as `make bench-engine` measures them: the same core behind a
@@ -124,7 +124,8 @@ def _unit(layer: CoreLayer, lanes: int, engine: str) -> tuple[CoreUnit, CoreImag
     options: dict[str, Any] = {}
     spec, image = make_layer_core(layer.dense, layer.x, lanes, family=engine, name="conv")
     if layer.dense.encoding != "int8":
-        options["bank_memory"] = bank_memory(spec.bank_words, engine)
+        small = family(engine).lutram and spec.bank_words <= _LOGIC_WORDS
+        options["bank_memory"] = "logic" if small else "block"
         spec, image = make_layer_core(
             layer.dense, layer.x, lanes, family=engine, name="conv", **options
         )

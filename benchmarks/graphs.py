@@ -12,7 +12,6 @@ page, between its marks.
 """
 
 import argparse
-import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from pvq_hw.data import Data, load_data, make_data
+from benchmarks.networks import mnist, read, save
+from pvq_hw.data import Data, load_data
 from pvq_hw.model import load_model
 from pvq_hw.options import CompileOptions
 from pvq_hw.train.finetune import Training, finetune
@@ -29,7 +29,6 @@ from pvq_hw.train.flow import start_network
 __all__ = ["ROWS", "Row", "main", "measure", "table"]
 
 RESULTS = Path(__file__).parent / "results" / "graphs.json"
-_FILES = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
 _MARKS = ("<!-- accuracy of graphs: begin -->", "<!-- accuracy of graphs: end -->")
 
 
@@ -179,7 +178,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="calibration draws a row")
     parser.add_argument("--page", type=Path, help="page to write the table into")
     args = parser.parse_args()
-    results = json.loads(args.output.read_text()) if args.output.exists() else {}
+    results = read(args.output)
     for row in ROWS if args.models else ():
         for seed in range(args.seeds):
             if row.key(seed) in results or args.network not in (None, row.name):
@@ -189,8 +188,7 @@ def main() -> None:
                 continue
             print(f"{row.name} on {row.target}, seed {seed} ...", flush=True)
             results[row.key(seed)] = measure(row, seed, args.models, *data)
-            text = json.dumps(results, indent=1, sort_keys=True) + "\n"
-            args.output.write_text(text, encoding="utf-8", newline="\n")
+            save(args.output, results)
     print(table(results))
     if args.page:
         _into_page(args.page, table(results))
@@ -200,9 +198,7 @@ def _data(row: Row, args: argparse.Namespace) -> tuple[Data, Data] | None:
     """Training frames and the test set; none where the row needs frames that were not given."""
     past = _PAST.get(row.name, 0) if row.training else 0
     if row.name != "ResNet8":
-        train, test = (
-            make_data([args.mnist / f"{p}-{what}" for what in _FILES]) for p in ("train", "t10k")
-        )
+        train, test = mnist(args.mnist)
         if past:  # in the order in which the recipe was chosen
             order = np.random.default_rng(0).permutation(len(train))[past:]
             train = Data(train.x[order], train.y[order])  # type: ignore[index]

@@ -5,30 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from pvq_hw.errors import InputError
-from pvq_hw.families import family as find_family
-from pvq_hw.graph_choices import (
-    BALANCED_PULSES,
-    GraphChoice,
-    GraphLayer,
-    graph_choices,
-    with_serial,
-)
+from pvq_hw.graph_choices import GraphChoice, GraphLayer, graph_choices, with_serial
 from pvq_hw.resources import Resources, budget
 from pvq_hw.targets import Target
 
-__all__ = ["BALANCED_PULSES", "GraphLayer", "as_dense", "bank_memory", "dense_layers", "fold_graph"]
-
-_LOGIC_WORDS = 32
+__all__ = ["as_dense", "dense_layers", "fold_graph"]
 
 _MARGIN = 0.95  # of the LUTs: before quantization the codes are not known
 # Of LUTs, block RAMs and multiplier blocks; the latter stand idle otherwise.
 _WEIGHTINGS = ((1, 1, 0.1), (1, 8, 0.1), (8, 1, 0.1), (1, 1, 4))
-
-
-def bank_memory(words: int, engine: str) -> str:
-    """Kind of memory for banks of so many words, where nothing else decides: small ones are logic
-    where that is RAM too."""
-    return "logic" if find_family(engine).lutram and words <= _LOGIC_WORDS else "block"
 
 
 def fold_graph(

@@ -12,7 +12,8 @@ from pvq_hw.errors import InputError
 from pvq_hw.families import family as find_family
 from pvq_hw.folding import FoldLayer
 from pvq_hw.graph import GraphSpec
-from pvq_hw.graph_folding import GraphLayer, fold_graph
+from pvq_hw.graph_choices import GraphLayer
+from pvq_hw.graph_folding import fold_graph
 from pvq_hw.graph_plan import build_graph, plan_graph
 from pvq_hw.graph_timing import time_graph
 from pvq_hw.network import Network
