@@ -1,5 +1,6 @@
 """The bundled digits network, compiled once for every test of a process that reads it."""
 
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,13 @@ from cli_tools import BUNDLED, MODEL, run
 # A job in the background is started with SIGINT ignored, which its children inherit: the tests
 # that interrupt commands need it as a person at a terminal has it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_BUDGET = 700
+"""Processor seconds that all tests of `make test` may take: watched, never asserted, since
+machines are noisy."""
+
+_SECONDS = "processor seconds"
+_BEFORE = pytest.StashKey[tuple[float, ...]]()
 
 
 @dataclass(frozen=True)
@@ -45,3 +53,44 @@ def digits(tmp_path_factory, digits_data):
     )  # fmt: skip
     assert ran.code == 0, ran.err
     return Digits(train, test, out, ran.json)
+
+
+# -- what the summary says besides pass and fail ------------------------------------------------
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Processor seconds of a test with its fixtures and its children, for the summary."""
+    before = os.times()
+    item.stash[_BEFORE] = before
+    yield
+
+
+def pytest_runtest_teardown(item):
+    spent = sum(os.times()[:4]) - sum(item.stash[_BEFORE][:4])
+    item.user_properties.append((_SECONDS, spent))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Processor seconds of each test file against the budget, and what this machine left out."""
+    spent: dict[str, float] = {}
+    left_out = set()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) != "teardown":
+                continue
+            for name, value in report.user_properties:
+                if name == _SECONDS:
+                    file = report.nodeid.partition("::")[0]
+                    spent[file] = spent.get(file, 0.0) + value
+                elif name.startswith("kernels ") and value:
+                    left_out.add(f"{name}: {value}")
+    if not spent:
+        return
+    terminalreporter.section("processor seconds")
+    total = sum(spent.values())
+    terminalreporter.write_line(f"{total:.0f} in all; the budget is {_BUDGET}")
+    for file, seconds in sorted(spent.items(), key=lambda pair: -pair[1])[:15]:
+        terminalreporter.write_line(f"{seconds:7.1f}  {file}")
+    for line in sorted(left_out):
+        terminalreporter.write_line(line)

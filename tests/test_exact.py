@@ -1,7 +1,7 @@
 """Products and codes that do not depend on who computes them."""
 
-import hashlib
 import os
+import platform
 import subprocess
 import sys
 from fractions import Fraction
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processor import CANDIDATES, environments, runnable_kernels
 
 from pvq_hw.exact import grid, grid_bits, product, sums
 
@@ -33,17 +34,11 @@ print(digest.hexdigest())
 """
 
 
-def _digest(threads: int, kernel: str) -> str:
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        "OPENBLAS_CORETYPE": kernel,
-        "PYTHONPATH": str(ROOT),
-    }
+def _digest(environment: dict[str, str]) -> str:
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM],
         cwd=ROOT,
-        env=environment,
+        env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -52,11 +47,19 @@ def _digest(threads: int, kernel: str) -> str:
     return done.stdout.strip()
 
 
-def test_codes_are_the_same_for_all_kernels_and_threads() -> None:
-    first = _digest(1, "Haswell")
-    assert len(first) == len(hashlib.sha256().hexdigest())
-    assert _digest(2, "Nehalem") == first
-    assert _digest(2, "SkylakeX") == first
+def test_codes_are_the_same_for_all_kernels_threads_and_instruction_sets(record_property) -> None:
+    kernels = runnable_kernels()
+    left_out = [kernel for kernel in CANDIDATES if kernel not in kernels]
+    record_property("kernels that this processor or library does not run", ", ".join(left_out))
+    if platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux":
+        assert len(kernels) >= 2, "every x86-64 processor runs two of OpenBLAS's kernels"
+    digests = {_digest(environment) for environment in environments()}
+    assert len(digests) == 1
+    assert len(digests.pop()) == 64
+
+
+def test_a_kernel_that_dies_is_left_out() -> None:
+    assert runnable_kernels(("NoSuchKernel",)) == ()
 
 
 @pytest.mark.parametrize("length", [1, 7, 100, 4097])
