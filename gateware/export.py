@@ -22,6 +22,7 @@ from pvq_hw.errors import InputError, ToolError
 from pvq_hw.graph import GraphSpec
 from pvq_hw.graph_timing import time_graph
 from pvq_hw.numeric import IntFormat
+from pvq_hw.reserved import SYSTEM_VERILOG, VERILOG_2005
 from pvq_hw.timing import simulate_timing
 from pvq_hw.units import Unit
 
@@ -62,6 +63,8 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
     ToolError
         yosys is missing or fails.
     """
+    if name in VERILOG_2005 | SYSTEM_VERILOG:
+        raise InputError(f"Module name must not be a word of Verilog: {name!r}")
     if not re.fullmatch(r"[A-Za-z_]\w{0,120}", name, re.ASCII) or name in ("pvq_rom", "tb"):
         raise InputError(f"Module name must be letters, digits and underscores, not {name!r}")
     text = rtlil.convert(component, name=name, emit_src=False)

@@ -7,7 +7,7 @@ import numpy as np
 from pvq_hw.geometry import Geometry
 from pvq_hw.layers import Dense, IntArray, Layer, TensorSpec
 from pvq_hw.layers_window import Conv
-from pvq_hw.naming import safe_name
+from pvq_hw.naming import identifiers
 from pvq_hw.network import Network
 
 __all__ = ["CoreLayer", "core_layers", "is_chain", "unit_names", "window_weights"]
@@ -109,10 +109,4 @@ def is_chain(network: Network) -> bool:
 
 def unit_names(layers: tuple[Layer, ...] | list[Layer]) -> list[str]:
     """A Verilog identifier and file stem for every layer, all different."""
-    used: set[str] = set()
-    names = []
-    for layer in layers:
-        stem = safe_name(layer.name, default="layer").replace("-", "_").replace(".", "_")
-        stem = stem if stem[0].isalpha() else f"layer_{stem}"
-        names.append(safe_name(stem, used))
-    return names
+    return identifiers(layer.name for layer in layers)

@@ -15,6 +15,7 @@ from pvq_hw.graph_timing import fifo_needs, with_depths
 from pvq_hw.layers import Dense, Layer, TensorSpec
 from pvq_hw.layers_join import Add, Concat
 from pvq_hw.layers_window import AveragePool, Conv, MaxPool
+from pvq_hw.naming import safe_name
 from pvq_hw.network import Network
 from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Scale, Unit, can_stream
 from pvq_hw.window import WindowSpec, make_window
@@ -92,6 +93,7 @@ class _Builder:
         self.names = dict(
             zip(network.tensors(), ["input", *unit_names(network.layers)], strict=True)
         )
+        self.used = {name.lower() for name in self.names.values()}
         windows = {layer.name: layer.geometry for layer in core_layers(network)}
         cores = iter(self.cores)
         self._give(network.input, _INPUT)
@@ -131,8 +133,11 @@ class _Builder:
         if readers == 1:
             self.free[tensor.name] = [wire]
             return
-        wires = [f"w_{name}_{k}" for k in range(readers)]
-        fork = Fork(f"{name}_fork", (wire,), tuple(wires), tensor.format, tensor.size)
+        # A dot keeps these wires apart from any layer's own: no layer's name has one.
+        wires = [f"w_{name}.{k}" for k in range(readers)]
+        fork = Fork(
+            self._free_name(f"{name}_fork"), (wire,), tuple(wires), tensor.format, tensor.size
+        )
         self.units.append(fork)
         self.free[tensor.name] = wires
 
@@ -143,9 +148,14 @@ class _Builder:
         if not isinstance(layer, Add | Concat) or len(layer.inputs) == 1:
             return wire
         name = self.names[layer.output.name]
-        out = f"w_{name}_in{n}"
-        self.units.append(Fifo(f"{name}_fifo{n}", (wire,), (out,), tensor.format, tensor.size, 2))
+        out = f"w_{name}.in{n}"
+        unit = self._free_name(f"{name}_fifo{n}")
+        self.units.append(Fifo(unit, (wire,), (out,), tensor.format, tensor.size, 2))
         return out
+
+    def _free_name(self, text: str) -> str:
+        """A name for a unit of no layer, which no other unit has."""
+        return safe_name(text, self.used)
 
     def _window(self, window: WindowSpec) -> WindowSpec:
         bits = window.depth * window.width * window.x.bits

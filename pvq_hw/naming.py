@@ -1,8 +1,11 @@
 """Names from model files, made safe to show, to write into files and to use as file names."""
 
 import re
+from collections.abc import Iterable
 
-__all__ = ["quoted", "safe_name"]
+from pvq_hw.reserved import RESERVED
+
+__all__ = ["identifiers", "quoted", "safe_name"]
 
 _LENGTH = 48
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -24,6 +27,21 @@ def safe_name(text: str, used: set[str] | None = None, default: str = "node") ->
         number += 1
     used.add(name.lower())
     return name
+
+
+def identifiers(texts: Iterable[str]) -> list[str]:
+    """A Verilog identifier and file stem for every text, all different.
+
+    None is in `RESERVED` (in whatever case) or has two underscores in a row, as the wires of
+    streams have.
+    """
+    used = set(RESERVED)
+    names = []
+    for text in texts:
+        stem = re.sub(r"[_.-]+", "_", safe_name(text, default="layer"))
+        stem = stem if stem[0].isalpha() else f"layer_{stem}"
+        names.append(safe_name(stem, used))
+    return names
 
 
 def quoted(text: str) -> str:

@@ -19,7 +19,7 @@ from pvq_hw.folding import batch_options, fold_layers
 from pvq_hw.graph import GraphSpec
 from pvq_hw.int8_core import Int8Spec
 from pvq_hw.layers import Dense, TensorSpec
-from pvq_hw.naming import safe_name
+from pvq_hw.naming import identifiers
 from pvq_hw.network import Network
 from pvq_hw.plan_checks import check_fit
 from pvq_hw.plan_layer import LayerPlan, plan_layer
@@ -367,7 +367,7 @@ def plan(
         each=each,
         **options,
     )
-    names = _core_names(chain)
+    names = identifiers(layer.name for layer, _ in chain)
     cores = [
         make_layer_core(
             layer,
@@ -466,14 +466,3 @@ def cycles(cores: Sequence[tuple[CoreBase, CoreImage]]) -> tuple[int, int]:
 
     timing = simulate_timing([spec for spec, _ in cores], [image for _, image in cores])
     return timing.interval_cycles, timing.latency_cycles
-
-
-def _core_names(chain: Sequence[tuple[Dense, TensorSpec]]) -> list[str]:
-    """A Verilog identifier and file stem for every layer, all different."""
-    used: set[str] = set()
-    names = []
-    for layer, _ in chain:
-        stem = safe_name(layer.name, default="layer").replace("-", "_").replace(".", "_")
-        stem = stem if stem[0].isalpha() else f"layer_{stem}"
-        names.append(safe_name(stem, used))
-    return names

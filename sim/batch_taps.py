@@ -11,7 +11,7 @@ from sim.graph_taps import Tap
 
 __all__ = ["BATCHES", "batch_taps", "deal"]
 
-BATCHES = "batches"
+BATCHES = "(batches)"  # no layer is called so
 
 
 def batch_taps(specs: Sequence[CoreBase]) -> list[CoreBase | Tap]:

@@ -120,7 +120,7 @@ def _batch_links(specs: Sequence[CoreBase], links: Sequence[Link]) -> tuple[Link
     inner = (replace(link, scope=("chain", *link.scope)) for link in links[:-1])
     number = last_frame_format(specs[0].frames)
     results = replace(links[-1], scope=("unpacker",), vector=1)
-    return (*inner, Link("batches", ("batches",), 1, number), results)
+    return (*inner, Link("(batches)", ("batches",), 1, number), results)
 
 
 def design_files(

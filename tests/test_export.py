@@ -191,6 +191,12 @@ def test_module_names_are_checked(name):
         export_verilog(None, name)
 
 
+@pytest.mark.parametrize("name", ["reg", "module", "final", "logic"])
+def test_modules_are_not_called_as_words_of_verilog(name):
+    with pytest.raises(InputError, match=rf"^Module name must not be a word of Verilog: '{name}'$"):
+        export_verilog(None, name)
+
+
 def test_vectors_must_suit_the_core():
     layer, x = _layer(16, 6, 10)
     spec, image, vectors, expected = _package(layer, x, 4)
