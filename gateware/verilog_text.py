@@ -30,14 +30,14 @@ module pvq_rom #(
 
   generate
     if (STYLE == "logic") begin : in_luts
-      (* rom_style = "distributed", ram_style = "distributed" *)
+      (* rom_style = "logic", ram_style = "logic" *)
       reg [WIDTH-1:0] words [0:DEPTH-1];
-      initial $readmemh(INIT_FILE, words);
+      if (INIT_FILE != "") initial $readmemh(INIT_FILE, words);
       always @(posedge clk) pipe[WIDTH-1:0] <= words[addr];
     end else begin : in_blocks
       (* rom_style = "block", ram_style = "block" *)
       reg [WIDTH-1:0] words [0:DEPTH-1];
-      initial $readmemh(INIT_FILE, words);
+      if (INIT_FILE != "") initial $readmemh(INIT_FILE, words);
       always @(posedge clk) pipe[WIDTH-1:0] <= words[addr];
     end
     if (LATENCY > 1) begin : further

@@ -139,6 +139,18 @@ def test_the_header_documents_the_core():
         assert phrase in header
 
 
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+def test_plain_yosys_scripts_synthesize_the_core(tmp_path, family):
+    if not tools.have_tool("yosys"):
+        pytest.skip("yosys is missing")
+    layer, x = _layer(8, 3, 4, U8, S8)
+    options = {"family": "up5k" if family == "ice40" else "ecp5", "params_memory": "logic"}
+    write_layer_package(tmp_path, *_package(layer, x, 2, **options))
+    script = f"read_verilog fc_core.v {ROM_FILE}\nsynth_{family} -top fc_core\n"
+    (tmp_path / "run.ys").write_text(script)
+    tools.run("yosys", ["-q", "-s", "run.ys"], folder=tmp_path)
+
+
 def test_weights_are_in_the_memory_files_only():
     layer, x = _layer(16, 6, 10, out=S16)
     turned = replace(layer, y=layer.y[::-1], mult=layer.mult[::-1], bias=layer.bias[::-1])
