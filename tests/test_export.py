@@ -17,6 +17,7 @@ from pvq_hw.core import make_core
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
+from sim.netlist import primitives
 
 U8, S8, S16, BINARY = (
     IntFormat(8, False),
@@ -139,16 +140,24 @@ def test_the_header_documents_the_core():
         assert phrase in header
 
 
-@pytest.mark.parametrize("family", ["ice40", "ecp5"])
-def test_plain_yosys_scripts_synthesize_the_core(tmp_path, family):
-    if not tools.have_tool("yosys"):
-        pytest.skip("yosys is missing")
+@pytest.mark.parametrize(
+    ("family", "flags"), [("ice40", ""), ("ice40", " -dsp"), ("ecp5", ""), ("ecp5", " -nodsp")]
+)
+def test_plain_yosys_scripts_synthesize_the_core_and_its_netlist_passes(tmp_path, family, flags):
+    if not (tools.have_tool("yosys") and tools.have_tool("iverilog")):
+        pytest.skip("needs yosys and Icarus Verilog")
     layer, x = _layer(8, 3, 4, U8, S8)
     options = {"family": "up5k" if family == "ice40" else "ecp5", "params_memory": "logic"}
     write_layer_package(tmp_path, *_package(layer, x, 2, **options))
-    script = f"read_verilog fc_core.v {ROM_FILE}\nsynth_{family} -top fc_core\n"
-    (tmp_path / "run.ys").write_text(script)
+    script = f"read_verilog fc_core.v {ROM_FILE}\nsynth_{family} -top fc_core{flags}\n"
+    (tmp_path / "run.ys").write_text(script + "write_verilog -noattr out.v\n")
     tools.run("yosys", ["-q", "-s", "run.ys"], folder=tmp_path)
+    (tmp_path / "cells.v").write_text(primitives(family))
+    command = ["-g2012", "-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-DNO_INCLUDES", "-s", "tb", "-o", "t"]
+    tools.run("iverilog", [*command, "tb.v", "out.v", "cells.v"], folder=tmp_path)
+    lines = []
+    tools.run("vvp", ["t"], folder=tmp_path, on_line=lines.append)
+    assert any(line.startswith("PASS: 72 results compared") for line in lines), lines
 
 
 def test_weights_are_in_the_memory_files_only():
