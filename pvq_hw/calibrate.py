@@ -11,6 +11,7 @@ from pvq_hw.numeric import IntFormat
 
 __all__ = [
     "MIN_FRAMES",
+    "bounded_format",
     "calibration_array",
     "error_minimizing_scale",
     "input_spec",
@@ -105,6 +106,31 @@ def _full_scale(v: FloatArray, top: float, fmt: IntFormat) -> float:
     positive = float(v.max(initial=0.0)) / fmt.max
     negative = float(-v.min(initial=0.0)) / max(1, -fmt.min)
     return max(positive, negative, top / (1 << 40))
+
+
+def bounded_format(name: str, fmt: IntFormat, high: float, least: float) -> IntFormat:
+    """``fmt``, or the widest narrower one whose largest value stands for ``high`` at most.
+
+    An activation saturates by its format's clamp alone. Where the multiplier leaves no scale below
+    ``least``, a narrower format is what still saturates at ``high``.
+
+    Raises
+    ------
+    InputError
+        Where no format of 2 bits or more does.
+    """
+    if fmt.binary or not np.isfinite(high):
+        return fmt
+    bits = fmt.bits
+    while bits > 2 and least * IntFormat(bits, fmt.signed).max > high:
+        bits -= 1
+    narrower = IntFormat(bits, fmt.signed)
+    if least * narrower.max > high:
+        raise InputError(
+            f"Layer {name!r} must have gains below what it clips at, {high:g}, in steps of its "
+            f"multiplier, {least:g}; scale its weights and its bound"
+        )
+    return narrower
 
 
 def range_scale(low: float, high: float, fmt: IntFormat) -> float:

@@ -258,7 +258,11 @@ def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
         choice = options.layers.get(stage.name)
         ratio = choice.ratio if choice and choice.ratio else options.ratio
         k = choice.k if choice and choice.k else max(1, round(n / ratio))
-        out = IntFormat(16, True) if stage.last else IntFormat(bits, bits == 1 or not stage.relu)
+        out = (
+            IntFormat(16, not stage.relu)
+            if stage.last
+            else IntFormat(bits, bits == 1 or not stage.relu)
+        )
         out = IntFormat(1, True) if stage.sign else out
         encoding = (choice.encoding if choice else None) or "pvq"
         code = options.codes([stage.name]).get(stage.name)

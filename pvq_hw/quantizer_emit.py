@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw import exact
-from pvq_hw.calibrate import round_to_lattice, tensor_spec
+from pvq_hw.calibrate import bounded_format, round_to_lattice, tensor_spec
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
 from pvq_hw.quantizer_graph import Stage
@@ -111,14 +111,16 @@ def _output(
     if stage.sign:
         return TensorSpec(stage.output, (len(code.y),), IntFormat(1, True), 1.0)
     if stage.last:
-        fmt, headroom = IntFormat(OUTPUT_BITS, True), _HEADROOM
+        fmt, headroom = IntFormat(OUTPUT_BITS, not stage.relu), _HEADROOM
     else:
         fmt, headroom = IntFormat(bits, bits == 1 or not stage.relu), None
+    least = feasible_scale(code.gain, spec.scale, 0.0)
+    fmt = bounded_format(stage.name, fmt, stage.high, least)
+    if real is not None and stage.relu:
+        real = np.clip(real, 0, stage.high)
     found = tensor_spec(stage.output, (len(code.y),), fmt, real, ranges, headroom)
-    scale = found.scale
-    if np.isfinite(stage.high):
-        scale = min(scale, stage.high / fmt.max)
-    return TensorSpec(stage.output, found.shape, fmt, feasible_scale(code.gain, spec.scale, scale))
+    scale = max(least, min(found.scale, stage.high / fmt.max))
+    return TensorSpec(stage.output, found.shape, fmt, scale)
 
 
 def _layer(

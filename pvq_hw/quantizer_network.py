@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.calibrate import error_minimizing_scale, round_to_lattice, tensor_spec
+from pvq_hw.calibrate import (
+    bounded_format,
+    error_minimizing_scale,
+    round_to_lattice,
+    tensor_spec,
+)
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.layers import Dense, Layer, TensorSpec
@@ -240,18 +245,26 @@ class _Builder:
     # -- formats ----------------------------------------------------------------------------
 
     def _output(
-        self, step: Step, shape: tuple[int, ...], real: FloatArray | None, signed: bool
+        self,
+        step: Step,
+        shape: tuple[int, ...],
+        real: FloatArray | None,
+        signed: bool,
+        least: float,
     ) -> TensorSpec:
-        """Format and scale of the least error on the real outputs."""
+        """Format and scale of the least error on the real outputs, the scale ``least`` or more."""
         if step.last:
-            fmt, headroom = IntFormat(OUTPUT_BITS, True), _HEADROOM
+            fmt, headroom = IntFormat(OUTPUT_BITS, not step.relu), _HEADROOM
         else:
             fmt, headroom = IntFormat(self.wanted.bits, signed and not step.relu), None
+        fmt = bounded_format(step.name, fmt, step.high, least)
+        if real is not None and step.relu:
+            real = np.clip(real, 0, step.high)
         if real is not None and headroom is None:
             found = TensorSpec(step.output, shape, fmt, error_minimizing_scale(real, fmt))
         else:
             found = tensor_spec(step.output, shape, fmt, real, self.model.ranges, headroom)
-        scale = min(found.scale, step.high / fmt.max) if np.isfinite(step.high) else found.scale
+        scale = max(least, min(found.scale, step.high / fmt.max))
         return TensorSpec(step.output, shape, fmt, scale)
 
     # -- layers with weights ----------------------------------------------------------------
@@ -282,12 +295,10 @@ class _Builder:
         allowed = w != 0 if self._keeps_zeros(step) else None
         self.rows[step.name] = Rows(y, gain, bias, self._placement(step, groups), allowed)
         shape = (rows,) if geometry is None else (*geometry.output_size, rows)
-        output = self._output(step, shape, real, True)
-        scale = feasible_scale(gain, x.spec.scale, output.scale)
-        output = TensorSpec(output.name, shape, output.format, scale)
+        output = self._output(step, shape, real, True, feasible_scale(gain, x.spec.scale, 0.0))
         pulses = np.abs(y).sum(axis=1, keepdims=True)
         numbers = requantization(
-            gain, bias, pulses, x.spec.format, x.spec.scale, output.format, scale
+            gain, bias, pulses, x.spec.format, x.spec.scale, output.format, output.scale
         )
         common: dict[str, Any] = {
             "name": step.name,
@@ -366,38 +377,36 @@ class _Builder:
         assert isinstance(node, AverageNode)
         g = _geometry(node)
         shape = (*g.output_size, g.input_shape[2])
-        output = self._output(step, shape, raw, x.spec.format.signed)
         counts = np.unique(g.counts(include_pads=node.count_include_pad))
-        ratios = [x.spec.scale / output.scale / max(1, int(c)) for c in counts]
-        mult, shift, output = _multipliers(ratios, output)
+        scales = [x.spec.scale / max(1, int(c)) for c in counts]
+        least = _least_scale(scales)
+        output = self._output(step, shape, raw, x.spec.format.signed, least)
+        mult, shift = _multipliers([scale / output.scale for scale in scales])
         table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
         return AveragePool(step.name, x.spec.name, output, g, node.count_include_pad, table, shift)
 
     def _join(self, step: Step, inputs: list[_Tensor], raw: FloatArray | None) -> Add | Concat:
         signed = any(t.spec.format.signed for t in inputs)
-        output = self._output(step, step.node.shape, raw, signed)
-        ratios = [t.spec.scale / output.scale for t in inputs]
-        mult, shift, output = _multipliers(ratios, output)
+        scales = [t.spec.scale for t in inputs]
+        output = self._output(step, step.node.shape, raw, signed, _least_scale(scales))
+        mult, shift = _multipliers([scale / output.scale for scale in scales])
         kind = Concat if isinstance(step.node, ConcatNode) else Add
         return kind(step.name, tuple(t.spec.name for t in inputs), output, mult, shift)
 
 
-def _multipliers(
-    ratios: list[float], output: TensorSpec
-) -> tuple[tuple[int, ...], int, TensorSpec]:
-    """Integers for the ratios: the largest shift at which all fit; the output's scale is made
-    larger where none does."""
+def _least_scale(scales: list[float]) -> float:
+    """The smallest scale of an output at which `_multipliers` finds a shift for these inputs."""
+    return 2 * max(scales) / ((1 << MULT_BITS) - 1)
+
+
+def _multipliers(ratios: list[float]) -> tuple[tuple[int, ...], int]:
+    """Integers for the ratios: the largest shift at which all fit."""
     limit = (1 << MULT_BITS) - 1
     largest = max(ratios)
-    if 2 * largest > limit:
-        grow = 2 * largest / limit
-        ratios = [ratio / grow for ratio in ratios]
-        output = TensorSpec(output.name, output.shape, output.format, output.scale * grow)
-        largest = max(ratios)
     shift = 40
     while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
         shift -= 1
-    return tuple(int(np.floor(r * (1 << shift) + 0.5)) for r in ratios), shift, output
+    return tuple(min(limit, int(np.floor(r * (1 << shift) + 0.5))) for r in ratios), shift
 
 
 def _start(
