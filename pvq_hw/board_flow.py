@@ -142,6 +142,8 @@ def run_output(
         "outputs": outputs.tolist(),
     }
     if labels is not None:
-        metric, value = score(outputs * accelerator.network.output.scale, labels)
+        network = accelerator.network
+        real = outputs * network.output.scale
+        metric, value = score(real, labels, network.meta.get("dropped", ()))
         document["accuracy"] = {"metric": metric, "board": value}
     return document

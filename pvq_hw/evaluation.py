@@ -1,5 +1,6 @@
 """The golden model against the float model on labeled data."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from pvq_hw.metrics import answers, is_classification, score
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 
-__all__ = ["Evaluation", "check_accuracy", "evaluate_network"]
+__all__ = ["Evaluation", "check_accuracy", "check_data", "evaluate_network"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +58,45 @@ def evaluate_network(model: Model, network: Network, data: Data) -> Evaluation:
     exact = model.predict(data.x, data.input_scale)
     integers = network.predict(network.quantize_input(data.x, data.input_scale))
     real = integers.reshape(len(integers), -1) * network.output.scale
-    metric, float_score = score(exact, data.y)
-    _, pvq_score = score(real, data.y)
+    metric, float_score = score(exact, data.y, model.dropped)
+    _, pvq_score = score(real, data.y, model.dropped)
     a, b = answers(exact), answers(real)
-    classes = is_classification(data.y, exact.shape[1])
+    classes = is_classification(data.y, exact.shape[1], model.dropped)
     differ = np.flatnonzero(a != b) if classes else np.zeros(0, dtype=np.int64)
     return Evaluation(metric, float_score, pvq_score, len(data), differ, a, b)
+
+
+def check_data(
+    of: Model | Network, data: Data, what: str, *, labels: bool = True, minimum: float | None = None
+) -> None:
+    """Raises InputError for what would be refused only after long steps.
+
+    Parameters
+    ----------
+    of : Model or Network
+        What the data is for.
+    data : Data
+    what : str
+        Which data; the error begins with it.
+    labels : bool
+        Whether labels, where there are some, are scored.
+    minimum : float, optional
+        The accuracy asked for; labels must then be class numbers.
+    """
+    try:
+        if data.x.size != len(data) * math.prod(of.input_shape):
+            shape = ", ".join(map(str, of.input_shape))
+            raise InputError(f"Data must have the shape (frames, {shape}), not {data.x.shape}")
+        if data.y is None or not labels:
+            return
+        last = of.output_shape if isinstance(of, Model) else of.output.shape
+        head = of.dropped if isinstance(of, Model) else of.meta.get("dropped", ())
+        outputs = np.broadcast_to(0.0, (len(data), math.prod(last)))
+        metric, _ = score(outputs, data.y, head)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    if minimum is not None and metric != "accuracy":
+        raise InputError("--min-accuracy must come with class numbers as labels")
 
 
 def check_accuracy(evaluation: Evaluation, minimum: float | None) -> None:

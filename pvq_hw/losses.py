@@ -83,15 +83,17 @@ def network_losses(model: Model, network: Network, data: Data) -> dict[str, Any]
         for word, changed in (("alone", alone), ("without", others)):
             outputs = changed.predict(x, data.input_scale)
             entry[f"output_error_{word}"] = _short(_relative(outputs, exact))
-            entry[f"score_{word}"] = None if y is None else _short(score(outputs, y)[1])
+            entry[f"score_{word}"] = (
+                None if y is None else _short(score(outputs, y, model.dropped)[1])
+            )
         entry["row_output_error"] = [_short(v) for v in error[name] / power[name]]
         found.append(entry)
     _shares(found, error)
     return {
         "frames": frames,
-        "metric": None if y is None else score(exact, y)[0],
-        "float": None if y is None else _short(score(exact, y)[1]),
-        "golden": None if y is None else _short(score(real, y)[1]),
+        "metric": None if y is None else score(exact, y, model.dropped)[0],
+        "float": None if y is None else _short(score(exact, y, model.dropped)[1]),
+        "golden": None if y is None else _short(score(real, y, model.dropped)[1]),
         "output_error": _short(_relative(real, exact)),
         "layers": found,
     }

@@ -4,7 +4,7 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,24 +18,34 @@ __all__ = ["Metric", "answers", "auc", "find_metric", "is_classification", "scor
 Array = npt.NDArray[Any]
 
 
-def is_classification(y: Array, outputs: int) -> bool:
-    """Whether labels are class numbers of a network with that many outputs."""
-    return y.ndim == 1 and y.dtype.kind in "iub" and outputs > 1
+def is_classification(y: Array, outputs: int, head: Sequence[str] = ()) -> bool:
+    """Whether labels are class numbers of a network with that many outputs.
+
+    ``head`` names the final operations that the accelerator leaves out: one output is a class
+    where a Sigmoid stood behind it and the labels are 0 and 1.
+    """
+    if y.ndim != 1 or y.dtype.kind not in "iub":
+        return False
+    return outputs > 1 or ("Sigmoid" in head and _is_binary(y))
 
 
 def answers(values: Array) -> npt.NDArray[np.int64]:
-    """Index of the largest output of every frame, the first among equals; (frames,)."""
-    return np.asarray(values.reshape(len(values), -1).argmax(axis=1), dtype=np.int64)
+    """Class of every frame, (frames,): the index of the largest output, the first among equals;
+    of one output, a logit, whether it is above 0."""
+    flat = values.reshape(len(values), -1)
+    found = flat[:, 0] > 0 if flat.shape[1] == 1 else flat.argmax(axis=1)
+    return np.asarray(found, dtype=np.int64)
 
 
-def score(values: Array, y: Array) -> tuple[str, float]:
+def score(values: Array, y: Array, head: Sequence[str] = ()) -> tuple[str, float]:
     """Name and value of the metric that fits the labels.
 
-    ``values`` are real outputs (frames, outputs). Class numbers give ``("accuracy", percent)``,
+    ``values`` are real outputs (frames, outputs), before the operations of ``head`` (see
+    `is_classification`). Class numbers give ``("accuracy", percent)``,
     anything else ``("rmse", root of the mean square error)``.
     """
     flat = _flat(values, y)
-    name = "accuracy" if is_classification(y, flat.shape[1]) else "rmse"
+    name = "accuracy" if is_classification(y, flat.shape[1], head) else "rmse"
     return name, _METRICS[name].compute(flat, y)
 
 
@@ -85,7 +95,7 @@ class Metric:
         return bound is None or self.loss(value) <= self.loss(bound)
 
 
-def find_metric(name: str | None, y: Array, outputs: int) -> Metric:
+def find_metric(name: str | None, y: Array, outputs: int, head: Sequence[str] = ()) -> Metric:
     """The metric of that name; the one that fits the labels for None.
 
     ``module:function`` is imported, also from the current folder, and called with the real
@@ -93,7 +103,7 @@ def find_metric(name: str | None, y: Array, outputs: int) -> Metric:
     has a true attribute ``lower_is_better``.
     """
     if name is None:
-        name = "accuracy" if is_classification(y, outputs) else "rmse"
+        name = "accuracy" if is_classification(y, outputs, head) else "rmse"
     if name in _METRICS:
         return _METRICS[name]
     module, colon, function = name.partition(":")
@@ -115,7 +125,7 @@ def auc(values: Array, y: Array) -> float:
     if y.ndim != 1 or y.dtype.kind not in "iub":
         raise InputError(f"AUC must have class numbers as labels, not {y.dtype} {y.shape}")
     if flat.shape[1] == 1:
-        if not np.isin(y, (0, 1)).all():
+        if not _is_binary(y):
             raise InputError("AUC of a network with one output must have the labels 0 and 1")
         return _one_auc(flat[:, 0], y == 1)
     _check_classes(y, flat.shape[1])
@@ -136,9 +146,12 @@ def _one_auc(values: Array, positive: npt.NDArray[np.bool_]) -> float:
 
 
 def _accuracy(flat: Array, y: Array) -> float:
-    if not is_classification(y, flat.shape[1]):
-        raise InputError("Accuracy must have class numbers as labels and several outputs")
-    _check_classes(y, flat.shape[1])
+    if not is_classification(y, flat.shape[1], ("Sigmoid",)):
+        raise InputError(
+            "Accuracy must have class numbers as labels, 0 and 1 for a network with one output"
+        )
+    if flat.shape[1] > 1:
+        _check_classes(y, flat.shape[1])
     return 100.0 * float(np.mean(answers(flat) == y))
 
 
@@ -154,6 +167,10 @@ def _flat(values: Array, y: Array) -> Array:
     if len(y) != len(flat):
         raise InputError(f"Labels must be {len(flat)}, one per frame, not {len(y)}")
     return flat
+
+
+def _is_binary(y: Array) -> bool:
+    return bool(np.isin(y, (0, 1)).all())
 
 
 def _check_classes(y: Array, outputs: int) -> None:

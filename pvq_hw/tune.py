@@ -11,6 +11,7 @@ from typing import Any
 
 from pvq_hw.data import Data, load_data
 from pvq_hw.errors import InputError
+from pvq_hw.evaluation import check_data
 from pvq_hw.flow import plan_for, quantize_for
 from pvq_hw.manifest import file_sha256
 from pvq_hw.metrics import find_metric
@@ -196,11 +197,13 @@ def _set_up(
     if data.y is None:
         raise InputError(f"{data_path} must have labels y, which the search judges by")
     evaluation = None if evaluate is None else load_data(Path(evaluate), options.input_scale)
+    check_data(model, data, str(data_path), labels=False)
     if evaluation is not None:
         labels(evaluation)
+        check_data(model, evaluation, "Evaluation data", labels=options.metric is None)
     _, validation = split(data, options.seed)
     exact = float_outputs(model, validation)
-    metric = find_metric(options.metric, labels(validation), exact.shape[1])
+    metric = find_metric(options.metric, labels(validation), exact.shape[1], model.dropped)
     try:
         value = metric.compute(exact, labels(validation))
     except InputError:

@@ -102,3 +102,29 @@ def test_a_wheel_carries_all_it_needs(tmp_path):
             if path.is_file() and "__pycache__" not in name:
                 assert name in held
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in held)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "minimum", "text"),
+    [
+        ((9, 63), np.zeros(9, int), None, r"Evaluation data: Data must have the shape .*, not"),
+        ((9, 64), np.full(9, 10), None, "Evaluation data: Labels must be 0 to 9"),
+        ((9, 64), np.zeros((9, 3)), None, "Evaluation data: Targets must have 10 values per frame"),
+        ((9, 64), np.zeros((9, 10)), 50.0, "--min-accuracy must come with class numbers"),
+    ],
+)
+def test_data_is_checked_before_the_first_long_step(tmp_path, monkeypatch, x, y, minimum, text):
+    monkeypatch.setattr(pvq_hw.flow, "quantize_for", lambda *a, **k: pytest.fail("too late"))
+    options = CompileOptions(target="icebreaker", min_accuracy=minimum)
+    test = pvq_hw.Data(np.zeros(x), y)
+    with pytest.raises(InputError, match=text):
+        pvq_hw.flow.compile_model(MODEL, tmp_path / "out", options, evaluation=test)
+
+
+def test_calibration_shape_is_checked_before_the_first_long_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(pvq_hw.flow, "quantize_for", lambda *a, **k: pytest.fail("too late"))
+    with pytest.raises(InputError, match="Calibration data: Data must have the shape"):
+        pvq_hw.flow.compile_model(
+            MODEL, tmp_path / "out", CompileOptions(target="icebreaker"),
+            calibration=pvq_hw.Data(np.zeros((9, 63))),
+        )  # fmt: skip

@@ -90,3 +90,14 @@ def test_function_of_the_users(tmp_path, monkeypatch):
 def test_unknown_metrics_are_refused(name, text):
     with pytest.raises(InputError, match=text):
         find_metric(name, np.array([0]), 2)
+
+
+def test_one_output_behind_a_sigmoid_is_a_class():
+    y, logits = np.array([0, 1, 1, 0]), np.array([[-0.1], [0.2], [-3.0], [0.0]])
+    assert score(logits, y, ("Sigmoid",)) == ("accuracy", 75.0)
+    assert find_metric(None, y, 1, ("Sigmoid",)).name == "accuracy"
+    assert find_metric("accuracy", y, 1).compute(logits, y) == 75.0
+    assert score(logits, y)[0] == "rmse"  # no Sigmoid: 0 and 1 may be amounts
+    assert score(logits, 2 * y, ("Sigmoid",))[0] == "rmse"
+    with pytest.raises(InputError, match="0 and 1 for a network with one output"):
+        find_metric("accuracy", y, 1).compute(logits, 2 * y)

@@ -13,9 +13,12 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.api import load
     from pvq_hw.board_flow import run_output
     from pvq_hw.data import load_data
+    from pvq_hw.evaluation import check_data
 
     accelerator = load(args.out)
-    data = load_data(args.data, accelerator.input_scale).head(args.count)
+    data = load_data(args.data, accelerator.input_scale)
+    check_data(accelerator.network, data, str(args.data))
+    data = data.head(args.count)
     document = run_output(
         accelerator,
         args.port,

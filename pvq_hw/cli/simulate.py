@@ -12,9 +12,12 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Simulates frames of a data file; exit status 1 for mismatches."""
     from pvq_hw.api import load
     from pvq_hw.data import load_data
+    from pvq_hw.evaluation import check_data
 
     accelerator = load(args.out)
-    data = load_data(args.data, accelerator.input_scale).head(args.count)
+    data = load_data(args.data, accelerator.input_scale)
+    check_data(accelerator.network, data, str(args.data))
+    data = data.head(args.count)
     document = accelerator.simulate(
         data.x,
         simulator=args.simulator,
@@ -41,4 +44,6 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"{document['latency_cycles']:,} latency, as planned"
         )
     if "accuracy" in document:
-        ui.say(f"  accuracy              {document['accuracy']['simulated']:.2f} %")
+        a = document["accuracy"]
+        unit = " %" if a["metric"] == "accuracy" else ""
+        ui.say(f"  {a['metric']:<22}{a['simulated']:.2f}{unit}")

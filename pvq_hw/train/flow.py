@@ -5,7 +5,7 @@ from typing import Any
 
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
-from pvq_hw.evaluation import evaluate_network
+from pvq_hw.evaluation import check_data, evaluate_network
 from pvq_hw.flow import quantize_for
 from pvq_hw.model import Model, load_model
 from pvq_hw.model_file import check_format, save_model
@@ -66,6 +66,9 @@ def finetune_file(
     with tell.step("Import the model"):
         model = load_model(path)
         check_format(model, out)
+        check_data(model, data, "Training data", labels=False)
+        if evaluation is not None:
+            check_data(model, evaluation, "Evaluation data")
     with tell.step("Quantize to the pyramid"):
         start, placements = start_network(model, options, data, tell)
     with tell.step("Train"):
