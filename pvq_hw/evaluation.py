@@ -13,7 +13,10 @@ from pvq_hw.metrics import answers, is_classification, score
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 
-__all__ = ["Evaluation", "check_accuracy", "check_data", "evaluate_network"]
+__all__ = ["Evaluation", "check_accuracy", "check_data", "evaluate_network", "scale_warning"]
+
+
+_SCALE_FRAMES = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,27 @@ def check_data(
         raise InputError(f"{what}: {error}") from None
     if minimum is not None and metric != "accuracy":
         raise InputError("--min-accuracy must come with class numbers as labels")
+
+
+def scale_warning(model: Model, data: Data | None) -> str | None:
+    """What to say where integers up to 255 were to be divided and are not; None where all is well.
+
+    The float model judges, on the first frames that have class numbers: it must be right more
+    often, by 5 points at least, on the data divided by 255.
+    """
+    if data is None or data.y is None or data.x.dtype.kind not in "iu" or data.input_scale != 1:
+        return None
+    some = data.head(_SCALE_FRAMES)
+    if not (16 < data.x.max() <= 255 and data.x.min() >= 0) or some.y is None:
+        return None
+    metric, plain = score(model.predict(some.x), some.y, model.dropped)
+    _, divided = score(model.predict(some.x, 255.0), some.y, model.dropped)
+    if metric != "accuracy" or divided < plain + 5:
+        return None
+    return (
+        f"warning: integer data is taken as it is, and the float model is {plain:.1f} % right; "
+        f"divided by 255, {divided:.1f} %: give --input-scale 255"
+    )
 
 
 def check_accuracy(evaluation: Evaluation, minimum: float | None) -> None:

@@ -15,7 +15,13 @@ from pvq_hw import tools
 from pvq_hw.core_layers import is_chain
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
-from pvq_hw.evaluation import Evaluation, check_accuracy, check_data, evaluate_network
+from pvq_hw.evaluation import (
+    Evaluation,
+    check_accuracy,
+    check_data,
+    evaluate_network,
+    scale_warning,
+)
 from pvq_hw.folding import Folding, FoldLayer, fold_best, fold_layers
 from pvq_hw.image import Image, emit
 from pvq_hw.layers import Dense
@@ -92,6 +98,11 @@ def compile_model(
                 check_data(model, calibration, "Calibration data", labels=False)
             if evaluation is not None:
                 check_data(model, evaluation, "Evaluation data", minimum=options.min_accuracy)
+        for data in (evaluation, calibration):
+            warning = scale_warning(model, data)
+            if warning:
+                tell.note(warning)
+                break
         tools.warm_up(["yosys"], tell.note)
         with tell.step("Quantize to the pyramid"):
             network, folding = quantize_for(model, target, options, calibration, tell.progress)

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from cli_tools import BUNDLED, MODEL, ROOT
 
 import pvq_hw
 from pvq_hw.errors import CheckError, InputError
+from pvq_hw.evaluation import scale_warning
 from pvq_hw.flow import check_accuracy, evaluate_network, quantize_for
+from pvq_hw.metrics import answers
 from pvq_hw.options import CompileOptions, LayerChoice
 from pvq_hw.targets import get_target
 
@@ -128,3 +131,17 @@ def test_calibration_shape_is_checked_before_the_first_long_step(tmp_path, monke
             MODEL, tmp_path / "out", CompileOptions(target="icebreaker"),
             calibration=pvq_hw.Data(np.zeros((9, 63))),
         )  # fmt: skip
+
+
+def test_integers_that_were_to_be_divided_are_told_of(model, data):
+    first, *rest = model.nodes  # biases that matter where inputs are 0 to 1
+    bias = np.random.default_rng(1).normal(size=len(first.bias)) * 9
+    trained = replace(model, nodes=(replace(first, weight=first.weight * 16, bias=bias), *rest))
+    x = (data[1].x.astype(int) * 255 // 16).astype(np.uint8)
+    bytes_ = pvq_hw.Data(x, answers(trained.predict(x, 255.0)))
+    warning = scale_warning(trained, bytes_)
+    assert warning is not None
+    assert warning.endswith("divided by 255, 100.0 %: give --input-scale 255")
+    assert scale_warning(trained, pvq_hw.Data(bytes_.x, bytes_.y, 255.0)) is None
+    assert scale_warning(trained, pvq_hw.Data(x, answers(trained.predict(x)))) is None
+    assert scale_warning(model, data[1]) is None
