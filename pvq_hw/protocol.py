@@ -202,6 +202,8 @@ class Description:
         version, window, n, x_bits, x_signed, m, o_bits, o_signed, clock, baud, identity = (
             struct.unpack(cls._LAYOUT, payload)
         )
+        if not (clock and baud):
+            raise InputError(f"Board's clock and baud must be positive, not {clock} and {baud}")
         x = WireFormat(n, IntFormat(x_bits, bool(x_signed)))
         o = WireFormat(m, IntFormat(o_bits, bool(o_signed)))
         return cls(x, o, clock, baud, window, identity, version)

@@ -107,7 +107,10 @@ class Journal:
 
     def _start(self, folder: Path, resume: bool) -> None:
         self._file.seek(0)
-        text = self._file.read(_LIMIT + 1)
+        try:
+            text = self._file.read(_LIMIT + 1)
+        except UnicodeDecodeError:
+            raise InputError(f"{self.path} must be UTF-8 text, but is damaged") from None
         if len(text) > _LIMIT:
             raise InputError(f"{self.path} must be at most {_LIMIT >> 20} MiB")
         if text and not resume and not (folder / "trials.json").exists():

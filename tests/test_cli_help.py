@@ -23,6 +23,11 @@ def test_help_lists_the_verbs_that_are_built():
     assert "exit status: 0 done and right; 1 a check failed" in ran.out
 
 
+def test_no_verb_at_all_lists_the_verbs():
+    ran = run()
+    assert (ran.code, ran.out, ran.err) == (2, "", run("--help").out)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_every_verb(verb):
     ran = run(verb, "--help")
@@ -61,7 +66,7 @@ def test_targets_of_the_help_are_the_targets():
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        ((), "the following arguments are required: VERB (see pvq-hw --help)"),
+        (("--",), "the following arguments are required: VERB (see pvq-hw --help)"),
         (("fly",), "argument VERB: invalid choice: 'fly'"),
         (("compile",), "required: MODEL, -o/--out (see pvq-hw compile --help)"),
         (("compile", "m.onnx", "-o", "o", "--ratio", "many"), "--ratio: invalid float value"),

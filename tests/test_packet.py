@@ -1,6 +1,7 @@
 """Packets: the format, the golden model, and the circuits that take them apart and make them."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,6 +170,9 @@ def test_a_board_with_another_network_or_protocol_is_refused():
         DESCRIPTION.require(WireFormat(783, U8), DESCRIPTION.output, bytes(range(8)))
     with pytest.raises(InputError, match="must speak version 1 of the protocol, not 2"):
         Description.decode(b"\x02" + DESCRIPTION.encode()[1:])
+    silent = replace(DESCRIPTION, baud=0).encode()
+    with pytest.raises(InputError, match=r"Board's clock and baud must be positive, not .* and 0"):
+        Description.decode(silent)
     with pytest.raises(InputError, match="Description must have 26 bytes, not 25"):
         Description.decode(DESCRIPTION.encode()[:-1])
     with pytest.raises(InputError, match="Identity must have 8 bytes, not 3"):

@@ -63,7 +63,12 @@ def _no_remains() -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns its exit status and never shows a traceback for an expected fault."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    args = parser.parse_args(argv)
     ui = Ui(as_json=args.json, quiet=args.quiet)
     from pvq_hw.errors import PvqError
     from pvq_hw.process import sigterm_raises
