@@ -9,6 +9,7 @@ process killed between the two renames is made good by `OutputFolder.recover`.
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import stat
@@ -38,7 +39,6 @@ OUTPUT_ENTRIES = frozenset(
         "image",
         "network",
         "plan.json",
-        "README.md",
         "report.html",
         "report.json",
         "simulation",
@@ -290,6 +290,22 @@ class OutputFolder:
                     f"{name!r}; move it away"
                 )
         check_tree(self.path)
+        self._check_covered()
+
+    def _check_covered(self) -> None:
+        """Raises InputError for a file of the user's in a folder that the manifest covers."""
+        files = _manifest_files(self.path)
+        if files is None:
+            return
+        covered = {name.partition("/")[0] for name in files if "/" in name}
+        for folder in sorted(covered):
+            for path in sorted((self.path / folder).rglob("*")):
+                name = path.relative_to(self.path).as_posix()
+                if path.is_file() and name not in files:
+                    raise InputError(
+                        f"Output folder {self._shown!r} must hold pvq-hw's files only, but has "
+                        f"{name!r}, which its manifest does not list; move it away"
+                    )
 
     def _raise_disk(self, error: OSError, staging: Path) -> None:
         """One line for what the disk refuses; the body's other errors are its own affair."""
@@ -324,6 +340,15 @@ def _has_manifest(folder: Path) -> bool:
         return f'"format": "{OUTPUT_FORMAT}"'.encode() in path.read_bytes()
     except OSError:
         return False
+
+
+def _manifest_files(folder: Path) -> frozenset[str] | None:
+    """The files that a manifest lists; None where it lists none or cannot be read."""
+    try:
+        files = json.loads((folder / MANIFEST).read_bytes()).get("files")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return None
+    return frozenset(map(str, files)) if isinstance(files, dict) else None
 
 
 def _is_folder(path: Path) -> bool:

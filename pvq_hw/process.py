@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -13,9 +14,23 @@ from typing import IO
 
 from pvq_hw.errors import ToolError
 
-__all__ = ["run_command", "sigterm_raises"]
+__all__ = ["python_module", "run_command", "sigterm_raises"]
+
+_ROOT = Path(__file__).parents[1]
 
 _GRACE = 2.0  # seconds between asking a process to end and ending it
+
+
+def python_module(name: str, *arguments: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Command and environment that run a module of this project in a new interpreter.
+
+    Python files of the folder that it runs in are not imported: ``-P`` keeps that folder off
+    the path, and the parts of ``PYTHONPATH`` that mean it (empty ones) are left out.
+    """
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(_ROOT), *(os.path.abspath(path) for path in given if path)]
+    command = (sys.executable, "-P", "-m", name, *arguments)
+    return command, {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from pvq_hw import yowasp
 from pvq_hw.errors import ToolError
-from pvq_hw.process import run_command
+from pvq_hw.process import python_module, run_command
 
 __all__ = ["TOOLS", "Tool", "cold_tools", "find_tool", "have_tool", "remedy", "run", "warm_up"]
 
@@ -121,10 +120,7 @@ def _yowasp(name: str) -> Tool | None:
     module = yowasp.MODULES.get(name)
     if module is None or module.file is None:
         return None
-    command = (sys.executable, "-m", "pvq_hw.yowasp", name)
-    # The tool runs in another folder, where a `pvq_hw` that is not installed isn't found.
-    paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    env = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    command, env = python_module("pvq_hw.yowasp", name)
     return Tool(name, "yowasp", command, module.distribution, module.version, env)
 
 

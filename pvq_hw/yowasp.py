@@ -129,7 +129,7 @@ def warm_up(names: Iterable[str], progress: Callable[[str], None] = lambda line:
     ToolError
         A module cannot be compiled: no memory or no space in `cache_folder`.
     """
-    from pvq_hw.process import run_command
+    from pvq_hw.process import python_module, run_command
 
     cold = cold_modules(names)
     if not cold:
@@ -141,8 +141,10 @@ def warm_up(names: Iterable[str], progress: Callable[[str], None] = lambda line:
     )
     total = 0.0
     for module in cold:
+        command, environment = python_module("pvq_hw.yowasp", module.name, "--help")
         seconds = run_command(
-            (sys.executable, "-m", "pvq_hw.yowasp", module.name, "--help"),
+            command,
+            env=environment,
             name=f"Compiling {module.name}",
             folder=Path.cwd(),
             hold_stdin=True,

@@ -2,10 +2,8 @@
 
 import importlib.util
 import json
-import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import ToolError
-from pvq_hw.process import run_command
+from pvq_hw.process import python_module, run_command
 from pvq_hw.tools import find_tool
 from sim.design import Design
 from sim.patterns import NONE, Pattern
@@ -128,7 +126,7 @@ def _run(
     timeout: float | None,
     progress: Callable[[int], None] | None,
 ) -> list[Recorded]:
-    paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    command, environment = python_module("sim.cocotb_tests", "job.json")
 
     def line(text: str) -> None:
         if progress is not None and (done := _PROGRESS.search(text)):
@@ -136,12 +134,12 @@ def _run(
 
     try:
         run_command(
-            (sys.executable, "-m", "sim.cocotb_tests", "job.json"),
+            command,
             name="Icarus Verilog with cocotb",
             folder=folder,
             timeout=timeout,
             on_line=line,
-            env={"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+            env=environment,
         )
     except ToolError:
         if not (folder / "error.txt").exists():

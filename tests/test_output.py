@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_tools import twin
 
 import pvq_hw.output
 from pvq_hw.errors import InputError
@@ -371,3 +372,13 @@ def test_locked_lock_file_that_is_a_link_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be locked"):
         write(tmp_path / "out", "one")
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["verilog/my_notes.v", "network/deep/extra.txt", "README.md"])
+def test_files_of_the_user_in_an_output_are_not_lost(tmp_path, digits, name):
+    out = twin(digits.out, tmp_path / "out")
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("mine")
+    with pytest.raises(InputError, match=f"pvq-hw's files only, but has '{name}'"):
+        write(out, "new")
+    assert (out / name).read_text() == "mine"

@@ -12,7 +12,7 @@ import pytest
 
 from pvq_hw import tools, yowasp
 from pvq_hw.errors import ToolError
-from pvq_hw.process import run_command
+from pvq_hw.process import python_module, run_command
 
 
 def _program(folder: Path, name: str, body: str) -> Path:
@@ -228,3 +228,16 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("YOWASP_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(ToolError, match=r"^icepack could not be compiled into [^\n]*YOWASP_CACHE"):
         tools.warm_up(["icepack"])
+
+
+def test_python_files_of_the_current_folder_are_not_imported(tmp_path, monkeypatch):
+    for name in ("hashlib.py", "numpy.py", "pvq_hw.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep + os.environ.get("PYTHONPATH", ""))
+    command, environment = python_module("pvq_hw", "--version")
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("pvq-hw ")
+    assert not (tmp_path / "ran").exists()

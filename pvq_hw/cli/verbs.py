@@ -146,7 +146,9 @@ def _tune(subparsers: Any) -> None:
         "--build-finalists", metavar="N", type=int, default=0, help="place and route the best N"
     )
     p.add_argument("--seeds", metavar="S", type=int, default=3, help="of place and route, for each")
-    p.add_argument("--metric", metavar="M", help="accuracy, rmse, auc or module:function")
+    p.add_argument(
+        "--metric", metavar="M", help="accuracy, rmse, auc or module:function, whose code is run"
+    )
     p.add_argument(
         "--input-scale", metavar="S", type=float, default=1.0, help="integer data is divided by it"
     )
