@@ -144,6 +144,6 @@ def run_output(
     if labels is not None:
         network = accelerator.network
         real = outputs * network.output.scale
-        metric, value = score(real, labels, network.meta.get("dropped", ()))
+        metric, value = score(real, labels, network.dropped)
         document["accuracy"] = {"metric": metric, "board": value}
     return document

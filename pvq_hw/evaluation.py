@@ -93,9 +93,8 @@ def check_data(
         if data.y is None or not labels:
             return
         last = of.output_shape if isinstance(of, Model) else of.output.shape
-        head = of.dropped if isinstance(of, Model) else of.meta.get("dropped", ())
         outputs = np.broadcast_to(0.0, (len(data), math.prod(last)))
-        metric, _ = score(outputs, data.y, head)
+        metric, _ = score(outputs, data.y, of.dropped)
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
     if minimum is not None and metric != "accuracy":

@@ -69,6 +69,12 @@ class Network:
             layer.verify(*(known[name] for name in layer.inputs))
             known[layer.output.name] = layer.output
 
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The final operations (Sigmoid, Softmax) that the float model has and this one has not."""
+        found = self.meta.get("dropped", ())
+        return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+
     def quantize_input(self, x: npt.ArrayLike, input_scale: float = 1.0) -> npt.NDArray[np.int64]:
         """Maps data to the integers that the accelerator takes.
 

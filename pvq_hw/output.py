@@ -30,18 +30,18 @@ __all__ = ["MANIFEST", "OUTPUT_ENTRIES", "OUTPUT_FORMAT", "OutputFolder", "check
 MANIFEST = "manifest.json"
 OUTPUT_FORMAT = "pvq-hw output"
 
+_BUILD = "build"  # the one folder whose files no manifest lists
+
 OUTPUT_ENTRIES = frozenset(
     (
         MANIFEST,
-        "build",
-        "config.toml",
+        _BUILD,
         "constraints",
         "image",
         "network",
         "plan.json",
         "report.html",
         "report.json",
-        "simulation",
         "simulation.json",
         "testbench",
         "vectors",
@@ -290,15 +290,14 @@ class OutputFolder:
                     f"{name!r}; move it away"
                 )
         check_tree(self.path)
-        self._check_covered()
+        self._check_listed()
 
-    def _check_covered(self) -> None:
-        """Raises InputError for a file of the user's in a folder that the manifest covers."""
+    def _check_listed(self) -> None:
+        """Raises InputError for a file of the user's in a folder that only `replace` writes."""
         files = _manifest_files(self.path)
         if files is None:
             return
-        covered = {name.partition("/")[0] for name in files if "/" in name}
-        for folder in sorted(covered):
+        for folder in sorted(OUTPUT_ENTRIES - {_BUILD}):
             for path in sorted((self.path / folder).rglob("*")):
                 name = path.relative_to(self.path).as_posix()
                 if path.is_file() and name not in files:

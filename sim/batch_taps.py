@@ -7,11 +7,10 @@ import numpy.typing as npt
 
 from pvq_hw.batch import is_serial, last_frame_format
 from pvq_hw.core_base import CoreBase
+from sim.design import BATCHES
 from sim.graph_taps import Tap
 
-__all__ = ["BATCHES", "batch_taps", "deal"]
-
-BATCHES = "(batches)"  # no layer is called so
+__all__ = ["batch_taps", "deal"]
 
 
 def batch_taps(specs: Sequence[CoreBase]) -> list[CoreBase | Tap]:

@@ -11,7 +11,10 @@ from pvq_hw.core_base import CoreBase
 from pvq_hw.errors import InputError
 from pvq_hw.numeric import IntFormat
 
-__all__ = ["Design", "Link", "design_files", "design_of"]
+__all__ = ["BATCHES", "Design", "Link", "design_files", "design_of"]
+
+BATCHES = "(batches)"
+"""Name of the stream that numbers the last frame of each batch; no layer is called so."""
 
 _TOP = "accelerator"
 
@@ -120,7 +123,7 @@ def _batch_links(specs: Sequence[CoreBase], links: Sequence[Link]) -> tuple[Link
     inner = (replace(link, scope=("chain", *link.scope)) for link in links[:-1])
     number = last_frame_format(specs[0].frames)
     results = replace(links[-1], scope=("unpacker",), vector=1)
-    return (*inner, Link("(batches)", ("batches",), 1, number), results)
+    return (*inner, Link(BATCHES, ("batches",), 1, number), results)
 
 
 def design_files(

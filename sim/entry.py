@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.graph import GraphSpec
-from sim.batch_taps import BATCHES, batch_taps, deal
-from sim.design import Design, design_of
+from sim.batch_taps import batch_taps, deal
+from sim.design import BATCHES, Design, design_of
 from sim.graph_taps import graph_design, graph_taps
 from sim.patterns import NONE, Pattern
 from sim.result import SimResult, Stamps, assemble

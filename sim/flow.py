@@ -92,6 +92,6 @@ def _document(
     }
     if labels is not None:
         outputs = list(result.outputs.values())[-1] * network.output.scale
-        metric, value = score(outputs, labels[: len(outputs)], network.meta.get("dropped", ()))
+        metric, value = score(outputs, labels[: len(outputs)], network.dropped)
         document["accuracy"] = {"metric": metric, "simulated": value}
     return document

@@ -1,5 +1,7 @@
 """What simulate says of labels: the metric by its name, and labels beyond --count."""
 
+from dataclasses import replace
+
 import numpy as np
 from cli_tools import refused, run, twin
 
@@ -23,3 +25,9 @@ def test_simulate_checks_labels_beyond_count(digits, tmp_path):
     np.savez(tmp_path / "late.npz", x=test.x[:9], y=y)
     text = "late.npz: Labels must be 0 to 9, the network's outputs"
     refused(tmp_path, text, "simulate", out, "--data", tmp_path / "late.npz", "--count", 1)
+
+
+def test_dropped_operations_are_names_whatever_the_file_says(digits):
+    network = pvq_hw.load(digits.out).network
+    assert replace(network, meta={"dropped": ["Sigmoid"]}).dropped == ("Sigmoid",)
+    assert replace(network, meta={"dropped": 5}).dropped == ()

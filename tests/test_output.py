@@ -374,7 +374,10 @@ def test_locked_lock_file_that_is_a_link_is_refused(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("name", ["verilog/my_notes.v", "network/deep/extra.txt", "README.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["verilog/notes.v", "network/deep/extra.txt", "constraints/my.pcf", "README.md", "config.toml"],
+)
 def test_files_of_the_user_in_an_output_are_not_lost(tmp_path, digits, name):
     out = twin(digits.out, tmp_path / "out")
     (out / name).parent.mkdir(exist_ok=True)

@@ -241,3 +241,5 @@ def test_python_files_of_the_current_folder_are_not_imported(tmp_path, monkeypat
     )
     assert done.stdout.startswith("pvq-hw ")
     assert not (tmp_path / "ran").exists()
+    monkeypatch.setenv("PVQ_HW_TOOLS", "yowasp")
+    assert tools.find_tool("icepack").command == python_module("pvq_hw.yowasp", "icepack")[0]
