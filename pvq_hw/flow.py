@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pvq_hw import tools
+from pvq_hw.agreement import Agreement, agreement, agreement_data
 from pvq_hw.core_layers import is_chain
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
@@ -24,6 +25,7 @@ from pvq_hw.evaluation import (
 )
 from pvq_hw.folding import Folding, FoldLayer, fold_best, fold_layers
 from pvq_hw.image import Image, emit
+from pvq_hw.importers.own_graph import check_own_graph
 from pvq_hw.layers import Dense
 from pvq_hw.manifest import write_manifest
 from pvq_hw.model import Model, load_model
@@ -50,6 +52,9 @@ Progress = Callable[[float, float, str], None]
 
 QUICK_FRAMES = 1500
 """Calibration frames of a quick quantization."""
+
+OWN_FRAMES = 32
+"""Frames that the model file's own graph is run on."""
 
 QUICK_PATIENCE = 2
 """Of the moves of pulses of a quick quantization; see `pvq_hw.quantizer.quantize`."""
@@ -114,8 +119,13 @@ def compile_model(
             with tell.step("Evaluate float and golden model"):
                 judged = evaluate_network(model, network, evaluation)
                 check_accuracy(judged, options.min_accuracy)
+        with tell.step("Compare integers, codes and the model file"):
+            data, source = agreement_data(network, evaluation, calibration)
+            agreed = agreement(model, network, data, source)
+            own = check_own_graph(path, model, data.x[:OWN_FRAMES], data.input_scale)
         with tell.step("Write the files"):
-            document = _write(staging, model, network, planned, image, judged, evaluation)
+            document = _write(staging, model, network, planned, image, judged, agreed, evaluation)
+            document["model_file"] = own.to_json() if own else None
     return Compiled(model, network, planned, image, judged, document)
 
 
@@ -293,6 +303,7 @@ def _write(
     planned: Plan,
     image: Image,
     judged: Evaluation | None,
+    agreed: Agreement,
     evaluation: Data | None,
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
@@ -309,6 +320,7 @@ def _write(
     write_vectors(staging, network, planned, x)
     extra = {
         "accuracy": judged.to_json() if judged else None,
+        "agreement": agreed.to_json(),
         "losses": network_losses(model, network, evaluation) if evaluation else None,
     }
     manifest = write_manifest(

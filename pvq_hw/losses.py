@@ -28,7 +28,7 @@ from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.nodes import Affine, Node
 
-__all__ = ["network_losses", "weight_log"]
+__all__ = ["network_losses", "quantized_node", "weight_log"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -72,7 +72,7 @@ def network_losses(model: Model, network: Network, data: Data) -> dict[str, Any]
     exact = model.predict(x, data.input_scale)
     golden = network.predict(network.quantize_input(x, data.input_scale))
     real = np.asarray(golden.reshape(len(golden), -1) * network.output.scale, dtype=np.float64)
-    nodes = {node.name: _quantized(node, layers[node.name]) for node in model.nodes
+    nodes = {node.name: quantized_node(node, layers[node.name]) for node in model.nodes
              if node.name in layers}  # fmt: skip
     shift, error, power = _row_errors(model, nodes, x, data.input_scale)
     found = []
@@ -120,7 +120,7 @@ def _relative(outputs: FloatArray, exact: FloatArray) -> float:
     return float(np.square(outputs - exact).mean()) / (spread or 1.0)
 
 
-def _quantized(node: Node, layer: Dense | Conv) -> Node:
+def quantized_node(node: Node, layer: Dense | Conv) -> Node:
     """The float node with the weights that the codes stand for, and the bias of the integers."""
     size = layer.y.shape[1] // layer.gain.shape[1]
     real = np.asarray(layer.y * np.repeat(layer.gain, size, axis=1), dtype=np.float64)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pvq_hw
+from pvq_hw.agreement import agreement_lines
 from pvq_hw.errors import InputError
 from pvq_hw.network import Network
 from pvq_hw.plan import Plan
@@ -84,6 +85,8 @@ def compile_document(
     }
     if accuracy:
         document["accuracy"] = dict(accuracy)
+    if "agreement" in manifest["extra"]:
+        document["agreement"] = dict(manifest["extra"]["agreement"])
     if losses:
         document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
     return document
@@ -273,6 +276,8 @@ def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     if judged and judged["metric"] == "accuracy":
         text = f"{judged['disagreements']} of {judged['frames']} answers differ"
         rows.append({"name": "float model and golden model", "ok": None, "text": text})
+    for name, text in agreement_lines(parts["compile"].get("agreement")):
+        rows.append({"name": name, "ok": None, "text": text})
     simulated = parts.get("simulate")
     if simulated:
         wrong = simulated["mismatches"]

@@ -101,6 +101,8 @@ def _ratio(layer: dict[str, Any]) -> str:
 
 def describe(document: dict[str, Any], ui: Ui) -> None:
     """The figures of a compile for people."""
+    from pvq_hw.agreement import agreement_lines
+
     plain = document["int8_layers"]
     ratio = f"{document['n_over_k']:.2f}"
     ratio += f", not counting {', '.join(plain)} (int8)" if plain else ""
@@ -112,6 +114,8 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"  {a['metric']:<22}float {a['float']:.2f}{unit}, PVQ {a['pvq']:.2f}{unit} "
             f"on {a['frames']} frames; answers differ on {a['disagreements']}"
         )
+    for name, text in agreement_lines(document.get("agreement")):
+        ui.say(f"  {name:<22}{text}")
     memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
     ui.say(
         f"  bits per weight       {document['bits_per_weight']:.3f} in {memory}, "
