@@ -152,6 +152,17 @@ def _check_synthesis(log: Path) -> None:
                 )
 
 
+def _check_constraints(log: Path) -> None:
+    """Refuses a design in which nextpnr did not find a net that is constrained."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if "ignoring clock constraint" in line:
+                raise CheckError(
+                    f"Every constrained clock must be in the netlist: {line.strip()[:200]}; "
+                    f"see {log}"
+                )
+
+
 def _clocks(placed: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {
         name.removeprefix("$glbnet$"): {
@@ -198,6 +209,7 @@ def _place(
         progress(f"Place and route, seed {seed}")
         args = _with_seed(command[1:], seed)
         seconds = tools.run(command[0], args, folder=folder, log=log)
+        _check_constraints(log)
         placed = json.loads((folder / _PLACED).read_text())
         fmax, met = _judge(_clocks(placed), clock_mhz)
         progress(f"Place and route, seed {seed}: {fmax:g} MHz of {clock_mhz:g} MHz")
@@ -258,7 +270,8 @@ def build(
     Raises
     ------
     CheckError
-        No seed meets the clock, or synthesis found conflicting drivers.
+        No seed meets the clock, synthesis found conflicting drivers, or a clock's constraint names
+        no net.
     ToolError
         A tool is missing or fails; the message names the log.
     InputError

@@ -128,6 +128,18 @@ def test_a_main_clock_without_a_constraint_fails(tmp_path):
         build(Blinky(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=30)
 
 
+def test_a_clock_constraint_without_a_net_fails(tmp_path):
+    log = tmp_path / "place_route.log"
+    log.write_text("Info: constraining clock net 'pll.clk' to 36.00 MHz\n")
+    module._check_constraints(log)
+    warning = "Warning: net 'clk_sync' does not exist in design, ignoring clock constraint"
+    log.write_text(warning + "\n")
+    with pytest.raises(CheckError) as error:
+        module._check_constraints(log)
+    text = f"Every constrained clock must be in the netlist: {warning}; see {log}"
+    assert str(error.value) == text
+
+
 def test_seeds_are_tried_until_one_meets_the_clock(tmp_path, monkeypatch):
     fmax = iter([(10.0, False), (13.0, True), (14.0, True)])
     monkeypatch.setattr(module, "_judge", lambda clocks, clock_mhz: next(fmax))
