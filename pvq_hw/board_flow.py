@@ -21,6 +21,7 @@ from pvq_hw.steps import Steps
 __all__ = ["describe_output", "load_output", "program_output", "run_output"]
 
 _TIMEOUT = 2.0  # seconds for a reply
+_LONGEST_TIMEOUT = 3600.0
 
 
 def describe_output(accelerator: Accelerator) -> Description:
@@ -69,7 +70,7 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
     if not has_spram(specs):
         raise InputError("Codes must be those of an accelerator that loads them; this one has them")
     expected = describe_output(accelerator)
-    board.describe().require(expected.input, expected.output, expected.identity)
+    board.describe().require(expected)
     layout = code_layout(specs)
     with steps.step(f"Load {layout.size:,} bytes of codes"):
         load_codes(
@@ -109,21 +110,25 @@ def run_output(
     Raises
     ------
     InputError
-        The port cannot be opened, or the board holds another network, or it loads its codes and
-        has none; ``load`` loads them first.
+        The port cannot be opened, or the board loads its codes and has none; ``load`` loads them
+        first.
+    CheckError
+        The board holds another network, or says another rate than the line's.
     ToolError
-        The board does not answer.
+        The board does not answer, or takes no frame.
     """
     tell = steps or Steps()
-    if not 0 < timeout < float("inf"):
-        raise InputError(f"Timeout must be a number of seconds above 0, not {timeout}")
+    if not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise InputError(
+            f"Timeout must be above 0 and at most {_LONGEST_TIMEOUT:,.0f} seconds, not {timeout:g}"
+        )
     integers = accelerator.quantize_input(x)
     expected = describe_output(accelerator)
     with link or connect(port, expected.baud, timeout=timeout) as board:
         if load:
             load_output(accelerator, board, tell)
         with tell.step(f"Run {len(integers)} frames on {port}"):
-            board.describe().require(expected.input, expected.output, expected.identity)
+            board.describe().require(expected)
             if has_spram(accelerator.plan.specs):
                 require_codes(board)
             started = time.monotonic()

@@ -1,6 +1,7 @@
 """Verbs of an accelerator whose codes are loaded after configuration."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pvq_hw import board_flow, tools
 from pvq_hw.board_flow import describe_output, program_output, run_output
 from pvq_hw.code_image import CODES_FILE, FLASH_OFFSET, code_crc, code_layout
 from pvq_hw.code_memory import CodeMemory
-from pvq_hw.errors import InputError
+from pvq_hw.errors import CheckError, InputError
 from pvq_hw.link import Link
 from pvq_hw.responder import Responder
 from pvq_hw.steps import Steps
@@ -163,6 +164,18 @@ def test_run_loads_the_codes_or_says_that_they_lack(out, data):
     flash = (out / "image" / CODES_FILE).read_bytes()
     document = run_output(accelerator, "p", x, link=Link(Line(accelerator, flash), timeout=0.05))
     assert document["mismatches"] == 0
+
+
+def test_a_board_at_another_rate_is_refused_before_any_frame(out, data):
+    accelerator = pvq_hw.load(out)
+    x = np.load(data)["x"][:3]
+    for load in (False, True):
+        line = Line(accelerator)
+        line.board._description = replace(line.board._description, baud=1)
+        link = Link(line, timeout=0.05)
+        with pytest.raises(CheckError, match=r"^Board's baud must be \d+, not 1$"):
+            run_output(accelerator, "p", x, link=link, load=load)
+        assert link.statistics.sent == 1
 
 
 def test_accelerators_that_hold_their_codes_take_none(tmp_path, data):

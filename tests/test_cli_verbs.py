@@ -330,10 +330,11 @@ def test_run_refuses_a_port_that_is_none(digits, tmp_path):
     refused(tmp_path, "Port '/dev/null' cannot be opened", *args, "/dev/null")
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e10", "3601"])
 def test_run_refuses_an_impossible_timeout(digits, tmp_path, seconds):
     args = ("run", digits.out, "--data", digits.test, "--port", "/dev/null", "--timeout", seconds)
-    refused(tmp_path, f"Timeout must be a number of seconds above 0, not {float(seconds)}", *args)
+    text = f"Timeout must be above 0 and at most 3,600 seconds, not {float(seconds):g}"
+    refused(tmp_path, text, *args)
 
 
 def test_doctor_says_what_works():
