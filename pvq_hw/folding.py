@@ -26,6 +26,7 @@ from pvq_hw.folding_choices import (
 )
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
+from pvq_hw.quantizer_balance import can_balance
 from pvq_hw.resources import (
     Resources,
     budget,
@@ -51,7 +52,6 @@ __all__ = [
 _FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
-_COLUMNS_PER_BANK = 4  # with fewer, pulses are not balanced
 _MULTIPLIER_SHARE = 0.1  # of a LUT's weight: multiplier blocks stand idle otherwise
 _FRAMES = (2, 3, 4, 6, 8, 12, 16)  # V that are tried
 _FEWER_CYCLES = 1.03  # times as many frames a second, for which a larger V is taken
@@ -202,7 +202,7 @@ def fold(
     ]
     folding = _fold(stages, target, reserve or _top(target, layers[0].n, layers[0].x), pace)
     even = (
-        balanced and x.encoding == "pvq" and _can_balance(x, p)
+        balanced and x.encoding == "pvq" and can_balance(x.k, x.n, p)
         for x, p in zip(layers, folding.lanes, strict=True)
     )
     return replace(folding, balanced=tuple(even), frames=frames)
@@ -319,12 +319,6 @@ def _most_lanes(layer: FoldLayer, balanced: bool) -> int:
     return max(1, layer.k // _PULSES_PER_BANK)
 
 
-def _can_balance(layer: FoldLayer, lanes: int) -> bool:
-    """Whether every bank of a row may be given as many pulses: it has pulses, and columns to
-    choose from. With one column each, all weights would get the same magnitude."""
-    return layer.k >= lanes and layer.n >= _COLUMNS_PER_BANK * lanes
-
-
 def _wanted(names: list[str], sizes: list[int], lanes: Sequence[int] | None) -> list[int | None]:
     if not names:
         raise InputError("A network must have at least one layer")
@@ -350,7 +344,7 @@ def synthetic_layer(
     layer: FoldLayer, balanced: bool, lanes: int, gap: int | None
 ) -> tuple[Dense, TensorSpec]:
     """A layer like those that a quantizer gives, with fewer rows."""
-    banked = balanced and _can_balance(layer, lanes)
+    banked = balanced and can_balance(layer.k, layer.n, lanes)
     max_gap = (1 << gap) - 2 if banked and gap is not None and gap > 1 else None
     if layer.encoding == "int8":
         y = np.tile([-127, 127], (1, layer.n))[:, : layer.n]

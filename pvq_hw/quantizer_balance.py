@@ -12,7 +12,17 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 
-__all__ = ["Placement", "allowed_additions", "balance", "meets", "removable"]
+__all__ = [
+    "Placement",
+    "allowed_additions",
+    "balance",
+    "can_balance",
+    "meets",
+    "nearest_even",
+    "removable",
+]
+
+_COLUMNS_PER_BANK = 4  # with fewer, pulses are not balanced
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -117,6 +127,36 @@ def allowed_additions(y: IntArray, removed: IntArray, placement: Placement) -> B
     high = np.where(broken, previous + gap, high)
     position = column[None, :] // placement.banks
     return same & (position >= low[:, None]) & (position <= high[:, None])
+
+
+def can_balance(k: int, n: int, banks: int) -> bool:
+    """Whether every bank of a row may be given as many pulses: it has pulses, and columns to
+    choose from. With one column each, all weights would get the same magnitude."""
+    return k >= banks and n >= _COLUMNS_PER_BANK * banks
+
+
+def nearest_even(w: npt.NDArray[np.float64], k: int, banks: int) -> IntArray:
+    """Codewords (M, N) of rows as they are, with at most ``ceil(k / banks)`` pulses in any bank.
+
+    Of every bank the nearest point with ``k // banks`` pulses; the pulses left go where most of
+    the row's magnitude is missing, one a bank. Rows that are 0 in all of a bank, whose pulses
+    there would stand for nothing, get the nearest point wherever it has its pulses.
+    """
+    from pvq_hw.pyramid import gain, nearest
+
+    live = np.stack([(w[:, b::banks] != 0).any(axis=1) for b in range(banks)]).all(axis=0)
+    y = nearest(w, k)
+    y[live] = balance(w[live], np.full(int(live.sum()), k // banks * banks), Placement(banks))
+    left = k % banks
+    if left:
+        missing = np.abs(w) - gain(w, y)[:, None] * np.abs(y)
+        missing[w == 0] = -np.inf
+        best = np.stack([b + banks * missing[:, b::banks].argmax(axis=1) for b in range(banks)], 1)
+        order = np.argsort(-np.take_along_axis(missing, best, axis=1), axis=1, kind="stable")
+        column = np.take_along_axis(best, order[:, :left], axis=1)
+        step = np.where(np.take_along_axis(w, column, axis=1) < 0, -1, 1) * live[:, None]
+        np.put_along_axis(y, column, np.take_along_axis(y, column, axis=1) + step, axis=1)
+    return y
 
 
 def balance(score: npt.NDArray[np.float64], k: IntArray, placement: Placement) -> IntArray:

@@ -10,6 +10,8 @@ import pytest
 from cli_tools import refused, run
 
 import pvq_hw
+from pvq_hw.pyramid import nearest
+from pvq_hw.quantizer_balance import nearest_even
 
 RNG = np.random.default_rng(7)
 W = RNG.standard_normal((6, 24))
@@ -79,6 +81,46 @@ def test_the_figures_and_the_golden_model(tmp_path):
     scale = accelerator.network.output.scale
     # A multiplier of 16 bits or more rounds the gain, the result once.
     assert np.abs(accelerator.predict(x) * scale - real).max() < 3 * scale
+
+
+@pytest.mark.parametrize(
+    ("asked", "lanes", "pulses", "words"),
+    [
+        (("--k", 12), 4, 12, 3),
+        (("--k", 13), 4, 13, 4),  # one lane of four has a pulse more
+        (("--ratio", 2.2), 4, 12, 3),  # 24 / 2.2 is 11, which four lanes do not share
+        (("--ratio", 2.2), 1, 11, 11),
+        (("--k", 3), 4, 3, None),  # too few to spread
+    ],
+)
+def test_no_lane_waits_for_another(tmp_path, asked, lanes, pulses, words):
+    args = make(tmp_path, *asked, "--lanes", lanes, "--code", "pulse", "--json")
+    ran = run(*args)
+    assert ran.code == 0, ran.err
+    (layer,) = ran.json["layers"]
+    assert layer["pulses"] == 6 * pulses
+    if words is not None:
+        assert layer["slots"] == 6 * words
+        assert layer["utilization"] == pytest.approx(pulses / (lanes * words))
+
+
+def test_pulses_spread_evenly_are_the_nearest_of_every_bank():
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal((40, 37))
+    w[3] = 0  # no pulses
+    w[4, 2::5] = 0  # a bank of zeros: pulses in it would stand for nothing
+    w[5, :30] = 0
+    for k in (5, 7, 10, 24, 90):
+        y = nearest_even(w, k, 5)
+        assert np.array_equal(np.abs(y).sum(axis=1), np.where(np.arange(40) == 3, 0, k))
+        assert not (y * np.sign(w) < 0).any()
+        assert not y[w == 0].any()
+        even = np.setdiff1d(np.arange(40), (3, 4))
+        banks = np.stack([np.abs(y[even, b::5]).sum(axis=1) for b in range(5)])
+        assert set(np.unique(banks)) <= {k // 5, -(-k // 5)}
+        for b in range(5 if k % 5 == 0 else 0):
+            assert np.array_equal(y[even, b::5], nearest(w[even, b::5], k // 5))
+    assert np.array_equal(nearest_even(w, 10, 5)[4], nearest(w[4:5], 10)[0])
 
 
 def test_a_layer_is_simulated_like_a_network(tmp_path):
