@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.build_record import BUILD, read_build
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
 from pvq_hw.flow import compile_model
 from pvq_hw.image import Image
-from pvq_hw.manifest import load_manifest
+from pvq_hw.manifest import check_files, load_manifest
 from pvq_hw.model import load_model
 from pvq_hw.network import Network
 from pvq_hw.options import load_options
@@ -70,7 +71,10 @@ def compile(
 
 
 def load(out: str | os.PathLike[str]) -> "Accelerator":
-    """The accelerator in an output folder; raises InputError when there is none."""
+    """The accelerator in an output folder.
+
+    Raises InputError when there is none, or when a file that its manifest covers has changed.
+    """
     return Accelerator(out)
 
 
@@ -80,6 +84,7 @@ class Accelerator:
     Parameters
     ----------
     out : path
+        Every file that its manifest covers is compared with its hash there, once.
 
     Attributes
     ----------
@@ -94,6 +99,7 @@ class Accelerator:
         self._folder = OutputFolder(out)
         self.out = self._folder.check()
         self.manifest: Mapping[str, Any] = load_manifest(self.out)
+        check_files(self.out, self.manifest)
 
     @cached_property
     def network(self) -> Network:
@@ -166,19 +172,25 @@ class Accelerator:
         return verify_output(self.out, model=original)
 
     def report(self) -> dict[str, Any]:
-        """Writes ``report.json`` and ``report.html`` anew; gives their content."""
+        """Writes ``report.json`` and ``report.html`` anew; gives their content.
+
+        Raises InputError where there is a build and its files have changed.
+        """
+        if (self.out / BUILD).is_dir():
+            read_build(self.out)
         with self._folder.update() as staging:
             known = self._known()
             write_report(staging, known)
         return known
 
-    def update(self, fill: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+    def update(self, fill: Callable[[Path], Mapping[str, Any]], *folders: str) -> dict[str, Any]:
         """Writes parts of the folder anew, then the report.
 
         ``fill(staging)`` writes the parts into an empty folder and gives what the report is to
-        say of them; they take their place together, or not at all when it raises.
+        say of them; they take their place together, or not at all when it raises. ``folders`` are
+        those among them; a file in one of them that no verb wrote is refused first.
         """
-        with self._folder.update() as staging:
+        with self._folder.update(*folders) as staging:
             parts = {name: dict(part) for name, part in fill(staging).items()}
             known = self._known() | parts
             write_report(staging, known)

@@ -1,6 +1,5 @@
 """``OUT`` on a real board: load the bitstream, send data, compare with the golden model."""
 
-import json
 import time
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy.typing as npt
 
 from pvq_hw.api import Accelerator
 from pvq_hw.board import describe_board
+from pvq_hw.build_record import BUILD, read_build
 from pvq_hw.code_image import CODES_FILE, code_crc, code_layout, code_words, has_spram
 from pvq_hw.code_link import load_codes, require_codes
 from pvq_hw.errors import InputError
@@ -45,12 +45,12 @@ def program_output(accelerator: Accelerator, steps: Steps, port: str | None = No
 
     See `pvq_hw.program.program` and `load_output` for what it raises.
     """
-    build = read_build(accelerator)
+    build = read_build(accelerator.out)
     loads = has_spram(accelerator.plan.specs)
     if port is not None and not loads:
         raise InputError("A serial port must be given for accelerators whose codes are loaded only")
     loader = program(
-        accelerator.out / "build" / build["bitstream"],
+        accelerator.out / BUILD / build["bitstream"],
         accelerator.plan.target.name,
         codes=accelerator.out / "image" / CODES_FILE if loads and port is None else None,
         on_line=steps.note,
@@ -79,19 +79,6 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
             code_crc(layout, images),
             lambda done, total: steps.progress(done, total, "words"),
         )
-
-
-def read_build(accelerator: Accelerator) -> dict[str, Any]:
-    """The report of the last build; raises InputError when there is none."""
-    path = accelerator.require("build/build.json")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        name = str(value["bitstream"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} must be the report of a build: {error}") from None
-    if "/" in name or name.startswith("."):
-        raise InputError(f"{path} must name a file beside it, not {name!r}")
-    return dict(value)
 
 
 def run_output(

@@ -13,7 +13,7 @@ from pvq_hw.data import Data, load_data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluation import check_data
 from pvq_hw.flow import plan_for, quantize_for
-from pvq_hw.manifest import file_sha256
+from pvq_hw.hashes import file_sha256
 from pvq_hw.metrics import find_metric
 from pvq_hw.model import Model, load_model
 from pvq_hw.options import CompileOptions

@@ -295,7 +295,7 @@ def split(data: Data, seed: int) -> tuple[Data, Data]:
 def loaded(task: Task) -> tuple[Model, Data, Data]:
     """Model, calibration and validation frames of a task; raises InputError unless the files are
     the task's."""
-    from pvq_hw.manifest import file_sha256
+    from pvq_hw.hashes import file_sha256
 
     if task.version != pvq_hw.__version__:
         raise InputError(f"A worker must have pvq-hw {task.version}, not {pvq_hw.__version__}")

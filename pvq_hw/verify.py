@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.build_record import build_changes, built_from
 from pvq_hw.core_base import is_threshold
 from pvq_hw.errors import InputError
 from pvq_hw.figures import model_weights
 from pvq_hw.layers import Dense
 from pvq_hw.layers_window import Conv
 from pvq_hw.manifest import (
-    covered_files,
-    file_sha256,
+    file_changes,
     is_unchanged,
     load_manifest,
     make_manifest,
@@ -102,20 +102,12 @@ def _manifest(folder: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
 
 
 def _files(folder: Path, document: dict[str, Any] | None) -> list[Finding]:
-    """Hashes of all covered files; what is missing, and what is there besides."""
-    listed = document.get("files") if document else None
-    if not isinstance(listed, dict):
-        return []
-    found = covered_files(folder)
-    findings = [
-        Finding(name[:200], "", "is missing") for name in sorted(listed) if name not in set(found)
-    ]
-    for name in found:
-        entry = listed.get(name)
-        if entry is None:
-            findings.append(Finding(name, "", "is not in the manifest"))
-        elif not isinstance(entry, dict) or entry.get("sha256") != file_sha256(folder / name):
-            findings.append(Finding(name, "", "differs from its hash in the manifest"))
+    """Hashes of all files that the manifest covers, and of the build's."""
+    changes = file_changes(folder, document) if document else []
+    findings = [Finding(name, "", message) for name, message in changes + build_changes(folder)]
+    made_from = built_from(folder)
+    if document and made_from not in (None, document.get("manifest_sha256")):
+        findings.append(Finding("build/build.json", "", "is a build of another output"))
     return findings
 
 

@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -142,14 +143,15 @@ def warm_up(names: Iterable[str], progress: Callable[[str], None] = lambda line:
     total = 0.0
     for module in cold:
         command, environment = python_module("pvq_hw.yowasp", module.name, "--help")
-        seconds = run_command(
-            command,
-            env=environment,
-            name=f"Compiling {module.name}",
-            folder=Path.cwd(),
-            hold_stdin=True,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = run_command(
+                command,
+                env=environment,
+                name=f"Compiling {module.name}",
+                folder=Path(folder),
+                hold_stdin=True,
+                check=False,
+            )
         if _is_cold(module):
             raise ToolError(
                 f"{module.name} could not be compiled into {cache_folder()}: free memory "

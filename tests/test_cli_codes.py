@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cli_tools import BUNDLED, MODEL, refused, run, twin
+from cli_tools import BUNDLED, MODEL, refused, reseal, run, twin
 
 import pvq_hw
 from pvq_hw import board_flow, tools
 from pvq_hw.board_flow import describe_output, program_output, run_output
+from pvq_hw.build_record import write_build
 from pvq_hw.code_image import CODES_FILE, FLASH_OFFSET, code_crc, code_layout
 from pvq_hw.code_memory import CodeMemory
 from pvq_hw.errors import CheckError, InputError
@@ -69,9 +70,11 @@ def test_simulate_refuses_a_damaged_file(out, data, tmp_path):
     spoiled = twin(out, tmp_path / "out")
     path = spoiled / "image" / CODES_FILE
     path.write_bytes(path.read_bytes()[:-2])
+    reseal(spoiled)
     args = ("simulate", spoiled, "--data", data, "--count", "1")
     refused(spoiled, "codes.bin must hold", *args)
     path.unlink()
+    reseal(spoiled)
     refused(spoiled, "codes.bin must be a file", *args)
 
 
@@ -101,8 +104,8 @@ def test_codes_are_asked_for_in_a_file_too(tmp_path, data):
 def _built(out, place):
     folder = twin(out, place)
     (folder / "build").mkdir()
-    (folder / "build" / "build.json").write_text('{"bitstream": "top.bin"}')
     (folder / "build" / "top.bin").write_bytes(b"bits")
+    write_build(folder / "build", {"bitstream": "top.bin"})
     return pvq_hw.load(folder)
 
 

@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from cli_tools import BUNDLED, MODEL, refused, run, snapshot, twin
+from cli_tools import BUNDLED, MODEL, refused, reseal, run, snapshot, twin
 
 import pvq_hw
 from gateware.accelerator import Accelerator as Circuit
 from gateware.top import Top
 from pvq_hw.board_flow import describe_output
+from pvq_hw.build_record import write_build
 from pvq_hw.figures import rounded
 from pvq_hw.protocol import Description
 from sim.pty_board import PtyBoard
@@ -183,6 +184,7 @@ def test_simulate_finds_a_changed_bias(digits, tmp_path):
     lines = path.read_text().splitlines()
     lines[3] = f"{int(lines[3], 16) ^ (1 << 4 * len(lines[3]) - 6):0{len(lines[3])}x}"
     path.write_text("\n".join(lines) + "\n")
+    reseal(out)
     args = ("simulate", out, "--data", digits.test, "--count", 2, "--simulator", "amaranth")
     ran = run(*args, "--json")
     assert ran.code == 1, ran.err
@@ -263,7 +265,7 @@ def test_program_calls_the_boards_loader(digits, tmp_path, monkeypatch):
     refused(tmp_path, "build/build.json must exist; run pvq-hw build first", "program", out)
     (out / "build").mkdir()
     (out / "build" / "top.bin").write_bytes(b"bitstream")
-    (out / "build" / "build.json").write_text('{"bitstream": "top.bin"}')
+    write_build(out / "build", {"bitstream": "top.bin"})
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     missing = "iceprog or openFPGALoader, which loads icebreaker, are missing"
