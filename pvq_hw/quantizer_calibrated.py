@@ -243,8 +243,8 @@ def _measure(
         y = nearest(start[tried], np.full(len(tried), k))
         errors.append(output_error(part, *improve(part, y, patience=4)))
     error = np.maximum(np.array(errors), 1e-30)
-    middle = int(np.abs(np.log(grid * ratio / n)).argmin()) if large else len(grid) // 2
+    middle = int(np.abs(exact.log(grid * ratio / n)).argmin()) if large else len(grid) // 2
     y = nearest(start, np.full(rows, grid[middle]))
     own = np.maximum(output_error(m, *improve(m, y, patience=4)), 1e-30)
-    scale = own / np.exp(np.log(error[middle]).mean()) * sensitive
+    scale = own / exact.exp(exact.log(error[middle]).mean()) * sensitive
     return Curve(grid, error, np.maximum(scale, 1e-12 * scale.max(initial=1e-300)))

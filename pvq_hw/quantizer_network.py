@@ -209,6 +209,7 @@ class _Builder:
 
     def __init__(self, model: Model, steps: tuple[Step, ...], wanted: Wanted) -> None:
         self.model, self.wanted = model, wanted
+        self.exact = Tape(steps, model.input_name)
         self.rows: dict[str, Rows] = {}
         measured = wanted.quantizer == "given" or wanted.pulses is not None
         self.budget = {} if measured else pulse_budget(steps, wanted.ratio, wanted.layers)
@@ -224,7 +225,7 @@ class _Builder:
     def add(self, step: Step) -> None:
         """Appends the step's layer and runs the data through it."""
         inputs = [self.tensors[name] for name in step.inputs]
-        raw = _float_chunks(step.node, [t.exact for t in inputs])
+        raw = self._sums(step, [t.exact for t in inputs])
         if step.weighted:
             layer = self._weighted(step, inputs[0], raw)
         elif isinstance(step.node, MaxNode):
@@ -241,6 +242,20 @@ class _Builder:
         if raw is not None and step.relu:
             raw = np.minimum(np.maximum(raw, 0), np.float32(step.high))
         self.tensors[step.output] = _Tensor(layer.output, values, raw)
+
+    def _sums(self, step: Step, inputs: list[FloatArray | None]) -> FloatArray | None:
+        """The float model's output of a step before its activation, float32."""
+        arrays = [a for a in inputs if a is not None]
+        if len(arrays) < len(inputs):
+            return None
+        size = max(1, _CHUNK // _working_set(step.node))
+        parts = [
+            self.exact.sums(
+                step, {n: a[i : i + size] for n, a in zip(step.inputs, arrays, strict=True)}
+            )
+            for i in range(0, len(arrays[0]), size)
+        ]
+        return np.concatenate(parts)
 
     # -- formats ----------------------------------------------------------------------------
 
@@ -277,18 +292,19 @@ class _Builder:
         if raw is not None and x.values is not None:
             flat = raw.reshape(-1, rows)
             chosen = self._sample(len(flat))
-            columns = _columns(geometry, x, chosen, groups)
+            columns = _columns(geometry, x.values, chosen, groups)
             target = flat[chosen]
         if self.is_plain(step):
             y, gain = int8_codes(np.asarray(w, dtype=np.float64))
         elif self.wanted.quantizer == "given":
             y, gain = given_codes(w, step.name)
         else:
-            y, gain = self._codes(step, w, columns, target, self._pulses(step, rows), groups)
+            real_x = None if columns is None else columns * np.float32(x.spec.scale)
+            y, gain = self._codes(step, w, real_x, target, self._pulses(step, rows), groups)
         bias = node_bias(step.node)
         real = None
         if columns is not None and target is not None:
-            sums = _products(columns, y * gain, groups)
+            sums = _products(columns, y, groups) * (x.spec.scale * gain[:, 0])
             if self.wanted.calibrated:
                 bias = target.mean(axis=0) - sums.mean(axis=0)
             real = sums + bias
@@ -423,25 +439,23 @@ def _geometry(node: Node) -> Geometry:
 
 
 def _columns(
-    geometry: Geometry | None, x: _Tensor, chosen: IntArray, groups: int
+    geometry: Geometry | None, values: npt.NDArray[np.int32], chosen: IntArray, groups: int
 ) -> npt.NDArray[np.float32]:
-    """What the rows multiply at some positions: (groups, positions, N), real values."""
-    assert x.values is not None
-    scale = np.float32(x.spec.scale)
+    """What the rows multiply at some positions: whole numbers, (groups, positions, N)."""
     if geometry is None:
-        return (x.values.reshape(len(x.values), -1)[chosen] * scale)[None]
-    view = geometry.windows(x.values)
+        return values.reshape(len(values), -1)[chosen].astype(np.float32)[None]
+    view = geometry.windows(values)
     _, rows, columns, channels, kh, kw = view.shape
     f, at = np.divmod(chosen, rows * columns)
     picked = view[f, at // columns, at % columns]
     split = picked.reshape(len(chosen), groups, channels // groups, kh, kw)
     order = split.transpose(1, 0, 3, 4, 2).reshape(groups, len(chosen), -1)
-    return np.asarray(order * scale, dtype=np.float32)
+    return order.astype(np.float32)
 
 
-def _products(columns: FloatArray, weights: FloatArray, groups: int) -> FloatArray:
-    """Sums of the rows at the sampled positions, (positions, M)."""
-    matrix = weights.reshape(groups, -1, weights.shape[1]).transpose(0, 2, 1)
+def _products(columns: FloatArray, y: IntArray, groups: int) -> FloatArray:
+    """Sums of the rows' codes at the sampled positions, (positions, M): whole numbers, so exact."""
+    matrix = y.reshape(groups, -1, y.shape[1]).transpose(0, 2, 1).astype(np.float64)
     sums = np.matmul(columns.astype(np.float64), matrix)
     return np.asarray(sums.transpose(1, 0, 2).reshape(columns.shape[1], -1))
 
@@ -458,19 +472,6 @@ def _working_set(node_or_layer: Node | Layer) -> int:
     elif kernel is not None:
         kernel = (*kernel, node_or_layer.input_shape[2])  # type: ignore[union-attr]
     return int(np.prod(shape[:2])) * int(np.prod(kernel or (1,))) + int(np.prod(shape))
-
-
-def _float_chunks(node: Node, inputs: list[FloatArray | None]) -> FloatArray | None:
-    """The float model's output of a node, float32."""
-    arrays = [a for a in inputs if a is not None]
-    if len(arrays) < len(inputs):
-        return None
-    step = max(1, _CHUNK // _working_set(node))
-    parts = [
-        node.compute(*(a[i : i + step] for a in arrays)).astype(np.float32)
-        for i in range(0, len(arrays[0]), step)
-    ]
-    return np.concatenate(parts)
 
 
 def _layer_chunks(
