@@ -5,6 +5,7 @@ the outputs change with the row's sum, and the row's own squared error with K pu
 quantizing the layer at a few K. The best split gives every pulse where it lowers that sum most.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from pvq_hw import exact
 from pvq_hw.errors import InputError
 
-__all__ = ["Curve", "allocate", "round_to_multiple", "spread"]
+__all__ = ["Curve", "allocate", "round_to_multiple", "shared_total", "spread"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -53,6 +54,36 @@ class Curve:
         slope = (log_error[at] - log_error[at - 1]) / (log_k[at] - log_k[at - 1])
         value = exact.exp(log_error[at - 1] + slope * (grid - log_k[at - 1]))
         return np.minimum.accumulate(value[:-1] - value[1:])
+
+
+def shared_total(layers: Mapping[str, tuple[int, int]], ratio: float) -> int:
+    """Pulses of layers that share one mean N/K: all their weights over ``ratio``.
+
+    Where that leaves too few, rows of one weight, which one pulse says exactly, have theirs
+    without taking part.
+
+    Parameters
+    ----------
+    layers : mapping of name to (rows, weights)
+
+    Raises
+    ------
+    InputError
+        Where rows are left without a pulse.
+    """
+    rows = sum(m for m, _ in layers.values())
+    total = int(sum(size for _, size in layers.values()) / ratio + 1e-9)
+    if total < rows:
+        single = sum(m for m, size in layers.values() if size == m)
+        rest = sum(size for m, size in layers.values() if size != m)
+        total = single + int(rest / ratio + 1e-9)
+    if total < rows:
+        names = ", ".join(map(repr, list(layers)[:8]))
+        raise InputError(
+            f"N/K must leave each of {rows} rows of {names} a pulse, "
+            f"but {ratio:g} leaves {total} in all"
+        )
+    return total
 
 
 def allocate(curves: list[Curve], total: int) -> list[IntArray]:

@@ -10,7 +10,7 @@ from pvq_hw import exact
 from pvq_hw.calibrate import error_minimizing_scale, round_to_lattice
 from pvq_hw.numeric import IntFormat
 from pvq_hw.pyramid import nearest
-from pvq_hw.quantizer_allocate import Curve, allocate, round_to_multiple
+from pvq_hw.quantizer_allocate import Curve, allocate, round_to_multiple, shared_total
 from pvq_hw.quantizer_balance import balance
 from pvq_hw.quantizer_emit import Codes
 from pvq_hw.quantizer_graph import Stage
@@ -208,7 +208,8 @@ def row_pulses(
             progress("allocation", (i + 1) / len(stages))
     found = {i: allocate([curves[i]], asked[i].total or 0)[0] for i in open_layers if i not in pool}
     if pool:
-        total = int(sum(weights[i] for i in pool) / ratio + 1e-9)
+        matrices = {stages[i].name: stages[i].node.weight for i in pool}
+        total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
         found |= dict(zip(pool, allocate([curves[i] for i in pool], total), strict=True))
     result = []
     for i, (stage, request) in enumerate(zip(stages, asked, strict=True)):

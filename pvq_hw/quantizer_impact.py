@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pvq_hw import exact
 from pvq_hw.pyramid import nearest
-from pvq_hw.quantizer_allocate import Curve, allocate
+from pvq_hw.quantizer_allocate import Curve, allocate, shared_total
 from pvq_hw.quantizer_moves import improve, moments, ridge_weights
 from pvq_hw.quantizer_options import LayerOptions
 from pvq_hw.quantizer_refine import Metric
@@ -85,8 +85,8 @@ def measured_pulses(
         result[name] = allocate([curves[name]], total)[0]
     pool = [n for n in grids if n not in own]
     if pool:
-        sizes = {s.name: weight_matrix(s.node).size for s in pulsed}
-        total = int(sum(sizes[n] for n in pool) / ratio + 1e-9)
+        matrices = {s.name: weight_matrix(s.node) for s in pulsed if s.name in pool}
+        total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
         found = allocate([curves[n] for n in pool], total)
         result |= dict(zip(pool, found, strict=True))
     if progress:

@@ -18,7 +18,6 @@ from pvq_hw.calibrate import (
     round_to_lattice,
     tensor_spec,
 )
-from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.layers import Dense, Layer, TensorSpec
 from pvq_hw.layers_join import Add, Concat
@@ -30,7 +29,7 @@ from pvq_hw.nodes import MaxPool as MaxNode
 from pvq_hw.nodes import Node, Window
 from pvq_hw.numeric import IntFormat
 from pvq_hw.pyramid import nearest
-from pvq_hw.quantizer_allocate import round_to_multiple, spread
+from pvq_hw.quantizer_allocate import round_to_multiple, shared_total, spread
 from pvq_hw.quantizer_balance import Placement, balance
 from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_impact import measured_pulses
@@ -93,9 +92,7 @@ def pulse_budget(
         elif option is not None and option.ratio is not None:
             given[name] = max(rows[name], int(size / option.ratio + 1e-9))
     free = {name: size for name, size in sizes.items() if name not in given}
-    total = int(sum(free.values()) / ratio + 1e-9)
-    if total < sum(rows[name] for name in free):
-        raise InputError(f"The ratio N/K must leave each row a pulse, but {ratio} does not")
+    total = shared_total({name: (rows[name], size) for name, size in free.items()}, ratio)
     low, high = 0.0, float(total) + 1
     for _ in range(100):
         middle = (low + high) / 2

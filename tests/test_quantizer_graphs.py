@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pvq_hw.errors import InputError
 from pvq_hw.layers_window import Conv as IntConv
-from pvq_hw.model import Add, AveragePool, Concat, Conv, Dense, MaxPool, Model, Relu
+from pvq_hw.model import Add, Affine, AveragePool, Concat, Conv, Dense, MaxPool, Model, Relu
 from pvq_hw.quantizer import LayerOptions, quantize, row_budget
 from pvq_hw.quantizer_balance import Placement, balance, meets
 from pvq_hw.quantizer_impact import measured_pulses
@@ -156,6 +157,27 @@ def test_pulses_go_where_the_outputs_feel_them() -> None:
         assert sum(sizes.values()) / 2.05 <= total <= sum(sizes.values()) / 2
         assert min(int(k.min()) for k in found.values()) >= 1
     assert faint["right"].sum() < 0.5 * even["right"].sum()  # what it gives hardly counts
+
+
+@pytest.mark.parametrize("quantizer", ["calibrated", "plain"])
+def test_normalization_left_over_beside_8_bit_layers_has_a_pulse_a_row(quantizer: str) -> None:
+    """Though N/K asks for less: one pulse says its one weight a row exactly."""
+    scale, offset = np.array([0.5, -2.0]), np.array([1.0, 0.25])
+    norm = Affine("norm", ("x",), "n", (6, 6, 2), scale, offset)
+    layer = conv("conv", "n", "c", 4, channels=2)
+    fc = Dense(
+        "fc", ("c",), "out", (3,), np.random.default_rng(0).normal(size=(3, 144)), np.ones(3)
+    )
+    model = Model("m", "", "x", (6, 6, 2), (0, 1, 2), (6, 6, 2), (norm, layer, fc))
+    plain = {"conv": LayerOptions(encoding="int8")}
+    both = plain | {"fc": LayerOptions(encoding="int8")}
+    options = {"calibration": inputs(32), "quantizer": quantizer}
+    network = quantize(model, layers=both, ratio=10, **options)
+    assert np.array_equal(pulses_of(network)["norm"], [1, 1])
+    x = inputs(32, 1)
+    assert error(model, network, x) < 0.01 * model.predict(x).var()
+    with pytest.raises(InputError, match="each of 5 rows of 'norm', 'fc' a pulse, but 300"):
+        quantize(model, layers=plain, ratio=300, **options)
 
 
 def test_what_is_asked_of_a_layer_is_kept() -> None:
