@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arrays import npz_keys, read_array, read_npz, write_npz
+from pvq_hw.calibrate import LARGEST
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 
@@ -48,6 +49,8 @@ class Data:
                 raise InputError(f"Data {name!r} must have frames, not the shape {array.shape}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise InputError(f"Data {name!r} must be finite, but holds NaN or infinities")
+            if max(-float(array.min()), float(array.max())) > LARGEST:
+                raise InputError(f"Data {name!r} must be at most {LARGEST:g} in magnitude")
         if self.y is not None and len(self.y) != len(self.x):
             raise InputError(f"Data must have a label per frame, not {len(self.y)} for {len(self)}")
 

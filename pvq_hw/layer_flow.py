@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.calibrate import LARGEST
 from pvq_hw.errors import InputError
 from pvq_hw.flow import document_of, write_core_files
 from pvq_hw.image import emit
@@ -100,6 +101,9 @@ def layer_network(
     real_bias = np.zeros(rows) if bias is None else np.asarray(bias, dtype=np.float64)
     if real_bias.shape != (rows,) or not np.isfinite(real_bias).all():
         raise InputError(f"Biases must be {rows} finite numbers, not {real_bias.shape}")
+    for what, array in (("Weights", weights), ("Biases", real_bias)):
+        if max(-float(array.min()), float(array.max())) > LARGEST:
+            raise InputError(f"{what} must be at most {LARGEST:g} in magnitude")
     codes = _codes(weights.astype(np.float64), ask)
     k = np.abs(codes.y).sum(axis=1, keepdims=True)
     largest = float((k * ask.x.max_abs * codes.gain + np.abs(real_bias)[:, None]).max())

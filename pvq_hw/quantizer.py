@@ -21,6 +21,7 @@ from pvq_hw.quantizer_graph import Stage, dense_stages, is_dense_chain
 from pvq_hw.quantizer_moves import within
 from pvq_hw.quantizer_numbers import int8_codes
 from pvq_hw.quantizer_options import LayerOptions, Request, requests
+from pvq_hw.quantizer_range import near_one
 
 __all__ = [
     "MAX_FRAMES",
@@ -39,6 +40,7 @@ IntArray = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
 
+@near_one
 def quantize(
     model: Model,
     *,
@@ -173,6 +175,7 @@ def quantize(
     return network
 
 
+@near_one
 def row_budget(
     model: Model,
     calibration: Any,

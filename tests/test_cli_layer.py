@@ -160,6 +160,7 @@ def test_impossible_requests(tmp_path, args, text):
     ("weights", "text"),
     [
         (W * np.nan, "Weights must be finite, but hold NaN or infinities"),
+        (W * 1e101, "Weights must be at most 1e+100 in magnitude"),
         (np.array(1.0), "Weights must be a matrix (rows, columns), not ()"),
         (np.zeros((0, 4)), "Weights must be a matrix (rows, columns), not (0, 4)"),
         (np.zeros((2, 2, 2)), "Weights must be a matrix (rows, columns), not (2, 2, 2)"),

@@ -161,6 +161,8 @@ def test_weights_that_overflow_when_folded(tmp_path):
     nodes = [N("MatMul", ["x", "w"], ["y"], name="fc"), N("Mul", ["y", "k"], ["out"])]
     model = graph_model(nodes, {"w": W * 1e300, "k": np.array(1e300)}, ("N", 6))
     refused_model(tmp_path, model, "must have finite weights after folding")
+    model = graph_model([GEMM], {"w": W * 1e101}, ("N", 6))
+    refused_model(tmp_path, model, "'fc' (Gemm) must have weights of at most 1e+100 after folding")
 
 
 @pytest.fixture
@@ -587,6 +589,7 @@ def test_good_npz(tmp_path):
         ({"0.weight": np.ones((2, 2), int)}, "must be floating point"),
         ({"0.weight": W + np.nan}, "must be finite"),
         ({"0.weight": W * np.inf}, "must be finite"),
+        ({"0.weight": W * 1e101}, "'0.weight' must be at most 1e+100 in magnitude"),
         ({"0.weight": W.astype(complex)}, "must hold real numbers"),
         ({"0.weight": np.array([["a"]])}, "must hold real numbers"),
         ({'a"\n<b>../': W}, "must be <number>"),

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.calibrate import LARGEST
 from pvq_hw.errors import InputError
 from pvq_hw.importers.lowering import LayoutError, Lowering
 from pvq_hw.model import (
@@ -50,7 +51,13 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
             np.isfinite(node.weight).all() and np.isfinite(node.bias).all()
         ):
             op.refuse("must have finite weights after folding what is around it")
+        if any(np.abs(a).max(initial=0.0) > LARGEST for a in _arrays(node)):
+            op.refuse(f"must have weights of at most {LARGEST:g} after folding what is around it")
     return shape, tuple(nodes)
+
+
+def _arrays(node: Node) -> list[Vector]:
+    return [a for a in vars(node).values() if isinstance(a, np.ndarray)]
 
 
 def _prune(nodes: list[Node], result: str) -> list[Node]:

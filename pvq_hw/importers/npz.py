@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arrays import read_npz
+from pvq_hw.calibrate import LARGEST
 from pvq_hw.errors import InputError
 from pvq_hw.model import Dense, Model, Node, Relu
 from pvq_hw.naming import quoted, safe_name
@@ -79,4 +80,6 @@ def _finite(path: Path, key: str, array: npt.NDArray[Any]) -> npt.NDArray[np.flo
         raise InputError(f"{path}: {key!r} must be floating point, not {array.dtype}")
     if not np.isfinite(array).all():
         raise InputError(f"{path}: {key!r} must be finite, but holds NaN or infinities")
+    if float(np.abs(array).max(initial=0.0)) > LARGEST:
+        raise InputError(f"{path}: {key!r} must be at most {LARGEST:g} in magnitude")
     return array.astype(np.float64)
