@@ -33,6 +33,7 @@ def compile(
     target: str | None = None,
     calibrate: Data | npt.ArrayLike | None = None,
     evaluate: Data | None = None,
+    metric: str | None = None,
     config: str | os.PathLike[str] | None = None,
     steps: Steps | None = None,
     **options: Any,
@@ -48,6 +49,8 @@ def compile(
         Inputs to calibrate with.
     evaluate : Data, optional
         Inputs and labels to test with.
+    metric : str, optional
+        What they are scored by, see `pvq_hw.metrics.find_metric`; what fits the labels by default.
     config : path, optional
         A TOML file of options.
     steps : Steps, optional
@@ -65,8 +68,9 @@ def compile(
     if data is not None and not isinstance(data, Data):
         data = Data(np.asarray(data), None, chosen.input_scale)
     compile_model(
-        Path(model), Path(out), chosen, calibration=data, evaluation=evaluate, steps=steps
-    )
+        Path(model), Path(out), chosen,
+        calibration=data, evaluation=evaluate, metric=metric, steps=steps,
+    )  # fmt: skip
     return load(out)
 
 
@@ -138,16 +142,18 @@ class Accelerator:
         seed: int = 0,
         steps: Steps | None = None,
         labels: npt.NDArray[Any] | None = None,
+        metric: str | None = None,
     ) -> dict[str, Any]:
         """Runs data through simulated RTL and compares every layer's outputs with the golden model.
 
         Returns the document of ``pvq-hw simulate``: ``frames``, ``outputs_compared``,
         ``mismatches``, ``interval_cycles``, ``latency_cycles`` (as simulated), and
-        ``accuracy.simulated`` where labels are given. Writes ``simulation.json``.
+        ``accuracy.simulated`` where labels are given, by ``metric`` or what fits them.
+        Writes ``simulation.json``.
         """
         from sim.flow import simulate_output
 
-        return simulate_output(self, x, simulator, stalls, seed, steps or Steps(), labels)
+        return simulate_output(self, x, simulator, stalls, seed, steps or Steps(), labels, metric)
 
     def build(
         self,

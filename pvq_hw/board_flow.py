@@ -12,8 +12,8 @@ from pvq_hw.build_record import BUILD, read_build
 from pvq_hw.code_image import CODES_FILE, code_crc, code_layout, code_words, has_spram
 from pvq_hw.code_link import load_codes, require_codes
 from pvq_hw.errors import InputError
+from pvq_hw.evaluation import metric_for
 from pvq_hw.link import Link, connect
-from pvq_hw.metrics import score
 from pvq_hw.program import Loader, program
 from pvq_hw.protocol import Description, WireFormat
 from pvq_hw.steps import Steps
@@ -88,6 +88,7 @@ def run_output(
     *,
     timeout: float = 2.0,
     labels: npt.NDArray[Any] | None = None,
+    metric: str | None = None,
     steps: Steps | None = None,
     link: Link | None = None,
     load: bool = False,
@@ -136,6 +137,11 @@ def run_output(
     if labels is not None:
         network = accelerator.network
         real = outputs * network.output.scale
-        metric, value = score(real, labels, network.dropped)
-        document["accuracy"] = {"metric": metric, "board": value}
+        judge = metric_for(network, labels, metric)
+        document["accuracy"] = {
+            "metric": judge.name,
+            "why": judge.why,
+            "board": judge.compute(real, labels),
+            "frames": len(labels),
+        }
     return document

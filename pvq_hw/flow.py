@@ -79,9 +79,12 @@ def compile_model(
     *,
     calibration: Data | None = None,
     evaluation: Data | None = None,
+    metric: str | None = None,
     steps: Steps | None = None,
 ) -> Compiled:
     """Model file in, output folder out; the folder is replaced whole or not at all.
+
+    ``metric`` is what ``evaluation`` is scored by; see `pvq_hw.metrics.find_metric`.
 
     Raises
     ------
@@ -92,8 +95,9 @@ def compile_model(
     """
     tell = steps or Steps()
     target = get_target(options.target)
-    if options.min_accuracy is not None and evaluation is None:
-        raise InputError("--min-accuracy must come with --evaluate TEST.npz")
+    for name, value in (("--min-accuracy", options.min_accuracy), ("--metric", metric)):
+        if value is not None and evaluation is None:
+            raise InputError(f"{name} must come with --evaluate TEST.npz")
     if evaluation is not None and evaluation.y is None:
         raise InputError("Evaluation data must have labels y")
     with OutputFolder(out).replace() as staging:
@@ -102,7 +106,10 @@ def compile_model(
             if calibration is not None:
                 check_data(model, calibration, "Calibration data", labels=False)
             if evaluation is not None:
-                check_data(model, evaluation, "Evaluation data", minimum=options.min_accuracy)
+                check_data(
+                    model, evaluation, "Evaluation data",
+                    minimum=options.min_accuracy, metric=metric,
+                )  # fmt: skip
         for data in (evaluation, calibration):
             warning = scale_warning(model, data)
             if warning:
@@ -117,14 +124,16 @@ def compile_model(
         judged = None
         if evaluation is not None:
             with tell.step("Evaluate float and golden model"):
-                judged = evaluate_network(model, network, evaluation)
+                judged = evaluate_network(model, network, evaluation, metric)
                 check_accuracy(judged, options.min_accuracy)
         with tell.step("Compare integers, codes and the model file"):
             data, source = agreement_data(network, evaluation, calibration)
             agreed = agreement(model, network, data, source)
             own = check_own_graph(path, model, data.x[:OWN_FRAMES], data.input_scale)
         with tell.step("Write the files"):
-            document = _write(staging, model, network, planned, image, judged, agreed, evaluation)
+            document = _write(
+                staging, model, network, planned, image, judged, agreed, evaluation, metric
+            )
             document["model_file"] = own.to_json() if own else None
     return Compiled(model, network, planned, image, judged, document)
 
@@ -305,6 +314,7 @@ def _write(
     judged: Evaluation | None,
     agreed: Agreement,
     evaluation: Data | None,
+    metric: str | None,
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
     from pvq_hw.figures import model_weights
@@ -321,7 +331,7 @@ def _write(
     extra = {
         "accuracy": judged.to_json() if judged else None,
         "agreement": agreed.to_json(),
-        "losses": network_losses(model, network, evaluation) if evaluation else None,
+        "losses": network_losses(model, network, evaluation, metric) if evaluation else None,
     }
     manifest = write_manifest(
         staging, network, planned, weights=model_weights(model, network), extra=extra

@@ -8,6 +8,7 @@ from typing import Any
 import pvq_hw
 from pvq_hw.agreement import agreement_lines
 from pvq_hw.errors import InputError
+from pvq_hw.metrics import metric_text
 from pvq_hw.network import Network
 from pvq_hw.plan import Plan
 
@@ -248,8 +249,8 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     cards = []
     if "accuracy" in compiled:
         a = compiled["accuracy"]
-        unit = " %" if a["metric"] == "accuracy" else ""
-        cards.append(_card(a["metric"], f"{a['pvq']:.2f}{unit}", f"float {a['float']:.2f}{unit}"))
+        pvq, exact = (metric_text(a["metric"], a[name]) for name in ("pvq", "float"))
+        cards.append(_card(a["metric"], pvq, f"{a.get('reference', 'float')} {exact}"))
     speed = (built or compiled)["inferences_per_second"]
     note = "at the met clock" if built else "planned"
     cards.append(_card("inferences a second", f"{speed:,.0f}", note))
@@ -273,7 +274,7 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
 def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     judged = parts["compile"].get("accuracy")
-    if judged and judged["metric"] == "accuracy":
+    if judged and judged["metric"] != "rmse" and judged["disagreements"] is not None:
         text = f"{judged['disagreements']} of {judged['frames']} answers differ"
         rows.append({"name": "float model and golden model", "ok": None, "text": text})
     for name, text in agreement_lines(parts["compile"].get("agreement")):

@@ -54,6 +54,7 @@ def build_finalist(
     seeds: int,
     steps: Steps,
     compile_: Callable[..., Any] | None = None,
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """Compiles a configuration into ``out`` and builds its bitstream with every seed.
 
@@ -66,8 +67,9 @@ def build_finalist(
 
     try:
         made = (compile_ or compile_model)(
-            model, out, options, calibration=calibration, evaluation=evaluation, steps=steps
-        )
+            model, out, options, calibration=calibration, evaluation=evaluation,
+            metric=metric if evaluation is not None else None, steps=steps,
+        )  # fmt: skip
         built = load(out).build(seeds=range(1, seeds + 1), steps=steps, every_seed=True)
     except PvqError as error:
         return {"reason": " ".join(str(error).split())}

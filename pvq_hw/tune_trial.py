@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pvq_hw
 from pvq_hw.data import Data, load_data
 from pvq_hw.errors import InputError, PvqError
+from pvq_hw.evaluation import metric_for
 from pvq_hw.flow import QUICK_FRAMES, QUICK_PATIENCE, plan_for, quantize_for
-from pvq_hw.metrics import find_metric
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
 from pvq_hw.options import CompileOptions
@@ -230,7 +230,7 @@ def judge(task: Task, model: Model, network: Network, data: Data) -> dict[str, f
     y = labels(data)
     spread = float(exact.std()) or 1.0
     return {
-        "metric": find_metric(task.metric, y, exact.shape[1]).compute(golden, y),
+        "metric": metric_for(model, y, task.metric).compute(golden, y),
         "output_error": _rounded(float(np.sqrt(np.mean((golden - exact) ** 2))) / spread),
         "n_over_k": _rounded(network.n_over_k),
     }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pvq_hw import tools
 from pvq_hw.api import Accelerator
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.metrics import score
+from pvq_hw.evaluation import metric_for
 from pvq_hw.steps import Steps
 from sim.entry import simulate
 from sim.result import SimResult, compare
@@ -28,6 +28,7 @@ def simulate_output(
     seed: int,
     steps: Steps,
     labels: npt.NDArray[Any] | None,
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """See `pvq_hw.api.Accelerator.simulate`.
 
@@ -55,7 +56,7 @@ def simulate_output(
             progress=lambda done: steps.progress(done, len(integers), "frames"),
         )
     with steps.step("Compare with the golden model"):
-        document = _document(accelerator, result, integers, labels)
+        document = _document(accelerator, result, integers, labels, metric)
 
     def fill(staging: Path) -> dict[str, Any]:
         text = json.dumps(document, indent=1, sort_keys=True)
@@ -77,6 +78,7 @@ def _document(
     result: SimResult,
     integers: npt.NDArray[np.int64],
     labels: npt.NDArray[Any] | None,
+    metric: str | None,
 ) -> dict[str, Any]:
     network = accelerator.network
     compared = compare(result, network.trace(integers))
@@ -92,6 +94,12 @@ def _document(
     }
     if labels is not None:
         outputs = list(result.outputs.values())[-1] * network.output.scale
-        metric, value = score(outputs, labels[: len(outputs)], network.dropped)
-        document["accuracy"] = {"metric": metric, "simulated": value}
+        y = labels[: len(outputs)]
+        judge = metric_for(network, labels, metric)
+        document["accuracy"] = {
+            "metric": judge.name,
+            "why": judge.why,
+            "simulated": judge.compute(outputs, y),
+            "frames": len(y),
+        }
     return document

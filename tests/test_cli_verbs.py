@@ -163,7 +163,8 @@ def test_simulate_agrees_with_the_golden_model(digits, tmp_path, simulator):
     data = pvq_hw.load_data(digits.test)
     right = pvq_hw.load(out).predict(data.x[:3]).argmax(axis=1) == data.y[:3]
     assert document["accuracy"] == {
-        "metric": "accuracy", "simulated": pytest.approx(100 * right.mean()),
+        "metric": "accuracy", "why": "labels are class numbers",
+        "simulated": pytest.approx(100 * right.mean()), "frames": 3,
     }  # fmt: skip
     assert json.loads((out / "simulation.json").read_text()) == document
     assert json.loads((out / "report.json").read_text())["simulate"] == document
@@ -321,7 +322,10 @@ def test_run_over_a_pseudo_terminal(digits):
     assert (document["frames"], document["outputs_compared"]) == (2, 20)
     assert (document["mismatches"], document["overruns"]) == (0, 0)
     right = golden.argmax(axis=1) == data.y[:2]
-    assert document["accuracy"] == {"metric": "accuracy", "board": 100 * right.mean()}
+    assert document["accuracy"] == {
+        "metric": "accuracy", "why": "labels are class numbers", "board": 100 * right.mean(),
+        "frames": 2,
+    }  # fmt: skip
     assert math.isfinite(document["frames_per_second"])
     assert snapshot(digits.out.parent) == before
 

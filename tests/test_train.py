@@ -161,8 +161,10 @@ def test_the_verb_and_what_compile_makes_of_it(digits, tmp_path, suffix):
               "--batch", 64, "--json")  # fmt: skip
     assert ran.code == 0, ran.err
     document = ran.json
-    assert set(document["accuracy"]) == {"metric", "float", "start", "tuned", "frames"}
+    assert set(document["accuracy"]) == {"metric", "why", "float", "start", "tuned", "frames"}
     assert document["n_over_k"] >= 8
+    figure = f"# Before training, float: accuracy {document['accuracy']['float']:.2f} % on 500"
+    assert out.with_suffix(".toml").read_text().startswith(figure)
     options = load_options(out.with_suffix(".toml"), {})
     assert (options.quantizer, options.target) == ("given", "icebreaker")
     tuned = load_model(out)

@@ -162,7 +162,9 @@ def test_failures_are_results(case, tmp_path):
     assert document["chosen"] is None
     assert not document["ok"]
     assert {t["state"] for t in document["trials"]} == {"FAIL"}
-    assert document["trials"][0]["reason"] == "ZeroDivisionError: of <b>mine</b>"
+    assert document["trials"][0]["reason"] == (
+        "Metric 'failing_metric:never' must take the outputs: ZeroDivisionError: of <b>mine</b>"
+    )
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<b>mine" not in page
     assert "of &lt;b&gt;mine&lt;/b&gt;" in page
@@ -375,7 +377,7 @@ def test_other_metrics_drive_the_search(tmp_path, metric):
         np.savez(data, x=x, y=load_model(model).predict(x))
     options = TuneOptions("icebreaker", trials=4, metric=metric)
     document = tune(model, data, tmp_path / "out", options, runner=here(), evaluate=data)
-    assert document["metric"] == {"name": metric, "higher_is_better": False}
+    assert document["metric"] == {"name": metric, "why": "as asked for", "higher_is_better": False}
     values = [t["figures"]["metric"] for t in document["trials"] if t["state"] == "COMPLETE"]
     assert len(set(values)) > 1
     assert document["trials"][document["chosen"]]["figures"]["metric"] == min(values)

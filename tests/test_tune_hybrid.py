@@ -80,7 +80,7 @@ def test_finalists_are_built_once_and_failures_are_results(tmp_path, monkeypatch
     options = TuneOptions("hx8k", trials=8, seed=3, build_finalists=2, seeds=2)
     calls = []
 
-    def build(model, out, chosen, calibration, evaluation, seeds, steps):
+    def build(model, out, chosen, calibration, evaluation, seeds, steps, metric):
         calls.append((out.name, seeds))
         return dict(BUILT) if len(calls) == 1 else {"reason": "Timing is <b>not</b> met"}
 

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["describe", "run"]
@@ -16,8 +17,9 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 
     accelerator = load(args.out)
     data = load_data(args.data, accelerator.input_scale)
-    check_data(accelerator.network, data, str(args.data))
+    check_data(accelerator.network, data, str(args.data), metric=args.metric)
     data = data.head(args.count)
+    check_data(accelerator.network, data, str(args.data), metric=args.metric)
     document = accelerator.simulate(
         data.x,
         simulator=args.simulator,
@@ -25,6 +27,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         seed=args.seed,
         steps=ui,
         labels=data.y,
+        metric=args.metric,
     )
     describe(document, ui)
     return document, 1 if document["mismatches"] else 0
@@ -44,6 +47,4 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"{document['latency_cycles']:,} latency, as planned"
         )
     if "accuracy" in document:
-        a = document["accuracy"]
-        unit = " %" if a["metric"] == "accuracy" else ""
-        ui.say(f"  {a['metric']:<22}{a['simulated']:.2f}{unit}")
+        tell_scores(ui, document["accuracy"], {"simulated": "simulated"})

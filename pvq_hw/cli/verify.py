@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["run"]
@@ -16,6 +17,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 
     if args.model is None and (args.data or args.log):
         raise InputError("--data and --log must come with --model MODEL")
+    if args.metric is not None and not args.data:
+        raise InputError("--metric must come with --data DATA.npz")
     model = load_model(args.model) if args.model else None
     with ui.step("Verify"):
         findings = verify_output(args.out, model=model)
@@ -43,7 +46,7 @@ def _losses(args: argparse.Namespace, ui: Ui, model: Any) -> dict[str, Any]:
     if args.data:
         data = load_data(args.data, float(network.meta.get("input_scale", 1.0)))
         with ui.step("Compare layer by layer"):
-            losses = network_losses(model, network, data)
+            losses = network_losses(model, network, data, args.metric)
         _tell(losses, ui)
     if args.log:
         weight_log(args.log, model, network, losses)
@@ -53,12 +56,8 @@ def _losses(args: argparse.Namespace, ui: Ui, model: Any) -> dict[str, Any]:
 
 def _tell(losses: dict[str, Any], ui: Ui) -> None:
     """The losses for people: layers, and of each the rows that lose most."""
-    metric, unit = losses["metric"], " %" if losses["metric"] == "accuracy" else ""
-    if metric:
-        ui.say(
-            f"  {metric} on {losses['frames']} frames: float {losses['float']:.2f}{unit}, "
-            f"PVQ {losses['golden']:.2f}{unit}"
-        )
+    if losses["metric"]:
+        tell_scores(ui, losses, {"float": "float", "golden": "PVQ"})
     ui.say(f"  {'layer':<16}{'alone':>10}{'all but it':>12}{'share':>9}   rows that lose most")
     for layer in losses["layers"]:
         share = layer["row_share"]
