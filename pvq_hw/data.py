@@ -38,7 +38,7 @@ class Data:
     input_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.input_scale) and self.input_scale > 0):
+        if not 1e-30 <= self.input_scale <= 1e30:
             raise InputError(f"Input scale must be a number > 0, not {self.input_scale}")
         for name, array in (("x", self.x), ("y", self.y)):
             if array is None:

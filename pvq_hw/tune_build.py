@@ -13,7 +13,7 @@ from pvq_hw.steps import Steps
 from pvq_hw.tune_config import options_toml
 from pvq_hw.tune_study import Goal, Trial, fronts, ranked
 
-__all__ = ["FINALISTS", "build_finalist", "finalist_key", "finalists"]
+__all__ = ["FINALISTS", "build_finalist", "finalist_key", "finalists", "is_built"]
 
 FINALISTS = "finalists"
 """Folder of the finalists' outputs, ``DIR/finalists/<trial>``."""
@@ -87,6 +87,19 @@ def build_finalist(
     if "accuracy" in compiled:
         result["evaluation"] = compiled["accuracy"]
     return result
+
+
+def is_built(result: Mapping[str, Any]) -> bool:
+    """Whether a value is what `build_finalist` gives, as far as others read it."""
+    if "reason" in result:
+        return isinstance(result["reason"], str)
+    numbers = [
+        *(result[key] for key in ("clock_mhz", "fmax_mhz", "interval_cycles")),
+        result["inferences_per_second"],
+        *(attempt["fmax_mhz"] for attempt in result["seeds"]),
+        *(result[part][key] for part in ("used", "estimated") for key in _UNITS),
+    ]
+    return all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
 
 
 def _used(utilization: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pvq_hw.errors import InputError
 from pvq_hw.output import OutputFolder
+from pvq_hw.tune_build import is_built
 from pvq_hw.tune_trial import Job, Outcome
 
 try:
@@ -141,15 +142,17 @@ class Journal:
                 if number == 1:
                     good = value == _HEADER
                 elif "built" in value:
-                    self._built[str(value["built"])] = dict(value["result"])
-                    good = True
+                    result = dict(value["result"])
+                    self._built[str(value["built"])] = result
+                    good = is_built(result)
                 else:
                     key = json.dumps(
                         value["job"], sort_keys=True, ensure_ascii=True, separators=(",", ":")
                     )
-                    self._known[key] = Outcome.from_json(value["outcome"])
+                    planned = bool(value["job"]["planned"])
+                    self._known[key] = Outcome.from_json(value["outcome"], planned=planned)
                     good = True
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 good = False
             if not good:
                 raise InputError(f"{self.path}, line {number}, must be of a journal of this format")

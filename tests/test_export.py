@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pvq_hw.graph_timing import fifo_needs, with_depths
 from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
 
@@ -20,7 +21,6 @@ from pvq_hw import tools
 from pvq_hw.core import make_core
 from pvq_hw.cores import make_layer_core
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.graph_timing import fifo_needs, with_depths
 from pvq_hw.hexfile import hex_text
 from pvq_hw.image import Image
 from pvq_hw.layers import Dense, TensorSpec
