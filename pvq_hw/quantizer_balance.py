@@ -144,7 +144,8 @@ def nearest_even(w: npt.NDArray[np.float64], k: int, banks: int) -> IntArray:
     """
     from pvq_hw.pyramid import gain, nearest
 
-    live = np.stack([(w[:, b::banks] != 0).any(axis=1) for b in range(banks)]).all(axis=0)
+    filled = np.stack([(w[:, b::banks] != 0).any(axis=1) for b in range(banks)])
+    live: npt.NDArray[np.bool_] = np.all(filled, axis=0)
     y = nearest(w, k)
     y[live] = balance(w[live], np.full(int(live.sum()), k // banks * banks), Placement(banks))
     left = k % banks
