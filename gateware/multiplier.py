@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 __all__ = ["WHOLE", "DspMultiplier", "SerialMultiplier"]
 
 WHOLE = {"keep": 1}
-"""Attributes of a product's first register that is no block's own: no tool may take it into one.
+"""Attributes of a product's first register in Verilog for any tool: none may take it into a block.
 
 `synth_ice40 -dsp` makes constants of a multiplication that exactly two registers follow.
 """
@@ -79,7 +79,8 @@ class DspMultiplier(wiring.Component):
         a_in = Signal(signed(len(a)), name=f"a{k}", reset_less=True)
         b_in = Signal(len(self.b), name=f"b{k}", reset_less=True)
         shape = signed(len(a) + len(self.b))
-        first = Signal(shape, name=f"first{k}", reset_less=True, attrs=WHOLE)
+        attrs = WHOLE if self.body == "verilog" else {}
+        first = Signal(shape, name=f"first{k}", reset_less=True, attrs=attrs)
         second = Signal(shape, name=f"second{k}", reset_less=True)
         m.d.sync += [a_in.eq(a), b_in.eq(self.b), first.eq(a_in * b_in), second.eq(first)]
         return second
