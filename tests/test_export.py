@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,11 +161,12 @@ def _chain(folder, family, seed=3):
     return _accelerator(folder, made.network, made.specs, made.images, made.x)
 
 
-def _graph(folder, family, seed=8):
+def _graph(folder, family, seed=8, mean=False):
     """A convolution, a residual sum, pooling, and a dense layer with 8-bit weights."""
     net = RandomNetwork(seed, (4, 4, 2))
     joined = net.add(net.input, net.conv(net.input, 2, (3, 3), pads=((1, 1), (1, 1))))
-    net.dense(net.maxpool(joined, (2, 2), stride=(2, 2)), 3)
+    pool = net.average if mean else net.maxpool
+    net.dense(pool(joined, (2, 2), stride=(2, 2)), 3)
     net.layers[-1] = replace(net.layers[-1], encoding="int8")
     made = build(net, family=family, frames=2)
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
@@ -273,6 +275,21 @@ def test_plain_yosys_scripts_synthesize_every_core_and_its_netlist_passes(
     netlists = "".join((e.folder / "out.v").read_text() for e in exports)
     with_blocks = (family, flags) in (("ice40", " -dsp"), ("ecp5", ""))
     assert bool(re.search("^ *(SB_MAC16|MULT18X18D) ", netlists, re.M)) == with_blocks
+
+
+@pytest.mark.parametrize("family", ["up5k", "hx8k", "ecp5"])
+def test_no_product_of_exported_verilog_may_leave_its_register(tmp_path, family):
+    """Each product, also of poolings and joins, goes into one register that is kept."""
+    products = 0
+    for i, make in enumerate((_wide_core, _int8_core, partial(_graph, mean=True))):
+        e = make(tmp_path / f"e{i}", family)
+        for module in (e.folder / f"{e.top}.v").read_text().split("\nmodule ")[1:]:
+            found = set(re.findall(r"assign (\w+) = .* \* ", module))
+            kept = re.findall(r"\(\* keep = 32'd1 \*\)\n +reg [^;=]*?(\w+)(?: =.*)?;", module)
+            taken = {wire for name in kept for wire in re.findall(rf"{name} <= (\w+);", module)}
+            assert found <= taken, module
+            products += len(found)
+    assert products >= 5 if family != "hx8k" else products
 
 
 def _all_in(folder, e):
