@@ -123,7 +123,7 @@ class Accelerator:
     @property
     def input_scale(self) -> float:
         """What integer data is divided by, as it was when the model was compiled."""
-        return float(self.network.meta.get("input_scale", 1.0))
+        return self.network.input_scale
 
     def quantize_input(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Data (frames, ...) as the integers that the accelerator takes."""
@@ -170,12 +170,16 @@ class Accelerator:
 
         return build_output(self, seeds, steps or Steps(), every_seed=every_seed)
 
-    def verify(self, model: str | os.PathLike[str] | None = None) -> list[Any]:
-        """What is wrong with the folder's files; with ``model``, every figure is recomputed."""
+    def verify(
+        self, model: str | os.PathLike[str] | None = None, data: Data | None = None
+    ) -> list[Any]:
+        """What is wrong with the folder's files; with ``model``, every figure is recomputed, and
+        with ``data`` beside it what was fitted to such data. `pvq_hw.verify.examine_output` also
+        says what was not checked."""
         from pvq_hw.verify import verify_output
 
         original = load_model(Path(model)) if model is not None else None
-        return verify_output(self.out, model=original)
+        return verify_output(self.out, model=original, data=data)
 
     def report(self) -> dict[str, Any]:
         """Writes ``report.json`` and ``report.html`` anew; gives their content.

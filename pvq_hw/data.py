@@ -1,5 +1,6 @@
 """DATA.npz: inputs ``x``, frames first, and labels ``y`` where there are some."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,17 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of ``x`` and ``y``, whatever file they come from: hex digits."""
+        found = hashlib.sha256()
+        for array in (self.x, self.y):
+            if array is not None:
+                plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+                found.update(f"{plain.dtype.str} {plain.shape}\n".encode())
+                found.update(plain.tobytes())
+        return found.hexdigest()
 
     def head(self, count: int | None) -> "Data":
         """The first ``count`` frames; all of them for None."""

@@ -332,6 +332,7 @@ def _write(
         "accuracy": judged.to_json() if judged else None,
         "agreement": agreed.to_json(),
         "losses": network_losses(model, network, evaluation, metric) if evaluation else None,
+        "evaluation_sha256": evaluation.sha256 if evaluation else None,
     }
     manifest = write_manifest(
         staging, network, planned, weights=model_weights(model, network), extra=extra

@@ -28,7 +28,7 @@ from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.nodes import Affine, Node
 
-__all__ = ["network_losses", "quantized_node", "weight_log"]
+__all__ = ["check_log", "network_losses", "quantized_node", "weight_log"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -197,8 +197,7 @@ def weight_log(
     has the layers, their rows with all figures, and of each row its codes as [column, code,
     weight].
     """
-    if path.suffix not in (".csv", ".json"):
-        raise InputError(f"The log must be a .csv or .json file, not {path.name!r}")
+    check_log(path)
     weights = model_weights(model, network)
     layers = [x for x in network.layers if isinstance(x, Dense | Conv)]
     text = _csv(layers, weights) if path.suffix == ".csv" else _json(layers, weights, losses or {})
@@ -206,6 +205,14 @@ def weight_log(
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise InputError(f"{path} must be writable: {error.strerror}") from None
+
+
+def check_log(path: Path) -> None:
+    """Raises InputError for a name that `weight_log` refuses, or in a folder that is none."""
+    if path.suffix not in (".csv", ".json"):
+        raise InputError(f"The log must be a .csv or .json file, not {path.name!r}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} must be in a folder that exists")
 
 
 def _csv(layers: list[Dense | Conv], weights: Mapping[str, FloatArray]) -> str:

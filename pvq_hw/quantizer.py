@@ -170,6 +170,7 @@ def quantize(
     emitted = emit(stages, codes, spec, x, activation_bits, ranges)
     meta = _meta(model, quantizer, ratio, input_scale, seed, sweeps, data)
     meta["gain_rule"] = gain_rule
+    meta["mend"] = mend
     network = Network(model.name, spec, tuple(emitted), model.input_shape, model.input_axes, meta)
     network.verify()
     return network

@@ -40,7 +40,7 @@ from pvq_hw.quantizer_polish import Rows, polish
 from pvq_hw.quantizer_steps import Step, weight_matrix
 from pvq_hw.quantizer_tape import Lattice, Tape, node_bias, node_geometry, node_groups
 
-__all__ = ["Wanted", "pulse_budget", "quantize_steps"]
+__all__ = ["Wanted", "joining_multipliers", "pulse_budget", "quantize_steps"]
 
 FloatArray = npt.NDArray[Any]  # float32 where there is much, else float64
 IntArray = npt.NDArray[np.int64]
@@ -394,7 +394,7 @@ class _Builder:
         scales = [x.spec.scale / max(1, int(c)) for c in counts]
         least = _least_scale(scales)
         output = self._output(step, shape, raw, x.spec.format.signed, least)
-        mult, shift = _multipliers([scale / output.scale for scale in scales])
+        mult, shift = joining_multipliers([scale / output.scale for scale in scales])
         table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
         return AveragePool(step.name, x.spec.name, output, g, node.count_include_pad, table, shift)
 
@@ -402,17 +402,17 @@ class _Builder:
         signed = any(t.spec.format.signed for t in inputs)
         scales = [t.spec.scale for t in inputs]
         output = self._output(step, step.node.shape, raw, signed, _least_scale(scales))
-        mult, shift = _multipliers([scale / output.scale for scale in scales])
+        mult, shift = joining_multipliers([scale / output.scale for scale in scales])
         kind = Concat if isinstance(step.node, ConcatNode) else Add
         return kind(step.name, tuple(t.spec.name for t in inputs), output, mult, shift)
 
 
 def _least_scale(scales: list[float]) -> float:
-    """The smallest scale of an output at which `_multipliers` finds a shift for these inputs."""
+    """The smallest scale of an output at which `joining_multipliers` finds a shift."""
     return 2 * max(scales) / ((1 << MULT_BITS) - 1)
 
 
-def _multipliers(ratios: list[float]) -> tuple[tuple[int, ...], int]:
+def joining_multipliers(ratios: list[float]) -> tuple[tuple[int, ...], int]:
     """Integers for the ratios: the largest shift at which all fit."""
     limit = (1 << MULT_BITS) - 1
     largest = max(ratios)

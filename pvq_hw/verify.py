@@ -1,9 +1,11 @@
-"""Verifies an output: hashes, codes against the network, the plan's figures, golden vectors, and
-with the original weights every figure of the manifest."""
+"""Verifies an output: hashes, codes against the network, the plan's figures, golden vectors; with
+the original model every figure of the manifest and every number of the network that follows from
+it; with data what was fitted to such data."""
 
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy.typing as npt
 
 from pvq_hw.build_record import build_changes, built_from
 from pvq_hw.core_base import is_threshold
+from pvq_hw.data import Data
 from pvq_hw.errors import InputError
 from pvq_hw.figures import model_weights
 from pvq_hw.layers import Dense
@@ -22,41 +25,72 @@ from pvq_hw.manifest import (
     load_manifest,
     make_manifest,
 )
+from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.output import MANIFEST, OutputFolder, check_tree
 from pvq_hw.plan import Plan
 from pvq_hw.verify_codes import check_codes
 from pvq_hw.verify_content import Finding, check_image, check_plan, check_vectors, differences
+from pvq_hw.verify_data import check_data_figures
+from pvq_hw.verify_limits import unchecked
+from pvq_hw.verify_model import check_numbers
 
-__all__ = ["Finding", "verify_output"]
+__all__ = ["Finding", "Verdict", "examine_output", "verify_output"]
 
 _ERROR_KEYS = ("cosine", "relative_error", "row_cosine", "row_relative_error")
 _MOST = 20  # findings of one kind
 
 
-def verify_output(
+@dataclass(frozen=True)
+class Verdict:
+    """What `examine_output` finds.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        Everything that is wrong; empty when the output is as it was written.
+    unchecked : list of str
+        What was not looked at, and what it takes.
+    """
+
+    findings: list[Finding]
+    unchecked: list[str]
+
+
+def verify_output(out: str | os.PathLike[str], **known: Any) -> list[Finding]:
+    """The findings of `examine_output`."""
+    return examine_output(out, **known).findings
+
+
+def examine_output(
     out: str | os.PathLike[str],
     *,
-    model: Any = None,
+    model: Model | None = None,
     weights: Mapping[str, npt.NDArray[np.float64]] | None = None,
-) -> list[Finding]:
-    """Everything that is wrong with an output; an empty list when it is as it was written.
+    data: Data | None = None,
+) -> Verdict:
+    """Everything that is wrong with an output, and what was not checked.
 
-    One changed bit in any file that the manifest covers, or in the manifest, gives at least one
-    finding that names the file, and layer and row where they can be told.
+    One changed bit in any file that the manifest or the build's report covers, or in these, gives
+    at least one finding that names the file, and layer and row where they can be told.
 
     Parameters
     ----------
     out : path
     model : Model, optional
-        The original model: its hash, and every cosine, error and gain, are then recomputed.
+        The original model: its hash, and every cosine, error, gain, scale and bias, are then
+        recomputed or bounded; see `pvq_hw.verify_model.check_numbers`.
     weights : mapping of layer name to float64 array (M, N), optional
         Original weights, where there is no model.
+    data : Data, optional
+        Beside the model: see `pvq_hw.verify_data.check_data_figures`. Integers are divided by
+        the network's ``input_scale``.
 
     Raises
     ------
     InputError
-        ``out`` is no folder, holds links, or has no manifest.
+        ``out`` is no folder, holds links, or has no manifest; the model lacks a layer, or the
+        data is of another shape than the network's input.
     """
     folder = _folder(out)
     document, findings = _manifest(folder)
@@ -74,7 +108,13 @@ def verify_output(
                 findings += _figures(folder, document, network, plan, weights)
         if weights is not None:
             findings += _gains(network)
-    return list(dict.fromkeys(findings))
+        if model is not None:
+            findings += check_numbers(model, network)
+            if data is not None:
+                data = replace(data, input_scale=network.input_scale)
+                findings += check_data_figures(model, network, document or {}, data)
+    open_ends = unchecked(folder, network, document or {}, model is not None, data)
+    return Verdict(list(dict.fromkeys(findings)), open_ends)
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:
@@ -131,7 +171,7 @@ def _plan(folder: Path, findings: list[Finding]) -> Plan | None:
 
 
 def _model(
-    model: Any, network: Network, document: dict[str, Any] | None, findings: list[Finding]
+    model: Model, network: Network, document: dict[str, Any] | None, findings: list[Finding]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """The model's weights, once its hash is compared."""
     listed = document.get("model") if document else None
