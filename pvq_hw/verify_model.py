@@ -32,7 +32,7 @@ IntArray = npt.NDArray[np.int64]
 
 _MOST = 20  # findings of one kind
 _HEADROOM = 1.5  # of the final output's range over the largest value seen
-_DRIFT = 0.25  # of the inputs' range: how far integer activations may be from the float ones, mean
+_DRIFT = 1.0  # of the inputs' range: how far integer activations may be from the float ones, mean
 _COARSE_DRIFT = 4.0  # where activations have so few values that most are cut
 _FILE = "network/network.json"
 _SCALE = "has a scale that the model does not give"
@@ -83,7 +83,7 @@ class Weights:
     @property
     def is_coarse(self) -> bool:
         """Whether the inputs have so few values that their mean is far from the float model's."""
-        return self.x.format.bits < 4
+        return self.x.format.bits < 6
 
     @property
     def is_threshold(self) -> bool:
@@ -139,8 +139,8 @@ def _scale(model: Model, part: Weights, ranged: bool, place: str) -> list[Findin
         bias = np.maximum(np.abs(node_bias(step.node)), np.abs(_real_bias(part)))
         sums = np.abs(part.real).sum(axis=1) * part.reach + bias
         most = 1.01 * _HEADROOM * float(sums.max(initial=0.0)) / output.format.max
-        # Outputs that are all 0 on the data have the scale 1.
-        fits = output.scale in (1.0, least) or output.scale <= min(most, max(least, clip))
+        # Outputs that are all 0 on the data have the scale 1, or what they clip at.
+        fits = output.scale in (1.0, least, clip) or output.scale <= min(most, max(least, clip))
     return [] if fits else [Finding(_FILE, place, _SCALE)]
 
 
