@@ -81,7 +81,7 @@ def test_simulate_refuses_a_damaged_file(out, data, tmp_path):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("--target", "hx8k", "--code-memory", "spram"), "but hx8k has 0; lower K"),
+        (("--target", "hx8k", "--code-memory", "spram"), "since hx8k has no SPRAM"),
         (
             ("--target", "icebreaker", "--config", "c.toml"),
             "must be block, spram or auto, not 'flash'",
