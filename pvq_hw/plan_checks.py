@@ -61,8 +61,8 @@ def _smaller(codes: int, target: Target) -> str:
     """What makes block RAM enough: K says nothing of parameters, buffers and a word per core."""
     if 2 * codes < target.bram_bits:
         return (
-            "mostly not for codes, so a lower K does not help: use fewer inputs, rows or layers, other "
-            "lanes or a larger device"
+            "mostly not for codes, so a lower K does not help: use fewer inputs, rows or layers, "
+            "other lanes or a larger device"
         )
     return "lower K, use other lanes or choose a larger device"
 

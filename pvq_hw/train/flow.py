@@ -72,7 +72,7 @@ def finetune_file(
     with tell.step("Import the model"):
         model = load_model(path)
         check_format(model, out)
-        check_data(model, data, "Training data", labels=False)
+        check_data(model, data, "Training data")
         if evaluation is not None:
             check_data(model, evaluation, "Evaluation data", metric=metric)
     with tell.step("Quantize to the pyramid"):
