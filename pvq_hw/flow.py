@@ -23,7 +23,7 @@ from pvq_hw.evaluation import (
     evaluate_network,
     scale_warning,
 )
-from pvq_hw.folding import Folding, FoldLayer, fold_best, fold_layers
+from pvq_hw.folding import Folding, FoldLayer, fold, fold_best, fold_layers
 from pvq_hw.image import Image, emit
 from pvq_hw.importers.own_graph import check_own_graph
 from pvq_hw.layers import Dense
@@ -33,6 +33,7 @@ from pvq_hw.network import Network
 from pvq_hw.options import CompileOptions, LayerChoice
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import Plan, plan
+from pvq_hw.resources import budget
 from pvq_hw.sizes import sizes
 from pvq_hw.steps import Steps
 from pvq_hw.targets import Target, get_target
@@ -58,6 +59,8 @@ OWN_FRAMES = 32
 
 QUICK_PATIENCE = 2
 """Of the moves of pulses of a quick quantization; see `pvq_hw.quantizer.quantize`."""
+
+_ROOM = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +221,8 @@ def quantize_for(
         return network, fold_layers(dense, inputs, target, lanes=lanes, codes=codes, each=each)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     layers, pulses = _fold_layers(model, options), None
+    if not quick and not options.free(names):
+        _check_room(layers, target, lanes=lanes, each=each)
     if options.quantizer == "calibrated":
         if quick:
             pulses = even_budget(model, ratio=options.ratio, layers=common["layers"])
@@ -255,6 +260,22 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
             raise
         # The codes came out larger than those that the lanes were chosen by.
         return planned()
+
+
+def _check_room(layers: list[FoldLayer], target: Target, **asked: Any) -> None:
+    """Raises InputError where a network of one pulse a row is too large already, by more than what
+    choices that nobody tried could save: then no codes fit, and none need be looked for."""
+    least = fold([replace(layer, k=1) for layer in layers], target, balanced=False, **asked)
+    limit = budget(target)
+    for name, unit in (("brams", "block RAMs"), ("dsps", "multiplier blocks"),
+                       ("luts", f"{target.logic_cell}s")):  # fmt: skip
+        need, have = getattr(least.cost, name), getattr(limit, name)
+        if not least.fits and need > _ROOM * have + 1:
+            raise InputError(
+                f"The network needs about {need:,} {unit} at a pulse a row already, but "
+                f"{target.name} has {have:,}; use fewer inputs, rows or layers, or choose "
+                "a larger device"
+            )
 
 
 def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:

@@ -48,7 +48,7 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
     if total.dsps > limit.dsps:
         raise InputError(
             f"The network needs {total.dsps:,} multiplier blocks, but {target.name} has "
-            f"{limit.dsps:,}; use --multiplier logic, fewer layers or a larger device"
+            f"{limit.dsps:,}; use --multiplier logic or fewer layers, or choose a larger device"
         )
     if total.luts > limit.luts:
         raise InputError(
@@ -62,7 +62,7 @@ def _smaller(codes: int, target: Target) -> str:
     if 2 * codes < target.bram_bits:
         return (
             "mostly not for codes, so a lower K does not help: use fewer inputs, rows or layers, "
-            "other lanes or a larger device"
+            "other lanes or choose a larger device"
         )
     return "lower K, use other lanes or choose a larger device"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pvq_hw.data import Data, load_data
 from pvq_hw.errors import InputError
-from pvq_hw.evaluation import check_data, metric_for
+from pvq_hw.evaluation import check_data, metric_for, scale_warning
 from pvq_hw.flow import plan_for, quantize_for
 from pvq_hw.hashes import file_sha256
 from pvq_hw.model import Model, load_model
@@ -155,6 +155,9 @@ def tune(
     tell = steps or Steps()
     with tell.step("Read model and data"):
         setup = _set_up(Path(model), Path(data), options, evaluate)
+    warning = scale_warning(setup.model, setup.data)
+    if warning:
+        tell.note(warning)
     with (
         Journal(Path(out), resume) as journal,
         contextlib.nullcontext(runner) if runner else options.runner() as place,

@@ -147,3 +147,25 @@ def test_integers_that_were_to_be_divided_are_told_of(model, data):
     assert scale_warning(trained, pvq_hw.Data(bytes_.x, bytes_.y, 255.0)) is None
     assert scale_warning(trained, pvq_hw.Data(x, answers(trained.predict(x)))) is None
     assert scale_warning(model, data[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("shapes", "board", "need"),
+    [
+        ([(3000, 16), (10, 3000)], "icebreaker", r"about \d+ block RAMs"),
+        ([(16, 16)] * 60, "hx8k", r"about \d+ block RAMs"),
+        ([(4, 65536)], "ulx3s-25f", r"about \d+ block RAMs"),
+    ],
+)
+def test_what_fits_with_no_codes_is_refused_before_any_are_looked_for(
+    tmp_path, monkeypatch, shapes, board, need
+):
+    rng = np.random.default_rng(0)
+    weights = {f"{i}.weight": rng.normal(size=shape) for i, shape in enumerate(shapes)}
+    np.savez(tmp_path / "m.npz", **weights)
+    network = pvq_hw.load_model(tmp_path / "m.npz")
+    calibration = pvq_hw.Data(rng.normal(size=(4, shapes[0][1])))
+    monkeypatch.setattr("pvq_hw.quantizer.row_budget", lambda *a, **k: pytest.fail("too late"))
+    text = f"needs {need} at a pulse a row already, but {board} has"
+    with pytest.raises(InputError, match=text):
+        quantize_for(network, get_target(board), CompileOptions(target=board), calibration)

@@ -16,6 +16,7 @@ from tune_cases import Here, here, write_case
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.metrics import find_metric
 from pvq_hw.options import CompileOptions, LayerChoice, load_options
+from pvq_hw.steps import Steps
 from pvq_hw.tune import TuneOptions, tune
 from pvq_hw.tune_config import options_toml
 from pvq_hw.tune_space import Space, SpaceLayer
@@ -384,3 +385,18 @@ def test_other_metrics_drive_the_search(tmp_path, metric):
     assert document["final"]["evaluation"]["frames"] == 160
     points = document["sensitivity"]["fc0"]
     assert points[0]["output_error"] < points[-1]["output_error"]
+
+
+def test_integers_that_were_to_be_divided_are_told_of(tmp_path, monkeypatch):
+    """`tune` says so before it searches, as `compile` does before it quantizes."""
+    notes = []
+
+    class Told(Steps):
+        def note(self, text):
+            notes.append(text)
+
+    monkeypatch.setattr("pvq_hw.tune.scale_warning", lambda model, data: f"warning: {len(data)}")
+    monkeypatch.setattr("pvq_hw.tune.Journal", lambda *a: pytest.fail(notes[0]))
+    model, data = write_case(tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="warning: 160"):
+        tune(model, data, tmp_path / "o", TuneOptions("hx8k"), runner=here(), steps=Told())

@@ -5,7 +5,7 @@ from typing import Any
 
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
-from pvq_hw.evaluation import check_data, evaluate_network
+from pvq_hw.evaluation import check_data, evaluate_network, scale_warning
 from pvq_hw.flow import quantize_for
 from pvq_hw.metrics import metric_text
 from pvq_hw.model import Model, load_model
@@ -75,6 +75,9 @@ def finetune_file(
         check_data(model, data, "Training data")
         if evaluation is not None:
             check_data(model, evaluation, "Evaluation data", metric=metric)
+    warning = scale_warning(model, data)
+    if warning:
+        tell.note(warning)
     with tell.step("Quantize to the pyramid"):
         start, placements = start_network(model, options, data, tell)
     with tell.step("Train"):
