@@ -18,7 +18,8 @@ from pvq_hw.cli.ui import Ui
 def test_simulate_names_the_metric_of_targets(digits, tmp_path):
     out, test = twin(digits.out, tmp_path / "out"), pvq_hw.load_data(digits.test)
     np.savez(tmp_path / "targets.npz", x=test.x[:2], y=np.zeros((2, 10)))
-    ran = run("simulate", out, "--data", tmp_path / "targets.npz", "--simulator", "amaranth")
+    args = ("--data", tmp_path / "targets.npz", "--simulator", "amaranth", "--stalls")
+    ran = run("simulate", out, *args)  # with stalls there is no interval to wait for
     assert ran.code == 0, ran
     line, why = ran.out.splitlines()[-2:]
     assert line.split()[0] == "rmse"
