@@ -17,7 +17,7 @@ from sim.icarus import run_icarus
 from sim.streams import StreamError
 from sim.wire import pack_frames
 
-QUICK = ("plain", "saturation", "two frames")
+QUICK = ("plain", "saturation", "five frames")
 PAUSES = {"idle": "random:0.4", "stall": "bursts:9", "seed": 5, "resets": (30, 31, 77)}
 
 
