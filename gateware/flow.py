@@ -7,7 +7,7 @@ from typing import Any
 from gateware.boards import make_board_top, make_platform
 from gateware.build import build
 from gateware.circuit import make_circuit
-from pvq_hw.api import Accelerator
+from pvq_hw.accelerator import Accelerator
 from pvq_hw.batch import is_serial
 from pvq_hw.board_flow import describe_output
 from pvq_hw.build_record import BUILD

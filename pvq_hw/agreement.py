@@ -17,6 +17,7 @@ from pvq_hw.calibrate import round_to_lattice
 from pvq_hw.core_base import is_threshold
 from pvq_hw.data import Data
 from pvq_hw.errors import CheckError
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.layers_window import Conv
 from pvq_hw.losses import quantized_node
@@ -25,7 +26,6 @@ from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.nodes import Node
 from pvq_hw.quantizer import MAX_FRAMES, calibration_frames
-from pvq_hw.vectors import golden_inputs
 
 __all__ = ["Agreement", "agreement", "agreement_data", "agreement_lines", "with_codes"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.api import Accelerator
+from pvq_hw.accelerator import Accelerator
 from pvq_hw.board import describe_board
 from pvq_hw.build_record import BUILD, read_build
 from pvq_hw.code_image import CODES_FILE, code_crc, code_layout, code_words, has_spram

@@ -10,7 +10,6 @@ from pvq_hw.layers import TensorSpec
 from pvq_hw.numeric import IntFormat
 
 __all__ = [
-    "LARGEST",
     "MIN_FRAMES",
     "bounded_format",
     "calibration_array",
@@ -21,8 +20,6 @@ __all__ = [
     "tensor_spec",
 ]
 
-LARGEST = 1e100
-"""Largest magnitude of data and activations: float64 holds its square, and sums of them."""
 
 MIN_FRAMES = 16
 _SAMPLES = 1 << 17

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arrays import npz_keys, read_array, read_npz, write_npz
-from pvq_hw.calibrate import LARGEST
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
+from pvq_hw.numeric import LARGEST
 
 __all__ = ["Data", "load_data", "make_data", "save_data"]
 

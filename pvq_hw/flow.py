@@ -3,7 +3,7 @@
 Each step turns one frozen value into the next: file -> Model -> Network -> Plan -> Image -> OUT.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,6 @@ from pvq_hw.options import CompileOptions, LayerChoice
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import Plan, plan
 from pvq_hw.resources import budget
-from pvq_hw.sizes import sizes
 from pvq_hw.steps import Steps
 from pvq_hw.targets import Target, get_target
 
@@ -43,7 +42,6 @@ __all__ = [
     "QUICK_PATIENCE",
     "Compiled",
     "compile_model",
-    "document_of",
     "plan_for",
     "quantize_for",
     "write_core_files",
@@ -339,9 +337,10 @@ def _write(
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
     from pvq_hw.figures import model_weights
+    from pvq_hw.golden_inputs import golden_inputs
     from pvq_hw.losses import network_losses
-    from pvq_hw.report import write_report
-    from pvq_hw.vectors import golden_inputs, write_vectors
+    from pvq_hw.report import document_of, write_report
+    from pvq_hw.vectors import write_vectors
 
     write_core_files(staging, network, planned, image)
     x = golden_inputs(network)
@@ -379,13 +378,3 @@ def write_core_files(staging: Path, network: Network, planned: Plan, image: Imag
         cycles=(planned.interval_cycles, planned.latency_cycles),
     ).items():
         (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def document_of(
-    folder: Path, network: Network, planned: Plan, manifest: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The JSON document of `compile`, from what lies in an output folder."""
-    from pvq_hw.report import compile_document
-
-    accuracy = manifest["extra"].get("accuracy")
-    return compile_document(network, planned, manifest, accuracy, sizes(folder, network))

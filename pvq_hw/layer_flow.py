@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.calibrate import LARGEST
 from pvq_hw.errors import InputError
-from pvq_hw.flow import document_of, write_core_files
+from pvq_hw.flow import write_core_files
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.image import emit
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.manifest import write_manifest
 from pvq_hw.network import Network
-from pvq_hw.numeric import IntFormat
+from pvq_hw.numeric import LARGEST, IntFormat
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import plan
 from pvq_hw.pyramid import Quantized, gain, pulses_for, quantize
 from pvq_hw.quantizer_balance import can_balance, nearest_even
 from pvq_hw.quantizer_numbers import feasible_scale, requantization
-from pvq_hw.report import write_report
+from pvq_hw.report import document_of, write_report
 from pvq_hw.steps import Steps
-from pvq_hw.vectors import golden_inputs, write_vectors
+from pvq_hw.vectors import write_vectors
 
 __all__ = ["LayerRequest", "compile_layer", "layer_network"]
 

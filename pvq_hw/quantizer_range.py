@@ -15,10 +15,11 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.calibrate import LARGEST, MIN_FRAMES, calibration_array
+from pvq_hw.calibrate import MIN_FRAMES, calibration_array
 from pvq_hw.errors import InputError
 from pvq_hw.model import Affine, Clip, Conv, Dense, Model, Node, Sign
 from pvq_hw.network import Network
+from pvq_hw.numeric import LARGEST
 
 __all__ = ["near_one"]
 

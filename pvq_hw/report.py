@@ -11,8 +11,9 @@ from pvq_hw.errors import InputError
 from pvq_hw.metrics import metric_text
 from pvq_hw.network import Network
 from pvq_hw.plan import Plan
+from pvq_hw.sizes import sizes
 
-__all__ = ["compile_document", "read_report", "write_report"]
+__all__ = ["compile_document", "document_of", "read_report", "write_report"]
 
 _FORMAT = "pvq-hw report"
 _LIMIT = 1 << 26
@@ -91,6 +92,14 @@ def compile_document(
     if losses:
         document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
     return document
+
+
+def document_of(
+    folder: Path, network: Network, planned: Plan, manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The JSON document of `compile`, from what lies in an output folder."""
+    accuracy = manifest["extra"].get("accuracy")
+    return compile_document(network, planned, manifest, accuracy, sizes(folder, network))
 
 
 def _loss(about: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any]:

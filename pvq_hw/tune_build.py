@@ -62,7 +62,7 @@ def build_finalist(
     and ``used`` parts, cycles, inferences a second and, where there is evaluation data, the
     metric; or ``reason`` where anything refuses.
     """
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.flow import compile_model
 
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw import tools
-from pvq_hw.api import Accelerator
+from pvq_hw.accelerator import Accelerator
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluation import metric_for
 from pvq_hw.steps import Steps
@@ -30,7 +30,7 @@ def simulate_output(
     labels: npt.NDArray[Any] | None,
     metric: str | None = None,
 ) -> dict[str, Any]:
-    """See `pvq_hw.api.Accelerator.simulate`.
+    """See `pvq_hw.accelerator.Accelerator.simulate`.
 
     Raises
     ------

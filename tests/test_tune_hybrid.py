@@ -8,7 +8,7 @@ from cli_tools import run
 from tune_cases import here, write_case
 
 import pvq_hw.tune as module
-from pvq_hw.api import Accelerator
+from pvq_hw.accelerator import Accelerator
 from pvq_hw.data import load_data
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.metrics import find_metric

@@ -15,12 +15,13 @@ from plan_networks import random_network
 from pvq_hw import verify as verify_module
 from pvq_hw.build_record import write_build
 from pvq_hw.errors import InputError
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.image import emit
 from pvq_hw.manifest import load_manifest, write_manifest
 from pvq_hw.network import Network
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import plan
-from pvq_hw.vectors import golden_inputs, write_vectors
+from pvq_hw.vectors import write_vectors
 from pvq_hw.verify import verify_output
 
 

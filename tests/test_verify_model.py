@@ -18,13 +18,14 @@ from test_quantizer_graphs import branched, inputs
 
 import pvq_hw
 from pvq_hw.data import Data
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.image import emit
 from pvq_hw.manifest import write_manifest
 from pvq_hw.model import Sign, load_model
 from pvq_hw.plan import plan
 from pvq_hw.quantizer import LayerOptions, quantize
 from pvq_hw.quantizer_steps import network_steps, weight_matrix
-from pvq_hw.vectors import golden_inputs, write_vectors
+from pvq_hw.vectors import write_vectors
 from pvq_hw.verify import examine_output
 from pvq_hw.verify_data import check_data_figures
 from pvq_hw.verify_model import check_numbers

@@ -11,7 +11,7 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Sends data to a board; exit status 1 for outputs that are not the golden model's."""
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.board_flow import run_output
     from pvq_hw.data import load_data
     from pvq_hw.evaluation import check_data

@@ -11,7 +11,7 @@ __all__ = ["describe", "run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Simulates frames of a data file; exit status 1 for mismatches."""
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.data import load_data
     from pvq_hw.evaluation import check_data
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.calibrate import LARGEST
 from pvq_hw.errors import InputError
 from pvq_hw.importers.lowering import LayoutError, Lowering
 from pvq_hw.model import (
@@ -27,6 +26,7 @@ from pvq_hw.model import (
     Sign,
 )
 from pvq_hw.nodes import NO_PADS, Window
+from pvq_hw.numeric import LARGEST
 
 __all__ = ["fold"]
 

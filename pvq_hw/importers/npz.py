@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arrays import read_npz
-from pvq_hw.calibrate import LARGEST
 from pvq_hw.errors import InputError
 from pvq_hw.model import Dense, Model, Node, Relu
 from pvq_hw.naming import quoted, safe_name
+from pvq_hw.numeric import LARGEST
 
 __all__ = ["import_npz"]
 
