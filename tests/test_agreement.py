@@ -167,6 +167,15 @@ def test_a_fixed_number_of_frames_is_kept_to(tmp_path):
     assert check_own_graph(path, load_model(path), x).frames == 10
 
 
+def test_a_flat_input_is_given_as_the_file_has_it(tmp_path):
+    nodes = [node(text) for text in ("i=Reshape(x,map)", "c=Conv(i,wc,bc)", "out=Relu(c)")]
+    constants = {name: (CONSTANTS | MORE)[name] for name in ("wc", "bc")}
+    constants["map"] = np.array([-1, 2, 6, 6])
+    path = save(tmp_path, as_single(graph_model(nodes, constants, ("N", 72))))
+    x = np.random.default_rng(3).normal(size=(10, 72))
+    assert check_own_graph(path, load_model(path), x).error < 1e-5
+
+
 def test_a_file_without_a_graph_or_for_no_runtime_is_not_compared(tmp_path, monkeypatch):
     path = tmp_path / "m.npz"
     np.savez(path, **{"0.weight": np.eye(3), "0.bias": np.zeros(3)})

@@ -105,7 +105,8 @@ def _run(runtime: str, file: OnnxFile, model: Model, real: FloatArray) -> FloatA
         graph.output.append(helper.make_empty_tensor_value_info(tensor))
     dtype = helper.tensor_dtype_to_np_dtype(source.type.tensor_type.elem_type)
     call = _session(runtime, file.model, source.name, tensor)
-    dim = source.type.tensor_type.shape.dim[0]
+    dim, *dims = source.type.tensor_type.shape.dim
+    real = real.reshape(len(real), *(int(d.dim_value) for d in dims))
     batch = dim.dim_value if dim.HasField("dim_value") else len(real)
     parts = []
     for start in range(0, len(real), batch):
