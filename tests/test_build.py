@@ -249,3 +249,20 @@ def test_new_contents_need_no_place_and_route(tmp_path, platform, clock, body, b
     assert new != old
     with pytest.raises(CheckError, match="differ in the contents of block RAMs only"):
         rebuild(Table(1, body, step=3), platform(), tmp_path / "new", tmp_path / "other")
+
+
+def test_files_of_the_user_beside_the_logs_of_a_failed_build_stay(tmp_path):
+    folder, failed = tmp_path / "b", tmp_path / "b.failed"
+    folder.mkdir()
+    failed.mkdir()
+    (failed / "mine.txt").write_text("mine")
+    for text in ("first", "second"):
+        (folder / "pack.log").write_text(text)
+        with pytest.raises(ToolError, match="x"), module._logs_kept(folder, failed):
+            raise ToolError("x")
+        assert (failed / "pack.log").read_text() == text
+    with module._logs_kept(folder, failed):
+        assert [path.name for path in failed.iterdir()] == ["mine.txt"]
+    (failed / "mine.txt").unlink()
+    with module._logs_kept(folder, failed):
+        assert not failed.exists()
