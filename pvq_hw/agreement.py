@@ -160,8 +160,8 @@ def with_codes(model: Model, network: Network) -> Model:
         layer = layers.get(node.name)
         if layer is None:
             continue
-        if isinstance(layer, Dense) and is_threshold(layer):
-            nodes[node.name] = _threshold_node(node, layer, tensors[layer.input].scale)
+        if isinstance(layer, Dense) and layer.output.format.binary:
+            nodes[node.name] = _sign_node(node, layer, tensors[layer.input].scale)
         else:
             nodes[node.name] = quantized_node(node, layer)
     return replace(model, nodes=tuple(nodes.get(n.name, n) for n in model.nodes))
@@ -187,13 +187,18 @@ def agreement_lines(document: Mapping[str, Any] | None) -> list[tuple[str, str]]
     return lines
 
 
-def _threshold_node(node: Node, layer: Dense, scale: float) -> Node:
-    """A node with the signs of a layer that compares its sums with thresholds.
+def _sign_node(node: Node, layer: Dense, scale: float) -> Node:
+    """A node with the signs of a layer of binary outputs, which reads ``scale`` times integers.
 
-    The sign is that of ``acc + bias``, and what the node reads is ``scale`` times the integers.
+    The sign is that of ``acc * mult + bias + half``, whose 0 counts as positive: a quarter of a
+    step keeps it so in real numbers.
     """
+    bias = layer.bias + (1 << layer.shift - 1) + 0.25
+    if not is_threshold(layer):
+        bias = bias * (layer.output.scale / 2.0**layer.shift)
+        return replace(quantized_node(node, layer), bias=bias)  # type: ignore[call-arg]
     weight = layer.y.astype(np.float64)
-    return replace(node, weight=weight, bias=layer.bias * scale)  # type: ignore[call-arg]
+    return replace(node, weight=weight, bias=bias * scale)  # type: ignore[call-arg]
 
 
 def _rounded(model: Model, network: Network, integers: npt.NDArray[np.int64]) -> FloatArray:
@@ -224,8 +229,7 @@ def _check(found: Agreement) -> None:
     if steps > _STEPS and found.integer_error > max(_ERROR, found.rounding_error):
         raise CheckError(
             f"Internal error: the integer network is {steps:.0f} output steps (root mean square) "
-            "off what its own weights, scales and operations give; nothing is written, please "
-            "report the model"
+            "off what its own weights, scales and operations give; please report the model"
         )
 
 

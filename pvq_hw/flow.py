@@ -25,7 +25,7 @@ from pvq_hw.evaluation import (
 )
 from pvq_hw.folding import Folding, FoldLayer, fold, fold_best, fold_layers
 from pvq_hw.image import Image, emit
-from pvq_hw.importers.own_graph import check_own_graph
+from pvq_hw.importers.own_graph import OWN_FRAMES, check_own_graph
 from pvq_hw.layers import Dense
 from pvq_hw.manifest import write_manifest
 from pvq_hw.model import Model, load_model
@@ -51,9 +51,6 @@ Progress = Callable[[float, float, str], None]
 
 QUICK_FRAMES = 1500
 """Calibration frames of a quick quantization."""
-
-OWN_FRAMES = 32
-"""Frames that the model file's own graph is run on."""
 
 QUICK_PATIENCE = 2
 """Of the moves of pulses of a quick quantization; see `pvq_hw.quantizer.quantize`."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 
-__all__ = ["Metric", "answers", "auc", "find_metric", "metric_text", "network_outputs"]
+__all__ = ["BUILT_IN", "Metric", "answers", "auc", "find_metric", "metric_text", "network_outputs"]
 
 Array = npt.NDArray[Any]
 
@@ -277,3 +277,6 @@ _METRICS = {
     "rmse": Metric("rmse", False, _rmse),
     "auc": Metric("auc", True, auc),
 }
+
+BUILT_IN = frozenset(_METRICS)
+"""Metrics that run no code of the user's."""

@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.agreement import agreement
 from pvq_hw.data import Data
-from pvq_hw.evaluation import evaluate_network
+from pvq_hw.errors import CheckError
+from pvq_hw.evaluation import evaluate_network, metric_for
 from pvq_hw.layers import Dense
+from pvq_hw.metrics import BUILT_IN
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.output import MANIFEST
 from pvq_hw.verify_content import Finding
 from pvq_hw.verify_model import Weights, is_bounded_only, is_equalized, weighted_steps
 
-__all__ = ["MIN_FRAMES", "check_data_figures", "is_evaluated_on"]
+__all__ = ["MIN_FRAMES", "check_data_figures", "is_evaluated_on", "is_users_metric"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,10 +42,12 @@ def check_data_figures(
 
     - Where it is the data that the network was evaluated on: metric and figures of the manifest.
     - The input's scale: the data must not be rounded to zeros, nor cut to a fraction of itself.
+    - What the integers compute: what their codes, scales and the model's operations give.
     - Biases that were fitted to data: the mean error of every row's sums must be small beside
       the error's own deviation, as fitting makes it.
     """
     findings = _accuracy(model, network, manifest, data) + _input(network, data)
+    findings += _agreement(model, network, data)
     if is_bounded_only(network) and not is_equalized(network) and len(data) >= MIN_FRAMES:
         findings += _biases(model, network, data)
     return findings
@@ -51,6 +56,12 @@ def check_data_figures(
 def is_evaluated_on(manifest: Mapping[str, Any], data: Data) -> bool:
     """Whether the manifest's figures are of this data."""
     return _extra(manifest).get("evaluation_sha256") == data.sha256
+
+
+def is_users_metric(manifest: Mapping[str, Any]) -> bool:
+    """Whether the figures are by a function of the user's, whose code no verification runs."""
+    accuracy = _extra(manifest).get("accuracy")
+    return isinstance(accuracy, Mapping) and ":" in str(accuracy.get("metric"))
 
 
 def _extra(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -67,7 +78,11 @@ def _accuracy(
         return []
     accuracy = _extra(manifest).get("accuracy")
     stored = accuracy if isinstance(accuracy, Mapping) else {}
-    found = evaluate_network(model, network, data).to_json()
+    if is_users_metric(manifest):
+        return []
+    name = stored.get("metric")
+    metric = name if name in BUILT_IN and name != metric_for(model, data.y).name else None
+    found = evaluate_network(model, network, data, metric).to_json()
     findings = []
     for key, value in found.items():
         old = stored.get(key)
@@ -83,6 +98,14 @@ def _accuracy(
             text = f"is {old!r:.60}, but must be {value!r:.60}"
             findings.append(Finding(MANIFEST, f"extra.accuracy.{key}", text))
     return findings
+
+
+def _agreement(model: Model, network: Network, data: Data) -> list[Finding]:
+    try:
+        agreement(model, network, data, "evaluation")
+    except CheckError as error:
+        return [Finding(_FILE, "", str(error))]
+    return []
 
 
 def _input(network: Network, data: Data) -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import Any
 from pvq_hw.build_record import BUILD
 from pvq_hw.data import Data
 from pvq_hw.network import Network
-from pvq_hw.verify_data import MIN_FRAMES, is_evaluated_on
+from pvq_hw.verify_data import MIN_FRAMES, is_evaluated_on, is_users_metric
 from pvq_hw.verify_model import is_bounded_only, is_equalized
 
 __all__ = ["unchecked"]
@@ -62,4 +62,6 @@ def _figures(manifest: Mapping[str, Any], data: Data | None) -> list[str]:
         return ["accuracy and losses: give --model MODEL and --data with the evaluation's data"]
     if not is_evaluated_on(manifest, data):
         return ["accuracy and losses of the manifest, which are of other data than --data's"]
+    if is_users_metric(manifest):
+        return ["accuracy and losses, by a metric whose code is not run here"]
     return ["losses of layers and rows, as the manifest has them"]

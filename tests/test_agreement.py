@@ -238,6 +238,31 @@ def test_a_lost_activation_stops_compile_and_keeps_the_old_output(tmp_path, monk
     assert (out / "manifest.json").read_bytes() == before
 
 
+def test_verify_compares_on_data_too(tmp_path, monkeypatch, capsys):
+    path, _, x = loaded(tmp_path, CASES["Gemm, Relu"])
+    data = Data(x)
+    out = tmp_path / "out"
+    from pvq_hw import flow, verify_data
+
+    whole, judge = flow.quantize_for, verify_data.agreement
+    lossy = lambda *a, **k: (lambda n, f: (without_relu(n, -1), f))(*whole(*a, **k))  # noqa: E731
+    monkeypatch.setattr(flow, "quantize_for", lossy)
+    monkeypatch.setattr(flow, "agreement", lambda *a: judge(a[0], whole_network(path, x), *a[2:]))
+    made = pvq_hw.compile(path, out, target="icebreaker", calibrate=x, ratio=2.0)
+    found = [str(f) for f in made.verify(path, data)]
+    assert any("off what its own weights, scales and operations give" in f for f in found), found
+    np.savez(tmp_path / "d.npz", x=x)
+    call = ["verify", str(out), "--model", str(path), "--data", str(tmp_path / "d.npz")]
+    from pvq_hw.cli import main
+
+    assert main(call) == 1
+    assert "Internal error: the integer network is" in capsys.readouterr().out
+
+
+def whole_network(path, x) -> Network:
+    return quantize(load_model(path), calibration=x, ratio=2.0)
+
+
 def test_ends_and_starts_of_every_supported_operation_are_here():
     from pvq_hw.importers.lowering import handlers
 

@@ -14,6 +14,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.data import load_data
     from pvq_hw.errors import InputError
     from pvq_hw.evaluation import check_data
+    from pvq_hw.importers.own_graph import OWN_FRAMES, check_own_graph
     from pvq_hw.losses import check_log
     from pvq_hw.model import load_model
     from pvq_hw.verify import examine_output
@@ -28,6 +29,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     data = load_data(args.data) if args.data else None
     if model is not None and data is not None:
         check_data(model, data, str(args.data))
+        with ui.step("Compare the model with its file"):
+            check_own_graph(args.model, model, data.x[:OWN_FRAMES], data.input_scale)
     with ui.step("Verify"):
         verdict = examine_output(args.out, model=model, data=data)
     findings = verdict.findings

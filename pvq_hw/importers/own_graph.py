@@ -14,9 +14,12 @@ from pvq_hw.importers import is_npz
 from pvq_hw.importers.onnx_file import OnnxFile, read_onnx
 from pvq_hw.model import Model, Sign
 
-__all__ = ["OwnGraph", "check_own_graph"]
+__all__ = ["OWN_FRAMES", "OwnGraph", "check_own_graph"]
 
 FloatArray = npt.NDArray[np.float64]
+
+OWN_FRAMES = 32
+"""Frames that a model file's own graph is run on."""
 
 _ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax")
 _TOLERANCE = 1e-3
@@ -88,7 +91,7 @@ def check_own_graph(
 def _differs(how: str) -> CheckError:
     return CheckError(
         f"Internal error: the imported model {how} from what the file's own graph gives; "
-        "nothing is written, please report the model"
+        "please report the model"
     )
 
 
