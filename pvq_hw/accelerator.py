@@ -93,17 +93,20 @@ class Accelerator:
         steps: Steps | None = None,
         labels: npt.NDArray[Any] | None = None,
         metric: str | None = None,
+        scenarios: bool = False,
     ) -> dict[str, Any]:
         """Runs data through simulated RTL and compares every layer's outputs with the golden model.
 
         Returns the document of ``pvq-hw simulate``: ``frames``, ``outputs_compared``,
         ``mismatches``, ``interval_cycles``, ``latency_cycles`` (as simulated), and
-        ``accuracy.simulated`` where labels are given, by ``metric`` or what fits them.
+        ``accuracy.simulated`` where labels are given, by ``metric`` or what fits them. With
+        ``scenarios``, the first frames also go through every scenario of `pvq_hw.scenarios`.
         Writes ``simulation.json``.
         """
         from sim.flow import simulate_output
 
-        return simulate_output(self, x, simulator, stalls, seed, steps or Steps(), labels, metric)
+        told = steps or Steps()
+        return simulate_output(self, x, simulator, stalls, seed, told, labels, metric, scenarios)
 
     def build(
         self,

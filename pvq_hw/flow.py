@@ -333,9 +333,11 @@ def _write(
     metric: str | None,
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
+    from gateware.package import write_testbench
     from pvq_hw.figures import model_weights
     from pvq_hw.golden_inputs import golden_inputs
     from pvq_hw.losses import network_losses
+    from pvq_hw.plan import output_names
     from pvq_hw.report import document_of, write_report
     from pvq_hw.vectors import write_vectors
 
@@ -345,6 +347,7 @@ def _write(
         real = network.quantize_input(evaluation.x[:4], evaluation.input_scale)
         x = np.concatenate((x, real))
     write_vectors(staging, network, planned, x)
+    write_testbench(staging, image, planned, len(x), output_names(network, planned)[-1])
     extra = {
         "accuracy": judged.to_json() if judged else None,
         "agreement": agreed.to_json(),

@@ -18,15 +18,17 @@ import numpy as np
 import numpy.typing as npt
 from amaranth.back import rtlil
 from amaranth.lib import wiring
+from pvq_hw.graph_timing import time_graph
 
 from gateware.circuit import make_circuit
-from gateware.verilog_text import testbench
+from gateware.testbench import testbench
 from pvq_hw import tools
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.graph import GraphSpec
 from pvq_hw.hexfile import hex_text
-from pvq_hw.units import CoreUnit
+from pvq_hw.scenarios import pace_of, short_scenarios
+from pvq_hw.timing import time_chain
 from sim.wire import pack_frames
 
 __all__ = ["Netlist", "NetlistRun", "make_netlist", "primitives", "run_frames", "run_vectors"]
@@ -171,6 +173,15 @@ def _simulate(netlist: Netlist, bench: str, files: dict[str, str], folder: Path)
     return lines
 
 
+def _interval(
+    specs: Sequence[CoreBase], images: Sequence[CoreImage], graph: GraphSpec | None
+) -> int:
+    if graph is None:
+        return time_chain(specs, images).interval_cycles
+    named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
+    return time_graph(graph, named).interval_cycles
+
+
 def run_vectors(
     netlist: Netlist, stimulus: Sequence[int], stimulus_bits: int, response_bits: int
 ) -> list[str]:
@@ -214,8 +225,8 @@ def run_frames(
     """Streams frames through the netlist of a chain of cores, or of a graph of units, and compares
     every result.
 
-    Three times: at full rate, with random stalls on both sides, and after a reset in mid-frame
-    (`gateware.verilog_text.testbench`).
+    At full rate, with random pauses at both ends, and after resets while it computes
+    (`pvq_hw.scenarios.short_scenarios`).
 
     Parameters
     ----------
@@ -243,7 +254,7 @@ def run_frames(
         A tool is missing or fails.
     """
     side_by_side = specs[0].input_frames
-    (columns, x_form), (rows, out_form) = (
+    (_, x_form), (rows, out_form) = (
         (graph.x, graph.out)
         if graph is not None
         else ((specs[0].n, specs[0].x), (specs[-1].rows, specs[-1].out))
@@ -256,23 +267,22 @@ def run_frames(
         for values, form in ((x, x_form), (expected, out_form))
     )
     bits = x_form.bits * side_by_side, out_form.bits * side_by_side
-    work = sum(spec.n + spec.words for spec in specs)
-    if graph is not None:
-        work = sum(u.frames * u.core.words for u in graph.units if isinstance(u, CoreUnit))
+    pace = pace_of(specs, images, _interval(specs, images, graph), graph)
     bench = testbench(
         netlist.top,
-        columns=columns,
-        rows=rows,
-        transfers=len(x) // side_by_side,
-        input_bits=bits[0],
-        output_bits=bits[1],
-        patience=20 * (work + columns) + 10_000,
+        pace,
+        short_scenarios(pace, len(inputs) // pace.columns, seed),
+        stimuli=len(inputs),
+        expected=len(outputs),
+        bits=bits,
+        frame_rows=rows,
+        files=("input.hex", "expected.hex"),
+        command="vvp tb.vvp",
+        layout=None,
     )
     files = {"input.hex": hex_text(inputs, bits[0]), "expected.hex": hex_text(outputs, bits[1])}
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
-        lines = _simulate(
-            netlist, bench.replace("seed = 1;", f"seed = {seed};"), files, Path(place)
-        )
+        lines = _simulate(netlist, bench, files, Path(place))
     passed = re.match(r"PASS: (\d+) results", lines[-1]) if lines else None
     if not passed:
         said = "; ".join(line for line in lines if "finish" not in line)[-300:]

@@ -13,12 +13,12 @@ from pvq_hw.batch import batch_places
 from pvq_hw.errors import InputError
 from pvq_hw.image import emit
 from pvq_hw.numeric import IntFormat
+from pvq_hw.patterns import Pattern
 from pvq_hw.plan import Plan, plan
 from pvq_hw.timing import frame_ends, time_chain
 from sim.amaranth_runner import simulate_amaranth
 from sim.entry import simulate
 from sim.netlist import run_frames
-from sim.patterns import Pattern
 
 U8, S8, S16, BIT = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True), IntFormat(1, True)
 

@@ -14,6 +14,7 @@ from gateware.control import COUNTERS
 from gateware.packet import PacketMux, PacketReceiver, PacketTransmitter
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.numeric import IntFormat
+from pvq_hw.patterns import Pattern
 from pvq_hw.protocol import (
     CRC_INIT,
     CRC_POLYNOMIAL,
@@ -30,7 +31,6 @@ from pvq_hw.protocol import (
 )
 from pvq_hw.responder import Responder
 from sim.bench import Bench
-from sim.patterns import Pattern
 from sim.streams import Sink, Source
 
 U8, S8, S16 = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True)

@@ -143,7 +143,10 @@ def test_missing_files_are_one_line(tmp_path):
         ({"x": np.zeros((0, 24), dtype=np.int64)}, r"Frames must be \(frames, 24\)"),
         ({"x": np.full((1, 24), 256)}, r"Frames must be integers within 0\.\.255"),
         ({"x": np.zeros((1, 24))}, r"Frames must be integers within 0\.\.255"),
-        ({"stall": "often"}, "Pattern must be none, random:P or bursts:CYCLES, not 'often'"),
+        (
+            {"stall": "often"},
+            "Pattern must be none, random:P, bursts:CYCLES or steps:.*, not 'often'",
+        ),
         ({"names": ["a", "a", "b"]}, "Names must be 3 different ones"),
     ],
 )

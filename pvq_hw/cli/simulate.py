@@ -28,6 +28,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         steps=ui,
         labels=data.y,
         metric=args.metric,
+        scenarios=args.scenarios,
     )
     describe(document, ui)
     return document, 1 if document["mismatches"] else 0
@@ -46,5 +47,8 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"  cycles                {document['interval_cycles']:,} between frames, "
             f"{document['latency_cycles']:,} latency, as planned"
         )
+    if "scenarios" in document:
+        frames = sum(each["frames"] for each in document["scenarios"])
+        ui.say(f"  scenarios             {len(document['scenarios'])}, {frames:,} frames")
     if "accuracy" in document:
         tell_scores(ui, document["accuracy"], {"simulated": "simulated"})

@@ -244,6 +244,11 @@ def _simulate(subparsers: Any) -> None:
     p.add_argument("--simulator", choices=("compiled", "amaranth", "icarus"), default="compiled")
     p.add_argument("--stalls", action="store_true", help="random stalls at both ends")
     p.add_argument("--seed", type=int, default=0, help="of the stalls")
+    p.add_argument(
+        "--scenarios",
+        action="store_true",
+        help="then pauses of all kinds, a blocked output, and resets at every phase of a frame",
+    )
 
 
 def _build(subparsers: Any) -> None:
