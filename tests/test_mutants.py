@@ -71,7 +71,7 @@ def test_lost_resets_and_wrong_credits_of_a_core_are_caught(tmp_path):
 def test_lost_resets_and_wrong_credits_of_queues_and_forks_are_caught(tmp_path):
     graph(tmp_path)
     chosen = different(mutants_of(tmp_path, "_credits|_fork", "not reset|reset to .*"))
-    assert len(chosen) >= 10
+    assert len(chosen) >= 9
     assert survivors(tmp_path, chosen) == []
 
 
