@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -254,7 +254,7 @@ def run_frames(
         A tool is missing or fails.
     """
     side_by_side = specs[0].input_frames
-    (_, x_form), (rows, out_form) = (
+    (columns, x_form), (rows, out_form) = (
         (graph.x, graph.out)
         if graph is not None
         else ((specs[0].n, specs[0].x), (specs[-1].rows, specs[-1].out))
@@ -268,6 +268,7 @@ def run_frames(
     )
     bits = x_form.bits * side_by_side, out_form.bits * side_by_side
     pace = pace_of(specs, images, _interval(specs, images, graph), graph)
+    pace = replace(pace, columns=columns, rows=rows)  # the last batch need not be full
     bench = testbench(
         netlist.top,
         pace,
