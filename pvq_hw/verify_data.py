@@ -32,6 +32,7 @@ _CHUNK = 32
 _MOST = 20  # findings of one kind
 _ROW, _LAYER = 5.0, 2.0  # mean error of sums over its deviation: of one row, of a layer's rows
 _SPREAD = 0.5  # of the sums themselves: what sweeps over all layers may trade between them
+_STEPS = 4  # of the output: constant sums, too, are rounded through several layers
 _FILE = "network/network.json"
 
 
@@ -128,7 +129,9 @@ def _biases(model: Model, network: Network, data: Data) -> list[Finding]:
     for part, (mean, deviation, spread) in zip(parts, errors, strict=True):
         place = f"layer {part.layer.name!r}"
         step = _unit(part) if part.is_threshold else part.layer.output.scale
-        room = np.hypot(np.hypot(deviation, step), _SPREAD * spread) * (3 if part.is_coarse else 1)
+        room = np.hypot(np.hypot(deviation, _STEPS * step), _SPREAD * spread) * (
+            3 if part.is_coarse else 1
+        )
         text = "has a bias that moves its sums away from the model's on this data"
         rows = np.flatnonzero(np.abs(mean) > _ROW * room)
         if np.square(mean).sum() > _LAYER**2 * np.square(room).sum():

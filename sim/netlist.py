@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from amaranth.back import rtlil
 from amaranth.lib import wiring
-from pvq_hw.graph_timing import time_graph
 
 from gateware.circuit import make_circuit
 from gateware.testbench import testbench
@@ -28,7 +27,7 @@ from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.graph import GraphSpec
 from pvq_hw.hexfile import hex_text
 from pvq_hw.scenarios import pace_of, short_scenarios
-from pvq_hw.timing import time_chain
+from pvq_hw.timing import time_chain, time_graph
 from sim.wire import pack_frames
 
 __all__ = ["Netlist", "NetlistRun", "make_netlist", "primitives", "run_frames", "run_vectors"]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pvq_hw.graph_timing import time_graph
 
 from gateware.export import export_accelerator
 from gateware.testbench import testbench
@@ -21,7 +20,7 @@ from pvq_hw.graph import GraphSpec
 from pvq_hw.hexfile import hex_text
 from pvq_hw.image import Image
 from pvq_hw.scenarios import Pace, Scenario, pace_of
-from pvq_hw.timing import time_chain
+from pvq_hw.timing import time_chain, time_graph
 from sim.wire import pack_frames
 
 __all__ = ["Mutant", "mutants_of", "pace", "ship", "survivors"]

@@ -153,7 +153,7 @@ def test_a_layer_is_simulated_like_a_network(tmp_path):
         ((), "A layer must have K or N/K: give --k or --ratio"),
         (("--k", 2, "--ratio", 2), "A layer must have K or N/K: give --k or --ratio"),
         (("--k", 0), "K must be 1 to 2147483647, not 0"),
-        (("--k", 1 << 70), "K must be an integer"),
+        (("--k", 1 << 70), "argument --k: invalid int value: '1180591620717411303424'"),
         (("--ratio", -1), "The ratio N/K must be greater than 0, not -1.0"),
         (("--k", 8, "--lanes", 25), "Layer 'layer': lanes must be 1 to 24, not 25"),
         (("--k", 8, "--lanes", 0), "Layer 'layer': lanes must be 1 to 24, not 0"),

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pvq_hw.graph_timing import fifo_needs, with_depths
 from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
 
@@ -27,7 +26,7 @@ from pvq_hw.image import Image
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
 from pvq_hw.scenarios import pace_of, scenarios, short_scenarios
-from pvq_hw.timing import time_chain, time_graph
+from pvq_hw.timing import fifo_needs, time_chain, time_graph, with_depths
 from sim.netlist import primitives
 from sim.wire import pack_frames
 

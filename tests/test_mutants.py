@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 from mutants import mutants_of, pace, ship, survivors
-from pvq_hw.graph_timing import fifo_needs, with_depths
 from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
 
 from pvq_hw import tools
 from pvq_hw.numeric import IntFormat
 from pvq_hw.scenarios import scenarios
+from pvq_hw.timing import fifo_needs, with_depths
 
 pytestmark = pytest.mark.skipif(not tools.have_tool("iverilog"), reason="needs Icarus Verilog")
 
