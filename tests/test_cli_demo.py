@@ -62,7 +62,8 @@ def test_the_outputs_report_holds_every_part(demo):
     out, document = demo
     report = json.loads((out / "report.json").read_text())
     for part in ("compile", "simulate", "build"):
-        assert report[part] == document[part]
+        told = {key: v for key, v in document[part].items() if key != "model_file"}
+        assert report[part] == told
     page = (out / "report.html").read_text()
     for text in ("digits_mlp_64_32_10 on icebreaker", "0 mismatches in 21,000 outputs",
                  f"{document['build']['fmax_mhz']:.1f}", "ICESTORM_RAM"):  # fmt: skip

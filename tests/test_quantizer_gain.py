@@ -36,6 +36,6 @@ def test_rules_that_cannot_be_followed_are_refused() -> None:
         bias=np.zeros(2),
     )  # fmt: skip
     model = Model("net", "0" * 64, "x", (4, 4, 1), (0, 1, 2), (4, 4, 1), (conv,))
-    x = np.zeros((4, 4, 4, 1), dtype=np.uint8)
+    x = np.zeros((16, 4, 4, 1), dtype=np.uint8)
     with pytest.raises(InputError, match="must come with a chain of dense layers"):
         quantize(model, calibration=x, ratio=1, quantizer="plain", gain_rule="norm")
