@@ -26,7 +26,6 @@ from pvq_hw.core_layers import CoreLayer, core_layers
 from pvq_hw.cores import make_layer_core
 from pvq_hw.families import family
 from pvq_hw.graph import GraphSpec
-from pvq_hw.graph_timing import time_graph
 from pvq_hw.layers import TensorSpec
 from pvq_hw.layers_window import Conv
 from pvq_hw.model import Conv as ConvNode
@@ -35,6 +34,7 @@ from pvq_hw.network import Network
 from pvq_hw.numeric import IntFormat
 from pvq_hw.quantizer_balance import Placement, balance
 from pvq_hw.quantizer_numbers import int8_codes, requantization
+from pvq_hw.timing import time_graph
 from pvq_hw.units import CoreUnit
 from pvq_hw.window import make_window
 from sim.entry import simulate

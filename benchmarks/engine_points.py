@@ -26,7 +26,7 @@ from pvq_hw.model import load_model
 from pvq_hw.network import Network
 from pvq_hw.quantizer import LayerOptions, quantize
 from pvq_hw.resources import core_memories
-from pvq_hw.timing import simulate_timing
+from pvq_hw.timing import time_chain
 from sim.compiled import run_compiled
 from sim.design import Design, Link
 from sim.result import interval_of
@@ -270,7 +270,7 @@ def simulate(engine: Engine, sources: Sources, folder: Path, frames: int = 12) -
     expected = layer.compute(x)
     return {
         "interval_cycles": interval_of(run.ends),
-        "timing_cycles": simulate_timing([spec], [image]).interval_cycles,
+        "timing_cycles": time_chain([spec], [image]).interval_cycles,
         "outputs_compared": int(expected.size),
         "mismatches": int((outputs != expected).sum()),
     }

@@ -30,7 +30,7 @@ from pvq_hw.layers import Dense
 from pvq_hw.model import load_model
 from pvq_hw.network import Network
 from pvq_hw.quantizer import LayerOptions, quantize
-from pvq_hw.timing import simulate_timing
+from pvq_hw.timing import time_chain
 
 __all__ = ["run", "write_page"]
 
@@ -89,7 +89,7 @@ def simulated(network: Network, spec: CoreSpec, image: CoreImage, test: Path) ->
     result = simulate([spec], [image], trace[before], "compiled")
     return {
         "interval_cycles": result.interval_cycles,
-        "timing_cycles": simulate_timing([spec], [image]).interval_cycles,
+        "timing_cycles": time_chain([spec], [image]).interval_cycles,
         "outputs_compared": int(trace[layer].size),
         "mismatches": int((result.outputs["fc2"] != trace[layer]).sum()),
     }

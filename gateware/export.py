@@ -20,10 +20,9 @@ from pvq_hw.code_image import SPRAM_FILE, has_spram
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.graph import GraphSpec
-from pvq_hw.graph_timing import time_graph
 from pvq_hw.numeric import IntFormat
 from pvq_hw.reserved import SYSTEM_VERILOG, VERILOG_2005
-from pvq_hw.timing import simulate_timing
+from pvq_hw.timing import time_chain, time_graph
 from pvq_hw.units import Unit
 
 __all__ = ["ROM_FILE", "export_accelerator", "export_layer", "export_verilog"]
@@ -227,7 +226,7 @@ def _cycles(
         named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
         found = time_graph(graph, named)
         return found.interval_cycles, found.latency_cycles
-    timing = simulate_timing(list(specs), list(images))
+    timing = time_chain(list(specs), list(images))
     return timing.interval_cycles, timing.latency_cycles
 
 

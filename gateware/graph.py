@@ -14,7 +14,7 @@ from gateware.queue import StreamFifo
 from pvq_hw.core_base import CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.graph import GraphSpec
-from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Unit
+from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Unit
 
 __all__ = ["GraphAccelerator"]
 
@@ -64,7 +64,9 @@ class GraphAccelerator(wiring.Component):
             return ForkUnit(unit)
         if isinstance(unit, Fifo):
             return StreamFifo(unit.x, unit.depth, unit.memory, self.body)
-        return PoolUnit(unit, self.body)
+        if isinstance(unit, Pool):
+            return PoolUnit(unit, self.body)
+        raise InputError(f"Unit {unit.name!r} has no circuit: its kind {unit.kind!r} is not known")
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

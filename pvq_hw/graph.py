@@ -1,18 +1,19 @@
 """A network as units joined by wires: what the circuit is made of, as values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.batch import is_serial, unpacker_delay, unpacker_memory
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.numeric import IntFormat
-from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, unit_from_json
+from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack, unit_from_json
 
-__all__ = ["GraphSpec"]
+__all__ = ["GraphSpec", "chain_graph"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -49,10 +50,17 @@ class GraphSpec:
         free: dict[str, tuple[int, IntFormat]] = {
             self.input: (first.sizes()[0][at], first.formats()[0][at])
         }
+        side = {self.input: first.side_by_side[0]}
         given = {self.input}
         for unit in self.units:
             (taken, size), (read, form) = unit.sizes(), unit.formats()
+            takes, gives = unit.side_by_side
             for wire, count, x in zip(unit.inputs, taken, read, strict=True):
+                if side.get(wire, takes) != takes:
+                    raise InputError(
+                        f"Unit {unit.name!r} takes {takes} frames side by side, but wire "
+                        f"{wire!r} gives {side[wire]}"
+                    )
                 if free.pop(wire, None) != (count, x):
                     raise InputError(f"Unit {unit.name!r} must take what wire {wire!r} gives")
             for wire in unit.outputs:
@@ -60,6 +68,7 @@ class GraphSpec:
                     raise InputError(f"Wire {wire!r} must be given once")
                 given.add(wire)
                 free[wire] = (size, form)
+                side[wire] = gives
         return list(free)
 
     # -- parts ------------------------------------------------------------------------------
@@ -144,5 +153,31 @@ def _compute(unit: Unit, images: Mapping[str, CoreImage], inputs: list[IntArray]
         return unit.core.compute(images[unit.core.name], windows)
     if isinstance(unit, Pool | Join):
         return unit.compute(*inputs)
-    assert isinstance(unit, Fork | Fifo)
+    assert isinstance(unit, Fork | Fifo | Unpack)
     return inputs[0]
+
+
+def chain_graph(cores: Sequence[CoreBase]) -> GraphSpec:
+    """Cores that follow one another, and an unpacker where the frames of a batch come and go one
+    after the other; the cores' names must differ."""
+    wires = ["i", *(f"w_{core.name}" for core in cores)]
+    units: list[Unit] = [
+        CoreUnit(core.name, (wires[k],), (wires[k + 1],), core) for k, core in enumerate(cores)
+    ]
+    last = cores[-1]
+    if is_serial(cores):
+        memory = unpacker_memory(last)
+        units.append(
+            Unpack(
+                f"{last.name}.unpacker",
+                (wires[-1],),
+                (f"w_{last.name}.unpacked",),
+                last.out,
+                last.rows,
+                last.frames,
+                memory.depth,
+                memory.kind,
+                unpacker_delay(last),
+            )
+        )
+    return GraphSpec(tuple(units), "i", units[-1].outputs[0])

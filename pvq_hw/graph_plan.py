@@ -11,12 +11,12 @@ from pvq_hw.errors import InputError
 from pvq_hw.families import Family
 from pvq_hw.families import family as find_family
 from pvq_hw.graph import GraphSpec
-from pvq_hw.graph_timing import fifo_needs, with_depths
 from pvq_hw.layers import Dense, Layer, TensorSpec
 from pvq_hw.layers_join import Add, Concat
 from pvq_hw.layers_window import AveragePool, Conv, MaxPool
 from pvq_hw.naming import safe_name
 from pvq_hw.network import Network
+from pvq_hw.timing import fifo_needs, with_depths
 from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Scale, Unit, can_stream
 from pvq_hw.window import WindowSpec, make_window
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pvq_hw.batch import is_serial
 from pvq_hw.code_image import has_spram
 from pvq_hw.core import CoreSpec, make_core
 from pvq_hw.core_base import CoreBase, CoreImage
@@ -16,7 +15,7 @@ from pvq_hw.cores import make_layer_core, remake_int8
 from pvq_hw.energy import LABEL, Operations
 from pvq_hw.errors import InputError
 from pvq_hw.folding import batch_options, fold_layers
-from pvq_hw.graph import GraphSpec
+from pvq_hw.graph import GraphSpec, chain_graph
 from pvq_hw.int8_core import Int8Spec
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.naming import identifiers
@@ -27,7 +26,7 @@ from pvq_hw.pll import solve_pll
 from pvq_hw.protocol import OVERHEAD
 from pvq_hw.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.targets import Target, get_target
-from pvq_hw.unit_resources import graph_resources, unpacker_resources
+from pvq_hw.unit_resources import graph_resources
 
 __all__ = [
     "PLAN_VERSION",
@@ -121,10 +120,8 @@ class Plan:
         start = top_resources(self.target, self.input_bytes) if self.top else Resources()
         if self.top and has_spram(self.specs):
             start += load_resources(self.target)
-        if self.graph is not None:
-            start += graph_resources(self.graph, self.target.engine)
-        elif is_serial(self.specs):
-            start += unpacker_resources(self.specs[-1], self.target.engine)
+        graph = self.graph or chain_graph(self.specs)
+        start += graph_resources(graph, self.target.engine)
         return sum((layer.resources for layer in self.layers), start)
 
     @property
@@ -462,7 +459,7 @@ def remake(layer: Dense, x: TensorSpec, spec: CoreBase, engine: str) -> tuple[Co
 
 def cycles(cores: Sequence[tuple[CoreBase, CoreImage]]) -> tuple[int, int]:
     """Interval and latency of a chain of cores."""
-    from pvq_hw.timing import simulate_timing
+    from pvq_hw.timing import time_chain
 
-    timing = simulate_timing([spec for spec, _ in cores], [image for _, image in cores])
+    timing = time_chain([spec for spec, _ in cores], [image for _, image in cores])
     return timing.interval_cycles, timing.latency_cycles

@@ -15,12 +15,12 @@ from pvq_hw.graph import GraphSpec
 from pvq_hw.graph_choices import GraphLayer
 from pvq_hw.graph_folding import fold_graph
 from pvq_hw.graph_plan import build_graph, plan_graph
-from pvq_hw.graph_timing import time_graph
 from pvq_hw.network import Network
 from pvq_hw.plan import Plan
 from pvq_hw.plan_layer import plan_layer
 from pvq_hw.resources import Resources, top_resources
 from pvq_hw.targets import Target
+from pvq_hw.timing import time_graph
 from pvq_hw.unit_resources import unit_resources
 from pvq_hw.units import CoreUnit, Fifo
 

@@ -1,20 +1,19 @@
 """What units take of a device besides the cores: block RAM and DSP blocks exactly, LUTs roughly."""
 
-from pvq_hw.batch import UNPACKER_QUEUE, unpacker_memory
+from pvq_hw.batch import UNPACKER_QUEUE
 from pvq_hw.blocks import memory_blocks
-from pvq_hw.core_base import CoreBase
+from pvq_hw.errors import InputError
 from pvq_hw.families import Family
 from pvq_hw.families import family as find_family
 from pvq_hw.graph import GraphSpec
 from pvq_hw.resources import Resources
-from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Unit
+from pvq_hw.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack
 from pvq_hw.window import WindowSpec
 
 __all__ = [
     "graph_resources",
     "logic_memory",
     "unit_resources",
-    "unpacker_resources",
     "window_resources",
 ]
 
@@ -49,16 +48,13 @@ def _queue(bits: int, depth: int, family: Family, kind: str = "logic") -> Resour
     return _memory(bits, depth, kind, family) + Resources(luts=10 + count, ffs=count)
 
 
-def unpacker_resources(last: CoreBase, engine: str) -> Resources:
-    """What gives the frames of a batch one after the other behind the last core."""
-    family = find_family(engine)
-    memory = unpacker_memory(last)
-    count = 3 * (memory.depth.bit_length() + last.frames.bit_length())
-    choice = last.out.bits * last.frames // 2
+def _unpacker(unit: Unpack, family: Family) -> Resources:
+    width = unit.x.bits * unit.frames
+    count = 3 * (unit.depth.bit_length() + unit.frames.bit_length())
     return (
-        _memory(memory.width, memory.depth, memory.kind, family)
-        + _queue(last.out.bits, UNPACKER_QUEUE, family)
-        + Resources(luts=30 + count + choice, ffs=20 + count + last.out.bits)
+        _memory(width, unit.depth, unit.memory, family)
+        + _queue(unit.x.bits, UNPACKER_QUEUE, family)
+        + Resources(luts=30 + count + width // 2, ffs=20 + count + unit.x.bits)
     )
 
 
@@ -73,6 +69,10 @@ def unit_resources(unit: Unit, engine: str) -> Resources:
         count = 5 * unit.depth.bit_length()
         memory = _memory(unit.x.bits, unit.depth, unit.memory, family)
         return memory + Resources(luts=10 + count, ffs=count)
+    if isinstance(unit, Unpack):
+        return _unpacker(unit, family)
+    if not isinstance(unit, Join | Pool):
+        raise InputError(f"Unit {unit.name!r} has no cost: its kind {unit.kind!r} is not known")
     total = _queue(unit.out.bits, unit.depth, family, unit.queue_memory)
     if unit.scale is not None:
         products = len(unit.inputs) if isinstance(unit, Join) and not unit.runs else 1

@@ -1,4 +1,5 @@
-"""Specifications of the units around the cores: poolings, sums, concatenations, forks, FIFOs."""
+"""Specifications of the units around the cores: poolings, sums, concatenations, forks, FIFOs,
+the unpacker of batches."""
 
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -15,7 +16,17 @@ from pvq_hw.layers_window import AveragePool, MaxPool
 from pvq_hw.numeric import IntFormat, bits_for
 from pvq_hw.window import WindowSpec, check_window
 
-__all__ = ["CoreUnit", "Fifo", "Fork", "Join", "Pool", "Scale", "Unit", "unit_from_json"]
+__all__ = [
+    "CoreUnit",
+    "Fifo",
+    "Fork",
+    "Join",
+    "Pool",
+    "Scale",
+    "Unit",
+    "Unpack",
+    "unit_from_json",
+]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -106,6 +117,11 @@ class _Unit:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
+    @property
+    def side_by_side(self) -> tuple[int, int]:
+        """Frames in a transfer of the inputs, and of the outputs."""
+        return 1, 1
+
     def to_json(self) -> dict[str, Any]:
         """The unit as JSON values."""
         value: dict[str, Any] = {"kind": self.kind}
@@ -147,9 +163,15 @@ class CoreUnit(_Unit):
         """Frames of the core in one of the network: window positions."""
         return self.window.units if self.window else 1
 
+    @property
+    def side_by_side(self) -> tuple[int, int]:
+        """Frames in a transfer of the input, and of the output."""
+        return self.core.input_frames, self.core.frames
+
     def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Activations of a frame: of each input, and of the output."""
+        """Transfers of a frame (V: of a batch): of the input, and of the output."""
         taken = int(np.prod(self.window.geometry.input_shape)) if self.window else self.core.n
+        taken *= self.core.frames // self.core.input_frames
         return (taken,), self.frames * self.core.rows
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
@@ -408,9 +430,51 @@ class Fifo(_Unit):
         return (self.x,), self.x
 
 
-Unit = CoreUnit | Pool | Join | Fork | Fifo
+@dataclass(frozen=True)
+class Unpack(_Unit):
+    """Gives the frames of a batch one after the other, behind the last core; see `pvq_hw.batch`.
 
-_KINDS: dict[str, type[Any]] = {u.kind: u for u in (CoreUnit, Pool, Join, Fork, Fifo)}
+    Parameters
+    ----------
+    x : IntFormat
+    size : int
+        Activations of a frame.
+    frames : int
+        V.
+    depth : int
+        Words of its memory, each a row's results of all frames.
+    memory : str
+        ``"logic"`` or ``"block"``.
+    delay : int
+        Cycles from a read of its memory to the transfer, the output always ready.
+    """
+
+    kind: ClassVar[str] = "unpack"
+
+    x: IntFormat
+    size: int
+    frames: int
+    depth: int
+    memory: str
+    delay: int
+
+    @property
+    def side_by_side(self) -> tuple[int, int]:
+        """Frames in a transfer of the input, and of the output."""
+        return self.frames, 1
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Transfers of a batch: of the input, and of the output."""
+        return (self.size,), self.size * self.frames
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of the input, and of the output."""
+        return (self.x,), self.x
+
+
+Unit = CoreUnit | Pool | Join | Fork | Fifo | Unpack
+
+_KINDS: dict[str, type[Any]] = {u.kind: u for u in (CoreUnit, Pool, Join, Fork, Fifo, Unpack)}
 
 
 def unit_from_json(value: dict[str, Any]) -> Unit:

@@ -14,7 +14,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.image import emit
 from pvq_hw.numeric import IntFormat
 from pvq_hw.plan import Plan, plan
-from pvq_hw.timing import frame_ends, simulate_timing
+from pvq_hw.timing import frame_ends, time_chain
 from sim.amaranth_runner import simulate_amaranth
 from sim.entry import simulate
 from sim.netlist import run_frames
@@ -58,7 +58,7 @@ def test_cycles_are_those_of_the_timing_model(frames, family, options):
     result = simulate_amaranth(made.specs, made.images, made.x)
     ends = frame_ends(made.specs, made.images, 2)
     assert tuple(result.ends[frames - 1 :: frames][:2]) == ends
-    timing = simulate_timing(made.specs, made.images)
+    timing = time_chain(made.specs, made.images)
     assert result.latency_cycles == timing.latency_cycles == ends[0]
     assert wrong(made, result) == []
 

@@ -11,8 +11,8 @@ from pvq_hw.core_layers import window_weights
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.graph import GraphSpec
-from pvq_hw.graph_timing import fifo_needs, least_depths, run_frames, time_graph, with_depths
 from pvq_hw.numeric import IntFormat
+from pvq_hw.timing import fifo_needs, least_depths, run_frames, time_graph, with_depths
 from pvq_hw.units import CoreUnit, Fifo, Fork
 from sim.bench import Bench
 from sim.patterns import NONE, Pattern

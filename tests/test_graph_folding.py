@@ -15,7 +15,6 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.graph import GraphSpec
 from pvq_hw.graph_choices import GraphLayer, graph_choices
 from pvq_hw.graph_folding import as_dense, dense_layers, fold_graph
-from pvq_hw.graph_timing import time_graph
 from pvq_hw.layers import TensorSpec
 from pvq_hw.layers_window import Conv
 from pvq_hw.network import Network
@@ -23,6 +22,7 @@ from pvq_hw.numeric import IntFormat
 from pvq_hw.options import CompileOptions
 from pvq_hw.resources import Resources
 from pvq_hw.targets import get_target
+from pvq_hw.timing import time_graph
 from pvq_hw.units import CoreUnit
 from pvq_hw.window import make_window
 

@@ -6,7 +6,7 @@ from random_graphs import Built, RandomNetwork, build
 
 from pvq_hw import tools
 from pvq_hw.errors import CheckError
-from pvq_hw.graph_timing import fifo_needs, with_depths
+from pvq_hw.timing import fifo_needs, with_depths
 from sim.netlist import run_frames
 
 pytestmark = pytest.mark.skipif(

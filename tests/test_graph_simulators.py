@@ -6,7 +6,7 @@ import pytest
 from random_graphs import Built, RandomNetwork, build
 
 from pvq_hw import tools
-from pvq_hw.graph_timing import fifo_needs, time_graph, with_depths
+from pvq_hw.timing import fifo_needs, time_graph, with_depths
 from sim.entry import simulate
 from sim.result import compare
 

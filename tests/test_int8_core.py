@@ -17,7 +17,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.int8_core import Int8Spec, make_int8_core
 from pvq_hw.layers import Dense
 from pvq_hw.numeric import IntFormat
-from pvq_hw.timing import simulate_timing
+from pvq_hw.timing import time_chain
 from sim.netlist import run_frames
 from tests.engine import frames_for, tensor
 
@@ -147,7 +147,7 @@ def test_reset_in_mid_frame_leaves_no_trace(at):
 def test_cycles_are_as_the_timing_model_has_them(family):
     rng, _, spec, image = _core(6, 9, 24, 6, family=family)
     _, taken, cycles = _run(spec, image, frames_for(rng, 12, 24, U8))
-    timing = simulate_timing([spec], [image])
+    timing = time_chain([spec], [image])
     ends = np.array(cycles[spec.rows - 1 :: spec.rows])
     assert ends[0] - taken[0] + 1 - timing.latency_cycles in (0, 1)
     assert set(np.diff(ends)[-4:]) == {timing.interval_cycles} == {spec.words}

@@ -21,7 +21,7 @@ from pvq_hw.plan import Plan, dense_chain, plan
 from pvq_hw.plan_checks import check_fit
 from pvq_hw.resources import Resources, budget, core_resources
 from pvq_hw.targets import TARGETS
-from pvq_hw.timing import simulate_timing
+from pvq_hw.timing import time_chain
 
 
 def mlp(sizes, ratio):
@@ -209,7 +209,7 @@ def test_cycles_are_those_of_the_timing_model():
 
     network, _ = random_network((50, 20, 5), (25, 10))
     p = plan(network, "ulx3s-25f", lanes=(3, 2))
-    timing = simulate_timing(p.specs, list(emit(network, p).cores))
+    timing = time_chain(p.specs, list(emit(network, p).cores))
     assert (p.interval_cycles, p.latency_cycles) == (
         timing.interval_cycles,
         timing.latency_cycles,

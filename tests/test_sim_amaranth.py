@@ -7,7 +7,7 @@ import pytest
 from chain_table import CHAINS, chain
 
 import sim
-from pvq_hw.timing import simulate_timing
+from pvq_hw.timing import time_chain
 
 PATTERNS = ["none", "random:0.3", "random:0.9", "bursts:15"]
 QUICK = ["plain", "one weight", "one column", "zero rows", "all zero", "groups", "two frames"]
@@ -41,7 +41,7 @@ def test_outputs_under_stalls_and_reset_in_mid_frame(name):
 )
 def test_cycles_are_those_of_the_timing_model(name):
     made, _ = golden(name)
-    timing = simulate_timing(made.specs, made.images)
+    timing = time_chain(made.specs, made.images)
     result = check(name)
     assert result.interval_cycles == timing.interval_cycles
     assert result.latency_cycles == timing.latency_cycles

@@ -24,7 +24,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.image import emit
 from pvq_hw.numeric import IntFormat
 from pvq_hw.plan import plan
-from pvq_hw.timing import simulate_timing
+from pvq_hw.timing import time_chain
 from sim.entry import simulate
 from sim.netlist import make_netlist, primitives, run_vectors
 from sim.streams import StreamError
@@ -215,7 +215,7 @@ def _golden(specs, images, x):
 def test_cores_are_exact_to_the_value_and_cycle_after_a_load(simulator):
     specs, images, x = _chain()
     result = simulate(specs, images, x, simulator)
-    timing = simulate_timing(specs, images)
+    timing = time_chain(specs, images)
     assert np.array_equal(result.outputs["b"], _golden(specs, images, x))
     assert (result.interval_cycles, result.latency_cycles) == (
         timing.interval_cycles,

@@ -1,5 +1,6 @@
 """The timing model equals the simulated circuits, cycle for cycle."""
 
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from pvq_hw.core import make_core
 from pvq_hw.errors import InputError
+from pvq_hw.graph import GraphSpec
 from pvq_hw.numeric import IntFormat
-from pvq_hw.timing import frame_ends, simulate_timing
+from pvq_hw.timing import frame_ends, time_chain, time_graph
 from tests.engine import frames_for, random_layer, run, tensor
 
 X = IntFormat(4, False)
@@ -37,7 +39,7 @@ def _check(rng, specs, images, frames=7):
     rows = specs[-1].rows
     ends = [t - result.taken[0] for t in result.given[rows - 1 :: rows]]
     assert tuple(ends) == frame_ends(specs, images, frames)
-    timing = simulate_timing(specs, images)
+    timing = time_chain(specs, images)
     assert timing.latency_cycles == ends[0]
     if timing.period == 1:
         assert timing.interval_cycles == ends[-1] - ends[-2]
@@ -66,14 +68,46 @@ def test_interval_is_the_slowest_core_where_rows_are_long():
     second = random_layer(rng, 5, 12, X, X)
     a = make_core(first, tensor(96, X), 2)
     b = make_core(second, tensor(12, X), 2)
-    timing = simulate_timing([a[0], b[0]], [a[1], b[1]])
+    timing = time_chain([a[0], b[0]], [a[1], b[1]])
     assert timing.interval_cycles == a[0].words
-    assert timing.layers[0].busy == 1
 
 
 def test_unlike_neighbors_are_refused():
     _, specs, images = _chain(1, 1, "ecp5")
     with pytest.raises(InputError, match="must take what"):
-        simulate_timing([*specs, *specs], [*images, *images])
+        time_chain([*specs, *specs], [*images, *images])
     with pytest.raises(InputError, match="per core"):
-        simulate_timing([], [])
+        time_chain([], [])
+    flat, beside = ([replace(spec, frames=v) for spec in specs] for v in (1, 2))
+    last = replace(flat[0], n=flat[0].rows)
+    with pytest.raises(InputError, match="'core1' takes 1 frames side by side, but wire"):
+        time_chain([*beside, last], [*images, *images])
+
+
+def test_queues_that_fill_slowly_do_not_deceive():
+    """Three equal intervals are no steady state while a queue still fills."""
+    _, specs, images = _chain(77, 3, "ecp5", 16, widest=8)
+    ends = frame_ends(specs, images, 400)
+    timing = time_chain(specs, images)
+    early = {b - a for a, b in pairwise(ends[2:6])}
+    assert timing.interval_cycles == -(-(ends[-1] - ends[-1 - timing.period]) // timing.period)
+    assert timing.interval_cycles not in early
+
+
+def test_unknown_units_are_refused_by_name():
+    @dataclass(frozen=True)
+    class Abacus:
+        name: str = "beads"
+        inputs: tuple = ("i",)
+        outputs: tuple = ("o",)
+        kind: str = "abacus"
+        side_by_side: tuple = (1, 1)
+
+        def sizes(self):
+            return (3,), 3
+
+        def formats(self):
+            return (X,), X
+
+    with pytest.raises(InputError, match="Unit 'beads' has no timing: its kind 'abacus'"):
+        time_graph(GraphSpec((Abacus(),)), {})
