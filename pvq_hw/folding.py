@@ -24,7 +24,7 @@ from pvq_hw.folding_choices import (
     floor_cycles,
     known_layers,
     layer_choices,
-    most_lanes,
+    too_thin,
     with_serial,
 )
 from pvq_hw.folding_search import Found, search, shortfall
@@ -213,16 +213,15 @@ class _Task:
     def run(self) -> tuple[Found, list[list[Choice]]]:
         """The best choices, and all that they were chosen from."""
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
-        most = [most_lanes(layer, q.balanced) for layer, q, _ in parts]
         choices = [
-            layer_choices(layer, coarse_lanes(limit) if p is None else [p], q)
-            for (layer, q, p), limit in zip(parts, most, strict=True)
+            layer_choices(layer, coarse_lanes(layer, q.balanced) if p is None else [p], q)
+            for layer, q, p in parts
         ]
         found = self._search(choices)
         for _ in range(2):
             more = [
-                finer_lanes(choice.lanes, limit) if p is None else []
-                for choice, (_, _, p), limit in zip(found.choices, parts, most, strict=True)
+                finer_lanes(choice.lanes, layer, q.balanced) if p is None else []
+                for choice, (layer, q, p) in zip(found.choices, parts, strict=True)
             ]
             tried = [{choice.lanes for choice in own} for own in choices]
             new = [[p for p in own if p not in old] for own, old in zip(more, tried, strict=True)]
@@ -299,14 +298,11 @@ class _Task:
             return f"{name} gives its {layer.rows:,} results{side} one a cycle"
         if self.wanted[index] is not None:
             return f"{name} is as fast as the lanes that it was given: {lanes}"
-        if layer.given is None and question.balanced and layer.encoding == "pvq":
-            if lanes >= most_lanes(layer):
-                return (
-                    f"{name} has {layer.k:,} pulses a row, and {lanes} lanes: with fewer than two "
-                    "pulses for each lane its codes would lose accuracy"
-                )
-            if can_balance(layer, lanes) and not can_balance(layer, lanes + 1):
-                return f"the pulses of {name} can be spread evenly over {lanes} lanes at most"
+        if too_thin(layer, lanes + 1, question.balanced):
+            return (
+                f"{name} has {layer.k:,} pulses a row, and {lanes} lanes: with fewer than two "
+                "pulses for each lane its codes would lose accuracy"
+            )
         return f"{name} gains nothing by more lanes than {lanes}"
 
 

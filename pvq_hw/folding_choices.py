@@ -37,7 +37,7 @@ __all__ = [
     "floor_cycles",
     "known_layers",
     "layer_choices",
-    "most_lanes",
+    "too_thin",
     "with_serial",
 ]
 
@@ -194,29 +194,33 @@ class Question:
 # -- lanes ------------------------------------------------------------------------------------
 
 
-def coarse_lanes(most: int) -> list[int]:
-    """Lanes worth a try: dense where a step matters much, coarser above."""
+def coarse_lanes(layer: FoldLayer, balanced: bool = True) -> list[int]:
+    """Lanes worth a try: dense where a step matters much, coarser above, those aside that would
+    spread pulses too thinly."""
     steps = [*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8)]
-    return [p for p in (*steps, *range(144, _MAX_LANES + 1, 16)) if p <= most]
+    steps += range(144, _MAX_LANES + 1, 16)
+    most = [p for p in range(1, min(layer.n, _MAX_LANES) + 1) if not too_thin(layer, p, balanced)]
+    ends = [p for p in most if p + 1 not in most]
+    return sorted({p for p in steps if p in most} | set(ends))
 
 
-def finer_lanes(lanes: int, most: int) -> list[int]:
+def finer_lanes(lanes: int, layer: FoldLayer, balanced: bool = True) -> list[int]:
     """Lanes around a choice of `coarse_lanes`, up to its neighbors."""
-    steps = coarse_lanes(most)
+    steps = coarse_lanes(layer, balanced)
     at = steps.index(lanes) if lanes in steps else 0
-    low, high = steps[max(0, at - 1)], steps[at + 1] if at + 1 < len(steps) else most
-    high = min(high, steps[at] + (steps[at] - low) + 1)
+    low, high = steps[max(0, at - 1)], steps[min(len(steps) - 1, at + 1)]
     step = 1 if high <= 64 else 2
-    return [p for p in range(low, high + 1, step) if p not in steps]
+    between = range(low, min(high, 2 * lanes) + 1, step)
+    return [p for p in between if p not in steps and not too_thin(layer, p, balanced)]
 
 
-def most_lanes(layer: FoldLayer, balanced: bool = True) -> int:
-    """Lanes worth a try: of codes that are not there yet, as many as leave pulses to every bank."""
-    if layer.given is not None or layer.encoding != "pvq" or not balanced:
-        return layer.n
-    least = _PULSES_PER_BANK if layer.groups == 1 else 1
-    lanes = range(1, min(layer.n, _MAX_LANES) + 1)
-    return max(p for p in lanes if p == 1 or layer.k >= least * _spread(layer, p))
+def too_thin(layer: FoldLayer, lanes: int, balanced: bool = True) -> bool:
+    """Whether codes that are not there yet would be held to fewer than 2 pulses for each lane of
+    a row, at which they lose accuracy. Where pulses are not balanced, nothing is lost but time."""
+    held = (
+        balanced and layer.given is None and layer.encoding == "pvq" and can_balance(layer, lanes)
+    )
+    return held and lanes > 1 and layer.k < _PULSES_PER_BANK * lanes
 
 
 def can_balance(layer: FoldLayer, lanes: int) -> bool:

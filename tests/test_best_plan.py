@@ -12,7 +12,7 @@ from plan_networks import S16, U8, random_network
 from random_graphs import RandomNetwork
 
 from pvq_hw.folding import FoldLayer, fold, known_layers
-from pvq_hw.folding_choices import Choice, Question, layer_choices, most_lanes, with_serial
+from pvq_hw.folding_choices import Choice, Question, layer_choices, too_thin, with_serial
 from pvq_hw.plan import plan
 from pvq_hw.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.targets import get_target
@@ -77,6 +77,7 @@ CASES = {
     "icebreaker large 5": ("icebreaker", lambda: mlp(LARGE, 5), 13408),
     "icebreaker digits 2": ("icebreaker", lambda: mlp(DIGITS, 2), 64),
     "hx8k jets 2": ("hx8k", lambda: mlp(JETS, 2), 128),
+    "ulx3s-25f jets 2": ("ulx3s-25f", lambda: mlp(JETS, 2), 80),
     "icebreaker jets 2, codes": ("icebreaker", lambda: dense(JETS, 2), 155),
     "hx8k jets 2, codes": ("hx8k", lambda: dense(JETS, 2), 155),
     "icebreaker convolutions": ("icebreaker", convolutions, 1560),
@@ -122,22 +123,21 @@ def test_a_search_at_random_finds_no_faster_plan(name):
 
 
 def user_choices(rng, layer, board, loadable, goal):
-    """Choices at random below ``goal`` cycles: lanes, code, memory, multiplier."""
-    most = min(most_lanes(layer), 300)
-    low = 1
+    """Choices at random below ``goal`` cycles: lanes, code, memory, multiplier. Lanes that would
+    cost accuracy, since pulses are balanced over them, are left out."""
     asked = Question(board, loaded=loadable)
-    while low <= most and not quick(layer, low, asked, goal):
-        low += max(1, low // 8)
-    if low > most:
-        return [c for c in layer_choices(layer, [most], asked) if c.cycles <= goal]
-    lanes = {low, *rng.integers(max(1, low - low // 8), min(most, 2 * low + 3) + 1, LANES).tolist()}
+    free = [p for p in range(1, min(layer.n, 300) + 1) if not too_thin(layer, p)]
+    places = sorted({min(int(1.15**k), len(free)) for k in range(42)})
+    steps = [free[place - 1] for place in places]
+    low = next((p for p in steps if quick(layer, p, asked, goal)), None)
+    if low is None:
+        return []
+    lanes = {low, *rng.choice([p for p in free if 0.85 * low <= p <= 2 * low + 3], LANES).tolist()}
+    codes = ("pulse", "shifted") if layer.groups == 1 else ("pulse",)
     found: list[Choice] = []
     for p in lanes:
-        for code in (
-            ("pulse", "shifted") if layer.encoding == "pvq" and layer.groups == 1 else (None,)
-        ):
-            own = layer_choices(replace(layer, code=code), [p], asked)
-            found += with_serial(own, asked)
+        own = [c for code in codes for c in layer_choices(replace(layer, code=code), [p], asked)]
+        found += with_serial(own, asked)
     return [choice for choice in found if choice.cycles <= goal]
 
 

@@ -119,7 +119,7 @@ def test_multipliers_of_graphs_are_serial_where_dsp_blocks_are_too_few() -> None
 
 def test_choices_are_those_that_no_other_beats() -> None:
     question = Question(TARGET, loaded=False)
-    found = layer_choices(stem(32), coarse_lanes(9), question)
+    found = layer_choices(stem(32), coarse_lanes(stem(32)), question)
     parts = [(c.cycles, c.cost.luts, c.cost.brams, c.cost.dsps) for c in found]
     for a in parts:
         assert not any(b != a and all(q <= p for p, q in zip(a, b, strict=True)) for b in parts)
