@@ -227,11 +227,11 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         limit = folding.limit or None
         return planned(lanes=folding.lanes, gap_bits=folding.gap_bits or None, limit=limit)
     except InputError:
-        free = options.lanes is None and all(c.lanes is None for c in options.layers.values())
-        if not free:
+        asked = _lanes(list(folding.names), options)
+        if asked is not None and None not in asked:
             raise
         # The codes came out larger than those that the lanes were chosen by.
-        return planned()
+        return planned(lanes=asked)
 
 
 def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:
@@ -242,18 +242,14 @@ def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:
     return {name: p for name, p in banks.items() if name not in free | given}
 
 
-def _lanes(names: list[str], options: CompileOptions) -> list[int] | None:
-    """Lanes of every layer, where the user gave them."""
+def _lanes(names: list[str], options: CompileOptions) -> list[int | None] | None:
+    """Lanes of every layer, None where the user gave none."""
     if options.lanes is not None:
         if len(options.lanes) != len(names):
             raise InputError(f"Lanes must be given for {len(names)} layers, not {options.lanes}")
         return list(options.lanes)
     given = [options.layers[name].lanes if name in options.layers else None for name in names]
-    if all(p is None for p in given):
-        return None
-    if any(p is None for p in given):
-        raise InputError("Lanes must be given for every layer or for none")
-    return [p for p in given if p is not None]
+    return None if all(p is None for p in given) else given
 
 
 def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:

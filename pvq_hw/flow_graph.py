@@ -35,7 +35,7 @@ def quantize_graph(
     quantizer: str = "calibrated",
     bits: int,
     layers: Mapping[str, Any],
-    lanes: Sequence[int] | None,
+    lanes: Sequence[int | None] | None,
     codes: Mapping[str, str],
     free: Collection[str],
     each: Mapping[str, Mapping[str, Any]],

@@ -109,7 +109,7 @@ def fold(
     *,
     balanced: bool = True,
     held: bool = True,
-    lanes: Sequence[int] | None = None,
+    lanes: Sequence[int | None] | None = None,
     gap_bits: Sequence[int] | None = None,
     reserve: Resources | None = None,
     frames: int = 1,
@@ -133,7 +133,7 @@ def fold(
     held : bool
         Whether it will place none beyond the largest gap either (`Folding.max_gap`).
     lanes, gap_bits : sequence of int, optional
-        Of every layer, where they are given.
+        Of every layer, where they are given; lanes None for a layer whose lanes are free.
     reserve : Resources, optional
         Kept free; what the board's top takes by default.
     frames : int
@@ -388,7 +388,7 @@ def _of(each: Mapping[str, Mapping[str, Any]] | None, name: str) -> dict[str, An
     return dict((each or {}).get(name, {}))
 
 
-def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int] | None) -> list[int | None]:
+def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> list[int | None]:
     if not layers:
         raise InputError("A network must have at least one layer with weights")
     if lanes is None:
@@ -396,7 +396,7 @@ def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int] | None) -> list[in
     if len(lanes) != len(layers):
         raise InputError(f"Lanes must be given for {len(layers)} layers, not {len(lanes)}")
     for layer, p in zip(layers, lanes, strict=True):
-        if not 1 <= p <= layer.n:
+        if p is not None and not 1 <= p <= layer.n:
             raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.n}, not {p}")
     return list(lanes)
 

@@ -286,7 +286,7 @@ def plan(
     network: Network,
     target: Target | str,
     *,
-    lanes: Sequence[int] | None = None,
+    lanes: Sequence[int | None] | None = None,
     gap_bits: Sequence[int] | None = None,
     clock_mhz: float | None = None,
     baud: int | None = None,
@@ -308,7 +308,7 @@ def plan(
         Of layers with pulses or plain 8-bit weights, poolings, sums and concatenations.
     target : Target or str
     lanes : sequence of int, optional
-        P of every layer; folded to the target unless given.
+        P of every layer; folded to the target unless given, None where a layer's are free.
     gap_bits : sequence of int, optional
         Of every layer; chosen with the lanes unless given.
     clock_mhz, baud : optional

@@ -70,6 +70,7 @@ CASES = {
     "hx8k small 5": ("hx8k", lambda: mlp(SMALL, 5), 912),
     "hx8k small 10": ("hx8k", lambda: mlp(SMALL, 10), 784),
     "ulx3s-25f small 2": ("ulx3s-25f", lambda: mlp(SMALL, 2), 784),
+    "ulx3s-25f wide 2": ("ulx3s-25f", lambda: mlp((400, 300, 10), 2), 600),
     "ulx3s-25f large 5": ("ulx3s-25f", lambda: mlp(LARGE, 5), 1536),
     "ulx3s-25f large 20": ("ulx3s-25f", lambda: mlp(LARGE, 20), 1056),
     "ulx3s-85f large 5": ("ulx3s-85f", lambda: mlp(LARGE, 5), 1024),

@@ -209,7 +209,6 @@ CONFIGS = {
     "groups": ("[layers.h]\nunit = 5", "Layer 'h' must have groups that divide 64 columns, not 5"),
     "unit": ('[layers.h]\nunit = "all"', "Unit must be row, layer or a number of columns"),
     "encoding": ('[layers.h]\nencoding = "int4"', "Encoding must be pvq or int8, not 'int4'"),
-    "lanes of one": ("[layers.h]\nlanes = 2", "Lanes must be given for every layer or for none"),
 }
 
 
