@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from amaranth.build import Attrs, Pins, Resource
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Module, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, Const, Elaboratable, Module
 from amaranth.lib import io
 
 from gateware.pll import Pll, ResetHold
@@ -200,20 +200,18 @@ class BoardTop(Elaboratable):
             m.d.comb += buffer.o.eq(getattr(self._top, name))
 
     def _clock(self, m: Module, platform: Any) -> None:
-        m.domains.sync = ClockDomain("sync")
+        m.domains.sync = sync = ClockDomain("sync")
         port = find_port(platform, self._board.clk)
         m.submodules.pll = pll = Pll(self._pll, port, pad=self._board.pad)
         m.submodules.reset = reset = ResetHold(self.hold_clocks)
-        clk = Signal(name="clk_sync")
         m.d.comb += [
-            clk.eq(pll.clk),
-            ClockSignal("sync").eq(clk),
+            sync.clk.eq(pll.clk),
             reset.locked.eq(pll.locked),
-            ResetSignal("sync").eq(reset.rst),
+            sync.rst.eq(reset.rst),
         ]
         if type(self._pll) is not CrystalClock:
             # Else the oscillator's pin is constrained already.
-            platform.add_clock_constraint(clk, float(self._pll.output))
+            platform.add_clock_constraint(pll.clk, float(self._pll.output))
 
 
 def find_port(platform: Any, path: Path) -> Any:

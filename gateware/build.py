@@ -7,21 +7,21 @@ the other.
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateware.refresh import MEMORIES, record_memories, replace_contents
 from pvq_hw import tools
+from pvq_hw.build_record import BUILD_FILE, write_build
 from pvq_hw.errors import CheckError, InputError, ToolError
 
 __all__ = ["Attempt", "BuildReport", "build", "rebuild"]
 
 _NAME = "top"
 _PLACED = "nextpnr.json"
-_REPORT = "build.json"
 _ROUTED = "routed.json"
 _LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
 # Written by the tools or by Amaranth and of no further use; the netlist alone may take 100 MB.
@@ -126,15 +126,24 @@ def _write_files(plan: Any, folder: Path) -> None:
 def _logs_kept(folder: Path, failed: Path) -> Iterator[None]:
     """After an error the logs lie in ``failed``, which the error's message names."""
     try:
-        shutil.rmtree(failed, ignore_errors=True)
+        _forget_logs(failed)
         yield
     except (ToolError, CheckError) as error:
-        failed.mkdir(parents=True)
+        failed.mkdir(parents=True, exist_ok=True)
         for log in sorted(folder.glob("*.log")):
             shutil.copyfile(log, failed / log.name)
         raise type(error)(str(error).replace(str(folder), str(failed))) from None
     except OSError as error:
         raise InputError(f"{folder} could not be written: {error.strerror or error}") from None
+
+
+def _forget_logs(failed: Path) -> None:
+    """Removes the logs of an earlier failure, and their folder where nothing else is in it."""
+    if failed.is_dir():
+        for name in _LOGS.values():
+            (failed / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            failed.rmdir()
 
 
 def _check_synthesis(log: Path) -> None:
@@ -148,6 +157,17 @@ def _check_synthesis(log: Path) -> None:
             if re.search(r"warning.*conflict", line, re.IGNORECASE):
                 raise CheckError(
                     f"Synthesis must give every net one driver, not several: {line.strip()[:200]}; "
+                    f"see {log}"
+                )
+
+
+def _check_constraints(log: Path) -> None:
+    """Refuses a design in which nextpnr did not find a net that is constrained."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if "ignoring clock constraint" in line:
+                raise CheckError(
+                    f"Every constrained clock must be in the netlist: {line.strip()[:200]}; "
                     f"see {log}"
                 )
 
@@ -198,6 +218,7 @@ def _place(
         progress(f"Place and route, seed {seed}")
         args = _with_seed(command[1:], seed)
         seconds = tools.run(command[0], args, folder=folder, log=log)
+        _check_constraints(log)
         placed = json.loads((folder / _PLACED).read_text())
         fmax, met = _judge(_clocks(placed), clock_mhz)
         progress(f"Place and route, seed {seed}: {fmax:g} MHz of {clock_mhz:g} MHz")
@@ -222,6 +243,7 @@ def build(
     seeds: Sequence[int] = (1, 2, 3),
     every_seed: bool = False,
     failed: Path | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda line: None,
     nextpnr_opts: str = "",
     **overrides: Any,
@@ -238,8 +260,8 @@ def build(
         A fresh one: a platform prepares one design.
     folder : Path
         New or empty; the caller puts it in its place when all is well. Gets the bitstream,
-        ``build.json`` (the report), ``nextpnr.json``, the logs, and the placed design as text
-        (``top.asc`` or ``top.config``).
+        ``nextpnr.json``, the logs, the placed design as text (``top.asc`` or ``top.config``),
+        and ``build.json``: the report, and the hash of each of these files.
     clock_mhz : float
         Frequency that the design's main clock is constrained to and must reach.
     seeds : sequence of int
@@ -247,7 +269,10 @@ def build(
     every_seed : bool
         Runs them all and keeps the fastest.
     failed : Path
-        Where the logs of a failed build are kept; ``FOLDER.failed`` by default. Removed first.
+        Where the logs of a failed build are kept; ``FOLDER.failed`` by default. Earlier logs
+        there are removed first.
+    about : mapping, optional
+        Further JSON values for ``build.json``: what the design was made from.
     progress : function of str
         Is told each step as it starts.
     nextpnr_opts : str
@@ -258,7 +283,8 @@ def build(
     Raises
     ------
     CheckError
-        No seed meets the clock, or synthesis found conflicting drivers.
+        No seed meets the clock, synthesis found conflicting drivers, or a clock's constraint names
+        no net.
     ToolError
         A tool is missing or fails; the message names the log.
     InputError
@@ -302,8 +328,7 @@ def build(
         )
         for name in _DROP:
             (folder / name).unlink(missing_ok=True)
-        text = json.dumps(report.to_json(), indent=1, sort_keys=True)
-        (folder / _REPORT).write_text(text + "\n", encoding="utf-8", newline="\n")
+        write_build(folder, report.to_json() | dict(about or {}))
     return report
 
 
@@ -314,6 +339,7 @@ def rebuild(
     folder: Path,
     *,
     failed: Path | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda line: None,
     **overrides: Any,
 ) -> None:
@@ -331,7 +357,7 @@ def rebuild(
         Folder that `build` filled.
     folder : Path
         New or empty; gets the bitstream, a copy of ``built``'s reports, and the logs.
-    failed, progress
+    failed, about, progress
         As for `build`.
 
     Raises
@@ -352,10 +378,12 @@ def rebuild(
         replace_contents(built, folder / "top.json", folder, progress)
         progress("Bitstream")
         tools.run(pack[0], pack[1:], folder=folder, log=folder / _LOGS["pack"])
-        for name in (_REPORT, _PLACED, _LOGS["nextpnr"]):
+        for name in (_PLACED, _LOGS["nextpnr"]):
             shutil.copyfile(built / name, folder / name)
         for name in _DROP:
             (folder / name).unlink(missing_ok=True)
+        report = json.loads((built / BUILD_FILE).read_text(encoding="ascii"))
+        write_build(folder, report | dict(about or {}))
 
 
 def _prepare_folder(folder: Path) -> None:

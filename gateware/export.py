@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amaranth.back import rtlil
+from amaranth.hdl import Fragment, ResetSignal
 from amaranth.lib import wiring
 
 from gateware.circuit import make_circuit
@@ -46,7 +47,8 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
     """Verilog of ``component`` and all below it; ``name`` becomes the top module's.
 
     Ports are called as Amaranth calls them: ``clk``, ``rst``, ``i__valid``, ``i__ready``,
-    ``i__payload`` and so on. Submodules are called ``<name>_<instance>``.
+    ``i__payload`` and so on. Submodules are called ``<name>_<instance>``. While ``rst`` is 1,
+    ``i__ready`` is 0: what is offered then waits, where the circuit would take and forget it.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
         raise InputError(f"Module name must not be a word of Verilog: {name!r}")
     if not re.fullmatch(r"[A-Za-z_]\w{0,120}", name, re.ASCII) or name in ("pvq_rom", "tb"):
         raise InputError(f"Module name must be letters, digits and underscores, not {name!r}")
+    if "i" in component.signature.members:
+        component = _ClosedInReset(component)
     text = rtlil.convert(component, name=name, emit_src=False)
     with tempfile.TemporaryDirectory(prefix="pvq_hw_") as place:
         folder = Path(place)
@@ -78,6 +82,30 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
             raise ToolError(f"Verilog could not be written: {error.strerror}") from None
     comment = "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines())
     return comment + ("\n" if comment else "") + _tidy(verilog)
+
+
+class _ClosedInReset(wiring.Component):
+    """A component whose stream ``i`` takes nothing in reset, with the same modules inside.
+
+    In a circuit of one reset there is nobody who could offer anything then.
+    """
+
+    def __init__(self, inner: wiring.Component) -> None:
+        super().__init__(inner.signature)
+        self._inner = inner
+        for name in set(inner.signature.members) - {"i"}:
+            setattr(self, name, getattr(inner, name))
+
+    def elaborate(self, platform: object) -> Fragment:
+        fragment = Fragment.get(self._inner, platform)
+        outer, inner = self.i, self._inner.i
+        fragment.add_statements(
+            "comb",
+            inner.valid.eq(outer.valid),
+            inner.payload.eq(outer.payload),
+            outer.ready.eq(inner.ready & ~ResetSignal()),
+        )
+        return fragment
 
 
 def _tidy(verilog: str) -> str:
@@ -191,7 +219,7 @@ def _header(
             "",
             "Ports",
             "  clk         rising edge",
-            "  rst         synchronous, active high; forgets all frames",
+            "  rst         synchronous, active high; forgets all frames; i__ready is 0 meanwhile",
             f"  i__payload  {_format(x, first.input_frames)}",
             f"              frames of {n} transfers, channels last, in order",
             f"  o__payload  {_format(out, first.input_frames if graph is None else 1)}",

@@ -7,9 +7,10 @@ from typing import Any
 from gateware.boards import make_board_top, make_platform
 from gateware.build import build
 from gateware.circuit import make_circuit
-from pvq_hw.api import Accelerator
+from pvq_hw.accelerator import Accelerator
 from pvq_hw.batch import is_serial
 from pvq_hw.board_flow import describe_output
+from pvq_hw.build_record import BUILD
 from pvq_hw.code_image import code_crc, code_layout, has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.families import family
@@ -59,11 +60,12 @@ def build_output(
         report = build(
             top,
             platform,
-            staging / "build",
+            staging / BUILD,
             clock_mhz=board.clock_hz / 1e6,
             seeds=seeds,
             every_seed=every_seed,
             failed=accelerator.out.with_name(accelerator.out.name + ".build-failed"),
+            about={"manifest_sha256": accelerator.manifest["manifest_sha256"]},
             progress=steps.note,
         )
         document = report.to_json() | {
@@ -77,4 +79,4 @@ def build_output(
         }
         return {"build": document}
 
-    return accelerator.update(fill)["build"]
+    return accelerator.update(fill, BUILD)["build"]

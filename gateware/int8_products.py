@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Valu
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from gateware.multiplier import DspMultiplier
+from gateware.multiplier import WHOLE, DspMultiplier
 from pvq_hw.int8_core import WEIGHT_BITS, Int8Spec
 
 __all__ = ["LaneProducts"]
@@ -56,7 +56,8 @@ class LaneProducts(wiring.Component):
     def _plain(self, m: Module, p: int) -> Value:
         w = Signal(signed(WEIGHT_BITS), name=f"w{p}", reset_less=True)
         x = Signal(self.spec.x.bits, name=f"x{p}", reset_less=True)
-        product = Signal(signed(self.spec.product_bits), name=f"product{p}", reset_less=True)
+        shape = signed(self.spec.product_bits)
+        product = Signal(shape, name=f"product{p}", reset_less=True, attrs=WHOLE)
         m.d.sync += [w.eq(self.w[p]), x.eq(self.x[p]), product.eq(w * x)]
         return product
 

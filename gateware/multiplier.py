@@ -9,7 +9,13 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal,
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["DspMultiplier", "SerialMultiplier"]
+__all__ = ["WHOLE", "DspMultiplier", "SerialMultiplier"]
+
+WHOLE = {"keep": 1}
+"""Attributes of a product's first register in Verilog for any tool: none may take it into a block.
+
+`synth_ice40 -dsp` makes constants of a multiplication that exactly two registers follow.
+"""
 
 
 class DspMultiplier(wiring.Component):
@@ -72,8 +78,10 @@ class DspMultiplier(wiring.Component):
             return _sb_mac16(m, a, self.b, k)
         a_in = Signal(signed(len(a)), name=f"a{k}", reset_less=True)
         b_in = Signal(len(self.b), name=f"b{k}", reset_less=True)
-        first = Signal(signed(len(a) + len(self.b)), name=f"first{k}", reset_less=True)
-        second = Signal.like(first, name=f"second{k}", reset_less=True)
+        shape = signed(len(a) + len(self.b))
+        attrs = WHOLE if self.body == "verilog" else {}
+        first = Signal(shape, name=f"first{k}", reset_less=True, attrs=attrs)
+        second = Signal(shape, name=f"second{k}", reset_less=True)
         m.d.sync += [a_in.eq(a), b_in.eq(self.b), first.eq(a_in * b_in), second.eq(first)]
         return second
 

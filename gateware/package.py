@@ -1,4 +1,4 @@
-"""One layer's core as a folder that stands alone: Verilog, memory files, vectors, testbench."""
+"""What runs with Icarus alone: one layer's core as a folder, and the testbench of an output."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from gateware.export import export_layer
-from gateware.verilog_text import testbench
+from gateware.testbench import testbench
+from pvq_hw.code_image import code_layout, has_spram
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.hexfile import hex_text
 from pvq_hw.image import Image
 from pvq_hw.numeric import IntFormat
+from pvq_hw.plan import Plan
+from pvq_hw.scenarios import pace_of, scenarios
+from pvq_hw.timing import time_chain
 
-__all__ = ["layer_package", "package_vectors", "write_layer_package"]
+__all__ = ["layer_package", "package_vectors", "write_layer_package", "write_testbench"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -34,7 +38,8 @@ Files
 {memories}
   input.hex          {frames} golden input frames, {columns} lines of {input_bits} bits each
   expected.hex       the results, {rows} lines of {output_bits} bits a frame
-  tb.v               the testbench: full rate, random stalls, reset in mid-frame
+  tb.v               the testbench: full rate with the plan's cycles, pauses of all kinds, the
+                     output blocked until everything is full, resets at every phase of a frame
   README.txt         this file
 
 Words are hexadecimal, one a line; numbers below zero are in two's complement.
@@ -110,6 +115,7 @@ def layer_package(
     bits = {"input": spec.x.bits * spec.frames, "output": spec.out.bits * spec.frames}
     verilog = export_layer(spec, image)
     name = next(iter(verilog)).removesuffix(".v")
+    pace = pace_of([spec], [image], time_chain([spec], [image]).interval_cycles)
     return {
         **verilog,
         **Image((spec,), (image,)).files(),
@@ -117,12 +123,15 @@ def layer_package(
         "expected.hex": hex_text(_payloads(outputs, spec.out, spec.frames), bits["output"]),
         "tb.v": testbench(
             name,
-            columns=spec.n,
-            rows=spec.rows,
-            transfers=len(inputs) // spec.frames,
-            input_bits=bits["input"],
-            output_bits=bits["output"],
-            patience=20 * (spec.n + spec.words) + 10_000,
+            pace,
+            scenarios(pace),
+            stimuli=len(inputs) // spec.frames * spec.n,
+            expected=len(inputs) // spec.frames * spec.rows,
+            bits=(bits["input"], bits["output"]),
+            frame_rows=spec.rows,
+            files=("input.hex", "expected.hex"),
+            command="iverilog -o tb *.v && vvp tb",
+            layout=None,
         ),
         "README.txt": _readme(spec, name, len(inputs), bits),
     }
@@ -154,3 +163,42 @@ def write_layer_package(
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_testbench(folder: Path, image: Image, plan: Plan, frames: int, output: str) -> None:
+    """Writes ``testbench/tb.v`` and ``testbench/README.txt`` of an output folder.
+
+    Parameters
+    ----------
+    folder : Path
+        With memory files, Verilog and golden vectors of ``frames`` frames.
+    image : Image
+    plan : Plan
+    frames : int
+    output : str
+        Name of the last layer's vectors.
+    """
+    specs = image.specs
+    pace = pace_of(specs, image.cores, plan.interval_cycles, plan.graph)
+    (columns, x), (rows, out) = (
+        (plan.graph.x, plan.graph.out)
+        if plan.graph is not None
+        else ((specs[0].n, specs[0].x), (specs[-1].rows, specs[-1].out))
+    )
+    command = "iverilog -o /tmp/tb ../testbench/tb.v ../verilog/*.v && vvp /tmp/tb"
+    text = testbench(
+        "accelerator",
+        pace,
+        scenarios(pace),
+        stimuli=frames * columns,
+        expected=frames * rows,
+        bits=(x.bits, out.bits),
+        frame_rows=rows,
+        files=("../vectors/input.hex", f"../vectors/{output}.hex"),
+        command=f"cd image && {command}",
+        layout=code_layout(specs) if has_spram(specs) else None,
+    )
+    readme = f"Try it with Icarus Verilog, from the folder above: cd image && {command}\n"
+    (folder / "testbench").mkdir()
+    for name, content in (("tb.v", text), ("README.txt", readme)):
+        (folder / "testbench" / name).write_text(content, encoding="utf-8", newline="\n")

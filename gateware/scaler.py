@@ -29,7 +29,8 @@ class Scaler(wiring.Component):
 
     def __init__(self, spec: Scale, products: int = 1, body: str = "behavioral") -> None:
         self.spec, self.products = spec, products
-        self.body = "behavioral" if spec.multiplier == "logic" else body
+        logic = spec.multiplier == "logic" and body != "verilog"
+        self.body = "behavioral" if logic else body
         super().__init__(
             {
                 "a": In(data.ArrayLayout(signed(spec.acc_bits), products)),

@@ -1,25 +1,16 @@
 """The Python interface: compile a model, load an output folder, and do all the verbs do with it."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.accelerator import Accelerator, load
 from pvq_hw.data import Data
-from pvq_hw.errors import InputError
 from pvq_hw.flow import compile_model
-from pvq_hw.image import Image
-from pvq_hw.manifest import load_manifest
-from pvq_hw.model import load_model
-from pvq_hw.network import Network
 from pvq_hw.options import load_options
-from pvq_hw.output import OutputFolder
-from pvq_hw.plan import Plan
-from pvq_hw.report import read_report, write_report
 from pvq_hw.steps import Steps
 
 __all__ = ["Accelerator", "compile", "load"]
@@ -32,6 +23,7 @@ def compile(
     target: str | None = None,
     calibrate: Data | npt.ArrayLike | None = None,
     evaluate: Data | None = None,
+    metric: str | None = None,
     config: str | os.PathLike[str] | None = None,
     steps: Steps | None = None,
     **options: Any,
@@ -47,6 +39,8 @@ def compile(
         Inputs to calibrate with.
     evaluate : Data, optional
         Inputs and labels to test with.
+    metric : str, optional
+        What they are scored by, see `pvq_hw.metrics.find_metric`; what fits the labels by default.
     config : path, optional
         A TOML file of options.
     steps : Steps, optional
@@ -64,136 +58,7 @@ def compile(
     if data is not None and not isinstance(data, Data):
         data = Data(np.asarray(data), None, chosen.input_scale)
     compile_model(
-        Path(model), Path(out), chosen, calibration=data, evaluation=evaluate, steps=steps
-    )
+        Path(model), Path(out), chosen,
+        calibration=data, evaluation=evaluate, metric=metric, steps=steps,
+    )  # fmt: skip
     return load(out)
-
-
-def load(out: str | os.PathLike[str]) -> "Accelerator":
-    """The accelerator in an output folder; raises InputError when there is none."""
-    return Accelerator(out)
-
-
-class Accelerator:
-    """An output folder and what can be done with it.
-
-    Parameters
-    ----------
-    out : path
-
-    Attributes
-    ----------
-    network : Network
-        The integer network; ``predict`` and ``trace`` are its golden model's.
-    plan : Plan
-    image : Image
-    manifest : dict
-    """
-
-    def __init__(self, out: str | os.PathLike[str]) -> None:
-        self._folder = OutputFolder(out)
-        self.out = self._folder.check()
-        self.manifest: Mapping[str, Any] = load_manifest(self.out)
-
-    @cached_property
-    def network(self) -> Network:
-        """The integer network."""
-        return Network.load(self.out / "network")
-
-    @cached_property
-    def plan(self) -> Plan:
-        """Lanes, cycles and resources."""
-        return Plan.load(self.out / "plan.json")
-
-    @cached_property
-    def image(self) -> Image:
-        """Memory contents."""
-        return Image.load(self.out, self.plan)
-
-    @property
-    def input_scale(self) -> float:
-        """What integer data is divided by, as it was when the model was compiled."""
-        return float(self.network.meta.get("input_scale", 1.0))
-
-    def quantize_input(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Data (frames, ...) as the integers that the accelerator takes."""
-        return self.network.quantize_input(x, self.input_scale)
-
-    def predict(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The golden model on data (frames, ...): integers (frames, outputs)."""
-        return self.network.predict(self.quantize_input(x))
-
-    def simulate(
-        self,
-        x: npt.ArrayLike,
-        *,
-        simulator: str = "compiled",
-        stalls: bool = False,
-        seed: int = 0,
-        steps: Steps | None = None,
-        labels: npt.NDArray[Any] | None = None,
-    ) -> dict[str, Any]:
-        """Runs data through simulated RTL and compares every layer's outputs with the golden model.
-
-        Returns the document of ``pvq-hw simulate``: ``frames``, ``outputs_compared``,
-        ``mismatches``, ``interval_cycles``, ``latency_cycles`` (as simulated), and
-        ``accuracy.simulated`` where labels are given. Writes ``simulation.json``.
-        """
-        from sim.flow import simulate_output
-
-        return simulate_output(self, x, simulator, stalls, seed, steps or Steps(), labels)
-
-    def build(
-        self,
-        *,
-        seeds: Sequence[int] = (1, 2, 3),
-        steps: Steps | None = None,
-        every_seed: bool = False,
-    ) -> dict[str, Any]:
-        """Bitstream, timing and utilization into ``OUT/build``: the document of the verb.
-
-        The first seed that meets the clock ends it, unless ``every_seed`` is to be known.
-        """
-        from gateware.flow import build_output
-
-        return build_output(self, seeds, steps or Steps(), every_seed=every_seed)
-
-    def verify(self, model: str | os.PathLike[str] | None = None) -> list[Any]:
-        """What is wrong with the folder's files; with ``model``, every figure is recomputed."""
-        from pvq_hw.verify import verify_output
-
-        original = load_model(Path(model)) if model is not None else None
-        return verify_output(self.out, model=original)
-
-    def report(self) -> dict[str, Any]:
-        """Writes ``report.json`` and ``report.html`` anew; gives their content."""
-        with self._folder.update() as staging:
-            known = self._known()
-            write_report(staging, known)
-        return known
-
-    def update(self, fill: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
-        """Writes parts of the folder anew, then the report.
-
-        ``fill(staging)`` writes the parts into an empty folder and gives what the report is to
-        say of them; they take their place together, or not at all when it raises.
-        """
-        with self._folder.update() as staging:
-            parts = {name: dict(part) for name, part in fill(staging).items()}
-            known = self._known() | parts
-            write_report(staging, known)
-        return parts
-
-    def _known(self) -> dict[str, Any]:
-        """The parts of the report so far; that of `compile` is made again from the files."""
-        from pvq_hw.flow import document_of
-
-        compiled = document_of(self.out, self.network, self.plan, self.manifest)
-        return read_report(self.out) | {"compile": compiled}
-
-    def require(self, what: str) -> Path:
-        """A file of the folder; raises InputError where it is missing."""
-        path = self.out / what
-        if not path.is_file():
-            raise InputError(f"{path} must exist; run pvq-hw build first")
-        return path

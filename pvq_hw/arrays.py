@@ -26,6 +26,7 @@ from pvq_hw.naming import quoted
 __all__ = ["BYTES_LIMIT", "npz_keys", "read_array", "read_npz", "write_npz"]
 
 BYTES_LIMIT = 1 << 31  # bytes of all arrays of one file: far above any data set used here
+_VALUE_BYTES = 8  # what a value takes at least, since all is computed in 64 bits
 _HEADER_LIMIT = 10_000
 _MEMBERS_LIMIT = 4096
 _DEFLATE_RATIO = 1032  # the most that deflate can expand
@@ -33,6 +34,7 @@ _CHUNK = 1 << 20
 _NPY = b"\x93NUMPY"
 _GZIP = b"\x1f\x8b"
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's
 _BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
 Array = npt.NDArray[Any]
 
@@ -102,8 +104,7 @@ def _read_npy(file: IO[bytes], available: int, limit: int, where: str) -> Array:
     """An npy stream of ``available`` bytes in all."""
     shape, fortran, dtype, header = _npy_header(file, where)
     size = math.prod(shape) * dtype.itemsize
-    if size > limit:
-        raise InputError(f"{where} claims {size:,} bytes; at most {limit:,} are read")
+    _check_taken(math.prod(shape), dtype, limit, where)
     if size != available - header:
         raise InputError(
             f"{where} must hold {size:,} bytes of values for its shape {shape}, "
@@ -111,6 +112,17 @@ def _read_npy(file: IO[bytes], available: int, limit: int, where: str) -> Array:
         )
     flat = _fill(file, dtype, shape, where)
     return _native(flat.reshape(shape, order="F" if fortran else "C"))
+
+
+def _taken(count: int, dtype: np.dtype[Any]) -> int:
+    """Bytes that ``count`` values take in the end."""
+    return count * max(dtype.itemsize, _VALUE_BYTES)
+
+
+def _check_taken(count: int, dtype: np.dtype[Any], limit: int, where: str) -> None:
+    taken = _taken(count, dtype)
+    if taken > limit:
+        raise InputError(f"{where} claims {taken:,} bytes of memory; at most {limit:,} are read")
 
 
 def _native(array: Array) -> Array:
@@ -147,7 +159,7 @@ def read_npz(
 
     Raises InputError (one line) for anything that isn't an npz of plain numbers: pickles, cut
     or broken files, encrypted members, sizes that differ from the headers, and more than
-    ``limit`` bytes in all.
+    ``limit`` bytes in all, 8 for each value.
     """
     with _readable(path, "an npz file"), zipfile.ZipFile(path) as archive:
         members = _members(path, archive)
@@ -161,13 +173,15 @@ def read_npz(
             if key not in wanted:
                 continue
             where = f"{path}: array {quoted(key)}"
+            if info.compress_type not in _METHODS:
+                raise InputError(f"{where} must be stored or deflated, as NumPy does it")
             if info.file_size > limit:
                 raise InputError(f"{where} claims {info.file_size:,} bytes; {limit:,} are left")
             if info.file_size > _DEFLATE_RATIO * info.compress_size + 64:
                 raise InputError(f"{where} claims more bytes than its compressed data can hold")
             with archive.open(info) as file:
                 result[key] = _read_npy(file, info.file_size, limit, where)
-            limit -= info.file_size
+            limit -= _taken(result[key].size, result[key].dtype)
     return result
 
 
@@ -178,10 +192,10 @@ def _read_idx(path: Path, file: IO[bytes], compressed: bool, limit: int) -> Arra
     dims = struct.unpack(f">{head[3]}I", _exactly(file, 4 * head[3], str(path)))
     dtype = np.dtype(_IDX_TYPES[head[2]])
     size = math.prod(dims) * dtype.itemsize
+    _check_taken(math.prod(dims), dtype, limit, str(path))
     possible = path.stat().st_size * (_DEFLATE_RATIO if compressed else 1)
-    if size > limit or size > possible:
-        bound = min(limit, possible)
-        raise InputError(f"{path} claims {size:,} bytes; at most {bound:,} can be read from it")
+    if size > possible:
+        raise InputError(f"{path} claims {size:,} bytes; at most {possible:,} can be read from it")
     array = _fill(file, dtype, dims, str(path)).reshape(dims)
     if file.read(1):
         raise InputError(f"{path} must end after {size:,} bytes of values, but goes on")

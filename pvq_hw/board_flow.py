@@ -1,19 +1,19 @@
 """``OUT`` on a real board: load the bitstream, send data, compare with the golden model."""
 
-import json
 import time
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.api import Accelerator
+from pvq_hw.accelerator import Accelerator
 from pvq_hw.board import describe_board
+from pvq_hw.build_record import BUILD, read_build
 from pvq_hw.code_image import CODES_FILE, code_crc, code_layout, code_words, has_spram
 from pvq_hw.code_link import load_codes, require_codes
 from pvq_hw.errors import InputError
+from pvq_hw.evaluation import metric_for
 from pvq_hw.link import Link, connect
-from pvq_hw.metrics import score
 from pvq_hw.program import Loader, program
 from pvq_hw.protocol import Description, WireFormat
 from pvq_hw.steps import Steps
@@ -21,6 +21,7 @@ from pvq_hw.steps import Steps
 __all__ = ["describe_output", "load_output", "program_output", "run_output"]
 
 _TIMEOUT = 2.0  # seconds for a reply
+_LONGEST_TIMEOUT = 3600.0
 
 
 def describe_output(accelerator: Accelerator) -> Description:
@@ -44,12 +45,12 @@ def program_output(accelerator: Accelerator, steps: Steps, port: str | None = No
 
     See `pvq_hw.program.program` and `load_output` for what it raises.
     """
-    build = read_build(accelerator)
+    build = read_build(accelerator.out)
     loads = has_spram(accelerator.plan.specs)
     if port is not None and not loads:
         raise InputError("A serial port must be given for accelerators whose codes are loaded only")
     loader = program(
-        accelerator.out / "build" / build["bitstream"],
+        accelerator.out / BUILD / build["bitstream"],
         accelerator.plan.target.name,
         codes=accelerator.out / "image" / CODES_FILE if loads and port is None else None,
         on_line=steps.note,
@@ -69,7 +70,7 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
     if not has_spram(specs):
         raise InputError("Codes must be those of an accelerator that loads them; this one has them")
     expected = describe_output(accelerator)
-    board.describe().require(expected.input, expected.output, expected.identity)
+    board.describe().require(expected)
     layout = code_layout(specs)
     with steps.step(f"Load {layout.size:,} bytes of codes"):
         load_codes(
@@ -80,19 +81,6 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
         )
 
 
-def read_build(accelerator: Accelerator) -> dict[str, Any]:
-    """The report of the last build; raises InputError when there is none."""
-    path = accelerator.require("build/build.json")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        name = str(value["bitstream"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} must be the report of a build: {error}") from None
-    if "/" in name or name.startswith("."):
-        raise InputError(f"{path} must name a file beside it, not {name!r}")
-    return dict(value)
-
-
 def run_output(
     accelerator: Accelerator,
     port: str,
@@ -100,6 +88,7 @@ def run_output(
     *,
     timeout: float = 2.0,
     labels: npt.NDArray[Any] | None = None,
+    metric: str | None = None,
     steps: Steps | None = None,
     link: Link | None = None,
     load: bool = False,
@@ -109,21 +98,25 @@ def run_output(
     Raises
     ------
     InputError
-        The port cannot be opened, or the board holds another network, or it loads its codes and
-        has none; ``load`` loads them first.
+        The port cannot be opened, or the board loads its codes and has none; ``load`` loads them
+        first.
+    CheckError
+        The board holds another network, or says another rate than the line's.
     ToolError
-        The board does not answer.
+        The board does not answer, or takes no frame.
     """
     tell = steps or Steps()
-    if not 0 < timeout < float("inf"):
-        raise InputError(f"Timeout must be a number of seconds above 0, not {timeout}")
+    if not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise InputError(
+            f"Timeout must be above 0 and at most {_LONGEST_TIMEOUT:,.0f} seconds, not {timeout:g}"
+        )
     integers = accelerator.quantize_input(x)
     expected = describe_output(accelerator)
     with link or connect(port, expected.baud, timeout=timeout) as board:
         if load:
             load_output(accelerator, board, tell)
         with tell.step(f"Run {len(integers)} frames on {port}"):
-            board.describe().require(expected.input, expected.output, expected.identity)
+            board.describe().require(expected)
             if has_spram(accelerator.plan.specs):
                 require_codes(board)
             started = time.monotonic()
@@ -144,6 +137,11 @@ def run_output(
     if labels is not None:
         network = accelerator.network
         real = outputs * network.output.scale
-        metric, value = score(real, labels, network.dropped)
-        document["accuracy"] = {"metric": metric, "board": value}
+        judge = metric_for(network, labels, metric)
+        document["accuracy"] = {
+            "metric": judge.name,
+            "why": judge.why,
+            "board": judge.compute(real, labels),
+            "frames": len(labels),
+        }
     return document

@@ -20,6 +20,7 @@ __all__ = [
     "tensor_spec",
 ]
 
+
 MIN_FRAMES = 16
 _SAMPLES = 1 << 17
 _NO_CALIBRATION = (

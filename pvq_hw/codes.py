@@ -257,10 +257,10 @@ def choose_gap_bits(
     """
     y = np.asarray(y, dtype=np.int64)
     depth = -(-y.shape[1] // lanes)
-    widest = max(1, depth.bit_length() + 1)
+    widest = min(16, max(1, depth.bit_length() + 1))  # beyond 16 bits, escapes lengthen gaps
     pulses = _Pulses(PulseCode(lanes, widest, shift_bits), y, groups)
     costs = []
-    for bits in range(1, min(widest, 16) + 1):
+    for bits in range(1, widest + 1):
         code = PulseCode(lanes, bits, shift_bits)
         slots = int(pulses.slots(code, 1).sum())
         costs.append((slots, slots * code.word_bits, bits))

@@ -1,5 +1,6 @@
 """DATA.npz: inputs ``x``, frames first, and labels ``y`` where there are some."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from pvq_hw.arrays import npz_keys, read_array, read_npz, write_npz
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
+from pvq_hw.numeric import LARGEST
 
 __all__ = ["Data", "load_data", "make_data", "save_data"]
 
@@ -37,7 +39,7 @@ class Data:
     input_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.input_scale) and self.input_scale > 0):
+        if not 1e-30 <= self.input_scale <= 1e30:
             raise InputError(f"Input scale must be a number > 0, not {self.input_scale}")
         for name, array in (("x", self.x), ("y", self.y)):
             if array is None:
@@ -48,11 +50,24 @@ class Data:
                 raise InputError(f"Data {name!r} must have frames, not the shape {array.shape}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise InputError(f"Data {name!r} must be finite, but holds NaN or infinities")
+            if max(-float(array.min()), float(array.max())) > LARGEST:
+                raise InputError(f"Data {name!r} must be at most {LARGEST:g} in magnitude")
         if self.y is not None and len(self.y) != len(self.x):
             raise InputError(f"Data must have a label per frame, not {len(self.y)} for {len(self)}")
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of ``x`` and ``y``, whatever file they come from: hex digits."""
+        found = hashlib.sha256()
+        for array in (self.x, self.y):
+            if array is not None:
+                plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+                found.update(f"{plain.dtype.str} {plain.shape}\n".encode())
+                found.update(plain.tobytes())
+        return found.hexdigest()
 
     def head(self, count: int | None) -> "Data":
         """The first ``count`` frames; all of them for None."""

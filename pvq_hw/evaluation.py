@@ -9,11 +9,19 @@ import numpy.typing as npt
 
 from pvq_hw.data import Data
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.metrics import answers, is_classification, score
+from pvq_hw.metrics import Metric, answers, find_metric
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 
-__all__ = ["Evaluation", "check_accuracy", "check_data", "evaluate_network", "scale_warning"]
+__all__ = [
+    "Evaluation",
+    "check_accuracy",
+    "check_data",
+    "evaluate_network",
+    "metric_for",
+    "reference",
+    "scale_warning",
+]
 
 
 _SCALE_FRAMES = 500
@@ -26,20 +34,26 @@ class Evaluation:
     Parameters
     ----------
     metric : str
-        ``"accuracy"`` (percent) or ``"rmse"``.
+        Its name: ``"accuracy"`` (percent), ``"rmse"``, ``"auc"`` or ``"module:function"``.
+    why : str
+        Why it was chosen.
+    reference : str
+        What the float model is called; see `reference`.
     exact, pvq : float
         Of the float model and of the integer network.
     frames : int
-    disagreements : int64 array
-        Frames on which their answers differ; empty for a regression.
+    disagreements : int64 array, optional
+        Frames on which their answers differ; None where labels are no class numbers.
     float_answers, pvq_answers : int64 array (frames,)
     """
 
     metric: str
+    why: str
+    reference: str
     exact: float
     pvq: float
     frames: int
-    disagreements: npt.NDArray[np.int64]
+    disagreements: npt.NDArray[np.int64] | None
     float_answers: npt.NDArray[np.int64]
     pvq_answers: npt.NDArray[np.int64]
 
@@ -47,30 +61,53 @@ class Evaluation:
         """JSON values; ``float`` and ``pvq`` hold the metric."""
         return {
             "metric": self.metric,
+            "why": self.why,
+            "reference": self.reference,
             "float": self.exact,
             "pvq": self.pvq,
             "frames": self.frames,
-            "disagreements": len(self.disagreements),
+            "disagreements": None if self.disagreements is None else len(self.disagreements),
         }
 
 
-def evaluate_network(model: Model, network: Network, data: Data) -> Evaluation:
+def reference(network: Network) -> str:
+    """What the float model that a network was made of is called: of a fine-tuned model, whose
+    weights are codes, it isn't the float network that was trained first."""
+    return "given weights" if network.meta.get("quantizer") == "given" else "float"
+
+
+def metric_for(of: Model | Network, y: npt.NDArray[Any], name: str | None = None) -> Metric:
+    """The metric that outputs of a model or network are scored by: the one of that name, or the
+    one that fits its outputs and the labels; see `pvq_hw.metrics.find_metric`."""
+    last = of.output_shape if isinstance(of, Model) else of.output.shape
+    return find_metric(name, y, math.prod(last), of.dropped, math.prod(of.input_shape))
+
+
+def evaluate_network(
+    model: Model, network: Network, data: Data, metric: str | None = None
+) -> Evaluation:
     """Scores both models on labeled data; raises InputError where labels are missing."""
     if data.y is None:
         raise InputError("Evaluation data must have labels y")
+    judge = metric_for(model, data.y, metric)
     exact = model.predict(data.x, data.input_scale)
     integers = network.predict(network.quantize_input(data.x, data.input_scale))
     real = integers.reshape(len(integers), -1) * network.output.scale
-    metric, float_score = score(exact, data.y, model.dropped)
-    _, pvq_score = score(real, data.y, model.dropped)
+    scores = judge.compute(exact, data.y), judge.compute(real, data.y)
     a, b = answers(exact), answers(real)
-    classes = is_classification(data.y, exact.shape[1], model.dropped)
-    differ = np.flatnonzero(a != b) if classes else np.zeros(0, dtype=np.int64)
-    return Evaluation(metric, float_score, pvq_score, len(data), differ, a, b)
+    differ = np.flatnonzero(a != b) if judge.classes else None
+    named = reference(network)
+    return Evaluation(judge.name, judge.why, named, *scores, len(data), differ, a, b)
 
 
 def check_data(
-    of: Model | Network, data: Data, what: str, *, labels: bool = True, minimum: float | None = None
+    of: Model | Network,
+    data: Data,
+    what: str,
+    *,
+    labels: bool = True,
+    minimum: float | None = None,
+    metric: str | None = None,
 ) -> None:
     """Raises InputError for what would be refused only after long steps.
 
@@ -85,6 +122,8 @@ def check_data(
         Whether labels, where there are some, are scored.
     minimum : float, optional
         The accuracy asked for; labels must then be class numbers.
+    metric : str, optional
+        The metric asked for. A function of the user's is not called yet.
     """
     try:
         if data.x.size != len(data) * math.prod(of.input_shape):
@@ -93,11 +132,12 @@ def check_data(
         if data.y is None or not labels:
             return
         last = of.output_shape if isinstance(of, Model) else of.output.shape
-        outputs = np.broadcast_to(0.0, (len(data), math.prod(last)))
-        metric, _ = score(outputs, data.y, of.dropped)
+        judge = metric_for(of, data.y, metric)
+        if not judge.given:
+            judge.compute(np.broadcast_to(0.0, (len(data), math.prod(last))), data.y)
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
-    if minimum is not None and metric != "accuracy":
+    if minimum is not None and judge.name != "accuracy":
         raise InputError("--min-accuracy must come with class numbers as labels")
 
 
@@ -112,9 +152,13 @@ def scale_warning(model: Model, data: Data | None) -> str | None:
     some = data.head(_SCALE_FRAMES)
     if not (16 < data.x.max() <= 255 and data.x.min() >= 0) or some.y is None:
         return None
-    metric, plain = score(model.predict(some.x), some.y, model.dropped)
-    _, divided = score(model.predict(some.x, 255.0), some.y, model.dropped)
-    if metric != "accuracy" or divided < plain + 5:
+    try:
+        judge = metric_for(model, some.y)
+        plain = judge.compute(model.predict(some.x), some.y)
+        divided = judge.compute(model.predict(some.x, 255.0), some.y)
+    except InputError:  # labels that nothing is scored by
+        return None
+    if judge.name != "accuracy" or divided < plain + 5:
         return None
     return (
         f"warning: integer data is taken as it is, and the float model is {plain:.1f} % right; "
@@ -131,5 +175,6 @@ def check_accuracy(evaluation: Evaluation, minimum: float | None) -> None:
     if evaluation.pvq < minimum:
         raise CheckError(
             f"Accuracy must be at least {minimum:g} %, not {evaluation.pvq:.2f} % "
-            f"(float {evaluation.exact:.2f} %); raise K or give more calibration frames"
+            f"({evaluation.reference} {evaluation.exact:.2f} %); "
+            "raise K or give more calibration frames"
         )

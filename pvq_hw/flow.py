@@ -3,7 +3,7 @@
 Each step turns one frozen value into the next: file -> Model -> Network -> Plan -> Image -> OUT.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pvq_hw import tools
+from pvq_hw.agreement import Agreement, agreement, agreement_data
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluation import (
@@ -23,13 +24,14 @@ from pvq_hw.evaluation import (
 )
 from pvq_hw.folding import Folding, FoldLayer, fold, fold_best, known_layers
 from pvq_hw.image import Image, emit
+from pvq_hw.importers.own_graph import OWN_FRAMES, check_own_graph
 from pvq_hw.manifest import write_manifest
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
 from pvq_hw.options import CompileOptions, LayerChoice
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import Plan, plan
-from pvq_hw.sizes import sizes
+from pvq_hw.resources import budget
 from pvq_hw.steps import Steps
 from pvq_hw.targets import Target, get_target
 
@@ -38,7 +40,6 @@ __all__ = [
     "QUICK_PATIENCE",
     "Compiled",
     "compile_model",
-    "document_of",
     "plan_for",
     "quantize_for",
     "write_core_files",
@@ -51,6 +52,8 @@ QUICK_FRAMES = 1500
 
 QUICK_PATIENCE = 2
 """Of the moves of pulses of a quick quantization; see `pvq_hw.quantizer.quantize`."""
+
+_ROOM = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +75,12 @@ def compile_model(
     *,
     calibration: Data | None = None,
     evaluation: Data | None = None,
+    metric: str | None = None,
     steps: Steps | None = None,
 ) -> Compiled:
     """Model file in, output folder out; the folder is replaced whole or not at all.
+
+    ``metric`` is what ``evaluation`` is scored by; see `pvq_hw.metrics.find_metric`.
 
     Raises
     ------
@@ -85,8 +91,9 @@ def compile_model(
     """
     tell = steps or Steps()
     target = get_target(options.target)
-    if options.min_accuracy is not None and evaluation is None:
-        raise InputError("--min-accuracy must come with --evaluate TEST.npz")
+    for name, value in (("--min-accuracy", options.min_accuracy), ("--metric", metric)):
+        if value is not None and evaluation is None:
+            raise InputError(f"{name} must come with --evaluate TEST.npz")
     if evaluation is not None and evaluation.y is None:
         raise InputError("Evaluation data must have labels y")
     with OutputFolder(out).replace() as staging:
@@ -95,7 +102,10 @@ def compile_model(
             if calibration is not None:
                 check_data(model, calibration, "Calibration data", labels=False)
             if evaluation is not None:
-                check_data(model, evaluation, "Evaluation data", minimum=options.min_accuracy)
+                check_data(
+                    model, evaluation, "Evaluation data",
+                    minimum=options.min_accuracy, metric=metric,
+                )  # fmt: skip
         for data in (evaluation, calibration):
             warning = scale_warning(model, data)
             if warning:
@@ -110,10 +120,17 @@ def compile_model(
         judged = None
         if evaluation is not None:
             with tell.step("Evaluate float and golden model"):
-                judged = evaluate_network(model, network, evaluation)
+                judged = evaluate_network(model, network, evaluation, metric)
                 check_accuracy(judged, options.min_accuracy)
+        with tell.step("Compare integers, codes and the model file"):
+            data, source = agreement_data(network, evaluation, calibration)
+            agreed = agreement(model, network, data, source)
+            own = check_own_graph(path, model, data.x[:OWN_FRAMES], data.input_scale)
         with tell.step("Write the files"):
-            document = _write(staging, model, network, planned, image, judged, evaluation)
+            document = _write(
+                staging, model, network, planned, image, judged, agreed, evaluation, metric
+            )
+            document["model_file"] = own.to_json() if own else None
     return Compiled(model, network, planned, image, judged, document)
 
 
@@ -194,6 +211,8 @@ def quantize_for(
         return network, fold(known, target, lanes=lanes, each=each)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     layers, pulses = _fold_layers(model, options), None
+    if not quick and not options.free(names):
+        _check_room(layers, target, lanes=lanes, each=each)
     if options.quantizer == "calibrated":
         if quick:
             pulses = even_budget(model, ratio=options.ratio, layers=common["layers"])
@@ -232,6 +251,22 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
             raise
         # The codes came out larger than those that the lanes were chosen by.
         return planned(lanes=asked)
+
+
+def _check_room(layers: list[FoldLayer], target: Target, **asked: Any) -> None:
+    """Raises InputError where a network of one pulse a row is too large already, by more than what
+    choices that nobody tried could save: then no codes fit, and none need be looked for."""
+    least = fold([replace(layer, k=1) for layer in layers], target, balanced=False, **asked)
+    limit = budget(target)
+    for name, unit in (("brams", "block RAMs"), ("dsps", "multiplier blocks"),
+                       ("luts", f"{target.logic_cell}s")):  # fmt: skip
+        need, have = getattr(least.cost, name), getattr(limit, name)
+        if not least.fits and need > _ROOM * have + 1:
+            raise InputError(
+                f"The network needs about {need:,} {unit} at a pulse a row already, but "
+                f"{target.name} has {have:,}; use fewer inputs, rows or layers, or choose "
+                "a larger device"
+            )
 
 
 def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:
@@ -285,13 +320,18 @@ def _write(
     planned: Plan,
     image: Image,
     judged: Evaluation | None,
+    agreed: Agreement,
     evaluation: Data | None,
+    metric: str | None,
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
+    from gateware.package import write_testbench
     from pvq_hw.figures import model_weights
+    from pvq_hw.golden_inputs import golden_inputs
     from pvq_hw.losses import network_losses
-    from pvq_hw.report import write_report
-    from pvq_hw.vectors import golden_inputs, write_vectors
+    from pvq_hw.plan import output_names
+    from pvq_hw.report import document_of, write_report
+    from pvq_hw.vectors import write_vectors
 
     write_core_files(staging, network, planned, image)
     x = golden_inputs(network)
@@ -299,9 +339,12 @@ def _write(
         real = network.quantize_input(evaluation.x[:4], evaluation.input_scale)
         x = np.concatenate((x, real))
     write_vectors(staging, network, planned, x)
+    write_testbench(staging, image, planned, len(x), output_names(network, planned)[-1])
     extra = {
         "accuracy": judged.to_json() if judged else None,
-        "losses": network_losses(model, network, evaluation) if evaluation else None,
+        "agreement": agreed.to_json(),
+        "losses": network_losses(model, network, evaluation, metric) if evaluation else None,
+        "evaluation_sha256": evaluation.sha256 if evaluation else None,
     }
     manifest = write_manifest(
         staging, network, planned, weights=model_weights(model, network), extra=extra
@@ -327,13 +370,3 @@ def write_core_files(staging: Path, network: Network, planned: Plan, image: Imag
         cycles=(planned.interval_cycles, planned.latency_cycles),
     ).items():
         (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def document_of(
-    folder: Path, network: Network, planned: Plan, manifest: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The JSON document of `compile`, from what lies in an output folder."""
-    from pvq_hw.report import compile_document
-
-    accuracy = manifest["extra"].get("accuracy")
-    return compile_document(network, planned, manifest, accuracy, sizes(folder, network))

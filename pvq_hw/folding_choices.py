@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw import quantizer_balance
 from pvq_hw.blocks import spram_blocks
 from pvq_hw.codes import choose_shift_bits
 from pvq_hw.core import CoreSpec, make_core
@@ -56,7 +57,6 @@ _FEWER_WORDS = 0.97  # that are worth shifters
 _MORE_WORDS = 1.1  # that a narrower code may cost
 _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the search can weigh it
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
-_COLUMNS_PER_BANK = 4  # with fewer, pulses are not balanced
 _WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
 _LOAD = 9  # cycles from a free half of the banks to a window in it, besides its words
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
@@ -224,11 +224,10 @@ def too_thin(layer: FoldLayer, lanes: int, balanced: bool = True) -> bool:
 
 
 def can_balance(layer: FoldLayer, lanes: int) -> bool:
-    """Whether every bank of a row may be given as many pulses: it has pulses, and columns to
-    choose from. With one column each, all weights would get the same magnitude."""
+    """Whether every bank of a row may be given as many pulses."""
     if layer.geometry is not None:
         return layer.groups == 1 and layer.k >= _WINDOW_PULSES * lanes
-    return layer.k >= lanes and layer.n >= _COLUMNS_PER_BANK * lanes
+    return quantizer_balance.can_balance(layer.k, layer.n, lanes)
 
 
 def _spread(layer: FoldLayer, p: int) -> int:
@@ -550,11 +549,10 @@ def _synthetic(
 @lru_cache(maxsize=512)
 def _laplacian_pulses(n: int, k: int, banks: int, max_gap: int | None) -> npt.NDArray[np.int64]:
     """Rows like those that a quantizer gives: pyramid points of Laplacian weights, balanced."""
-    from pvq_hw.quantizer_balance import Placement, balance
-
     w = np.random.default_rng(0).laplace(size=(_SAMPLE_ROWS, n))
     pulses = np.full(_SAMPLE_ROWS, max(banks, k // banks * banks), dtype=np.int64)
     # Rows have multiples of the banks, which are K in the mean.
     more = round(_SAMPLE_ROWS * max(0, k - int(pulses[0])) / banks)
     pulses[:more] += banks
-    return np.asarray(balance(w, pulses, Placement(banks, max_gap)), dtype=np.int64)
+    placement = quantizer_balance.Placement(banks, max_gap)
+    return np.asarray(quantizer_balance.balance(w, pulses, placement), dtype=np.int64)

@@ -8,19 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
-from pvq_hw.flow import document_of, write_core_files
+from pvq_hw.flow import write_core_files
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.image import emit
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.manifest import write_manifest
 from pvq_hw.network import Network
-from pvq_hw.numeric import IntFormat
+from pvq_hw.numeric import LARGEST, IntFormat
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import plan
-from pvq_hw.pyramid import quantize
+from pvq_hw.pyramid import Quantized, gain, pulses_for, quantize
+from pvq_hw.quantizer_balance import can_balance, nearest_even
 from pvq_hw.quantizer_numbers import feasible_scale, requantization
-from pvq_hw.report import write_report
+from pvq_hw.report import document_of, write_report
 from pvq_hw.steps import Steps
-from pvq_hw.vectors import golden_inputs, write_vectors
+from pvq_hw.vectors import write_vectors
 
 __all__ = ["LayerRequest", "compile_layer", "layer_network"]
 
@@ -39,6 +41,8 @@ class LayerRequest:
     gain : str
         ``"least-squares"`` or ``"norm"``.
     lanes : int
+        Where a row has as many pulses, and four columns a lane or more, its pulses are spread
+        evenly over the lanes; K from N/K is then rounded to a multiple of them.
     x, out : IntFormat
     target : str
         A board; its family decides memories and multiplier.
@@ -97,7 +101,10 @@ def layer_network(
     real_bias = np.zeros(rows) if bias is None else np.asarray(bias, dtype=np.float64)
     if real_bias.shape != (rows,) or not np.isfinite(real_bias).all():
         raise InputError(f"Biases must be {rows} finite numbers, not {real_bias.shape}")
-    codes = quantize(weights.astype(np.float64), k=ask.k, ratio=ask.ratio, rule=ask.gain)
+    for what, array in (("Weights", weights), ("Biases", real_bias)):
+        if max(-float(array.min()), float(array.max())) > LARGEST:
+            raise InputError(f"{what} must be at most {LARGEST:g} in magnitude")
+    codes = _codes(weights.astype(np.float64), ask)
     k = np.abs(codes.y).sum(axis=1, keepdims=True)
     largest = float((k * ask.x.max_abs * codes.gain + np.abs(real_bias)[:, None]).max())
     scale = feasible_scale(codes.gain, 1.0, max(largest, 1e-30) / ask.out.max)
@@ -115,6 +122,19 @@ def layer_network(
     meta = {"quantizer": "plain", "seed": ask.seed, "source_sha256": None, "input_scale": 1.0}
     x = TensorSpec("x", (n,), ask.x, 1.0)
     return Network(_NAME, x, (layer,), (n,), (0,), meta)
+
+
+def _codes(w: npt.NDArray[np.float64], ask: LayerRequest) -> Quantized:
+    """The nearest codewords, or those with as many pulses for every lane."""
+    n, lanes = w.shape[1], ask.lanes
+    k = ask.k if ask.ratio is None else pulses_for(n, ask.ratio)
+    assert k is not None
+    if not (1 < lanes <= n and can_balance(k, n, lanes)):
+        return quantize(w, k=k, rule=ask.gain)
+    if ask.k is None:
+        k = (2 * k + lanes) // (2 * lanes) * lanes
+    y = nearest_even(w, k, lanes)
+    return Quantized(y=y, gain=gain(w, y, ask.gain)[:, None])
 
 
 def compile_layer(

@@ -55,8 +55,10 @@ class Conv(Weighted):
 
     def accumulate(self, x: IntArray) -> IntArray:
         """Exact sums: ``x`` (frames, ...) -> (frames, rows, columns, M)."""
-        columns = self.geometry.columns(x.astype(np.float64), self.groups)
-        matrix = self.y.astype(np.float64).reshape(self.groups, -1, self.y.shape[1])
+        most = int(np.abs(x).max(initial=0)) * int(self.k.max(initial=0))
+        dtype = np.float32 if most <= 1 << 24 else np.float64  # in which every sum is exact
+        columns = self.geometry.columns(x.astype(dtype), self.groups)
+        matrix = self.y.astype(dtype).reshape(self.groups, -1, self.y.shape[1])
         acc = np.matmul(columns, matrix.transpose(0, 2, 1))
         return acc.transpose(1, 0, 2).reshape(len(x), *self.output.shape).astype(np.int64)
 

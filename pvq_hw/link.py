@@ -32,6 +32,9 @@ _PASSING = tuple(
     bytes((code,)) for code in (ErrorCode.BAD_CRC, ErrorCode.TRUNCATED, ErrorCode.OVERRUN)
 )
 
+# After an overrun with nothing under way: so many pauses make a time-out.
+_PAUSES = 8
+
 
 @dataclass
 class LinkStatistics:
@@ -72,17 +75,23 @@ class Link:
         Seconds to wait for a reply, the time on the line apart. It must exceed the board's idle
         time-out (50 to 100 ms), after which a broken request is forgotten.
     retries : int
-        How often a request is sent again before the board is given up.
+        How often a request is sent again before the board is given up. One that takes no frame is
+        given up after the time that as many lost replies would take.
+    baud : int, optional
+        Of the line, for the time on it; by default what the board says of itself.
 
     Attributes
     ----------
     statistics : LinkStatistics
     """
 
-    def __init__(self, port: Port, *, timeout: float = 0.5, retries: int = 5) -> None:
+    def __init__(
+        self, port: Port, *, timeout: float = 0.5, retries: int = 5, baud: int | None = None
+    ) -> None:
         self._port = port
         self._timeout = timeout
         self._retries = retries
+        self._baud = baud
         self._decoder = PacketDecoder()
         self._tag = 0
         self._description: Description | None = None
@@ -128,8 +137,9 @@ class Link:
             The board refuses the request.
         """
         seconds = self._timeout
-        if self._description is not None:
-            seconds += (OVERHEAD + len(payload)) * 10 / self._description.baud
+        baud = self._baud or (self._description and self._description.baud)
+        if baud:
+            seconds += (OVERHEAD + len(payload)) * 10 / baud
         for attempt in range(self._retries + 1):
             tag = self._next_tag()
             self._send(Packet(kind, tag, payload).encode(), again=attempt > 0)
@@ -165,7 +175,7 @@ class Link:
         InputError
             The frames' shape or values are not the board's.
         ToolError
-            The board no longer answers.
+            The board no longer answers, or answers OVERRUN only.
         """
         output = self.describe().output
         payloads = self._run(frames, Kind.INFER, Kind.RESULTS, output.frame_bytes, progress)
@@ -229,7 +239,10 @@ class Link:
         queue = deque((index, 0) for index in range(len(requests)))
         pending: dict[int, _Pending] = {}
         window, done = board.window, 0
-        line = window * (2 * OVERHEAD + board.input.frame_bytes + answer_bytes) * 10 / board.baud
+        size = 2 * OVERHEAD + board.input.frame_bytes + answer_bytes
+        line = window * size * 10 / (self._baud or board.baud)
+        patience = (self._retries + 1) * (self._timeout + line)
+        give_up = time.monotonic() + patience
         while done < len(requests):
             while queue and len(pending) < window:
                 index, tries = queue.popleft()
@@ -246,6 +259,14 @@ class Link:
                     if packet.payload[:1] == bytes((ErrorCode.OVERRUN,)):
                         self.statistics.overruns += 1
                         window = max(1, window - 1)
+                        if time.monotonic() > give_up:
+                            raise ToolError(
+                                f"Board must take frame {sent.index}, but had no room for it in "
+                                f"{patience:.3g} s"
+                            )
+                        if not pending:
+                            # No reply is to come that would say that there is room now.
+                            time.sleep(self._timeout / _PAUSES)
                         # Room will come: this is no failure of the frame.
                         queue.appendleft((sent.index, max(sent.tries, 1)))
                     elif packet.payload[:1] == bytes((ErrorCode.NOT_READY,)):
@@ -257,6 +278,7 @@ class Link:
                     del pending[packet.tag]
                     replies[sent.index] = packet.payload
                     done += 1
+                    give_up = time.monotonic() + patience
                     progress(done, len(requests))
             self._expire(pending, queue)
         return [reply for reply in replies if reply is not None]
@@ -304,4 +326,4 @@ def _encode(wire: WireFormat, frames: npt.ArrayLike) -> list[bytes]:
 
 def connect(path: str, baud: int, *, timeout: float = 0.5, retries: int = 5) -> Link:
     """Opens a serial port as a `Link`; see `pvq_hw.serial_port.open_port` for what it raises."""
-    return Link(open_port(path, baud), timeout=timeout, retries=retries)
+    return Link(open_port(path, baud), timeout=timeout, retries=retries, baud=baud)

@@ -20,15 +20,15 @@ import numpy.typing as npt
 
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
+from pvq_hw.evaluation import metric_for, reference
 from pvq_hw.figures import layer_errors, model_weights
 from pvq_hw.layers import Dense
 from pvq_hw.layers_window import Conv
-from pvq_hw.metrics import score
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.nodes import Affine, Node
 
-__all__ = ["network_losses", "weight_log"]
+__all__ = ["check_log", "network_losses", "quantized_node", "weight_log"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,7 +38,9 @@ _WORK = 4_000_000_000  # multiplications that may be spent
 _CHUNK = 32
 
 
-def network_losses(model: Model, network: Network, data: Data) -> dict[str, Any]:
+def network_losses(
+    model: Model, network: Network, data: Data, metric: str | None = None
+) -> dict[str, Any]:
     """JSON values: what is lost, in all, by layer and by row.
 
     Parameters
@@ -49,11 +51,15 @@ def network_losses(model: Model, network: Network, data: Data) -> dict[str, Any]
     data : Data
         Frames like those of use, labels optional; the first 1,000 are looked at, fewer where
         they would take minutes.
+    metric : str, optional
+        What outputs are scored by; see `pvq_hw.metrics.find_metric`.
 
     Returns
     -------
     dict
-        ``frames``, ``metric`` (None without labels), ``float`` and ``golden`` (scores),
+        ``frames``, ``metric`` and ``why`` (None without labels), ``reference`` (what
+        the float model is called, see `pvq_hw.evaluation.reference`), ``float`` and ``golden``
+        (scores),
         ``output_error`` (of the golden model: squares of the difference to the float outputs
         over their variance) and ``layers``, in each of which: ``output_error_alone`` and
         ``score_alone`` (only this layer quantized), ``output_error_without`` and
@@ -69,10 +75,19 @@ def network_losses(model: Model, network: Network, data: Data) -> dict[str, Any]
     count = _WORK // max(1, model.macs * (2 * len(layers) + 2))
     frames = min(len(data), max(_LEAST_FRAMES, min(_FRAMES, count)))
     x, y = data.x[:frames], None if data.y is None else data.y[:frames]
+    judge = None if data.y is None else metric_for(model, data.y, metric)
+
+    def scored(outputs: FloatArray) -> float | None:
+        return None if judge is None or y is None else _short(judge.compute(outputs, y))
+
     exact = model.predict(x, data.input_scale)
+    try:
+        scored(exact)
+    except InputError:  # these frames alone are not enough, as for the AUC of one class
+        judge = None
     golden = network.predict(network.quantize_input(x, data.input_scale))
     real = np.asarray(golden.reshape(len(golden), -1) * network.output.scale, dtype=np.float64)
-    nodes = {node.name: _quantized(node, layers[node.name]) for node in model.nodes
+    nodes = {node.name: quantized_node(node, layers[node.name]) for node in model.nodes
              if node.name in layers}  # fmt: skip
     shift, error, power = _row_errors(model, nodes, x, data.input_scale)
     found = []
@@ -83,17 +98,17 @@ def network_losses(model: Model, network: Network, data: Data) -> dict[str, Any]
         for word, changed in (("alone", alone), ("without", others)):
             outputs = changed.predict(x, data.input_scale)
             entry[f"output_error_{word}"] = _short(_relative(outputs, exact))
-            entry[f"score_{word}"] = (
-                None if y is None else _short(score(outputs, y, model.dropped)[1])
-            )
+            entry[f"score_{word}"] = scored(outputs)
         entry["row_output_error"] = [_short(v) for v in error[name] / power[name]]
         found.append(entry)
     _shares(found, error)
     return {
         "frames": frames,
-        "metric": None if y is None else score(exact, y, model.dropped)[0],
-        "float": None if y is None else _short(score(exact, y, model.dropped)[1]),
-        "golden": None if y is None else _short(score(real, y, model.dropped)[1]),
+        "metric": None if judge is None else judge.name,
+        "why": None if judge is None else judge.why,
+        "reference": reference(network),
+        "float": scored(exact),
+        "golden": scored(real),
         "output_error": _short(_relative(real, exact)),
         "layers": found,
     }
@@ -120,7 +135,7 @@ def _relative(outputs: FloatArray, exact: FloatArray) -> float:
     return float(np.square(outputs - exact).mean()) / (spread or 1.0)
 
 
-def _quantized(node: Node, layer: Dense | Conv) -> Node:
+def quantized_node(node: Node, layer: Dense | Conv) -> Node:
     """The float node with the weights that the codes stand for, and the bias of the integers."""
     size = layer.y.shape[1] // layer.gain.shape[1]
     real = np.asarray(layer.y * np.repeat(layer.gain, size, axis=1), dtype=np.float64)
@@ -182,8 +197,7 @@ def weight_log(
     has the layers, their rows with all figures, and of each row its codes as [column, code,
     weight].
     """
-    if path.suffix not in (".csv", ".json"):
-        raise InputError(f"The log must be a .csv or .json file, not {path.name!r}")
+    check_log(path)
     weights = model_weights(model, network)
     layers = [x for x in network.layers if isinstance(x, Dense | Conv)]
     text = _csv(layers, weights) if path.suffix == ".csv" else _json(layers, weights, losses or {})
@@ -191,6 +205,14 @@ def weight_log(
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise InputError(f"{path} must be writable: {error.strerror}") from None
+
+
+def check_log(path: Path) -> None:
+    """Raises InputError for a name that `weight_log` refuses, or in a folder that is none."""
+    if path.suffix not in (".csv", ".json"):
+        raise InputError(f"The log must be a .csv or .json file, not {path.name!r}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} must be in a folder that exists")
 
 
 def _csv(layers: list[Dense | Conv], weights: Mapping[str, FloatArray]) -> str:

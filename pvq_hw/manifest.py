@@ -4,7 +4,6 @@ Its text is canonical (sorted keys, one space of indent) and carries the hash of
 that hash, so that one changed bit of it shows.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy.typing as npt
 import pvq_hw
 from pvq_hw.errors import InputError
 from pvq_hw.figures import layer_codes, layer_errors, rounded
+from pvq_hw.hashes import canonical_text, changed_files, file_entries, sealed
+from pvq_hw.hashes import is_unchanged as is_sealed
 from pvq_hw.layers import Dense
 from pvq_hw.layers_window import Conv
 from pvq_hw.network import Network
@@ -25,18 +26,19 @@ from pvq_hw.plan import Plan
 __all__ = [
     "COVERED",
     "MANIFEST_VERSION",
+    "check_files",
     "covered_files",
-    "file_sha256",
+    "file_changes",
+    "is_unchanged",
     "load_manifest",
     "make_manifest",
-    "manifest_text",
     "write_manifest",
 ]
 
 MANIFEST_VERSION = 1
 COVERED = ("constraints", "image", "network", "plan.json", "testbench", "vectors", "verilog")
-"""What a manifest covers, folders with all that is below them. Builds, simulations and reports
-come later and carry their own hashes of what they are made from."""
+"""What a manifest covers, folders with all that is below them. A build comes later and has hashes
+of its own (`pvq_hw.build_record`); simulations and reports can be made again, and have none."""
 
 _SELF = "manifest_sha256"
 _LIMIT = 1 << 28  # bytes of a manifest
@@ -52,10 +54,24 @@ def covered_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_changes(folder: Path, document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Covered files that are missing, there besides, or of other bytes than the manifest says:
+    (name, message)."""
+    listed = document.get("files")
+    if not isinstance(listed, Mapping):
+        return [(MANIFEST, "lists no files")]
+    return changed_files(folder, listed, covered_files(folder), "the manifest")
+
+
+def check_files(folder: Path, document: Mapping[str, Any]) -> None:
+    """Raises InputError unless the covered files are as the manifest says."""
+    changes = file_changes(folder, document)
+    if changes:
+        name, message = changes[0]
+        more = f", and so on for {len(changes) - 1} more" if len(changes) > 1 else ""
+        raise InputError(
+            f"{folder / name} {message}{more}; see pvq-hw verify, or run pvq-hw compile again"
+        )
 
 
 def make_manifest(
@@ -86,10 +102,6 @@ def make_manifest(
             if weights is not None and layer.name in weights:
                 figures |= layer_errors(layer, weights[layer.name])
             layers.append(figures)
-    files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
-        for name in covered_files(folder)
-    }
     document = {
         "format": OUTPUT_FORMAT,
         "format_version": MANIFEST_VERSION,
@@ -103,11 +115,10 @@ def make_manifest(
         "target": plan.target.to_json(),
         "plan": _plan_summary(plan),
         "layers": layers,
-        "files": files,
+        "files": file_entries(folder, covered_files(folder)),
         "extra": dict(extra or {}),
     }
-    document[_SELF] = _self_hash(document)
-    return document
+    return sealed(document, _SELF)
 
 
 def _input(network: Network) -> dict[str, Any]:
@@ -134,11 +145,6 @@ def _plan_summary(plan: Plan) -> dict[str, Any]:
     return {key: value[key] for key in keys} | {"lanes": list(plan.lanes)}
 
 
-def manifest_text(document: Mapping[str, Any]) -> str:
-    """The canonical text of a manifest."""
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
-
-
 def write_manifest(
     folder: Path,
     network: Network,
@@ -149,7 +155,7 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Writes `make_manifest` to ``manifest.json``, the last file of an output; returns it."""
     document = make_manifest(folder, network, plan, weights=weights, extra=extra)
-    (folder / MANIFEST).write_text(manifest_text(document), encoding="ascii", newline="\n")
+    (folder / MANIFEST).write_text(canonical_text(document), encoding="ascii", newline="\n")
     return document
 
 
@@ -183,11 +189,4 @@ def load_manifest(folder: Path, *, strict: bool = True) -> dict[str, Any]:
 
 def is_unchanged(document: Mapping[str, Any], data: bytes) -> bool:
     """Whether a manifest's bytes are canonical and agree with the hash in it."""
-    if document.get(_SELF) != _self_hash(document):
-        return False
-    return manifest_text(document).encode() == data
-
-
-def _self_hash(document: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in document.items() if key != _SELF}
-    return hashlib.sha256(manifest_text(rest).encode()).hexdigest()
+    return is_sealed(document, _SELF, data)

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,9 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 
-__all__ = ["Metric", "answers", "auc", "find_metric", "is_classification", "score"]
+__all__ = ["BUILT_IN", "Metric", "answers", "auc", "find_metric", "metric_text", "network_outputs"]
 
 Array = npt.NDArray[Any]
-
-
-def is_classification(y: Array, outputs: int, head: Sequence[str] = ()) -> bool:
-    """Whether labels are class numbers of a network with that many outputs.
-
-    ``head`` names the final operations that the accelerator leaves out: one output is a class
-    where a Sigmoid stood behind it and the labels are 0 and 1.
-    """
-    if y.ndim != 1 or y.dtype.kind not in "iub":
-        return False
-    return outputs > 1 or ("Sigmoid" in head and _is_binary(y))
 
 
 def answers(values: Array) -> npt.NDArray[np.int64]:
@@ -37,16 +26,27 @@ def answers(values: Array) -> npt.NDArray[np.int64]:
     return np.asarray(found, dtype=np.int64)
 
 
-def score(values: Array, y: Array, head: Sequence[str] = ()) -> tuple[str, float]:
-    """Name and value of the metric that fits the labels.
+def network_outputs(values: Array, head: Sequence[str]) -> Array:
+    """What the file's network gives for the values (frames, outputs) before its ``head``.
 
-    ``values`` are real outputs (frames, outputs), before the operations of ``head`` (see
-    `is_classification`). Class numbers give ``("accuracy", percent)``,
-    anything else ``("rmse", root of the mean square error)``.
+    Hardmax and ArgMax, which keep only the class, and what follows them are left out.
     """
-    flat = _flat(values, y)
-    name = "accuracy" if is_classification(y, flat.shape[1], head) else "rmse"
-    return name, _METRICS[name].compute(flat, y)
+    out = values
+    for kind in head:
+        if kind == "Sigmoid":
+            out = 0.5 * (1 + np.tanh(0.5 * out))
+        elif kind in ("Softmax", "LogSoftmax"):
+            out = out - out.max(axis=1, keepdims=True)
+            out = out - np.log(np.exp(out).sum(axis=1, keepdims=True))
+            out = np.exp(out) if kind == "Softmax" else out
+        else:
+            break
+    return out
+
+
+def metric_text(name: str, value: float) -> str:
+    """A value of the metric of that name, with its unit."""
+    return f"{value:.2f} %" if name == "accuracy" else f"{value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,41 @@ class Metric:
         ``"accuracy"`` (percent), ``"rmse"``, ``"auc"`` (0 to 1) or ``"module:function"``.
     higher_is_better : bool
     function : callable
-        Real outputs (frames, outputs) and labels (frames, ...) to a number.
+        The network's outputs (frames, outputs) and labels (frames, ...) to a number.
+    head : tuple of str
+        The network's final operations, which accelerator and float model leave out.
+    why : str
+        Why this metric was chosen.
+    classes : bool
+        Whether the labels are class numbers, so that a frame has an answer (see `answers`).
     """
 
     name: str
     higher_is_better: bool
     function: Callable[[Array, Array], float]
+    head: tuple[str, ...] = ()
+    why: str = ""
+    classes: bool = False
 
     @property
-    def unit(self) -> str:
-        """What stands after a value."""
-        return " %" if self.name == "accuracy" else ""
+    def given(self) -> bool:
+        """Whether the function is the user's."""
+        return self.name not in _METRICS
 
     def compute(self, values: Array, y: Array) -> float:
-        """The metric of outputs (frames, ...); InputError where it does not fit the labels."""
-        result = self.function(_flat(values, y), y)
+        """The metric of the values (frames, ...) before the head; InputError where it does not
+        fit the labels, or where a function of the user's fails."""
+        flat = _flat(values, y)
+        head = () if self.name == "accuracy" else self.head
+        try:
+            result = self.function(network_outputs(flat, head), y)
+        except InputError:
+            raise
+        except Exception as error:
+            if not self.given:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"Metric {self.name!r} must take the outputs: {reason}") from None
         try:
             number = float(result)
         except (TypeError, ValueError):
@@ -84,7 +104,7 @@ class Metric:
 
     def text(self, value: float) -> str:
         """A value with its unit."""
-        return f"{value:.2f} %" if self.name == "accuracy" else f"{value:.4g}"
+        return metric_text(self.name, value)
 
     def loss(self, value: float) -> float:
         """The value, so that less is better."""
@@ -95,24 +115,79 @@ class Metric:
         return bound is None or self.loss(value) <= self.loss(bound)
 
 
-def find_metric(name: str | None, y: Array, outputs: int, head: Sequence[str] = ()) -> Metric:
-    """The metric of that name; the one that fits the labels for None.
+def find_metric(
+    name: str | None, y: Array, outputs: int, head: Sequence[str] = (), inputs: int = 0
+) -> Metric:
+    """The metric of that name; for None the one that fits outputs, head and labels.
 
-    ``module:function`` is imported, also from the current folder, and called with the real
-    outputs (frames, outputs) and the labels (frames, ...). More is better, unless the function
-    has a true attribute ``lower_is_better``.
+    Class numbers ask for accuracy. A network of one output has them where a Sigmoid stands behind
+    it and all labels are 0 or 1. Anything else is compared by RMSE.
+
+    Parameters
+    ----------
+    name : str, optional
+        ``"accuracy"``, ``"rmse"``, ``"auc"``, or ``"module:function"``, which is imported, also
+        from the current folder, and called with the network's outputs (frames, outputs) and the
+        labels (frames, ...). More is better, unless the function has a true attribute
+        ``lower_is_better``.
+    y : array (frames, ...)
+    outputs : int
+    head : sequence of str
+        Final operations that the accelerator leaves out.
+    inputs : int
+        Values of a frame. A network that gives as many and whose labels name less than half of
+        its outputs may be an autoencoder.
+
+    Raises
+    ------
+    InputError
+        No such metric; or None, and the labels look like an autoencoder's: its targets are
+        values, so that neither metric can be told.
     """
+    classes = _are_classes(y, outputs, head)
+    if name is None and classes and _may_be_autoencoder(y, outputs, head, inputs):
+        raise InputError(
+            f"Labels are class numbers up to {y.max()}, but the network has {outputs} outputs, as "
+            "many as inputs: give its targets as y, or --metric accuracy if they are classes"
+        )
     if name is None:
-        name = "accuracy" if is_classification(y, outputs, head) else "rmse"
+        name = "accuracy" if classes else "rmse"
+        why = _reason(y, outputs, classes)
+    else:
+        why = "as asked for"
     if name in _METRICS:
-        return _METRICS[name]
+        classes = classes or name == "accuracy"
+        return replace(_METRICS[name], head=tuple(head), why=why, classes=classes)
     module, colon, function = name.partition(":")
     if not (colon and module and function):
         raise InputError(
             f"Metric must be {', '.join(_METRICS)} or module:function, not {name!r:.60}"
         )
     found = _imported(module, function)
-    return Metric(name, not getattr(found, "lower_is_better", False), found)
+    return Metric(
+        name, not getattr(found, "lower_is_better", False), found, tuple(head), why, classes
+    )
+
+
+def _are_classes(y: Array, outputs: int, head: Sequence[str]) -> bool:
+    if outputs == 1:
+        return "Sigmoid" in head and y.size == len(y) and _is_binary(y)
+    return y.ndim == 1 and y.dtype.kind in "iub"
+
+
+def _may_be_autoencoder(y: Array, outputs: int, head: Sequence[str], inputs: int) -> bool:
+    whole = {"Softmax", "LogSoftmax", "Hardmax", "ArgMax"} & set(head)  # of one class among all
+    return outputs == inputs > 1 and not whole and 2 * (int(y.max()) + 1) < outputs
+
+
+def _reason(y: Array, outputs: int, classes: bool) -> str:
+    """Why accuracy or RMSE was chosen, to stand behind its name."""
+    if classes:
+        text = "one output behind a Sigmoid, labels 0 and 1"
+        return text if outputs == 1 else "labels are class numbers"
+    if outputs == 1 and _is_binary(y):
+        return "one output without a Sigmoid, so labels are values"
+    return "labels are values"
 
 
 def auc(values: Array, y: Array) -> float:
@@ -146,18 +221,20 @@ def _one_auc(values: Array, positive: npt.NDArray[np.bool_]) -> float:
 
 
 def _accuracy(flat: Array, y: Array) -> float:
-    if not is_classification(y, flat.shape[1], ("Sigmoid",)):
+    if not _are_classes(y, flat.shape[1], ("Sigmoid",)):
         raise InputError(
             "Accuracy must have class numbers as labels, 0 and 1 for a network with one output"
         )
     if flat.shape[1] > 1:
         _check_classes(y, flat.shape[1])
-    return 100.0 * float(np.mean(answers(flat) == y))
+    return 100.0 * float(np.mean(answers(flat) == y.reshape(-1)))
 
 
 def _rmse(flat: Array, y: Array) -> float:
     target = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
     if target.shape != flat.shape:
+        if y.ndim == 1 and y.dtype.kind == "f" and (y == np.round(y)).all():
+            raise InputError(f"Labels that are class numbers must be integers, not {y.dtype}")
         raise InputError(f"Targets must have {flat.shape[1]} values per frame, not {y.shape[1:]}")
     return float(np.sqrt(np.mean((flat - target) ** 2)))
 
@@ -200,3 +277,6 @@ _METRICS = {
     "rmse": Metric("rmse", False, _rmse),
     "auc": Metric("auc", True, auc),
 }
+
+BUILT_IN = frozenset(_METRICS)
+"""Metrics that run no code of the user's."""

@@ -75,6 +75,11 @@ class Network:
         found = self.meta.get("dropped", ())
         return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
 
+    @property
+    def input_scale(self) -> float:
+        """What integer data is divided by, as it was when the model was compiled."""
+        return float(self.meta.get("input_scale", 1.0))
+
     def quantize_input(self, x: npt.ArrayLike, input_scale: float = 1.0) -> npt.NDArray[np.int64]:
         """Maps data to the integers that the accelerator takes.
 

@@ -12,12 +12,16 @@ import numpy as np
 from pvq_hw.errors import InputError
 
 __all__ = [
+    "LARGEST",
     "IntFormat",
     "accumulator_bits",
     "bits_for",
     "requantize",
     "rounding_shift",
 ]
+
+LARGEST = 1e100
+"""Largest magnitude of data and activations: float64 holds its square, and sums of them."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from pvq_hw.families import family
 __all__ = ["CompileOptions", "LayerChoice", "load_options"]
 
 _MAX_CONFIG_BYTES = 1 << 20
+_MOST_DOTS = 5_000  # the parser takes quadratic time for one key of many parts
+_LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
+_INTEGERS = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -272,8 +275,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise InputError(f"{path} must be a configuration of at most 1 MiB")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+        if text.count(".") > _MOST_DOTS:
+            raise InputError(f"{path} must be a configuration with at most {_MOST_DOTS:,} dots")
+        return tomllib.loads(text)
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path} must be a TOML file: {reason}") from None
 
@@ -298,7 +306,7 @@ def _check_type(where: str, key: str, value: Any, declared: str) -> None:
     else:
         good = _is_one(value, declared)
     if not good:
-        raise InputError(f"{where}: {key} must be {_kind(declared)}, not {value!r}")
+        raise InputError(f"{where}: {key} must be {_kind(declared)}, not {_shown(value)}")
 
 
 def _is_one(value: Any, declared: str) -> bool:
@@ -307,7 +315,19 @@ def _is_one(value: Any, declared: str) -> bool:
     kinds = [kind for kind in (int, float, str) if kind.__name__ in declared]
     if float in kinds:
         kinds.append(int)
+    if isinstance(value, int) and not -_INTEGERS < value < _INTEGERS:
+        return False
     return isinstance(value, tuple(kinds)) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    """At most 60 characters of a value; Python writes out no integer of many thousand digits."""
+    if isinstance(value, int) and not -_INTEGERS < value < _INTEGERS:
+        return f"one of {value.bit_length():,} bits"
+    try:
+        return f"{value!r:.60}"
+    except ValueError:
+        return "one that holds an integer too long to show"
 
 
 def _kind(declared: str) -> str:
@@ -321,3 +341,5 @@ def _kind(declared: str) -> str:
 def _positive(what: str, value: float) -> None:
     if not 0 < value < float("inf"):
         raise InputError(f"{what} must be a number above 0, not {value}")
+    if not _LEAST <= value <= _MOST:
+        raise InputError(f"{what} must be {_LEAST:g} to {_MOST:g}, not {value:g}")

@@ -14,9 +14,10 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pvq_hw.build_record import BUILD, built_files
 from pvq_hw.errors import InputError
 from pvq_hw.renaming import exchange
 
@@ -30,12 +31,10 @@ __all__ = ["MANIFEST", "OUTPUT_ENTRIES", "OUTPUT_FORMAT", "OutputFolder", "check
 MANIFEST = "manifest.json"
 OUTPUT_FORMAT = "pvq-hw output"
 
-_BUILD = "build"  # the one folder whose files no manifest lists
-
 OUTPUT_ENTRIES = frozenset(
     (
         MANIFEST,
-        _BUILD,
+        BUILD,
         "constraints",
         "image",
         "network",
@@ -112,22 +111,23 @@ class OutputFolder:
         with self._writing() as staging:
             if self.path == Path.cwd():
                 raise InputError("Output folder must not be the current folder")
-            self._check_replaceable()
+            self.check_replaceable()
             yield staging
             if not _has_manifest(staging):
                 raise InputError(f"An output must hold {MANIFEST}, but the new one lacks it")
             check_tree(staging)
             _sync_tree(staging)
-            self._check_replaceable()
+            self.check_replaceable()
             self._swap(staging, self.path, self._sibling("old"))
 
     @contextlib.contextmanager
-    def update(self) -> Iterator[Path]:
+    def update(self, *folders: str) -> Iterator[Path]:
         """Context in which the caller writes parts of an existing ``OUT`` anew.
 
         Yields an empty folder, a sibling of ``OUT``. At the end each of its entries, a file or a
         folder, takes the place of the one of that name in ``OUT``, each by one rename; the others
-        stay. When the body raises, all stay.
+        stay. When the body raises, all stay. ``folders`` are those that will be among them: that
+        pvq-hw wrote all that is in them is checked before the body, and for each at the end.
         """
         with self._writing() as staging:
             self._check_kind()
@@ -137,9 +137,11 @@ class OutputFolder:
                     "first"
                 )
             check_tree(self.path)
+            self._check_own(folders)
             yield staging
             check_tree(staging)
             _sync_tree(staging)
+            self._check_own(sorted(os.listdir(staging)))
             aside = self._sibling("was")
             aside.mkdir()
             for name in sorted(os.listdir(staging)):
@@ -271,7 +273,8 @@ class OutputFolder:
     def _is_output(self) -> bool:
         return _has_manifest(self.path)
 
-    def _check_replaceable(self) -> None:
+    def check_replaceable(self) -> None:
+        """Raises InputError unless nothing is lost when a new folder takes the place of ``OUT``."""
         self._check_kind()
         if not self.path.is_dir():
             return
@@ -290,21 +293,20 @@ class OutputFolder:
                     f"{name!r}; move it away"
                 )
         check_tree(self.path)
-        self._check_listed()
+        self._check_own(names)
 
-    def _check_listed(self) -> None:
-        """Raises InputError for a file of the user's in a folder that only `replace` writes."""
-        files = _manifest_files(self.path)
-        if files is None:
-            return
-        for folder in sorted(OUTPUT_ENTRIES - {_BUILD}):
-            for path in sorted((self.path / folder).rglob("*")):
-                name = path.relative_to(self.path).as_posix()
-                if path.is_file() and name not in files:
-                    raise InputError(
-                        f"Output folder {self._shown!r} must hold pvq-hw's files only, but has "
-                        f"{name!r}, which its manifest does not list; move it away"
-                    )
+    def _check_own(self, entries: Iterable[str]) -> None:
+        """Raises InputError for a file that no verb wrote in one of the folders of ``OUT``."""
+        folders = [self.path / entry for entry in entries]
+        found = [path for folder in folders for path in sorted(folder.rglob("*"))]
+        files = _manifest_files(self.path) | built_files(self.path) if found else frozenset()
+        for path in found:
+            name = path.relative_to(self.path).as_posix()
+            if path.is_file() and name not in files:
+                raise InputError(
+                    f"Output folder {self._shown!r} must hold pvq-hw's files only, but has "
+                    f"{name!r}, which pvq-hw did not write; move it away"
+                )
 
     def _raise_disk(self, error: OSError, staging: Path) -> None:
         """One line for what the disk refuses; the body's other errors are its own affair."""
@@ -341,13 +343,16 @@ def _has_manifest(folder: Path) -> bool:
         return False
 
 
-def _manifest_files(folder: Path) -> frozenset[str] | None:
-    """The files that a manifest lists; None where it lists none or cannot be read."""
+def _manifest_files(folder: Path) -> frozenset[str]:
+    """The files that a manifest lists."""
     try:
-        files = json.loads((folder / MANIFEST).read_bytes()).get("files")
-    except (OSError, ValueError, RecursionError, AttributeError):
-        return None
-    return frozenset(map(str, files)) if isinstance(files, dict) else None
+        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+        return frozenset(map(str, files.keys()))
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise InputError(
+            f"{folder / MANIFEST} must list pvq-hw's files, but is damaged, so that others cannot "
+            "be told from them; move the folder away"
+        ) from None
 
 
 def _is_folder(path: Path) -> bool:

@@ -14,23 +14,28 @@ from typing import IO
 
 from pvq_hw.errors import ToolError
 
-__all__ = ["python_module", "run_command", "sigterm_raises"]
+__all__ = ["python_module", "run_command", "safe_environment", "sigterm_raises"]
 
 _ROOT = Path(__file__).parents[1]
 
 _GRACE = 2.0  # seconds between asking a process to end and ending it
 
 
-def python_module(name: str, *arguments: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Command and environment that run a module of this project in a new interpreter.
+def safe_environment() -> dict[str, str]:
+    """Variables by which no new interpreter imports Python files of the folder that it runs in.
 
-    Python files of the folder that it runs in are not imported: ``-P`` keeps that folder off
-    the path, and the parts of ``PYTHONPATH`` that mean it (empty ones) are left out.
+    ``PYTHONSAFEPATH`` keeps that folder off the path, and the parts of ``PYTHONPATH`` that mean it
+    (empty ones) are left out. This project is found.
     """
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     paths = [str(_ROOT), *(os.path.abspath(path) for path in given if path)]
-    command = (sys.executable, "-P", "-m", name, *arguments)
-    return command, {"PYTHONPATH": os.pathsep.join(paths)}
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+
+
+def python_module(name: str, *arguments: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Command and environment that run a module of this project in a new interpreter, which
+    imports no Python files of the folder that it runs in; see `safe_environment`."""
+    return (sys.executable, "-P", "-m", name, *arguments), safe_environment()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

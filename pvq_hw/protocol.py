@@ -208,14 +208,15 @@ class Description:
         o = WireFormat(m, IntFormat(o_bits, bool(o_signed)))
         return cls(x, o, clock, baud, window, identity, version)
 
-    def require(self, input: WireFormat, output: WireFormat, identity: bytes) -> None:
-        """Raises CheckError unless the board holds this very network."""
-        if self.identity != identity:
+    def require(self, expected: "Description") -> None:
+        """Raises CheckError unless the board holds the expected network, at the expected rate."""
+        if self.identity != expected.identity:
             raise CheckError(
-                f"Board must hold network {identity.hex()}, not {self.identity.hex()}; "
+                f"Board must hold network {expected.identity.hex()}, not {self.identity.hex()}; "
                 "load the bitstream with `pvq-hw program`"
             )
-        for name, has, wants in (("input", self.input, input), ("output", self.output, output)):
+        for name in ("input", "output", "baud"):
+            has, wants = getattr(self, name), getattr(expected, name)
             if has != wants:
                 raise CheckError(f"Board's {name} must be {wants}, not {has}")
 

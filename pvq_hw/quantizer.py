@@ -21,14 +21,26 @@ from pvq_hw.quantizer_graph import Stage, dense_stages, is_dense_chain
 from pvq_hw.quantizer_moves import within
 from pvq_hw.quantizer_numbers import int8_codes
 from pvq_hw.quantizer_options import LayerOptions, Request, requests
+from pvq_hw.quantizer_range import near_one
 
-__all__ = ["LayerOptions", "even_budget", "quantize", "row_budget"]
+__all__ = [
+    "MAX_FRAMES",
+    "LayerOptions",
+    "calibration_frames",
+    "even_budget",
+    "quantize",
+    "row_budget",
+]
+
+MAX_FRAMES = 6000
+"""Calibration frames that are looked at where nothing else is said."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
 
+@near_one
 def quantize(
     model: Model,
     *,
@@ -41,7 +53,7 @@ def quantize(
     max_gap: Mapping[str, int] | None = None,
     seed: int = 0,
     input_scale: float = 1.0,
-    max_frames: int = 6000,
+    max_frames: int = MAX_FRAMES,
     sweeps: int = 1,
     patience: int = 16,
     gain_rule: str = "least-squares",
@@ -158,11 +170,13 @@ def quantize(
     emitted = emit(stages, codes, spec, x, activation_bits, ranges)
     meta = _meta(model, quantizer, ratio, input_scale, seed, sweeps, data)
     meta["gain_rule"] = gain_rule
+    meta["mend"] = mend
     network = Network(model.name, spec, tuple(emitted), model.input_shape, model.input_axes, meta)
     network.verify()
     return network
 
 
+@near_one
 def row_budget(
     model: Model,
     calibration: Any,
@@ -172,7 +186,7 @@ def row_budget(
     activation_bits: int = 8,
     seed: int = 0,
     input_scale: float = 1.0,
-    max_frames: int = 6000,
+    max_frames: int = MAX_FRAMES,
     progress: Progress | None = None,
 ) -> dict[str, IntArray]:
     """Pulses of every row of the layers, (M,), or (M, G) where rows have groups: the first part of
@@ -227,7 +241,7 @@ def _calibration(
     data = None
     if calibration is not None:
         data = calibration_array(calibration, model.input_shape)
-        data = _choose_frames(data, max_frames, seed)
+        data = data[calibration_frames(len(data), max_frames, seed)]
     elif quantizer == "calibrated" and not model.ranges:
         raise InputError(
             "Quantization must have calibration data, since the model carries no ranges; "
@@ -330,12 +344,11 @@ def _check(ratio: float, quantizer: str, max_frames: int, sweeps: int) -> None:
         raise InputError(f"Sweeps must be at least 0, not {sweeps}")
 
 
-def _choose_frames(data: npt.NDArray[Any], count: int, seed: int) -> npt.NDArray[Any]:
-    """All frames, or ``count`` of them drawn by ``seed``, in their order."""
-    if len(data) <= count:
-        return data
-    chosen = np.random.default_rng(seed).choice(len(data), count, replace=False)
-    return data[np.sort(chosen)]
+def calibration_frames(length: int, count: int, seed: int) -> IntArray:
+    """Which of ``length`` frames are looked at: all, or ``count`` drawn by ``seed``, in order."""
+    if length <= count:
+        return np.arange(length)
+    return np.sort(np.random.default_rng(seed).choice(length, count, replace=False))
 
 
 def _budget(stages: tuple[Stage, ...], asked: list[Request], ratio: float) -> list[IntArray]:

@@ -5,14 +5,16 @@ the outputs change with the row's sum, and the row's own squared error with K pu
 quantizing the layer at a few K. The best split gives every pulse where it lowers that sum most.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw import exact
 from pvq_hw.errors import InputError
 
-__all__ = ["Curve", "allocate", "round_to_multiple", "spread"]
+__all__ = ["Curve", "allocate", "round_to_multiple", "shared_total", "spread"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -39,15 +41,49 @@ class Curve:
     def benefits(self) -> FloatArray:
         """What one more pulse lowers the error by, for ``scale`` 1: entry i is for K = i + 1 to
         i + 2; never rising, up to the largest K tried."""
-        log_k, log_error = np.log(self.k), np.log(np.maximum(self.error, 1e-30)).mean(axis=1)
+        log_k = exact.log(self.k)
+        log_error = exact.log(np.maximum(self.error, 1e-30)).mean(axis=1)
         log_error = np.minimum.accumulate(log_error)
         if self.k[0] > 1:
-            slope = (log_error[1] - log_error[0]) / (log_k[1] - log_k[0]) if len(log_k) > 1 else -1
-            log_error = np.concatenate([[log_error[0] - slope * log_k[0]], log_error])
+            first = (log_error[1] - log_error[0]) / (log_k[1] - log_k[0]) if len(log_k) > 1 else -1
+            log_error = np.concatenate([[log_error[0] - first * log_k[0]], log_error])
             log_k = np.concatenate([[0.0], log_k])
-        grid = np.log(np.arange(1, self.k[-1] + 1))
-        value = np.exp(np.interp(grid, log_k, log_error))
+        grid = exact.log(np.arange(1, self.k[-1] + 1))
+        # Written out, since interp rounds once or twice by processor.
+        at = np.clip(np.searchsorted(log_k, grid, side="right"), 1, len(log_k) - 1)
+        slope = (log_error[at] - log_error[at - 1]) / (log_k[at] - log_k[at - 1])
+        value = exact.exp(log_error[at - 1] + slope * (grid - log_k[at - 1]))
         return np.minimum.accumulate(value[:-1] - value[1:])
+
+
+def shared_total(layers: Mapping[str, tuple[int, int]], ratio: float) -> int:
+    """Pulses of layers that share one mean N/K: all their weights over ``ratio``.
+
+    Where that leaves too few, rows of one weight, which one pulse says exactly, have theirs
+    without taking part.
+
+    Parameters
+    ----------
+    layers : mapping of name to (rows, weights)
+
+    Raises
+    ------
+    InputError
+        Where rows are left without a pulse.
+    """
+    rows = sum(m for m, _ in layers.values())
+    total = int(sum(size for _, size in layers.values()) / ratio + 1e-9)
+    if total < rows:
+        single = sum(m for m, size in layers.values() if size == m)
+        rest = sum(size for m, size in layers.values() if size != m)
+        total = single + int(rest / ratio + 1e-9)
+    if total < rows:
+        names = ", ".join(map(repr, list(layers)[:8]))
+        raise InputError(
+            f"N/K must leave each of {rows} rows of {names} a pulse, "
+            f"but {ratio:g} leaves {total} in all"
+        )
+    return total
 
 
 def allocate(curves: list[Curve], total: int) -> list[IntArray]:

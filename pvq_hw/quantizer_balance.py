@@ -12,8 +12,22 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 
-__all__ = ["Placement", "allowed_additions", "balance", "meets", "removable"]
+__all__ = [
+    "Placement",
+    "allowed_additions",
+    "balance",
+    "can_balance",
+    "meets",
+    "nearest_even",
+    "removable",
+]
 
+_COLUMNS_PER_BANK = 4  # with fewer, pulses are not balanced
+
+_ROUNDS = 20  # of scale and pulses by turns; most rows take 2 to 6
+_CHUNK = 1 << 16  # weights that are worked on at a time
+
+Floats = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -117,6 +131,65 @@ def allowed_additions(y: IntArray, removed: IntArray, placement: Placement) -> B
     high = np.where(broken, previous + gap, high)
     position = column[None, :] // placement.banks
     return same & (position >= low[:, None]) & (position <= high[:, None])
+
+
+def can_balance(k: int, n: int, banks: int) -> bool:
+    """Whether every bank of a row may be given as many pulses: it has pulses, and columns to
+    choose from. With one column each, all weights would get the same magnitude."""
+    return k >= banks and n >= _COLUMNS_PER_BANK * banks
+
+
+def nearest_even(w: npt.NDArray[np.float64], k: int, banks: int) -> IntArray:
+    """Codewords (M, N) of weights that no calibration follows, as near as evenness allows.
+
+    Every bank of a row has ``k // banks`` pulses or one more, and all banks of it one scale, which
+    is found by turns with the pulses. Rows that are 0 in all of a bank, whose pulses there would
+    stand for nothing, get the nearest point wherever it has its pulses.
+    """
+    from pvq_hw.pyramid import nearest
+
+    y = nearest(w, k)
+    filled = np.stack([(w[:, b::banks] != 0).any(axis=1) for b in range(banks)])
+    live: npt.NDArray[np.bool_] = np.all(filled, axis=0)
+    rows = np.flatnonzero(live)
+    step = max(1, _CHUNK // w.shape[1])
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        even = _even(np.abs(w[part]), np.abs(y[part]).astype(np.float64), k, banks)
+        y[part] = np.where(w[part] < 0, -even, even)
+    return y
+
+
+def _even(a: Floats, y: Floats, k: int, banks: int) -> Floats:
+    """Even pulses of magnitudes (M, N), from any pulses that there are to start with."""
+    a = a / a.max(axis=1, keepdims=True)
+    orders = [np.argsort(-a[:, b::banks], axis=1, kind="stable") for b in range(banks)]
+    for _ in range(_ROUNDS):
+        before = y
+        y = _even_at(a, (y * y).sum(axis=1) / (a * y).sum(axis=1), k, orders)
+        if np.array_equal(y, before):
+            break
+    return y
+
+
+def _even_at(a: Floats, alpha: Floats, k: int, orders: list[IntArray]) -> Floats:
+    """The even pulses nearest to ``alpha * a``."""
+    from pvq_hw.pyramid_search import allocate
+
+    banks = len(orders)
+    each = np.full(len(a), k // banks, dtype=np.int64)
+    y = np.zeros_like(a)
+    for b, order in enumerate(orders):
+        falling = np.take_along_axis(a[:, b::banks], order, axis=1)
+        np.put_along_axis(y[:, b::banks], order, allocate(falling, alpha, each), axis=1)
+    left = k % banks
+    if left:
+        missing = alpha[:, None] * a - y
+        best = np.stack([b + banks * missing[:, b::banks].argmax(axis=1) for b in range(banks)], 1)
+        first = np.argsort(-np.take_along_axis(missing, best, axis=1), axis=1, kind="stable")
+        column = np.take_along_axis(best, first[:, :left], axis=1)
+        np.put_along_axis(y, column, np.take_along_axis(y, column, axis=1) + 1, axis=1)
+    return y
 
 
 def balance(score: npt.NDArray[np.float64], k: IntArray, placement: Placement) -> IntArray:

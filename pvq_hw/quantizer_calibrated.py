@@ -10,7 +10,7 @@ from pvq_hw import exact
 from pvq_hw.calibrate import error_minimizing_scale, round_to_lattice
 from pvq_hw.numeric import IntFormat
 from pvq_hw.pyramid import nearest
-from pvq_hw.quantizer_allocate import Curve, allocate, round_to_multiple
+from pvq_hw.quantizer_allocate import Curve, allocate, round_to_multiple, shared_total
 from pvq_hw.quantizer_balance import balance
 from pvq_hw.quantizer_emit import Codes
 from pvq_hw.quantizer_graph import Stage
@@ -208,7 +208,8 @@ def row_pulses(
             progress("allocation", (i + 1) / len(stages))
     found = {i: allocate([curves[i]], asked[i].total or 0)[0] for i in open_layers if i not in pool}
     if pool:
-        total = int(sum(weights[i] for i in pool) / ratio + 1e-9)
+        matrices = {stages[i].name: stages[i].node.weight for i in pool}
+        total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
         found |= dict(zip(pool, allocate([curves[i] for i in pool], total), strict=True))
     result = []
     for i, (stage, request) in enumerate(zip(stages, asked, strict=True)):
@@ -243,8 +244,8 @@ def _measure(
         y = nearest(start[tried], np.full(len(tried), k))
         errors.append(output_error(part, *improve(part, y, patience=4)))
     error = np.maximum(np.array(errors), 1e-30)
-    middle = int(np.abs(np.log(grid * ratio / n)).argmin()) if large else len(grid) // 2
+    middle = int(np.abs(exact.log(grid * ratio / n)).argmin()) if large else len(grid) // 2
     y = nearest(start, np.full(rows, grid[middle]))
     own = np.maximum(output_error(m, *improve(m, y, patience=4)), 1e-30)
-    scale = own / np.exp(np.log(error[middle]).mean()) * sensitive
+    scale = own / exact.exp(exact.log(error[middle]).mean()) * sensitive
     return Curve(grid, error, np.maximum(scale, 1e-12 * scale.max(initial=1e-300)))

@@ -7,7 +7,7 @@ import numpy as np
 from pvq_hw.errors import InputError
 from pvq_hw.model import Clip, Dense, Model, Relu, Sign
 
-__all__ = ["Stage", "dense_stages", "is_dense_chain"]
+__all__ = ["Stage", "clip_bound", "dense_stages", "is_dense_chain"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +64,7 @@ def dense_stages(model: Model) -> tuple[Stage, ...]:
         while nodes and isinstance(nodes[0], Relu | Clip) and nodes[0].inputs == (tensor,):
             after = nodes.pop(0)
             if isinstance(after, Clip):
-                if after.low != 0 or not after.high > 0:
-                    raise InputError(
-                        f"Layer {after.name!r} must clip at 0 and above, "
-                        f"not at {after.low}..{after.high}"
-                    )
-                high = min(high, after.high)
+                high = min(high, clip_bound(after))
             relu, tensor = True, after.output
         sign = bool(nodes) and isinstance(nodes[0], Sign) and nodes[0].inputs == (tensor,)
         if sign:
@@ -84,6 +79,16 @@ def dense_stages(model: Model) -> tuple[Stage, ...]:
     if not stages:
         raise InputError("A model must have at least one dense layer to quantize")
     return tuple(stages)
+
+
+def clip_bound(node: Clip) -> float:
+    """What a Clip saturates at; InputError where its lower bound is not that of an activation."""
+    if node.low != 0 or not node.high > 0:
+        raise InputError(
+            f"Layer {node.name!r} must clip from exactly 0 upwards, not from {node.low:g} to "
+            f"{node.high:g}: activations after it are stored unsigned, from 0"
+        )
+    return float(node.high)
 
 
 def is_dense_chain(model: Model) -> bool:

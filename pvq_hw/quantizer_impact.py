@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw import exact
 from pvq_hw.pyramid import nearest
-from pvq_hw.quantizer_allocate import Curve, allocate
+from pvq_hw.quantizer_allocate import Curve, allocate, shared_total
 from pvq_hw.quantizer_moves import improve, moments, ridge_weights
 from pvq_hw.quantizer_options import LayerOptions
 from pvq_hw.quantizer_refine import Metric
 from pvq_hw.quantizer_steps import Step, weight_matrix
-from pvq_hw.quantizer_tape import Tape, columns_of, node_groups
+from pvq_hw.quantizer_tape import Columns, Tape, derivatives, node_groups
 
 __all__ = ["measured_pulses", "temperature_of"]
 
@@ -69,14 +70,14 @@ def measured_pulses(
     if not wanted:
         return result
     grids = {n: _grid(step, wanted[n]) for step in pulsed if (n := step.name) in wanted}
-    samples = _sample(tape, x, list(grids), np.random.default_rng(seed))
+    samples, outputs = _sample(tape, x, list(grids), np.random.default_rng(seed))
     changes = {}
     for step in pulsed:
         if step.name in grids:
             changes[step.name] = _trials(step, *samples.pop(step.name), grids[step.name])
             if progress:
                 progress("allocation", len(changes) / (len(grids) + 2))
-    curves = _curves(tape, x, grids, changes, seed)
+    curves = _curves(tape, x, grids, changes, temperature_of(outputs), seed)
     own = {n for n in grids if n in layers and layers[n].ratio is not None}
     for name in own:
         size = weight_matrix(next(s.node for s in pulsed if s.name == name)).size
@@ -84,8 +85,8 @@ def measured_pulses(
         result[name] = allocate([curves[name]], total)[0]
     pool = [n for n in grids if n not in own]
     if pool:
-        sizes = {s.name: weight_matrix(s.node).size for s in pulsed}
-        total = int(sum(sizes[n] for n in pool) / ratio + 1e-9)
+        matrices = {s.name: weight_matrix(s.node) for s in pulsed if s.name in pool}
+        total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
         found = allocate([curves[n] for n in pool], total)
         result |= dict(zip(pool, found, strict=True))
     if progress:
@@ -107,22 +108,26 @@ def _grid(step: Step, ratio: float) -> IntArray:
 
 def _sample(
     tape: Tape, x: FloatArray, names: list[str], rng: np.random.Generator
-) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """What the rows of each layer multiply, (groups, positions, N), and their sums."""
+) -> tuple[dict[str, tuple[FloatArray, FloatArray]], FloatArray]:
+    """What the rows of each layer multiply, (groups, positions, N), and their sums; and the
+    network's outputs, (frames, C)."""
     found: dict[str, list[tuple[FloatArray, FloatArray]]] = {name: [] for name in names}
     steps = [step for step in tape.steps if step.name in found]
+    outputs = []
     for start in range(0, len(x), _CHUNK):
         values = tape.forward(x[start : start + _CHUNK])
+        outputs.append(values[tape.output])
         for step in steps:
-            columns = columns_of(step.node, values[step.inputs[0]])
-            count = max(1, min(columns.shape[1], _SAMPLES * _CHUNK // max(len(x), _CHUNK)))
-            chosen = np.sort(rng.choice(columns.shape[1], count, replace=False))
-            part = columns[:, chosen]
-            found[step.name].append((part, tape.products(step, part)))
-    return {
+            columns = tape.columns_of(step, values[step.inputs[0]])
+            positions = columns.values.shape[1]
+            count = max(1, min(positions, _SAMPLES * _CHUNK // max(len(x), _CHUNK)))
+            part = columns.at(np.sort(rng.choice(positions, count, replace=False)))
+            found[step.name].append((part.values * part.unit, tape.products(step, part)))
+    joined = {
         name: (np.concatenate([c for c, _ in parts], axis=1), np.concatenate([t for _, t in parts]))
         for name, parts in found.items()
     }
+    return joined, np.concatenate(outputs).reshape(len(x), -1)
 
 
 def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -> FloatArray:
@@ -140,7 +145,7 @@ def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -
         for j, k in enumerate(grid):
             y, gain = improve(m, nearest(start, np.full(size, k)), patience=4)
             change[j, part, :-1] = y * gain - w[part]
-            change[j, part, -1] = -(change[j, part, :-1] @ mean)
+            change[j, part, -1] = -(change[j, part, :-1] * mean).sum(axis=1)
     return change
 
 
@@ -149,30 +154,38 @@ def _curves(
     x: FloatArray,
     grids: Mapping[str, IntArray],
     changes: Mapping[str, FloatArray],
+    temperature: float,
     seed: int,
 ) -> dict[str, Curve]:
     """Effect on the outputs of every row at every K of its grid."""
     rng = np.random.default_rng(seed + 1)
     steps = [step for step in tape.steps if step.name in grids]
     effect = {name: np.zeros(change.shape[:2]) for name, change in changes.items()}
-    temperature = temperature_of(tape.outputs(x, _CHUNK))
     for start in range(0, len(x), _CHUNK):
         values = tape.forward(x[start : start + _CHUNK], keep=True)
         outputs = values[tape.output].reshape(len(values[tape.output]), -1)
         metric = Metric(outputs, temperature)
-        errors = {
-            s.name: tape.changes(s, values[s.inputs[0]], changes[s.name]) for s in steps
-        }  # (frames, positions, J, M)
+        drawn = []
         for _ in range(_DRAWS):
             signs = rng.choice(np.array([-1, 1], dtype=np.float32), outputs.shape)
             seeds = metric.weigh_back(signs).reshape(values[tape.output].shape)
-            sums: dict[str, FloatArray] = {}
-            tape.backward(values, {tape.output: seeds}, sums=sums, weights=False)
-            for step in steps:
-                slope = sums[step.name].reshape(len(outputs), -1, sums[step.name].shape[-1])
-                moved = np.einsum("fpjm,fpm->fjm", errors[step.name], slope, optimize=True)
-                effect[step.name] += np.square(moved, dtype=np.float64).sum(axis=0)
+            drawn.append(tape.backward(values, {tape.output: seeds}))
+        for step in steps:
+            slopes = np.stack([sums[step.name] for sums in drawn])
+            effect[step.name] += _effect(changes[step.name], slopes, tape.columns(step))
     return {name: _curve(grids[name], effect[name] / (len(x) * _DRAWS)) for name in grids}
+
+
+def _effect(change: FloatArray, slopes: FloatArray, columns: Columns) -> npt.NDArray[np.float64]:
+    """Squares of what changes (J, M, N + 1) of the rows do to scalars of frames whose gradients by
+    the sums are ``slopes`` (scalars, frames, ..., M), added up: (J, M)."""
+    groups = len(columns.values)
+    rows, n = change.shape[1:]
+    split = slopes.reshape(*slopes.shape[:2], -1, groups, rows // groups).transpose(3, 1, 0, 2, 4)
+    bits = exact.grid_bits(n)
+    by_weight = exact.grid(derivatives(split, columns).reshape(rows, -1, n), bits)
+    moved = np.matmul(by_weight, exact.grid(change, bits).transpose(1, 2, 0))
+    return np.asarray(np.square(moved).sum(axis=1).T)
 
 
 def temperature_of(outputs: FloatArray) -> float:
@@ -184,8 +197,8 @@ def temperature_of(outputs: FloatArray) -> float:
 def _curve(grid: IntArray, effect: npt.NDArray[np.float64]) -> Curve:
     """Common shape of the rows' errors, and each row's own height."""
     floor = 1e-9 * effect.max(initial=1e-30)
-    logs = np.log(np.maximum(effect, floor))
+    logs = exact.log(np.maximum(effect, floor))
     # Single rows are noisy: their heights are the mean over the grid, the shape is the mean row's.
     height = logs.mean(axis=0)
     shape = (logs - height).mean(axis=1, keepdims=True)
-    return Curve(grid, np.exp(shape), np.exp(height))
+    return Curve(grid, exact.exp(shape), exact.exp(height))

@@ -18,7 +18,6 @@ from pvq_hw.calibrate import (
     round_to_lattice,
     tensor_spec,
 )
-from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.layers import Dense, Layer, TensorSpec
 from pvq_hw.layers_join import Add, Concat
@@ -30,7 +29,7 @@ from pvq_hw.nodes import MaxPool as MaxNode
 from pvq_hw.nodes import Node, Window
 from pvq_hw.numeric import IntFormat
 from pvq_hw.pyramid import nearest
-from pvq_hw.quantizer_allocate import round_to_multiple, spread
+from pvq_hw.quantizer_allocate import round_to_multiple, shared_total, spread
 from pvq_hw.quantizer_balance import Placement, balance
 from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_impact import measured_pulses
@@ -41,7 +40,7 @@ from pvq_hw.quantizer_polish import Rows, polish
 from pvq_hw.quantizer_steps import Step, weight_matrix
 from pvq_hw.quantizer_tape import Lattice, Tape, node_bias, node_geometry, node_groups
 
-__all__ = ["Wanted", "pulse_budget", "quantize_steps"]
+__all__ = ["Wanted", "joining_multipliers", "pulse_budget", "quantize_steps"]
 
 FloatArray = npt.NDArray[Any]  # float32 where there is much, else float64
 IntArray = npt.NDArray[np.int64]
@@ -93,9 +92,7 @@ def pulse_budget(
         elif option is not None and option.ratio is not None:
             given[name] = max(rows[name], int(size / option.ratio + 1e-9))
     free = {name: size for name, size in sizes.items() if name not in given}
-    total = int(sum(free.values()) / ratio + 1e-9)
-    if total < sum(rows[name] for name in free):
-        raise InputError(f"The ratio N/K must leave each row a pulse, but {ratio} does not")
+    total = shared_total({name: (rows[name], size) for name, size in free.items()}, ratio)
     low, high = 0.0, float(total) + 1
     for _ in range(100):
         middle = (low + high) / 2
@@ -209,6 +206,7 @@ class _Builder:
 
     def __init__(self, model: Model, steps: tuple[Step, ...], wanted: Wanted) -> None:
         self.model, self.wanted = model, wanted
+        self.exact = Tape(steps, model.input_name)
         self.rows: dict[str, Rows] = {}
         measured = wanted.quantizer == "given" or wanted.pulses is not None
         self.budget = {} if measured else pulse_budget(steps, wanted.ratio, wanted.layers)
@@ -224,7 +222,7 @@ class _Builder:
     def add(self, step: Step) -> None:
         """Appends the step's layer and runs the data through it."""
         inputs = [self.tensors[name] for name in step.inputs]
-        raw = _float_chunks(step.node, [t.exact for t in inputs])
+        raw = self._sums(step, [t.exact for t in inputs])
         if step.weighted:
             layer = self._weighted(step, inputs[0], raw)
         elif isinstance(step.node, MaxNode):
@@ -241,6 +239,20 @@ class _Builder:
         if raw is not None and step.relu:
             raw = np.minimum(np.maximum(raw, 0), np.float32(step.high))
         self.tensors[step.output] = _Tensor(layer.output, values, raw)
+
+    def _sums(self, step: Step, inputs: list[FloatArray | None]) -> FloatArray | None:
+        """The float model's output of a step before its activation, float32."""
+        arrays = [a for a in inputs if a is not None]
+        if len(arrays) < len(inputs):
+            return None
+        size = max(1, _CHUNK // _working_set(step.node))
+        parts = [
+            self.exact.sums(
+                step, {n: a[i : i + size] for n, a in zip(step.inputs, arrays, strict=True)}
+            )
+            for i in range(0, len(arrays[0]), size)
+        ]
+        return np.concatenate(parts)
 
     # -- formats ----------------------------------------------------------------------------
 
@@ -277,18 +289,19 @@ class _Builder:
         if raw is not None and x.values is not None:
             flat = raw.reshape(-1, rows)
             chosen = self._sample(len(flat))
-            columns = _columns(geometry, x, chosen, groups)
+            columns = _columns(geometry, x.values, chosen, groups)
             target = flat[chosen]
         if self.is_plain(step):
             y, gain = int8_codes(np.asarray(w, dtype=np.float64))
         elif self.wanted.quantizer == "given":
             y, gain = given_codes(w, step.name)
         else:
-            y, gain = self._codes(step, w, columns, target, self._pulses(step, rows), groups)
+            real_x = None if columns is None else columns * np.float32(x.spec.scale)
+            y, gain = self._codes(step, w, real_x, target, self._pulses(step, rows), groups)
         bias = node_bias(step.node)
         real = None
         if columns is not None and target is not None:
-            sums = _products(columns, y * gain, groups)
+            sums = _products(columns, y, groups) * (x.spec.scale * gain[:, 0])
             if self.wanted.calibrated:
                 bias = target.mean(axis=0) - sums.mean(axis=0)
             real = sums + bias
@@ -381,7 +394,7 @@ class _Builder:
         scales = [x.spec.scale / max(1, int(c)) for c in counts]
         least = _least_scale(scales)
         output = self._output(step, shape, raw, x.spec.format.signed, least)
-        mult, shift = _multipliers([scale / output.scale for scale in scales])
+        mult, shift = joining_multipliers([scale / output.scale for scale in scales])
         table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
         return AveragePool(step.name, x.spec.name, output, g, node.count_include_pad, table, shift)
 
@@ -389,17 +402,17 @@ class _Builder:
         signed = any(t.spec.format.signed for t in inputs)
         scales = [t.spec.scale for t in inputs]
         output = self._output(step, step.node.shape, raw, signed, _least_scale(scales))
-        mult, shift = _multipliers([scale / output.scale for scale in scales])
+        mult, shift = joining_multipliers([scale / output.scale for scale in scales])
         kind = Concat if isinstance(step.node, ConcatNode) else Add
         return kind(step.name, tuple(t.spec.name for t in inputs), output, mult, shift)
 
 
 def _least_scale(scales: list[float]) -> float:
-    """The smallest scale of an output at which `_multipliers` finds a shift for these inputs."""
+    """The smallest scale of an output at which `joining_multipliers` finds a shift."""
     return 2 * max(scales) / ((1 << MULT_BITS) - 1)
 
 
-def _multipliers(ratios: list[float]) -> tuple[tuple[int, ...], int]:
+def joining_multipliers(ratios: list[float]) -> tuple[tuple[int, ...], int]:
     """Integers for the ratios: the largest shift at which all fit."""
     limit = (1 << MULT_BITS) - 1
     largest = max(ratios)
@@ -423,25 +436,23 @@ def _geometry(node: Node) -> Geometry:
 
 
 def _columns(
-    geometry: Geometry | None, x: _Tensor, chosen: IntArray, groups: int
+    geometry: Geometry | None, values: npt.NDArray[np.int32], chosen: IntArray, groups: int
 ) -> npt.NDArray[np.float32]:
-    """What the rows multiply at some positions: (groups, positions, N), real values."""
-    assert x.values is not None
-    scale = np.float32(x.spec.scale)
+    """What the rows multiply at some positions: whole numbers, (groups, positions, N)."""
     if geometry is None:
-        return (x.values.reshape(len(x.values), -1)[chosen] * scale)[None]
-    view = geometry.windows(x.values)
+        return values.reshape(len(values), -1)[chosen].astype(np.float32)[None]
+    view = geometry.windows(values)
     _, rows, columns, channels, kh, kw = view.shape
     f, at = np.divmod(chosen, rows * columns)
     picked = view[f, at // columns, at % columns]
     split = picked.reshape(len(chosen), groups, channels // groups, kh, kw)
     order = split.transpose(1, 0, 3, 4, 2).reshape(groups, len(chosen), -1)
-    return np.asarray(order * scale, dtype=np.float32)
+    return order.astype(np.float32)
 
 
-def _products(columns: FloatArray, weights: FloatArray, groups: int) -> FloatArray:
-    """Sums of the rows at the sampled positions, (positions, M)."""
-    matrix = weights.reshape(groups, -1, weights.shape[1]).transpose(0, 2, 1)
+def _products(columns: FloatArray, y: IntArray, groups: int) -> FloatArray:
+    """Sums of the rows' codes at the sampled positions, (positions, M): whole numbers, so exact."""
+    matrix = y.reshape(groups, -1, y.shape[1]).transpose(0, 2, 1).astype(np.float64)
     sums = np.matmul(columns.astype(np.float64), matrix)
     return np.asarray(sums.transpose(1, 0, 2).reshape(columns.shape[1], -1))
 
@@ -458,19 +469,6 @@ def _working_set(node_or_layer: Node | Layer) -> int:
     elif kernel is not None:
         kernel = (*kernel, node_or_layer.input_shape[2])  # type: ignore[union-attr]
     return int(np.prod(shape[:2])) * int(np.prod(kernel or (1,))) + int(np.prod(shape))
-
-
-def _float_chunks(node: Node, inputs: list[FloatArray | None]) -> FloatArray | None:
-    """The float model's output of a node, float32."""
-    arrays = [a for a in inputs if a is not None]
-    if len(arrays) < len(inputs):
-        return None
-    step = max(1, _CHUNK // _working_set(node))
-    parts = [
-        node.compute(*(a[i : i + step] for a in arrays)).astype(np.float32)
-        for i in range(0, len(arrays[0]), step)
-    ]
-    return np.concatenate(parts)
 
 
 def _layer_chunks(

@@ -7,21 +7,25 @@ row's sum there times what the row sees there. For one row the error is a quadra
 ``H = E[a a']``, in which single pulses move; the residual is kept up to date from row to row.
 A part of the layer's own error, the anchor, stays in: the more, the more weights there are for the
 numbers they are fitted to.
+
+All matrix products are exact (`pvq_hw.exact`), so that the codes are the same on every machine.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.exact import DOUBLE, grid, grid_bits, span_bits
 from pvq_hw.quantizer_balance import Placement, allowed_additions, removable
 from pvq_hw.quantizer_impact import temperature_of
 from pvq_hw.quantizer_refine import Metric
 from pvq_hw.quantizer_steps import Step
-from pvq_hw.quantizer_tape import Tape
+from pvq_hw.quantizer_tape import Columns, Tape, derivatives
 
-__all__ = ["Rows", "polish"]
+__all__ = ["Rows", "orthogonal", "polish"]
 
 FloatArray = npt.NDArray[np.float32]
 RealArray = npt.NDArray[np.float64]
@@ -31,6 +35,7 @@ _WORK = 2e10  # multiplications of one pass through the network: frames * direct
 _VALUES = 1 << 28  # of the largest array of a layer: 1 GiB
 _BLOCK = 1 << 25  # values of the derivatives of a block of rows
 _CHUNK = 20
+_PIECE = 4096  # positions at a time, where float64 copies of all would be large
 _JUDGES = 0.2  # part of the frames, up to 500, on which moves must lower the true error
 _LEAST_FRAMES = 100  # with fewer, moves are judged by the frames they were made for
 _ANCHOR = 0.1
@@ -60,7 +65,8 @@ class Rows:
 
     def put(self, tape: Tape, name: str) -> None:
         """Makes them the weights of a step of the tape."""
-        tape.weights[name] = (self.y * self.gain).astype(np.float32)
+        tape.weights[name] = self.y.astype(np.float32)
+        tape.gains[name] = self.gain[:, 0]
         tape.biases[name] = self.bias.astype(np.float32)
 
 
@@ -96,7 +102,10 @@ def polish(
     errors = [job.error()]
     for sweep in range(sweeps):
         best = errors[-1]
-        for done, (name, before) in enumerate(found.items()):
+        job.restart()
+        for done, name in enumerate(step.name for step in tape.steps if step.name in found):
+            before = found[name]
+            job.advance(name)
             after = job.visit(name, before)
             after.put(tape, name)
             error = job.error()
@@ -134,11 +143,25 @@ class _Job:
         # Weights that outnumber what they are fitted to would fit it and nothing else.
         excess = sum(w.size for w in weights.values()) / (len(self.x) * self.draws)
         self.anchor = max(_ANCHOR, _ANCHOR_MORE * excess)
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the first layer."""
+        self.fronts = {
+            "judges": _Front(self.tape, self.judges),
+            "fitted": _Front(self.tape, self.x),
+            "exact": _Front(self.exact, self.x),
+        }
+
+    def advance(self, name: str) -> None:
+        """Computes up to what a layer reads, with the layers before it as they are now."""
+        for front in self.fronts.values():
+            front.advance(name)
 
     def error(self) -> float:
         """Mean weighed error of the outputs, on the frames it is judged by."""
         metric = Metric(self.judged, self.temperature)
-        residual = metric.weigh(self.tape.outputs(self.judges, _CHUNK) - self.judged)
+        residual = metric.weigh(self.fronts["judges"].outputs() - self.judged)
         return float(np.square(residual, dtype=np.float64).sum(axis=1).mean())
 
     def visit(self, name: str, rows: Rows) -> Rows:
@@ -166,9 +189,10 @@ class _Job:
         chosen = np.sort(self.rng.choice(len(self.x), frames, replace=False))
         parts = [self._part(step, chosen[i : i + _CHUNK]) for i in range(0, frames, _CHUNK)]
         slopes, columns, own, residual = (list(p) for p in zip(*parts, strict=True))
+        seen = np.concatenate([c.values for c in columns], axis=1)
         return _Form(
             np.concatenate(slopes),
-            np.concatenate(columns, axis=1),
+            replace(columns[0], values=seen),
             np.concatenate(own),
             np.concatenate(residual),
             self.anchor,
@@ -176,12 +200,12 @@ class _Job:
 
     def _part(
         self, step: Step, chosen: IntArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Slopes (frames, draws, positions, M), columns (groups, frames * positions, N), the
-        layer's own error (frames * positions, M) and the residual (frames, draws)."""
-        x, reference = self.x[chosen], self.reference[chosen]
-        exact = self.exact.sums(step, self.exact.forward(x, until=step.name))
-        values = self.tape.forward(x, keep=True)
+    ) -> tuple[FloatArray, Columns, FloatArray, FloatArray]:
+        """Slopes (frames, draws, positions, M), what the rows multiply, the layer's own error
+        (frames * positions, M) and the residual (frames, draws)."""
+        reference = self.reference[chosen]
+        exact = self.exact.sums(step, self.fronts["exact"].at(chosen))
+        values = self.tape.resume(self.fronts["fitted"].at(chosen), step.name, keep=True)
         outputs = values[self.tape.output]
         metric = Metric(reference, self.temperature)
         residual = metric.weigh(outputs.reshape(reference.shape) - reference)
@@ -190,11 +214,11 @@ class _Job:
         slopes = [
             self.tape.slopes(
                 values, metric.weigh_back(directions[:, :, d]).reshape(outputs.shape), step.name
-            ).reshape(len(x), -1, rows)
+            ).reshape(len(chosen), -1, rows)
             for d in range(directions.shape[2])
         ]
         own = (self.tape.sums(step, values) - exact).reshape(-1, rows)
-        seen = np.einsum("fc,fcd->fd", residual, directions)
+        seen = (residual[:, :, None] * directions).sum(axis=1)
         return np.stack(slopes, axis=1), self.tape.columns(step), own, seen
 
     def _directions(self, frames: int, count: int) -> FloatArray:
@@ -202,8 +226,53 @@ class _Job:
         add up to the error on average."""
         if self.draws >= count:
             return np.broadcast_to(np.eye(count, dtype=np.float32), (frames, count, count))
-        q = np.linalg.qr(self.rng.normal(size=(frames, count, self.draws)))[0]
-        return np.asarray(q * np.sqrt(count / self.draws), dtype=np.float32)
+        # The tails of a normal distribution take a logarithm, which differs in last digits.
+        found = orthogonal(grid(self.rng.normal(size=(frames, count, self.draws)), 20))
+        return np.asarray(found * np.sqrt(count / self.draws), dtype=np.float32)
+
+
+class _Front:
+    """Tensors of some frames that a network's steps from one on read."""
+
+    def __init__(self, tape: Tape, x: FloatArray) -> None:
+        self.tape, self.name, self.count = tape, tape.steps[0].name, len(x)
+        self.values = {tape.source: x}
+
+    def at(self, frames: IntArray | slice) -> dict[str, FloatArray]:
+        """The tensors of some of the frames."""
+        return {name: value[frames] for name, value in self.values.items()}
+
+    def advance(self, name: str) -> None:
+        """On to what is read from another step on."""
+        needed = self.tape.needed(name)
+        parts = [
+            {n: v for n, v in made.items() if n in needed}
+            for part in self._parts()
+            for made in [self.tape.resume(self.at(part), self.name, until=name)]
+        ]
+        self.values = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
+        self.name = name
+
+    def outputs(self) -> FloatArray:
+        """The network's outputs, (frames, C)."""
+        parts = [
+            self.tape.resume(self.at(part), self.name)[self.tape.output] for part in self._parts()
+        ]
+        return np.concatenate(parts).reshape(self.count, -1)
+
+    def _parts(self) -> list[slice]:
+        return [slice(i, i + _CHUNK) for i in range(0, self.count, _CHUNK)]
+
+
+def orthogonal(vectors: RealArray) -> RealArray:
+    """Orthonormal vectors (frames, C, D) that span the same, by the order of Gram and Schmidt."""
+    q = vectors.copy()
+    for d in range(q.shape[2]):
+        for _ in range(2):  # once leaves what rounding does to nearly dependent vectors
+            for e in range(d):
+                q[:, :, d] -= q[:, :, e] * (q[:, :, e] * q[:, :, d]).sum(axis=1, keepdims=True)
+        q[:, :, d] /= np.sqrt(np.square(q[:, :, d]).sum(axis=1, keepdims=True))
+    return q
 
 
 class _Form:
@@ -212,7 +281,7 @@ class _Form:
     def __init__(
         self,
         slopes: FloatArray,
-        columns: FloatArray,
+        columns: Columns,
         own: FloatArray,
         residual: FloatArray,
         anchor: float,
@@ -221,32 +290,30 @@ class _Form:
         self.shape = residual.shape
         self.residual = residual.ravel()
         frames, _, positions, rows = slopes.shape
-        self.size = rows // len(columns)
+        self.size = rows // len(columns.values)
         self.positions = frames * positions
-        squares = np.einsum("fdpm,fdpm->m", slopes, slopes, dtype=np.float64)
+        squares = np.zeros(rows)
+        for frame in slopes:
+            squares += np.square(frame, dtype=np.float64).sum(axis=(0, 1))
         self.share = anchor * squares / self.positions
-        self.gram = [(c.T @ c).astype(np.float64) for c in columns]
-        self.mean = [c.sum(axis=0, dtype=np.float64) for c in columns]
-        self.pull = np.concatenate(
-            [own[:, g * self.size : (g + 1) * self.size].T @ c for g, c in enumerate(columns)]
-        ).astype(np.float64)
+        own_parts = np.split(own, len(columns.values), axis=1)
+        sums = [_own_sums(c, o) for c, o in zip(columns.values, own_parts, strict=True)]
+        unit = columns.unit
+        self.gram = [gram * (unit * unit) for gram, _ in sums]
+        self.pull = np.concatenate([pull * unit for _, pull in sums])
+        self.mean = [c.sum(axis=0, dtype=np.float64) * unit for c in columns.values]
         self.total = own.sum(axis=0, dtype=np.float64)
 
     def design(self, start: int, stop: int) -> FloatArray:
         """Derivatives of the residual by the weights of some rows and their bias, (rows,
         residuals, N + 1)."""
-        frames, draws, positions, _ = self.slopes.shape
         found = []
         while start < stop:
             group = start // self.size
             end = min(stop, (group + 1) * self.size)
-            left = self.slopes[:, :, :, start:end].transpose(0, 3, 1, 2)
-            right = self.columns[group].reshape(frames, positions, -1)
-            product = np.matmul(left.reshape(frames, -1, positions), right)
-            bias = left.sum(axis=3).reshape(frames, -1, 1)
-            both = np.concatenate([product, bias], axis=2)
-            split = both.reshape(frames, end - start, draws, -1).transpose(1, 0, 2, 3)
-            found.append(split.reshape(end - start, frames * draws, -1))
+            columns = replace(self.columns, values=self.columns.values[group : group + 1])
+            part = derivatives(self.slopes[None, :, :, :, start:end], columns)
+            found.append(part.reshape(end - start, self.residual.size, -1))
             start = end
         return np.concatenate(found)
 
@@ -255,8 +322,10 @@ class _Form:
     ) -> tuple[IntArray, float, float]:
         """New codeword, gain and change of the bias of row m; the residual follows."""
         group, share = m // self.size, self.share[m]
-        h = (a.T @ a).astype(np.float64)
-        gradient = (self.residual @ a).astype(np.float64)
+        bits = grid_bits(len(a))
+        by_weight = grid(a, bits)
+        h = by_weight.T @ by_weight
+        gradient = grid(self.residual, bits) @ by_weight
         h[:-1, :-1] += share * self.gram[group]
         h[:-1, -1] += share * self.mean[group]
         mass = h[-1, -1] + share * self.positions
@@ -269,19 +338,40 @@ class _Form:
         slope = gradient[:-1] - edge * gradient[-1]
         y = _move(centered.astype(np.float32), slope.astype(np.float32), rows, np.float32(gain))
         change = gain * (y - rows.y)
-        grow = _growth(centered, slope + centered @ change, y, gain)
+        grow = _growth(centered, slope + _times(centered, change), y, gain)
         change += grow * y
-        shift = -(offset + float(edge @ change))
-        self.residual += a @ np.append(change, shift).astype(np.float32)
+        shift = -(offset + float((edge * change).sum()))
+        moved = grid(np.append(change, shift), DOUBLE - bits - span_bits(a.shape[1]))
+        self.residual += (by_weight @ moved).astype(np.float32)
         return y, gain + grow, shift
+
+
+def _own_sums(columns: FloatArray, own: FloatArray) -> tuple[RealArray, RealArray]:
+    """Products of what the rows of a group multiply, (positions, N), with itself and with the
+    layer's own error (positions, M)."""
+    gram = np.zeros((columns.shape[1], columns.shape[1]))
+    pull = np.zeros((own.shape[1], columns.shape[1]))
+    for start in range(0, len(columns), _PIECE):
+        part = slice(start, start + _PIECE)
+        bits = grid_bits(len(columns[part]))
+        piece = grid(columns[part], bits)
+        gram += piece.T @ piece
+        pull += grid(own[part], bits).T @ piece
+    return gram, pull
+
+
+def _times(h: RealArray, v: npt.NDArray[Any]) -> RealArray:
+    """``h @ v`` of a symmetric h and a v of few values."""
+    used = np.flatnonzero(v)
+    return np.asarray((h[used] * v[used, None]).sum(axis=0))
 
 
 def _growth(h: RealArray, slope: RealArray, y: IntArray, gain: float) -> float:
     """Change of the gain that the row's new codeword wants."""
-    quad = float(y @ h @ y)
-    if quad <= 1e-9 * float(np.diag(h) @ np.square(y)):
+    quad = float((_times(h, y) * y).sum())
+    if quad <= 1e-9 * float((np.diag(h) * np.square(y)).sum()):
         return 0.0
-    return min(max(-float(slope @ y) / quad, -0.5 * gain), gain)
+    return min(max(-float((slope * y).sum()) / quad, -0.5 * gain), gain)
 
 
 def _move(h: FloatArray, gradient: FloatArray, rows: Rows, r: np.float32) -> IntArray:

@@ -242,7 +242,9 @@ def _sweep_layer(
     )
     own = sums[index] - link.reference[: len(x)]
     shared = _Shared(inputs, inputs.T @ inputs, inputs.sum(axis=0), anchor, link.placement)
-    weights = np.einsum("mfc,mfc->mf", jacobian, jacobian)
+    weights = np.square(jacobian[:, :, 0])
+    for c in range(1, jacobian.shape[2]):  # in this order: that of einsum is the processor's
+        weights += np.square(jacobian[:, :, c])
     forms = _forms(shared, weights, own)
     for m in range(len(link.y)):
         a = jacobian[m]

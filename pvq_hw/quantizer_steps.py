@@ -19,6 +19,7 @@ from pvq_hw.model import (
     Relu,
     Sign,
 )
+from pvq_hw.quantizer_graph import clip_bound
 
 __all__ = ["Step", "network_steps", "weight_matrix"]
 
@@ -87,13 +88,13 @@ def network_steps(model: Model) -> tuple[Step, ...]:
         _check_weights(node)
         relu, high, tensor = isinstance(node, Relu | Clip), np.inf, node.output
         if isinstance(node, Clip):
-            high = _bound(node)
+            high = clip_bound(node)
         while isinstance(node, _FUSED):
             after = model.consumers(tensor)
             if len(after) != 1 or not isinstance(after[0], Relu | Clip):
                 break
             if isinstance(after[0], Clip):
-                high = min(high, _bound(after[0]))
+                high = min(high, clip_bound(after[0]))
             relu, tensor = True, after[0].output
             fused.add(after[0].name)
         sign = None if relu else _sign_after(node, model)
@@ -119,11 +120,3 @@ def _check_weights(node: Node) -> None:
     arrays = [a for a in vars(node).values() if isinstance(a, np.ndarray)]
     if not all(np.isfinite(a).all() for a in arrays):
         raise InputError(f"Layer {node.name!r} must have finite weights, but holds NaN or inf")
-
-
-def _bound(node: Clip) -> float:
-    if node.low != 0 or not node.high > 0:
-        raise InputError(
-            f"Layer {node.name!r} must clip at 0 and above, not at {node.low}..{node.high}"
-        )
-    return float(node.high)

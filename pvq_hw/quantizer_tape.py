@@ -3,6 +3,9 @@
 Every step is a node with its activation function; weights may be others than the model's, and an
 output may be rounded to its lattice, which gradients pass straight through where it does not
 saturate.
+
+All matrix products are exact (`pvq_hw.exact`): of codes and of inputs on a lattice they are sums of
+whole numbers, which fit single precision; what is real is rounded for double precision.
 """
 
 from dataclasses import dataclass
@@ -11,21 +14,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.exact import DOUBLE, SINGLE, grid, grid_bits, span_bits
 from pvq_hw.geometry import Geometry
 from pvq_hw.nodes import Add, Affine, AveragePool, Concat, Conv, Dense, MaxPool, Node
 from pvq_hw.quantizer_steps import Step, weight_matrix
 
 __all__ = [
+    "Columns",
     "Lattice",
     "Tape",
-    "WeightGradient",
-    "columns_of",
+    "derivatives",
     "node_bias",
     "node_geometry",
     "node_groups",
 ]
 
 FloatArray = npt.NDArray[np.float32]
+
+_LEAST_BITS = 12  # of gradients, where their products with codes are to fit single precision
+_PIECE = 1 << 21  # values at a time, where float64 copies of a whole array would be large
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,26 @@ class Lattice:
 
 
 @dataclass(frozen=True, eq=False)
-class WeightGradient:
-    """Of a scalar by a step's weights (M, N) and biases (M,)."""
+class Columns:
+    """What the rows of a weighted step multiply.
 
-    weight: FloatArray
-    bias: FloatArray
+    Parameters
+    ----------
+    values : float32 array (groups, positions, N)
+        Multiples of a power of two, at most ``2**bits`` of them.
+    unit : float
+        What a value of 1 stands for.
+    bits : int
+        At most 24.
+    """
+
+    values: FloatArray
+    unit: float
+    bits: int
+
+    def at(self, positions: npt.NDArray[np.int64]) -> "Columns":
+        """The same at some positions only."""
+        return Columns(self.values[:, positions], self.unit, self.bits)
 
 
 class Tape:
@@ -67,6 +89,9 @@ class Tape:
     ----------
     weights, biases : dict
         Of each weighted step by its name, float32 (M, N) and (M,); the model's own at first.
+    gains : dict
+        Of steps whose weights are codes, so whole numbers: what each row's sum is multiplied by,
+        float64 (M,).
     lattices : dict
         Of tensors by name; a tensor without one is not rounded.
     """
@@ -76,8 +101,10 @@ class Tape:
         weighted = [step for step in steps if step.weighted]
         self.weights = {s.name: weight_matrix(s.node).astype(np.float32) for s in weighted}
         self.biases = {s.name: node_bias(s.node).astype(np.float32) for s in weighted}
+        self.gains: dict[str, npt.NDArray[np.float64]] = {}
         self.lattices: dict[str, Lattice] = {}
-        self._columns: dict[str, FloatArray] = {}
+        self._makers = {step.output: step for step in steps}
+        self._columns: dict[str, Columns] = {}
         self._open: dict[str, npt.NDArray[np.bool_]] = {}
 
     @property
@@ -85,20 +112,35 @@ class Tape:
         """Name of the output tensor."""
         return self.steps[-1].output
 
-    def forward(
-        self, x: FloatArray, *, keep: bool = False, until: str | None = None
-    ) -> dict[str, FloatArray]:
-        """Every tensor by its name, from inputs (frames, \\*shape).
+    def forward(self, x: FloatArray, *, keep: bool = False) -> dict[str, FloatArray]:
+        """Every tensor by its name, from inputs (frames, ...); ``keep`` for `backward` and
+        `slopes`."""
+        return self.resume({self.source: x}, self.steps[0].name, keep=keep)
 
-        ``keep`` for `backward` and `slopes`; ``until`` names a step whose inputs are the last.
-        """
-        values = {self.source: x}
+    def resume(
+        self,
+        values: dict[str, FloatArray],
+        since: str,
+        *,
+        keep: bool = False,
+        until: str | None = None,
+    ) -> dict[str, FloatArray]:
+        """``values`` and what the steps from ``since`` on make of them, up to the step ``until``,
+        which is not run."""
+        values, running = dict(values), False
         for step in self.steps:
             if step.name == until:
                 break
-            z = self._apply(step, [values[name] for name in step.inputs], keep)
-            values[step.output] = self._activate(step, z, keep)
+            running = running or step.name == since
+            if running:
+                z = self._apply(step, [values[name] for name in step.inputs], keep)
+                values[step.output] = self._activate(step, z, keep)
         return values
+
+    def needed(self, since: str) -> set[str]:
+        """Tensors that the steps from ``since`` on read."""
+        names = [step.name for step in self.steps]
+        return {n for step in self.steps[names.index(since) :] for n in step.inputs}
 
     def outputs(self, x: FloatArray, chunk: int) -> FloatArray:
         """The outputs of all frames, (frames, C), computed ``chunk`` at a time."""
@@ -109,9 +151,33 @@ class Tape:
         """A step's sums, before its activation function."""
         return self._apply(step, [values[name] for name in step.inputs], False)
 
-    def columns(self, step: Step) -> FloatArray:
+    def columns(self, step: Step) -> Columns:
         """What a weighted step's rows multiplied in the last `forward` that kept it."""
         return self._columns[step.name]
+
+    def columns_of(self, step: Step, x: FloatArray) -> Columns:
+        """What a weighted step's rows multiply where its input is ``x`` (frames, ...)."""
+        lattice = self._lattice(step.inputs[0])
+        if lattice is None or step.name not in self.gains:
+            unit, bits = 1.0, min(SINGLE, grid_bits(self.weights[step.name].shape[1]))
+            values = grid(x, bits, np.float32)
+        else:
+            unit, bits = lattice.scale, max(-lattice.low, lattice.high).bit_length()
+            values = np.multiply(x, np.float32(1 / unit))
+            np.rint(values, out=values)
+        geometry = node_geometry(step.node)
+        if geometry is None:
+            return Columns(values.reshape(1, len(x), -1), unit, bits)
+        columns = geometry.columns(values, node_groups(step.node))
+        return Columns(np.ascontiguousarray(columns), unit, bits)
+
+    def _lattice(self, tensor: str) -> Lattice | None:
+        """The lattice on which a tensor's values lie, if there is one."""
+        if tensor not in self.lattices:
+            step = self._makers.get(tensor)
+            if step is not None and isinstance(step.node, MaxPool):
+                return self._lattice(step.inputs[0])
+        return self.lattices.get(tensor)
 
     def _activate(self, step: Step, z: FloatArray, keep: bool) -> FloatArray:
         lattice = self.lattices.get(step.output)
@@ -136,7 +202,7 @@ class Tape:
         """The node's output before its activation function; a new array."""
         node, x = step.node, inputs[0]
         if step.weighted:
-            columns = columns_of(node, x)
+            columns = self.columns_of(step, x)
             if keep:
                 self._columns[step.name] = columns
             return self.products(step, columns).reshape(len(x), *node.shape)
@@ -153,36 +219,29 @@ class Tape:
             total += other.reshape(shape)
         return total
 
-    def products(self, step: Step, columns: FloatArray) -> FloatArray:
-        """Sums of a weighted step's rows: columns (groups, positions, N) -> (positions, M)."""
-        weight = self.weights[step.name]
-        matrix = weight.reshape(len(columns), -1, weight.shape[1]).transpose(0, 2, 1)
-        out = np.matmul(columns, matrix).transpose(1, 0, 2)
-        return out.reshape(len(out), -1) + self.biases[step.name]
-
-    def changes(self, step: Step, x: FloatArray, change: FloatArray) -> FloatArray:
-        """How the sums of a step's rows change at every position, (frames, positions, J, M).
-
-        ``change`` (J, M, N + 1) holds J changes of the weights, and of the biases in its last
-        column; ``x`` is the step's input (frames, ...).
-        """
-        columns = columns_of(step.node, x)
-        trials, rows, n = change.shape
-        split = change[:, :, :-1].reshape(trials, len(columns), -1, n - 1)
-        matrix = split.transpose(1, 3, 0, 2).reshape(len(columns), n - 1, -1)
-        out = np.matmul(columns, matrix).reshape(len(columns), columns.shape[1], trials, -1)
-        moved = out.transpose(1, 2, 0, 3).reshape(-1, trials, rows) + change[:, :, -1]
-        return np.asarray(moved.reshape(len(x), -1, trials, rows))
+    def products(self, step: Step, columns: Columns) -> FloatArray:
+        """Sums of a weighted step's rows, (positions, M)."""
+        weight, gain = self.weights[step.name], self.gains.get(step.name)
+        dtype: npt.DTypeLike = np.float64
+        if gain is None:
+            weight = grid(weight, DOUBLE - columns.bits - span_bits(weight.shape[1]))
+        elif columns.bits + span_bits(float(np.abs(weight).sum(axis=1).max())) <= SINGLE:
+            dtype = np.float32
+        groups, positions, n = columns.values.shape
+        matrix = weight.astype(dtype, copy=False).reshape(groups, -1, n).transpose(0, 2, 1)
+        out = np.matmul(columns.values.astype(dtype, copy=False), matrix)
+        out = out.transpose(1, 0, 2).reshape(positions, -1)
+        if gain is not None:
+            out *= (columns.unit * gain).astype(dtype)
+        out += self.biases[step.name]
+        return out.astype(np.float32, copy=False)
 
     def backward(
         self,
         values: dict[str, FloatArray],
         gradients: dict[str, FloatArray],
-        *,
-        sums: dict[str, FloatArray] | None = None,
-        weights: bool = True,
-    ) -> dict[str, WeightGradient]:
-        """Gradients of a scalar by every step's weights and biases.
+    ) -> dict[str, FloatArray]:
+        """Gradients of a scalar by every step's sums (before the activation), by its name.
 
         Parameters
         ----------
@@ -190,10 +249,6 @@ class Tape:
             What `forward` gave, with ``keep``.
         gradients : dict
             Of the scalar by tensors, at least by the output; is filled with all of them.
-        sums : dict, optional
-            Filled with the gradients by every step's sums (before the activation), by its name.
-        weights : bool
-            Whether the weights' gradients are wanted; else the result is empty.
         """
         result = {}
         for step in reversed(self.steps):
@@ -201,10 +256,7 @@ class Tape:
                 continue
             g = gradients[step.output].reshape(len(gradients[step.output]), *step.node.shape)
             g = g * self._open[step.output]
-            if sums is not None:
-                sums[step.name] = g
-            if step.weighted and weights:
-                result[step.name] = self._weight_gradient(step, g)
+            result[step.name] = g
             inputs = [values[name] for name in step.inputs]
             for name, part in zip(step.inputs, self._back(step, inputs, g), strict=True):
                 if name == self.source:
@@ -240,22 +292,13 @@ class Tape:
                 found.add(step.output)
         return found
 
-    def _weight_gradient(self, step: Step, g: FloatArray) -> WeightGradient:
-        groups, rows = node_groups(step.node), g.shape[-1]
-        flat = g.reshape(-1, groups, rows // groups).transpose(1, 2, 0)
-        by_weight = np.matmul(flat, self._columns[step.name])
-        return WeightGradient(by_weight.reshape(rows, -1), g.reshape(-1, rows).sum(axis=0))
-
     def _back(self, step: Step, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
         """Gradients by the node's inputs."""
         node, x = step.node, inputs[0]
         if step.weighted:
             if step.inputs[0] == self.source:
                 return [np.zeros(0, dtype=np.float32)]
-            weight, groups = self.weights[step.name], node_groups(node)
-            rows = g.shape[-1]
-            flat = g.reshape(-1, groups, rows // groups).transpose(1, 0, 2)
-            columns = np.matmul(flat, weight.reshape(groups, -1, weight.shape[1]))
+            columns = self._back_to_columns(step, g)
             geometry = node_geometry(node)
             if geometry is None:
                 return [columns[0]]
@@ -274,6 +317,54 @@ class Tape:
             ends = np.cumsum([a.size // (g.size // g.shape[-1]) for a in inputs])
             return np.split(g, ends[:-1], axis=-1)
         return [g] * len(inputs) if isinstance(node, Add) else [g]
+
+    def _back_to_columns(self, step: Step, g: FloatArray) -> FloatArray:
+        """Gradients by what a weighted step's rows multiply, (groups, positions, N)."""
+        weight, gain = self.weights[step.name], self.gains.get(step.name)
+        groups = node_groups(step.node)
+        matrix = weight.reshape(groups, -1, weight.shape[1])
+        flat = g.reshape(-1, groups, matrix.shape[1])
+        if gain is None:
+            bits = grid_bits(matrix.shape[1])
+            flat, matrix = grid(flat, bits), grid(matrix, bits)
+        else:
+            spare = span_bits(float(np.abs(matrix).sum(axis=1).max()))
+            single = SINGLE - spare >= _LEAST_BITS
+            dtype, bits = (np.float32, SINGLE) if single else (np.float64, DOUBLE)
+            scaled = flat * np.asarray(gain, dtype=np.float32).reshape(groups, -1)
+            flat = grid(scaled, bits - spare, dtype)
+            matrix = matrix.astype(dtype, copy=False)
+        return np.matmul(flat.transpose(1, 0, 2), matrix).astype(np.float32, copy=False)
+
+
+def derivatives(slopes: FloatArray, columns: Columns) -> FloatArray:
+    """Derivatives of scalars of each frame by the weights and biases of rows, their sums' given.
+
+    Parameters
+    ----------
+    slopes : float32 array (groups, frames, scalars, positions, rows)
+    columns : Columns
+        What the rows multiply, frame by frame.
+
+    Returns
+    -------
+    float32 array (groups, rows, frames, scalars, N + 1), by the bias in the last column.
+    """
+    groups, frames, scalars, positions, rows = slopes.shape
+    right = columns.values.reshape(groups, frames, positions, -1)
+    n = right.shape[3]
+    found = np.empty((groups, rows, frames, scalars, n + 1), dtype=np.float32)
+    bits = DOUBLE - columns.bits - span_bits(positions)
+    step = max(1, _PIECE // (groups * positions * max(n, scalars * rows)))
+    for start in range(0, frames, step):
+        part = slice(start, start + step)
+        left = grid(np.ascontiguousarray(slopes[:, part].transpose(0, 1, 4, 2, 3)), bits)
+        flat = left.reshape(groups, -1, rows * scalars, positions)
+        product = np.matmul(flat, right[:, part].astype(np.float64)) * columns.unit
+        split = product.reshape(groups, -1, rows, scalars, n)
+        found[:, :, part, :, :n] = split.transpose(0, 2, 1, 3, 4)
+        found[:, :, part, :, n] = left.sum(axis=4).transpose(0, 2, 1, 3)
+    return found
 
 
 def node_geometry(node: Node) -> Geometry | None:
@@ -295,14 +386,6 @@ def node_bias(node: Node) -> npt.NDArray[np.float64]:
     """Biases of a weighted node, (M,)."""
     assert isinstance(node, Affine | Conv | Dense)
     return np.asarray(node.offset if isinstance(node, Affine) else node.bias, dtype=np.float64)
-
-
-def columns_of(node: Node, x: FloatArray) -> FloatArray:
-    """What the rows of a weighted node multiply, (groups, positions, N)."""
-    geometry = node_geometry(node)
-    if geometry is None:
-        return x.reshape(1, len(x), -1)
-    return np.ascontiguousarray(geometry.columns(x, node_groups(node)))
 
 
 def _fold(geometry: Geometry, columns: FloatArray, frames: int) -> FloatArray:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pvq_hw
+from pvq_hw.agreement import agreement_lines
 from pvq_hw.errors import InputError
+from pvq_hw.metrics import metric_text
 from pvq_hw.network import Network
 from pvq_hw.plan import Plan
+from pvq_hw.sizes import sizes
 
-__all__ = ["compile_document", "read_report", "write_report"]
+__all__ = ["compile_document", "document_of", "read_report", "write_report"]
 
 _FORMAT = "pvq-hw report"
 _LIMIT = 1 << 26
@@ -85,9 +88,19 @@ def compile_document(
     }
     if accuracy:
         document["accuracy"] = dict(accuracy)
+    if "agreement" in manifest["extra"]:
+        document["agreement"] = dict(manifest["extra"]["agreement"])
     if losses:
         document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
     return document
+
+
+def document_of(
+    folder: Path, network: Network, planned: Plan, manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The JSON document of `compile`, from what lies in an output folder."""
+    accuracy = manifest["extra"].get("accuracy")
+    return compile_document(network, planned, manifest, accuracy, sizes(folder, network))
 
 
 def _loss(about: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,8 +260,8 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     cards = []
     if "accuracy" in compiled:
         a = compiled["accuracy"]
-        unit = " %" if a["metric"] == "accuracy" else ""
-        cards.append(_card(a["metric"], f"{a['pvq']:.2f}{unit}", f"float {a['float']:.2f}{unit}"))
+        pvq, exact = (metric_text(a["metric"], a[name]) for name in ("pvq", "float"))
+        cards.append(_card(a["metric"], pvq, f"{a.get('reference', 'float')} {exact}"))
     speed = (built or compiled)["inferences_per_second"]
     note = "at the met clock" if built else "planned"
     cards.append(_card("inferences a second", f"{speed:,.0f}", note))
@@ -272,9 +285,11 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
 def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     judged = parts["compile"].get("accuracy")
-    if judged and judged["metric"] == "accuracy":
+    if judged and judged["metric"] != "rmse" and judged["disagreements"] is not None:
         text = f"{judged['disagreements']} of {judged['frames']} answers differ"
         rows.append({"name": "float model and golden model", "ok": None, "text": text})
+    for name, text in agreement_lines(parts["compile"].get("agreement")):
+        rows.append({"name": name, "ok": None, "text": text})
     simulated = parts.get("simulate")
     if simulated:
         wrong = simulated["mismatches"]

@@ -11,10 +11,9 @@ from typing import Any
 
 from pvq_hw.data import Data, load_data
 from pvq_hw.errors import InputError
-from pvq_hw.evaluation import check_data
+from pvq_hw.evaluation import check_data, metric_for, scale_warning
 from pvq_hw.flow import plan_for, quantize_for
-from pvq_hw.manifest import file_sha256
-from pvq_hw.metrics import find_metric
+from pvq_hw.hashes import file_sha256
 from pvq_hw.model import Model, load_model
 from pvq_hw.options import CompileOptions
 from pvq_hw.steps import Steps
@@ -156,6 +155,9 @@ def tune(
     tell = steps or Steps()
     with tell.step("Read model and data"):
         setup = _set_up(Path(model), Path(data), options, evaluate)
+    warning = scale_warning(setup.model, setup.data)
+    if warning:
+        tell.note(warning)
     with (
         Journal(Path(out), resume) as journal,
         contextlib.nullcontext(runner) if runner else options.runner() as place,
@@ -200,17 +202,11 @@ def _set_up(
     check_data(model, data, str(data_path), labels=False)
     if evaluation is not None:
         labels(evaluation)
-        check_data(model, evaluation, "Evaluation data", labels=options.metric is None)
+        check_data(model, evaluation, "Evaluation data", metric=options.metric)
     _, validation = split(data, options.seed)
     exact = float_outputs(model, validation)
-    metric = find_metric(options.metric, labels(validation), exact.shape[1], model.dropped)
-    try:
-        value = metric.compute(exact, labels(validation))
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"Metric {metric.name!r} must take the float outputs: {reason}") from None
+    metric = metric_for(model, labels(data), options.metric)
+    value = metric.compute(exact, labels(validation))
     task = Task(
         model=os.path.abspath(path),
         data=os.path.abspath(data_path),
@@ -387,7 +383,7 @@ def _build(
             with tell.step(f"Build trial {trial.number}"):
                 result = build_finalist(
                     Path(setup.task.model), folder, chosen, setup.data, setup.evaluation,
-                    options.seeds, tell,
+                    options.seeds, tell, metric=setup.task.metric,
                 )  # fmt: skip
             journal.add_built(key, result)
         found.append({"number": trial.number, **result})
@@ -420,7 +416,11 @@ def _document(
         "data_sha256": setup.task.data_sha256,
         "frames": _frames(setup),
         "options": asked,
-        "metric": {"name": goal.metric.name, "higher_is_better": goal.metric.higher_is_better},
+        "metric": {
+            "name": goal.metric.name,
+            "why": goal.metric.why,
+            "higher_is_better": goal.metric.higher_is_better,
+        },
         "float": setup.exact,
         "ok": met and met_on_test is not False,
         "met": {"validation": met, "test": met_on_test},

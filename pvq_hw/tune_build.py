@@ -13,7 +13,7 @@ from pvq_hw.steps import Steps
 from pvq_hw.tune_config import options_toml
 from pvq_hw.tune_study import Goal, Trial, fronts, ranked
 
-__all__ = ["FINALISTS", "build_finalist", "finalist_key", "finalists"]
+__all__ = ["FINALISTS", "build_finalist", "finalist_key", "finalists", "is_built"]
 
 FINALISTS = "finalists"
 """Folder of the finalists' outputs, ``DIR/finalists/<trial>``."""
@@ -54,6 +54,7 @@ def build_finalist(
     seeds: int,
     steps: Steps,
     compile_: Callable[..., Any] | None = None,
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """Compiles a configuration into ``out`` and builds its bitstream with every seed.
 
@@ -61,13 +62,14 @@ def build_finalist(
     and ``used`` parts, cycles, inferences a second and, where there is evaluation data, the
     metric; or ``reason`` where anything refuses.
     """
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.flow import compile_model
 
     try:
         made = (compile_ or compile_model)(
-            model, out, options, calibration=calibration, evaluation=evaluation, steps=steps
-        )
+            model, out, options, calibration=calibration, evaluation=evaluation,
+            metric=metric if evaluation is not None else None, steps=steps,
+        )  # fmt: skip
         built = load(out).build(seeds=range(1, seeds + 1), steps=steps, every_seed=True)
     except PvqError as error:
         return {"reason": " ".join(str(error).split())}
@@ -85,6 +87,19 @@ def build_finalist(
     if "accuracy" in compiled:
         result["evaluation"] = compiled["accuracy"]
     return result
+
+
+def is_built(result: Mapping[str, Any]) -> bool:
+    """Whether a value is what `build_finalist` gives, as far as others read it."""
+    if "reason" in result:
+        return isinstance(result["reason"], str)
+    numbers = [
+        *(result[key] for key in ("clock_mhz", "fmax_mhz", "interval_cycles")),
+        result["inferences_per_second"],
+        *(attempt["fmax_mhz"] for attempt in result["seeds"]),
+        *(result[part][key] for part in ("used", "estimated") for key in _UNITS),
+    ]
+    return all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
 
 
 def _used(utilization: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from pvq_hw.errors import InputError, PvqError, ToolError
+from pvq_hw.process import safe_environment
 from pvq_hw.tune_trial import Job, Outcome, evaluate_trial
 
 __all__ = ["Runner", "dask_runner", "process_runner"]
@@ -113,8 +114,9 @@ def process_runner(workers: int) -> Iterator[Runner]:
     so that the sums are rounded alike however many there are."""
     if workers < 1:
         raise InputError(f"Workers must be at least 1, not {workers}")
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # processes start later than the pool
+    variables = dict.fromkeys(_THREADS, "1") | safe_environment()
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)  # processes start later than the pool
 
     def start() -> Executor:
         return ProcessPoolExecutor(

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from pvq_hw.errors import InputError
+from pvq_hw.output import OutputFolder
+from pvq_hw.tune_build import is_built
 from pvq_hw.tune_trial import Job, Outcome
 
 try:
@@ -118,6 +120,7 @@ class Journal:
                 f"{folder} holds an unfinished search; go on with --resume or choose another one"
             )
         if not resume or not text:
+            _check_finalists(folder / _FINALISTS)
             for name in _ENTRIES - {JOURNAL}:
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / _FINALISTS, ignore_errors=True)
@@ -139,15 +142,17 @@ class Journal:
                 if number == 1:
                     good = value == _HEADER
                 elif "built" in value:
-                    self._built[str(value["built"])] = dict(value["result"])
-                    good = True
+                    result = dict(value["result"])
+                    self._built[str(value["built"])] = result
+                    good = is_built(result)
                 else:
                     key = json.dumps(
                         value["job"], sort_keys=True, ensure_ascii=True, separators=(",", ":")
                     )
-                    self._known[key] = Outcome.from_json(value["outcome"])
+                    planned = bool(value["job"]["planned"])
+                    self._known[key] = Outcome.from_json(value["outcome"], planned=planned)
                     good = True
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 good = False
             if not good:
                 raise InputError(f"{self.path}, line {number}, must be of a journal of this format")
@@ -156,3 +161,14 @@ class Journal:
         line = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         self._file.write(line + "\n")
         self._file.flush()
+
+
+def _check_finalists(folder: Path) -> None:
+    """Raises InputError for a file among an earlier search's finalists that is not pvq-hw's."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        unfinished = path.name.startswith(".") and ".pvq-hw-" in path.name
+        failed = path.name.endswith(".build-failed") and all(
+            log.suffix == ".log" for log in path.rglob("*")
+        )
+        if not (unfinished or failed):
+            OutputFolder(path).check_replaceable()

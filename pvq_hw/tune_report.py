@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.metrics import metric_text
 from pvq_hw.tune_chart import Panel, Scale, panel
 
 __all__ = ["write_page"]
@@ -68,7 +69,7 @@ def _plain(path: Path, text: str) -> None:
 
 
 def _value(document: Document, value: float) -> str:
-    return f"{value:.2f} %" if document["metric"]["name"] == "accuracy" else f"{value:.4g}"
+    return metric_text(document["metric"]["name"], value)
 
 
 def _subtitle(document: Document, good: int) -> str:

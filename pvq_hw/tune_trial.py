@@ -1,6 +1,7 @@
 """One trial of a search: a configuration in, what it gives out. Runs in any process."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -13,8 +14,8 @@ import numpy.typing as npt
 import pvq_hw
 from pvq_hw.data import Data, load_data
 from pvq_hw.errors import InputError, PvqError
+from pvq_hw.evaluation import metric_for
 from pvq_hw.flow import QUICK_FRAMES, QUICK_PATIENCE, plan_for, quantize_for
-from pvq_hw.metrics import find_metric
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
 from pvq_hw.options import CompileOptions
@@ -137,22 +138,27 @@ class Outcome:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> "Outcome":
-        """Inverse of `to_json`; raises InputError on anything else."""
+    def from_json(cls, value: Any, *, planned: bool = True) -> "Outcome":
+        """Inverse of `to_json`; raises InputError on anything else, and where a figure is missing
+        that a job has, ``planned`` or not."""
         try:
             if value["state"] == "FAIL":
                 return cls(reason=str(value["reason"]) or "unknown")
             if value["state"] != "COMPLETE":
                 raise ValueError(value["state"])
             figures = {str(k): v for k, v in value["figures"].items()}
-            if not all(
-                isinstance(v, int | float) and not isinstance(v, bool) for v in figures.values()
-            ):
-                raise ValueError("figures")
+            for name in (*_JUDGED, *(_COUNTED if planned else ())):
+                least = -math.inf if name == "metric" else 0
+                if not (_is_number(figures[name]) and figures[name] >= least):
+                    raise ValueError("figures")
             lanes = value["lanes"]
+            layers = tuple(dict(layer) for layer in value["layers"])
+            for layer in layers:
+                if not (_is_number(layer["n_over_k"] or 0) and _is_number(layer["lanes"])):
+                    raise ValueError("layers")
             return cls(
                 figures=figures,
-                layers=tuple(dict(layer) for layer in value["layers"]),
+                layers=layers,
                 lanes=None if lanes is None else tuple(int(p) for p in lanes),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -230,7 +236,7 @@ def judge(task: Task, model: Model, network: Network, data: Data) -> dict[str, f
     y = labels(data)
     spread = float(exact.std()) or 1.0
     return {
-        "metric": find_metric(task.metric, y, exact.shape[1]).compute(golden, y),
+        "metric": metric_for(model, y, task.metric).compute(golden, y),
         "output_error": _rounded(float(np.sqrt(np.mean((golden - exact) ** 2))) / spread),
         "n_over_k": _rounded(network.n_over_k),
     }
@@ -240,12 +246,17 @@ def plan_figures(planned: Plan) -> dict[str, float]:
     """Cycles, bits, resources and modelled energy of a plan."""
     value = planned.to_json()
     figures = {key: value[key] for key in _PLANNED}
-    figures |= {key: value["resources"][key] for key in ("luts", "ffs", "brams", "dsps")}
+    figures |= {key: value["resources"][key] for key in _USED}
     figures["energy_nj"] = value["energy"]["nj_per_inference"]
     figures["energy_int8_nj"] = value["energy"]["int8_nj_per_inference"]
     return figures
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_JUDGED = ("metric", "output_error", "n_over_k")
 _PLANNED = (
     "interval_cycles",
     "latency_cycles",
@@ -254,6 +265,8 @@ _PLANNED = (
     "bits_per_weight",
     "parameter_bits_per_weight",
 )
+_USED = ("luts", "ffs", "brams", "dsps")
+_COUNTED = (*_PLANNED, *_USED, "energy_nj", "energy_int8_nj")
 
 
 def _rounded(value: float) -> float:
@@ -295,7 +308,7 @@ def split(data: Data, seed: int) -> tuple[Data, Data]:
 def loaded(task: Task) -> tuple[Model, Data, Data]:
     """Model, calibration and validation frames of a task; raises InputError unless the files are
     the task's."""
-    from pvq_hw.manifest import file_sha256
+    from pvq_hw.hashes import file_sha256
 
     if task.version != pvq_hw.__version__:
         raise InputError(f"A worker must have pvq-hw {task.version}, not {pvq_hw.__version__}")

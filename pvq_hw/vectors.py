@@ -14,31 +14,13 @@ from pvq_hw.network import Network
 from pvq_hw.numeric import IntFormat
 from pvq_hw.plan import Plan, output_names
 
-__all__ = ["golden_inputs", "load_vectors", "vector_files", "write_vectors"]
+__all__ = ["load_vectors", "vector_files", "write_vectors"]
 
 IntArray = npt.NDArray[np.int64]
 
 _FOLDER = "vectors"
 _INDEX = "vectors.json"
 _INPUT = "input.hex"
-
-
-def golden_inputs(network: Network, frames: int = 8, seed: int = 0) -> IntArray:
-    """Inputs that reach the corners: zeros, extremes, ``|acc| = K * max|x|`` of the first row,
-    then random ones. (frames, *input.shape)."""
-    spec = network.input
-    low, high = spec.format.min, spec.format.max
-    rows = np.random.default_rng(seed).integers(low, high + 1, size=(max(frames, 1), spec.size))
-    if spec.format.binary:
-        rows = np.where(rows < 1, -1, 1)
-    first = network.layers[0].weights
-    extremes = [np.full(spec.size, spec.format.clamp(0)), np.full(spec.size, high)]
-    extremes.append(np.full(spec.size, low))
-    if first is not None and first.ndim == 2 and first.shape[1] == spec.size:
-        extremes += [np.where(first[0] >= 0, high, low), np.where(first[0] >= 0, low, high)]
-    for index, extreme in enumerate(extremes[:frames]):
-        rows[index] = extreme
-    return rows[:frames].reshape(-1, *spec.shape).astype(np.int64)
 
 
 def vector_files(network: Network, plan: Plan, x: IntArray) -> dict[str, str]:

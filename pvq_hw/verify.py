@@ -1,62 +1,96 @@
-"""Verifies an output: hashes, codes against the network, the plan's figures, golden vectors, and
-with the original weights every figure of the manifest."""
+"""Verifies an output: hashes, codes against the network, the plan's figures, golden vectors; with
+the original model every figure of the manifest and every number of the network that follows from
+it; with data what was fitted to such data."""
 
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.build_record import build_changes, built_from
 from pvq_hw.core_base import is_threshold
+from pvq_hw.data import Data
 from pvq_hw.errors import InputError
 from pvq_hw.figures import model_weights
 from pvq_hw.layers import Dense
 from pvq_hw.layers_window import Conv
 from pvq_hw.manifest import (
-    covered_files,
-    file_sha256,
+    file_changes,
     is_unchanged,
     load_manifest,
     make_manifest,
 )
+from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.output import MANIFEST, OutputFolder, check_tree
 from pvq_hw.plan import Plan
 from pvq_hw.verify_codes import check_codes
 from pvq_hw.verify_content import Finding, check_image, check_plan, check_vectors, differences
+from pvq_hw.verify_data import check_data_figures
+from pvq_hw.verify_limits import unchecked
+from pvq_hw.verify_model import check_numbers
 
-__all__ = ["Finding", "verify_output"]
+__all__ = ["Finding", "Verdict", "examine_output", "verify_output"]
 
 _ERROR_KEYS = ("cosine", "relative_error", "row_cosine", "row_relative_error")
 _MOST = 20  # findings of one kind
 
 
-def verify_output(
+@dataclass(frozen=True)
+class Verdict:
+    """What `examine_output` finds.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        Everything that is wrong; empty when the output is as it was written.
+    unchecked : list of str
+        What was not looked at, and what it takes.
+    """
+
+    findings: list[Finding]
+    unchecked: list[str]
+
+
+def verify_output(out: str | os.PathLike[str], **known: Any) -> list[Finding]:
+    """The findings of `examine_output`."""
+    return examine_output(out, **known).findings
+
+
+def examine_output(
     out: str | os.PathLike[str],
     *,
-    model: Any = None,
+    model: Model | None = None,
     weights: Mapping[str, npt.NDArray[np.float64]] | None = None,
-) -> list[Finding]:
-    """Everything that is wrong with an output; an empty list when it is as it was written.
+    data: Data | None = None,
+) -> Verdict:
+    """Everything that is wrong with an output, and what was not checked.
 
-    One changed bit in any file that the manifest covers, or in the manifest, gives at least one
-    finding that names the file, and layer and row where they can be told.
+    One changed bit in any file that the manifest or the build's report covers, or in these, gives
+    at least one finding that names the file, and layer and row where they can be told.
 
     Parameters
     ----------
     out : path
     model : Model, optional
-        The original model: its hash, and every cosine, error and gain, are then recomputed.
+        The original model: its hash, and every cosine, error, gain, scale and bias, are then
+        recomputed or bounded; see `pvq_hw.verify_model.check_numbers`.
     weights : mapping of layer name to float64 array (M, N), optional
         Original weights, where there is no model.
+    data : Data, optional
+        Beside the model: see `pvq_hw.verify_data.check_data_figures`. Integers are divided by
+        the network's ``input_scale``.
 
     Raises
     ------
     InputError
-        ``out`` is no folder, holds links, or has no manifest.
+        ``out`` is no folder, holds links, or has no manifest; the model lacks a layer, or the
+        data is of another shape than the network's input.
     """
     folder = _folder(out)
     document, findings = _manifest(folder)
@@ -74,7 +108,13 @@ def verify_output(
                 findings += _figures(folder, document, network, plan, weights)
         if weights is not None:
             findings += _gains(network)
-    return list(dict.fromkeys(findings))
+        if model is not None:
+            findings += check_numbers(model, network)
+            if data is not None:
+                data = replace(data, input_scale=network.input_scale)
+                findings += check_data_figures(model, network, document or {}, data)
+    open_ends = unchecked(folder, network, document or {}, model is not None, data)
+    return Verdict(list(dict.fromkeys(findings)), open_ends)
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:
@@ -102,20 +142,12 @@ def _manifest(folder: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
 
 
 def _files(folder: Path, document: dict[str, Any] | None) -> list[Finding]:
-    """Hashes of all covered files; what is missing, and what is there besides."""
-    listed = document.get("files") if document else None
-    if not isinstance(listed, dict):
-        return []
-    found = covered_files(folder)
-    findings = [
-        Finding(name[:200], "", "is missing") for name in sorted(listed) if name not in set(found)
-    ]
-    for name in found:
-        entry = listed.get(name)
-        if entry is None:
-            findings.append(Finding(name, "", "is not in the manifest"))
-        elif not isinstance(entry, dict) or entry.get("sha256") != file_sha256(folder / name):
-            findings.append(Finding(name, "", "differs from its hash in the manifest"))
+    """Hashes of all files that the manifest covers, and of the build's."""
+    changes = file_changes(folder, document) if document else []
+    findings = [Finding(name, "", message) for name, message in changes + build_changes(folder)]
+    made_from = built_from(folder)
+    if document and made_from not in (None, document.get("manifest_sha256")):
+        findings.append(Finding("build/build.json", "", "is a build of another output"))
     return findings
 
 
@@ -139,7 +171,7 @@ def _plan(folder: Path, findings: list[Finding]) -> Plan | None:
 
 
 def _model(
-    model: Any, network: Network, document: dict[str, Any] | None, findings: list[Finding]
+    model: Model, network: Network, document: dict[str, Any] | None, findings: list[Finding]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """The model's weights, once its hash is compared."""
     listed = document.get("model") if document else None

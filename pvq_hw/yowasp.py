@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -81,16 +82,33 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("YoWASP", appauthor=False))
 
 
+_WARM: dict[tuple[Path, Path], tuple[Path, int, int]] = {}
+"""Compiled code that was found usable, by cache folder and module; see `_state`."""
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    """A file with its size and time of change, which are 0 where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path, 0, 0
+    return path, found.st_size, found.st_mtime_ns
+
+
 def _is_cold(module: Module) -> bool:
     """Whether the runtime would have to compile ``module``: absent, or of another version.
 
     The rule is the runtime's own: a file named by the module's SHA-1, which the installed
-    engine accepts. Takes 0.2 s for yosys.
+    engine accepts. Takes 0.2 s for yosys, once in a process: what was found warm is so until its
+    file changes.
     """
     if module.file is None:
         return False
+    place = cache_folder(), module.file
+    if place in _WARM and _WARM[place] == _state(_WARM[place][0]):
+        return False
     digest = hashlib.sha1(module.file.read_bytes()).hexdigest()
-    compiled = cache_folder() / module.package / module.file.name / digest
+    compiled = place[0] / module.package / module.file.name / digest
     if not compiled.is_file():
         return True
     import wasmtime
@@ -101,6 +119,7 @@ def _is_cold(module: Module) -> bool:
         wasmtime.Module.deserialize_file(wasmtime.Engine(config), str(compiled))
     except wasmtime.WasmtimeError:
         return True
+    _WARM[place] = _state(compiled)
     return False
 
 
@@ -142,14 +161,15 @@ def warm_up(names: Iterable[str], progress: Callable[[str], None] = lambda line:
     total = 0.0
     for module in cold:
         command, environment = python_module("pvq_hw.yowasp", module.name, "--help")
-        seconds = run_command(
-            command,
-            env=environment,
-            name=f"Compiling {module.name}",
-            folder=Path.cwd(),
-            hold_stdin=True,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = run_command(
+                command,
+                env=environment,
+                name=f"Compiling {module.name}",
+                folder=Path(folder),
+                hold_stdin=True,
+                check=False,
+            )
         if _is_cold(module):
             raise ToolError(
                 f"{module.name} could not be compiled into {cache_folder()}: free memory "

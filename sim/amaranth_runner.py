@@ -13,10 +13,10 @@ from gateware.graph import GraphAccelerator
 from pvq_hw.code_image import code_file, code_layout, code_writes, has_spram
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.graph import GraphSpec
+from pvq_hw.patterns import NONE, Pattern
 from sim.batch_taps import batch_taps, deal
 from sim.bench import Bench
 from sim.graph_taps import graph_taps
-from sim.patterns import NONE, Pattern
 from sim.result import SimResult, assemble
 from sim.streams import Sink, Source
 from sim.wire import pack_frames, unpack_frames
@@ -103,6 +103,6 @@ def simulate_amaranth(
     }
     outputs = deal(outputs, specs[0].frames)
     starts, ends = source.cycles[::n], sink.cycles[rows - 1 :: rows]
-    steady = not (idle.pause or stall.pause or after_valid or tuple(resets))
+    steady = not (idle.pauses or stall.pauses or after_valid or tuple(resets))
     runs = [(starts, ends, bench.cycle)]
     return assemble("amaranth", len(x), outputs, runs, vector, steady, batch)

@@ -140,32 +140,23 @@ def build_verilator(design: Design, folder: Path, optimize: str = "-O1") -> None
     flags = ["--cc", "-O3", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--top-module", _TOP]
     flags += ["--Mdir", ".", "--prefix", "Vsim", "--x-assign", "fast", "--output-split", "0"]
     run_command([*command, *flags, "sim.v", *names], name="Verilator", folder=folder, env=tool.env)
+    # One translation unit: most of the time goes into Verilator's headers. What only sets up is not
+    # optimized.
     parts = sorted(path.name for path in folder.glob("Vsim*.cpp"))
-    for name, slow in (("fast", False), ("slow", True)):
-        chosen = (part for part in parts if part.endswith("Slow.cpp") is slow)
-        (folder / f"{name}.cc").write_text("".join(f'#include "{part}"\n' for part in chosen))
+    slow = [part for part in parts if part.endswith("Slow.cpp")]
+    fast = [part for part in parts if part not in slow]
+    lines = [f'#include "{_MAIN.name}"', *(f'#include "{part}"' for part in fast)]
+    lines += ['#pragma GCC optimize("O0")', *(f'#include "{part}"' for part in slow)]
+    shutil.copy(_MAIN, folder)
+    (folder / "all.cc").write_text("\n".join(lines) + "\n", encoding="utf-8")
     base = ["-std=c++17", "-pthread", f"-I{include}", f"-I{include / 'vltstd'}"]
-
-    def objects() -> list[str]:
-        """Verilator's own library, which takes longest to compile, is kept for all models."""
-        key = digest(b"verilated", tool.version.encode(), str(include).encode())
-        library = cached(key, lambda work: _library(work, include, base))
-        return [str(library / f"{part}.o") for part in _LIBRARY]
-
-    def compiled(name: str, level: str, *more: str) -> None:
-        compile_cpp(folder, [*base, level, "-I.", "-c", f"{name}.cc", "-o", f"{name}.o", *more])
-
-    shutil.copy(_MAIN, folder / "main.cc")
-    with ThreadPoolExecutor(2) as pool:
-        library = pool.submit(objects)
-        jobs = [
-            pool.submit(compiled, name, level)
-            for name, level in (("fast", optimize), ("main", optimize), ("slow", "-O0"))
-        ]
-        for job in jobs:
-            job.result()
-        linked = ["fast.o", "main.o", "slow.o", *library.result()]
-    compile_cpp(folder, ["-pthread", *linked, "-o", "model"])
+    # Verilator's own library, which takes longest to compile, is kept for all models.
+    key = digest(b"verilated", tool.version.encode(), str(include).encode())
+    with ThreadPoolExecutor(1) as pool:
+        library = pool.submit(cached, key, lambda work: _library(work, include, base))
+        compile_cpp(folder, [*base, optimize, "-I.", "-c", "all.cc", "-o", "all.o"])
+        objects = [str(library.result() / f"{part}.o") for part in _LIBRARY]
+    compile_cpp(folder, ["-pthread", "all.o", *objects, "-o", "model"])
 
 
 def _library(folder: Path, include: Path, base: list[str]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from amaranth.hdl import ClockDomain, Module, Value
+from amaranth.hdl import Cat, ClockDomain, Module, Value
 from amaranth.sim import Simulator, SimulatorContext
 
 from sim.streams import Monitor, Sink, Source, Watchdog
@@ -74,11 +74,6 @@ class Bench:
 
         async def testbench(ctx: SimulatorContext) -> None:
             watchdog = Watchdog(self._quiet, self._state)
-            wires = [
-                Value.cast(wire).as_unsigned()
-                for stream, _ in self._monitors
-                for wire in (stream.valid, stream.ready, stream.payload)
-            ]
             for address, word in self._writes:
                 ctx.set(self._port.load, 1)
                 ctx.set(self._port.w_en, 1)
@@ -88,20 +83,59 @@ class Bench:
             if self._writes:
                 ctx.set(self._port.load, 0)
                 ctx.set(self._port.w_en, 0)
-            self._drive(ctx)
-            while not done():
-                reset = self.cycle in pending
-                ctx.set(self._sync.rst, int(reset))
-                _, _, *levels = await ctx.tick().sample(*wires)
-                if reset:
-                    self._reset()
-                else:
-                    self._clock(levels, watchdog)
-                self.cycle += 1
-                self._drive(ctx)
+            # Every change of a wire makes the simulator settle the whole circuit, so that all are
+            # set at once and only where one changes; one trigger serves for all cycles.
+            driven, last = self._driven(), 0
+            ticks = ctx.tick().sample(*self._watched()).__aiter__()
+            try:
+                while not done():
+                    reset = self.cycle in pending
+                    levels = self._levels(reset)
+                    if levels != last:
+                        ctx.set(driven, levels)
+                        last = levels
+                    _, _, *seen = await anext(ticks)
+                    if reset:
+                        self._reset()
+                    else:
+                        self._clock(seen, watchdog)
+                    self.cycle += 1
+            finally:
+                await ticks.aclose()
 
         simulator.add_testbench(testbench)
         simulator.run()
+
+    def _watched(self) -> list[Value]:
+        """Three wires of each monitor, as bits."""
+        wires = [
+            Value.cast(wire)
+            for stream, _ in self._monitors
+            for wire in (stream.valid, stream.ready, stream.payload)
+        ]
+        return [wire.as_unsigned() if wire.shape().signed else wire for wire in wires]
+
+    def _driven(self) -> Value:
+        """All wires that the agents drive, and the reset."""
+        wires: list[Any] = [self._sync.rst]
+        for stream, agent, _ in self._drivers:
+            source = isinstance(agent, Source)
+            wires += [stream.valid, Value.cast(stream.payload)] if source else [stream.ready]
+        return Cat(*wires)
+
+    def _levels(self, reset: bool) -> int:
+        """What `_driven` is to carry until the next clock edge."""
+        levels, place = int(reset), 1
+        for stream, agent, _ in self._drivers:
+            if isinstance(agent, Source):
+                width = len(Value.cast(stream.payload))
+                payload = agent.payload & ((1 << width) - 1)
+                levels |= (payload << 1 | agent.valid) << place
+                place += 1 + width
+            else:
+                levels |= agent.ready << place
+                place += 1
+        return levels
 
     def _clock(self, levels: list[int], watchdog: Watchdog) -> None:
         moved = False
@@ -121,11 +155,3 @@ class Bench:
         for _, agent, _ in self._drivers:
             if isinstance(agent, Source):
                 agent.reset()
-
-    def _drive(self, ctx: SimulatorContext) -> None:
-        for stream, agent, _ in self._drivers:
-            if isinstance(agent, Source):
-                ctx.set(stream.valid, agent.valid)
-                ctx.set(Value.cast(stream.payload), agent.payload)
-            else:
-                ctx.set(stream.ready, agent.ready)

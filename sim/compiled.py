@@ -5,16 +5,17 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError, ToolError
+from pvq_hw.patterns import NONE, Pattern
 from pvq_hw.process import run_command
 from sim.backends import BACKENDS, default_backend, source_files
 from sim.design import Design
 from sim.models import cached, digest
-from sim.patterns import NONE, Pattern
 from sim.streams import StreamError
 
 __all__ = ["Run", "build_model", "run_compiled"]
@@ -87,8 +88,8 @@ def run_compiled(
         A stream broke its protocol or stood still.
     """
     model = build_model(design, backend, optimize)
-    numbers = [threads, len(payloads) // design.n, design.n, design.links[-1].rows, quiet]
-    numbers += [*idle.thresholds, seed, *stall.thresholds, seed + 1, *resets]
+    numbers: list[Any] = [threads, len(payloads) // design.n, design.n, design.links[-1].rows]
+    numbers += [quiet, _pauses(idle, seed), _pauses(stall, seed + 1), *resets]
     said: list[str] = []
 
     def line(text: str) -> None:
@@ -113,6 +114,10 @@ def run_compiled(
                 raise StreamError(said[-1]) from None
             raise
         return _read(folder / "output.bin", design)
+
+
+def _pauses(pattern: Pattern, seed: int) -> str:
+    return ",".join(map(str, (*pattern.thresholds, seed, *pattern.steps)))
 
 
 def _read(path: Path, design: Design) -> list[Run]:

@@ -1,7 +1,9 @@
 // Streams frames through a compiled model and records every layer's output stream.
 //
-// usage: model INPUT OUTPUT THREADS FRAMES N ROWS QUIET IDLE_PAUSE IDLE_RESUME IDLE_SEED
-//              STALL_PAUSE STALL_RESUME STALL_SEED [RESET_CYCLE...]
+// usage: model INPUT OUTPUT THREADS FRAMES N ROWS QUIET IDLE STALL [RESET_CYCLE...]
+//
+// IDLE and STALL are numbers with commas between: the probabilities to pause and to run again in
+// 1/65536, the seed, and then the steps of a script: draws to run, to pause, and so on.
 //
 // Where a model has a port for codes, `loads.bin` in the working folder holds what is written first:
 // 32-bit words, the address above the 16-bit word.
@@ -14,7 +16,7 @@
 // Exit 3: a stream broke its protocol or nothing moved; the reason is on standard error.
 //
 // Every thread runs a model of its own, from its reset on, over a range of the frames. The agents
-// behave as those of sim/streams.py and draw the same pauses as sim/patterns.py.
+// behave as those of sim/streams.py and draw the same pauses as pvq_hw/patterns.py.
 
 #include <algorithm>
 #include <atomic>
@@ -35,15 +37,29 @@ namespace {
 struct Pauses {
   uint32_t to_pause, to_run, state;
   bool pausing = false;
+  std::vector<uint64_t> steps;
+  size_t step = 0;
 
-  Pauses(const char *pause, const char *resume, const char *seed)
-      : to_pause(strtoul(pause, nullptr, 10)),
-        to_run(strtoul(resume, nullptr, 10)),
-        state(static_cast<uint32_t>(strtoull(seed, nullptr, 10)) * 2654435761u + 0x9E3779B9u) {
+  explicit Pauses(char *text)
+      : to_pause(number(text)),
+        to_run(number(text)),
+        state(static_cast<uint32_t>(number(text)) * 2654435761u + 0x9E3779B9u) {
     if (!state) state = 1;
+    while (*text) steps.push_back(number(text));
+  }
+
+  static uint64_t number(char *&text) {
+    uint64_t value = strtoull(text, &text, 10);
+    if (*text) ++text;
+    return value;
   }
 
   bool next() {
+    while (step < steps.size() && !steps[step]) ++step;
+    if (step < steps.size()) {
+      --steps[step];
+      return step % 2;
+    }
     if (!to_pause) return false;
     state ^= state << 13;
     state ^= state >> 17;
@@ -126,7 +142,7 @@ struct Job {
         rows(number(6)),
         quiet(number(7)),
         payloads(frames * n * IN_WORDS) {
-    for (int a = 14; a < argc; ++a) resets.insert(number(a));
+    for (int a = 10; a < argc; ++a) resets.insert(number(a));
     if (FILE *file = LOADS ? fopen("loads.bin", "rb") : nullptr) {
       for (uint32_t write; fread(&write, 4, 1, file) == 1;) loads.push_back(write);
       fclose(file);
@@ -140,8 +156,8 @@ class Run {
   Run(Job &job, size_t first, size_t frames)
       : job_(job),
         source_{&job.payloads[first * job.n * IN_WORDS], frames * job.n,
-                Pauses(job.argv[8], job.argv[9], job.argv[10])},
-        stall_(job.argv[11], job.argv[12], job.argv[13]),
+                Pauses(job.argv[8])},
+        stall_(job.argv[9]),
         starts_(frames),
         ends_(frames) {
     for (size_t k = 0; k < LINKS; ++k) links_.push_back(Monitor{LINK_NAMES[k], LINK_WORDS[k], {}});
@@ -243,7 +259,7 @@ class Run {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc < 14) return 2;
+  if (argc < 10) return 2;
   Job job(argc, argv);
   FILE *input = fopen(argv[1], "rb");
   if (!input || fread(job.payloads.data(), 4, job.payloads.size(), input) != job.payloads.size())

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.graph import GraphSpec
+from pvq_hw.patterns import NONE, Pattern
 from sim.batch_taps import batch_taps, deal
 from sim.design import BATCHES, Design, design_of
 from sim.graph_taps import graph_design, graph_taps
-from sim.patterns import NONE, Pattern
 from sim.result import SimResult, Stamps, assemble
 from sim.wire import pack_frames, pack_words, unpack_frames, unpack_words
 
@@ -65,13 +65,14 @@ def simulate(
     graph : GraphSpec, optional
         Of the cores; every layer's output is then given, not only the cores'.
     idle, stall : Pattern or str
-        Pauses of the input and of the output; see `sim.patterns.Pattern.parse`.
+        Pauses of the input and of the output; see `pvq_hw.patterns.Pattern.parse`.
     seed : int
         Of the pauses.
     resets : sequence of int
         Cycles that end with a reset, after which everything starts again.
     settle : bool
         Without pauses: simulate further frames where there are too few to tell the interval.
+        Otherwise all frames go through one circuit, one after the other.
     progress : callable, optional
         Is told the frames done.
 
@@ -97,9 +98,10 @@ def simulate(
     if len(names) != len(watched) or len(set(names)) != len(names):
         raise InputError(f"Names must be {len(watched)} different ones, not {names}")
     patterns = Pattern.parse(idle), Pattern.parse(stall)
-    steady = not (any(pattern.pause for pattern in patterns) or resets)
+    steady = not (any(pattern.pauses for pattern in patterns) or resets)
     job = _Job(watched, frames, *patterns, seed, tuple(resets), steady, progress, names)
     job.graph, job.cores = graph, specs
+    job.whole = not settle
     if graph is None:
         job.taps = batch_taps(specs)
     if steady and settle:
@@ -176,6 +178,7 @@ class _Job:
         self.specs, self.frames, self.asked = list(specs), frames, len(frames)
         self.graph: GraphSpec | None = None
         self.taps = self.specs
+        self.whole = False
         self.cores: Sequence[CoreBase] = ()
         self.idle, self.stall, self.seed, self.resets = idle, stall, seed, resets
         self.steady, self.names = steady, names
@@ -185,7 +188,7 @@ class _Job:
         # A frame's first results may take as long as all cores' codes, one after the other.
         work = sum(spec.words + spec.n * spec.frames + spec.output_delay for spec in specs)
         pause = max(1 / p.resume for p in (idle, stall))
-        self.quiet = int(20 * pause) * work + 10_000
+        self.quiet = int(20 * pause) * work + 10_000 + idle.longest + stall.longest
 
     @property
     def batch(self) -> int:
@@ -268,7 +271,7 @@ class _Job:
         batches = len(payloads) // design.n
         threads = (
             1
-            if self.graph
+            if self.graph or self.whole or self.resets or self.idle.steps or self.stall.steps
             else max(1, min(2, os.cpu_count() or 1, batches * self.vector // self.settling))
         )
         runs = run_compiled(

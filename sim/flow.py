@@ -8,16 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw import tools
-from pvq_hw.api import Accelerator
+from pvq_hw.accelerator import Accelerator
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.metrics import score
+from pvq_hw.evaluation import metric_for
+from pvq_hw.scenarios import pace_of
+from pvq_hw.scenarios import scenarios as all_scenarios
 from pvq_hw.steps import Steps
 from sim.entry import simulate
 from sim.result import SimResult, compare
+from sim.scenarios import run_scenarios
 
 __all__ = ["simulate_output"]
 
 _STALL = "random:0.3"
+_SCENARIO_FRAMES = 16  # of the data, round and round
 
 
 def simulate_output(
@@ -28,13 +32,16 @@ def simulate_output(
     seed: int,
     steps: Steps,
     labels: npt.NDArray[Any] | None,
+    metric: str | None = None,
+    scenarios: bool = False,
 ) -> dict[str, Any]:
-    """See `pvq_hw.api.Accelerator.simulate`.
+    """See `pvq_hw.accelerator.Accelerator.simulate`.
 
     Raises
     ------
     CheckError
-        The simulated cycles are not the planned ones. Mismatches are counted, not raised.
+        The simulated cycles are not the planned ones, or a stream broke its protocol. Mismatches
+        are counted, not raised.
     """
     plan = accelerator.plan
     integers = accelerator.quantize_input(x)
@@ -55,7 +62,9 @@ def simulate_output(
             progress=lambda done: steps.progress(done, len(integers), "frames"),
         )
     with steps.step("Compare with the golden model"):
-        document = _document(accelerator, result, integers, labels)
+        document = _document(accelerator, result, integers, labels, metric)
+    if scenarios:
+        _add_scenarios(document, accelerator, integers[:_SCENARIO_FRAMES], simulator, steps)
 
     def fill(staging: Path) -> dict[str, Any]:
         text = json.dumps(document, indent=1, sort_keys=True)
@@ -72,11 +81,43 @@ def simulate_output(
     return document
 
 
+def _add_scenarios(
+    document: dict[str, Any],
+    accelerator: Accelerator,
+    x: npt.NDArray[np.int64],
+    simulator: str,
+    steps: Steps,
+) -> None:
+    """Runs every scenario; its mismatches count as the document's."""
+    plan, network = accelerator.plan, accelerator.network
+    images = accelerator.image.cores
+    chosen = all_scenarios(pace_of(plan.specs, images, plan.interval_cycles, plan.graph))
+    document["scenarios"] = []
+    with steps.step(f"Simulate {len(chosen)} scenarios ({simulator})"):
+        for outcome in run_scenarios(
+            chosen,
+            plan.specs,
+            images if simulator == "amaranth" else accelerator.out,
+            x,
+            network.trace(x),
+            simulator,
+            names=[layer.name for layer in network.layers],
+            graph=plan.graph,
+        ):
+            document["scenarios"].append(outcome.to_json())
+            document["mismatches"] += outcome.comparison.mismatches
+            first = outcome.comparison.first
+            if first is not None and document["first_mismatch"] is None:
+                document["first_mismatch"] = f"{outcome.scenario.name}: {first}"
+            steps.progress(len(document["scenarios"]), len(chosen), "scenarios")
+
+
 def _document(
     accelerator: Accelerator,
     result: SimResult,
     integers: npt.NDArray[np.int64],
     labels: npt.NDArray[Any] | None,
+    metric: str | None,
 ) -> dict[str, Any]:
     network = accelerator.network
     compared = compare(result, network.trace(integers))
@@ -92,6 +133,12 @@ def _document(
     }
     if labels is not None:
         outputs = list(result.outputs.values())[-1] * network.output.scale
-        metric, value = score(outputs, labels[: len(outputs)], network.dropped)
-        document["accuracy"] = {"metric": metric, "simulated": value}
+        y = labels[: len(outputs)]
+        judge = metric_for(network, labels, metric)
+        document["accuracy"] = {
+            "metric": judge.name,
+            "why": judge.why,
+            "simulated": judge.compute(outputs, y),
+            "frames": len(y),
+        }
     return document

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import ToolError
+from pvq_hw.patterns import NONE, Pattern
 from pvq_hw.process import python_module, run_command
 from pvq_hw.tools import find_tool
 from sim.design import Design
-from sim.patterns import NONE, Pattern
 from sim.streams import StreamError
 
 __all__ = ["Recorded", "check_tools", "run_icarus"]

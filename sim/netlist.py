@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,14 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from gateware.circuit import make_circuit
-from gateware.verilog_text import testbench
+from gateware.testbench import testbench
 from pvq_hw import tools
 from pvq_hw.core_base import CoreBase, CoreImage
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.graph import GraphSpec
 from pvq_hw.hexfile import hex_text
-from pvq_hw.units import CoreUnit
+from pvq_hw.scenarios import pace_of, short_scenarios
+from pvq_hw.timing import time_chain, time_graph
 from sim.wire import pack_frames
 
 __all__ = ["Netlist", "NetlistRun", "make_netlist", "primitives", "run_frames", "run_vectors"]
@@ -171,6 +172,15 @@ def _simulate(netlist: Netlist, bench: str, files: dict[str, str], folder: Path)
     return lines
 
 
+def _interval(
+    specs: Sequence[CoreBase], images: Sequence[CoreImage], graph: GraphSpec | None
+) -> int:
+    if graph is None:
+        return time_chain(specs, images).interval_cycles
+    named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
+    return time_graph(graph, named).interval_cycles
+
+
 def run_vectors(
     netlist: Netlist, stimulus: Sequence[int], stimulus_bits: int, response_bits: int
 ) -> list[str]:
@@ -214,8 +224,8 @@ def run_frames(
     """Streams frames through the netlist of a chain of cores, or of a graph of units, and compares
     every result.
 
-    Three times: at full rate, with random stalls on both sides, and after a reset in mid-frame
-    (`gateware.verilog_text.testbench`).
+    At full rate, with random pauses at both ends, and after resets while it computes
+    (`pvq_hw.scenarios.short_scenarios`).
 
     Parameters
     ----------
@@ -256,23 +266,23 @@ def run_frames(
         for values, form in ((x, x_form), (expected, out_form))
     )
     bits = x_form.bits * side_by_side, out_form.bits * side_by_side
-    work = sum(spec.n + spec.words for spec in specs)
-    if graph is not None:
-        work = sum(u.frames * u.core.words for u in graph.units if isinstance(u, CoreUnit))
+    pace = pace_of(specs, images, _interval(specs, images, graph), graph)
+    pace = replace(pace, columns=columns, rows=rows)  # the last batch need not be full
     bench = testbench(
         netlist.top,
-        columns=columns,
-        rows=rows,
-        transfers=len(x) // side_by_side,
-        input_bits=bits[0],
-        output_bits=bits[1],
-        patience=20 * (work + columns) + 10_000,
+        pace,
+        short_scenarios(pace, len(inputs) // pace.columns, seed),
+        stimuli=len(inputs),
+        expected=len(outputs),
+        bits=bits,
+        frame_rows=rows,
+        files=("input.hex", "expected.hex"),
+        command="vvp tb.vvp",
+        layout=None,
     )
     files = {"input.hex": hex_text(inputs, bits[0]), "expected.hex": hex_text(outputs, bits[1])}
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
-        lines = _simulate(
-            netlist, bench.replace("seed = 1;", f"seed = {seed};"), files, Path(place)
-        )
+        lines = _simulate(netlist, bench, files, Path(place))
     passed = re.match(r"PASS: (\d+) results", lines[-1]) if lines else None
     if not passed:
         said = "; ".join(line for line in lines if "finish" not in line)[-300:]

@@ -49,7 +49,7 @@ class PinSimulation:
 
         ``resets`` are cycles with the reset on. Raises `StreamError` at the limit of cycles.
         """
-        from amaranth.hdl import ClockDomain, Module
+        from amaranth.hdl import Cat, ClockDomain, Module
 
         module = Module()
         module.domains.sync = sync = ClockDomain("sync")
@@ -58,24 +58,29 @@ class PinSimulation:
         simulator.add_clock(1e-6)
 
         async def testbench(ctx: SimulatorContext) -> None:
-            level = 1
-            ctx.set(self._top.rx, 1)
             pins = self._top.flash if self._flash is not None else None
             chip = [] if pins is None else [pins.cs_n, pins.clk, pins.copi]
-            while not each_cycle():
-                if resets:
-                    ctx.set(sync.rst, int(self.cycle in resets))
-                if self.line.level != level:
-                    level = self.line.level
-                    ctx.set(self._top.rx, level)
-                _, _, tx, *levels = await ctx.tick().sample(self._top.tx, *chip)
-                self.line.clock(tx)
-                if self._flash is not None and pins is not None:
-                    self._flash.clock(*levels)
-                    ctx.set(pins.cipo, self._flash.level)
-                self.cycle += 1
-                if self.cycle > self._limit:
-                    raise StreamError(f"Pins must be done within {self._limit:,} cycles")
+            # As in `sim.bench`: all wires at once, only where one changes, with one trigger.
+            driven = Cat(sync.rst, self._top.rx, *([] if pins is None else [pins.cipo]))
+            last = 0
+            ticks = ctx.tick().sample(self._top.tx, *chip).__aiter__()
+            try:
+                while not each_cycle():
+                    levels = int(self.cycle in resets) | self.line.level << 1
+                    if self._flash is not None:
+                        levels |= self._flash.level << 2
+                    if levels != last:
+                        ctx.set(driven, levels)
+                        last = levels
+                    _, _, tx, *seen = await anext(ticks)
+                    self.line.clock(tx)
+                    if self._flash is not None:
+                        self._flash.clock(*seen)
+                    self.cycle += 1
+                    if self.cycle > self._limit:
+                        raise StreamError(f"Pins must be done within {self._limit:,} cycles")
+            finally:
+                await ticks.aclose()
 
         simulator.add_testbench(testbench)
         simulator.run()

@@ -8,7 +8,7 @@ to drive until the next one. The Amaranth bench (`sim.amaranth_runner`) and the 
 from collections.abc import Callable, Sequence
 
 from pvq_hw.errors import CheckError
-from sim.patterns import NONE, Pattern, draws
+from pvq_hw.patterns import NONE, Pattern, draws
 
 __all__ = ["Monitor", "Sink", "Source", "StreamError", "Watchdog"]
 

@@ -12,8 +12,12 @@ from typing import Any
 
 import pvq_hw.bundled
 from pvq_hw.cli import main
+from pvq_hw.hashes import canonical_text, file_entries, sealed
+from pvq_hw.manifest import covered_files
 
-__all__ = ["BUNDLED", "MODEL", "ROOT", "VERBS", "Ran", "refused", "run", "snapshot", "twin"]
+__all__ = [
+    "BUNDLED", "MODEL", "ROOT", "VERBS", "Ran", "refused", "reseal", "run", "snapshot", "twin",
+]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = Path(pvq_hw.bundled.__file__).parent
@@ -91,3 +95,11 @@ def twin(out: Path, place: Path) -> Path:
     """A copy of an output folder that a test may spoil."""
     shutil.copytree(out, place)
     return place
+
+
+def reseal(out: Path) -> None:
+    """Makes all hashes of an output's manifest right again, as someone with intent would."""
+    document = json.loads((out / "manifest.json").read_text())
+    document["files"] = file_entries(out, covered_files(out))
+    text = canonical_text(sealed(document, "manifest_sha256"))
+    (out / "manifest.json").write_text(text)

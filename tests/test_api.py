@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from cli_tools import MODEL, snapshot, twin
+from cli_tools import MODEL, reseal, snapshot, twin
 
 import pvq_hw
 from pvq_hw import CheckError, Data, InputError
@@ -112,6 +112,7 @@ def test_simulate_refuses_cycles_that_were_not_planned(digits, data, tmp_path):
     plan = json.loads((out / "plan.json").read_text())
     plan["latency_cycles"] -= 1
     (out / "plan.json").write_text(json.dumps(plan))
+    reseal(out)
     accelerator = pvq_hw.load(out)
     with pytest.raises((CheckError, InputError), match="latency"):
         accelerator.simulate(data[1].x[:1], simulator="amaranth")

@@ -14,6 +14,7 @@ from gateware import build as module
 from gateware.build import build, rebuild
 from gateware.memory import Rom
 from pvq_hw import tools
+from pvq_hw.build_record import build_changes
 from pvq_hw.errors import CheckError, InputError, ToolError
 
 pytestmark = pytest.mark.build
@@ -93,7 +94,10 @@ def _check_report(folder, report, bitstream, clock, cells):
     assert 20 <= report.utilization[cells]["used"] <= 60 < report.utilization[cells]["available"]
     assert [attempt.seed for attempt in report.attempts] == [1]
     assert set(report.seconds) == {"warm_up", "synthesis", "place_route", "pack"}
-    assert json.loads((folder / "build.json").read_text()) == report.to_json()
+    document = json.loads((folder / "build.json").read_text())
+    assert document.items() >= report.to_json().items()
+    assert build_changes(folder.parent) == []
+    assert set(document["files"]) == {path.name for path in folder.iterdir()} - {"build.json"}
 
 
 def test_the_same_design_gives_the_same_bitstream(tmp_path, built):
@@ -126,6 +130,18 @@ def test_a_clock_that_no_seed_meets_fails(tmp_path):
 def test_a_main_clock_without_a_constraint_fails(tmp_path):
     with pytest.raises(CheckError, match=r"^A clock must be constrained to 30 MHz, not .* at 12"):
         build(Blinky(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=30)
+
+
+def test_a_clock_constraint_without_a_net_fails(tmp_path):
+    log = tmp_path / "place_route.log"
+    log.write_text("Info: constraining clock net 'pll.clk' to 36.00 MHz\n")
+    module._check_constraints(log)
+    warning = "Warning: net 'clk_sync' does not exist in design, ignoring clock constraint"
+    log.write_text(warning + "\n")
+    with pytest.raises(CheckError) as error:
+        module._check_constraints(log)
+    text = f"Every constrained clock must be in the netlist: {warning}; see {log}"
+    assert str(error.value) == text
 
 
 def test_seeds_are_tried_until_one_meets_the_clock(tmp_path, monkeypatch):
@@ -233,3 +249,20 @@ def test_new_contents_need_no_place_and_route(tmp_path, platform, clock, body, b
     assert new != old
     with pytest.raises(CheckError, match="differ in the contents of block RAMs only"):
         rebuild(Table(1, body, step=3), platform(), tmp_path / "new", tmp_path / "other")
+
+
+def test_files_of_the_user_beside_the_logs_of_a_failed_build_stay(tmp_path):
+    folder, failed = tmp_path / "b", tmp_path / "b.failed"
+    folder.mkdir()
+    failed.mkdir()
+    (failed / "mine.txt").write_text("mine")
+    for text in ("first", "second"):
+        (folder / "pack.log").write_text(text)
+        with pytest.raises(ToolError, match="x"), module._logs_kept(folder, failed):
+            raise ToolError("x")
+        assert (failed / "pack.log").read_text() == text
+    with module._logs_kept(folder, failed):
+        assert [path.name for path in failed.iterdir()] == ["mine.txt"]
+    (failed / "mine.txt").unlink()
+    with module._logs_kept(folder, failed):
+        assert not failed.exists()

@@ -86,7 +86,7 @@ def test_compile_makes_such_a_layer_dense_and_says_why(tmp_path):
         assert "8-bit weights: rows of" in layer["reason"]
         assert layer["reason"] in ran.out
         assert layer["reason"] in (out / "report.html").read_text()
-    assert run("verify", out, "--json").json == {"ok": True, "findings": []}
+    assert run("verify", out, "--json").json["findings"] == []
 
 
 def test_reasons_compare_the_codes():

@@ -1,17 +1,19 @@
 """Verbs of an accelerator whose codes are loaded after configuration."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from cli_tools import BUNDLED, MODEL, refused, run, twin
+from cli_tools import BUNDLED, MODEL, refused, reseal, run, twin
 
 import pvq_hw
 from pvq_hw import board_flow, tools
 from pvq_hw.board_flow import describe_output, program_output, run_output
+from pvq_hw.build_record import write_build
 from pvq_hw.code_image import CODES_FILE, FLASH_OFFSET, code_crc, code_layout
 from pvq_hw.code_memory import CodeMemory
-from pvq_hw.errors import InputError
+from pvq_hw.errors import CheckError, InputError
 from pvq_hw.link import Link
 from pvq_hw.responder import Responder
 from pvq_hw.steps import Steps
@@ -68,16 +70,18 @@ def test_simulate_refuses_a_damaged_file(out, data, tmp_path):
     spoiled = twin(out, tmp_path / "out")
     path = spoiled / "image" / CODES_FILE
     path.write_bytes(path.read_bytes()[:-2])
+    reseal(spoiled)
     args = ("simulate", spoiled, "--data", data, "--count", "1")
     refused(spoiled, "codes.bin must hold", *args)
     path.unlink()
+    reseal(spoiled)
     refused(spoiled, "codes.bin must be a file", *args)
 
 
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("--target", "hx8k", "--code-memory", "spram"), "but hx8k has 0; lower K"),
+        (("--target", "hx8k", "--code-memory", "spram"), "since hx8k has no SPRAM"),
         (
             ("--target", "icebreaker", "--config", "c.toml"),
             "must be block, spram or auto, not 'flash'",
@@ -100,8 +104,8 @@ def test_codes_are_asked_for_in_a_file_too(tmp_path, data):
 def _built(out, place):
     folder = twin(out, place)
     (folder / "build").mkdir()
-    (folder / "build" / "build.json").write_text('{"bitstream": "top.bin"}')
     (folder / "build" / "top.bin").write_bytes(b"bits")
+    write_build(folder / "build", {"bitstream": "top.bin"})
     return pvq_hw.load(folder)
 
 
@@ -163,6 +167,18 @@ def test_run_loads_the_codes_or_says_that_they_lack(out, data):
     flash = (out / "image" / CODES_FILE).read_bytes()
     document = run_output(accelerator, "p", x, link=Link(Line(accelerator, flash), timeout=0.05))
     assert document["mismatches"] == 0
+
+
+def test_a_board_at_another_rate_is_refused_before_any_frame(out, data):
+    accelerator = pvq_hw.load(out)
+    x = np.load(data)["x"][:3]
+    for load in (False, True):
+        line = Line(accelerator)
+        line.board._description = replace(line.board._description, baud=1)
+        link = Link(line, timeout=0.05)
+        with pytest.raises(CheckError, match=r"^Board's baud must be \d+, not 1$"):
+            run_output(accelerator, "p", x, link=link, load=load)
+        assert link.statistics.sent == 1
 
 
 def test_accelerators_that_hold_their_codes_take_none(tmp_path, data):

@@ -10,6 +10,7 @@ import pickle
 import resource
 import subprocess
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -103,7 +104,8 @@ class Bomb:
 
 
 def _pickled_npz(path):
-    np.savez(path, **{"0.weight": np.array([Bomb()], dtype=object)})
+    with path.open("wb") as file:  # by its name, numpy would write another one
+        np.savez(file, **{"0.weight": np.array([Bomb()], dtype=object)})
 
 
 def _plain_pickle(path):
@@ -119,7 +121,8 @@ def _truncated_model(path):
 
 
 def _truncated_zip(path):
-    np.savez(path, x=np.ones((4, 64)))
+    with path.open("wb") as file:
+        np.savez(file, x=np.ones((4, 64)))
     path.write_bytes(path.read_bytes()[:-30])
 
 
@@ -209,6 +212,17 @@ CONFIGS = {
     "groups": ("[layers.h]\nunit = 5", "Layer 'h' must have groups that divide 64 columns, not 5"),
     "unit": ('[layers.h]\nunit = "all"', "Unit must be row, layer or a number of columns"),
     "encoding": ('[layers.h]\nencoding = "int4"', "Encoding must be pvq or int8, not 'int4'"),
+    "digits": ("seed = " + "9" * 5000, "c.toml must be a TOML file: Exceeds the limit"),
+    "400 digits": ("ratio = " + "9" * 400, "ratio must be a number, not one of 1,329 bits"),
+    "hex digits": ("seed = 0x" + "f" * 9000, "seed must be an integer, not one of 36,000 bits"),
+    "lanes of digits": ("lanes = [0x" + "f" * 9000 + "]", "not one that holds an integer too long"),
+    "too small": ("ratio = 1e-320", "N/K must be 1e-30 to 1e+30, not 9.99989e-321"),
+    "scale": ("input_scale = 1e-320", "Input scale must be 1e-30 to 1e+30, not 9.99989e-321"),
+    "of a layer": ("[layers.h]\nratio = 1e300", "N/K must be 1e-30 to 1e+30, not 1e+300"),
+    "k of a layer": (
+        "[layers.h]\nk = " + "9" * 30,
+        "'h': k must be an integer, not one of 100 bits",
+    ),
 }
 
 
@@ -217,6 +231,15 @@ def test_impossible_configurations(place, name):
     text, message = CONFIGS[name]
     (place / "c.toml").write_text(text)
     compile_refused(place, message, MODEL, "--config", place / "c.toml")
+
+
+@pytest.mark.parametrize("text", ["a." * 20_000 + "a = 1", "x = {" + "a." * 20_000 + "a = 1}"])
+def test_keys_of_many_parts_are_refused_before_they_are_parsed(place, text):
+    (place / "c.toml").write_text(text)
+    started = time.process_time()
+    message = "c.toml must be a configuration with at most 5,000 dots"
+    compile_refused(place, message, MODEL, "--config", place / "c.toml")
+    assert time.process_time() - started < 0.5  # parsed, they take 10 s and 1 s
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from cli_tools import BUNDLED, MODEL, refused, run, snapshot, twin
+from cli_tools import BUNDLED, MODEL, refused, reseal, run, snapshot, twin
 
 import pvq_hw
 from gateware.accelerator import Accelerator as Circuit
 from gateware.top import Top
 from pvq_hw.board_flow import describe_output
+from pvq_hw.build_record import write_build
 from pvq_hw.figures import rounded
 from pvq_hw.protocol import Description
 from sim.pty_board import PtyBoard
@@ -162,7 +163,8 @@ def test_simulate_agrees_with_the_golden_model(digits, tmp_path, simulator):
     data = pvq_hw.load_data(digits.test)
     right = pvq_hw.load(out).predict(data.x[:3]).argmax(axis=1) == data.y[:3]
     assert document["accuracy"] == {
-        "metric": "accuracy", "simulated": pytest.approx(100 * right.mean()),
+        "metric": "accuracy", "why": "labels are class numbers",
+        "simulated": pytest.approx(100 * right.mean()), "frames": 3,
     }  # fmt: skip
     assert json.loads((out / "simulation.json").read_text()) == document
     assert json.loads((out / "report.json").read_text())["simulate"] == document
@@ -183,6 +185,7 @@ def test_simulate_finds_a_changed_bias(digits, tmp_path):
     lines = path.read_text().splitlines()
     lines[3] = f"{int(lines[3], 16) ^ (1 << 4 * len(lines[3]) - 6):0{len(lines[3])}x}"
     path.write_text("\n".join(lines) + "\n")
+    reseal(out)
     args = ("simulate", out, "--data", digits.test, "--count", 2, "--simulator", "amaranth")
     ran = run(*args, "--json")
     assert ran.code == 1, ran.err
@@ -210,10 +213,12 @@ def test_simulate_refuses(digits, tmp_path, args, text):
 def test_verify_finds_nothing_in_a_good_output(digits, model):
     before = snapshot(digits.out.parent)
     ran = run("verify", digits.out, *model, "--json")
-    assert (ran.code, ran.json) == (0, {"ok": True, "findings": []})
+    assert (ran.code, ran.json["ok"], ran.json["findings"]) == (0, True, [])
+    assert ran.json.keys() == {"ok", "findings", "unchecked"}
     assert snapshot(digits.out.parent) == before
     what = "files, codes and figures" if model else "files and codes"
-    assert run("verify", digits.out, *model).out == f"{digits.out}: {what} are right\n"
+    first = run("verify", digits.out, *model).out.splitlines()[0]
+    assert first == f"{digits.out}: {what} are right"
 
 
 @pytest.mark.parametrize(
@@ -249,7 +254,9 @@ def test_report_is_made_again_from_the_rest(digits, tmp_path):
     assert ran.code == 0
     for name in ("report.json", "report.html"):
         assert (out / name).read_bytes() == (digits.out / name).read_bytes()
-    known = {key: v for key, v in digits.document.items() if key not in ("out", "seconds")}
+    known = {
+        key: v for key, v in digits.document.items() if key not in ("out", "seconds", "model_file")
+    }
     assert ran.json["compile"] == known
 
 
@@ -261,7 +268,7 @@ def test_program_calls_the_boards_loader(digits, tmp_path, monkeypatch):
     refused(tmp_path, "build/build.json must exist; run pvq-hw build first", "program", out)
     (out / "build").mkdir()
     (out / "build" / "top.bin").write_bytes(b"bitstream")
-    (out / "build" / "build.json").write_text('{"bitstream": "top.bin"}')
+    write_build(out / "build", {"bitstream": "top.bin"})
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     missing = "iceprog or openFPGALoader, which loads icebreaker, are missing"
@@ -317,7 +324,10 @@ def test_run_over_a_pseudo_terminal(digits):
     assert (document["frames"], document["outputs_compared"]) == (2, 20)
     assert (document["mismatches"], document["overruns"]) == (0, 0)
     right = golden.argmax(axis=1) == data.y[:2]
-    assert document["accuracy"] == {"metric": "accuracy", "board": 100 * right.mean()}
+    assert document["accuracy"] == {
+        "metric": "accuracy", "why": "labels are class numbers", "board": 100 * right.mean(),
+        "frames": 2,
+    }  # fmt: skip
     assert math.isfinite(document["frames_per_second"])
     assert snapshot(digits.out.parent) == before
 
@@ -328,10 +338,11 @@ def test_run_refuses_a_port_that_is_none(digits, tmp_path):
     refused(tmp_path, "Port '/dev/null' cannot be opened", *args, "/dev/null")
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e10", "3601"])
 def test_run_refuses_an_impossible_timeout(digits, tmp_path, seconds):
     args = ("run", digits.out, "--data", digits.test, "--port", "/dev/null", "--timeout", seconds)
-    refused(tmp_path, f"Timeout must be a number of seconds above 0, not {float(seconds)}", *args)
+    text = f"Timeout must be above 0 and at most 3,600 seconds, not {float(seconds):g}"
+    refused(tmp_path, text, *args)
 
 
 def test_doctor_says_what_works():

@@ -64,6 +64,11 @@ def _read_cycles():
     return 2 * 256 + 32 * (len(LOADED.file) + 10) + 4 * LOADED.layout.size // 2 + 100
 
 
+def _header_cycles():
+    """Cycles until the flash is known to hold nothing for this network."""
+    return 2 * 256 + 32 * (16 + 10) + 100
+
+
 STATUS = Packet(Kind.CODES_STATUS, 7)
 
 
@@ -112,7 +117,8 @@ def _spoiled(place, bit=0):
     ids=["first", "last", "short", "magic", "crc", "empty", "another network"],
 )
 def test_refuses_frames_with_wrong_codes(data, state):
-    steps = [_read_cycles(), STATUS, _infer(LOADED.frames(1)[0], 3)]
+    cycles = _read_cycles() if state is CodeState.WRONG else _header_cycles()
+    steps = [cycles, STATUS, _infer(LOADED.frames(1)[0], 3)]
     replies = _talk(steps, LOADED.flash(data))
     assert CodeStatus.decode(replies[0].payload).state is state
     assert replies[1] == Packet(Kind.ERROR, 3, bytes((ErrorCode.NOT_READY, Kind.INFER)))
@@ -121,7 +127,7 @@ def test_refuses_frames_with_wrong_codes(data, state):
 
 def test_host_loads_what_the_flash_lacks():
     frame = LOADED.frames(1)[0]
-    steps = [_read_cycles(), Packet(Kind.CODES_OPEN, 1), *_writes()]
+    steps = [_header_cycles(), Packet(Kind.CODES_OPEN, 1), *_writes()]
     steps += [_infer(frame, 2), Packet(Kind.CODES_CHECK, 3), 400, STATUS, _infer(frame, 4)]
     replies = _talk(steps, LOADED.flash(b""))
     assert CodeStatus.decode(replies[0].payload).state is CodeState.OPEN
@@ -138,7 +144,7 @@ def test_a_wrong_word_from_the_host_is_found_and_mended():
     wrong[1][3] ^= 0x8000
     opened, check = Packet(Kind.CODES_OPEN, 1), Packet(Kind.CODES_CHECK, 3)
     right = Packet(Kind.CODES_WRITE, 5, struct.pack("<2H", 1 << 14 | 3, LOADED.words[1][3]))
-    steps = [_read_cycles(), opened, *_writes(wrong), check, 400, STATUS, _infer(frame, 2)]
+    steps = [_header_cycles(), opened, *_writes(wrong), check, 400, STATUS, _infer(frame, 2)]
     steps += [opened, right, check, 400, STATUS, _infer(frame, 4)]
     replies = _talk(steps, LOADED.flash(b""))
     assert CodeStatus.decode(replies[5].payload).state is CodeState.WRONG

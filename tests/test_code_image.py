@@ -23,12 +23,13 @@ from pvq_hw.code_state import CodeState, CodeStatus
 from pvq_hw.core_base import CoreImage
 from pvq_hw.errors import InputError
 from pvq_hw.folding import FoldLayer, fold
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.image import emit
 from pvq_hw.manifest import write_manifest
 from pvq_hw.plan import Plan, plan
 from pvq_hw.resources import core_memories, load_resources
 from pvq_hw.targets import get_target
-from pvq_hw.vectors import golden_inputs, write_vectors
+from pvq_hw.vectors import write_vectors
 from pvq_hw.verify import verify_output
 from pvq_hw.verify_codes import check_codes
 

@@ -129,3 +129,14 @@ def test_every_flipped_bit_is_seen():
             except InputError:
                 continue
             assert not same or list(code.encode(y).words) != changed
+
+
+def test_gaps_of_very_wide_rows_have_escapes():
+    """65,536 columns and more: the gap stops at 16 bits."""
+    y = np.zeros((2, 200_000), dtype=np.int64)
+    y[0, [3, 70_000, 199_999]] = 1, -1, 2
+    y[1, 150_000] = 3
+    bits = choose_gap_bits(y, 1)
+    assert 1 <= bits <= 16
+    code = PulseCode(1, bits)
+    np.testing.assert_array_equal(code.decode(code.encode(y).words, y.shape), y)

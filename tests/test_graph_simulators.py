@@ -1,13 +1,16 @@
 """Graphs of units in the exported Verilog: Icarus with cocotb and the compiled model."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from random_graphs import Built, RandomNetwork, build
 
 from pvq_hw import tools
+from pvq_hw.image import Image
 from pvq_hw.timing import fifo_needs, time_graph, with_depths
-from sim.entry import simulate
+from sim.entry import exported, simulate
 from sim.result import compare
 
 
@@ -23,14 +26,25 @@ def built() -> Built:
     return replace(made, graph=with_depths(made.graph, fifo_needs(made.graph, made.images)))
 
 
+@pytest.fixture(scope="module")
+def folder(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph as `compile` lays it out."""
+    specs = built.graph.cores
+    kept = tmp_path_factory.mktemp("graph") / "out"
+    with exported(specs, [built.images[spec.name] for spec in specs], built.graph) as design:
+        shutil.copytree(design.sources[0].parent.parent, kept)
+    return kept
+
+
 @pytest.mark.skipif(not tools.have_tool("iverilog"), reason="needs Icarus Verilog")
 @pytest.mark.parametrize("simulator", ["icarus", "compiled"])
-def test_the_exported_graph_computes_what_the_golden_model_does(built: Built, simulator: str):
+def test_the_exported_graph_computes_what_the_golden_model_does(
+    built: Built, folder: Path, tmp_path: Path, simulator: str
+):
     specs = built.graph.cores
-    images = [built.images[spec.name] for spec in specs]
     names = [layer.name for layer in built.network.layers]
     graph = built.graph
-    result = simulate(specs, images, built.x, simulator, names=names, graph=graph)
+    result = simulate(specs, folder, built.x, simulator, names=names, graph=graph)
     compared = compare(result, built.network.trace(built.x))
     assert (compared.mismatches, compared.frames) == (0, 2)
     sizes = sum(layer.output.size for layer in built.network.layers)
@@ -38,7 +52,10 @@ def test_the_exported_graph_computes_what_the_golden_model_does(built: Built, si
     timing = time_graph(graph, built.images)
     found = (result.interval_cycles, result.latency_cycles)
     assert found == (timing.interval_cycles, timing.latency_cycles)
+    images = [built.images[spec.name] for spec in specs]
     bias = images[0].bias
     images[0] = replace(images[0], bias=(bias[0] + 5000, *bias[1:]))
-    wrong = simulate(specs, images, built.x, simulator, names=names, graph=graph, settle=False)
+    spoiled = shutil.copytree(folder, tmp_path / "out")
+    Image(tuple(specs), tuple(images)).write(spoiled)
+    wrong = simulate(specs, spoiled, built.x, simulator, names=names, graph=graph, settle=False)
     assert compare(wrong, built.network.trace(built.x)).mismatches > 0

@@ -61,7 +61,7 @@ def test_convolutions_of_both_kinds(family, pattern):
     y = source.conv(x, 6, (3, 2), out=IntFormat(8, True))
     source.dense(source.maxpool(y, (2, 2), stride=(2, 2)), 3)
     # Windows of 18 columns over 4 lanes end with a short word.
-    built = build(plain(source, 0, 3), family=family, lanes={"conv0": 4, "fc3": 5}, frames=2)
+    built = build(plain(source, 0, 3), family=family, lanes={"conv0": 4, "fc3": 5}, frames=1)
     check(built, built.graph, STALLS if pattern == "stalls" else check.__defaults__[0])
 
 
@@ -236,7 +236,7 @@ def test_options_come_from_a_file(tmp_path):
 def test_one_layer_is_rolled_out_from_the_command_line(tmp_path):
     data = np.load(BUNDLED / "digits.npz")
     np.savez(tmp_path / "train.npz", x=data["x_train"])
-    np.savez(tmp_path / "test.npz", x=data["x_test"][:20], y=data["y_test"][:20])
+    np.savez(tmp_path / "test.npz", x=data["x_test"][:3], y=data["y_test"][:3])
     common = (MODEL, "--target", "hx8k", "--calibrate", tmp_path / "train.npz")
     out = tmp_path / "out"
     ran = run("compile", *common, "--only", "h", "--ratio", "4", "-o", out, "--json")

@@ -5,12 +5,13 @@ import pytest
 from plan_networks import random_network
 
 from pvq_hw.errors import InputError
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.hexfile import hex_text, read_hex, signed, unsigned
 from pvq_hw.image import Image, emit
 from pvq_hw.numeric import IntFormat
 from pvq_hw.plan import plan
 from pvq_hw.targets import TARGETS
-from pvq_hw.vectors import golden_inputs, load_vectors, write_vectors
+from pvq_hw.vectors import load_vectors, write_vectors
 
 FORMATS = [IntFormat(8, False), IntFormat(8, True), IntFormat(4, False), IntFormat(1, True)]
 

@@ -131,8 +131,32 @@ def test_flat_input_reshaped_to_an_image(tmp_path):
     assert agree(tmp_path, nodes, constants, ("N", 30)).shape == (5, 6, 1)
 
 
-def test_reorder_of_a_flat_input_is_refused(tmp_path):
+@pytest.mark.parametrize("shape", [("N", 90), ("N", 3, 30), ("N", 15, 1, 6)])
+def test_flat_input_reshaped_to_an_image_of_channels(tmp_path, shape):
+    """The model takes the image's shape, and data of the file's shape as before."""
+    nodes = [
+        N("Div", ["x", "k"], ["d"]), N("Reshape", ["d", "t"], ["i"]), N("Conv", ["i", "w"], ["c"]),
+    ]  # fmt: skip
+    constants = {"t": np.array([-1, 3, 5, 6]), "w": W[4, 3, 3, 3], "k": np.array(2.0)}
+    plain = graph_model(nodes, constants, shape, output="c")
+    model = load_model(save(tmp_path, plain))
+    if shape[1:] != (3, 30):  # which has its channels apart as it is
+        assert (model.input_shape, model.input_axes) == ((3, 5, 6), (1, 2, 0))
+    x = np.random.default_rng(1).standard_normal((4, *shape[1:]))
+    expected = channel_last(reference(plain, x)[0])
+    for data in (x, x.reshape(4, -1), x.reshape(4, 3, 5, 6)):
+        assert np.allclose(model.predict(data), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_flat_input_reshaped_to_a_line_of_channels(tmp_path):
     nodes = [N("Reshape", ["x", "t"], ["i"]), N("Conv", ["i", "w"], ["out"])]
+    constants = {"t": np.array([0, 3, 30]), "w": RNG.standard_normal((2, 3, 5))}
+    assert agree(tmp_path, nodes, constants, ("N", 90)).input_shape == (3, 30)
+
+
+def test_reorder_of_a_flat_input_is_refused(tmp_path):
+    nodes = [N("Reshape", ["x", "t"], ["i"]), N("Transpose", ["i"], ["j"], perm=[0, 1, 3, 2]),
+             N("Conv", ["j", "w"], ["out"])]  # fmt: skip
     model = graph_model(nodes, {"t": np.array([-1, 3, 5, 6]), "w": W[4, 3, 3, 3]}, ("N", 90))
     with pytest.raises(InputError, match=r"node 'out' \(Conv\) must read activations whose order"):
         load_model(save(tmp_path, model))
@@ -238,6 +262,63 @@ def test_mean_over_height_and_width_is_global_pooling(tmp_path, keep):
     ]
     nodes += [N("Flatten", ["m"], ["f"]), N("Gemm", ["f", "g"], ["out"])]
     agree(tmp_path, nodes, {"w": W[4, 3, 3, 3], "g": RNG.standard_normal((4, 5))}, ("N", 3, 5, 6))
+
+
+NHWC = [N("Conv", ["x", "w"], ["c"]), N("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1])]
+BACK = N("Transpose", ["t2"], ["b"], perm=[0, 3, 1, 2])
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("axes", [[1, 2], [-2, -3]])
+def test_mean_over_height_and_width_of_channel_last_maps(tmp_path, keep, axes):
+    nodes = [*NHWC, N("ReduceMean", ["t"], ["m"], axes=axes, keepdims=keep)]
+    nodes += [N("Flatten", ["m"], ["f"]), N("Gemm", ["f", "g"], ["out"])]
+    constants = {"w": W[4, 3, 3, 3], "g": RNG.standard_normal((4, 5))}
+    agree(tmp_path, nodes, constants, ("N", 3, 5, 6))
+    nodes[:2] = [N("Identity", ["x"], ["t"])]
+    agree(tmp_path, nodes, constants, ("N", 5, 6, 4))
+
+
+def test_pad_of_channel_last_maps(tmp_path):
+    """Height and width are not mixed up, even where maps are one wide."""
+    nodes = [*NHWC, N("Relu", ["t"], ["r"]), N("Pad", ["r", "pads"], ["t2"]), BACK,
+             N("MaxPool", ["b"], ["out"], kernel_shape=[2, 2])]  # fmt: skip
+    constants = {"w": W[4, 3, 3, 3], "pads": np.array([0, 1, 0, 0, 0, 0, 1, 0])}
+    agree(tmp_path, nodes, constants, ("N", 3, 5, 6))
+    start = [N("Pad", ["x", "pads"], ["t2"]), BACK, N("Conv", ["b", "w"], ["out"])]
+    for shape in ((5, 6, 3), (2, 9, 3), (9, 2, 3)):
+        agree(tmp_path, start, constants, ("N", *shape))
+    thin = {"w": RNG.standard_normal((4, 1, 3, 2)), "pads": np.array([0, 1, 0, 0, 0, 1, 1, 0])}
+    agree(tmp_path, start, thin, ("N", 1, 7, 1))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    [
+        ([*NHWC, N("ReduceMean", ["t"], ["m"], axes=[2, 3], keepdims=0)], "'m' (ReduceMean) must"),
+        ([*NHWC, N("ReduceMean", ["t"], ["m"], axes=[2], keepdims=0)], "'m' (ReduceMean) must"),
+        ([*NHWC, N("Pad", ["t", "channels"], ["t2"]), BACK, N("MaxPool", ["b"], ["m"],
+          kernel_shape=[2, 2])], "'t2' (Pad) must pad height and width only"),
+        ([*NHWC, N("Pad", ["t", "pads"], ["m"]), N("Gemm", ["m", "w"], ["out"])],
+         "'m' (Pad) must stand before a convolution or pooling, not Flatten"),
+        ([*NHWC, N("MaxPool", ["t"], ["m"], kernel_shape=[2, 2])], "'m' (MaxPool) must read act"),
+        ([N("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]), N("Conv", ["t", "v"], ["c"]),
+          N("MaxPool", ["c"], ["a"], kernel_shape=[1, 1]), N("Transpose", ["a"], ["d"]),
+          N("Transpose", ["d"], ["e"], perm=[3, 1, 2, 0]),
+          N("AveragePool", ["e"], ["m"], kernel_shape=[2, 2])], "'m' (AveragePool) must read act"),
+    ],
+)  # fmt: skip
+def test_refusal_names_the_node_at_fault(tmp_path, nodes, text):
+    """Though several orders of the input are tried, and most fail before."""
+    nodes = [*nodes[: [n.output[0] for n in nodes].index("m") + 1]]
+    nodes += [N("Flatten", ["m"], ["f"]), N("Gemm", ["f", "g"], ["out"])]
+    constants = {"w": W[4, 3, 3, 3], "g": np.ones((4, 5)), "v": RNG.standard_normal((4, 6, 3, 3)),
+                 "pads": np.array([0, 1, 1, 0, 0, 0, 0, 0]),
+                 "channels": np.array([0, 0, 0, 1, 0, 0, 0, 0])}  # fmt: skip
+    model = graph_model(nodes, constants, ("N", 3, 5, 6))
+    with pytest.raises(InputError) as info:
+        load_model(save(tmp_path, model))
+    assert text in str(info.value)
 
 
 def test_pad_is_folded_into_what_follows(tmp_path):
@@ -383,6 +464,79 @@ def test_residual_sum_and_shared_branches(tmp_path):
     constants |= {k: RNG.uniform(0.5, 1.5, 4) for k in "pqrs"}
     model = agree(tmp_path, nodes, constants, ("N", 3, 6, 6))
     assert kinds(model) == ["Conv", "Relu", "Conv", "Add", "Affine", "Clip"]
+
+
+# -- what runtimes accept -----------------------------------------------------------------------
+
+PARTS = [
+    N("Conv", ["x", "w"], ["c"]), N("BatchNormalization", ["c", "p", "q", "u", "v"], ["n"]),
+    N("Relu", ["n"], ["r"]), N("MaxPool", ["r"], ["m"], kernel_shape=[2, 2]),
+    N("Dropout", ["m"], ["d"]), N("AveragePool", ["d"], ["a"], kernel_shape=[2, 1]),
+    N("Flatten", ["a"], ["f"]), N("Gemm", ["f", "g", "h"], ["y"]), N("Mul", ["y", "k"], ["z"]),
+    N("Softmax", ["z"], ["out"]),
+]  # fmt: skip
+CONSTANTS = {
+    "w": W[4, 3, 3, 3], "g": RNG.standard_normal((12, 5)), "h": W[5,], "k": np.array(0.5),
+    **{k: RNG.uniform(0.5, 1.5, 4) for k in "pquv"},
+}  # fmt: skip
+
+
+def parts(order=range(10), **options):
+    return graph_model([PARTS[i] for i in order], CONSTANTS, ("N", 3, 5, 6), **options)
+
+
+def same(tmp_path, model, ordered):
+    """Compares a model with the same one in another form; the logits stand before the Softmax."""
+    x = np.random.default_rng(1).standard_normal((3, 3, 5, 6))
+    expected = reference(ordered, x, ["z"])[0]
+    assert np.allclose(load_model(save(tmp_path, model)).predict(x), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nodes_in_any_order(tmp_path, seed):
+    ordered = parts()
+    shuffled = parts(np.random.default_rng(seed).permutation(10))
+    same(tmp_path, shuffled, ordered)
+    plain, other = load_model(save(tmp_path, ordered)), load_model(save(tmp_path, shuffled))
+    assert [n.name for n in plain.nodes] == [n.name for n in other.nodes]
+
+
+def test_operator_set_7(tmp_path):
+    """What can be imported means there what it means later."""
+    old = parts(opset=7)
+    onnx.checker.check_model(old)
+    same(tmp_path, old, parts())
+
+
+@pytest.mark.parametrize("domains", [["", ""], ["", "ai.onnx"], ["ai.onnx"]])
+def test_operator_set_named_twice(tmp_path, domains):
+    ordered = parts()
+    model = parts()
+    del model.opset_import[:]
+    for domain in [*domains, "com.example"]:
+        model.opset_import.append(helper.make_opsetid(domain, 17))
+    same(tmp_path, model, ordered)
+    model.opset_import.append(helper.make_opsetid("", 16))
+    with pytest.raises(InputError, match=r"must use one operator set of 7 to .*, not 17, 16"):
+        load_model(save(tmp_path, model))
+
+
+def test_output_without_a_shape_or_a_type(tmp_path):
+    ordered = parts()
+    model = parts()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    same(tmp_path, model, ordered)
+    model.graph.output[0].ClearField("type")
+    same(tmp_path, model, ordered)
+
+
+def test_flatten_of_everything_at_a_batch_of_one(tmp_path):
+    nodes = [N("Conv", ["x", "w"], ["c"]), N("Flatten", ["c"], ["f"], axis=0)]
+    nodes.append(N("Gemm", ["f", "g"], ["out"]))
+    constants = {"w": W[4, 3, 3, 3], "g": RNG.standard_normal((48, 5))}
+    agree(tmp_path, nodes, constants, (1, 3, 5, 6), frames=1)
+    nodes[1] = N("Flatten", ["c"], ["f"], axis=-4)
+    agree(tmp_path, nodes, constants, (1, 3, 5, 6), frames=1)
 
 
 # -- ends ---------------------------------------------------------------------------------------

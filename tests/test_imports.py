@@ -12,7 +12,7 @@ from cli_tools import ROOT
 ORDER = ("pvq_hw", "gateware", "sim", "tests")
 PACKAGES = ORDER[:3]
 # Where the compiler reaches right, inside functions.
-REACHERS = {"api.py", "board_flow.py", "flow.py", "layer_flow.py", "cli"}
+REACHERS = {"accelerator.py", "board_flow.py", "flow.py", "layer_flow.py", "cli"}
 
 
 def modules(package):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from amaranth.hdl import ResetInserter, Signal
+from amaranth.hdl import Cat, ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from gateware.int8_core import Int8Core
@@ -58,19 +58,23 @@ def _run(spec, image, x, *, idle=0.0, stall=0.0, seed=0, reset_at=None, watchdog
     reset = Signal()
 
     async def bench(ctx):
-        index = cycle = offered = 0
+        index = cycle = offered = payload = 0
         held = None
+        levels = -1
+        driven = Cat(reset, dut.i.valid, dut.o.ready, dut.i.payload[0])
         while len(given) < total:
             if cycle == reset_at:
                 index, offered, held = 0, 0, None
                 for record in (given, taken, cycles):
                     record.clear()
-            ctx.set(reset, cycle == reset_at)
             if not offered and index < len(flat) and source.random() >= idle:
                 offered = 1
-                ctx.set(dut.i.payload[0], int(flat[index]))
-            ctx.set(dut.i.valid, offered)
-            ctx.set(dut.o.ready, int(sink.random() >= stall))
+                payload = int(flat[index]) & ((1 << spec.x.bits) - 1)
+            now = int(cycle == reset_at) | offered << 1 | int(sink.random() >= stall) << 2
+            now |= payload << 3
+            if now != levels:  # each time, the simulator settles the whole circuit
+                ctx.set(driven, now)
+                levels = now
             _, _, i_ready, valid, ready, value = await ctx.tick().sample(
                 dut.i.ready, dut.o.valid, dut.o.ready, dut.o.payload[0]
             )
@@ -159,11 +163,11 @@ def test_cycles_are_as_the_timing_model_has_them(family):
 def test_weights_of_several_block_rams_come_together(rows, family, body, depth):
     # Wide outputs: what a choice at the wrong time spoils is a word or two.
     rng, layer, spec, image = _core(7, rows, 58, 2, out=S16, family=family)
-    x = frames_for(rng, 2, 58, U8)
+    x = frames_for(rng, 2 if rows < 100 else 1, 58, U8)  # the bench sends them three times
     assert spec.words > depth
     # The block RAMs are instances, which Amaranth doesn't simulate.
     run = run_frames([spec], [image], x, layer.compute(x), body, synthesize=False)
-    assert run.compared >= 2 * spec.rows
+    assert run.compared == 3 * len(x) * spec.rows
 
 
 def test_the_dsp_block_with_two_products_multiplies_as_its_model(tmp_path):

@@ -4,7 +4,9 @@ import os
 import pty
 import random
 import threading
+import time
 import tty
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,7 +218,7 @@ def test_refuses_another_network():
     with pytest.raises(
         CheckError, match="must hold network 0000000000000000, not 0123456789abcdef"
     ):
-        description.require(X, OUT, bytes(8))
+        description.require(replace(description, identity=bytes(8)))
 
 
 class Silent:
@@ -244,6 +246,55 @@ def test_a_board_that_goes_silent_is_given_up():
     wire.board.feed = lambda data: b""
     with pytest.raises(ToolError, match="Board must answer frame 0, but did not in 4 tries"):
         link.infer(_frames(X, 3))
+
+
+class Full(Wire):
+    """Answers OVERRUN to every frame; with ``deaf`` only to the first ones."""
+
+    frames, deaf = 0, 1 << 30
+
+    def write(self, data):
+        for packet in PacketDecoder().feed(data):
+            if packet.kind == Kind.DESCRIBE:
+                super().write(data)
+            elif self.frames < self.deaf:
+                self.frames += 1
+                error = Packet(Kind.ERROR, packet.tag, bytes((ErrorCode.OVERRUN, packet.kind)))
+                self._coming += error.encode()
+
+
+def test_a_board_that_has_never_room_is_given_up():
+    wire = Full(_sum)
+    link = Link(wire, timeout=0.04, retries=2)
+    started = time.monotonic()
+    with pytest.raises(
+        ToolError, match=r"^Board must take frame \d, but had no room for it in 0\.12\d? s$"
+    ):
+        link.infer(_frames(X, 50))
+    assert time.monotonic() - started < 2
+    # All of the window, then a frame in every pause.
+    assert 4 < wire.frames == link.statistics.overruns <= 4 + 3 * 8 + 1
+
+
+def test_overruns_and_silence_in_turn_are_given_up():
+    wire = Full(_sum)
+    wire.deaf = 6
+    with pytest.raises(ToolError, match=r"Board must answer frame \d, but did not in 4 tries"):
+        Link(wire, timeout=0.02, retries=3).infer(_frames(X, 2))
+
+
+def test_the_lines_rate_is_not_what_the_board_says():
+    slow = Wire(_sum)
+    slow.board = Responder(Description(X, OUT, 36_000_000, 1, 4, IDENTITY), _sum)
+    link = Link(slow, timeout=0.01, retries=1, baud=1_000_000)
+    assert link.describe().baud == 1
+    slow.board.feed = lambda data: b""
+    started = time.monotonic()
+    with pytest.raises(ToolError, match="Board must answer frame 0"):
+        link.infer(_frames(X, 3))
+    with pytest.raises(ToolError, match="Board must answer, but nothing came"):
+        link.counters()
+    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("prefer", ["pyserial", "termios"])

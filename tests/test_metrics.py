@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from pvq_hw.errors import InputError
-from pvq_hw.metrics import auc, find_metric, score
+from pvq_hw.metrics import auc, find_metric, network_outputs
+
+
+def score(values, y, head=(), inputs=0):
+    """Name and value of the metric that fits."""
+    metric = find_metric(None, y, values.shape[1], head, inputs)
+    return metric.name, metric.compute(values, y)
 
 
 def test_auc_counts_pairs():
@@ -101,3 +107,64 @@ def test_one_output_behind_a_sigmoid_is_a_class():
     assert score(logits, 2 * y, ("Sigmoid",))[0] == "rmse"
     with pytest.raises(InputError, match="0 and 1 for a network with one output"):
         find_metric("accuracy", y, 1).compute(logits, 2 * y)
+
+
+@pytest.mark.parametrize("y", [np.array([0.0, 1, 1, 0]), np.array([[0], [1], [1], [0]])])
+def test_labels_of_one_output_behind_a_sigmoid_may_be_floats_or_a_column(y):
+    logits = np.array([[-0.1], [0.2], [-3.0], [0.0]])
+    assert score(logits, y, ("Sigmoid",)) == ("accuracy", 75.0)
+
+
+@pytest.mark.parametrize(
+    ("y", "outputs", "head", "inputs", "name", "why"),
+    [
+        ([0, 1, 2], 3, (), 4, "accuracy", "labels are class numbers"),
+        ([0, 1, 1], 1, ("Sigmoid",), 4, "accuracy", "one output behind a Sigmoid, labels 0 and 1"),
+        ([0, 1, 1], 1, (), 4, "rmse", "one output without a Sigmoid, so labels are values"),
+        ([0.5, 1, 1], 1, ("Sigmoid",), 4, "rmse", "labels are values"),
+        ([[0, 1], [1, 0]], 2, (), 4, "rmse", "labels are values"),
+        ([0, 9], 20, ("Softmax",), 20, "accuracy", "labels are class numbers"),
+        ([0, 9], 19, (), 19, "accuracy", "labels are class numbers"),
+    ],
+)
+def test_a_metric_says_why_it_was_chosen(y, outputs, head, inputs, name, why):
+    metric = find_metric(None, np.array(y), outputs, head, inputs)
+    assert (metric.name, metric.why) == (name, why)
+    assert metric.classes == (name == "accuracy")
+    asked = find_metric("rmse", np.array(y), outputs, head, inputs)
+    assert (asked.name, asked.why, asked.classes) == ("rmse", "as asked for", name == "accuracy")
+
+
+def test_class_numbers_of_an_autoencoder_are_no_answers():
+    y = np.array([0, 9, 3])
+    text = "up to 9, but the network has 784 outputs, as many as inputs: give its targets as y"
+    with pytest.raises(InputError, match=text):
+        find_metric(None, y, 784, ("Sigmoid",), 784)
+    assert find_metric("accuracy", y, 784, ("Sigmoid",), 784).name == "accuracy"
+
+
+def test_targets_are_compared_with_what_the_files_network_gives():
+    """Behind its last Sigmoid or Softmax, which the accelerator leaves out."""
+    rng = np.random.default_rng(5)
+    logits = np.concatenate((rng.normal(size=(6, 4)) * 3, np.full((1, 4), 1e4)))
+    sigmoid, softmax = network_outputs(logits, ["Sigmoid"]), network_outputs(logits, ["Softmax"])
+    np.testing.assert_allclose(sigmoid[:6], 1 / (1 + np.exp(-logits[:6])), rtol=1e-12)
+    np.testing.assert_allclose(softmax.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(np.log(softmax), network_outputs(logits, ["LogSoftmax"]), rtol=1e-9)
+    assert network_outputs(logits, ["ArgMax"]) is logits
+    for head, y in ((("Sigmoid",), sigmoid), (("Softmax",), softmax)):
+        assert score(logits, y, head) == ("rmse", 0.0)
+        assert score(logits, y)[1] > 1
+
+
+def test_class_numbers_as_floats_are_said_to_be_so():
+    with pytest.raises(InputError, match="class numbers must be integers, not float64"):
+        score(np.ones((2, 3)), np.array([0.0, 2.0]))
+
+
+def test_a_function_of_the_users_that_fails_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_metric_b.py").write_text("def f(values, y):\n    return values[0, 9]\n")
+    metric = find_metric("my_metric_b:f", np.array([0]), 2)
+    with pytest.raises(InputError, match="'my_metric_b:f' must take the outputs: IndexError"):
+        metric.compute(np.ones((1, 2)), np.array([0]))

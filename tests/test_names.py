@@ -8,11 +8,12 @@ import pytest
 from random_graphs import RandomNetwork, build
 
 from pvq_hw import tools
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.graph import GraphSpec
 from pvq_hw.naming import identifiers
 from pvq_hw.plan import plan
 from pvq_hw.reserved import RESERVED, SYSTEM_VERILOG, VERILOG_2005
-from pvq_hw.vectors import golden_inputs, load_vectors, write_vectors
+from pvq_hw.vectors import load_vectors, write_vectors
 from sim.entry import simulate
 from sim.result import compare
 

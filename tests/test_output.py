@@ -10,14 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_tools import twin
+from cli_tools import refused, twin
 
 import pvq_hw.output
+from pvq_hw.build_record import write_build
 from pvq_hw.errors import InputError
 from pvq_hw.output import OutputFolder, check_tree
 
 ROOT = Path(__file__).parents[1]
-MANIFEST = '{"format": "pvq-hw output"}'
+MANIFEST = """{"format": "pvq-hw output", "files": {
+ "image/0.hex": {}, "image/1.hex": {}, "image/2.hex": {}, "image/3.hex": {}}}"""
 
 
 def fill(folder: Path, text: str, files: int = 4) -> None:
@@ -93,6 +95,7 @@ def test_update_replaces_its_parts_only(tmp_path, method):
         with OutputFolder(out).update() as folder:
             (folder / "build").mkdir()
             (folder / "build" / "top.bit").write_text(text)
+            write_build(folder / "build", {"bitstream": "top.bit"})
             (folder / "report.json").write_text(text)
         assert (out / "build" / "top.bit").read_text() == text
         assert (out / "report.json").read_text() == text
@@ -271,7 +274,8 @@ import os, sys
 from pathlib import Path
 import pvq_hw.output
 from pvq_hw.output import OutputFolder
-out, method, start = sys.argv[1:]
+from pvq_hw.build_record import write_build
+out, method, start, manifest = sys.argv[1:]
 if method == "two renames":
     pvq_hw.output.exchange = lambda a, b: False
 for i in range(int(start), int(start) + 100_000):
@@ -279,12 +283,13 @@ for i in range(int(start), int(start) + 100_000):
         (folder / "image").mkdir()
         for j in range(4):
             (folder / "image" / f"{j}.hex").write_text(f"{i}")
-        (folder / "manifest.json").write_text('{"format": "pvq-hw output"}')
+        (folder / "manifest.json").write_text(manifest)
     for k in range(2):
         with OutputFolder(out).update() as folder:
             (folder / "build").mkdir()
             for j in range(4):
                 (folder / "build" / f"{j}").write_text(f"{i}.{k}")
+            write_build(folder / "build", {"bitstream": "0"})
     if i == int(start):
         print("started", flush=True)
 """
@@ -297,7 +302,7 @@ def test_kill_at_any_moment_leaves_an_output(tmp_path, how):
     rng = random.Random(2)
     for trial in range(30):
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, out, how, str(trial * 100_000)],
+            [sys.executable, "-c", WRITER, out, how, str(trial * 100_000), MANIFEST],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -326,7 +331,7 @@ CRASH = """
 import os, sys
 import pvq_hw.output
 from pvq_hw.output import OutputFolder
-out, action, crash = sys.argv[1], sys.argv[2], int(sys.argv[3])
+out, action, crash, manifest = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 pvq_hw.output.exchange = lambda a, b: False
 count, rename = 0, os.rename
 def crashing(a, b):
@@ -339,7 +344,7 @@ os.rename = crashing
 with getattr(OutputFolder(out), action)() as folder:
     (folder / "image").mkdir()
     (folder / "image" / "0.hex").write_text("two")
-    (folder / "manifest.json").write_text('{"format": "pvq-hw output"}')
+    (folder / "manifest.json").write_text(manifest)
 """
 
 
@@ -348,7 +353,7 @@ with getattr(OutputFolder(out), action)() as folder:
 def test_kill_between_two_renames_is_made_good(tmp_path, action, crash):
     out = tmp_path / "out"
     write(out, "one")
-    run = subprocess.run([sys.executable, "-c", CRASH, out, action, str(crash)], cwd=ROOT)
+    run = subprocess.run([sys.executable, "-c", CRASH, out, action, str(crash), MANIFEST], cwd=ROOT)
     assert run.returncode == 9
     OutputFolder(out).check()
     assert texts(out) == {"one"}
@@ -376,12 +381,45 @@ def test_locked_lock_file_that_is_a_link_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["verilog/notes.v", "network/deep/extra.txt", "constraints/my.pcf", "README.md", "config.toml"],
-)
+    ["verilog/notes.v", "network/deep/extra.txt", "constraints/my.pcf", "README.md", "config.toml",
+     "build/mine.txt", "build/deep/mine.txt", "plan.json.d/x", "report.html/x"],
+)  # fmt: skip
 def test_files_of_the_user_in_an_output_are_not_lost(tmp_path, digits, name):
     out = twin(digits.out, tmp_path / "out")
-    (out / name).parent.mkdir(exist_ok=True)
+    if (out / name).parent.is_file():
+        (out / name).parent.unlink()
+    (out / name).parent.mkdir(exist_ok=True, parents=True)
     (out / name).write_text("mine")
-    with pytest.raises(InputError, match=f"pvq-hw's files only, but has '{name}'"):
+    shown = "plan.json.d" if name.startswith("plan.json.d") else name
+    with pytest.raises(InputError, match=f"pvq-hw's files only, but has '{shown}'"):
         write(out, "new")
     assert (out / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_files_of_the_user_are_not_lost_with_a_part(tmp_path, digits, built):
+    """Refused before anything long starts, and at the end for what came meanwhile."""
+    out = twin(digits.out, tmp_path / "out")
+    (out / "build").mkdir()
+    if built:
+        (out / "build" / "top.bin").write_text("bits")
+        write_build(out / "build", {"bitstream": "top.bin"})
+    text = "pvq-hw's files only, but has 'build/mine.txt', which pvq-hw did not write; move it away"
+    with pytest.raises(InputError, match=text), OutputFolder(out).update("build") as folder:  # noqa: PT012
+        (folder / "build").mkdir()
+        (out / "build" / "mine.txt").write_text("mine")
+    refused(tmp_path, text, "build", out)
+    assert (out / "build" / "mine.txt").read_text() == "mine"
+
+
+def test_a_damaged_manifest_does_not_lose_files_of_the_user(tmp_path, digits):
+    out = twin(digits.out, tmp_path / "out")
+    (out / "verilog" / "notes.v").write_text("mine")
+    path = out / "manifest.json"
+    for change in (lambda text: text[:-3], lambda text: text.replace('"files"', '"filez"')):
+        path.write_text(change((digits.out / "manifest.json").read_text()))
+        with pytest.raises(
+            InputError, match=r"manifest\.json must list pvq-hw's files, but is dam"
+        ):
+            write(out, "new")
+    assert (out / "verilog" / "notes.v").read_text() == "mine"

@@ -14,6 +14,7 @@ from gateware.control import COUNTERS
 from gateware.packet import PacketMux, PacketReceiver, PacketTransmitter
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.numeric import IntFormat
+from pvq_hw.patterns import Pattern
 from pvq_hw.protocol import (
     CRC_INIT,
     CRC_POLYNOMIAL,
@@ -30,7 +31,6 @@ from pvq_hw.protocol import (
 )
 from pvq_hw.responder import Responder
 from sim.bench import Bench
-from sim.patterns import Pattern
 from sim.streams import Sink, Source
 
 U8, S8, S16 = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True)
@@ -163,11 +163,13 @@ def test_description_and_counters_survive_the_line():
 
 
 def test_a_board_with_another_network_or_protocol_is_refused():
-    DESCRIPTION.require(DESCRIPTION.input, DESCRIPTION.output, bytes(range(8)))
+    DESCRIPTION.require(DESCRIPTION)
     with pytest.raises(CheckError, match="must hold network 0000000000000000, not 00010203"):
-        DESCRIPTION.require(DESCRIPTION.input, DESCRIPTION.output, bytes(8))
+        DESCRIPTION.require(replace(DESCRIPTION, identity=bytes(8)))
     with pytest.raises(CheckError, match="Board's input must be"):
-        DESCRIPTION.require(WireFormat(783, U8), DESCRIPTION.output, bytes(range(8)))
+        DESCRIPTION.require(replace(DESCRIPTION, input=WireFormat(783, U8)))
+    with pytest.raises(CheckError, match=rf"^Board's baud must be {DESCRIPTION.baud}, not 1$"):
+        replace(DESCRIPTION, baud=1).require(DESCRIPTION)
     with pytest.raises(InputError, match="must speak version 1 of the protocol, not 2"):
         Description.decode(b"\x02" + DESCRIPTION.encode()[1:])
     silent = replace(DESCRIPTION, baud=0).encode()

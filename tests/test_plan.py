@@ -316,6 +316,17 @@ def test_layers_that_cannot_do_what_is_asked_are_named():
         plan(plain, "ulx3s-25f", frames=2)
 
 
+def test_a_lower_k_is_no_remedy_for_what_holds_no_codes():
+    """Nearly all of the block RAM is for banks of as many columns as the input has."""
+    network = wide_network(4, 200_000, 4)
+    with pytest.raises(InputError) as error:
+        plan(network, "icebreaker", lanes=(1,))
+    assert "block RAMs (0 Kibit of codes), but icebreaker has 30; mostly not for" in str(
+        error.value
+    )
+    assert "a lower K does not help: use fewer inputs, rows or layers" in str(error.value)
+
+
 def test_too_many_blocks_are_refused():
     network = wide_network(64, 784, 150)
     with pytest.raises(

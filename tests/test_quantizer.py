@@ -1,5 +1,6 @@
 """Quantization: counts, placement, numbers and errors of the integer network."""
 
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -306,6 +307,17 @@ def test_progress_ends_at_one_for_every_layer() -> None:
     )
 
 
+def test_a_clip_that_does_not_begin_at_0_is_refused_by_name() -> None:
+    after = Clip("bounds", ("a",), "b", (4,), 0.25, 1.5)
+    before = Clip("bounds", ("x",), "b", (3,), 0.25, 1.5)
+    first = Dense("fc1", ("x",), "a", (4,), np.ones((4, 3)), np.zeros(4))
+    text = "Layer 'bounds' must clip from exactly 0 upwards, not from 0.25 to 1.5"
+    for nodes in ((first, after), (before, replace(first, inputs=("b",)))):
+        at = Model("m", "", "x", (3,), (0,), (3,), nodes)
+        with pytest.raises(InputError, match=text):
+            quantize(at, calibration=np.ones((16, 3)), ratio=1.0)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -315,7 +327,7 @@ def test_progress_ends_at_one_for_every_layer() -> None:
         ({"calibration": np.full((64, 24), np.nan)}, "must be finite"),
         ({"ratio": 0.0}, "The ratio N/K must be a positive number, not 0"),
         ({"ratio": float("nan")}, "The ratio N/K must be a positive number"),
-        ({"ratio": 1e9}, "The ratio N/K must leave each of 33 rows a pulse, but it leaves 0"),
+        ({"ratio": 1e9}, "N/K must leave each of 33 rows of 'fc1', 'fc2', 'fc3' a pulse, but"),
         ({"quantizer": "best"}, "Quantizer must be calibrated, plain or given, not 'best'"),
         ({"activation_bits": 0}, "Activation width must be 1 to 16 bits, not 0"),
         ({"activation_bits": 1}, "Activations must have 2 to 16 bits after layer 'fc1', not 1"),

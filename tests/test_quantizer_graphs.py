@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
+from pvq_hw.errors import InputError
 from pvq_hw.layers_window import Conv as IntConv
-from pvq_hw.model import Add, AveragePool, Concat, Conv, Dense, MaxPool, Model, Relu
+from pvq_hw.model import Add, Affine, AveragePool, Concat, Conv, Dense, MaxPool, Model, Relu
 from pvq_hw.quantizer import LayerOptions, quantize, row_budget
 from pvq_hw.quantizer_balance import Placement, balance, meets
 from pvq_hw.quantizer_impact import measured_pulses
-from pvq_hw.quantizer_polish import Rows, polish
+from pvq_hw.quantizer_polish import Rows, orthogonal, polish
 from pvq_hw.quantizer_steps import network_steps, weight_matrix
-from pvq_hw.quantizer_tape import Lattice, Tape
+from pvq_hw.quantizer_tape import Lattice, Tape, derivatives, node_groups
 
 PADS = ((1, 1), (1, 1))
 
@@ -73,31 +74,51 @@ def test_a_tape_computes_what_the_model_does() -> None:
     np.testing.assert_allclose(tape.outputs(x.astype(np.float32), 4), model.predict(x), atol=1e-4)
 
 
-def test_gradients_are_differences() -> None:
+@pytest.mark.parametrize("coded", [False, True])
+def test_derivatives_are_differences(coded: bool) -> None:
     model, x = branched(), inputs(5).astype(np.float32)
     tape, rng = Tape(network_steps(model), "x"), np.random.default_rng(1)
+    if coded:
+        for name, w in tape.weights.items():
+            tape.gains[name] = rng.uniform(0.01, 0.02, len(w))
+            tape.weights[name] = np.rint(w / tape.gains[name][:, None]).astype(np.float32)
     seed = rng.normal(size=(5, 3)).astype(np.float32)
-    found = tape.backward(tape.forward(x, keep=True), {"out": seed})
-    assert set(found) == {"stem", "left", "each", "right", "head"}
-    for name, gradient in found.items():
-        weight, way = tape.weights[name], rng.normal(size=tape.weights[name].shape)
-        values = []
+    values = tape.forward(x, keep=True)
+    found = tape.backward(values, {"out": seed})
+    for step in tape.steps:
+        if not step.weighted:
+            continue
+        weight, name = tape.weights[step.name], step.name
+        bias, gain = tape.biases[name], tape.gains.pop(name, np.ones(len(weight)))
+        groups = node_groups(step.node)
+        slopes = found[name].reshape(5, -1, groups, len(weight) // groups).transpose(2, 0, 1, 3)
+        by_row = derivatives(slopes[:, :, None], tape.columns(step))
+        by_row = by_row.reshape(*weight.shape[:1], 5, -1).sum(axis=1)
+        way, way_bias = rng.normal(size=weight.shape), rng.normal(size=len(weight))
+        outputs = []
         for sign in (1, -1):
-            tape.weights[name] = (weight + sign * 2e-4 * way).astype(np.float32)
-            values.append(float((tape.forward(x)["out"].astype(np.float64) * seed).sum()))
-        tape.weights[name] = weight
-        wanted = (values[0] - values[1]) / 4e-4
-        assert float((gradient.weight * way).sum()) == pytest.approx(wanted, rel=0.02, abs=0.02)
+            tape.weights[name] = weight * gain[:, None] + np.float32(sign * 2e-4) * way
+            tape.biases[name] = bias + np.float32(sign * 2e-4) * way_bias
+            outputs.append(tape.forward(x)["out"].astype(np.float64))
+        tape.weights[name], tape.biases[name] = (weight * gain[:, None]).astype(np.float32), bias
+        wanted = float(((outputs[0] - outputs[1]) * seed).sum()) / 4e-4
+        total = float((by_row[:, :-1] * way).sum() + (by_row[:, -1] * way_bias).sum())
+        assert total == pytest.approx(wanted, rel=0.02, abs=0.02), name
 
 
 def test_slopes_are_the_gradients_by_the_sums() -> None:
     model, x = branched(), inputs(5).astype(np.float32)
     tape = Tape(network_steps(model), "x")
     seed = np.ones((5, 3), dtype=np.float32)
-    values, sums = tape.forward(x, keep=True), {}
-    tape.backward(values, {"out": seed}, sums=sums, weights=False)
+    values = tape.forward(x, keep=True)
+    sums = tape.backward(values, {"out": seed})
     for step in tape.steps:
         np.testing.assert_allclose(tape.slopes(values, seed, step.name), sums[step.name], atol=1e-6)
+
+
+def test_directions_are_orthogonal() -> None:
+    q = orthogonal(np.random.default_rng(0).normal(size=(7, 9, 4)))
+    np.testing.assert_allclose(np.matmul(q.transpose(0, 2, 1), q), [np.eye(4)] * 7, atol=1e-14)
 
 
 def test_gradients_stop_where_a_lattice_saturates() -> None:
@@ -136,6 +157,27 @@ def test_pulses_go_where_the_outputs_feel_them() -> None:
         assert sum(sizes.values()) / 2.05 <= total <= sum(sizes.values()) / 2
         assert min(int(k.min()) for k in found.values()) >= 1
     assert faint["right"].sum() < 0.5 * even["right"].sum()  # what it gives hardly counts
+
+
+@pytest.mark.parametrize("quantizer", ["calibrated", "plain"])
+def test_normalization_left_over_beside_8_bit_layers_has_a_pulse_a_row(quantizer: str) -> None:
+    """Though N/K asks for less: one pulse says its one weight a row exactly."""
+    scale, offset = np.array([0.5, -2.0]), np.array([1.0, 0.25])
+    norm = Affine("norm", ("x",), "n", (6, 6, 2), scale, offset)
+    layer = conv("conv", "n", "c", 4, channels=2)
+    fc = Dense(
+        "fc", ("c",), "out", (3,), np.random.default_rng(0).normal(size=(3, 144)), np.ones(3)
+    )
+    model = Model("m", "", "x", (6, 6, 2), (0, 1, 2), (6, 6, 2), (norm, layer, fc))
+    plain = {"conv": LayerOptions(encoding="int8")}
+    both = plain | {"fc": LayerOptions(encoding="int8")}
+    options = {"calibration": inputs(32), "quantizer": quantizer}
+    network = quantize(model, layers=both, ratio=10, **options)
+    assert np.array_equal(pulses_of(network)["norm"], [1, 1])
+    x = inputs(32, 1)
+    assert error(model, network, x) < 0.01 * model.predict(x).var()
+    with pytest.raises(InputError, match="each of 5 rows of 'norm', 'fc' a pulse, but 300"):
+        quantize(model, layers=plain, ratio=300, **options)
 
 
 def test_what_is_asked_of_a_layer_is_kept() -> None:

@@ -5,9 +5,9 @@ import pytest
 from verilog_stage import TABLE, stage_design
 
 from pvq_hw.errors import InputError, ToolError
+from pvq_hw.patterns import Pattern
 from sim import backends, models
 from sim.compiled import build_model, run_compiled
-from sim.patterns import Pattern
 from sim.streams import StreamError
 
 ITEMS = [(i * 91 + 3) % 256 for i in range(120)]

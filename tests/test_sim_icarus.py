@@ -4,8 +4,8 @@ import pytest
 from verilog_stage import TABLE, stage_design
 
 from pvq_hw.errors import ToolError
+from pvq_hw.patterns import Pattern
 from sim import icarus
-from sim.patterns import Pattern
 from sim.streams import StreamError
 
 ITEMS = [(i * 91 + 3) % 256 for i in range(120)]

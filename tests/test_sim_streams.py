@@ -8,8 +8,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from pvq_hw.errors import CheckError, InputError
+from pvq_hw.patterns import NONE, Pattern, draws
 from sim.bench import Bench
-from sim.patterns import NONE, Pattern, draws
 from sim.streams import Monitor, Sink, Source, StreamError, Watchdog
 
 PATTERNS = ["none", "random:0.5", "random:0.9", "bursts:7"]
@@ -167,7 +167,11 @@ def test_patterns_are_seeded_and_as_frequent_as_asked():
     assert Pattern.parse(NONE) is NONE
 
 
-@pytest.mark.parametrize("text", ["", "random", "random:1", "random:x", "bursts:0.5", "none:1"])
+@pytest.mark.parametrize(
+    "text", ["", "random", "random:1", "random:x", "bursts:0.5", "none:1", "steps:", "steps:-1"]
+)
 def test_unknown_patterns_are_refused(text):
-    with pytest.raises(InputError, match=r"Pattern must be none, random:P or bursts:CYCLES"):
+    with pytest.raises(
+        InputError, match=r"Pattern must be none, random:P, bursts:CYCLES or steps:RUN,PAUSE,\.\.\."
+    ):
         Pattern.parse(text)

@@ -17,7 +17,7 @@ from sim.icarus import run_icarus
 from sim.streams import StreamError
 from sim.wire import pack_frames
 
-QUICK = ("plain", "saturation", "two frames")
+QUICK = ("plain", "saturation", "five frames")
 PAUSES = {"idle": "random:0.4", "stall": "bursts:9", "seed": 5, "resets": (30, 31, 77)}
 
 
@@ -143,7 +143,10 @@ def test_missing_files_are_one_line(tmp_path):
         ({"x": np.zeros((0, 24), dtype=np.int64)}, r"Frames must be \(frames, 24\)"),
         ({"x": np.full((1, 24), 256)}, r"Frames must be integers within 0\.\.255"),
         ({"x": np.zeros((1, 24))}, r"Frames must be integers within 0\.\.255"),
-        ({"stall": "often"}, "Pattern must be none, random:P or bursts:CYCLES, not 'often'"),
+        (
+            {"stall": "often"},
+            "Pattern must be none, random:P, bursts:CYCLES or steps:.*, not 'often'",
+        ),
         ({"names": ["a", "a", "b"]}, "Names must be 3 different ones"),
     ],
 )

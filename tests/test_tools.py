@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_tools import run, twin
 
 from pvq_hw import tools, yowasp
 from pvq_hw.errors import ToolError
 from pvq_hw.process import python_module, run_command
+from pvq_hw.tune_executor import process_runner
 
 
 def _program(folder: Path, name: str, body: str) -> Path:
@@ -230,16 +232,62 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
         tools.warm_up(["icepack"])
 
 
-def test_python_files_of_the_current_folder_are_not_imported(tmp_path, monkeypatch):
-    for name in ("hashlib.py", "numpy.py", "pvq_hw.py"):
-        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
-    monkeypatch.chdir(tmp_path)
+_SHADOWS = (
+    "cocotb", "ctypes", "hashlib", "json", "multiprocessing", "numpy", "pickle", "platformdirs",
+    "pvq_hw", "random", "sim", "sitecustomize", "tempfile", "threading", "usercustomize",
+    "wasmtime", "yowasp_runtime",
+)  # fmt: skip
+
+
+@pytest.fixture
+def shadowed(tmp_path, monkeypatch):
+    """The current folder: it holds modules of names that tools import, each of which leaves a
+    file when it runs."""
+    folder = tmp_path / "shadows"
+    folder.mkdir()
+    for name in _SHADOWS:
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep + os.environ.get("PYTHONPATH", ""))
+    yield folder
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+
+
+def test_a_verb_imports_no_python_files_of_the_current_folder(shadowed, monkeypatch):
     command, environment = python_module("pvq_hw", "--version")
     done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True
+        command, cwd=shadowed, env=os.environ | environment, capture_output=True, text=True
     )
     assert done.stdout.startswith("pvq-hw ")
-    assert not (tmp_path / "ran").exists()
+    child = (sys.executable, "-c", "import hashlib")  # of the child's own
+    subprocess.run(child, cwd=shadowed, env=os.environ | environment, check=True)
     monkeypatch.setenv("PVQ_HW_TOOLS", "yowasp")
     assert tools.find_tool("icepack").command == python_module("pvq_hw.yowasp", "icepack")[0]
+
+
+def test_cold_tools_import_no_python_files_of_the_current_folder(shadowed, tmp_path, monkeypatch):
+    monkeypatch.setenv("YOWASP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PVQ_HW_TOOLS", "yowasp")
+    before = set(os.listdir(shadowed))
+    assert tools.warm_up(["icepack"]) > 0
+    with pytest.raises(ToolError, match="icepack failed with exit code"):
+        tools.run("icepack", ["none.asc"], folder=shadowed)
+    assert set(os.listdir(shadowed)) == before
+
+
+def test_workers_import_no_python_files_of_the_current_folder(shadowed):
+    def pids(runner):
+        executor = runner._start()
+        try:
+            return executor.submit(os.getpid).result()
+        finally:
+            runner._stop(executor)
+
+    with process_runner(1) as runner:
+        assert pids(runner) != os.getpid()
+
+
+def test_simulators_import_no_python_files_of_the_current_folder(shadowed, digits, tmp_path):
+    out = twin(digits.out, tmp_path / "out")
+    ran = run("simulate", out, "--data", digits.test, "--count", 1, "--simulator", "icarus")
+    assert ran.code == 0, ran.err

@@ -10,7 +10,9 @@ from test_model_file import branches, chain, image_chain, line
 from pvq_hw.calibrate import round_to_lattice
 from pvq_hw.data import Data, load_data, make_data
 from pvq_hw.errors import InputError
+from pvq_hw.evaluation import metric_for
 from pvq_hw.flow import quantize_for
+from pvq_hw.metrics import network_outputs
 from pvq_hw.model import load_model
 from pvq_hw.model_file import save_model
 from pvq_hw.numeric import IntFormat
@@ -161,8 +163,10 @@ def test_the_verb_and_what_compile_makes_of_it(digits, tmp_path, suffix):
               "--batch", 64, "--json")  # fmt: skip
     assert ran.code == 0, ran.err
     document = ran.json
-    assert set(document["accuracy"]) == {"metric", "float", "start", "tuned", "frames"}
+    assert set(document["accuracy"]) == {"metric", "why", "float", "start", "tuned", "frames"}
     assert document["n_over_k"] >= 8
+    figure = f"# Before training, float: accuracy {document['accuracy']['float']:.2f} % on 500"
+    assert out.with_suffix(".toml").read_text().startswith(figure)
     options = load_options(out.with_suffix(".toml"), {})
     assert (options.quantizer, options.target) == ("given", "icebreaker")
     tuned = load_model(out)
@@ -190,6 +194,26 @@ def test_convolutions_without_labels():
     assert all(np.isfinite(tuned.losses))
 
 
+@pytest.mark.parametrize("make", [line, chain])
+@pytest.mark.parametrize("head", [(), ("Sigmoid",), ("Softmax",)])
+def test_targets_are_learned_as_values(make, head):
+    """Values other than the float network's, behind the file's last operation."""
+    model = replace(make(), dropped=head)
+    x = np.random.default_rng(8).normal(size=(400, *model.input_shape)).astype(np.float32)
+    exact = model.predict(x)
+    y = network_outputs(1.5 * exact.reshape(len(x), -1), head)
+    plan = Training(epochs=8, batch=32, rate=1e-3, side_rate=1e-2, distill=0)
+    tuned = finetune(model, x, y, ratio=1, training=plan)
+    judge = metric_for(model, y)
+    assert judge.name == "rmse"
+
+    def rmse(network):
+        out = network.predict(network.quantize_input(x))
+        return judge.compute(out.reshape(len(x), -1) * network.output.scale, y)
+
+    assert rmse(tuned.network) < 0.95 * rmse(tuned.start)
+
+
 def test_layers_of_8_bit_weights_stay(digits):
     train, _ = digits
     model = load_model(MODEL)
@@ -203,9 +227,9 @@ def test_layers_of_8_bit_weights_stay(digits):
 def test_what_is_refused(digits, tmp_path):
     train, _ = digits
     model = load_model(MODEL)
-    with pytest.raises(InputError, match="Labels must be 0 to 9, not 0 to 10"):
+    with pytest.raises(InputError, match="Labels must be 0 to 9, the network's outputs"):
         finetune(model, train.x, np.where(train.y == 9, 10, train.y))
-    with pytest.raises(InputError, match="Labels must be a class number for each of 1297 frames"):
+    with pytest.raises(InputError, match="must be a number or numbers for each of 1297 frames"):
         finetune(model, train.x, train.y[:5])
     with pytest.raises(InputError, match="Training: epochs must be at least 1, not 0"):
         Training(epochs=0)

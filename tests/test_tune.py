@@ -16,6 +16,7 @@ from tune_cases import Here, here, write_case
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.metrics import find_metric
 from pvq_hw.options import CompileOptions, LayerChoice, load_options
+from pvq_hw.steps import Steps
 from pvq_hw.tune import TuneOptions, tune
 from pvq_hw.tune_config import options_toml
 from pvq_hw.tune_space import Space, SpaceLayer
@@ -162,7 +163,9 @@ def test_failures_are_results(case, tmp_path):
     assert document["chosen"] is None
     assert not document["ok"]
     assert {t["state"] for t in document["trials"]} == {"FAIL"}
-    assert document["trials"][0]["reason"] == "ZeroDivisionError: of <b>mine</b>"
+    assert document["trials"][0]["reason"] == (
+        "Metric 'failing_metric:never' must take the outputs: ZeroDivisionError: of <b>mine</b>"
+    )
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<b>mine" not in page
     assert "of &lt;b&gt;mine&lt;/b&gt;" in page
@@ -375,10 +378,25 @@ def test_other_metrics_drive_the_search(tmp_path, metric):
         np.savez(data, x=x, y=load_model(model).predict(x))
     options = TuneOptions("icebreaker", trials=4, metric=metric)
     document = tune(model, data, tmp_path / "out", options, runner=here(), evaluate=data)
-    assert document["metric"] == {"name": metric, "higher_is_better": False}
+    assert document["metric"] == {"name": metric, "why": "as asked for", "higher_is_better": False}
     values = [t["figures"]["metric"] for t in document["trials"] if t["state"] == "COMPLETE"]
     assert len(set(values)) > 1
     assert document["trials"][document["chosen"]]["figures"]["metric"] == min(values)
     assert document["final"]["evaluation"]["frames"] == 160
     points = document["sensitivity"]["fc0"]
     assert points[0]["output_error"] < points[-1]["output_error"]
+
+
+def test_integers_that_were_to_be_divided_are_told_of(tmp_path, monkeypatch):
+    """`tune` says so before it searches, as `compile` does before it quantizes."""
+    notes = []
+
+    class Told(Steps):
+        def note(self, text):
+            notes.append(text)
+
+    monkeypatch.setattr("pvq_hw.tune.scale_warning", lambda model, data: f"warning: {len(data)}")
+    monkeypatch.setattr("pvq_hw.tune.Journal", lambda *a: pytest.fail(notes[0]))
+    model, data = write_case(tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="warning: 160"):
+        tune(model, data, tmp_path / "o", TuneOptions("hx8k"), runner=here(), steps=Told())

@@ -8,7 +8,7 @@ from cli_tools import run
 from tune_cases import here, write_case
 
 import pvq_hw.tune as module
-from pvq_hw.api import Accelerator
+from pvq_hw.accelerator import Accelerator
 from pvq_hw.data import load_data
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.metrics import find_metric
@@ -80,7 +80,7 @@ def test_finalists_are_built_once_and_failures_are_results(tmp_path, monkeypatch
     options = TuneOptions("hx8k", trials=8, seed=3, build_finalists=2, seeds=2)
     calls = []
 
-    def build(model, out, chosen, calibration, evaluation, seeds, steps):
+    def build(model, out, chosen, calibration, evaluation, seeds, steps, metric):
         calls.append((out.name, seeds))
         return dict(BUILT) if len(calls) == 1 else {"reason": "Timing is <b>not</b> met"}
 

@@ -9,8 +9,8 @@ from amaranth.sim import Simulator
 from gateware.uart import UartReceiver, UartTransmitter
 from pvq_hw.baud import BaudTiming, choose_baud
 from pvq_hw.errors import InputError
+from pvq_hw.patterns import NONE
 from sim.bench import Bench
-from sim.patterns import NONE
 from sim.serial_line import SerialLine
 from sim.streams import Source
 

@@ -9,16 +9,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cli_tools import reseal
 from plan_networks import random_network
 
 from pvq_hw import verify as verify_module
+from pvq_hw.build_record import write_build
 from pvq_hw.errors import InputError
+from pvq_hw.golden_inputs import golden_inputs
 from pvq_hw.image import emit
-from pvq_hw.manifest import load_manifest, make_manifest, manifest_text, write_manifest
+from pvq_hw.manifest import load_manifest, write_manifest
 from pvq_hw.network import Network
 from pvq_hw.output import OutputFolder
 from pvq_hw.plan import plan
-from pvq_hw.vectors import golden_inputs, write_vectors
+from pvq_hw.vectors import write_vectors
 from pvq_hw.verify import verify_output
 
 
@@ -62,21 +65,6 @@ def change(path: Path, function) -> None:
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
-def forge(out: Path) -> None:
-    """Makes all hashes of the manifest right again, as someone with intent would."""
-    document = load_manifest(out, strict=False)
-    network, p = Network.load(out / "network"), plan(Network.load(out / "network"), "ulx3s-25f")
-    forged = make_manifest(out, network, p, extra=document["extra"])
-    for key in document:
-        if key not in ("files", "manifest_sha256"):
-            forged[key] = document[key]
-    forged.pop("manifest_sha256")
-    from pvq_hw.manifest import _self_hash
-
-    forged["manifest_sha256"] = _self_hash(forged)
-    (out / "manifest.json").write_text(manifest_text(forged))
-
-
 @pytest.mark.parametrize("target", ["icebreaker", "hx8k", "ulx3s-85f", "orangecrab-25f"])
 def test_untouched_output_has_no_findings(tmp_path, target):
     weights = write_output(tmp_path / "out", target)
@@ -84,12 +72,45 @@ def test_untouched_output_has_no_findings(tmp_path, target):
     assert verify_output(tmp_path / "out", weights=weights) == []
 
 
-def test_parts_that_come_later_are_not_covered(out):
-    with OutputFolder(out).update() as folder:
+def test_parts_that_come_later_are_not_the_manifests(out):
+    with OutputFolder(out).update("build") as folder:
         (folder / "build").mkdir()
         (folder / "build" / "top.bit").write_text("bits")
+        write_build(folder / "build", {"bitstream": "top.bit"})
         (folder / "report.json").write_text("{}")
     assert verify_output(out) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("top.bit", "bitz", "differs from its hash in build.json"),
+        ("top.bit", None, "is missing"),
+        ("mine.txt", "mine", "is not in build.json"),
+        ("build.json", "{}", "is no report of a build"),
+        ("build.json", '{"bitstream": "top.bit", "files": {}}', "differs from its own hash"),
+        ("build.json", None, "is missing"),
+    ],
+)
+def test_each_file_of_a_build_is_covered(out, name, content, message):
+    (out / "build").mkdir()
+    (out / "build" / "top.bit").write_text("bits")
+    write_build(out / "build", {"bitstream": "top.bit"})
+    path = out / "build" / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    assert str(verify_output(out)[0]) == f"build/{name}: {message}"
+
+
+def test_a_build_of_another_output_is_found(out):
+    (out / "build").mkdir()
+    (out / "build" / "top.bit").write_text("bits")
+    mine = load_manifest(out)["manifest_sha256"]
+    for made_from, found in ((mine, []), ("ab" * 32, ["is a build of another output"])):
+        write_build(out / "build", {"bitstream": "top.bit", "manifest_sha256": made_from})
+        assert [f.message for f in verify_output(out)] == found
 
 
 def covered(out: Path) -> list[str]:
@@ -145,7 +166,7 @@ def test_missing_and_further_files_are_named(out, name):
 
 
 def test_forged_hashes_alone_change_nothing(out):
-    forge(out)
+    reseal(out)
     assert verify_output(out) == []
 
 
@@ -160,7 +181,7 @@ def test_code_of_another_sign_is_traced_to_its_row(out):
     words[start] ^= 1 << spec.code.gap_bits
     digits = len(path.read_text().splitlines()[0])
     path.write_text("".join(f"{w:0{digits}x}\n" for w in words))
-    forge(out)
+    reseal(out)
     (found,) = verify_output(out)
     assert (found.file, found.where) == ("image/fc2_codes.hex", f"layer 'fc2' row {row}")
     assert found.message.startswith("decodes to ")
@@ -172,7 +193,7 @@ def test_changed_constant_is_traced_to_its_row(out, kind):
     lines = path.read_text().splitlines()
     lines[7] = f"{int(lines[7], 16) ^ 1:0{len(lines[7])}x}"
     path.write_text("\n".join(lines) + "\n")
-    forge(out)
+    reseal(out)
     (found,) = verify_output(out)
     assert (found.file, found.where) == (f"image/fc1_{kind}.hex", "layer 'fc1' row 7")
 
@@ -182,7 +203,7 @@ def test_changed_vector_is_traced_to_frame_and_output(out):
     lines = path.read_text().splitlines()
     lines[12 + 5] = f"{int(lines[12 + 5], 16) ^ 1:02x}"
     path.write_text("\n".join(lines) + "\n")
-    forge(out)
+    reseal(out)
     (found,) = verify_output(out)
     assert (found.file, found.where) == ("vectors/fc1.hex", "layer 'fc1' frame 1 output 5")
 
@@ -194,7 +215,7 @@ def test_forged_figures_of_the_plan_are_derived_again(out):
         document["energy"]["nj_per_inference"] *= 0.5
 
     change(out / "plan.json", edit)
-    forge(out)
+    reseal(out)
     where = {f.where for f in verify_output(out) if f.file == "plan.json"}
     assert {"interval_cycles", "layers.1.code_bits", "energy.nj_per_inference"} <= where
 
@@ -207,7 +228,7 @@ def test_forged_figures_of_the_manifest_are_derived_again(out, weights):
         document["n_over_k"] = 1.5
 
     change(out / "manifest.json", edit)
-    forge(out)
+    reseal(out)
     assert {f.where for f in verify_output(out)} == {"layer 'fc1' row 4 row_k", "n_over_k"}
     assert {f.where for f in verify_output(out, weights=weights)} == {
         "layer 'fc1' row 4 row_k",
@@ -237,6 +258,7 @@ def test_multiplier_that_is_not_the_gains_is_found(out, weights):
 
 def test_model_of_another_hash_is_found(out, weights, monkeypatch):
     monkeypatch.setattr(verify_module, "model_weights", lambda model, network: weights)
+    monkeypatch.setattr(verify_module, "check_numbers", lambda model, network: [])
     right, other = (SimpleNamespace(source_sha256=c * 32) for c in ("ab", "cd"))
     assert verify_output(out, model=right) == []
     (found,) = verify_output(out, model=other)

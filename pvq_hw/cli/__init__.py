@@ -3,14 +3,16 @@
 import argparse
 import contextlib
 import gc
+import math
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pvq_hw import __version__
 from pvq_hw.cli import verbs
+from pvq_hw.cli.streams import StreamError, complain, open_streams, silence
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["build_parser", "main"]
@@ -21,13 +23,48 @@ exit status: 0 done and right; 1 a check failed (mismatch, accuracy, timing, ver
 """
 
 
+_INTEGERS = 1 << 63
+_LEAST, _MOST = 1e-30, 1e30
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or not -_INTEGERS < int(text) < _INTEGERS:
+        raise ValueError(text)
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if math.isfinite(value) and value != 0 and not _LEAST <= abs(value) <= _MOST:
+        raise ValueError(text)
+    return value
+
+
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error does."""
+    """Says what is wrong in one line, as every other error does.
+
+    Options that are integers or floats take only numbers that all later arithmetic can hold.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, kind in (("int", _integer), ("float", _number)):
+            kind.__name__ = name  # as messages call it
+            self.register("type", {"int": int, "float": float}[name], kind)
 
     def error(self, message: str) -> NoReturn:
-        line = " ".join(message.split())
-        print(f"pvq-hw: {line} (see {self.prog} --help)", file=sys.stderr)
+        if len(message) > 300:
+            message = f"{message[:300]}..."
+        complain(f"{message} (see {self.prog} --help)")
         sys.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        try:
+            print(message or "", end="", file=file or sys.stderr, flush=True)
+        except OSError as error:
+            silence()
+            complain(f"Standard output must be writable: {error.strerror}")
+            sys.exit(2)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,6 +100,7 @@ def _no_remains() -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns its exit status and never shows a traceback for an expected fault."""
+    open_streams()
     parser = build_parser()
     argv = sys.argv[1:] if argv is None else argv
     if not argv:
@@ -76,25 +114,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with sigterm_raises(), _no_remains():
             document, status = verbs.run_verb(args, ui)
+        ui.result(document)
+        return status
     except PvqError as error:
-        ui.error(str(error), error.exit_code)
-        return error.exit_code
+        return ui.error(str(error), error.exit_code)
     except KeyboardInterrupt as interrupt:
-        ui.error(str(interrupt) or "interrupted; earlier output is as it was", 130)
-        return 130
-    except BrokenPipeError:
+        return ui.error(str(interrupt) or "interrupted; earlier output is as it was", 130)
+    except StreamError as error:
+        silence()
+        complain(f"Standard output must be writable: {error.reason}")
         return 2
     except MemoryError:
-        ui.error("Memory is exhausted; use fewer calibration frames or a smaller model", 2)
-        return 2
+        text = "Memory is exhausted; use fewer calibration frames or a smaller model"
+        return ui.error(text, 2)
     except ModuleNotFoundError as error:
         if (error.name or "pvq_hw").partition(".")[0] in ("pvq_hw", "gateware", "sim"):
             raise  # a fault of this program, not of the environment
-        ui.error(f"The Python package {error.name!r} is missing; pvq-hw doctor says what to do", 2)
-        return 2
+        text = f"The Python package {error.name!r} is missing; pvq-hw doctor says what to do"
+        return ui.error(text, 2)
     except OSError as error:
         name = f" {error.filename!r}" if error.filename is not None else ""
-        ui.error(f"{error.strerror or error}{name}", 2)
-        return 2
-    ui.result(document)
-    return status
+        return ui.error(f"{error.strerror or error}{name}", 2)

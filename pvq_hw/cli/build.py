@@ -10,7 +10,7 @@ __all__ = ["describe", "run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Builds the bitstream; exit status 1 when timing is not met."""
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.errors import InputError
 
     if not 1 <= args.seeds <= 100:

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["describe", "run"]
@@ -49,8 +50,9 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     calibration = load_data(args.calibrate, scale) if args.calibrate else None
     evaluation = load_data(args.evaluate, scale) if args.evaluate else None
     compiled = compile_model(
-        args.model, args.out, options, calibration=calibration, evaluation=evaluation, steps=ui
-    )
+        args.model, args.out, options,
+        calibration=calibration, evaluation=evaluation, metric=args.metric, steps=ui,
+    )  # fmt: skip
     describe(compiled.document, ui)
     if (args.out / "image" / CODES_FILE).exists():
         ui.say(f"  codes                 are loaded after configuration, from image/{CODES_FILE}")
@@ -101,17 +103,16 @@ def _ratio(layer: dict[str, Any]) -> str:
 
 def describe(document: dict[str, Any], ui: Ui) -> None:
     """The figures of a compile for people."""
+    from pvq_hw.agreement import agreement_lines
+
     plain = document["int8_layers"]
     ratio = f"{document['n_over_k']:.2f}"
     ratio += f", not counting {', '.join(plain)} (int8)" if plain else ""
     ui.say(f"\n{document['network']} on {document['target']}, mean N/K {ratio}")
     if "accuracy" in document:
-        a = document["accuracy"]
-        unit = " %" if a["metric"] == "accuracy" else ""
-        ui.say(
-            f"  {a['metric']:<22}float {a['float']:.2f}{unit}, PVQ {a['pvq']:.2f}{unit} "
-            f"on {a['frames']} frames; answers differ on {a['disagreements']}"
-        )
+        tell_scores(ui, document["accuracy"], {"float": "float", "pvq": "PVQ"})
+    for name, text in agreement_lines(document.get("agreement")):
+        ui.say(f"  {name:<22}{text}")
     memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
     ui.say(
         f"  bits per weight       {document['bits_per_weight']:.3f} in {memory}, "

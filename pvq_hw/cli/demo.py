@@ -18,7 +18,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     fails."""
     import pvq_hw.bundled
     from pvq_hw import tools
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.cli import build, compile, simulate
     from pvq_hw.data import make_data
     from pvq_hw.flow import compile_model

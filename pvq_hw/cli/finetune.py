@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["run"]
@@ -39,8 +40,9 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     data = load_data(args.data, options.input_scale)
     test = load_data(args.evaluate, options.input_scale) if args.evaluate else None
     document = finetune_file(
-        args.model, args.out, data, options, training, evaluation=test, steps=ui
-    )
+        args.model, args.out, data, options, training,
+        evaluation=test, metric=args.metric, steps=ui,
+    )  # fmt: skip
     _describe(document, args, ui)
     return document | {"seconds": ui.seconds}, 0
 
@@ -55,12 +57,8 @@ def _describe(document: dict[str, Any], args: argparse.Namespace, ui: Ui) -> Non
     )
     found = document["accuracy"]
     if found:
-        unit = " %" if found["metric"] == "accuracy" else ""
-        ui.say(
-            f"  {found['metric']:<22}float {found['float']:.2f}{unit}, "
-            f"PVQ {found['start']:.2f}{unit} before and {found['tuned']:.2f}{unit} after training, "
-            f"on {found['frames']} frames"
-        )
+        names = {"float": "float", "start": "PVQ before training", "tuned": "after it"}
+        tell_scores(ui, found, names)
     board = "" if args.target else " --target BOARD"
     ui.say(f"next: pvq-hw compile {args.out} --config {document['config']}{board} "
            f"--calibrate {args.data} -o OUT")  # fmt: skip

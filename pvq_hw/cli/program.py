@@ -10,7 +10,7 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Loads the bitstream onto the board."""
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.board_flow import program_output
 
     accelerator = load(args.out)

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["run"]
@@ -10,21 +11,23 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Sends data to a board; exit status 1 for outputs that are not the golden model's."""
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.board_flow import run_output
     from pvq_hw.data import load_data
     from pvq_hw.evaluation import check_data
 
     accelerator = load(args.out)
     data = load_data(args.data, accelerator.input_scale)
-    check_data(accelerator.network, data, str(args.data))
+    check_data(accelerator.network, data, str(args.data), metric=args.metric)
     data = data.head(args.count)
+    check_data(accelerator.network, data, str(args.data), metric=args.metric)
     document = run_output(
         accelerator,
         args.port,
         data.x,
         timeout=args.timeout,
         labels=data.y,
+        metric=args.metric,
         steps=ui,
         load=args.load,
     )
@@ -33,6 +36,5 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         f"{document['frames']} frames, {document['frames_per_second']:,.0f} frames a second"
     )
     if "accuracy" in document:
-        a = document["accuracy"]
-        ui.say(f"{a['metric']} {a['board']:.2f}{' %' if a['metric'] == 'accuracy' else ''}")
+        tell_scores(ui, document["accuracy"], {"board": "board"})
     return document, 1 if document["mismatches"] else 0

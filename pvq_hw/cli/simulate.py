@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["describe", "run"]
@@ -10,14 +11,15 @@ __all__ = ["describe", "run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Simulates frames of a data file; exit status 1 for mismatches."""
-    from pvq_hw.api import load
+    from pvq_hw.accelerator import load
     from pvq_hw.data import load_data
     from pvq_hw.evaluation import check_data
 
     accelerator = load(args.out)
     data = load_data(args.data, accelerator.input_scale)
-    check_data(accelerator.network, data, str(args.data))
+    check_data(accelerator.network, data, str(args.data), metric=args.metric)
     data = data.head(args.count)
+    check_data(accelerator.network, data, str(args.data), metric=args.metric)
     document = accelerator.simulate(
         data.x,
         simulator=args.simulator,
@@ -25,6 +27,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         seed=args.seed,
         steps=ui,
         labels=data.y,
+        metric=args.metric,
+        scenarios=args.scenarios,
     )
     describe(document, ui)
     return document, 1 if document["mismatches"] else 0
@@ -43,7 +47,8 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
             f"  cycles                {document['interval_cycles']:,} between frames, "
             f"{document['latency_cycles']:,} latency, as planned"
         )
+    if "scenarios" in document:
+        frames = sum(each["frames"] for each in document["scenarios"])
+        ui.say(f"  scenarios             {len(document['scenarios'])}, {frames:,} frames")
     if "accuracy" in document:
-        a = document["accuracy"]
-        unit = " %" if a["metric"] == "accuracy" else ""
-        ui.say(f"  {a['metric']:<22}{a['simulated']:.2f}{unit}")
+        tell_scores(ui, document["accuracy"], {"simulated": "simulated"})

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["run"]
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 
 def _describe(document: dict[str, Any], args: argparse.Namespace, ui: Ui) -> None:
     """The chosen configuration and its figures for people."""
-    final, name = document["final"], document["metric"]["name"]
+    final, metric = document["final"], document["metric"]
     trials, failed = document["trials"], document["failed"]
     ui.say(f"\n{len(trials)} configurations, {failed} of them failed")
     if final is None:
@@ -50,27 +51,31 @@ def _describe(document: dict[str, Any], args: argparse.Namespace, ui: Ui) -> Non
         return
     figures = final["figures"]
     validation = trials[document["chosen"]]["figures"]["metric"]
-    unit = " %" if name == "accuracy" else ""
     ui.say(f"chosen: trial {document['chosen']}\n")
     ui.say(final["config"])
-    ui.say(f"  {name:<20}{validation:.4g}{unit} on validation frames, float "
-           f"{document['float']:.4g}{unit}")  # fmt: skip
+    judged = {
+        "metric": metric["name"],
+        "why": metric["why"],
+        "float": document["float"],
+        "pvq": validation,
+        "frames": document["frames"]["validation"],
+    }
+    names = {"float": "float", "pvq": "PVQ"}
+    tell_scores(ui, judged, names, "validation frames")
     if final["evaluation"] is not None:
-        judged = final["evaluation"]
-        ui.say(f"  {'':<20}{judged['pvq']:.4g}{unit} on {judged['frames']} test frames, float "
-               f"{judged['float']:.4g}{unit}")  # fmt: skip
-    ui.say(f"  mean N/K            {figures['n_over_k']:.2f}")
-    ui.say(f"  bits per weight     {figures['bits_per_weight']:.3f}")
-    ui.say(f"  cycles              {figures['interval_cycles']:,} between frames")
-    ui.say(f"  LUTs                {figures['luts']:,} (estimate)")
-    ui.say(f"  nJ per inference    {figures['energy_nj']:,.1f} (model; int8 "
+        tell_scores(ui, judged | final["evaluation"], names, "test frames")
+    ui.say(f"  mean N/K              {figures['n_over_k']:.2f}")
+    ui.say(f"  bits per weight       {figures['bits_per_weight']:.3f}")
+    ui.say(f"  cycles                {figures['interval_cycles']:,} between frames")
+    ui.say(f"  LUTs                  {figures['luts']:,} (estimate)")
+    ui.say(f"  nJ per inference      {figures['energy_nj']:,.1f} (model; int8 "
            f"{figures['energy_int8_nj']:,.1f})")  # fmt: skip
     for built in document["finalists"]:
         said = built.get("reason") or (
             f"{built['fmax_mhz']:.1f} MHz of {built['clock_mhz']:g} MHz, "
             f"{built['used']['luts']:,} LUTs, {built['inferences_per_second']:,.0f} a second"
         )
-        ui.say(f"  trial {built['number']:<14}{said}")
+        ui.say(f"  trial {built['number']:<16}{said}")
     if not document["met"]["validation"]:
         ui.say("no configuration meets what was asked for; this one comes nearest")
     elif not document["ok"]:

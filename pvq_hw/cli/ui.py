@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from pvq_hw.cli.streams import StreamError, complain, printable, silence, write_line
 from pvq_hw.steps import Steps
 
 __all__ = ["Ui"]
-
-_CONTROL = {c: None for c in (*range(0x20), 0x7F, *range(0x80, 0xA0)) if c not in (0x0A,)}
 
 
 class Ui(Steps):
@@ -39,34 +38,32 @@ class Ui(Steps):
         """A line of result for people; not printed with ``--json``."""
         if not self.as_json:
             self._close_line()
-            print(text.translate(_CONTROL), flush=True)
+            write_line(printable(text))
 
     def note(self, text: str) -> None:
         """A line on stderr: what is going on."""
         if not self.quiet:
             self._close_line()
-            print(text.translate(_CONTROL), file=sys.stderr, flush=True)
+            _tell(printable(text) + "\n")
 
     def progress(self, done: float, total: float, what: str = "") -> None:
         """Draws progress in place on a terminal, and a line each quarter elsewhere."""
         if self.quiet:
             return
         share = min(1.0, done / total) if total else 1.0
-        what = what.translate(_CONTROL).replace("\n", " ")
+        what = printable(what).replace("\n", " ")
         if not self._terminal:
             said = f"{what} {int(share * 4) * 25} %"
             if said != self._last_said:
                 self._last_said = said
-                print(f"    {said}", file=sys.stderr, flush=True)
+                _tell(f"    {said}\n")
             return
         now = time.monotonic()
         if share < 1 and now - self._last_draw < 0.1:
             return
         self._last_draw = now
         bar = "#" * int(share * 24)
-        print(
-            f"\r    [{bar:<24}] {share:4.0%} {what[:40]:<40}", end="", file=sys.stderr, flush=True
-        )
+        _tell(f"\r    [{bar:<24}] {share:4.0%} {what[:40]:<40}")
         self._line_open = True
 
     @contextlib.contextmanager
@@ -74,7 +71,7 @@ class Ui(Steps):
         """Announces a step and, when it is done, its time; kept in ``seconds``."""
         if not self.quiet:
             self._close_line()
-            print(f"==> {title}", file=sys.stderr, flush=True)
+            _tell(f"==> {printable(title)}\n")
         started = time.monotonic()
         try:
             yield
@@ -82,22 +79,32 @@ class Ui(Steps):
             self._close_line()
             self.seconds[title] = self.seconds.get(title, 0.0) + time.monotonic() - started
         if not self.quiet:
-            print(f"    {self.seconds[title]:.1f} s", file=sys.stderr, flush=True)
+            _tell(f"    {self.seconds[title]:.1f} s\n")
 
     def result(self, document: dict[str, Any]) -> None:
         """Prints the JSON object when asked for."""
         if self.as_json:
-            print(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True), flush=True)
+            write_line(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True))
 
-    def error(self, text: str, exit_code: int) -> None:
-        """One line on stderr; with ``--json`` also an object with ``error``."""
+    def error(self, text: str, exit_code: int) -> int:
+        """One line on stderr; with ``--json`` also an object with ``error``. Gives the status."""
         self._close_line()
-        line = " ".join(text.split()).translate(_CONTROL)
-        print(f"pvq-hw: {line}", file=sys.stderr, flush=True)
+        complain(text)
         if self.as_json:
-            print(json.dumps({"error": line, "exit_code": exit_code}), flush=True)
+            line = printable(" ".join(text.split()))
+            try:
+                write_line(json.dumps({"error": line, "exit_code": exit_code}))
+            except StreamError:
+                silence()
+        return exit_code
 
     def _close_line(self) -> None:
         if self._line_open:
-            print("\r" + " " * 78 + "\r", end="", file=sys.stderr, flush=True)
+            _tell("\r" + " " * 78 + "\r")
             self._line_open = False
+
+
+def _tell(text: str) -> None:
+    """Text on stderr; work goes on where nobody can hear of it."""
+    with contextlib.suppress(OSError):
+        print(text, end="", file=sys.stderr, flush=True)

@@ -56,6 +56,15 @@ def _into(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="OUT", type=Path, required=True, help="its folder")
 
 
+def _metric(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metric",
+        metavar="M",
+        help="accuracy, rmse, auc or module:function, whose code is run; by default what fits "
+        "outputs and labels",
+    )
+
+
 def _target(parser: argparse.ArgumentParser, *, required: bool) -> None:
     names = ", ".join(TARGET_NAMES)
     parser.add_argument("--target", metavar="BOARD", required=required, help=f"one of {names}")
@@ -76,6 +85,7 @@ def _compile(subparsers: Any) -> None:
     _into(p)
     p.add_argument("--calibrate", metavar="TRAIN.npz", type=Path, help="inputs to calibrate with")
     p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
+    _metric(p)
     p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
     p.add_argument(
@@ -146,9 +156,7 @@ def _tune(subparsers: Any) -> None:
         "--build-finalists", metavar="N", type=int, default=0, help="place and route the best N"
     )
     p.add_argument("--seeds", metavar="S", type=int, default=3, help="of place and route, for each")
-    p.add_argument(
-        "--metric", metavar="M", help="accuracy, rmse, auc or module:function, whose code is run"
-    )
+    _metric(p)
     p.add_argument(
         "--input-scale", metavar="S", type=float, default=1.0, help="integer data is divided by it"
     )
@@ -172,6 +180,7 @@ def _finetune(subparsers: Any) -> None:
         "-o", "--out", metavar="TUNED", type=Path, required=True, help="a .onnx or .npz file"
     )
     p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
+    _metric(p)
     _target(p, required=False)
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
     p.add_argument(
@@ -231,9 +240,15 @@ def _simulate(subparsers: Any) -> None:
     _folder(p)
     p.add_argument("--data", metavar="DATA.npz", type=Path, required=True)
     p.add_argument("--count", metavar="N", type=int, help="frames; all by default")
+    _metric(p)
     p.add_argument("--simulator", choices=("compiled", "amaranth", "icarus"), default="compiled")
     p.add_argument("--stalls", action="store_true", help="random stalls at both ends")
     p.add_argument("--seed", type=int, default=0, help="of the stalls")
+    p.add_argument(
+        "--scenarios",
+        action="store_true",
+        help="then pauses of all kinds, a blocked output, and resets at every phase of a frame",
+    )
 
 
 def _build(subparsers: Any) -> None:
@@ -255,6 +270,7 @@ def _verify(subparsers: Any) -> None:
     p.add_argument(
         "--data", metavar="DATA.npz", type=Path, help="say what each layer and row loses on it"
     )
+    _metric(p)
     p.add_argument(
         "--log", metavar="FILE", type=Path, help="write each code with its weight, .csv or .json"
     )
@@ -279,6 +295,7 @@ def _run(subparsers: Any) -> None:
     p.add_argument("--port", metavar="P", required=True, help="serial port, e.g. /dev/ttyUSB1")
     p.add_argument("--data", metavar="DATA.npz", type=Path, required=True)
     p.add_argument("--count", metavar="N", type=int, help="frames; all by default")
+    _metric(p)
     p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
     p.add_argument("--load", action="store_true", help="load the codes over the serial port first")
 

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["run"]
@@ -10,40 +11,58 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Verifies an output folder; exit status 1 for findings."""
+    from pvq_hw.data import load_data
     from pvq_hw.errors import InputError
+    from pvq_hw.evaluation import check_data
+    from pvq_hw.importers.own_graph import OWN_FRAMES, check_own_graph
+    from pvq_hw.losses import check_log
     from pvq_hw.model import load_model
-    from pvq_hw.verify import verify_output
+    from pvq_hw.verify import examine_output
 
     if args.model is None and (args.data or args.log):
         raise InputError("--data and --log must come with --model MODEL")
+    if args.metric is not None and not args.data:
+        raise InputError("--metric must come with --data DATA.npz")
+    if args.log:
+        check_log(args.log)
     model = load_model(args.model) if args.model else None
+    data = load_data(args.data) if args.data else None
+    if model is not None and data is not None:
+        check_data(model, data, str(args.data))
+        with ui.step("Compare the model with its file"):
+            check_own_graph(args.model, model, data.x[:OWN_FRAMES], data.input_scale)
     with ui.step("Verify"):
-        findings = verify_output(args.out, model=model)
+        verdict = examine_output(args.out, model=model, data=data)
+    findings = verdict.findings
     for finding in findings:
         ui.say(str(finding))
     if not findings:
         what = "files, codes and figures" if model else "files and codes"
         ui.say(f"{args.out}: {what} are right")
+    for open_end in verdict.unchecked:
+        ui.say(f"  not checked: {open_end}")
     document: dict[str, Any] = {
         "ok": not findings,
         "findings": [f.to_json() for f in findings],
+        "unchecked": verdict.unchecked,
     }
     if model is not None and not findings:
-        document |= _losses(args, ui, model)
+        document |= _losses(args, ui, model, data)
     return document, 1 if findings else 0
 
 
-def _losses(args: argparse.Namespace, ui: Ui, model: Any) -> dict[str, Any]:
+def _losses(args: argparse.Namespace, ui: Ui, model: Any, data: Any) -> dict[str, Any]:
     """What each layer and row loses, told and logged where that is asked for."""
-    from pvq_hw.data import load_data
+    from dataclasses import replace
+
     from pvq_hw.losses import network_losses, weight_log
     from pvq_hw.network import Network
 
     network, losses = Network.load(args.out / "network"), None
-    if args.data:
-        data = load_data(args.data, float(network.meta.get("input_scale", 1.0)))
+    if data is not None:
+        data = replace(data, input_scale=network.input_scale)
         with ui.step("Compare layer by layer"):
-            losses = network_losses(model, network, data)
+            losses = network_losses(model, network, data, args.metric)
         _tell(losses, ui)
     if args.log:
         weight_log(args.log, model, network, losses)
@@ -53,12 +72,8 @@ def _losses(args: argparse.Namespace, ui: Ui, model: Any) -> dict[str, Any]:
 
 def _tell(losses: dict[str, Any], ui: Ui) -> None:
     """The losses for people: layers, and of each the rows that lose most."""
-    metric, unit = losses["metric"], " %" if losses["metric"] == "accuracy" else ""
-    if metric:
-        ui.say(
-            f"  {metric} on {losses['frames']} frames: float {losses['float']:.2f}{unit}, "
-            f"PVQ {losses['golden']:.2f}{unit}"
-        )
+    if losses["metric"]:
+        tell_scores(ui, losses, {"float": "float", "golden": "PVQ"})
     ui.say(f"  {'layer':<16}{'alone':>10}{'all but it':>12}{'share':>9}   rows that lose most")
     for layer in losses["layers"]:
         share = layer["row_share"]

@@ -26,6 +26,7 @@ from pvq_hw.model import (
     Sign,
 )
 from pvq_hw.nodes import NO_PADS, Window
+from pvq_hw.numeric import LARGEST
 
 __all__ = ["fold"]
 
@@ -37,6 +38,8 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
     nodes = _prune(low.nodes, result)
     if not nodes:
         raise InputError(f"{low.file.path} must compute its output")
+    for kinds in ((Affine,), (Dense, Conv)):  # constants first: weights are multiplied once
+        nodes = _into_makers(low, nodes, result, kinds)
     while (folded := _fold_one(low, nodes, result)) is not None:
         nodes = folded
     nodes = _merge_clips(nodes, result)
@@ -50,7 +53,13 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
             np.isfinite(node.weight).all() and np.isfinite(node.bias).all()
         ):
             op.refuse("must have finite weights after folding what is around it")
+        if any(np.abs(a).max(initial=0.0) > LARGEST for a in _arrays(node)):
+            op.refuse(f"must have weights of at most {LARGEST:g} after folding what is around it")
     return shape, tuple(nodes)
+
+
+def _arrays(node: Node) -> list[Vector]:
+    return [a for a in vars(node).values() if isinstance(a, np.ndarray)]
 
 
 def _prune(nodes: list[Node], result: str) -> list[Node]:
@@ -61,6 +70,25 @@ def _prune(nodes: list[Node], result: str) -> list[Node]:
             wanted.update(node.inputs)
             kept.append(node)
     return kept[::-1]
+
+
+def _into_makers(
+    low: Lowering, nodes: list[Node], result: str, kinds: tuple[type[Node], ...]
+) -> list[Node]:
+    """Affines folded into what is before them where it is of ``kinds``, in one pass."""
+    done: dict[str, Node] = {}
+    readers = _readers(nodes)
+    for node in nodes:
+        maker = done.get(node.inputs[0])
+        alone = maker is not None and len(readers[maker.output]) == 1 and maker.output != result
+        if isinstance(node, Affine) and isinstance(maker, kinds) and alone:
+            merged = _into_maker(node, maker)
+            if merged is not None:
+                low.charge(low.ops[node.output], weights=_weights(merged))
+                del done[maker.output]
+                node = merged
+        done[node.output] = node
+    return list(done.values())
 
 
 def _readers(nodes: list[Node]) -> dict[str, list[Node]]:
@@ -89,6 +117,7 @@ def _fold_one(low: Lowering, nodes: list[Node], result: str) -> list[Node] | Non
         if maker is not None and alone:
             merged = _into_maker(node, maker)
             if merged is not None:
+                low.charge(low.ops[node.output], weights=_weights(merged))
                 return _swap(nodes, {maker.output: None, node.output: merged})
             swapped = _before_pool(node, maker, makers, readers)
             if swapped is not None:

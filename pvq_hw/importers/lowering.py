@@ -8,28 +8,38 @@ channel-last tensor behind it. Weights that follow are permuted by it.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from onnx import helper
 
 from pvq_hw.errors import InputError
 from pvq_hw.importers.onnx_file import OnnxFile
+from pvq_hw.importers.onnx_graph import Op
 from pvq_hw.model import Node
-from pvq_hw.naming import quoted, safe_name
-from pvq_hw.nodes import NO_PADS, Pads
+from pvq_hw.naming import safe_name
 
 __all__ = ["LayoutError", "Lowering", "Op", "View", "handlers", "handles"]
 
 ACTIVATIONS_LIMIT = 1 << 25  # of one frame, over all tensors
+VIEWS_LIMIT = 1 << 26  # positions over all views, 8 bytes each
 WEIGHTS_LIMIT = 1 << 26  # over all nodes and folded constants
 Index = npt.NDArray[np.int64]
 Constant = npt.NDArray[Any]
 
 
 class LayoutError(InputError):
-    """The order of the activations isn't channel-last where it must be."""
+    """The order of the activations isn't channel-last where it must be.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        What was to be a map, (C, H, W) or (C, L), where that is known.
+    """
+
+    def __init__(self, text: str, shape: tuple[int, ...] = ()) -> None:
+        super().__init__(text)
+        self.shape = shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +54,11 @@ class View:
         Positions in the flat tensor, in the file's shape; the axis of the frames has length 1.
     batch : int
         Which axis that is.
-    pads : Pads
-        Zeros around a map that the next convolution or pooling takes over.
+    pads : tuple of (int, int)
+        Zeros before and after every axis, which the next convolution or pooling takes over;
+        empty for none.
+    padded_by : Op, optional
+        The last node that gave ``pads``.
     dropped : bool
         Whether it is the result of a final operation that was left out.
     """
@@ -53,54 +66,14 @@ class View:
     tensor: str
     index: Index
     batch: int = 0
-    pads: Pads = NO_PADS
+    pads: tuple[tuple[int, int], ...] = ()
+    padded_by: Op | None = None
     dropped: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The file's shape, 1 for the frames."""
         return self.index.shape
-
-
-@dataclass(frozen=True)
-class Op:
-    """A node of the file."""
-
-    proto: Any
-    file: str
-
-    @property
-    def kind(self) -> str:
-        """Operator type."""
-        return str(self.proto.op_type)
-
-    @property
-    def name(self) -> str:
-        """Name in the file, or its output's."""
-        return str(self.proto.name or (self.proto.output[0] if self.proto.output else ""))
-
-    def attribute(self, name: str, default: Any) -> Any:
-        """Value of an attribute: int, float, bytes, lists of them, or a tensor."""
-        for item in self.proto.attribute:
-            if item.name == name:
-                return helper.get_attribute_value(item)
-        return default
-
-    def integers(self, name: str, count: int, default: int) -> tuple[int, ...]:
-        """An attribute of ``count`` integers >= ``min(default, 1)``."""
-        values = tuple(self.attribute(name, [default] * count))
-        least = min(default, 1)
-        if len(values) != count or any(not least <= v < 1 << 31 for v in values):
-            self.refuse(f"must have {count} {name} of {least} or more, not {str(values)[:60]}")
-        return values
-
-    def refuse(self, text: str) -> NoReturn:
-        """Raises the one-line error for this node."""
-        raise InputError(self.message(text))
-
-    def message(self, text: str) -> str:
-        """``text`` behind the file's and the node's names."""
-        return f"{self.file}: node {quoted(self.name)} ({self.kind}) {text}"
 
 
 Handler = Callable[["Lowering", Op], None]
@@ -140,6 +113,7 @@ class Lowering:
     _node_names: set[str] = field(default_factory=set)
     _activations: int = 0
     _weights: int = 0
+    _positions: int = 0
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -178,30 +152,37 @@ class Lowering:
             op.refuse(f"must read a computed value, but its input {i} is constant or missing")
         if value.dropped and not dropped:
             op.refuse(f"must not follow {self.dropped[-1]}, which is read as the network's end")
-        if value.pads != NO_PADS and not pads:
-            op.refuse("must be a convolution or pooling, since a Pad comes before it")
+        if value.padded_by is not None and not pads:
+            value.padded_by.refuse(f"must stand before a convolution or pooling, not {op.kind}")
         return value
 
-    def as_map(self, op: Op, view: View) -> tuple[int, int, int]:
-        """(height, width, channels) of a value (1, C, H, W) or (1, C, L) stored channels last."""
+    def as_map(self, op: Op, view: View, rule: str = "") -> tuple[int, int, int]:
+        """(height, width, channels) of a value (1, C, H, W) or (1, C, L) stored channels last.
+
+        Another order is a LayoutError that says ``rule``.
+        """
         if view.batch != 0 or view.index.ndim not in (3, 4):
             op.refuse(f"must read (N, C, L) or (N, C, H, W), not the shape {_shown(view)}")
         last = np.moveaxis(view.index[0], 0, -1)
         if not np.array_equal(last.ravel(), np.arange(view.index.size)):
-            raise LayoutError(op.message("must read activations whose order a Reshape kept"))
+            text = rule or "must read activations whose order a Reshape kept"
+            raise LayoutError(op.message(text), view.index.shape[1:])
         h, w, c = (1, *last.shape)[-3:]
         return h, w, c
 
     # -- writing --------------------------------------------------------------------------------
 
-    def charge(self, op: Op, *, activations: int = 0, weights: int = 0) -> None:
+    def charge(self, op: Op, *, activations: int = 0, weights: int = 0, positions: int = 0) -> None:
         """Counts what is about to be allocated; refuses more than the limits."""
         self._activations += activations
         self._weights += weights
+        self._positions += positions
         if self._activations > ACTIVATIONS_LIMIT:
             op.refuse(f"must keep a frame's activations below {ACTIVATIONS_LIMIT:,} in all")
         if self._weights > WEIGHTS_LIMIT:
             op.refuse(f"must keep the weights below {WEIGHTS_LIMIT:,} in all")
+        if self._positions > VIEWS_LIMIT:
+            op.refuse(f"must keep activations that are reordered below {VIEWS_LIMIT:,} in all")
 
     def tensor_name(self, text: str, shape: tuple[int, ...]) -> str:
         """A safe, unique name for a new tensor of the given shape."""
@@ -221,7 +202,9 @@ class Lowering:
 
     def put(self, op: Op, value: View | Constant) -> None:
         """Sets the node's first output."""
-        if isinstance(value, np.ndarray):
+        if isinstance(value, View):
+            self.charge(op, positions=value.index.size)
+        else:
             self.charge(op, weights=value.size)
         self.values[op.proto.output[0]] = value
 

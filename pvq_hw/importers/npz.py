@@ -18,16 +18,18 @@ from pvq_hw.arrays import read_npz
 from pvq_hw.errors import InputError
 from pvq_hw.model import Dense, Model, Node, Relu
 from pvq_hw.naming import quoted, safe_name
+from pvq_hw.numeric import LARGEST
 
 __all__ = ["import_npz"]
 
 _KEY = re.compile(r"(0|[1-9][0-9]{0,5})\.(weight|bias)", re.ASCII)
+_BYTES_LIMIT = 8 << 26  # of the arrays, 8 for each value, as for ONNX
 _LAYOUT = "the layout is 0.weight, 0.bias, 1.weight, ... with ReLU between"
 
 
 def import_npz(path: Path) -> Model:
     """Reads an npz of ordered weights; raises InputError where it is broken or ambiguous."""
-    arrays = read_npz(path)
+    arrays = read_npz(path, limit=_BYTES_LIMIT)
     for key in arrays:
         if not _KEY.fullmatch(key):
             raise InputError(
@@ -78,4 +80,6 @@ def _finite(path: Path, key: str, array: npt.NDArray[Any]) -> npt.NDArray[np.flo
         raise InputError(f"{path}: {key!r} must be floating point, not {array.dtype}")
     if not np.isfinite(array).all():
         raise InputError(f"{path}: {key!r} must be finite, but holds NaN or infinities")
+    if float(np.abs(array).max(initial=0.0)) > LARGEST:
+        raise InputError(f"{path}: {key!r} must be at most {LARGEST:g} in magnitude")
     return array.astype(np.float64)

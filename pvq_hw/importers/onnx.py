@@ -18,7 +18,6 @@ from pvq_hw.naming import quoted, safe_name
 
 __all__ = ["import_onnx"]
 
-_NODES_LIMIT = 2000
 _WINDOWS = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
 
 
@@ -30,33 +29,44 @@ def import_onnx(path: Path) -> Model:
     check(file)
     graph = file.model.graph
     constants = {t.name: file.array(t) for t in graph.initializer}
-    failure: LayoutError | None = None
-    for axes in _orders(len(shape), any(n.op_type in _WINDOWS for n in graph.node)):
+    windows = any(n.op_type in _WINDOWS for n in graph.node)
+    waiting = [(shape, axes) for axes in _orders(len(shape), windows)]
+    tried, text, most = set(waiting), "", -1
+    while waiting:
+        layout = waiting.pop(0)
         low = Lowering(file, batch)
         try:
-            return _lower(low, constants, shape, axes)
-        except LayoutError as error:
-            failure = failure or error
-    raise InputError(str(failure))
+            return _lower(low, constants, shape, *layout)
+        except LayoutError as error:  # of which none is kept: they hold what was lowered
+            if len(low.values) > most:
+                text, most = str(error), len(low.values)
+            if math.prod(error.shape) == math.prod(shape):  # a map, given flat or otherwise
+                unfolded = (error.shape, _last(len(error.shape)))
+                waiting += [unfolded] if unfolded not in tried else []
+                tried.add(unfolded)
+    raise InputError(text)
 
 
 def _orders(rank: int, windows: bool) -> Iterator[tuple[int, ...]]:
     """Orders of the input's axes to try: channel-last, the file's own, then all others."""
     own = tuple(range(rank))
-    last = (*own[1:], 0)
+    last = _last(rank)
     first = last if windows or rank > 2 else own
     every = itertools.permutations(own) if windows and rank <= 3 else ()
     return iter(dict.fromkeys([first, own, last, *every]))
+
+
+def _last(rank: int) -> tuple[int, ...]:
+    """The order of axes that has the first one last."""
+    return (*range(1, rank), 0)
 
 
 # -- before any work ----------------------------------------------------------------------------
 
 
 def _scan(file: OnnxFile) -> None:
-    """Refuses operations that aren't supported, cycles and names that are given twice."""
+    """Refuses operations that aren't supported."""
     graph, known = file.model.graph, handlers()
-    if len(graph.node) > _NODES_LIMIT:
-        raise InputError(f"{file.path} must have at most {_NODES_LIMIT} nodes")
     if len(graph.sparse_initializer):
         raise InputError(f"{file.path} must have dense weights, not sparse initializers")
     for proto in graph.node:
@@ -68,33 +78,8 @@ def _scan(file: OnnxFile) -> None:
                 f"{quoted(proto.op_type)}{domain}, which isn't supported; "
                 f"supported are {', '.join(sorted(known))}"
             )
-        if not proto.output or not proto.output[0]:
+        if not proto.output[0]:
             op.refuse("must have an output")
-    _scan_names(file)
-
-
-def _scan_names(file: OnnxFile) -> None:
-    graph = file.model.graph
-    initializers = [t.name for t in graph.initializer]
-    inputs = [i.name for i in graph.input]
-    given = [*initializers, *(n for p in graph.node for n in p.output if n)]
-    seen: set[str] = set()
-    for name in [*given, *(n for n in inputs if n not in set(initializers))]:
-        if name in seen:
-            raise InputError(f"{file.path}: tensor {quoted(name)} must be given once, not twice")
-        seen.add(name)
-    if len(inputs) != len(set(inputs)):
-        raise InputError(f"{file.path} must name each graph input once")
-    known = {*initializers, *inputs}
-    for proto in graph.node:
-        op = Op(proto, str(file.path))
-        for name in proto.input:
-            if name in known or not name:
-                continue
-            if name in seen:
-                op.refuse(f"reads {quoted(name)} before it is computed: the graph has a cycle")
-            op.refuse(f"reads {quoted(name)}, which nothing gives")
-        known.update(proto.output)
 
 
 def _input(file: OnnxFile) -> tuple[int | None, tuple[int, ...]]:
@@ -130,9 +115,14 @@ def _input(file: OnnxFile) -> tuple[int | None, tuple[int, ...]]:
 
 
 def _lower(
-    low: Lowering, constants: dict[str, Any], shape: tuple[int, ...], axes: tuple[int, ...]
+    low: Lowering,
+    constants: dict[str, Any],
+    given: tuple[int, ...],
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
 ) -> Model:
-    """Lowers all nodes with the input stored in the order ``axes``."""
+    """Lowers all nodes; the input, ``given`` in the file, is taken as ``shape`` and stored in the
+    order ``axes``."""
     file, graph = low.file, low.file.model.graph
     source = next(i.name for i in graph.input if i.name not in constants)
     inner = tuple(shape[a] for a in axes)
@@ -141,20 +131,20 @@ def _lower(
     tensor = low.tensor_name(source, inner)
     stored = np.arange(math.prod(shape)).reshape([shape[a] for a in axes])
     low.values = dict(constants)
-    low.values[source] = View(tensor, stored.transpose(np.argsort(axes))[None])
-    known = handlers()
+    low.values[source] = View(tensor, stored.transpose(np.argsort(axes)).reshape(1, *given))
+    known, read = handlers(), {name for p in graph.node for name in p.input}
     for proto in graph.node:
         op = Op(proto, str(file.path))
         for name in proto.output[1:]:
-            if name and any(name in p.input for p in graph.node):
+            if name and name in read:
                 op.refuse(f"must have one output that is used, but {quoted(name)} is read too")
         known[proto.op_type](low, op)
     result = low.values.get(graph.output[0].name)
     where = f"{file.path}: output {quoted(graph.output[0].name)}"
-    if not isinstance(result, View) or not low.nodes:
+    if not isinstance(result, View):
         raise InputError(f"{where} must be computed from the input")
     _check_output(where, low, result)
-    inner, nodes = fold(low, tensor, result.tensor)
+    inner, nodes = fold(low, tensor, result.tensor) if low.nodes else (inner, ())
     if not any(isinstance(n, Dense | Conv) for n in nodes):
         raise InputError(f"{file.path} must have a Gemm, MatMul or Conv on the way to its output")
     name = safe_name(file.path.stem, default="model")
@@ -165,7 +155,7 @@ def _lower(
 
 def _check_output(where: str, low: Lowering, result: View) -> None:
     """The outputs must be in the file's order or channel-last."""
-    if any(map(any, result.pads)):
+    if result.pads:
         raise InputError(f"{where} must not be the result of a Pad")
     order = np.arange(result.index.size)
     last = np.moveaxis(result.index, 1, -1) if result.index.ndim > 2 else result.index

@@ -2,7 +2,7 @@
 
 External data is read from the model's own folder only: relative paths, no ``..``, no symbolic
 links, regular files, within their length. Every size is compared with the bytes that are there
-before memory is taken.
+before memory is taken, and what the output does not need is not read.
 """
 
 import hashlib
@@ -21,13 +21,15 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, checker, numpy_helper
 
 from pvq_hw.errors import InputError
+from pvq_hw.importers.onnx_graph import tidy
 from pvq_hw.naming import quoted
 
 __all__ = ["OnnxFile", "read_onnx"]
 
 _BYTES_LIMIT = 1 << 30  # of the file and its external data: protobuf itself ends at 2 GiB
+_VALUES_LIMIT = 1 << 26  # of all tensors: each value takes 8 bytes here, whatever it takes there
 _RANK_LIMIT = 8
-_FIRST_OPSET = 8
+_FIRST_OPSET = 7
 _FIELDS = {
     TensorProto.FLOAT: ("float_data", 4),
     TensorProto.DOUBLE: ("double_data", 8),
@@ -51,7 +53,7 @@ class OnnxFile:
     path : Path
     model : onnx.ModelProto
     sha256 : str
-        Of the file and, after it, of the external data in the file's order.
+        Of the file and, after it, of the external data that is read, in the file's order.
     opset : int
         Of the standard operators.
     """
@@ -78,7 +80,7 @@ class OnnxFile:
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Parses and checks a model file; raises InputError (one line) for anything wrong."""
+    """Parses, tidies and checks a model file; raises InputError (one line) for anything wrong."""
     try:
         size = path.stat().st_size
         if size > _BYTES_LIMIT:
@@ -96,7 +98,8 @@ def read_onnx(path: Path) -> OnnxFile:
     opset = _opset(path, model)
     digest = hashlib.sha256(content)
     del content
-    budget = _BYTES_LIMIT
+    tidy(path, model.graph)
+    budget = _VALUES_LIMIT
     for tensor in _tensors(model.graph):
         budget -= _check_tensor(path, tensor, budget)
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -105,7 +108,12 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def check(file: OnnxFile) -> None:
-    """Runs the format's own checker over the model."""
+    """Runs the format's own checker over the model; an output's type may be missing."""
+    for output in file.model.graph.output:
+        if output.type.WhichOneof("value") in (None, "tensor_type"):
+            kind = output.type.tensor_type
+            kind.shape.SetInParent()
+            kind.elem_type = kind.elem_type or TensorProto.FLOAT
     try:
         checker.check_model(file.model)
     except (checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
@@ -118,7 +126,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _opset(path: Path, model: Any) -> int:
-    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    versions = list({o.version: 0 for o in model.opset_import if o.domain in ("", "ai.onnx")})
     newest = onnx.defs.onnx_opset_version()
     if len(versions) != 1 or not _FIRST_OPSET <= versions[0] <= newest:
         shown = ", ".join(map(str, versions[:4])) or "none"
@@ -140,7 +148,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _check_tensor(path: Path, tensor: Any, budget: int) -> int:
-    """Compares what a tensor claims with what is there; returns its bytes."""
+    """Compares what a tensor claims with what is there; returns its number of values."""
     where = f"{path}: tensor {quoted(tensor.name)}"
     if tensor.data_type not in _FIELDS:
         known = {v: k for k, v in TensorProto.DataType.items()}
@@ -155,10 +163,10 @@ def _check_tensor(path: Path, tensor: Any, budget: int) -> int:
         raise InputError(f"{where} must be whole, not a segment")
     field_name, item = _FIELDS[tensor.data_type]
     count = math.prod(tensor.dims)
-    if count * item > budget:
-        raise InputError(f"{where} claims {count * item:,} bytes; at most {budget:,} are read")
+    if count > budget:
+        raise InputError(f"{where} claims {count:,} values; at most {budget:,} are read")
     if tensor.data_location == TensorProto.EXTERNAL:
-        return count * item
+        return count
     if tensor.HasField("raw_data"):
         held, wanted, unit = len(tensor.raw_data), count * item, "bytes"
     else:
@@ -167,7 +175,7 @@ def _check_tensor(path: Path, tensor: Any, budget: int) -> int:
         raise InputError(
             f"{where} must hold {wanted:,} {unit} for its shape {tuple(tensor.dims)}, not {held:,}"
         )
-    return count * item
+    return count
 
 
 def _read_external(path: Path, tensor: Any, digest: Any) -> None:

@@ -51,7 +51,7 @@ def _flatten(low: Lowering, op: Op) -> None:
         return
     x = low.view(op)
     _frames_first(op, x)
-    if axis == 0 or math.prod(x.shape[:axis]) != 1:
+    if (axis == 0 and low.batch != 1) or math.prod(x.shape[:axis]) != 1:
         op.refuse(f"must keep the frames apart, and nothing else (axis 1), not axis {axis}")
     _relabel(low, op, x, (1, x.index.size))
 
@@ -102,8 +102,9 @@ def _transpose(low: Lowering, op: Op) -> None:
     if not isinstance(value, View):
         low.put(op, value.transpose(perm))
         return
-    x = low.view(op)
-    low.put(op, replace(x, index=x.index.transpose(perm), batch=perm.index(x.batch)))
+    x = low.view(op, pads=True)
+    pads = tuple(x.pads[a] for a in perm) if x.pads else ()
+    low.put(op, replace(x, index=x.index.transpose(perm), batch=perm.index(x.batch), pads=pads))
 
 
 def axes_of(low: Lowering, op: Op, rank: int) -> list[int] | None:

@@ -1,6 +1,7 @@
 """Lowering of convolutions, poolings, padding and batch normalization."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pvq_hw.nodes import NO_PADS, Pads
 __all__: list[str] = []
 
 _SIDE_LIMIT = 1 << 16  # of a padded map
+_MEAN_RULE = "must be over the height and width of a map, like a GlobalAveragePool"
 
 
 class _Geometry:
@@ -28,7 +30,7 @@ class _Geometry:
         self.kernel = (*line, *kernel)
         self.stride = (*line, *op.integers("strides", rank, 1))
         self.dilation = (*line, *op.integers("dilations", rank, 1))
-        self.outside = x.pads  # of a Pad before
+        self.outside = self._outside(x)
         self.own = self._own_pads(op, rank)
         self.pads: Pads = tuple(  # type: ignore[assignment]
             (a + c, b + d) for (a, b), (c, d) in zip(self.own, self.outside, strict=True)
@@ -40,6 +42,14 @@ class _Geometry:
         if any(s > n for s, n in zip(self.span, self.padded, strict=True)):
             op.refuse(f"must have a kernel within its padded input {tuple(self.padded)}")
         low.charge(op, activations=math.prod(self.padded) * self.input_shape[2])
+
+    def _outside(self, x: View) -> Pads:
+        """Pads of height and width by a Pad before."""
+        if x.padded_by is None:
+            return NO_PADS
+        if any(map(any, x.pads[:2])):
+            x.padded_by.refuse("must pad height and width only")
+        return ((0, 0), x.pads[2]) if len(x.pads) == 3 else (x.pads[2], x.pads[3])
 
     def _own_pads(self, op: Op, rank: int) -> Pads:
         mode = op.attribute("auto_pad", b"NOTSET")
@@ -179,19 +189,33 @@ def _average_pool(low: Lowering, op: Op, x: View, geometry: _Geometry) -> None:
 @handles("GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
 def _global_pool(low: Lowering, op: Op) -> None:
     x = low.view(op)
-    h, w, c = shape = low.as_map(op, x)
     rank = len(x.shape)
     if op.kind == "ReduceMean":
-        axes = axes_of(low, op, rank)
-        if axes != list(range(2, rank)):
-            op.refuse("must be over the height and width of (N, C, H, W), like a GlobalAveragePool")
+        axes = axes_of(low, op, rank) or []
+        if rank not in (3, 4) or x.batch in axes or len(axes) != rank - 2:
+            op.refuse(_MEAN_RULE)
+        _mean(low, op, x, axes)
+        return
+    low.put_map(op, _global(low, op, x), rank)
+
+
+def _global(low: Lowering, op: Op, x: View, rule: str = "") -> str:
+    h, w, c = shape = low.as_map(op, x, rule)
     cls = MaxPool if op.kind == "GlobalMaxPool" else AveragePool
     output = low.emit(op, cls, (x.tensor,), (1, 1, c), input_shape=shape, kernel=(h, w))
     if x.tensor in low.nonnegative:
         low.nonnegative.add(output)
-    low.put_map(op, output, rank)
-    if op.kind == "ReduceMean" and not op.attribute("keepdims", 1):
-        low.put(op, View(output, np.arange(c)[None]))
+    return output
+
+
+def _mean(low: Lowering, op: Op, x: View, axes: list[int]) -> None:
+    """The mean over height and width, wherever the channels are."""
+    (channel,) = {*range(len(x.shape))} - {x.batch, *axes}
+    turned = replace(x, index=x.index.transpose(x.batch, channel, *axes), batch=0)
+    output = _global(low, op, turned, _MEAN_RULE)
+    kept = range(len(x.shape)) if op.attribute("keepdims", 1) else sorted((x.batch, channel))
+    shape = [x.shape[a] if a == channel else 1 for a in kept]
+    low.put(op, View(output, np.arange(x.shape[channel]).reshape(shape), list(kept).index(x.batch)))
 
 
 @handles("Pad")
@@ -217,12 +241,11 @@ def _pad(low: Lowering, op: Op) -> None:
     if not any(map(any, pairs)):
         low.put(op, x)
         return
-    low.as_map(op, x)
-    if any(map(any, pairs[:2])):
-        op.refuse("must pad height and width only")
-    grown = [(0, 0)] * (4 - rank) + pairs[2:]
-    total = tuple((a + c, b + d) for (a, b), (c, d) in zip(x.pads, grown, strict=True))
-    low.put(op, View(x.tensor, x.index, x.batch, total))  # type: ignore[arg-type]
+    if any(pairs[x.batch]):
+        op.refuse("must not pad the axis of the frames")
+    before = x.pads or ((0, 0),) * rank
+    total = tuple((a + c, b + d) for (a, b), (c, d) in zip(before, pairs, strict=True))
+    low.put(op, replace(x, pads=total, padded_by=op))
 
 
 @handles("BatchNormalization")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from pvq_hw.calibrate import error_minimizing_scale
 from pvq_hw.errors import InputError
+from pvq_hw.evaluation import metric_for
 from pvq_hw.layers import TensorSpec
 from pvq_hw.model import Model
 from pvq_hw.network import Network
@@ -151,8 +152,9 @@ def finetune(
     model : Model
     x : array (frames, ...)
         Training inputs, as `pvq_hw.quantizer.quantize` takes them for calibration.
-    y : int array (frames,), optional
-        Class numbers; without them the float network's outputs are all that is learned from.
+    y : array (frames, ...), optional
+        Class numbers, or targets: what the network is to give, its last Sigmoid or Softmax
+        included. Without them the float network's outputs are all that is learned from.
     ratio, layers, banks, max_gap, activation_bits, input_scale : see `quantize`
         Gains are one a row.
     seed : int
@@ -201,16 +203,18 @@ def finetune(
     return FineTuned(tuned, network, start, tuple(losses))
 
 
-def _labels(model: Model, y: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64] | None:
+def _labels(model: Model, y: npt.ArrayLike | None, count: int) -> npt.NDArray[Any] | None:
+    """Class numbers as int64 (frames,), targets as float32 (frames, outputs)."""
     if y is None:
         return None
-    labels = np.asarray(y)
-    classes = model.nodes[-1].size
-    if labels.dtype.kind not in "iub" or labels.shape != (count,):
-        raise InputError(f"Labels must be a class number for each of {count} frames")
-    if classes < 2 or labels.min() < 0 or labels.max() >= classes:
-        raise InputError(f"Labels must be 0 to {classes - 1}, not {labels.min()} to {labels.max()}")
-    return labels.astype(np.int64)
+    labels, outputs = np.asarray(y), model.nodes[-1].size
+    if labels.dtype.kind not in "iubf" or labels.ndim < 1 or len(labels) != count:
+        raise InputError(f"Labels must be a number or numbers for each of {count} frames")
+    judge = metric_for(model, labels)
+    judge.compute(np.broadcast_to(0.0, (count, outputs)), labels)
+    if judge.classes and outputs > 1:
+        return labels.astype(np.int64)
+    return labels.reshape(count, outputs).astype(np.float32)
 
 
 def _placements(
@@ -309,22 +313,37 @@ class _Run:
             out = self.forward(lot.x).float()
         # Labels ask for outputs that differ by some units, whatever the float network's are.
         unit = max(1.0, (self.heat or 1.0) / _UNIT_HEAT)
-        loss = 0.0
+        loss: Any = 0.0
+        targets = lot.labels is not None and lot.labels.is_floating_point()
         part = 1.0 if lot.labels is None else plan.distill
         if part > 0:
             wanted = self.graph.outputs(lot.x) if lot.wanted is None else lot.wanted
-            if wanted.shape[1] < 2:
-                return functional.mse_loss(out, wanted)
-            heat = self.heat or 1.0
-            soft = functional.kl_div(
-                (out / heat).log_softmax(1), (wanted / heat).log_softmax(1),
-                reduction="batchmean", log_target=True,
-            )  # fmt: skip
-            # The gradient by an output is about 1/heat: from labels it is 1/unit.
-            loss = part * heat / unit * min(heat, _MOST_HEAT) * soft
-        if lot.labels is not None and part < 1:
+            if wanted.shape[1] < 2 or targets:
+                loss = part * functional.mse_loss(out, wanted)
+            else:
+                heat = self.heat or 1.0
+                soft = functional.kl_div(
+                    (out / heat).log_softmax(1), (wanted / heat).log_softmax(1),
+                    reduction="batchmean", log_target=True,
+                )  # fmt: skip
+                # The gradient by an output is about 1/heat: from labels it is 1/unit.
+                loss = part * heat / unit * min(heat, _MOST_HEAT) * soft
+        if targets and part < 1:
+            loss = loss + (1 - part) * functional.mse_loss(self._head(out), lot.labels)
+        elif lot.labels is not None and part < 1:
             loss = loss + (1 - part) * functional.cross_entropy(out / unit, lot.labels)
         return loss
+
+    def _head(self, out: Tensor) -> Tensor:
+        """What the file's network gives for these outputs; see `pvq_hw.metrics`."""
+        for kind in self.source.dropped:
+            if kind == "Sigmoid":
+                out = out.sigmoid()
+            elif kind in ("Softmax", "LogSoftmax"):
+                out = out.softmax(1) if kind == "Softmax" else out.log_softmax(1)
+            else:
+                break
+        return out
 
     def forward(self, x: Tensor, after: Callable[[Step, Tensor], Tensor] | None = None) -> Tensor:
         """Outputs of the network as it is: codes, and activations on their lattice."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
-from pvq_hw.evaluation import check_data, evaluate_network
+from pvq_hw.evaluation import check_data, evaluate_network, scale_warning
 from pvq_hw.flow import quantize_for
+from pvq_hw.metrics import metric_text
 from pvq_hw.model import Model, load_model
 from pvq_hw.model_file import check_format, save_model
 from pvq_hw.network import Network
@@ -28,6 +29,7 @@ def finetune_file(
     training: Training,
     *,
     evaluation: Data | None = None,
+    metric: str | None = None,
     steps: Steps | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes a model file; writes ``out`` and, beside it, what `compile` is to be told.
@@ -44,6 +46,8 @@ def finetune_file(
     training : Training
     evaluation : Data, optional
         Inputs and labels that nothing is learned from.
+    metric : str, optional
+        What they are scored by; see `pvq_hw.metrics.find_metric`.
 
     Returns
     -------
@@ -62,13 +66,18 @@ def finetune_file(
         raise InputError("Fine-tuning must start from the calibrated quantizer's codes")
     if evaluation is not None and evaluation.y is None:
         raise InputError("Evaluation data must have labels y")
+    if metric is not None and evaluation is None:
+        raise InputError("--metric must come with --evaluate TEST.npz")
     require_torch()
     with tell.step("Import the model"):
         model = load_model(path)
         check_format(model, out)
-        check_data(model, data, "Training data", labels=False)
+        check_data(model, data, "Training data")
         if evaluation is not None:
-            check_data(model, evaluation, "Evaluation data")
+            check_data(model, evaluation, "Evaluation data", metric=metric)
+    warning = scale_warning(model, data)
+    if warning:
+        tell.note(warning)
     with tell.step("Quantize to the pyramid"):
         start, placements = start_network(model, options, data, tell)
     with tell.step("Train"):
@@ -89,9 +98,12 @@ def finetune_file(
     accuracy: dict[str, Any] = {}
     if evaluation is not None:
         with tell.step("Evaluate float and golden models"):
-            judged = [evaluate_network(model, n, evaluation) for n in (start, tuned.network)]
+            judged = [
+                evaluate_network(model, n, evaluation, metric) for n in (start, tuned.network)
+            ]
             accuracy = {
                 "metric": judged[0].metric,
+                "why": judged[0].why,
                 "float": judged[0].exact,
                 "start": judged[0].pvq,
                 "tuned": judged[1].pvq,
@@ -100,6 +112,10 @@ def finetune_file(
     config = out.with_suffix(".toml")
     _write(out, lambda part: save_model(tuned.model, part))
     text = _config(options)
+    if accuracy:
+        figure = metric_text(accuracy["metric"], accuracy["float"])
+        note = f"# Before training, float: {accuracy['metric']} {figure}"
+        text = f"{note} on {accuracy['frames']} frames\n{text}"
     _write(config, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
     return {
         "model": str(out),

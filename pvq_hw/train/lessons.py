@@ -27,7 +27,8 @@ class Lot:
     x : float32 tensor (frames, \\*shape)
     wanted : float32 tensor (frames, n), optional
         The float network's outputs, where they are known already.
-    labels : int64 tensor (frames,), optional
+    labels : int64 tensor (frames,) or float32 tensor (frames, n), optional
+        Class numbers or targets.
     """
 
     x: Tensor
@@ -44,7 +45,8 @@ class Lessons:
         The float network.
     x : int array (frames, \\*shape)
         The accelerator's inputs.
-    labels : int64 array (frames,), optional
+    labels : int64 array (frames,) or float32 array (frames, n), optional
+        Class numbers or targets.
     scale : float
         Of the inputs.
     shift : int
@@ -60,7 +62,7 @@ class Lessons:
         self,
         graph: Graph,
         x: npt.NDArray[Any],
-        labels: npt.NDArray[np.int64] | None,
+        labels: npt.NDArray[Any] | None,
         scale: float,
         shift: int = 0,
         mirror: bool = False,

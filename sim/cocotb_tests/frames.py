@@ -10,7 +10,7 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
-from sim.patterns import Pattern
+from pvq_hw.patterns import Pattern
 from sim.streams import Monitor, Sink, Source, StreamError, Watchdog
 
 _PERIOD_NS = 10

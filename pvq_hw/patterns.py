@@ -22,8 +22,9 @@ def _xorshift(state: int) -> int:
 class Pattern:
     """Two-state pattern of pauses: each cycle goes over from running to pausing or back.
 
-    The compiled model's C++ main draws the very same sequence (`sim/compiled_main.cc`), so that
-    simulators can be compared cycle by cycle under stalls.
+    The compiled model's C++ main (`sim/compiled_main.cc`) and the testbench in Verilog
+    (`gateware.testbench`) draw the very same sequence, so that simulators can be compared cycle by
+    cycle under stalls.
 
     Parameters
     ----------
@@ -33,17 +34,32 @@ class Pattern:
         Probability, above 0 and up to 1, of running after a pausing cycle.
     name : str
         What `parse` read.
+    steps : tuple of int
+        Draws before the random ones: how many to run, to pause, to run and so on.
     """
 
     pause: float
     resume: float
     name: str = ""
+    steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.pause <= 1 or not 0 < self.resume <= 1:
             raise InputError(
                 f"Pattern probabilities must be 0 to 1, not {self.pause} and {self.resume}"
             )
+        if any(not 0 <= cycles < 1 << 31 for cycles in self.steps):
+            raise ValueError(f"Pattern steps must be 0 to 2147483647 cycles, not {self.steps}")
+
+    @property
+    def pauses(self) -> bool:
+        """Whether there are pauses at all."""
+        return self.pause > 0 or any(self.steps[1::2])
+
+    @property
+    def longest(self) -> int:
+        """Cycles of the longest pause of `steps`, 0 without."""
+        return max(self.steps[1::2], default=0)
 
     @classmethod
     def random(cls, p: float) -> "Pattern":
@@ -58,8 +74,13 @@ class Pattern:
         return cls(1 / length, 1 / length, f"bursts:{length:g}")
 
     @classmethod
+    def script(cls, *steps: int) -> "Pattern":
+        """Runs and pauses for so many cycles in turn, then runs for ever."""
+        return cls(0.0, 1.0, "steps:" + ",".join(map(str, steps)), steps)
+
+    @classmethod
     def parse(cls, text: "str | Pattern") -> "Pattern":
-        """``none``, ``random:P`` or ``bursts:CYCLES``."""
+        """``none``, ``random:P``, ``bursts:CYCLES`` or ``steps:RUN,PAUSE,RUN,...``."""
         if isinstance(text, Pattern):
             return text
         kind, _, value = text.partition(":")
@@ -70,9 +91,13 @@ class Pattern:
                 return cls.random(float(value))
             if kind == "bursts":
                 return cls.bursts(float(value))
+            if kind == "steps":
+                return cls.script(*map(int, value.split(",")))
         except ValueError:
             pass
-        raise InputError(f"Pattern must be none, random:P or bursts:CYCLES, not {text!r}")
+        raise InputError(
+            f"Pattern must be none, random:P, bursts:CYCLES or steps:RUN,PAUSE,..., not {text!r}"
+        )
 
     @property
     def thresholds(self) -> tuple[int, int]:
@@ -88,6 +113,9 @@ NONE = Pattern(0.0, 1.0, "none")
 
 def draws(pattern: Pattern, seed: int) -> Iterator[bool]:
     """Endless: whether to pause, cycle by cycle. The same for the same pattern and seed."""
+    for step, cycles in enumerate(pattern.steps):
+        for _ in range(cycles):
+            yield step % 2 == 1
     to_pause, to_run = pattern.thresholds
     # An odd multiplier spreads small seeds over the word; the state must not be 0.
     state = (seed * 2654435761 + 0x9E3779B9) & _MASK or 1
