@@ -10,7 +10,7 @@ from pvq_hw.layers_window import Conv
 from pvq_hw.naming import identifiers
 from pvq_hw.network import Network
 
-__all__ = ["CoreLayer", "core_layers", "is_chain", "unit_names", "window_weights"]
+__all__ = ["CoreLayer", "core_layers", "unit_names", "window_weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +95,6 @@ def _core_layer(layer: Dense | Conv, x: TensorSpec) -> CoreLayer:
     return CoreLayer(
         layer, dense, TensorSpec(x.name, (columns,), x.format, x.scale), layer.geometry
     )
-
-
-def is_chain(network: Network) -> bool:
-    """Whether the network is nothing but dense layers, each of which reads the one before."""
-    before = network.input.name
-    for layer in network.layers:
-        if not isinstance(layer, Dense) or layer.input != before:
-            return False
-        before = layer.output.name
-    return True
 
 
 def unit_names(layers: tuple[Layer, ...] | list[Layer]) -> list[str]:

@@ -13,7 +13,6 @@ import numpy as np
 
 from pvq_hw import tools
 from pvq_hw.agreement import Agreement, agreement, agreement_data
-from pvq_hw.core_layers import is_chain
 from pvq_hw.data import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluation import (
@@ -23,10 +22,9 @@ from pvq_hw.evaluation import (
     evaluate_network,
     scale_warning,
 )
-from pvq_hw.folding import Folding, FoldLayer, fold, fold_best, fold_layers
+from pvq_hw.folding import Folding, FoldLayer, fold, fold_best, known_layers
 from pvq_hw.image import Image, emit
 from pvq_hw.importers.own_graph import OWN_FRAMES, check_own_graph
-from pvq_hw.layers import Dense
 from pvq_hw.manifest import write_manifest
 from pvq_hw.model import Model, load_model
 from pvq_hw.network import Network
@@ -151,7 +149,7 @@ def quantize_for(
     moves fewer pulses and leaves out the sweeps over the whole network: some tenths of a point of
     accuracy for many times the speed, as a search wants.
     """
-    from pvq_hw.flow_graph import quantize_graph, weighted_names
+    from pvq_hw.flow_graph import frames_refusal, quantize_graph, weighted_names
     from pvq_hw.quantizer import even_budget, quantize, row_budget
     from pvq_hw.quantizer_graph import is_dense_chain
 
@@ -192,7 +190,7 @@ def quantize_for(
 
     if not is_dense_chain(model):
         if options.frames not in (1, "auto"):
-            raise InputError("Several frames side by side must go through dense layers alone")
+            raise InputError(frames_refusal(model, int(options.frames)))
         return quantize_graph(
             model,
             target,
@@ -209,11 +207,8 @@ def quantize_for(
         )
     if options.quantizer == "given":
         network = run(0)
-        dense = [layer for layer in network.layers if isinstance(layer, Dense)]
-        tensors = network.tensors()
-        inputs = [tensors[layer.inputs[0]] for layer in dense]
-        codes = options.codes(names)
-        return network, fold_layers(dense, inputs, target, lanes=lanes, codes=codes, each=each)
+        known = known_layers(network, options.codes(names))
+        return network, fold(known, target, lanes=lanes, each=each)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     layers, pulses = _fold_layers(model, options), None
     if not quick and not options.free(names):
@@ -248,13 +243,14 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         reasons=folding.reasons,
     )
     try:
-        return planned(lanes=folding.lanes, gap_bits=folding.gap_bits or None)
+        limit = folding.limit or None
+        return planned(lanes=folding.lanes, gap_bits=folding.gap_bits or None, limit=limit)
     except InputError:
-        free = options.lanes is None and all(c.lanes is None for c in options.layers.values())
-        if is_chain(network) or not free:
+        asked = _lanes(list(folding.names), options)
+        if asked is not None and None not in asked:
             raise
         # The codes came out larger than those that the lanes were chosen by.
-        return planned()
+        return planned(lanes=asked)
 
 
 def _check_room(layers: list[FoldLayer], target: Target, **asked: Any) -> None:
@@ -281,18 +277,14 @@ def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:
     return {name: p for name, p in banks.items() if name not in free | given}
 
 
-def _lanes(names: list[str], options: CompileOptions) -> list[int] | None:
-    """Lanes of every layer, where the user gave them."""
+def _lanes(names: list[str], options: CompileOptions) -> list[int | None] | None:
+    """Lanes of every layer, None where the user gave none."""
     if options.lanes is not None:
         if len(options.lanes) != len(names):
             raise InputError(f"Lanes must be given for {len(names)} layers, not {options.lanes}")
         return list(options.lanes)
     given = [options.layers[name].lanes if name in options.layers else None for name in names]
-    if all(p is None for p in given):
-        return None
-    if any(p is None for p in given):
-        raise InputError("Lanes must be given for every layer or for none")
-    return [p for p in given if p is not None]
+    return None if all(p is None for p in given) else given
 
 
 def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:

@@ -1,24 +1,25 @@
 """Lanes and pulses of networks that are no chain of dense layers, for `pvq_hw.flow`."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from pvq_hw.folding import Folding, FoldLayer, dense_reason
+from pvq_hw.folding import Folding, FoldLayer, fold_best
 from pvq_hw.geometry import Geometry
-from pvq_hw.graph_choices import BALANCED_PULSES, GraphLayer
-from pvq_hw.graph_folding import as_dense, dense_layers, fold_graph
 from pvq_hw.model import Model
 from pvq_hw.network import Network
 from pvq_hw.nodes import Affine
 from pvq_hw.nodes import Conv as ConvNode
+from pvq_hw.nodes import Dense as DenseNode
 from pvq_hw.numeric import IntFormat
 from pvq_hw.options import LayerChoice
-from pvq_hw.plan_graph import units_reserve
 from pvq_hw.quantizer_network import pulse_budget
 from pvq_hw.quantizer_steps import Step, network_steps, weight_matrix
+from pvq_hw.resources import top_resources
 from pvq_hw.targets import Target
+from pvq_hw.unit_resources import units_reserve
 
-__all__ = ["quantize_graph", "weighted_names"]
+__all__ = ["frames_refusal", "quantize_graph", "weighted_names"]
 
 
 def weighted_names(model: Model) -> list[str]:
@@ -34,7 +35,7 @@ def quantize_graph(
     quantizer: str = "calibrated",
     bits: int,
     layers: Mapping[str, Any],
-    lanes: Sequence[int] | None,
+    lanes: Sequence[int | None] | None,
     codes: Mapping[str, str],
     free: Collection[str],
     each: Mapping[str, Mapping[str, Any]],
@@ -54,7 +55,8 @@ def quantize_graph(
     size = 1
     for length in model.shape:
         size *= length
-    reserve = units_reserve(target, size * -(-bits // 8), len(steps) - len(weighted))
+    reserve = top_resources(target, size * -(-bits // 8))
+    reserve += units_reserve(len(steps) - len(weighted), target.engine)
 
     rows = budget() if quantizer == "calibrated" else None
     pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
@@ -64,41 +66,25 @@ def quantize_graph(
         _layer(step, pulses[step.name], bits, step.name in plain, codes.get(step.name))
         for step in weighted
     ]
-    asked = [each.get(step.name, {}) for step in weighted]
-    choices = fold_graph(found, target, reserve, lanes, asked=asked)
-    reasons = {}
-    dense = dense_layers(found, choices, target, reserve, free, lanes)
-    if dense and len(dense) < len(weighted):
-        # The other layers keep their pulses: none gets those that 8-bit weights make needless.
-        layers = dict(layers) | {name: LayerChoice(encoding="int8") for name in dense}
-        found = [as_dense(layer) if layer.core.name in dense else layer for layer in found]
-        choices = fold_graph(found, target, reserve, lanes, asked=asked)
-        ks = {layer.core.name: (layer.core.k, layer.columns) for layer in found}
-        reasons = {name: dense_reason(*ks[name]) for name in dense}
-    chosen = [choice.lanes for choice in choices]
-    banks = {
-        layer.core.name: p
-        for layer, p in zip(found, chosen, strict=True)
-        if not given
-        and p > 1
-        and layer.groups == 1
-        and layer.core.encoding == "pvq"
-        and layer.core.k >= BALANCED_PULSES * p
-        and _free(layers, layer.core.name)
-    }
+    asked: dict[str, Any] = {"lanes": lanes, "reserve": reserve, "each": each}
+    asked |= {"held": False, "loaded": False}
+    folding = fold_best(found, target, free=free, **asked)
+    if len(folding.reasons) == len(found):
+        folding = fold_best(found, target, **asked)  # pulses are what is asked for
+    # The other layers keep their pulses: none gets those that 8-bit weights make needless.
+    layers = dict(layers) | {name: LayerChoice(encoding="int8") for name in folding.reasons}
+    banks = {name: p for name, p in folding.banks.items() if not given and _free(layers, name)}
     network = run(layers=layers or None, banks=banks, pulses=rows)
-    count = len(found)
-    names = tuple(layer.core.name for layer in found)
-    return network, Folding(
-        names,
-        tuple(chosen),
-        (),
-        ({},) * count,
-        (0,) * count,
-        0,
-        True,
-        tuple(n in banks for n in names),
-        reasons=reasons,
+    even = tuple(name in banks for name in folding.names)
+    return network, replace(folding, balanced=even, gap_bits=())
+
+
+def frames_refusal(model: Model, frames: int) -> str:
+    """Why a model does not take frames side by side: which layer takes one at a time."""
+    step = next(s for s in network_steps(model) if not isinstance(s.node, DenseNode))
+    return (
+        f"Layer {step.name!r} takes one frame at a time, not {frames} side by side: only dense "
+        f"layers of pulses take several, and it has kind {step.node.op}"
     )
 
 
@@ -115,7 +101,7 @@ def _free(layers: Mapping[str, Any], name: str) -> bool:
     return name not in layers or (layers[name].k is None and not layers[name].keep_zeros)
 
 
-def _layer(step: Step, pulses: int, bits: int, plain: bool, code: str | None = None) -> GraphLayer:
+def _layer(step: Step, pulses: int, bits: int, plain: bool, code: str | None = None) -> FoldLayer:
     w = weight_matrix(step.node)
     rows, n = w.shape
     geometry, groups = None, 1
@@ -128,5 +114,4 @@ def _layer(step: Step, pulses: int, bits: int, plain: bool, code: str | None = N
     out = IntFormat(16 if step.last else bits, not step.relu)
     k = max(1, round(pulses / rows))
     encoding = "int8" if plain else "pvq"
-    core = FoldLayer(step.name, rows, n * groups, k, x, out, encoding, code)
-    return GraphLayer(core, geometry, groups)
+    return FoldLayer(step.name, rows, n * groups, k, x, out, encoding, code, geometry, groups)

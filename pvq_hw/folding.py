@@ -1,95 +1,50 @@
-"""Lanes per layer: as fast as the device allows, every layer about as long as the others.
+"""Lanes, codes and memories of every layer: as fast as the device allows.
 
-The interval between frames is that of the slowest layer, so every layer gets the fewest lanes
-with which it keeps pace; the interval is the shortest whose total fits the budget. Costs come
-from real codes of a sample of rows, scaled to all of them.
+The interval between frames is that of the slowest layer, so every layer needs only keep pace. The
+search is exact over the choices of `pvq_hw.folding_choices`: it finds the shortest interval at
+which some choice for every layer fits the budget, and of those choices the cheapest. Before
+quantization the choices come from synthetic codes of a sample of rows.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
-
-import numpy as np
 
 from pvq_hw.batch import FLUSH_CYCLES
 from pvq_hw.core import CoreSpec
-from pvq_hw.core_base import CoreBase
 from pvq_hw.errors import InputError
 from pvq_hw.folding_choices import (
     Choice,
-    Source,
-    Stage,
-    laplacian_pulses,
-    some_rows,
-    stage_choices,
+    FoldLayer,
+    Question,
+    can_balance,
+    coarse_lanes,
+    core_options,
+    finer_lanes,
+    floor_cycles,
+    known_layers,
+    layer_choices,
+    too_thin,
+    with_serial,
 )
-from pvq_hw.layers import Dense, TensorSpec
-from pvq_hw.numeric import IntFormat
-from pvq_hw.quantizer_balance import can_balance
-from pvq_hw.resources import (
-    Resources,
-    budget,
-    core_resources,
-    load_resources,
-    top_resources,
-)
+from pvq_hw.folding_search import Found, search, shortfall
+from pvq_hw.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.targets import Target
 
 __all__ = [
     "FoldLayer",
     "Folding",
     "batch_options",
-    "core_options",
     "dense_reason",
     "fold",
     "fold_best",
-    "fold_layers",
-    "serial_choices",
-    "synthetic_layer",
+    "known_layers",
 ]
 
-_FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
-_PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
-_MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
-_MULTIPLIER_SHARE = 0.1  # of a LUT's weight: multiplier blocks stand idle otherwise
 _FRAMES = (2, 3, 4, 6, 8, 12, 16)  # V that are tried
 _FEWER_CYCLES = 1.03  # times as many frames a second, for which a larger V is taken
-_WEIGHTINGS = ((1, 1), (1, 8), (8, 1))  # of LUTs and block RAMs, where both are to be saved
-
-
-@dataclass(frozen=True)
-class FoldLayer:
-    """A layer as far as it is known before quantization.
-
-    Parameters
-    ----------
-    name : str
-    rows, n : int
-    k : int
-        Pulses of a row.
-    x, out : IntFormat
-    encoding : str
-        ``"pvq"``, or ``"int8"`` for plain weights, which K says nothing of.
-    code : str, optional
-        ``"pulse"`` or ``"shifted"``; free unless given.
-    """
-
-    name: str
-    rows: int
-    n: int
-    k: int
-    x: IntFormat
-    out: IntFormat
-    encoding: str = "pvq"
-    code: str | None = None
-
-    def __post_init__(self) -> None:
-        where = f"Layer {self.name!r}"
-        if self.rows < 1 or self.n < 1:
-            raise InputError(f"{where} must have rows and columns, not {self.rows} x {self.n}")
-        if self.k < 1:
-            raise InputError(f"{where}: K must be at least 1, not {self.k}")
+_WORTH = 0.95  # of the cycles: serial multipliers, and codes that have to be loaded, save so much
+_MARGIN = 0.95  # of the LUTs, where a convolution's codes are not known yet
 
 
 @dataclass(frozen=True)
@@ -100,11 +55,12 @@ class Folding:
     ----------
     names : tuple of str
     lanes, gap_bits : tuple of int
+        Gap bits are left to the plan where there are none.
     memories : tuple of dict
         Options of `make_core`: which memories are block RAM and which are logic, whether pulses are
         shifted, and whether the multiplier is serial for want of DSP blocks.
     slots : tuple of int
-        Estimated slot words of a frame.
+        Estimated slot words of a frame (of a window).
     interval_cycles : int
         Estimated.
     fits : bool
@@ -117,6 +73,8 @@ class Folding:
         Of all cores and what was kept free, estimated.
     reasons : mapping of layer name to str
         Why a layer has the code that it has, where there is something to say.
+    limit : str
+        Which layer or part of the device stops it from being faster.
     """
 
     names: tuple[str, ...]
@@ -130,6 +88,7 @@ class Folding:
     frames: int = 1
     cost: Resources = field(default_factory=Resources)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    limit: str = ""
 
     @property
     def banks(self) -> dict[str, int]:
@@ -149,14 +108,19 @@ def fold(
     target: Target,
     *,
     balanced: bool = True,
-    lanes: Sequence[int] | None = None,
+    held: bool = True,
+    lanes: Sequence[int | None] | None = None,
+    gap_bits: Sequence[int] | None = None,
     reserve: Resources | None = None,
     frames: int = 1,
+    serial: bool = True,
     each: Mapping[str, Mapping[str, Any]] | None = None,
+    loaded: bool = True,
     pace: int = 0,
+    slowest: str = "",
     **options: Any,
 ) -> Folding:
-    """Chooses lanes and gap bits before quantization.
+    """Chooses lanes, gap bits and kinds of memory, before or after quantization.
 
     Parameters
     ----------
@@ -164,48 +128,191 @@ def fold(
         In order.
     target : Target
     balanced : bool
-        Whether the quantizer will place as many pulses into every bank, none beyond the largest
-        gap (`Folding.banks` and `Folding.max_gap` are what it needs for that). Lanes are then so
-        few that a bank of a row has 2 pulses or more.
-    lanes : sequence of int, optional
-        Of every layer, where they are given.
+        Whether the quantizer will place as many pulses into every bank (`Folding.banks` is what it
+        needs for that). Lanes are then so few that a bank of a row has 2 pulses or more.
+    held : bool
+        Whether it will place none beyond the largest gap either (`Folding.max_gap`).
+    lanes, gap_bits : sequence of int, optional
+        Of every layer, where they are given; lanes None for a layer whose lanes are free.
     reserve : Resources, optional
         Kept free; what the board's top takes by default.
     frames : int
-        V: frames side by side in the cores, one after the other at the ends.
+        V: frames side by side in the cores, one after the other at the ends if ``serial``.
     each : mapping of layer name to options, optional
         Of `make_core`, for single layers.
+    loaded : bool
+        Whether codes may be in SPRAM, which is loaded after configuration.
     pace : int
         Cycles between frames that are short enough; 0 for as few as can be.
+    slowest : str
+        What cannot be faster than ``pace``, for `Folding.limit`.
     **options
         The same for all layers, for instance ``shift_bits``.
     """
-    wanted = _wanted([layer.name for layer in layers], [layer.n for layer in layers], lanes)
-    stages = [
-        stage_choices(
-            Source(
-                layer.name,
-                layer.n,
-                layer.rows,
-                partial(synthetic_layer, layer, balanced),
-                _FAR_GAPS * layer.n / layer.k if balanced else 0.0,
-                _most_lanes(layer, balanced),
-                _transfers(i, len(layers), layer.n, layer.rows, frames),
-                layer.code,
-            ),
-            p,
-            None,
+    wanted = _wanted(layers, lanes)
+    gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
+    if len(gaps) != len(layers):
+        raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
+    last = len(layers) - 1
+    questions = [
+        Question(
             target,
-            options | batch_options(i, frames) | dict((each or {}).get(layer.name, {})),
+            tuple(sorted((options | batch_options(i, frames) | _of(each, layer.name)).items())),
+            gap,
+            balanced,
+            held,
+            loaded,
+            ends=(frames if serial and i == 0 else 1, frames if serial and i == last else 1),
         )
-        for i, (layer, p) in enumerate(zip(layers, wanted, strict=True))
+        for i, (layer, gap) in enumerate(zip(layers, gaps, strict=True))
     ]
-    folding = _fold(stages, target, reserve or _top(target, layers[0].n, layers[0].x), pace)
+    task = _Task(layers, questions, wanted, target, reserve or _top(target, layers[0]), pace)
+    found, choices = task.run()
+    picked = found.choices
+    specs = [choice.spec for choice in picked]
     even = (
-        balanced and x.encoding == "pvq" and can_balance(x.k, x.n, p)
-        for x, p in zip(layers, folding.lanes, strict=True)
+        layer.given is None
+        and balanced
+        and layer.encoding == "pvq"
+        and can_balance(layer, spec.lanes)
+        for layer, spec in zip(layers, specs, strict=True)
     )
-    return replace(folding, balanced=tuple(even), frames=frames)
+    return Folding(
+        names=tuple(layer.name for layer in layers),
+        lanes=tuple(spec.lanes for spec in specs),
+        gap_bits=tuple(spec.code.gap_bits if isinstance(spec, CoreSpec) else 1 for spec in specs),
+        memories=tuple(core_options(spec) for spec in specs),
+        slots=tuple(spec.words for spec in specs),
+        interval_cycles=found.interval,
+        fits=found.fits,
+        balanced=tuple(even),
+        frames=frames,
+        cost=sum((choice.cost for choice in picked), task.reserve),
+        limit=task.limit(found, choices, slowest),
+    )
+
+
+class _Task:
+    """One folding: layers, what is asked of each, lanes that are given, and the budget."""
+
+    def __init__(
+        self,
+        layers: Sequence[FoldLayer],
+        questions: Sequence[Question],
+        wanted: Sequence[int | None],
+        target: Target,
+        reserve: Resources,
+        pace: int,
+    ) -> None:
+        self.layers, self.questions, self.wanted = layers, questions, wanted
+        self.target, self.reserve, self.pace = target, reserve, pace
+        self.budget = budget(target)
+        if any(layer.given is None and layer.geometry is not None for layer in layers):
+            self.budget = replace(self.budget, luts=int(self.budget.luts * _MARGIN))
+
+    def run(self) -> tuple[Found, list[list[Choice]]]:
+        """The best choices, and all that they were chosen from."""
+        parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
+        choices = [
+            layer_choices(layer, coarse_lanes(layer, q.balanced) if p is None else [p], q)
+            for layer, q, p in parts
+        ]
+        found = self._search(choices)
+        for _ in range(2):
+            more = [
+                finer_lanes(choice.lanes, layer, q.balanced) if p is None else []
+                for choice, (layer, q, p) in zip(found.choices, parts, strict=True)
+            ]
+            tried = [{choice.lanes for choice in own} for own in choices]
+            new = [[p for p in own if p not in old] for own, old in zip(more, tried, strict=True)]
+            if not any(new):
+                break
+            choices = [
+                own + (layer_choices(layer, finer, q) if finer else [])
+                for own, finer, (layer, q, _) in zip(choices, new, parts, strict=True)
+            ]
+            found = self._search(choices)
+        return found, choices
+
+    def _search(self, choices: list[list[Choice]]) -> Found:
+        """Serial multipliers and codes in SPRAM only where that saves 5 % of the cycles, or where
+        nothing fits without."""
+        free = self.budget - self.reserve
+        plain = [[c for c in own if not c.cost.sprams] for own in choices]
+        best: Found | None = None
+        if all(plain):
+            best = search(plain, free, self.pace)
+            serial = [with_serial(own, q) for own, q in zip(plain, self.questions, strict=True)]
+            if serial != plain:
+                best = _better(best, search(serial, free, self.pace))
+            plain = serial
+        if plain != choices and self.target.spram_bits:
+            loaded = [with_serial(own, q) for own, q in zip(choices, self.questions, strict=True)]
+            room = free - load_resources(self.target)
+            best = _better(best, search(loaded, room, self.pace))
+        return best or search(choices, free, self.pace)
+
+    def limit(self, found: Found, choices: list[list[Choice]], slowest: str) -> str:
+        """In one line, what stops the choices from being faster."""
+        if not found.fits:
+            return ""
+        floors = [min(choice.cycles for choice in own) for own in choices]
+        if max(floors) >= found.interval:
+            return self._layer_limit(floors.index(max(floors)), found)
+        if self.pace >= found.interval:
+            return slowest
+        all_of = [with_serial(own, q) for own, q in zip(choices, self.questions, strict=True)]
+        loads = any(choice.cost.sprams for choice in found.choices)
+        if not loads:
+            all_of = [[c for c in own if not c.cost.sprams] for own in all_of]
+        room = self.budget - self.reserve
+        room -= load_resources(self.target) if loads else Resources()
+        cycles, need = shortfall(all_of, room, found.interval)
+        total = self.budget - room
+        names = {
+            "luts": f"{self.target.logic_cell}s",
+            "brams": "block RAMs",
+            "dsps": "multiplier blocks",
+            "sprams": "SPRAMs",
+        }
+        texts = [
+            f"{getattr(total, key) + count:,} {names[key]}, of which {getattr(self.budget, key):,} "
+            "may be used"
+            for key, count in need.items()
+        ]
+        what = texts[0] if len(texts) == 1 else " or ".join(texts)
+        fewer = 100 * (1 - cycles / found.interval)
+        return f"{fewer:.0f} % fewer cycles would take about {what}" if texts else ""
+
+    def _layer_limit(self, index: int, found: Found) -> str:
+        layer, question = self.layers[index], self.questions[index]
+        lanes = found.choices[index].lanes
+        name = f"layer {layer.name!r}"
+        if floor_cycles(layer, lanes, question) >= found.interval:
+            if layer.geometry is not None:
+                return f"{name} loads its {layer.positions:,} windows one after the other"
+            if layer.n * question.ends[0] >= found.interval:
+                side = f" of {question.ends[0]} frames" if question.ends[0] > 1 else ""
+                return f"{name} takes the {layer.n:,} activations{side} one a cycle"
+            side = f" of {question.ends[1]} frames" if question.ends[1] > 1 else ""
+            return f"{name} gives its {layer.rows:,} results{side} one a cycle"
+        if self.wanted[index] is not None:
+            return f"{name} is as fast as the lanes that it was given: {lanes}"
+        if too_thin(layer, lanes + 1, question.balanced):
+            return (
+                f"{name} has {layer.k:,} pulses a row, and {lanes} lanes: with fewer than two "
+                "pulses for each lane its codes would lose accuracy"
+            )
+        return f"{name} gains nothing by more lanes than {lanes}"
+
+
+def _better(a: Found | None, b: Found) -> Found:
+    """``b`` where it saves enough."""
+    if a is None or b.fits > a.fits:
+        return b
+    if not b.fits:
+        return b if not a.fits and b.excess < a.excess else a
+    return b if b.interval < _WORTH * a.interval else a
 
 
 def fold_best(
@@ -223,15 +330,15 @@ def fold_best(
     layers, target, **asked
         As `fold` takes them.
     frames : int, optional
-        V; without it the one of most frames a second, the least of those within 3 %.
+        V; without it the one of most frames a second, the least of those within 3 %. 1 where a
+        layer takes one frame at a time.
     free : collection of str
         Layers that may get 8-bit weights, if they have more pulses than weights and these make
         the network no slower and no larger.
     """
     if frames is None:
-        plain = any(layer.encoding == "int8" for layer in layers)
         best = fold(layers, target, **asked)
-        for v in () if plain else _FRAMES:
+        for v in _FRAMES if all(map(_takes_frames, layers)) else ():
             found = fold(layers, target, frames=v, **asked)
             faster = found.interval_cycles * best.frames * _FEWER_CYCLES
             if found.fits and (not best.fits or faster < best.interval_cycles * v):
@@ -239,17 +346,17 @@ def fold_best(
     else:
         best = fold(layers, target, frames=frames, **asked)
     for layer in layers if best.frames == 1 else ():
-        if layer.name not in free or layer.encoding != "pvq" or layer.k < layer.n:
+        if layer.name not in free or layer.encoding != "pvq" or layer.k < layer.columns:
             continue
         others = [replace(x, encoding="int8") if x is layer else x for x in layers]
-        found = fold(others, target, pace=best.interval_cycles, **asked)
+        found = fold(others, target, **(asked | {"pace": best.interval_cycles}))
         limit = budget(target)
         if (
             found.fits >= best.fits
             and found.interval_cycles <= best.interval_cycles
             and _share(found.cost, limit) <= _share(best.cost, limit)
         ):
-            reasons = dict(best.reasons) | {layer.name: dense_reason(layer.k, layer.n)}
+            reasons = dict(best.reasons) | {layer.name: dense_reason(layer.k, layer.columns)}
             layers, best = others, replace(fold(others, target, **asked), reasons=reasons)
     return best
 
@@ -262,220 +369,37 @@ def dense_reason(k: int, n: int) -> str:
     )
 
 
-def _share(cost: Resources, limit: Resources) -> float:
-    return cost.luts / limit.luts + cost.brams / limit.brams
-
-
-def fold_layers(
-    layers: Sequence[Dense],
-    inputs: Sequence[TensorSpec],
-    target: Target,
-    *,
-    lanes: Sequence[int] | None = None,
-    gap_bits: Sequence[int] | None = None,
-    reserve: Resources | None = None,
-    frames: int = 1,
-    codes: Mapping[str, str] | None = None,
-    each: Mapping[str, Mapping[str, Any]] | None = None,
-    **options: Any,
-) -> Folding:
-    """Chooses what is not given for layers that are quantized already; see `fold`.
-
-    ``codes`` says ``"pulse"`` or ``"shifted"`` for the layers where that is not free.
-    """
-    wanted = _wanted([x.name for x in layers], [x.y.shape[1] for x in layers], lanes)
-    gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
-    if len(gaps) != len(layers):
-        raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
-    stages = []
-    for i, (layer, x, p, gap) in enumerate(zip(layers, inputs, wanted, gaps, strict=True)):
-        rows, n = layer.y.shape
-        transfers = _transfers(i, len(layers), n, rows, frames)
-        sample = partial(_given, some_rows(layer), x)
-        kind = (codes or {}).get(layer.name)
-        source = Source(layer.name, n, rows, sample, transfers=transfers, code=kind)
-        asked = options | batch_options(i, frames) | dict((each or {}).get(layer.name, {}))
-        stages.append(stage_choices(source, p, gap, target, asked))
-    found = _fold(stages, target, reserve or _top(target, inputs[0].size, inputs[0].format))
-    return replace(found, frames=frames)
-
-
 def batch_options(index: int, frames: int, serial: bool = True) -> dict[str, int]:
-    """Options of `make_core` for the layer's place in a chain whose cores take ``frames``."""
+    """Options of `make_core` for the layer's place among layers whose cores take ``frames``."""
     if frames == 1:
         return {}
     return {"frames": frames} | ({"flush_cycles": FLUSH_CYCLES} if serial and index == 0 else {})
 
 
-def _transfers(index: int, count: int, n: int, rows: int, frames: int) -> int:
-    """Cycles that a batch takes to come to a layer or to go: one after the other at the ends."""
-    return max(n * (frames if index == 0 else 1), rows * (frames if index == count - 1 else 1))
+def _takes_frames(layer: FoldLayer) -> bool:
+    return layer.encoding == "pvq" and layer.geometry is None
 
 
-def _most_lanes(layer: FoldLayer, balanced: bool) -> int:
-    """Lanes worth a try: as many as leave pulses to every bank."""
-    if not balanced or layer.encoding == "int8":
-        return layer.n
-    return max(1, layer.k // _PULSES_PER_BANK)
+def _share(cost: Resources, limit: Resources) -> float:
+    return cost.luts / limit.luts + cost.brams / limit.brams
 
 
-def _wanted(names: list[str], sizes: list[int], lanes: Sequence[int] | None) -> list[int | None]:
-    if not names:
-        raise InputError("A network must have at least one layer")
+def _of(each: Mapping[str, Mapping[str, Any]] | None, name: str) -> dict[str, Any]:
+    return dict((each or {}).get(name, {}))
+
+
+def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> list[int | None]:
+    if not layers:
+        raise InputError("A network must have at least one layer with weights")
     if lanes is None:
-        return [None] * len(names)
-    if len(lanes) != len(names):
-        raise InputError(f"Lanes must be given for {len(names)} layers, not {len(lanes)}")
-    for name, n, p in zip(names, sizes, lanes, strict=True):
-        if not 1 <= p <= n:
-            raise InputError(f"Layer {name!r}: lanes must be 1 to {n}, not {p}")
+        return [None] * len(layers)
+    if len(lanes) != len(layers):
+        raise InputError(f"Lanes must be given for {len(layers)} layers, not {len(lanes)}")
+    for layer, p in zip(layers, lanes, strict=True):
+        if p is not None and not 1 <= p <= layer.n:
+            raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.n}, not {p}")
     return list(lanes)
 
 
-def _top(target: Target, n: int, x: IntFormat) -> Resources:
-    return top_resources(target, n * -(-x.bits // 8))
-
-
-def _given(layer: Dense, x: TensorSpec, lanes: int, gap: int | None) -> tuple[Dense, TensorSpec]:
-    return layer, x
-
-
-def synthetic_layer(
-    layer: FoldLayer, balanced: bool, lanes: int, gap: int | None
-) -> tuple[Dense, TensorSpec]:
-    """A layer like those that a quantizer gives, with fewer rows."""
-    banked = balanced and can_balance(layer.k, layer.n, lanes)
-    max_gap = (1 << gap) - 2 if banked and gap is not None and gap > 1 else None
-    if layer.encoding == "int8":
-        y = np.tile([-127, 127], (1, layer.n))[:, : layer.n]
-    else:
-        y = laplacian_pulses(layer.n, layer.k, lanes if banked else 1, max_gap)
-    count = len(y)
-    dense = Dense(
-        name=layer.name,
-        input="x",
-        output=TensorSpec("y", (count,), layer.out, 1.0),
-        y=y,
-        mult=np.full((count, 1), 1 if layer.out.binary else 0x6000, dtype=np.int64),
-        bias=np.full(count, 1 << 22, dtype=np.int64),
-        shift=24,
-        gain=np.ones((count, 1)),
-        encoding=layer.encoding,
-    )
-    return dense, TensorSpec("x", (layer.n,), layer.x, 1.0)
-
-
-def _fold(stages: list[Stage], target: Target, reserve: Resources, pace: int = 0) -> Folding:
-    """The shortest interval whose choices fit; without one, the choices that are least over.
-
-    Codes go into SPRAM, which has to be loaded, only where the network fits in no other way.
-    """
-    kept = [_without_spram(stage) for stage in stages]
-    if all(stage.choices for stage in kept):
-        found = _search(kept, target, reserve, pace)
-        if found.fits:
-            return found
-        serial = _search([_with_serial(stage, target) for stage in kept], target, reserve, pace)
-        if serial.fits or kept == stages:
-            return serial if serial.fits else found
-    return _search(stages, target, reserve + load_resources(target), pace)
-
-
-def _with_serial(stage: Stage, target: Target) -> Stage:
-    """The stage with serial multipliers as further choices: for a network of more layers than DSP
-    blocks. They take LUTs and bound the clock of a small device."""
-    more = [] if stage.asked else serial_choices(stage.choices, target)
-    return replace(stage, choices=(*stage.choices, *more))
-
-
-def serial_choices(choices: Sequence[Choice], target: Target) -> list[Choice]:
-    """Those of the choices that take DSP blocks to requantize, with a serial multiplier instead."""
-    more = []
-    for choice in choices:
-        spec = choice.spec
-        if isinstance(spec, CoreSpec) and spec.multiplier_parts:
-            interval = min(spec.mult_bits, spec.words // (spec.rows * spec.groups))
-            serial = replace(spec, multiplier="serial", multiplier_interval=max(1, interval))
-            more.append(Choice(serial, core_resources(serial, target.engine)))
-    return more
-
-
-def _without_spram(stage: Stage) -> Stage:
-    return replace(stage, choices=tuple(c for c in stage.choices if not c.cost.sprams))
-
-
-def _search(stages: list[Stage], target: Target, reserve: Resources, pace: int) -> Folding:
-    limit = budget(target)
-    floor = max(pace, *(stage.floor for stage in stages))
-    intervals = {max(floor, choice.spec.words) for stage in stages for choice in stage.choices}
-    best: tuple[float, int, list[Choice]] | None = None
-    for interval in sorted(intervals):
-        for weights in _WEIGHTINGS:
-            for chosen in _cheapest(stages, interval, limit, weights):
-                excess = _excess(sum((choice.cost for choice in chosen), reserve), limit)
-                if best is None or excess < best[0]:
-                    best = (excess, interval, chosen)
-                if excess <= 0:
-                    return _folding(stages, chosen, interval, True, reserve)
-    assert best is not None  # at the longest interval every stage has a choice
-    return _folding(stages, best[2], best[1], False, reserve)
-
-
-def _cheapest(
-    stages: list[Stage], interval: int, limit: Resources, weights: tuple[int, int]
-) -> list[list[Choice]]:
-    """The cheapest choices that keep pace, for each number of SPRAMs that they may take in all."""
-
-    def price(choice: Choice) -> float:
-        cost = choice.cost
-        blocks = _MULTIPLIER_SHARE * cost.dsps / max(1, limit.dsps)
-        return weights[0] * cost.luts / limit.luts + weights[1] * cost.brams / limit.brams + blocks
-
-    best: dict[int, tuple[float, list[Choice]]] = {0: (0.0, [])}
-    for stage in stages:
-        following: dict[int, tuple[float, list[Choice]]] = {}
-        options = [choice for choice in stage.choices if choice.spec.words <= interval]
-        for used, (spent, chosen) in best.items():
-            for choice in options:
-                count = min(used + choice.cost.sprams, limit.sprams + 1)
-                cost = spent + price(choice)
-                if count not in following or cost < following[count][0]:
-                    following[count] = (cost, [*chosen, choice])
-        best = following
-    return [best[used][1] for used in sorted(best)]
-
-
-def _excess(total: Resources, limit: Resources) -> float:
-    """How far the scarcest part is above the limit, relatively; 0 or less when all fit."""
-    return max(
-        total.luts / limit.luts - 1,
-        total.brams / limit.brams - 1,
-        (total.dsps - limit.dsps) / max(1, limit.dsps),
-        (total.sprams - limit.sprams) / max(1, limit.sprams),
-    )
-
-
-def _folding(
-    stages: list[Stage], picked: list[Choice], interval: int, fits: bool, reserve: Resources
-) -> Folding:
-    specs = [choice.spec for choice in picked]
-    return Folding(
-        names=tuple(stage.name for stage in stages),
-        lanes=tuple(spec.lanes for spec in specs),
-        gap_bits=tuple(spec.code.gap_bits if isinstance(spec, CoreSpec) else 1 for spec in specs),
-        memories=tuple(core_options(spec) for spec in specs),
-        slots=tuple(spec.words for spec in specs),
-        interval_cycles=interval,
-        fits=fits,
-        balanced=(False,) * len(stages),
-        cost=sum((choice.cost for choice in picked), reserve),
-    )
-
-
-def core_options(spec: CoreBase) -> dict[str, Any]:
-    """What was chosen of a core besides lanes and gap bits, as options of `make_core`."""
-    if isinstance(spec, CoreSpec):
-        shifts = {"shift_bits": spec.code.shift_bits} if spec.code.shift_bits else {}
-        serial = {"multiplier": "serial"} if spec.multiplier == "serial" else {}
-        return {key: getattr(spec, key) for key in _MEMORIES} | shifts | serial
-    return {key: getattr(spec, key) for key in (*_MEMORIES, "products")}
+def _top(target: Target, first: FoldLayer) -> Resources:
+    return top_resources(target, first.n * -(-first.x.bits // 8))

@@ -10,15 +10,16 @@ from typing import Any
 from pvq_hw.code_image import has_spram
 from pvq_hw.core import CoreSpec, make_core
 from pvq_hw.core_base import CoreBase, CoreImage
-from pvq_hw.core_layers import core_layers, is_chain, unit_names
+from pvq_hw.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.cores import make_layer_core, remake_int8
 from pvq_hw.energy import LABEL, Operations
 from pvq_hw.errors import InputError
-from pvq_hw.folding import batch_options, fold_layers
+from pvq_hw.families import family as find_family
+from pvq_hw.folding import batch_options, fold, known_layers
 from pvq_hw.graph import GraphSpec, chain_graph
+from pvq_hw.graph_plan import build_graph, plan_graph
 from pvq_hw.int8_core import Int8Spec
 from pvq_hw.layers import Dense, TensorSpec
-from pvq_hw.naming import identifiers
 from pvq_hw.network import Network
 from pvq_hw.plan_checks import check_fit
 from pvq_hw.plan_layer import LayerPlan, plan_layer
@@ -26,22 +27,26 @@ from pvq_hw.pll import solve_pll
 from pvq_hw.protocol import OVERHEAD
 from pvq_hw.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.targets import Target, get_target
-from pvq_hw.unit_resources import graph_resources
+from pvq_hw.timing import Timing, time_graph
+from pvq_hw.unit_resources import graph_resources, unit_resources
+from pvq_hw.units import CoreUnit, Fifo, Join
 
 __all__ = [
     "PLAN_VERSION",
     "Plan",
     "core_images",
-    "cycles",
     "dense_chain",
     "output_names",
     "plan",
     "remake",
+    "remake_graph",
 ]
 
 PLAN_VERSION = 1
 _FORMAT = "pvq-hw plan"
 _LIMIT = 1 << 26  # bytes of a plan file
+_LONGEST_LIMIT = 300
+_FIFO_LUTS = 110  # about
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,10 @@ class Plan:
     top : bool
         Whether the board's top (UART, packets) is counted.
     graph : GraphSpec, optional
-        The units that the network is made of, where it is not a chain of dense layers.
+        The units that the network is made of, where they are more than cores that follow one
+        another.
+    limit : str
+        In one line, which layer or part of the device stops the plan from being faster.
     """
 
     network: str
@@ -80,6 +88,7 @@ class Plan:
     latency_cycles: int
     top: bool = True
     graph: GraphSpec | None = None
+    limit: str = ""
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -91,7 +100,7 @@ class Plan:
     @property
     def frames(self) -> int:
         """V: frames that the cores take side by side."""
-        return 1 if self.graph is not None else self.layers[0].spec.frames
+        return self.layers[0].spec.frames
 
     @property
     def lanes(self) -> tuple[int, ...]:
@@ -178,6 +187,7 @@ class Plan:
             "input_bytes": self.input_bytes,
             "output_bytes": self.output_bytes,
             "top": self.top,
+            "limit": self.limit,
             "frames": self.frames,
             "interval_cycles": self.interval_cycles,
             "latency_cycles": self.latency_cycles,
@@ -222,6 +232,7 @@ class Plan:
                 latency_cycles=int(value["latency_cycles"]),
                 top=bool(value["top"]),
                 graph=GraphSpec.from_json(value["graph"]) if value["graph"] else None,
+                limit=str(value.get("limit", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, InputError):
@@ -229,6 +240,8 @@ class Plan:
             raise InputError(f"Plan is broken: {type(error).__name__} {error}") from None
         if not plan.layers or plan.interval_cycles < 1 or not plan.clock_mhz > 0 or plan.baud < 1:
             raise InputError("A plan must have layers, cycles, a clock and a baud rate")
+        if not plan.limit.isprintable() or len(plan.limit) > _LONGEST_LIMIT:
+            raise InputError(f"A plan's limit must be a line of {_LONGEST_LIMIT} characters")
         _clock_hz(plan.target, plan.clock_mhz)
         if len({spec.name.lower() for spec in plan.specs}) < len(plan.layers):
             raise InputError("A plan's cores must have different names")
@@ -265,29 +278,15 @@ def _rounded(value: float) -> float:
 
 
 def dense_chain(network: Network) -> list[tuple[Dense, TensorSpec]]:
-    """What the cores compute, with its inputs: the layers of a chain, or `core_layers`.
-
-    Raises InputError for layers that no core computes.
-    """
-    if not is_chain(network):
-        return [(layer.dense, layer.x) for layer in core_layers(network)]
-    x = network.input
-    chain = []
-    for layer in network.layers:
-        if not isinstance(layer, Dense):
-            raise InputError(f"Layer {layer.name!r} must be dense, not {layer.kind}")
-        if layer.input != x.name:
-            raise InputError(f"Layer {layer.name!r} must read {x.name!r}, not {layer.input!r}")
-        chain.append((layer, x))
-        x = layer.output
-    return chain
+    """What the cores compute, with its inputs."""
+    return [(layer.dense, layer.x) for layer in core_layers(network)]
 
 
 def plan(
     network: Network,
     target: Target | str,
     *,
-    lanes: Sequence[int] | None = None,
+    lanes: Sequence[int | None] | None = None,
     gap_bits: Sequence[int] | None = None,
     clock_mhz: float | None = None,
     baud: int | None = None,
@@ -298,6 +297,7 @@ def plan(
     codes: Mapping[str, str] | None = None,
     each: Mapping[str, Mapping[str, Any]] | None = None,
     reasons: Mapping[str, str] | None = None,
+    limit: str | None = None,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -308,7 +308,7 @@ def plan(
         Of layers with pulses or plain 8-bit weights, poolings, sums and concatenations.
     target : Target or str
     lanes : sequence of int, optional
-        P of every layer; folded to the target unless given.
+        P of every layer; folded to the target unless given, None where a layer's are free.
     gap_bits : sequence of int, optional
         Of every layer; chosen with the lanes unless given.
     clock_mhz, baud : optional
@@ -318,7 +318,7 @@ def plan(
     check : bool
         Whether to raise InputError where the target is too small.
     frames : int
-        V: frames that the cores of a chain take side by side. They come and go one after the
+        V: frames that the cores take side by side. They come and go one after the
         other; `pvq_hw.batch` says when a batch that is not full is closed.
     serial : bool
         False: activations of all V frames come and go in one transfer.
@@ -329,57 +329,58 @@ def plan(
         Of `make_core`, for single layers.
     reasons : mapping of layer name to str, optional
         Why a layer has the code that it has, where its codes do not tell.
+    limit : str, optional
+        `Plan.limit`, where the lanes come from a folding that says so.
     **options
         Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
+
+    Raises
+    ------
+    InputError
+        A layer cannot do what is asked of it, or the target is too small.
     """
     each, reasons = each or {}, reasons or {}
     board = get_target(target) if isinstance(target, str) else target
-    plain = any(isinstance(x, Dense) and x.encoding != "pvq" for x in network.layers)
-    if frames > 1 and (plain or not is_chain(network)):
-        raise InputError("Several frames side by side must go through dense PVQ layers alone")
-    if not is_chain(network):
-        if any(asked.get("code_memory") == "spram" for asked in (options, *each.values())):
-            raise InputError("Codes in SPRAM must be those of a chain of dense layers")
-        from pvq_hw.plan_graph import plan_network
-
-        result = plan_network(
-            network, board, lanes, gap_bits, clock_mhz, baud, top=top, codes=codes, each=each,
-            reasons=reasons, options=options,
-        )  # fmt: skip
-        if check:
-            result.verify()
-        return result
-    chain = dense_chain(network)
-    output = network.output
+    loadable = _check_abilities(network, frames, options, each)
+    layers = core_layers(network)
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
-    folding = fold_layers(
-        [layer for layer, _ in chain],
-        [x for _, x in chain],
+    names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
+    reserve, (pace, slowest) = _around(network, layers, board)
+    folding = fold(
+        known_layers(network, codes),
         board,
         lanes=lanes,
         gap_bits=gap_bits,
-        reserve=top_resources(board, input_bytes) if top else Resources(),
+        reserve=reserve + (top_resources(board, input_bytes) if top else Resources()),
         frames=frames,
-        codes=codes,
+        serial=serial,
         each=each,
+        loaded=loadable,
+        pace=pace,
+        slowest=slowest,
         **options,
     )
-    names = identifiers(layer.name for layer, _ in chain)
     cores = [
         make_layer_core(
-            layer,
-            x,
+            layer.dense,
+            layer.x,
             p,
             gap_bits=gap,
             family=board.engine,
-            name=name,
-            **(memories | batch_options(i, frames, serial) | options | _of(each, layer.name)),
+            name=names[layer.name],
+            **(
+                memories
+                | batch_options(i, frames, serial)
+                | options
+                | dict(each.get(layer.name, {}))
+            ),
         )
-        for i, ((layer, x), p, gap, memories, name) in enumerate(
-            zip(chain, folding.lanes, folding.gap_bits, folding.memories, names, strict=True)
+        for i, (layer, p, gap, memories) in enumerate(
+            zip(layers, folding.lanes, folding.gap_bits, folding.memories, strict=True)
         )
     ]
-    interval, latency = cycles(cores)
+    graph, timing = _timed(network, cores, board.engine)
+    output = network.output
     result = Plan(
         network=network.name,
         target=board,
@@ -388,20 +389,87 @@ def plan(
         input_bytes=input_bytes,
         output_bytes=output.size * -(-output.format.bits // 8),
         layers=tuple(
-            plan_layer(layer, spec, image, board.engine, reason=reasons.get(layer.name))
-            for (layer, _), (spec, image) in zip(chain, cores, strict=True)
+            plan_layer(
+                layer.dense,
+                spec,
+                image,
+                board.engine,
+                layer.positions,
+                layer.conv_groups,
+                reasons.get(layer.name),
+            )
+            for layer, (spec, image) in zip(layers, cores, strict=True)
         ),
-        interval_cycles=interval,
-        latency_cycles=latency,
+        interval_cycles=timing.interval_cycles,
+        latency_cycles=timing.latency_cycles,
         top=top,
+        graph=graph,
+        limit=folding.limit if limit is None else limit,
     )
     if check:
         result.verify()
     return result
 
 
-def _of(each: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
-    return dict(each.get(name, {}))
+def _check_abilities(
+    network: Network,
+    frames: int,
+    options: Mapping[str, Any],
+    each: Mapping[str, Mapping[str, Any]],
+) -> bool:
+    """Raises InputError where a layer cannot do what is asked; whether codes may be loaded."""
+    for layer in network.layers:
+        if frames > 1 and not (isinstance(layer, Dense) and layer.encoding == "pvq"):
+            kind = "8-bit weights" if isinstance(layer, Dense) else f"kind {layer.kind}"
+            raise InputError(
+                f"Layer {layer.name!r} takes one frame at a time, not {frames} side by side: only "
+                f"dense layers of pulses take several, and it has {kind}"
+            )
+    other = next((layer for layer in network.layers if not isinstance(layer, Dense)), None)
+    if other is None:
+        return True
+    for core in core_layers(network):
+        if {**options, **each.get(core.name, {})}.get("code_memory") == "spram":
+            raise InputError(
+                f"Layer {core.name!r} cannot have its codes in SPRAM: circuits with layers of "
+                f"kind {other.kind}, here {other.name!r}, have no port to load codes through"
+            )
+    return False
+
+
+def _around(
+    network: Network, layers: Sequence[CoreLayer], target: Target
+) -> tuple[Resources, tuple[int, str]]:
+    """What all units but the cores take, with room for FIFOs, whose depths are not known yet; the
+    cycles of the slowest of them, and which one that is."""
+    family = find_family(target.engine)
+    cores = [make_layer_core(x.dense, x.x, 1, family=target.engine)[0] for x in layers]
+    graph = build_graph(network, cores, target.engine)
+    total, slowest = Resources(), (0, "")
+    for unit in graph.units:
+        if isinstance(unit, CoreUnit):
+            continue
+        cycles = max(*unit.sizes()[0], unit.sizes()[1])
+        if isinstance(unit, Join) and unit.runs:
+            cycles = unit.size
+        if cycles > slowest[0]:
+            slowest = cycles, f"unit {unit.name!r} passes {cycles:,} activations one a cycle"
+        if isinstance(unit, Fifo):
+            total += Resources(luts=_FIFO_LUTS, ffs=_FIFO_LUTS, brams=not family.lutram)
+        else:
+            total += unit_resources(unit, target.engine)
+    return total, slowest
+
+
+def _timed(
+    network: Network, cores: Sequence[tuple[CoreBase, CoreImage]], engine: str
+) -> tuple[GraphSpec | None, Timing]:
+    """The graph, unless it is but cores that follow one another, and its timing."""
+    images = {spec.name: image for spec, image in cores}
+    if all(isinstance(layer, Dense) for layer in network.layers):
+        return None, time_graph(chain_graph([spec for spec, _ in cores]), images)
+    graph = plan_graph(network, cores, engine)
+    return graph, time_graph(graph, images)
 
 
 def core_images(network: Network, plan: Plan) -> list[CoreImage]:
@@ -457,9 +525,24 @@ def remake(layer: Dense, x: TensorSpec, spec: CoreBase, engine: str) -> tuple[Co
     )
 
 
-def cycles(cores: Sequence[tuple[CoreBase, CoreImage]]) -> tuple[int, int]:
-    """Interval and latency of a chain of cores."""
-    from pvq_hw.timing import time_chain
+def remake_graph(
+    network: Network, plan: Plan, cores: Sequence[tuple[CoreBase, CoreImage]]
+) -> tuple[GraphSpec | None, Timing]:
+    """The graph with the depths that a plan has chosen, and its timing.
 
-    timing = time_chain([spec for spec, _ in cores], [image for _, image in cores])
-    return timing.interval_cycles, timing.latency_cycles
+    Raises
+    ------
+    InputError
+        The plan has no graph though the network wants one, or cores that do not suit it.
+    CheckError
+        The graph stands still.
+    """
+    images = {spec.name: image for spec, image in cores}
+    specs = [spec for spec, _ in cores]
+    if all(isinstance(layer, Dense) for layer in network.layers):
+        return None, time_graph(chain_graph(specs), images)
+    if plan.graph is None:
+        raise InputError("A plan of this network must have a graph")
+    depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
+    graph = build_graph(network, specs, plan.target.engine, depths)
+    return graph, time_graph(graph, images)

@@ -214,10 +214,15 @@ def balance(score: npt.NDArray[np.float64], k: IntArray, placement: Placement) -
     if placement.banks > n:
         raise InputError(f"Banks must be at most the {n} columns, not {placement.banks}")
     y = np.zeros((m, n), dtype=np.int64)
-    for bank in range(placement.banks):
-        part = score[:, bank :: placement.banks]
+    for width in {-(-n // placement.banks), n // placement.banks}:
+        # Banks of one width together: one call for each would take most of the time.
+        banks = [b for b in range(placement.banks) if len(range(b, n, placement.banks)) == width]
+        columns = np.add.outer(banks, placement.banks * np.arange(width))
+        part = score[:, columns].reshape(-1, width)
         dead = ~np.asarray(part != 0).any(axis=1, keepdims=True)
-        y[:, bank :: placement.banks] = nearest(np.where(dead, 1.0, part), k // placement.banks)
+        counts = np.repeat(k // placement.banks, len(banks))
+        found = nearest(np.where(dead, 1.0, part), counts)
+        y[:, columns] = found.reshape(m, len(banks), width)
     if placement.max_gap is not None:
         for row in range(m):
             for bank in range(placement.banks):

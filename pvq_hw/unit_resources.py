@@ -14,8 +14,12 @@ __all__ = [
     "graph_resources",
     "logic_memory",
     "unit_resources",
+    "units_reserve",
     "window_resources",
 ]
+
+
+_UNIT_LUTS = 220  # of a pooling or a sum, about
 
 
 def logic_memory(width: int, depth: int, family: Family) -> Resources:
@@ -89,6 +93,13 @@ def unit_resources(unit: Unit, engine: str) -> Resources:
         else:
             total += _memory(unit.acc_bits, unit.partials, unit.memory, family)
     return total
+
+
+def units_reserve(units: int, engine: str) -> Resources:
+    """What is kept free for so many units without weights, of which nothing is known yet."""
+    # Partial results, and where there is no distributed RAM a queue of results.
+    blocks = 1 if find_family(engine).lutram else 2
+    return Resources(luts=units * _UNIT_LUTS, ffs=units * _UNIT_LUTS, brams=units * blocks)
 
 
 def graph_resources(graph: GraphSpec, engine: str) -> Resources:

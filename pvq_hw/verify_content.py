@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from pvq_hw.core_base import CoreBase, CoreImage
-from pvq_hw.core_layers import core_layers, is_chain
+from pvq_hw.core_layers import core_layers
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.hexfile import read_hex
 from pvq_hw.layers import Dense
 from pvq_hw.network import Network
-from pvq_hw.plan import Plan, cycles, dense_chain, output_names, remake
-from pvq_hw.plan_graph import remake_graph
+from pvq_hw.plan import Plan, dense_chain, output_names, remake, remake_graph
 from pvq_hw.plan_layer import plan_layer
 from pvq_hw.vectors import load_vectors
 
@@ -98,14 +97,9 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
         except InputError as error:
             findings.append(Finding(_PLAN, where, str(error)))
             return False
-    graph = None
-    positions = [(1, 1)] * len(chain)
+    positions = [(x.positions, x.conv_groups) for x in core_layers(network)]
     try:
-        if is_chain(network):
-            interval, latency = cycles(cores)
-        else:
-            graph, interval, latency = remake_graph(network, plan, cores)
-            positions = [(x.positions, x.conv_groups) for x in core_layers(network)]
+        graph, timing = remake_graph(network, plan, cores)
     except (InputError, CheckError) as error:
         findings.append(Finding(_PLAN, "graph", str(error)))
         return False
@@ -120,8 +114,8 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
                 chain, cores, positions, plan.layers, strict=True
             )
         ),
-        interval_cycles=interval,
-        latency_cycles=latency,
+        interval_cycles=timing.interval_cycles,
+        latency_cycles=timing.latency_cycles,
         graph=graph,
     )
     stored = json.loads((folder / _PLAN).read_text(encoding="utf-8"))

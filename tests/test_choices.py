@@ -1,6 +1,7 @@
 """What the planner chooses by itself or is told: code, frames, memory and multiplier of layers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,6 +177,20 @@ def test_plans_keep_to_what_is_asked_of_single_layers():
     assert [spec.code_memory for spec in free.specs] == ["block", "block"]
     assert [spec.multiplier for spec in free.specs] == ["mac16", "mac16"]
     assert len(chain) == 2
+
+
+def test_lanes_may_be_given_for_some_layers_alone():
+    network, _ = random_network((40, 30, 5), (12, 12))
+    board = get_target("icebreaker")
+    options = CompileOptions(layers={"fc1": LayerChoice(lanes=3)})
+    folded = fold_best(mlp((40, 30, 5), (12, 12)), board, lanes=(3, None))
+    assert folded.lanes[0] == 3
+    assert plan(network, board, lanes=(None, 2)).lanes[1] == 2
+    # Codes too large for the lanes they were made for: those that were asked for stay.
+    huge = replace(folded, names=("fc1", "fc2"), lanes=(40, 30))
+    with pytest.raises(InputError, match="The network needs"):
+        plan_for(network, board, CompileOptions(lanes=(40, 30)), huge)
+    assert plan_for(network, board, options, huge).lanes[0] == 3
 
 
 def test_8_bit_weights_multiply_in_luts_where_that_is_asked():

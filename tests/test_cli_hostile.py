@@ -223,7 +223,6 @@ CONFIGS = {
         "[layers.h]\nk = " + "9" * 30,
         "'h': k must be an integer, not one of 100 bits",
     ),
-    "lanes of one": ("[layers.h]\nlanes = 2", "Lanes must be given for every layer or for none"),
 }
 
 

@@ -10,11 +10,10 @@ from pvq_hw.core import make_core
 from pvq_hw.core_layers import core_layers
 from pvq_hw.errors import InputError
 from pvq_hw.flow import plan_for
-from pvq_hw.folding import Folding, FoldLayer
+from pvq_hw.folding import Folding, FoldLayer, fold, fold_best
+from pvq_hw.folding_choices import Choice, Question, coarse_lanes, layer_choices
 from pvq_hw.geometry import Geometry
 from pvq_hw.graph import GraphSpec
-from pvq_hw.graph_choices import GraphLayer, graph_choices
-from pvq_hw.graph_folding import as_dense, dense_layers, fold_graph
 from pvq_hw.layers import TensorSpec
 from pvq_hw.layers_window import Conv
 from pvq_hw.network import Network
@@ -30,7 +29,7 @@ U8 = IntFormat(8, False)
 TARGET = get_target("ulx3s-25f")
 
 
-def depthwise(channels: int, k: int) -> tuple[GraphLayer, Conv]:
+def depthwise(channels: int, k: int) -> tuple[FoldLayer, Conv]:
     """A 3 x 3 convolution of each channel, as it is known before and after quantization."""
     rng = np.random.default_rng(1)
     g = Geometry((8, 8, channels), (3, 3), (1, 1), ((1, 1), (1, 1)))
@@ -40,8 +39,13 @@ def depthwise(channels: int, k: int) -> tuple[GraphLayer, Conv]:
     out = TensorSpec("y", (8, 8, channels), U8, 1.0)
     ones = np.ones((channels, 1))
     conv = Conv("d", "x", out, g, channels, y, 30 * ones.astype(int), y[:, 0] * 0, 7, ones)
-    core = FoldLayer("d", channels, 9 * channels, k, U8, U8)
-    return GraphLayer(core, g, channels), conv
+    layer = FoldLayer("d", channels, 9 * channels, k, U8, U8, geometry=g, groups=channels)
+    return layer, conv
+
+
+def choices(layer: FoldLayer, lanes: int) -> list[Choice]:
+    asked = {"bank_memory": "block", "shift_bits": 0}
+    return layer_choices(layer, [lanes], Question(TARGET, tuple(asked.items()), loaded=False))
 
 
 @pytest.mark.parametrize(("channels", "k"), [(16, 5), (12, 3), (10, 4)])
@@ -52,8 +56,7 @@ def test_cycles_of_depthwise_choices_are_near_the_exact_ones(channels: int, k: i
     (core,) = core_layers(Network("n", x, (conv,), g.input_shape, (0, 1, 2)))
     found = {}
     for lanes in range(1, 13):
-        asked = {"bank_memory": "block", "shift_bits": 0}
-        found[lanes] = min(c.cycles for c in graph_choices(layer, TARGET, lanes, None, asked))
+        found[lanes] = min(c.cycles for c in choices(layer, lanes))
     for lanes, cycles in found.items():
         spec, image = make_core(core.dense, core.x, lanes, family="ecp5", name="d")
         unit = CoreUnit("d", ("i",), ("o",), spec, make_window(g, U8, lanes))
@@ -63,69 +66,60 @@ def test_cycles_of_depthwise_choices_are_near_the_exact_ones(channels: int, k: i
 
 def test_depthwise_lanes_spread_a_row_over_several_banks() -> None:
     layer, _ = depthwise(16, 5)
-    (choice,) = fold_graph([layer], TARGET, Resources())
-    lanes = choice.lanes
+    (lanes,) = fold([layer], TARGET, reserve=Resources()).lanes
     # The taps of a channel are 16 columns apart: with 8 lanes or 16 all are in one bank.
     assert len({16 * tap % lanes for tap in range(9)}) > 1
-    assert [c.lanes for c in fold_graph([layer], TARGET, Resources(), lanes=[8])] == [8]
+    assert fold([layer], TARGET, reserve=Resources(), lanes=[8]).lanes == (8,)
 
 
-def stem(k: int, rows: int = 8) -> GraphLayer:
+def stem(k: int, rows: int = 8) -> FoldLayer:
     """A 3 x 3 convolution of one map of 28 x 28, K pulses a row."""
     g = Geometry((28, 28, 1), (3, 3), (1, 1), ((1, 1), (1, 1)))
-    return GraphLayer(FoldLayer("stem", rows, 9, k, U8, U8), g)
+    return FoldLayer("stem", rows, 9, k, U8, U8, geometry=g)
 
 
-def head(k: int) -> GraphLayer:
-    return GraphLayer(FoldLayer("head", 10, 400, k, U8, IntFormat(16, True)), None)
+def head(k: int) -> FoldLayer:
+    return FoldLayer("head", 10, 400, k, U8, IntFormat(16, True))
 
 
 def test_pulses_beyond_the_weights_make_a_layer_dense() -> None:
-    """9 weights of 90 pulses: 8-bit weights are fewer words, and no larger."""
-    board, reserve = TARGET, Resources(luts=1500, brams=8)
-    layers, free = [stem(90), head(128)], {"stem", "head"}
-    chosen = fold_graph(layers, board, reserve)
-    assert dense_layers(layers, chosen, board, reserve, free) == ["stem"]
-    assert dense_layers(layers, chosen, board, reserve, {"head"}) == []
-    dense = fold_graph([as_dense(layers[0]), layers[1]], board, reserve)
-    assert max(c.cycles for c in dense) <= max(c.cycles for c in chosen)
+    """9 weights of 200 pulses: 8-bit weights are fewer words, and no larger."""
+    layers, free = [stem(200), head(128)], {"stem", "head"}
+    asked = {"reserve": Resources(luts=1500, brams=8), "held": False, "loaded": False}
+    chosen = fold(layers, TARGET, **asked)
+    dense = fold_best(layers, TARGET, free=free, **asked)
+    assert list(dense.reasons) == ["stem"]
+    assert "rows of 9 weights were to have 200 pulses" in dense.reasons["stem"]
+    assert dense.interval_cycles <= chosen.interval_cycles
+    assert fold_best(layers, TARGET, free={"head"}, **asked).reasons == {}
     few = [stem(8), head(128)]  # fewer pulses than weights
-    chosen = fold_graph(few, board, reserve)
-    assert dense_layers(few, chosen, board, reserve, free) == []
-
-
-def test_dense_layers_leave_multiplier_blocks_that_are_there() -> None:
-    board, reserve = TARGET, Resources(luts=1500, brams=8)
-    layers = [stem(90), head(128)]
-    chosen = fold_graph(layers, board, reserve)
-    used = sum(choice.cost.dsps for choice in chosen[1:])
-    some = dense_layers(layers, chosen, board, reserve, {"stem"})
-    none_left = Resources(luts=1500, brams=8, dsps=28 - used)  # none for the layer
-    assert some == ["stem"]
-    # Its lanes would multiply in LUTs, which are more than those of pulses.
-    assert dense_layers(layers, chosen, board, none_left, {"stem"}) == []
+    assert fold_best(few, TARGET, free=free, **asked).reasons == {}
+    # No multiplier blocks are left: its lanes would multiply in LUTs, more than those of pulses.
+    asked["reserve"] += Resources(dsps=27)
+    assert fold_best(layers, TARGET, free={"stem"}, **asked).reasons == {}
 
 
 def test_small_banks_are_flip_flops_where_block_ram_is_scarce() -> None:
     board = get_target("icebreaker")
-    roomy = fold_graph([stem(32)], board, Resources(luts=3400), lanes=[6])
-    scarce = fold_graph([stem(32)], board, Resources(brams=26), lanes=[6])
-    assert roomy[0].spec.bank_memory == "block"
-    assert scarce[0].spec.bank_memory == "logic"
-    assert scarce[0].cost.brams <= 4 < roomy[0].cost.brams
+    reserves = Resources(luts=3400), Resources(brams=26)
+    roomy, scarce = (fold([stem(32)], board, reserve=r, lanes=[6], loaded=False) for r in reserves)
+    assert [f.memories[0]["bank_memory"] for f in (roomy, scarce)] == ["block", "logic"]
+    assert scarce.cost.brams - 26 <= 4 < roomy.cost.brams
 
 
 def test_multipliers_of_graphs_are_serial_where_dsp_blocks_are_too_few() -> None:
     board = get_target("icebreaker")
-    some = fold_graph([stem(32), head(128)], board, Resources(dsps=7))
-    assert "serial" in {choice.spec.multiplier for choice in some}
-    assert sum(choice.cost.dsps for choice in some) <= 1
-    asked = fold_graph([stem(32)], board, Resources(dsps=8), asked=[{"multiplier": "mac16"}])
-    assert asked[0].spec.multiplier == "mac16"
+    some = fold([stem(32), head(128)], board, reserve=Resources(dsps=7), loaded=False)
+    assert "serial" in {memories.get("multiplier") for memories in some.memories}
+    assert some.fits
+    each = {"stem": {"multiplier": "mac16"}}
+    asked = fold([stem(32)], board, reserve=Resources(dsps=8), each=each, loaded=False)
+    assert not asked.fits
 
 
 def test_choices_are_those_that_no_other_beats() -> None:
-    found = graph_choices(stem(32), TARGET)
+    question = Question(TARGET, loaded=False)
+    found = layer_choices(stem(32), coarse_lanes(stem(32)), question)
     parts = [(c.cycles, c.cost.luts, c.cost.brams, c.cost.dsps) for c in found]
     for a in parts:
         assert not any(b != a and all(q <= p for p, q in zip(a, b, strict=True)) for b in parts)

@@ -8,16 +8,17 @@ from math import ceil
 import numpy as np
 import pytest
 from plan_networks import S16, U8, random_network
+from random_graphs import RandomNetwork
 
 from pvq_hw.blocks import memory_blocks
 from pvq_hw.core import CoreSpec
 from pvq_hw.energy import Operations, energy_nj
 from pvq_hw.errors import InputError
-from pvq_hw.folding import FoldLayer, fold, fold_layers
+from pvq_hw.folding import FoldLayer, fold, known_layers
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.network import Network
 from pvq_hw.numeric import IntFormat
-from pvq_hw.plan import Plan, dense_chain, plan
+from pvq_hw.plan import Plan, plan
 from pvq_hw.plan_checks import check_fit
 from pvq_hw.resources import Resources, budget, core_resources
 from pvq_hw.targets import TARGETS
@@ -158,8 +159,7 @@ def test_multipliers_are_serial_where_dsp_blocks_are_too_few():
 
 def test_plan_takes_the_shifts_that_it_chose():
     network, _ = random_network((60, 40), (120,))
-    layer, x = dense_chain(network)[0]
-    chosen = fold_layers([layer], [x], TARGETS["hx8k"]).memories[0]["shift_bits"]
+    chosen = fold(known_layers(network), TARGETS["hx8k"]).memories[0]["shift_bits"]
     spec = plan(network, "hx8k").layers[0].spec
     assert spec.code.shift_bits == chosen > 0
     assert plan(network, "hx8k", shift_bits=0).layers[0].spec.words > spec.words
@@ -172,9 +172,7 @@ def test_one_column_and_one_row():
 
 def test_folding_after_quantization_sees_the_codes():
     network, _ = random_network((60, 40, 10), (30, 20))
-    chain = dense_chain(network)
-    layers, inputs = [layer for layer, _ in chain], [x for _, x in chain]
-    folding = fold_layers(layers, inputs, TARGETS["hx8k"])
+    folding = fold(known_layers(network), TARGETS["hx8k"])
     exact = plan(network, "hx8k")
     assert exact.lanes == folding.lanes
     for estimate, part in zip(folding.slots, exact.layers, strict=True):
@@ -294,6 +292,30 @@ def test_too_many_codes_are_refused_with_numbers_and_remedy():
     )
 
 
+def test_layers_that_cannot_do_what_is_asked_are_named():
+    source = RandomNetwork(3, (6, 6, 2))
+    source.dense(source.conv(source.input, 3, (3, 3)), 4)
+    network = source.network()
+    conv, dense = (layer.name for layer in network.layers)
+    with pytest.raises(InputError) as error:
+        plan(network, "ulx3s-25f", frames=2)
+    assert str(error.value) == (
+        f"Layer {conv!r} takes one frame at a time, not 2 side by side: only dense layers of "
+        "pulses take several, and it has kind conv"
+    )
+    with pytest.raises(InputError) as error:
+        plan(network, "icebreaker", each={dense: {"code_memory": "spram"}})
+    assert str(error.value) == (
+        f"Layer {dense!r} cannot have its codes in SPRAM: circuits with layers of kind conv, here "
+        f"{conv!r}, have no port to load codes through"
+    )
+    chain, _ = random_network()
+    y = np.clip(chain.layers[1].y, -128, 127)
+    plain = replace(chain, layers=(chain.layers[0], replace(chain.layers[1], y=y, encoding="int8")))
+    with pytest.raises(InputError, match=r"Layer 'fc2' takes one frame .* it has 8-bit weights"):
+        plan(plain, "ulx3s-25f", frames=2)
+
+
 def test_a_lower_k_is_no_remedy_for_what_holds_no_codes():
     """Nearly all of the block RAM is for banks of as many columns as the input has."""
     network = wide_network(4, 200_000, 4)
@@ -407,7 +429,7 @@ def test_estimated_slots_are_those_of_the_mean_k(n, k, lanes):
 def test_balanced_lanes_leave_pulses_to_choose():
     folding = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"])
     assert all(p <= max(1, n // 20 // 2) for p, n in zip(folding.lanes, LARGE, strict=False))
-    free = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"], balanced=False)
+    free = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"], balanced=False, lanes=folding.lanes)
     assert free.interval_cycles > folding.interval_cycles  # lanes wait for one another
     assert free.banks == {}
 

@@ -125,6 +125,8 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         f"  cycles                {document['interval_cycles']:,} between {between}, "
         f"{document['latency_cycles']:,} latency"
     )
+    if document["limit"]:
+        ui.say(f"  not faster since      {document['limit']}")
     ui.say(
         f"  inferences per second {document['inferences_per_second']:,.0f} planned at "
         f"{document['clock_mhz']:g} MHz, "
