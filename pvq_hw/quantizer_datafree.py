@@ -92,7 +92,7 @@ def _rectified(mean: FloatArray, variance: FloatArray, high: float) -> Spread:
     sigma = np.sqrt(np.maximum(variance, 1e-24))
     at = mean / sigma
     above = (1 + _ERF(at / math.sqrt(2))) / 2
-    density = np.exp(-np.square(at) / 2) / math.sqrt(2 * math.pi)
+    density = exact.exp(-np.square(at) / 2) / math.sqrt(2 * math.pi)
     first = mean * above + sigma * density
     second = (np.square(mean) + variance) * above + mean * sigma * density
     first = np.clip(first, 0, high)
@@ -115,7 +115,7 @@ def equalized(
         used = (now.root > 0) & np.asarray(after.node.weight != 0).any(axis=0)
         if not used.any():
             continue
-        middle = float(np.exp(np.log(now.root[used]).mean()))
+        middle = float(exact.exp(exact.log(now.root[used]).mean()))
         scale = np.where(used, np.clip(now.root / middle, 1 / _MOST, _MOST), 1.0)
         first, second = result[i].node, result[i + 1].node
         result[i] = replace(

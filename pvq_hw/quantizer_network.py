@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw import exact
 from pvq_hw.calibrate import (
     bounded_format,
     error_minimizing_scale,
@@ -105,7 +106,7 @@ def pulse_budget(
 
 def _share(price: float, size: int, rows: int, ratio: float) -> int:
     most = max(size, int(size / ratio))
-    return max(rows, min(most, int(price * size**_SHARE)))
+    return max(rows, min(most, int(price * exact.exp(_SHARE * exact.log(size)))))
 
 
 @dataclass(eq=False)
@@ -143,8 +144,8 @@ def quantize_steps(
         wanted = replace(wanted, pulses=pulses)
     builder = _Builder(model, steps, wanted)
     values = None if x is None else round_to_lattice(x, spec.scale, spec.format).astype(np.int32)
-    exact = None if x is None else x.astype(np.float32)
-    builder.tensors[spec.name] = _Tensor(spec, values, exact)
+    real = None if x is None else x.astype(np.float32)
+    builder.tensors[spec.name] = _Tensor(spec, values, real)
     for index, step in enumerate(steps):
         builder.add(step)
         builder.forget(steps[index + 1 :])

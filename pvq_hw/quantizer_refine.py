@@ -110,8 +110,8 @@ class Metric:
         count = outputs.shape[1]
         self.shared = np.float32(0.95 if count > 2 else 0.0)
         scaled = (outputs - outputs.max(axis=1, keepdims=True)) / temperature
-        p = np.exp(scaled.astype(np.float64))
-        p = grid(p / p.sum(axis=1, keepdims=True), 20)  # exp differs in last digits
+        p = exact.exp(scaled)
+        p /= p.sum(axis=1, keepdims=True)
         if count < 3:
             p[:] = 1 / count
         self.p = ((1 - floor) * p + floor / count).astype(np.float32)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pvq_hw.errors import InputError
+from pvq_hw.exact import grid
 from pvq_hw.layers_window import Conv as IntConv
 from pvq_hw.model import Add, Affine, AveragePool, Concat, Conv, Dense, MaxPool, Model, Relu
 from pvq_hw.quantizer import LayerOptions, quantize, row_budget
@@ -11,7 +12,7 @@ from pvq_hw.quantizer_balance import Placement, balance, meets
 from pvq_hw.quantizer_impact import measured_pulses
 from pvq_hw.quantizer_polish import Rows, orthogonal, polish
 from pvq_hw.quantizer_steps import network_steps, weight_matrix
-from pvq_hw.quantizer_tape import Lattice, Tape, derivatives, node_groups
+from pvq_hw.quantizer_tape import Columns, Lattice, Tape, derivatives, node_groups
 
 PADS = ((1, 1), (1, 1))
 
@@ -114,6 +115,49 @@ def test_slopes_are_the_gradients_by_the_sums() -> None:
     sums = tape.backward(values, {"out": seed})
     for step in tape.steps:
         np.testing.assert_allclose(tape.slopes(values, seed, step.name), sums[step.name], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bits", "most"), [(0, 0), (8, 3), (8, 127), (16, 127)], ids=["real", "codes", "int8", "wide"]
+)
+def test_products_do_not_depend_on_the_order_of_their_terms(bits: int, most: int) -> None:
+    """Only sums that are never rounded do not."""
+    rng, rows, size = np.random.default_rng(bits + most), 64, 300
+    weight, x = rng.normal(size=(rows, size)), rng.normal(size=(40, size))
+    gain, seed = rng.uniform(1, 2, rows), rng.normal(size=(40, rows)).astype(np.float32)
+    if most:
+        weight = rng.integers(-most, most + 1, weight.shape).astype(np.float64)
+    if bits:
+        x = rng.integers(0, 1 << bits, x.shape) * 0.3
+    found = []
+    for mixed in (False, True):
+        m = rng.permutation(rows) if mixed else np.arange(rows)
+        n = rng.permutation(size) if mixed else np.arange(size)
+        first = Dense("first", ("in",), "x", (size,), np.eye(size), np.zeros(size))
+        last = Dense("last", ("x",), "z", (rows,), weight[m][:, n], np.zeros(rows))
+        model = Model("two", "", "in", (size,), (0,), (size,), (first, last))
+        tape = Tape(network_steps(model), "in")
+        if most:
+            tape.gains["last"] = gain[m]
+        if bits:
+            tape.lattices["x"] = Lattice(0.3, 0, (1 << bits) - 1)
+        values = tape.forward(x[:, n].astype(np.float32), keep=True)
+        back = tape.slopes(values, seed[:, m], "first")
+        found.append((values["z"][:, np.argsort(m)], back[:, np.argsort(n)]))
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one, other)
+    real = gain * (x @ weight.T) if most else x @ weight.T
+    assert np.abs(found[0][0] - real).max() < 2e-6 * np.abs(real).max()
+
+
+def test_derivatives_do_not_depend_on_the_order_of_positions() -> None:
+    rng, found = np.random.default_rng(2), []
+    slopes = rng.normal(size=(1, 3, 2, 500, 4)).astype(np.float32)
+    values = grid(rng.normal(size=(1, 3, 500, 7)), 20, np.float32)
+    for order in (np.arange(500), rng.permutation(500)):
+        columns = Columns(values[:, :, order].reshape(1, 1500, 7), 0.5, 20)
+        found.append(derivatives(slopes[:, :, :, order], columns))
+    assert np.array_equal(*found)
 
 
 def test_directions_are_orthogonal() -> None:

@@ -178,7 +178,8 @@ def _into_reader(node: Affine, reader: Node) -> Node | None:
     with np.errstate(all="ignore"):
         if isinstance(reader, Dense):
             scale, offset = (np.tile(v, node.size // len(v)) for v in (node.scale, node.offset))
-            bias = reader.bias + reader.weight @ offset
+            # Not by a matrix library, whose order of adding is the processor's.
+            bias = reader.bias + (reader.weight * offset).sum(axis=1)
             return replace(reader, inputs=inputs, weight=reader.weight * scale, bias=bias)
         if not isinstance(reader, Conv):
             return None
