@@ -296,7 +296,7 @@ def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
     bits = options.activation_bits
     x = IntFormat(bits, bits == 1)
     for stage in dense_stages(model):
-        rows, n = stage.node.weight.shape
+        rows, n = stage.weight.shape
         choice = options.layers.get(stage.name)
         ratio = choice.ratio if choice and choice.ratio else options.ratio
         k = choice.k if choice and choice.k else max(1, round(n / ratio))

@@ -17,11 +17,12 @@ from pvq_hw.quantizer_calibrated import calibrated, row_pulses
 from pvq_hw.quantizer_datafree import Spread, corrected, equalized, spreads
 from pvq_hw.quantizer_emit import Codes, emit
 from pvq_hw.quantizer_given import given_codes
-from pvq_hw.quantizer_graph import Stage, dense_stages, is_dense_chain
+from pvq_hw.quantizer_graph import dense_stages, is_dense_chain
 from pvq_hw.quantizer_moves import within
 from pvq_hw.quantizer_numbers import int8_codes
 from pvq_hw.quantizer_options import LayerOptions, Request, requests
 from pvq_hw.quantizer_range import near_one
+from pvq_hw.quantizer_steps import Step
 
 __all__ = [
     "MAX_FRAMES",
@@ -222,7 +223,7 @@ def even_budget(
 
 
 def _in_banks(
-    stages: tuple[Stage, ...], asked: list[Request], pulses: Mapping[str, IntArray]
+    stages: tuple[Step, ...], asked: list[Request], pulses: Mapping[str, IntArray]
 ) -> list[IntArray]:
     """Pulses of rows that are known, (M, G), in multiples of the banks."""
     result = []
@@ -351,11 +352,11 @@ def calibration_frames(length: int, count: int, seed: int) -> IntArray:
     return np.sort(np.random.default_rng(seed).choice(length, count, replace=False))
 
 
-def _budget(stages: tuple[Stage, ...], asked: list[Request], ratio: float) -> list[IntArray]:
+def _budget(stages: tuple[Step, ...], asked: list[Request], ratio: float) -> list[IntArray]:
     """K of every group of every layer, (M, G): as asked, else the same N/K everywhere."""
     result = []
     for stage, request in zip(stages, asked, strict=True):
-        m, n = stage.node.weight.shape
+        m, n = stage.weight.shape
         if request.k is not None:
             result.append(request.k)
             continue
@@ -369,12 +370,12 @@ def _budget(stages: tuple[Stage, ...], asked: list[Request], ratio: float) -> li
     return result
 
 
-def _plain(stage: Stage, request: Request, k: IntArray, rule: str = "least-squares") -> Codes:
+def _plain(stage: Step, request: Request, k: IntArray, rule: str = "least-squares") -> Codes:
     """Nearest codewords and their gains; or 8-bit weights."""
-    w = stage.node.weight
+    w = stage.weight
     m, n = w.shape
     if request.int8:
-        return Codes(*int8_codes(w), stage.node.bias, "int8")
+        return Codes(*int8_codes(w), stage.bias, "int8")
     if request.shared:
         y = nearest(w.reshape(1, -1), np.array([k.sum()])).reshape(m, n)
     elif request.placement:
@@ -383,17 +384,17 @@ def _plain(stage: Stage, request: Request, k: IntArray, rule: str = "least-squar
         y = nearest(w.reshape(m * request.groups, -1), k.ravel()).reshape(m, n)
     if request.keep_zeros:
         y = within(y, w != 0, w)
-    return Codes(y, _gains(w, y, request, rule), stage.node.bias)
+    return Codes(y, _gains(w, y, request, rule), stage.bias)
 
 
-def _given(stage: Stage, request: Request) -> Codes:
+def _given(stage: Step, request: Request) -> Codes:
     """The codes that the weights are."""
     if request.int8:
         return _plain(stage, request, np.zeros((0, 0), dtype=np.int64))
     if request.shared or request.groups > 1:
         raise InputError(f"Layer {stage.name!r} must have a gain per row where codes are given")
-    y, rho = given_codes(stage.node.weight, stage.name)
-    return Codes(y, rho, stage.node.bias)
+    y, rho = given_codes(stage.weight, stage.name)
+    return Codes(y, rho, stage.bias)
 
 
 def _gains(w: FloatArray, y: IntArray, request: Request, rule: str) -> FloatArray:

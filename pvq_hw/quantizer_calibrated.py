@@ -13,10 +13,10 @@ from pvq_hw.pyramid import nearest
 from pvq_hw.quantizer_allocate import Curve, allocate, round_to_multiple, shared_total
 from pvq_hw.quantizer_balance import balance
 from pvq_hw.quantizer_emit import Codes
-from pvq_hw.quantizer_graph import Stage
 from pvq_hw.quantizer_moves import improve, moments, output_error, ridge_weights, within
 from pvq_hw.quantizer_options import Request
 from pvq_hw.quantizer_refine import Link, forward, refine, sensitivity
+from pvq_hw.quantizer_steps import Step
 
 __all__ = ["calibrated", "row_pulses"]
 
@@ -33,9 +33,9 @@ _LARGE = 0.25  # part of the network's weights from which a layer's K stays near
 
 
 def calibrated(
-    stages: tuple[Stage, ...],
+    stages: tuple[Step, ...],
     asked: list[Request],
-    fallback: Callable[[Stage, Request], Codes],
+    fallback: Callable[[Step, Request], Codes],
     x: FloatArray,
     pulses: list[IntArray],
     bits: int,
@@ -101,19 +101,19 @@ def _seen(frames: int, units: int) -> IntArray | slice:
     return np.linspace(0, frames - 1, count).astype(np.int64)
 
 
-def _float_links(stages: tuple[Stage, ...], x: Float32Array) -> list[Link]:
+def _float_links(stages: tuple[Step, ...], x: Float32Array) -> list[Link]:
     """The float model as links: real weights, gain 1, and its sums as the reference."""
     links, values = [], x
     for stage in stages:
-        weight = stage.node.weight
+        weight = stage.weight
         y: Any = weight  # real, not yet integer
-        z = exact.sums(values, weight, stage.node.bias)
+        z = exact.sums(values, weight, stage.bias)
         gain = np.ones((len(weight), 1))
         links.append(
             Link(
                 y,
                 gain,
-                stage.node.bias,
+                stage.bias,
                 stage.relu,
                 stage.high,
                 z,
@@ -127,7 +127,7 @@ def _float_links(stages: tuple[Stage, ...], x: Float32Array) -> list[Link]:
 
 
 def _activate(
-    stage: Stage, link: Link, inputs: npt.NDArray[np.float32], bits: int
+    stage: Step, link: Link, inputs: npt.NDArray[np.float32], bits: int
 ) -> npt.NDArray[np.float32]:
     """What the next layer will see: the activation on the lattice of its width."""
     values = link.activate(link.sums(inputs)).astype(np.float64)
@@ -139,7 +139,7 @@ def _activate(
 
 
 def _layer(
-    stage: Stage,
+    stage: Step,
     request: Request,
     link: Link,
     k: IntArray,
@@ -148,7 +148,7 @@ def _layer(
     patience: int,
 ) -> None:
     """Codewords of the least output error of one layer on the inputs given."""
-    w = stage.node.weight
+    w = stage.weight
     m = moments(inputs, link.reference, w, _DAMPING)
     start = ridge_weights(m)
     if request.keep_zeros:
@@ -176,7 +176,7 @@ def _layer(
 
 
 def row_pulses(
-    stages: tuple[Stage, ...],
+    stages: tuple[Step, ...],
     asked: list[Request],
     x: FloatArray,
     ratio: float,
@@ -195,7 +195,7 @@ def row_pulses(
     links = _float_links(stages, first)
     open_layers = [i for i, r in enumerate(asked) if not r.int8 and r.k is None]
     pool = [i for i in open_layers if asked[i].total is None]
-    weights = {i: stages[i].node.weight.size for i in open_layers}
+    weights = {i: stages[i].weight.size for i in open_layers}
     sensitive = sensitivity(links, first) if open_layers else []
     curves: dict[int, Curve] = {}
     for i in open_layers:
@@ -208,7 +208,7 @@ def row_pulses(
             progress("allocation", (i + 1) / len(stages))
     found = {i: allocate([curves[i]], asked[i].total or 0)[0] for i in open_layers if i not in pool}
     if pool:
-        matrices = {stages[i].name: stages[i].node.weight for i in pool}
+        matrices = {stages[i].name: stages[i].weight for i in pool}
         total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
         found |= dict(zip(pool, allocate([curves[i] for i in pool], total), strict=True))
     result = []
@@ -220,15 +220,15 @@ def row_pulses(
         elif request.k is not None:
             result.append(request.k)
         else:
-            result.append(np.zeros((len(stage.node.weight), 1), dtype=np.int64))
+            result.append(np.zeros((len(stage.weight), 1), dtype=np.int64))
     return result
 
 
 def _measure(
-    stage: Stage, link: Link, inputs: Float32Array, sensitive: FloatArray, ratio: float, large: bool
+    stage: Step, link: Link, inputs: Float32Array, sensitive: FloatArray, ratio: float, large: bool
 ) -> Curve:
     """Errors of a sample of rows at several K, and of every row at the one nearest ``ratio``."""
-    w = stage.node.weight
+    w = stage.weight
     rows, n = w.shape
     m = moments(inputs, link.reference, w, _DAMPING)
     start = ridge_weights(m)

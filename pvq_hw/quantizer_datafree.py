@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw import exact
+from pvq_hw.model import Dense
 from pvq_hw.quantizer_emit import Codes
-from pvq_hw.quantizer_graph import Stage
+from pvq_hw.quantizer_steps import Step
 
 __all__ = ["Spread", "corrected", "equalized", "spreads"]
 
@@ -52,7 +53,7 @@ class Spread:
 
 
 def spreads(
-    stages: tuple[Stage, ...], x: FloatArray | None, low: float, high: float
+    stages: tuple[Step, ...], x: FloatArray | None, low: float, high: float
 ) -> list[Spread]:
     """Of every layer's inputs.
 
@@ -65,23 +66,23 @@ def spreads(
     """
     if x is not None:
         return _measured(stages, x[:: max(1, len(x) // _FRAMES)][:_FRAMES])
-    n = stages[0].node.weight.shape[1]
+    n = stages[0].weight.shape[1]
     now = Spread(np.full(n, (low + high) / 2), np.full(n, (high - low) ** 2 / 12))
     found = []
     for stage in stages:
         found.append(now)
-        weight = stage.node.weight
-        mean = exact.product(weight, now.mean) + stage.node.bias
+        weight = stage.weight
+        mean = exact.product(weight, now.mean) + stage.bias
         variance = exact.product(np.square(weight), now.variance)
         now = _rectified(mean, variance, stage.high) if stage.relu else Spread(mean, variance)
     return found
 
 
-def _measured(stages: tuple[Stage, ...], x: FloatArray) -> list[Spread]:
+def _measured(stages: tuple[Step, ...], x: FloatArray) -> list[Spread]:
     found = []
     for stage in stages:
         found.append(Spread(x.mean(axis=0), x.var(axis=0)))
-        x = exact.sums(x, stage.node.weight, stage.node.bias, np.float64)
+        x = exact.sums(x, stage.weight, stage.bias, np.float64)
         if stage.relu:
             x = np.minimum(np.maximum(x, 0), stage.high)
     return found
@@ -100,8 +101,8 @@ def _rectified(mean: FloatArray, variance: FloatArray, high: float) -> Spread:
 
 
 def equalized(
-    stages: tuple[Stage, ...], found: list[Spread], ranges: Mapping[str, tuple[float, float]]
-) -> tuple[tuple[Stage, ...], list[Spread], Ranges]:
+    stages: tuple[Step, ...], found: list[Spread], ranges: Mapping[str, tuple[float, float]]
+) -> tuple[tuple[Step, ...], list[Spread], Ranges]:
     """The same float network with equal scales between layers, the spreads and ranges there.
 
     Only through ReLU, which lets positive factors pass; not through Clip, and not at the input.
@@ -112,12 +113,14 @@ def equalized(
         if not stage.relu or np.isfinite(stage.high):
             continue
         now = found[i + 1]
-        used = (now.root > 0) & np.asarray(after.node.weight != 0).any(axis=0)
+        used = (now.root > 0) & np.asarray(after.weight != 0).any(axis=0)
         if not used.any():
             continue
         middle = float(exact.exp(exact.log(now.root[used]).mean()))
         scale = np.where(used, np.clip(now.root / middle, 1 / _MOST, _MOST), 1.0)
         first, second = result[i].node, result[i + 1].node
+        assert isinstance(first, Dense)
+        assert isinstance(second, Dense)
         result[i] = replace(
             result[i],
             node=replace(first, weight=first.weight / scale[:, None], bias=first.bias / scale),
@@ -132,7 +135,7 @@ def equalized(
 
 
 def corrected(
-    stages: tuple[Stage, ...], codes: list[Codes], found: list[Spread], measured: bool
+    stages: tuple[Step, ...], codes: list[Codes], found: list[Spread], measured: bool
 ) -> list[Codes]:
     """The codes, with biases that give every sum the float model's mean.
 
@@ -141,7 +144,7 @@ def corrected(
     """
     now, result = found[0], []
     for stage, code, exactly in zip(stages, codes, found, strict=True):
-        mean = exact.product(stage.node.weight, exactly.mean) + stage.node.bias
+        mean = exact.product(stage.weight, exactly.mean) + stage.bias
         weight = code.real()
         bias = mean - exact.product(weight, now.mean)
         result.append(replace(code, bias=bias, means=mean if measured else None))

@@ -1,6 +1,6 @@
 """From quantized weights to integer layers: activation scales, multipliers, biases, shifts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +9,10 @@ from pvq_hw import exact
 from pvq_hw.calibrate import bounded_format, round_to_lattice, tensor_spec
 from pvq_hw.layers import Dense, TensorSpec
 from pvq_hw.numeric import IntFormat
-from pvq_hw.quantizer_graph import Stage
 from pvq_hw.quantizer_numbers import feasible_scale, requantization, thresholds
+from pvq_hw.quantizer_steps import Step
 
-__all__ = ["OUTPUT_BITS", "Codes", "emit"]
+__all__ = ["OUTPUT_BITS", "Codes", "emit", "output_spec"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -52,7 +52,7 @@ class Codes:
 
 
 def emit(
-    stages: tuple[Stage, ...],
+    stages: tuple[Step, ...],
     codes: list[Codes],
     spec: TensorSpec,
     x: FloatArray | None,
@@ -79,7 +79,8 @@ def emit(
             if code.means is not None:
                 bias = code.means - real.mean(axis=0)
             real += bias
-        output = _output(stage, code, spec, real, bits, ranges)
+        least = feasible_scale(code.gain, spec.scale, 0.0)
+        output = output_spec(stage, (len(code.y),), real, bits, True, least, ranges)
         layer = _layer(stage, code, bias, spec, output)
         layers.append(layer)
         values = None if values is None else layer.compute(values)
@@ -99,32 +100,44 @@ def _sums(values: IntArray, code: Codes) -> FloatArray:
     return total
 
 
-def _output(
-    stage: Stage,
-    code: Codes,
-    spec: TensorSpec,
+def output_spec(
+    step: Step,
+    shape: tuple[int, ...],
     real: FloatArray | None,
     bits: int,
+    signed: bool,
+    least: float,
     ranges: dict[str, tuple[float, float]],
 ) -> TensorSpec:
-    """Format and scale of a layer's output."""
-    if stage.sign:
-        return TensorSpec(stage.output, (len(code.y),), IntFormat(1, True), 1.0)
-    if stage.last:
-        fmt, headroom = IntFormat(OUTPUT_BITS, not stage.relu), _HEADROOM
+    """Format and scale of a step's output.
+
+    Parameters
+    ----------
+    real : float array, optional
+        Its values before the activation; the scale is the one of the least error on them, or
+        else covers its range in ``ranges``.
+    bits : int
+        Of activations; the network's output has 16.
+    signed : bool
+        Whether values below 0 occur where the activation does not rule them out.
+    least : float
+        The smallest scale that the multipliers allow.
+    """
+    if step.sign:
+        return TensorSpec(step.output, shape, IntFormat(1, True), 1.0)
+    if step.last:
+        fmt, headroom = IntFormat(OUTPUT_BITS, not step.relu), _HEADROOM
     else:
-        fmt, headroom = IntFormat(bits, bits == 1 or not stage.relu), None
-    least = feasible_scale(code.gain, spec.scale, 0.0)
-    fmt = bounded_format(stage.name, fmt, stage.high, least)
-    if real is not None and stage.relu:
-        real = np.clip(real, 0, stage.high)
-    found = tensor_spec(stage.output, (len(code.y),), fmt, real, ranges, headroom)
-    scale = max(least, min(found.scale, stage.high / fmt.max))
-    return TensorSpec(stage.output, found.shape, fmt, scale)
+        fmt, headroom = IntFormat(bits, bits == 1 or (signed and not step.relu)), None
+    fmt = bounded_format(step.name, fmt, step.high, least)
+    if real is not None and step.relu:
+        real = np.clip(real, 0, step.high)
+    found = tensor_spec(step.output, shape, fmt, real, ranges, headroom)
+    return replace(found, scale=max(least, min(found.scale, step.high / fmt.max)))
 
 
 def _layer(
-    stage: Stage, code: Codes, bias: FloatArray, spec: TensorSpec, output: TensorSpec
+    stage: Step, code: Codes, bias: FloatArray, spec: TensorSpec, output: TensorSpec
 ) -> Dense:
     k = np.abs(code.y).reshape(*code.gain.shape, -1).sum(axis=2)
     if output.format.binary and code.gain.shape[1] == 1:

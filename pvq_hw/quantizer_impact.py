@@ -17,7 +17,7 @@ from pvq_hw.quantizer_allocate import Curve, allocate, shared_total
 from pvq_hw.quantizer_moves import improve, moments, ridge_weights
 from pvq_hw.quantizer_options import LayerOptions
 from pvq_hw.quantizer_refine import Metric
-from pvq_hw.quantizer_steps import Step, weight_matrix
+from pvq_hw.quantizer_steps import Step
 from pvq_hw.quantizer_tape import Columns, Tape, derivatives, node_groups
 
 __all__ = ["measured_pulses", "temperature_of"]
@@ -62,7 +62,7 @@ def measured_pulses(
     result: dict[str, IntArray] = {}
     wanted: dict[str, float] = {}
     for step in pulsed:
-        option, rows = layers.get(step.name), len(weight_matrix(step.node))
+        option, rows = layers.get(step.name), len(step.weight)
         if option is not None and option.k is not None:
             result[step.name] = np.full(rows, option.k, dtype=np.int64)
         else:
@@ -80,12 +80,12 @@ def measured_pulses(
     curves = _curves(tape, x, grids, changes, temperature_of(outputs), seed)
     own = {n for n in grids if n in layers and layers[n].ratio is not None}
     for name in own:
-        size = weight_matrix(next(s.node for s in pulsed if s.name == name)).size
+        size = next(s.weight.size for s in pulsed if s.name == name)
         total = max(len(curves[name].scale), int(size / wanted[name] + 1e-9))
         result[name] = allocate([curves[name]], total)[0]
     pool = [n for n in grids if n not in own]
     if pool:
-        matrices = {s.name: weight_matrix(s.node) for s in pulsed if s.name in pool}
+        matrices = {s.name: s.weight for s in pulsed if s.name in pool}
         total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
         found = allocate([curves[n] for n in pool], total)
         result |= dict(zip(pool, found, strict=True))
@@ -100,7 +100,7 @@ def _int8(option: Any) -> bool:
 
 def _grid(step: Step, ratio: float) -> IntArray:
     """The K that are tried for a layer's rows."""
-    n = weight_matrix(step.node).shape[1]
+    n = step.weight.shape[1]
     most = int(4 * n * max(1.0, 1 / ratio)) + 1
     grid = np.unique(np.clip(np.rint(n / ratio * _STEPS), 1, most).astype(np.int64))
     return grid if len(grid) > 1 else np.array([grid[0], grid[0] + 1])
@@ -133,7 +133,7 @@ def _sample(
 def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -> FloatArray:
     """What each K of the grid changes of the weights, (J, M, N), and of the mean: it is centered
     by its bias, the last of N + 1 columns."""
-    w = weight_matrix(step.node)
+    w = step.weight
     groups = node_groups(step.node)
     size = len(w) // groups
     change = np.empty((len(grid), len(w), w.shape[1] + 1), dtype=np.float32)

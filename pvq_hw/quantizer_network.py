@@ -13,12 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw import exact
-from pvq_hw.calibrate import (
-    bounded_format,
-    error_minimizing_scale,
-    round_to_lattice,
-    tensor_spec,
-)
+from pvq_hw.calibrate import round_to_lattice
 from pvq_hw.geometry import Geometry
 from pvq_hw.layers import Dense, Layer, TensorSpec
 from pvq_hw.layers_join import Add, Concat
@@ -28,26 +23,24 @@ from pvq_hw.nodes import AveragePool as AverageNode
 from pvq_hw.nodes import Concat as ConcatNode
 from pvq_hw.nodes import MaxPool as MaxNode
 from pvq_hw.nodes import Node, Window
-from pvq_hw.numeric import IntFormat
 from pvq_hw.pyramid import nearest
 from pvq_hw.quantizer_allocate import round_to_multiple, shared_total, spread
 from pvq_hw.quantizer_balance import Placement, balance
+from pvq_hw.quantizer_emit import output_spec
 from pvq_hw.quantizer_given import given_codes
 from pvq_hw.quantizer_impact import measured_pulses
 from pvq_hw.quantizer_moves import improve, moments, ridge_weights, within
 from pvq_hw.quantizer_numbers import MULT_BITS, feasible_scale, int8_codes, requantization
 from pvq_hw.quantizer_options import LayerOptions
 from pvq_hw.quantizer_polish import Rows, polish
-from pvq_hw.quantizer_steps import Step, weight_matrix
-from pvq_hw.quantizer_tape import Lattice, Tape, node_bias, node_geometry, node_groups
+from pvq_hw.quantizer_steps import Step
+from pvq_hw.quantizer_tape import Lattice, Tape, node_geometry, node_groups
 
 __all__ = ["Wanted", "joining_multipliers", "pulse_budget", "quantize_steps"]
 
 FloatArray = npt.NDArray[Any]  # float32 where there is much, else float64
 IntArray = npt.NDArray[np.int64]
 
-OUTPUT_BITS = 16
-_HEADROOM = 1.5  # of the final output's range over the largest value seen
 _SAMPLES = 30_000  # window positions that a layer is fitted to
 _SHARE = 0.65  # a layer's pulses grow with this power of its weights
 _CHUNK = 1 << 22  # values of the windows of one chunk of frames
@@ -81,8 +74,8 @@ def pulse_budget(
     What is lost grows with a power of N/K whatever the layer, so small layers, whose pulses cost
     little, get more of them: K in proportion to ``weights ** 0.65``, at most one a weight.
     """
-    sizes = {s.name: weight_matrix(s.node).size for s in steps if s.weighted}
-    rows = {s.name: len(weight_matrix(s.node)) for s in steps if s.weighted}
+    sizes = {s.name: s.weight.size for s in steps if s.weighted}
+    rows = {s.name: len(s.weight) for s in steps if s.weighted}
     given = {}
     for name, size in sizes.items():
         option = layers.get(name)
@@ -266,24 +259,13 @@ class _Builder:
         least: float,
     ) -> TensorSpec:
         """Format and scale of the least error on the real outputs, the scale ``least`` or more."""
-        if step.last:
-            fmt, headroom = IntFormat(OUTPUT_BITS, not step.relu), _HEADROOM
-        else:
-            fmt, headroom = IntFormat(self.wanted.bits, signed and not step.relu), None
-        fmt = bounded_format(step.name, fmt, step.high, least)
-        if real is not None and step.relu:
-            real = np.clip(real, 0, step.high)
-        if real is not None and headroom is None:
-            found = TensorSpec(step.output, shape, fmt, error_minimizing_scale(real, fmt))
-        else:
-            found = tensor_spec(step.output, shape, fmt, real, self.model.ranges, headroom)
-        scale = max(least, min(found.scale, step.high / fmt.max))
-        return TensorSpec(step.output, shape, fmt, scale)
+        bits, ranges = self.wanted.bits, self.model.ranges
+        return output_spec(step, shape, real, bits, signed, least, ranges)
 
     # -- layers with weights ----------------------------------------------------------------
 
     def _weighted(self, step: Step, x: _Tensor, raw: FloatArray | None) -> Layer:
-        w = weight_matrix(step.node)
+        w = step.weight
         rows = len(w)
         groups, geometry = node_groups(step.node), node_geometry(step.node)
         columns = target = None
@@ -299,7 +281,7 @@ class _Builder:
         else:
             real_x = None if columns is None else columns * np.float32(x.spec.scale)
             y, gain = self._codes(step, w, real_x, target, self._pulses(step, rows), groups)
-        bias = node_bias(step.node)
+        bias = step.bias
         real = None
         if columns is not None and target is not None:
             sums = _products(columns, y, groups) * (x.spec.scale * gain[:, 0])

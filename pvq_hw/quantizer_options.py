@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.quantizer_balance import Placement
-from pvq_hw.quantizer_graph import Stage
+from pvq_hw.quantizer_steps import Step
 
 __all__ = ["LayerOptions", "Request", "requests"]
 
@@ -86,7 +86,7 @@ class Request:
 
 
 def requests(
-    stages: tuple[Stage, ...],
+    stages: tuple[Step, ...],
     layers: Mapping[str, Any] | None,
     banks: Mapping[str, int] | None,
     max_gap: Mapping[str, int] | None,
@@ -115,11 +115,11 @@ def requests(
     ]
 
 
-def _request(stage: Stage, given: Any, banks: int | None, max_gap: int | None) -> Request:
+def _request(stage: Step, given: Any, banks: int | None, max_gap: int | None) -> Request:
     where = f"Layer {stage.name!r}"
     keep = bool(getattr(given, "keep_zeros", False))
     option = LayerOptions(given.ratio, given.k, given.unit, given.encoding, keep)
-    m, n = stage.node.weight.shape
+    m, n = stage.weight.shape
     groups, shared = 1, option.unit == "layer"
     if isinstance(option.unit, int):
         if option.unit < 1 or n % option.unit:

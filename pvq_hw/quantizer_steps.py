@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.model import (
@@ -19,9 +20,10 @@ from pvq_hw.model import (
     Relu,
     Sign,
 )
-from pvq_hw.quantizer_graph import clip_bound
 
 __all__ = ["Step", "network_steps", "weight_matrix"]
+
+FloatArray = npt.NDArray[np.float64]
 
 _FUSED = (Dense, Conv, Affine, Add, AveragePool, Concat)
 _ALONE = (MaxPool, Relu, Clip)
@@ -44,7 +46,7 @@ class Step:
     last : bool
         Whether this is the network's output.
     sign : bool
-        Whether the output is the sign; see `pvq_hw.quantizer_graph.Stage`.
+        Whether the output is the sign of the sum, -1 or +1.
     """
 
     node: Node
@@ -65,8 +67,19 @@ class Step:
         """Whether the layer has weights."""
         return isinstance(self.node, Dense | Conv | Affine)
 
+    @property
+    def weight(self) -> FloatArray:
+        """Weights of a weighted step, (M, N), as the layer's rows read them."""
+        return weight_matrix(self.node)
 
-def weight_matrix(node: Node) -> np.ndarray:
+    @property
+    def bias(self) -> FloatArray:
+        """Biases of a weighted step, (M,)."""
+        assert isinstance(self.node, Affine | Conv | Dense)
+        return self.node.offset if isinstance(self.node, Affine) else self.node.bias
+
+
+def weight_matrix(node: Node) -> FloatArray:
     """A weighted node's weights, (M, N), as the layer's rows read them."""
     if isinstance(node, Conv):
         return node.rows
@@ -120,3 +133,13 @@ def _check_weights(node: Node) -> None:
     arrays = [a for a in vars(node).values() if isinstance(a, np.ndarray)]
     if not all(np.isfinite(a).all() for a in arrays):
         raise InputError(f"Layer {node.name!r} must have finite weights, but holds NaN or inf")
+
+
+def clip_bound(node: Clip) -> float:
+    """What a Clip saturates at; InputError where its lower bound is not that of an activation."""
+    if node.low != 0 or not node.high > 0:
+        raise InputError(
+            f"Layer {node.name!r} must clip from exactly 0 upwards, not from {node.low:g} to "
+            f"{node.high:g}: activations after it are stored unsigned, from 0"
+        )
+    return float(node.high)

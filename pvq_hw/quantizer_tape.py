@@ -16,15 +16,14 @@ import numpy.typing as npt
 
 from pvq_hw.exact import DOUBLE, SINGLE, grid, grid_bits, span_bits
 from pvq_hw.geometry import Geometry
-from pvq_hw.nodes import Add, Affine, AveragePool, Concat, Conv, Dense, MaxPool, Node
-from pvq_hw.quantizer_steps import Step, weight_matrix
+from pvq_hw.nodes import Add, Affine, AveragePool, Concat, Conv, MaxPool, Node
+from pvq_hw.quantizer_steps import Step
 
 __all__ = [
     "Columns",
     "Lattice",
     "Tape",
     "derivatives",
-    "node_bias",
     "node_geometry",
     "node_groups",
 ]
@@ -99,8 +98,8 @@ class Tape:
     def __init__(self, steps: tuple[Step, ...], source: str) -> None:
         self.steps, self.source = steps, source
         weighted = [step for step in steps if step.weighted]
-        self.weights = {s.name: weight_matrix(s.node).astype(np.float32) for s in weighted}
-        self.biases = {s.name: node_bias(s.node).astype(np.float32) for s in weighted}
+        self.weights = {s.name: s.weight.astype(np.float32) for s in weighted}
+        self.biases = {s.name: s.bias.astype(np.float32) for s in weighted}
         self.gains: dict[str, npt.NDArray[np.float64]] = {}
         self.lattices: dict[str, Lattice] = {}
         self._makers = {step.output: step for step in steps}
@@ -380,12 +379,6 @@ def node_groups(node: Node) -> int:
     if isinstance(node, Affine):
         return len(node.scale)
     return node.groups if isinstance(node, Conv) else 1
-
-
-def node_bias(node: Node) -> npt.NDArray[np.float64]:
-    """Biases of a weighted node, (M,)."""
-    assert isinstance(node, Affine | Conv | Dense)
-    return np.asarray(node.offset if isinstance(node, Affine) else node.bias, dtype=np.float64)
 
 
 def _fold(geometry: Geometry, columns: FloatArray, frames: int) -> FloatArray:

@@ -22,7 +22,6 @@ from pvq_hw.network import Network
 from pvq_hw.quantizer_network import joining_multipliers
 from pvq_hw.quantizer_numbers import feasible_scale, int8_codes, requantization, thresholds
 from pvq_hw.quantizer_steps import Step, network_steps, weight_matrix
-from pvq_hw.quantizer_tape import node_bias
 from pvq_hw.verify_content import Finding
 
 __all__ = ["check_numbers", "is_bounded_only", "is_equalized", "weighted_steps"]
@@ -136,7 +135,7 @@ def _scale(model: Model, part: Weights, ranged: bool, place: str) -> list[Findin
         known = _range(model, step.output, output)
         fits = known is not None and output.scale == max(least, min(known, clip))
     else:
-        bias = np.maximum(np.abs(node_bias(step.node)), np.abs(_real_bias(part)))
+        bias = np.maximum(np.abs(step.bias), np.abs(_real_bias(part)))
         sums = np.abs(part.real).sum(axis=1) * part.reach + bias
         most = 1.01 * _HEADROOM * float(sums.max(initial=0.0)) / output.format.max
         # Outputs that are all 0 on the data have the scale 1, or what they clip at.
@@ -151,7 +150,7 @@ def _biases(part: Weights, bounded: bool, place: str) -> list[Finding]:
     inputs, x the float model's, which differ from x' by little on average.
     """
     layer = part.layer
-    original = node_bias(part.step.node)
+    original = part.step.bias
     room = np.zeros(len(original))
     if bounded:
         rounding = np.abs(part.original - part.real).sum(axis=1)

@@ -67,8 +67,8 @@ def test_equalized_layers_compute_the_same() -> None:
     same, found, ranges = equalized(stages, spreads(stages, None, 0.0, 1.0), model.ranges)
     x = y = np.random.default_rng(1).random((20, 64))
     for stage, other in zip(stages, same, strict=True):
-        x = x @ stage.node.weight.T + stage.node.bias
-        y = y @ other.node.weight.T + other.node.bias
+        x = x @ stage.weight.T + stage.bias
+        y = y @ other.weight.T + other.bias
         if stage.relu:
             x, y = np.maximum(x, 0), np.maximum(y, 0)
     assert np.allclose(x, y, rtol=1e-9, atol=1e-12)
@@ -96,11 +96,11 @@ def test_clips_stop_equalization() -> None:
 
 def test_exact_codes_keep_their_biases() -> None:
     stages = dense_stages(ranged())
-    codes = [Codes(s.node.weight, np.ones((len(s.node.weight), 1)), s.node.bias) for s in stages]
+    codes = [Codes(s.weight, np.ones((len(s.weight), 1)), s.bias) for s in stages]
     for stage, code in zip(
         stages, corrected(stages, codes, spreads(stages, None, 0.0, 1.0), False), strict=True
     ):
-        assert np.allclose(code.bias, stage.node.bias, atol=1e-4)
+        assert np.allclose(code.bias, stage.bias, atol=1e-4)
     assert Spread(np.zeros(2), np.ones(2)).top == 4.0
 
 
