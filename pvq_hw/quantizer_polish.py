@@ -11,7 +11,7 @@ numbers they are fitted to.
 All matrix products are exact (`pvq_hw.exact`), so that the codes are the same on every machine.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from pvq_hw.quantizer_refine import Metric
 from pvq_hw.quantizer_steps import Step
 from pvq_hw.quantizer_tape import Columns, Tape, derivatives
 
-__all__ = ["Rows", "orthogonal", "polish"]
+__all__ = ["Full", "Outer", "Rows", "orthogonal", "polish"]
 
 FloatArray = npt.NDArray[np.float32]
 RealArray = npt.NDArray[np.float64]
@@ -168,16 +168,13 @@ class _Job:
         """The layer with its pulses moved, gains and biases solved."""
         form = self._expand(self.steps[name])
         y, gain, bias = rows.y.copy(), rows.gain.copy(), rows.bias.copy()
-        step = max(1, _BLOCK // (form.residual.size * y.shape[1]))
-        for start in range(0, len(y), step):
-            block = form.design(start, min(start + step, len(y)))
-            for m, a in enumerate(block, start):
-                if gain[m, 0] > 0 and y[m].any():
-                    part = replace(
-                        rows, y=y[m], allowed=None if rows.allowed is None else rows.allowed[m]
-                    )
-                    y[m], gain[m, 0], shift = form.solve(m, a, part, float(gain[m, 0]))
-                    bias[m] += shift
+        for m, design in enumerate(form.designs()):
+            if gain[m, 0] > 0 and y[m].any():
+                part = replace(
+                    rows, y=y[m], allowed=None if rows.allowed is None else rows.allowed[m]
+                )
+                y[m], gain[m, 0], shift = form.solve(m, design, part, float(gain[m, 0]))
+                bias[m] += shift
         return replace(rows, y=y, gain=gain, bias=bias)
 
     def _expand(self, step: Step) -> "_Form":
@@ -304,28 +301,29 @@ class _Form:
         self.mean = [c.sum(axis=0, dtype=np.float64) * unit for c in columns.values]
         self.total = own.sum(axis=0, dtype=np.float64)
 
-    def design(self, start: int, stop: int) -> FloatArray:
-        """Derivatives of the residual by the weights of some rows and their bias, (rows,
-        residuals, N + 1)."""
-        found = []
-        while start < stop:
-            group = start // self.size
-            end = min(stop, (group + 1) * self.size)
-            columns = replace(self.columns, values=self.columns.values[group : group + 1])
-            part = derivatives(self.slopes[None, :, :, :, start:end], columns)
-            found.append(part.reshape(end - start, self.residual.size, -1))
-            start = end
-        return np.concatenate(found)
+    def designs(self) -> Iterator["Full | Outer"]:
+        """How the residual depends on each row, first to last."""
+        columns, slopes, n = self.columns, self.slopes, self.columns.values.shape[2]
+        step = max(1, _BLOCK // (self.residual.size * n))
+        for group, values in enumerate(columns.values):
+            first, last = group * self.size, (group + 1) * self.size
+            if slopes.shape[2] == 1:
+                inputs = np.append(values, np.ones((len(values), 1)), axis=1).astype(np.float64)
+                units = np.append(np.full(n, columns.unit), 1.0)
+                for m in range(first, last):
+                    yield Outer(slopes[:, :, 0, m], inputs, units, columns.bits)
+                continue
+            own = replace(columns, values=values[None])
+            for start in range(first, last, step):
+                part = derivatives(slopes[None, :, :, :, start : min(last, start + step)], own)
+                yield from map(Full, part.reshape(-1, self.residual.size, n + 1))
 
     def solve(
-        self, m: int, a: FloatArray, rows: Rows, gain: float
+        self, m: int, design: "Full | Outer", rows: Rows, gain: float
     ) -> tuple[IntArray, float, float]:
         """New codeword, gain and change of the bias of row m; the residual follows."""
         group, share = m // self.size, self.share[m]
-        bits = grid_bits(len(a))
-        by_weight = grid(a, bits)
-        h = by_weight.T @ by_weight
-        gradient = grid(self.residual, bits) @ by_weight
+        h, gradient = design.square(), design.pull(self.residual)
         h[:-1, :-1] += share * self.gram[group]
         h[:-1, -1] += share * self.mean[group]
         mass = h[-1, -1] + share * self.positions
@@ -341,9 +339,59 @@ class _Form:
         grow = _growth(centered, slope + _times(centered, change), y, gain)
         change += grow * y
         shift = -(offset + float((edge * change).sum()))
-        moved = grid(np.append(change, shift), DOUBLE - bits - span_bits(a.shape[1]))
-        self.residual += (by_weight @ moved).astype(np.float32)
+        self.residual += design.moved(np.append(change, shift)).astype(np.float32)
         return y, gain + grow, shift
+
+
+class Full:
+    """Derivatives of the residual by a row's weights and bias, (residuals, N + 1)."""
+
+    def __init__(self, a: FloatArray) -> None:
+        self.bits = grid_bits(len(a))
+        self.a = grid(a, self.bits)
+
+    def square(self) -> RealArray:
+        """``a' a``, (N + 1, N + 1)."""
+        return np.asarray(self.a.T @ self.a)
+
+    def pull(self, residual: FloatArray) -> RealArray:
+        """``a' residual``, (N + 1,)."""
+        return np.asarray(grid(residual, self.bits) @ self.a)
+
+    def moved(self, change: RealArray) -> RealArray:
+        """``a change``: what a change of weights and bias does to the residual."""
+        return np.asarray(self.a @ grid(change, DOUBLE - self.bits - span_bits(len(change))))
+
+
+class Outer:
+    """`Full` of a row that sees one position a frame: ``a[f, d] = slopes[f, d] * x[f]``.
+
+    Parameters
+    ----------
+    slopes : float32 array (frames, draws)
+    inputs : float64 array (frames, N + 1)
+        What the row multiplies and 1, times ``units`` (N + 1,), at most ``bits`` bits of them.
+    """
+
+    def __init__(self, slopes: FloatArray, inputs: RealArray, units: RealArray, bits: int) -> None:
+        self.slopes, self.inputs, self.units = slopes, inputs, units
+        self.bits = DOUBLE - bits - span_bits(len(inputs))
+        self.bits_moved = DOUBLE - bits - span_bits(len(units))
+
+    def square(self) -> RealArray:
+        weight = np.square(self.slopes, dtype=np.float64).sum(axis=1, keepdims=True)
+        h = grid(self.inputs * weight, self.bits).T @ self.inputs
+        h *= self.units
+        h *= self.units[:, None]
+        return np.asarray(h)
+
+    def pull(self, residual: FloatArray) -> RealArray:
+        weight = np.multiply(residual.reshape(self.slopes.shape), self.slopes, dtype=np.float64)
+        return np.asarray(grid(weight.sum(axis=1), self.bits) @ self.inputs * self.units)
+
+    def moved(self, change: RealArray) -> RealArray:
+        sums = self.inputs @ grid(change * self.units, self.bits_moved)
+        return np.asarray(sums[:, None] * self.slopes).ravel()
 
 
 def _own_sums(columns: FloatArray, own: FloatArray) -> tuple[RealArray, RealArray]:

@@ -80,8 +80,8 @@ print(json.dumps(found))
 _RECORDED = {
     "chain": "468213e8496a64a1",
     "chain, banks and groups": "f61e3df1f24228d2",
-    "convolutions": "5a5c699f52c9f645",
-    "residual, depthwise": "9bef670c1f751611",
+    "convolutions": "6997bb551c58e4a5",
+    "residual, depthwise": "8b4f309beb0d5313",
     "residual, 8 bits and banks": "0bb9f7b756cd5c9e",
     "folded bias": "7b0702fda64ef4b3",
 }

@@ -10,7 +10,7 @@ from pvq_hw.model import Add, Affine, AveragePool, Concat, Conv, Dense, MaxPool,
 from pvq_hw.quantizer import LayerOptions, quantize, row_budget
 from pvq_hw.quantizer_balance import Placement, balance, meets
 from pvq_hw.quantizer_impact import measured_pulses
-from pvq_hw.quantizer_polish import Rows, orthogonal, polish
+from pvq_hw.quantizer_polish import Full, Outer, Rows, orthogonal, polish
 from pvq_hw.quantizer_steps import network_steps, weight_matrix
 from pvq_hw.quantizer_tape import Columns, Lattice, Tape, derivatives, node_groups
 
@@ -158,6 +158,23 @@ def test_derivatives_do_not_depend_on_the_order_of_positions() -> None:
         columns = Columns(values[:, :, order].reshape(1, 1500, 7), 0.5, 20)
         found.append(derivatives(slopes[:, :, :, order], columns))
     assert np.array_equal(*found)
+
+
+def test_a_row_with_one_position_is_a_product_of_slopes_and_inputs() -> None:
+    rng = np.random.default_rng(4)
+    slopes = rng.normal(size=(30, 3, 1, 2)).astype(np.float32)
+    columns = Columns(rng.integers(0, 256, (1, 30, 6)).astype(np.float32), 0.1, 8)
+    residual = rng.normal(size=(30, 3)).astype(np.float32)
+    inputs = np.append(columns.values[0], np.ones((30, 1)), axis=1).astype(np.float64)
+    outer = Outer(slopes[:, :, 0, 1], inputs, np.append(np.full(6, 0.1), 1), 8)
+    full = Full(derivatives(slopes[None, :, :, :, 1:], columns).reshape(90, 7))
+    change = rng.normal(size=7)
+    for one, other in (
+        (outer.square(), full.square()),
+        (outer.pull(residual.ravel()), full.pull(residual.ravel())),
+        (outer.moved(change), full.moved(change)),
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
 
 
 def test_directions_are_orthogonal() -> None:
