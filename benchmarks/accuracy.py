@@ -19,13 +19,13 @@ import numpy as np
 from benchmarks.accuracy_page import chart, page
 from benchmarks.distort import distorted
 from benchmarks.networks import INPUT_SCALES, NETWORKS, arguments, mnist, parse, read, save
-from pvq_hw.data import Data
-from pvq_hw.flow import quantize_for
-from pvq_hw.model import Model, load_model
-from pvq_hw.network import Network
-from pvq_hw.options import CompileOptions
-from pvq_hw.quantizer import quantize
-from pvq_hw.targets import get_target
+from pvq_hw.data.dataset import Data
+from pvq_hw.flow.compile import quantize_for
+from pvq_hw.flow.options import CompileOptions
+from pvq_hw.model.model import Model, load_model
+from pvq_hw.network.network import Network
+from pvq_hw.quantizer.quantize import quantize
+from pvq_hw.target.boards import get_target
 
 TITLES = {
     "A": "MNIST 784-512-512-10",

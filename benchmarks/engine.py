@@ -34,7 +34,7 @@ from benchmarks.engine_points import (
     measure_codes,
     simulate,
 )
-from pvq_hw import tools
+from pvq_hw.tools import find as tools
 
 LANES = {"LFE5U-25F": 16, "UP5K": 8, "HX8K": 16}
 INT8_LANES = 16

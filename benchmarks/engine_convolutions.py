@@ -19,25 +19,25 @@ import numpy.typing as npt
 from amaranth.back import rtlil
 
 from benchmarks.engine_place import DEVICES, Device, place
-from gateware.cores import core_component
-from pvq_hw import tools
-from pvq_hw.core_base import CoreBase, CoreImage
-from pvq_hw.core_layers import CoreLayer, core_layers
-from pvq_hw.cores import make_layer_core
-from pvq_hw.families import family
-from pvq_hw.graph import GraphSpec
-from pvq_hw.layers import TensorSpec
-from pvq_hw.layers_window import Conv
-from pvq_hw.model import Conv as ConvNode
-from pvq_hw.model import load_model
-from pvq_hw.network import Network
-from pvq_hw.numeric import IntFormat
-from pvq_hw.quantizer_balance import Placement, balance
-from pvq_hw.quantizer_numbers import int8_codes, requantization
-from pvq_hw.timing import time_graph
-from pvq_hw.units import CoreUnit
-from pvq_hw.window import make_window
-from sim.entry import simulate
+from gateware.accelerator.cores import core_component
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.kinds import make_layer_core
+from pvq_hw.engine.line_buffer import make_window
+from pvq_hw.engine.timing import time_graph
+from pvq_hw.engine.units import CoreUnit
+from pvq_hw.model.model import Conv as ConvNode
+from pvq_hw.model.model import load_model
+from pvq_hw.network.layer import TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.network.window import Conv
+from pvq_hw.plan.core_layers import CoreLayer, core_layers
+from pvq_hw.quantizer.banks import Placement, balance
+from pvq_hw.quantizer.requantization import int8_codes, requantization
+from pvq_hw.target.families import family
+from pvq_hw.tools import find as tools
+from sim.run import simulate
 
 __all__ = ["CASES", "Case", "make_conv", "measure", "put_section", "section"]
 

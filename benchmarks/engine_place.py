@@ -12,9 +12,9 @@ from typing import Any
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module, Signal
 
-from gateware.layer_core import LayerCore
-from pvq_hw import tools
+from gateware.core.pulse_core import LayerCore
 from pvq_hw.errors import CheckError
+from pvq_hw.tools import find as tools
 
 __all__ = ["DEVICES", "Device", "place"]
 
@@ -27,9 +27,9 @@ class Device:
     ----------
     name : str
     family : str
-        Key of `pvq_hw.families.FAMILIES`.
+        Key of `pvq_hw.target.families.FAMILIES`.
     body : str
-        See `gateware.memory.MEMORY_BODIES`.
+        See `gateware.device.memory.MEMORY_BODIES`.
     synthesis : str
         Yosys's command.
     tool : str

@@ -9,28 +9,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gateware.export import export_verilog
-from gateware.int8_core import Int8Core
-from gateware.layer_core import LayerCore
-from gateware.verilog_text import ROM_VERILOG
-from pvq_hw.blocks import memory_blocks
-from pvq_hw.codes import PulseCode
-from pvq_hw.core import CoreImage, CoreSpec, make_core
-from pvq_hw.data import make_data
-from pvq_hw.enumeration import log2_volume
+from gateware.core.int8_core import Int8Core
+from gateware.core.pulse_core import LayerCore
+from gateware.export.export import export_verilog
+from gateware.export.verilog_text import ROM_VERILOG
+from pvq_hw.data.dataset import make_data
+from pvq_hw.engine.hexfile import hex_text
+from pvq_hw.engine.int8_core import Int8Spec, make_int8_core, weight_segments
+from pvq_hw.engine.pulse_code import PulseCode
+from pvq_hw.engine.pulse_core import CoreImage, CoreSpec, make_core
+from pvq_hw.engine.timing import time_chain
 from pvq_hw.errors import InputError
-from pvq_hw.hexfile import hex_text
-from pvq_hw.int8_core import Int8Spec, make_int8_core, weight_segments
-from pvq_hw.layers import Dense, TensorSpec
-from pvq_hw.model import load_model
-from pvq_hw.network import Network
-from pvq_hw.quantizer import LayerOptions, quantize
-from pvq_hw.resources import core_memories
-from pvq_hw.timing import time_chain
-from sim.compiled import run_compiled
-from sim.design import Design, Link
+from pvq_hw.model.model import load_model
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.plan.resources import core_memories
+from pvq_hw.pyramid.enumeration import log2_volume
+from pvq_hw.quantizer.quantize import LayerOptions, quantize
+from pvq_hw.target.block_ram import memory_blocks
+from sim.agents.wire import pack_words, unpack_words
+from sim.backends.compiled import run_compiled
+from sim.backends.design import Design, Link
 from sim.result import interval_of
-from sim.wire import pack_words, unpack_words
 
 __all__ = ["LAYERS", "RATIOS", "Engine", "Sources", "largest_tile", "measure_codes", "simulate"]
 

@@ -1,7 +1,7 @@
 """Fits the planner's estimates of cores with 8-bit weights, as `benchmarks.fit_resources` does.
 
 Run as ``python -m benchmarks.fit_int8 --family ecp5``; prints the coefficients for
-`pvq_hw.int8_resources`. The counts go into the same file.
+`pvq_hw.plan.int8_resources`. The counts go into the same file.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fit_resources import S8, S16, U8, Counted, compared, counts_of, report
-from pvq_hw.core_base import CoreImage
-from pvq_hw.families import FAMILIES, family
-from pvq_hw.int8_core import Int8Spec, make_int8_core
-from pvq_hw.int8_resources import int8_features
-from pvq_hw.layers import Dense, TensorSpec
-from pvq_hw.numeric import IntFormat
-from pvq_hw.resources import core_resources
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.plan.int8_resources import int8_features
+from pvq_hw.plan.resources import core_resources
+from pvq_hw.target.families import FAMILIES, family
 
 # rows, n, lanes, input, output, options.
 CORES: tuple[tuple[int, int, int, IntFormat, IntFormat, dict[str, Any]], ...] = (

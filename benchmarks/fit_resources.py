@@ -2,7 +2,7 @@
 
 Run as ``python -m benchmarks.fit_resources --family ecp5``: synthesizes and packs a set of layer
 cores (Yosys, ``nextpnr --pack-only``), prints each core's counts beside the estimate, and the
-coefficients for `pvq_hw.resource_fit`; cores with 8-bit weights are in `benchmarks.fit_int8`.
+coefficients for `pvq_hw.plan.coefficients`; cores with 8-bit weights are in `benchmarks.fit_int8`.
 Some cores are held out: they are counted, not fitted to. Circuits that the results file already
 holds are not synthesized again. ``--board OUT`` adds a whole accelerator that was built, ``--page``
 writes the comparison, ``--check`` synthesizes nothing.
@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 from amaranth.back import rtlil
 
-from gateware.cores import core_component
-from pvq_hw.core import CoreImage, CoreSpec, make_core
-from pvq_hw.core_base import CoreBase
-from pvq_hw.families import FAMILIES, family
-from pvq_hw.int8_core import Int8Spec
-from pvq_hw.layers import Dense, TensorSpec
-from pvq_hw.numeric import IntFormat
-from pvq_hw.plan import Plan
-from pvq_hw.pyramid import nearest
-from pvq_hw.resources import core_resources, features
+from gateware.accelerator.cores import core_component
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.pulse_core import CoreImage, CoreSpec, make_core
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.plan.plan import Plan
+from pvq_hw.plan.resources import core_resources, features
+from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.target.families import FAMILIES, family
 
 _HERE = Path(__file__).parent
 U8, S8, S16, U4 = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True), IntFormat(4, False)

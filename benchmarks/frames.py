@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_place import DEVICES, place
-from gateware.layer_core import LayerCore
-from pvq_hw import tools
-from pvq_hw.core import CoreImage, CoreSpec, make_core
-from pvq_hw.data import load_data
-from pvq_hw.enumeration import log2_volume
-from pvq_hw.layers import Dense
-from pvq_hw.model import load_model
-from pvq_hw.network import Network
-from pvq_hw.quantizer import LayerOptions, quantize
-from pvq_hw.timing import time_chain
+from gateware.core.pulse_core import LayerCore
+from pvq_hw.data.dataset import load_data
+from pvq_hw.engine.pulse_core import CoreImage, CoreSpec, make_core
+from pvq_hw.engine.timing import time_chain
+from pvq_hw.model.model import load_model
+from pvq_hw.network.layer import Dense
+from pvq_hw.network.network import Network
+from pvq_hw.pyramid.enumeration import log2_volume
+from pvq_hw.quantizer.quantize import LayerOptions, quantize
+from pvq_hw.tools import find as tools
 
 __all__ = ["run", "write_page"]
 
@@ -80,7 +80,7 @@ def core(network: Network, frames: int) -> tuple[CoreSpec, CoreImage]:
 
 def simulated(network: Network, spec: CoreSpec, image: CoreImage, test: Path) -> dict[str, Any]:
     """Cycles and outputs of the whole layer, as a compiled model of its Verilog."""
-    from sim.entry import simulate
+    from sim.run import simulate
 
     data = load_data(test, 255.0)
     x = network.quantize_input(data.x[: 12 * spec.frames], 255.0)

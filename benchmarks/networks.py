@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pvq_hw.data import Data, make_data
+from pvq_hw.data.dataset import Data, make_data
 
 __all__ = ["INPUT_SCALES", "NETWORKS", "arguments", "mnist", "parse", "read", "save"]
 

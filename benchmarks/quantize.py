@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pvq_hw
-from pvq_hw.pyramid import cosine, nearest, pulses_for
+from pvq_hw.pyramid.nearest import cosine, nearest, pulses_for
 
 __all__ = ["main", "measure"]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pvq_hw.api import Accelerator, compile, load
-    from pvq_hw.data import Data, load_data, make_data
+    from pvq_hw.data.dataset import Data, load_data, make_data
     from pvq_hw.errors import CheckError, InputError, PvqError, ToolError
-    from pvq_hw.model import Model, load_model
-    from pvq_hw.network import Network
-    from pvq_hw.quantizer import LayerOptions, quantize
+    from pvq_hw.model.model import Model, load_model
+    from pvq_hw.network.network import Network
+    from pvq_hw.quantizer.quantize import LayerOptions, quantize
 
 __version__ = "0.1.0"
 
@@ -40,18 +40,18 @@ _HOME = {
     "Accelerator": "api",
     "compile": "api",
     "load": "api",
-    "Data": "data",
-    "load_data": "data",
-    "make_data": "data",
+    "Data": "data.dataset",
+    "load_data": "data.dataset",
+    "make_data": "data.dataset",
     "CheckError": "errors",
     "InputError": "errors",
     "PvqError": "errors",
     "ToolError": "errors",
-    "Model": "model",
-    "load_model": "model",
-    "Network": "network",
-    "LayerOptions": "quantizer",
-    "quantize": "quantizer",
+    "Model": "model.model",
+    "load_model": "model.model",
+    "Network": "network.network",
+    "LayerOptions": "quantizer.quantize",
+    "quantize": "quantizer.quantize",
 }
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.accelerator import Accelerator, load
-from pvq_hw.data import Data
-from pvq_hw.flow import compile_model
-from pvq_hw.options import load_options
-from pvq_hw.steps import Steps
+from pvq_hw.data.dataset import Data
+from pvq_hw.flow.compile import compile_model
+from pvq_hw.flow.options import load_options
+from pvq_hw.output.accelerator import Accelerator, load
+from pvq_hw.progress import Steps
 
 __all__ = ["Accelerator", "compile", "load"]
 
@@ -40,13 +40,15 @@ def compile(
     evaluate : Data, optional
         Inputs and labels to test with.
     metric : str, optional
-        What they are scored by, see `pvq_hw.metrics.find_metric`; what fits the labels by default.
+        What they are scored by, see `pvq_hw.evaluate.metrics.find_metric`; what fits the labels by
+        default.
     config : path, optional
         A TOML file of options.
     steps : Steps, optional
         Is told of the steps.
     **options
-        Fields of `pvq_hw.options.CompileOptions`: ``ratio``, ``quantizer``, ``input_scale``, ...
+        Fields of `pvq_hw.flow.options.CompileOptions`: ``ratio``, ``quantizer``, ``input_scale``,
+        ...
 
     Raises
     ------

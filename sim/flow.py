@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw import tools
-from pvq_hw.accelerator import Accelerator
+from pvq_hw.engine.scenarios import pace_of
+from pvq_hw.engine.scenarios import scenarios as all_scenarios
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.evaluation import metric_for
-from pvq_hw.scenarios import pace_of
-from pvq_hw.scenarios import scenarios as all_scenarios
-from pvq_hw.steps import Steps
-from sim.entry import simulate
+from pvq_hw.evaluate.accuracy import metric_for
+from pvq_hw.output.accelerator import Accelerator
+from pvq_hw.progress import Steps
+from pvq_hw.tools import find as tools
 from sim.result import SimResult, compare
+from sim.run import simulate
 from sim.scenarios import run_scenarios
 
 __all__ = ["simulate_output"]
@@ -35,7 +35,7 @@ def simulate_output(
     metric: str | None = None,
     scenarios: bool = False,
 ) -> dict[str, Any]:
-    """See `pvq_hw.accelerator.Accelerator.simulate`.
+    """See `pvq_hw.output.accelerator.Accelerator.simulate`.
 
     Raises
     ------

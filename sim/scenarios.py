@@ -1,4 +1,4 @@
-"""Runs the scenarios of `pvq_hw.scenarios` in any of the simulators."""
+"""Runs the scenarios of `pvq_hw.engine.scenarios` in any of the simulators."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.core_base import CoreBase
+from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.scenarios import Scenario
 from pvq_hw.errors import CheckError
-from pvq_hw.graph import GraphSpec
-from pvq_hw.scenarios import Scenario
-from sim.entry import Images, simulate
+from sim.agents.streams import StreamError
 from sim.result import Comparison, SimResult, compare
-from sim.streams import StreamError
+from sim.run import Images, simulate
 
 __all__ = ["Outcome", "run_scenarios"]
 
@@ -51,7 +51,7 @@ def run_scenarios(
 ) -> Iterator[Outcome]:
     """The outcome of one scenario after the other; frames of ``x`` are sent round and round.
 
-    ``trace`` is `Network.trace` of ``x``; for the other parameters see `sim.entry.simulate`.
+    ``trace`` is `Network.trace` of ``x``; for the other parameters see `sim.run.simulate`.
 
     Raises
     ------

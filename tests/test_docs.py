@@ -10,7 +10,7 @@ import pytest
 from cli_tools import BUNDLED, MODEL, ROOT, run
 
 from pvq_hw.cli import build_parser
-from pvq_hw.options import load_options
+from pvq_hw.flow.options import load_options
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     ui = Ui(as_json=args.json, quiet=args.quiet)
     from pvq_hw.errors import PvqError
-    from pvq_hw.process import sigterm_raises
+    from pvq_hw.tools.process import sigterm_raises
 
     try:
         with sigterm_raises(), _no_remains():

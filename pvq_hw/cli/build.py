@@ -10,8 +10,8 @@ __all__ = ["describe", "run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Builds the bitstream; exit status 1 when timing is not met."""
-    from pvq_hw.accelerator import load
     from pvq_hw.errors import InputError
+    from pvq_hw.output.accelerator import load
 
     if not 1 <= args.seeds <= 100:
         raise InputError(f"Seeds must be 1 to 100, not {args.seeds}")

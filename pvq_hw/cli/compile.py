@@ -12,11 +12,11 @@ __all__ = ["describe", "run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Compiles a model into an output folder."""
-    from pvq_hw.code_image import CODES_FILE
-    from pvq_hw.data import load_data
+    from pvq_hw.data.dataset import load_data
+    from pvq_hw.engine.spram_image import CODES_FILE
     from pvq_hw.errors import InputError
-    from pvq_hw.flow import compile_model
-    from pvq_hw.options import LayerChoice, load_options
+    from pvq_hw.flow.compile import compile_model
+    from pvq_hw.flow.options import LayerChoice, load_options
 
     overrides = {
         key: getattr(args, key)
@@ -103,7 +103,7 @@ def _ratio(layer: dict[str, Any]) -> str:
 
 def describe(document: dict[str, Any], ui: Ui) -> None:
     """The figures of a compile for people."""
-    from pvq_hw.agreement import agreement_lines
+    from pvq_hw.evaluate.agreement import agreement_lines
 
     plain = document["int8_layers"]
     ratio = f"{document['n_over_k']:.2f}"

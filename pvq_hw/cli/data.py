@@ -10,7 +10,7 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Makes a DATA.npz."""
-    from pvq_hw.data import make_data
+    from pvq_hw.data.dataset import make_data
     from pvq_hw.errors import InputError
 
     keys = args.keys.split(",") if args.keys is not None else None

@@ -17,12 +17,12 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Compiles, simulates, verifies and builds the digits network; exit status 1 when any check
     fails."""
     import pvq_hw.bundled
-    from pvq_hw import tools
-    from pvq_hw.accelerator import load
     from pvq_hw.cli import build, compile, simulate
-    from pvq_hw.data import make_data
-    from pvq_hw.flow import compile_model
-    from pvq_hw.options import load_options
+    from pvq_hw.data.dataset import make_data
+    from pvq_hw.flow.compile import compile_model
+    from pvq_hw.flow.options import load_options
+    from pvq_hw.output.accelerator import load
+    from pvq_hw.tools import find as tools
 
     folder = Path(pvq_hw.bundled.__file__).parent
     model = folder / "digits_mlp_64_32_10.onnx"

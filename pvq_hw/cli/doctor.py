@@ -10,7 +10,8 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Reports what is installed; with ``--warm-up`` compiles the tools' cache first."""
-    from pvq_hw import doctor, tools
+    from pvq_hw.tools import doctor
+    from pvq_hw.tools import find as tools
 
     if args.warm_up:
         tools.warm_up(tools.TOOLS, ui.note)

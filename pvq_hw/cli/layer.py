@@ -10,10 +10,10 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Makes one layer's core."""
-    from pvq_hw.arrays import read_array
+    from pvq_hw.arith.formats import IntFormat
     from pvq_hw.cli.compile import describe
-    from pvq_hw.layer_flow import LayerRequest, compile_layer
-    from pvq_hw.numeric import IntFormat
+    from pvq_hw.data.arrays import read_array
+    from pvq_hw.flow.layer import LayerRequest, compile_layer
 
     request = LayerRequest(
         k=args.k,

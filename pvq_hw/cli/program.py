@@ -10,8 +10,8 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Loads the bitstream onto the board."""
-    from pvq_hw.accelerator import load
-    from pvq_hw.board_flow import program_output
+    from pvq_hw.flow.board import program_output
+    from pvq_hw.output.accelerator import load
 
     accelerator = load(args.out)
     with ui.step("Program the board"):

@@ -10,7 +10,7 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Writes the report anew, from what the other verbs have left."""
-    from pvq_hw.accelerator import load
+    from pvq_hw.output.accelerator import load
 
     document = load(args.out).report()
     ui.say(f"{args.out / 'report.json'} and {args.out / 'report.html'} are written")

@@ -11,10 +11,10 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Sends data to a board; exit status 1 for outputs that are not the golden model's."""
-    from pvq_hw.accelerator import load
-    from pvq_hw.board_flow import run_output
-    from pvq_hw.data import load_data
-    from pvq_hw.evaluation import check_data
+    from pvq_hw.data.dataset import load_data
+    from pvq_hw.evaluate.accuracy import check_data
+    from pvq_hw.flow.board import run_output
+    from pvq_hw.output.accelerator import load
 
     accelerator = load(args.out)
     data = load_data(args.data, accelerator.input_scale)

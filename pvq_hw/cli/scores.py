@@ -24,7 +24,7 @@ def tell_scores(
     what : str
         What the frames are called.
     """
-    from pvq_hw.metrics import metric_text
+    from pvq_hw.evaluate.metrics import metric_text
 
     metric = found["metric"]
     names = dict(names) | ({"float": found["reference"]} if "reference" in found else {})

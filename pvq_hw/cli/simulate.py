@@ -11,9 +11,9 @@ __all__ = ["describe", "run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Simulates frames of a data file; exit status 1 for mismatches."""
-    from pvq_hw.accelerator import load
-    from pvq_hw.data import load_data
-    from pvq_hw.evaluation import check_data
+    from pvq_hw.data.dataset import load_data
+    from pvq_hw.evaluate.accuracy import check_data
+    from pvq_hw.output.accelerator import load
 
     accelerator = load(args.out)
     data = load_data(args.data, accelerator.input_scale)

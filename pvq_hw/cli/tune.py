@@ -11,10 +11,10 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Searches a configuration; exit status 1 when none meets what was asked for."""
-    from pvq_hw.tune_study import check_optuna
+    from pvq_hw.tune.study import check_optuna
 
     check_optuna()
-    from pvq_hw.tune import TuneOptions, tune
+    from pvq_hw.tune.search import TuneOptions, tune
 
     options = TuneOptions(
         target=args.target,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pvq_hw.cli.streams import StreamError, complain, printable, silence, write_line
-from pvq_hw.steps import Steps
+from pvq_hw.progress import Steps
 
 __all__ = ["Ui"]
 

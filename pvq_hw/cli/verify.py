@@ -11,13 +11,13 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Verifies an output folder; exit status 1 for findings."""
-    from pvq_hw.data import load_data
+    from pvq_hw.data.dataset import load_data
     from pvq_hw.errors import InputError
-    from pvq_hw.evaluation import check_data
-    from pvq_hw.importers.own_graph import OWN_FRAMES, check_own_graph
-    from pvq_hw.losses import check_log
-    from pvq_hw.model import load_model
-    from pvq_hw.verify import examine_output
+    from pvq_hw.evaluate.accuracy import check_data
+    from pvq_hw.evaluate.attribution import check_log
+    from pvq_hw.model.model import load_model
+    from pvq_hw.model.onnx.own_graph import OWN_FRAMES, check_own_graph
+    from pvq_hw.output.verify import examine_output
 
     if args.model is None and (args.data or args.log):
         raise InputError("--data and --log must come with --model MODEL")
@@ -55,8 +55,8 @@ def _losses(args: argparse.Namespace, ui: Ui, model: Any, data: Any) -> dict[str
     """What each layer and row loses, told and logged where that is asked for."""
     from dataclasses import replace
 
-    from pvq_hw.losses import network_losses, weight_log
-    from pvq_hw.network import Network
+    from pvq_hw.evaluate.attribution import network_losses, weight_log
+    from pvq_hw.network.network import Network
 
     network, losses = Network.load(args.out / "network"), None
     if data is not None:

@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.calibrate import error_minimizing_scale
 from pvq_hw.errors import InputError
-from pvq_hw.evaluation import metric_for
-from pvq_hw.layers import TensorSpec
-from pvq_hw.model import Model
-from pvq_hw.network import Network
-from pvq_hw.nodes import MaxPool
-from pvq_hw.quantizer import quantize
-from pvq_hw.quantizer_balance import Placement
-from pvq_hw.quantizer_steps import Step, weight_matrix
-from pvq_hw.train.extra import require_torch
+from pvq_hw.evaluate.accuracy import metric_for
+from pvq_hw.model.model import Model
+from pvq_hw.model.nodes import MaxPool
+from pvq_hw.network.layer import TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.quantizer.banks import Placement
+from pvq_hw.quantizer.fused import Step, weight_matrix
+from pvq_hw.quantizer.quantize import quantize
+from pvq_hw.quantizer.scales import error_minimizing_scale
+from pvq_hw.train.batches import Lessons, Lot
 from pvq_hw.train.fit import Schedule, batches, with_weights
-from pvq_hw.train.graph import Graph, bias_of
-from pvq_hw.train.lessons import Lessons, Lot
 from pvq_hw.train.row_adam import RowAdam
 from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
+from pvq_hw.train.torch_extra import require_torch
+from pvq_hw.train.torch_model import Graph, bias_of
 
 __all__ = ["FineTuned", "Training", "finetune"]
 
@@ -112,7 +112,7 @@ class FineTuned:
     Parameters
     ----------
     model : Model
-        With weights that are ``gain * y``; `pvq_hw.model_file.save_model` writes it, and
+        With weights that are ``gain * y``; `pvq_hw.model.export.save_model` writes it, and
         ``compile --quantizer given`` takes its codes.
     network : Network
         The integer network of those codes.
@@ -151,7 +151,7 @@ def finetune(
     ----------
     model : Model
     x : array (frames, ...)
-        Training inputs, as `pvq_hw.quantizer.quantize` takes them for calibration.
+        Training inputs, as `pvq_hw.quantizer.quantize.quantize` takes them for calibration.
     y : array (frames, ...), optional
         Class numbers, or targets: what the network is to give, its last Sigmoid or Softmax
         included. Without them the float network's outputs are all that is learned from.
@@ -335,7 +335,7 @@ class _Run:
         return loss
 
     def _head(self, out: Tensor) -> Tensor:
-        """What the file's network gives for these outputs; see `pvq_hw.metrics`."""
+        """What the file's network gives for these outputs; see `pvq_hw.evaluate.metrics`."""
         for kind in self.source.dropped:
             if kind == "Sigmoid":
                 out = out.sigmoid()

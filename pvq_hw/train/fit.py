@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
-from pvq_hw.model import Model
-from pvq_hw.nodes import Affine, Conv, Dense, Node
-from pvq_hw.train.extra import require_torch
-from pvq_hw.train.graph import Graph
+from pvq_hw.model.model import Model
+from pvq_hw.model.nodes import Affine, Conv, Dense, Node
+from pvq_hw.train.torch_extra import require_torch
+from pvq_hw.train.torch_model import Graph
 
 __all__ = ["Schedule", "batches", "fit", "frames", "shifted", "with_weights"]
 

@@ -3,20 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from pvq_hw.data import Data
+from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
-from pvq_hw.evaluation import check_data, evaluate_network, scale_warning
-from pvq_hw.flow import quantize_for
-from pvq_hw.metrics import metric_text
-from pvq_hw.model import Model, load_model
-from pvq_hw.model_file import check_format, save_model
-from pvq_hw.network import Network
-from pvq_hw.options import CompileOptions
-from pvq_hw.quantizer_balance import Placement, meets
-from pvq_hw.steps import Steps
-from pvq_hw.targets import get_target
-from pvq_hw.train.extra import require_torch
+from pvq_hw.evaluate.accuracy import check_data, evaluate_network, scale_warning
+from pvq_hw.evaluate.metrics import metric_text
+from pvq_hw.flow.compile import quantize_for
+from pvq_hw.flow.options import CompileOptions
+from pvq_hw.model.export import check_format, save_model
+from pvq_hw.model.model import Model, load_model
+from pvq_hw.network.network import Network
+from pvq_hw.progress import Steps
+from pvq_hw.quantizer.banks import Placement, meets
+from pvq_hw.target.boards import get_target
 from pvq_hw.train.finetune import Training, finetune
+from pvq_hw.train.torch_extra import require_torch
 
 __all__ = ["finetune_file", "start_network"]
 
@@ -47,7 +47,7 @@ def finetune_file(
     evaluation : Data, optional
         Inputs and labels that nothing is learned from.
     metric : str, optional
-        What they are scored by; see `pvq_hw.metrics.find_metric`.
+        What they are scored by; see `pvq_hw.evaluate.metrics.find_metric`.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def start_network(
     model: Model, options: CompileOptions, data: Data, steps: Steps | None = None
 ) -> tuple[Network, dict[str, Placement]]:
     """The codes to start from, and where pulses may be."""
-    from pvq_hw.quantizer import quantize
+    from pvq_hw.quantizer.quantize import quantize
 
     tell = steps or Steps()
     if not options.target:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.data import Data, load_data, make_data
+from pvq_hw.data.dataset import Data, load_data, make_data
 from pvq_hw.errors import InputError
-from pvq_hw.model import Model, load_model
-from pvq_hw.model_file import save_model
-from pvq_hw.nodes import Conv, Dense
+from pvq_hw.model.export import save_model
+from pvq_hw.model.model import Model, load_model
+from pvq_hw.model.nodes import Conv, Dense
+from pvq_hw.train.builder import Builder
 from pvq_hw.train.fit import fit, frames, shifted, with_weights
-from pvq_hw.train.layers import Builder
 
 __all__ = ["NETWORKS", "Recipe", "main", "train_network"]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pvq_hw.train.extra import require_torch
+from pvq_hw.train.torch_extra import require_torch
 
 __all__ = ["RowAdam"]
 

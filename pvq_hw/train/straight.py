@@ -2,8 +2,8 @@
 
 The gradient goes straight through the projection: real weights behind it, the latent ones, take
 the gradient of the weights used, and every few steps they are projected onto the pyramid anew by
-the same `pvq_hw.pyramid.nearest` that quantizes. Latent weights are counted in pulses, so one
-learning rate suits every layer.
+the same `pvq_hw.pyramid.nearest.nearest` that quantizes. Latent weights are counted in pulses, so
+one learning rate suits every layer.
 """
 
 from functools import cache
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.pyramid import nearest
-from pvq_hw.quantizer_balance import Placement, balance
-from pvq_hw.train.extra import require_torch
+from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.quantizer.banks import Placement, balance
+from pvq_hw.train.torch_extra import require_torch
 
 __all__ = ["Int8Layer", "PvqLayer", "fake_quantize"]
 
@@ -150,7 +150,8 @@ class Int8Layer:
 
 
 def fake_quantize(x: Tensor, scale: float, low: int, high: int) -> Tensor:
-    """``x`` on its lattice, ties up and saturated as `pvq_hw.numeric` has it; the gradient is that
+    """``x`` on its lattice, ties up and saturated as `pvq_hw.arith.formats` has it; the gradient is
+    that
     of the saturation. Binary formats (-1 and 1): the sign, with the gradient within +-1."""
     if (low, high) == (-1, 1):
         bounded = x.clamp(-1, 1)

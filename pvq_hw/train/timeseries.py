@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pvq_hw.data import Data, save_data
+from pvq_hw.data.dataset import Data, save_data
 from pvq_hw.errors import InputError
 
 __all__ = ["main", "parse_ts", "read_series"]

@@ -1,0 +1,1 @@
+"""Adder trees, multipliers and rounding."""

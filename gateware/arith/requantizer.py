@@ -1,0 +1,132 @@
+"""From a row's sums of pulses to its activation: one multiplication, one addition, saturation."""
+
+from typing import Protocol
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gateware.arith.multiplier import DspMultiplier, SerialMultiplier
+from gateware.arith.tree import ChunkedAdder
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreBase
+
+__all__ = ["Requantizer", "Saturate", "make_multiplier"]
+
+
+def make_multiplier(spec: CoreBase, body: str) -> DspMultiplier | SerialMultiplier | None:
+    """The multiplier that the specification names; None where the sum itself is compared."""
+    if spec.multiplier == "none":
+        return None
+    if spec.multiplier == "serial":
+        return SerialMultiplier(spec.acc_bits, spec.mult_bits, spec.multiplier_interval)
+    size = 18 if spec.multiplier == "mult18" else 16
+    return DspMultiplier(spec.acc_bits, spec.mult_bits, size, body)
+
+
+class _Rounded(Protocol):
+    """What says how a sum becomes an activation."""
+
+    @property
+    def out(self) -> IntFormat: ...
+    @property
+    def sum_bits(self) -> int: ...
+    @property
+    def shift(self) -> int: ...
+
+
+class Saturate(wiring.Component):
+    """``o = clamp(i)``, registered: 1 cycle. Binary outputs are the sign (1 stands for -1)."""
+
+    def __init__(self, spec: _Rounded) -> None:
+        self.out = spec.out
+        self.bits = spec.sum_bits - spec.shift
+        super().__init__({"i": In(signed(self.bits)), "o": Out(spec.out.bits)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        value = Signal(self.out.bits, reset_less=True)
+        m.d.comb += self.o.eq(value)
+        negative = self.i[-1]
+        if self.out.binary:
+            m.d.sync += value.eq(negative)
+            return m
+        kept = self.out.bits - self.out.signed
+        # All bits above the kept ones equal the sign where the value fits.
+        above = self.i[kept:-1]
+        low = self.i[:kept]
+        if self.out.signed:
+            over = Mux(negative, ~above.all(), above.any())
+            limit: Value = (~negative).replicate(kept)
+            m.d.sync += [value[:kept].eq(Mux(over, limit, low)), value[-1].eq(negative)]
+        else:
+            over = above.any()
+            m.d.sync += value.eq((low | over.replicate(kept)) & (~negative).replicate(kept))
+        return m
+
+
+class Requantizer(wiring.Component):
+    """``clamp((sum_g acc * mult + bias) >> shift)``; one group a cycle (or per interval).
+
+    ``bias`` comes ``multiplier_delay`` cycles (and one more with several groups) after ``acc``
+    and ``mult``; ``start`` is high with the operands, ``add`` and ``first`` (of several groups)
+    with the product; ``o`` is ``bias_chunks + 1`` cycles after ``bias``.
+
+    Parameters
+    ----------
+    spec : CoreBase
+    body : str
+        See `gateware.device.memory.MEMORY_BODIES`.
+    """
+
+    def __init__(self, spec: CoreBase, body: str = "behavioral") -> None:
+        self.spec, self.body = spec, body
+        super().__init__(
+            {
+                "acc": In(signed(spec.acc_bits)),
+                "mult": In(spec.mult_bits),
+                "start": In(1),
+                "add": In(1),
+                "first": In(1),
+                "bias": In(signed(spec.bias_bits)),
+                "o": Out(spec.out.bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        m.submodules.adder = adder = ChunkedAdder(spec.sum_bits, spec.carry_chunk)
+        m.submodules.saturate = saturate = Saturate(spec)
+        product = Signal(signed(spec.sum_bits))
+        one = self._product(m)
+        if spec.groups == 1:
+            m.d.comb += product.eq(one)
+        else:
+            products = Signal(signed(spec.sum_bits), reset_less=True)
+            # ``first``: the product that comes now is of the row's first group.
+            rest = Mux(self.first, Const(0, signed(spec.sum_bits)), products)
+            with m.If(self.add):
+                m.d.sync += products.eq(rest + one)
+            m.d.comb += product.eq(products)
+        bias = Signal(signed(spec.sum_bits))
+        m.d.comb += [
+            bias.eq(self.bias),
+            adder.a.eq(product),
+            adder.b.eq(bias),
+            saturate.i.eq(adder.o[spec.shift :]),
+            self.o.eq(saturate.o),
+        ]
+        return m
+
+    def _product(self, m: Module) -> Value:
+        multiplier = make_multiplier(self.spec, self.body)
+        if multiplier is None:
+            return self.acc
+        m.submodules.multiplier = multiplier
+        m.d.comb += [
+            multiplier.a.eq(self.acc),
+            multiplier.b.eq(self.mult),
+            multiplier.start.eq(self.start),
+        ]
+        return multiplier.product

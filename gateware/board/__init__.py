@@ -1,0 +1,1 @@
+"""Boards, constraints and bitstreams."""

@@ -1,0 +1,405 @@
+"""Builds a bitstream: synthesis, place and route, packing, and what they report.
+
+Amaranth writes the files and the commands (its `BuildPlan`); the commands run here one after
+the other.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateware.board.patch_bitstream import MEMORIES, record_memories, replace_contents
+from pvq_hw.errors import CheckError, InputError, ToolError
+from pvq_hw.output.build_record import BUILD_FILE, write_build
+from pvq_hw.tools import find as tools
+
+__all__ = ["Attempt", "BuildReport", "build", "rebuild"]
+
+_NAME = "top"
+_PLACED = "nextpnr.json"
+_ROUTED = "routed.json"
+_LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
+# Written by the tools or by Amaranth and of no further use; the netlist alone may take 100 MB.
+_DROP = ("top.json", _ROUTED, "top.debug.v", "build_top.bat", "top.tim", "top.rpt", "top.svf")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of place and route.
+
+    Parameters
+    ----------
+    seed : int
+    fmax_mhz : float
+        Of the slowest clock that is constrained to the build's frequency.
+    met : bool
+        Whether every clock meets its constraint.
+    seconds : float
+    """
+
+    seed: int
+    fmax_mhz: float
+    met: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made and how well.
+
+    Parameters
+    ----------
+    bitstream : str
+        File name within the build folder.
+    clock_mhz, fmax_mhz : float
+        The frequency asked for, and the highest that nextpnr vouches for.
+    clocks : dict
+        By clock net: ``fmax_mhz`` and ``constraint_mhz``.
+    utilization : dict
+        By resource, as nextpnr names them: ``used`` and ``available``.
+    seconds : dict
+        By step: ``warm_up``, ``synthesis``, ``place_route`` (all seeds), ``pack``.
+    seed : int
+        The one chosen.
+    attempts : tuple of Attempt
+        In the order in which they ran.
+    tools : dict
+        By tool: ``source`` and ``version``.
+    """
+
+    bitstream: str
+    clock_mhz: float
+    fmax_mhz: float
+    clocks: dict[str, dict[str, float]]
+    utilization: dict[str, dict[str, int]]
+    seconds: dict[str, float]
+    seed: int
+    attempts: tuple[Attempt, ...]
+    tools: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values, times rounded to 10 ms."""
+        return {
+            "bitstream": self.bitstream,
+            "clock_mhz": self.clock_mhz,
+            "fmax_mhz": self.fmax_mhz,
+            "clocks": self.clocks,
+            "utilization": self.utilization,
+            "seconds": {step: round(time, 2) for step, time in self.seconds.items()},
+            "seed": self.seed,
+            "seeds": [
+                {"seed": a.seed, "fmax_mhz": a.fmax_mhz, "met": a.met, "seconds": a.seconds}
+                for a in self.attempts
+            ],
+            "tools": self.tools,
+        }
+
+
+def _commands(plan: Any) -> list[list[str]]:
+    """The plan's commands: synthesis, place and route, pack; with their output not silenced."""
+    script = json.loads(plan.files[f"build_{_NAME}.json"])
+    return [
+        [word for word in command if word not in ("-q", "--quiet")]
+        for command in script["commands"]
+    ]
+
+
+def _with_seed(command: Sequence[str], seed: int) -> list[str]:
+    at = list(command).index("--seed")
+    return [*command[: at + 1], str(seed), *command[at + 2 :]]
+
+
+def _write_files(plan: Any, folder: Path) -> None:
+    # BuildPlan.extract would change the working folder of the whole process.
+    for name, content in plan.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def _logs_kept(folder: Path, failed: Path) -> Iterator[None]:
+    """After an error the logs lie in ``failed``, which the error's message names."""
+    try:
+        _forget_logs(failed)
+        yield
+    except (ToolError, CheckError) as error:
+        failed.mkdir(parents=True, exist_ok=True)
+        for log in sorted(folder.glob("*.log")):
+            shutil.copyfile(log, failed / log.name)
+        raise type(error)(str(error).replace(str(folder), str(failed))) from None
+    except OSError as error:
+        raise InputError(f"{folder} could not be written: {error.strerror or error}") from None
+
+
+def _forget_logs(failed: Path) -> None:
+    """Removes the logs of an earlier failure, and their folder where nothing else is in it."""
+    if failed.is_dir():
+        for name in _LOGS.values():
+            (failed / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            failed.rmdir()
+
+
+def _check_synthesis(log: Path) -> None:
+    """Refuses a netlist in which yosys met two drivers of one net.
+
+    It then goes on with a constant: `synth_ice40 -dsp` does so to a multiplication followed by
+    two registers, and only warns.
+    """
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if re.search(r"warning.*conflict", line, re.IGNORECASE):
+                raise CheckError(
+                    f"Synthesis must give every net one driver, not several: {line.strip()[:200]}; "
+                    f"see {log}"
+                )
+
+
+def _check_constraints(log: Path) -> None:
+    """Refuses a design in which nextpnr did not find a net that is constrained."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if "ignoring clock constraint" in line:
+                raise CheckError(
+                    f"Every constrained clock must be in the netlist: {line.strip()[:200]}; "
+                    f"see {log}"
+                )
+
+
+def _clocks(placed: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {
+        name.removeprefix("$glbnet$"): {
+            "fmax_mhz": round(float(clock["achieved"]), 2),
+            "constraint_mhz": round(float(clock["constraint"]), 2),
+        }
+        for name, clock in sorted(placed["fmax"].items())
+    }
+
+
+def _judge(clocks: dict[str, dict[str, float]], clock_mhz: float) -> tuple[float, bool]:
+    """Fmax of the clock at ``clock_mhz``, and whether all clocks meet their constraints."""
+    # nextpnr rounds a constraint to whole picoseconds, a PLL its frequency to what it can make.
+    main = [
+        clock["fmax_mhz"]
+        for clock in clocks.values()
+        if 0.99 < clock["constraint_mhz"] / clock_mhz < 1.01
+    ]
+    if not main:
+        listed = ", ".join(f"{name} at {c['constraint_mhz']}" for name, c in clocks.items())
+        raise CheckError(
+            f"A clock must be constrained to {clock_mhz:g} MHz, not {listed or 'none'}"
+        )
+    met = all(c["fmax_mhz"] >= c["constraint_mhz"] for c in clocks.values())
+    return min(main), met and min(main) >= clock_mhz
+
+
+def _place(
+    command: list[str],
+    folder: Path,
+    seeds: Sequence[int],
+    clock_mhz: float,
+    every_seed: bool,
+    progress: Callable[[str], None],
+) -> list[Attempt]:
+    """Places and routes with one seed after the other until one meets the clock.
+
+    Leaves the files of the best seed in ``folder``.
+    """
+    attempts: list[Attempt] = []
+    log = folder / _LOGS["nextpnr"]
+    best: dict[Path, bytes] = {}
+    for seed in seeds:
+        progress(f"Place and route, seed {seed}")
+        args = _with_seed(command[1:], seed)
+        seconds = tools.run(command[0], args, folder=folder, log=log)
+        _check_constraints(log)
+        placed = json.loads((folder / _PLACED).read_text())
+        fmax, met = _judge(_clocks(placed), clock_mhz)
+        progress(f"Place and route, seed {seed}: {fmax:g} MHz of {clock_mhz:g} MHz")
+        attempts.append(Attempt(seed, fmax, met, round(seconds, 2)))
+        if attempts[-1] == max(attempts, key=lambda a: (a.met, a.fmax_mhz)):
+            record_memories(folder / "top.json", folder / _ROUTED, folder / MEMORIES)
+            kept = (_LOGS["nextpnr"], _PLACED, MEMORIES, "top.asc", "top.config")
+            best = {folder / n: (folder / n).read_bytes() for n in kept if (folder / n).exists()}
+        if met and not every_seed:
+            break
+    for path, content in best.items():
+        path.write_bytes(content)
+    return attempts
+
+
+def build(
+    top: Any,
+    platform: Any,
+    folder: Path,
+    *,
+    clock_mhz: float,
+    seeds: Sequence[int] = (1, 2, 3),
+    every_seed: bool = False,
+    failed: Path | None = None,
+    about: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+    nextpnr_opts: str = "",
+    **overrides: Any,
+) -> BuildReport:
+    """Builds ``top`` for ``platform`` into ``folder``.
+
+    The same design, tool versions and seeds give the same bitstream byte for byte.
+
+    Parameters
+    ----------
+    top : Elaboratable
+        The design, not yet elaborated.
+    platform : amaranth.build.Platform
+        A fresh one: a platform prepares one design.
+    folder : Path
+        New or empty; the caller puts it in its place when all is well. Gets the bitstream,
+        ``nextpnr.json``, the logs, the placed design as text (``top.asc`` or ``top.config``),
+        and ``build.json``: the report, and the hash of each of these files.
+    clock_mhz : float
+        Frequency that the design's main clock is constrained to and must reach.
+    seeds : sequence of int
+        nextpnr's seeds, tried in this order until one meets the clock.
+    every_seed : bool
+        Runs them all and keeps the fastest.
+    failed : Path
+        Where the logs of a failed build are kept; ``FOLDER.failed`` by default. Earlier logs
+        there are removed first.
+    about : mapping, optional
+        Further JSON values for ``build.json``: what the design was made from.
+    progress : function of str
+        Is told each step as it starts.
+    nextpnr_opts : str
+        Further options of nextpnr.
+    overrides
+        Further overrides of the platform's templates (``synth_opts``, ...).
+
+    Raises
+    ------
+    CheckError
+        No seed meets the clock, synthesis found conflicting drivers, or a clock's constraint names
+        no net.
+    ToolError
+        A tool is missing or fails; the message names the log.
+    InputError
+        ``folder`` cannot be written.
+    """
+    if not seeds:
+        raise InputError("Place and route must have at least one seed")
+    options = (
+        f"--report {_PLACED} --write {_ROUTED} --seed {seeds[0]} --timing-allow-fail {nextpnr_opts}"
+    ).strip()
+    plan = platform.prepare(top, _NAME, emit_src=False, nextpnr_opts=options, **overrides)
+    synthesis, place, pack = commands = _commands(plan)
+    used = {command[0]: tools.find_tool(command[0]) for command in commands}
+    seconds = {"warm_up": tools.warm_up(used, progress)}
+    failed = failed or folder.with_name(folder.name + ".failed")
+    with _logs_kept(folder, failed):
+        _prepare_folder(folder)
+        _write_files(plan, folder)
+        log = folder / _LOGS["yosys"]
+        progress("Synthesis")
+        seconds["synthesis"] = tools.run(synthesis[0], synthesis[1:], folder=folder, log=log)
+        _check_synthesis(log)
+        attempts = _place(place, folder, seeds, clock_mhz, every_seed, progress)
+        seconds["place_route"] = sum(attempt.seconds for attempt in attempts)
+        best = max(attempts, key=lambda a: (a.met, a.fmax_mhz))
+        if not best.met:
+            _refuse(folder, clock_mhz, attempts)
+        progress("Bitstream")
+        seconds["pack"] = tools.run(pack[0], pack[1:], folder=folder, log=folder / _LOGS["pack"])
+        placed = json.loads((folder / _PLACED).read_text())
+        report = BuildReport(
+            bitstream=next(word for word in pack if word.endswith((".bin", ".bit"))),
+            clock_mhz=clock_mhz,
+            fmax_mhz=best.fmax_mhz,
+            clocks=_clocks(placed),
+            utilization=dict(sorted(placed["utilization"].items())),
+            seconds=seconds,
+            seed=best.seed,
+            attempts=tuple(attempts),
+            tools={name: {"source": t.source, "version": t.version} for name, t in used.items()},
+        )
+        for name in _DROP:
+            (folder / name).unlink(missing_ok=True)
+        write_build(folder, report.to_json() | dict(about or {}))
+    return report
+
+
+def rebuild(
+    top: Any,
+    platform: Any,
+    built: Path,
+    folder: Path,
+    *,
+    failed: Path | None = None,
+    about: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+    **overrides: Any,
+) -> None:
+    """Builds ``top`` by new block RAM contents in the placed design of ``built``.
+
+    For new weights of the same specification: takes synthesis and packing, no place and route.
+    The bitstream is the one that `build` gives with ``built``'s seed, and its timing is
+    ``built``'s.
+
+    Parameters
+    ----------
+    top, platform, overrides
+        As for `build`.
+    built : Path
+        Folder that `build` filled.
+    folder : Path
+        New or empty; gets the bitstream, a copy of ``built``'s reports, and the logs.
+    failed, about, progress
+        As for `build`.
+
+    Raises
+    ------
+    CheckError
+        The design differs from ``built``'s in more than the contents of block RAMs.
+    """
+    plan = platform.prepare(top, _NAME, emit_src=False, **overrides)
+    synthesis, _, pack = _commands(plan)
+    tools.warm_up((synthesis[0], pack[0]), progress)
+    with _logs_kept(folder, failed or folder.with_name(folder.name + ".failed")):
+        _prepare_folder(folder)
+        _write_files(plan, folder)
+        log = folder / _LOGS["yosys"]
+        progress("Synthesis")
+        tools.run(synthesis[0], synthesis[1:], folder=folder, log=log)
+        _check_synthesis(log)
+        replace_contents(built, folder / "top.json", folder, progress)
+        progress("Bitstream")
+        tools.run(pack[0], pack[1:], folder=folder, log=folder / _LOGS["pack"])
+        for name in (_PLACED, _LOGS["nextpnr"]):
+            shutil.copyfile(built / name, folder / name)
+        for name in _DROP:
+            (folder / name).unlink(missing_ok=True)
+        report = json.loads((built / BUILD_FILE).read_text(encoding="ascii"))
+        write_build(folder, report | dict(about or {}))
+
+
+def _prepare_folder(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise InputError(f"{folder} must be empty")
+
+
+def _refuse(folder: Path, clock_mhz: float, attempts: Sequence[Attempt]) -> None:
+    reached = ", ".join(f"seed {a.seed}: {a.fmax_mhz:g}" for a in attempts)
+    slow = ", ".join(
+        f"{name} {c['fmax_mhz']:g} of {c['constraint_mhz']:g} MHz"
+        for name, c in _clocks(json.loads((folder / _PLACED).read_text())).items()
+        if c["fmax_mhz"] < c["constraint_mhz"]
+    )
+    raise CheckError(
+        f"The clock of {clock_mhz:g} MHz must be met, but place and route reached {reached} MHz "
+        f"({slow}); choose a lower clock or fewer lanes; see {folder / _LOGS['nextpnr']}"
+    )

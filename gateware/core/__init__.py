@@ -1,0 +1,1 @@
+"""The cores of layers with weights."""

@@ -1,0 +1,1 @@
+"""What differs between device families: memories and clocks."""

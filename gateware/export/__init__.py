@@ -1,0 +1,1 @@
+"""Verilog for other flows."""

@@ -1,0 +1,290 @@
+"""Writes components as Verilog that stands alone, and its documentation.
+
+The memories of an exported core are instances of ``pvq_rom``, which read the image's files: the
+text holds no memory contents, no paths and no times, and is the same for the same specification.
+"""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from amaranth.back import rtlil
+from amaranth.hdl import Fragment, ResetSignal
+from amaranth.lib import wiring
+
+from gateware.accelerator.circuit import make_circuit
+from gateware.accelerator.cores import core_component
+from gateware.export.verilog_text import ROM_VERILOG, SPRAM_VERILOG
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.spram_image import SPRAM_FILE, has_spram
+from pvq_hw.engine.timing import time_chain, time_graph
+from pvq_hw.engine.units import Unit
+from pvq_hw.errors import InputError, ToolError
+from pvq_hw.reserved import SYSTEM_VERILOG, VERILOG_2005
+from pvq_hw.tools import find as tools
+
+__all__ = ["ROM_FILE", "export_accelerator", "export_layer", "export_verilog"]
+
+ROM_FILE = "pvq_rom.v"
+
+_DROPPED = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+_DROPPED_OF_MODULES = ("generator", "top", "src", "amaranth.hierarchy", "dynports", "hdlname")
+_SCRIPT = f"""\
+read_rtlil in.il
+proc
+opt_clean -purge
+memory_collect
+attrmap {" ".join(f"-remove {name}" for name in _DROPPED)}
+attrmap -modattr {" ".join(f"-remove {name}" for name in _DROPPED_OF_MODULES)}
+write_verilog out.v
+"""
+
+
+def export_verilog(component: wiring.Component, name: str, *, header: str = "") -> str:
+    """Verilog of ``component`` and all below it; ``name`` becomes the top module's.
+
+    Ports are called as Amaranth calls them: ``clk``, ``rst``, ``i__valid``, ``i__ready``,
+    ``i__payload`` and so on. Submodules are called ``<name>_<instance>``. While ``rst`` is 1,
+    ``i__ready`` is 0: what is offered then waits, where the circuit would take and forget it.
+
+    Parameters
+    ----------
+    component : Component
+        Not yet elaborated.
+    name : str
+        A plain Verilog identifier.
+    header : str
+        Documentation, which becomes a comment at the top.
+
+    Raises
+    ------
+    ToolError
+        yosys is missing or fails.
+    """
+    if name in VERILOG_2005 | SYSTEM_VERILOG:
+        raise InputError(f"Module name must not be a word of Verilog: {name!r}")
+    if not re.fullmatch(r"[A-Za-z_]\w{0,120}", name, re.ASCII) or name in ("pvq_rom", "tb"):
+        raise InputError(f"Module name must be letters, digits and underscores, not {name!r}")
+    if "i" in component.signature.members:
+        component = _ClosedInReset(component)
+    text = rtlil.convert(component, name=name, emit_src=False)
+    with tempfile.TemporaryDirectory(prefix="pvq_hw_") as place:
+        folder = Path(place)
+        (folder / "in.il").write_text(text, encoding="utf-8")
+        (folder / "export.ys").write_text(_SCRIPT, encoding="utf-8")
+        try:
+            tools.run("yosys", ["-q", "-s", "export.ys"], folder=folder)
+            verilog = (folder / "out.v").read_text(encoding="utf-8")
+        except OSError as error:
+            raise ToolError(f"Verilog could not be written: {error.strerror}") from None
+    comment = "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines())
+    return comment + ("\n" if comment else "") + _tidy(verilog)
+
+
+class _ClosedInReset(wiring.Component):
+    """A component whose stream ``i`` takes nothing in reset, with the same modules inside.
+
+    In a circuit of one reset there is nobody who could offer anything then.
+    """
+
+    def __init__(self, inner: wiring.Component) -> None:
+        super().__init__(inner.signature)
+        self._inner = inner
+        for name in set(inner.signature.members) - {"i"}:
+            setattr(self, name, getattr(inner, name))
+
+    def elaborate(self, platform: object) -> Fragment:
+        fragment = Fragment.get(self._inner, platform)
+        outer, inner = self.i, self._inner.i
+        fragment.add_statements(
+            "comb",
+            inner.valid.eq(outer.valid),
+            inner.payload.eq(outer.payload),
+            outer.ready.eq(inner.ready & ~ResetSignal()),
+        )
+        return fragment
+
+
+def _tidy(verilog: str) -> str:
+    """Without yosys's first line and attributes; plain identifiers; RAM cleared by a loop."""
+    body = verilog.partition("*/\n")[2].lstrip("\n")
+    # Says again what the declaration that follows says.
+    body = re.sub(r"^ *\(\* init = [^*]* \*\)\n", "", body, flags=re.MULTILINE)
+    return _loops(_plain_names(body))
+
+
+def _plain_names(text: str) -> str:
+    """Gives escaped identifiers plain names: ``\\top.core0.tree0`` becomes ``top_core0_tree0``.
+
+    One name for one name over the whole text, so modules and ports keep agreeing.
+    """
+    taken = set(re.findall(r"(?<![\\\w.$])[A-Za-z_]\w*", text))
+    plain: dict[str, str] = {}
+    for escaped in re.findall(r"\\(\S+) ", text):
+        if escaped in plain:
+            continue
+        # What is escaped though it is plain is a keyword.
+        base = re.sub(r"\W+", "_", escaped, flags=re.ASCII).strip("_") or "n"
+        base = f"n{base}" if base[0].isdigit() else base
+        name = f"{base}_" if base == escaped else base
+        number = 2
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name)
+        plain[escaped] = name
+    return re.sub(r"\\(\S+) ", lambda found: plain[found[1]], text)
+
+
+def _loops(text: str) -> str:
+    """RAMs start at zero: one loop instead of a line per word."""
+    block = re.compile(r"  initial begin\n((?:    (\w+)\[\d+\] = \d+'h0+;\n)+)  end\n")
+
+    def loop(found: re.Match[str]) -> str:
+        memory, depth = found[2], found[1].count("\n")
+        index = f"{memory}_index"
+        return (
+            f"  integer {index};\n"
+            f"  initial for ({index} = 0; {index} < {depth}; {index} = {index} + 1)\n"
+            f"    {memory}[{index}] = 0;\n"
+        )
+
+    return block.sub(loop, text)
+
+
+def _format(form: IntFormat, frames: int) -> str:
+    if form.binary:
+        kind = "1 bit, 1 stands for -1 and 0 for +1"
+    else:
+        sign = "signed (two's complement)" if form.signed else "unsigned"
+        kind = f"{form.bits} bits, {sign}, {form.min} to {form.max}"
+    if frames == 1:
+        return kind
+    return f"{frames} x {kind}: one activation of each of {frames} frames, the first lowest"
+
+
+def _core_lines(spec: CoreBase) -> list[str]:
+    k = "" if spec.groups == 1 else f", {spec.groups} groups a row"
+    return [
+        f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; lanes: {spec.lanes}, "
+        f"code words: {spec.words}",
+        f"    in  {_format(spec.x, spec.frames)}",
+        f"    out {_format(spec.out, spec.frames)}",
+        f"    accumulator {spec.acc_bits} bits, multiplier {spec.mult_bits} bits, "
+        f"shift {spec.shift}",
+        "    memories: " + ", ".join(f"{n}.hex ({w} x {d})" for n, (w, d) in spec.memories.items()),
+    ]
+
+
+def _unit_line(unit: Unit) -> str:
+    return f"  {unit.name} ({unit.kind}): {', '.join(unit.inputs)} -> {', '.join(unit.outputs)}"
+
+
+_LOAD_LINES = [
+    "",
+    "Codes are loaded after configuration: write the words of codes.bin (16 bits each) through",
+    "the port codes, one a clock: codes__load and codes__w_en at 1, the number of the block in",
+    "codes__addr[15:14], the word's number in it below. Words can be read back with w_en at 0: two",
+    "clocks later they are on codes__r_data. Activations are taken while codes__load is 0.",
+]
+
+
+def _batch_lines(first: CoreBase) -> list[str]:
+    if not first.flush_cycles:
+        return []
+    return [
+        f"Frames come one after the other and are computed {first.frames} at a time. A batch that",
+        f"is not full is closed {first.flush_cycles} cycles after a frame's last activation if no",
+        "other activation comes until then.",
+    ]
+
+
+def _header(
+    name: str,
+    specs: Sequence[CoreBase],
+    cycles: tuple[int, int],
+    graph: GraphSpec | None = None,
+) -> str:
+    first, last = specs[0], specs[-1]
+    n, x, rows, out = first.n, first.x, last.rows, last.out
+    if graph is not None:
+        (n, x), (rows, out) = graph.x, graph.out
+    unit = "frame" if first.frames == 1 else f"batch of {first.frames} frames"
+    return "\n".join(
+        [
+            f"{name}: matrix-vector products with pyramid-vector-quantized weights.",
+            "Generated by pvq-hw; what it computes is in the image's files, not in this one.",
+            "",
+            "Ports",
+            "  clk         rising edge",
+            "  rst         synchronous, active high; forgets all frames; i__ready is 0 meanwhile",
+            f"  i__payload  {_format(x, first.input_frames)}",
+            f"              frames of {n} transfers, channels last, in order",
+            f"  o__payload  {_format(out, first.input_frames if graph is None else 1)}",
+            f"              frames of {rows} transfers, in order of the rows",
+            "  *__valid, *__ready: a transfer happens at a clock edge at which both are 1.",
+            "              The giver holds valid and payload until then; valid never waits for",
+            "              ready. Either side may stall at any time.",
+            "",
+            f"Throughput: {cycles[0]} clock cycles per {unit}, input always valid and output",
+            f"always ready. Latency: {cycles[1]} cycles from the first input to the last output.",
+            "The next frame is taken while one is computed. A result depends on its frame alone.",
+            *_batch_lines(first),
+            "On iCE40, block RAM reads zero for some microseconds after configuration: hold rst",
+            "for 15 us.",
+            *(_LOAD_LINES if has_spram(specs) else []),
+            "",
+            "Row m: clamp((sum over columns of y * x * mult[m] + bias[m] + half) >> shift), exact.",
+            "Cores",
+            *[line for spec in specs for line in _core_lines(spec)],
+            *([] if graph is None else ["Units", *map(_unit_line, graph.units)]),
+            "",
+            f"To simulate or synthesize: this file, {ROM_FILE} and the .hex files in the tool's",
+            f"working folder, e.g. iverilog -g2005 {name}.v {ROM_FILE} YOUR_TESTBENCH.v",
+        ]
+    )
+
+
+def _cycles(
+    specs: Sequence[CoreBase], images: Sequence[CoreImage], graph: GraphSpec | None = None
+) -> tuple[int, int]:
+    if graph is not None:
+        named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
+        found = time_graph(graph, named)
+        return found.interval_cycles, found.latency_cycles
+    timing = time_chain(list(specs), list(images))
+    return timing.interval_cycles, timing.latency_cycles
+
+
+def export_accelerator(
+    specs: Sequence[CoreBase],
+    images: Sequence[CoreImage],
+    name: str = "accelerator",
+    *,
+    graph: GraphSpec | None = None,
+    cycles: tuple[int, int] | None = None,
+) -> dict[str, str]:
+    """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``.
+
+    ``cycles`` are the interval and the latency where they are known already.
+    """
+    component = make_circuit(specs, images, graph, body="verilog")
+    header = _header(name, specs, cycles or _cycles(specs, images, graph), graph)
+    return {
+        f"{name}.v": export_verilog(component, name, header=header),
+        ROM_FILE: ROM_VERILOG,
+        **({SPRAM_FILE: SPRAM_VERILOG} if has_spram(specs) else {}),
+    }
+
+
+def export_layer(spec: CoreBase, image: CoreImage, name: str | None = None) -> dict[str, str]:
+    """Verilog of one layer's core: text by file name; the module is ``<spec.name>_core``."""
+    name = name or f"{spec.name}_core"
+    component = core_component(spec, image, body="verilog")
+    header = _header(name, [spec], _cycles([spec], [image]))
+    return {
+        f"{name}.v": export_verilog(component, name, header=header),
+        ROM_FILE: ROM_VERILOG,
+    }

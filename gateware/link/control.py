@@ -1,0 +1,112 @@
+"""Replies that don't come from the accelerator: description, counters, codes and errors."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from gateware.link.packet import PACKETS
+from pvq_hw.host.code_state import CodeStatus
+from pvq_hw.host.protocol import ERROR_BYTES, Counters, Description
+
+__all__ = ["CODES", "COUNTERS", "REQUEST", "ControlReplies"]
+
+# Byte by byte the payload of a COUNTERS, `pvq_hw.host.protocol.Counters`.
+COUNTERS = data.StructLayout(
+    {"frames": 16, "bad_crc": 16, "overruns": 16, "truncated": 16, "framing_errors": 16}
+)
+
+# Byte by byte the payload of a CODES, `pvq_hw.host.code_state.CodeStatus`.
+CODES = data.StructLayout({"state": 8, "crc": 32})
+
+# `kind` is the reply's; `code` and `offender`, the kind of the refused packet, are an ERROR's.
+REQUEST = data.StructLayout({"kind": 8, "tag": 8, "code": 8, "offender": 8})
+
+
+class ControlReplies(wiring.Component):
+    """Sends one reply at a time.
+
+    Parameters
+    ----------
+    description : Description
+
+    Members
+    -------
+    start : In(1), request : In(REQUEST)
+        High for one cycle: send this. Ignored while busy.
+    busy : Out(1)
+    counters : In(COUNTERS)
+    codes : In(CODES)
+        Left alone where no codes are loaded.
+    packets : Out(PACKETS)
+    """
+
+    def __init__(self, description: Description) -> None:
+        self._rom = description.encode()
+        super().__init__(
+            {
+                "start": In(1),
+                "request": In(REQUEST),
+                "busy": Out(1),
+                "counters": In(COUNTERS),
+                "codes": In(CODES),
+                "packets": Out(PACKETS),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        head, body = self.packets.head, self.packets.body
+        pending = Signal(REQUEST)
+        place = Signal(range(max(len(self._rom), Counters.SIZE) + 1))
+        length, byte = self._choose(m, pending, place)
+        with m.If(~self.busy):
+            m.d.sync += [pending.eq(self.request), self.busy.eq(self.start), place.eq(0)]
+        with m.Elif(head.ready):
+            m.d.sync += self.busy.eq(0)
+        # Byte and length are registered: a byte is offered in every third cycle at most.
+        settled = Signal()
+        m.d.sync += [
+            body.payload.eq(byte),
+            settled.eq(self.busy),
+            body.valid.eq(settled),
+            head.payload.length.eq(length),
+            head.valid.eq(self.busy & ~head.ready),
+        ]
+        with m.If(body.valid & body.ready):
+            m.d.sync += [place.eq(place + 1), settled.eq(0), body.valid.eq(0)]
+        m.d.comb += [head.payload.kind.eq(pending.kind), head.payload.tag.eq(pending.tag)]
+        return m
+
+    def _choose(self, m: Module, pending: Any, place: Signal) -> tuple[Signal, Signal]:
+        """Length of the pending reply and the byte at ``place``."""
+        length, byte, counted, loaded = Signal(16), Signal(8), Signal(8), Signal(8)
+        # A LUT for each bit of 16 bytes, a register, and then the choice.
+        described = [self._text(m, place, i) for i in range(0, len(self._rom), 16)]
+        m.d.sync += [
+            counted.eq(Value.cast(self.counters).word_select(place[:4], 8)),
+            loaded.eq(Value.cast(self.codes).word_select(place[:3], 8)),
+        ]
+        # Told apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, CODES 0x90, ERROR 0xFF.
+        with m.Switch(Cat(pending.kind[0], pending.kind[2])):
+            with m.Case(0b01):
+                m.d.comb += [length.eq(len(self._rom)), byte.eq(Array(described)[place[4:]])]
+            with m.Case(0b10):
+                m.d.comb += [length.eq(Counters.SIZE), byte.eq(counted)]
+            with m.Case(0b00):
+                m.d.comb += [length.eq(CodeStatus.SIZE), byte.eq(loaded)]
+            with m.Default():
+                m.d.comb += length.eq(ERROR_BYTES)
+                m.d.comb += byte.eq(Mux(place[0], pending.offender, pending.code))
+        return length, byte
+
+    def _text(self, m: Module, place: Signal, start: int) -> Signal:
+        """Of the 16 bytes of the description from ``start`` on that of ``place``, registered."""
+        text, now = Signal(8, name=f"text{start}"), Signal(8, name=f"now{start}")
+        with m.Switch(place[:4]):
+            for index, value in enumerate(self._rom[start : start + 16]):
+                with m.Case(index):
+                    m.d.comb += now.eq(value)
+        m.d.sync += text.eq(now)
+        return text

@@ -1,0 +1,294 @@
+"""The host link around an accelerator: from the serial line's pins to its streams and back."""
+
+import math
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.link.code_control import CodeControl
+from gateware.link.control import COUNTERS, ControlReplies
+from gateware.link.flash import FLASH_PINS, WAKE_SECONDS
+from gateware.link.frames import TICKET, FrameLoader, ResultSender
+from gateware.link.packet import PacketMux, PacketReceiver, PacketTransmitter
+from gateware.link.uart import UartReceiver, UartTransmitter
+from pvq_hw.engine.spram_image import FLASH_OFFSET
+from pvq_hw.host.description import WINDOW, describe_board
+from pvq_hw.host.protocol import TOP_BYTES, Counters, Description, ErrorCode, Kind, WireFormat
+from pvq_hw.target.baud import BaudTiming
+from pvq_hw.target.boards import get_target
+from pvq_hw.target.families import family
+
+__all__ = ["IDLE_SECONDS", "Top", "make_top"]
+
+IDLE_SECONDS = 0.05  # longer than the gaps that a USB adapter and a busy host leave
+
+
+class Top(wiring.Component):
+    """Frames in packets over a serial line, through an accelerator, replies back.
+
+    A request is checked whole before anything of it reaches the accelerator. Requests that are not
+    right, and frames that come before there is room, are answered by an ERROR with a code. Results
+    leave in the order of their frames; errors, counters and descriptions may overtake them.
+
+    One frame is buffered. A host that keeps to the window never overruns an accelerator which is
+    faster than the line, or which takes a frame while it computes another; `overruns` counts frames
+    refused for want of room, and replies dropped because another was still being sent.
+
+    Parameters
+    ----------
+    accelerator : Component
+        With the streams ``i`` and ``o`` of `gateware.link.frames.stream_of` the tensors, nothing
+        else.
+    description : Description
+        Clock, baud rate, tensors, window and identity.
+    idle_clocks : int
+        Time-out of a packet under way in which no byte comes, cycles (the next power of two).
+    body : str
+        Of the frame buffer, see `gateware.device.memory.MEMORY_BODIES`.
+    codes_crc : int, optional
+        CRC-32 of the codes that an accelerator with a port ``codes`` is loaded with, from the
+        flash or by the host. Until they are right, frames are refused.
+    flash_offset : int
+        Of the codes' file.
+
+    Members
+    -------
+    rx, tx : In(1), Out(1)
+        The serial line, 8N1, high when idle; ``rx`` may be asynchronous.
+    busy : Out(1)
+        A packet comes in or a frame is in the accelerator.
+    heartbeat : Out(1)
+        Blinks at 0.5 to 1 Hz.
+    flash : Out(`gateware.link.flash.FLASH_PINS`), only where codes are loaded
+
+    Attributes
+    ----------
+    description, timing
+    """
+
+    def __init__(
+        self,
+        accelerator: Any,
+        description: Description,
+        idle_clocks: int,
+        *,
+        body: str = "behavioral",
+        codes_crc: int | None = None,
+        flash_offset: int = FLASH_OFFSET,
+    ) -> None:
+        self._accelerator = accelerator
+        self.codes_crc, self._flash_offset = codes_crc, flash_offset
+        self._idle_clocks = idle_clocks
+        self._body = body
+        self.description = description
+        self.timing = BaudTiming(description.clock_hz, description.baud)
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "busy": Out(1),
+                "heartbeat": Out(1),
+                **({} if codes_crc is None else {"flash": Out(FLASH_PINS)}),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.receiver = receiver = UartReceiver(self.timing)
+        m.submodules.packets = packets = PacketReceiver(self._idle_clocks)
+        m.submodules.loader = loader = FrameLoader(self.description.input, self._body)
+        m.submodules.accelerator = accelerator = self._accelerator
+        m.submodules.results = results = ResultSender(self.description.output)
+        m.submodules.control = control = ControlReplies(self.description)
+        m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
+        connect(m, receiver.o, packets.i)
+        connect(m, loader.o, accelerator.i)
+        connect(m, accelerator.o, results.i)
+        self._reply_path(m, control, results)
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            loader.write.eq(packets.write),
+            loader.address.eq(packets.address),
+            loader.data.eq(packets.data),
+            tickets.w_en.eq(loader.tickets.valid),
+            tickets.w_data.eq(loader.tickets.payload),
+            loader.tickets.ready.eq(tickets.w_rdy),
+            results.tickets.valid.eq(tickets.r_rdy),
+            results.tickets.payload.eq(tickets.r_data),
+            tickets.r_en.eq(results.tickets.ready),
+        ]
+        codes = self._codes(m, packets, control)
+        if codes is not None:
+            m.d.comb += codes.quiet.eq(~(loader.busy | results.busy | tickets.r_rdy))
+        overrun = self._judge(m, packets, loader, control, codes)
+        self._count(m, packets, loader, receiver, control, overrun)
+        m.d.sync += self.busy.eq(packets.active | loader.busy | results.busy)
+        ticks = (self.description.clock_hz - 1).bit_length() - (packets.idle_bits - 2)
+        beat = Signal(max(1, ticks))
+        m.d.sync += beat.eq(beat + packets.tick)
+        m.d.comb += self.heartbeat.eq(beat[-1])
+        return m
+
+    def _reply_path(self, m: Module, control: ControlReplies, results: ResultSender) -> None:
+        m.submodules.mux = mux = PacketMux()
+        longest = max(
+            Description.SIZE, Counters.SIZE, TOP_BYTES, self.description.output.frame_bytes
+        )
+        m.submodules.framer = framer = PacketTransmitter(longest)
+        m.submodules.transmitter = transmitter = UartTransmitter(self.timing)
+        connect(m, control.packets, mux.a)
+        connect(m, results.packets, mux.b)
+        connect(m, mux.o, framer.i)
+        connect(m, framer.o, transmitter.i)
+        m.d.comb += self.tx.eq(transmitter.tx)
+
+    def _codes(
+        self, m: Module, packets: PacketReceiver, control: ControlReplies
+    ) -> CodeControl | None:
+        """What loads the codes, where they are loaded."""
+        if self.codes_crc is None:
+            return None
+        wake_clocks = math.ceil(WAKE_SECONDS * self.description.clock_hz)
+        m.submodules.codes = codes = CodeControl(
+            self._accelerator.layout, self.codes_crc, self._flash_offset, wake_clocks
+        )
+        connect(m, codes.codes, self._accelerator.codes)
+        connect(m, codes.flash, flipped(self.flash))
+        m.d.comb += [
+            codes.header.eq(packets.header),
+            codes.write.eq(packets.write),
+            codes.address.eq(packets.address),
+            codes.data.eq(packets.data),
+            codes.right.eq(packets.done & packets.good),
+            control.codes.eq(codes.status),
+        ]
+        return codes
+
+    def _judge(
+        self,
+        m: Module,
+        packets: PacketReceiver,
+        loader: FrameLoader,
+        control: ControlReplies,
+        codes: CodeControl | None,
+    ) -> Signal:
+        """What becomes of a packet: a place for further kinds. Gives the overrun strobe.
+
+        The header is steady long before its packet is done: all that follows from it alone stands
+        in registers by then, and the verdict is one too.
+        """
+        header, request = packets.header, control.request
+        infer, classify, describe, status, whole, bare = (Signal() for _ in range(6))
+        frame, answer, code, kind = Signal(), Signal(), Signal(ErrorCode), Signal(8)
+        ready: Value
+        ready, mine, fine, error = Const(1, 1), Const(0, 1), Const(0, 1), Const(0, 8)
+        if codes is not None:
+            ready, mine, fine, error = codes.ready, codes.mine, codes.fine, codes.error
+        other = Mux(mine, error, ErrorCode.BAD_KIND)
+        refused = Mux(whole, ErrorCode.NOT_READY, ErrorCode.BAD_LENGTH)
+        m.d.sync += [
+            infer.eq(header.kind == Kind.INFER),
+            classify.eq(header.kind == Kind.CLASSIFY),
+            describe.eq(header.kind == Kind.DESCRIBE),
+            status.eq(header.kind == Kind.STATUS),
+            whole.eq(header.length == self.description.input.frame_bytes),
+            bare.eq(header.length == 0),
+            frame.eq((infer | classify) & whole & ready),
+            answer.eq(((describe | status) & bare) | fine),
+            code.eq(
+                Mux(
+                    infer | classify,
+                    refused,
+                    Mux(describe | status, ErrorCode.BAD_LENGTH, other),
+                )
+            ),
+            kind.eq(Mux(mine, Kind.CODES, Mux(status, Kind.COUNTERS, Kind.DESCRIPTION))),
+        ]
+        lost, crowded, overrun = Signal(), Signal(), Signal()
+        # A byte that found its place unread makes the packet's frame useless.
+        with m.If(packets.write & loader.blocked):
+            m.d.sync += lost.eq(1)
+        with m.Elif(packets.done | packets.truncated):
+            m.d.sync += lost.eq(0)
+        m.d.comb += [
+            crowded.eq(lost | loader.busy),
+            request.tag.eq(header.tag),
+            request.offender.eq(header.kind),
+            loader.ticket.tag.eq(header.tag),
+            loader.ticket.top.eq(classify),
+        ]
+        right = packets.done & packets.good
+        m.d.sync += [
+            loader.start.eq(right & frame & ~crowded),
+            overrun.eq(right & frame & crowded),
+            control.start.eq(packets.truncated | (packets.done & ~(right & frame & ~crowded))),
+            request.kind.eq(Mux(right & answer, kind, Kind.ERROR)),
+        ]
+        with m.If(packets.truncated):
+            m.d.sync += request.code.eq(ErrorCode.TRUNCATED)
+        with m.Elif(~packets.good):
+            m.d.sync += request.code.eq(ErrorCode.BAD_CRC)
+        with m.Elif(frame):
+            m.d.sync += request.code.eq(ErrorCode.OVERRUN)
+        with m.Else():
+            m.d.sync += request.code.eq(code)
+        return overrun
+
+    def _count(
+        self,
+        m: Module,
+        packets: PacketReceiver,
+        loader: FrameLoader,
+        receiver: UartReceiver,
+        control: ControlReplies,
+        overrun: Signal,
+    ) -> None:
+        counters = Signal(COUNTERS)
+        m.d.comb += control.counters.eq(counters)
+        for field, strobe in (
+            (counters.frames, loader.start),
+            (counters.bad_crc, packets.done & ~packets.good),
+            (counters.overruns, overrun | (control.start & control.busy)),
+            (counters.truncated, packets.truncated),
+            (counters.framing_errors, receiver.framing_error),
+        ):
+            event = Signal()
+            m.d.sync += event.eq(strobe)
+            with m.If(event):
+                m.d.sync += field.eq(field + 1)
+
+
+def make_top(
+    accelerator: Any,
+    target: str,
+    clock_mhz: float,
+    baud: int | None,
+    input: WireFormat,
+    output: WireFormat,
+    identity: bytes,
+    *,
+    window: int = WINDOW,
+    body: str | None = None,
+    codes_crc: int | None = None,
+) -> Top:
+    """The top of an accelerator for a board, at the clock that the board's PLL achieves.
+
+    Parameters
+    ----------
+    accelerator : Component
+        Ports ``i`` and ``o``: one activation per transfer.
+    target, clock_mhz, baud, input, output, identity, window
+        See `pvq_hw.host.description.describe_board`, which also raises what is wrong with them.
+        Call it before the accelerator is made: Amaranth warns of circuits that are never used.
+    body : str, optional
+        Of the frame buffer; by default the target family's, which Amaranth cannot simulate.
+    codes_crc : int, optional
+        Of the codes that are loaded, see `Top`.
+    """
+    description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
+    idle_clocks = round(IDLE_SECONDS * description.clock_hz)
+    body = body or family(get_target(target).engine).blocks
+    return Top(accelerator, description, idle_clocks, body=body, codes_crc=codes_crc)

@@ -1,0 +1,1 @@
+"""Circuits around the cores: pooling, joins, FIFOs and line buffers."""

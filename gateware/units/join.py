@@ -1,0 +1,115 @@
+"""Sums and concatenations of streams, and forks."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.arith.activation import activation_layout
+from gateware.arith.scaler import Scaler
+from gateware.units.queue import Credits, ResultQueue
+from pvq_hw.engine.units import Fork, Join
+
+__all__ = ["ForkUnit", "JoinUnit"]
+
+
+class JoinUnit(wiring.Component):
+    """`Join.compute` as a circuit: takes an activation of each input (a sum), or of one after
+    the other (a concatenation), once a cycle as long as there is a place for the result, which
+    is written ``spec.result_delay`` cycles later.
+
+    Members
+    -------
+    i0, i1, ... : streams of activations; a sum's ``ready`` waits for all inputs' ``valid``
+    o : stream of activations
+    """
+
+    def __init__(self, spec: Join, body: str = "behavioral") -> None:
+        self.spec, self.body = spec, body
+        ports = {
+            f"i{k}": In(stream.Signature(activation_layout(x, 1))) for k, x in enumerate(spec.x)
+        }
+        super().__init__(ports | {"o": Out(stream.Signature(activation_layout(spec.out, 1)))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        inputs = [getattr(self, f"i{k}") for k in range(len(spec.x))]
+        queue = ResultQueue(spec.out, spec.depth, spec.queue_memory, self.body)
+        m.submodules.queue = queue
+        m.submodules.credits = credits = Credits(spec.depth)
+        connect(m, queue.o, flipped(self.o))
+        products = 1 if spec.runs else len(inputs)
+        m.submodules.scaler = scaler = Scaler(spec.scale, products, self.body)
+        take = Signal()
+        if spec.runs:
+            self._concatenate(m, inputs, credits.some, take, scaler)
+        else:
+            valid = Cat(i.valid for i in inputs).all() & credits.some
+            m.d.comb += take.eq(valid)
+            for k, (i, mult) in enumerate(zip(inputs, spec.mult, strict=True)):
+                m.d.comb += [
+                    i.ready.eq(valid),
+                    scaler.a[k].eq(i.payload[0]),
+                    scaler.mult[k].eq(mult),
+                ]
+        done: Value = take
+        for n in range(spec.scale.delay):
+            later = Signal(name=f"done_{n}")
+            m.d.sync += later.eq(done)
+            done = later
+        m.d.comb += [
+            credits.claim.eq(take),
+            credits.returned.eq(queue.popped),
+            queue.w_en.eq(done),
+            queue.w_data.eq(scaler.o),
+        ]
+        return m
+
+    def _concatenate(
+        self, m: Module, inputs: list[stream.Interface], some: Value, take: Value, scaler: Scaler
+    ) -> None:
+        spec = self.spec
+        which = Signal(range(max(2, len(inputs))))
+        count = Signal(range(max(2, *spec.runs)))
+        at_end = count == Array(run - 1 for run in spec.runs)[which]
+        with m.If(take):
+            m.d.sync += count.eq(Mux(at_end, 0, count + 1))
+            with m.If(at_end):
+                m.d.sync += which.eq(Mux(which == len(inputs) - 1, 0, which + 1))
+        with m.Switch(which):
+            for k, (i, mult) in enumerate(zip(inputs, spec.mult, strict=True)):
+                with m.Case(k):
+                    m.d.comb += [
+                        i.ready.eq(some),
+                        take.eq(some & i.valid),
+                        scaler.a[0].eq(i.payload[0]),
+                        scaler.mult[0].eq(Const(mult, spec.scale.mult_bits)),
+                    ]
+
+
+class ForkUnit(wiring.Component):
+    """Offers every activation to all outputs at once, each takes it once, and the input goes on
+    when the last one does. No latency, no storage.
+
+    Members
+    -------
+    i : stream of activations
+    o0, o1, ... : streams of activations
+    """
+
+    def __init__(self, spec: Fork) -> None:
+        self.spec = spec
+        signature = stream.Signature(activation_layout(spec.x, 1))
+        outputs = {f"o{k}": Out(signature) for k in range(len(spec.outputs))}
+        super().__init__({"i": In(signature)} | outputs)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        outputs = [getattr(self, f"o{k}") for k in range(len(self.spec.outputs))]
+        taken = [Signal(name=f"taken{k}") for k in range(len(outputs))]
+        through = [done | o.ready for done, o in zip(taken, outputs, strict=True)]
+        m.d.comb += self.i.ready.eq(Cat(*through).all())
+        for done, gone, o in zip(taken, through, outputs, strict=True):
+            m.d.comb += [o.valid.eq(self.i.valid & ~done), o.payload.eq(self.i.payload)]
+            m.d.sync += done.eq(self.i.valid & gone & ~self.i.ready)
+        return m

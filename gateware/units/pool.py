@@ -1,0 +1,241 @@
+"""Poolings: maxima and averages of windows, channel by channel."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.arith.activation import activation_layout
+from gateware.arith.scaler import Scaler
+from gateware.device.memory import Ram
+from gateware.units.line_buffer import WindowReader
+from gateware.units.queue import Credits, ResultQueue
+from pvq_hw.engine.units import Pool
+from pvq_hw.geometry import Geometry
+from pvq_hw.network.window import AveragePool
+
+__all__ = ["PoolUnit"]
+
+
+class PoolUnit(wiring.Component):
+    """`Pool.compute` as a circuit.
+
+    Streamed, it takes an activation a cycle as long as there is a place for a result, which is
+    written ``spec.result_delay`` cycles after its window's last activation. With a line buffer,
+    it reads an activation a cycle, each window's result after its last one.
+
+    Members
+    -------
+    i, o : streams of activations
+    """
+
+    def __init__(self, spec: Pool, body: str = "behavioral") -> None:
+        self.spec, self.body = spec, body
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "o": Out(stream.Signature(activation_layout(spec.out, 1))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        queue = ResultQueue(spec.out, spec.depth, spec.queue_memory, self.body)
+        m.submodules.queue = queue
+        m.submodules.credits = credits = Credits(spec.depth)
+        connect(m, queue.o, flipped(self.o))
+        m.d.comb += credits.returned.eq(queue.popped)
+        stage = self._stream if spec.window is None else self._windows
+        result, done = stage(m, credits)
+        if spec.scale is not None:
+            result, done = self._scaled(m, result, done)
+        m.d.comb += [queue.w_en.eq(done), queue.w_data.eq(result)]
+        return m
+
+    # -- activations as they come -------------------------------------------------------------
+
+    def _stream(self, m: Module, credits: Credits) -> tuple[Value, Value]:
+        spec = self.spec
+        m.submodules.walk = walk = _StreamWalk(spec)
+        m.submodules.ram = ram = Ram(
+            spec.acc_bits,
+            spec.partials,
+            latency=spec.latency,
+            kind=spec.memory,
+            body=self.body,
+        )
+        m.d.comb += [
+            self.i.ready.eq(credits.some),
+            walk.take.eq(self.i.valid & credits.some),
+            credits.claim.eq(walk.take & walk.last),
+            ram.r_addr.eq(walk.address),
+        ]
+        flags: list[Value] = [walk.take & walk.inside, walk.first, walk.take & walk.last]
+        flags += [walk.address, self.i.payload.as_value()]
+        for i in range(spec.latency):
+            later = [Signal(len(f), name=f"flag{k}_{i}") for k, f in enumerate(flags)]
+            m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
+            flags = list(later)
+        inside, first, last, address, x = flags
+        partial = Signal(spec.acc_bits, reset_less=True)
+        w_en, done = Signal(), Signal()
+        w_addr = Signal(len(ram.w_addr), reset_less=True)
+        m.d.sync += [
+            partial.eq(self._merge(x, ram.r_data, first)),
+            w_en.eq(inside),
+            w_addr.eq(address),
+            done.eq(last),
+        ]
+        m.d.comb += [ram.w_en.eq(w_en), ram.w_addr.eq(w_addr), ram.w_data.eq(partial)]
+        return partial, done
+
+    def _merge(self, x: Value, partial: Value, first: Value) -> Value:
+        """The partial result with one more activation."""
+        spec = self.spec
+        value = _typed(x, spec.x.signed and not spec.x.binary)
+        so_far = _typed(partial, spec.x.signed and not spec.x.binary)
+        if spec.scale is not None:
+            return Mux(first, 0, so_far) + value
+        # Binary activations: 1 stands for -1, so the largest has the smallest code.
+        wins = value < so_far if spec.x.binary else value > so_far
+        return Mux(first | wins, value, so_far)
+
+    # -- windows from a line buffer -----------------------------------------------------------
+
+    def _windows(self, m: Module, credits: Credits) -> tuple[Value, Value]:
+        spec = self.spec
+        assert spec.window is not None
+        m.submodules.reader = reader = WindowReader(spec.window, self.body)
+        connect(m, flipped(self.i), reader.i)
+        partial = Signal(spec.acc_bits, reset_less=True)
+        first, done = Signal(init=1), Signal()
+        m.d.comb += [reader.go.eq(credits.some), credits.claim.eq(reader.start)]
+        m.d.sync += done.eq(reader.valid & reader.last)
+        with m.If(reader.valid):
+            m.d.sync += [
+                partial.eq(self._merge(reader.data, partial, first)),
+                first.eq(reader.last),
+            ]
+        return partial, done
+
+    # -- averages -----------------------------------------------------------------------------
+
+    def _scaled(self, m: Module, result: Value, done: Value) -> tuple[Value, Value]:
+        spec = self.spec
+        assert spec.scale is not None
+        m.submodules.scaler = scaler = Scaler(spec.scale, 1, self.body)
+        m.d.comb += [
+            scaler.a[0].eq(_typed(result, spec.x.signed)),
+            scaler.mult[0].eq(self._multiplier(m, done)),
+        ]
+        for i in range(spec.scale.delay):
+            later = Signal(name=f"done_{i}")
+            m.d.sync += later.eq(done)
+            done = later
+        return scaler.o, done
+
+    def _multiplier(self, m: Module, done: Value) -> Value:
+        """The multiplier of the position whose sum is done: by its row and its column."""
+        spec, layer = self.spec, self.spec.layer()
+        assert spec.scale is not None
+        assert isinstance(layer, AveragePool)
+        table = layer.multipliers()
+        if (table == table[0, 0]).all():
+            return Const(int(table[0, 0]), spec.scale.mult_bits)
+        channel_end = _Counter(m, "done_channel", spec.geometry.input_shape[2], done)
+        column = _Counter(m, "done_column", table.shape[1], channel_end.end)
+        row = _Counter(m, "done_row", table.shape[0], column.end)
+        mult = Signal(spec.scale.mult_bits)
+        usual = table[table.shape[0] // 2, table.shape[1] // 2]
+        m.d.comb += mult.eq(int(usual))
+        with m.Switch(Cat(column.value, row.value)):
+            for y in range(table.shape[0]):
+                for x in range(table.shape[1]):
+                    if table[y, x] != usual:
+                        with m.Case(x | y << len(column.value)):
+                            m.d.comb += mult.eq(int(table[y, x]))
+        return mult
+
+
+def _typed(value: Value, signed: bool) -> Value:
+    return value.as_signed() if signed else value.as_unsigned()
+
+
+class _Counter:
+    """Counts steps modulo ``size``: ``end`` is high with the last one of a round."""
+
+    def __init__(self, m: Module, name: str, size: int, step: Value) -> None:
+        self.value = Signal(Shape.cast(range(max(2, size))), name=name)
+        at_end = self.value == size - 1
+        self.end = step & at_end
+        with m.If(step):
+            m.d.sync += self.value.eq(Mux(at_end, 0, self.value + 1))
+
+
+class _StreamWalk(wiring.Component):
+    """Which window an activation belongs to.
+
+    Members
+    -------
+    take : an activation is taken
+    address : of the partial result
+    inside, first, last : whether it is in a window, the first and the last one of it
+    """
+
+    def __init__(self, spec: Pool) -> None:
+        self.spec = spec
+        super().__init__(
+            {
+                "take": In(1),
+                "address": Out(range(max(2, spec.partials))),
+                "inside": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        g = self.spec.geometry
+        height, width, channels = g.input_shape
+        channel = _Counter(m, "channel", channels, self.take)
+        x = _Axis(m, "x", width, g, 1, channel.end)
+        y = _Axis(m, "y", height, g, 0, x.end)
+        start = Signal.like(self.address)
+        m.d.comb += [
+            self.address.eq(start + channel.value),
+            self.inside.eq(x.inside & y.inside),
+            self.first.eq(x.first & y.first),
+            self.last.eq(x.last & y.last),
+        ]
+        with m.If(x.end):
+            m.d.sync += start.eq(0)
+        with m.Elif(channel.end & x.last):
+            m.d.sync += start.eq(start + channels)
+        return m
+
+
+class _Axis:
+    """Place along one axis: whether it is in a window, first or last in it; ``end`` of the axis."""
+
+    def __init__(
+        self, m: Module, name: str, size: int, g: Geometry, axis: int, step: Value
+    ) -> None:
+        kernel, stride = g.kernel[axis], g.stride[axis]
+        pad, count = g.pads[axis][0], g.output_size[axis]
+        place = _Counter(m, f"{name}_place", size, step)
+        tap = Signal(range(max(2, stride)), name=f"{name}_tap", init=pad)
+        window = Signal(range(count + 1), name=f"{name}_window")
+        self.end = place.end
+        counted = window != count
+        self.inside = (tap < kernel) & counted
+        self.first = (tap == 0) | (place.value == 0)
+        # The last window may end at the border of the map, before its last tap.
+        ends = (tap == kernel - 1) | (place.value == size - 1)
+        self.last = ends & self.inside
+        with m.If(place.end):
+            m.d.sync += [tap.eq(pad), window.eq(0)]
+        with m.Elif(step):
+            m.d.sync += tap.eq(Mux(tap == stride - 1, 0, tap + 1))
+            with m.If(tap == stride - 1):
+                m.d.sync += window.eq(Mux(counted, window + 1, count))

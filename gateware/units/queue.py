@@ -1,0 +1,134 @@
+"""Queues of activations: results that wait for the next unit, and FIFOs of skip branches."""
+
+from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.arith.activation import activation_layout
+from gateware.device.memory import Ram
+from pvq_hw.arith.formats import IntFormat
+
+__all__ = ["Credits", "ResultQueue", "StreamFifo"]
+
+
+class ResultQueue(wiring.Component):
+    """Values wait here until they are taken; whoever writes sees to it that it never overflows.
+
+    A value is offered two cycles after its write, if nothing is before it; one a cycle. Holds
+    ``depth`` values, the one on offer included.
+
+    Parameters
+    ----------
+    form : IntFormat
+    depth : int
+        At least 2.
+    memory : str
+        ``"logic"`` or ``"block"``.
+
+    Members
+    -------
+    w_en, w_data : write
+    o : stream of activations
+    popped : strobe, a value has left
+    """
+
+    def __init__(
+        self, form: IntFormat, depth: int, memory: str = "logic", body: str = "behavioral"
+    ) -> None:
+        self.form, self.depth, self.memory, self.body = form, depth, memory, body
+        super().__init__(
+            {
+                "w_en": In(1),
+                "w_data": In(form.bits),
+                "o": Out(stream.Signature(activation_layout(form, 1))),
+                "popped": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.ram = ram = Ram(
+            self.form.bits, self.depth, latency=1, kind=self.memory, body=self.body
+        )
+        pointer = Shape.cast(range(self.depth))
+        write, read, held = Signal(pointer), Signal(pointer), Signal(pointer, reset_less=True)
+        waiting = Signal(range(self.depth + 1))
+        valid, load = Signal(), Signal()
+
+        def after(place: Signal) -> Mux:
+            if self.depth & (self.depth - 1):
+                return Mux(place == self.depth - 1, 0, place + 1)
+            return place + 1
+
+        m.d.comb += [
+            load.eq((waiting != 0) & (~valid | self.o.ready)),
+            ram.w_en.eq(self.w_en),
+            ram.w_addr.eq(write),
+            ram.w_data.eq(self.w_data),
+            # The value on offer is read again and again: the memory needs no read enable.
+            ram.r_addr.eq(Mux(load, read, held)),
+            self.o.valid.eq(valid),
+            self.o.payload.eq(ram.r_data),
+            self.popped.eq(valid & self.o.ready),
+        ]
+        m.d.sync += waiting.eq(waiting + self.w_en - load)
+        with m.If(self.w_en):
+            m.d.sync += write.eq(after(write))
+        with m.If(load):
+            m.d.sync += [read.eq(after(read)), held.eq(read), valid.eq(1)]
+        with m.Elif(self.o.ready):
+            m.d.sync += valid.eq(0)
+        return m
+
+
+class Credits(wiring.Component):
+    """Free places of a queue: ``some`` while there is one that nobody has claimed.
+
+    Members
+    -------
+    claim, returned : strobes; ``claim`` only with ``some``
+    some : whether a place is free, from the cycle after on
+    """
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        super().__init__({"claim": In(1), "returned": In(1), "some": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        free = Signal(range(self.places + 1), init=self.places)
+        m.d.sync += free.eq(free + self.returned - self.claim)
+        m.d.comb += self.some.eq(free != 0)
+        return m
+
+
+class StreamFifo(wiring.Component):
+    """A FIFO of ``depth`` activations; a value is offered two cycles after it came, at best.
+
+    Members
+    -------
+    i, o : streams of activations
+    """
+
+    def __init__(
+        self, form: IntFormat, depth: int, memory: str = "logic", body: str = "behavioral"
+    ) -> None:
+        self.form, self.depth, self.memory, self.body = form, depth, memory, body
+        signature = stream.Signature(activation_layout(form, 1))
+        super().__init__({"i": In(signature), "o": Out(signature)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.queue = queue = ResultQueue(self.form, self.depth, self.memory, self.body)
+        m.submodules.credits = credits = Credits(self.depth)
+        take = Signal()
+        m.d.comb += [
+            self.i.ready.eq(credits.some),
+            take.eq(self.i.valid & self.i.ready),
+            credits.claim.eq(take),
+            credits.returned.eq(queue.popped),
+            queue.w_en.eq(take),
+            queue.w_data.eq(self.i.payload.as_value()),
+        ]
+        connect(m, queue.o, flipped(self.o))
+        return m

@@ -1,0 +1,1 @@
+"""Integer formats and exact products."""

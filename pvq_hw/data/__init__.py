@@ -1,0 +1,1 @@
+"""Data files: inputs, labels and arrays that nobody vouches for."""

@@ -1,0 +1,1 @@
+"""Specifications of the circuits: numbers, golden computation and timing."""

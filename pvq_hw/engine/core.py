@@ -1,0 +1,346 @@
+"""What all cores have in common: streams, control, requantizer, their numbers and their checks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import InputError
+from pvq_hw.network.layer import Dense
+
+__all__ = ["CoreBase", "CoreImage", "IntArray", "core_stem", "is_threshold"]
+
+IntArray = npt.NDArray[np.int64]
+
+_MULTIPLIERS = ("mult18", "mac16", "serial", "none")
+_MULTIPLIER_LIMITS = {"mult18": (18, 17), "mac16": (16, 16), "none": (48, 1)}
+
+
+@dataclass(frozen=True)
+class CoreImage:
+    """Contents of a core's memories.
+
+    Parameters
+    ----------
+    codes : tuple of int
+        Words of the weights: slot words of pulses, or words of plain weights, lane 0 lowest.
+    mult : tuple of int
+        Multipliers, unsigned, rows x groups, groups fastest; none where the core has none.
+    bias : tuple of int
+        Folded constants, signed, one per row: the layer's bias, the rounding half and what makes
+        up for the way in which the core reads its activations.
+    """
+
+    codes: tuple[int, ...]
+    mult: tuple[int, ...]
+    bias: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreBase(ABC):
+    """Numbers that every kind of core has; validated when made.
+
+    Parameters
+    ----------
+    name : str
+        Stem of the core's memory files.
+    n, rows, groups : int
+        Columns, rows, gains per row.
+    x, out : IntFormat
+    frames : int
+        V: frames in one bank word.
+    flush_cycles : int
+        0: V activations come a transfer. Else they come one a transfer, frame after frame; a
+        batch that is not full is closed after so many cycles without one, at least 2.
+    acc_bits, mult_bits, bias_bits, sum_bits, shift : int
+        ``clamp((sum_g acc * mult + bias) >> shift)``; ``sum_bits`` holds the sum.
+    multiplier : str
+        Of the requantizer: ``"mult18"``, ``"mac16"``, ``"serial"``, or ``"none"`` where all
+        multipliers are 1 because the output is a sign, whose threshold is the bias.
+    multiplier_interval : int
+        Cycles between two products; every group has at least as many words. 1 unless serial.
+    code_latency, bank_latency : int
+        1 to 6, and 1 to 3 cycles.
+    carry_chunk : int
+        0, or the longest carry chain of accumulator and bias adder.
+    fifo_depth : int
+        Places for results, a power of two; see `credits`.
+    params_memory, bank_memory, fifo_memory : str
+        ``"block"`` or ``"logic"``.
+    code_memory : str
+        ``"block"``, or ``"spram"``: the UltraPlus's large RAM, loaded after configuration.
+    """
+
+    kind: ClassVar[str]
+    weight_memory: ClassVar[str]  # what the file of the weights' words is called
+
+    name: str
+    n: int
+    rows: int
+    x: IntFormat
+    out: IntFormat
+    acc_bits: int
+    mult_bits: int
+    bias_bits: int
+    sum_bits: int
+    shift: int
+    groups: int = 1
+    frames: int = 1
+    flush_cycles: int = 0
+    multiplier: str = "mult18"
+    multiplier_interval: int = 1
+    code_latency: int = 2
+    bank_latency: int = 2
+    carry_chunk: int = 0
+    fifo_depth: int = 16
+    params_memory: str = "block"
+    bank_memory: str = "block"
+    fifo_memory: str = "logic"
+    code_memory: str = "block"
+
+    if TYPE_CHECKING:  # fields of some kinds, properties of others
+
+        @property
+        def lanes(self) -> int:
+            """P."""
+
+        @property
+        def words(self) -> int:
+            """Words of a frame, which is cycles per frame."""
+
+    def check_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> None:
+        """Raises InputError unless each field is an integer within its bounds."""
+        for key, low, high in ranges:
+            value = getattr(self, key)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise InputError(f"Core {self.name!r}: {key} must be {low} to {high}, not {value}")
+
+    def __post_init__(self) -> None:
+        where = f"Core {self.name!r}"
+        self.check_ranges(_RANGES)
+        if self.fifo_depth & (self.fifo_depth - 1):
+            raise InputError(f"{where}: fifo_depth must be a power of two, not {self.fifo_depth}")
+        if self.credits < 1:
+            raise InputError(
+                f"{where}: fifo_depth must be above {self.code_latency + 2}, not {self.fifo_depth}"
+            )
+        if self.multiplier not in _MULTIPLIERS:
+            raise InputError(
+                f"{where}: multiplier must be one of {_MULTIPLIERS}, not {self.multiplier!r}"
+            )
+        limit = _MULTIPLIER_LIMITS.get(self.multiplier)
+        if limit and self.mult_bits > limit[1]:
+            raise InputError(
+                f"{where}: multipliers must have at most {limit[1]} bits, not {self.mult_bits}"
+            )
+        if self.multiplier == "none" and (self.groups > 1 or not self.out.binary):
+            raise InputError(f"{where} must have a multiplier unless its rows give signs")
+        if self.flush_cycles and (self.frames == 1 or self.flush_cycles == 1):
+            raise InputError(
+                f"{where}: flush_cycles must be 0 with one frame and 2 or more with several, "
+                f"not {self.flush_cycles}"
+            )
+        for key in ("params_memory", "bank_memory", "fifo_memory"):
+            if getattr(self, key) not in ("block", "logic"):
+                raise InputError(f"{where}: {key} must be block or logic")
+        if self.code_memory not in ("block", "spram"):
+            raise InputError(f"{where}: code_memory must be block or spram")
+        if self.code_memory == "spram" and self.code_latency > 2:
+            raise InputError(f"{where}: code_latency must be 1 or 2 with codes in SPRAM")
+
+    # -- shapes -----------------------------------------------------------------------------
+
+    @property
+    def input_frames(self) -> int:
+        """Frames in a transfer of the input."""
+        return 1 if self.flush_cycles else self.frames
+
+    @property
+    @abstractmethod
+    def address_bits(self) -> int:
+        """Bits of an address within a half of the activations' memory."""
+
+    @property
+    @abstractmethod
+    def bank_words(self) -> int:
+        """Depth of the activations' memory, both halves."""
+
+    @property
+    @abstractmethod
+    def word_bits(self) -> int:
+        """Width of a word of weights."""
+
+    @property
+    def memories(self) -> dict[str, tuple[int, int]]:
+        """ROMs by name: (width in bits, depth in words)."""
+        found = {f"{self.name}_{self.weight_memory}": (self.word_bits, self.words)}
+        if self.multiplier != "none":
+            found[f"{self.name}_mult"] = (self.mult_bits, self.rows * self.groups)
+        return found | {f"{self.name}_bias": (self.bias_bits, self.rows)}
+
+    def contents(self, image: CoreImage) -> dict[str, list[int]]:
+        """ROM words by name, unsigned: what the memory files hold."""
+        mask = (1 << self.bias_bits) - 1
+        found = {f"{self.name}_{self.weight_memory}": list(image.codes)}
+        if self.multiplier != "none":
+            found[f"{self.name}_mult"] = list(image.mult)
+        return found | {f"{self.name}_bias": [b & mask for b in image.bias]}
+
+    @property
+    def weight_bits(self) -> int:
+        """Stored bits of all words of weights."""
+        return self.words * self.word_bits
+
+    @property
+    def parameter_bits(self) -> int:
+        """Stored bits of multipliers and biases."""
+        mult = 0 if self.multiplier == "none" else self.groups * self.mult_bits
+        return self.rows * (mult + self.bias_bits)
+
+    # -- latencies in cycles, after the cycle in which a word's address is given to the ROM --
+
+    @property
+    def tree_levels(self) -> int:
+        """Registered levels of the adder tree."""
+        return (self.lanes - 1).bit_length()
+
+    @property
+    def acc_chunks(self) -> int:
+        """Carry chunks of the accumulator."""
+        return -(-self.acc_bits // self.carry_chunk) if self.carry_chunk else 1
+
+    @property
+    def bias_chunks(self) -> int:
+        """Carry chunks of the bias adder."""
+        return -(-self.sum_bits // self.carry_chunk) if self.carry_chunk else 1
+
+    @property
+    def multiplier_parts(self) -> int:
+        """DSP blocks of the requantizer's multiplier: a wide accumulator is split."""
+        if self.multiplier not in ("mult18", "mac16"):
+            return 0
+        bits = _MULTIPLIER_LIMITS[self.multiplier][0] - 1
+        return max(1, -(-(self.acc_bits - 1) // bits))
+
+    @property
+    def multiplier_delay(self) -> int:
+        """Cycles from operands to product."""
+        if self.multiplier == "none":
+            return 0
+        if self.multiplier == "serial":
+            units = -(-(self.mult_bits + 1) // self.multiplier_interval)
+            return self.mult_bits + 1 + int(units > 1)
+        return 3 if self.multiplier_parts == 1 else 2 + self.multiplier_parts
+
+    @property
+    def credits(self) -> int:
+        """No word is read while so many of the FIFO's places are taken or promised.
+
+        Rows whose end the credit counter has not seen need places as well: it sees them when
+        they have left the code ROM, two registers later.
+        """
+        return self.fifo_depth - self.code_latency - 2
+
+    @property
+    def flight(self) -> int:
+        """Cycles from a row's promise of a result to the end of the promise, nothing waiting."""
+        return self.output_delay - self.code_latency + 2
+
+    @property
+    @abstractmethod
+    def sum_stage(self) -> int:
+        """When a word's tree sum is there."""
+
+    @property
+    def row_stage(self) -> int:
+        """When the sum of a group, all of its bits, is at the multiplier's operand."""
+        return self.sum_stage + 1 + self.acc_chunks
+
+    @property
+    def product_stage(self) -> int:
+        """When a row's sum of products is at the bias adder."""
+        return self.row_stage + self.multiplier_delay + int(self.groups > 1)
+
+    @property
+    def output_delay(self) -> int:
+        """When a row's result, saturated, is offered at ``o`` if nothing is before it."""
+        return self.product_stage + self.bias_chunks + 1 + 2
+
+    # -- golden model -----------------------------------------------------------------------
+
+    @abstractmethod
+    def compute(self, image: CoreImage, x: npt.ArrayLike) -> IntArray:
+        """Exact model from the memory contents: (frames, n) -> (frames, rows)."""
+
+    @abstractmethod
+    def decode(self, image: CoreImage) -> IntArray:
+        """The weights (rows, n) of the image's words; raises InputError on broken ones."""
+
+    @abstractmethod
+    def row_slots(self, image: CoreImage) -> tuple[int, ...]:
+        """Words of every row, its groups together."""
+
+    def multipliers(self, image: CoreImage) -> IntArray:
+        """(rows, groups); ones where the core has none."""
+        if self.multiplier == "none":
+            return np.ones((self.rows, 1), dtype=np.int64)
+        return np.array(image.mult, dtype=np.int64).reshape(self.rows, self.groups)
+
+    # -- files ------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """The specification as JSON values; `pvq_hw.engine.kinds.core_from_json` reads them."""
+        formats = {"x": self.x.to_json(), "out": self.out.to_json()}
+        return asdict(self) | formats | {"kind": self.kind}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Inverse of `to_json`; raises InputError on anything else."""
+        try:
+            return cls(**cls.parts_from_json(value))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"Core specification is broken: {error}") from None
+
+    @classmethod
+    def parts_from_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a specification."""
+        if value["kind"] != cls.kind:
+            raise InputError(f"Core must be of kind {cls.kind}, not {value['kind']!r:.40}")
+        parts = {key: IntFormat.from_json(value[key]) for key in ("x", "out")}
+        return {key: item for key, item in value.items() if key != "kind"} | parts
+
+
+_RANGES = (
+    ("n", 1, 1 << 20),
+    ("rows", 1, 1 << 20),
+    ("groups", 1, 1 << 16),
+    ("frames", 1, 16),
+    ("flush_cycles", 0, 1 << 20),
+    ("acc_bits", 2, 48),
+    ("mult_bits", 1, 32),
+    ("bias_bits", 1, 62),
+    ("sum_bits", 2, 63),
+    ("shift", 1, 62),
+    ("multiplier_interval", 1, 32),
+    ("code_latency", 1, 6),
+    ("bank_latency", 1, 3),
+    ("carry_chunk", 0, 63),
+    ("fifo_depth", 16, 256),
+)
+
+
+def is_threshold(layer: Dense) -> bool:
+    """Whether a layer's rows need no multiplier: their sign is that of the sum and the bias."""
+    return layer.output.format.binary and bool((layer.mult == 1).all()) and layer.groups == 1
+
+
+def core_stem(name: str) -> str:
+    """A file stem: letters, digits and underscores of the name."""
+    stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:64]
+    return stem if stem[:1].isalpha() else f"layer_{stem}"

@@ -1,0 +1,183 @@
+"""A network as units joined by wires: what the circuit is made of, as values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.batch import is_serial, unpacker_delay, unpacker_memory
+from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack, unit_from_json
+from pvq_hw.errors import InputError
+
+__all__ = ["GraphSpec", "chain_graph"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """Units in an order in which every wire is given before it is read.
+
+    Parameters
+    ----------
+    units : tuple of Unit
+        Each wire has one giver and one reader; a fork makes several of one.
+    input, output : str
+        The wires from and to the outside.
+    """
+
+    units: tuple[Unit, ...]
+    input: str = "i"
+    output: str = "o"
+
+    def __post_init__(self) -> None:
+        if len({unit.name for unit in self.units}) < len(self.units) or not self.units:
+            raise InputError("A graph must have units of different names")
+        wires = self._check_wires()
+        if list(wires) != [self.output]:
+            raise InputError(f"Wires of a graph must be read: {', '.join(wires)} are not")
+
+    def _check_wires(self) -> list[str]:
+        """Walks the units; returns the wires that nothing reads."""
+        first = next((u for u in self.units if self.input in u.inputs), None)
+        if first is None:
+            raise InputError("A graph must read its input")
+        at = first.inputs.index(self.input)
+        free: dict[str, tuple[int, IntFormat]] = {
+            self.input: (first.sizes()[0][at], first.formats()[0][at])
+        }
+        side = {self.input: first.side_by_side[0]}
+        given = {self.input}
+        for unit in self.units:
+            (taken, size), (read, form) = unit.sizes(), unit.formats()
+            takes, gives = unit.side_by_side
+            for wire, count, x in zip(unit.inputs, taken, read, strict=True):
+                if side.get(wire, takes) != takes:
+                    raise InputError(
+                        f"Unit {unit.name!r} takes {takes} frames side by side, but wire "
+                        f"{wire!r} gives {side[wire]}"
+                    )
+                if free.pop(wire, None) != (count, x):
+                    raise InputError(f"Unit {unit.name!r} must take what wire {wire!r} gives")
+            for wire in unit.outputs:
+                if wire in given:
+                    raise InputError(f"Wire {wire!r} must be given once")
+                given.add(wire)
+                free[wire] = (size, form)
+                side[wire] = gives
+        return list(free)
+
+    # -- parts ------------------------------------------------------------------------------
+
+    @property
+    def cores(self) -> list[CoreBase]:
+        """The cores, in order."""
+        return [unit.core for unit in self.units if isinstance(unit, CoreUnit)]
+
+    def unit(self, name: str) -> Unit:
+        """The unit of that name; KeyError where there is none."""
+        return {unit.name: unit for unit in self.units}[name]
+
+    @property
+    def first(self) -> Unit:
+        """The unit that reads the input."""
+        return next(unit for unit in self.units if self.input in unit.inputs)
+
+    @property
+    def last(self) -> Unit:
+        """The unit that gives the output."""
+        return next(unit for unit in self.units if self.output in unit.outputs)
+
+    @property
+    def x(self) -> tuple[int, IntFormat]:
+        """Activations of an input frame, and their format."""
+        at = self.first.inputs.index(self.input)
+        return self.first.sizes()[0][at], self.first.formats()[0][at]
+
+    @property
+    def out(self) -> tuple[int, IntFormat]:
+        """Activations of an output frame, and their format."""
+        return self.last.sizes()[1], self.last.formats()[1]
+
+    # -- golden model -----------------------------------------------------------------------
+
+    def compute(self, images: Mapping[str, CoreImage], x: npt.ArrayLike) -> dict[str, IntArray]:
+        """What every unit gives, (frames, size) by its name, from the memory contents alone.
+
+        Parameters
+        ----------
+        images : mapping of core name to CoreImage
+        x : int array (frames, ...)
+        """
+        array = np.asarray(x, dtype=np.int64)
+        wires = {self.input: array.reshape(len(array), -1)}
+        result = {}
+        for unit in self.units:
+            inputs = [wires.pop(wire) for wire in unit.inputs]
+            value = _compute(unit, images, inputs).reshape(len(array), -1)
+            result[unit.name] = value
+            wires |= dict.fromkeys(unit.outputs, value)
+        return result
+
+    # -- files ------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """The graph as JSON values."""
+        return {
+            "units": [unit.to_json() for unit in self.units],
+            "input": self.input,
+            "output": self.output,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "GraphSpec":
+        """Inverse of `to_json`; raises InputError on anything else."""
+        try:
+            units = tuple(unit_from_json(unit) for unit in value["units"])
+            return cls(units, str(value["input"]), str(value["output"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"Graph is broken: {type(error).__name__} {error}") from None
+
+
+def _compute(unit: Unit, images: Mapping[str, CoreImage], inputs: list[IntArray]) -> IntArray:
+    if isinstance(unit, CoreUnit):
+        windows = inputs[0]
+        if unit.window is not None:
+            windows = unit.window.compute(windows).reshape(-1, unit.core.n)
+        return unit.core.compute(images[unit.core.name], windows)
+    if isinstance(unit, Pool | Join):
+        return unit.compute(*inputs)
+    assert isinstance(unit, Fork | Fifo | Unpack)
+    return inputs[0]
+
+
+def chain_graph(cores: Sequence[CoreBase]) -> GraphSpec:
+    """Cores that follow one another, and an unpacker where the frames of a batch come and go one
+    after the other; the cores' names must differ."""
+    wires = ["i", *(f"w_{core.name}" for core in cores)]
+    units: list[Unit] = [
+        CoreUnit(core.name, (wires[k],), (wires[k + 1],), core) for k, core in enumerate(cores)
+    ]
+    last = cores[-1]
+    if is_serial(cores):
+        memory = unpacker_memory(last)
+        units.append(
+            Unpack(
+                f"{last.name}.unpacker",
+                (wires[-1],),
+                (f"w_{last.name}.unpacked",),
+                last.out,
+                last.rows,
+                last.frames,
+                memory.depth,
+                memory.kind,
+                unpacker_delay(last),
+            )
+        )
+    return GraphSpec(tuple(units), "i", units[-1].outputs[0])

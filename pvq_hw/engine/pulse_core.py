@@ -1,0 +1,305 @@
+"""Specification and memory contents of a layer's core: the numbers that golden model, timing
+model, planner and circuit share.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat, accumulator_bits, bits_for
+from pvq_hw.engine.core import CoreBase, CoreImage, IntArray, core_stem, is_threshold
+from pvq_hw.engine.pulse_code import PulseCode, choose_gap_bits
+from pvq_hw.engine.schedule import Schedule
+from pvq_hw.errors import InputError
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.target.block_ram import select_registers
+from pvq_hw.target.families import Family
+from pvq_hw.target.families import family as find_family
+
+__all__ = ["CoreImage", "CoreSpec", "make_core"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreSpec(CoreBase):
+    """Numbers of a core of pulses; validated when made. What is not said here: `CoreBase`.
+
+    Parameters
+    ----------
+    code : PulseCode
+        Its ``lanes`` is P.
+    words : int
+        Slot words of a frame.
+    frames : int
+        V: frames in one bank word. V frames share one code stream and one bank read.
+    acc_bits : int
+        Accumulator: the bound ``K * (max|x| + 1)`` with K the largest sum of pulses of a group.
+    """
+
+    kind: ClassVar[str] = "pulses"
+    weight_memory: ClassVar[str] = "codes"
+
+    code: PulseCode
+    words: int
+
+    def __post_init__(self) -> None:
+        self.check_ranges((("words", 1, 1 << 24),))
+        super().__post_init__()
+        where = f"Core {self.name!r}"
+        if self.n % self.groups:
+            raise InputError(f"{where}: columns must divide into {self.groups} groups")
+        if self.code.lanes > self.n:
+            raise InputError(f"{where}: lanes must be 1 to {self.n}, not {self.code.lanes}")
+
+    # -- shapes -----------------------------------------------------------------------------
+
+    @property
+    def lanes(self) -> int:
+        """P."""
+        return self.code.lanes
+
+    @property
+    def bank_depth(self) -> int:
+        """Addresses of one half of a bank."""
+        return self.code.bank_depth(self.n)
+
+    @property
+    def address_bits(self) -> int:
+        """Bits of an address within a half."""
+        return max(1, (self.bank_depth - 1).bit_length())
+
+    @property
+    def bank_words(self) -> int:
+        """Depth of a bank's memory, both halves: the second half starts at a power of two."""
+        return (1 << self.address_bits) + self.bank_depth
+
+    @property
+    def leaf_bits(self) -> int:
+        """Bits of a leaf, signed: an unsigned activation gets a sign, a binary one a zero."""
+        base = self.x.bits + (not self.x.signed or self.x.binary)
+        return int(base) + self.code.max_shift
+
+    @property
+    def word_bits(self) -> int:
+        """Width of a slot word."""
+        return self.code.word_bits
+
+    # -- latencies in cycles, after the cycle in which a word's address is given to the ROM --
+
+    @property
+    def sum_stage(self) -> int:
+        """When a word's tree sum is there."""
+        shifted = int(self.code.shift_bits > 0)
+        return self.code_latency + 2 + self.bank_latency + shifted + self.tree_levels
+
+    # -- golden model -----------------------------------------------------------------------
+
+    @property
+    def inverted(self) -> bool:
+        """Whether a negative pulse adds ``~x``; binary activations are negated exactly."""
+        return not self.x.binary
+
+    def compute(self, image: CoreImage, x: npt.ArrayLike) -> IntArray:
+        """Exact model from the memory contents: (frames, n) -> (frames, rows)."""
+        array = np.asarray(x, dtype=np.int64).reshape(-1, self.n)
+        y = self.decode(image)
+        mult = self.multipliers(image)
+        total = np.zeros((len(array), self.rows), dtype=np.int64)
+        width = self.n // self.groups
+        negatives = _negatives(self.code, image.codes).reshape(self.rows, self.groups)
+        for g in range(self.groups):
+            part = slice(g * width, (g + 1) * width)
+            acc = array[:, part] @ y[:, part].T - self.inverted * negatives[:, g]
+            total += acc * mult[:, g]
+        total += np.array(image.bias, dtype=np.int64)
+        return np.asarray(self.out.clamp(total >> self.shift), dtype=np.int64)
+
+    def decode(self, image: CoreImage) -> IntArray:
+        """The weights (rows, n) of the image's codes; raises InputError on broken ones."""
+        if len(image.codes) != self.words:
+            raise InputError(f"Core {self.name!r} has {len(image.codes)} words, not {self.words}")
+        return self.code.decode(image.codes, (self.rows, self.n), self.groups)
+
+    def row_slots(self, image: CoreImage) -> tuple[int, ...]:
+        """Words of every row, its groups together."""
+        last = self.code.word_bits - 1
+        ends = [i for i, w in enumerate(image.codes) if w >> last]
+        rows = [-1, *ends[self.groups - 1 :: self.groups]]
+        return tuple(b - a for a, b in pairwise(rows))
+
+    # -- files ------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """The specification as JSON values."""
+        return super().to_json() | {"code": self.code.to_json()}
+
+    @classmethod
+    def parts_from_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a specification."""
+        return super().parts_from_json(value) | {"code": PulseCode.from_json(value["code"])}
+
+
+def _negatives(code: PulseCode, words: Sequence[int]) -> IntArray:
+    """Per group, the sum of ``2**shift`` over its negative pulses."""
+    gap, sign, shift, last = code.fields(words)
+    weight = np.where(gap != code.escape, sign << shift, 0).sum(axis=1)
+    group = np.cumsum(last) - last
+    out = np.zeros(int(last.sum()), dtype=np.int64)
+    np.add.at(out, group, weight)
+    return out
+
+
+def _weight_of_pulses(code: PulseCode, words: Sequence[int]) -> IntArray:
+    """Per group, the sum of ``2**shift`` over all pulses: K of its digits."""
+    gap, _, shift, last = code.fields(words)
+    weight = np.where(gap != code.escape, 1 << shift, 0).sum(axis=1)
+    out = np.zeros(int(last.sum()), dtype=np.int64)
+    np.add.at(out, np.cumsum(last) - last, weight)
+    return out
+
+
+def _interval(slots: Sequence[int], mult_bits: int) -> int:
+    """The longest interval of a serial multiplier whose padding adds at most 1 % of the slots."""
+    array = np.array(slots, dtype=np.int64)
+    for interval in range(mult_bits + 1, 1, -1):
+        padded = np.maximum(array, interval).sum()
+        if padded <= 1.01 * array.sum() or interval <= array.min():
+            return interval
+    return 1
+
+
+def make_core(
+    layer: Dense,
+    x: TensorSpec,
+    lanes: int,
+    *,
+    frames: int = 1,
+    gap_bits: int | None = None,
+    shift_bits: int = 0,
+    family: str = "ecp5",
+    name: str | None = None,
+    **options: Any,
+) -> tuple[CoreSpec, CoreImage]:
+    """Specification and contents of a layer's core.
+
+    Parameters
+    ----------
+    layer : Dense
+        With ``encoding == "pvq"``; `pvq_hw.engine.kinds.make_layer_core` takes any.
+    x : TensorSpec
+        The layer's input.
+    lanes : int
+        P, 1 to N.
+    frames : int
+        V.
+    gap_bits : int, optional
+        Chosen by `choose_gap_bits` unless given.
+    shift_bits : int
+        0 for unit pulses.
+    family : str
+        Key of `pvq_hw.target.families.FAMILIES`; sets latencies, carry chunks and multiplier.
+    name : str, optional
+        Stem of the memory files; the layer's name by default, reduced to letters and digits.
+    **options
+        Fields of `CoreSpec` to set otherwise (``multiplier``, ``params_memory``, ...).
+    """
+    layer.verify(x)
+    if layer.encoding != "pvq":
+        raise InputError(f"Layer {layer.name!r} must be encoded as pvq, not {layer.encoding}")
+    rows, n = layer.y.shape
+    if not 1 <= lanes <= n:
+        raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {n}, not {lanes}")
+    device = find_family(family)
+    groups = layer.groups
+    if gap_bits is None:
+        gap_bits = choose_gap_bits(layer.y, lanes, groups=groups, shift_bits=shift_bits)
+    code = PulseCode(lanes, gap_bits, shift_bits)
+    mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
+    schedule = code.encode(layer.y, groups)
+    interval = 1
+    multiplier = options.get("multiplier", "none" if is_threshold(layer) else device.multiplier)
+    if multiplier == "serial":
+        interval = options.get("multiplier_interval") or _interval(schedule.row_slots, mult_bits)
+        schedule = code.encode(layer.y, groups, min_slots=interval)
+    image = _image(layer, code, schedule, x.format)
+    widths = _widths(layer, code, schedule, x.format, image)
+    spec = CoreSpec(
+        name=name or core_stem(layer.name),
+        n=n,
+        rows=rows,
+        groups=groups,
+        x=x.format,
+        out=layer.output.format,
+        code=code,
+        words=schedule.slots,
+        frames=frames,
+        acc_bits=widths["acc_bits"],
+        mult_bits=mult_bits,
+        bias_bits=widths["bias_bits"],
+        sum_bits=widths["sum_bits"],
+        shift=layer.shift,
+        multiplier=multiplier,
+        multiplier_interval=interval,
+        code_latency=_code_latency(code, schedule, device),
+        bank_latency=device.bank_latency,
+        carry_chunk=device.carry_chunk,
+        params_memory="logic" if rows * groups <= device.logic_rows else "block",
+    )
+    spec = replace(spec, **options)
+    if "fifo_depth" not in options:
+        spec = replace(spec, fifo_depth=_fifo_depth(spec, schedule.row_slots))
+    if "fifo_memory" not in options:
+        spec = replace(spec, fifo_memory="logic" if device.lutram else "block")
+    return spec, image
+
+
+def _image(layer: Dense, code: PulseCode, schedule: Schedule, x: IntFormat) -> CoreImage:
+    """Memory contents, the constants folded into the bias."""
+    rows = len(layer.y)
+    negatives = _negatives(code, schedule.words).reshape(rows, layer.groups)
+    bias = layer.bias + (1 << (layer.shift - 1))
+    if not x.binary:
+        bias = bias + (layer.mult * negatives).sum(axis=1)
+    return CoreImage(
+        codes=schedule.words,
+        mult=tuple(int(m) for m in layer.mult.ravel()),
+        bias=tuple(int(b) for b in bias),
+    )
+
+
+def _widths(
+    layer: Dense, code: PulseCode, schedule: Schedule, x: IntFormat, image: CoreImage
+) -> dict[str, int]:
+    """Accumulator, bias and sum widths by their bounds."""
+    k = _weight_of_pulses(code, schedule.words).reshape(layer.mult.shape)
+    # ~x of a signed activation is within the range of x; of an unsigned one it is -(max|x| + 1).
+    inverted = not x.signed
+    acc_bits = max(2, accumulator_bits(int(k.max(initial=1)), x, inverted_leaves=inverted))
+    bound = (k * layer.mult).sum(axis=1) * (x.max_abs + inverted)
+    low = min(image.bias)
+    high = max(image.bias)
+    total = max(int((bound + np.abs(np.array(image.bias))).max()), 1)
+    return {
+        "acc_bits": acc_bits,
+        "bias_bits": bits_for(min(low, -1), high),
+        "sum_bits": max(bits_for(-total, total), layer.shift + layer.output.format.bits + 1),
+    }
+
+
+def _code_latency(code: PulseCode, schedule: Schedule, device: Family) -> int:
+    """The family's, and where its clocks are fast a register for each step of a deep ROM."""
+    if device.code_latency < 3:
+        return device.code_latency
+    width = code.word_bits
+    return device.code_latency + select_registers(width, schedule.slots, device.blocks)
+
+
+def _fifo_depth(spec: CoreSpec, slots: Sequence[int]) -> int:
+    """A FIFO for the results in flight at full rate in 99 of 100 rows: rows differ in length."""
+    ends = np.cumsum(np.array(slots, dtype=np.int64).reshape(spec.rows, -1).sum(axis=1))
+    flying = np.searchsorted(ends, ends + spec.flight) - np.arange(spec.rows)
+    need = int(np.quantile(flying, 0.99)) + spec.code_latency + 3
+    return min(128, max(16, 1 << (need - 1).bit_length()))

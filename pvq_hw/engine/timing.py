@@ -1,0 +1,539 @@
+"""Exact cycle counts of a graph of units, without simulating the circuits.
+
+Every unit is a process over event times. A wire knows for each of its transfers when the giver
+can offer it and when the reader can take it, both as far as the wire itself is not concerned;
+the transfer is at the later of the two, and at least a cycle after the one before. All times are
+cycles of handshakes and strobes as the circuits have them (`gateware.units.line_buffer`, `.queue`,
+`.sequencer`), so the counts are the simulated ones.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.dataflow import GraphSpec, chain_graph
+from pvq_hw.engine.line_buffer import WindowSpec
+from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack
+from pvq_hw.errors import CheckError, InputError
+
+__all__ = [
+    "Timing",
+    "fifo_needs",
+    "frame_ends",
+    "least_depths",
+    "run_frames",
+    "time_chain",
+    "time_graph",
+    "with_depths",
+]
+
+Process = Generator[None, None, None]
+_MOST_FRAMES = 700  # a core of one row fills 256 places for results before it is held up
+_ENOUGH_TRANSFERS = 100_000
+
+
+@dataclass
+class Wire:
+    """Times of the transfers of one wire: ``moved`` follows from the two others."""
+
+    offers: list[int] = field(default_factory=list)
+    readies: list[int] = field(default_factory=list)
+    moved: list[int] = field(default_factory=list)
+
+    def settle(self) -> None:
+        """Every transfer whose both sides are known."""
+        offers, readies, moved = self.offers, self.readies, self.moved
+        last = moved[-1] if moved else -1
+        for k in range(len(moved), min(len(offers), len(readies))):
+            last = max(offers[k], readies[k], last + 1)
+            moved.append(last)
+
+    @property
+    def known(self) -> int:
+        """Grows with everything that becomes known."""
+        return len(self.offers) + len(self.readies) + len(self.moved)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Exact timing of an accelerator, in cycles; of cores that take V frames side by side, a
+    frame here is a batch of V.
+
+    Parameters
+    ----------
+    interval_cycles : int
+        Between two frames in the steady state, input always valid, output always ready, one
+        activation a clock at the input. Where the steady state is a pattern of several frames,
+        their mean, rounded up.
+    latency_cycles : int
+        From the first input's transfer to the last output's, the accelerator empty.
+    period : int
+        Frames after which the steady state repeats itself.
+    """
+
+    interval_cycles: int
+    latency_cycles: int
+    period: int
+
+
+def time_chain(specs: Sequence[CoreBase], images: Sequence[CoreImage]) -> Timing:
+    """`time_graph` of cores that follow one another."""
+    return time_graph(*_chain(specs, images))
+
+
+def frame_ends(
+    specs: Sequence[CoreBase], images: Sequence[CoreImage], frames: int
+) -> tuple[int, ...]:
+    """For cores that follow one another, the cycles from the first input's transfer to the last
+    result of each of the first frames (of batches, where the cores take several side by side)."""
+    graph, named = _chain(specs, images)
+    wires = run_frames(graph, named, frames)
+    size, start = graph.out[0], wires[graph.input].moved[0]
+    return tuple(end - start for end in wires[graph.output].moved[size - 1 :: size])
+
+
+def _chain(
+    specs: Sequence[CoreBase], images: Sequence[CoreImage]
+) -> tuple[GraphSpec, dict[str, CoreImage]]:
+    """The graph of cores that follow one another, whatever their names."""
+    if not specs or len(specs) != len(images):
+        raise InputError("Timing must have a specification and an image per core")
+    cores = [replace(spec, name=f"core{index}") for index, spec in enumerate(specs)]
+    named = {core.name: image for core, image in zip(cores, images, strict=True)}
+    return chain_graph(cores), named
+
+
+def time_graph(spec: GraphSpec, images: Mapping[str, CoreImage]) -> Timing:
+    """Interval and latency of a graph.
+
+    Raises
+    ------
+    CheckError
+        The graph stands still for ever.
+    """
+    frames = 6
+    while True:
+        run = _Run(spec, images, frames)
+        size = spec.out[0]
+        ends = run.wires[spec.output].moved[size - 1 :: size]
+        # A repeated state is a cycle: what follows is what followed before. Where frames are long
+        # against all queues, equal intervals tell as much.
+        period = run.repeats(ends)
+        if not period and frames * run.transfers > _ENOUGH_TRANSFERS:
+            period = _pattern([b - a for a, b in pairwise(ends)])
+        if not period and frames >= _MOST_FRAMES:
+            # Queues that take thousands of frames to fill: near the end of it all the same.
+            period = frames // 2
+        if period:
+            interval = -(-(ends[-1] - ends[-1 - period]) // period)
+            return Timing(interval, ends[0] - run.wires[spec.input].moved[0], period)
+        frames *= 2
+
+
+def _pattern(steps: list[int]) -> int:
+    """The length of a pattern that stands three times at the end; 0 where there is none."""
+    for period in range(1, len(steps) // 3 + 1):
+        if steps[-period:] == steps[-2 * period : -period] == steps[-3 * period : -2 * period]:
+            return period
+    return 0
+
+
+def run_frames(spec: GraphSpec, images: Mapping[str, CoreImage], frames: int) -> dict[str, Wire]:
+    """Every wire's transfers for some frames; CheckError, with what waits, on a deadlock."""
+    return _Run(spec, images, frames).wires
+
+
+@dataclass
+class _Note:
+    """Times of something within a unit: so many of them a frame, of which the last few bear on
+    what follows."""
+
+    times: list[int]
+    each: int
+    reach: int
+
+
+class _Run:
+    """A graph's events for some frames."""
+
+    def __init__(self, spec: GraphSpec, images: Mapping[str, CoreImage], frames: int) -> None:
+        names = {spec.input, *(wire for unit in spec.units for wire in unit.outputs)}
+        self.spec, self.frames = spec, frames
+        self.wires = wires = {name: Wire() for name in names}
+        self.notes: list[_Note] = []
+        wires[spec.input].offers += [0] * (frames * spec.x[0])
+        wires[spec.output].readies += [0] * (frames * spec.out[0])
+        running = [
+            (process, [wires[name] for name in (*unit.inputs, *unit.outputs)])
+            for unit in spec.units
+            for process in _processes(unit, images, wires, frames, self.notes)
+        ]
+        known = -1
+        while running:
+            before, known = known, sum(wire.known for wire in wires.values())
+            if known == before:
+                waiting = [u.name for u in spec.units if not _finished(u, wires, frames)]
+                raise CheckError(f"The accelerator stands still: {', '.join(waiting)} wait")
+            running = [entry for entry in running if not _advance(*entry)]
+
+    @property
+    def transfers(self) -> int:
+        """Of a frame, over all wires."""
+        return sum(unit.sizes()[1] for unit in self.spec.units) + self.spec.x[0]
+
+    def repeats(self, ends: list[int]) -> int:
+        """Frames after which all times that later frames depend on come again, counted from each
+        frame's end; 0 where they do not."""
+        notes = list(self.notes)
+        notes.append(_Note(self.wires[self.spec.input].moved, self.spec.x[0], 1))
+        for unit in self.spec.units:
+            depth = unit.core.fifo_depth if isinstance(unit, CoreUnit) else _depth(unit)
+            for wire in (self.wires[name] for name in unit.outputs):
+                notes.append(_Note(wire.moved, unit.sizes()[1], depth))
+                notes.append(_Note(wire.offers, unit.sizes()[1], depth))
+        seen: dict[tuple[int, ...], int] = {}
+        found = 0
+        for frame, end in enumerate(ends):
+            state: list[int] = []
+            for note in notes:
+                stop = (frame + 1) * note.each
+                state += [t - end for t in note.times[max(0, stop - note.reach) : stop]]
+            found = frame - seen.setdefault(tuple(state), frame)
+            if found:
+                break
+        return found
+
+
+def _depth(unit: Unit) -> int:
+    return 2 if isinstance(unit, Fork | Unpack | CoreUnit) else unit.depth
+
+
+def _advance(process: Process, wires: list[Wire]) -> bool:
+    """Lets a process go on as far as it can; whether it has come to its end."""
+    for wire in wires:
+        wire.settle()
+    ended = next(process, StopIteration) is StopIteration
+    for wire in wires:
+        wire.settle()
+    return ended
+
+
+def _finished(unit: Unit, wires: dict[str, Wire], frames: int) -> bool:
+    return all(len(wires[wire].moved) >= frames * unit.sizes()[1] for wire in unit.outputs)
+
+
+def _processes(
+    unit: Unit,
+    images: Mapping[str, CoreImage],
+    wires: dict[str, Wire],
+    frames: int,
+    notes: list[_Note],
+) -> list[Process]:
+    inputs = [wires[name] for name in unit.inputs]
+    outputs = [wires[name] for name in unit.outputs]
+    if isinstance(unit, CoreUnit):
+        written: list[int] = []
+        released: list[int] = []
+        notes += [_Note(written, unit.frames, 2), _Note(released, unit.frames, 2)]
+        if unit.window is None:
+            loader = _dense(unit, inputs[0], written, released, frames)
+        else:
+            delay = unit.window.unit_words + unit.window.read_delay
+            cleared = _rows_note(unit.window, notes)
+            loader = _windows(
+                unit.window, inputs[0], written.append, delay, released, 2, frames, cleared
+            )
+        compute = _core(unit, images[unit.core.name], outputs[0], written, released, frames)
+        return [loader, compute]
+    if isinstance(unit, Pool) and unit.window is not None:
+        delay = unit.window.unit_words + unit.result_delay + 2
+        offer, pops = outputs[0].offers.append, outputs[0].moved
+        cleared = _rows_note(unit.window, notes)
+        return [_windows(unit.window, inputs[0], offer, delay, pops, unit.depth, frames, cleared)]
+    if isinstance(unit, Pool):
+        return [_pool(unit, inputs[0], outputs[0], frames)]
+    if isinstance(unit, Join):
+        return [_join(unit, inputs, outputs[0], frames)]
+    if isinstance(unit, Fork):
+        return [_fork(inputs[0], outputs, frames * unit.size)]
+    if isinstance(unit, Unpack):
+        return [_unpack(unit, inputs[0], outputs[0], frames)]
+    if isinstance(unit, Fifo):
+        return [_fifo(unit, inputs[0], outputs[0], frames)]
+    raise InputError(f"Unit {unit.name!r} has no timing: its kind {unit.kind!r} is not known")
+
+
+def _fifo(unit: Fifo, i: Wire, o: Wire, frames: int) -> Process:
+    total = frames * unit.size
+    while len(o.offers) < total:
+        yield
+        start = len(i.readies)
+        stop = min(total, len(o.moved) + unit.depth)
+        if start < stop:
+            i.readies += [0] * (min(stop, unit.depth) - start)
+            past = max(start, unit.depth)
+            i.readies += [t + 1 for t in o.moved[past - unit.depth : max(past, stop) - unit.depth]]
+            i.settle()
+        o.offers += [t + 2 for t in i.moved[len(o.offers) :]]
+
+
+def _rows_note(window: WindowSpec, notes: list[_Note]) -> list[int]:
+    """When the line buffer gave its rows back."""
+    cleared: list[int] = []
+    notes.append(_Note(cleared, window.geometry.input_shape[0], window.rows))
+    return cleared
+
+
+def _unpack(unit: Unpack, i: Wire, o: Wire, frames: int) -> Process:
+    """Whole batches into the two halves of a memory, from which they are read result by result.
+
+    The output must always be ready: what it holds up is not in the model, since nothing follows.
+    """
+    released: list[int] = []  # when each batch's last result was read
+    for frame in range(frames):
+        free = released[frame - 2] + 1 if frame >= 2 else 0
+        i.readies += [free] * unit.size
+        i.settle()
+        while len(i.moved) < (frame + 1) * unit.size:
+            yield
+        start = max(i.moved[-1], released[-1] if released else -2) + 2
+        released.append(start + unit.size * unit.frames - 1)
+        o.offers += range(start + unit.delay, released[-1] + unit.delay + 1)
+        o.settle()
+
+
+def _fork(i: Wire, outputs: list[Wire], total: int) -> Process:
+    while len(i.moved) < total:
+        k = len(i.moved)
+        while len(i.offers) <= k:
+            yield
+        seen = i.offers[k] if k == 0 else max(i.offers[k], i.moved[-1] + 1)
+        for o in outputs:
+            o.offers.append(seen)
+            o.settle()
+        while any(len(o.moved) <= k for o in outputs):
+            yield
+        i.readies.append(max(o.moved[k] for o in outputs))
+        i.settle()
+
+
+def _join(unit: Join, inputs: list[Wire], o: Wire, frames: int) -> Process:
+    order = _turns(unit)
+    delay, depth = unit.result_delay + 2, unit.depth
+    now = -1
+    for k in range(frames * unit.size):
+        wires = [inputs[order[k % len(order)]]] if order else inputs
+        now += 1
+        while k - depth >= len(o.moved):
+            yield
+        if k >= depth:
+            now = max(now, o.moved[k - depth] + 1)
+        for wire in wires:
+            n = len(wire.readies)
+            while len(wire.offers) <= n:
+                yield
+            now = max(now, wire.offers[n], wire.moved[n - 1] + 1 if n else 0)
+        for wire in wires:
+            wire.readies.append(now)
+            wire.settle()
+        o.offers.append(now + delay)
+        o.settle()
+
+
+def _turns(unit: Join) -> list[int]:
+    """Of a concatenation: the input of every activation of a round."""
+    return [n for n, run in enumerate(unit.runs) for _ in range(run)]
+
+
+def _pool(unit: Pool, i: Wire, o: Wire, frames: int) -> Process:
+    """Streamed: every activation is taken while there is a place for a result."""
+    ends = _window_ends(unit)
+    delay, depth = unit.result_delay + 2, unit.depth
+    results = 0
+    for _ in range(frames):
+        for end in ends:
+            now = 0
+            while results - depth >= len(o.moved):
+                yield
+            if results >= depth:
+                now = o.moved[results - depth] + 1
+            i.readies.append(now)
+            i.settle()
+            if end:
+                results += 1
+                k = len(i.readies) - 1
+                while len(i.moved) <= k:
+                    yield
+                o.offers.append(i.moved[k] + delay)
+                o.settle()
+
+
+def _window_ends(unit: Pool) -> list[bool]:
+    """For every activation of a map whether it is the last one of a window."""
+    g = unit.geometry
+    axes = []
+    for axis in (0, 1):
+        size = g.input_shape[axis]
+        lasts = {
+            min(n * g.stride[axis] - g.pads[axis][0] + g.kernel[axis], size) - 1
+            for n in range(g.output_size[axis])
+        }
+        axes.append([place in lasts for place in range(size)])
+    return [y and x for y in axes[0] for x in axes[1] for _ in range(g.input_shape[2])]
+
+
+def _windows(
+    spec: WindowSpec,
+    i: Wire,
+    emit: Callable[[int], None],
+    delay: int,
+    returned: list[int],
+    places: int,
+    frames: int,
+    cleared: list[int],
+) -> Process:
+    """Line buffer: calls ``emit`` with the time ``delay`` after every unit's start. A unit claims
+    one of some places; ``returned`` holds when places came back."""
+    height, width, channels = spec.geometry.input_shape
+    row_size = width * channels
+    bands, rights = spec.bands(), spec.rights()
+    freed = 0  # rows given back so far
+    i.readies += [0] * (row_size * min(spec.rows, frames * height))
+    units, clear, step_end = 0, 0, 0
+    for frame in range(frames):
+        for band in bands:
+            base = (frame * height + band.low + band.span) * row_size
+            for right in rights:
+                need = base + min(width, max(0, right + 1)) * channels - 1
+                if right < 0 and band.span == 0:
+                    need = -1
+                while len(i.moved) <= need:
+                    yield
+                available = i.moved[need] + 1 if need >= 0 else 0
+                for _ in range(spec.phases):
+                    while units - places >= len(returned):
+                        yield
+                    go = returned[units - places] + 1 if units >= places else 0
+                    start = max(step_end, available, go, clear)
+                    step_end = start + spec.unit_words
+                    emit(start + delay)
+                    units += 1
+            clear = step_end + 1
+            for _ in range(band.release):
+                need = (freed + 1) * row_size - 1
+                while len(i.moved) <= need:
+                    yield
+                when = max(clear, i.moved[need] + 1)
+                if freed + spec.rows < frames * height:
+                    i.readies += [when + 1] * row_size
+                    i.settle()
+                freed += 1
+                clear = when + 1
+                cleared.append(clear)
+
+
+def _dense(
+    unit: CoreUnit, i: Wire, written: list[int], released: list[int], frames: int
+) -> Process:
+    """Whole frames into the two halves of the banks; of a batch, one frame after the other."""
+    n = unit.sizes()[0][0]
+    for frame in range(frames):
+        while frame >= 2 and len(released) <= frame - 2:
+            yield
+        i.readies += [released[frame - 2] + 1 if frame >= 2 else 0] * n
+        i.settle()
+        while len(i.moved) < (frame + 1) * n:
+            yield
+        written.append(i.moved[-1])
+
+
+def _core(
+    unit: CoreUnit,
+    image: CoreImage,
+    o: Wire,
+    written: list[int],
+    released: list[int],
+    frames: int,
+) -> Process:
+    """Reads code words while results have places; see `gateware.core.sequencer.Sequencer`."""
+    spec = unit.core
+    row_slots = spec.row_slots(image)
+    limit, pops = spec.credits, o.moved
+    strobes: list[int] = []  # rows' ends at the output of the code ROM
+    counted = 0
+    now = 0
+    for frame in range(frames * unit.frames):
+        while len(written) <= frame:
+            yield
+        now = max(now, written[frame] + 2)
+        for slots in row_slots:
+            left = slots
+            while left:
+                seen = now - 1  # the credit counter registers its strobes first
+                while counted < len(strobes) and strobes[counted] < seen:
+                    counted += 1
+                if counted >= limit:
+                    while len(pops) <= counted - limit:
+                        yield
+                    if pops[counted - limit] >= seen:
+                        now = pops[counted - limit] + 2
+                        continue
+                # Without rows under way the rest of the row is read without a stop.
+                step = left if counted == len(strobes) else 1
+                now += step
+                left -= step
+            strobes.append(now - 1 + spec.code_latency)
+            o.offers.append(now - 1 + spec.output_delay)
+        o.settle()
+        released.append(now - 1 + spec.code_latency)
+
+
+# -- depths of FIFOs ----------------------------------------------------------------------------
+
+
+def with_depths(spec: GraphSpec, depths: Mapping[str, int]) -> GraphSpec:
+    """The graph with other depths of some FIFOs."""
+    units = [
+        replace(unit, depth=depths[unit.name])
+        if isinstance(unit, Fifo) and unit.name in depths
+        else unit
+        for unit in spec.units
+    ]
+    return replace(spec, units=tuple(units))
+
+
+def fifo_needs(spec: GraphSpec, images: Mapping[str, CoreImage], frames: int = 4) -> dict[str, int]:
+    """Depths with which no FIFO ever holds anything up, by name."""
+    fifos = [unit for unit in spec.units if isinstance(unit, Fifo)]
+    free = {fifo.name: frames * fifo.size + 2 for fifo in fifos}
+    wires = run_frames(with_depths(spec, free), images, frames)
+    needs = {}
+    for fifo in fifos:
+        pops = wires[fifo.outputs[0]].moved
+        gone = need = 0
+        for k, when in enumerate(wires[fifo.inputs[0]].moved):
+            while gone < len(pops) and pops[gone] < when:
+                gone += 1
+            need = max(need, k - gone + 1)
+        needs[fifo.name] = max(2, need)
+    return needs
+
+
+def least_depths(spec: GraphSpec, images: Mapping[str, CoreImage]) -> dict[str, int]:
+    """The smallest depths with which the graph never stands still, one FIFO after the other.
+
+    With one place less in any of them the graph stands still, or the FIFO has but two places.
+    """
+    depths = fifo_needs(spec, images)
+    for name in depths:
+        low, high = 2, depths[name]
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                run_frames(with_depths(spec, depths | {name: middle}), images, 3)
+                high = middle
+            except CheckError:
+                low = middle + 1
+        depths[name] = low
+    return depths

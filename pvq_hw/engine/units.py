@@ -1,0 +1,512 @@
+"""Specifications of the units around the cores: poolings, sums, concatenations, forks, FIFOs,
+the unpacker of batches."""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat, bits_for
+from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.kinds import core_from_json
+from pvq_hw.engine.line_buffer import WindowSpec, check_window
+from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
+from pvq_hw.network.join import Add, Concat
+from pvq_hw.network.window import AveragePool, MaxPool
+
+__all__ = [
+    "CoreUnit",
+    "Fifo",
+    "Fork",
+    "Join",
+    "Pool",
+    "Scale",
+    "Unit",
+    "Unpack",
+    "unit_from_json",
+]
+
+IntArray = npt.NDArray[np.int64]
+
+_MULTIPLIERS = {"mult18": 18, "mac16": 16, "logic": 64}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``clamp((sum_i a_i * mult_i + half) >> shift)``: how poolings and joins requantize.
+
+    Parameters
+    ----------
+    out : IntFormat
+    shift : int
+    acc_bits : int
+        Of the operands, signed.
+    mult_bits : int
+        Of the unsigned multipliers.
+    sum_bits : int
+        Holds the sum of the products and the rounding half.
+    multiplier : str
+        ``"mult18"``, ``"mac16"`` (DSP blocks) or ``"logic"``.
+    """
+
+    out: IntFormat
+    shift: int
+    acc_bits: int
+    mult_bits: int
+    sum_bits: int
+    multiplier: str = "mult18"
+
+    def __post_init__(self) -> None:
+        if self.multiplier not in _MULTIPLIERS:
+            raise InputError(f"Multiplier must be one of {sorted(_MULTIPLIERS)}")
+        if not 1 <= self.shift <= 48 or not 1 <= self.mult_bits < 32 or self.sum_bits > 63:
+            raise InputError(f"Scaling must have a shift, multipliers and a sum, not {self}")
+        if self.mult_bits > self.size - (self.multiplier == "mult18"):
+            raise InputError(f"Multipliers must have fewer bits than {self.mult_bits}")
+
+    @property
+    def size(self) -> int:
+        """Width of the multiplier's operands."""
+        return _MULTIPLIERS[self.multiplier]
+
+    @property
+    def parts(self) -> int:
+        """DSP blocks of one multiplier; what it is cut into."""
+        return max(1, -(-(self.acc_bits - 1) // (self.size - 1)))
+
+    @property
+    def dsps(self) -> int:
+        """DSP blocks of one multiplier."""
+        return 0 if self.multiplier == "logic" else self.parts
+
+    @property
+    def multiplier_delay(self) -> int:
+        """Cycles from the operands to the product."""
+        return 3 if self.parts == 1 else 2 + self.parts
+
+    @property
+    def delay(self) -> int:
+        """Cycles from the operands to the activation."""
+        return self.multiplier_delay + 2
+
+    @classmethod
+    def of(
+        cls, out: IntFormat, shift: int, low: int, high: int, mult: tuple[int, ...], kind: str
+    ) -> "Scale":
+        """For operands from ``low`` to ``high``, and one product for each of ``mult``."""
+        bound = max(abs(low), abs(high), 1) * sum(mult) + (1 << shift)
+        return cls(
+            out=out,
+            shift=shift,
+            acc_bits=bits_for(min(low, -1), high),
+            mult_bits=bits_for(0, max(mult)),
+            sum_bits=max(bits_for(-bound, bound), shift + out.bits + 1),
+            multiplier=kind,
+        )
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What all units have: a name, and the wires that it reads and gives."""
+
+    kind: ClassVar[str] = ""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def side_by_side(self) -> tuple[int, int]:
+        """Frames in a transfer of the inputs, and of the outputs."""
+        return 1, 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The unit as JSON values."""
+        value: dict[str, Any] = {"kind": self.kind}
+        for field in fields(self):
+            item = getattr(self, field.name)
+            value[field.name] = item.to_json() if hasattr(item, "to_json") else _plain(item)
+        return value
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, Scale):
+        return {f.name: _plain(getattr(item, f.name)) for f in fields(item)}
+    if isinstance(item, IntFormat):
+        return item.to_json()
+    return [_plain(i) for i in item] if isinstance(item, tuple) else item
+
+
+@dataclass(frozen=True)
+class CoreUnit(_Unit):
+    """A layer's core; with a window, a convolution.
+
+    Parameters
+    ----------
+    core : CoreBase
+    window : WindowSpec, optional
+    """
+
+    kind: ClassVar[str] = "core"
+
+    core: CoreBase
+    window: WindowSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            check_window(self.core, self.window)
+
+    @property
+    def frames(self) -> int:
+        """Frames of the core in one of the network: window positions."""
+        return self.window.units if self.window else 1
+
+    @property
+    def side_by_side(self) -> tuple[int, int]:
+        """Frames in a transfer of the input, and of the output."""
+        return self.core.input_frames, self.core.frames
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Transfers of a frame (V: of a batch): of the input, and of the output."""
+        taken = int(np.prod(self.window.geometry.input_shape)) if self.window else self.core.n
+        taken *= self.core.frames // self.core.input_frames
+        return (taken,), self.frames * self.core.rows
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of each input, and of the output."""
+        return (self.core.x,), self.core.out
+
+
+@dataclass(frozen=True)
+class Pool(_Unit):
+    """A pooling. Where no windows overlap, activations are pooled as they come, into a partial
+    result for each column of windows; else windows are read from a line buffer.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    x, out : IntFormat
+    window : WindowSpec, optional
+        The line buffer, in channel order.
+    scale : Scale, optional
+        Of an average; without, the pooling is the maximum.
+    mult : tuple of (count, multiplier)
+        As `pvq_hw.network.window.AveragePool` has it.
+    include_pads : bool
+    depth : int
+        Of the queue of results.
+    queue_memory : str
+        Of that queue.
+    memory, latency
+        Of the partial results.
+    """
+
+    kind: ClassVar[str] = "pool"
+
+    geometry: Geometry
+    x: IntFormat
+    out: IntFormat
+    window: WindowSpec | None = None
+    scale: Scale | None = None
+    mult: tuple[tuple[int, int], ...] = ()
+    include_pads: bool = False
+    depth: int = 16
+    queue_memory: str = "logic"
+    memory: str = "block"
+    latency: int = 2
+
+    def __post_init__(self) -> None:
+        where = f"Pooling {self.name!r}"
+        if self.window is None and not can_stream(self.geometry, self.latency):
+            raise InputError(
+                f"{where} must have a line buffer: windows overlap or pixels are short"
+            )
+        if self.window is not None and self.window.order != "channel":
+            raise InputError(f"{where} must read its windows channel by channel")
+        if self.scale is None and self.x != self.out:
+            raise InputError(f"{where} must keep its format")
+        if self.scale is not None and self.x.binary:
+            raise InputError(f"{where} must not average binary activations")
+
+    @property
+    def scale_delay(self) -> int:
+        """Cycles that the multiplication takes."""
+        return self.scale.delay if self.scale else 0
+
+    @property
+    def result_delay(self) -> int:
+        """Cycles from a transfer (streamed) or from the last word's step (line buffer) to the
+        write into the queue."""
+        wait = self.window.read_delay if self.window else self.latency
+        return wait + 1 + self.scale_delay
+
+    @property
+    def acc_bits(self) -> int:
+        """Of partial results; signed where x is, or where the sum may be negative."""
+        if self.scale is None:
+            return self.x.bits
+        taps = self.geometry.kernel[0] * self.geometry.kernel[1]
+        return bits_for(self.x.min * taps, self.x.max * taps)
+
+    @property
+    def partials(self) -> int:
+        """Partial results that a streamed pooling keeps."""
+        return self.geometry.output_size[1] * self.geometry.input_shape[2]
+
+    def layer(self) -> MaxPool | AveragePool:
+        """The golden model, scales aside."""
+        from pvq_hw.network.layer import TensorSpec
+
+        channels = self.geometry.input_shape[2]
+        out = TensorSpec(self.name, (*self.geometry.output_size, channels), self.out, 1.0)
+        if self.scale is None:
+            return MaxPool(self.name, "x", out, self.geometry)
+        return AveragePool(
+            self.name, "x", out, self.geometry, self.include_pads, self.mult, self.scale.shift
+        )
+
+    def compute(self, *x: npt.ArrayLike) -> IntArray:
+        """(frames, ...) -> (frames, rows, columns, channels)."""
+        return self.layer().compute(np.asarray(x[0]))
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of each input, and of the output."""
+        h, w, c = self.geometry.input_shape
+        rows, columns = self.geometry.output_size
+        return (h * w * c,), rows * columns * c
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of each input, and of the output."""
+        return (self.x,), self.out
+
+
+def can_stream(geometry: Geometry, latency: int) -> bool:
+    """Whether a pooling can do without a line buffer: every activation is in one window at most,
+    every window has one inside the map, and a partial result is written before it is read."""
+    g = geometry
+    if g.dilation != (1, 1) or any(k > s for k, s in zip(g.kernel, g.stride, strict=True)):
+        return False
+    for size, kernel, step, pad, count in zip(
+        g.input_shape[:2], g.kernel, g.stride, g.pads, g.output_size, strict=True
+    ):
+        if kernel <= pad[0] or (count - 1) * step - pad[0] >= size:
+            return False
+    return g.input_shape[2] >= latency + 2
+
+
+@dataclass(frozen=True)
+class Join(_Unit):
+    """A sum of streams, or streams one after the other, brought to one scale.
+
+    Parameters
+    ----------
+    x : tuple of IntFormat
+        Of the inputs.
+    out : IntFormat
+    size : int
+        Activations of the output of a frame.
+    mult : tuple of int
+    scale : Scale
+    runs : tuple of int
+        Of a concatenation: activations that are taken from each input in turn; empty for a sum.
+    depth : int
+        Of the queue of results.
+    queue_memory : str
+        Of that queue.
+    """
+
+    kind: ClassVar[str] = "join"
+
+    x: tuple[IntFormat, ...]
+    out: IntFormat
+    size: int
+    mult: tuple[int, ...]
+    scale: Scale
+    runs: tuple[int, ...] = ()
+    depth: int = 16
+    queue_memory: str = "logic"
+
+    def __post_init__(self) -> None:
+        where = f"Unit {self.name!r}"
+        counts = {len(self.inputs), len(self.x), len(self.mult), len(self.runs or self.x)}
+        if len(counts) > 1 or not self.inputs:
+            raise InputError(f"{where} must have a format and a multiplier for every input")
+        if self.runs and (min(self.runs) < 1 or self.size % sum(self.runs)):
+            raise InputError(f"{where} must be made of runs {self.runs}")
+        if any(x.binary for x in (*self.x, self.out)):
+            raise InputError(f"{where} must not join binary activations")
+
+    @property
+    def result_delay(self) -> int:
+        """Cycles from a transfer to the write into the queue."""
+        return self.scale.delay
+
+    def layer(self) -> Add | Concat:
+        """The golden model, scales aside."""
+        from pvq_hw.network.layer import TensorSpec
+
+        if not self.runs:
+            out = TensorSpec(self.name, (self.size,), self.out, 1.0)
+            return Add(self.name, self.inputs, out, self.mult, self.scale.shift)
+        lead = self.size // sum(self.runs)
+        out = TensorSpec(self.name, (lead, sum(self.runs)), self.out, 1.0)
+        return Concat(self.name, self.inputs, out, self.mult, self.scale.shift)
+
+    def compute(self, *x: npt.ArrayLike) -> IntArray:
+        """Arrays (frames, ...) -> (frames, size)."""
+        arrays = [np.asarray(a, dtype=np.int64).reshape(len(np.asarray(a)), -1) for a in x]
+        return self.layer().compute(*arrays).reshape(len(arrays[0]), -1)
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of each input, and of the output."""
+        if not self.runs:
+            return (self.size,) * len(self.inputs), self.size
+        lead = self.size // sum(self.runs)
+        return tuple(run * lead for run in self.runs), self.size
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of each input, and of the output."""
+        return self.x, self.out
+
+
+@dataclass(frozen=True)
+class Fork(_Unit):
+    """Gives every activation to each of its outputs, as soon as each takes it.
+
+    Parameters
+    ----------
+    x : IntFormat
+    size : int
+        Activations of a frame.
+    """
+
+    kind: ClassVar[str] = "fork"
+
+    x: IntFormat
+    size: int
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of each input, and of an output."""
+        return (self.size,), self.size
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of each input, and of the outputs."""
+        return (self.x,), self.x
+
+
+@dataclass(frozen=True)
+class Fifo(_Unit):
+    """Holds ``depth`` activations of a branch.
+
+    Parameters
+    ----------
+    x : IntFormat
+    size : int
+        Activations of a frame.
+    depth : int
+    memory : str
+        ``"logic"`` or ``"block"``.
+    """
+
+    kind: ClassVar[str] = "fifo"
+
+    x: IntFormat
+    size: int
+    depth: int
+    memory: str = "logic"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.depth <= 1 << 20 or self.memory not in ("logic", "block"):
+            raise InputError(f"FIFO {self.name!r} must hold 2 activations or more")
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of each input, and of the output."""
+        return (self.size,), self.size
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of each input, and of the output."""
+        return (self.x,), self.x
+
+
+@dataclass(frozen=True)
+class Unpack(_Unit):
+    """Gives the frames of a batch one after the other, behind the last core; see
+    `pvq_hw.engine.batch`.
+
+    Parameters
+    ----------
+    x : IntFormat
+    size : int
+        Activations of a frame.
+    frames : int
+        V.
+    depth : int
+        Words of its memory, each a row's results of all frames.
+    memory : str
+        ``"logic"`` or ``"block"``.
+    delay : int
+        Cycles from a read of its memory to the transfer, the output always ready.
+    """
+
+    kind: ClassVar[str] = "unpack"
+
+    x: IntFormat
+    size: int
+    frames: int
+    depth: int
+    memory: str
+    delay: int
+
+    @property
+    def side_by_side(self) -> tuple[int, int]:
+        """Frames in a transfer of the input, and of the output."""
+        return self.frames, 1
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Transfers of a batch: of the input, and of the output."""
+        return (self.size,), self.size * self.frames
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of the input, and of the output."""
+        return (self.x,), self.x
+
+
+Unit = CoreUnit | Pool | Join | Fork | Fifo | Unpack
+
+_KINDS: dict[str, type[Any]] = {u.kind: u for u in (CoreUnit, Pool, Join, Fork, Fifo, Unpack)}
+
+
+def unit_from_json(value: dict[str, Any]) -> Unit:
+    """Inverse of `to_json` of any unit; raises InputError on anything else."""
+    try:
+        cls = _KINDS[value["kind"]]
+        parts = {field.name: _read(field.name, value[field.name]) for field in fields(cls)}
+        unit: Unit = cls(**parts)
+        return unit
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"Unit is broken: {type(error).__name__} {error}") from None
+
+
+def _read(name: str, item: Any) -> Any:
+    if item is None:
+        return None
+    if name in ("x", "out"):
+        if isinstance(item, list):
+            return tuple(IntFormat.from_json(i) for i in item)
+        return IntFormat.from_json(item)
+    if name == "scale":
+        return Scale(**(item | {"out": IntFormat.from_json(item["out"])}))
+    readers = {
+        "core": core_from_json,
+        "window": WindowSpec.from_json,
+        "geometry": Geometry.from_json,
+    }
+    if name in readers:
+        return readers[name](item)
+    if isinstance(item, list):
+        return tuple(tuple(i) if isinstance(i, list) else i for i in item)
+    return item

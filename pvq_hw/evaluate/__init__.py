@@ -1,0 +1,1 @@
+"""How good a network is: metrics, accuracy, agreement, and where the loss comes from."""

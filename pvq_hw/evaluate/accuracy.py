@@ -1,0 +1,180 @@
+"""The golden model against the float model on labeled data."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.data.dataset import Data
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.evaluate.metrics import Metric, answers, find_metric
+from pvq_hw.model.model import Model
+from pvq_hw.network.network import Network
+
+__all__ = [
+    "Evaluation",
+    "check_accuracy",
+    "check_data",
+    "evaluate_network",
+    "metric_for",
+    "reference",
+    "scale_warning",
+]
+
+
+_SCALE_FRAMES = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The golden model against the float model on labeled data.
+
+    Parameters
+    ----------
+    metric : str
+        Its name: ``"accuracy"`` (percent), ``"rmse"``, ``"auc"`` or ``"module:function"``.
+    why : str
+        Why it was chosen.
+    reference : str
+        What the float model is called; see `reference`.
+    exact, pvq : float
+        Of the float model and of the integer network.
+    frames : int
+    disagreements : int64 array, optional
+        Frames on which their answers differ; None where labels are no class numbers.
+    float_answers, pvq_answers : int64 array (frames,)
+    """
+
+    metric: str
+    why: str
+    reference: str
+    exact: float
+    pvq: float
+    frames: int
+    disagreements: npt.NDArray[np.int64] | None
+    float_answers: npt.NDArray[np.int64]
+    pvq_answers: npt.NDArray[np.int64]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; ``float`` and ``pvq`` hold the metric."""
+        return {
+            "metric": self.metric,
+            "why": self.why,
+            "reference": self.reference,
+            "float": self.exact,
+            "pvq": self.pvq,
+            "frames": self.frames,
+            "disagreements": None if self.disagreements is None else len(self.disagreements),
+        }
+
+
+def reference(network: Network) -> str:
+    """What the float model that a network was made of is called: of a fine-tuned model, whose
+    weights are codes, it isn't the float network that was trained first."""
+    return "given weights" if network.meta.get("quantizer") == "given" else "float"
+
+
+def metric_for(of: Model | Network, y: npt.NDArray[Any], name: str | None = None) -> Metric:
+    """The metric that outputs of a model or network are scored by: the one of that name, or the
+    one that fits its outputs and the labels; see `pvq_hw.evaluate.metrics.find_metric`."""
+    last = of.output_shape if isinstance(of, Model) else of.output.shape
+    return find_metric(name, y, math.prod(last), of.dropped, math.prod(of.input_shape))
+
+
+def evaluate_network(
+    model: Model, network: Network, data: Data, metric: str | None = None
+) -> Evaluation:
+    """Scores both models on labeled data; raises InputError where labels are missing."""
+    if data.y is None:
+        raise InputError("Evaluation data must have labels y")
+    judge = metric_for(model, data.y, metric)
+    exact = model.predict(data.x, data.input_scale)
+    integers = network.predict(network.quantize_input(data.x, data.input_scale))
+    real = integers.reshape(len(integers), -1) * network.output.scale
+    scores = judge.compute(exact, data.y), judge.compute(real, data.y)
+    a, b = answers(exact), answers(real)
+    differ = np.flatnonzero(a != b) if judge.classes else None
+    named = reference(network)
+    return Evaluation(judge.name, judge.why, named, *scores, len(data), differ, a, b)
+
+
+def check_data(
+    of: Model | Network,
+    data: Data,
+    what: str,
+    *,
+    labels: bool = True,
+    minimum: float | None = None,
+    metric: str | None = None,
+) -> None:
+    """Raises InputError for what would be refused only after long steps.
+
+    Parameters
+    ----------
+    of : Model or Network
+        What the data is for.
+    data : Data
+    what : str
+        Which data; the error begins with it.
+    labels : bool
+        Whether labels, where there are some, are scored.
+    minimum : float, optional
+        The accuracy asked for; labels must then be class numbers.
+    metric : str, optional
+        The metric asked for. A function of the user's is not called yet.
+    """
+    try:
+        if data.x.size != len(data) * math.prod(of.input_shape):
+            shape = ", ".join(map(str, of.input_shape))
+            raise InputError(f"Data must have the shape (frames, {shape}), not {data.x.shape}")
+        if data.y is None or not labels:
+            return
+        last = of.output_shape if isinstance(of, Model) else of.output.shape
+        judge = metric_for(of, data.y, metric)
+        if not judge.given:
+            judge.compute(np.broadcast_to(0.0, (len(data), math.prod(last))), data.y)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    if minimum is not None and judge.name != "accuracy":
+        raise InputError("--min-accuracy must come with class numbers as labels")
+
+
+def scale_warning(model: Model, data: Data | None) -> str | None:
+    """What to say where integers up to 255 were to be divided and are not; None where all is well.
+
+    The float model judges, on the first frames that have class numbers: it must be right more
+    often, by 5 points at least, on the data divided by 255.
+    """
+    if data is None or data.y is None or data.x.dtype.kind not in "iu" or data.input_scale != 1:
+        return None
+    some = data.head(_SCALE_FRAMES)
+    if not (16 < data.x.max() <= 255 and data.x.min() >= 0) or some.y is None:
+        return None
+    try:
+        judge = metric_for(model, some.y)
+        plain = judge.compute(model.predict(some.x), some.y)
+        divided = judge.compute(model.predict(some.x, 255.0), some.y)
+    except InputError:  # labels that nothing is scored by
+        return None
+    if judge.name != "accuracy" or divided < plain + 5:
+        return None
+    return (
+        f"warning: integer data is taken as it is, and the float model is {plain:.1f} % right; "
+        f"divided by 255, {divided:.1f} %: give --input-scale 255"
+    )
+
+
+def check_accuracy(evaluation: Evaluation, minimum: float | None) -> None:
+    """Raises CheckError when the golden model is below the asked accuracy."""
+    if minimum is None:
+        return
+    if evaluation.metric != "accuracy":
+        raise InputError("--min-accuracy must come with class numbers as labels")
+    if evaluation.pvq < minimum:
+        raise CheckError(
+            f"Accuracy must be at least {minimum:g} %, not {evaluation.pvq:.2f} % "
+            f"({evaluation.reference} {evaluation.exact:.2f} %); "
+            "raise K or give more calibration frames"
+        )

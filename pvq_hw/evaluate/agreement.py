@@ -1,0 +1,242 @@
+"""Does the integer network still compute what the model file says? Three runs on the same inputs.
+
+The float model, the float model with the weights that the codes stand for, and the integer
+network. The first against the second is what the codes cost; the last two differ by rounding
+alone, which is taken into account tensor by tensor, so a lost operation shows where there are no
+labels too. The model file is also run by a runtime of ONNX, not through this package's importer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.data.dataset import Data
+from pvq_hw.engine.core import is_threshold
+from pvq_hw.errors import CheckError
+from pvq_hw.evaluate.attribution import quantized_node
+from pvq_hw.evaluate.metrics import answers
+from pvq_hw.model.model import Model
+from pvq_hw.model.nodes import Node
+from pvq_hw.network.golden_inputs import golden_inputs
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.network.window import Conv
+from pvq_hw.quantizer.quantize import MAX_FRAMES, calibration_frames
+from pvq_hw.quantizer.scales import round_to_lattice
+
+__all__ = ["Agreement", "agreement", "agreement_data", "agreement_lines", "with_codes"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_FRAMES = 256
+_LEAST_FRAMES = 16
+_WORK = 3_000_000_000  # multiplications that may be spent
+_RANDOM_FRAMES = 64
+_CHUNK = 32
+_STEPS = 4.0
+"""Output steps, root mean square, that rounding of multipliers, biases and outputs may make."""
+_ERROR = 0.01
+"""As a part of the outputs' standard deviation, where rounding the activations does not do more: a
+value on the border of two integers may fall on either side."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the integer network is from the float model, and why.
+
+    Parameters
+    ----------
+    frames : int
+    data : str
+        Where the frames come from: ``"evaluation"``, ``"held-out calibration"``,
+        ``"calibration"`` or ``"random"``.
+    codes_error, rounding_error, integer_error : float
+        Root mean square differences of the outputs, as parts of the float outputs' standard
+        deviation: float model against float model with the weights of the codes; that against
+        the same with rounded activations; that against the integer network.
+    codes_equal, rounding_equal, integer_equal : float
+        Frames with the same answer (index of the largest output), percent, for the same pairs.
+    integer_steps : float
+        The last difference in steps of the output's scale.
+    """
+
+    frames: int
+    data: str
+    codes_error: float
+    codes_equal: float
+    rounding_error: float
+    rounding_equal: float
+    integer_error: float
+    integer_equal: float
+    integer_steps: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, four digits each."""
+        pairs = {
+            what: {
+                "relative_rms_error": _short(getattr(self, f"{what}_error")),
+                "equal_answers_percent": _short(getattr(self, f"{what}_equal")),
+            }
+            for what in ("codes", "rounding", "integer")
+        }
+        pairs["integer"]["rms_output_steps"] = _short(self.integer_steps)
+        return {"frames": self.frames, "data": self.data, **pairs}
+
+
+def agreement(model: Model, network: Network, data: Data, source: str) -> Agreement:
+    """Runs model and network on the first frames of ``data``.
+
+    Parameters
+    ----------
+    model : Model
+    network : Network
+        Its quantization.
+    data : Data
+        Labels are not looked at.
+    source : str
+        Where the data comes from.
+
+    Raises
+    ------
+    CheckError
+        Where the integer network is not what its codes, scales and the model's operations give.
+    """
+    count = _WORK // max(1, 4 * model.macs)
+    frames = min(len(data), max(_LEAST_FRAMES, min(_FRAMES, count)))
+    x = data.x[:frames]
+    coded = with_codes(model, network)
+    exact, codes = model.predict(x, data.input_scale), coded.predict(x, data.input_scale)
+    integers = network.quantize_input(x, data.input_scale)
+    rounded = _rounded(coded, network, integers)
+    golden = network.predict(integers).reshape(frames, -1) * network.output.scale
+    spread = float(exact.std(axis=0).max()) or float(np.abs(exact).max()) or 1.0
+    pairs = [(exact, codes), (codes, rounded), (rounded, golden)]
+    error = [_rms(b - a) / spread for a, b in pairs]
+    equal = [100.0 * float(np.mean(answers(a) == answers(b))) for a, b in pairs]
+    found = Agreement(
+        frames, source, error[0], equal[0], error[1], equal[1], error[2], equal[2],
+        error[2] * spread / network.output.scale,
+    )  # fmt: skip
+    _check(found)
+    return found
+
+
+def agreement_data(
+    network: Network, evaluation: Data | None, calibration: Data | None
+) -> tuple[Data, str]:
+    """Frames to compare on, and where they come from.
+
+    Evaluation data where there are some, else calibration frames that the quantizer did not draw,
+    else those that it did, else random inputs.
+    """
+    if evaluation is not None:
+        return evaluation, "evaluation"
+    if calibration is None:
+        return Data(_random_inputs(network)), "random"
+    used = calibration_frames(len(calibration), MAX_FRAMES, int(network.meta.get("seed", 0)))
+    rest = np.setdiff1d(np.arange(len(calibration)), used)
+    if len(rest) < _LEAST_FRAMES:
+        return calibration, "calibration"
+    return replace(calibration, x=calibration.x[rest], y=None), "held-out calibration"
+
+
+def _random_inputs(network: Network) -> FloatArray:
+    """Real inputs in the file's axes, over the range of the network's input."""
+    real = golden_inputs(network, frames=_RANDOM_FRAMES) * network.input.scale
+    axes = network.input_axes
+    stored = real.reshape(len(real), *(network.input_shape[a] for a in axes))
+    return np.asarray(stored.transpose(0, *(1 + np.argsort(axes))), dtype=np.float64)
+
+
+def with_codes(model: Model, network: Network) -> Model:
+    """The float model with the weights that the codes stand for and the integers' biases."""
+    layers = {x.name: x for x in network.layers if isinstance(x, Dense | Conv)}
+    tensors = network.tensors()
+    nodes: dict[str, Node] = {}
+    for node in model.nodes:
+        layer = layers.get(node.name)
+        if layer is None:
+            continue
+        if isinstance(layer, Dense) and layer.output.format.binary:
+            nodes[node.name] = _sign_node(node, layer, tensors[layer.input].scale)
+        else:
+            nodes[node.name] = quantized_node(node, layer)
+    return replace(model, nodes=tuple(nodes.get(n.name, n) for n in model.nodes))
+
+
+def agreement_lines(document: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What an agreement's JSON values say, for people: a name and a text each; [] for None."""
+    if document is None:
+        return []
+    where = f"{document['frames']} {document['data']} frames"
+    lines = []
+    for what, name in (("codes", "cost of the codes"), ("rounding", "cost of rounding")):
+        pair = document[what]
+        lines.append(
+            (
+                name,
+                f"{100 * pair['relative_rms_error']:.2g} % of the outputs' deviation, "
+                f"{pair['equal_answers_percent']:.1f} % the same answers on {where}",
+            )
+        )
+    steps = document["integer"]["rms_output_steps"]
+    lines.append(("integers", f"within {steps:.1f} output steps (rms) of real arithmetic"))
+    return lines
+
+
+def _sign_node(node: Node, layer: Dense, scale: float) -> Node:
+    """A node with the signs of a layer of binary outputs, which reads ``scale`` times integers.
+
+    The sign is that of ``acc * mult + bias + half``, whose 0 counts as positive: a quarter of a
+    step keeps it so in real numbers.
+    """
+    bias = layer.bias + (1 << layer.shift - 1) + 0.25
+    if not is_threshold(layer):
+        bias = bias * (layer.output.scale / 2.0**layer.shift)
+        return replace(quantized_node(node, layer), bias=bias)  # type: ignore[call-arg]
+    weight = layer.y.astype(np.float64)
+    return replace(node, weight=weight, bias=bias * scale)  # type: ignore[call-arg]
+
+
+def _rounded(model: Model, network: Network, integers: npt.NDArray[np.int64]) -> FloatArray:
+    """Outputs (frames, n) in real numbers, each tensor of the network on its lattice."""
+    tensors = network.tensors()
+    outputs = []
+    for start in range(0, len(integers), _CHUNK):
+        part = integers[start : start + _CHUNK].reshape(-1, *model.shape)
+        values: dict[str, FloatArray] = {
+            model.input_name: np.asarray(part * network.input.scale, float)
+        }
+        for node in model.nodes:
+            out = node.compute(*(values[name] for name in node.inputs))
+            values[node.output] = _on_lattice(out, tensors.get(node.output))
+        outputs.append(values[model.output].reshape(len(part), -1))
+    return np.concatenate(outputs)
+
+
+def _on_lattice(values: FloatArray, spec: TensorSpec | None) -> FloatArray:
+    if spec is None:
+        return values
+    return np.asarray(round_to_lattice(values, spec.scale, spec.format) * spec.scale, np.float64)
+
+
+def _check(found: Agreement) -> None:
+    """Raises CheckError where integers and real numbers differ by more than rounding."""
+    steps = found.integer_steps
+    if steps > _STEPS and found.integer_error > max(_ERROR, found.rounding_error):
+        raise CheckError(
+            f"Internal error: the integer network is {steps:.0f} output steps (root mean square) "
+            "off what its own weights, scales and operations give; please report the model"
+        )
+
+
+def _rms(difference: FloatArray) -> float:
+    return float(np.sqrt(np.mean(np.square(difference))))
+
+
+def _short(value: float) -> float:
+    """Four digits, so that libraries which add in another order give the same."""
+    return float(f"{value:.4g}")

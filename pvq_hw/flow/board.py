@@ -1,0 +1,147 @@
+"""``OUT`` on a real board: load the bitstream, send data, compare with the golden model."""
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.engine.spram_image import CODES_FILE, code_crc, code_layout, code_words, has_spram
+from pvq_hw.errors import InputError
+from pvq_hw.evaluate.accuracy import metric_for
+from pvq_hw.host.code_link import load_codes, require_codes
+from pvq_hw.host.description import describe_board
+from pvq_hw.host.link import Link, connect
+from pvq_hw.host.programmer import Loader, program
+from pvq_hw.host.protocol import Description, WireFormat
+from pvq_hw.output.accelerator import Accelerator
+from pvq_hw.output.build_record import BUILD, read_build
+from pvq_hw.progress import Steps
+
+__all__ = ["describe_output", "load_output", "program_output", "run_output"]
+
+_TIMEOUT = 2.0  # seconds for a reply
+_LONGEST_TIMEOUT = 3600.0
+
+
+def describe_output(accelerator: Accelerator) -> Description:
+    """What the board with this accelerator says of itself.
+
+    Its identity is the first 8 bytes of the manifest's own hash.
+    """
+    plan, network = accelerator.plan, accelerator.network
+    return describe_board(
+        plan.target.name,
+        plan.clock_mhz,
+        plan.baud,
+        WireFormat.of(network.input),
+        WireFormat.of(network.output),
+        bytes.fromhex(accelerator.manifest["manifest_sha256"])[:8],
+    )
+
+
+def program_output(accelerator: Accelerator, steps: Steps, port: str | None = None) -> Loader:
+    """Loads ``OUT/build``'s bitstream and, into the flash or over a serial port, the codes.
+
+    See `pvq_hw.host.programmer.program` and `load_output` for what it raises.
+    """
+    build = read_build(accelerator.out)
+    loads = has_spram(accelerator.plan.specs)
+    if port is not None and not loads:
+        raise InputError("A serial port must be given for accelerators whose codes are loaded only")
+    loader = program(
+        accelerator.out / BUILD / build["bitstream"],
+        accelerator.plan.target.name,
+        codes=accelerator.out / "image" / CODES_FILE if loads and port is None else None,
+        on_line=steps.note,
+    )
+    if port is not None:
+        with connect(port, describe_output(accelerator).baud, timeout=_TIMEOUT) as board:
+            load_output(accelerator, board, steps)
+    return loader
+
+
+def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
+    """Loads the codes over the serial line; see `pvq_hw.host.code_link.load_codes`.
+
+    Raises InputError where the board holds another network, or none of its codes are loaded.
+    """
+    specs, images = accelerator.plan.specs, accelerator.image.cores
+    if not has_spram(specs):
+        raise InputError("Codes must be those of an accelerator that loads them; this one has them")
+    expected = describe_output(accelerator)
+    board.describe().require(expected)
+    layout = code_layout(specs)
+    with steps.step(f"Load {layout.size:,} bytes of codes"):
+        load_codes(
+            board,
+            code_words(layout, images),
+            code_crc(layout, images),
+            lambda done, total: steps.progress(done, total, "words"),
+        )
+
+
+def run_output(
+    accelerator: Accelerator,
+    port: str,
+    x: npt.ArrayLike,
+    *,
+    timeout: float = 2.0,
+    labels: npt.NDArray[Any] | None = None,
+    metric: str | None = None,
+    steps: Steps | None = None,
+    link: Link | None = None,
+    load: bool = False,
+) -> dict[str, Any]:
+    """Sends data to a programmed board and compares its outputs with the golden model's.
+
+    Raises
+    ------
+    InputError
+        The port cannot be opened, or the board loads its codes and has none; ``load`` loads them
+        first.
+    CheckError
+        The board holds another network, or says another rate than the line's.
+    ToolError
+        The board does not answer, or takes no frame.
+    """
+    tell = steps or Steps()
+    if not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise InputError(
+            f"Timeout must be above 0 and at most {_LONGEST_TIMEOUT:,.0f} seconds, not {timeout:g}"
+        )
+    integers = accelerator.quantize_input(x)
+    expected = describe_output(accelerator)
+    with link or connect(port, expected.baud, timeout=timeout) as board:
+        if load:
+            load_output(accelerator, board, tell)
+        with tell.step(f"Run {len(integers)} frames on {port}"):
+            board.describe().require(expected)
+            if has_spram(accelerator.plan.specs):
+                require_codes(board)
+            started = time.monotonic()
+            outputs = board.infer(
+                integers, lambda done, total: tell.progress(done, total, "frames")
+            )
+            seconds = time.monotonic() - started
+            counters = board.counters()
+    golden = accelerator.network.predict(integers).reshape(len(integers), -1)
+    document: dict[str, Any] = {
+        "frames": len(integers),
+        "outputs_compared": int(golden.size),
+        "mismatches": int(np.count_nonzero(golden != outputs)),
+        "frames_per_second": len(integers) / max(seconds, 1e-9),
+        "overruns": counters.overruns,
+        "outputs": outputs.tolist(),
+    }
+    if labels is not None:
+        network = accelerator.network
+        real = outputs * network.output.scale
+        judge = metric_for(network, labels, metric)
+        document["accuracy"] = {
+            "metric": judge.name,
+            "why": judge.why,
+            "board": judge.compute(real, labels),
+            "frames": len(labels),
+        }
+    return document

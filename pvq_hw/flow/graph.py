@@ -1,0 +1,117 @@
+"""Lanes and pulses of networks that are no chain of dense layers, for `pvq_hw.flow.compile`."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.flow.options import LayerChoice
+from pvq_hw.geometry import Geometry
+from pvq_hw.model.model import Model
+from pvq_hw.model.nodes import Affine
+from pvq_hw.model.nodes import Conv as ConvNode
+from pvq_hw.model.nodes import Dense as DenseNode
+from pvq_hw.network.network import Network
+from pvq_hw.plan.folding import Folding, FoldLayer, fold_best
+from pvq_hw.plan.resources import top_resources
+from pvq_hw.plan.unit_resources import units_reserve
+from pvq_hw.quantizer.fused import Step, network_steps, weight_matrix
+from pvq_hw.quantizer.graph import pulse_budget
+from pvq_hw.target.boards import Target
+
+__all__ = ["frames_refusal", "quantize_graph", "weighted_names"]
+
+
+def weighted_names(model: Model) -> list[str]:
+    """The layers with weights, in order."""
+    return [step.name for step in network_steps(model) if step.weighted]
+
+
+def quantize_graph(
+    model: Model,
+    target: Target,
+    *,
+    ratio: float,
+    quantizer: str = "calibrated",
+    bits: int,
+    layers: Mapping[str, Any],
+    lanes: Sequence[int | None] | None,
+    codes: Mapping[str, str],
+    free: Collection[str],
+    each: Mapping[str, Mapping[str, Any]],
+    budget: Callable[[], Mapping[str, Any]],
+    run: Callable[..., Network],
+) -> tuple[Network, Folding]:
+    """Lanes first, since the quantizer spreads the pulses evenly over them; then the network.
+
+    ``budget`` is `pvq_hw.quantizer.quantize.row_budget`, ``run`` is
+    `pvq_hw.quantizer.quantize.quantize` with all but ``layers``, ``banks`` and ``pulses`` given.
+    ``codes`` are those that are asked for, ``free`` the layers that may have 8-bit weights,
+    ``each`` options of single cores. Gap bits are left to the plan.
+    """
+    steps = network_steps(model)
+    weighted = [step for step in steps if step.weighted]
+    given = quantizer == "given"
+    size = 1
+    for length in model.shape:
+        size *= length
+    reserve = top_resources(target, size * -(-bits // 8))
+    reserve += units_reserve(len(steps) - len(weighted), target.engine)
+
+    rows = budget() if quantizer == "calibrated" else None
+    pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
+    pulses |= {name: int(k.sum()) for name, k in (rows or {}).items()}
+    plain = {name for name, choice in layers.items() if choice.encoding == "int8"}
+    found = [
+        _layer(step, pulses[step.name], bits, step.name in plain, codes.get(step.name))
+        for step in weighted
+    ]
+    asked: dict[str, Any] = {"lanes": lanes, "reserve": reserve, "each": each}
+    asked |= {"held": False, "loaded": False}
+    folding = fold_best(found, target, free=free, **asked)
+    if len(folding.reasons) == len(found):
+        folding = fold_best(found, target, **asked)  # pulses are what is asked for
+    # The other layers keep their pulses: none gets those that 8-bit weights make needless.
+    layers = dict(layers) | {name: LayerChoice(encoding="int8") for name in folding.reasons}
+    banks = {name: p for name, p in folding.banks.items() if not given and _free(layers, name)}
+    network = run(layers=layers or None, banks=banks, pulses=rows)
+    even = tuple(name in banks for name in folding.names)
+    return network, replace(folding, balanced=even, gap_bits=())
+
+
+def frames_refusal(model: Model, frames: int) -> str:
+    """Why a model does not take frames side by side: which layer takes one at a time."""
+    step = next(s for s in network_steps(model) if not isinstance(s.node, DenseNode))
+    return (
+        f"Layer {step.name!r} takes one frame at a time, not {frames} side by side: only dense "
+        f"layers of pulses take several, and it has kind {step.node.op}"
+    )
+
+
+def _pulses_of(steps: Sequence[Step]) -> dict[str, int]:
+    """Pulses of layers whose weights are codes already."""
+    from pvq_hw.quantizer.given import given_codes
+
+    codes = {step.name: given_codes(weight_matrix(step.node), step.name)[0] for step in steps}
+    return {name: int(abs(y).sum()) for name, y in codes.items()}
+
+
+def _free(layers: Mapping[str, Any], name: str) -> bool:
+    """Whether the layer's pulses may be spread evenly over its lanes."""
+    return name not in layers or (layers[name].k is None and not layers[name].keep_zeros)
+
+
+def _layer(step: Step, pulses: int, bits: int, plain: bool, code: str | None = None) -> FoldLayer:
+    w = weight_matrix(step.node)
+    rows, n = w.shape
+    geometry, groups = None, 1
+    if isinstance(step.node, ConvNode):
+        geometry, groups = step.node.geometry, step.node.groups
+    elif isinstance(step.node, Affine):
+        shape = (1, 1, *step.node.shape)[-3:]
+        geometry, groups = Geometry((shape[0], shape[1], shape[2]), (1, 1)), rows
+    x = IntFormat(bits, False)
+    out = IntFormat(16 if step.last else bits, not step.relu)
+    k = max(1, round(pulses / rows))
+    encoding = "int8" if plain else "pvq"
+    return FoldLayer(step.name, rows, n * groups, k, x, out, encoding, code, geometry, groups)

@@ -1,0 +1,178 @@
+"""One layer's core as an output folder of its own: weights in, a drop-in core out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import LARGEST, IntFormat
+from pvq_hw.errors import InputError
+from pvq_hw.flow.compile import write_core_files
+from pvq_hw.network.golden_inputs import golden_inputs
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.output.folder import OutputFolder
+from pvq_hw.output.golden_vectors import write_vectors
+from pvq_hw.output.manifest import write_manifest
+from pvq_hw.output.report import document_of, write_report
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import plan
+from pvq_hw.progress import Steps
+from pvq_hw.pyramid.nearest import Quantized, gain, pulses_for, quantize
+from pvq_hw.quantizer.banks import can_balance, nearest_even
+from pvq_hw.quantizer.requantization import feasible_scale, requantization
+
+__all__ = ["LayerRequest", "compile_layer", "layer_network"]
+
+_NAME = "layer"
+_X, _OUT = IntFormat(8, False), IntFormat(16, True)
+
+
+@dataclass(frozen=True)
+class LayerRequest:
+    """What `pvq-hw layer` is asked for.
+
+    Parameters
+    ----------
+    k, ratio : one of them
+        Pulses of each row, or N/K.
+    gain : str
+        ``"least-squares"`` or ``"norm"``.
+    lanes : int
+        Where a row has as many pulses, and four columns a lane or more, its pulses are spread
+        evenly over the lanes; K from N/K is then rounded to a multiple of them.
+    x, out : IntFormat
+    target : str
+        A board; its family decides memories and multiplier.
+    vectors : int
+        Golden vectors to write.
+    seed : int
+        Of the random ones.
+    code : str
+        ``"pulse"``, ``"shifted"`` or ``"auto"``, see `pvq_hw.flow.options.CompileOptions`.
+    frames : int
+        V, 1 to 16: frames whose activations come and go in one transfer.
+    """
+
+    k: int | None = None
+    ratio: float | None = None
+    gain: str = "least-squares"
+    lanes: int = 8
+    x: IntFormat = _X
+    out: IntFormat = _OUT
+    target: str = "ulx3s-25f"
+    vectors: int = 16
+    seed: int = 0
+    code: str = "auto"
+    frames: int = 1
+
+    def __post_init__(self) -> None:
+        if self.code not in ("auto", "pulse", "shifted"):
+            raise InputError(f"Code must be pulse, shifted or auto, not {self.code!r}")
+        if (self.k is None) == (self.ratio is None):
+            raise InputError("A layer must have K or N/K: give --k or --ratio")
+        if not 1 <= self.frames <= 16:
+            raise InputError(f"Frames side by side must be 1 to 16, not {self.frames}")
+        if not 1 <= self.vectors <= 10_000:
+            raise InputError(f"Golden vectors must be 1 to 10000, not {self.vectors}")
+        if not 0 <= self.seed < 1 << 32:
+            raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
+
+
+def layer_network(
+    weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64] | None, ask: LayerRequest
+) -> Network:
+    """A network of one layer.
+
+    An activation stands for its integer value; a result of ``v`` stands for ``v * output.scale``,
+    the finest scale at which no input whatever saturates (with ReLU: beyond 0).
+
+    Raises InputError for weights that are no finite matrix, and for an impossible K.
+    """
+    if weights.dtype.kind not in "fiu":
+        raise InputError(f"Weights must be real numbers, not {weights.dtype}")
+    if weights.ndim != 2 or weights.size == 0:
+        raise InputError(f"Weights must be a matrix (rows, columns), not {weights.shape}")
+    if not np.isfinite(weights).all():
+        raise InputError("Weights must be finite, but hold NaN or infinities")
+    rows, n = weights.shape
+    real_bias = np.zeros(rows) if bias is None else np.asarray(bias, dtype=np.float64)
+    if real_bias.shape != (rows,) or not np.isfinite(real_bias).all():
+        raise InputError(f"Biases must be {rows} finite numbers, not {real_bias.shape}")
+    for what, array in (("Weights", weights), ("Biases", real_bias)):
+        if max(-float(array.min()), float(array.max())) > LARGEST:
+            raise InputError(f"{what} must be at most {LARGEST:g} in magnitude")
+    codes = _codes(weights.astype(np.float64), ask)
+    k = np.abs(codes.y).sum(axis=1, keepdims=True)
+    largest = float((k * ask.x.max_abs * codes.gain + np.abs(real_bias)[:, None]).max())
+    scale = feasible_scale(codes.gain, 1.0, max(largest, 1e-30) / ask.out.max)
+    numbers = requantization(codes.gain, real_bias, k, ask.x, 1.0, ask.out, scale)
+    layer = Dense(
+        name=_NAME,
+        input="x",
+        output=TensorSpec("y", (rows,), ask.out, scale),
+        y=codes.y,
+        mult=numbers.mult,
+        bias=numbers.bias,
+        shift=numbers.shift,
+        gain=codes.gain,
+    )
+    meta = {"quantizer": "plain", "seed": ask.seed, "source_sha256": None, "input_scale": 1.0}
+    x = TensorSpec("x", (n,), ask.x, 1.0)
+    return Network(_NAME, x, (layer,), (n,), (0,), meta)
+
+
+def _codes(w: npt.NDArray[np.float64], ask: LayerRequest) -> Quantized:
+    """The nearest codewords, or those with as many pulses for every lane."""
+    n, lanes = w.shape[1], ask.lanes
+    k = ask.k if ask.ratio is None else pulses_for(n, ask.ratio)
+    assert k is not None
+    if not (1 < lanes <= n and can_balance(k, n, lanes)):
+        return quantize(w, k=k, rule=ask.gain)
+    if ask.k is None:
+        k = (2 * k + lanes) // (2 * lanes) * lanes
+    y = nearest_even(w, k, lanes)
+    return Quantized(y=y, gain=gain(w, y, ask.gain)[:, None])
+
+
+def compile_layer(
+    weights: npt.NDArray[np.float64],
+    out: Path,
+    ask: LayerRequest,
+    *,
+    bias: npt.NDArray[np.float64] | None = None,
+    steps: Steps | None = None,
+) -> dict[str, Any]:
+    """Writes the output folder of one layer's core; gives the document of `compile`.
+
+    Besides what every output has, ``OUT/testbench`` is a package that runs with Icarus alone.
+    """
+    from gateware.export.package import write_layer_package
+    from pvq_hw.tools import find as tools
+
+    tell = steps or Steps()
+    with OutputFolder(out).replace() as staging:
+        with tell.step("Quantize to the pyramid"):
+            network = layer_network(weights, bias, ask)
+            network.verify()
+        with tell.step("Plan the core"):
+            side: dict[str, Any] = {"frames": ask.frames, "serial": False}
+            codes = {} if ask.code == "auto" else {_NAME: ask.code}
+            planned = plan(network, ask.target, lanes=[ask.lanes], top=False, codes=codes, **side)
+            image = emit(network, planned)
+        tools.warm_up(["yosys"], tell.note)
+        with tell.step("Write Verilog, memory files, vectors and testbench"):
+            x = golden_inputs(network, ask.vectors, ask.seed)
+            write_core_files(staging, network, planned, image)
+            write_vectors(staging, network, planned, x)
+            write_layer_package(
+                staging / "testbench", image.specs[0], image.cores[0], x, network.predict(x)
+            )
+            manifest = write_manifest(
+                staging, network, planned, weights={_NAME: weights.astype(np.float64)}
+            )
+            document = document_of(staging, network, planned, manifest)
+            write_report(staging, {"compile": document})
+    return document

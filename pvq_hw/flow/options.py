@@ -1,0 +1,346 @@
+"""The options of `compile`: defaults, a TOML file, then the command line, in that order."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.errors import InputError
+from pvq_hw.target.families import family
+
+__all__ = ["CompileOptions", "LayerChoice", "load_options"]
+
+_MAX_CONFIG_BYTES = 1 << 20
+_MOST_DOTS = 5_000  # the parser takes quadratic time for one key of many parts
+_LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
+_INTEGERS = 1 << 63
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """What a configuration says of one layer; None leaves the choice to the compiler.
+
+    Parameters
+    ----------
+    ratio : float, optional
+        N/K of the layer.
+    k : int, optional
+        Pulses of each row (or group).
+    unit : str or int, optional
+        ``"row"``, ``"layer"``, or the columns of a group.
+    encoding : str, optional
+        ``"pvq"`` or ``"int8"``.
+    lanes : int, optional
+        Pulses a clock.
+    keep_zeros : bool
+        Whether weights of 0, as pruning leaves them, stay 0.
+    code : str, optional
+        ``"pulse"``, ``"shifted"`` (pulses of 1, 2, 4 ... in one slot), ``"pvq"`` or ``"auto"``.
+    code_memory : str, optional
+        ``"block"``, ``"spram"`` or ``"auto"``.
+    multiplier : str, optional
+        ``"dsp"``, ``"logic"`` or ``"auto"``.
+    """
+
+    ratio: float | None = None
+    k: int | None = None
+    unit: str | int | None = None
+    encoding: str | None = None
+    lanes: int | None = None
+    keep_zeros: bool = False
+    code: str | None = None
+    code_memory: str | None = None
+    multiplier: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.k is not None and self.k < 1:
+            raise InputError(f"K must be at least 1, not {self.k}")
+        if self.ratio is not None:
+            _positive("N/K", self.ratio)
+        if self.ratio is not None and self.k is not None:
+            raise InputError("A layer must have ratio or k, not both")
+        if self.encoding == "int8" and (self.ratio, self.k, self.unit) != (None, None, None):
+            raise InputError("A layer of 8-bit weights must have no ratio, k or unit")
+        if self.encoding not in (None, "pvq", "int8"):
+            raise InputError(f"Encoding must be pvq or int8, not {self.encoding!r}")
+        _check_code(self.code)
+        _check_kinds(self.code_memory, self.multiplier)
+        if self.lanes is not None and self.lanes < 1:
+            raise InputError(f"Lanes must be at least 1, not {self.lanes}")
+        if isinstance(self.unit, str) and self.unit not in ("row", "layer"):
+            raise InputError(f"Unit must be row, layer or a number of columns, not {self.unit!r}")
+        if isinstance(self.unit, int) and self.unit < 1:
+            raise InputError(f"Columns of a group must be at least 1, not {self.unit}")
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Everything that decides what `compile` gives, besides the model and the data.
+
+    Parameters
+    ----------
+    target : str
+        A board of `pvq_hw.target.boards`.
+    ratio : float
+        Mean N/K to reach; the final codes have at least it, within 1 %.
+    quantizer : str
+        ``"calibrated"``, ``"plain"``, or ``"given"`` for weights that are codes already.
+    gain : str
+        ``"least-squares"``, or ``"norm"`` for the plain quantizer.
+    mend : str
+        ``"none"``, ``"biases"``, ``"scales"`` or ``"both"``, for the plain quantizer.
+    input_scale : float
+        What integer data is divided by.
+    activation_bits : int
+        2 to 16 (1: binary).
+    min_accuracy : float, optional
+        Percent of right answers on the evaluation data, by the golden model.
+    lanes : tuple of int, optional
+        Of each core, in order; planned when absent.
+    clock_mhz : float, optional
+        The board's clock to plan for; the target's own when absent.
+    code_memory : str, optional
+        ``"block"`` or ``"spram"``: where the codes of all layers are. By default (``"auto"``) SPRAM
+        where they do not fit into block RAM.
+    multiplier : str
+        ``"dsp"`` or ``"logic"``: what the layers multiply with. ``"auto"``: DSP blocks, LUTs where
+        these are too few.
+    code : str
+        ``"pulse"``, ``"shifted"``, or ``"pvq"``: shifted where that saves cycles (of a dense layer
+        3 %) and fits. ``"auto"``: 8-bit weights too, in layers of more pulses than weights that
+        these make no slower and no larger, unless their N/K, K or encoding is given.
+    frames : int or str
+        V, 1 to 16: frames that the cores take side by side; ``"auto"``: as many as give most
+        frames a second.
+    seed : int
+    int8 : tuple of str
+        Layers that keep plain 8-bit weights.
+    only : tuple of str
+        Where there are any: the only layers that become pulses, the others keep 8-bit weights.
+    keep_zeros : bool
+        Whether weights of 0, as pruning leaves them, stay 0 in all layers.
+    layers : mapping of layer name to `LayerChoice`
+    """
+
+    target: str = ""
+    ratio: float = 10.0
+    quantizer: str = "calibrated"
+    gain: str = "least-squares"
+    mend: str = "none"
+    input_scale: float = 1.0
+    activation_bits: int = 8
+    min_accuracy: float | None = None
+    lanes: tuple[int, ...] | None = None
+    clock_mhz: float | None = None
+    code_memory: str | None = None
+    multiplier: str = "auto"
+    code: str = "pvq"
+    frames: int | str = 1
+    seed: int = 0
+    int8: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    keep_zeros: bool = False
+    layers: Mapping[str, LayerChoice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _positive("N/K", self.ratio)
+        _positive("Input scale", self.input_scale)
+        if self.quantizer not in ("calibrated", "plain", "given"):
+            raise InputError(
+                f"Quantizer must be calibrated, plain or given, not {self.quantizer!r}"
+            )
+        if self.gain not in ("least-squares", "norm"):
+            raise InputError(f"Gain must be least-squares or norm, not {self.gain!r}")
+        if not 1 <= self.activation_bits <= 16:
+            raise InputError(f"Activation width must be 1 to 16 bits, not {self.activation_bits}")
+        if self.lanes is not None and (not self.lanes or min(self.lanes) < 1):
+            raise InputError("Lanes must be at least 1 for every layer")
+        if self.clock_mhz is not None:
+            _positive("Clock (MHz)", self.clock_mhz)
+        _check_code(self.code)
+        _check_kinds(self.code_memory, self.multiplier)
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
+            raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
+        if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
+            raise InputError(f"Frames side by side must be 1 to 16 or auto, not {self.frames}")
+        if not 0 <= self.seed < 1 << 32:
+            raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
+        both = set(self.int8) & set(self.only)
+        if both:
+            raise InputError(f"Layer {min(both)!r} must be in int8 or in only, not in both")
+
+    def codes(self, names: Sequence[str]) -> dict[str, str]:
+        """``"pulse"`` or ``"shifted"`` for those of the layers whose code is not free."""
+        asked = {n: (self.layers[n].code if n in self.layers else None) or self.code for n in names}
+        return {name: code for name, code in asked.items() if code not in ("auto", "pvq")}
+
+    def free(self, names: Sequence[str]) -> set[str]:
+        """Those of the layers, int8 and only resolved, that may get 8-bit weights unasked."""
+        if self.quantizer == "given":
+            return set()
+        kept = {
+            name
+            for name, choice in self.layers.items()
+            if (choice.ratio, choice.k, choice.unit, choice.encoding) != (None,) * 4
+            or choice.keep_zeros
+            or choice.code not in (None, "auto")
+        }
+        auto = {n for n, c in self.layers.items() if c.code == "auto"}
+        return {name for name in names if self.code == "auto" or name in auto} - kept
+
+    def asked(self, names: Sequence[str], engine: str) -> dict[str, dict[str, Any]]:
+        """Options of `pvq_hw.engine.kinds.make_layer_core` by layer, for what is not left to the
+        planner.
+
+        ``engine`` is a key of `pvq_hw.target.families.FAMILIES`. Raises InputError for DSP blocks
+        where there are none.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name in names:
+            choice = self.layers.get(name, LayerChoice())
+            memory = choice.code_memory or self.code_memory or "auto"
+            kind = choice.multiplier or self.multiplier
+            part: dict[str, Any] = {} if memory == "auto" else {"code_memory": memory}
+            if kind == "dsp" and family(engine).multiplier == "serial":
+                raise InputError(f"Layer {name!r}: there are no DSP blocks to multiply with")
+            if kind != "auto":
+                part["multiplier"] = "serial" if kind == "logic" else family(engine).multiplier
+            if part:
+                found[name] = part
+        return found
+
+    def resolved(self, names: Sequence[str]) -> "CompileOptions":
+        """The same with ``int8``, ``only`` and ``keep_zeros`` said layer by layer.
+
+        Raises InputError for a layer that is not among the model's ``names``.
+        """
+        for name in (*self.layers, *self.int8, *self.only):
+            if name not in names:
+                raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
+        plain = {*self.int8, *(n for n in names if self.only and n not in self.only)}
+        layers = dict(self.layers)
+        for name in names:
+            if name in plain:
+                choice = layers.get(name, LayerChoice())
+                layers[name] = LayerChoice(
+                    encoding="int8", lanes=choice.lanes, multiplier=choice.multiplier
+                )
+            elif name in self.only and name in layers:
+                layers[name] = replace(layers[name], encoding="pvq")
+            if self.keep_zeros and name not in plain:
+                layers[name] = replace(layers.get(name, LayerChoice()), keep_zeros=True)
+        return replace(self, layers=layers, int8=(), only=(), keep_zeros=False)
+
+
+def _check_code(code: str | None) -> None:
+    if code not in (None, "pulse", "shifted", "pvq", "auto"):
+        raise InputError(f"Code must be pulse, shifted, pvq or auto, not {code!r}")
+
+
+def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:
+    if code_memory not in (None, "auto", "block", "spram"):
+        raise InputError(f"Code memory must be block, spram or auto, not {code_memory!r}")
+    if multiplier not in (None, "auto", "dsp", "logic"):
+        raise InputError(f"Multiplier must be dsp, logic or auto, not {multiplier!r}")
+
+
+def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOptions:
+    """Options from a TOML file (if any), then ``overrides`` that are not None.
+
+    The file has the fields of `CompileOptions` at the top and a table per layer::
+
+        target = "ulx3s-25f"
+        ratio = 5
+        [layers.fc3]
+        ratio = 1.5
+
+    Raises InputError for unknown keys, wrong types and impossible values.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        values = _read_toml(config)
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    layers = values.pop("layers", {})
+    options = _make(CompileOptions, values, "The configuration")
+    if not isinstance(layers, Mapping):
+        raise InputError("The configuration's layers must be tables, as in [layers.fc1]")
+    choices = {
+        name: _make(LayerChoice, dict(table) if isinstance(table, Mapping) else None, repr(name))
+        for name, table in layers.items()
+    }
+    return replace(options, layers=choices)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise InputError(f"{path} must be a configuration of at most 1 MiB")
+        text = path.read_text(encoding="utf-8")
+        if text.count(".") > _MOST_DOTS:
+            raise InputError(f"{path} must be a configuration with at most {_MOST_DOTS:,} dots")
+        return tomllib.loads(text)
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} must be a TOML file: {reason}") from None
+
+
+def _make(cls: Any, values: dict[str, Any] | None, where: str) -> Any:
+    if values is None:
+        raise InputError(f"{where} must be a table of options")
+    known = {f.name: str(f.type) for f in fields(cls)}
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"{where} must have the options {', '.join(known)}, not {key!r}")
+        _check_type(where, key, value, known[key])
+    for key in ("lanes", "int8", "only"):
+        if isinstance(values.get(key), list):
+            values[key] = tuple(values[key])
+    return cls(**values)
+
+
+def _check_type(where: str, key: str, value: Any, declared: str) -> None:
+    if declared.startswith("tuple"):
+        good = isinstance(value, (list, tuple)) and all(_is_one(v, declared) for v in value)
+    else:
+        good = _is_one(value, declared)
+    if not good:
+        raise InputError(f"{where}: {key} must be {_kind(declared)}, not {_shown(value)}")
+
+
+def _is_one(value: Any, declared: str) -> bool:
+    if "bool" in declared:
+        return isinstance(value, bool)
+    kinds = [kind for kind in (int, float, str) if kind.__name__ in declared]
+    if float in kinds:
+        kinds.append(int)
+    if isinstance(value, int) and not -_INTEGERS < value < _INTEGERS:
+        return False
+    return isinstance(value, tuple(kinds)) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    """At most 60 characters of a value; Python writes out no integer of many thousand digits."""
+    if isinstance(value, int) and not -_INTEGERS < value < _INTEGERS:
+        return f"one of {value.bit_length():,} bits"
+    try:
+        return f"{value!r:.60}"
+    except ValueError:
+        return "one that holds an integer too long to show"
+
+
+def _kind(declared: str) -> str:
+    """A declared type in words."""
+    words = {"float": "a number", "int": "an integer", "str": "text", "bool": "true or false"}
+    if declared.startswith("tuple"):
+        return "a list of names" if "str" in declared else "a list of integers"
+    return " or ".join(word for name, word in words.items() if name in declared)
+
+
+def _positive(what: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise InputError(f"{what} must be a number above 0, not {value}")
+    if not _LEAST <= value <= _MOST:
+        raise InputError(f"{what} must be {_LEAST:g} to {_MOST:g}, not {value:g}")

@@ -1,0 +1,112 @@
+"""The golden model of a board's top: bytes in, bytes out, in plain Python."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.host.code_memory import CODE_KINDS, CodeMemory
+from pvq_hw.host.code_state import CodeState
+from pvq_hw.host.protocol import (
+    TOP_BYTES,
+    Counters,
+    Description,
+    ErrorCode,
+    Kind,
+    Packet,
+    PacketDecoder,
+    WireFormat,
+)
+
+__all__ = ["Responder"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Responder:
+    """Answers as the circuit does, when every reply is awaited before the next frame is sent.
+
+    Then nothing overruns, and the replies come in the order of the requests.
+
+    Parameters
+    ----------
+    description : Description
+    predict : callable
+        int64 (count,) -> int64 (outputs,): the accelerator.
+    codes : CodeMemory, optional
+        Of a board that loads its codes.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        predict: Callable[[IntArray], IntArray],
+        codes: CodeMemory | None = None,
+    ) -> None:
+        self._codes = codes
+        self._description = description
+        self._predict = predict
+        self._decoder = PacketDecoder()
+        self._counts = {"frames": 0, "bad_crc": 0, "truncated": 0}
+
+    def feed(self, data: bytes) -> bytes:
+        """The replies to the packets that ``data`` completes."""
+        replies = b""
+        for byte in data:
+            for packet in self._decoder.feed(bytes((byte,))):
+                replies += self._answer(packet).encode()
+            for packet in self._decoder.bad:
+                self._counts["bad_crc"] += 1
+                replies += self._error(packet, ErrorCode.BAD_CRC).encode()
+            self._decoder.bad.clear()
+        return replies
+
+    def idle(self) -> bytes:
+        """The reply to a line that was quiet for the time-out."""
+        started = self._decoder.started
+        self._decoder.idle()
+        if started is None:
+            return b""
+        self._counts["truncated"] += 1
+        return self._error(started, ErrorCode.TRUNCATED).encode()
+
+    def _error(self, packet: Packet, code: ErrorCode) -> Packet:
+        return Packet(Kind.ERROR, packet.tag, bytes((code, packet.kind)))
+
+    def _answer(self, packet: Packet) -> Packet:
+        lengths = {
+            Kind.DESCRIBE: 0,
+            Kind.STATUS: 0,
+            Kind.INFER: self._description.input.frame_bytes,
+            Kind.CLASSIFY: self._description.input.frame_bytes,
+        }
+        if self._codes is not None and packet.kind in CODE_KINDS:
+            refused = self._codes.carry_out(Kind(packet.kind), packet.payload)
+            if refused is not None:
+                return self._error(packet, refused)
+            return Packet(Kind.CODES, packet.tag, self._codes.status.encode())
+        if packet.kind not in lengths:
+            return self._error(packet, ErrorCode.BAD_KIND)
+        kind = Kind(packet.kind)
+        if len(packet.payload) != lengths[kind]:
+            return self._error(packet, ErrorCode.BAD_LENGTH)
+        if kind is Kind.DESCRIBE:
+            return Packet(Kind.DESCRIPTION, packet.tag, self._description.encode())
+        if kind is Kind.STATUS:
+            counters = Counters(overruns=0, framing_errors=0, **self._counts)
+            return Packet(Kind.COUNTERS, packet.tag, counters.encode())
+        if self._codes is not None and self._codes.status.state is not CodeState.READY:
+            return self._error(packet, ErrorCode.NOT_READY)
+        self._counts["frames"] += 1
+        out = self._predict(self._description.input.decode(packet.payload))
+        if kind is Kind.INFER:
+            return Packet(Kind.RESULTS, packet.tag, self._description.output.encode(out))
+        best = int(np.argmax(out))
+        return Packet(Kind.TOP, packet.tag, top_payload(self._description.output, best, out[best]))
+
+
+def top_payload(output: WireFormat, index: int, value: int) -> bytes:
+    """Index of the largest output and its value, 2 bytes each."""
+    wide = WireFormat(1, output.format).encode([value])
+    fill = b"\xff" if output.format.signed and wide[-1] & 0x80 else b"\0"
+    return index.to_bytes(2, "little") + wide.ljust(TOP_BYTES - 2, fill)

@@ -1,0 +1,44 @@
+"""What a board's top will say of itself, known before any circuit is made."""
+
+from pvq_hw.host.protocol import Description, WireFormat
+from pvq_hw.target.baud import BaudTiming, choose_baud
+from pvq_hw.target.boards import get_target
+from pvq_hw.target.pll import solve_pll
+
+__all__ = ["WINDOW", "describe_board"]
+
+WINDOW = 4  # frames; more would only help where a reply takes longer than three frames
+
+
+def describe_board(
+    target: str,
+    clock_mhz: float,
+    baud: int | None,
+    input: WireFormat,
+    output: WireFormat,
+    identity: bytes,
+    *,
+    window: int = WINDOW,
+) -> Description:
+    """The description of an accelerator on a board.
+
+    Parameters
+    ----------
+    target : str
+        One of `pvq_hw.target.boards.TARGETS`.
+    clock_mhz : float
+        Wish; ``clock_hz`` of the result is what the board's PLL achieves, at or below it.
+    baud : int, optional
+        By default the fastest usual one, up to the target's, that the clock meets within 2 %.
+    input, output : WireFormat
+    identity : bytes
+        First 8 bytes of the manifest's SHA-256.
+
+    Raises
+    ------
+    InputError
+        Target, clock, baud rate or frame size are impossible.
+    """
+    clock_hz = solve_pll(get_target(target), clock_mhz).hz
+    timing = BaudTiming(clock_hz, baud) if baud else choose_baud(clock_hz, get_target(target).baud)
+    return Description(input, output, clock_hz, timing.baud, window, identity)

@@ -1,0 +1,247 @@
+"""Writing a float model as a file: the inverse of the importers.
+
+What `pvq_hw.model.model.load_model` reads back computes the same, with the same names of layers and
+tensors. Weights are stored as float32.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import InputError
+from pvq_hw.model.model import Model
+from pvq_hw.model.nodes import (
+    Add,
+    Affine,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    MaxPool,
+    Node,
+    Relu,
+    Sign,
+    Window,
+)
+
+__all__ = ["check_format", "save_model"]
+
+_OPSET, _IR = 17, 8
+_FRAMES = "frames"
+
+
+def save_model(model: Model, path: str | Path) -> None:
+    """Writes a model, the same bytes for the same model.
+
+    Parameters
+    ----------
+    model : Model
+    path : path
+        ``.onnx`` (opset 17), or ``.npz`` for dense layers with ReLU between them.
+
+    Raises
+    ------
+    InputError
+        Another suffix, or a model that an npz file has no words for.
+    """
+    path = Path(path)
+    check_format(model, path)
+    if path.suffix == ".npz":
+        _save_npz(model, path)
+    else:
+        path.write_bytes(_Writer(model).bytes())
+
+
+def check_format(model: Model | None, path: Path) -> None:
+    """Raises InputError where `save_model` would; without a model, for the suffix alone."""
+    if path.suffix not in (".onnx", ".npz"):
+        raise InputError(f"A model file must end in .onnx or .npz, not {path.name!r}")
+    if model is None or path.suffix == ".onnx":
+        return
+    kinds = [type(node) for node in model.nodes]
+    if kinds != [Dense, *[Relu, Dense] * (len(kinds) // 2)] or len(model.input_shape) != 1:
+        raise InputError("Only dense layers with ReLU between them can be an npz file; use .onnx")
+
+
+def _save_npz(model: Model, path: Path) -> None:
+    from pvq_hw.data.arrays import write_npz
+
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for i, node in enumerate(model.nodes):
+        if isinstance(node, Dense):
+            arrays[f"{i}.weight"] = node.weight.astype(np.float32)
+            arrays[f"{i}.bias"] = node.bias.astype(np.float32)
+    write_npz(path, arrays)
+
+
+class _Writer:
+    """Makes the ONNX graph. Maps are (frames, C, H, W), everything else (frames, n)."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.shapes = {model.input_name: model.shape}
+        self.names: dict[tuple[str, tuple[int, ...]], str] = {}
+
+    def bytes(self) -> bytes:
+        """The file's content."""
+        from onnx import helper
+
+        self._input()
+        for node in self.model.nodes:
+            self._node(node)
+        last = self.model.nodes[-1]
+        graph = helper.make_graph(
+            self.nodes,
+            self.model.name,
+            [self._value(self.model.input_name, self.model.input_shape)],
+            [self._value(last.output, _file_shape(last.shape))],
+            self.constants,
+        )
+        opsets = [helper.make_opsetid("", _OPSET)]
+        made = helper.make_model(
+            graph, opset_imports=opsets, ir_version=_IR, producer_name="pvq-hw"
+        )
+        return bytes(made.SerializeToString(deterministic=True))
+
+    def _value(self, name: str, shape: tuple[int, ...]) -> Any:
+        from onnx import TensorProto, helper
+
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [_FRAMES, *shape])
+
+    def _op(self, kind: str, inputs: list[str], output: str, name: str, **attributes: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output], name, **attributes))
+
+    def _constant(self, name: str, value: npt.ArrayLike) -> str:
+        from onnx import numpy_helper
+
+        array = np.asarray(value)
+        if array.dtype.kind == "f":
+            array = array.astype(np.float32)
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    # -- layouts --------------------------------------------------------------------------------
+
+    def _input(self) -> None:
+        """The input as the channel-last order reads it, where the file's axes are others."""
+        model, name = self.model, self.model.input_name
+        if _file_shape(model.shape) == model.input_shape and len(model.shape) in (1, 3):
+            axes = (1, 2, 0) if len(model.shape) == 3 else (0,)
+            if model.input_axes == axes:
+                self.names[name, model.shape] = name
+                return
+        last = f"{name}_last"
+        self._op("Transpose", [name], last, last, perm=[0, *(1 + a for a in model.input_axes)])
+        size = int(np.prod(model.shape))
+        self._reshape(last, f"{name}_flat", (size,))
+        self.names[name, (size,)] = f"{name}_flat"
+
+    def _reshape(self, source: str, output: str, shape: tuple[int, ...]) -> None:
+        target = np.array([-1, *shape], dtype=np.int64)
+        self._op("Reshape", [source, self._constant(f"{output}_shape", target)], output, output)
+
+    def _read(self, tensor: str, shape: tuple[int, ...]) -> str:
+        """The name of a tensor in the layout of ``shape``; relabels where it has another."""
+        if (tensor, shape) in self.names:
+            return self.names[tensor, shape]
+        size = int(np.prod(shape))
+        if (tensor, (size,)) not in self.names:
+            have = self.shapes[tensor]
+            source, last, flat = self.names[tensor, have], f"{tensor}_last", f"{tensor}_flat"
+            self._op("Transpose", [source], last, last, perm=[0, 2, 3, 1])
+            self._reshape(last, flat, (size,))
+            self.names[tensor, (size,)] = flat
+        if len(shape) == 1:
+            return self.names[tensor, shape]
+        label = "x".join(map(str, shape))
+        last, output = f"{tensor}_{label}_last", f"{tensor}_{label}"
+        self._reshape(self.names[tensor, (size,)], last, shape)
+        self._op("Transpose", [last], output, output, perm=[0, 3, 1, 2])
+        self.names[tensor, shape] = output
+        return output
+
+    # -- nodes ----------------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> None:
+        shape = node.shape if len(node.shape) in (1, 3) else (node.size,)
+        self.shapes[node.output] = shape
+        self.names[node.output, shape] = node.output
+        if isinstance(node, Dense):
+            source = self._read(node.inputs[0], (node.weight.shape[1],))
+            inputs = [source, *self._weights(node.name, node.weight, node.bias)]
+            self._op("Gemm", inputs, node.output, node.name, transB=1)
+        elif isinstance(node, Window):
+            self._window(node)
+        elif isinstance(node, Affine):
+            self._affine(node, shape)
+        else:
+            inputs = [self._read(tensor, _part(node, self.shapes[tensor], shape))
+                      for tensor in node.inputs]  # fmt: skip
+            if isinstance(node, Clip):
+                inputs += list(self._bounds(node))
+            extra = {"axis": 1} if isinstance(node, Concat) else {}
+            kinds = {Relu: "Relu", Sign: "Sign", Clip: "Clip", Add: "Add", Concat: "Concat"}
+            self._op(kinds[type(node)], inputs, node.output, node.name, **extra)
+
+    def _weights(self, name: str, *arrays: npt.NDArray[Any]) -> Iterator[str]:
+        for what, array in zip(("weight", "bias"), arrays, strict=True):
+            yield self._constant(f"{name}.{what}", array)
+
+    def _bounds(self, node: Clip) -> Iterator[str]:
+        for what, bound in (("low", node.low), ("high", node.high)):
+            yield self._constant(f"{node.name}.{what}", np.float32(bound))
+
+    def _window(self, node: Window) -> None:
+        source = self._read(node.inputs[0], node.input_shape)
+        (top, bottom), (left, right) = node.pads
+        fields: dict[str, Any] = {
+            "kernel_shape": list(node.kernel),
+            "strides": list(node.stride),
+            "pads": [top, left, bottom, right],
+        }
+        inputs = [source]
+        if isinstance(node, Conv):
+            weight = node.weight.transpose(0, 3, 1, 2)
+            inputs += list(self._weights(node.name, weight, node.bias))
+            fields |= {"dilations": list(node.dilation), "group": node.groups}
+        if isinstance(node, AveragePool):
+            fields["count_include_pad"] = int(node.count_include_pad)
+        kinds = {Conv: "Conv", MaxPool: "MaxPool", AveragePool: "AveragePool"}
+        self._op(kinds[type(node)], inputs, node.output, node.name, **fields)
+
+    def _affine(self, node: Affine, shape: tuple[int, ...]) -> None:
+        """A depthwise convolution with one tap on maps, which stays one node; else Mul and Add."""
+        source = self._read(node.inputs[0], shape)
+        if len(shape) == 3:
+            count = len(node.scale)
+            weight = node.scale.reshape(count, 1, 1, 1)
+            inputs = [source, *self._weights(node.name, weight, node.offset)]
+            self._op("Conv", inputs, node.output, node.name, kernel_shape=[1, 1], group=count)
+            return
+        scaled = f"{node.output}_scaled"
+        scale, offset = self._weights(node.name, node.scale, node.offset)
+        self._op("Mul", [source, scale], scaled, f"{node.name}_scale")
+        self._op("Add", [scaled, offset], node.output, node.name)
+
+
+def _part(node: Node, have: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The layout in which a node reads one of its inputs."""
+    if not isinstance(node, Concat):
+        return shape
+    size = int(np.prod(have))
+    if len(shape) == 1:
+        return (size,)
+    return (*shape[:-1], size // int(np.prod(shape[:-1])))
+
+
+def _file_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels first, as the file has maps."""
+    return (shape[2], *shape[:2]) if len(shape) == 3 else (int(np.prod(shape)),)

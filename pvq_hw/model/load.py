@@ -1,0 +1,65 @@
+"""Importers: a model file -> `pvq_hw.model.model.Model`."""
+
+import struct
+import zipfile
+from pathlib import Path
+
+from pvq_hw.errors import InputError
+from pvq_hw.model.model import Model
+
+__all__ = ["import_model", "is_npz"]
+
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+_TORCH = "a PyTorch file; export it with torch.onnx.export"
+_KERAS = "a Keras file; export it with model.export(..., format='onnx') or tf2onnx"
+
+
+def is_npz(path: Path) -> bool:
+    """Whether a file is an archive, by its first bytes; InputError where it can't be read."""
+    return _magic(path)[:4] in _ZIP_MAGICS
+
+
+def import_model(path: Path) -> Model:
+    """Reads a ``.npz`` (by its first bytes) or an ONNX file; raises InputError otherwise."""
+    magic = _magic(path)
+    other = _other_format(path, magic)
+    if other:
+        raise InputError(f"{path} must be an ONNX or npz file, but is {other}")
+    if magic[:4] in _ZIP_MAGICS:
+        from pvq_hw.model.npz import import_npz
+
+        return import_npz(path)
+    from pvq_hw.model.onnx.read import import_onnx
+
+    return import_onnx(path)
+
+
+def _magic(path: Path) -> bytes:
+    """The first 16 bytes."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} must be a model file, not a folder or a device")
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise InputError(f"{path} must be a readable model file: {error.strerror}") from None
+
+
+def _other_format(path: Path, magic: bytes) -> str:
+    """What the file is, and how it becomes ONNX, where it is a known format of others."""
+    if magic.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"):  # of torch.save before 1.6
+        return _TORCH
+    if magic.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "an HDF5 file (Keras?); export it to ONNX, for instance with tf2onnx"
+    if magic[4:8] == b"TFL3":
+        return "a TensorFlow Lite file; convert it with tf2onnx --tflite"
+    if magic[:4] not in _ZIP_MAGICS:
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
+        return ""  # the npz reader says what is broken
+    if any(name.endswith("/data.pkl") for name in names):
+        return _TORCH
+    return _KERAS if "model.weights.h5" in names else ""

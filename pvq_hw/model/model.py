@@ -1,0 +1,179 @@
+"""The float model: a small channel-last graph that the importers make of a model file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import InputError
+from pvq_hw.model.nodes import (
+    Add,
+    Affine,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    MaxPool,
+    Node,
+    Relu,
+    Sign,
+)
+
+__all__ = [
+    "Add",
+    "Affine",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Dense",
+    "MaxPool",
+    "Model",
+    "Node",
+    "Relu",
+    "Sign",
+    "load_model",
+]
+
+FloatArray = npt.NDArray[np.float64]
+_CHUNK_VALUES = 1 << 22  # activations of one chunk of frames in `predict`
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network in float64, channels last, ready to be quantized.
+
+    Parameters
+    ----------
+    name : str
+        From the file's name; only ``A-Z a-z 0-9 _ . -``.
+    source_sha256 : str
+        Of the model file (and, after it, of every piece of external data it takes, in the
+        file's order).
+    input_name : str
+        Tensor that the first nodes read.
+    input_shape : tuple of int
+        Shape of a frame as the model file has it, for instance ``(1, 28, 28)``.
+    input_axes : tuple of int
+        Permutation from the file's axes to channel-last ones, frames not counted.
+    shape : tuple of int
+        Shape of a frame inside: the permuted one, up to axes of length 1.
+    nodes : tuple of Node
+        In an order in which every input exists; the last one gives the model's output.
+    ranges : dict
+        (low, high) of tensors by name, where the file carries them.
+    dropped : tuple of str
+        Types of the final operations that were left out (Softmax, ArgMax, ...): the accelerator
+        gives logits.
+    """
+
+    name: str
+    source_sha256: str
+    input_name: str
+    input_shape: tuple[int, ...]
+    input_axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    nodes: tuple[Node, ...]
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """Name of the output tensor."""
+        return self.nodes[-1].output
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output, channels last, without the frames."""
+        return self.nodes[-1].shape
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one frame in Dense and Conv nodes."""
+        return sum(node.macs for node in self.nodes if isinstance(node, Dense | Conv))
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of Dense and Conv nodes."""
+        return sum(n.weight.size + n.bias.size for n in self.nodes if isinstance(n, Dense | Conv))
+
+    def consumers(self, tensor: str) -> tuple[Node, ...]:
+        """The nodes that read a tensor."""
+        return tuple(node for node in self.nodes if tensor in node.inputs)
+
+    def tensor_shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape of a tensor, channels last, without the frames."""
+        shapes = {self.input_name: self.shape} | {n.output: n.shape for n in self.nodes}
+        return shapes[tensor]
+
+    def to_internal(self, x: npt.ArrayLike, input_scale: float = 1.0) -> FloatArray:
+        """Data in the file's axes -> float64 (frames, \\*shape), channels last.
+
+        ``x`` is (frames, \\*input_shape), or has the same values per frame in another shape;
+        floats are taken as they are, integers are divided by ``input_scale``.
+        """
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise InputError(f"Data must be numbers, not {array.dtype}")
+        size = int(np.prod(self.input_shape, dtype=np.int64))
+        if array.ndim < 1 or array.size != len(array) * size:
+            raise InputError(
+                f"Data must have the shape (frames, {', '.join(map(str, self.input_shape))}), "
+                f"not {array.shape}"
+            )
+        real = array.reshape(len(array), *self.input_shape).astype(np.float64)
+        if array.dtype.kind != "f":
+            real = real / input_scale
+        real = real.transpose(0, *(1 + a for a in self.input_axes))
+        return np.ascontiguousarray(real).reshape(len(array), *self.shape)
+
+    def steps(self, x: FloatArray) -> Iterator[tuple[Node, FloatArray]]:
+        """Computes node by node from internal data (frames, \\*shape); forgets what is used up."""
+        last_use = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
+        values = {self.input_name: x}
+        for i, node in enumerate(self.nodes):
+            out = node.compute(*(values[name] for name in node.inputs))
+            values[node.output] = out
+            for name in set(node.inputs):
+                if last_use[name] == i:
+                    del values[name]
+            yield node, out
+
+    def trace(self, x: npt.ArrayLike, input_scale: float = 1.0) -> dict[str, FloatArray]:
+        """Every node's output (frames, \\*node.shape) by the output's name."""
+        return {node.output: out for node, out in self.steps(self.to_internal(x, input_scale))}
+
+    def predict(self, x: npt.ArrayLike, input_scale: float = 1.0) -> FloatArray:
+        """(frames, \\*input_shape) -> float64 (frames, outputs), flattened channels last.
+
+        Frames are computed in chunks, so memory stays bounded.
+        """
+        array = np.asarray(x)
+        largest = max([int(np.prod(self.shape))] + [_working_set(node) for node in self.nodes])
+        chunk = max(1, _CHUNK_VALUES // largest)
+        outputs = [np.zeros((0, self.nodes[-1].size))]
+        for start in range(0, len(array) if array.ndim else 1, chunk):
+            part = array[start : start + chunk] if array.ndim else array
+            for _, out in self.steps(self.to_internal(part, input_scale)):  # noqa: B007  the last
+                pass
+            outputs.append(out.reshape(len(out), -1))
+        return np.concatenate(outputs)
+
+
+def _working_set(node: Node) -> int:
+    """Values a node holds for one frame while it computes."""
+    return node.macs // node.channels if isinstance(node, Conv) else node.size
+
+
+def load_model(path: str | Path) -> Model:
+    """Reads a model file (ONNX or ``.npz``); raises InputError on one line when it can't.
+
+    The file is not trusted: nothing in it is executed, sizes are checked before memory is
+    taken, and external data is read from the model's own folder only.
+    """
+    from pvq_hw.model.load import import_model
+
+    return import_model(Path(path))

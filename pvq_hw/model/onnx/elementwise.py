@@ -1,0 +1,300 @@
+"""Lowering of matrix products, element-wise operations, branches and the network's end."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.model.model import Add, Affine, Clip, Concat, Dense, Relu, Sign
+from pvq_hw.model.onnx.lowering import Lowering, Op, View, handles
+
+__all__ = ["affine"]
+
+Array = npt.NDArray[Any]
+
+
+# -- matrix products ----------------------------------------------------------------------------
+
+
+def _dense(low: Lowering, op: Op, x: View, weight: Array, addend: Array | None,
+           shape: tuple[int, ...], batch: int) -> None:  # fmt: skip
+    """Emits ``weight @ x + addend``: weight (M, N) in the file's order of the N activations."""
+    rows, columns = weight.shape
+    if x.index.size != columns:
+        op.refuse(f"must have weights for {x.index.size} activations, not {columns}")
+    low.charge(op, weights=weight.size)
+    permuted = np.empty(weight.shape)
+    permuted[:, x.index.ravel()] = weight
+    bias = np.zeros(rows)
+    if addend is not None:
+        if addend.ndim > len(shape) or not _fits(addend.shape, shape):
+            op.refuse(f"must have a C that broadcasts to {rows} outputs, not {addend.shape}")
+        bias = np.broadcast_to(addend, shape).reshape(rows).copy()
+    output = low.emit(op, Dense, (x.tensor,), (rows,), weight=permuted, bias=bias)
+    low.put(op, View(output, np.arange(rows).reshape(shape), batch))
+
+
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether ``shape`` broadcasts to exactly ``target``."""
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False
+
+
+@handles("Gemm")
+def _gemm(low: Lowering, op: Op) -> None:
+    alpha, beta = float(op.attribute("alpha", 1.0)), float(op.attribute("beta", 1.0))
+    trans = [bool(op.attribute("transA", 0)), bool(op.attribute("transB", 0))]
+    addend = low.weights(op, 2, "C") * beta if low.given(op, 2) else None
+    on_left = low.constant(op, 0) is not None
+    x = low.view(op, 1 if on_left else 0)
+    weight = low.weights(op, 0 if on_left else 1, "weights", 2)
+    if len(x.shape) != 2:
+        op.refuse(f"must read frames of one dimension, not of {len(x.shape) - 1}; flatten before")
+    # y = A' B' with frames along the rows of A' or the columns of B'.
+    frames = x.batch ^ trans[1 if on_left else 0]
+    if frames != int(on_left):
+        op.refuse("must not sum over the frames; check transA and transB")
+    matrix = weight if trans[0 if on_left else 1] != on_left else weight.T
+    rows = len(matrix)
+    shape = (rows, 1) if on_left else (1, rows)
+    _dense(low, op, x, alpha * matrix, addend, shape, int(on_left))
+
+
+@handles("MatMul")
+def _matmul(low: Lowering, op: Op) -> None:
+    on_left = low.constant(op, 0) is not None
+    x = low.view(op, 1 if on_left else 0)
+    weight = low.weights(op, 0 if on_left else 1, "weights", 2)
+    axis = len(x.shape) - (2 if on_left else 1)
+    if axis < 0 or axis == x.batch or x.shape[axis] != x.index.size:
+        op.refuse(f"must multiply one vector per frame, not the shape {x.shape[1:]}")
+    matrix = weight if on_left else weight.T
+    shape = tuple(len(matrix) if i == axis else 1 for i in range(len(x.shape)))
+    _dense(low, op, x, matrix, None, shape, x.batch)
+
+
+# -- element by element -------------------------------------------------------------------------
+
+
+def affine(low: Lowering, op: Op, x: View, scale: Array | float, offset: Array | float) -> None:
+    """Emits ``x * scale + offset``; the constants broadcast against the file's shape of ``x``."""
+    constants = [np.asarray(scale, dtype=np.float64), np.asarray(offset, dtype=np.float64)]
+    rank = max(len(x.shape), *(c.ndim for c in constants))
+    grown = rank - len(x.shape)
+    index = x.index.reshape((1,) * grown + x.shape)
+    if any(not _fits(c.shape, index.shape) for c in constants):
+        op.refuse(f"must have a constant that broadcasts to {index.shape}")
+    low.charge(op, activations=2 * index.size)
+    shape = low.shapes[x.tensor]
+    vectors = []
+    for constant in constants:
+        if not np.isfinite(constant).all():
+            op.refuse("must have a finite constant, but it holds NaN, infinities or divides by 0")
+        vector = np.empty(index.size)
+        vector[index.ravel()] = np.broadcast_to(constant, index.shape).ravel()
+        vectors.append(vector)
+    channels = [v.reshape(-1, shape[-1]) for v in vectors]
+    if all((c == c[0]).all() for c in channels):
+        vectors = [c[0].copy() for c in channels]
+    output = low.emit(op, Affine, (x.tensor,), shape, scale=vectors[0], offset=vectors[1])
+    low.put(op, replace(x, tensor=output, index=index, batch=x.batch + grown))
+
+
+@handles("Add", "Sub", "Mul", "Div")
+def _arithmetic(low: Lowering, op: Op) -> None:
+    left, right = low.constant(op, 0), low.constant(op, 1)
+    if left is not None and right is not None:
+        low.put(op, _fold(low, op, left, right))
+    elif left is None and right is None:
+        if op.kind != "Add":
+            op.refuse("must have one constant operand; two branches can only be added")
+        _add(low, op)
+    else:
+        which = 0 if left is not None else 1
+        c = low.weights(op, which, "operands")
+        x = low.view(op, 1 - which)
+        if op.kind == "Div" and which == 0:
+            op.refuse("must divide by a constant, not a constant by activations")
+        if op.kind == "Div" and not c.all():
+            op.refuse("must not divide by 0")
+        scale: Array | float = 1.0
+        offset: Array | float = 0.0
+        if op.kind == "Add":
+            offset = c
+        elif op.kind == "Sub":
+            scale, offset = (1.0, -c) if which == 1 else (-1.0, c)
+        else:
+            scale = c if op.kind == "Mul" else _inverse(c)
+        affine(low, op, x, scale, offset)
+
+
+def _inverse(c: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return 1.0 / c
+
+
+def _fold(low: Lowering, op: Op, left: Array, right: Array) -> Array:
+    """Arithmetic of two constants of real numbers."""
+    left, right = low.weights(op, 0, "operands"), low.weights(op, 1, "operands")
+    try:
+        shape = np.broadcast_shapes(left.shape, right.shape)
+    except ValueError:
+        op.refuse(f"must have operands that broadcast, not {left.shape} and {right.shape}")
+    low.charge(op, weights=math.prod(shape))
+    function = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}[op.kind]
+    with np.errstate(all="ignore"):
+        return np.asarray(function(left, right))
+
+
+def _add(low: Lowering, op: Op) -> None:
+    a, b = low.view(op, 0), low.view(op, 1)
+    if a.tensor == b.tensor and np.array_equal(a.index, b.index):
+        affine(low, op, a, 2.0, 0.0)
+        return
+    if a.shape != b.shape or a.batch != b.batch:
+        op.refuse(f"must add two branches of one shape, not {a.shape[1:]} and {b.shape[1:]}")
+    if not np.array_equal(a.index, b.index):
+        op.refuse("must add two branches whose activations are in the same order")
+    shape = max(low.shapes[a.tensor], low.shapes[b.tensor], key=len)
+    low.put_same(op, low.emit(op, Add, (a.tensor, b.tensor), shape), a)
+
+
+@handles("Relu")
+def _relu(low: Lowering, op: Op) -> None:
+    x = low.view(op, pads=True)
+    output = low.emit(op, Relu, (x.tensor,), low.shapes[x.tensor])
+    low.nonnegative.add(output)
+    low.put_same(op, output, x)
+
+
+@handles("Sign")
+def _sign(low: Lowering, op: Op) -> None:
+    x = low.view(op)
+    low.put_same(op, low.emit(op, Sign, (x.tensor,), low.shapes[x.tensor]), x)
+
+
+@handles("Clip")
+def _clip(low: Lowering, op: Op) -> None:
+    bounds = []
+    for i, name in ((1, "min"), (2, "max")):
+        infinite = -math.inf if i == 1 else math.inf
+        value = op.attribute(name, infinite)
+        if low.given(op, i):
+            value = low.need_constant(op, i, "bounds")
+            if value.size != 1 or value.dtype != np.float64:
+                op.refuse(f"must have bounds that are single real numbers, not {value.shape}")
+            value = value.reshape(())
+        bounds.append(float(value))
+    lowest, highest = bounds
+    if not lowest < highest:
+        op.refuse(f"must have a min below its max, not {lowest} and {highest}")
+    x = low.view(op, pads=lowest <= 0 <= highest)
+    if highest >= 3.0e38 and lowest <= -3.0e38:
+        low.put(op, x)
+        return
+    shape = low.shapes[x.tensor]
+    if lowest == 0 and highest >= 3.0e38:
+        output = low.emit(op, Relu, (x.tensor,), shape)
+    else:
+        low_, high_ = (-math.inf if lowest <= -3.0e38 else lowest), highest
+        high_ = math.inf if high_ >= 3.0e38 else high_
+        output = low.emit(op, Clip, (x.tensor,), shape, low=low_, high=high_)
+    if lowest >= 0:
+        low.nonnegative.add(output)
+    low.put_same(op, output, x)
+
+
+# -- branches -----------------------------------------------------------------------------------
+
+
+@handles("Concat")
+def _concat(low: Lowering, op: Op) -> None:
+    count = len(op.proto.input)
+    constants = [low.constant(op, i) for i in range(count)]
+    if all(c is not None for c in constants):
+        low.charge(op, weights=sum(c.size for c in constants if c is not None))
+        try:
+            low.put(op, np.concatenate(constants, axis=int(op.attribute("axis", 0))))  # type: ignore[arg-type]
+        except ValueError:
+            op.refuse("must have constants whose shapes agree")
+        return
+    views = [low.view(op, i) for i in range(count)]
+    first = views[0]
+    rank = len(first.shape)
+    axis = int(op.attribute("axis", 1))
+    axis += rank if axis < 0 else 0
+    if any(len(v.shape) != rank or v.batch != first.batch for v in views):
+        op.refuse("must join branches of one rank")
+    if not 0 <= axis < rank or axis == first.batch:
+        op.refuse(f"must join branches along their channels, not along axis {axis}")
+    if len(views) == 1:
+        low.put(op, first)
+    elif all(v.shape[axis] == v.index.size for v in views):
+        _concat_vectors(low, op, views, axis)
+    else:
+        _concat_maps(low, op, views, axis)
+
+
+def _concat_vectors(low: Lowering, op: Op, views: list[View], axis: int) -> None:
+    starts = np.cumsum([0, *(v.index.size for v in views)])
+    output = low.emit(op, Concat, tuple(v.tensor for v in views), (int(starts[-1]),))
+    parts = [v.index + start for v, start in zip(views, starts[:-1], strict=True)]
+    low.put(op, View(output, np.concatenate(parts, axis=axis), views[0].batch))
+
+
+def _concat_maps(low: Lowering, op: Op, views: list[View], axis: int) -> None:
+    maps = [low.as_map(op, v) for v in views]
+    if axis != 1 or len({m[:2] for m in maps}) != 1:
+        op.refuse("must join maps of one size along their channels (axis 1)")
+    shape = (*maps[0][:2], sum(m[2] for m in maps))
+    output = low.emit(op, Concat, tuple(v.tensor for v in views), shape)
+    low.put_map(op, output, len(views[0].shape))
+
+
+# -- the network's end, and operations that do nothing here -------------------------------------
+
+
+@handles("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax")
+def _end(low: Lowering, op: Op) -> None:
+    x = low.view(op, dropped=True)
+    if op.kind != "Sigmoid" and not x.dropped:
+        default = 0 if op.kind == "ArgMax" else (1 if low.file.opset < 13 else -1)
+        axis = int(op.attribute("axis", default))
+        axis += len(x.shape) if axis < 0 else 0
+        coerced = op.kind != "ArgMax" and low.file.opset < 13
+        wide = x.shape[axis:] if coerced else x.shape[axis : axis + 1]
+        if axis == x.batch or math.prod(wide) != x.index.size:
+            op.refuse(f"must be over all of a frame's outputs, not over axis {axis}")
+    low.dropped.append(op.kind)
+    low.put(op, replace(x, dropped=True))
+
+
+@handles("Identity", "Dropout", "Cast")
+def _identity(low: Lowering, op: Op) -> None:
+    constant = low.constant(op, 0)
+    if op.kind == "Dropout" and low.given(op, 2):
+        training = low.need_constant(op, 2, "training_mode")
+        if training.any():
+            op.refuse("must have training_mode 0: the network is used for inference")
+    if constant is None:
+        x = low.view(op, pads=True, dropped=True)
+        if op.kind == "Cast" and not x.dropped and op.attribute("to", 1) not in (1, 10, 11, 16):
+            op.refuse("must give floating point: activations are quantized by pvq-hw, not here")
+        low.put(op, x)
+    else:
+        low.put(op, _cast(op, constant))
+
+
+def _cast(op: Op, constant: Array) -> Array:
+    if op.kind != "Cast":
+        return constant
+    to = op.attribute("to", 1)
+    if to in (1, 10, 11, 16):
+        return constant.astype(np.float64)
+    if to in (6, 7) and np.abs(constant).max(initial=0) < 2**53:
+        return constant.astype(np.int64)
+    return op.refuse("must give floating point, int32 or int64")

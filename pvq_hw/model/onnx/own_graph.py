@@ -1,0 +1,150 @@
+"""A model file run by a runtime of ONNX: what it says without this package's importer."""
+
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.model.load import is_npz
+from pvq_hw.model.model import Model, Sign
+from pvq_hw.model.onnx.file import OnnxFile, read_onnx
+
+__all__ = ["OWN_FRAMES", "OwnGraph", "check_own_graph"]
+
+FloatArray = npt.NDArray[np.float64]
+
+OWN_FRAMES = 32
+"""Frames that a model file's own graph is run on."""
+
+_ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax")
+_TOLERANCE = 1e-3
+"""Of the largest output; float32 against float64 stays below a hundredth of that."""
+_SIGN_FRAMES = 0.9  # of the frames: sums near 0 have either sign
+
+
+@dataclass(frozen=True)
+class OwnGraph:
+    """How the runtime's outputs compare with the imported model's.
+
+    Parameters
+    ----------
+    runtime : str
+        ``"onnxruntime"``, or ``"onnx.reference"`` where that isn't installed.
+    frames : int
+    error : float
+        Largest difference, as a part of the largest output.
+    """
+
+    runtime: str
+    frames: int
+    error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"runtime": self.runtime, "frames": self.frames,
+                "largest_error": float(f"{self.error:.3g}")}  # fmt: skip
+
+
+def check_own_graph(
+    path: Path, model: Model, x: npt.NDArray[Any], input_scale: float = 1.0
+) -> OwnGraph | None:
+    """Runs the file's own graph on data (frames, ...) and compares it with the model.
+
+    Returns None for npz files, which have no graph, and where the runtime doesn't take the file.
+
+    Raises
+    ------
+    CheckError
+        Where the importer's model computes something else.
+    """
+    if is_npz(path):
+        return None
+    real = np.asarray(x).reshape(len(x), *model.input_shape).astype(np.float64)
+    real = real if np.asarray(x).dtype.kind == "f" else real / input_scale
+    runtime = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "onnx.reference"
+    try:
+        outputs = _run(runtime, read_onnx(path), model, real)
+    except InputError:
+        raise
+    except Exception:  # a runtime may refuse a file in many ways, and none says the model is wrong
+        return None
+    exact = model.predict(x, input_scale)
+    largest = float(np.abs(exact).max(initial=0.0)) or 1.0
+    orders = [outputs.reshape(len(exact), -1)]
+    if outputs.ndim > 2:
+        orders.append(np.moveaxis(outputs, 1, -1).reshape(len(exact), -1))
+    errors = [np.abs(o - exact).max(axis=1) / largest for o in orders if o.shape == exact.shape]
+    if not errors:
+        raise _differs(f"gives {outputs.shape[1:]} outputs, not {exact.shape[1:]}")
+    error = min(errors, key=lambda e: float(e.sum()))
+    wanted = _SIGN_FRAMES if any(isinstance(node, Sign) for node in model.nodes) else 1.0
+    if float(np.mean(error <= _TOLERANCE)) < wanted:
+        raise _differs(f"differs by {100 * float(error.max()):.3g} % of the largest output")
+    return OwnGraph(runtime, len(exact), float(error.max(initial=0.0)))
+
+
+def _differs(how: str) -> CheckError:
+    return CheckError(
+        f"Internal error: the imported model {how} from what the file's own graph gives; "
+        "please report the model"
+    )
+
+
+def _run(runtime: str, file: OnnxFile, model: Model, real: FloatArray) -> FloatArray:
+    """The values before the operations that the accelerator leaves out."""
+    from onnx import helper
+
+    graph = file.model.graph
+    weights = {t.name for t in graph.initializer}
+    source = next(i for i in graph.input if i.name not in weights)
+    tensor = _cut(graph, len(model.dropped))
+    if tensor != graph.output[0].name:
+        del graph.output[:]
+        graph.output.append(helper.make_empty_tensor_value_info(tensor))
+    dtype = helper.tensor_dtype_to_np_dtype(source.type.tensor_type.elem_type)
+    call = _session(runtime, file.model, source.name, tensor)
+    dim, *dims = source.type.tensor_type.shape.dim
+    real = real.reshape(len(real), *(int(d.dim_value) for d in dims))
+    batch = dim.dim_value if dim.HasField("dim_value") else len(real)
+    parts = []
+    for start in range(0, len(real), batch):
+        part = real[start : start + batch]
+        padded = np.concatenate((part, np.repeat(part[-1:], batch - len(part), axis=0)))
+        parts.append(np.asarray(call(padded.astype(dtype)), dtype=np.float64)[: len(part)])
+    return np.concatenate(parts)
+
+
+def _cut(graph: Any, dropped: int) -> str:
+    """The tensor before the last ``dropped`` final operations."""
+    makers = {name: node for node in graph.node for name in node.output}
+    tensor = graph.output[0].name
+    while dropped:
+        node = makers[tensor]
+        dropped -= node.op_type in _ENDS
+        tensor = node.input[0]
+    return str(tensor)
+
+
+def _session(runtime: str, model: Any, source: str, tensor: str) -> Any:
+    if runtime == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 4
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        return lambda x: session.run([tensor], {source: x})[0]
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator: Any = ReferenceEvaluator(model)
+
+    def run(x: npt.NDArray[Any]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return evaluator.run([tensor], {source: x})[0]
+
+    return run

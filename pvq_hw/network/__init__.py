@@ -1,0 +1,1 @@
+"""The integer network, the numeric contract, and its packed weights."""

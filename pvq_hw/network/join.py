@@ -1,0 +1,118 @@
+"""Layers of the integer network that bring tensors to one scale: sums and concatenations."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pvq_hw.arith.formats import requantize
+from pvq_hw.errors import InputError
+from pvq_hw.network.layer import IntArray, TensorSpec, register_layer
+
+__all__ = ["Add", "Concat"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Join:
+    """What sums and concatenations share: a multiplier per input and one shift.
+
+    Parameters
+    ----------
+    name : str
+    inputs : tuple of str
+    output : TensorSpec
+    mult : tuple of int
+        Unsigned, one per input: ``scale_in / scale_out * 2**shift``, rounded.
+    shift : int
+    """
+
+    kind: ClassVar[str] = ""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: TensorSpec
+    mult: tuple[int, ...]
+    shift: int
+
+    @property
+    def weights(self) -> IntArray | None:
+        """None: there are no weights."""
+        return None
+
+    def replace_weights(self, weights: IntArray) -> Any:
+        """Raises InputError: there is nothing to replace."""
+        raise InputError(f"Layer {self.name!r} must not be given weights: it has none")
+
+    def verify(self, *inputs: TensorSpec) -> None:
+        """Raises InputError unless there is a multiplier per input and a possible shift."""
+        if len(self.mult) != len(inputs) or not inputs or min(self.mult) < 0:
+            raise InputError(f"Layer {self.name!r} must have a multiplier for each of its inputs")
+        if not 1 <= self.shift <= 40 or max(self.mult) >= 1 << 18:
+            raise InputError(f"Layer {self.name!r} has an impossible shift or multiplier")
+
+    def to_json(self) -> dict[str, Any]:
+        """The layer as JSON values."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "inputs": list(self.inputs),
+            "output": self.output.to_json(),
+            "mult": list(self.mult),
+            "shift": self.shift,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> Any:
+        """Inverse of `to_json`."""
+        return cls(
+            str(value["name"]),
+            tuple(str(i) for i in value["inputs"]),
+            TensorSpec.from_json(value["output"]),
+            tuple(int(m) for m in value["mult"]),
+            int(value["shift"]),
+        )
+
+
+@register_layer
+@dataclass(frozen=True, eq=False)
+class Add(_Join):
+    """``clamp((sum_i x_i * mult_i + half) >> shift)``; with one input, a change of format."""
+
+    kind: ClassVar[str] = "add"
+
+    def compute(self, *x: IntArray) -> IntArray:
+        """Arrays (frames, ...) of one shape -> (frames, \\*shape)."""
+        shape = (len(x[0]), *self.output.shape)
+        total = np.zeros(shape, dtype=np.int64)
+        for array, mult in zip(x, self.mult, strict=True):
+            total += np.asarray(array).reshape(shape) * mult
+        return np.asarray(requantize(total, 1, 0, self.shift, self.output.format), dtype=np.int64)
+
+    def verify(self, *inputs: TensorSpec) -> None:
+        """Raises InputError unless all shapes agree."""
+        super().verify(*inputs)
+        if any(t.size != self.output.size for t in inputs):
+            raise InputError(f"Layer {self.name!r} must add tensors of one shape")
+
+
+@register_layer
+@dataclass(frozen=True, eq=False)
+class Concat(_Join):
+    """Channels side by side, each input brought to the output's scale."""
+
+    kind: ClassVar[str] = "concat"
+
+    def compute(self, *x: IntArray) -> IntArray:
+        """Arrays (frames, ..., channels) -> (frames, \\*shape)."""
+        lead = (len(x[0]), *self.output.shape[:-1])
+        parts = [
+            requantize(np.asarray(a).reshape(*lead, -1), m, 0, self.shift, self.output.format)
+            for a, m in zip(x, self.mult, strict=True)
+        ]
+        return np.asarray(np.concatenate(parts, axis=-1), dtype=np.int64)
+
+    def verify(self, *inputs: TensorSpec) -> None:
+        """Raises InputError unless the channels add up."""
+        super().verify(*inputs)
+        if sum(t.size for t in inputs) != self.output.size:
+            raise InputError(f"Layer {self.name!r} must join channels that add up to its output")

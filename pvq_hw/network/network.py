@@ -1,0 +1,257 @@
+"""The integer network: the numeric contract that every later form must meet bit for bit."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import InputError
+from pvq_hw.network.layer import Layer, TensorSpec, layer_kinds
+
+__all__ = ["FORMAT_VERSION", "Network"]
+
+FORMAT_VERSION = 1
+_NETWORK = "network.json"
+_WEIGHTS = "weights.pvq"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A quantized network: integers only between its input and its output.
+
+    Parameters
+    ----------
+    name : str
+    input : TensorSpec
+        What the accelerator takes. Its ``scale`` maps integers to what the model expects.
+    layers : tuple of Layer
+        In an order in which every layer's inputs exist; each output tensor has a name of its own.
+    input_shape : tuple of int
+        Shape of a frame as the model file has it (for instance ``(1, 28, 28)``).
+    input_axes : tuple of int
+        Permutation from the file's axes to channel-last ones, frames not counted.
+    meta : dict
+        Provenance: hash of the model file, quantizer, seed, mean N/K asked for. JSON values.
+    """
+
+    name: str
+    input: TensorSpec
+    layers: tuple[Layer, ...]
+    input_shape: tuple[int, ...]
+    input_axes: tuple[int, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> TensorSpec:
+        """The tensor of the last layer."""
+        return self.layers[-1].output
+
+    def tensors(self) -> dict[str, TensorSpec]:
+        """Every tensor by name, in order."""
+        return {t.name: t for t in (self.input, *(layer.output for layer in self.layers))}
+
+    def verify(self) -> None:
+        """Raises InputError unless the graph is well formed and no layer can overflow."""
+        if not self.layers:
+            raise InputError("A network must have at least one layer")
+        known = {self.input.name: self.input}
+        for layer in self.layers:
+            for name in layer.inputs:
+                if name not in known:
+                    raise InputError(f"Layer {layer.name!r} reads {name!r}, which nothing gives")
+            if layer.output.name in known:
+                raise InputError(f"Layer {layer.name!r} gives {layer.output.name!r} again")
+            layer.verify(*(known[name] for name in layer.inputs))
+            known[layer.output.name] = layer.output
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The final operations (Sigmoid, Softmax) that the float model has and this one has not."""
+        found = self.meta.get("dropped", ())
+        return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+
+    @property
+    def input_scale(self) -> float:
+        """What integer data is divided by, as it was when the model was compiled."""
+        return float(self.meta.get("input_scale", 1.0))
+
+    def quantize_input(self, x: npt.ArrayLike, input_scale: float = 1.0) -> npt.NDArray[np.int64]:
+        """Maps data to the integers that the accelerator takes.
+
+        Parameters
+        ----------
+        x : array (frames, \\*input_shape)
+            Floats as the model expects them, or integers that ``input_scale`` divides.
+        input_scale : float
+            What integer data is divided by; 1 by default.
+
+        Returns
+        -------
+        int64 array (frames, \\*input.shape), channels last, saturated to the input's format.
+        """
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise InputError(f"Data must be numbers, not {array.dtype}")
+        size = int(np.prod(self.input_shape, dtype=np.int64))
+        if array.ndim < 1 or (array.size != len(array) * size):
+            raise InputError(
+                f"Data must have the shape (frames, {', '.join(map(str, self.input_shape))}), "
+                f"not {array.shape}"
+            )
+        real = array.reshape(len(array), *self.input_shape).astype(np.float64)
+        if not np.isfinite(real).all():
+            raise InputError("Data must be finite numbers, but holds NaN or infinities")
+        if array.dtype.kind != "f":
+            real = real / input_scale
+        axes = (0, *(1 + a for a in self.input_axes))
+        real = real.transpose(axes).reshape(len(array), *self.input.shape)
+        if self.input.format.binary:
+            return np.where(real < 0, -1, 1).astype(np.int64)
+        return self.input.format.clamp(np.floor(real / self.input.scale + 0.5)).astype(np.int64)
+
+    def steps(self, x: npt.NDArray[np.int64]) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+        """Computes layer by layer: yields each layer's name and output (frames, ...)."""
+        if not self.input.format.contains(x):
+            raise InputError(
+                f"Inputs must be within {self.input.format.min}..{self.input.format.max}"
+            )
+        values = {self.input.name: np.asarray(x, dtype=np.int64)}
+        for layer in self.layers:
+            out = layer.compute(*(values[name] for name in layer.inputs))
+            values[layer.output.name] = out
+            yield layer.name, out
+
+    def trace(self, x: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
+        """Every layer's output by the layer's name; ``x`` integers (frames, \\*input.shape)."""
+        return dict(self.steps(x))
+
+    def predict(self, x: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The golden model: integers (frames, \\*input.shape) -> (frames, \\*output.shape)."""
+        x = np.asarray(x)
+        if not len(x):
+            return np.zeros((0, *self.output.shape), dtype=np.int64)
+        chunks = []
+        for start in range(0, len(x), 1024):
+            for _, out in self.steps(x[start : start + 1024]):  # noqa: B007  the last one counts
+                pass
+            chunks.append(out)
+        return np.concatenate(chunks)
+
+    # -- counts ---------------------------------------------------------------------------------
+
+    def pvq_layers(self) -> list[Layer]:
+        """The layers whose weights are pyramid codewords."""
+        return [layer for layer in self.layers if getattr(layer, "encoding", None) == "pvq"]
+
+    @property
+    def total_weights(self) -> int:
+        """Weights of the PVQ layers."""
+        return sum(layer.weights.size for layer in self.pvq_layers() if layer.weights is not None)
+
+    @property
+    def total_pulses(self) -> int:
+        """``sum |y|`` over the PVQ layers' final codes."""
+        return sum(
+            int(np.abs(layer.weights).sum())
+            for layer in self.pvq_layers()
+            if layer.weights is not None
+        )
+
+    @property
+    def n_over_k(self) -> float:
+        """Mean N/K: weights / pulses of the final codes of the PVQ layers alone; layers with
+        plain 8-bit weights take no part. 0 where no layer is PVQ."""
+        return self.total_weights / max(1, self.total_pulses)
+
+    @property
+    def int8_layers(self) -> list[str]:
+        """Names of the layers with plain 8-bit weights."""
+        return [x.name for x in self.layers if getattr(x, "encoding", None) == "int8"]
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Network):
+            return NotImplemented
+        return self._document() == other._document() and all(
+            (a.weights is None and b.weights is None)
+            or (
+                a.weights is not None
+                and b.weights is not None
+                and np.array_equal(a.weights, b.weights)
+            )
+            for a, b in zip(self.layers, other.layers, strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "format": "pvq-hw network",
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "input": self.input.to_json(),
+            "input_shape": list(self.input_shape),
+            "input_axes": list(self.input_axes),
+            "meta": self.meta,
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes ``network.json`` and ``weights.pvq`` into an existing folder; no pickle."""
+        from pvq_hw.network.weights_file import pack_weights
+
+        packed = pack_weights([x.weights for x in self.layers if x.weights is not None])
+        document = self._document() | {"weights_sha256": hashlib.sha256(packed).hexdigest()}
+        (folder / _WEIGHTS).write_bytes(packed)
+        text = json.dumps(document, indent=1, ensure_ascii=True, sort_keys=True)
+        (folder / _NETWORK).write_text(text + "\n", encoding="utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Network":
+        """Reads what `save` wrote; raises InputError on anything else."""
+        from pvq_hw.network.weights_file import unpack_weights
+
+        try:
+            document = json.loads((folder / _NETWORK).read_text(encoding="utf-8"))
+            packed = (folder / _WEIGHTS).read_bytes()
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{folder} must hold a saved network: {error}") from None
+        try:
+            if document["format"] != "pvq-hw network":
+                raise InputError(f"{folder / _NETWORK} must be a pvq-hw network")
+            if document["format_version"] != FORMAT_VERSION:
+                raise InputError(
+                    f"{folder / _NETWORK} must be of format version {FORMAT_VERSION}, "
+                    f"not {document['format_version']}"
+                )
+            if hashlib.sha256(packed).hexdigest() != document["weights_sha256"]:
+                raise InputError(f"{folder / _WEIGHTS} differs from the hash in {_NETWORK}")
+            matrices = iter(unpack_weights(packed))
+            kinds = layer_kinds()
+            layers = []
+            for item in document["layers"]:
+                kind = kinds.get(item["kind"])
+                if kind is None:
+                    raise InputError(f"{folder / _NETWORK}: unknown layer kind {item['kind']!r}")
+                weights = next(matrices) if "shape" in item else None
+                layers.append(kind.from_json(item, weights))
+            network = cls(
+                name=str(document["name"]),
+                input=TensorSpec.from_json(document["input"]),
+                layers=tuple(layers),
+                input_shape=tuple(int(n) for n in document["input_shape"]),
+                input_axes=tuple(int(n) for n in document["input_axes"]),
+                meta=dict(document["meta"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration, OverflowError) as e:
+            if isinstance(e, InputError):
+                raise
+            raise InputError(f"{folder / _NETWORK} is broken: {type(e).__name__} {e}") from None
+        network.verify()
+        return network

@@ -1,0 +1,1 @@
+"""The output folder as a value: writing, manifest, report and verification."""

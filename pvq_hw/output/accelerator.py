@@ -1,0 +1,176 @@
+"""An output folder as a value: what the verbs do with it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.data.dataset import Data
+from pvq_hw.errors import InputError
+from pvq_hw.model.model import load_model
+from pvq_hw.network.network import Network
+from pvq_hw.output.build_record import BUILD, read_build
+from pvq_hw.output.folder import OutputFolder
+from pvq_hw.output.manifest import check_files, load_manifest
+from pvq_hw.output.report import document_of, read_report, write_report
+from pvq_hw.plan.image import Image
+from pvq_hw.plan.plan import Plan
+from pvq_hw.progress import Steps
+
+__all__ = ["Accelerator", "load"]
+
+
+def load(out: str | os.PathLike[str]) -> "Accelerator":
+    """The accelerator in an output folder.
+
+    Raises InputError when there is none, or when a file that its manifest covers has changed.
+    """
+    return Accelerator(out)
+
+
+class Accelerator:
+    """An output folder and what can be done with it.
+
+    Parameters
+    ----------
+    out : path
+        Every file that its manifest covers is compared with its hash there, once.
+
+    Attributes
+    ----------
+    network : Network
+        The integer network; ``predict`` and ``trace`` are its golden model's.
+    plan : Plan
+    image : Image
+    manifest : dict
+    """
+
+    def __init__(self, out: str | os.PathLike[str]) -> None:
+        self._folder = OutputFolder(out)
+        self.out = self._folder.check()
+        self.manifest: Mapping[str, Any] = load_manifest(self.out)
+        check_files(self.out, self.manifest)
+
+    @cached_property
+    def network(self) -> Network:
+        """The integer network."""
+        return Network.load(self.out / "network")
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Lanes, cycles and resources."""
+        return Plan.load(self.out / "plan.json")
+
+    @cached_property
+    def image(self) -> Image:
+        """Memory contents."""
+        return Image.load(self.out, self.plan)
+
+    @property
+    def input_scale(self) -> float:
+        """What integer data is divided by, as it was when the model was compiled."""
+        return self.network.input_scale
+
+    def quantize_input(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Data (frames, ...) as the integers that the accelerator takes."""
+        return self.network.quantize_input(x, self.input_scale)
+
+    def predict(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The golden model on data (frames, ...): integers (frames, outputs)."""
+        return self.network.predict(self.quantize_input(x))
+
+    def simulate(
+        self,
+        x: npt.ArrayLike,
+        *,
+        simulator: str = "compiled",
+        stalls: bool = False,
+        seed: int = 0,
+        steps: Steps | None = None,
+        labels: npt.NDArray[Any] | None = None,
+        metric: str | None = None,
+        scenarios: bool = False,
+    ) -> dict[str, Any]:
+        """Runs data through simulated RTL and compares every layer's outputs with the golden model.
+
+        Returns the document of ``pvq-hw simulate``: ``frames``, ``outputs_compared``,
+        ``mismatches``, ``interval_cycles``, ``latency_cycles`` (as simulated), and
+        ``accuracy.simulated`` where labels are given, by ``metric`` or what fits them. With
+        ``scenarios``, the first frames also go through every scenario of `pvq_hw.engine.scenarios`.
+        Writes ``simulation.json``.
+        """
+        from sim.flow import simulate_output
+
+        told = steps or Steps()
+        return simulate_output(self, x, simulator, stalls, seed, told, labels, metric, scenarios)
+
+    def build(
+        self,
+        *,
+        seeds: Sequence[int] = (1, 2, 3),
+        steps: Steps | None = None,
+        every_seed: bool = False,
+    ) -> dict[str, Any]:
+        """Bitstream, timing and utilization into ``OUT/build``: the document of the verb.
+
+        The first seed that meets the clock ends it, unless ``every_seed`` is to be known.
+        """
+        from gateware.board.flow import build_output
+
+        return build_output(self, seeds, steps or Steps(), every_seed=every_seed)
+
+    def verify(
+        self, model: str | os.PathLike[str] | None = None, data: Data | None = None
+    ) -> list[Any]:
+        """What is wrong with the folder's files; with ``model``, every figure is recomputed, and
+        with ``data`` beside it what was fitted to such data. `pvq_hw.output.verify.examine_output`
+        also says what was not checked."""
+        from pvq_hw.model.onnx.own_graph import OWN_FRAMES, check_own_graph
+        from pvq_hw.output.verify import verify_output
+
+        original = load_model(Path(model)) if model is not None else None
+        if model is not None and original is not None and data is not None:
+            check_own_graph(Path(model), original, data.x[:OWN_FRAMES], self.input_scale)
+        return verify_output(self.out, model=original, data=data)
+
+    def report(self) -> dict[str, Any]:
+        """Writes ``report.json`` and ``report.html`` anew; gives their content.
+
+        Raises InputError where there is a build and its files have changed.
+        """
+        if (self.out / BUILD).is_dir():
+            read_build(self.out)
+        with self._folder.update() as staging:
+            known = self._known()
+            write_report(staging, known)
+        return known
+
+    def update(self, fill: Callable[[Path], Mapping[str, Any]], *folders: str) -> dict[str, Any]:
+        """Writes parts of the folder anew, then the report.
+
+        ``fill(staging)`` writes the parts into an empty folder and gives what the report is to
+        say of them; they take their place together, or not at all when it raises. ``folders`` are
+        those among them; a file in one of them that no verb wrote is refused first.
+        """
+        with self._folder.update(*folders) as staging:
+            parts = {name: dict(part) for name, part in fill(staging).items()}
+            known = self._known() | parts
+            write_report(staging, known)
+        return parts
+
+    def _known(self) -> dict[str, Any]:
+        """The parts of the report so far; that of `compile` is made again from the files."""
+
+        compiled = document_of(self.out, self.network, self.plan, self.manifest)
+        return read_report(self.out) | {"compile": compiled}
+
+    def require(self, what: str) -> Path:
+        """A file of the folder; raises InputError where it is missing."""
+        path = self.out / what
+        if not path.is_file():
+            raise InputError(f"{path} must exist; run pvq-hw build first")
+        return path

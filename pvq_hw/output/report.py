@@ -1,0 +1,405 @@
+"""``report.json`` and ``report.html``: what an output folder holds, for programs and for people."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pvq_hw
+from pvq_hw.errors import InputError
+from pvq_hw.evaluate.agreement import agreement_lines
+from pvq_hw.evaluate.metrics import metric_text
+from pvq_hw.network.network import Network
+from pvq_hw.output.sizes import sizes
+from pvq_hw.plan.plan import Plan
+
+__all__ = ["compile_document", "document_of", "read_report", "write_report"]
+
+_FORMAT = "pvq-hw report"
+_LIMIT = 1 << 26
+# What the page reads of the parts that other verbs leave, and of what type.
+_NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "simulate": {"mismatches": int, "outputs_compared": int, "frames": int, "simulator": str},
+    "build": {
+        "fmax_mhz": (int, float),
+        "clock_mhz": (int, float),
+        "inferences_per_second": (int, float),
+        "seed": int,
+        "utilization": dict,
+    },
+}
+
+
+def compile_document(
+    network: Network,
+    plan: Plan,
+    manifest: Mapping[str, Any],
+    accuracy: Mapping[str, Any] | None,
+    sizes: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What `compile` says, as JSON values; units are in the names."""
+    value = plan.to_json()
+    figures = {layer["name"]: layer for layer in manifest["layers"]}
+    losses = manifest["extra"].get("losses") or {}
+    lost = {layer["name"]: layer for layer in losses.get("layers", ())}
+    layers = []
+    for part in value["layers"]:
+        about = figures.get(part["layer"], {})
+        layers.append(
+            {
+                "name": part["layer"],
+                "rows": part["core"]["rows"],
+                "columns": part["core"]["n"],
+                "lanes": part["lanes"],
+                "encoding": part["encoding"],
+                "gap_bits": part["core"].get("code", {}).get("gap_bits"),
+                "reason": part["reason"],
+                "shift_bits": part["core"].get("code", {}).get("shift_bits"),
+                "pulses": part["pulses"],
+                "n_over_k": part["n_over_k"],
+                "slots": part["slots"],
+                "utilization": part["utilization"],
+                "bits_per_weight": part["bits_per_weight"],
+                "cosine": about.get("cosine"),
+                "relative_error": about.get("relative_error"),
+                **_loss(about, lost.get(part["layer"], {})),
+            }
+        )
+    document = {
+        "network": network.name,
+        "target": plan.target.name,
+        "n_over_k": manifest["n_over_k"],
+        "int8_layers": network.int8_layers,
+        "bits_per_weight": value["bits_per_weight"],
+        "parameter_bits_per_weight": value["parameter_bits_per_weight"],
+        "bits_per_weight_limit": sizes["limit_bits_per_weight"],
+        "weights_file": dict(sizes),
+        "clock_mhz": plan.clock_mhz,
+        "frames_side_by_side": plan.frames,
+        "interval_cycles": plan.interval_cycles,
+        "latency_cycles": plan.latency_cycles,
+        "limit": plan.limit,
+        "inferences_per_second": value["inferences_per_second"],
+        "inferences_per_second_over_link": value["inferences_per_second_over_link"],
+        "resources": value["resources"],
+        "energy": value["energy"],
+        "quantization": dict(network.meta),
+        "layers": layers,
+    }
+    if accuracy:
+        document["accuracy"] = dict(accuracy)
+    if "agreement" in manifest["extra"]:
+        document["agreement"] = dict(manifest["extra"]["agreement"])
+    if losses:
+        document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
+    return document
+
+
+def document_of(
+    folder: Path, network: Network, planned: Plan, manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The JSON document of `compile`, from what lies in an output folder."""
+    accuracy = manifest["extra"].get("accuracy")
+    return compile_document(network, planned, manifest, accuracy, sizes(folder, network))
+
+
+def _loss(about: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer's part in what is lost, and each row's: lists by row, where they are known."""
+    rows = {
+        name: source[f"row_{name}"]
+        for source, names in (
+            (about, ("k", "cosine", "relative_error")),
+            (lost, ("output_error", "share")),
+        )
+        for name in names
+        if f"row_{name}" in source
+    }
+    return {k: v for k, v in lost.items() if not k.startswith("row_")} | {"row_figures": rows}
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The parts that `simulate` and `build` have left in an output's report, where they did."""
+    path = folder / "report.json"
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise InputError(f"{path.name} must be at most {_LIMIT >> 20} MiB")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        return {}  # a report can be made again from the rest
+    if not isinstance(value, dict) or value.get("format") != _FORMAT:
+        return {}
+    return {part: value[part] for part in _NEEDED if _is_whole(value.get(part), part)}
+
+
+def _is_whole(value: Any, part: str) -> bool:
+    """Whether a part holds what the page needs; one that someone has changed may not."""
+    if not isinstance(value, dict):
+        return False
+    if not all(isinstance(value.get(key), kind) for key, kind in _NEEDED[part].items()):
+        return False
+    return all(
+        isinstance(count, dict)
+        and isinstance(count.get("used"), int)
+        and isinstance(count.get("available"), int)
+        for count in value.get("utilization", {}).values()
+    )
+
+
+def write_report(folder: Path, parts: Mapping[str, Any]) -> None:
+    """Writes ``report.json`` and ``report.html`` into a folder."""
+    document = {"format": _FORMAT, "pvq_hw_version": pvq_hw.__version__, **parts}
+    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    page = _page(parts)
+    (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
+
+
+def _page(parts: Mapping[str, Any]) -> str:
+    """The page; the template escapes every value."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    compiled = parts["compile"]
+    ratio = compiled["n_over_k"]
+    return environment.get_template("report.html").render(
+        title=f"{compiled['network']} on {compiled['target']}",
+        subtitle=f"pyramid-vector-quantized at a mean N/K of {ratio:.2f}",
+        cards=_cards(parts),
+        checks=_checks(parts),
+        layer_heads=_LAYER_HEADS,
+        loss=compiled.get("losses"),
+        loss_heads=_LOSS_HEADS,
+        loss_rows=_loss_rows(compiled["layers"]),
+        worst_rows=_worst_rows(compiled["layers"]),
+        layer_rows=_layer_rows(compiled["layers"]),
+        limit=compiled.get("limit"),
+        reasons=[[x["name"], x["reason"]] for x in compiled["layers"] if x.get("reason")],
+        size_rows=_size_rows(compiled),
+        resource_rows=_resource_rows(parts.get("build")),
+        energy_rows=_energy_rows(compiled["energy"]),
+        energy_note=compiled["energy"]["label"],
+        version=pvq_hw.__version__,
+    )
+
+
+_LAYER_HEADS = (
+    "layer",
+    "rows x columns",
+    "N/K",
+    "lanes",
+    "slots used",
+    "bits/weight",
+    "cosine",
+    "relative error",
+)
+
+
+_LOSS_HEADS = (
+    "layer",
+    "output error, this layer alone",
+    "all but this",
+    "score, this layer alone",
+    "all but this",
+    "share of the loss",
+)
+_WORST = 12
+
+
+def _loss_rows(layers: list[dict[str, Any]]) -> list[list[str]]:
+    """What each layer loses, where it was measured."""
+    rows = []
+    for layer in layers:
+        if "share" in layer:
+            scores = [layer["score_alone"], layer["score_without"]]
+            rows.append(
+                [
+                    layer["name"],
+                    f"{layer['output_error_alone']:.2e}",
+                    f"{layer['output_error_without']:.2e}",
+                    *("" if value is None else f"{value:.2f}" for value in scores),
+                    f"{100 * layer['share']:.1f} %",
+                ]
+            )
+    return rows
+
+
+def _worst_rows(layers: list[dict[str, Any]]) -> list[list[str]]:
+    """The rows of the whole network that lose most."""
+    rows = [
+        (figures["share"][i], layer["name"], i, figures)
+        for layer in layers
+        if "share" in (figures := layer.get("row_figures", {}))
+        for i in range(len(figures["share"]))
+    ]
+    rows.sort(key=lambda row: (-row[0], row[1], row[2]))
+    return [
+        [
+            f"{name}, row {i}",
+            f"{figures['k'][i]:,}",
+            f"{figures['cosine'][i]:.4f}" if "cosine" in figures else "",
+            f"{figures['output_error'][i]:.2e}",
+            f"{100 * share:.2f} %",
+        ]
+        for share, name, i, figures in rows[:_WORST]
+    ]
+
+
+def _card(name: str, value: str, note: str = "") -> dict[str, str]:
+    return {"name": name, "value": value, "note": note}
+
+
+def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
+    compiled, built = parts["compile"], parts.get("build")
+    cards = []
+    if "accuracy" in compiled:
+        a = compiled["accuracy"]
+        pvq, exact = (metric_text(a["metric"], a[name]) for name in ("pvq", "float"))
+        cards.append(_card(a["metric"], pvq, f"{a.get('reference', 'float')} {exact}"))
+    speed = (built or compiled)["inferences_per_second"]
+    note = "at the met clock" if built else "planned"
+    cards.append(_card("inferences a second", f"{speed:,.0f}", note))
+    link = compiled["inferences_per_second_over_link"]
+    cards.append(_card("over the serial link", f"{link:,.0f}", "inferences a second"))
+    batch = compiled.get("frames_side_by_side", 1)
+    unit = "cycles a frame" if batch == 1 else f"cycles for {batch} frames"
+    cards.append(_card(unit, f"{compiled['interval_cycles']:,}", "steady state"))
+    cards.append(_card("latency", f"{compiled['latency_cycles']:,} cycles", "first in to last out"))
+    clock = (built or compiled)["clock_mhz"]
+    reached = f"reaches {built['fmax_mhz']:.1f} MHz" if built else "planned"
+    cards.append(_card("clock", f"{clock:g} MHz", reached))
+    plain = compiled["int8_layers"]
+    note = f"without {', '.join(plain)} (int8)" if plain else "weights for each pulse"
+    cards.append(_card("mean N/K", f"{compiled['n_over_k']:.2f}", note))
+    bits, limit = compiled["bits_per_weight"], compiled["bits_per_weight_limit"]
+    cards.append(_card("code bits a weight", f"{bits:.2f}", f"log2 V(N,K)/N {limit:.2f}"))
+    return cards
+
+
+def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    judged = parts["compile"].get("accuracy")
+    if judged and judged["metric"] != "rmse" and judged["disagreements"] is not None:
+        text = f"{judged['disagreements']} of {judged['frames']} answers differ"
+        rows.append({"name": "float model and golden model", "ok": None, "text": text})
+    for name, text in agreement_lines(parts["compile"].get("agreement")):
+        rows.append({"name": name, "ok": None, "text": text})
+    simulated = parts.get("simulate")
+    if simulated:
+        wrong = simulated["mismatches"]
+        text = (
+            f"{wrong} mismatches in {simulated['outputs_compared']:,} outputs of "
+            f"{simulated['frames']} frames ({simulated['simulator']})"
+        )
+        rows.append({"name": "golden model = simulated gateware", "ok": wrong == 0, "text": text})
+    else:
+        rows.append({"name": "simulation", "ok": None, "text": "not run yet"})
+    built = parts.get("build")
+    if built:
+        ok = built["fmax_mhz"] >= built["clock_mhz"]
+        text = (
+            f"reaches {built['fmax_mhz']:.1f} MHz where {built['clock_mhz']:g} MHz are needed "
+            f"(seed {built['seed']})"
+        )
+        rows.append({"name": "timing", "ok": ok, "text": text})
+    else:
+        rows.append({"name": "bitstream", "ok": None, "text": "not built yet"})
+    return rows
+
+
+def _layer_rows(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    longest = max(1, *(layer["slots"] for layer in layers))
+    return [
+        {
+            "cells": _layer_row(layer),
+            "slots": f"{layer['slots']:,}",
+            "percent": round(100 * layer["slots"] / longest, 1),
+        }
+        for layer in layers
+    ]
+
+
+def _layer_row(layer: Mapping[str, Any]) -> list[str]:
+    def number(value: float | None, digits: int) -> str:
+        return "" if value is None else f"{value:.{digits}f}"
+
+    return [
+        layer["name"],
+        f"{layer['rows']} x {layer['columns']}",
+        "int8" if layer["encoding"] == "int8" else number(layer["n_over_k"], 2),
+        str(layer["lanes"]),
+        f"{100 * layer['utilization']:.1f} %",
+        number(layer["bits_per_weight"], 3),
+        number(layer["cosine"], 4),
+        number(layer["relative_error"], 4),
+    ]
+
+
+def _size_rows(compiled: Mapping[str, Any]) -> list[list[str]]:
+    size = compiled["weights_file"]
+    count = size["weights"]
+    rows: list[list[str]] = []
+    for name, key in (
+        ("float32", "float32_bytes"),
+        ("int8", "int8_bytes"),
+        ("integers as a zipped npz", "zipped_npz_bytes"),
+        ("weights.pvq, the form to distribute", "packed_bytes"),
+    ):
+        rows.append([name, f"{8 * size[key] / count:.3f}", f"{size[key]:,}"])
+    codes = compiled["bits_per_weight"]
+    memory = "on-chip RAM" if compiled["resources"]["sprams"] else "block RAM"
+    rows.append([f"codes in {memory}", f"{codes:.3f}", f"{round(codes * count / 8):,}"])
+    limit = compiled["bits_per_weight_limit"]
+    rows.append(["limit, log2 V(N,K)/N", f"{limit:.3f}", f"{round(limit * count / 8):,}"])
+    return rows
+
+
+_WORDS = {
+    "DCCA": "clock buffers",
+    "DP16KD": "block RAM",
+    "EHXPLLL": "PLL",
+    "ICESTORM_DSP": "multipliers",
+    "ICESTORM_LC": "logic cells",
+    "ICESTORM_PLL": "PLL",
+    "ICESTORM_RAM": "block RAM",
+    "ICESTORM_SPRAM": "single-port RAM",
+    "MULT18X18D": "multipliers",
+    "SB_GB": "global buffers",
+    "SB_IO": "pins",
+    "TRELLIS_COMB": "LUTs",
+    "TRELLIS_FF": "flip-flops",
+    "TRELLIS_IO": "pins",
+    "TRELLIS_RAMW": "distributed RAM write ports",
+}
+_PLENTY = 8  # of fewer, all may well be used
+
+
+def _resource_rows(built: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    rows = []
+    for name, part in sorted((built or {}).get("utilization", {}).items()):
+        used, available = part["used"], part["available"]
+        if used and available:
+            percent = round(100 * used / available)
+            rows.append(
+                {
+                    "name": name,
+                    "words": _WORDS.get(name, name),
+                    "used": f"{used:,}",
+                    "available": f"{available:,}",
+                    "free": f"{available - used:,}",
+                    "percent": percent,
+                    "scarce": percent > 90 and available > _PLENTY,
+                }
+            )
+    return rows
+
+
+def _energy_rows(energy: Mapping[str, Any]) -> list[list[str]]:
+    ours, other = energy["nj_per_inference"], energy["int8_nj_per_inference"]
+    return [["nJ per inference", f"{ours:,.1f}", f"{other:,.1f}"]]

@@ -1,0 +1,257 @@
+"""Verifies an output: hashes, codes against the network, the plan's figures, golden vectors; with
+the original model every figure of the manifest and every number of the network that follows from
+it; with data what was fitted to such data."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.data.dataset import Data
+from pvq_hw.engine.core import is_threshold
+from pvq_hw.errors import InputError
+from pvq_hw.evaluate.code_error import model_weights
+from pvq_hw.model.model import Model
+from pvq_hw.network.layer import Dense
+from pvq_hw.network.network import Network
+from pvq_hw.network.window import Conv
+from pvq_hw.output.build_record import build_changes, built_from
+from pvq_hw.output.folder import MANIFEST, OutputFolder, check_tree
+from pvq_hw.output.manifest import (
+    file_changes,
+    is_unchanged,
+    load_manifest,
+    make_manifest,
+)
+from pvq_hw.output.verify_codes import check_codes
+from pvq_hw.output.verify_content import (
+    Finding,
+    check_image,
+    check_plan,
+    check_vectors,
+    differences,
+)
+from pvq_hw.output.verify_data import check_data_figures
+from pvq_hw.output.verify_limits import unchecked
+from pvq_hw.output.verify_model import check_numbers
+from pvq_hw.plan.plan import Plan
+
+__all__ = ["Finding", "Verdict", "examine_output", "verify_output"]
+
+_ERROR_KEYS = ("cosine", "relative_error", "row_cosine", "row_relative_error")
+_MOST = 20  # findings of one kind
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `examine_output` finds.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        Everything that is wrong; empty when the output is as it was written.
+    unchecked : list of str
+        What was not looked at, and what it takes.
+    """
+
+    findings: list[Finding]
+    unchecked: list[str]
+
+
+def verify_output(out: str | os.PathLike[str], **known: Any) -> list[Finding]:
+    """The findings of `examine_output`."""
+    return examine_output(out, **known).findings
+
+
+def examine_output(
+    out: str | os.PathLike[str],
+    *,
+    model: Model | None = None,
+    weights: Mapping[str, npt.NDArray[np.float64]] | None = None,
+    data: Data | None = None,
+) -> Verdict:
+    """Everything that is wrong with an output, and what was not checked.
+
+    One changed bit in any file that the manifest or the build's report covers, or in these, gives
+    at least one finding that names the file, and layer and row where they can be told.
+
+    Parameters
+    ----------
+    out : path
+    model : Model, optional
+        The original model: its hash, and every cosine, error, gain, scale and bias, are then
+        recomputed or bounded; see `pvq_hw.output.verify_model.check_numbers`.
+    weights : mapping of layer name to float64 array (M, N), optional
+        Original weights, where there is no model.
+    data : Data, optional
+        Beside the model: see `pvq_hw.output.verify_data.check_data_figures`. Integers are divided
+        by the network's ``input_scale``.
+
+    Raises
+    ------
+    InputError
+        ``out`` is no folder, holds links, or has no manifest; the model lacks a layer, or the
+        data is of another shape than the network's input.
+    """
+    folder = _folder(out)
+    document, findings = _manifest(folder)
+    findings += _files(folder, document)
+    network = _network(folder, findings)
+    plan = _plan(folder, findings)
+    if network is not None and plan is not None:
+        if model is not None:
+            weights = _model(model, network, document, findings)
+        if check_plan(folder, network, plan, findings):
+            check_image(folder, network, plan, findings)
+            check_codes(folder, network, plan, findings)
+            check_vectors(folder, network, plan, findings)
+            if document is not None:
+                findings += _figures(folder, document, network, plan, weights)
+        if weights is not None:
+            findings += _gains(network)
+        if model is not None:
+            findings += check_numbers(model, network)
+            if data is not None:
+                data = replace(data, input_scale=network.input_scale)
+                findings += check_data_figures(model, network, document or {}, data)
+    open_ends = unchecked(folder, network, document or {}, model is not None, data)
+    return Verdict(list(dict.fromkeys(findings)), open_ends)
+
+
+def _folder(out: str | os.PathLike[str]) -> Path:
+    folder = Path(out)
+    if folder.is_symlink():
+        raise InputError(f"Output folder {str(out)!r} must not be a symbolic link")
+    OutputFolder(folder).recover()
+    if not folder.is_dir():
+        raise InputError(f"Output folder {str(out)!r} must exist; run pvq-hw compile first")
+    check_tree(folder)
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{str(out)!r} must be a pvq-hw output, but lacks its manifest")
+    return folder
+
+
+def _manifest(folder: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """The manifest as far as it can be read, and what is wrong with it."""
+    try:
+        document = load_manifest(folder, strict=False)
+    except InputError as error:
+        return None, [Finding(MANIFEST, "", str(error))]
+    if is_unchanged(document, (folder / MANIFEST).read_bytes()):
+        return document, []
+    return document, [Finding(MANIFEST, "", "differs from its own hash")]
+
+
+def _files(folder: Path, document: dict[str, Any] | None) -> list[Finding]:
+    """Hashes of all files that the manifest covers, and of the build's."""
+    changes = file_changes(folder, document) if document else []
+    findings = [Finding(name, "", message) for name, message in changes + build_changes(folder)]
+    made_from = built_from(folder)
+    if document and made_from not in (None, document.get("manifest_sha256")):
+        findings.append(Finding("build/build.json", "", "is a build of another output"))
+    return findings
+
+
+def _network(folder: Path, findings: list[Finding]) -> Network | None:
+    try:
+        network = Network.load(folder / "network")
+        return network if network.layers else None
+    except InputError as error:
+        text = str(error)
+        name = "weights.pvq" if "weights.pvq" in text else "network.json"
+        findings.append(Finding(f"network/{name}", "", text.replace(f"{folder}/", "")))
+    return None
+
+
+def _plan(folder: Path, findings: list[Finding]) -> Plan | None:
+    try:
+        return Plan.load(folder / "plan.json")
+    except InputError as error:
+        findings.append(Finding("plan.json", "", str(error)))
+    return None
+
+
+def _model(
+    model: Model, network: Network, document: dict[str, Any] | None, findings: list[Finding]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The model's weights, once its hash is compared."""
+    listed = document.get("model") if document else None
+    sha256 = listed.get("sha256") if isinstance(listed, dict) else None
+    if sha256 != model.source_sha256:
+        findings.append(
+            Finding(MANIFEST, "model", f"is of model {sha256}, not of {model.source_sha256}")
+        )
+    return model_weights(model, network)
+
+
+def _figures(
+    folder: Path,
+    document: dict[str, Any],
+    network: Network,
+    plan: Plan,
+    weights: Mapping[str, npt.NDArray[np.float64]] | None,
+) -> list[Finding]:
+    """The manifest's figures against those that network, plan and weights give."""
+    extra = document.get("extra")
+    try:
+        expected = make_manifest(
+            folder,
+            network,
+            plan,
+            weights=weights,
+            extra=extra if isinstance(extra, dict) else {},
+        )
+    except InputError as error:
+        return [Finding(MANIFEST, "layers", str(error))]
+    stored = dict(document)
+    for key in ("files", "manifest_sha256", "pvq_hw_version"):
+        stored.pop(key, None)
+        expected.pop(key, None)
+    if weights is None and isinstance(stored.get("layers"), list):
+        stored["layers"] = [
+            {k: v for k, v in layer.items() if k not in _ERROR_KEYS}
+            if isinstance(layer, dict)
+            else layer
+            for layer in stored["layers"]
+        ]
+    expected = json.loads(json.dumps(expected))
+    return [
+        Finding(MANIFEST, _place(path, network), f"is {old!r:.60}, but must be {new!r:.60}")
+        for path, old, new in differences(stored, expected)[:_MOST]
+    ]
+
+
+def _place(path: tuple[str | int, ...], network: Network) -> str:
+    """A place in the manifest in words: layer and row where it is one's figure."""
+    dense = [layer.name for layer in network.layers if isinstance(layer, Dense | Conv)]
+    if len(path) >= 3 and path[0] == "layers" and isinstance(path[1], int):
+        layer = dense[path[1]] if path[1] < len(dense) else str(path[1])
+        row = f" row {path[3]}" if len(path) > 3 else ""
+        return f"layer {layer!r}{row} {path[2]}"
+    return ".".join(str(key) for key in path)
+
+
+def _gains(network: Network) -> list[Finding]:
+    """Multipliers against the gains and scales that they hold."""
+    findings = []
+    scales = {name: spec.scale for name, spec in network.tensors().items()}
+    for layer in network.layers:
+        if not isinstance(layer, Dense | Conv) or layer.encoding != "pvq":
+            continue
+        if isinstance(layer, Dense) and is_threshold(layer):
+            continue  # the gains have gone into the thresholds
+        ratio = layer.gain * (scales[layer.input] / layer.output.scale)
+        k = layer.k_groups if isinstance(layer, Dense) else layer.k[:, None]
+        wanted = np.where(k > 0, ratio * 2.0**layer.shift, 0)
+        # Half a unit of rounding, and one for a largest multiplier cut to its width.
+        for row, _ in np.argwhere(np.abs(wanted - layer.mult) > 1.5)[:_MOST]:
+            place = f"layer {layer.name!r} row {row}"
+            findings.append(
+                Finding("network/network.json", place, "has a multiplier that is not its gain's")
+            )
+    return findings

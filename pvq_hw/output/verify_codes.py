@@ -1,0 +1,48 @@
+"""Checks the file of codes that a board loads after configuration."""
+
+from pathlib import Path
+
+from pvq_hw.engine.spram_image import CODES_FILE, HEADER_BYTES, code_file, code_layout, has_spram
+from pvq_hw.errors import InputError
+from pvq_hw.network.network import Network
+from pvq_hw.output.verify_content import Finding
+from pvq_hw.plan.plan import Plan, dense_chain, remake
+
+__all__ = ["check_codes"]
+
+
+def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> None:
+    """Compares ``image/codes.bin`` with the network's codes: findings name layer and code word."""
+    if not has_spram(plan.specs):
+        return
+    file = f"image/{CODES_FILE}"
+    images = [
+        remake(layer, x, part.spec, plan.target.engine)[1]
+        for (layer, x), part in zip(dense_chain(network), plan.layers, strict=True)
+    ]
+    try:
+        layout = code_layout(plan.specs)
+        expected = code_file(layout, images)
+        with (folder / file).open("rb") as stream:
+            data = stream.read(len(expected) + 1)
+    except InputError as error:
+        findings.append(Finding("plan.json", "layers", str(error)))
+        return
+    except OSError as error:
+        findings.append(Finding(file, "", f"must be readable: {error.strerror}"))
+        return
+    if len(data) != len(expected):
+        findings.append(Finding(file, "", f"must have {len(expected):,} bytes"))
+        return
+    if data[:HEADER_BYTES] != expected[:HEADER_BYTES]:
+        findings.append(Finding(file, "header", "is not that of the network's codes"))
+    start = HEADER_BYTES
+    for block in layout.blocks:
+        part = slice(start, start + 2 * block.words)
+        start = part.stop
+        wrong = [
+            i for i, (a, b) in enumerate(zip(data[part], expected[part], strict=True)) if a != b
+        ]
+        if wrong:
+            where = f"layer {plan.layers[block.core].layer!r} word {block.word + wrong[0] // 2}"
+            findings.append(Finding(file, where, "is not the network's code"))

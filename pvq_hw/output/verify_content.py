@@ -1,0 +1,192 @@
+"""Checks of what the files of an output say, beyond their hashes."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.hexfile import read_hex
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.network.layer import Dense
+from pvq_hw.network.network import Network
+from pvq_hw.output.golden_vectors import load_vectors
+from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.layer import plan_layer
+from pvq_hw.plan.plan import Plan, dense_chain, output_names, remake, remake_graph
+
+__all__ = ["Finding", "check_image", "check_plan", "check_vectors", "differences"]
+
+_MOST = 20  # findings of one kind
+_PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it was written.
+
+    Parameters
+    ----------
+    file : str
+        Relative to the output, with ``/``.
+    where : str
+        Layer, row or figure, where it can be told.
+    message : str
+    """
+
+    file: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        return f"{self.file}{place}: {self.message}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as JSON values."""
+        return dict(vars(self))
+
+
+def differences(
+    stored: Any, expected: Any, path: tuple[str | int, ...] = ()
+) -> list[tuple[tuple[str | int, ...], Any, Any]]:
+    """Places at which two JSON values differ: (path, stored, expected), in order."""
+    if isinstance(stored, dict) and isinstance(expected, dict):
+        result = []
+        for key in sorted({*stored, *expected}, key=str):
+            old, new = stored.get(key), expected.get(key)
+            if (key in stored) != (key in expected):
+                result.append(((*path, key), old, new))
+            else:
+                result += differences(old, new, (*path, key))
+        return result
+    if isinstance(stored, list) and isinstance(expected, list) and len(stored) == len(expected):
+        result = []
+        for index, (old, new) in enumerate(zip(stored, expected, strict=True)):
+            if old is not new and old != new:
+                result += differences(old, new, (*path, index))
+        return result
+    same = type(stored) is type(expected) and stored == expected
+    return [] if same else [(path, stored, expected)]
+
+
+def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> bool:
+    """Derives the plan from the network again and compares every figure of the file.
+
+    Returns whether the plan's cores have the shapes of the network's layers, so that codes can be
+    decoded.
+    """
+    try:
+        chain = dense_chain(network)
+    except InputError as error:
+        findings.append(Finding("network/network.json", "", str(error)))
+        return False
+    if [layer.name for layer, _ in chain] != [part.layer for part in plan.layers]:
+        findings.append(Finding(_PLAN, "layers", "are not the network's"))
+        return False
+    cores = []
+    for (layer, x), part in zip(chain, plan.layers, strict=True):
+        where = f"layer {layer.name!r}"
+        if (part.spec.rows, part.spec.n) != layer.y.shape:
+            findings.append(Finding(_PLAN, where, f"has a core of another shape than {where}"))
+            return False
+        try:
+            cores.append(remake(layer, x, part.spec, part.engine))
+        except InputError as error:
+            findings.append(Finding(_PLAN, where, str(error)))
+            return False
+    positions = [(x.positions, x.conv_groups) for x in core_layers(network)]
+    try:
+        graph, timing = remake_graph(network, plan, cores)
+    except (InputError, CheckError) as error:
+        findings.append(Finding(_PLAN, "graph", str(error)))
+        return False
+    expected = replace(
+        plan,
+        network=network.name,
+        input_bytes=network.input.size * -(-network.input.format.bits // 8),
+        output_bytes=network.output.size * -(-network.output.format.bits // 8),
+        layers=tuple(
+            plan_layer(layer, spec, image, plan.target.engine, *places, part.reason)
+            for (layer, _), (spec, image), places, part in zip(
+                chain, cores, positions, plan.layers, strict=True
+            )
+        ),
+        interval_cycles=timing.interval_cycles,
+        latency_cycles=timing.latency_cycles,
+        graph=graph,
+    )
+    stored = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+    wanted = json.loads(json.dumps(expected.to_json()))
+    for path, old, new in differences(stored, wanted)[:_MOST]:
+        where = ".".join(str(key) for key in path)
+        findings.append(Finding(_PLAN, where, f"is {old!r:.60}, but must be {new!r:.60}"))
+    return True
+
+
+def check_image(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> None:
+    """Decodes the memory files and compares codes, multipliers and folded biases."""
+    for (layer, x), part in zip(dense_chain(network), plan.layers, strict=True):
+        spec, expected = remake(layer, x, part.spec, plan.target.engine)
+        contents = spec.contents(expected)
+        for name, (bits, depth) in part.spec.memories.items():
+            file = f"image/{name}.hex"
+            try:
+                words = read_hex(folder / file, bits, depth)
+            except InputError as error:
+                findings.append(Finding(file, f"layer {layer.name!r}", str(error)))
+                continue
+            if name == f"{part.spec.name}_{part.spec.weight_memory}":
+                if words != contents[name]:
+                    _check_codes(file, layer, part.spec, words, findings)
+            elif words != contents[name]:
+                _check_words(file, layer, words, contents[name], findings)
+
+
+def _check_codes(
+    file: str, layer: Dense, spec: CoreBase, words: list[int], findings: list[Finding]
+) -> None:
+    """The codes must decode to the layer's weights."""
+    where = f"layer {layer.name!r}"
+    try:
+        y = spec.decode(CoreImage(codes=tuple(words), mult=(), bias=()))
+    except InputError as error:
+        findings.append(Finding(file, where, str(error)))
+        return
+    rows = np.flatnonzero((y != layer.y).any(axis=1))
+    if not len(rows):
+        findings.append(Finding(file, where, "has codes that no encoder gives"))
+    for row in rows[:_MOST]:
+        column = int(np.flatnonzero(y[row] != layer.y[row])[0])
+        text = f"decodes to {y[row, column]} in column {column}, but must be "
+        findings.append(Finding(file, f"{where} row {row}", f"{text}{layer.y[row, column]}"))
+
+
+def _check_words(
+    file: str, layer: Dense, words: list[int], expected: list[int], findings: list[Finding]
+) -> None:
+    if len(words) != len(expected):
+        findings.append(Finding(file, f"layer {layer.name!r}", "has a wrong number of words"))
+    per_row = max(1, len(expected) // len(layer.y))
+    for index, (old, new) in enumerate(zip(words, expected, strict=False)):
+        if old != new:
+            where = f"layer {layer.name!r} row {index // per_row}"
+            findings.append(Finding(file, where, f"is {old:x}, but the network's is {new:x}"))
+
+
+def check_vectors(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> None:
+    """Computes the golden outputs again."""
+    try:
+        x, outputs = load_vectors(folder, network, plan)
+        trace = network.trace(x)
+    except InputError as error:
+        findings.append(Finding("vectors", "", str(error)))
+        return
+    names = output_names(network, plan)
+    for layer, name, output in zip(network.layers, names, outputs, strict=True):
+        wrong = np.argwhere((output != trace[layer.name]).reshape(len(x), -1))
+        for frame, index in wrong[:_MOST]:
+            where = f"layer {layer.name!r} frame {frame} output {index}"
+            findings.append(Finding(f"vectors/{name}.hex", where, "is not the golden model's"))

@@ -1,0 +1,67 @@
+"""What a verification did not look at, in words: nothing is right because nobody checked it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.data.dataset import Data
+from pvq_hw.network.network import Network
+from pvq_hw.output.build_record import BUILD
+from pvq_hw.output.verify_data import MIN_FRAMES, is_evaluated_on, is_users_metric
+from pvq_hw.output.verify_model import is_bounded_only, is_equalized
+
+__all__ = ["unchecked"]
+
+
+def unchecked(
+    folder: Path,
+    network: Network | None,
+    manifest: Mapping[str, Any],
+    with_model: bool,
+    data: Data | None,
+) -> list[str]:
+    """What was not checked, each with what it takes; ``data`` counts beside a model only."""
+    found = []
+    if network is None:
+        found.append("all that follows from the network, which cannot be read")
+    elif not with_model:
+        found.append("gains, scales, biases and the manifest's errors, against --model MODEL")
+    else:
+        found += _numbers(network, data)
+    found += _figures(manifest, data if with_model else None)
+    if (folder / "verilog").is_dir():
+        found.append("the Verilog beyond its hashes: pvq-hw simulate runs it")
+    if (folder / BUILD).is_dir():
+        found.append("the bitstream beyond its hash: pvq-hw build makes it again")
+    if (folder / "simulation.json").exists() or (folder / "report.json").exists():
+        found.append("simulation.json and the reports, which have no hashes")
+    return found
+
+
+def _numbers(network: Network, data: Data | None) -> list[str]:
+    """Of the network's numbers, those that follow from calibration data."""
+    if is_equalized(network):
+        return ["scales and biases, which were mended between layers"]
+    found = []
+    if data is None and network.meta.get("calibration_frames"):
+        found.append("the scales, beyond bounds that the model gives: give --data DATA.npz")
+    if is_bounded_only(network):
+        if data is None:
+            found.append("the biases, beyond bounds that the model gives: give --data DATA.npz")
+        elif len(data) < MIN_FRAMES:
+            found.append(f"the biases on data: give at least {MIN_FRAMES} frames")
+    return found
+
+
+def _figures(manifest: Mapping[str, Any], data: Data | None) -> list[str]:
+    """Of the manifest's figures, those that come from evaluation data."""
+    extra = manifest.get("extra")
+    if not isinstance(extra, Mapping) or not extra.get("accuracy"):
+        return []
+    if data is None:
+        return ["accuracy and losses: give --model MODEL and --data with the evaluation's data"]
+    if not is_evaluated_on(manifest, data):
+        return ["accuracy and losses of the manifest, which are of other data than --data's"]
+    if is_users_metric(manifest):
+        return ["accuracy and losses, by a metric whose code is not run here"]
+    return ["losses of layers and rows, as the manifest has them"]

@@ -1,0 +1,558 @@
+"""What each layer could be folded to, and what that would cost; `pvq_hw.plan.folding` chooses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.kinds import make_layer_core
+from pvq_hw.engine.line_buffer import make_window
+from pvq_hw.engine.pulse_code import choose_shift_bits
+from pvq_hw.engine.pulse_core import CoreSpec, make_core
+from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.resources import Resources, bank_ways, core_resources
+from pvq_hw.plan.unit_resources import window_resources
+from pvq_hw.quantizer import banks as quantizer_balance
+from pvq_hw.target.block_ram import spram_blocks
+from pvq_hw.target.boards import Target
+from pvq_hw.target.families import family
+
+__all__ = [
+    "Choice",
+    "FoldLayer",
+    "Question",
+    "can_balance",
+    "coarse_lanes",
+    "core_options",
+    "finer_lanes",
+    "floor_cycles",
+    "known_layers",
+    "layer_choices",
+    "too_thin",
+    "with_serial",
+]
+
+_SAMPLE_ROWS = 16
+_EXACT_PULSES = 8_000  # of known codes that are encoded whole for every number of lanes
+_MAX_LANES = 256
+# Of a bank that may be distributed RAM. Flip-flops, which iCE40 would need, crowd out the wires:
+# a plan of 4,400 of 5,280 cells with banks of them could not be placed.
+_BANK_WORDS = 128
+_BANK_BITS = 384  # of a core's banks that may be flip-flops even so
+_CLOSER_GAPS = 0.75  # of the least largest gap; network A at N/K=5 and 20 lost nothing by it
+_FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
+_DENSE_PULSES = 1 / 3  # of a weight: with fewer, shifted pulses save too little
+_MORE_ROOM = 3  # per cent; a balanced row's K is a multiple of the lanes
+_FEWER_WORDS = 0.97  # that are worth shifters
+_MORE_WORDS = 1.1  # that a narrower code may cost
+_MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the search can weigh it
+_PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
+_WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
+_LOAD = 9  # cycles from a free half of the banks to a window in it, besides its words
+_MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
+
+
+@dataclass(frozen=True)
+class FoldLayer:
+    """A layer with weights as far as it is known, before or after quantization.
+
+    Parameters
+    ----------
+    name : str
+    rows, n : int
+        Of the core: of a convolution, columns of a window.
+    k : int
+        Pulses of a row.
+    x, out : IntFormat
+    encoding : str
+        ``"pvq"``, or ``"int8"`` for plain weights, which K says nothing of.
+    code : str, optional
+        ``"pulse"`` or ``"shifted"``; free unless given.
+    geometry : Geometry, optional
+        Of a convolution.
+    groups : int
+        Of a convolution: a row's weights are those of one group's columns.
+    given : (Dense, TensorSpec), optional
+        The core's layer and its input, where they are known.
+    """
+
+    name: str
+    rows: int
+    n: int
+    k: int
+    x: IntFormat
+    out: IntFormat
+    encoding: str = "pvq"
+    code: str | None = None
+    geometry: Geometry | None = None
+    groups: int = 1
+    given: tuple[Dense, TensorSpec] | None = None
+
+    def __post_init__(self) -> None:
+        where = f"Layer {self.name!r}"
+        if self.rows < 1 or self.n < 1:
+            raise InputError(f"{where} must have rows and columns, not {self.rows} x {self.n}")
+        if self.k < 1:
+            raise InputError(f"{where}: K must be at least 1, not {self.k}")
+
+    @property
+    def positions(self) -> int:
+        """Windows of a frame."""
+        if self.geometry is None:
+            return 1
+        rows, columns = self.geometry.output_size
+        return rows * columns
+
+    @property
+    def columns(self) -> int:
+        """Weights of a row."""
+        return self.n // self.groups
+
+
+def known_layers(network: Network, codes: Mapping[str, str] | None = None) -> list[FoldLayer]:
+    """The layers with weights of a quantized network; ``codes`` as `FoldLayer` has them."""
+    found = []
+    for layer in core_layers(network):
+        rows, n = layer.dense.y.shape
+        found.append(
+            FoldLayer(
+                layer.name,
+                rows,
+                n,
+                max(1, round(int(np.abs(layer.dense.y).sum()) / rows)),
+                layer.x.format,
+                layer.dense.output.format,
+                layer.dense.encoding,
+                (codes or {}).get(layer.name),
+                layer.geometry,
+                layer.conv_groups,
+                (layer.dense, layer.x),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A core that would do a layer: its cycles of a frame, and what it and its window take."""
+
+    cycles: int
+    cost: Resources
+    spec: CoreBase
+
+    @property
+    def lanes(self) -> int:
+        """P."""
+        return self.spec.lanes
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a layer besides its lanes.
+
+    Parameters
+    ----------
+    target : Target
+    options : tuple of (str, value)
+        Of `pvq_hw.engine.kinds.make_layer_core`, for what is not free.
+    gap : int, optional
+        Gap bits; free unless given.
+    balanced : bool
+        Whether the quantizer will place as many pulses into every bank as it can.
+    held : bool
+        Whether it will place none beyond the largest gap.
+    loaded : bool
+        Whether codes may be in SPRAM.
+    ends : (int, int)
+        Frames that come, and that go, one after the other.
+    """
+
+    target: Target
+    options: tuple[tuple[str, Any], ...] = ()
+    gap: int | None = None
+    balanced: bool = True
+    held: bool = True
+    loaded: bool = True
+    ends: tuple[int, int] = (1, 1)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The options."""
+        return dict(self.options)
+
+
+# -- lanes ------------------------------------------------------------------------------------
+
+
+def coarse_lanes(layer: FoldLayer, balanced: bool = True) -> list[int]:
+    """Lanes worth a try: dense where a step matters much, coarser above, those aside that would
+    spread pulses too thinly."""
+    steps = [*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8)]
+    steps += range(144, _MAX_LANES + 1, 16)
+    most = [p for p in range(1, min(layer.n, _MAX_LANES) + 1) if not too_thin(layer, p, balanced)]
+    ends = [p for p in most if p + 1 not in most]
+    return sorted({p for p in steps if p in most} | set(ends))
+
+
+def finer_lanes(lanes: int, layer: FoldLayer, balanced: bool = True) -> list[int]:
+    """Lanes around a choice of `coarse_lanes`, up to its neighbors."""
+    steps = coarse_lanes(layer, balanced)
+    at = steps.index(lanes) if lanes in steps else 0
+    low, high = steps[max(0, at - 1)], steps[min(len(steps) - 1, at + 1)]
+    step = 1 if high <= 64 else 2
+    between = range(low, min(high, 2 * lanes) + 1, step)
+    return [p for p in between if p not in steps and not too_thin(layer, p, balanced)]
+
+
+def too_thin(layer: FoldLayer, lanes: int, balanced: bool = True) -> bool:
+    """Whether codes that are not there yet would be held to fewer than 2 pulses for each lane of
+    a row, at which they lose accuracy. Where pulses are not balanced, nothing is lost but time."""
+    held = (
+        balanced and layer.given is None and layer.encoding == "pvq" and can_balance(layer, lanes)
+    )
+    return held and lanes > 1 and layer.k < _PULSES_PER_BANK * lanes
+
+
+def can_balance(layer: FoldLayer, lanes: int) -> bool:
+    """Whether every bank of a row may be given as many pulses."""
+    if layer.geometry is not None:
+        return layer.groups == 1 and layer.k >= _WINDOW_PULSES * lanes
+    return quantizer_balance.can_balance(layer.k, layer.n, lanes)
+
+
+def _spread(layer: FoldLayer, p: int) -> int:
+    """Banks that a row's columns are in: all, or those of its group's columns."""
+    if layer.geometry is None or layer.groups == 1:
+        return p
+    channels = layer.geometry.input_shape[2]
+    own = range(channels // layer.groups)
+    return len({(n + c) % p for n in range(0, layer.n, channels) for c in own})
+
+
+# -- choices ----------------------------------------------------------------------------------
+
+
+def layer_choices(layer: FoldLayer, lanes: Sequence[int], question: Question) -> list[Choice]:
+    """All choices worth a try for these lanes, rising: gap bits, shifts and memory kinds, as far
+    as they are free. More lanes than bring the layer to its floor are not tried."""
+    found: list[Choice] = []
+    floor = min(floor_cycles(layer, p, question) for p in lanes)
+    for p in lanes:
+        found += _lane_choices(layer, p, question)
+        if min(choice.cycles for choice in found) <= floor:
+            break
+    return _unbeaten(found)
+
+
+def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
+    """A lower bound on the cycles of a frame, whatever the codes: activations come and go one a
+    cycle, and windows are loaded."""
+    if layer.geometry is None:
+        return max(layer.n * question.ends[0], layer.rows * question.ends[1])
+    taken = int(np.prod(layer.geometry.input_shape))
+    return max(layer.positions * max(_load(layer, lanes), layer.rows), taken)
+
+
+def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
+    if layer.given is None:
+        return list(_cached_choices(layer, p, question))
+    return _new_choices(layer, p, question)
+
+
+@lru_cache(maxsize=4096)
+def _cached_choices(layer: FoldLayer, p: int, question: Question) -> tuple[Choice, ...]:
+    """A search for frames or for a network's codes asks for the same layers again."""
+    return tuple(_new_choices(layer, p, question))
+
+
+def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
+    source = _Source(layer, question)
+    options, engine = question.asked, question.target.engine
+    specs = source.specs(p)
+    variants = [v for spec in specs for v in _memory_variants(spec, engine, options)]
+    if question.loaded:
+        loaded = source.in_spram(specs)
+        variants += [v for spec in loaded for v in _memory_variants(spec, engine, options)]
+    return [_choice(layer, source.counted(spec), question) for spec in variants]
+
+
+def _choice(layer: FoldLayer, specs: tuple[CoreBase, CoreBase], question: Question) -> Choice:
+    """Of a core, and of the one with room for more words that its cost is reckoned by."""
+    spec, larger = specs
+    engine = question.target.engine
+    cost = core_resources(larger, engine)
+    if layer.geometry is not None:
+        window = make_window(
+            layer.geometry, spec.x, spec.lanes, latency=family(engine).bank_latency
+        )
+        cost += window_resources(window, engine)
+    return Choice(_cycles(layer, spec, question), cost, spec)
+
+
+def _cycles(layer: FoldLayer, spec: CoreBase, question: Question) -> int:
+    floor = floor_cycles(layer, spec.lanes, question)
+    if layer.geometry is None:
+        return max(spec.words, floor)
+    # Of the two halves of the banks one is loaded while the other is read. Results under way wait
+    # for places: no more of them than credits.
+    turns = (spec.words + _load(layer, spec.lanes) + _LOAD) // 2
+    places = -(-spec.rows * (spec.flight + 1) // spec.credits)
+    return max(layer.positions * max(spec.words, turns, places), floor)
+
+
+def _load(layer: FoldLayer, lanes: int) -> int:
+    """Cycles to load a window."""
+    assert layer.geometry is not None
+    return layer.n // make_window(layer.geometry, layer.x, lanes).width
+
+
+def with_serial(choices: Sequence[Choice], question: Question) -> list[Choice]:
+    """The choices, and those with serial multipliers, which take LUTs instead of DSP blocks and
+    bound the clock of a small device."""
+    more = []
+    for choice in choices if "multiplier" not in question.asked else ():
+        spec = choice.spec
+        if isinstance(spec, CoreSpec) and spec.multiplier_parts:
+            interval = min(spec.mult_bits, spec.words // (spec.rows * spec.groups))
+            serial = replace(spec, multiplier="serial", multiplier_interval=max(1, interval))
+            engine = question.target.engine
+            cost = core_resources(serial, engine) - core_resources(spec, engine)
+            more.append(Choice(choice.cycles, choice.cost + cost, serial))
+    return _unbeaten([*choices, *more])
+
+
+def _unbeaten(found: Sequence[Choice]) -> list[Choice]:
+    """Drops dominated choices."""
+
+    def parts(c: Choice) -> tuple[int, ...]:
+        return (c.cycles, c.cost.luts, c.cost.brams, c.cost.dsps, c.cost.sprams)
+
+    kept: list[tuple[int, ...]] = []
+    choices = []
+    for choice in sorted(found, key=parts):
+        own = parts(choice)
+        if not any(all(a <= b for a, b in zip(k, own, strict=True)) for k in kept):
+            kept.append(own)
+            choices.append(choice)
+    return choices
+
+
+def core_options(spec: CoreBase) -> dict[str, Any]:
+    """What was chosen of a core besides lanes and gap bits, as options of `make_core`."""
+    if isinstance(spec, CoreSpec):
+        shifts = {"shift_bits": spec.code.shift_bits} if spec.code.shift_bits else {}
+        serial = {"multiplier": "serial"} if spec.multiplier == "serial" else {}
+        return {key: getattr(spec, key) for key in _MEMORIES} | shifts | serial
+    return {key: getattr(spec, key) for key in (*_MEMORIES, "products")}
+
+
+# -- specifications ---------------------------------------------------------------------------
+
+
+class _Source:
+    """A layer's specifications: from its codes, from a sample of their rows, or from rows like
+    those that a quantizer gives."""
+
+    def __init__(self, layer: FoldLayer, question: Question) -> None:
+        self.layer, self.question = layer, question
+        self.engine, self.options = question.target.engine, question.asked
+        self.exact = False
+        if layer.given is not None:
+            dense, x = layer.given
+            most = max(_SAMPLE_ROWS, _EXACT_PULSES // layer.k)
+            self.exact = layer.encoding == "int8" or most >= layer.rows
+            self.known = (dense if self.exact else _some_rows(dense, most), x)
+        held = layer.given is None and question.balanced and question.held
+        self.least_gap = _FAR_GAPS * layer.n / layer.k if held and layer.groups == 1 else 0.0
+        self.code = layer.code
+        if layer.given is None and layer.groups > 1 and self.code is None:
+            # Of groups the sample's words are not the real ones, so shifts cannot be weighed yet.
+            self.code = "pulse"
+
+    def sample(self, lanes: int, gap: int | None) -> tuple[Dense, TensorSpec]:
+        """The layer, with fewer rows."""
+        if self.layer.given is not None:
+            return self.known
+        return _synthetic(self.layer, self.question, lanes, gap)
+
+    def counted(self, spec: CoreBase) -> tuple[CoreBase, CoreBase]:
+        """The specification, and the one with room for some more words than a sample's: a word
+        beyond a power of two may cost a row of block RAMs."""
+        if not isinstance(spec, CoreSpec) or self.exact:
+            return spec, spec
+        spec = self._of_groups(spec)
+        return spec, replace(spec, words=-(-spec.words * (100 + _MORE_ROOM) // 100))
+
+    def _of_groups(self, spec: CoreSpec) -> CoreSpec:
+        """With as many words as rows take whose pulses are in few banks."""
+        layer = self.layer
+        if layer.groups == 1 or layer.given is not None:
+            return spec
+        spread = _spread(layer, spec.lanes)
+        fullest = layer.k / spread + (0.5 if spread > 1 else 0)
+        return replace(spec, words=max(spec.rows, round(spec.rows * fullest)))
+
+    def specs(self, lanes: int) -> list[CoreBase]:
+        """Of unit pulses, and where pulses lie upon each other of shifted ones too; of one kind
+        alone where that is asked for."""
+        layer, x = self.sample(lanes, self.question.gap)
+        if layer.encoding == "int8":
+            return [self._int8(layer, x, lanes)]
+        if self.code == "shifted":
+            bits = choose_shift_bits(layer.y, lanes, groups=layer.groups)
+            return [*self._gap_widths(lanes, {"shift_bits": bits})]
+        found = self._gap_widths(lanes, {})
+        if self.code == "pulse" or "shift_bits" in self.options:
+            return [*found]
+        if np.abs(layer.y).mean() * self.layer.groups < _DENSE_PULSES:
+            return [*found]
+        for shift_bits in (1, 2):
+            shifted = self._gap_widths(lanes, {"shift_bits": shift_bits})
+            fewest = min(spec.words for spec in found)
+            found += [spec for spec in shifted if spec.words < _FEWER_WORDS * fewest]
+        return [*found]
+
+    def _gap_widths(self, lanes: int, more: dict[str, Any]) -> list[CoreSpec]:
+        """With the gap width of fewest slots, and with narrower ones that store fewer bits."""
+        gap = self.question.gap
+        spec = self._scaled(lanes, gap, more)
+        specs = [spec]
+        most = _MORE_WORDS if self.layer.given is None else _MORE_KNOWN_WORDS
+        while gap is None and specs[-1].code.gap_bits > 1:
+            last = specs[-1]
+            if (1 << (last.code.gap_bits - 1)) - 2 < self.least_gap:
+                break
+            narrower = self._scaled(lanes, last.code.gap_bits - 1, more)
+            if narrower.words * narrower.code.word_bits >= last.words * last.code.word_bits:
+                break
+            if narrower.words > most * spec.words:
+                break
+            specs.append(narrower)
+        return specs
+
+    def in_spram(self, specs: Sequence[CoreBase]) -> list[CoreBase]:
+        """With codes in SPRAM, where the target has it. Its words are 16 bits wide: a gap bit less
+        may save a block, for which a quantizer is held to closer gaps."""
+        found = [spec for spec in specs if isinstance(spec, CoreSpec)]
+        found = [spec for spec in found if spec.code.shift_bits == found[0].code.shift_bits]
+        target = self.question.target
+        if not target.spram_bits or "code_memory" in self.options or not found:
+            return []
+        last = found[-1]
+        bits = last.code.gap_bits - 1
+        closer = bits >= 1 and (1 << bits) - 2 >= _CLOSER_GAPS * self.least_gap
+        if self.question.gap is None and closer:
+            narrower = self._scaled(last.lanes, bits, {"shift_bits": last.code.shift_bits})
+            if spram_blocks(narrower.word_bits, 1) < spram_blocks(last.word_bits, 1):
+                found.append(narrower)
+        return [replace(spec, code_memory="spram") for spec in found]
+
+    def _int8(self, layer: Dense, x: TensorSpec, lanes: int) -> CoreBase:
+        """Of all rows of plain weights."""
+        spec, _ = make_layer_core(layer, x, lanes, family=self.engine, name="core", **self.options)
+        kind = "logic" if self.layer.rows <= family(self.engine).logic_rows else "block"
+        kind = self.options.get("params_memory", kind)
+        return replace(spec, rows=self.layer.rows, params_memory=kind)
+
+    def _scaled(self, lanes: int, gap: int | None, more: dict[str, Any]) -> CoreSpec:
+        """Of all rows, from a sample of them."""
+        layer, x = self.sample(lanes, gap)
+        options = self.options | more
+        spec, _ = make_core(
+            layer, x, lanes, gap_bits=gap, family=self.engine, name="core", **options
+        )
+        rows = self.layer.rows
+        if rows == len(layer.y):
+            return spec
+        small = rows * layer.groups <= family(self.engine).logic_rows
+        kind = options.get("params_memory", "logic" if small else "block")
+        words = -(-spec.words * rows // len(layer.y))
+        return replace(spec, rows=rows, words=words, params_memory=kind)
+
+
+def _memory_variants(spec: CoreBase, engine: str, options: dict[str, Any]) -> list[CoreBase]:
+    """The spec, and where block RAM is scarce also with its small memories as logic."""
+    variants = [spec]
+    free = not {"products", "multiplier"} & set(options)
+    if isinstance(spec, Int8Spec) and spec.products != "logic" and free:
+        variants.append(replace(spec, products="logic"))
+    if isinstance(spec, CoreSpec) and "bank_memory" not in options:
+        small = spec.frames * spec.lanes * spec.bank_words * spec.x.bits <= _BANK_BITS
+        if family(engine).lutram and spec.bank_words <= _BANK_WORDS:
+            # Two distributed RAMs meet in the leaf; more want a register before it.
+            latency = options.get("bank_latency", 1 + (bank_ways(spec) > 2))
+            variants.append(replace(spec, bank_memory="logic", bank_latency=latency))
+        elif not family(engine).lutram and small:
+            variants.append(replace(spec, bank_memory="logic"))
+    if family(engine).lutram:
+        return variants
+    if "fifo_memory" not in options and spec.fifo_memory == "block" and spec.fifo_depth <= 16:
+        variants += [replace(v, fifo_memory="logic") for v in variants]
+    if "params_memory" not in options and spec.params_memory == "block" and spec.rows <= 128:
+        variants += [replace(v, params_memory="logic") for v in variants]
+    return variants
+
+
+# -- samples ----------------------------------------------------------------------------------
+
+
+def _some_rows(layer: Dense, most: int) -> Dense:
+    """The layer reduced to evenly spaced rows."""
+    count = min(len(layer.y), most)
+    rows = np.linspace(0, len(layer.y) - 1, count).astype(np.int64)
+    return replace(
+        layer,
+        output=replace(layer.output, shape=(count,)),
+        y=layer.y[rows],
+        mult=layer.mult[rows],
+        bias=layer.bias[rows],
+        gain=layer.gain[rows],
+    )
+
+
+def _synthetic(
+    layer: FoldLayer, question: Question, lanes: int, gap: int | None
+) -> tuple[Dense, TensorSpec]:
+    """A layer like those that a quantizer gives, with fewer rows."""
+    banked = question.balanced and can_balance(layer, lanes)
+    closed = banked and question.held and gap is not None and gap > 1
+    max_gap = (1 << gap) - 2 if closed and gap is not None else None
+    if layer.encoding == "int8":
+        y = np.tile([-127, 127], (1, layer.n))[:, : layer.n]
+    else:
+        y = _laplacian_pulses(layer.n, layer.k, lanes if banked else 1, max_gap)
+    count = len(y)
+    dense = Dense(
+        name=layer.name,
+        input="x",
+        output=TensorSpec("y", (count,), layer.out, 1.0),
+        y=y,
+        mult=np.full((count, 1), 1 if layer.out.binary else 0x6000, dtype=np.int64),
+        bias=np.full(count, 1 << 22, dtype=np.int64),
+        shift=24,
+        gain=np.ones((count, 1)),
+        encoding=layer.encoding,
+    )
+    return dense, TensorSpec("x", (layer.n,), layer.x, 1.0)
+
+
+@lru_cache(maxsize=512)
+def _laplacian_pulses(n: int, k: int, banks: int, max_gap: int | None) -> npt.NDArray[np.int64]:
+    """Rows like those that a quantizer gives: pyramid points of Laplacian weights, balanced."""
+    w = np.random.default_rng(0).laplace(size=(_SAMPLE_ROWS, n))
+    pulses = np.full(_SAMPLE_ROWS, max(banks, k // banks * banks), dtype=np.int64)
+    # Rows have multiples of the banks, which are K in the mean.
+    more = round(_SAMPLE_ROWS * max(0, k - int(pulses[0])) / banks)
+    pulses[:more] += banks
+    placement = quantizer_balance.Placement(banks, max_gap)
+    return np.asarray(quantizer_balance.balance(w, pulses, placement), dtype=np.int64)

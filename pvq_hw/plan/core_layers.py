@@ -1,0 +1,102 @@
+"""The layers of a network that run on cores, as the cores see them: dense, window by window."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pvq_hw.geometry import Geometry
+from pvq_hw.naming import identifiers
+from pvq_hw.network.layer import Dense, IntArray, Layer, TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.network.window import Conv
+
+__all__ = ["CoreLayer", "core_layers", "unit_names", "window_weights"]
+
+
+@dataclass(frozen=True, eq=False)
+class CoreLayer:
+    """A dense layer or a convolution.
+
+    Parameters
+    ----------
+    source : Dense or Conv
+        The network's layer.
+    dense : Dense
+        What the core computes of one frame: the layer, or one window position of it. Columns
+        are in the order (kernel row, kernel column, channel), those of other groups zero.
+    x : TensorSpec
+        The core's input: the tensor, or one window of it.
+    geometry : Geometry, optional
+        Of a convolution.
+    """
+
+    source: Dense | Conv
+    dense: Dense
+    x: TensorSpec
+    geometry: Geometry | None
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.source.name
+
+    @property
+    def conv_groups(self) -> int:
+        """Of a convolution."""
+        return self.source.groups if isinstance(self.source, Conv) else 1
+
+    @property
+    def positions(self) -> int:
+        """Frames of the core in one of the network."""
+        return int(np.prod(self.geometry.output_size)) if self.geometry else 1
+
+
+def window_weights(conv: Conv) -> IntArray:
+    """A convolution's weights (M, kh * kw * C): those of other groups than the row's are 0."""
+    if conv.groups == 1:
+        return conv.y
+    rows, _ = conv.y.shape
+    taps = conv.geometry.kernel[0] * conv.geometry.kernel[1]
+    width = conv.geometry.input_shape[2] // conv.groups
+    full = np.zeros((rows, taps, conv.groups, width), dtype=np.int64)
+    group = np.arange(rows) // (rows // conv.groups)
+    full[np.arange(rows)[:, None], np.arange(taps), group[:, None]] = conv.y.reshape(
+        rows, taps, width
+    )
+    return full.reshape(rows, -1)
+
+
+def core_layers(network: Network) -> list[CoreLayer]:
+    """The layers with weights, in order."""
+    tensors = network.tensors()
+    result = []
+    for layer in network.layers:
+        if isinstance(layer, Dense | Conv):
+            result.append(_core_layer(layer, tensors[layer.input]))
+    return result
+
+
+def _core_layer(layer: Dense | Conv, x: TensorSpec) -> CoreLayer:
+    if isinstance(layer, Dense):
+        return CoreLayer(layer, layer, x, None)
+    y = window_weights(layer)
+    rows, columns = y.shape
+    dense = Dense(
+        name=layer.name,
+        input=layer.input,
+        output=TensorSpec(layer.output.name, (rows,), layer.output.format, layer.output.scale),
+        y=y,
+        mult=layer.mult,
+        bias=layer.bias,
+        shift=layer.shift,
+        gain=layer.gain,
+        encoding=layer.encoding,
+    )
+    return CoreLayer(
+        layer, dense, TensorSpec(x.name, (columns,), x.format, x.scale), layer.geometry
+    )
+
+
+def unit_names(layers: tuple[Layer, ...] | list[Layer]) -> list[str]:
+    """A Verilog identifier and file stem for every layer, all different."""
+    return identifiers(layer.name for layer in layers)

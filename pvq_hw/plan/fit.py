@@ -1,0 +1,71 @@
+"""Refuses plans that do not fit, in numbers and with a remedy."""
+
+from collections.abc import Sequence
+
+from pvq_hw.errors import InputError
+from pvq_hw.plan.layer import LayerPlan
+from pvq_hw.plan.resources import Resources, budget
+from pvq_hw.target.boards import Target
+
+__all__ = ["check_fit"]
+
+
+def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> None:
+    """Raises InputError unless the design fits the target.
+
+    Parameters
+    ----------
+    layers : sequence of LayerPlan
+    total : Resources
+        Of the whole design, the board's top included where there is one.
+    target : Target
+    """
+    for layer in layers:
+        if layer.resources.sprams:
+            continue
+        if layer.code_bits > target.bram_bits:
+            raise InputError(
+                f"Layer {layer.layer!r} needs {_kibit(layer.code_bits)} Kibit of codes, but "
+                f"{target.name} has {_kibit(target.bram_bits)}; lower K or choose a larger device"
+            )
+    limit = budget(target)
+    if total.sprams and not limit.sprams:
+        raise InputError(
+            f"Codes must be in block RAM, since {target.name} has no SPRAM; --code-memory block"
+        )
+    if total.sprams > limit.sprams:
+        codes = sum(layer.code_bits for layer in layers if layer.resources.sprams)
+        raise InputError(
+            f"The network needs {total.sprams} SPRAMs for {_kibit(codes)} Kibit of codes, but "
+            f"{target.name} has {limit.sprams}; lower K, use other lanes or choose a larger device"
+        )
+    if total.brams > limit.brams:
+        codes = sum(layer.code_bits for layer in layers if not layer.resources.sprams)
+        raise InputError(
+            f"The network needs {total.brams:,} block RAMs ({_kibit(codes)} Kibit of codes), but "
+            f"{target.name} has {limit.brams:,}; {_smaller(codes, target)}"
+        )
+    if total.dsps > limit.dsps:
+        raise InputError(
+            f"The network needs {total.dsps:,} multiplier blocks, but {target.name} has "
+            f"{limit.dsps:,}; use --multiplier logic or fewer layers, or choose a larger device"
+        )
+    if total.luts > limit.luts:
+        raise InputError(
+            f"The network needs about {total.luts:,} {target.logic_cell}s, but {target.name} has "
+            f"{limit.luts:,} (85 % of {target.luts:,}); use fewer lanes or choose a larger device"
+        )
+
+
+def _smaller(codes: int, target: Target) -> str:
+    """What makes block RAM enough: K says nothing of parameters, buffers and a word per core."""
+    if 2 * codes < target.bram_bits:
+        return (
+            "mostly not for codes, so a lower K does not help: use fewer inputs, rows or layers, "
+            "other lanes or choose a larger device"
+        )
+    return "lower K, use other lanes or choose a larger device"
+
+
+def _kibit(bits: int) -> str:
+    return f"{-(-bits // 1024):,}"

@@ -1,0 +1,406 @@
+"""Lanes, codes and memories of every layer: as fast as the device allows.
+
+The interval between frames is that of the slowest layer, so every layer needs only keep pace. The
+search is exact over the choices of `pvq_hw.plan.candidates`: it finds the shortest interval at
+which some choice for every layer fits the budget, and of those choices the cheapest. Before
+quantization the choices come from synthetic codes of a sample of rows.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pvq_hw.engine.batch import FLUSH_CYCLES
+from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.errors import InputError
+from pvq_hw.plan.candidates import (
+    Choice,
+    FoldLayer,
+    Question,
+    can_balance,
+    coarse_lanes,
+    core_options,
+    finer_lanes,
+    floor_cycles,
+    known_layers,
+    layer_choices,
+    too_thin,
+    with_serial,
+)
+from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
+from pvq_hw.plan.search import Found, search, shortfall
+from pvq_hw.target.boards import Target
+
+__all__ = [
+    "FoldLayer",
+    "Folding",
+    "batch_options",
+    "dense_reason",
+    "fold",
+    "fold_best",
+    "known_layers",
+]
+
+_FRAMES = (2, 3, 4, 6, 8, 12, 16)  # V that are tried
+_FEWER_CYCLES = 1.03  # times as many frames a second, for which a larger V is taken
+_WORTH = 0.95  # of the cycles: serial multipliers, and codes that have to be loaded, save so much
+_MARGIN = 0.95  # of the LUTs, where a convolution's codes are not known yet
+
+
+@dataclass(frozen=True)
+class Folding:
+    """Lanes and code of every layer, and the interval that they should give.
+
+    Parameters
+    ----------
+    names : tuple of str
+    lanes, gap_bits : tuple of int
+        Gap bits are left to the plan where there are none.
+    memories : tuple of dict
+        Options of `make_core`: which memories are block RAM and which are logic, whether pulses are
+        shifted, and whether the multiplier is serial for want of DSP blocks.
+    slots : tuple of int
+        Estimated slot words of a frame (of a window).
+    interval_cycles : int
+        Estimated.
+    fits : bool
+        Whether the estimates are within the target's budget.
+    balanced : tuple of bool
+        Of every layer, whether the lanes are meant to have as many pulses each.
+    frames : int
+        V.
+    cost : Resources
+        Of all cores and what was kept free, estimated.
+    reasons : mapping of layer name to str
+        Why a layer has the code that it has, where there is something to say.
+    limit : str
+        Which layer or part of the device stops it from being faster.
+    """
+
+    names: tuple[str, ...]
+    lanes: tuple[int, ...]
+    gap_bits: tuple[int, ...]
+    memories: tuple[dict[str, Any], ...]
+    slots: tuple[int, ...]
+    interval_cycles: int
+    fits: bool
+    balanced: tuple[bool, ...]
+    frames: int = 1
+    cost: Resources = field(default_factory=Resources)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    limit: str = ""
+
+    @property
+    def banks(self) -> dict[str, int]:
+        """Lanes by layer, as `pvq_hw.quantizer.quantize.quantize` takes ``banks``; only balanced
+        layers."""
+        layers = zip(self.names, self.lanes, self.balanced, strict=True)
+        return {name: p for name, p, balanced in layers if balanced and p > 1}
+
+    @property
+    def max_gap(self) -> dict[str, int]:
+        """Largest gap that needs no escape, for the layers of `banks`."""
+        gaps = dict(zip(self.names, self.gap_bits, strict=True))
+        return {name: max(1, (1 << gaps[name]) - 2) for name in self.banks}
+
+
+def fold(
+    layers: Sequence[FoldLayer],
+    target: Target,
+    *,
+    balanced: bool = True,
+    held: bool = True,
+    lanes: Sequence[int | None] | None = None,
+    gap_bits: Sequence[int] | None = None,
+    reserve: Resources | None = None,
+    frames: int = 1,
+    serial: bool = True,
+    each: Mapping[str, Mapping[str, Any]] | None = None,
+    loaded: bool = True,
+    pace: int = 0,
+    slowest: str = "",
+    **options: Any,
+) -> Folding:
+    """Chooses lanes, gap bits and kinds of memory, before or after quantization.
+
+    Parameters
+    ----------
+    layers : sequence of FoldLayer
+        In order.
+    target : Target
+    balanced : bool
+        Whether the quantizer will place as many pulses into every bank (`Folding.banks` is what it
+        needs for that). Lanes are then so few that a bank of a row has 2 pulses or more.
+    held : bool
+        Whether it will place none beyond the largest gap either (`Folding.max_gap`).
+    lanes, gap_bits : sequence of int, optional
+        Of every layer, where they are given; lanes None for a layer whose lanes are free.
+    reserve : Resources, optional
+        Kept free; what the board's top takes by default.
+    frames : int
+        V: frames side by side in the cores, one after the other at the ends if ``serial``.
+    each : mapping of layer name to options, optional
+        Of `make_core`, for single layers.
+    loaded : bool
+        Whether codes may be in SPRAM, which is loaded after configuration.
+    pace : int
+        Cycles between frames that are short enough; 0 for as few as can be.
+    slowest : str
+        What cannot be faster than ``pace``, for `Folding.limit`.
+    **options
+        The same for all layers, for instance ``shift_bits``.
+    """
+    wanted = _wanted(layers, lanes)
+    gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
+    if len(gaps) != len(layers):
+        raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
+    last = len(layers) - 1
+    questions = [
+        Question(
+            target,
+            tuple(sorted((options | batch_options(i, frames) | _of(each, layer.name)).items())),
+            gap,
+            balanced,
+            held,
+            loaded,
+            ends=(frames if serial and i == 0 else 1, frames if serial and i == last else 1),
+        )
+        for i, (layer, gap) in enumerate(zip(layers, gaps, strict=True))
+    ]
+    task = _Task(layers, questions, wanted, target, reserve or _top(target, layers[0]), pace)
+    found, choices = task.run()
+    picked = found.choices
+    specs = [choice.spec for choice in picked]
+    even = (
+        layer.given is None
+        and balanced
+        and layer.encoding == "pvq"
+        and can_balance(layer, spec.lanes)
+        for layer, spec in zip(layers, specs, strict=True)
+    )
+    return Folding(
+        names=tuple(layer.name for layer in layers),
+        lanes=tuple(spec.lanes for spec in specs),
+        gap_bits=tuple(spec.code.gap_bits if isinstance(spec, CoreSpec) else 1 for spec in specs),
+        memories=tuple(core_options(spec) for spec in specs),
+        slots=tuple(spec.words for spec in specs),
+        interval_cycles=found.interval,
+        fits=found.fits,
+        balanced=tuple(even),
+        frames=frames,
+        cost=sum((choice.cost for choice in picked), task.reserve),
+        limit=task.limit(found, choices, slowest),
+    )
+
+
+class _Task:
+    """One folding: layers, what is asked of each, lanes that are given, and the budget."""
+
+    def __init__(
+        self,
+        layers: Sequence[FoldLayer],
+        questions: Sequence[Question],
+        wanted: Sequence[int | None],
+        target: Target,
+        reserve: Resources,
+        pace: int,
+    ) -> None:
+        self.layers, self.questions, self.wanted = layers, questions, wanted
+        self.target, self.reserve, self.pace = target, reserve, pace
+        self.budget = budget(target)
+        if any(layer.given is None and layer.geometry is not None for layer in layers):
+            self.budget = replace(self.budget, luts=int(self.budget.luts * _MARGIN))
+
+    def run(self) -> tuple[Found, list[list[Choice]]]:
+        """The best choices, and all that they were chosen from."""
+        parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
+        choices = [
+            layer_choices(layer, coarse_lanes(layer, q.balanced) if p is None else [p], q)
+            for layer, q, p in parts
+        ]
+        found = self._search(choices)
+        for _ in range(2):
+            more = [
+                finer_lanes(choice.lanes, layer, q.balanced) if p is None else []
+                for choice, (layer, q, p) in zip(found.choices, parts, strict=True)
+            ]
+            tried = [{choice.lanes for choice in own} for own in choices]
+            new = [[p for p in own if p not in old] for own, old in zip(more, tried, strict=True)]
+            if not any(new):
+                break
+            choices = [
+                own + (layer_choices(layer, finer, q) if finer else [])
+                for own, finer, (layer, q, _) in zip(choices, new, parts, strict=True)
+            ]
+            found = self._search(choices)
+        return found, choices
+
+    def _search(self, choices: list[list[Choice]]) -> Found:
+        """Serial multipliers and codes in SPRAM only where that saves 5 % of the cycles, or where
+        nothing fits without."""
+        free = self.budget - self.reserve
+        plain = [[c for c in own if not c.cost.sprams] for own in choices]
+        best: Found | None = None
+        if all(plain):
+            best = search(plain, free, self.pace)
+            serial = [with_serial(own, q) for own, q in zip(plain, self.questions, strict=True)]
+            if serial != plain:
+                best = _better(best, search(serial, free, self.pace))
+            plain = serial
+        if plain != choices and self.target.spram_bits:
+            loaded = [with_serial(own, q) for own, q in zip(choices, self.questions, strict=True)]
+            room = free - load_resources(self.target)
+            best = _better(best, search(loaded, room, self.pace))
+        return best or search(choices, free, self.pace)
+
+    def limit(self, found: Found, choices: list[list[Choice]], slowest: str) -> str:
+        """In one line, what stops the choices from being faster."""
+        if not found.fits:
+            return ""
+        floors = [min(choice.cycles for choice in own) for own in choices]
+        if max(floors) >= found.interval:
+            return self._layer_limit(floors.index(max(floors)), found)
+        if self.pace >= found.interval:
+            return slowest
+        all_of = [with_serial(own, q) for own, q in zip(choices, self.questions, strict=True)]
+        loads = any(choice.cost.sprams for choice in found.choices)
+        if not loads:
+            all_of = [[c for c in own if not c.cost.sprams] for own in all_of]
+        room = self.budget - self.reserve
+        room -= load_resources(self.target) if loads else Resources()
+        cycles, need = shortfall(all_of, room, found.interval)
+        total = self.budget - room
+        names = {
+            "luts": f"{self.target.logic_cell}s",
+            "brams": "block RAMs",
+            "dsps": "multiplier blocks",
+            "sprams": "SPRAMs",
+        }
+        texts = [
+            f"{getattr(total, key) + count:,} {names[key]}, of which {getattr(self.budget, key):,} "
+            "may be used"
+            for key, count in need.items()
+        ]
+        what = texts[0] if len(texts) == 1 else " or ".join(texts)
+        fewer = 100 * (1 - cycles / found.interval)
+        return f"{fewer:.0f} % fewer cycles would take about {what}" if texts else ""
+
+    def _layer_limit(self, index: int, found: Found) -> str:
+        layer, question = self.layers[index], self.questions[index]
+        lanes = found.choices[index].lanes
+        name = f"layer {layer.name!r}"
+        if floor_cycles(layer, lanes, question) >= found.interval:
+            if layer.geometry is not None:
+                return f"{name} loads its {layer.positions:,} windows one after the other"
+            if layer.n * question.ends[0] >= found.interval:
+                side = f" of {question.ends[0]} frames" if question.ends[0] > 1 else ""
+                return f"{name} takes the {layer.n:,} activations{side} one a cycle"
+            side = f" of {question.ends[1]} frames" if question.ends[1] > 1 else ""
+            return f"{name} gives its {layer.rows:,} results{side} one a cycle"
+        if self.wanted[index] is not None:
+            return f"{name} is as fast as the lanes that it was given: {lanes}"
+        if too_thin(layer, lanes + 1, question.balanced):
+            return (
+                f"{name} has {layer.k:,} pulses a row, and {lanes} lanes: with fewer than two "
+                "pulses for each lane its codes would lose accuracy"
+            )
+        return f"{name} gains nothing by more lanes than {lanes}"
+
+
+def _better(a: Found | None, b: Found) -> Found:
+    """``b`` where it saves enough."""
+    if a is None or b.fits > a.fits:
+        return b
+    if not b.fits:
+        return b if not a.fits and b.excess < a.excess else a
+    return b if b.interval < _WORTH * a.interval else a
+
+
+def fold_best(
+    layers: Sequence[FoldLayer],
+    target: Target,
+    *,
+    frames: int | None = 1,
+    free: Collection[str] = (),
+    **asked: Any,
+) -> Folding:
+    """`fold`, with what else may be chosen.
+
+    Parameters
+    ----------
+    layers, target, **asked
+        As `fold` takes them.
+    frames : int, optional
+        V; without it the one of most frames a second, the least of those within 3 %. 1 where a
+        layer takes one frame at a time.
+    free : collection of str
+        Layers that may get 8-bit weights, if they have more pulses than weights and these make
+        the network no slower and no larger.
+    """
+    if frames is None:
+        best = fold(layers, target, **asked)
+        for v in _FRAMES if all(map(_takes_frames, layers)) else ():
+            found = fold(layers, target, frames=v, **asked)
+            faster = found.interval_cycles * best.frames * _FEWER_CYCLES
+            if found.fits and (not best.fits or faster < best.interval_cycles * v):
+                best = found
+    else:
+        best = fold(layers, target, frames=frames, **asked)
+    for layer in layers if best.frames == 1 else ():
+        if layer.name not in free or layer.encoding != "pvq" or layer.k < layer.columns:
+            continue
+        others = [replace(x, encoding="int8") if x is layer else x for x in layers]
+        found = fold(others, target, **(asked | {"pace": best.interval_cycles}))
+        limit = budget(target)
+        if (
+            found.fits >= best.fits
+            and found.interval_cycles <= best.interval_cycles
+            and _share(found.cost, limit) <= _share(best.cost, limit)
+        ):
+            reasons = dict(best.reasons) | {layer.name: dense_reason(layer.k, layer.columns)}
+            layers, best = others, replace(fold(others, target, **asked), reasons=reasons)
+    return best
+
+
+def dense_reason(k: int, n: int) -> str:
+    """What a plan says of a layer that got 8-bit weights unasked."""
+    return (
+        f"8-bit weights: rows of {n:,} weights were to have {k:,} pulses, which are neither faster "
+        "nor smaller"
+    )
+
+
+def batch_options(index: int, frames: int, serial: bool = True) -> dict[str, int]:
+    """Options of `make_core` for the layer's place among layers whose cores take ``frames``."""
+    if frames == 1:
+        return {}
+    return {"frames": frames} | ({"flush_cycles": FLUSH_CYCLES} if serial and index == 0 else {})
+
+
+def _takes_frames(layer: FoldLayer) -> bool:
+    return layer.encoding == "pvq" and layer.geometry is None
+
+
+def _share(cost: Resources, limit: Resources) -> float:
+    return cost.luts / limit.luts + cost.brams / limit.brams
+
+
+def _of(each: Mapping[str, Mapping[str, Any]] | None, name: str) -> dict[str, Any]:
+    return dict((each or {}).get(name, {}))
+
+
+def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> list[int | None]:
+    if not layers:
+        raise InputError("A network must have at least one layer with weights")
+    if lanes is None:
+        return [None] * len(layers)
+    if len(lanes) != len(layers):
+        raise InputError(f"Lanes must be given for {len(layers)} layers, not {len(lanes)}")
+    for layer, p in zip(layers, lanes, strict=True):
+        if p is not None and not 1 <= p <= layer.n:
+            raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.n}, not {p}")
+    return list(lanes)
+
+
+def _top(target: Target, first: FoldLayer) -> Resources:
+    return top_resources(target, first.n * -(-first.x.bits // 8))

@@ -1,0 +1,548 @@
+"""The plan: every core's numbers on a target, its cycles and what it takes, before synthesis."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.dataflow import GraphSpec, chain_graph
+from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.kinds import make_layer_core, remake_int8
+from pvq_hw.engine.pulse_core import CoreSpec, make_core
+from pvq_hw.engine.spram_image import has_spram
+from pvq_hw.engine.timing import Timing, time_graph
+from pvq_hw.engine.units import CoreUnit, Fifo, Join
+from pvq_hw.errors import InputError
+from pvq_hw.host.protocol import OVERHEAD
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
+from pvq_hw.plan.fit import check_fit
+from pvq_hw.plan.folding import batch_options, fold, known_layers
+from pvq_hw.plan.layer import LayerPlan, plan_layer
+from pvq_hw.plan.lowering import build_graph, plan_graph
+from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
+from pvq_hw.plan.unit_resources import graph_resources, unit_resources
+from pvq_hw.target.boards import Target, get_target
+from pvq_hw.target.energy import LABEL, Operations
+from pvq_hw.target.families import family as find_family
+from pvq_hw.target.pll import solve_pll
+
+__all__ = [
+    "PLAN_VERSION",
+    "Plan",
+    "core_images",
+    "dense_chain",
+    "output_names",
+    "plan",
+    "remake",
+    "remake_graph",
+]
+
+PLAN_VERSION = 1
+_FORMAT = "pvq-hw plan"
+_LIMIT = 1 << 26  # bytes of a plan file
+_LONGEST_LIMIT = 300
+_FIFO_LUTS = 110  # about
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network runs on a target.
+
+    Parameters
+    ----------
+    network : str
+        Name of the network.
+    target : Target
+    clock_mhz : float
+        What the board's PLL is asked for; ``clock_hz`` is what it makes of that.
+    baud : int
+        Of the host link.
+    input_bytes, output_bytes : int
+        Of a frame and its results on the link, without the packet around them.
+    layers : tuple of LayerPlan
+        In order.
+    interval_cycles, latency_cycles : int
+        As `pvq_hw.engine.timing` gives them, which is what the circuit takes.
+    top : bool
+        Whether the board's top (UART, packets) is counted.
+    graph : GraphSpec, optional
+        The units that the network is made of, where they are more than cores that follow one
+        another.
+    limit : str
+        In one line, which layer or part of the device stops the plan from being faster.
+    """
+
+    network: str
+    target: Target
+    clock_mhz: float
+    baud: int
+    input_bytes: int
+    output_bytes: int
+    layers: tuple[LayerPlan, ...]
+    interval_cycles: int
+    latency_cycles: int
+    top: bool = True
+    graph: GraphSpec | None = None
+    limit: str = ""
+
+    # -- figures --------------------------------------------------------------------------------
+
+    @property
+    def specs(self) -> list[CoreBase]:
+        """The cores, in order."""
+        return [layer.spec for layer in self.layers]
+
+    @property
+    def frames(self) -> int:
+        """V: frames that the cores take side by side."""
+        return self.layers[0].spec.frames
+
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        """Of every core."""
+        return tuple(layer.spec.lanes for layer in self.layers)
+
+    @property
+    def clock_hz(self) -> int:
+        """Of the circuit: the highest that the board's PLL makes, up to ``clock_mhz``."""
+        return _clock_hz(self.target, self.clock_mhz)
+
+    @property
+    def inferences_per_second(self) -> float:
+        """Clock / interval, times the frames of a batch."""
+        return self.frames * self.clock_hz / self.interval_cycles
+
+    @property
+    def inferences_per_second_over_link(self) -> float:
+        """As the serial line allows, both ways at once, each byte 10 symbols."""
+        longest = OVERHEAD + max(self.input_bytes, self.output_bytes)
+        return min(self.inferences_per_second, self.baud / 10 / longest)
+
+    @property
+    def resources(self) -> Resources:
+        """All cores, and the board's top where it is counted."""
+        start = top_resources(self.target, self.input_bytes) if self.top else Resources()
+        if self.top and has_spram(self.specs):
+            start += load_resources(self.target)
+        graph = self.graph or chain_graph(self.specs)
+        start += graph_resources(graph, self.target.engine)
+        return sum((layer.resources for layer in self.layers), start)
+
+    @property
+    def code_bits(self) -> int:
+        """All stored code bits: row ends, escapes and padding included."""
+        return sum(layer.code_bits for layer in self.layers)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored code bits per weight."""
+        return self.code_bits / sum(layer.weights for layer in self.layers)
+
+    @property
+    def parameter_bits_per_weight(self) -> float:
+        """Bits of multipliers and biases per weight."""
+        bits = sum(layer.parameter_bits for layer in self.layers)
+        return bits / sum(layer.weights for layer in self.layers)
+
+    @property
+    def operations(self) -> Operations:
+        """Of one inference."""
+        return sum((layer.operations for layer in self.layers), Operations())
+
+    @property
+    def energy_nj(self) -> float:
+        """Modelled; see `pvq_hw.target.energy`."""
+        return sum(layer.energy_nj(self.target) for layer in self.layers)
+
+    @property
+    def energy_int8_nj(self) -> float:
+        """The same model's figure for plain 8-bit weights on as many lanes."""
+        return sum(layer.energy_int8_nj(self.target) for layer in self.layers)
+
+    # -- checks ---------------------------------------------------------------------------------
+
+    def verify(self) -> None:
+        """Raises InputError, with the numbers and a remedy, unless all fits the target."""
+        _clock_hz(self.target, self.clock_mhz)
+        check_fit(self.layers, self.resources, self.target)
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan and every figure that follows from it, as JSON values."""
+        limit = budget(self.target)
+        return {
+            "format": _FORMAT,
+            "format_version": PLAN_VERSION,
+            "network": self.network,
+            "target": self.target.to_json(),
+            "clock_mhz": self.clock_mhz,
+            "clock_hz": self.clock_hz,
+            "baud": self.baud,
+            "input_bytes": self.input_bytes,
+            "output_bytes": self.output_bytes,
+            "top": self.top,
+            "limit": self.limit,
+            "frames": self.frames,
+            "interval_cycles": self.interval_cycles,
+            "latency_cycles": self.latency_cycles,
+            "inferences_per_second": _rounded(self.inferences_per_second),
+            "inferences_per_second_over_link": _rounded(self.inferences_per_second_over_link),
+            "code_bits": self.code_bits,
+            "bits_per_weight": _rounded(self.bits_per_weight),
+            "parameter_bits_per_weight": _rounded(self.parameter_bits_per_weight),
+            "resources": self.resources.to_json(),
+            "budget": limit.to_json(),
+            "energy": {
+                "label": LABEL,
+                "nj_per_inference": _rounded(self.energy_nj),
+                "int8_nj_per_inference": _rounded(self.energy_int8_nj),
+                "operations": self.operations.to_json(),
+            },
+            "layers": [layer.to_json(self.target) for layer in self.layers],
+            "graph": self.graph.to_json() if self.graph is not None else None,
+        }
+
+    def save(self, path: Path) -> None:
+        """Writes the plan as JSON; the same plan gives the same bytes."""
+        text = json.dumps(self.to_json(), indent=1, sort_keys=True, ensure_ascii=True)
+        path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Plan":
+        """Inverse of `to_json`; raises InputError on anything else. Derived figures are not read:
+        they follow from the rest (`pvq_hw.output.verify` compares them)."""
+        try:
+            if value["format"] != _FORMAT or value["format_version"] != PLAN_VERSION:
+                raise InputError(f"A plan must be of format version {PLAN_VERSION}")
+            plan = cls(
+                network=str(value["network"]),
+                target=get_target(str(value["target"]["name"])),
+                clock_mhz=float(value["clock_mhz"]),
+                baud=int(value["baud"]),
+                input_bytes=int(value["input_bytes"]),
+                output_bytes=int(value["output_bytes"]),
+                layers=tuple(LayerPlan.from_json(item) for item in value["layers"]),
+                interval_cycles=int(value["interval_cycles"]),
+                latency_cycles=int(value["latency_cycles"]),
+                top=bool(value["top"]),
+                graph=GraphSpec.from_json(value["graph"]) if value["graph"] else None,
+                limit=str(value.get("limit", "")),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"Plan is broken: {type(error).__name__} {error}") from None
+        if not plan.layers or plan.interval_cycles < 1 or not plan.clock_mhz > 0 or plan.baud < 1:
+            raise InputError("A plan must have layers, cycles, a clock and a baud rate")
+        if not plan.limit.isprintable() or len(plan.limit) > _LONGEST_LIMIT:
+            raise InputError(f"A plan's limit must be a line of {_LONGEST_LIMIT} characters")
+        _clock_hz(plan.target, plan.clock_mhz)
+        if len({spec.name.lower() for spec in plan.specs}) < len(plan.layers):
+            raise InputError("A plan's cores must have different names")
+        if plan.graph is not None and plan.graph.cores != plan.specs:
+            raise InputError("A plan's graph must have the cores of its layers")
+        return plan
+
+    @classmethod
+    def load(cls, path: Path) -> "Plan":
+        """Reads what `save` wrote; raises InputError on anything else."""
+        try:
+            if path.stat().st_size > _LIMIT:
+                raise InputError(f"{path.name} must be at most {_LIMIT >> 20} MiB")
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"{path.name} must be a plan: {reason}") from None
+        if not isinstance(value, dict):
+            raise InputError(f"{path.name} must be a plan")
+        return cls.from_json(value)
+
+
+@lru_cache(maxsize=64)
+def _clock_hz(target: Target, clock_mhz: float) -> int:
+    """The search for dividers takes 50 ms on an ECP5."""
+    return solve_pll(target, clock_mhz).hz
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits: what the figures are good for, the same on every machine."""
+    return float(f"{value:.6g}")
+
+
+def dense_chain(network: Network) -> list[tuple[Dense, TensorSpec]]:
+    """What the cores compute, with its inputs."""
+    return [(layer.dense, layer.x) for layer in core_layers(network)]
+
+
+def plan(
+    network: Network,
+    target: Target | str,
+    *,
+    lanes: Sequence[int | None] | None = None,
+    gap_bits: Sequence[int] | None = None,
+    clock_mhz: float | None = None,
+    baud: int | None = None,
+    top: bool = True,
+    check: bool = True,
+    frames: int = 1,
+    serial: bool = True,
+    codes: Mapping[str, str] | None = None,
+    each: Mapping[str, Mapping[str, Any]] | None = None,
+    reasons: Mapping[str, str] | None = None,
+    limit: str | None = None,
+    **options: Any,
+) -> Plan:
+    """Plans the cores of a network.
+
+    Parameters
+    ----------
+    network : Network
+        Of layers with pulses or plain 8-bit weights, poolings, sums and concatenations.
+    target : Target or str
+    lanes : sequence of int, optional
+        P of every layer; folded to the target unless given, None where a layer's are free.
+    gap_bits : sequence of int, optional
+        Of every layer; chosen with the lanes unless given.
+    clock_mhz, baud : optional
+        The target's defaults unless given.
+    top : bool
+        Whether the board's top (UART, packets) is to fit too.
+    check : bool
+        Whether to raise InputError where the target is too small.
+    frames : int
+        V: frames that the cores take side by side. They come and go one after the
+        other; `pvq_hw.engine.batch` says when a batch that is not full is closed.
+    serial : bool
+        False: activations of all V frames come and go in one transfer.
+    codes : mapping of layer name to str, optional
+        ``"pulse"`` or ``"shifted"``: pulses of weight 1, or of powers of two. Free unless given:
+        shifted where that saves 3 % of the cycles and fits.
+    each : mapping of layer name to options, optional
+        Of `make_core`, for single layers.
+    reasons : mapping of layer name to str, optional
+        Why a layer has the code that it has, where its codes do not tell.
+    limit : str, optional
+        `Plan.limit`, where the lanes come from a folding that says so.
+    **options
+        Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
+
+    Raises
+    ------
+    InputError
+        A layer cannot do what is asked of it, or the target is too small.
+    """
+    each, reasons = each or {}, reasons or {}
+    board = get_target(target) if isinstance(target, str) else target
+    loadable = _check_abilities(network, frames, options, each)
+    layers = core_layers(network)
+    input_bytes = network.input.size * -(-network.input.format.bits // 8)
+    names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
+    reserve, (pace, slowest) = _around(network, layers, board)
+    folding = fold(
+        known_layers(network, codes),
+        board,
+        lanes=lanes,
+        gap_bits=gap_bits,
+        reserve=reserve + (top_resources(board, input_bytes) if top else Resources()),
+        frames=frames,
+        serial=serial,
+        each=each,
+        loaded=loadable,
+        pace=pace,
+        slowest=slowest,
+        **options,
+    )
+    cores = [
+        make_layer_core(
+            layer.dense,
+            layer.x,
+            p,
+            gap_bits=gap,
+            family=board.engine,
+            name=names[layer.name],
+            **(
+                memories
+                | batch_options(i, frames, serial)
+                | options
+                | dict(each.get(layer.name, {}))
+            ),
+        )
+        for i, (layer, p, gap, memories) in enumerate(
+            zip(layers, folding.lanes, folding.gap_bits, folding.memories, strict=True)
+        )
+    ]
+    graph, timing = _timed(network, cores, board.engine)
+    output = network.output
+    result = Plan(
+        network=network.name,
+        target=board,
+        clock_mhz=board.clock_mhz if clock_mhz is None else float(clock_mhz),
+        baud=board.baud if baud is None else int(baud),
+        input_bytes=input_bytes,
+        output_bytes=output.size * -(-output.format.bits // 8),
+        layers=tuple(
+            plan_layer(
+                layer.dense,
+                spec,
+                image,
+                board.engine,
+                layer.positions,
+                layer.conv_groups,
+                reasons.get(layer.name),
+            )
+            for layer, (spec, image) in zip(layers, cores, strict=True)
+        ),
+        interval_cycles=timing.interval_cycles,
+        latency_cycles=timing.latency_cycles,
+        top=top,
+        graph=graph,
+        limit=folding.limit if limit is None else limit,
+    )
+    if check:
+        result.verify()
+    return result
+
+
+def _check_abilities(
+    network: Network,
+    frames: int,
+    options: Mapping[str, Any],
+    each: Mapping[str, Mapping[str, Any]],
+) -> bool:
+    """Raises InputError where a layer cannot do what is asked; whether codes may be loaded."""
+    for layer in network.layers:
+        if frames > 1 and not (isinstance(layer, Dense) and layer.encoding == "pvq"):
+            kind = "8-bit weights" if isinstance(layer, Dense) else f"kind {layer.kind}"
+            raise InputError(
+                f"Layer {layer.name!r} takes one frame at a time, not {frames} side by side: only "
+                f"dense layers of pulses take several, and it has {kind}"
+            )
+    other = next((layer for layer in network.layers if not isinstance(layer, Dense)), None)
+    if other is None:
+        return True
+    for core in core_layers(network):
+        if {**options, **each.get(core.name, {})}.get("code_memory") == "spram":
+            raise InputError(
+                f"Layer {core.name!r} cannot have its codes in SPRAM: circuits with layers of "
+                f"kind {other.kind}, here {other.name!r}, have no port to load codes through"
+            )
+    return False
+
+
+def _around(
+    network: Network, layers: Sequence[CoreLayer], target: Target
+) -> tuple[Resources, tuple[int, str]]:
+    """What all units but the cores take, with room for FIFOs, whose depths are not known yet; the
+    cycles of the slowest of them, and which one that is."""
+    family = find_family(target.engine)
+    cores = [make_layer_core(x.dense, x.x, 1, family=target.engine)[0] for x in layers]
+    graph = build_graph(network, cores, target.engine)
+    total, slowest = Resources(), (0, "")
+    for unit in graph.units:
+        if isinstance(unit, CoreUnit):
+            continue
+        cycles = max(*unit.sizes()[0], unit.sizes()[1])
+        if isinstance(unit, Join) and unit.runs:
+            cycles = unit.size
+        if cycles > slowest[0]:
+            slowest = cycles, f"unit {unit.name!r} passes {cycles:,} activations one a cycle"
+        if isinstance(unit, Fifo):
+            total += Resources(luts=_FIFO_LUTS, ffs=_FIFO_LUTS, brams=not family.lutram)
+        else:
+            total += unit_resources(unit, target.engine)
+    return total, slowest
+
+
+def _timed(
+    network: Network, cores: Sequence[tuple[CoreBase, CoreImage]], engine: str
+) -> tuple[GraphSpec | None, Timing]:
+    """The graph, unless it is but cores that follow one another, and its timing."""
+    images = {spec.name: image for spec, image in cores}
+    if all(isinstance(layer, Dense) for layer in network.layers):
+        return None, time_graph(chain_graph([spec for spec, _ in cores]), images)
+    graph = plan_graph(network, cores, engine)
+    return graph, time_graph(graph, images)
+
+
+def core_images(network: Network, plan: Plan) -> list[CoreImage]:
+    """The memory contents of the plan's cores; raises InputError unless the plan is the
+    network's."""
+    chain = dense_chain(network)
+    if [layer.name for layer, _ in chain] != [layer.layer for layer in plan.layers]:
+        raise InputError("A plan must have the network's layers")
+    images = []
+    for (layer, x), part in zip(chain, plan.layers, strict=True):
+        spec, image = remake(layer, x, part.spec, plan.target.engine)
+        if spec != part.spec:
+            raise InputError(f"Layer {layer.name!r}: the plan's core is not the network's")
+        images.append(image)
+    return images
+
+
+def output_names(network: Network, plan: Plan) -> list[str]:
+    """Name of the unit that gives each layer's output, in the order of the layers."""
+    if plan.graph is None:
+        return [spec.name for spec in plan.specs]
+    return unit_names(network.layers)
+
+
+def remake(layer: Dense, x: TensorSpec, spec: CoreBase, engine: str) -> tuple[CoreBase, CoreImage]:
+    """The core of a layer with the choices that a spec has made."""
+    if spec.lanes > layer.y.shape[1]:
+        raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.y.shape[1]}")
+    if isinstance(spec, Int8Spec):
+        return remake_int8(layer, x, spec, engine)
+    assert isinstance(spec, CoreSpec)
+    interval = {"multiplier_interval": spec.multiplier_interval}
+    return make_core(
+        layer,
+        x,
+        spec.lanes,
+        frames=spec.frames,
+        flush_cycles=spec.flush_cycles,
+        gap_bits=spec.code.gap_bits,
+        shift_bits=spec.code.shift_bits,
+        family=engine,
+        name=spec.name,
+        multiplier=spec.multiplier,
+        code_latency=spec.code_latency,
+        code_memory=spec.code_memory,
+        bank_latency=spec.bank_latency,
+        carry_chunk=spec.carry_chunk,
+        fifo_depth=spec.fifo_depth,
+        params_memory=spec.params_memory,
+        bank_memory=spec.bank_memory,
+        fifo_memory=spec.fifo_memory,
+        **(interval if spec.multiplier == "serial" else {}),
+    )
+
+
+def remake_graph(
+    network: Network, plan: Plan, cores: Sequence[tuple[CoreBase, CoreImage]]
+) -> tuple[GraphSpec | None, Timing]:
+    """The graph with the depths that a plan has chosen, and its timing.
+
+    Raises
+    ------
+    InputError
+        The plan has no graph though the network wants one, or cores that do not suit it.
+    CheckError
+        The graph stands still.
+    """
+    images = {spec.name: image for spec, image in cores}
+    specs = [spec for spec, _ in cores]
+    if all(isinstance(layer, Dense) for layer in network.layers):
+        return None, time_graph(chain_graph(specs), images)
+    if plan.graph is None:
+        raise InputError("A plan of this network must have a graph")
+    depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
+    graph = build_graph(network, specs, plan.target.engine, depths)
+    return graph, time_graph(graph, images)

@@ -1,0 +1,242 @@
+"""What a core takes of a device: block RAM and DSP blocks exactly, LUTs and flip-flops estimated.
+
+The estimate is linear in quantities that a `CoreSpec` gives; `benchmarks/fit_resources.py` fits
+the coefficients to syntheses of the real cores and prints them in the form below.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.plan.coefficients import FF_COEFFICIENTS, LUT_COEFFICIENTS
+from pvq_hw.plan.int8_resources import (
+    INT8_COEFFICIENTS,
+    int8_brams,
+    int8_dsps,
+    int8_features,
+    int8_memories,
+)
+from pvq_hw.target.block_ram import SPRAM_BITS, memory_blocks, memory_layout, spram_blocks
+from pvq_hw.target.boards import Target
+from pvq_hw.target.families import family
+
+__all__ = [
+    "Resources",
+    "bank_ways",
+    "budget",
+    "core_memories",
+    "core_resources",
+    "features",
+    "top_resources",
+]
+
+_LUT_SHARE = 0.85  # of the device: beyond it place and route slows down and misses clocks
+_TOP_LUTS = {"ice40": 920, "ecp5": 800}  # UART, packets, frame buffer logic, reset
+_LOAD_LUTS, _LOAD_FFS = 320, 170
+_SPRAM_LUTS = 17  # its address has two sources, and its words a second way out
+_TOP_FFS = {"ice40": 590, "ecp5": 450}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Parts of a device.
+
+    Parameters
+    ----------
+    luts, ffs : int
+        Estimates; on iCE40 ``luts`` counts logic cells.
+    brams : int
+        Block RAMs, exact.
+    bram_bits : int
+        Bits stored in them, exact, what the blocks lose at their borders not counted.
+    dsps : int
+        Multiplier blocks, exact.
+    sprams : int
+        Single-ported RAMs of the UltraPlus, exact.
+    """
+
+    luts: int = 0
+    ffs: int = 0
+    brams: int = 0
+    bram_bits: int = 0
+    dsps: int = 0
+    sprams: int = 0
+
+    def __add__(self, other: "Resources") -> "Resources":
+        return Resources(
+            self.luts + other.luts,
+            self.ffs + other.ffs,
+            self.brams + other.brams,
+            self.bram_bits + other.bram_bits,
+            self.dsps + other.dsps,
+            self.sprams + other.sprams,
+        )
+
+    def __sub__(self, other: "Resources") -> "Resources":
+        return Resources(**{key: value - vars(other)[key] for key, value in vars(self).items()})
+
+    def within(self, other: "Resources") -> bool:
+        """Whether no part exceeds the other's (bits and flip-flops follow from the rest)."""
+        keys = ("luts", "brams", "dsps", "sprams")
+        return all(getattr(self, key) <= getattr(other, key) for key in keys)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON values."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Resources":
+        """Inverse of `to_json`."""
+        return cls(**{key: int(value[key]) for key in vars(cls())})
+
+
+def core_memories(spec: CoreBase) -> dict[str, tuple[int, int, int]]:
+    """Block RAM memories by role: (copies, width in bits, depth in words)."""
+    if isinstance(spec, Int8Spec):
+        return int8_memories(spec)
+    assert isinstance(spec, CoreSpec)
+    width, depth = spec.memories[f"{spec.name}_codes"]
+    memories = {} if spec.code_memory == "spram" else {"codes": (1, width, depth)}
+    if spec.params_memory == "block":
+        for role in ("mult", "bias"):
+            if f"{spec.name}_{role}" in spec.memories:
+                memories[role] = (1, *spec.memories[f"{spec.name}_{role}"])
+    if spec.bank_memory == "block":
+        side = spec.input_frames  # frames that are written together are in one memory
+        banks = spec.lanes * spec.frames // side
+        memories["banks"] = (banks, side * spec.x.bits, spec.bank_words)
+    if spec.fifo_memory == "block":
+        memories["fifo"] = (1, spec.frames * spec.out.bits, spec.fifo_depth)
+    return memories
+
+
+def features(spec: CoreSpec, blocks: str) -> dict[str, float]:
+    """Quantities that the LUT and flip-flop estimates are linear in.
+
+    ``blocks`` is the key of `pvq_hw.target.block_ram.BLOCK_SHAPES`.
+    """
+    p, v = spec.lanes, spec.frames
+    rows = -(-spec.rows * spec.groups // 16)
+    mult_bits = 0 if spec.multiplier == "none" else spec.mult_bits
+    logic_bits = mult_bits * rows + spec.bias_bits * -(-spec.rows // 16)
+    serial = spec.multiplier == "serial"
+    fifo_logic = spec.fifo_memory == "logic"
+    return {
+        "core": 1.0,
+        "lanes": p,
+        "addresses": p * spec.address_bits,
+        "leaves": v * p * spec.leaf_bits,
+        "shifts": v * p * spec.leaf_bits * spec.code.shift_bits,
+        "tree": v * _tree_bits(spec),
+        "accumulator": v * spec.acc_bits,
+        "requantizer": v * (spec.sum_bits + spec.out.bits),
+        "serial": v * _serial_bits(spec) if serial else 0.0,
+        "parts": v * spec.multiplier_parts * (spec.multiplier_parts > 1) * spec.mult_bits,
+        "counters": spec.words.bit_length() + 3 * (spec.n.bit_length() + spec.rows.bit_length()),
+        "logic_roms": logic_bits if spec.params_memory == "logic" else 0.0,
+        "fifo": v * spec.out.bits * spec.fifo_depth / 16 if fifo_logic else 0.0,
+        "rom_ways": _rom_ways(spec, blocks),
+        "banks": spec.lanes * _bank_luts(spec, blocks) if spec.bank_memory == "logic" else 0.0,
+    }
+
+
+def _bank_luts(spec: CoreSpec, blocks: str) -> int:
+    """LUTs of a bank that is logic: distributed RAM of 16 words on ECP5, else flip-flops."""
+    width = spec.frames * spec.x.bits
+    if blocks != "ecp5":
+        # A cell each, and as many to choose among them: 8 x 8 bits take 120, 8 x 16 take 257.
+        return 2 * width * spec.bank_words
+    ways = bank_ways(spec)
+    # A RAM of 4 bits takes 6 LUTs. Two ways meet in the leaf's LUT, if nothing is in between.
+    joined = 0 if ways == 1 or (ways == 2 and spec.bank_latency == 1) else (ways + 1) // 3
+    enables = spec.frames // spec.input_frames
+    return 6 * ways * -(-width // 4) + width * joined + (1 + enables) * ways * (ways > 1)
+
+
+def bank_ways(spec: CoreSpec) -> int:
+    """Distributed RAMs of 16 words one behind the other in a bank of the core."""
+    return -(-spec.bank_words // 16)
+
+
+def _tree_bits(spec: CoreSpec) -> int:
+    """Adder bits of the tree: at each level pairs are added, one bit wider than before."""
+    total, nodes, width = 0, spec.lanes, spec.leaf_bits
+    while nodes > 1:
+        total += (nodes // 2) * (width + 1)
+        nodes, width = -(-nodes // 2), width + 1
+    return total
+
+
+def _serial_bits(spec: CoreSpec) -> int:
+    """Adder bits of the shift-add multiplier: its stages, each as wide as the product so far."""
+    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
+    return stages * (spec.acc_bits + spec.mult_bits)
+
+
+def _rom_ways(spec: CoreSpec, blocks: str) -> float:
+    """Bits that are chosen among blocks which a memory is cut into, one for each further way."""
+    total = 0
+    for copies, width, depth in core_memories(spec).values():
+        pieces = memory_layout(width, depth, blocks)
+        total += copies * sum(piece.bits for piece in pieces if piece.word > 0)
+    return float(total)
+
+
+def core_resources(spec: CoreBase, engine: str) -> Resources:
+    """What a core takes; ``engine`` is a key of `pvq_hw.target.families.FAMILIES`."""
+    device = family(engine)
+    memories = core_memories(spec).values()
+    if isinstance(spec, Int8Spec):
+        values = int8_features(spec, device.blocks)
+        return Resources(
+            luts=_estimate(INT8_COEFFICIENTS[engine]["luts"], values),
+            ffs=_estimate(INT8_COEFFICIENTS[engine]["ffs"], values),
+            brams=int8_brams(spec, device.blocks),
+            bram_bits=sum(c * w * d for c, w, d in memories),
+            dsps=int8_dsps(spec),
+        )
+    assert isinstance(spec, CoreSpec)
+    values = features(spec, device.blocks)
+    sprams = spram_blocks(spec.word_bits, spec.words) if spec.code_memory == "spram" else 0
+    return Resources(
+        luts=_estimate(LUT_COEFFICIENTS[engine], values) + _SPRAM_LUTS * sprams,
+        ffs=_estimate(FF_COEFFICIENTS[engine], values),
+        brams=sum(c * memory_blocks(w, d, device.blocks) for c, w, d in memories),
+        bram_bits=sum(c * w * d for c, w, d in memories),
+        dsps=spec.frames * spec.multiplier_parts,
+        sprams=sprams,
+    )
+
+
+def _estimate(coefficients: dict[str, float], values: dict[str, float]) -> int:
+    return max(1, round(sum(coefficients.get(key, 0.0) * v for key, v in values.items())))
+
+
+def top_resources(target: Target, input_bytes: int) -> Resources:
+    """What the board's top takes besides the cores: UART, packets, a frame's buffer."""
+    blocks = memory_blocks(8, input_bytes, family(target.engine).blocks)
+    return Resources(
+        luts=_TOP_LUTS[target.family],
+        ffs=_TOP_FFS[target.family],
+        brams=blocks,
+        bram_bits=8 * input_bytes,
+    )
+
+
+def load_resources(target: Target) -> Resources:
+    """What the top takes besides to load codes: flash, checksum, packets."""
+    return Resources(luts=_LOAD_LUTS, ffs=_LOAD_FFS) if target.spram_bits else Resources()
+
+
+def budget(target: Target) -> Resources:
+    """What a whole design may take of the target: 85 % of the LUTs, all of the rest."""
+    return Resources(
+        luts=int(target.luts * _LUT_SHARE),
+        ffs=target.ffs,
+        brams=target.brams,
+        bram_bits=target.bram_bits,
+        dsps=target.dsps,
+        sprams=target.spram_bits // SPRAM_BITS,
+    )

@@ -1,0 +1,210 @@
+"""The shortest interval at which a choice for every layer fits, and the cheapest such choices.
+
+For one interval the fit is a knapsack of four parts: over all layers, the fewest LUTs for every
+number of block RAMs, multiplier blocks and SPRAMs. That is exact. A longer interval never fits
+worse, so the shortest one is found by halving.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.plan.candidates import Choice
+from pvq_hw.plan.resources import Resources
+
+__all__ = ["Found", "search", "shortfall"]
+
+_NONE = np.int64(1) << 40  # LUTs of what cannot be
+_DSP_WEIGHT = 0.1  # of a LUT's: multiplier blocks stand idle otherwise
+_NOTABLE = 0.97  # of the cycles: a shorter interval that is worth telling of
+# Of LUTs and block RAMs, in the search for what is least over the budget.
+_WEIGHTINGS = ((1, 1), (1, 8), (8, 1))
+_PARTS = ("brams", "dsps", "sprams")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Choices for all layers.
+
+    Parameters
+    ----------
+    interval : int
+        Cycles of the slowest, or the pace that was asked for.
+    choices : list of Choice
+    excess : float
+        How far the scarcest part is above the budget, relatively; at most 0 where all fit.
+    """
+
+    interval: int
+    choices: list[Choice]
+    excess: float = 0.0
+
+    @property
+    def fits(self) -> bool:
+        """Whether the choices fit."""
+        return self.excess <= 0
+
+
+def search(choices: Sequence[Sequence[Choice]], room: Resources, pace: int = 0) -> Found:
+    """The choices of the shortest interval, ``pace`` or longer, that fit into ``room``; without
+    any, those that are least over."""
+    intervals = _intervals(choices, pace)
+    low, high = 0, len(intervals) - 1
+    best: tuple[int, list[Choice]] | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        chosen = _Knapsack(choices, intervals[middle], room).cheapest(room)
+        if chosen is None:
+            low = middle + 1
+        else:
+            best, high = (intervals[middle], chosen), middle - 1
+    if best is not None:
+        return Found(*best)
+    return _least_over(choices, intervals, room)
+
+
+def shortfall(
+    choices: Sequence[Sequence[Choice]], room: Resources, interval: int
+) -> tuple[int, dict[str, int]]:
+    """A shorter interval, and what it would take of the parts that are too few for it.
+
+    Each part alone is taken as unlimited. Where one is enough, only the scarcest is named; where
+    it takes more of several, all that the choices with the least LUTs lack.
+    """
+    shorter = [t for t in _intervals(choices, 0) if t < interval]
+    if not shorter:
+        return interval, {}
+    cycles = max((t for t in shorter if t <= _NOTABLE * interval), default=shorter[-1])
+    alone = {}
+    for key in ("luts", *_PARTS):
+        wide = Resources(**(vars(room) | {key: 4 * getattr(room, key) + 64}))
+        if key == "luts":
+            wide = Resources(**(vars(room) | {key: int(_NONE) - 1}))
+        count = _Knapsack(choices, cycles, wide).least(key, wide)
+        if count is not None and count > getattr(room, key):
+            alone[key] = count
+    if alone:
+        key = min(alone, key=lambda k: alone[k] / max(1, getattr(room, k)))
+        return cycles, {key: alone[key]}
+    cost = sum((min(_within(own, cycles), key=_luts).cost for own in choices), Resources())
+    over = {k: getattr(cost, k) for k in ("luts", *_PARTS) if getattr(cost, k) > getattr(room, k)}
+    return cycles, over
+
+
+def _luts(choice: Choice) -> int:
+    return choice.cost.luts
+
+
+def _intervals(choices: Sequence[Sequence[Choice]], pace: int) -> list[int]:
+    floor = max(pace, *(min(choice.cycles for choice in own) for own in choices))
+    return sorted({max(floor, choice.cycles) for own in choices for choice in own})
+
+
+def _within(own: Sequence[Choice], interval: int) -> list[Choice]:
+    return [choice for choice in own if choice.cycles <= interval]
+
+
+class _Knapsack:
+    """The fewest LUTs for every number of the other parts, layer after layer."""
+
+    def __init__(self, choices: Sequence[Sequence[Choice]], interval: int, room: Resources) -> None:
+        self.size = tuple(max(0, getattr(room, key)) + 1 for key in _PARTS)
+        self.stages: list[list[Choice]] = []
+        self.picks: list[npt.NDArray[np.int16]] = []
+        luts = np.full(self.size, _NONE)
+        luts[0, 0, 0] = 0
+        for own in choices:
+            kept = _costs_unbeaten(_within(own, interval))
+            following = np.full(self.size, _NONE)
+            pick = np.full(self.size, -1, dtype=np.int16)
+            for index, choice in enumerate(kept):
+                used = _used(choice)
+                if any(u >= s for u, s in zip(used, self.size, strict=True)):
+                    continue
+                here = tuple(slice(u, None) for u in used)
+                there = tuple(slice(0, s - u) for u, s in zip(used, self.size, strict=True))
+                cost = luts[there] + choice.cost.luts
+                better = cost < following[here]
+                following[here][better] = cost[better]
+                pick[here][better] = index
+            self.stages.append(kept)
+            self.picks.append(pick)
+            luts = following
+        self.luts = luts
+
+    def cheapest(self, room: Resources) -> list[Choice] | None:
+        """Those that fit at the least price; None where none do."""
+        fits = self.luts <= room.luts
+        if not fits.any():
+            return None
+        b, d, s = np.indices(self.size)
+        price = (
+            self.luts / max(1, room.luts)
+            + b / max(1, room.brams)
+            + _DSP_WEIGHT * d / max(1, room.dsps)
+            + s / max(1, room.sprams)
+        )
+        at = np.unravel_index(int(np.where(fits, price, np.inf).argmin()), self.size)
+        place = [int(k) for k in at]
+        chosen = []
+        for kept, pick in zip(reversed(self.stages), reversed(self.picks), strict=True):
+            choice = kept[int(pick[tuple(place)])]
+            chosen.append(choice)
+            place = [k - u for k, u in zip(place, _used(choice), strict=True)]
+        return chosen[::-1]
+
+    def least(self, key: str, room: Resources) -> int | None:
+        """The least of one part with which all fit; None where they do not."""
+        fits = self.luts <= room.luts
+        if not fits.any():
+            return None
+        if key == "luts":
+            return int(self.luts.min())
+        return int(np.nonzero(fits)[_PARTS.index(key)].min())
+
+
+def _used(choice: Choice) -> tuple[int, int, int]:
+    return choice.cost.brams, choice.cost.dsps, choice.cost.sprams
+
+
+def _costs_unbeaten(found: Sequence[Choice]) -> list[Choice]:
+    """Drops choices that cost no less than another in any part, whatever their cycles."""
+    kept: list[Choice] = []
+    for choice in sorted(found, key=lambda c: (c.cost.luts, *_used(c))):
+        own = _used(choice)
+        if not any(all(a <= b for a, b in zip(_used(k), own, strict=True)) for k in kept):
+            kept.append(choice)
+    return kept
+
+
+def _least_over(
+    choices: Sequence[Sequence[Choice]], intervals: Sequence[int], room: Resources
+) -> Found:
+    best: Found | None = None
+    for interval in intervals:
+        for weights in _WEIGHTINGS:
+            chosen = [_cheap(_within(own, interval), weights, room) for own in choices]
+            total = sum((choice.cost for choice in chosen), Resources())
+            excess = max(
+                (getattr(total, key) - getattr(room, key)) / max(1, getattr(room, key))
+                for key in ("luts", *_PARTS)
+            )
+            if best is None or excess < best.excess:
+                best = Found(interval, chosen, excess)
+    assert best is not None  # at the longest interval every layer has a choice
+    return best
+
+
+def _cheap(own: Sequence[Choice], weights: tuple[int, int], room: Resources) -> Choice:
+    def price(choice: Choice) -> float:
+        cost = choice.cost
+        rest = _DSP_WEIGHT * cost.dsps / max(1, room.dsps) + cost.sprams / max(1, room.sprams)
+        return (
+            weights[0] * cost.luts / max(1, room.luts)
+            + weights[1] * cost.brams / max(1, room.brams)
+            + rest
+        )
+
+    return min(own, key=price)

@@ -1,0 +1,1 @@
+"""The mathematics of the pyramid: nearest points, search and enumeration."""

@@ -1,0 +1,268 @@
+"""Balanced pulses: every bank of a row holds as many, and none further from the last than a gap.
+
+Column n of a row is in bank ``n mod P``, at position ``n div P``. When each bank of a row holds
+exactly K/P pulses, P lanes in lock step never idle; when positions never advance by more than the
+largest gap, counted from 0 at the start of each row, their code needs no escapes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.errors import InputError
+
+__all__ = [
+    "Placement",
+    "allowed_additions",
+    "balance",
+    "can_balance",
+    "meets",
+    "nearest_even",
+    "removable",
+]
+
+_COLUMNS_PER_BANK = 4  # with fewer, pulses are not balanced
+
+_ROUNDS = 20  # of scale and pulses by turns; most rows take 2 to 6
+_CHUNK = 1 << 16  # weights that are worked on at a time
+
+Floats = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where pulses may be.
+
+    Parameters
+    ----------
+    banks : int
+        P; K of every row is a multiple of it.
+    max_gap : int, optional
+        Largest advance within a bank; at least 1.
+    """
+
+    banks: int
+    max_gap: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.banks < 1:
+            raise InputError(f"Banks must be at least 1, not {self.banks}")
+        if self.max_gap is not None and self.max_gap < 1:
+            raise InputError(f"The largest gap must be at least 1, not {self.max_gap}")
+
+
+def _by_bank(array: npt.NDArray[np.generic], banks: int) -> npt.NDArray[np.generic]:
+    """(M, N) -> (M, P, ceil(N/P)), padded with zeros (False)."""
+    m, n = array.shape
+    depth = -(-n // banks)
+    padded = np.zeros((m, depth * banks), dtype=array.dtype)
+    padded[:, :n] = array
+    return padded.reshape(m, depth, banks).transpose(0, 2, 1)
+
+
+def _by_column(array: npt.NDArray[np.generic], n: int) -> npt.NDArray[np.generic]:
+    """Inverse of `_by_bank`."""
+    m, banks, depth = array.shape
+    return array.transpose(0, 2, 1).reshape(m, banks * depth)[:, :n]
+
+
+def _neighbors(occupied: BoolArray) -> tuple[IntArray, IntArray]:
+    """For every position of every bank: the last occupied one before it (0 where none: lanes
+    start there) and the next one after it (-1 where none)."""
+    depth = occupied.shape[-1]
+    index = np.arange(depth)
+    before = np.maximum.accumulate(np.where(occupied, index, 0), axis=-1)
+    before = np.concatenate([np.zeros_like(before[..., :1]), before[..., :-1]], axis=-1)
+    after = np.minimum.accumulate(np.where(occupied, index, depth)[..., ::-1], axis=-1)[..., ::-1]
+    after = np.concatenate([after[..., 1:], np.full_like(after[..., :1], depth)], axis=-1)
+    return before, np.where(after == depth, -1, after)
+
+
+def meets(y: IntArray, placement: Placement) -> bool:
+    """Whether ``y`` (M, N) is balanced and escape-free."""
+    banked = np.abs(_by_bank(y, placement.banks))
+    counts = banked.sum(axis=2)
+    if not np.all(counts == counts[:, :1]):
+        return False
+    if placement.max_gap is None:
+        return True
+    before, _ = _neighbors(banked > 0)
+    advance = np.arange(banked.shape[2]) - before
+    return bool(np.all(advance[banked > 0] <= placement.max_gap))
+
+
+def removable(y: IntArray, placement: Placement) -> BoolArray:
+    """Pulses that may go for another in the same bank, (M, N).
+
+    Without a largest gap all of them; with one those whose neighbors a single new pulse can join,
+    and those that leave another at their place.
+    """
+    if placement.max_gap is None:
+        return np.ones(y.shape, dtype=bool)
+    occupied = _by_bank(y, placement.banks) != 0
+    before, after = _neighbors(occupied)
+    fine = (after < 0) | (after - before <= 2 * placement.max_gap)
+    return np.asarray(_by_column(fine, y.shape[1]), dtype=bool) | (np.abs(y) > 1)
+
+
+def allowed_additions(y: IntArray, removed: IntArray, placement: Placement) -> BoolArray:
+    """Columns (M, N) where a pulse may go once that of column ``removed[m]`` is gone from ``y``."""
+    rows, n = y.shape
+    column = np.arange(n)
+    bank = removed % placement.banks
+    same = column[None, :] % placement.banks == bank[:, None]
+    if placement.max_gap is None:
+        return same
+    gap = placement.max_gap
+    row = np.arange(rows)
+    occupied = np.not_equal(_by_bank(y, placement.banks)[row, bank], 0)
+    before, after = _neighbors(occupied)
+    here = removed // placement.banks
+    low = np.zeros(rows, dtype=np.int64)
+    last = np.where(occupied, np.arange(occupied.shape[1]), 0).max(axis=1)
+    high = last + gap
+    kept = occupied[row, here]
+    previous, following = before[row, here], after[row, here]
+    broken = ~kept & (following >= 0) & (following - previous > gap)
+    low = np.where(broken, following - gap, low)
+    high = np.where(broken, previous + gap, high)
+    position = column[None, :] // placement.banks
+    return same & (position >= low[:, None]) & (position <= high[:, None])
+
+
+def can_balance(k: int, n: int, banks: int) -> bool:
+    """Whether every bank of a row may be given as many pulses: it has pulses, and columns to
+    choose from. With one column each, all weights would get the same magnitude."""
+    return k >= banks and n >= _COLUMNS_PER_BANK * banks
+
+
+def nearest_even(w: npt.NDArray[np.float64], k: int, banks: int) -> IntArray:
+    """Codewords (M, N) of weights that no calibration follows, as near as evenness allows.
+
+    Every bank of a row has ``k // banks`` pulses or one more, and all banks of it one scale, which
+    is found by turns with the pulses. Rows that are 0 in all of a bank, whose pulses there would
+    stand for nothing, get the nearest point wherever it has its pulses.
+    """
+    from pvq_hw.pyramid.nearest import nearest
+
+    y = nearest(w, k)
+    filled = np.stack([(w[:, b::banks] != 0).any(axis=1) for b in range(banks)])
+    live: npt.NDArray[np.bool_] = np.all(filled, axis=0)
+    rows = np.flatnonzero(live)
+    step = max(1, _CHUNK // w.shape[1])
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        even = _even(np.abs(w[part]), np.abs(y[part]).astype(np.float64), k, banks)
+        y[part] = np.where(w[part] < 0, -even, even)
+    return y
+
+
+def _even(a: Floats, y: Floats, k: int, banks: int) -> Floats:
+    """Even pulses of magnitudes (M, N), from any pulses that there are to start with."""
+    a = a / a.max(axis=1, keepdims=True)
+    orders = [np.argsort(-a[:, b::banks], axis=1, kind="stable") for b in range(banks)]
+    for _ in range(_ROUNDS):
+        before = y
+        y = _even_at(a, (y * y).sum(axis=1) / (a * y).sum(axis=1), k, orders)
+        if np.array_equal(y, before):
+            break
+    return y
+
+
+def _even_at(a: Floats, alpha: Floats, k: int, orders: list[IntArray]) -> Floats:
+    """The even pulses nearest to ``alpha * a``."""
+    from pvq_hw.pyramid.search import allocate
+
+    banks = len(orders)
+    each = np.full(len(a), k // banks, dtype=np.int64)
+    y = np.zeros_like(a)
+    for b, order in enumerate(orders):
+        falling = np.take_along_axis(a[:, b::banks], order, axis=1)
+        np.put_along_axis(y[:, b::banks], order, allocate(falling, alpha, each), axis=1)
+    left = k % banks
+    if left:
+        missing = alpha[:, None] * a - y
+        best = np.stack([b + banks * missing[:, b::banks].argmax(axis=1) for b in range(banks)], 1)
+        first = np.argsort(-np.take_along_axis(missing, best, axis=1), axis=1, kind="stable")
+        column = np.take_along_axis(best, first[:, :left], axis=1)
+        np.put_along_axis(y, column, np.take_along_axis(y, column, axis=1) + 1, axis=1)
+    return y
+
+
+def balance(score: npt.NDArray[np.float64], k: IntArray, placement: Placement) -> IntArray:
+    """Projects rows onto balanced codewords, then mends gaps that are too long.
+
+    Parameters
+    ----------
+    score : float64 array (M, N)
+        The real weights; larger magnitudes are kept first.
+    k : int64 array (M,)
+        Multiples of the number of banks.
+
+    Returns
+    -------
+    int64 array (M, N): nearest point of every bank, with pulses moved where a gap asks for it.
+    """
+    from pvq_hw.pyramid.nearest import nearest
+
+    m, n = score.shape
+    if np.any(k % placement.banks):
+        raise InputError(f"K must be a multiple of the {placement.banks} banks in every row")
+    if placement.banks > n:
+        raise InputError(f"Banks must be at most the {n} columns, not {placement.banks}")
+    y = np.zeros((m, n), dtype=np.int64)
+    for width in {-(-n // placement.banks), n // placement.banks}:
+        # Banks of one width together: one call for each would take most of the time.
+        banks = [b for b in range(placement.banks) if len(range(b, n, placement.banks)) == width]
+        columns = np.add.outer(banks, placement.banks * np.arange(width))
+        part = score[:, columns].reshape(-1, width)
+        dead = ~np.asarray(part != 0).any(axis=1, keepdims=True)
+        counts = np.repeat(k // placement.banks, len(banks))
+        found = nearest(np.where(dead, 1.0, part), counts)
+        y[:, columns] = found.reshape(m, len(banks), width)
+    if placement.max_gap is not None:
+        for row in range(m):
+            for bank in range(placement.banks):
+                column = slice(bank, None, placement.banks)
+                _mend(y[row, column], score[row, column], placement.max_gap)
+    return y
+
+
+def _mend(y: IntArray, score: npt.NDArray[np.float64], gap: int) -> None:
+    """Moves pulses of one bank, in place, until no advance is longer than ``gap``.
+
+    Works from the start: puts a pulse at the best place within reach and takes the cheapest
+    removable one that lies further on, or one of several at the same place. Taking the last pulse
+    never opens a gap, so this ends.
+    """
+    while True:
+        used = np.flatnonzero(y)
+        steps = np.diff(np.concatenate([[0], used]))
+        late = np.flatnonzero(steps > gap)
+        if not late.size:
+            return
+        first = int(late[0])
+        start = 0 if first == 0 else int(used[first - 1])
+        goal = int(used[first])
+        low = max(start + 1, goal - gap if goal - start <= 2 * gap else start + (gap + 1) // 2)
+        reach = np.abs(score[low : start + gap + 1])
+        new = low + int(reach.argmax())
+        spare = _spare(y, score, first, gap)
+        y[spare] -= np.sign(y[spare])
+        y[new] += 1 if score[new] >= 0 else -1
+
+
+def _spare(y: IntArray, score: npt.NDArray[np.float64], first: int, gap: int) -> int:
+    """The pulse of a bank that is cheapest to take: one of several at a place, or one beyond the
+    first gap whose going opens no other, else the last."""
+    used = np.flatnonzero(y)
+    value = np.abs(score[used]).astype(np.float64)
+    before = np.concatenate([[0], used[:-1]])
+    after = np.concatenate([used[1:], [-1]])
+    fine = (np.abs(y[used]) > 1) | (after < 0)
+    fine |= (np.arange(len(used)) > first) & (after - before <= gap)
+    value[~fine] = np.inf
+    return int(used[value.argmin()])

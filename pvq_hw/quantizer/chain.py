@@ -1,0 +1,45 @@
+"""Chains of dense layers, as the steps that are quantized together."""
+
+from pvq_hw.errors import InputError
+from pvq_hw.model.model import Clip, Dense, Model, Node, Relu, Sign
+from pvq_hw.quantizer.fused import Step, network_steps
+
+__all__ = ["dense_stages", "is_dense_chain"]
+
+
+def dense_stages(model: Model) -> tuple[Step, ...]:
+    """The steps of a chain of Dense nodes, each with Relu and Clip or with Sign after it.
+
+    Raises InputError, by node, for anything else, and for weights that are not finite.
+    """
+    if not model.nodes:
+        raise InputError("A model must have at least one dense layer to quantize")
+    tensor = model.input_name
+    before: Node | None = None
+    for node in model.nodes:
+        if isinstance(node, Sign) and isinstance(before, Relu | Clip):
+            raise InputError(
+                f"Layer {node.name!r} must not take a sign after Relu or Clip, "
+                "which would always be +1"
+            )
+        follows = isinstance(before, Dense | Relu | Clip)
+        if isinstance(node, Sign):
+            follows = isinstance(before, Dense)
+        fits = isinstance(node, Dense) or (isinstance(node, Relu | Clip | Sign) and follows)
+        if not fits or node.inputs != (tensor,):
+            raise InputError(
+                f"Layer {node.name!r} must be a dense layer (with Relu, Clip or Sign after it) of "
+                f"a chain, not {type(node).__name__} of {', '.join(node.inputs)}"
+            )
+        before, tensor = node, node.output
+    return network_steps(model)
+
+
+def is_dense_chain(model: Model) -> bool:
+    """Whether the model is nothing but dense layers in a row, each with its activation."""
+    tensor = model.input_name
+    for node in model.nodes:
+        if not isinstance(node, Dense | Relu | Clip | Sign) or node.inputs != (tensor,):
+            return False
+        tensor = node.output
+    return isinstance(model.nodes[0], Dense)

@@ -1,0 +1,120 @@
+"""Multiplier, bias and shift of a layer: the gains, the scales and the bias as integers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat
+
+__all__ = [
+    "MULT_BITS",
+    "Requantization",
+    "feasible_scale",
+    "int8_codes",
+    "requantization",
+    "thresholds",
+]
+
+MULT_BITS = 15
+"""Width of the largest multiplier: 15 bits unsigned are 16 signed, which suits SB_MAC16 (16 x 16)
+and MULT18X18D (18 x 18)."""
+
+_MAX_SHIFT = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Requantization:
+    """``out = clamp((sum_g acc[g] * mult[m, g] + bias[m] + half) >> shift)``.
+
+    Parameters
+    ----------
+    mult : int64 array (M, G)
+        Unsigned, below ``2**MULT_BITS``; the largest of the layer uses all the bits.
+    bias : int64 array (M,)
+    shift : int
+        1 to 40, one for all rows.
+    """
+
+    mult: npt.NDArray[np.int64]
+    bias: npt.NDArray[np.int64]
+    shift: int
+
+
+def int8_codes(
+    w: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Plain weights of -127 to 127 and the scale of each row: (M, N), (M, 1)."""
+    scale = np.maximum(np.abs(w).max(axis=1, keepdims=True) / 127, 1e-30)
+    return np.rint(w / scale).astype(np.int64), scale
+
+
+def feasible_scale(gain: npt.NDArray[np.float64], scale_in: float, scale_out: float) -> float:
+    """``scale_out``, or the larger one that the shift of at least 1 asks for."""
+    largest = float(gain.max(initial=0.0)) * scale_in
+    return max(scale_out, 2 * largest / ((1 << MULT_BITS) - 1))
+
+
+def requantization(
+    gain: npt.NDArray[np.float64],
+    bias: npt.NDArray[np.float64],
+    k: npt.NDArray[np.int64],
+    x: IntFormat,
+    scale_in: float,
+    out: IntFormat,
+    scale_out: float,
+) -> Requantization:
+    """Integers for ``out = (rho * acc * scale_in + bias) / scale_out``.
+
+    The shift is the largest at which every multiplier fits. A bias beyond what the products can
+    bring back into the output's range is cut to that, which changes no output and bounds its
+    width: ``|bias| <= sum_g K*max|x|*mult + (max|out| + 2) * 2**shift``.
+
+    Parameters
+    ----------
+    gain : float64 array (M, G)
+        ``rho``, not negative; ``scale_out`` as `feasible_scale` gives it.
+    bias : float64 array (M,)
+        Real biases.
+    k : int64 array (M, G)
+        ``sum |y|`` of every row and group.
+    """
+    ratio = gain * (scale_in / scale_out)
+    largest = float(ratio.max(initial=0.0))
+    limit = (1 << MULT_BITS) - 1
+    shift = _MAX_SHIFT
+    while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
+        shift -= 1
+    mult = np.minimum(np.floor(ratio * (1 << shift) + 0.5), limit).astype(np.int64)
+    mult[k == 0] = 0
+    room = (k * x.max_abs * mult).sum(axis=1) + ((out.max_abs + 2) << shift)
+    real = np.floor(bias / scale_out * (1 << shift) + 0.5)
+    if out.binary:  # the sign of the sum, not of what it is rounded to
+        real -= 1 << (shift - 1)
+    return Requantization(mult, np.clip(real, -room, room).astype(np.int64), shift)
+
+
+def thresholds(
+    unit: npt.NDArray[np.float64],
+    bias: npt.NDArray[np.float64],
+    most: npt.NDArray[np.int64],
+) -> Requantization:
+    """Integers of rows whose output is a sign: ``unit * acc + bias >= 0`` where and only where
+    ``acc + floor(bias / unit) >= 0``, so gains vanish (V. Liguori, "Pyramid Vector Quantization
+    for Deep Learning", arXiv 1704.02681, section on binary activations). Multipliers are 1.
+
+    Parameters
+    ----------
+    unit : float64 array (M,)
+        Real value of 1 in the row's sum, not negative.
+    bias : float64 array (M,)
+    most : int64 array (M,)
+        Largest magnitude of the sum; a threshold beyond it is cut to that.
+    """
+    room = most + 1.0
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        low = np.floor(bias / unit)
+    low = np.where(unit > 0, low, np.where(bias < 0, -room, room))
+    place = np.clip(low, -room, room).astype(np.int64)
+    # The half that rounding adds is 1 at a shift of 1.
+    return Requantization(np.ones((len(bias), 1), dtype=np.int64), place - 1, 1)

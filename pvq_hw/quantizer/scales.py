@@ -1,0 +1,194 @@
+"""Activation scales: from calibration data by the error, or from the ranges a model carries."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import InputError
+from pvq_hw.network.layer import TensorSpec
+
+__all__ = [
+    "MIN_FRAMES",
+    "bounded_format",
+    "calibration_array",
+    "error_minimizing_scale",
+    "input_spec",
+    "range_scale",
+    "round_to_lattice",
+    "tensor_spec",
+]
+
+
+MIN_FRAMES = 16
+_SAMPLES = 1 << 17
+_NO_CALIBRATION = (
+    "Activation scales must come from calibration data, since the model carries no range for "
+    "{name!r}; give --calibrate TRAIN.npz (calibration= in Python)"
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def calibration_array(data: Any, frame: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Checks calibration inputs: numbers, finite, at least `MIN_FRAMES` frames.
+
+    Parameters
+    ----------
+    data : array (frames, ...) or an object with such an ``x``
+    frame : tuple of int
+        Shape of one frame in the file's axes; any shape of that size is accepted.
+
+    Returns
+    -------
+    array (frames, \\*frame), of the dtype that came in.
+
+    Raises
+    ------
+    InputError
+        In one line, with what to give.
+    """
+    array = np.asarray(getattr(data, "x", data))
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"Calibration data must be numbers, not {array.dtype}")
+    size = int(np.prod(frame, dtype=np.int64))
+    if array.ndim < 1 or array.size != len(array) * size:
+        shape = ", ".join(map(str, frame))
+        raise InputError(
+            f"Calibration data must have the shape (frames, {shape}), not {array.shape}"
+        )
+    if len(array) < MIN_FRAMES:
+        raise InputError(
+            f"Calibration data must hold at least {MIN_FRAMES} frames, not {len(array)}; "
+            "a few thousand give the best accuracy"
+        )
+    if not np.isfinite(array).all():
+        raise InputError("Calibration data must be finite numbers, but holds NaN or infinities")
+    return array.reshape(len(array), *frame)
+
+
+def round_to_lattice(values: FloatArray, scale: float, fmt: IntFormat) -> npt.NDArray[np.int64]:
+    """The integers nearest to ``values / scale``, ties up, saturated to ``fmt``."""
+    if fmt.binary:
+        return np.where(values < 0, -1, 1).astype(np.int64)
+    return np.asarray(fmt.clamp(np.floor(values / scale + 0.5)), dtype=np.int64)
+
+
+def error_minimizing_scale(values: npt.ArrayLike, fmt: IntFormat) -> float:
+    """The scale with the least squared error of rounding and saturating ``values`` to ``fmt``.
+
+    Searches 41 clip points between a quarter of the largest magnitude and all of it, on at most
+    131,072 evenly spaced values; the largest magnitude wins a tie. Binary formats: the mean
+    magnitude, which is the least squares answer. 1 where every value is 0.
+    """
+    v = np.asarray(values, dtype=np.float64).ravel()
+    if fmt.min == 0:
+        v = np.maximum(v, 0.0)
+    top = float(np.abs(v).max(initial=0.0))
+    if top == 0.0:
+        return 1.0
+    if fmt.binary:
+        return float(np.abs(v).mean())
+    if v.size > _SAMPLES:
+        v = v[:: -(-v.size // _SAMPLES)]
+    full = _full_scale(v, top, fmt)
+    best, best_error = full, np.inf
+    for clip in np.linspace(1.0, 0.25, 41):
+        scale = full * float(clip)
+        error = float(np.square(fmt.clamp(np.floor(v / scale + 0.5)) * scale - v).sum())
+        if error < best_error * (1 - 1e-9):
+            best, best_error = scale, error
+    return best
+
+
+def _full_scale(v: FloatArray, top: float, fmt: IntFormat) -> float:
+    """The smallest scale at which nothing saturates."""
+    positive = float(v.max(initial=0.0)) / fmt.max
+    negative = float(-v.min(initial=0.0)) / max(1, -fmt.min)
+    return max(positive, negative, top / (1 << 40))
+
+
+def bounded_format(name: str, fmt: IntFormat, high: float, least: float) -> IntFormat:
+    """``fmt``, or the widest narrower one whose largest value stands for ``high`` at most.
+
+    An activation saturates by its format's clamp alone. Where the multiplier leaves no scale below
+    ``least``, a narrower format is what still saturates at ``high``.
+
+    Raises
+    ------
+    InputError
+        Where no format of 2 bits or more does.
+    """
+    if fmt.binary or not np.isfinite(high):
+        return fmt
+    bits = fmt.bits
+    while bits > 2 and least * IntFormat(bits, fmt.signed).max > high:
+        bits -= 1
+    narrower = IntFormat(bits, fmt.signed)
+    if least * narrower.max > high:
+        raise InputError(
+            f"Layer {name!r} must have gains below what it clips at, {high:g}, in steps of its "
+            f"multiplier, {least:g}; scale its weights and its bound"
+        )
+    return narrower
+
+
+def range_scale(low: float, high: float, fmt: IntFormat) -> float:
+    """The scale that covers ``low..high`` without saturation (an unsigned format: ``0..high``)."""
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise InputError(f"An activation range must be finite and ordered, not {low}..{high}")
+    scale = max(high / fmt.max, -low / -fmt.min if fmt.min else 0.0)
+    return float(scale) if scale > 0 else 1.0
+
+
+def tensor_spec(
+    name: str,
+    shape: tuple[int, ...],
+    fmt: IntFormat,
+    values: FloatArray | None,
+    ranges: dict[str, tuple[float, float]] | None = None,
+    headroom: float | None = None,
+) -> TensorSpec:
+    """Format and scale of one activation tensor.
+
+    The scale is the one of the least error on ``values``; with ``headroom``, the one that covers
+    that multiple of the largest value (for outputs, whose bits are plenty). Without values it
+    comes from ``ranges[name]``; without either: InputError.
+    """
+    if values is not None:
+        if headroom is not None:
+            top = float(np.abs(values).max(initial=0.0)) * headroom
+            return TensorSpec(name, shape, fmt, range_scale(-top if fmt.signed else 0.0, top, fmt))
+        return TensorSpec(name, shape, fmt, error_minimizing_scale(values, fmt))
+    if not ranges or name not in ranges:
+        raise InputError(_NO_CALIBRATION.format(name=name))
+    low, high = ranges[name]
+    return TensorSpec(name, shape, fmt, range_scale(float(low), float(high), fmt))
+
+
+def input_spec(
+    name: str,
+    shape: tuple[int, ...],
+    bits: int,
+    data: npt.NDArray[Any] | None,
+    input_scale: float = 1.0,
+    ranges: dict[str, tuple[float, float]] | None = None,
+) -> TensorSpec:
+    """Format and scale of the network's input.
+
+    Integer data that fits ``bits`` keeps its own lattice: the scale is exactly
+    ``1 / input_scale``. Other data: unsigned unless negative values occur, and the scale of the
+    least error.
+    """
+    if not (np.isfinite(input_scale) and input_scale > 0):
+        raise InputError(f"The input scale must be a positive number, not {input_scale}")
+    if data is None:
+        low = float(ranges[name][0]) if ranges and name in ranges else 0.0
+        return tensor_spec(name, shape, IntFormat(bits, bits == 1 or low < 0), None, ranges)
+    fmt = IntFormat(bits, bits == 1 or bool(data.size and data.min() < 0))
+    if data.dtype.kind == "f":
+        return tensor_spec(name, shape, fmt, data.astype(np.float64))
+    if fmt.contains(data):
+        return TensorSpec(name, shape, fmt, 1.0 / input_scale)
+    return tensor_spec(name, shape, fmt, data.astype(np.float64) / input_scale)

@@ -1,0 +1,204 @@
+"""Pulses of the rows of a network of any shape, by what rounding them does to its outputs.
+
+Each layer is quantized at a few K; the error of each row's sums, at every position of the map, is
+carried to the outputs by the float model's derivatives. Positions add up before they are squared,
+so that errors which a pooling averages out count for little.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith import exact
+from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives, node_groups
+from pvq_hw.quantizer.budget import Curve, allocate, shared_total
+from pvq_hw.quantizer.fused import Step
+from pvq_hw.quantizer.layer_options import LayerOptions
+from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights
+from pvq_hw.quantizer.refine import Metric
+
+__all__ = ["measured_pulses", "temperature_of"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+_FRAMES = 256
+_SAMPLES = 16_000  # window positions that the trial codes are fitted to
+_DRAWS = 4  # random combinations of the outputs of a frame whose derivatives are taken
+_STEPS = 2.0 ** np.arange(-2, 3.5, 1)
+_CHUNK = 16
+_TEMPERATURE = 0.6  # of the standard deviation of a frame's outputs
+
+
+def measured_pulses(
+    steps: tuple[Step, ...],
+    x: FloatArray,
+    ratio: float,
+    layers: Mapping[str, LayerOptions],
+    seed: int = 0,
+    progress: Callable[[str, float], None] | None = None,
+) -> dict[str, IntArray]:
+    """K of every row, (M,), of the layers with pulses, by name.
+
+    Parameters
+    ----------
+    steps : tuple of Step
+    x : float32 array (frames, \\*shape)
+        The float model's inputs; at most 256 frames are looked at.
+    ratio : float
+        Mean N/K of the layers that have neither ``ratio`` nor ``k`` of their own in ``layers``.
+
+    Raises
+    ------
+    InputError
+        Where the ratio leaves rows without a pulse.
+    """
+    x = x[:: max(1, len(x) // _FRAMES)][:_FRAMES].astype(np.float32)
+    tape = Tape(steps, steps[0].inputs[0])
+    pulsed = [s for s in steps if s.weighted and not _int8(layers.get(s.name))]
+    result: dict[str, IntArray] = {}
+    wanted: dict[str, float] = {}
+    for step in pulsed:
+        option, rows = layers.get(step.name), len(step.weight)
+        if option is not None and option.k is not None:
+            result[step.name] = np.full(rows, option.k, dtype=np.int64)
+        else:
+            wanted[step.name] = (option.ratio if option else None) or ratio
+    if not wanted:
+        return result
+    grids = {n: _grid(step, wanted[n]) for step in pulsed if (n := step.name) in wanted}
+    samples, outputs = _sample(tape, x, list(grids), np.random.default_rng(seed))
+    changes = {}
+    for step in pulsed:
+        if step.name in grids:
+            changes[step.name] = _trials(step, *samples.pop(step.name), grids[step.name])
+            if progress:
+                progress("allocation", len(changes) / (len(grids) + 2))
+    curves = _curves(tape, x, grids, changes, temperature_of(outputs), seed)
+    own = {n for n in grids if n in layers and layers[n].ratio is not None}
+    for name in own:
+        size = next(s.weight.size for s in pulsed if s.name == name)
+        total = max(len(curves[name].scale), int(size / wanted[name] + 1e-9))
+        result[name] = allocate([curves[name]], total)[0]
+    pool = [n for n in grids if n not in own]
+    if pool:
+        matrices = {s.name: s.weight for s in pulsed if s.name in pool}
+        total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
+        found = allocate([curves[n] for n in pool], total)
+        result |= dict(zip(pool, found, strict=True))
+    if progress:
+        progress("allocation", 1.0)
+    return result
+
+
+def _int8(option: Any) -> bool:
+    return option is not None and option.encoding == "int8"
+
+
+def _grid(step: Step, ratio: float) -> IntArray:
+    """The K that are tried for a layer's rows."""
+    n = step.weight.shape[1]
+    most = int(4 * n * max(1.0, 1 / ratio)) + 1
+    grid = np.unique(np.clip(np.rint(n / ratio * _STEPS), 1, most).astype(np.int64))
+    return grid if len(grid) > 1 else np.array([grid[0], grid[0] + 1])
+
+
+def _sample(
+    tape: Tape, x: FloatArray, names: list[str], rng: np.random.Generator
+) -> tuple[dict[str, tuple[FloatArray, FloatArray]], FloatArray]:
+    """What the rows of each layer multiply, (groups, positions, N), and their sums; and the
+    network's outputs, (frames, C)."""
+    found: dict[str, list[tuple[FloatArray, FloatArray]]] = {name: [] for name in names}
+    steps = [step for step in tape.steps if step.name in found]
+    outputs = []
+    for start in range(0, len(x), _CHUNK):
+        values = tape.forward(x[start : start + _CHUNK])
+        outputs.append(values[tape.output])
+        for step in steps:
+            columns = tape.columns_of(step, values[step.inputs[0]])
+            positions = columns.values.shape[1]
+            count = max(1, min(positions, _SAMPLES * _CHUNK // max(len(x), _CHUNK)))
+            part = columns.at(np.sort(rng.choice(positions, count, replace=False)))
+            found[step.name].append((part.values * part.unit, tape.products(step, part)))
+    joined = {
+        name: (np.concatenate([c for c, _ in parts], axis=1), np.concatenate([t for _, t in parts]))
+        for name, parts in found.items()
+    }
+    return joined, np.concatenate(outputs).reshape(len(x), -1)
+
+
+def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -> FloatArray:
+    """What each K of the grid changes of the weights, (J, M, N), and of the mean: it is centered
+    by its bias, the last of N + 1 columns."""
+    w = step.weight
+    groups = node_groups(step.node)
+    size = len(w) // groups
+    change = np.empty((len(grid), len(w), w.shape[1] + 1), dtype=np.float32)
+    for g in range(groups):
+        part = slice(g * size, (g + 1) * size)
+        m = moments(columns[g], sums[:, part], w[part])
+        start = ridge_weights(m)
+        mean = columns[g].mean(axis=0, dtype=np.float64)
+        for j, k in enumerate(grid):
+            y, gain = improve(m, nearest(start, np.full(size, k)), patience=4)
+            change[j, part, :-1] = y * gain - w[part]
+            change[j, part, -1] = -(change[j, part, :-1] * mean).sum(axis=1)
+    return change
+
+
+def _curves(
+    tape: Tape,
+    x: FloatArray,
+    grids: Mapping[str, IntArray],
+    changes: Mapping[str, FloatArray],
+    temperature: float,
+    seed: int,
+) -> dict[str, Curve]:
+    """Effect on the outputs of every row at every K of its grid."""
+    rng = np.random.default_rng(seed + 1)
+    steps = [step for step in tape.steps if step.name in grids]
+    effect = {name: np.zeros(change.shape[:2]) for name, change in changes.items()}
+    for start in range(0, len(x), _CHUNK):
+        values = tape.forward(x[start : start + _CHUNK], keep=True)
+        outputs = values[tape.output].reshape(len(values[tape.output]), -1)
+        metric = Metric(outputs, temperature)
+        drawn = []
+        for _ in range(_DRAWS):
+            signs = rng.choice(np.array([-1, 1], dtype=np.float32), outputs.shape)
+            seeds = metric.weigh_back(signs).reshape(values[tape.output].shape)
+            drawn.append(tape.backward(values, {tape.output: seeds}))
+        for step in steps:
+            slopes = np.stack([sums[step.name] for sums in drawn])
+            effect[step.name] += _effect(changes[step.name], slopes, tape.columns(step))
+    return {name: _curve(grids[name], effect[name] / (len(x) * _DRAWS)) for name in grids}
+
+
+def _effect(change: FloatArray, slopes: FloatArray, columns: Columns) -> npt.NDArray[np.float64]:
+    """Squares of what changes (J, M, N + 1) of the rows do to scalars of frames whose gradients by
+    the sums are ``slopes`` (scalars, frames, ..., M), added up: (J, M)."""
+    groups = len(columns.values)
+    rows, n = change.shape[1:]
+    split = slopes.reshape(*slopes.shape[:2], -1, groups, rows // groups).transpose(3, 1, 0, 2, 4)
+    bits = exact.grid_bits(n)
+    by_weight = exact.grid(derivatives(split, columns).reshape(rows, -1, n), bits)
+    moved = np.matmul(by_weight, exact.grid(change, bits).transpose(1, 2, 0))
+    return np.asarray(np.square(moved).sum(axis=1).T)
+
+
+def temperature_of(outputs: FloatArray) -> float:
+    """Of the softmax that weighs outputs (frames, C): it must not depend on their unit."""
+    spread = outputs - outputs.mean(axis=1, keepdims=True)
+    return max(_TEMPERATURE * float(spread.std(dtype=np.float64)), 1e-12)
+
+
+def _curve(grid: IntArray, effect: npt.NDArray[np.float64]) -> Curve:
+    """Common shape of the rows' errors, and each row's own height."""
+    floor = 1e-9 * effect.max(initial=1e-30)
+    logs = exact.log(np.maximum(effect, floor))
+    # Single rows are noisy: their heights are the mean over the grid, the shape is the mean row's.
+    height = logs.mean(axis=0)
+    shape = (logs - height).mean(axis=1, keepdims=True)
+    return Curve(grid, exact.exp(shape), exact.exp(height))

@@ -1,0 +1,170 @@
+"""Powers of two that bring a model's values near 1 while it is quantized.
+
+The quantizer works in float32, whose squares end at 1e19 and vanish below 1e-19, and some of its
+thresholds are absolute. Dense, convolutional and pooling layers, sums, ReLU and Clip commute with
+a factor: every tensor is divided by a power of two of its own, weights and biases follow, and the
+scales of the integer network are multiplied by it again. All of that is exact.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import LARGEST
+from pvq_hw.errors import InputError
+from pvq_hw.model.model import Affine, Clip, Conv, Dense, Model, Node, Sign
+from pvq_hw.network.network import Network
+from pvq_hw.quantizer.scales import MIN_FRAMES, calibration_array
+
+__all__ = ["near_one"]
+
+_WINDOW = 30  # bits of a magnitude, either way, that need no factor
+_MOST = 2.0**40  # of weights, once values are near 1: float32 holds their squares
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaling:
+    """``exponents``: what is divided by ``2**exponents[t]``, by tensor."""
+
+    exponents: Mapping[str, int]
+
+    def model(self, model: Model) -> Model:
+        """The model whose tensors are divided."""
+        ranges = {
+            t: (float(np.ldexp(a, -self.exponents[t])), float(np.ldexp(b, -self.exponents[t])))
+            for t, (a, b) in model.ranges.items()
+            if t in self.exponents
+        }
+        return replace(model, nodes=tuple(map(self._node, model.nodes)), ranges=ranges)
+
+    def _node(self, node: Node) -> Node:
+        out = self.exponents[node.output]
+        by = self.exponents[node.inputs[0]] - out
+        if isinstance(node, Dense | Conv):
+            return replace(node, weight=np.ldexp(node.weight, by), bias=np.ldexp(node.bias, -out))
+        if isinstance(node, Affine):
+            scale, offset = np.ldexp(node.scale, by), np.ldexp(node.offset, -out)
+            return replace(node, scale=scale, offset=offset)
+        if isinstance(node, Clip):
+            low, high = (float(np.ldexp(bound, -out)) for bound in (node.low, node.high))
+            return replace(node, low=low, high=high)
+        return node
+
+    def restored(self, network: Network, model: Model, input_scale: float) -> Network:
+        """The network of the divided model as that of ``model``: the same integers."""
+        by = {n.name: self.exponents[n.output] - self.exponents[n.inputs[0]] for n in model.nodes}
+        layers = []
+        for layer in network.layers:
+            fields: dict[str, Any] = {"output": self._tensor(layer.output)}
+            if hasattr(layer, "gain"):
+                fields["gain"] = np.ldexp(layer.gain, by[layer.name])
+            layers.append(replace(layer, **fields))  # type: ignore[type-var]
+        meta = network.meta | {"input_scale": float(input_scale)}
+        return replace(network, input=self._tensor(network.input), layers=tuple(layers), meta=meta)
+
+    def _tensor(self, tensor: Any) -> Any:
+        scale = float(np.ldexp(tensor.scale, self.exponents[tensor.name]))
+        return replace(tensor, scale=scale)
+
+
+def near_one(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator of what quantizes ``model`` by ``calibration`` and ``input_scale``: where values
+    are far from 1, it works on the divided model, and a `Network` that it returns is restored."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        model, input_scale = given["model"], given["input_scale"]
+        if given["calibration"] is None or not (np.isfinite(input_scale) and input_scale > 0):
+            return function(*args, **kwargs)
+        data = calibration_array(given["calibration"], model.input_shape)
+        scaling = _scaling(model, data, input_scale)
+        if scaling is None:
+            return function(*args, **kwargs)
+        exponent = scaling.exponents[model.input_name]
+        given["model"] = scaling.model(model)
+        if data.dtype.kind == "f":
+            given["calibration"] = np.ldexp(data.astype(np.float64), -exponent)
+        else:
+            given["input_scale"] = float(np.ldexp(input_scale, exponent))
+        result = function(*bound.args, **bound.kwargs)
+        if not isinstance(result, Network):
+            return result
+        return scaling.restored(result, model, input_scale)  # type: ignore[return-value]
+
+    return call
+
+
+def _scaling(model: Model, data: npt.NDArray[Any], input_scale: float) -> _Scaling | None:
+    """What brings all tensors near 1; None where they and the weights are near enough, or where
+    weights are not finite, which is refused by layer later."""
+    weights = [np.abs(w).max(initial=0.0) for n in model.nodes for w in _weights(n)]
+    if not np.isfinite(weights).all():
+        return None
+    magnitudes = _magnitudes(model, data, input_scale)
+    groups = _groups(model)
+    exponents: dict[str, int] = {}
+    for group in groups:
+        largest = max(magnitudes[t] for t in group)
+        signs = any(isinstance(n, Sign) and n.output in group for n in model.nodes)
+        exponent = 0 if signs or not largest else int(np.frexp(largest)[1])
+        exponents |= dict.fromkeys(group, exponent)
+    bits = [*exponents.values(), *(int(np.frexp(w)[1]) for w in weights if w)]
+    if max(map(abs, bits)) <= _WINDOW:
+        return None
+    scaling = _Scaling(exponents)
+    for node in scaling.model(model).nodes:
+        if any(np.abs(w).max(initial=0.0) > _MOST for w in _weights(node)):
+            raise InputError(
+                f"Layer {node.name!r} must have weights of at most {_MOST:.2g} times what it and "
+                "the layers that are summed or joined with it give, over what it reads"
+            )
+    return scaling
+
+
+def _weights(node: Node) -> list[npt.NDArray[np.float64]]:
+    if isinstance(node, Affine):
+        return [node.scale]
+    return [node.weight] if isinstance(node, Dense | Conv) else []
+
+
+def _magnitudes(model: Model, data: npt.NDArray[Any], input_scale: float) -> dict[str, float]:
+    """The largest magnitude of every tensor, on a few frames; the input's on all.
+
+    Raises InputError where one is too large even for float64.
+    """
+    largest = max(abs(float(data.max())), abs(float(data.min())))
+    result = {model.input_name: largest if data.dtype.kind == "f" else largest / input_scale}
+    some = model.to_internal(data[:: max(1, len(data) // MIN_FRAMES)][:MIN_FRAMES], input_scale)
+    with np.errstate(all="ignore"):
+        for node, out in model.steps(some):
+            result[node.output] = float(np.abs(out).max(initial=0.0))
+            if not result[node.output] <= LARGEST:
+                raise InputError(
+                    f"Layer {node.name!r} must give values of at most {LARGEST:g} on the "
+                    "calibration data; scale its weights or the data"
+                )
+    return result
+
+
+def _groups(model: Model) -> list[set[str]]:
+    """Tensors that must be divided by the same, since no weights stand between them."""
+    group = {t: {t} for t in (model.input_name, *(n.output for n in model.nodes))}
+    for node in model.nodes:
+        if isinstance(node, Dense | Conv | Affine | Sign):
+            continue
+        for name in node.inputs:
+            joined = group[name] | group[node.output]
+            for tensor in joined:
+                group[tensor] = joined
+    return list({id(g): g for g in group.values()}.values())

@@ -1,0 +1,1 @@
+"""Boards, device families, and what their parts can do."""

@@ -1,0 +1,157 @@
+"""Divider settings of the boards' PLLs: the highest frequency at or below a wish, exactly.
+
+Ranges: iCE40 sysCLOCK PLL guide (FPGA-TN-02052) and ECP5 data sheet (FPGA-DS-02012).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pvq_hw.errors import InputError
+from pvq_hw.target.boards import Target
+
+__all__ = ["CrystalClock", "Ecp5Pll", "Ice40Pll", "PllSettings", "solve_pll"]
+
+_MHZ = 1_000_000
+
+
+@dataclass(frozen=True)
+class CrystalClock:
+    """No PLL: the board's oscillator as it is.
+
+    Parameters
+    ----------
+    reference_hz : int
+    """
+
+    reference_hz: int
+
+    @property
+    def output(self) -> Fraction:
+        """Frequency, Hz."""
+        return Fraction(self.reference_hz)
+
+    @property
+    def hz(self) -> int:
+        """Frequency, Hz, rounded down."""
+        return int(self.output)
+
+
+@dataclass(frozen=True)
+class Ice40Pll(CrystalClock):
+    """SB_PLL40_*, FEEDBACK_PATH = SIMPLE: ``f = reference / (divr + 1) * (divf + 1) / 2**divq``."""
+
+    divr: int
+    divf: int
+    divq: int
+
+    @property
+    def pfd(self) -> Fraction:
+        """Frequency of the phase detector, Hz: 10 to 133 MHz."""
+        return Fraction(self.reference_hz, self.divr + 1)
+
+    @property
+    def vco(self) -> Fraction:
+        """Frequency of the oscillator, Hz: 533 to 1,066 MHz."""
+        return self.pfd * (self.divf + 1)
+
+    @property
+    def output(self) -> Fraction:
+        """Frequency, Hz."""
+        return self.vco / (1 << self.divq)
+
+    @property
+    def filter_range(self) -> int:
+        """FILTER_RANGE for the phase detector's frequency."""
+        limits = (17, 26, 44, 66, 101)
+        return 1 + sum(self.pfd >= limit * _MHZ for limit in limits)
+
+
+@dataclass(frozen=True)
+class Ecp5Pll(CrystalClock):
+    """EHXPLLL with feedback from CLKOP: ``vco = reference / refdiv * fbdiv * opdiv``.
+
+    The clock is ``vco / osdiv``: CLKOS, or CLKOP itself where both divide alike.
+    """
+
+    refdiv: int
+    fbdiv: int
+    opdiv: int
+    osdiv: int
+
+    @property
+    def pfd(self) -> Fraction:
+        """Frequency of the phase detector, Hz: 10 to 400 MHz."""
+        return Fraction(self.reference_hz, self.refdiv)
+
+    @property
+    def vco(self) -> Fraction:
+        """Frequency of the oscillator, Hz: 400 to 800 MHz."""
+        return self.pfd * self.fbdiv * self.opdiv
+
+    @property
+    def output(self) -> Fraction:
+        """Frequency, Hz."""
+        return self.vco / self.osdiv
+
+
+PllSettings = CrystalClock | Ice40Pll | Ecp5Pll
+
+
+def _ice40(reference: int) -> Iterator[Ice40Pll]:
+    for divr in range(16):
+        for divf in range(128):
+            pll = Ice40Pll(reference, divr, divf, 1)
+            if not 10 * _MHZ <= pll.pfd <= 133 * _MHZ:
+                break
+            if not 533 * _MHZ <= pll.vco <= 1066 * _MHZ:
+                continue
+            for divq in range(1, 7):
+                pll = Ice40Pll(reference, divr, divf, divq)
+                if 16 * _MHZ <= pll.output <= 275 * _MHZ:
+                    yield pll
+
+
+def _ecp5(reference: int, wish: Fraction) -> Iterator[Ecp5Pll]:
+    for refdiv in range(1, reference // (10 * _MHZ) + 1):
+        for fbdiv in range(1, 81):
+            for opdiv in range(1, 129):
+                vco = Fraction(reference * fbdiv * opdiv, refdiv)
+                if not 400 * _MHZ <= vco <= 800 * _MHZ or vco / opdiv > 400 * _MHZ:
+                    continue
+                # Any smaller divider would exceed the wish or the output's 400 MHz.
+                osdiv = max(-(-vco // wish), -(-vco // (400 * _MHZ)))
+                if osdiv <= 128:
+                    yield Ecp5Pll(reference, refdiv, fbdiv, opdiv, int(osdiv))
+
+
+def _preference(pll: PllSettings) -> tuple[Fraction, int, Fraction, Fraction]:
+    """Highest output; of equal ones no PLL, then CLKOP alone, then the fastest phase detector."""
+    if isinstance(pll, Ice40Pll):
+        return pll.output, 0, pll.pfd, pll.vco
+    if isinstance(pll, Ecp5Pll):
+        return pll.output, int(pll.opdiv == pll.osdiv), pll.pfd, pll.vco
+    return pll.output, 2, pll.output, pll.output
+
+
+def solve_pll(target: Target, clock_mhz: float) -> PllSettings:
+    """The settings that come nearest to ``clock_mhz`` from below.
+
+    Raises
+    ------
+    InputError
+        The wish is out of the range of the target's PLL; the message has the range.
+    """
+    target.check_clock(clock_mhz)
+    # A wish of 66.6667 is meant as a decimal number.
+    wish = Fraction(str(clock_mhz)) * _MHZ
+    reference = round(target.crystal_mhz * _MHZ)
+    solutions: list[PllSettings] = [CrystalClock(reference)]
+    solutions += _ice40(reference) if target.family == "ice40" else _ecp5(reference, wish)
+    fitting = [pll for pll in solutions if pll.output <= wish]
+    if not fitting:
+        lowest = min(pll.output for pll in solutions) / _MHZ
+        raise InputError(
+            f"Clock of {target.name} must be at least {float(lowest):g} MHz, not {clock_mhz:g}"
+        )
+    return max(fitting, key=_preference)

@@ -1,0 +1,1 @@
+"""External programs: found, started and checked."""

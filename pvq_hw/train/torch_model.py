@@ -1,0 +1,170 @@
+"""A `pvq_hw.model.model.Model` computed by PyTorch, with gradients.
+
+The steps are those that the quantizer works on: a node with the activation function after it. A
+hook may replace the weights of a step (a straight-through layer) and what it gives (activations
+on the lattice of their width).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.geometry import Geometry
+from pvq_hw.model.model import Model
+from pvq_hw.model.nodes import (
+    Add,
+    Affine,
+    AveragePool,
+    Concat,
+    Conv,
+    Dense,
+    MaxPool,
+    Node,
+    Relu,
+    Window,
+)
+from pvq_hw.quantizer.fused import Step, network_steps, weight_matrix
+from pvq_hw.train.straight import fake_quantize
+from pvq_hw.train.torch_extra import require_torch
+
+__all__ = ["Graph", "bias_of"]
+
+Tensor = Any  # torch.Tensor
+
+
+class Graph:
+    """Computes a model's steps on tensors (frames, \\*shape), channels last.
+
+    Parameters
+    ----------
+    model : Model
+
+    Attributes
+    ----------
+    steps : tuple of Step
+    weight, bias : dict of step name to tensor
+        float32 leaves that ask for gradients; weights are (M, N) as the layer's rows read them.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._torch = require_torch()
+        self.model = model
+        self.steps: tuple[Step, ...] = network_steps(model)
+        self.weight: dict[str, Tensor] = {}
+        self.bias: dict[str, Tensor] = {}
+        for step in self.steps:
+            if step.weighted:
+                self.weight[step.name] = self._leaf(weight_matrix(step.node))
+                self.bias[step.name] = self._leaf(bias_of(step.node))
+
+    def _leaf(self, array: npt.NDArray[Any]) -> Tensor:
+        return self._torch.tensor(array.astype(np.float32), requires_grad=True)
+
+    def tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        """An array as a tensor, of the same type."""
+        return self._torch.from_numpy(np.ascontiguousarray(array))
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """The model's own outputs (frames, n), without gradients."""
+        with self._torch.no_grad():
+            return self.run(x)
+
+    def run(
+        self,
+        x: Tensor,
+        weights: Callable[[Step], tuple[Tensor, Tensor]] | None = None,
+        after: Callable[[Step, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The outputs (frames, n) for inputs (frames, \\*model.shape), float32.
+
+        Parameters
+        ----------
+        x : tensor
+        weights : function (step) -> (weight (M, N), bias (M,)), optional
+            Instead of the graph's own.
+        after : function (step, tensor) -> tensor, optional
+            What becomes of a step's output.
+        """
+        values = {self.model.input_name: x}
+        left = {n: sum(n in s.inputs for s in self.steps) for s in self.steps for n in s.inputs}
+        out = x
+        for step in self.steps:
+            pair = None
+            if step.weighted:
+                pair = weights(step) if weights else (self.weight[step.name], self.bias[step.name])
+            out = self._step(step, [values[name] for name in step.inputs], pair)
+            if after:
+                out = after(step, out)
+            values[step.output] = out
+            for name in set(step.inputs):
+                left[name] -= 1
+                if not left[name]:
+                    del values[name]
+        return out.reshape(len(out), -1)
+
+    def _step(self, step: Step, x: list[Tensor], pair: tuple[Tensor, Tensor] | None) -> Tensor:
+        node = step.node
+        if pair is not None:
+            out = self._weighted(node, x[0], *pair)
+        elif isinstance(node, MaxPool | AveragePool):
+            out = self._pool(node, x[0])
+        else:
+            out = self._join(node, x)
+        if step.relu:
+            out = out.clamp(0, step.high) if np.isfinite(step.high) else out.relu()
+        return fake_quantize(out, 1.0, -1, 1) if step.sign else out
+
+    def _weighted(self, node: Node, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if isinstance(node, Dense):
+            return self._torch.nn.functional.linear(x.reshape(len(x), -1), weight, bias)
+        if isinstance(node, Affine):
+            return x.reshape(len(x), *node.shape) * weight[:, 0] + bias
+        assert isinstance(node, Conv)
+        kernel = weight.reshape(len(weight), *node.kernel, -1).permute(0, 3, 1, 2)
+        maps, g = _maps(x, node), node.geometry
+        padded = self._pad(maps, g, 0.0)
+        out = self._torch.nn.functional.conv2d(
+            padded, kernel, bias, g.stride, 0, g.dilation, node.groups
+        )
+        return out.permute(0, 2, 3, 1)
+
+    def _pad(self, maps: Tensor, g: Geometry, fill: float) -> Tensor:
+        (top, bottom), (left, right) = g.pads
+        if not any((top, bottom, left, right)):
+            return maps
+        return self._torch.nn.functional.pad(maps, (left, right, top, bottom), value=fill)
+
+    def _pool(self, node: Window, x: Tensor) -> Tensor:
+        g, maps = node.geometry, _maps(x, node)
+        functional = self._torch.nn.functional
+        if isinstance(node, MaxPool):
+            out = functional.max_pool2d(self._pad(maps, g, float("-inf")), g.kernel, g.stride)
+            return out.permute(0, 2, 3, 1)
+        assert isinstance(node, AveragePool)
+        out = functional.avg_pool2d(self._pad(maps, g, 0.0), g.kernel, g.stride, divisor_override=1)
+        counts = self._torch.tensor(node.counts(), dtype=maps.dtype)
+        return out.permute(0, 2, 3, 1) / counts
+
+    def _join(self, node: Node, x: list[Tensor]) -> Tensor:
+        if isinstance(node, Concat):
+            lead = (len(x[0]), *node.shape[:-1], -1)
+            return self._torch.cat([a.reshape(lead) for a in x], -1)
+        shape = (len(x[0]), *node.shape)
+        if isinstance(node, Add):
+            return x[0].reshape(shape) + x[1].reshape(shape)
+        return x[0].relu().reshape(shape) if isinstance(node, Relu) else x[0].reshape(shape)
+
+
+def bias_of(node: Node) -> npt.NDArray[np.float64]:
+    """A weighted node's offsets, (M,)."""
+    if isinstance(node, Affine):
+        return node.offset
+    assert isinstance(node, Dense | Conv)
+    return node.bias
+
+
+def _maps(x: Tensor, node: Window) -> Tensor:
+    """(frames, ...) -> (frames, C, H, W)."""
+    return x.reshape(len(x), *node.input_shape).permute(0, 3, 1, 2)

@@ -1,0 +1,1 @@
+"""Behavioural models around a circuit: streams, serial lines, flash, boards."""

@@ -1,0 +1,1 @@
+"""The simulators, and how designs are made ready for them."""

@@ -1,1 +1,0 @@
-"""Testbenches that cocotb runs inside a Verilog simulator; `sim.icarus` starts them."""

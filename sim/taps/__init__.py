@@ -1,0 +1,1 @@
+"""Where the outputs of inner layers are read."""

@@ -1,0 +1,157 @@
+"""Products and codes that do not depend on who computes them."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processor import CANDIDATES, environments, runnable_kernels
+
+from pvq_hw.arith.exact import exp, grid, grid_bits, log, product, sums
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+# Networks quantized by all that calibration does; prints a digest of the codes of each.
+_PROGRAM = """
+import hashlib, json, tempfile
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from onnx import helper
+from pvq_hw.arith.exact import grid
+from pvq_hw.model.model import Dense, MaxPool, Model, Relu, load_model
+from pvq_hw.quantizer.quantize import LayerOptions, quantize
+from tests import test_quantizer, test_quantizer_graphs as graphs
+from onnx_graphs import graph_model, save
+
+def rounded(model):  # drawn numbers differ in last digits by machine
+    kept = lambda node: {n: grid(v, 20) for n, v in vars(node).items() if isinstance(v, np.ndarray)}
+    return replace(model, nodes=tuple(replace(node, **kept(node)) for node in model.nodes))
+
+def digest(network):
+    sha = hashlib.sha256()
+    for layer in network.layers:
+        for name in ("y", "mult", "bias", "shift"):
+            sha.update(np.asarray(getattr(layer, name, 0)).astype("<i8").tobytes())
+        sha.update(repr((layer.name, layer.output.scale)).encode())
+    return sha.hexdigest()[:16]
+
+rng = np.random.default_rng(5)
+plain = Model("plain", "", "x", (8, 8, 1), (0, 1, 2), (8, 8, 1), (
+    graphs.conv("one", "x", "a", 6, side=8, channels=1), Relu("ar", ("a",), "b", (8, 8, 6)),
+    MaxPool("most", ("b",), "c", (4, 4, 6), (8, 8, 6), (2, 2), (2, 2)),
+    graphs.conv("two", "c", "d", 8, side=4, channels=6, stride=(2, 2)),
+    Relu("dr", ("d",), "e", (2, 2, 8)),
+    Dense("head", ("e",), "out", (5,), rng.normal(size=(5, 32)), rng.normal(size=5))))
+images = rng.integers(0, 256, (150, 64))
+real = grid(graphs.inputs(120), 20)
+hybrid = {"stem": LayerOptions(encoding="int8"), "right": LayerOptions(keep_zeros=True)}
+chain, x = test_quantizer.chain((48, 16, 5)), rng.integers(0, 256, (200, 48))
+jobs = {
+    "chain": (chain, x, {"ratio": 3.0}),
+    "chain, banks and groups": (
+        chain, x, {"ratio": 2.0, "layers": {"fc2": LayerOptions(unit=8)}, "banks": {"fc1": 4}}),
+    "convolutions": (plain, images, {"ratio": 3.0}),
+    "residual, depthwise": (graphs.branched(), real, {"ratio": 2.0}),
+    "residual, 8 bits and banks": (
+        graphs.branched(), real, {"ratio": 2.0, "layers": hybrid, "banks": {"left": 4}}),
+}
+found = {
+    name: digest(quantize(rounded(m), calibration=x, input_scale=255, sweeps=1, **options))
+    for name, (m, x, options) in jobs.items()
+}
+parts = {n: grid(rng.normal(size=d), 30) for n, d in (("m", 300), ("a", 300), ("w", (300, 9)))}
+nodes = [helper.make_node(*n) for n in (
+    ("Mul", ["x", "m"], ["y"]), ("Add", ["y", "a"], ["z"]), ("MatMul", ["z", "w"], ["out"]))]
+with tempfile.TemporaryDirectory() as folder:
+    folded = load_model(save(Path(folder), graph_model(nodes, parts, ("N", 300))))
+found["folded bias"] = hashlib.sha256(folded.nodes[0].bias.tobytes()).hexdigest()[:16]
+print(json.dumps(found))
+"""
+
+# As every processor, library and number of threads gives them.
+_RECORDED = {
+    "chain": "468213e8496a64a1",
+    "chain, banks and groups": "f61e3df1f24228d2",
+    "convolutions": "6997bb551c58e4a5",
+    "residual, depthwise": "8b4f309beb0d5313",
+    "residual, 8 bits and banks": "0bb9f7b756cd5c9e",
+    "folded bias": "7b0702fda64ef4b3",
+}
+
+
+def _digests(environment: dict[str, str]) -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM],
+        cwd=ROOT,
+        env=os.environ | environment | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(TESTS)))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_codes_are_the_same_for_all_kernels_threads_and_instruction_sets(record_property) -> None:
+    kernels = runnable_kernels()
+    left_out = [kernel for kernel in CANDIDATES if kernel not in kernels]
+    record_property("kernels that this processor or library does not run", ", ".join(left_out))
+    if platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux":
+        assert len(kernels) >= 2, "every x86-64 processor runs two of OpenBLAS's kernels"
+    for environment in environments():
+        assert _digests(environment) == _RECORDED, environment
+
+
+def test_a_kernel_that_dies_is_left_out() -> None:
+    assert runnable_kernels(("NoSuchKernel",)) == ()
+
+
+@pytest.mark.parametrize("length", [1, 7, 100, 4097])
+def test_products_are_exact(length: int) -> None:
+    rng = np.random.default_rng(length)
+    a = rng.normal(size=(3, length)) * 10.0 ** rng.integers(-3, 3, (3, length))
+    b = rng.normal(size=(length, 2)) * 1e-5
+    bits = grid_bits(length)
+    found = product(a, b)
+    for i, j in np.ndindex(found.shape):
+        terms = zip(grid(a, bits)[i], grid(b, bits)[:, j], strict=True)
+        assert found[i, j] == sum(Fraction(x) * Fraction(y) for x, y in terms)
+    assert np.abs(found - a @ b).max() <= length * 2.0 ** (2 - bits) * np.abs(a).max() * 1e-4
+
+
+def test_partial_sums_never_need_more_bits_than_there_are() -> None:
+    for length in (1, 2, 3, 255, 256, 257, 60_000):
+        assert length * (2 ** grid_bits(length)) ** 2 <= 2**53
+
+
+def test_integers_stay_what_they_are() -> None:
+    values = np.array([[-255, 3, 0], [17, 254, 1]])
+    assert np.array_equal(grid(values, 18), values)
+    assert np.array_equal(grid(np.zeros((2, 2)), 18), np.zeros((2, 2)))
+    assert grid(np.array([5e-324, 0.0]), 18)[0] == 0.0
+    assert np.isfinite(grid(np.array([1e300, -1.0]), 18)).all()
+
+
+def test_sums_add_the_bias_piece_by_piece() -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = rng.integers(0, 256, (5000, 9)), rng.integers(-9, 9, (4, 9)), rng.integers(0, 9, 4)
+    assert np.array_equal(sums(x, w, b, np.float64), x @ w.T + b)
+
+
+def test_logarithms_and_exponentials_are_those_of_the_math_library() -> None:
+    x = np.linspace(-90, 90, 2001)
+    assert np.abs(exp(x) / [math.exp(v) for v in x] - 1).max() < 5e-16
+    values = np.concatenate([np.exp(x), np.linspace(0.9, 1.1, 201), [5e-324, 1.0]])
+    expected = np.array([math.log(v) for v in values])
+    assert np.abs(log(values) - expected).max() < 5e-16 * np.abs(expected).max()
+    assert np.abs(log(values) - expected)[-203:-2].max() < 1e-16
+    assert exp(0.0) == 1.0
+    assert log(1.0) == 0.0

@@ -1,0 +1,195 @@
+"""``pvq-hw layer``: a core that a stranger can run with Icarus alone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from cli_tools import refused, run
+
+import pvq_hw
+from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.quantizer.banks import nearest_even
+
+RNG = np.random.default_rng(7)
+W = RNG.standard_normal((6, 24))
+
+# name: (arguments, results of a round)
+LAYERS = {
+    "unsigned": (("--k", 12, "--lanes", 4), 6),
+    "signed, ReLU, small chip": (
+        ("--ratio", 2, "--x-signed", "--relu", "--target", "icebreaker", "--out-bits", 8), 6,
+    ),
+    "wide": (("--k", 30, "--lanes", 3, "--x-bits", 16, "--x-signed", "--vectors", 5), 6),
+    "binary": (("--k", 9, "--lanes", 1, "--x-bits", 1, "--x-signed", "--target", "hx8k"), 6),
+}  # fmt: skip
+
+
+def make(tmp_path, *args, weights=W):
+    np.save(tmp_path / "w.npy", weights)
+    return ("layer", tmp_path / "w.npy", *args, "-o", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_stranger_runs_it_with_icarus_alone(tmp_path, name):
+    args, words = LAYERS[name]
+    ran = run(*make(tmp_path, *args))
+    assert ran.code == 0, ran.err
+    assert "iverilog -o tb *.v && vvp tb" in ran.out
+    # Nothing but the folder, an empty home and Icarus.
+    stranger = tmp_path / "stranger"
+    shutil.copytree(tmp_path / "out" / "testbench", stranger)
+    tools = [os.path.dirname(shutil.which(tool) or "") for tool in ("iverilog", "sh")]
+    tried = subprocess.run(
+        "iverilog -o tb *.v && vvp tb", shell=True, cwd=stranger, capture_output=True, text=True,
+        env={"PATH": ":".join(tools), "HOME": str(tmp_path / "none")},
+    )  # fmt: skip
+    assert tried.returncode == 0, tried
+    last = tried.stdout.splitlines()[-1]
+    passed = re.fullmatch(r"PASS: (\d+) results compared, 0 mismatches", last)
+    assert passed, last
+    assert int(passed[1]) % words == 0 < int(passed[1])
+    assert run("verify", tmp_path / "out", "--json").json["findings"] == []
+
+
+def test_a_wrong_expected_word_fails_the_testbench(tmp_path):
+    assert run(*make(tmp_path, "--k", 12, "--lanes", 4)).code == 0
+    folder = tmp_path / "out" / "testbench"
+    lines = (folder / "expected.hex").read_text().splitlines()
+    lines[20] = f"{int(lines[20], 16) ^ 1:0{len(lines[20])}x}"
+    (folder / "expected.hex").write_text("\n".join(lines) + "\n")
+    tried = subprocess.run(
+        "iverilog -o tb *.v && vvp tb", shell=True, cwd=folder, capture_output=True, text=True
+    )
+    assert "FAIL" in tried.stdout.splitlines()[-1]
+
+
+def test_the_figures_and_the_golden_model(tmp_path):
+    bias = RNG.standard_normal(6)
+    np.save(tmp_path / "b.npy", bias)
+    args = make(tmp_path, "--k", 12, "--lanes", 4, "--bias", tmp_path / "b.npy", "--json")
+    ran = run(*args)
+    assert ran.code == 0, ran.err
+    document = ran.json
+    assert document["n_over_k"] == 2.0
+    (layer,) = document["layers"]
+    assert (layer["rows"], layer["columns"], layer["pulses"], layer["lanes"]) == (6, 24, 72, 4)
+    accelerator = pvq_hw.load(tmp_path / "out")
+    x = np.random.default_rng(1).integers(0, 256, (9, 24))
+    (dense,) = accelerator.network.layers
+    real = x @ (dense.y * dense.gain).T + bias
+    scale = accelerator.network.output.scale
+    # A multiplier of 16 bits or more rounds the gain, the result once.
+    assert np.abs(accelerator.predict(x) * scale - real).max() < 3 * scale
+
+
+@pytest.mark.parametrize(
+    ("asked", "lanes", "pulses", "words"),
+    [
+        (("--k", 12), 4, 12, 3),
+        (("--k", 13), 4, 13, 4),  # one lane of four has a pulse more
+        (("--ratio", 2.2), 4, 12, 3),  # 24 / 2.2 is 11, which four lanes do not share
+        (("--ratio", 2.2), 1, 11, 11),
+        (("--k", 3), 4, 3, None),  # too few to spread
+    ],
+)
+def test_no_lane_waits_for_another(tmp_path, asked, lanes, pulses, words):
+    args = make(tmp_path, *asked, "--lanes", lanes, "--code", "pulse", "--json")
+    ran = run(*args)
+    assert ran.code == 0, ran.err
+    (layer,) = ran.json["layers"]
+    assert layer["pulses"] == 6 * pulses
+    if words is not None:
+        assert layer["slots"] == 6 * words
+        assert layer["utilization"] == pytest.approx(pulses / (lanes * words))
+
+
+def test_pulses_spread_evenly_are_the_nearest_that_are():
+    """No pulse has a better place in its bank, and no bank's odd pulse in another one."""
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal((40, 37))
+    w[3] = 0  # no pulses
+    w[4, 2::5] = 0  # a bank of zeros: pulses in it would stand for nothing
+    even = np.setdiff1d(np.arange(40), (3, 4))
+    for k in (5, 7, 10, 24, 90):
+        y = nearest_even(w, k, 5)
+        assert np.array_equal(np.abs(y).sum(axis=1), np.where(np.arange(40) == 3, 0, k))
+        assert np.array_equal(y[4], nearest(w[4:5], k)[0])
+        assert not (y * np.sign(w) < 0).any()
+        a, size = np.abs(w[even]), np.abs(y[even])
+        alpha = ((size**2).sum(axis=1) / (a * size).sum(axis=1))[:, None]
+        one_more = 2 * size + 1 - 2 * alpha * a
+        one_less = np.where(size > 0, 2 * alpha * a - 2 * size + 1, np.inf)
+        for b in range(5):
+            assert (one_more[:, b::5].min(axis=1) + one_less[:, b::5].min(axis=1) > -1e-9).all()
+        banks = np.stack([size[:, b::5].sum(axis=1) for b in range(5)], axis=1)
+        assert set(np.unique(banks)) <= {k // 5, -(-k // 5)}
+        more = np.stack([one_more[:, b::5].min(axis=1) for b in range(5)], axis=1)
+        less = np.stack([one_less[:, b::5].min(axis=1) for b in range(5)], axis=1)
+        odd = banks > k // 5
+        best, worst = (
+            np.where(odd, np.inf, more).min(axis=1),
+            np.where(odd, less, np.inf).min(axis=1),
+        )
+        assert (best + worst > -1e-9).all()
+
+
+def test_a_layer_is_simulated_like_a_network(tmp_path):
+    assert run(*make(tmp_path, "--k", 12, "--lanes", 4)).code == 0
+    np.savez(tmp_path / "x.npz", x=np.arange(48).reshape(2, 24))
+    args = ("simulate", tmp_path / "out", "--data", tmp_path / "x.npz", "--simulator", "amaranth")
+    ran = run(*args, "--json")
+    assert (ran.code, ran.json["outputs_compared"], ran.json["mismatches"]) == (0, 12, 0)
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert ran.json["interval_cycles"] == plan["interval_cycles"]
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ((), "A layer must have K or N/K: give --k or --ratio"),
+        (("--k", 2, "--ratio", 2), "A layer must have K or N/K: give --k or --ratio"),
+        (("--k", 0), "K must be 1 to 2147483647, not 0"),
+        (("--k", 1 << 70), "argument --k: invalid int value: '1180591620717411303424'"),
+        (("--ratio", -1), "The ratio N/K must be greater than 0, not -1.0"),
+        (("--k", 8, "--lanes", 25), "Layer 'layer': lanes must be 1 to 24, not 25"),
+        (("--k", 8, "--lanes", 0), "Layer 'layer': lanes must be 1 to 24, not 0"),
+        (("--k", 8, "--x-bits", 17), "Activation width must be 1 to 16 bits, not 17"),
+        (("--k", 8, "--x-bits", 1), "Binary activations must be signed"),
+        (("--k", 8, "--out-bits", 0), "Activation width must be 1 to 16 bits, not 0"),
+        (("--k", 8, "--vectors", 0), "Golden vectors must be 1 to 10000, not 0"),
+        (("--k", 8, "--seed", -1), "Seed must be 0 to 2**32 - 1, not -1"),
+        (("--k", 8, "--target", "arty"), "Target must be one of icebreaker"),
+    ],
+)
+def test_impossible_requests(tmp_path, args, text):
+    command = make(tmp_path, *args)
+    refused(tmp_path, text, *command)
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        (W * np.nan, "Weights must be finite, but hold NaN or infinities"),
+        (W * 1e101, "Weights must be at most 1e+100 in magnitude"),
+        (np.array(1.0), "Weights must be a matrix (rows, columns), not ()"),
+        (np.zeros((0, 4)), "Weights must be a matrix (rows, columns), not (0, 4)"),
+        (np.zeros((2, 2, 2)), "Weights must be a matrix (rows, columns), not (2, 2, 2)"),
+        (np.ones((2, 2), bool), "Weights must be real numbers, not bool"),
+        (np.ones((2, 2)) * 1j, "w.npy must hold real numbers, not complex128"),
+        (np.array([["a"]]), "w.npy must hold real numbers, not <U1"),
+    ],
+)
+def test_weights_that_are_none(tmp_path, weights, text):
+    command = make(tmp_path, "--k", 2, "--lanes", 1, weights=weights)
+    refused(tmp_path, text, *command)
+
+
+@pytest.mark.parametrize("bias", [np.ones(5), np.ones(6) * np.inf, np.ones((6, 1))])
+def test_biases_that_are_none(tmp_path, bias):
+    np.save(tmp_path / "b.npy", bias)
+    command = make(tmp_path, "--k", 2, "--bias", tmp_path / "b.npy")
+    refused(tmp_path, "Biases must be 6 finite numbers", *command)

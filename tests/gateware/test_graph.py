@@ -1,0 +1,156 @@
+"""Graphs of units: bit for bit and cycle for cycle, under stalls, with the smallest FIFOs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from graph_cases import STALLS, check
+from random_graphs import Built, RandomNetwork, build, random_network
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.patterns import NONE
+from pvq_hw.engine.timing import fifo_needs, least_depths, run_frames, time_graph, with_depths
+from pvq_hw.engine.units import CoreUnit
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.geometry import Geometry
+from pvq_hw.plan.core_layers import window_weights
+from sim.agents.streams import StreamError
+
+U8, S8 = IntFormat(8, False), IntFormat(8, True)
+
+
+CONVOLUTIONS = {
+    "same": ((6, 5, 2), (3, 3), {"pads": ((1, 1), (1, 1))}),
+    "valid": ((6, 5, 2), (3, 3), {}),
+    "uneven": ((7, 6, 3), (3, 2), {"stride": (2, 1), "pads": ((0, 1), (1, 0))}),
+    "one_dimension": (
+        (1, 12, 4),
+        (1, 3),
+        {"stride": (1, 2), "pads": ((0, 0), (1, 1)), "dilation": (1, 2)},
+    ),
+    "gaps_between_windows": ((9, 9, 1), (2, 2), {"stride": (3, 3)}),
+    "points": ((8, 8, 4), (1, 1), {"stride": (2, 2)}),
+    "dilated": ((5, 5, 2), (3, 3), {"pads": ((2, 2), (2, 2)), "dilation": (2, 2)}),
+    "whole_map": ((4, 4, 2), (4, 4), {}),
+    "windows_in_the_padding": ((4, 4, 2), (2, 2), {"stride": (2, 2), "pads": ((3, 3), (3, 3))}),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+@pytest.mark.parametrize("family", ["ecp5", "up5k"])
+def test_convolutions_are_exact_with_any_rows(case: str, family: str) -> None:
+    shape, kernel, geometry = CONVOLUTIONS[case]
+    net = RandomNetwork(1, shape)
+    net.conv(net.input, 3, kernel, **geometry)
+    built = build(net, family=family, lanes={"conv0": shape[2] if shape[2] > 1 else 2}, frames=1)
+    if family == "ecp5":
+        check(built, built.graph)
+    unit = built.graph.units[0]
+    assert isinstance(unit, CoreUnit)
+    assert unit.window is not None
+    window = replace(unit.window, rows=unit.window.least_rows)
+    tight = replace(built.graph, units=(replace(unit, window=window),))
+    check(built, tight)
+    check(built, tight, STALLS)
+
+
+POOLINGS = {
+    "streamed": ((6, 6, 4), (2, 2), {"stride": (2, 2)}),
+    "border": ((5, 7, 4), (2, 3), {"stride": (3, 3), "pads": ((1, 0), (1, 1))}),
+    "global": ((4, 4, 5), (4, 4), {}),
+    "overlapping": ((6, 6, 4), (3, 3), {"stride": (2, 2), "pads": ((1, 1), (1, 1))}),
+    "one_channel": ((6, 6, 1), (2, 2), {"stride": (2, 2)}),
+}
+
+
+@pytest.mark.parametrize("case", POOLINGS)
+@pytest.mark.parametrize("form", [U8, S8])
+@pytest.mark.parametrize("kind", ["max", "mean", "mean_with_pads"])
+def test_poolings_are_exact(case: str, form: IntFormat, kind: str) -> None:
+    shape, kernel, geometry = POOLINGS[case]
+    net = RandomNetwork(2, shape, form)
+    if kind == "max":
+        net.maxpool(net.input, kernel, **geometry)
+    else:
+        net.average(net.input, kernel, include=kind == "mean_with_pads", **geometry)
+    built = build(net, frames=1)
+    check(built, built.graph, NONE if form is U8 else STALLS)
+
+
+# Small ones with joins of every kind and FIFOs that must be deep.
+@pytest.mark.parametrize(("seed", "family"), [(16, "ecp5"), (25, "up5k"), (36, "hx8k")])
+def test_random_networks_run_with_their_fifos_and_hang_with_less(seed: int, family: str) -> None:
+    built = build(random_network(seed), family=family, frames=2)
+    assert GraphSpec.from_json(built.graph.to_json()) == built.graph
+    least = least_depths(built.graph, built.images)
+    assert max(least.values()) > 2
+    quiet = 500  # enough for those that run
+    for depths in (fifo_needs(built.graph, built.images), least):
+        check(built, with_depths(built.graph, depths), quiet=quiet)
+    check(built, with_depths(built.graph, least), STALLS, quiet=quiet)
+    for name, depth in least.items():
+        if depth > 2:
+            short = with_depths(built.graph, least | {name: depth - 1})
+            with pytest.raises(CheckError, match="stands still"):
+                run_frames(short, built.images, 3)
+            long = replace(built, x=np.concatenate([built.x] * 2))
+            with pytest.raises(StreamError, match="No stream moved"):
+                check(long, short, quiet=quiet)
+
+
+def residual() -> Built:
+    net = RandomNetwork(3, (6, 6, 2))
+    branch = net.conv(net.input, 2, (3, 3), pads=((1, 1), (1, 1)))
+    net.add(net.input, net.conv(branch, 2, (3, 3), pads=((1, 1), (1, 1))))
+    return build(net, frames=2)
+
+
+def test_a_skip_branch_needs_the_depth_that_the_plan_gives() -> None:
+    built = residual()
+    depth = fifo_needs(built.graph, built.images)
+    assert max(depth.values()) > 2
+    deep = with_depths(built.graph, depth)
+    deeper = with_depths(built.graph, {name: 2 * d for name, d in depth.items()})
+    # No FIFO holds anything up: more depth changes nothing.
+    assert time_graph(deep, built.images) == time_graph(deeper, built.images)
+
+
+def test_depthwise_rows_see_their_own_group() -> None:
+    net = RandomNetwork(4, (4, 4, 3))
+    net.conv(net.input, 6, (2, 2), groups=3, k=3)
+    layer = net.layers[0]
+    full = window_weights(layer).reshape(6, 4, 3)
+    for row in range(6):
+        assert np.array_equal(full[row, :, row // 2], layer.y[row])
+        assert not np.delete(full[row], row // 2, axis=1).any()
+    built = build(net)
+    check(built, built.graph)
+
+
+def test_graphs_that_are_none_are_refused() -> None:
+    built = residual()
+    with pytest.raises(InputError, match="must read its input"):
+        replace(built.graph, units=built.graph.units[1:])
+    with pytest.raises(InputError, match="must take what wire"):
+        replace(built.graph, units=(*built.graph.units[:1], *built.graph.units[2:]))
+    with pytest.raises(InputError, match="must be read: o are not"):
+        replace(built.graph, output="elsewhere")
+    value = built.graph.to_json()
+    value["units"][0]["kind"] = "spoon"
+    with pytest.raises(InputError, match="Unit is broken"):
+        GraphSpec.from_json(value)
+
+
+def test_windows_are_checked() -> None:
+    g = Geometry((4, 4, 3), (3, 3))
+    net = RandomNetwork(5, (4, 4, 3))
+    net.conv(net.input, 2, (3, 3))
+    unit = build(net, lanes={"conv0": 3}).graph.units[0]
+    assert isinstance(unit, CoreUnit)
+    assert unit.window is not None
+    assert (unit.window.width, unit.window.geometry) == (3, g)
+    with pytest.raises(InputError, match="width must divide 3 channels, not 2"):
+        replace(unit.window, width=2)
+    with pytest.raises(InputError, match="rows must be at least 3, not 2"):
+        replace(unit.window, rows=2)

@@ -1,0 +1,141 @@
+"""Lanes of convolutions: what the choice rests on is near the exact cycles."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from random_graphs import RandomNetwork
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.line_buffer import make_window
+from pvq_hw.engine.pulse_core import make_core
+from pvq_hw.engine.timing import time_graph
+from pvq_hw.engine.units import CoreUnit
+from pvq_hw.errors import InputError
+from pvq_hw.flow.compile import plan_for
+from pvq_hw.flow.options import CompileOptions
+from pvq_hw.geometry import Geometry
+from pvq_hw.network.layer import TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.network.window import Conv
+from pvq_hw.plan.candidates import Choice, Question, coarse_lanes, layer_choices
+from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.folding import Folding, FoldLayer, fold, fold_best
+from pvq_hw.plan.resources import Resources
+from pvq_hw.target.boards import get_target
+
+U8 = IntFormat(8, False)
+TARGET = get_target("ulx3s-25f")
+
+
+def depthwise(channels: int, k: int) -> tuple[FoldLayer, Conv]:
+    """A 3 x 3 convolution of each channel, as it is known before and after quantization."""
+    rng = np.random.default_rng(1)
+    g = Geometry((8, 8, channels), (3, 3), (1, 1), ((1, 1), (1, 1)))
+    y = np.zeros((channels, 9), dtype=np.int64)
+    for row in y:
+        np.add.at(row, rng.integers(0, 9, k), 1)
+    out = TensorSpec("y", (8, 8, channels), U8, 1.0)
+    ones = np.ones((channels, 1))
+    conv = Conv("d", "x", out, g, channels, y, 30 * ones.astype(int), y[:, 0] * 0, 7, ones)
+    layer = FoldLayer("d", channels, 9 * channels, k, U8, U8, geometry=g, groups=channels)
+    return layer, conv
+
+
+def choices(layer: FoldLayer, lanes: int) -> list[Choice]:
+    asked = {"bank_memory": "block", "shift_bits": 0}
+    return layer_choices(layer, [lanes], Question(TARGET, tuple(asked.items()), loaded=False))
+
+
+@pytest.mark.parametrize(("channels", "k"), [(16, 5), (12, 3), (10, 4)])
+def test_cycles_of_depthwise_choices_are_near_the_exact_ones(channels: int, k: int) -> None:
+    layer, conv = depthwise(channels, k)
+    g = conv.geometry
+    x = TensorSpec("x", g.input_shape, U8, 1.0)
+    (core,) = core_layers(Network("n", x, (conv,), g.input_shape, (0, 1, 2)))
+    found = {}
+    for lanes in range(1, 13):
+        found[lanes] = min(c.cycles for c in choices(layer, lanes))
+    for lanes, cycles in found.items():
+        spec, image = make_core(core.dense, core.x, lanes, family="ecp5", name="d")
+        unit = CoreUnit("d", ("i",), ("o",), spec, make_window(g, U8, lanes))
+        exact = time_graph(GraphSpec((unit,)), {"d": image}).interval_cycles
+        assert cycles == pytest.approx(exact, rel=0.15), lanes
+
+
+def test_depthwise_lanes_spread_a_row_over_several_banks() -> None:
+    layer, _ = depthwise(16, 5)
+    (lanes,) = fold([layer], TARGET, reserve=Resources()).lanes
+    # The taps of a channel are 16 columns apart: with 8 lanes or 16 all are in one bank.
+    assert len({16 * tap % lanes for tap in range(9)}) > 1
+    assert fold([layer], TARGET, reserve=Resources(), lanes=[8]).lanes == (8,)
+
+
+def stem(k: int, rows: int = 8) -> FoldLayer:
+    """A 3 x 3 convolution of one map of 28 x 28, K pulses a row."""
+    g = Geometry((28, 28, 1), (3, 3), (1, 1), ((1, 1), (1, 1)))
+    return FoldLayer("stem", rows, 9, k, U8, U8, geometry=g)
+
+
+def head(k: int) -> FoldLayer:
+    return FoldLayer("head", 10, 400, k, U8, IntFormat(16, True))
+
+
+def test_pulses_beyond_the_weights_make_a_layer_dense() -> None:
+    """9 weights of 200 pulses: 8-bit weights are fewer words, and no larger."""
+    layers, free = [stem(200), head(128)], {"stem", "head"}
+    asked = {"reserve": Resources(luts=1500, brams=8), "held": False, "loaded": False}
+    chosen = fold(layers, TARGET, **asked)
+    dense = fold_best(layers, TARGET, free=free, **asked)
+    assert list(dense.reasons) == ["stem"]
+    assert "rows of 9 weights were to have 200 pulses" in dense.reasons["stem"]
+    assert dense.interval_cycles <= chosen.interval_cycles
+    assert fold_best(layers, TARGET, free={"head"}, **asked).reasons == {}
+    few = [stem(8), head(128)]  # fewer pulses than weights
+    assert fold_best(few, TARGET, free=free, **asked).reasons == {}
+    # No multiplier blocks are left: its lanes would multiply in LUTs, more than those of pulses.
+    asked["reserve"] += Resources(dsps=27)
+    assert fold_best(layers, TARGET, free={"stem"}, **asked).reasons == {}
+
+
+def test_small_banks_are_flip_flops_where_block_ram_is_scarce() -> None:
+    board = get_target("icebreaker")
+    reserves = Resources(luts=3400), Resources(brams=26)
+    roomy, scarce = (fold([stem(32)], board, reserve=r, lanes=[6], loaded=False) for r in reserves)
+    assert [f.memories[0]["bank_memory"] for f in (roomy, scarce)] == ["block", "logic"]
+    assert scarce.cost.brams - 26 <= 4 < roomy.cost.brams
+
+
+def test_multipliers_of_graphs_are_serial_where_dsp_blocks_are_too_few() -> None:
+    board = get_target("icebreaker")
+    some = fold([stem(32), head(128)], board, reserve=Resources(dsps=7), loaded=False)
+    assert "serial" in {memories.get("multiplier") for memories in some.memories}
+    assert some.fits
+    each = {"stem": {"multiplier": "mac16"}}
+    asked = fold([stem(32)], board, reserve=Resources(dsps=8), each=each, loaded=False)
+    assert not asked.fits
+
+
+def test_choices_are_those_that_no_other_beats() -> None:
+    question = Question(TARGET, loaded=False)
+    found = layer_choices(stem(32), coarse_lanes(stem(32)), question)
+    parts = [(c.cycles, c.cost.luts, c.cost.brams, c.cost.dsps) for c in found]
+    for a in parts:
+        assert not any(b != a and all(q <= p for p, q in zip(a, b, strict=True)) for b in parts)
+
+
+def test_lanes_are_chosen_again_where_the_codes_came_out_too_large() -> None:
+    source = RandomNetwork(4, (6, 6, 4))
+    source.dense(source.conv(source.input, 6, (3, 3), k=60), 3, k=40)
+    network, board = source.network(), get_target("icebreaker")
+    names = tuple(layer.name for layer in network.layers)
+    lanes = (30, 4)
+    folding = Folding(names, lanes, (), ({}, {}), (0, 0), 0, True, (False, False))
+    with pytest.raises(InputError, match="The network needs"):
+        plan_for(network, board, CompileOptions(lanes=lanes), folding)
+    planned = plan_for(network, board, CompileOptions(), folding)
+    planned.verify()
+    assert planned.lanes != lanes
+    few = replace(folding, lanes=(2, 2))
+    assert plan_for(network, board, CompileOptions(), few).lanes == (2, 2)

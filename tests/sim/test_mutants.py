@@ -1,0 +1,84 @@
+"""Control mutants of exported circuits: the shipped testbench catches each, or it is equivalent."""
+
+import re
+
+import numpy as np
+import pytest
+from mutants import mutants_of, pace, ship, survivors
+from random_graphs import RandomNetwork, build
+from random_layers import Case, make_chain
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.scenarios import scenarios
+from pvq_hw.engine.timing import fifo_needs, with_depths
+from pvq_hw.tools import find as tools
+
+pytestmark = pytest.mark.skipif(not tools.have_tool("iverilog"), reason="needs Icarus Verilog")
+
+U8, S8 = IntFormat(8, False), IntFormat(8, True)
+
+# Mutants that do the same as the circuit, and why.
+EQUIVALENT = {
+    r"sequencer: half(_[01])?, not reset": "belongs to a word, and the words' valid is reset",
+    r"sequencer: end_[01]?, not reset": "frees a half while both are free, which has no effect "
+    "unless a whole frame came within its three cycles: frames of more columns cannot",
+    r"writer: written, only signal_\d+": "ready falls behind a frame's last activation only, and "
+    "frames of more than one column are at their first then",
+    r"writer: w_en, not reset": "banks are written whole before they are read",
+    r"writer: w_en, reset to .*": "banks are written whole before they are read",
+    r"credits: free, reset to -1": "a place less in a queue that is never full at full rate, and "
+    "deeper than it takes to follow up: no result comes later",
+    r"fork: taken0, not reset": "the FIFO of the other branch is never full before the convolution",
+}
+
+
+def core(folder):
+    """One core, most rows a word: its output is full at any word, and its credits limit it."""
+    made = make_chain(3, 7, U8, Case(11, 2, 3, S8))
+    x = np.random.default_rng(1).integers(0, 256, (16, 7))
+    expected = list(made.network.trace(x).values())[-1]
+    chosen = scenarios(pace(made.specs, made.images))
+    ship(folder, made.specs, made.images, x, expected, chosen)
+
+
+def graph(folder):
+    """A convolution on one branch of a sum, and a pooling."""
+    net = RandomNetwork(8, (3, 3, 1))
+    branch = net.conv(net.input, 1, (2, 2), k=2, pads=((0, 1), (0, 1)))
+    net.maxpool(net.add(net.input, branch), (2, 2))
+    made = build(net, family="up5k", frames=12)
+    graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
+    images = [made.images[spec.name] for spec in graph.cores]
+    expected = list(made.network.trace(made.x).values())[-1]
+    chosen = scenarios(pace(graph.cores, images, graph))
+    ship(folder, graph.cores, images, made.x, expected, chosen, graph)
+
+
+def different(mutants):
+    """Those that are not known to be equivalent."""
+    known = "|".join(EQUIVALENT)
+    return [mutant for mutant in mutants if not re.search(rf"(?:{known})$", mutant.name)]
+
+
+def test_lost_resets_and_wrong_credits_of_a_core_are_caught(tmp_path):
+    core(tmp_path)
+    mutants = mutants_of(tmp_path, "sequencer|fifo|writer", "not reset|reset to .*|stuck at 1")
+    chosen = different(mutants)
+    assert len(chosen) >= 40
+    assert survivors(tmp_path, chosen) == []
+
+
+def test_lost_resets_and_wrong_credits_of_queues_and_forks_are_caught(tmp_path):
+    graph(tmp_path)
+    chosen = different(mutants_of(tmp_path, "_credits|_fork", "not reset|reset to .*"))
+    assert len(chosen) >= 9
+    assert survivors(tmp_path, chosen) == []
+
+
+@pytest.mark.slow
+def test_every_control_mutant_of_a_core_is_caught_or_equivalent(tmp_path):
+    core(tmp_path)
+    mutants = mutants_of(tmp_path, "sequencer|fifo|writer")
+    assert len(mutants) >= 160
+    passed = survivors(tmp_path, mutants)
+    assert len(passed) == len(mutants) - len(different(mutants))

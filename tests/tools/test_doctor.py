@@ -1,0 +1,99 @@
+"""What `doctor` finds, and what it says of it."""
+
+import json
+import sys
+
+import pytest
+
+from pvq_hw.tools import doctor as module
+from pvq_hw.tools import find as tools
+from pvq_hw.tools import yowasp
+from pvq_hw.tools.doctor import Check, doctor, exit_code, render, to_json
+
+
+def _by_name(checks, group):
+    return {check.name: check for check in checks if check.group == group}
+
+
+def test_everything_is_listed_once():
+    checks = doctor()
+    keys = [(check.group, check.name) for check in checks]
+    assert len(set(keys)) == len(keys)
+    assert set(_by_name(checks, "tool")) == set(tools.TOOLS)
+    assert {"numpy", "onnx", "amaranth", "pyserial"} <= set(_by_name(checks, "package"))
+    assert {"compile", "build", "simulate", "layer", "run"} <= set(_by_name(checks, "verb"))
+
+
+def test_every_missing_thing_has_a_remedy(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(yowasp.Module, "file", None)
+    checks = doctor()
+    missing = [check for check in checks if not check.ok]
+    assert {"yosys", "iverilog", "g++"} <= {check.name for check in missing}
+    assert all(check.remedy for check in missing)
+
+
+def test_each_verb_says_what_it_needs(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    verbs = _by_name(doctor(), "verb")
+    assert verbs["compile"].ok
+    icarus = verbs["simulate --simulator icarus"]
+    assert not icarus.ok
+    assert icarus.detail == "needs iverilog, vvp"
+    assert icarus.remedy == "apt-get install iverilog"
+
+
+def test_exit_code_is_that_of_compile(monkeypatch):
+    assert exit_code(doctor()) == 0
+    monkeypatch.setattr(module, "_PACKAGES", (("pvq-no-such", "pip install x", ("compile",)),))
+    checks = doctor()
+    assert exit_code(checks) == 2
+    assert _by_name(checks, "package")["pvq-no-such"].remedy == "pip install x"
+
+
+@pytest.mark.parametrize(("cold", "text"), [(True, "cold in"), (False, "warm: ")])
+def test_the_cache_is_told_cold_or_warm(tmp_path, monkeypatch, cold, text):
+    if cold:
+        monkeypatch.setenv("YOWASP_CACHE_DIR", str(tmp_path))
+    else:
+        monkeypatch.setattr(tools, "cold_tools", lambda names: [])
+    detail = _by_name(doctor(), "cache")["compiled tools"].detail
+    assert detail.startswith(text)
+    assert ("for 44 to 329 s" in detail) == cold
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 5_000_000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    check = _by_name(doctor(tmp_path / "not" / "yet"), "disk")[str(tmp_path / "not" / "yet")]
+    assert (check.ok, check.detail) == (False, "5 MB free")
+    assert "build" in _by_name(doctor(tmp_path), "verb")
+    assert not _by_name(doctor(tmp_path), "verb")["build"].ok
+
+
+def test_ports_are_listed_without_pyserial(monkeypatch):
+    monkeypatch.setitem(sys.modules, "serial.tools", None)
+    assert _by_name(doctor(), "serial")["ports"].ok
+    monkeypatch.setattr(module, "_HAS_TERMIOS", False)
+    checks = doctor()
+    assert _by_name(checks, "serial")["ports"].remedy == "pip install 'pvq-hw[serial]'"
+    assert not _by_name(checks, "verb")["run"].ok
+
+
+def test_text_and_json_say_the_same():
+    checks = [
+        Check("tool", "yosys", False, "missing", "pip install x", ("build",)),
+        Check("verb", "compile", True, "works"),
+    ]
+    lines: list[str] = []
+    render(checks, lines.append)
+    assert lines == [
+        "tool:",
+        "  NO  yosys                        missing",
+        "      mend it with: pip install x",
+        "verb:",
+        "  ok  compile                      works",
+    ]
+    document = json.loads(json.dumps(to_json(checks)))
+    assert document["ok"] is True
+    assert document["checks"][0]["remedy"] == "pip install x"
