@@ -1,10 +1,8 @@
 """What modules may import, beside the directions that `lint-imports` keeps, and what they name."""
 
-import ast
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from cli_tools import ROOT
