@@ -126,7 +126,7 @@ def test_packed_weights_are_near_their_entropy(digits):
 def test_compile_leaves_what_the_design_lists(digits):
     assert set(os.listdir(digits.out)) == {
         "manifest.json", "network", "image", "verilog", "vectors", "plan.json", "report.json",
-        "report.html",
+        "report.html", "testbench",
     }  # fmt: skip
     assert os.listdir(digits.out.parent) == ["out"]
 

@@ -284,10 +284,10 @@ def test_plain_yosys_scripts_synthesize_every_core_and_its_netlist_passes(
     assert not [line for line in said if "conflict" in line]
     for e in exports:
         (e.folder / "cells.v").write_text(primitives(family))
-        # Full rate, random pauses, and the output blocked: netlists are slow to simulate.
-        for only in (0, 2, 3) if e.top != "accelerator" else (-1,):
-            lines = _run(e.folder, "tb.v", "out.v", "cells.v", only=only)
-            assert any(line.startswith("PASS: ") for line in lines), (e.top, lines)
+        # At full rate, and of the large ones with pauses too: netlists are slow to simulate.
+        only = -1 if e.top == "accelerator" else 0 if names == SMALL else 2
+        lines = _run(e.folder, "tb.v", "out.v", "cells.v", only=only)
+        assert any(line.startswith("PASS: ") for line in lines), (e.top, lines)
     netlists = "".join((e.folder / "out.v").read_text() for e in exports)
     with_blocks = (family, flags) in (("ice40", " -dsp"), ("ecp5", ""))
     assert bool(re.search("^ *(SB_MAC16|MULT18X18D) ", netlists, re.M)) == with_blocks
