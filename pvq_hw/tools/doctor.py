@@ -42,8 +42,6 @@ class Check:
     needed_by: tuple[str, ...] = ()
 
 
-# Where there is termios, pyserial only adds unusual rates and the ports' descriptions.
-_HAS_TERMIOS = importlib.util.find_spec("termios") is not None
 _COMPILER = ("compile", "layer", "simulate", "build", "verify", "report", "run")
 # Distribution, what mends it, the verbs that need it.
 _PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -52,7 +50,7 @@ _PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("amaranth", "pip install pvq-hw", _COMPILER),
     ("amaranth-boards", "pip install 'pvq-hw[build]'", ("build",)),
     ("cocotb", "pip install 'pvq-hw[sim]'", ("simulate --simulator icarus",)),
-    ("pyserial", "pip install 'pvq-hw[serial]'", () if _HAS_TERMIOS else ("run",)),
+    ("pyserial", "pip install pvq-hw", ("run",)),
 )
 _TOOL_VERBS: dict[str, tuple[str, ...]] = {
     "yosys": ("compile", "layer", "simulate --simulator icarus", "build"),
@@ -127,11 +125,8 @@ def _serial() -> Check:
 
         ports = sorted(f"{port.device} ({port.description})" for port in list_ports.comports())
     except ImportError:
-        if not _HAS_TERMIOS:
-            mend = "pip install 'pvq-hw[serial]'"
-            return Check("serial", "ports", False, "pyserial is missing", mend, ("run",))
-        names = ("ttyUSB*", "ttyACM*", "cu.usb*")
-        ports = sorted(str(path) for name in names for path in Path("/dev").glob(name))
+        mend = "pip install pvq-hw"
+        return Check("serial", "ports", False, "pyserial is missing", mend, ("run",))
     detail = ", ".join(ports) or "none: no board is plugged in"
     return Check("serial", "ports", True, detail, "", ("run",))
 

@@ -1,9 +1,9 @@
 """The chosen configuration as the TOML file that `compile` takes."""
 
-import json
-from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
+
+import tomli_w
 
 from pvq_hw.flow.options import CompileOptions
 
@@ -15,31 +15,12 @@ _NOT_MADE = ("layers", "min_accuracy")
 def options_toml(options: CompileOptions) -> str:
     """TOML text that `pvq_hw.flow.options.load_options` reads back as the same options, but for
     ``min_accuracy``, which says what to check and not what to make."""
-    lines = _entries(options, (f.name for f in fields(options) if f.name not in _NOT_MADE))
-    for name, choice in options.layers.items():
-        lines += [
-            "",
-            f"[layers.{_text(name)}]",
-            *_entries(choice, (f.name for f in fields(choice))),
-        ]
-    return "\n".join(lines) + "\n"
+    document = {k: v for k, v in _entries(options).items() if k not in _NOT_MADE}
+    layers = {name: _entries(choice) for name, choice in options.layers.items()}
+    return tomli_w.dumps(document | ({"layers": layers} if layers else {}))
 
 
-def _entries(source: Any, names: Iterable[str]) -> list[str]:
-    values = ((name, getattr(source, name)) for name in names)
-    return [f"{name} = {_value(value)}" for name, value in values if value not in (None, ())]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    return repr(value)
-
-
-def _text(text: str) -> str:
-    """A basic string of TOML: JSON's escapes, and DEL, which JSON leaves alone."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _entries(source: Any) -> dict[str, Any]:
+    """The fields that say something; TOML has no word for None."""
+    found = {field.name: getattr(source, field.name) for field in fields(source)}
+    return {name: value for name, value in found.items() if value not in (None, ())}

@@ -7,19 +7,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from pvq_hw.errors import InputError
 from pvq_hw.output.folder import OutputFolder
 from pvq_hw.tune.finalists import is_built
 from pvq_hw.tune.trial import Job, Outcome
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  no POSIX: a second search is then not noticed
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = ["JOURNAL", "Journal"]
 
 JOURNAL = "trials.jsonl"
+_LOCK = ".lock"
 _ENTRIES = frozenset((JOURNAL, "trials.json", "config.toml", "report.html"))
 _FINALISTS = "finalists"  # a folder of outputs
 _HEADER = {"format": "pvq-hw tune journal", "format_version": 1}
@@ -50,21 +48,22 @@ class Journal:
         self.path = folder / JOURNAL
         self._known: dict[str, Outcome] = {}
         self._built: dict[str, dict[str, Any]] = {}
+        self._lock = FileLock(folder / _LOCK, blocking=False)
         try:
             if folder.is_symlink() or self.path.is_symlink():
                 raise InputError(f"{folder} must be a folder, not a symbolic link")
             folder.mkdir(parents=True, exist_ok=True)
-            strange = set(os.listdir(folder)) - _ENTRIES - {_FINALISTS}
+            strange = set(os.listdir(folder)) - _ENTRIES - {_FINALISTS, _LOCK}
             if strange and not self.path.exists():
                 raise InputError(f"{folder} must be empty or a folder of pvq-hw tune")
             self._file = self.path.open("a+", encoding="utf-8", newline="\n")
         except OSError as error:
             raise InputError(f"{folder} must be a writable folder: {error.strerror}") from None
         try:
-            self._lock()
+            self._acquire()
             self._start(folder, resume)
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def __enter__(self) -> "Journal":
@@ -76,7 +75,11 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._file.close()
+        self._lock.release()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -99,12 +102,10 @@ class Journal:
         self._built[key] = result
         self._write({"built": key, "result": result})
 
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
+    def _acquire(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._lock.acquire()
+        except Timeout:
             raise InputError(f"{self.path} must not be in use by another search") from None
 
     def _start(self, folder: Path, resume: bool) -> None:

@@ -68,14 +68,13 @@ def _sum(frame):
     return np.array([frame.sum(), frame[0], -frame[-1]])
 
 
-@pytest.mark.parametrize("prefer", ["pyserial", "termios"])
-def test_frames_reach_the_simulated_pins_and_come_back(prefer):
+def test_frames_reach_the_simulated_pins_and_come_back():
     top = small_top(X, OUT)
     frames = _frames(X, 8)
     seen = []
     with (
         PtyBoard(top) as board,
-        Link(open_port(board.path, 115_200, prefer=prefer), timeout=20) as link,
+        Link(open_port(board.path, 115_200), timeout=20) as link,
     ):
         assert link.describe() == top.description
         results = link.infer(frames, lambda done, total: seen.append((done, total)))
@@ -297,28 +296,21 @@ def test_the_lines_rate_is_not_what_the_board_says():
     assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize("prefer", ["pyserial", "termios"])
-def test_ports_that_cannot_be_opened(prefer, tmp_path):
+def test_ports_that_cannot_be_opened(tmp_path):
     plain = tmp_path / "file"
     plain.write_bytes(b"")
     for path in (str(tmp_path / "none"), str(plain), str(tmp_path), "a\0b"):
         with pytest.raises(InputError, match=r"Port .* cannot be opened") as caught:
-            open_port(path, 115_200, prefer=prefer)
+            open_port(path, 115_200)
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("prefer", ["pyserial", "termios"])
-def test_a_port_that_goes_away_is_one_line(prefer):
+def test_a_port_that_goes_away_is_one_line():
     board, host = pty.openpty()
     tty.setraw(host)
-    port = open_port(os.ttyname(host), 115_200, prefer=prefer)
+    port = open_port(os.ttyname(host), 115_200)
     os.close(host)
     threading.Timer(0.05, os.close, (board,)).start()
     with pytest.raises(ToolError, match=r"Port .* is gone; is the board still plugged in\?"):
         Link(port, timeout=2).describe()
     port.close()
-
-
-def test_a_rate_that_the_system_does_not_know_is_refused_without_pyserial():
-    with pytest.raises(InputError, match="Baud must be one that the system knows, not 123,457"):
-        open_port("/dev/null", 123_457, prefer="termios")

@@ -43,7 +43,7 @@ def case(tmp_path_factory):
 
 def test_a_search_writes_its_files(case):
     _, _, out, document, executor = case
-    assert sorted(os.listdir(out)) == sorted((*FILES, "trials.jsonl"))
+    assert sorted(os.listdir(out)) == sorted((*FILES, ".lock", "trials.jsonl"))
     assert json.loads((out / "trials.json").read_text()) == json.loads(json.dumps(document))
     assert [t["number"] for t in document["trials"]] == list(range(12))
     assert document["ok"]
@@ -84,7 +84,7 @@ def test_resumed_search_gives_the_same_files(case, tmp_path, after):
     with pytest.raises(KeyboardInterrupt, match="--resume goes on from there"):
         tune(model, data, tmp_path / "out", OPTIONS, runner=here(first))
     assert (tmp_path / "out" / "trials.jsonl").read_text().count("\n") == 1 + after
-    assert sorted(os.listdir(tmp_path / "out")) == ["trials.jsonl"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".lock", "trials.jsonl"]
     with (tmp_path / "out" / "trials.jsonl").open("a") as file:
         file.write('{"job": {"lane')  # cut off by a kill
     again = Here()
