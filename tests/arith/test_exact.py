@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from processor import CANDIDATES, environments, runnable_kernels
 
 from pvq_hw.arith.exact import exp, grid, grid_bits, log, product, sums
 
-TESTS = Path(__file__).parent
-ROOT = TESTS.parent
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests" / "support"
 
 # Networks quantized by all that calibration does; prints a digest of the codes of each.
 _PROGRAM = """
@@ -28,7 +27,7 @@ from onnx import helper
 from pvq_hw.arith.exact import grid
 from pvq_hw.model.model import Dense, MaxPool, Model, Relu, load_model
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
-from tests import test_quantizer, test_quantizer_graphs as graphs
+import quantizer_cases, quantizer_graphs_cases as graphs
 from onnx_graphs import graph_model, save
 
 def rounded(model):  # drawn numbers differ in last digits by machine
@@ -53,7 +52,7 @@ plain = Model("plain", "", "x", (8, 8, 1), (0, 1, 2), (8, 8, 1), (
 images = rng.integers(0, 256, (150, 64))
 real = grid(graphs.inputs(120), 20)
 hybrid = {"stem": LayerOptions(encoding="int8"), "right": LayerOptions(keep_zeros=True)}
-chain, x = test_quantizer.chain((48, 16, 5)), rng.integers(0, 256, (200, 48))
+chain, x = quantizer_cases.chain((48, 16, 5)), rng.integers(0, 256, (200, 48))
 jobs = {
     "chain": (chain, x, {"ratio": 3.0}),
     "chain, banks and groups": (

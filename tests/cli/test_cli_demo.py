@@ -68,7 +68,8 @@ def test_the_outputs_report_holds_every_part(demo):
     for text in ("digits_mlp_64_32_10 on icebreaker", "0 mismatches in 21,000 outputs",
                  f"{document['build']['fmax_mhz']:.1f}", "ICESTORM_RAM"):  # fmt: skip
         assert text in page
-    assert run("report", out, "--json").json == report
+    again = run("report", out, "--json").json
+    assert again == {part: report[part] for part in ("compile", "simulate", "build")}
 
 
 def test_a_built_output_verifies(demo):

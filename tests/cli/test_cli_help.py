@@ -90,7 +90,9 @@ def test_wrong_usage_is_one_line(args, text):
 
 def test_a_missing_package_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx", None)  # importing it then fails
-    for name in [name for name in sys.modules if name.startswith("pvq_hw.model.load")]:
+    for name in [
+        name for name in sys.modules if name.startswith(("pvq_hw.model.load", "pvq_hw.model.onnx"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     (tmp_path / "m.onnx").write_bytes(b"\x08\x08")
     args = ("compile", tmp_path / "m.onnx", "--target", "hx8k", "-o", tmp_path / "out")

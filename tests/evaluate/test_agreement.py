@@ -182,6 +182,8 @@ def test_a_file_without_a_graph_or_for_no_runtime_is_not_compared(tmp_path, monk
     assert check_own_graph(path, load_model(path), np.zeros((4, 3))) is None
     path, model, x = loaded(tmp_path, CASES["Gemm, Relu"])
     monkeypatch.setattr("onnxruntime.InferenceSession", None)
+    assert check_own_graph(path, model, x).runtime == "onnx.reference"
+    monkeypatch.setattr("onnx.reference.ReferenceEvaluator", None)
     assert check_own_graph(path, model, x) is None
 
 

@@ -408,7 +408,7 @@ def test_the_text_is_plain_and_says_nothing_of_this_machine():
 
 def test_the_text_does_not_depend_on_the_hash_seed(tmp_path):
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path += ['tests/gateware', 'tests/support']\n"
         "from test_export import _layer, make_core, export_layer\n"
         "layer, x = _layer(16, 6, 10)\n"
         "sys.stdout.write(export_layer(*make_core(layer, x, 4))['fc_core.v'])\n"

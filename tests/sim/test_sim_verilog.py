@@ -188,4 +188,4 @@ def test_comparison_needs_the_same_layers_and_shapes():
 
 def test_sources_are_shipped():
     package = Path(sim.__file__).parent
-    assert (package / "compiled_main.cc").is_file()
+    assert (package / "backends" / "compiled_main.cc").is_file()
