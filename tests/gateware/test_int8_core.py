@@ -158,7 +158,11 @@ def test_cycles_are_as_the_timing_model_has_them(family):
 
 
 @pytest.mark.parametrize(
-    ("rows", "family", "body", "depth"), [(12, "hx8k", "ice40", 256), (150, "ecp5", "ecp5", 4096)]
+    ("rows", "family", "body", "depth"),
+    [
+        (12, "hx8k", "ice40", 256),
+        pytest.param(150, "ecp5", "ecp5", 4096, marks=pytest.mark.slow),
+    ],
 )
 def test_weights_of_several_block_rams_come_together(rows, family, body, depth):
     # Wide outputs: what a choice at the wrong time spoils is a word or two.
