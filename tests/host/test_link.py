@@ -95,10 +95,12 @@ def test_a_bad_line_to_the_simulated_pins_costs_time_and_nothing_else():
     # A bit of the payload, which the CRC tells; then of the length, which swallows what follows
     # until the line has been idle.
     damage = {40: 1, 47: 0x80}
-    seen = 0
+    seen, described = 0, False
 
     def spoil(data):
         nonlocal seen
+        if not described:
+            return data
         out = bytearray(data)
         for i in range(len(out)):
             out[i] ^= damage.get(seen + i, 0)
@@ -106,10 +108,10 @@ def test_a_bad_line_to_the_simulated_pins_costs_time_and_nothing_else():
         return bytes(out)
 
     frames = _frames(X, 6)
-    with PtyBoard(top) as board:
+    with PtyBoard(top, spoil) as board:
         link = connect(board.path, 115_200, timeout=20, retries=20)
         link.describe()
-        board._spoil = spoil
+        described = True
         link._timeout = 2.5
         results = link.infer(frames)
         link.close()

@@ -7,7 +7,8 @@ import pytest
 
 import pvq_hw
 
-PAGES = sorted((Path(pvq_hw.__file__).parent / "templates").glob("*.html"))
+PAGES = sorted(Path(pvq_hw.__file__).parent.glob("*/templates/*.html"))
+assert len(PAGES) == 2
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
