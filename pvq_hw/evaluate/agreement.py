@@ -6,6 +6,7 @@ alone, which is taken into account tensor by tensor, so a lost operation shows w
 labels too. The model file is also run by a runtime of ONNX, not through this package's importer.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,9 +22,9 @@ from pvq_hw.evaluate.metrics import answers
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import Node
 from pvq_hw.network.golden_inputs import golden_inputs
-from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import Conv
+from pvq_hw.network.window import AveragePool, Conv
 from pvq_hw.quantizer.quantize import MAX_FRAMES, calibration_frames
 from pvq_hw.quantizer.scales import round_to_lattice
 
@@ -36,11 +37,10 @@ _LEAST_FRAMES = 16
 _WORK = 3_000_000_000  # multiplications that may be spent
 _RANDOM_FRAMES = 64
 _CHUNK = 32
-_STEPS = 4.0
-"""Output steps, root mean square, that rounding of multipliers, biases and outputs may make."""
-_ERROR = 0.01
-"""As a part of the outputs' standard deviation, where rounding the activations does not do more: a
-value on the border of two integers may fall on either side."""
+_STEPS = 2.0
+"""Steps of a tensor that a layer's integers may be off real arithmetic on the same integers: a
+rounding of the output, and of multiplier and bias, which `_room` adds for long rows."""
+_SIGNS = 1e-3  # of a tensor's signs may differ: sums at the threshold itself
 
 
 @dataclass(frozen=True)
@@ -110,18 +110,17 @@ def agreement(model: Model, network: Network, data: Data, source: str) -> Agreem
     coded = with_codes(model, network)
     exact, codes = model.predict(x, data.input_scale), coded.predict(x, data.input_scale)
     integers = network.quantize_input(x, data.input_scale)
+    _check_layers(coded, network, integers)
     rounded = _rounded(coded, network, integers)
     golden = network.predict(integers).reshape(frames, -1) * network.output.scale
     spread = float(exact.std(axis=0).max()) or float(np.abs(exact).max()) or 1.0
     pairs = [(exact, codes), (codes, rounded), (rounded, golden)]
     error = [_rms(b - a) / spread for a, b in pairs]
     equal = [100.0 * float(np.mean(answers(a) == answers(b))) for a, b in pairs]
-    found = Agreement(
+    return Agreement(
         frames, source, error[0], equal[0], error[1], equal[1], error[2], equal[2],
         error[2] * spread / network.output.scale,
     )  # fmt: skip
-    _check(found)
-    return found
 
 
 def agreement_data(
@@ -223,14 +222,54 @@ def _on_lattice(values: FloatArray, spec: TensorSpec | None) -> FloatArray:
     return np.asarray(round_to_lattice(values, spec.scale, spec.format) * spec.scale, np.float64)
 
 
-def _check(found: Agreement) -> None:
-    """Raises CheckError where integers and real numbers differ by more than rounding."""
-    steps = found.integer_steps
-    if steps > _STEPS and found.integer_error > max(_ERROR, found.rounding_error):
+def _check_layers(model: Model, network: Network, integers: npt.NDArray[np.int64]) -> None:
+    """Raises CheckError where a layer's integers are not what its weights, scales and the model's
+    operations give on the integers that it read."""
+    tensors = network.tensors()
+    layers = {layer.output.name: layer for layer in network.layers}
+    for start in range(0, len(integers), _CHUNK):
+        part = integers[start : start + _CHUNK]
+        trace = network.trace(part)
+        values = {model.input_name: np.asarray(part * network.input.scale, float)}
+        values[model.input_name] = values[model.input_name].reshape(-1, *model.shape)
+        for node in model.nodes:
+            out = node.compute(*(values[name] for name in node.inputs))
+            spec = tensors.get(node.output)
+            if spec is not None:
+                layer = layers[node.output]
+                found = trace[layer.name].reshape(out.shape)
+                _compare(layer, [tensors[name] for name in layer.inputs], out, found)
+                out = np.asarray(found * spec.scale, float)
+            values[node.output] = out
+
+
+def _compare(
+    layer: Layer, inputs: list[TensorSpec], real: FloatArray, found: npt.NDArray[np.int64]
+) -> None:
+    spec = layer.output
+    wanted = round_to_lattice(real, spec.scale, spec.format)
+    off = np.abs(wanted - found)
+    if spec.format.binary:
+        wrong = float(np.mean(off > 0)) > _SIGNS
+    else:
+        wrong = float(off.max(initial=0)) > _STEPS + _room(layer, inputs)
+    if wrong:
         raise CheckError(
-            f"Internal error: the integer network is {steps:.0f} output steps (root mean square) "
-            "off what its own weights, scales and operations give; please report the model"
+            f"Internal error: the integers of layer {layer.name!r} are up to "
+            f"{int(off.max(initial=0)):,} steps off what its weights, scales and operations "
+            "give; please report the model"
         )
+
+
+def _room(layer: Layer, inputs: list[TensorSpec]) -> float:
+    """Steps by which rounded multipliers may move a sum: half a unit each, at most."""
+    largest = float(sum(x.format.max_abs for x in inputs))
+    if isinstance(layer, Dense | Conv):
+        largest *= float(layer.k.max(initial=0))
+    elif isinstance(layer, AveragePool):
+        largest *= math.prod(layer.geometry.kernel)
+    shift = getattr(layer, "shift", None)
+    return 0.0 if shift is None else largest / 2.0 ** (shift + 1)
 
 
 def _rms(difference: FloatArray) -> float:

@@ -74,7 +74,6 @@ def test_integers_agree_with_real_arithmetic_and_the_model_with_its_file(tmp_pat
         )
         found = agreement(model, network, Data(x), "calibration")
         assert (found.frames, found.data) == (40, "calibration")
-        assert found.integer_steps < 4 or found.integer_error < 0.01
         if quantizer == "given":
             assert found.codes_error < 0.01
 
@@ -139,23 +138,25 @@ def test_a_network_that_computes_something_else_is_refused(tmp_path, mutant):
         found = agreement(model, wrong, Data(x), "calibration")
         assert found.codes_error > 0.1
         return
-    with pytest.raises(CheckError, match="off what its own weights, scales and operations give"):
+    with pytest.raises(CheckError, match="off what its weights, scales and operations give"):
         agreement(model, wrong, Data(x), "calibration")
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "onnx.reference"])
-def test_an_importer_that_loses_an_operation_is_caught(tmp_path, monkeypatch, runtime):
+def test_an_importer_that_loses_an_operation_is_caught(tmp_path, monkeypatch):
+    path, model, x = loaded(tmp_path, CASES["Conv, Relu"])
+    assert check_own_graph(path, model, x).runtime == "onnxruntime"
+    lost = replace(model, nodes=tuple(n for n in model.nodes if not isinstance(n, Relu)))
+    with pytest.raises(CheckError, match=r"the imported model differs by \d+\.?\d* % of the"):
+        check_own_graph(path, lost, x)
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, *a: None if name == "onnxruntime" and runtime != name else find(name, *a),
+        lambda name, *a: None if name == "onnxruntime" else find(name, *a),
     )
-    path, model, x = loaded(tmp_path, CASES["Conv, Relu"])
-    assert check_own_graph(path, model, x).runtime == runtime
-    lost = replace(model, nodes=tuple(n for n in model.nodes if not isinstance(n, Relu)))
-    with pytest.raises(CheckError, match=r"the imported model differs by \d+\.?\d* % of the"):
-        check_own_graph(path, lost, x)
+    assert check_own_graph(path, model, x).error < 1e-5
+    found = check_own_graph(path, lost, x)
+    assert (found.runtime, found.error > 0.1) == ("onnx.reference", True)
 
 
 def test_a_fixed_number_of_frames_is_kept_to(tmp_path):
@@ -235,7 +236,7 @@ def test_a_lost_activation_stops_compile_and_keeps_the_old_output(tmp_path, monk
         return without_relu(network, -1), folding
 
     monkeypatch.setattr(flow, "quantize_for", lossy)
-    with pytest.raises(CheckError, match="Internal error: the integer network is"):
+    with pytest.raises(CheckError, match="Internal error: the integers of layer"):
         pvq_hw.compile(path, out, target="icebreaker", calibrate=x, ratio=2.0)
     assert (out / "manifest.json").read_bytes() == before
 
@@ -253,13 +254,13 @@ def test_verify_compares_on_data_too(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(flow, "agreement", lambda *a: judge(a[0], whole_network(path, x), *a[2:]))
     made = pvq_hw.compile(path, out, target="icebreaker", calibrate=x, ratio=2.0)
     found = [str(f) for f in made.verify(path, data)]
-    assert any("off what its own weights, scales and operations give" in f for f in found), found
+    assert any("off what its weights, scales and operations give" in f for f in found), found
     np.savez(tmp_path / "d.npz", x=x)
     call = ["verify", str(out), "--model", str(path), "--data", str(tmp_path / "d.npz")]
     from pvq_hw.cli import main
 
     assert main(call) == 1
-    assert "Internal error: the integer network is" in capsys.readouterr().out
+    assert "Internal error: the integers of layer" in capsys.readouterr().out
 
 
 def whole_network(path, x) -> Network:
