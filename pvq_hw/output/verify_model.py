@@ -137,9 +137,11 @@ def _scale(model: Model, part: Weights, ranged: bool, place: str) -> list[Findin
     else:
         bias = np.maximum(np.abs(step.bias), np.abs(_real_bias(part)))
         sums = np.abs(part.real).sum(axis=1) * part.reach + bias
-        most = 1.01 * _HEADROOM * float(sums.max(initial=0.0)) / output.format.max
+        most = 2 * _HEADROOM * float(sums.max(initial=0.0)) / output.format.max
         # Outputs that are all 0 on the data have the scale 1, or what they clip at.
-        fits = output.scale in (1.0, least, clip) or output.scale <= min(most, max(least, clip))
+        fits = output.scale in (1.0, least, clip) or output.scale <= min(
+            most, 1.01 * max(least, clip)
+        )
     return [] if fits else [Finding(_FILE, place, _SCALE)]
 
 
