@@ -18,6 +18,7 @@ __all__ = [
     "bits_for",
     "requantize",
     "rounding_shift",
+    "significant",
 ]
 
 LARGEST = 1e100
@@ -126,3 +127,9 @@ def requantize(acc: Any, mult: Any, bias: Any, shift: int, out: IntFormat) -> An
     ``|acc * mult + bias| < 2**62``, so int64 is exact.
     """
     return out.clamp(rounding_shift(acc * mult + bias, shift))
+
+
+def significant(value: float, digits: int = 6) -> float:
+    """A figure to some significant digits: what it is good for, the same on every machine, also
+    where libraries add in another order."""
+    return float(f"{float(value):.{digits}g}")

@@ -16,7 +16,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.evaluate.accuracy import check_data
     from pvq_hw.evaluate.attribution import check_log
     from pvq_hw.model.model import load_model
-    from pvq_hw.model.onnx.own_graph import OWN_FRAMES, check_own_graph
+    from pvq_hw.model.onnx.own_graph import check_own_graph
     from pvq_hw.output.verify import examine_output
 
     if args.model is None and (args.data or args.log):
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     if model is not None and data is not None:
         check_data(model, data, str(args.data))
         with ui.step("Compare the model with its file"):
-            check_own_graph(args.model, model, data.x[:OWN_FRAMES], data.input_scale)
+            check_own_graph(args.model, model, data)
     with ui.step("Verify"):
         verdict = examine_output(args.out, model=model, data=data)
     findings = verdict.findings

@@ -3,8 +3,8 @@
 Every unit is a process over event times. A wire knows for each of its transfers when the giver
 can offer it and when the reader can take it, both as far as the wire itself is not concerned;
 the transfer is at the later of the two, and at least a cycle after the one before. All times are
-cycles of handshakes and strobes as the circuits have them (`gateware.units.line_buffer`, `.queue`,
-`.sequencer`), so the counts are the simulated ones.
+cycles of handshakes and strobes as the circuits have them (`gateware.units.line_buffer`,
+`gateware.units.queue`, `gateware.core.sequencer`), so the counts are the simulated ones.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence

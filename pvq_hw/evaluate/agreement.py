@@ -7,13 +7,14 @@ labels too. The model file is also run by a runtime of ONNX, not through this pa
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data
 from pvq_hw.engine.core import is_threshold
 from pvq_hw.errors import CheckError
@@ -31,6 +32,7 @@ from pvq_hw.quantizer.scales import round_to_lattice
 __all__ = ["Agreement", "agreement", "agreement_data", "agreement_lines", "with_codes"]
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 _FRAMES = 256
 _LEAST_FRAMES = 16
@@ -77,12 +79,12 @@ class Agreement:
         """JSON values, four digits each."""
         pairs = {
             what: {
-                "relative_rms_error": _short(getattr(self, f"{what}_error")),
-                "equal_answers_percent": _short(getattr(self, f"{what}_equal")),
+                "relative_rms_error": significant(getattr(self, f"{what}_error"), 4),
+                "equal_answers_percent": significant(getattr(self, f"{what}_equal"), 4),
             }
             for what in ("codes", "rounding", "integer")
         }
-        pairs["integer"]["rms_output_steps"] = _short(self.integer_steps)
+        pairs["integer"]["rms_output_steps"] = significant(self.integer_steps, 4)
         return {"frames": self.frames, "data": self.data, **pairs}
 
 
@@ -110,9 +112,9 @@ def agreement(model: Model, network: Network, data: Data, source: str) -> Agreem
     coded = with_codes(model, network)
     exact, codes = model.predict(x, data.input_scale), coded.predict(x, data.input_scale)
     integers = network.quantize_input(x, data.input_scale)
-    _check_layers(coded, network, integers)
-    rounded = _rounded(coded, network, integers)
-    golden = network.predict(integers).reshape(frames, -1) * network.output.scale
+    parts = [integers[start : start + _CHUNK] for start in range(0, frames, _CHUNK)]
+    golden = np.concatenate([_checked(coded, network, part) for part in parts])
+    rounded = np.concatenate([_through(coded, network, part, _nearest) for part in parts])
     spread = float(exact.std(axis=0).max()) or float(np.abs(exact).max()) or 1.0
     pairs = [(exact, codes), (codes, rounded), (rounded, golden)]
     error = [_rms(b - a) / spread for a, b in pairs]
@@ -200,56 +202,52 @@ def _sign_node(node: Node, layer: Dense, scale: float) -> Node:
     return replace(node, weight=weight, bias=bias * scale)  # type: ignore[call-arg]
 
 
-def _rounded(model: Model, network: Network, integers: npt.NDArray[np.int64]) -> FloatArray:
-    """Outputs (frames, n) in real numbers, each tensor of the network on its lattice."""
-    tensors = network.tensors()
-    outputs = []
-    for start in range(0, len(integers), _CHUNK):
-        part = integers[start : start + _CHUNK].reshape(-1, *model.shape)
-        values: dict[str, FloatArray] = {
-            model.input_name: np.asarray(part * network.input.scale, float)
-        }
-        for node in model.nodes:
-            out = node.compute(*(values[name] for name in node.inputs))
-            values[node.output] = _on_lattice(out, tensors.get(node.output))
-        outputs.append(values[model.output].reshape(len(part), -1))
-    return np.concatenate(outputs)
-
-
-def _on_lattice(values: FloatArray, spec: TensorSpec | None) -> FloatArray:
-    if spec is None:
-        return values
-    return np.asarray(round_to_lattice(values, spec.scale, spec.format) * spec.scale, np.float64)
-
-
-def _check_layers(model: Model, network: Network, integers: npt.NDArray[np.int64]) -> None:
-    """Raises CheckError where a layer's integers are not what its weights, scales and the model's
-    operations give on the integers that it read."""
-    tensors = network.tensors()
+def _through(
+    model: Model,
+    network: Network,
+    integers: IntArray,
+    settle: Callable[[Layer, FloatArray], IntArray],
+) -> FloatArray:
+    """Outputs (frames, n) of real arithmetic between the network's tensors: ``settle`` says which
+    integers stand for what a layer's nodes give."""
     layers = {layer.output.name: layer for layer in network.layers}
-    for start in range(0, len(integers), _CHUNK):
-        part = integers[start : start + _CHUNK]
-        trace = network.trace(part)
-        values = {model.input_name: np.asarray(part * network.input.scale, float)}
-        values[model.input_name] = values[model.input_name].reshape(-1, *model.shape)
-        for node in model.nodes:
-            out = node.compute(*(values[name] for name in node.inputs))
-            spec = tensors.get(node.output)
-            if spec is not None:
-                layer = layers[node.output]
-                found = trace[layer.name].reshape(out.shape)
-                _compare(layer, [tensors[name] for name in layer.inputs], out, found)
-                out = np.asarray(found * spec.scale, float)
-            values[node.output] = out
+    values: dict[str, FloatArray] = {
+        model.input_name: np.asarray(
+            integers.reshape(-1, *model.shape) * network.input.scale, float
+        )
+    }
+    for node in model.nodes:
+        out = node.compute(*(values[name] for name in node.inputs))
+        layer = layers.get(node.output)
+        if layer is not None:
+            out = np.asarray(settle(layer, out).reshape(out.shape) * layer.output.scale, float)
+        values[node.output] = out
+    return values[model.output].reshape(len(integers), -1)
 
 
-def _compare(
-    layer: Layer, inputs: list[TensorSpec], real: FloatArray, found: npt.NDArray[np.int64]
-) -> None:
-    spec = layer.output
-    wanted = round_to_lattice(real, spec.scale, spec.format)
-    off = np.abs(wanted - found)
-    if spec.format.binary:
+def _nearest(layer: Layer, real: FloatArray) -> IntArray:
+    return round_to_lattice(real, layer.output.scale, layer.output.format)
+
+
+def _checked(model: Model, network: Network, integers: IntArray) -> FloatArray:
+    """The integer network's outputs, in real numbers.
+
+    Raises CheckError where a layer's integers are not what its weights, scales and the model's
+    operations give on the integers that it read.
+    """
+    tensors, trace = network.tensors(), network.trace(integers)
+
+    def settle(layer: Layer, real: FloatArray) -> IntArray:
+        found = trace[layer.name].reshape(real.shape)
+        _compare(layer, [tensors[name] for name in layer.inputs], real, found)
+        return found
+
+    return _through(model, network, integers, settle)
+
+
+def _compare(layer: Layer, inputs: list[TensorSpec], real: FloatArray, found: IntArray) -> None:
+    off = np.abs(_nearest(layer, real) - found)
+    if layer.output.format.binary:
         wrong = float(np.mean(off > 0)) > _SIGNS
     else:
         wrong = float(off.max(initial=0)) > _STEPS + _room(layer, inputs)
@@ -274,8 +272,3 @@ def _room(layer: Layer, inputs: list[TensorSpec]) -> float:
 
 def _rms(difference: FloatArray) -> float:
     return float(np.sqrt(np.mean(np.square(difference))))
-
-
-def _short(value: float) -> float:
-    """Four digits, so that libraries which add in another order give the same."""
-    return float(f"{value:.4g}")

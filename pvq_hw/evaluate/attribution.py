@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import metric_for, reference
@@ -78,7 +79,7 @@ def network_losses(
     judge = None if data.y is None else metric_for(model, data.y, metric)
 
     def scored(outputs: FloatArray) -> float | None:
-        return None if judge is None or y is None else _short(judge.compute(outputs, y))
+        return None if judge is None or y is None else significant(judge.compute(outputs, y))
 
     exact = model.predict(x, data.input_scale)
     try:
@@ -97,9 +98,9 @@ def network_losses(
         entry: dict[str, Any] = {"name": name}
         for word, changed in (("alone", alone), ("without", others)):
             outputs = changed.predict(x, data.input_scale)
-            entry[f"output_error_{word}"] = _short(_relative(outputs, exact))
+            entry[f"output_error_{word}"] = significant(_relative(outputs, exact))
             entry[f"score_{word}"] = scored(outputs)
-        entry["row_output_error"] = [_short(v) for v in error[name] / power[name]]
+        entry["row_output_error"] = [significant(v) for v in error[name] / power[name]]
         found.append(entry)
     _shares(found, error)
     return {
@@ -109,7 +110,7 @@ def network_losses(
         "reference": reference(network),
         "float": scored(exact),
         "golden": scored(real),
-        "output_error": _short(_relative(real, exact)),
+        "output_error": significant(_relative(real, exact)),
         "layers": found,
     }
 
@@ -121,13 +122,8 @@ def _shares(found: list[dict[str, Any]], error: Mapping[str, FloatArray]) -> Non
         share = entry["output_error_alone"] / total if total else 0.0
         rows = error[entry["name"]]
         part = rows / rows.sum() if rows.sum() else np.zeros(len(rows))
-        entry["share"] = _short(share)
-        entry["row_share"] = [_short(share * v) for v in part]
-
-
-def _short(value: float) -> float:
-    """Six digits, so that libraries which add in another order give the same."""
-    return float(f"{float(value):.6g}")
+        entry["share"] = significant(share)
+        entry["row_share"] = [significant(share * v) for v in part]
 
 
 def _relative(outputs: FloatArray, exact: FloatArray) -> float:

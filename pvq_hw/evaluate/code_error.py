@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import significant
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
@@ -43,7 +44,7 @@ def layer_codes(layer: Dense | Conv) -> dict[str, Any]:
         "n": n,
         "groups": layer.gain.shape[1],
         "k": pulses,
-        "n_over_k": None if plain else rounded(m * n / max(1, pulses)),
+        "n_over_k": None if plain else significant(m * n / max(1, pulses), 10),
         "row_n": [n] * m,
         "row_k": [0 if plain else int(k) for k in layer.k],
         "row_rho": [[gain.hex() for gain in row] for row in layer.gain.tolist()],
@@ -85,9 +86,6 @@ def _row(dot: float, square: float, other: float, error: float) -> tuple[float, 
     if square == 0 or other == 0:
         same = square == other
         return (1.0, 0.0) if same else (0.0, 1.0)
-    return rounded(dot / math.sqrt(square) / math.sqrt(other)), rounded(math.sqrt(error / square))
-
-
-def rounded(value: float) -> float:
-    """Ten significant digits."""
-    return float(f"{value:.10g}")
+    return significant(dot / math.sqrt(square) / math.sqrt(other), 10), significant(
+        math.sqrt(error / square), 10
+    )

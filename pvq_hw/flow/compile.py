@@ -23,7 +23,7 @@ from pvq_hw.evaluate.accuracy import (
 from pvq_hw.evaluate.agreement import Agreement, agreement, agreement_data
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.model.model import Model, load_model
-from pvq_hw.model.onnx.own_graph import OWN_FRAMES, check_own_graph
+from pvq_hw.model.onnx.own_graph import check_own_graph
 from pvq_hw.network.network import Network
 from pvq_hw.output.folder import OutputFolder
 from pvq_hw.output.manifest import write_manifest
@@ -125,7 +125,7 @@ def compile_model(
         with tell.step("Compare integers, codes and the model file"):
             data, source = agreement_data(network, evaluation, calibration)
             agreed = agreement(model, network, data, source)
-            own = check_own_graph(path, model, data.x[:OWN_FRAMES], data.input_scale)
+            own = check_own_graph(path, model, data)
         with tell.step("Write the files"):
             document = _write(
                 staging, model, network, planned, image, judged, agreed, evaluation, metric

@@ -129,12 +129,12 @@ class Accelerator:
         """What is wrong with the folder's files; with ``model``, every figure is recomputed, and
         with ``data`` beside it what was fitted to such data. `pvq_hw.output.verify.examine_output`
         also says what was not checked."""
-        from pvq_hw.model.onnx.own_graph import OWN_FRAMES, check_own_graph
+        from pvq_hw.model.onnx.own_graph import check_own_graph
         from pvq_hw.output.verify import verify_output
 
         original = load_model(Path(model)) if model is not None else None
         if model is not None and original is not None and data is not None:
-            check_own_graph(Path(model), original, data.x[:OWN_FRAMES], self.input_scale)
+            check_own_graph(Path(model), original, data)
         return verify_output(self.out, model=original, data=data)
 
     def report(self) -> dict[str, Any]:

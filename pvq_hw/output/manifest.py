@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 import pvq_hw
+from pvq_hw.arith.formats import significant
 from pvq_hw.errors import InputError
-from pvq_hw.evaluate.code_error import layer_codes, layer_errors, rounded
+from pvq_hw.evaluate.code_error import layer_codes, layer_errors
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv
@@ -110,7 +111,7 @@ def make_manifest(
         "network": network.name,
         "model": {"sha256": network.meta.get("source_sha256")},
         "quantization": dict(network.meta),
-        "n_over_k": rounded(network.n_over_k),
+        "n_over_k": significant(network.n_over_k, 10),
         "input": {**network.input.to_json(), **_input(network)},
         "output": {**network.output.to_json(), "scale_value": network.output.scale},
         "target": plan.target.to_json(),

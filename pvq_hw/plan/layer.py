@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pvq_hw.arith.formats import significant
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec
 from pvq_hw.engine.kinds import core_from_json
@@ -165,18 +166,18 @@ class LayerPlan:
             "positions": self.positions,
             "conv_groups": self.conv_groups,
             "weights": self.weights,
-            "n_over_k": None if self.n_over_k is None else _rounded(self.n_over_k),
+            "n_over_k": None if self.n_over_k is None else significant(self.n_over_k),
             "lanes": self.spec.lanes,
             "slots": self.spec.words,
             "cycles": self.cycles,
-            "utilization": _rounded(self.utilization),
+            "utilization": significant(self.utilization),
             "code_bits": self.code_bits,
-            "bits_per_weight": _rounded(self.code_bits / self.weights),
+            "bits_per_weight": significant(self.code_bits / self.weights),
             "parameter_bits": self.parameter_bits,
             "memories": memories,
             "resources": self.resources.to_json(),
-            "energy_nj": _rounded(self.energy_nj(target)),
-            "energy_int8_nj": _rounded(self.energy_int8_nj(target)),
+            "energy_nj": significant(self.energy_nj(target)),
+            "energy_int8_nj": significant(self.energy_int8_nj(target)),
         }
 
     @classmethod
@@ -242,7 +243,3 @@ def _reason(layer: Dense, spec: CoreBase) -> str:
         f"{this}: {spec.words:,} slots; {that} would take {other:,}, "
         f"8-bit weights {plain:,} with as many lanes"
     )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")

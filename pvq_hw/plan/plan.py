@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.arith.formats import significant
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.int8_core import Int8Spec
@@ -191,17 +192,17 @@ class Plan:
             "frames": self.frames,
             "interval_cycles": self.interval_cycles,
             "latency_cycles": self.latency_cycles,
-            "inferences_per_second": _rounded(self.inferences_per_second),
-            "inferences_per_second_over_link": _rounded(self.inferences_per_second_over_link),
+            "inferences_per_second": significant(self.inferences_per_second),
+            "inferences_per_second_over_link": significant(self.inferences_per_second_over_link),
             "code_bits": self.code_bits,
-            "bits_per_weight": _rounded(self.bits_per_weight),
-            "parameter_bits_per_weight": _rounded(self.parameter_bits_per_weight),
+            "bits_per_weight": significant(self.bits_per_weight),
+            "parameter_bits_per_weight": significant(self.parameter_bits_per_weight),
             "resources": self.resources.to_json(),
             "budget": limit.to_json(),
             "energy": {
                 "label": LABEL,
-                "nj_per_inference": _rounded(self.energy_nj),
-                "int8_nj_per_inference": _rounded(self.energy_int8_nj),
+                "nj_per_inference": significant(self.energy_nj),
+                "int8_nj_per_inference": significant(self.energy_int8_nj),
                 "operations": self.operations.to_json(),
             },
             "layers": [layer.to_json(self.target) for layer in self.layers],
@@ -270,11 +271,6 @@ class Plan:
 def _clock_hz(target: Target, clock_mhz: float) -> int:
     """The search for dividers takes 50 ms on an ECP5."""
     return solve_pll(target, clock_mhz).hz
-
-
-def _rounded(value: float) -> float:
-    """Six significant digits: what the figures are good for, the same on every machine."""
-    return float(f"{value:.6g}")
 
 
 def dense_chain(network: Network) -> list[tuple[Dense, TensorSpec]]:

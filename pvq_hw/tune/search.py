@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data, load_data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data, metric_for, scale_warning
@@ -340,7 +341,7 @@ def _final(setup: _Setup, trials: Sequence[Trial], tell: Steps) -> dict[str, Any
         within = trial.figures["interval_cycles"] <= (budget or 0)
         if budget is not None and within and planned.interval_cycles > budget:
             continue
-        figures = plan_figures(planned) | {"n_over_k": float(f"{network.n_over_k:.6g}")}
+        figures = plan_figures(planned) | {"n_over_k": significant(network.n_over_k)}
         evaluated = None
         if setup.evaluation is not None:
             judged = judge(setup.task, setup.model, network, setup.evaluation)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pvq_hw
+from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data, load_data
 from pvq_hw.errors import InputError, PvqError
 from pvq_hw.evaluate.accuracy import metric_for
@@ -237,8 +238,8 @@ def judge(task: Task, model: Model, network: Network, data: Data) -> dict[str, f
     spread = float(exact.std()) or 1.0
     return {
         "metric": metric_for(model, y, task.metric).compute(golden, y),
-        "output_error": _rounded(float(np.sqrt(np.mean((golden - exact) ** 2))) / spread),
-        "n_over_k": _rounded(network.n_over_k),
+        "output_error": significant(float(np.sqrt(np.mean((golden - exact) ** 2))) / spread),
+        "n_over_k": significant(network.n_over_k),
     }
 
 
@@ -267,10 +268,6 @@ _PLANNED = (
 )
 _USED = ("luts", "ffs", "brams", "dsps")
 _COUNTED = (*_PLANNED, *_USED, "energy_nj", "energy_int8_nj")
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def _outputs(network: Network, data: Data) -> npt.NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """What verbs say of labels: the metric by its name, why it is that one, and what was asked for."""
 
 import io
+import os
+import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 
@@ -140,3 +142,26 @@ def test_float_is_the_trained_networks_figure(digits, tmp_path):
     assert "float 9" not in page
     ran = run("verify", out, "--model", tmp_path / "tuned.npz", "--data", digits.test)
     assert "given weights 9" in ran.out, ran
+
+
+def test_verify_judges_by_the_metric_that_was_asked_for_and_runs_no_code(digits, tmp_path):
+    (tmp_path / "own.py").write_text("def judge(outputs, labels):\n    return 0.5\n")
+    compiled = ("compile", MODEL, "--target", "icebreaker", "--ratio", "1.5", "--calibrate",
+                digits.train, "--evaluate", digits.test)  # fmt: skip
+    checked = ("--model", MODEL, "--data", digits.test, "--json")
+    out = tmp_path / "auc"
+    assert run(*compiled, "--metric", "auc", "-o", out).code == 0
+    ran = run("verify", out, *checked)
+    assert (ran.code, ran.json["findings"]) == (0, [])
+    out = tmp_path / "own"
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        assert run(*compiled, "--metric", "own:judge", "-o", out).code == 0
+    finally:
+        os.chdir(before)
+        sys.modules.pop("own", None)
+    ran = run("verify", out, *checked)
+    assert (ran.code, ran.json["findings"]) == (0, [])
+    assert "accuracy and losses, by a metric whose code is not run here" in ran.json["unchecked"]
+    assert "own" not in sys.modules

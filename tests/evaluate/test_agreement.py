@@ -67,7 +67,7 @@ CASES |= {f"begins with {name}": [*texts, *TAIL] for name, texts in FIRST.items(
 @pytest.mark.parametrize("case", CASES)
 def test_integers_agree_with_real_arithmetic_and_the_model_with_its_file(tmp_path, case):
     path, model, x = loaded(tmp_path, CASES[case])
-    assert check_own_graph(path, model, x).error < 1e-5
+    assert check_own_graph(path, model, Data(x)).error < 1e-5
     for quantizer, bits in (("plain", 8), ("given", 4), ("given", 12)):
         network = quantize(
             model, calibration=x, ratio=2.0, quantizer=quantizer, activation_bits=bits
@@ -84,7 +84,7 @@ SIGNS = ["f=Flatten(x)", "g=Gemm(f,wg,bg) transB=1", "a=Sign(g)", "out=Gemm(a,w3
 def test_signs_are_compared_through_their_thresholds(tmp_path):
     MORE["w3"] = np.array([[0.25, -0.25, 0], [0, 0.5, 0.5], [1, 0, -1]])
     path, model, x = loaded(tmp_path, SIGNS)
-    assert check_own_graph(path, model, x).runtime == "onnxruntime"
+    assert check_own_graph(path, model, Data(x)).runtime == "onnxruntime"
     for quantizer in ("plain", "given", "calibrated"):
         network = quantize(model, calibration=x, ratio=2.0, quantizer=quantizer)
         assert agreement(model, network, Data(x), "calibration").integer_steps < 1
@@ -144,18 +144,18 @@ def test_a_network_that_computes_something_else_is_refused(tmp_path, mutant):
 
 def test_an_importer_that_loses_an_operation_is_caught(tmp_path, monkeypatch):
     path, model, x = loaded(tmp_path, CASES["Conv, Relu"])
-    assert check_own_graph(path, model, x).runtime == "onnxruntime"
+    assert check_own_graph(path, model, Data(x)).runtime == "onnxruntime"
     lost = replace(model, nodes=tuple(n for n in model.nodes if not isinstance(n, Relu)))
     with pytest.raises(CheckError, match=r"the imported model differs by \d+\.?\d* % of the"):
-        check_own_graph(path, lost, x)
+        check_own_graph(path, lost, Data(x))
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
         lambda name, *a: None if name == "onnxruntime" else find(name, *a),
     )
-    assert check_own_graph(path, model, x).error < 1e-5
-    found = check_own_graph(path, lost, x)
+    assert check_own_graph(path, model, Data(x)).error < 1e-5
+    found = check_own_graph(path, lost, Data(x))
     assert (found.runtime, found.error > 0.1) == ("onnx.reference", True)
 
 
@@ -165,7 +165,7 @@ def test_a_fixed_number_of_frames_is_kept_to(tmp_path):
     constants = {name: value for name, value in CONSTANTS.items() if name in used}
     path = save(tmp_path, as_single(graph_model(nodes, constants, (3, 2, 6, 6))))
     x = np.random.default_rng(3).normal(size=(10, 2, 6, 6))
-    assert check_own_graph(path, load_model(path), x).frames == 10
+    assert check_own_graph(path, load_model(path), Data(x)).frames == 10
 
 
 def test_a_flat_input_is_given_as_the_file_has_it(tmp_path):
@@ -174,18 +174,18 @@ def test_a_flat_input_is_given_as_the_file_has_it(tmp_path):
     constants["map"] = np.array([-1, 2, 6, 6])
     path = save(tmp_path, as_single(graph_model(nodes, constants, ("N", 72))))
     x = np.random.default_rng(3).normal(size=(10, 72))
-    assert check_own_graph(path, load_model(path), x).error < 1e-5
+    assert check_own_graph(path, load_model(path), Data(x)).error < 1e-5
 
 
 def test_a_file_without_a_graph_or_for_no_runtime_is_not_compared(tmp_path, monkeypatch):
     path = tmp_path / "m.npz"
     np.savez(path, **{"0.weight": np.eye(3), "0.bias": np.zeros(3)})
-    assert check_own_graph(path, load_model(path), np.zeros((4, 3))) is None
+    assert check_own_graph(path, load_model(path), Data(np.zeros((4, 3)))) is None
     path, model, x = loaded(tmp_path, CASES["Gemm, Relu"])
     monkeypatch.setattr("onnxruntime.InferenceSession", None)
-    assert check_own_graph(path, model, x).runtime == "onnx.reference"
+    assert check_own_graph(path, model, Data(x)).runtime == "onnx.reference"
     monkeypatch.setattr("onnx.reference.ReferenceEvaluator", None)
-    assert check_own_graph(path, model, x) is None
+    assert check_own_graph(path, model, Data(x)) is None
 
 
 def test_frames_that_the_quantizer_did_not_see_come_first(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.model.model import Add, Affine, Clip, Concat, Dense, Relu, Sign
-from pvq_hw.model.onnx.lowering import Lowering, Op, View, handles
+from pvq_hw.model.onnx.lowering import ENDS, Lowering, Op, View, handles
 
 __all__ = ["affine"]
 
@@ -258,7 +258,7 @@ def _concat_maps(low: Lowering, op: Op, views: list[View], axis: int) -> None:
 # -- the network's end, and operations that do nothing here -------------------------------------
 
 
-@handles("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax")
+@handles(*ENDS)
 def _end(low: Lowering, op: Op) -> None:
     x = low.view(op, dropped=True)
     if op.kind != "Sigmoid" and not x.dropped:

@@ -19,7 +19,10 @@ from pvq_hw.model.onnx.file import OnnxFile
 from pvq_hw.model.onnx.graph import Op
 from pvq_hw.naming import safe_name
 
-__all__ = ["LayoutError", "Lowering", "Op", "View", "handlers", "handles"]
+__all__ = ["ENDS", "LayoutError", "Lowering", "Op", "View", "handlers", "handles"]
+
+ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax")
+"""Final operations that are left out: the accelerator gives what they read."""
 
 ACTIVATIONS_LIMIT = 1 << 25  # of one frame, over all tensors
 VIEWS_LIMIT = 1 << 26  # positions over all views, 8 bytes each
