@@ -12,7 +12,7 @@ from cli_tools import BUNDLED, MODEL, refused, reseal, run, snapshot, twin
 import pvq_hw
 from gateware.accelerator.accelerator import Accelerator as Circuit
 from gateware.link.top import Top
-from pvq_hw.evaluate.code_error import rounded
+from pvq_hw.arith.formats import significant
 from pvq_hw.flow.board import describe_output
 from pvq_hw.host.protocol import Description
 from pvq_hw.output.build_record import write_build
@@ -70,7 +70,7 @@ def test_data_that_cannot_be_made(tmp_path, args, text):
 def test_compile_tells_the_figures_of_the_design(digits):
     document, network = digits.document, pvq_hw.load(digits.out).network
     pulses = sum(int(np.abs(layer.weights).sum()) for layer in network.layers)
-    assert document["n_over_k"] == rounded(WEIGHTS / pulses)
+    assert document["n_over_k"] == significant(WEIGHTS / pulses, 10)
     assert 1.5 <= document["n_over_k"] <= 1.5 * 1.01
     plan = json.loads((digits.out / "plan.json").read_text())
     for key in ("interval_cycles", "latency_cycles", "clock_mhz"):
