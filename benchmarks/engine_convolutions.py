@@ -138,7 +138,7 @@ def _cycles(network: Network, unit: CoreUnit, image: CoreImage) -> dict[str, Any
     graph = GraphSpec((unit,))
     spec: CoreBase = unit.core
     x = np.random.default_rng(1).integers(0, 256, (_FRAMES, *network.input.shape))
-    result = simulate([spec], [image], x, names=["conv"], graph=graph)
+    result = simulate(graph, [image], x, names=["conv"])
     expected: npt.NDArray[np.int64] = network.trace(x)["conv"].reshape(_FRAMES, -1)
     timing = time_graph(graph, {spec.name: image})
     return {

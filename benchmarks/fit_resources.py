@@ -222,8 +222,8 @@ def boards(folders: Sequence[Path]) -> list[dict[str, Any]]:
         about = ", ".join(f"{s.n}x{s.rows} P={s.lanes}" for s in plan.specs)
         if len(plan.specs) > 4:
             about = f"{len(plan.specs)} cores"
-        if plan.graph is not None:
-            about += " in a graph"
+        others = len(plan.graph.units) - len(plan.specs)
+        about += f" and {others} other units" if others else ""
         plain = sum(isinstance(spec, Int8Spec) for spec in plan.specs)
         about += f", {plain} of 8-bit weights" if plain else ""
         what = f"{plan.target.name}: {about}" + (f", V={plan.frames}" if plan.frames > 1 else "")

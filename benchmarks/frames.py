@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.engine_place import DEVICES, place
 from gateware.core.pulse_core import LayerCore
 from pvq_hw.data.dataset import load_data
+from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec, make_core
 from pvq_hw.engine.timing import time_chain
 from pvq_hw.model.model import load_model
@@ -86,7 +87,7 @@ def simulated(network: Network, spec: CoreSpec, image: CoreImage, test: Path) ->
     x = network.quantize_input(data.x[: 12 * spec.frames], 255.0)
     trace = network.trace(x)
     before, layer = network.layers[0].name, network.layers[1].name
-    result = simulate([spec], [image], trace[before], "compiled")
+    result = simulate(chain_graph([spec]), [image], trace[before], "compiled")
     return {
         "interval_cycles": result.interval_cycles,
         "timing_cycles": time_chain([spec], [image]).interval_cycles,

@@ -50,12 +50,11 @@ def simulate_output(
     tools.warm_up(["yosys"] if simulator != "amaranth" else [], steps.note)
     with steps.step(f"Simulate {len(integers)} frames ({simulator})"):
         result = simulate(
-            plan.specs,
+            plan.graph,
             accelerator.image.cores if simulator == "amaranth" else accelerator.out,
             integers,
             simulator,
             names=[layer.name for layer in accelerator.network.layers],
-            graph=plan.graph,
             idle=_STALL if stalls else "none",
             stall=_STALL if stalls else "none",
             seed=seed,
@@ -91,18 +90,17 @@ def _add_scenarios(
     """Runs every scenario; its mismatches count as the document's."""
     plan, network = accelerator.plan, accelerator.network
     images = accelerator.image.cores
-    chosen = all_scenarios(pace_of(plan.specs, images, plan.interval_cycles, plan.graph))
+    chosen = all_scenarios(pace_of(plan.graph, images, plan.interval_cycles))
     document["scenarios"] = []
     with steps.step(f"Simulate {len(chosen)} scenarios ({simulator})"):
         for outcome in run_scenarios(
             chosen,
-            plan.specs,
+            plan.graph,
             images if simulator == "amaranth" else accelerator.out,
             x,
             network.trace(x),
             simulator,
             names=[layer.name for layer in network.layers],
-            graph=plan.graph,
         ):
             document["scenarios"].append(outcome.to_json())
             document["mismatches"] += outcome.comparison.mismatches

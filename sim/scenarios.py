@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.scenarios import Scenario
 from pvq_hw.errors import CheckError
@@ -40,14 +39,13 @@ class Outcome:
 
 def run_scenarios(
     chosen: Sequence[Scenario],
-    specs: Sequence[CoreBase],
+    graph: GraphSpec,
     images: Images,
     x: npt.NDArray[np.int64],
     trace: Mapping[str, npt.NDArray[Any]],
     simulator: str = "compiled",
     *,
     names: Sequence[str] | None = None,
-    graph: GraphSpec | None = None,
 ) -> Iterator[Outcome]:
     """The outcome of one scenario after the other; frames of ``x`` are sent round and round.
 
@@ -59,19 +57,18 @@ def run_scenarios(
         A stream broke its protocol or stood still, or rounds took other cycles than the plan's;
         the line names the scenario.
     """
-    frames = specs[0].frames
+    frames = graph.frames
     for scenario in chosen:
         count = scenario.rounds * frames
         inputs = np.resize(x.reshape(len(x), -1), (count, x[0].size))
         golden = {n: np.resize(v.reshape(len(x), -1), (count, v[0].size)) for n, v in trace.items()}
         try:
             result = simulate(
-                specs,
+                graph,
                 images,
                 inputs,
                 simulator,
                 names=names,
-                graph=graph,
                 idle=scenario.idle,
                 stall=scenario.stall,
                 seed=scenario.seed,

@@ -1,99 +1,126 @@
-"""A network: cores joined by streams."""
+"""A network: units joined by streams."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Const, Module, Value
+from amaranth.hdl import Const, Module, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.accelerator.cores import core_component
 from gateware.arith.activation import activation_layout
 from gateware.device.spram import CODE_PORT
-from pvq_hw.engine.core import CoreBase, CoreImage
+from gateware.units.join import ForkUnit, JoinUnit
+from gateware.units.pool import PoolUnit
+from gateware.units.queue import StreamFifo
+from gateware.units.unpack import UnpackUnit
+from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import code_layout
+from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack
 from pvq_hw.errors import InputError
 
-__all__ = ["Accelerator", "check_chain"]
-
-
-def check_chain(specs: Sequence[CoreBase], images: Sequence[CoreImage]) -> None:
-    """Raises InputError unless each core takes what the one before it gives."""
-    if not specs or len(specs) != len(images):
-        raise InputError("An accelerator must have a specification and an image per core")
-    for before, after in pairwise(specs):
-        if (before.rows, before.out, before.frames) != (after.n, after.x, after.frames):
-            raise InputError(f"Core {after.name!r} must take what {before.name!r} gives")
+__all__ = ["Accelerator"]
 
 
 class Accelerator(wiring.Component):
-    """Layer cores in a chain; each works on a frame of its own.
+    """`GraphSpec.compute` as a circuit: every unit works on its own, streams join them.
 
     Parameters
     ----------
-    specs : sequence of CoreBase
-        Each core's output format and rows are the next one's input format and columns.
+    spec : GraphSpec
     images : sequence of CoreImage
+        Of its cores, in order.
     body : str
         Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
 
     Members
     -------
-    i, o : streams of activations, see `LayerCore`
+    i, o : streams of activations, channels last
     codes : In(`gateware.device.spram.CODE_PORT`), only where a core's codes are loaded
-        No activation is taken while it loads.
+        While it loads, and a cycle longer, no activation is taken and all units are in reset:
+        frames under way are forgotten.
 
     Attributes
     ----------
     layout : CodeLayout
         What is loaded.
-    cores : list of LayerCore
-        The submodules ``core0``, ``core1``, ...; simulations watch their streams.
+    units : dict of component by unit name
+        The submodules, which are called as the units are; simulations watch their streams.
     """
 
     def __init__(
-        self, specs: Sequence[CoreBase], images: Sequence[CoreImage], *, body: str = "behavioral"
+        self, spec: GraphSpec, images: Sequence[CoreImage], *, body: str = "behavioral"
     ) -> None:
-        check_chain(specs, images)
-        self.specs, self.images, self.body = tuple(specs), tuple(images), body
-        self.cores = [core_component(s, i, body=body) for s, i in zip(specs, images, strict=True)]
-        first, last = specs[0], specs[-1]
-        self.layout = code_layout(specs)
+        self.spec, self.images, self.body = spec, spec.named(images), body
+        self.layout = code_layout(spec.cores)
+        self.units = {unit.name: self._component(unit) for unit in spec.units}
+        taken, given = spec.vectors
         loaded = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
         super().__init__(
             {
-                "i": In(stream.Signature(activation_layout(first.x, first.input_frames))),
-                "o": Out(stream.Signature(activation_layout(last.out, last.frames))),
+                "i": In(stream.Signature(activation_layout(spec.x[1], taken))),
+                "o": Out(stream.Signature(activation_layout(spec.out[1], given))),
                 **loaded,
             }
         )
 
+    def _component(self, unit: Unit) -> Any:
+        if isinstance(unit, CoreUnit):
+            image = self.images[unit.core.name]
+            return core_component(unit.core, image, body=self.body, window=unit.window)
+        if isinstance(unit, Join):
+            return JoinUnit(unit, self.body)
+        if isinstance(unit, Fork):
+            return ForkUnit(unit)
+        if isinstance(unit, Fifo):
+            return StreamFifo(unit.x, unit.depth, unit.memory, self.body)
+        if isinstance(unit, Unpack):
+            return UnpackUnit(unit, self.body)
+        if isinstance(unit, Pool):
+            return PoolUnit(unit, self.body)
+        raise InputError(f"Unit {unit.name!r} has no circuit: its kind {unit.kind!r} is not known")
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        before = flipped(self.i)
-        for index, core in enumerate(self.cores):
-            m.submodules[f"core{index}"] = core
-            if index or not self.layout.blocks:
-                connect(m, before, core.i)
-            before = core.o
-        connect(m, before, flipped(self.o))
-        if self.layout.blocks:
-            self._load(m)
+        shape = activation_layout(self.spec.x[1], self.spec.vectors[0])
+        first = stream.Signature(shape).create()
+        clear = self._load(m, first) if self.layout.blocks else None
+        givers: dict[str, Any] = {self.spec.input: flipped(self.i) if clear is None else first}
+        for unit in self.spec.units:
+            component = self.units[unit.name]
+            m.submodules[unit.name] = (
+                component if clear is None else ResetInserter(clear)(component)
+            )
+            numbered = isinstance(unit, Join)
+            for k, wire in enumerate(unit.inputs):
+                port = getattr(component, f"i{k}" if numbered else "i")
+                connect(m, givers.pop(wire), port)
+            numbered = isinstance(unit, Fork)
+            for k, wire in enumerate(unit.outputs):
+                givers[wire] = getattr(component, f"o{k}" if numbered else "o")
+            if isinstance(unit, Unpack):
+                maker = self.spec.batched(unit)[0]
+                connect(m, self.units[maker.name].batch, component.batch)
+        connect(m, givers[self.spec.output], flipped(self.o))
         return m
 
-    def _load(self, m: Module) -> None:
-        """Joins the code memories, and holds the input while they are loaded."""
+    def _load(self, m: Module, first: Any) -> Signal:
+        """Joins the code memories; holds ``first``, the input, and gives the units' reset."""
         port: Any = self.codes
-        first = self.cores[0].i
+        clear, open_ = Signal(), Signal()
+        m.d.sync += clear.eq(port.load)
         m.d.comb += [
+            open_.eq(~(port.load | clear)),
             first.payload.eq(self.i.payload),
-            first.valid.eq(self.i.valid & ~port.load),
-            self.i.ready.eq(first.ready & ~port.load),
+            first.valid.eq(self.i.valid & open_),
+            self.i.ready.eq(first.ready & open_),
         ]
         r_data: Value = Const(0)
-        for index, core in enumerate(self.cores):
-            if core.spec.code_memory == "spram":
+        units = [unit for unit in self.spec.units if isinstance(unit, CoreUnit)]
+        for index, unit in enumerate(units):
+            if unit.core.code_memory == "spram":
+                core = self.units[unit.name]
                 core.first_block = self.layout.first(index)
                 inner: Any = core.codes
                 m.d.comb += [
@@ -104,3 +131,4 @@ class Accelerator(wiring.Component):
                 ]
                 r_data = r_data | inner.r_data
         m.d.comb += port.r_data.eq(r_data)
+        return clear

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateware.accelerator.circuit import make_circuit
+from gateware.accelerator.accelerator import Accelerator as Circuit
 from gateware.board.boards import make_board_top, make_platform
 from gateware.board.build import build
-from pvq_hw.engine.batch import is_serial
 from pvq_hw.engine.spram_image import code_crc, code_layout, has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
@@ -34,9 +33,9 @@ def build_output(
     """
     plan, network = accelerator.plan, accelerator.network
     wires = WireFormat.of(network.input), WireFormat.of(network.output)
-    if plan.frames > 1 and not is_serial(plan.specs):
+    if plan.graph.vectors != (1, 1):
         raise InputError(
-            f"Bitstreams must take one activation a transfer, not {plan.frames}; "
+            f"Bitstreams must take one activation a transfer, not {plan.graph.vectors[0]}; "
             "the layer's Verilog is for a design of your own"
         )
     board = describe_output(accelerator)
@@ -46,7 +45,7 @@ def build_output(
         # Made once nothing can refuse any more: Amaranth complains of circuits left unused.
         platform = make_platform(plan.target.name)
         body = family(plan.target.engine).blocks
-        circuit = make_circuit(image.specs, image.cores, plan.graph, body=body)
+        circuit = Circuit(plan.graph, image.cores, body=body)
         loaded = has_spram(image.specs)
         top = make_board_top(
             circuit,

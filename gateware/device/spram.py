@@ -21,7 +21,7 @@ _ADDRESS_BITS = (SPRAM_DEPTH - 1).bit_length()
 
 CODE_PORT = wiring.Signature(
     {
-        # High: the loader has the memories, and no activation is taken.
+        # High: the loader has the memories, no activation is taken, and the units are in reset.
         "load": Out(1),
         "w_en": Out(1),
         # The block's number in the upper two bits, the word in it in the lower 14.
@@ -99,7 +99,7 @@ class SpramBlock(wiring.Component):
         init = [(word * 0x9E37 + 0x79B9) & 0xFFFF for word in range(depth)]
         m.submodules.mem = mem = memory.Memory(shape=SPRAM_WIDTH, depth=depth, init=init)
         write, read = mem.write_port(), mem.read_port()
-        wrote = Signal()
+        wrote = Signal(reset_less=True)
         m.d.sync += wrote.eq(self.w_en)
         m.d.comb += [
             write.en.eq(self.w_en),
@@ -114,6 +114,7 @@ class SpramRom(wiring.Component):
     """A code memory: like `gateware.device.memory.Rom`, but its words come through ``codes``.
 
     While ``codes.load`` is low, ``data`` is the word of ``addr`` from ``latency`` cycles before.
+    Loading and reading back go on in reset.
 
     Parameters
     ----------
@@ -159,7 +160,9 @@ class SpramRom(wiring.Component):
         r_data: Value = Const(0, SPRAM_WIDTH)
         for part in found:
             r_data = r_data | part
-        m.d.sync += port.r_data.eq(r_data)
+        read = Signal(SPRAM_WIDTH, reset_less=True)
+        m.d.sync += read.eq(r_data)
+        m.d.comb += port.r_data.eq(read)
         word = ways[0]
         if self.ways > 1:
             upper = Signal(len(self.addr) - _ADDRESS_BITS)
@@ -178,7 +181,7 @@ class SpramRom(wiring.Component):
         port: Any = self.codes
         words = min(self.depth, SPRAM_DEPTH)
         m.submodules[f"block{number}"] = block = SpramBlock(self.body, words)
-        mine = Signal(name=f"mine{number}")
+        mine = Signal(name=f"mine{number}", reset_less=True)
         here = port.addr[_ADDRESS_BITS:] == number
         m.d.sync += mine.eq(here)
         m.d.comb += [

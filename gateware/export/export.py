@@ -13,14 +13,14 @@ from amaranth.back import rtlil
 from amaranth.hdl import Fragment, ResetSignal
 from amaranth.lib import wiring
 
-from gateware.accelerator.circuit import make_circuit
+from gateware.accelerator.accelerator import Accelerator
 from gateware.accelerator.cores import core_component
 from gateware.export.verilog_text import ROM_VERILOG, SPRAM_VERILOG
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.spram_image import SPRAM_FILE, has_spram
-from pvq_hw.engine.timing import time_chain, time_graph
+from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.reserved import SYSTEM_VERILOG, VERILOG_2005
@@ -187,31 +187,25 @@ _LOAD_LINES = [
     "Codes are loaded after configuration: write the words of codes.bin (16 bits each) through",
     "the port codes, one a clock: codes__load and codes__w_en at 1, the number of the block in",
     "codes__addr[15:14], the word's number in it below. Words can be read back with w_en at 0: two",
-    "clocks later they are on codes__r_data. Activations are taken while codes__load is 0.",
+    "clocks later they are on codes__r_data. While codes__load is 1, and a clock longer, no",
+    "activation is taken; frames under way when it rises are forgotten.",
 ]
 
 
-def _batch_lines(first: CoreBase) -> list[str]:
-    if not first.flush_cycles:
+def _batch_lines(core: CoreBase) -> list[str]:
+    if not core.flush_cycles:
         return []
     return [
-        f"Frames come one after the other and are computed {first.frames} at a time. A batch that",
-        f"is not full is closed {first.flush_cycles} cycles after a frame's last activation if no",
-        "other activation comes until then.",
+        f"Core {core.name} takes frames one after the other and computes {core.frames} at a time.",
+        f"A batch that is not full is closed {core.flush_cycles} cycles after a frame's last",
+        "activation if no other activation comes until then.",
     ]
 
 
-def _header(
-    name: str,
-    specs: Sequence[CoreBase],
-    cycles: tuple[int, int],
-    graph: GraphSpec | None = None,
-) -> str:
-    first, last = specs[0], specs[-1]
-    n, x, rows, out = first.n, first.x, last.rows, last.out
-    if graph is not None:
-        (n, x), (rows, out) = graph.x, graph.out
-    unit = "frame" if first.frames == 1 else f"batch of {first.frames} frames"
+def _header(name: str, graph: GraphSpec, cycles: tuple[int, int]) -> str:
+    specs, (taken, given) = graph.cores, graph.vectors
+    (n, x), (rows, out) = graph.x, graph.out
+    unit = "frame" if graph.frames == 1 else f"batch of {graph.frames} frames"
     return "\n".join(
         [
             f"{name}: matrix-vector products with pyramid-vector-quantized weights.",
@@ -220,9 +214,9 @@ def _header(
             "Ports",
             "  clk         rising edge",
             "  rst         synchronous, active high; forgets all frames; i__ready is 0 meanwhile",
-            f"  i__payload  {_format(x, first.input_frames)}",
+            f"  i__payload  {_format(x, taken)}",
             f"              frames of {n} transfers, channels last, in order",
-            f"  o__payload  {_format(out, first.input_frames if graph is None else 1)}",
+            f"  o__payload  {_format(out, given)}",
             f"              frames of {rows} transfers, in order of the rows",
             "  *__valid, *__ready: a transfer happens at a clock edge at which both are 1.",
             "              The giver holds valid and payload until then; valid never waits for",
@@ -231,7 +225,7 @@ def _header(
             f"Throughput: {cycles[0]} clock cycles per {unit}, input always valid and output",
             f"always ready. Latency: {cycles[1]} cycles from the first input to the last output.",
             "The next frame is taken while one is computed. A result depends on its frame alone.",
-            *_batch_lines(first),
+            *[line for spec in specs for line in _batch_lines(spec)],
             "On iCE40, block RAM reads zero for some microseconds after configuration: hold rst",
             "for 15 us.",
             *(_LOAD_LINES if has_spram(specs) else []),
@@ -239,7 +233,8 @@ def _header(
             "Row m: clamp((sum over columns of y * x * mult[m] + bias[m] + half) >> shift), exact.",
             "Cores",
             *[line for spec in specs for line in _core_lines(spec)],
-            *([] if graph is None else ["Units", *map(_unit_line, graph.units)]),
+            "Units",
+            *map(_unit_line, graph.units),
             "",
             f"To simulate or synthesize: this file, {ROM_FILE} and the .hex files in the tool's",
             f"working folder, e.g. iverilog -g2005 {name}.v {ROM_FILE} YOUR_TESTBENCH.v",
@@ -247,35 +242,29 @@ def _header(
     )
 
 
-def _cycles(
-    specs: Sequence[CoreBase], images: Sequence[CoreImage], graph: GraphSpec | None = None
-) -> tuple[int, int]:
-    if graph is not None:
-        named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
-        found = time_graph(graph, named)
-        return found.interval_cycles, found.latency_cycles
-    timing = time_chain(list(specs), list(images))
+def _cycles(graph: GraphSpec, images: Sequence[CoreImage]) -> tuple[int, int]:
+    timing = time_graph(graph, graph.named(images))
     return timing.interval_cycles, timing.latency_cycles
 
 
 def export_accelerator(
-    specs: Sequence[CoreBase],
+    graph: GraphSpec,
     images: Sequence[CoreImage],
     name: str = "accelerator",
     *,
-    graph: GraphSpec | None = None,
     cycles: tuple[int, int] | None = None,
 ) -> dict[str, str]:
     """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``.
 
-    ``cycles`` are the interval and the latency where they are known already.
+    ``images`` are the contents of its cores, in order; ``cycles`` are the interval and the latency
+    where they are known already.
     """
-    component = make_circuit(specs, images, graph, body="verilog")
-    header = _header(name, specs, cycles or _cycles(specs, images, graph), graph)
+    component = Accelerator(graph, images, body="verilog")
+    header = _header(name, graph, cycles or _cycles(graph, images))
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,
-        **({SPRAM_FILE: SPRAM_VERILOG} if has_spram(specs) else {}),
+        **({SPRAM_FILE: SPRAM_VERILOG} if has_spram(graph.cores) else {}),
     }
 
 
@@ -283,7 +272,8 @@ def export_layer(spec: CoreBase, image: CoreImage, name: str | None = None) -> d
     """Verilog of one layer's core: text by file name; the module is ``<spec.name>_core``."""
     name = name or f"{spec.name}_core"
     component = core_component(spec, image, body="verilog")
-    header = _header(name, [spec], _cycles([spec], [image]))
+    graph = chain_graph([spec])
+    header = _header(name, graph, _cycles(graph, [image]))
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,

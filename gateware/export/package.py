@@ -10,10 +10,11 @@ from gateware.export.export import export_layer
 from gateware.export.testbench import testbench
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.hexfile import hex_text
 from pvq_hw.engine.scenarios import pace_of, scenarios
 from pvq_hw.engine.spram_image import code_layout, has_spram
-from pvq_hw.engine.timing import time_chain
+from pvq_hw.engine.timing import time_graph
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.plan.image import Image
 from pvq_hw.plan.plan import Plan
@@ -115,7 +116,9 @@ def layer_package(
     bits = {"input": spec.x.bits * spec.frames, "output": spec.out.bits * spec.frames}
     verilog = export_layer(spec, image)
     name = next(iter(verilog)).removesuffix(".v")
-    pace = pace_of([spec], [image], time_chain([spec], [image]).interval_cycles)
+    graph = chain_graph([spec])
+    timing = time_graph(graph, graph.named([image]))
+    pace = pace_of(graph, [image], timing.interval_cycles)
     return {
         **verilog,
         **Image((spec,), (image,)).files(),
@@ -179,12 +182,8 @@ def write_testbench(folder: Path, image: Image, plan: Plan, frames: int, output:
         Name of the last layer's vectors.
     """
     specs = image.specs
-    pace = pace_of(specs, image.cores, plan.interval_cycles, plan.graph)
-    (columns, x), (rows, out) = (
-        (plan.graph.x, plan.graph.out)
-        if plan.graph is not None
-        else ((specs[0].n, specs[0].x), (specs[-1].rows, specs[-1].out))
-    )
+    pace = pace_of(plan.graph, image.cores, plan.interval_cycles)
+    (columns, x), (rows, out) = plan.graph.x, plan.graph.out
     command = "iverilog -o /tmp/tb ../testbench/tb.v ../verilog/*.v && vvp /tmp/tb"
     text = testbench(
         "accelerator",

@@ -1,17 +1,18 @@
 """A network as units joined by wires: what the circuit is made of, as values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.batch import is_serial, unpacker_delay, unpacker_memory
+from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack, unit_from_json
 from pvq_hw.errors import InputError
+from pvq_hw.naming import safe_name
 
 __all__ = ["GraphSpec", "chain_graph"]
 
@@ -40,6 +41,9 @@ class GraphSpec:
         wires = self._check_wires()
         if list(wires) != [self.output]:
             raise InputError(f"Wires of a graph must be read: {', '.join(wires)} are not")
+        for unit in self.units:
+            if isinstance(unit, Unpack) and not self.batched(unit)[0].core.flush_cycles:
+                raise InputError(f"Unit {unit.name!r} must follow a core that makes batches")
 
     def _check_wires(self) -> list[str]:
         """Walks the units; returns the wires that nothing reads."""
@@ -78,6 +82,26 @@ class GraphSpec:
         """The cores, in order."""
         return [unit.core for unit in self.units if isinstance(unit, CoreUnit)]
 
+    def batched(self, unpack: Unpack) -> list[CoreUnit]:
+        """The cores before an unpacker that take V frames, the first of which makes the batches."""
+        givers = {wire: unit for unit in self.units for wire in unit.outputs}
+        found: list[CoreUnit] = []
+        while not found or not found[0].core.flush_cycles:
+            giver = givers.get((found[0] if found else unpack).inputs[0])
+            if not isinstance(giver, CoreUnit):
+                break
+            found.insert(0, giver)
+        if not found:
+            raise InputError(f"Unit {unpack.name!r} must follow a core")
+        return found
+
+    def named(self, images: Sequence[CoreImage]) -> dict[str, CoreImage]:
+        """Contents of the cores, in their order, by the cores' names."""
+        cores = self.cores
+        if len(images) != len(cores):
+            raise InputError(f"There must be {len(cores)} cores' contents, not {len(images)}")
+        return {core.name: image for core, image in zip(cores, images, strict=True)}
+
     def unit(self, name: str) -> Unit:
         """The unit of that name; KeyError where there is none."""
         return {unit.name: unit for unit in self.units}[name]
@@ -102,6 +126,30 @@ class GraphSpec:
     def out(self) -> tuple[int, IntFormat]:
         """Activations of an output frame, and their format."""
         return self.last.sizes()[1], self.last.formats()[1]
+
+    @property
+    def frames(self) -> int:
+        """V: frames in a round, which is what units that take V frames work on at once."""
+        return max(unit.frames for unit in self.units)
+
+    @property
+    def vectors(self) -> tuple[int, int]:
+        """Frames in a transfer of the input, and of the output."""
+        return self.first.side_by_side[0], self.last.side_by_side[1]
+
+    @property
+    def transfers(self) -> tuple[int, int]:
+        """Transfers of a round at the input, and at the output."""
+        taken, given = self.vectors
+        return self.x[0] * self.frames // taken, self.out[0] * self.frames // given
+
+    @property
+    def lags(self) -> bool:
+        """Whether a unit may still work on a frame whose results are out: the last activations of
+        a map may matter to no window."""
+        return any(
+            isinstance(u, Pool) or (isinstance(u, CoreUnit) and u.window) for u in self.units
+        )
 
     # -- golden model -----------------------------------------------------------------------
 
@@ -159,25 +207,14 @@ def _compute(unit: Unit, images: Mapping[str, CoreImage], inputs: list[IntArray]
 
 def chain_graph(cores: Sequence[CoreBase]) -> GraphSpec:
     """Cores that follow one another, and an unpacker where the frames of a batch come and go one
-    after the other; the cores' names must differ."""
+    after the other. Of cores of the same name, the later ones get another."""
+    used: set[str] = set()
+    cores = [replace(core, name=safe_name(core.name, used)) for core in cores]
     wires = ["i", *(f"w_{core.name}" for core in cores)]
     units: list[Unit] = [
         CoreUnit(core.name, (wires[k],), (wires[k + 1],), core) for k, core in enumerate(cores)
     ]
-    last = cores[-1]
-    if is_serial(cores):
-        memory = unpacker_memory(last)
-        units.append(
-            Unpack(
-                f"{last.name}.unpacker",
-                (wires[-1],),
-                (f"w_{last.name}.unpacked",),
-                last.out,
-                last.rows,
-                last.frames,
-                memory.depth,
-                memory.kind,
-                unpacker_delay(last),
-            )
-        )
-    return GraphSpec(tuple(units), "i", units[-1].outputs[0])
+    if cores and cores[0].flush_cycles:
+        name = safe_name(f"{cores[-1].name}_unpacker", used)
+        units.append(make_unpack(name, (wires[-1], f"w_{name}"), cores))
+    return GraphSpec(tuple(units), "i", units[-1].outputs[0] if units else "o")

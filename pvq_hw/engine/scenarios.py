@@ -2,25 +2,26 @@
 
 `scenarios` is the list; `sim.scenarios` runs it in Amaranth's simulator, on Icarus with cocotb and
 in compiled models, and `gateware.export.testbench` writes it into the testbenches that ship with
-the Verilog. Frames are counted in rounds: V frames side by side, or one where V is 1.
+the Verilog. Frames are counted in rounds of V (`GraphSpec.frames`), which is mostly 1.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pvq_hw.engine.batch import UNPACKER_QUEUE, is_serial
-from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.batch import UNPACKER_QUEUE
+from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
-from pvq_hw.engine.timing import frame_ends, run_frames
-from pvq_hw.engine.units import CoreUnit, Fifo, Join, Pool
+from pvq_hw.engine.timing import run_frames
+from pvq_hw.engine.units import CoreUnit, Fifo, Join, Pool, Unit, Unpack
 
 __all__ = ["BURSTS", "Pace", "Scenario", "pace_of", "scenarios", "short_scenarios"]
 
 BURSTS = (1, 2, 3, 5, 13, 60, 250, 1_000, 10_000)
 """Cycles of the pauses at either end."""
 
-_GRAPH_ROUNDS = 6  # a graph's exact times take long to compute
+_ROUNDS = 6  # at least, whose exact times are compared
+_TRANSFERS = 20_000  # about, at both ends; more take long to compute
 _RESETS = 48  # pairs of resets in a scenario, if they take no more than so many cycles
 _RESET_WORK = 60_000
 
@@ -88,43 +89,33 @@ class Scenario:
     waiting: int = 0
 
 
-def pace_of(
-    specs: Sequence[CoreBase],
-    images: Sequence[CoreImage],
-    interval: int,
-    graph: GraphSpec | None = None,
-) -> Pace:
-    """The pace of a chain of cores, or of a graph of units, whose interval is known."""
-    if graph is not None:
-        inside = 2 + sum(_inside(unit) for unit in graph.units)
-        named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
-        # One more: a map's last activations may matter to no window.
-        wires = run_frames(graph, named, _GRAPH_ROUNDS + 1)
-        (columns, _), (rows, _) = graph.x, graph.out
-        first, moved = wires[graph.input].moved[0], wires[graph.output].moved
-        ends = tuple(end - first for end in moved[rows - 1 :: rows])[:_GRAPH_ROUNDS]
-        return Pace(columns, rows, inside, ends, interval, _waiting(graph.units[-1]))
-    inside = 2 + sum(3 + -(-spec.fifo_depth // spec.rows) for spec in specs)
-    serial = specs[0].frames if is_serial(specs) else 1
-    columns, rows = specs[0].n * serial, specs[-1].rows * serial
-    waiting = UNPACKER_QUEUE if is_serial(specs) else specs[-1].credits
-    ends = frame_ends(specs, images, inside + 2)
-    return Pace(columns, rows, inside, ends, interval, waiting)
+def pace_of(graph: GraphSpec, images: Sequence[CoreImage], interval: int) -> Pace:
+    """The pace of a graph, with the contents of its cores, whose interval is known."""
+    inside = 2 + sum(map(_inside, graph.units))
+    columns, rows = graph.transfers
+    rounds = max(_ROUNDS, min(inside + 2, _TRANSFERS // (columns + rows)))
+    # One more: a map's last activations may matter to no window.
+    wires = run_frames(graph, graph.named(images), rounds + graph.lags)
+    first, moved = wires[graph.input].moved[0], wires[graph.output].moved
+    ends = tuple(end - first for end in moved[rows - 1 :: rows])[:rounds]
+    return Pace(columns, rows, inside, ends, interval, _waiting(graph.last))
 
 
-def _inside(unit: object) -> int:
-    """Frames that a unit may hold."""
+def _inside(unit: Unit) -> int:
+    """Rounds that a unit may hold."""
     if isinstance(unit, CoreUnit):
-        return 3 - -unit.core.fifo_depth // (unit.frames * unit.core.rows)
+        return 3 - -unit.core.fifo_depth // unit.sizes()[1]
     if isinstance(unit, Pool | Join | Fifo):
         return 1 - -unit.depth // unit.sizes()[1]
     return 0
 
 
-def _waiting(unit: object) -> int:
+def _waiting(unit: Unit) -> int:
     """Results that wait in the last unit of a graph."""
     if isinstance(unit, CoreUnit):
         return unit.core.credits
+    if isinstance(unit, Unpack):
+        return UNPACKER_QUEUE
     return unit.depth if isinstance(unit, Pool | Join | Fifo) else 0
 
 

@@ -57,8 +57,8 @@ class Wire:
 
 @dataclass(frozen=True)
 class Timing:
-    """Exact timing of an accelerator, in cycles; of cores that take V frames side by side, a
-    frame here is a batch of V.
+    """Exact timing of an accelerator, in cycles; where units take V frames side by side, a frame
+    here is a round of V (`GraphSpec.frames`).
 
     Parameters
     ----------
@@ -79,7 +79,8 @@ class Timing:
 
 def time_chain(specs: Sequence[CoreBase], images: Sequence[CoreImage]) -> Timing:
     """`time_graph` of cores that follow one another."""
-    return time_graph(*_chain(specs, images))
+    graph = chain_graph(specs)
+    return time_graph(graph, graph.named(images))
 
 
 def frame_ends(
@@ -87,21 +88,10 @@ def frame_ends(
 ) -> tuple[int, ...]:
     """For cores that follow one another, the cycles from the first input's transfer to the last
     result of each of the first frames (of batches, where the cores take several side by side)."""
-    graph, named = _chain(specs, images)
-    wires = run_frames(graph, named, frames)
-    size, start = graph.out[0], wires[graph.input].moved[0]
+    graph = chain_graph(specs)
+    wires = run_frames(graph, graph.named(images), frames)
+    size, start = graph.transfers[1], wires[graph.input].moved[0]
     return tuple(end - start for end in wires[graph.output].moved[size - 1 :: size])
-
-
-def _chain(
-    specs: Sequence[CoreBase], images: Sequence[CoreImage]
-) -> tuple[GraphSpec, dict[str, CoreImage]]:
-    """The graph of cores that follow one another, whatever their names."""
-    if not specs or len(specs) != len(images):
-        raise InputError("Timing must have a specification and an image per core")
-    cores = [replace(spec, name=f"core{index}") for index, spec in enumerate(specs)]
-    named = {core.name: image for core, image in zip(cores, images, strict=True)}
-    return chain_graph(cores), named
 
 
 def time_graph(spec: GraphSpec, images: Mapping[str, CoreImage]) -> Timing:
@@ -115,7 +105,7 @@ def time_graph(spec: GraphSpec, images: Mapping[str, CoreImage]) -> Timing:
     frames = 6
     while True:
         run = _Run(spec, images, frames)
-        size = spec.out[0]
+        size = spec.transfers[1]
         ends = run.wires[spec.output].moved[size - 1 :: size]
         # A repeated state is a cycle: what follows is what followed before. Where frames are long
         # against all queues, equal intervals tell as much.
@@ -139,14 +129,15 @@ def _pattern(steps: list[int]) -> int:
     return 0
 
 
-def run_frames(spec: GraphSpec, images: Mapping[str, CoreImage], frames: int) -> dict[str, Wire]:
-    """Every wire's transfers for some frames; CheckError, with what waits, on a deadlock."""
-    return _Run(spec, images, frames).wires
+def run_frames(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) -> dict[str, Wire]:
+    """Every wire's transfers for some rounds of V frames; CheckError, with what waits, on a
+    deadlock."""
+    return _Run(spec, images, rounds).wires
 
 
 @dataclass
 class _Note:
-    """Times of something within a unit: so many of them a frame, of which the last few bear on
+    """Times of something within a unit: so many of them a round, of which the last few bear on
     what follows."""
 
     times: list[int]
@@ -155,43 +146,53 @@ class _Note:
 
 
 class _Run:
-    """A graph's events for some frames."""
+    """A graph's events for some rounds of V frames."""
 
-    def __init__(self, spec: GraphSpec, images: Mapping[str, CoreImage], frames: int) -> None:
+    def __init__(self, spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) -> None:
         names = {spec.input, *(wire for unit in spec.units for wire in unit.outputs)}
-        self.spec, self.frames = spec, frames
+        self.spec = spec
         self.wires = wires = {name: Wire() for name in names}
         self.notes: list[_Note] = []
-        wires[spec.input].offers += [0] * (frames * spec.x[0])
-        wires[spec.output].readies += [0] * (frames * spec.out[0])
+        wires[spec.input].offers += [0] * (rounds * spec.transfers[0])
+        wires[spec.output].readies += [0] * (rounds * spec.transfers[1])
         running = [
             (process, [wires[name] for name in (*unit.inputs, *unit.outputs)])
             for unit in spec.units
-            for process in _processes(unit, images, wires, frames, self.notes)
+            for process in _processes(
+                unit, images, wires, rounds, spec.frames // unit.frames, self.notes
+            )
         ]
         known = -1
         while running:
             before, known = known, sum(wire.known for wire in wires.values())
             if known == before:
-                waiting = [u.name for u in spec.units if not _finished(u, wires, frames)]
+                waiting = [u.name for u in spec.units if not self._finished(u, rounds)]
                 raise CheckError(f"The accelerator stands still: {', '.join(waiting)} wait")
             running = [entry for entry in running if not _advance(*entry)]
 
+    def _given(self, unit: Unit) -> int:
+        """Transfers of a round at each output of a unit."""
+        return unit.sizes()[1] * self.spec.frames // unit.side_by_side[1]
+
+    def _finished(self, unit: Unit, rounds: int) -> bool:
+        count = rounds * self._given(unit)
+        return all(len(self.wires[wire].moved) >= count for wire in unit.outputs)
+
     @property
     def transfers(self) -> int:
-        """Of a frame, over all wires."""
-        return sum(unit.sizes()[1] for unit in self.spec.units) + self.spec.x[0]
+        """Of a round, over all wires."""
+        return sum(map(self._given, self.spec.units)) + self.spec.transfers[0]
 
     def repeats(self, ends: list[int]) -> int:
         """Frames after which all times that later frames depend on come again, counted from each
         frame's end; 0 where they do not."""
         notes = list(self.notes)
-        notes.append(_Note(self.wires[self.spec.input].moved, self.spec.x[0], 1))
+        notes.append(_Note(self.wires[self.spec.input].moved, self.spec.transfers[0], 1))
         for unit in self.spec.units:
             depth = unit.core.fifo_depth if isinstance(unit, CoreUnit) else _depth(unit)
             for wire in (self.wires[name] for name in unit.outputs):
-                notes.append(_Note(wire.moved, unit.sizes()[1], depth))
-                notes.append(_Note(wire.offers, unit.sizes()[1], depth))
+                notes.append(_Note(wire.moved, self._given(unit), depth))
+                notes.append(_Note(wire.offers, self._given(unit), depth))
         seen: dict[tuple[int, ...], int] = {}
         found = 0
         for frame, end in enumerate(ends):
@@ -219,28 +220,27 @@ def _advance(process: Process, wires: list[Wire]) -> bool:
     return ended
 
 
-def _finished(unit: Unit, wires: dict[str, Wire], frames: int) -> bool:
-    return all(len(wires[wire].moved) >= frames * unit.sizes()[1] for wire in unit.outputs)
-
-
 def _processes(
     unit: Unit,
     images: Mapping[str, CoreImage],
     wires: dict[str, Wire],
-    frames: int,
+    rounds: int,
+    turns: int,
     notes: list[_Note],
 ) -> list[Process]:
+    """A unit's work of some rounds, in each of which it takes several turns."""
+    frames = rounds * turns
     inputs = [wires[name] for name in unit.inputs]
     outputs = [wires[name] for name in unit.outputs]
     if isinstance(unit, CoreUnit):
         written: list[int] = []
         released: list[int] = []
-        notes += [_Note(written, unit.frames, 2), _Note(released, unit.frames, 2)]
+        notes += [_Note(times, turns * unit.positions, 2) for times in (written, released)]
         if unit.window is None:
             loader = _dense(unit, inputs[0], written, released, frames)
         else:
             delay = unit.window.unit_words + unit.window.read_delay
-            cleared = _rows_note(unit.window, notes)
+            cleared = _rows_note(unit.window, notes, turns)
             loader = _windows(
                 unit.window, inputs[0], written.append, delay, released, 2, frames, cleared
             )
@@ -249,7 +249,7 @@ def _processes(
     if isinstance(unit, Pool) and unit.window is not None:
         delay = unit.window.unit_words + unit.result_delay + 2
         offer, pops = outputs[0].offers.append, outputs[0].moved
-        cleared = _rows_note(unit.window, notes)
+        cleared = _rows_note(unit.window, notes, turns)
         return [_windows(unit.window, inputs[0], offer, delay, pops, unit.depth, frames, cleared)]
     if isinstance(unit, Pool):
         return [_pool(unit, inputs[0], outputs[0], frames)]
@@ -278,10 +278,10 @@ def _fifo(unit: Fifo, i: Wire, o: Wire, frames: int) -> Process:
         o.offers += [t + 2 for t in i.moved[len(o.offers) :]]
 
 
-def _rows_note(window: WindowSpec, notes: list[_Note]) -> list[int]:
+def _rows_note(window: WindowSpec, notes: list[_Note], turns: int) -> list[int]:
     """When the line buffer gave its rows back."""
     cleared: list[int] = []
-    notes.append(_Note(cleared, window.geometry.input_shape[0], window.rows))
+    notes.append(_Note(cleared, turns * window.geometry.input_shape[0], window.rows))
     return cleared
 
 
@@ -298,7 +298,7 @@ def _unpack(unit: Unpack, i: Wire, o: Wire, frames: int) -> Process:
         while len(i.moved) < (frame + 1) * unit.size:
             yield
         start = max(i.moved[-1], released[-1] if released else -2) + 2
-        released.append(start + unit.size * unit.frames - 1)
+        released.append(start + unit.size * unit.batch - 1)
         o.offers += range(start + unit.delay, released[-1] + unit.delay + 1)
         o.settle()
 
@@ -437,7 +437,7 @@ def _dense(
     unit: CoreUnit, i: Wire, written: list[int], released: list[int], frames: int
 ) -> Process:
     """Whole frames into the two halves of the banks; of a batch, one frame after the other."""
-    n = unit.sizes()[0][0]
+    n = unit.core.n * unit.core.frames // unit.core.input_frames
     for frame in range(frames):
         while frame >= 2 and len(released) <= frame - 2:
             yield
@@ -463,7 +463,7 @@ def _core(
     strobes: list[int] = []  # rows' ends at the output of the code ROM
     counted = 0
     now = 0
-    for frame in range(frames * unit.frames):
+    for frame in range(frames * unit.positions):
         while len(written) <= frame:
             yield
         now = max(now, written[frame] + 2)

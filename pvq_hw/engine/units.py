@@ -118,6 +118,11 @@ class _Unit:
     outputs: tuple[str, ...]
 
     @property
+    def frames(self) -> int:
+        """V: frames that it works on side by side."""
+        return 1
+
+    @property
     def side_by_side(self) -> tuple[int, int]:
         """Frames in a transfer of the inputs, and of the outputs."""
         return 1, 1
@@ -159,9 +164,14 @@ class CoreUnit(_Unit):
             check_window(self.core, self.window)
 
     @property
-    def frames(self) -> int:
+    def positions(self) -> int:
         """Frames of the core in one of the network: window positions."""
         return self.window.units if self.window else 1
+
+    @property
+    def frames(self) -> int:
+        """V: frames that it works on side by side."""
+        return self.core.frames
 
     @property
     def side_by_side(self) -> tuple[int, int]:
@@ -169,10 +179,9 @@ class CoreUnit(_Unit):
         return self.core.input_frames, self.core.frames
 
     def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Transfers of a frame (V: of a batch): of the input, and of the output."""
+        """Activations of a frame: of the input, and of the output."""
         taken = int(np.prod(self.window.geometry.input_shape)) if self.window else self.core.n
-        taken *= self.core.frames // self.core.input_frames
-        return (taken,), self.frames * self.core.rows
+        return (taken,), self.positions * self.core.rows
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
         """Of each input, and of the output."""
@@ -432,41 +441,69 @@ class Fifo(_Unit):
 
 @dataclass(frozen=True)
 class Unpack(_Unit):
-    """Gives the frames of a batch one after the other, behind the last core; see
-    `pvq_hw.engine.batch`.
+    """Gives the frames of a batch one after the other, behind the last core that takes several;
+    drops those that no frame came for.
 
     Parameters
     ----------
     x : IntFormat
     size : int
         Activations of a frame.
-    frames : int
+    batch : int
         V.
-    depth : int
-        Words of its memory, each a row's results of all frames.
+    places : int
+        Batches that can be under way in the cores before it: each one's last frame is told.
     memory : str
-        ``"logic"`` or ``"block"``.
-    delay : int
-        Cycles from a read of its memory to the transfer, the output always ready.
+        ``"logic"`` or ``"block"``; of two batches' results, a row's V results a word.
     """
 
     kind: ClassVar[str] = "unpack"
 
     x: IntFormat
     size: int
-    frames: int
-    depth: int
-    memory: str
-    delay: int
+    batch: int
+    places: int
+    memory: str = "block"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.batch <= 16 or not 2 <= self.places <= 1 << 16:
+            raise InputError(f"Unit {self.name!r} must unpack 2 to 16 frames of some batches")
+        if self.memory not in ("logic", "block"):
+            raise InputError(f"Unit {self.name!r}: memory must be block or logic")
+
+    @property
+    def frames(self) -> int:
+        """V: frames that it works on side by side."""
+        return self.batch
 
     @property
     def side_by_side(self) -> tuple[int, int]:
         """Frames in a transfer of the input, and of the output."""
-        return self.frames, 1
+        return self.batch, 1
+
+    @property
+    def width(self) -> int:
+        """Bits of a word of its memory."""
+        return self.batch * self.x.bits
+
+    @property
+    def depth(self) -> int:
+        """Words of its memory: two batches, the second from a power of two on."""
+        return (1 << max(1, (self.size - 1).bit_length())) + self.size
+
+    @property
+    def latency(self) -> int:
+        """Cycles of a read of its memory."""
+        return 1 if self.memory == "logic" else 2
+
+    @property
+    def delay(self) -> int:
+        """Cycles from a read of its memory to the transfer, the output always ready."""
+        return self.latency + 3
 
     def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Transfers of a batch: of the input, and of the output."""
-        return (self.size,), self.size * self.frames
+        """Activations of a frame: of the input, and of the output."""
+        return (self.size,), self.size
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
         """Of the input, and of the output."""

@@ -331,15 +331,15 @@ def _write(
     from pvq_hw.network.golden_inputs import golden_inputs
     from pvq_hw.output.golden_vectors import write_vectors
     from pvq_hw.output.report import document_of, write_report
-    from pvq_hw.plan.plan import output_names
+    from pvq_hw.plan.core_layers import unit_names
 
     write_core_files(staging, network, planned, image)
     x = golden_inputs(network)
     if evaluation is not None:
         real = network.quantize_input(evaluation.x[:4], evaluation.input_scale)
         x = np.concatenate((x, real))
-    write_vectors(staging, network, planned, x)
-    write_testbench(staging, image, planned, len(x), output_names(network, planned)[-1])
+    write_vectors(staging, network, x)
+    write_testbench(staging, image, planned, len(x), unit_names(network.layers)[-1])
     extra = {
         "accuracy": judged.to_json() if judged else None,
         "agreement": agreed.to_json(),
@@ -364,9 +364,8 @@ def write_core_files(staging: Path, network: Network, planned: Plan, image: Imag
     image.write(staging)
     (staging / "verilog").mkdir()
     for name, text in export_accelerator(
-        image.specs,
+        planned.graph,
         image.cores,
-        graph=planned.graph,
         cycles=(planned.interval_cycles, planned.latency_cycles),
     ).items():
         (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")

@@ -166,7 +166,7 @@ def compile_layer(
         with tell.step("Write Verilog, memory files, vectors and testbench"):
             x = golden_inputs(network, ask.vectors, ask.seed)
             write_core_files(staging, network, planned, image)
-            write_vectors(staging, network, planned, x)
+            write_vectors(staging, network, x)
             write_layer_package(
                 staging / "testbench", image.specs[0], image.cores[0], x, network.predict(x)
             )

@@ -12,7 +12,7 @@ from pvq_hw.engine.hexfile import hex_text, read_hex, signed, unsigned
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.plan.plan import Plan, output_names
+from pvq_hw.plan.core_layers import unit_names
 
 __all__ = ["load_vectors", "vector_files", "write_vectors"]
 
@@ -23,16 +23,16 @@ _INDEX = "vectors.json"
 _INPUT = "input.hex"
 
 
-def vector_files(network: Network, plan: Plan, x: IntArray) -> dict[str, str]:
+def vector_files(network: Network, x: IntArray) -> dict[str, str]:
     """Text of every vector file by its name.
 
-    ``input.hex`` and one ``<core>.hex`` per layer hold one activation per line in two's
+    ``input.hex`` and one ``<unit>.hex`` per layer hold one activation per line in two's
     complement (binary ones: 1 for -1), the frames one after the other; ``vectors.json`` says how
     many and how wide.
     """
     tensors = [(_INPUT, network.input, x)]
     trace = network.trace(x)
-    for layer, name in zip(network.layers, output_names(network, plan), strict=True):
+    for layer, name in zip(network.layers, unit_names(network.layers), strict=True):
         tensors.append((f"{name}.hex", layer.output, trace[layer.name]))
     index: dict[str, Any] = {"format": "pvq-hw vectors", "frames": len(x), "files": {}}
     files = {}
@@ -48,15 +48,15 @@ def vector_files(network: Network, plan: Plan, x: IntArray) -> dict[str, str]:
     return dict(sorted(files.items()))
 
 
-def write_vectors(folder: Path, network: Network, plan: Plan, x: IntArray) -> None:
+def write_vectors(folder: Path, network: Network, x: IntArray) -> None:
     """Writes ``vectors/`` below an existing folder."""
     place = folder / _FOLDER
     place.mkdir(exist_ok=True)
-    for name, text in vector_files(network, plan, x).items():
+    for name, text in vector_files(network, x).items():
         (place / name).write_text(text, encoding="ascii", newline="\n")
 
 
-def load_vectors(folder: Path, network: Network, plan: Plan) -> tuple[IntArray, list[IntArray]]:
+def load_vectors(folder: Path, network: Network) -> tuple[IntArray, list[IntArray]]:
     """Inputs (frames, *input.shape) and every layer's outputs; raises InputError, which names the
     file, on anything that `write_vectors` does not write."""
     place = folder / _FOLDER
@@ -64,7 +64,7 @@ def load_vectors(folder: Path, network: Network, plan: Plan) -> tuple[IntArray, 
     x = _load(place / _INPUT, network.input, frames)
     outputs = [
         _load(place / f"{name}.hex", layer.output, frames)
-        for layer, name in zip(network.layers, output_names(network, plan), strict=True)
+        for layer, name in zip(network.layers, unit_names(network.layers), strict=True)
     ]
     return x, outputs
 

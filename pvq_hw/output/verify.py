@@ -109,7 +109,7 @@ def examine_output(
         if check_plan(folder, network, plan, findings):
             check_image(folder, network, plan, findings)
             check_codes(folder, network, plan, findings)
-            check_vectors(folder, network, plan, findings)
+            check_vectors(folder, network, findings)
             if document is not None:
                 findings += _figures(folder, document, network, plan, weights)
         if weights is not None:

@@ -13,9 +13,9 @@ from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.output.golden_vectors import load_vectors
-from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.core_layers import core_layers, unit_names
 from pvq_hw.plan.layer import plan_layer
-from pvq_hw.plan.plan import Plan, dense_chain, output_names, remake, remake_graph
+from pvq_hw.plan.plan import Plan, dense_chain, remake, remake_graph
 
 __all__ = ["Finding", "check_image", "check_plan", "check_vectors", "differences"]
 
@@ -176,15 +176,15 @@ def _check_words(
             findings.append(Finding(file, where, f"is {old:x}, but the network's is {new:x}"))
 
 
-def check_vectors(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> None:
+def check_vectors(folder: Path, network: Network, findings: list[Finding]) -> None:
     """Computes the golden outputs again."""
     try:
-        x, outputs = load_vectors(folder, network, plan)
+        x, outputs = load_vectors(folder, network)
         trace = network.trace(x)
     except InputError as error:
         findings.append(Finding("vectors", "", str(error)))
         return
-    names = output_names(network, plan)
+    names = unit_names(network.layers)
     for layer, name, output in zip(network.layers, names, outputs, strict=True):
         wrong = np.argwhere((output != trace[layer.name]).reshape(len(x), -1))
         for frame, index in wrong[:_MOST]:

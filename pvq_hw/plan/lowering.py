@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.line_buffer import WindowSpec, make_window
@@ -40,6 +41,8 @@ def plan_graph(
         Key of `pvq_hw.target.families.FAMILIES`.
     """
     graph = build_graph(network, [spec for spec, _ in cores], engine)
+    if not any(isinstance(unit, Fifo) for unit in graph.units):
+        return graph
     needs = fifo_needs(graph, {spec.name: image for spec, image in cores})
     return _with_memories(with_depths(graph, needs), find_family(engine))
 
@@ -96,6 +99,7 @@ class _Builder:
         self.used = {name.lower() for name in self.names.values()}
         windows = {layer.name: layer.geometry for layer in core_layers(network)}
         cores = iter(self.cores)
+        abreast: list[CoreBase] = []
         self._give(network.input, _INPUT)
         for layer in network.layers:
             name = self.names[layer.output.name]
@@ -105,6 +109,7 @@ class _Builder:
             x = self.tensors[layer.inputs[0]]
             if isinstance(layer, Dense | Conv):
                 core = next(cores, None)
+                abreast = [*abreast, core] if core is not None and core.frames > 1 else []
                 if core is None:
                     raise InputError(f"Layer {layer.name!r} must have a core")
                 geometry = windows[layer.name]
@@ -113,7 +118,13 @@ class _Builder:
                     window = self._window(
                         make_window(geometry, core.x, core.lanes, latency=self.family.bank_latency)
                     )
-                self.units.append(CoreUnit(name, inputs, (output,), core, window))
+                wire = output
+                if last and abreast and abreast[0].flush_cycles:
+                    wire = f"w_{name}"
+                self.units.append(CoreUnit(name, inputs, (wire,), core, window))
+                if wire != output:
+                    unpack = self._free_name(f"{name}_unpacker")
+                    self.units.append(make_unpack(unpack, (wire, output), abreast))
             elif isinstance(layer, MaxPool | AveragePool):
                 self.units.append(self._pool(layer, x, name, inputs, output))
             elif isinstance(layer, Add | Concat):

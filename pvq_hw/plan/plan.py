@@ -9,7 +9,7 @@ from typing import Any
 
 from pvq_hw.arith.formats import significant
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.dataflow import GraphSpec, chain_graph
+from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.kinds import make_layer_core, remake_int8
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
@@ -37,13 +37,12 @@ __all__ = [
     "Plan",
     "core_images",
     "dense_chain",
-    "output_names",
     "plan",
     "remake",
     "remake_graph",
 ]
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 _FORMAT = "pvq-hw plan"
 _LIMIT = 1 << 26  # bytes of a plan file
 _LONGEST_LIMIT = 300
@@ -71,9 +70,8 @@ class Plan:
         As `pvq_hw.engine.timing` gives them, which is what the circuit takes.
     top : bool
         Whether the board's top (UART, packets) is counted.
-    graph : GraphSpec, optional
-        The units that the network is made of, where they are more than cores that follow one
-        another.
+    graph : GraphSpec
+        The units that the network is made of.
     limit : str
         In one line, which layer or part of the device stops the plan from being faster.
     """
@@ -87,8 +85,8 @@ class Plan:
     layers: tuple[LayerPlan, ...]
     interval_cycles: int
     latency_cycles: int
+    graph: GraphSpec
     top: bool = True
-    graph: GraphSpec | None = None
     limit: str = ""
 
     # -- figures --------------------------------------------------------------------------------
@@ -100,8 +98,8 @@ class Plan:
 
     @property
     def frames(self) -> int:
-        """V: frames that the cores take side by side."""
-        return self.layers[0].spec.frames
+        """V: frames that cores take side by side."""
+        return self.graph.frames
 
     @property
     def lanes(self) -> tuple[int, ...]:
@@ -130,8 +128,7 @@ class Plan:
         start = top_resources(self.target, self.input_bytes) if self.top else Resources()
         if self.top and has_spram(self.specs):
             start += load_resources(self.target)
-        graph = self.graph or chain_graph(self.specs)
-        start += graph_resources(graph, self.target.engine)
+        start += graph_resources(self.graph, self.target.engine)
         return sum((layer.resources for layer in self.layers), start)
 
     @property
@@ -206,7 +203,7 @@ class Plan:
                 "operations": self.operations.to_json(),
             },
             "layers": [layer.to_json(self.target) for layer in self.layers],
-            "graph": self.graph.to_json() if self.graph is not None else None,
+            "graph": self.graph.to_json(),
         }
 
     def save(self, path: Path) -> None:
@@ -220,7 +217,9 @@ class Plan:
         they follow from the rest (`pvq_hw.output.verify` compares them)."""
         try:
             if value["format"] != _FORMAT or value["format_version"] != PLAN_VERSION:
-                raise InputError(f"A plan must be of format version {PLAN_VERSION}")
+                raise InputError(
+                    f"A plan must be of format version {PLAN_VERSION}; run pvq-hw compile again"
+                )
             plan = cls(
                 network=str(value["network"]),
                 target=get_target(str(value["target"]["name"])),
@@ -232,7 +231,7 @@ class Plan:
                 interval_cycles=int(value["interval_cycles"]),
                 latency_cycles=int(value["latency_cycles"]),
                 top=bool(value["top"]),
-                graph=GraphSpec.from_json(value["graph"]) if value["graph"] else None,
+                graph=GraphSpec.from_json(value["graph"]),
                 limit=str(value.get("limit", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -246,7 +245,7 @@ class Plan:
         _clock_hz(plan.target, plan.clock_mhz)
         if len({spec.name.lower() for spec in plan.specs}) < len(plan.layers):
             raise InputError("A plan's cores must have different names")
-        if plan.graph is not None and plan.graph.cores != plan.specs:
+        if plan.graph.cores != plan.specs:
             raise InputError("A plan's graph must have the cores of its layers")
         return plan
 
@@ -375,7 +374,8 @@ def plan(
             zip(layers, folding.lanes, folding.gap_bits, folding.memories, strict=True)
         )
     ]
-    graph, timing = _timed(network, cores, board.engine)
+    graph = plan_graph(network, cores, board.engine)
+    timing = time_graph(graph, {spec.name: image for spec, image in cores})
     output = network.output
     result = Plan(
         network=network.name,
@@ -457,17 +457,6 @@ def _around(
     return total, slowest
 
 
-def _timed(
-    network: Network, cores: Sequence[tuple[CoreBase, CoreImage]], engine: str
-) -> tuple[GraphSpec | None, Timing]:
-    """The graph, unless it is but cores that follow one another, and its timing."""
-    images = {spec.name: image for spec, image in cores}
-    if all(isinstance(layer, Dense) for layer in network.layers):
-        return None, time_graph(chain_graph([spec for spec, _ in cores]), images)
-    graph = plan_graph(network, cores, engine)
-    return graph, time_graph(graph, images)
-
-
 def core_images(network: Network, plan: Plan) -> list[CoreImage]:
     """The memory contents of the plan's cores; raises InputError unless the plan is the
     network's."""
@@ -481,13 +470,6 @@ def core_images(network: Network, plan: Plan) -> list[CoreImage]:
             raise InputError(f"Layer {layer.name!r}: the plan's core is not the network's")
         images.append(image)
     return images
-
-
-def output_names(network: Network, plan: Plan) -> list[str]:
-    """Name of the unit that gives each layer's output, in the order of the layers."""
-    if plan.graph is None:
-        return [spec.name for spec in plan.specs]
-    return unit_names(network.layers)
 
 
 def remake(layer: Dense, x: TensorSpec, spec: CoreBase, engine: str) -> tuple[CoreBase, CoreImage]:
@@ -523,22 +505,18 @@ def remake(layer: Dense, x: TensorSpec, spec: CoreBase, engine: str) -> tuple[Co
 
 def remake_graph(
     network: Network, plan: Plan, cores: Sequence[tuple[CoreBase, CoreImage]]
-) -> tuple[GraphSpec | None, Timing]:
+) -> tuple[GraphSpec, Timing]:
     """The graph with the depths that a plan has chosen, and its timing.
 
     Raises
     ------
     InputError
-        The plan has no graph though the network wants one, or cores that do not suit it.
+        The plan has cores that do not suit the network.
     CheckError
         The graph stands still.
     """
     images = {spec.name: image for spec, image in cores}
     specs = [spec for spec, _ in cores]
-    if all(isinstance(layer, Dense) for layer in network.layers):
-        return None, time_graph(chain_graph(specs), images)
-    if plan.graph is None:
-        raise InputError("A plan of this network must have a graph")
     depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
     graph = build_graph(network, specs, plan.target.engine, depths)
     return graph, time_graph(graph, images)

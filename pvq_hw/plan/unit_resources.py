@@ -53,8 +53,8 @@ def _queue(bits: int, depth: int, family: Family, kind: str = "logic") -> Resour
 
 
 def _unpacker(unit: Unpack, family: Family) -> Resources:
-    width = unit.x.bits * unit.frames
-    count = 3 * (unit.depth.bit_length() + unit.frames.bit_length())
+    width = unit.width
+    count = 3 * (unit.depth.bit_length() + unit.batch.bit_length())
     return (
         _memory(width, unit.depth, unit.memory, family)
         + _queue(unit.x.bits, UNPACKER_QUEUE, family)

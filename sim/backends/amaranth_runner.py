@@ -5,27 +5,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Value
 
-from gateware.accelerator.batch import BatchAccelerator
-from gateware.accelerator.circuit import make_circuit
-from gateware.accelerator.graph import GraphAccelerator
-from pvq_hw.engine.core import CoreBase, CoreImage
+from gateware.accelerator.accelerator import Accelerator
+from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
-from pvq_hw.engine.spram_image import code_file, code_layout, code_writes, has_spram
+from pvq_hw.engine.spram_image import code_file, code_writes
 from sim.agents.bench import Bench
 from sim.agents.streams import Sink, Source
 from sim.agents.wire import pack_frames, unpack_frames
 from sim.result import SimResult, assemble
-from sim.taps.batch_taps import batch_taps, deal
-from sim.taps.graph_taps import graph_taps
+from sim.taps import deal, taps_of
 
 __all__ = ["simulate_amaranth"]
 
 
 def simulate_amaranth(
-    specs: Sequence[CoreBase],
+    graph: GraphSpec,
     images: Sequence[CoreImage],
     x: npt.NDArray[np.int64],
     *,
@@ -36,15 +32,14 @@ def simulate_amaranth(
     resets: Iterable[int] = (),
     quiet: int = 100_000,
     progress: Callable[[int], None] | None = None,
-    graph: GraphSpec | None = None,
 ) -> SimResult:
-    """Streams frames through an `Accelerator`, watching every core's output.
+    """Streams frames through an `Accelerator`, watching every layer's output.
 
     Parameters
     ----------
-    specs, images : sequences of CoreBase, CoreImage
-    graph : GraphSpec, optional
-        Of the cores: every layer's output is watched.
+    graph : GraphSpec
+    images : sequence of CoreImage
+        Of its cores, in order.
     x : int64 array (frames, n)
     idle, stall, seed, after_valid
         Of the source and the sink; see `sim.agents.streams`.
@@ -60,30 +55,18 @@ def simulate_amaranth(
     StreamError
         A stream broke its protocol or stood still.
     """
-    accelerator = make_circuit(specs, images, graph)
-    streams: list[Any]
-    if isinstance(accelerator, GraphAccelerator):
-        assert graph is not None
-        taps: Sequence[Any] = graph_taps(graph)
-        streams = [accelerator.units[tap.name].o for tap in taps]
-    elif isinstance(accelerator, BatchAccelerator):
-        taps = batch_taps(specs)
-        streams = [core.o for core in accelerator.chain.cores[:-1]]
-        streams += [accelerator.batches.o, accelerator.unpacker.o]
-    else:
-        taps, streams = specs, [core.o for core in accelerator.cores]
-    n, form = (specs[0].n, specs[0].x) if graph is None else graph.x
-    vector = len(Value.cast(accelerator.i.payload)) // form.bits
-    batch = specs[0].frames // vector
+    accelerator: Any = Accelerator(graph, images)
+    taps, (n, form), vector = taps_of(graph), graph.x, graph.vectors[0]
+    streams = [_stream(accelerator, tap.scope) for tap in taps]
     payloads = pack_frames(x, form, vector)
     bench = Bench(accelerator, quiet)
-    if has_spram(specs):
-        layout = code_layout(specs)
+    if accelerator.layout.blocks:
+        layout = accelerator.layout
         bench.load(accelerator.codes, code_writes(layout, code_file(layout, images)))
     source = bench.source(accelerator.i, Source(payloads, idle, seed))
     sink = bench.sink(accelerator.o, Sink(stall, seed + 1, after_valid))
     links = [bench.monitor(o, tap.name) for o, tap in zip(streams, taps, strict=True)]
-    rows = taps[-1].rows
+    rows = graph.out[0]
     total = len(payloads) // n * rows
 
     told = 0
@@ -98,11 +81,19 @@ def simulate_amaranth(
 
     bench.run(done, resets)
     outputs = {
-        tap.name: unpack_frames(link.payloads, tap.out, tap.frames, tap.rows)
+        tap.name: unpack_frames(link.payloads, tap.form, tap.frames, tap.rows)
         for tap, link in zip(taps, links, strict=True)
     }
-    outputs = deal(outputs, specs[0].frames)
+    outputs = deal(outputs, taps)
     starts, ends = source.cycles[::n], sink.cycles[rows - 1 :: rows]
     steady = not (idle.pauses or stall.pauses or after_valid or tuple(resets))
     runs = [(starts, ends, bench.cycle)]
+    batch = graph.frames // vector
     return assemble("amaranth", len(x), outputs, runs, vector, steady, batch)
+
+
+def _stream(accelerator: Accelerator, scope: tuple[str, ...]) -> Any:
+    component: Any = accelerator.units[scope[0]]
+    for name in scope[1:]:
+        component = getattr(component, name)
+    return component.o

@@ -1,20 +1,16 @@
 """What the simulators of Verilog take: sources, memory files, and where the streams are."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.batch import is_serial, last_frame_format
-from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import CODES_FILE, SPRAM_FILE, code_layout, code_writes, has_spram
 from pvq_hw.errors import InputError
+from sim.taps import taps_of
 
-__all__ = ["BATCHES", "Design", "Link", "design_files", "design_of"]
-
-BATCHES = "(batches)"
-"""Name of the stream that numbers the last frame of each batch; no layer is called so."""
+__all__ = ["Design", "Link", "design_of"]
 
 _TOP = "accelerator"
 
@@ -96,7 +92,7 @@ class Design:
         return -(-self.form.bits * self.vector // 32)
 
 
-def design_of(specs: Sequence[CoreBase], folder: Path) -> Design:
+def design_of(graph: GraphSpec, folder: Path) -> Design:
     """The design in an output folder's ``verilog/`` and ``image/``.
 
     Raises
@@ -104,40 +100,18 @@ def design_of(specs: Sequence[CoreBase], folder: Path) -> Design:
     InputError
         A file is missing.
     """
-    top, sources, memories = design_files(specs, folder)
-    links = tuple(
-        Link(spec.name, (f"core{index}",), spec.rows, spec.out, spec.frames)
-        for index, spec in enumerate(specs)
-    )
-    if is_serial(specs):
-        links = _batch_links(specs, links)
-    first = specs[0]
-    loads: tuple[tuple[int, int], ...] = ()
-    if has_spram(specs):
-        loads = tuple(code_writes(code_layout(specs), (folder / "image" / CODES_FILE).read_bytes()))
-    return Design(top, sources, memories, first.n, first.x, links, first.input_frames, loads)
-
-
-def _batch_links(specs: Sequence[CoreBase], links: Sequence[Link]) -> tuple[Link, ...]:
-    """As `sim.taps.batch_taps.batch_taps` has them."""
-    inner = (replace(link, scope=("chain", *link.scope)) for link in links[:-1])
-    number = last_frame_format(specs[0].frames)
-    results = replace(links[-1], scope=("unpacker",), vector=1)
-    return (*inner, Link(BATCHES, ("batches",), 1, number), results)
-
-
-def design_files(
-    specs: Sequence[CoreBase], folder: Path
-) -> tuple[str, tuple[Path, ...], tuple[Path, ...]]:
-    """Top module, sources and memory files of an output folder; InputError where one lacks."""
-    verilog, image = folder / "verilog", folder / "image"
-    sources = tuple(verilog / name for name in (f"{_TOP}.v", "pvq_rom.v"))
-    memories = tuple(image / f"{name}.hex" for spec in specs for name in spec.memories)
-    loaded: tuple[Path, ...] = ()
-    if has_spram(specs):
-        sources += (verilog / SPRAM_FILE,)
-        loaded = (image / CODES_FILE,)
+    cores, image = graph.cores, folder / "image"
+    names = [f"{_TOP}.v", "pvq_rom.v", *([SPRAM_FILE] if has_spram(cores) else [])]
+    sources = tuple(folder / "verilog" / name for name in names)
+    memories = tuple(image / f"{name}.hex" for core in cores for name in core.memories)
+    loaded = (image / CODES_FILE,) if has_spram(cores) else ()
     for file in (*sources, *memories, *loaded):
         if file.is_symlink() or not file.is_file():
             raise InputError(f"{file} must be a file")
-    return _TOP, sources, memories
+    loads: tuple[tuple[int, int], ...] = ()
+    for file in loaded:
+        loads = tuple(code_writes(code_layout(cores), file.read_bytes()))
+    links = tuple(
+        Link(tap.name, tap.scope, tap.rows, tap.form, tap.frames) for tap in taps_of(graph)
+    )
+    return Design(_TOP, sources, memories, *graph.x, links, graph.vectors[0], loads)

@@ -19,13 +19,13 @@ import numpy.typing as npt
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
-from gateware.accelerator.circuit import make_circuit
+from gateware.accelerator.accelerator import Accelerator
 from gateware.export.testbench import testbench
-from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.hexfile import hex_text
 from pvq_hw.engine.scenarios import pace_of, short_scenarios
-from pvq_hw.engine.timing import time_chain, time_graph
+from pvq_hw.engine.timing import time_graph
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.tools import find as tools
 from sim.agents.wire import pack_frames
@@ -172,15 +172,6 @@ def _simulate(netlist: Netlist, bench: str, files: dict[str, str], folder: Path)
     return lines
 
 
-def _interval(
-    specs: Sequence[CoreBase], images: Sequence[CoreImage], graph: GraphSpec | None
-) -> int:
-    if graph is None:
-        return time_chain(specs, images).interval_cycles
-    named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
-    return time_graph(graph, named).interval_cycles
-
-
 def run_vectors(
     netlist: Netlist, stimulus: Sequence[int], stimulus_bits: int, response_bits: int
 ) -> list[str]:
@@ -210,34 +201,31 @@ def run_vectors(
 
 
 def run_frames(
-    specs: Sequence[CoreBase],
+    graph: GraphSpec,
     images: Sequence[CoreImage],
     x: IntArray,
     expected: IntArray,
     family: str,
     *,
-    graph: GraphSpec | None = None,
     synthesize: bool = True,
     seed: int = 1,
     edit: Callable[[str], str] = lambda verilog: verilog,
 ) -> NetlistRun:
-    """Streams frames through the netlist of a chain of cores, or of a graph of units, and compares
-    every result.
+    """Streams frames through the netlist of a graph of units and compares every result.
 
     At full rate, with random pauses at both ends, and after resets while it computes
     (`pvq_hw.engine.scenarios.short_scenarios`).
 
     Parameters
     ----------
-    specs, images
-        The cores.
+    graph : GraphSpec
+    images : sequence of CoreImage
+        Of its cores, in order.
     x : int64 array (frames, n)
         A multiple of V frames.
     expected : int64 array (frames, rows)
     family : str
         ``"ice40"`` or ``"ecp5"``.
-    graph : GraphSpec, optional
-        Of the cores.
     synthesize : bool
         See `make_netlist`.
     seed : int
@@ -252,21 +240,17 @@ def run_frames(
     ToolError
         A tool is missing or fails.
     """
-    side_by_side = specs[0].input_frames
-    (columns, x_form), (rows, out_form) = (
-        (graph.x, graph.out)
-        if graph is not None
-        else ((specs[0].n, specs[0].x), (specs[-1].rows, specs[-1].out))
-    )
-    circuit = make_circuit(specs, images, graph, body=family)
-    netlist = make_netlist(circuit, family, synthesize=synthesize)
+    side_by_side = graph.vectors[0]
+    (columns, x_form), (rows, out_form) = graph.x, graph.out
+    netlist = make_netlist(Accelerator(graph, images, body=family), family, synthesize=synthesize)
     netlist = Netlist(netlist.top, edit(netlist.verilog), family)
     inputs, outputs = (
         list(pack_frames(values, form, side_by_side))
         for values, form in ((x, x_form), (expected, out_form))
     )
     bits = x_form.bits * side_by_side, out_form.bits * side_by_side
-    pace = pace_of(specs, images, _interval(specs, images, graph), graph)
+    interval = time_graph(graph, graph.named(images)).interval_cycles
+    pace = pace_of(graph, images, interval)
     pace = replace(pace, columns=columns, rows=rows)  # the last batch need not be full
     bench = testbench(
         netlist.top,

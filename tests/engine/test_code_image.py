@@ -185,7 +185,7 @@ def out(planned, tmp_path):
     network.save(tmp_path / "network")
     loaded.save(tmp_path / "plan.json")
     emit(network, loaded).write(tmp_path)
-    write_vectors(tmp_path, network, loaded, golden_inputs(network))
+    write_vectors(tmp_path, network, golden_inputs(network))
     write_manifest(tmp_path, network, loaded, weights=weights)
     return tmp_path
 

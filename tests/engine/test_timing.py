@@ -76,11 +76,11 @@ def test_unlike_neighbors_are_refused():
     _, specs, images = _chain(1, 1, "ecp5")
     with pytest.raises(InputError, match="must take what"):
         time_chain([*specs, *specs], [*images, *images])
-    with pytest.raises(InputError, match="per core"):
+    with pytest.raises(InputError, match="must have units"):
         time_chain([], [])
     flat, beside = ([replace(spec, frames=v) for spec in specs] for v in (1, 2))
     last = replace(flat[0], n=flat[0].rows)
-    with pytest.raises(InputError, match="'core1' takes 1 frames side by side, but wire"):
+    with pytest.raises(InputError, match="'layer_2' takes 1 frames side by side, but wire"):
         time_chain([*beside, last], [*images, *images])
 
 
@@ -101,6 +101,7 @@ def test_unknown_units_are_refused_by_name():
         inputs: tuple = ("i",)
         outputs: tuple = ("o",)
         kind: str = "abacus"
+        frames: int = 1
         side_by_side: tuple = (1, 1)
 
         def sizes(self):

@@ -100,9 +100,7 @@ def test_circuits_end_with_the_activation_too(tmp_path, end, after):
     assert (output > output.max() // 2).any()
     names = [layer.name for layer in network.layers]
     cores = emit(network, planned).cores
-    result = simulate(
-        planned.specs, cores, values, "amaranth", names=names, graph=planned.graph, settle=False
-    )
+    result = simulate(planned.graph, cores, values, "amaranth", names=names, settle=False)
     compared = compare(result, expected)
     assert compared.outputs_compared >= output.size
     assert compared.mismatches == 0

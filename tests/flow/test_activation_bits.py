@@ -50,7 +50,7 @@ def test_circuits_of_every_width(bits, plain):
     x = network.quantize_input(DATA["x_test"][:2].astype(float))
     assert len(np.unique(x)) > min(3, bits)
     settle = bits == 4  # the interval takes many frames more
-    result = sim.simulate(image.specs, image.cores, x, "amaranth", settle=settle)
+    result = sim.simulate(planned.graph, image.cores, x, "amaranth", settle=settle)
     trace = network.trace(x)
     for layer, spec in zip(network.layers, planned.specs, strict=True):
         assert np.array_equal(result.outputs[spec.name], trace[layer.name])

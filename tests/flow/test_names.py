@@ -11,7 +11,6 @@ from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.naming import identifiers
 from pvq_hw.network.golden_inputs import golden_inputs
 from pvq_hw.output.golden_vectors import load_vectors, write_vectors
-from pvq_hw.plan.plan import plan
 from pvq_hw.reserved import RESERVED, SYSTEM_VERILOG, VERILOG_2005
 from pvq_hw.tools import find as tools
 from sim.result import compare
@@ -85,11 +84,9 @@ def test_icarus_takes_all_of_them_as_instances(tmp_path):
 @pytest.mark.parametrize("simulator", ["icarus", "compiled"])
 def test_a_graph_of_hard_names_computes_in_every_simulator(simulator):
     made = build(named(["reg", "clk", "output", "clk_2", "linear", "linear_1"]), frames=1)
-    specs = made.graph.cores
-    images = [made.images[spec.name] for spec in specs]
+    images = [made.images[spec.name] for spec in made.graph.cores]
     names = [layer.name for layer in made.network.layers]
-    graph = made.graph
-    result = simulate(specs, images, made.x, simulator, names=names, graph=graph, settle=False)
+    result = simulate(made.graph, images, made.x, simulator, names=names, settle=False)
     compared = compare(result, made.network.trace(made.x))
     assert (compared.mismatches, compared.outputs_compared) == (0, len(names) + 1)
 
@@ -106,10 +103,9 @@ def test_golden_vectors_have_a_file_each(tmp_path, kind):
             replace(layer, name=name) for layer, name in zip(net.layers, names, strict=True)
         ]
     network = net.network()
-    planned = plan(network, "ulx3s-85f", top=False)
     x = golden_inputs(network, 3)
-    write_vectors(tmp_path, network, planned, x)
-    found, outputs = load_vectors(tmp_path, network, planned)
+    write_vectors(tmp_path, network, x)
+    found, outputs = load_vectors(tmp_path, network)
     assert np.array_equal(found, x)
     trace = network.trace(x)
     for layer, values in zip(network.layers, outputs, strict=True):

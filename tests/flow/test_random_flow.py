@@ -94,12 +94,11 @@ def run(tmp_path, case, wanted, longest=None) -> None:
     x = rng.integers(form.min, form.max + 1, (frames, *network.input.shape))
     names = [layer.name for layer in network.layers]
     result = simulate(
-        made.specs,
+        made.graph,
         image.cores,
         x,
         "amaranth",
         names=names,
-        graph=made.graph,
         idle=wanted["stalls"],
         stall=wanted["stalls"],
         settle=False,

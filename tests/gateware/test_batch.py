@@ -9,7 +9,7 @@ from plan_networks import random_network
 from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.batch import batch_places
+from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.patterns import Pattern
 from pvq_hw.engine.timing import frame_ends, time_chain
 from pvq_hw.errors import InputError
@@ -55,7 +55,7 @@ def wrong(made, result):
 )
 def test_cycles_are_those_of_the_timing_model(frames, family, options):
     made = chain(frames, 64, family, count=2 * frames + 5, **options)
-    result = simulate_amaranth(made.specs, made.images, made.x)
+    result = simulate_amaranth(made.graph, made.images, made.x)
     ends = frame_ends(made.specs, made.images, 2)
     assert tuple(result.ends[frames - 1 :: frames][:2]) == ends
     timing = time_chain(made.specs, made.images)
@@ -66,7 +66,7 @@ def test_cycles_are_those_of_the_timing_model(frames, family, options):
 @pytest.mark.parametrize(("rows", "out"), [(1, S16), (5, BIT), (40, S8)])
 def test_few_and_many_results_with_stalls(rows, out):
     made = chain(3, 8, rows=rows, out=out, count=11)
-    result = simulate_amaranth(made.specs, made.images, made.x, stall=Pattern(0.5, 0.5))
+    result = simulate_amaranth(made.graph, made.images, made.x, stall=Pattern(0.5, 0.5))
     assert wrong(made, result) == []
 
 
@@ -74,7 +74,7 @@ def test_a_batch_that_is_not_full_is_closed_after_the_stated_cycles():
     for flush in (2, 3, 40):
         made = chain(4, flush, count=5)
         first = [replace(made.specs[0], frames=4), *made.specs[1:]]
-        result = simulate_amaranth(first, made.images, made.x[:1])
+        result = simulate_amaranth(chain_graph(first), made.images, made.x[:1])
         # As if the batch had been full `flush` cycles later, less the frames that are not there.
         full = frame_ends(made.specs, made.images, 1)[0]
         missing = 3 * (made.specs[0].n + made.specs[-1].rows)
@@ -89,7 +89,7 @@ def test_pauses_close_batches_in_every_simulator_alike():
         (words, ("amaranth", "compiled", "icarus")),
         (bursts, ("amaranth", "compiled")),
     ):
-        runs = [simulate(made.specs, made.images, made.x, name, **pauses) for name in simulators]
+        runs = [simulate(made.graph, made.images, made.x, name, **pauses) for name in simulators]
         for result in runs:
             assert wrong(made, result) == []
             assert result.frames == len(made.x)
@@ -99,7 +99,7 @@ def test_pauses_close_batches_in_every_simulator_alike():
 @pytest.mark.parametrize("at", [3, 14, 30, 47, 75, 120])
 def test_reset_leaves_no_trace(at):
     made = chain(3, 5, count=8)
-    result = simulate_amaranth(made.specs, made.images, made.x, resets=[at], idle=Pattern(0.2, 0.4))
+    result = simulate_amaranth(made.graph, made.images, made.x, resets=[at], idle=Pattern(0.2, 0.4))
     assert wrong(made, result) == []
 
 
@@ -109,7 +109,7 @@ def test_what_bitstreams_are_made_of(family):
     options = {"bank_memory": "logic", "bank_latency": 1} if family == "ecp5" else {}
     made = chain(3, 6, {"ecp5": "ecp5", "ice40": "up5k"}[family], count=8, **options)
     expected = made.network.predict(made.x)
-    run = run_frames(made.specs, made.images, made.x, expected, family, synthesize=False)
+    run = run_frames(made.graph, made.images, made.x, expected, family, synthesize=False)
     assert run.compared == 3 * expected.size
 
 
@@ -123,7 +123,7 @@ def test_plan_image_and_simulation_of_batches(tmp_path):
     assert planned.interval_cycles == 4 * 50
     assert planned.inferences_per_second == planned.clock_hz / 50
     x = np.random.default_rng(0).integers(0, 256, (9, 50))
-    result = simulate(planned.specs, emit(network, planned).cores, x, "amaranth")
+    result = simulate(planned.graph, emit(network, planned).cores, x, "amaranth")
     assert (result.interval_cycles, result.latency_cycles) == (
         planned.interval_cycles,
         planned.latency_cycles,
@@ -155,10 +155,10 @@ def test_impossible_batches_are_refused(frames, flush, message):
 
 def test_there_is_a_place_for_every_batch_under_way():
     made = chain(2, 2, rows=1, count=40)
-    assert batch_places(made.specs) >= sum(s.fifo_depth // (2 * s.rows) for s in made.specs)
+    assert made.graph.last.places >= sum(s.fifo_depth // (2 * s.rows) for s in made.specs)
     # Frames of one each, while nothing leaves for long: many batches wait for the output.
     result = simulate_amaranth(
-        made.specs, made.images, made.x, idle=Pattern(0.5, 0.2), stall=Pattern(0.02, 0.002)
+        made.graph, made.images, made.x, idle=Pattern(0.5, 0.2), stall=Pattern(0.02, 0.002)
     )
     assert wrong(made, result) == []
 

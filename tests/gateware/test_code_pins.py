@@ -16,7 +16,7 @@ FLASH = {"cs": "16", "clk": "15", "copi": "14", "cipo": "17", "wp": "12", "hold"
 
 def _pins(crc):
     loaded = Loaded()
-    accelerator = Accelerator(loaded.specs, loaded.images, body="ice40")
+    accelerator = Accelerator(loaded.graph, loaded.images, body="ice40")
     top = make_board_top(
         accelerator, "icebreaker", 36.0, None, loaded.input, loaded.output, bytes(8), crc
     )

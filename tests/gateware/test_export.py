@@ -18,6 +18,7 @@ from gateware.export.export import ROM_FILE, export_accelerator, export_layer, e
 from gateware.export.package import layer_package, package_vectors, write_layer_package
 from gateware.export.testbench import testbench as make_testbench
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.hexfile import hex_text
 from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.pulse_core import make_core
@@ -99,7 +100,7 @@ def test_a_stranger_sees_pass(tmp_path, shape, lanes, formats, options):
     spec, image, vectors, expected = _package(layer, x, lanes, **options)
     write_layer_package(tmp_path, spec, image, vectors, expected)
     out = _simulate(tmp_path)
-    pace = pace_of([spec], [image], time_chain([spec], [image]).interval_cycles)
+    pace = pace_of(chain_graph([spec]), [image], time_chain([spec], [image]).interval_cycles)
     compared = sum(scenario.rounds for scenario in scenarios(pace)) * spec.rows
     assert f"PASS: {compared} results compared, 0 mismatches" in out.splitlines()
     assert "PASS" in _simulate(tmp_path, "+seed=11", "+only=3")
@@ -169,7 +170,7 @@ def _chain(folder, family, seed=3):
         Case(3, 6, 2, S16, options=options),
     )
     made = make_chain(seed, 6, U8, *cases, frames=2)
-    return _accelerator(folder, made.network, made.specs, made.images, made.x)
+    return _accelerator(folder, made.network, made.graph, made.images, made.x)
 
 
 def _graph(folder, family, seed=8, mean=False):
@@ -182,21 +183,20 @@ def _graph(folder, family, seed=8, mean=False):
     made = build(net, family=family, frames=2)
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
     images = [made.images[spec.name] for spec in graph.cores]
-    return _accelerator(folder, made.network, graph.cores, images, made.x, graph)
+    return _accelerator(folder, made.network, graph, images, made.x)
 
 
-def _accelerator(folder, network, specs, images, x, graph=None):
+def _accelerator(folder, network, graph, images, x):
     """Writes what an output folder has of an accelerator, and the testbench of the netlists."""
-    files = export_accelerator(specs, images, graph=graph) | Image(tuple(specs), images).files()
+    files = export_accelerator(graph, images) | Image(tuple(graph.cores), images).files()
     columns, rows = x[0].size, network.output.size
     expected = network.predict(x).reshape(len(x), -1)
     forms = network.input.format, network.output.format
     for name, values, form in zip(("input", "expected"), (x, expected), forms, strict=True):
         words = pack_frames(values.reshape(len(x), -1), form, 1)
         files[f"{name}.hex"] = hex_text(list(words), form.bits)
-    named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
-    timed = time_graph(graph, named) if graph else time_chain(specs, images)
-    pace = pace_of(specs, images, timed.interval_cycles, graph)
+    timed = time_graph(graph, graph.named(images))
+    pace = pace_of(graph, images, timed.interval_cycles)
     files["tb.v"] = make_testbench(
         "accelerator", pace, short_scenarios(pace, 3), stimuli=len(x) * columns,
         expected=len(x) * rows, bits=(forms[0].bits, forms[1].bits), frame_rows=rows,
@@ -396,14 +396,14 @@ def test_weights_are_in_the_memory_files_only():
 def test_the_text_is_plain_and_says_nothing_of_this_machine():
     layer, x = _layer(16, 6, 10)
     spec, image = make_core(layer, x, 4)
-    files = export_accelerator([spec], [image], "digits")
+    files = export_accelerator(chain_graph([spec]), [image], "digits")
     assert set(files) == {"digits.v", ROM_FILE}
     text = files["digits.v"]
     assert re.search(r"^module digits\(", text, re.MULTILINE)
     assert "pvq_rom" in text
     for word in ("\\", "$auto", "src =", "/home", "Yosys", ".py", "initial begin"):
         assert word not in text
-    assert files == export_accelerator([spec], [image], "digits")
+    assert files == export_accelerator(chain_graph([spec]), [image], "digits")
 
 
 def test_the_text_does_not_depend_on_the_hash_seed(tmp_path):

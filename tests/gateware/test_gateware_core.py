@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from engine import frames_for, random_layer, run, tensor
 
-from gateware.accelerator.accelerator import check_chain
+from gateware.accelerator.accelerator import Accelerator
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.pulse_core import make_core
 from pvq_hw.errors import InputError
 
@@ -130,7 +131,7 @@ def test_a_frame_is_taken_while_another_is_computed():
 
 def test_unlike_neighbors_are_refused():
     _, _, spec, image = _core(9, 4, 8, 2)
-    with pytest.raises(InputError, match="must take what"):
-        check_chain([spec, spec], [image, image])
-    with pytest.raises(InputError, match="per core"):
-        check_chain([spec], [])
+    with pytest.raises(InputError, match=r"^Unit 'next' must take what wire 'w_layer' gives$"):
+        chain_graph([spec, replace(spec, name="next")])
+    with pytest.raises(InputError, match="There must be 1 cores' contents, not 2"):
+        Accelerator(chain_graph([spec]), [image, image])

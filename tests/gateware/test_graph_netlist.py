@@ -38,11 +38,11 @@ def test_a_graph_equals_the_golden_model(body: str, family: str, synthesized: bo
     images = [made.images[spec.name] for spec in graph.cores]
     x = made.x.reshape(len(made.x), -1)
     expected = made.network.predict(made.x).reshape(len(x), -1)
-    run = run_frames(graph.cores, images, x, expected, body, graph=graph, synthesize=synthesized)
+    run = run_frames(graph, images, x, expected, body, synthesize=synthesized)
     assert run.compared >= 2 * expected.size
     blocks = run.cells["DP16KD" if body == "ecp5" else "SB_RAM40_4K"]
     assert blocks >= len(graph.cores)
     if body == "ice40" and not synthesized:
         wrong = expected + (np.arange(expected.shape[1]) == 1)
         with pytest.raises(CheckError, match="golden model"):
-            run_frames(graph.cores, images, x, wrong, body, graph=graph, synthesize=False)
+            run_frames(graph, images, x, wrong, body, synthesize=False)

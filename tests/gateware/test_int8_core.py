@@ -15,6 +15,7 @@ from engine import frames_for, tensor
 from gateware.core.int8_core import Int8Core
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
 from pvq_hw.engine.timing import time_chain
 from pvq_hw.errors import InputError
@@ -170,7 +171,7 @@ def test_weights_of_several_block_rams_come_together(rows, family, body, depth):
     x = frames_for(rng, 2 if rows < 100 else 1, 58, U8)  # the bench sends them three times
     assert spec.words > depth
     # The block RAMs are instances, which Amaranth doesn't simulate.
-    run = run_frames([spec], [image], x, layer.compute(x), body, synthesize=False)
+    run = run_frames(chain_graph([spec]), [image], x, layer.compute(x), body, synthesize=False)
     assert run.compared == 3 * len(x) * spec.rows
 
 

@@ -181,7 +181,7 @@ def core_of(device):
 def test_a_core_equals_the_golden_model(device, synthesized):
     chain, blocks = core_of(device), CORES[device][0]
     run = run_frames(
-        chain.specs, chain.images, *frames_of(chain), blocks, synthesize=synthesized, seed=7
+        chain.graph, chain.images, *frames_of(chain), blocks, synthesize=synthesized, seed=7
     )
     assert run.compared == 3 * 4 * len(chain.x)
     if synthesized:
@@ -198,7 +198,7 @@ def test_a_flipped_bit_of_a_core_is_found():
     chain = core_of("ecp5")
     with pytest.raises(CheckError, match=r"golden model's results: .*FAIL"):
         run_frames(
-            chain.specs, chain.images, *frames_of(chain), "ecp5", synthesize=False, edit=flip
+            chain.graph, chain.images, *frames_of(chain), "ecp5", synthesize=False, edit=flip
         )
 
 
@@ -219,7 +219,7 @@ def test_a_chain_equals_the_golden_model(name, device):
     options = {"family": family, **options}
     made = [Case(**{**vars(case), "options": options}) for case in cases]
     chain = make_chain(11, 24, U8, *made)
-    run = run_frames(chain.specs, chain.images, *frames_of(chain), blocks, seed=3)
+    run = run_frames(chain.graph, chain.images, *frames_of(chain), blocks, seed=3)
     assert run.compared == 3 * cases[-1].rows * len(chain.x)
 
 
@@ -248,14 +248,14 @@ def test_multipliers_of_8_bit_lanes_equal_the_golden_model(monkeypatch):
         text = text.replace(old, new)
     monkeypatch.setattr(sim.backends.netlist, "primitives", lambda family: text)
     chain = hybrid("ecp5")
-    run = run_frames(chain.specs, chain.images, *frames_of(chain), "ecp5", synthesize=False)
+    run = run_frames(chain.graph, chain.images, *frames_of(chain), "ecp5", synthesize=False)
     assert run.compared == 3 * 5 * len(chain.x)
 
 
 @pytest.mark.slow
 def test_8_bit_weights_and_signs_in_logic_cells_equal_the_golden_model():
     chain = hybrid("hx8k")
-    run = run_frames(chain.specs, chain.images, *frames_of(chain), "ice40")
+    run = run_frames(chain.graph, chain.images, *frames_of(chain), "ice40")
     assert run.compared == 3 * 5 * len(chain.x)
 
 
@@ -266,7 +266,7 @@ def test_the_digits_equal_the_golden_model(digits):
         x = accelerator.quantize_input(data["x"][:5])
     expected = accelerator.network.predict(x).reshape(5, -1)
     image = accelerator.image
-    run = run_frames(image.specs, image.cores, x.reshape(5, -1), expected, "ice40")
+    run = run_frames(accelerator.plan.graph, image.cores, x.reshape(5, -1), expected, "ice40")
     assert run.compared == 3 * 5 * 10
     assert run.cells["SB_MAC16"] >= 2
 

@@ -110,7 +110,7 @@ def test_signs_in_the_circuit(tmp_path):
     planned = plan(network, "hx8k", lanes=(4, 2, 1))
     image = emit(network, planned)
     x = network.quantize_input(DATA["x_test"][:3])
-    result = sim.simulate(image.specs, image.cores, x, "amaranth", idle="random:0.3", seed=1)
+    result = sim.simulate(planned.graph, image.cores, x, "amaranth", idle="random:0.3", seed=1)
     trace = network.trace(x)
     for layer, spec in zip(network.layers, planned.specs, strict=True):
         assert np.array_equal(result.outputs[spec.name], trace[layer.name])

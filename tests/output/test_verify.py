@@ -34,7 +34,7 @@ def write_output(out: Path, target: str = "ulx3s-25f") -> dict[str, np.ndarray]:
         network.save(folder / "network")
         p.save(folder / "plan.json")
         emit(network, p).write(folder)
-        write_vectors(folder, network, p, golden_inputs(network, 3))
+        write_vectors(folder, network, golden_inputs(network, 3))
         (folder / "verilog").mkdir()
         (folder / "verilog" / "top.v").write_text("module top; endmodule\n")
         write_manifest(folder, network, p, weights=weights, extra={"accuracy": 97.5})

@@ -195,7 +195,7 @@ def forge(out, network, extra=None):
     network.save(out / "network")
     planned.save(out / "plan.json")
     emit(network, planned).write(out)
-    write_vectors(out, network, planned, golden_inputs(network))
+    write_vectors(out, network, golden_inputs(network))
     known = json.loads((out / "manifest.json").read_text())["extra"]
     weights = {step.name: weight_matrix(step.node) for step in network_steps(load_model(MODEL))}
     write_manifest(out, network, planned, weights=weights, extra=known | (extra or {}))

@@ -111,10 +111,9 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("x", FORMATS, ids=str)
 def test_vectors_hold_every_layers_golden_outputs(tmp_path, x):
     network, _ = random_network((9, 7, 3), (5, 3), x=x)
-    p = plan(network, "ulx3s-25f")
     inputs = golden_inputs(network, 6)
-    write_vectors(tmp_path, network, p, inputs)
-    loaded, outputs = load_vectors(tmp_path, network, p)
+    write_vectors(tmp_path, network, inputs)
+    loaded, outputs = load_vectors(tmp_path, network)
     assert np.array_equal(loaded, inputs)
     trace = network.trace(inputs)
     for layer, output in zip(network.layers, outputs, strict=True):
@@ -132,10 +131,9 @@ def test_golden_inputs_reach_the_accumulators_bound():
 
 def test_broken_index_of_vectors_is_refused(tmp_path):
     network, _ = random_network()
-    p = plan(network, "hx8k")
-    write_vectors(tmp_path, network, p, golden_inputs(network, 2))
+    write_vectors(tmp_path, network, golden_inputs(network, 2))
     index = tmp_path / "vectors" / "vectors.json"
     for text in ("[", "{}", '{"frames": 1e9}', '{"frames": -1}'):
         index.write_text(text)
         with pytest.raises(InputError, match=r"vectors\.json must"):
-            load_vectors(tmp_path, network, p)
+            load_vectors(tmp_path, network)

@@ -31,7 +31,7 @@ def folder(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The graph as `compile` lays it out."""
     specs = built.graph.cores
     kept = tmp_path_factory.mktemp("graph") / "out"
-    with exported(specs, [built.images[spec.name] for spec in specs], built.graph) as design:
+    with exported(built.graph, [built.images[spec.name] for spec in specs]) as design:
         shutil.copytree(design.sources[0].parent.parent, kept)
     return kept
 
@@ -44,7 +44,7 @@ def test_the_exported_graph_computes_what_the_golden_model_does(
     specs = built.graph.cores
     names = [layer.name for layer in built.network.layers]
     graph = built.graph
-    result = simulate(specs, folder, built.x, simulator, names=names, graph=graph)
+    result = simulate(graph, folder, built.x, simulator, names=names)
     compared = compare(result, built.network.trace(built.x))
     assert (compared.mismatches, compared.frames) == (0, 2)
     sizes = sum(layer.output.size for layer in built.network.layers)
@@ -57,5 +57,5 @@ def test_the_exported_graph_computes_what_the_golden_model_does(
     images[0] = replace(images[0], bias=(bias[0] + 5000, *bias[1:]))
     spoiled = shutil.copytree(folder, tmp_path / "out")
     Image(tuple(specs), tuple(images)).write(spoiled)
-    wrong = simulate(specs, spoiled, built.x, simulator, names=names, graph=graph, settle=False)
+    wrong = simulate(graph, spoiled, built.x, simulator, names=names, settle=False)
     assert compare(wrong, built.network.trace(built.x)).mismatches > 0

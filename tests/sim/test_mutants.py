@@ -37,8 +37,8 @@ def core(folder):
     made = make_chain(3, 7, U8, Case(11, 2, 3, S8))
     x = np.random.default_rng(1).integers(0, 256, (16, 7))
     expected = list(made.network.trace(x).values())[-1]
-    chosen = scenarios(pace(made.specs, made.images))
-    ship(folder, made.specs, made.images, x, expected, chosen)
+    chosen = scenarios(pace(made.graph, made.images))
+    ship(folder, made.graph, made.images, x, expected, chosen)
 
 
 def graph(folder):
@@ -50,8 +50,8 @@ def graph(folder):
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
     images = [made.images[spec.name] for spec in graph.cores]
     expected = list(made.network.trace(made.x).values())[-1]
-    chosen = scenarios(pace(graph.cores, images, graph))
-    ship(folder, graph.cores, images, made.x, expected, chosen, graph)
+    chosen = scenarios(pace(graph, images))
+    ship(folder, graph, images, made.x, expected, chosen)
 
 
 def different(mutants):

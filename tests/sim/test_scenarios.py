@@ -93,13 +93,13 @@ def test_simulate_and_the_shipped_testbench_take_the_same_cycles(layer):
     plan, images = accelerator.plan, accelerator.image.cores
     x = np.load(data)["x"]
     trace = accelerator.network.trace(x)
-    few = [s for s in scenarios(pace_of(plan.specs, images, plan.interval_cycles))
+    few = [s for s in scenarios(pace_of(plan.graph, images, plan.interval_cycles))
            if s.name in ("output blocked from the start", "short bursts at both ends")]  # fmt: skip
     few[1] = replace(few[1], rounds=6, resets=(77, 190))
     cycles = {}
     for simulator in ("compiled", "amaranth", "icarus"):
         source = images if simulator == "amaranth" else out
-        outcomes = list(run_scenarios(few, plan.specs, source, x, trace, simulator,
+        outcomes = list(run_scenarios(few, plan.graph, source, x, trace, simulator,
                                       names=[plan.specs[0].name]))  # fmt: skip
         assert [outcome.comparison.mismatches for outcome in outcomes] == [0, 0]
         cycles[simulator] = [outcome.result.cycles for outcome in outcomes]
@@ -129,19 +129,19 @@ def test_the_compiled_check_catches_missing_back_pressure(layer, tmp_path):
     assert count == 1
     verilog.write_text(text)
     x = np.load(layer / "x.npz")["x"]
-    chosen = scenarios(pace_of(plan.specs, images, plan.interval_cycles))
+    chosen = scenarios(pace_of(plan.graph, images, plan.interval_cycles))
     (blocked,) = (s for s in chosen if s.name == "output blocked from the start")
     names = [accelerator.network.layers[0].name]
     trace = accelerator.network.trace(x)
     with pytest.raises(StreamError, match=r"^Scenario 'output blocked from the start': No stream "):
-        list(run_scenarios([blocked], plan.specs, out, x, trace, names=names))
+        list(run_scenarios([blocked], plan.graph, out, x, trace, names=names))
 
 
 def test_a_slow_simulation_is_one_line(layer):
     accelerator = pvq_hw.load(layer / "out")
     plan, images = accelerator.plan, accelerator.image.cores
     x = np.load(layer / "x.npz")["x"]
-    full = scenarios(pace_of(plan.specs, images, plan.interval_cycles))[0]
+    full = scenarios(pace_of(plan.graph, images, plan.interval_cycles))[0]
     wrong = replace(full, rounds=2, ends=(full.ends[0], full.ends[1] - 1))
     text = (
         rf"^Scenario 'full rate': frame 1 must take {full.ends[1] - 1} cycles from the first input "
@@ -150,7 +150,7 @@ def test_a_slow_simulation_is_one_line(layer):
     names = [accelerator.network.layers[0].name]
     trace = accelerator.network.trace(x)
     with pytest.raises(CheckError, match=text):
-        list(run_scenarios([wrong], plan.specs, images, x, trace, "amaranth", names=names))
+        list(run_scenarios([wrong], plan.graph, images, x, trace, "amaranth", names=names))
 
 
 @needs_icarus
@@ -172,14 +172,14 @@ def test_the_testbench_loads_codes(tmp_path):
     expected = np.array([made.compute(frame) for frame in x])
     image = Image(tuple(made.specs), tuple(made.images))
     image.write(tmp_path)
-    for name, text in export_accelerator(made.specs, made.images).items():
+    for name, text in export_accelerator(made.graph, made.images).items():
         (tmp_path / "verilog" / name).write_text(text)
     for name, values, form in (("input", x, made.input), ("b", expected, made.output)):
         bits = form.format.bits
         text = hex_text(pack_frames(values, form.format, 1), bits)
         (tmp_path / "vectors" / f"{name}.hex").write_text(text)
     interval = time_chain(made.specs, made.images).interval_cycles
-    plan = SimpleNamespace(interval_cycles=interval, graph=None)
+    plan = SimpleNamespace(interval_cycles=interval, graph=made.graph)
     write_testbench(tmp_path, image, plan, len(x), "b")
     line = (tmp_path / "testbench" / "README.txt").read_text()
     command = line.partition(": ")[2].strip().replace("/tmp/tb", "../tb")

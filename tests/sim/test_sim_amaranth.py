@@ -23,7 +23,7 @@ def golden(name):
 
 def check(name, **options):
     made, trace = golden(name)
-    result = sim.simulate(made.specs, made.images, made.x, "amaranth", **options)
+    result = sim.simulate(made.graph, made.images, made.x, "amaranth", **options)
     comparison = sim.compare(result, trace)
     assert comparison.mismatches == 0, str(comparison.first)
     assert comparison.frames == len(made.x)
@@ -57,8 +57,8 @@ def test_outputs_under_every_pattern(name, idle, stall):
 
 def test_a_frame_depends_on_nothing_before_it():
     made, _ = golden("plain")
-    forward = sim.simulate(made.specs, made.images, made.x, "amaranth", settle=False)
-    backward = sim.simulate(made.specs, made.images, made.x[::-1], "amaranth", settle=False)
+    forward = sim.simulate(made.graph, made.images, made.x, "amaranth", settle=False)
+    backward = sim.simulate(made.graph, made.images, made.x[::-1], "amaranth", settle=False)
     for name, outputs in forward.outputs.items():
         assert np.array_equal(outputs, backward.outputs[name][::-1])
 
@@ -71,7 +71,7 @@ def test_a_wrong_bias_is_a_named_mismatch():
     bias = list(image.bias)
     bias[row] += 3 << spec.shift
     images = [*made.images[:-1], replace(image, bias=tuple(bias))]
-    result = sim.simulate(made.specs, images, made.x, "amaranth", settle=False)
+    result = sim.simulate(made.graph, images, made.x, "amaranth", settle=False)
     comparison = sim.compare(result, trace)
     value = int(trace[spec.name][frame, row])
     assert comparison.mismatches >= np.count_nonzero(inside[:, row])

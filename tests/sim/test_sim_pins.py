@@ -8,7 +8,7 @@ from chain_table import chain
 from random_layers import Case, make_chain
 from stand_in import IDENTITY
 
-from gateware.accelerator.circuit import make_circuit
+from gateware.accelerator.accelerator import Accelerator
 from gateware.link.top import Top
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.host.protocol import Description, Kind, Packet, PacketDecoder, WireFormat
@@ -29,7 +29,7 @@ def run(name, packets):
         4,
         IDENTITY,
     )
-    top = Top(make_circuit(made.specs, made.images), description, 4096)
+    top = Top(Accelerator(made.graph, made.images), description, 4096)
     pins = PinSimulation(top, limit=200_000)
     requests = packets(made, description)
     decoder = PacketDecoder()

@@ -46,7 +46,7 @@ def test_all_simulators_agree_cycle_by_cycle(case):
     made, folder, golden = case
     for options in ({"settle": False}, PAUSES):
         results = [
-            sim.simulate(made.specs, folder, made.x, simulator, **options)
+            sim.simulate(made.graph, folder, made.x, simulator, **options)
             for simulator in sim.SIMULATORS
         ]
         for result in results:
@@ -65,8 +65,8 @@ def test_both_compiled_models_agree_with_amaranth(backend, monkeypatch):
         pytest.skip(f"{backend} is not installed")
     made = chain("five frames")
     monkeypatch.setattr(compiled, "default_backend", lambda: backend)
-    expected = sim.simulate(made.specs, made.images, made.x, "amaranth", **PAUSES)
-    result = sim.simulate(made.specs, made.images, made.x, "compiled", **PAUSES)
+    expected = sim.simulate(made.graph, made.images, made.x, "amaranth", **PAUSES)
+    result = sim.simulate(made.graph, made.images, made.x, "compiled", **PAUSES)
     for name, outputs in expected.outputs.items():
         assert np.array_equal(result.outputs[name], outputs)
     assert result.ends.tolist() == expected.ends.tolist()
@@ -121,7 +121,7 @@ def test_a_flipped_bit_in_the_files_is_a_mismatch(case):
     top = 1 << (made.specs[-1].bias_bits - 1)
     path.write_text(f"{int(first, 16) ^ top:0{len(first)}x}\n{rest}")
     try:
-        result = sim.simulate(made.specs, folder, made.x, "compiled", settle=False)
+        result = sim.simulate(made.graph, folder, made.x, "compiled", settle=False)
     finally:
         path.write_text(text)
     first_wrong = sim.compare(result, golden).first
@@ -132,7 +132,7 @@ def test_a_flipped_bit_in_the_files_is_a_mismatch(case):
 def test_missing_files_are_one_line(tmp_path):
     made = chain("plain")
     with pytest.raises(InputError, match=r"accelerator\.v must be a file"):
-        sim.simulate(made.specs, tmp_path, made.x)
+        sim.simulate(made.graph, tmp_path, made.x)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_missing_files_are_one_line(tmp_path):
 def test_bad_input_is_one_line(options, message):
     made = chain("plain")
     with pytest.raises(InputError, match=message):
-        sim.simulate(made.specs, made.images, options.pop("x", made.x), **options)
+        sim.simulate(made.graph, made.images, options.pop("x", made.x), **options)
 
 
 def test_count_names_and_progress():
@@ -178,7 +178,7 @@ def test_count_names_and_progress():
 
 def test_comparison_needs_the_same_layers_and_shapes():
     made = chain("one column")
-    result = sim.simulate(made.specs, made.images, made.x, "amaranth", settle=False)
+    result = sim.simulate(made.graph, made.images, made.x, "amaranth", settle=False)
     with pytest.raises(sim.result.CheckError, match="The golden model has no layer 'fc0'"):
         sim.compare(result, {})
     trace = made.network.trace(made.x[:2])

@@ -10,6 +10,7 @@ from amaranth.sim import Simulator
 
 from gateware.accelerator.accelerator import Accelerator
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec
 from pvq_hw.network.layer import Dense, TensorSpec
 
@@ -77,7 +78,7 @@ def run(
 
     With ``reset_at``, one cycle of reset comes then, and the frames start again from the first.
     """
-    dut = Accelerator(specs, images)
+    dut = Accelerator(chain_graph(specs), images)
     first, last = specs[0], specs[-1]
     v = first.frames
     payloads = x.reshape(-1, v, first.n).transpose(0, 2, 1).reshape(-1, v)

@@ -3,7 +3,7 @@
 import numpy as np
 from random_graphs import Built
 
-from gateware.accelerator.graph import GraphAccelerator
+from gateware.accelerator.accelerator import Accelerator
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
 from pvq_hw.engine.timing import run_frames
@@ -21,7 +21,7 @@ def check(built: Built, graph: GraphSpec, pattern: Pattern = NONE, quiet: int = 
     The network's own outputs are compared for one frame more, the first one again.
     """
     frames, (n, form), (size, _) = len(built.x), graph.x, graph.out
-    dut = GraphAccelerator(graph, built.images)
+    dut = Accelerator(graph, [built.images[core.name] for core in graph.cores])
     bench = Bench(dut, quiet)
     # One frame more: the last activations of a map may matter to no window, so that a layer
     # before it is not done when the results are.

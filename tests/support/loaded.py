@@ -6,6 +6,7 @@ from stand_in import IDENTITY, S16, U8
 
 from gateware.accelerator.accelerator import Accelerator
 from gateware.link.top import Top
+from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.pulse_core import make_core
 from pvq_hw.engine.spram_image import FLASH_OFFSET, code_crc, code_file, code_layout, code_words
 from pvq_hw.host.board_model import Responder
@@ -19,7 +20,7 @@ class Loaded:
 
     Attributes
     ----------
-    specs, images, layout, file, crc, words
+    specs, images, graph, layout, file, crc, words
     """
 
     def __init__(self, seed=1, n=10, rows=4, outputs=2):
@@ -33,6 +34,7 @@ class Loaded:
             make_core(second, tensor(rows, U8), 2, family="up5k", name="b", **_SPRAM),
         ]
         self.specs, self.images = [c[0] for c in cores], [c[1] for c in cores]
+        self.graph = chain_graph(self.specs)
         self.layout = code_layout(self.specs)
         self.file = code_file(self.layout, self.images)
         self.crc = code_crc(self.layout, self.images)
@@ -47,7 +49,7 @@ class Loaded:
         return value[0]
 
     def top(self, crc=None):
-        accelerator = Accelerator(self.specs, self.images)
+        accelerator = Accelerator(self.graph, self.images)
         return Top(accelerator, self.description, 512, codes_crc=self.crc if crc is None else crc)
 
     def flash(self, data=None, **options):

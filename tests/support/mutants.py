@@ -15,11 +15,11 @@ import numpy as np
 
 from gateware.export.export import export_accelerator
 from gateware.export.testbench import testbench
-from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.hexfile import hex_text
 from pvq_hw.engine.scenarios import Pace, Scenario, pace_of
-from pvq_hw.engine.timing import time_chain, time_graph
+from pvq_hw.engine.timing import time_graph
 from pvq_hw.plan.image import Image
 from sim.agents.wire import pack_frames
 
@@ -108,41 +108,29 @@ def mutate(verilog: str, modules: str, kinds: str = ".*") -> tuple[str, list[Mut
     return text, mutants
 
 
-def pace(
-    specs: Sequence[CoreBase], images: Sequence[CoreImage], graph: GraphSpec | None = None
-) -> Pace:
+def pace(graph: GraphSpec, images: Sequence[CoreImage]) -> Pace:
     """The pace of a circuit that was never planned."""
-    if graph is None:
-        interval = time_chain(specs, images).interval_cycles
-    else:
-        named = {spec.name: image for spec, image in zip(specs, images, strict=True)}
-        interval = time_graph(graph, named).interval_cycles
-    return pace_of(specs, images, interval, graph)
+    return pace_of(graph, images, time_graph(graph, graph.named(images)).interval_cycles)
 
 
 def ship(
     folder: Path,
-    specs: Sequence[CoreBase],
+    graph: GraphSpec,
     images: Sequence[CoreImage],
     x: np.ndarray,
     expected: np.ndarray,
     chosen: Sequence[Scenario],
-    graph: GraphSpec | None = None,
 ) -> None:
     """Writes a circuit of one frame a transfer and its testbench into one folder."""
-    (n, form), (rows, out) = (
-        (graph.x, graph.out)
-        if graph is not None
-        else ((specs[0].n, specs[0].x), (specs[-1].rows, specs[-1].out))
-    )
-    files = dict(export_accelerator(specs, images, "dut", graph=graph))
-    files |= Image(tuple(specs), tuple(images)).files()
+    (n, form), (rows, out) = graph.x, graph.out
+    files = dict(export_accelerator(graph, images, "dut"))
+    files |= Image(tuple(graph.cores), tuple(images)).files()
     for name, values, shape in (("input", x, form), ("expected", expected, out)):
         payloads = pack_frames(values.reshape(len(x), -1), shape, 1)
         files[f"{name}.hex"] = hex_text(payloads, shape.bits)
     files["tb.v"] = testbench(
         "dut",
-        pace(specs, images, graph),
+        pace(graph, images),
         chosen,
         stimuli=len(x) * n,
         expected=len(x) * rows,

@@ -7,6 +7,7 @@ import numpy as np
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
@@ -39,6 +40,11 @@ class Chain:
     specs: list[CoreBase]
     images: list[CoreImage]
     x: np.ndarray
+
+    @property
+    def graph(self) -> GraphSpec:
+        """The cores joined."""
+        return chain_graph(self.specs)
 
 
 def _weights(rng: np.random.Generator, case: Case, n: int) -> np.ndarray:

@@ -1,0 +1,131 @@
+"""From batches of V frames back to one frame after the other."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.arith.activation import activation_layout
+from gateware.device.memory import Ram
+from gateware.units.queue import Credits, ResultQueue, StreamFifo
+from pvq_hw.engine.batch import UNPACKER_QUEUE, last_frame_format
+from pvq_hw.engine.units import Unpack
+
+__all__ = ["UnpackUnit"]
+
+
+class UnpackUnit(wiring.Component):
+    """Gives the results of a batch frame after frame; those that no frame came for are dropped.
+
+    Takes a row of V results a cycle as long as a half of its memory is free. A batch's first
+    result is offered ``6`` (memory of logic) or ``7`` cycles after its last row came, if the batch
+    before has left; then one a cycle, with two cycles between batches.
+
+    Parameters
+    ----------
+    spec : Unpack
+    body : str
+        Of memories, see `gateware.device.memory.MEMORY_BODIES`.
+
+    Members
+    -------
+    i : stream of V results
+    batch : stream of the number of a batch's last frame, before its results are complete
+        Never waits: there is a place for every batch that can be under way.
+    o : stream of results
+
+    Attributes
+    ----------
+    batches : StreamFifo
+        Where those numbers wait.
+    """
+
+    def __init__(self, spec: Unpack, body: str = "behavioral") -> None:
+        self.spec, self.body = spec, body
+        form = last_frame_format(spec.batch)
+        self.batches = StreamFifo(form, spec.places, body=body)
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, spec.batch))),
+                "batch": In(stream.Signature(activation_layout(form, 1))),
+                "o": Out(stream.Signature(activation_layout(spec.x, 1))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        m.submodules.ram = ram = Ram(
+            spec.width, spec.depth, latency=spec.latency, kind=spec.memory, body=self.body
+        )
+        m.submodules.batches = self.batches
+        m.submodules.queue = queue = ResultQueue(spec.x, UNPACKER_QUEUE, body=self.body)
+        m.submodules.credits = credits = Credits(UNPACKER_QUEUE)
+        connect(m, flipped(self.batch), self.batches.i)
+        connect(m, queue.o, flipped(self.o))
+        release = Signal()
+        written = self._write(m, ram, release)
+        read, frame = self._read(m, ram, credits.some, written, release)
+        # What is read is chosen and kept behind the memory.
+        for i in range(spec.latency):
+            later = Signal(name=f"read_{i}"), Signal(len(frame), name=f"frame_{i}", reset_less=True)
+            m.d.sync += [later[0].eq(read), later[1].eq(frame)]
+            read, frame = later
+        chosen, value = Signal(), Signal(spec.x.bits, reset_less=True)
+        m.d.sync += [chosen.eq(read), value.eq(ram.r_data.word_select(frame, spec.x.bits))]
+        m.d.comb += [
+            queue.w_en.eq(chosen),
+            queue.w_data.eq(value),
+            credits.returned.eq(queue.popped),
+        ]
+        m.d.comb += credits.claim.eq(self._issued)
+        return m
+
+    def _write(self, m: Module, ram: Ram, release: Signal) -> Signal:
+        """Takes rows; gives the strobe of a batch's last one."""
+        rows = self.spec.size
+        free, left, ready = Signal(2, init=2), Signal(2), Signal(init=1)
+        row, half = Signal(max(1, (rows - 1).bit_length())), Signal()
+        take, written = Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(ready),
+            take.eq(self.i.valid & ready),
+            written.eq(take & (row == rows - 1)),
+            left.eq(free + release - written),
+            ram.w_en.eq(take),
+            ram.w_addr.eq(Cat(row, half)),
+            ram.w_data.eq(self.i.payload.as_value()),
+        ]
+        m.d.sync += [free.eq(left), ready.eq(left != 0), half.eq(half ^ written)]
+        with m.If(take):
+            m.d.sync += row.eq(Mux(written, 0, row + 1))
+        return written
+
+    def _read(
+        self, m: Module, ram: Ram, some: Signal, written: Signal, release: Signal
+    ) -> tuple[Signal, Signal]:
+        """Reads whole batches; gives the strobe of a read and its frame."""
+        spec = self.spec
+        row, half = Signal(max(1, (spec.size - 1).bit_length())), Signal()
+        frame, last = (Signal(range(spec.batch)) for _ in range(2))
+        whole, run, start = Signal(range(3)), Signal(), Signal()
+        self._issued = issued = Signal()
+        at_row, at_frame = row == spec.size - 1, frame == last
+        m.d.comb += [
+            start.eq(~run & (whole != 0) & self.batches.o.valid),
+            self.batches.o.ready.eq(start),
+            issued.eq(run & some),
+            release.eq(issued & at_row & at_frame),
+            ram.r_addr.eq(Cat(row, half)),
+        ]
+        m.d.sync += [
+            whole.eq(whole + written - start),
+            run.eq(start | (run & ~release)),
+            half.eq(half ^ release),
+        ]
+        with m.If(start):
+            m.d.sync += [last.eq(self.batches.o.payload.as_value()), frame.eq(0)]
+        with m.If(issued):
+            m.d.sync += row.eq(Mux(at_row, 0, row + 1))
+            with m.If(at_row):
+                m.d.sync += frame.eq(frame + 1)
+        return issued, frame

@@ -1,1 +1,0 @@
-"""Where the outputs of inner layers are read."""
