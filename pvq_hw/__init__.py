@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pvq_hw.api import Accelerator, compile, load
+    from pvq_hw.api import Accelerator, boards, compile, load
     from pvq_hw.data.dataset import Data, load_data, make_data
     from pvq_hw.errors import CheckError, InputError, PvqError, ToolError
     from pvq_hw.model.model import Model, load_model
@@ -28,6 +28,7 @@ __all__ = [
     "Network",
     "PvqError",
     "ToolError",
+    "boards",
     "compile",
     "load",
     "load_data",
@@ -38,6 +39,7 @@ __all__ = [
 
 _HOME = {
     "Accelerator": "api",
+    "boards": "api",
     "compile": "api",
     "load": "api",
     "Data": "data.dataset",

@@ -8,12 +8,35 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.data.dataset import Data
+from pvq_hw.flow.boards import board_table
 from pvq_hw.flow.compile import compile_model
 from pvq_hw.flow.options import load_options
 from pvq_hw.output.accelerator import Accelerator, load
 from pvq_hw.progress import Steps
 
-__all__ = ["Accelerator", "compile", "load"]
+__all__ = ["Accelerator", "boards", "compile", "load"]
+
+
+def boards(
+    *names: str, model: str | os.PathLike[str] | None = None, ratio: float | None = None
+) -> dict[str, Any]:
+    """The boards, and how a network would run on each; what ``pvq-hw boards --json`` prints.
+
+    Parameters
+    ----------
+    *names : str
+        Boards or board files; all that are shipped by default.
+    model : path, optional
+        The bundled digits network by default.
+    ratio : float, optional
+        Mean N/K.
+
+    Raises
+    ------
+    InputError
+        A board is unknown, or the model can't be read.
+    """
+    return board_table(names, model=Path(model) if model else None, ratio=ratio)
 
 
 def compile(

@@ -1,11 +1,12 @@
 """Names from model files, made safe to show, to write into files and to use as file names."""
 
+import difflib
 import re
 from collections.abc import Iterable
 
 from pvq_hw.reserved import RESERVED
 
-__all__ = ["identifiers", "quoted", "safe_name"]
+__all__ = ["identifiers", "near", "quoted", "safe_name"]
 
 _LENGTH = 48
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -48,3 +49,10 @@ def quoted(text: str) -> str:
     """A name from a file as it may appear in a message: one line, at most 60 characters, ASCII."""
     shown = ascii(text[: 2 * _LENGTH])
     return shown if len(shown) <= 60 else shown[:56] + "..." + shown[0]
+
+
+def near(text: str, names: Iterable[str]) -> str:
+    """``"; did you mean A or B?"``, of the names that are nearest to ``text``; ``""`` without."""
+    known = {name.lower(): name for name in names}
+    found = difflib.get_close_matches(text[:_LENGTH].lower(), known, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(known[name] for name in found)}?" if found else ""

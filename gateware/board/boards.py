@@ -1,131 +1,69 @@
-"""The five boards: pins out of amaranth_boards, and the top that sits on them."""
+"""The boards' platforms, made of their data, and the top that sits on their pins."""
 
-import importlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from amaranth.build import Attrs, Pins, Resource
+from amaranth.build import Attrs, Clock, Pins, Resource, Subsignal
 from amaranth.hdl import ClockDomain, Const, Elaboratable, Module
 from amaranth.lib import io
+from amaranth.vendor import LatticeECP5Platform, LatticeICE40Platform
 
 from gateware.device.pll import Pll, ResetHold
 from gateware.link.top import Top, make_top
-from pvq_hw.errors import ToolError
 from pvq_hw.host.protocol import WireFormat
-from pvq_hw.target.boards import Target, get_target
+from pvq_hw.target.boards import Pin, Target, get_target
 from pvq_hw.target.pll import CrystalClock, solve_pll
 
-__all__ = ["BOARDS", "Board", "BoardTop", "find_port", "make_board_top", "make_platform"]
+__all__ = ["BoardTop", "find_port", "make_board_top", "make_platform"]
 
 # iCE40 block RAM reads as zero for about 3 us after configuration; 15 us leaves room for process,
 # voltage and temperature, as in Amaranth's own platform.
 _ICE40_HOLD_SECONDS = 15e-6
 
-Path = tuple[str, ...]
+_FLASH_HIGH = ("wp", "hold")
 
 
-@dataclass(frozen=True)
-class Board:
-    """What a board offers to the top; paths are a resource, its number and its subsignal.
-
-    Parameters
-    ----------
-    clk, rx, tx : tuple of str
-    leds : mapping
-        From the top's outputs to paths.
-    high : tuple of paths
-        Outputs that must be held high.
-    pad : bool
-        The oscillator drives the pin that is the iCE40 PLL's own.
-    resources : tuple
-        What the board file lacks.
-    flash : tuple of str
-        The SPI flash that holds the bitstream; its other pins, also held high, are ``flash_high``.
-    """
-
-    clk: Path
-    rx: Path
-    tx: Path
-    leds: Mapping[str, Path]
-    high: tuple[Path, ...] = ()
-    pad: bool = False
-    resources: tuple[Any, ...] = ()
-    flash: Path = ()
-    flash_high: tuple[str, ...] = ()
+def make_platform(target: str | Target) -> Any:
+    """A fresh Amaranth platform for a target, made of its data; one platform serves one build."""
+    board = get_target(target)
+    family = {"ice40": LatticeICE40Platform, "ecp5": _Ecp5Platform}[board.family]
+    values: dict[str, Any] = {
+        "device": board.device.name,
+        "package": board.package,
+        "default_clk": board.clk.path[0],
+        "resources": _resources(board),
+        "connectors": [],
+    }
+    if board.family == "ecp5":
+        values |= {"speed": board.speed, "pack_opts": _pack_options(board)}
+    return type("BoardPlatform", (family,), values)()
 
 
-_ULX3S = Board(
-    clk=("clk25", "0"),
-    rx=("uart", "0", "rx"),
-    tx=("uart", "0", "tx"),
-    leds={"heartbeat": ("led", "0"), "busy": ("led", "1")},
-    # Low, its default, makes the ESP32 take the JTAG port.
-    high=(("esp32", "0", "gpio0"),),
-)
+class _Ecp5Platform(LatticeECP5Platform):
+    pack_opts = ""
 
-# Feather pins "0" and "1", where this form factor has its serial port; see `Target.uart_rx`.
-_ORANGECRAB_UART = (
-    Resource(
-        "link_rx", 0, Pins("0", dir="i", conn=("io", 0)), Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP")
-    ),
-    Resource("link_tx", 0, Pins("1", dir="o", conn=("io", 0)), Attrs(IO_TYPE="LVCMOS33")),
-)
-
-BOARDS: dict[str, Board] = {
-    "icebreaker": Board(
-        clk=("clk12", "0"),
-        rx=("uart", "0", "rx"),
-        tx=("uart", "0", "tx"),
-        leds={"heartbeat": ("led_g", "0"), "busy": ("led_r", "0")},
-        pad=True,
-        flash=("spi_flash_1x", "0"),
-        flash_high=("wp", "hold"),
-    ),
-    "hx8k": Board(
-        clk=("clk12", "0"),
-        rx=("uart", "0", "rx"),
-        tx=("uart", "0", "tx"),
-        leds={"heartbeat": ("led", "0"), "busy": ("led", "1")},
-    ),
-    "ulx3s-25f": _ULX3S,
-    "ulx3s-85f": _ULX3S,
-    "orangecrab-25f": Board(
-        clk=("clk", "0"),
-        rx=("link_rx", "0"),
-        tx=("link_tx", "0"),
-        leds={"heartbeat": ("rgb_led", "0", "g"), "busy": ("rgb_led", "0", "b")},
-        resources=_ORANGECRAB_UART,
-    ),
-}
+    def toolchain_prepare(self, fragment: Any, name: str, **overrides: Any) -> Any:
+        options = {"ecppack_opts": self.pack_opts} | overrides
+        return super().toolchain_prepare(fragment, name, **options)
 
 
-def make_platform(target: str) -> Any:
-    """A fresh Amaranth platform for a target; one platform serves one build.
-
-    Raises
-    ------
-    ToolError
-        amaranth-boards is missing.
-    """
-    module, name = get_target(target).platform.split(":")
-    try:
-        base = getattr(importlib.import_module(module), name)
-    except ImportError:
-        raise ToolError("amaranth-boards is missing: pip install 'pvq-hw[build]'") from None
-    # The OrangeCrab's platform calls dfu-suffix after the bitstream; `pvq_hw.host.programmer` adds
-    # the suffix itself, so that a build needs no further tool.
-    kind = type(name, (base,), {"command_templates": property(partial(_without_suffix, base))})
-    platform = kind()
-    platform.add_resources(BOARDS[target].resources)
-    return platform
+def _pack_options(board: Target) -> str:
+    frequency = f"--freq {board.mclk_mhz:g}" if board.mclk_mhz else ""
+    return f"{'--compress' if board.compress else ''} {frequency}".strip()
 
 
-def _without_suffix(base: Any, platform: Any) -> list[str]:
-    templates = base.command_templates.fget(platform)
-    return [text for text in templates if "dfu-suffix" not in text]
+def _resources(board: Target) -> list[Resource]:
+    """The board's pins, those of one resource together."""
+    parts: dict[tuple[str, int], list[Any]] = {}
+    inputs = {id(board.clk), id(board.rx), *(id(pin) for key, pin in board.flash if key == "cipo")}
+    for pin in board.pins:
+        name, number, part = pin.path
+        pins = Pins(pin.name, dir="i" if id(pin) in inputs else "o", invert=pin.invert)
+        what = [pins, Attrs(**dict(pin.attributes))]
+        if pin is board.clk:
+            what.insert(1, Clock(board.crystal_mhz * 1e6))
+        parts.setdefault((name, number), []).extend([Subsignal(part, *what)] if part else what)
+    return [Resource(name, number, *what) for (name, number), what in parts.items()]
 
 
 class BoardTop(Elaboratable):
@@ -138,16 +76,15 @@ class BoardTop(Elaboratable):
     Parameters
     ----------
     top : Top
-    target : str
+    target : str or Target
         Whose `make_platform` it is built with.
     clock_mhz : float
         The wish that ``top`` was made for.
     """
 
-    def __init__(self, top: Top, target: str, clock_mhz: float) -> None:
+    def __init__(self, top: Top, target: str | Target, clock_mhz: float) -> None:
         self._top = top
-        self._board = BOARDS[target]
-        self._target: Target = get_target(target)
+        self._target = get_target(target)
         self._pll = solve_pll(self._target, clock_mhz)
 
     @property
@@ -165,35 +102,35 @@ class BoardTop(Elaboratable):
         m = Module()
         m.submodules.top = self._top
         self._clock(m, platform)
-        for name, path in (
-            ("rx", self._board.rx),
-            ("tx", self._board.tx),
-            *self._board.leds.items(),
-        ):
-            self._connect(m, platform, name, path)
-        for path in self._board.high:
-            m.submodules["high_" + path[0]] = buffer = io.Buffer("o", find_port(platform, path))
+        board = self._target
+        for name, pin in (("rx", board.rx), ("tx", board.tx), *board.leds):
+            self._connect(m, platform, name, pin)
+        for name, pin in board.high:
+            m.submodules["high_" + name] = buffer = io.Buffer("o", find_port(platform, pin))
             m.d.comb += buffer.o.eq(1)
         if self._top.codes_crc is not None:
             self._flash(m, platform)
         return m
 
     def _flash(self, m: Module, platform: Any) -> None:
-        """The pins that are active low are inverted by their ports."""
-        pins = self._top.flash
-        ports = find_port(platform, self._board.flash)
+        """The pins that are active low are inverted by their ports. Without a flash the circuit
+        reads ones, which aren't the codes, and waits for the serial line to bring them."""
+        pins, ports = self._top.flash, dict(self._target.flash)
+        if not ports:
+            m.d.comb += pins.cipo.eq(1)
+            return
         levels = {"cs": ~pins.cs_n, "clk": pins.clk, "copi": pins.copi}
-        levels |= dict.fromkeys(self._board.flash_high, Const(0))
+        levels |= {name: Const(0) for name in _FLASH_HIGH if name in ports}
         for name, level in levels.items():
-            buffer = io.Buffer("o", getattr(ports, name))
+            buffer = io.Buffer("o", find_port(platform, ports[name]))
             m.submodules[f"flash_{name}"] = buffer
             m.d.comb += buffer.o.eq(level)
-        m.submodules.flash_cipo = buffer = io.Buffer("i", ports.cipo)
+        m.submodules.flash_cipo = buffer = io.Buffer("i", find_port(platform, ports["cipo"]))
         m.d.comb += pins.cipo.eq(buffer.i)
 
-    def _connect(self, m: Module, platform: Any, name: str, path: Path) -> None:
+    def _connect(self, m: Module, platform: Any, name: str, pin: Pin) -> None:
         direction = "i" if name == "rx" else "o"
-        m.submodules[f"{name}_buffer"] = buffer = io.Buffer(direction, find_port(platform, path))
+        m.submodules[f"{name}_buffer"] = buffer = io.Buffer(direction, find_port(platform, pin))
         if direction == "i":
             m.d.comb += getattr(self._top, name).eq(buffer.i)
         else:
@@ -201,8 +138,8 @@ class BoardTop(Elaboratable):
 
     def _clock(self, m: Module, platform: Any) -> None:
         m.domains.sync = sync = ClockDomain("sync")
-        port = find_port(platform, self._board.clk)
-        m.submodules.pll = pll = Pll(self._pll, port, pad=self._board.pad)
+        port = find_port(platform, self._target.clk)
+        m.submodules.pll = pll = Pll(self._pll, port, pad=self._target.pad)
         m.submodules.reset = reset = ResetHold(self.hold_clocks)
         m.d.comb += [
             sync.clk.eq(pll.clk),
@@ -214,20 +151,19 @@ class BoardTop(Elaboratable):
             platform.add_clock_constraint(pll.clk, float(self._pll.output))
 
 
-def find_port(platform: Any, path: Path) -> Any:
-    """The pin's port; the other subsignals of its resource are left alone."""
-    name, number, *subsignal = path
-    key = (name, int(number))
-    # A resource can be requested once only, but several paths may lead into it.
+def find_port(platform: Any, pin: Pin) -> Any:
+    """The pin's port; the other parts of its resource are left alone."""
+    name, number, part = pin.path
+    # A resource can be requested once only, but several pins may be parts of it.
     ports = platform.__dict__.setdefault("_pvq_ports", {})
-    if key not in ports:
-        ports[key] = platform.request(*key, dir="-")
-    return getattr(ports[key], subsignal[0]) if subsignal else ports[key]
+    if (name, number) not in ports:
+        ports[name, number] = platform.request(name, number, dir="-")
+    return getattr(ports[name, number], part) if part else ports[name, number]
 
 
 def make_board_top(
     accelerator: Any,
-    target: str,
+    target: str | Target,
     clock_mhz: float,
     baud: int | None,
     input: WireFormat,

@@ -1,76 +1,70 @@
 """Pin and clock constraints for those who take the Verilog without Amaranth.
 
-``python -m gateware.board.constraints FOLDER`` writes ``<board>.pcf`` (iCE40) and ``<board>.lpf``
-(ECP5) for a top module with the ports ``clk``, ``rx``, ``tx``, ``heartbeat`` and ``busy``. The pins
-are those of `gateware.board.boards`, out of the boards' files of amaranth-boards.
+``pvq-hw boards --constraints DIR`` writes ``<board>.pcf`` (iCE40) and ``<board>.lpf`` (ECP5) for a
+top module with the ports ``clk``, ``rx``, ``tx``, ``heartbeat`` and ``busy``. The pins are those of
+the boards' data files.
 """
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from gateware.board.boards import BOARDS, find_port, make_platform
-from pvq_hw.target.boards import Target, get_target
+from pvq_hw.target.boards import TARGETS, Pin, Target, get_target
 
 __all__ = ["constraints_file", "make_constraints", "write_constraints"]
 
 
-def constraints_file(target: str) -> str:
-    """File name of a target's constraints."""
-    return target + (".pcf" if get_target(target).family == "ice40" else ".lpf")
-
-
-def make_constraints(target: str) -> str:
-    """Text of a target's constraints."""
+def constraints_file(target: str | Target) -> str:
+    """Name of the target's file."""
     board = get_target(target)
-    lines = [f"# {board.board}: {board.device}-{board.package}"]
+    return board.name + (".pcf" if board.family == "ice40" else ".lpf")
+
+
+def make_constraints(target: str | Target) -> str:
+    """The text of the target's file."""
+    board = get_target(target)
+    lines = [f"# {board.board}: {board.device.name}-{board.package}"]
+    lines += [f"# {' '.join(board.device.nextpnr(board.package, board.speed))}"]
     lines += _pcf(board) if board.family == "ice40" else _lpf(board)
     return "\n".join(lines) + "\n"
 
 
-def write_constraints(folder: Path) -> None:
-    """Writes the files of all targets."""
+def write_constraints(folder: Path, boards: Sequence[str] = ()) -> list[Path]:
+    """Writes the files of some boards, or of all that are shipped; gives their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    for target in BOARDS:
+    written = []
+    for target in [get_target(name) for name in boards] or TARGETS.values():
         path = folder / constraints_file(target)
         path.write_text(make_constraints(target), encoding="ascii", newline="\n")
+        written.append(path)
+    return written
 
 
-def _pins(target: Target) -> Iterator[tuple[str, Any, str]]:
-    """Port name, the pin's metadata and a remark, pin by pin."""
-    board, platform = BOARDS[target.name], make_platform(target.name)
-    for name, path in (
-        ("clk", board.clk),
-        ("rx", board.rx),
-        ("tx", board.tx),
-        *board.leds.items(),
-    ):
-        port = find_port(platform, path)
-        yield name, port.io.metadata[0], "low when on" if port.invert[0] else ""
-    for path in board.high:
-        yield "_".join(path[::2]), find_port(platform, path).io.metadata[0], "hold it high"
+def _pins(board: Target) -> Iterator[tuple[str, Pin, str]]:
+    """Port, pin and remark."""
+    named = (("clk", board.clk), ("rx", board.rx), ("tx", board.tx), *board.leds)
+    for name, pin in named:
+        yield name, pin, "low when on" if pin.invert else ""
+    for _, pin in board.high:
+        # The port is called after its part of the resource: esp32_gpio0.
+        name, _, part = pin.path
+        yield f"{name}_{part}" if part else name, pin, "hold it high"
 
 
-def _pcf(target: Target) -> Iterator[str]:
-    for name, pin, remark in _pins(target):
-        # Only an input has a use for the pull-up that the board file gives both UART pins.
-        pull = "-pullup yes " if name == "rx" and pin.attrs.get("PULLUP") else ""
+def _pcf(board: Target) -> Iterator[str]:
+    for name, pin, remark in _pins(board):
+        # Only an input has a use for the pull-up that a board file may give both UART pins.
+        pull = "-pullup yes " if name == "rx" and dict(pin.attributes).get("PULLUP") else ""
         yield f"set_io {pull}{name} {pin.name}" + (f"  # {remark}" if remark else "")
-    yield f"set_frequency clk {target.crystal_mhz:g}"
+    yield f"set_frequency clk {board.crystal_mhz:g}"
 
 
-def _lpf(target: Target) -> Iterator[str]:
+def _lpf(board: Target) -> Iterator[str]:
     yield "BLOCK ASYNCPATHS;"
     yield "BLOCK RESETPATHS;"
-    for name, pin, remark in _pins(target):
+    for name, pin, remark in _pins(board):
         if remark:
             yield f"# {name}: {remark}"
         yield f'LOCATE COMP "{name}" SITE "{pin.name}";'
-        attributes = " ".join(f"{key}={value}" for key, value in sorted(pin.attrs.items()))
+        attributes = " ".join(f"{key}={value}" for key, value in sorted(pin.attributes))
         yield f'IOBUF PORT "{name}" {attributes};'
-    yield f'FREQUENCY PORT "clk" {target.crystal_mhz:g} MHZ;'
-
-
-if __name__ == "__main__":
-    write_constraints(Path(sys.argv[1]))
+    yield f'FREQUENCY PORT "clk" {board.crystal_mhz:g} MHZ;'

@@ -43,13 +43,13 @@ def build_output(
 
     def fill(staging: Path) -> dict[str, Any]:
         # Made once nothing can refuse any more: Amaranth complains of circuits left unused.
-        platform = make_platform(plan.target.name)
+        platform = make_platform(plan.target)
         body = family(plan.target.engine).blocks
         circuit = Circuit(plan.graph, image.cores, body=body)
         loaded = has_spram(image.specs)
         top = make_board_top(
             circuit,
-            plan.target.name,
+            plan.target,
             plan.clock_mhz,
             plan.baud,
             *wires,

@@ -18,7 +18,7 @@ from pvq_hw.engine.spram_image import FLASH_OFFSET
 from pvq_hw.host.description import WINDOW, describe_board
 from pvq_hw.host.protocol import TOP_BYTES, Counters, Description, ErrorCode, Kind, WireFormat
 from pvq_hw.target.baud import BaudTiming
-from pvq_hw.target.boards import get_target
+from pvq_hw.target.boards import Target, get_target
 from pvq_hw.target.families import family
 
 __all__ = ["IDLE_SECONDS", "Top", "make_top"]
@@ -263,7 +263,7 @@ class Top(wiring.Component):
 
 def make_top(
     accelerator: Any,
-    target: str,
+    target: str | Target,
     clock_mhz: float,
     baud: int | None,
     input: WireFormat,

@@ -1,7 +1,6 @@
 """``pvq-hw demo``: the whole path on the bundled digits."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from pvq_hw.cli.ui import Ui
@@ -9,14 +8,13 @@ from pvq_hw.cli.ui import Ui
 __all__ = ["run"]
 
 TARGET = "icebreaker"
-RATIO = 1.5
 _SHADES = " .:-=+*#%@"
 
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Compiles, simulates, verifies and builds the digits network; exit status 1 when any check
     fails."""
-    import pvq_hw.bundled
+    from pvq_hw.bundled import DIGITS, DIGITS_DATA, DIGITS_RATIO
     from pvq_hw.cli import build, compile, simulate
     from pvq_hw.data.dataset import make_data
     from pvq_hw.flow.compile import compile_model
@@ -24,14 +22,13 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.output.accelerator import load
     from pvq_hw.tools import find as tools
 
-    folder = Path(pvq_hw.bundled.__file__).parent
-    model = folder / "digits_mlp_64_32_10.onnx"
-    train = make_data([folder / "digits.npz"], keys=["x_train", "y_train"])
-    test = make_data([folder / "digits.npz"], keys=["x_test", "y_test"])
+    model = DIGITS
+    train = make_data([DIGITS_DATA], keys=["x_train", "y_train"])
+    test = make_data([DIGITS_DATA], keys=["x_test", "y_test"])
     needed = ["yosys"] if args.no_build else ["yosys", "nextpnr-ice40", "icepack"]
     with ui.step("Warm up the tools (once on a machine)"):
         tools.warm_up(needed, ui.note)
-    options = load_options(None, {"target": TARGET, "ratio": RATIO})
+    options = load_options(None, {"target": TARGET, "ratio": DIGITS_RATIO})
     compiled = compile_model(model, args.out, options, calibration=train, evaluation=test, steps=ui)
     _show_digits(compiled, test, ui)
     compile.describe(compiled.document, ui)

@@ -7,9 +7,7 @@ from typing import Any
 
 from pvq_hw.cli.ui import Ui
 
-__all__ = ["TARGET_NAMES", "add_verbs", "run_verb"]
-
-TARGET_NAMES = ("icebreaker", "hx8k", "ulx3s-25f", "ulx3s-85f", "orangecrab-25f")
+__all__ = ["add_verbs", "run_verb"]
 
 _CODE_HELP = "pulses of 1, or of powers of two; by default these where they save 3 %% of the cycles"
 
@@ -34,6 +32,7 @@ def add_verbs(subparsers: Any) -> None:
     _report(subparsers)
     _program(subparsers)
     _run(subparsers)
+    _boards(subparsers)
     _data(subparsers)
     _doctor(subparsers)
 
@@ -66,8 +65,13 @@ def _metric(parser: argparse.ArgumentParser) -> None:
 
 
 def _target(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    names = ", ".join(TARGET_NAMES)
-    parser.add_argument("--target", metavar="BOARD", required=required, help=f"one of {names}")
+    parser.add_argument(
+        "--target",
+        "--board",
+        metavar="BOARD",
+        required=required,
+        help="one of those that `pvq-hw boards` lists, or a FILE.toml that describes another",
+    )
 
 
 def _demo(subparsers: Any) -> None:
@@ -298,6 +302,14 @@ def _run(subparsers: Any) -> None:
     _metric(p)
     p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
     p.add_argument("--load", action="store_true", help="load the codes over the serial port first")
+
+
+def _boards(subparsers: Any) -> None:
+    p = _verb(subparsers, "boards", "the boards, and how a network would run on each", "boards")
+    p.add_argument("boards", metavar="BOARD", nargs="*", help="some of them, or FILE.toml")
+    p.add_argument("--model", metavar="MODEL", type=Path, help="a .onnx or .npz file; the digits")
+    p.add_argument("--ratio", metavar="R", type=float, help="mean N/K (default 10; digits: 1.5)")
+    p.add_argument("--constraints", metavar="DIR", type=Path, help="write a pin file for each")
 
 
 def _data(subparsers: Any) -> None:

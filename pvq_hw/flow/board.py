@@ -31,7 +31,7 @@ def describe_output(accelerator: Accelerator) -> Description:
     """
     plan, network = accelerator.plan, accelerator.network
     return describe_board(
-        plan.target.name,
+        plan.target,
         plan.clock_mhz,
         plan.baud,
         WireFormat.of(network.input),
@@ -51,7 +51,7 @@ def program_output(accelerator: Accelerator, steps: Steps, port: str | None = No
         raise InputError("A serial port must be given for accelerators whose codes are loaded only")
     loader = program(
         accelerator.out / BUILD / build["bitstream"],
-        accelerator.plan.target.name,
+        accelerator.plan.target,
         codes=accelerator.out / "image" / CODES_FILE if loads and port is None else None,
         on_line=steps.note,
     )

@@ -39,6 +39,7 @@ __all__ = [
     "QUICK_FRAMES",
     "QUICK_PATIENCE",
     "Compiled",
+    "chain_layers",
     "compile_model",
     "plan_for",
     "quantize_for",
@@ -210,7 +211,7 @@ def quantize_for(
         known = known_layers(network, options.codes(names))
         return network, fold(known, target, lanes=lanes, each=each)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
-    layers, pulses = _fold_layers(model, options), None
+    layers, pulses = chain_layers(model, options), None
     if not quick and not options.free(names):
         _check_room(layers, target, lanes=lanes, each=each)
     if options.quantizer == "calibrated":
@@ -287,8 +288,8 @@ def _lanes(names: list[str], options: CompileOptions) -> list[int | None] | None
     return None if all(p is None for p in given) else given
 
 
-def _fold_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
-    """The layers as far as they are known before quantization."""
+def chain_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
+    """The layers of a dense chain, as far as they are known before quantization."""
     from pvq_hw.arith.formats import IntFormat
     from pvq_hw.quantizer.chain import dense_stages
 

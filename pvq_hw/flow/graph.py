@@ -13,13 +13,13 @@ from pvq_hw.model.nodes import Conv as ConvNode
 from pvq_hw.model.nodes import Dense as DenseNode
 from pvq_hw.network.network import Network
 from pvq_hw.plan.folding import Folding, FoldLayer, fold_best
-from pvq_hw.plan.resources import top_resources
+from pvq_hw.plan.resources import Resources, top_resources
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.quantizer.fused import Step, network_steps, weight_matrix
 from pvq_hw.quantizer.graph import pulse_budget
 from pvq_hw.target.boards import Target
 
-__all__ = ["frames_refusal", "quantize_graph", "weighted_names"]
+__all__ = ["frames_refusal", "graph_layers", "graph_reserve", "quantize_graph", "weighted_names"]
 
 
 def weighted_names(model: Model) -> list[str]:
@@ -52,20 +52,12 @@ def quantize_graph(
     steps = network_steps(model)
     weighted = [step for step in steps if step.weighted]
     given = quantizer == "given"
-    size = 1
-    for length in model.shape:
-        size *= length
-    reserve = top_resources(target, size * -(-bits // 8))
-    reserve += units_reserve(len(steps) - len(weighted), target.engine)
-
+    reserve = graph_reserve(model, steps, bits, target)
     rows = budget() if quantizer == "calibrated" else None
     pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
     pulses |= {name: int(k.sum()) for name, k in (rows or {}).items()}
     plain = {name for name, choice in layers.items() if choice.encoding == "int8"}
-    found = [
-        _layer(step, pulses[step.name], bits, step.name in plain, codes.get(step.name))
-        for step in weighted
-    ]
+    found = graph_layers(steps, pulses, bits, plain, codes)
     asked: dict[str, Any] = {"lanes": lanes, "reserve": reserve, "each": each}
     asked |= {"held": False, "loaded": False}
     folding = fold_best(found, target, free=free, **asked)
@@ -77,6 +69,35 @@ def quantize_graph(
     network = run(layers=layers or None, banks=banks, pulses=rows)
     even = tuple(name in banks for name in folding.names)
     return network, replace(folding, balanced=even, gap_bits=())
+
+
+def graph_reserve(model: Model, steps: Sequence[Step], bits: int, target: Target) -> Resources:
+    """What the board's top and the units without weights take, about."""
+    size = 1
+    for length in model.shape:
+        size *= length
+    without = sum(not step.weighted for step in steps)
+    top = top_resources(target, size * -(-bits // 8))
+    return top + units_reserve(without, target.engine)
+
+
+def graph_layers(
+    steps: Sequence[Step],
+    pulses: Mapping[str, int],
+    bits: int,
+    plain: Collection[str] = (),
+    codes: Mapping[str, str] | None = None,
+) -> list[FoldLayer]:
+    """The layers with weights, as far as they are known before quantization.
+
+    ``pulses`` are those of each; ``plain`` keep 8-bit weights; ``codes`` are asked for.
+    """
+    asked = codes or {}
+    return [
+        _layer(step, pulses[step.name], bits, step.name in plain, asked.get(step.name))
+        for step in steps
+        if step.weighted
+    ]
 
 
 def frames_refusal(model: Model, frames: int) -> str:

@@ -1,6 +1,5 @@
 """The options of `compile`: defaults, a TOML file, then the command line, in that order."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import Any
 
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
+from pvq_hw.toml_file import read_toml
 
 __all__ = ["CompileOptions", "LayerChoice", "load_options"]
 
-_MAX_CONFIG_BYTES = 1 << 20
-_MOST_DOTS = 5_000  # the parser takes quadratic time for one key of many parts
 _LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
 _INTEGERS = 1 << 63
 
@@ -259,7 +257,7 @@ def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOp
     """
     values: dict[str, Any] = {}
     if config is not None:
-        values = _read_toml(config)
+        values = read_toml(config, "a configuration")
     values.update({key: value for key, value in overrides.items() if value is not None})
     layers = values.pop("layers", {})
     options = _make(CompileOptions, values, "The configuration")
@@ -270,21 +268,6 @@ def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOp
         for name, table in layers.items()
     }
     return replace(options, layers=choices)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise InputError(f"{path} must be a configuration of at most 1 MiB")
-        text = path.read_text(encoding="utf-8")
-        if text.count(".") > _MOST_DOTS:
-            raise InputError(f"{path} must be a configuration with at most {_MOST_DOTS:,} dots")
-        return tomllib.loads(text)
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path} must be a TOML file: {reason}") from None
 
 
 def _make(cls: Any, values: dict[str, Any] | None, where: str) -> Any:

@@ -2,7 +2,7 @@
 
 from pvq_hw.host.protocol import Description, WireFormat
 from pvq_hw.target.baud import BaudTiming, choose_baud
-from pvq_hw.target.boards import get_target
+from pvq_hw.target.boards import Target, get_target
 from pvq_hw.target.pll import solve_pll
 
 __all__ = ["WINDOW", "describe_board"]
@@ -11,7 +11,7 @@ WINDOW = 4  # frames; more would only help where a reply takes longer than three
 
 
 def describe_board(
-    target: str,
+    target: str | Target,
     clock_mhz: float,
     baud: int | None,
     input: WireFormat,
@@ -24,8 +24,8 @@ def describe_board(
 
     Parameters
     ----------
-    target : str
-        One of `pvq_hw.target.boards.TARGETS`.
+    target : str or Target
+        A board, as `pvq_hw.target.boards.get_target` takes it.
     clock_mhz : float
         Wish; ``clock_hz`` of the result is what the board's PLL achieves, at or below it.
     baud : int, optional
@@ -39,6 +39,7 @@ def describe_board(
     InputError
         Target, clock, baud rate or frame size are impossible.
     """
-    clock_hz = solve_pll(get_target(target), clock_mhz).hz
-    timing = BaudTiming(clock_hz, baud) if baud else choose_baud(clock_hz, get_target(target).baud)
+    board = get_target(target)
+    clock_hz = solve_pll(board, clock_mhz).hz
+    timing = BaudTiming(clock_hz, baud) if baud else choose_baud(clock_hz, board.baud)
     return Description(input, output, clock_hz, timing.baud, window, identity)

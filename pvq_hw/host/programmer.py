@@ -10,12 +10,11 @@ from pathlib import Path
 
 from pvq_hw.engine.spram_image import FLASH_OFFSET
 from pvq_hw.errors import InputError, ToolError
-from pvq_hw.target.boards import get_target
+from pvq_hw.target.boards import LoaderChoice, Target, get_target
 from pvq_hw.tools.process import run_command
 
-__all__ = ["LOADERS", "Loader", "find_loader", "program", "with_dfu_suffix"]
+__all__ = ["Loader", "find_loader", "make_loader", "program", "with_dfu_suffix"]
 
-_ORANGECRAB = (0x1209, 0x5AF0)  # USB vendor and product of its bootloader
 _SECONDS = 600.0
 
 
@@ -35,6 +34,8 @@ class Loader:
         Whether the board keeps the bitstream without power.
     offset : tuple of str
         Arguments instead, before an offset into the flash that holds the bitstream.
+    dfu : tuple of int
+        USB vendor and product for the suffix of a DFU file, where it wants one.
     """
 
     name: str
@@ -42,49 +43,48 @@ class Loader:
     remedy: str
     lasting: bool
     offset: tuple[str, ...] = ()
+    dfu: tuple[int, ...] = ()
 
 
-_ICEPROG = Loader("iceprog", (), "apt-get install fpga-icestorm", True, ("-o",))
-_ICEBREAKER = (
-    _ICEPROG,
-    Loader(
-        "openFPGALoader",
-        ("--board", "ice40_generic", "--write-flash"),
-        "apt-get install openfpgaloader",
-        True,
-        ("--board", "ice40_generic", "--write-flash", "--offset"),
-    ),
-)
-_ULX3S = (
-    Loader("openFPGALoader", ("--board", "ulx3s"), "apt-get install openfpgaloader", False),
-    Loader("fujprog", (), "see github.com/kost/fujprog", False),
-)
-_DFU = Loader(
-    "dfu-util",
-    ("--device", "{:04x}:{:04x}".format(*_ORANGECRAB), "--alt", "0", "--download"),
-    "apt-get install dfu-util",
-    True,
-)
-
-# The first one that is there is used.
-LOADERS: dict[str, tuple[Loader, ...]] = {
-    "icebreaker": _ICEBREAKER,
-    "hx8k": (_ICEPROG,),
-    "ulx3s-25f": _ULX3S,
-    "ulx3s-85f": _ULX3S,
-    "orangecrab-25f": (_DFU,),
+_REMEDIES = {
+    "dfu-util": "apt-get install dfu-util",
+    "fujprog": "see github.com/kost/fujprog",
+    "iceprog": "apt-get install fpga-icestorm",
+    "icesprog": "see github.com/wuxx/icesugar",
+    "openFPGALoader": "apt-get install openfpgaloader",
+    "tinyprog": "pip install tinyprog",
 }
 
 
-def find_loader(target: str) -> Loader:
+def make_loader(choice: LoaderChoice) -> Loader:
+    """The command line of a board's loader."""
+    name, remedy = choice.program, _REMEDIES[choice.program]
+    if name == "openFPGALoader":
+        board = ("--board", choice.board) if choice.board else ("--cable", choice.cable)
+        arguments: tuple[str, ...] = (*board, "--write-flash") if choice.flash else board
+        offset = (*arguments, "--offset") if choice.flash else ()
+        return Loader(name, arguments, remedy, choice.flash, offset)
+    if name == "dfu-util":
+        reset = ("--reset",) if choice.reset else ()
+        arguments = ("--device", choice.usb, "--alt", "0", *reset, "--download")
+        vendor, product = (int(part, 16) for part in choice.usb.split(":"))
+        return Loader(name, arguments, remedy, choice.flash, dfu=(vendor, product))
+    plain = ("--program",) if name == "tinyprog" else ()
+    return Loader(name, plain, remedy, choice.flash, ("-o",) if name == "iceprog" else ())
+
+
+def find_loader(target: str | Target) -> Loader:
     """The loader that will be used for a target; ToolError names what to install."""
-    loaders = LOADERS[get_target(target).name]
+    board = get_target(target)
+    loaders = [make_loader(choice) for choice in board.loaders]
+    if not loaders:
+        raise InputError(f"Board {board.name!r} must name a loader in its file to be programmed")
     for loader in loaders:
         if shutil.which(loader.name):
             return loader
     names = " or ".join(loader.name for loader in loaders)
     verb = "is" if len(loaders) == 1 else "are"
-    raise ToolError(f"{names}, which loads {target}, {verb} missing: {loaders[0].remedy}")
+    raise ToolError(f"{names}, which loads {board.name}, {verb} missing: {loaders[0].remedy}")
 
 
 def with_dfu_suffix(bitstream: bytes, vendor: int, product: int) -> bytes:
@@ -95,7 +95,7 @@ def with_dfu_suffix(bitstream: bytes, vendor: int, product: int) -> bytes:
 
 def program(
     bitstream: Path,
-    target: str,
+    target: str | Target,
     *,
     codes: Path | None = None,
     on_line: Callable[[str], None] | None = None,
@@ -106,7 +106,7 @@ def program(
     ----------
     bitstream : Path
         ``.bin`` for iCE40, ``.bit`` for ECP5, as the build makes it.
-    target : str
+    target : str or Target
     codes : Path, optional
         File that goes into the flash first, at `pvq_hw.engine.spram_image.FLASH_OFFSET`: the
         bitstream, which starts when it is written, reads it.
@@ -127,9 +127,9 @@ def program(
         _write_flash(loader, codes, on_line)
     with tempfile.TemporaryDirectory() as folder:
         path = bitstream.resolve()
-        if loader is _DFU:
+        if loader.dfu:
             path = Path(folder, bitstream.stem + ".dfu")
-            path.write_bytes(with_dfu_suffix(bitstream.read_bytes(), *_ORANGECRAB))
+            path.write_bytes(with_dfu_suffix(bitstream.read_bytes(), *loader.dfu))
         run_command(
             (loader.name, *loader.arguments, str(path)),
             name=loader.name,
@@ -143,7 +143,10 @@ def program(
 def _write_flash(loader: Loader, codes: Path, on_line: Callable[[str], None] | None) -> None:
     """A file into the flash behind the bitstream."""
     if not loader.offset:
-        raise InputError(f"{loader.name} must be able to write codes, but knows no offset")
+        raise InputError(
+            f"{loader.name} must be able to write codes, but knows no offset; load them over the "
+            "serial line with --port"
+        )
     if not codes.is_file():
         raise InputError(f"{codes} must be the codes, but is no file: run `pvq-hw compile`")
     run_command(

@@ -446,7 +446,7 @@ class _Source:
         found = [spec for spec in specs if isinstance(spec, CoreSpec)]
         found = [spec for spec in found if spec.code.shift_bits == found[0].code.shift_bits]
         target = self.question.target
-        if not target.spram_bits or "code_memory" in self.options or not found:
+        if not target.device.sprams or "code_memory" in self.options or not found:
             return []
         last = found[-1]
         bits = last.code.gap_bits - 1

@@ -23,10 +23,11 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
     for layer in layers:
         if layer.resources.sprams:
             continue
-        if layer.code_bits > target.bram_bits:
+        if layer.code_bits > target.device.bram_bits:
             raise InputError(
                 f"Layer {layer.layer!r} needs {_kibit(layer.code_bits)} Kibit of codes, but "
-                f"{target.name} has {_kibit(target.bram_bits)}; lower K or choose a larger device"
+                f"{target.name} has {_kibit(target.device.bram_bits)}; lower K or choose a larger "
+                "device"
             )
     limit = budget(target)
     if total.sprams and not limit.sprams:
@@ -53,13 +54,14 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
     if total.luts > limit.luts:
         raise InputError(
             f"The network needs about {total.luts:,} {target.logic_cell}s, but {target.name} has "
-            f"{limit.luts:,} (85 % of {target.luts:,}); use fewer lanes or choose a larger device"
+            f"{limit.luts:,} (85 % of {target.device.luts:,}); use fewer lanes or choose "
+            "a larger device"
         )
 
 
 def _smaller(codes: int, target: Target) -> str:
     """What makes block RAM enough: K says nothing of parameters, buffers and a word per core."""
-    if 2 * codes < target.bram_bits:
+    if 2 * codes < target.device.bram_bits:
         return (
             "mostly not for codes, so a lower K does not help: use fewer inputs, rows or layers, "
             "other lanes or choose a larger device"

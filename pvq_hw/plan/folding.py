@@ -247,7 +247,7 @@ class _Task:
             if serial != plain:
                 best = _better(best, search(serial, free, self.pace))
             plain = serial
-        if plain != choices and self.target.spram_bits:
+        if plain != choices and self.target.device.sprams:
             loaded = [with_serial(own, q) for own, q in zip(choices, self.questions, strict=True)]
             room = free - load_resources(self.target)
             best = _better(best, search(loaded, room, self.pace))

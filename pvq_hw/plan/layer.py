@@ -134,7 +134,7 @@ class LayerPlan:
 
     def energy_nj(self, target: Target) -> float:
         """Modelled; see `pvq_hw.target.energy`."""
-        return energy_nj(self.operations, target, hard_multiplier=target.dsps > 0)
+        return energy_nj(self.operations, target, hard_multiplier=target.device.dsps > 0)
 
     def energy_int8_nj(self, target: Target) -> float:
         """The same model's figure with plain 8-bit weights."""
@@ -147,7 +147,7 @@ class LayerPlan:
             self.resources.ffs,
             self._requantize(),
         )
-        return energy_nj(operations, target, hard_multiplier=target.dsps > 0)
+        return energy_nj(operations, target, hard_multiplier=target.device.dsps > 0)
 
     def to_json(self, target: Target) -> dict[str, Any]:
         """The layer as JSON values, with the figures that follow."""

@@ -27,7 +27,7 @@ from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.plan.unit_resources import graph_resources, unit_resources
-from pvq_hw.target.boards import Target, get_target
+from pvq_hw.target.boards import Target, get_target, target_from_json
 from pvq_hw.target.energy import LABEL, Operations
 from pvq_hw.target.families import family as find_family
 from pvq_hw.target.pll import solve_pll
@@ -222,7 +222,7 @@ class Plan:
                 )
             plan = cls(
                 network=str(value["network"]),
-                target=get_target(str(value["target"]["name"])),
+                target=target_from_json(value["target"]),
                 clock_mhz=float(value["clock_mhz"]),
                 baud=int(value["baud"]),
                 input_bytes=int(value["input_bytes"]),

@@ -18,7 +18,7 @@ from pvq_hw.plan.int8_resources import (
     int8_features,
     int8_memories,
 )
-from pvq_hw.target.block_ram import SPRAM_BITS, memory_blocks, memory_layout, spram_blocks
+from pvq_hw.target.block_ram import memory_blocks, memory_layout, spram_blocks
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import family
 
@@ -227,16 +227,17 @@ def top_resources(target: Target, input_bytes: int) -> Resources:
 
 def load_resources(target: Target) -> Resources:
     """What the top takes besides to load codes: flash, checksum, packets."""
-    return Resources(luts=_LOAD_LUTS, ffs=_LOAD_FFS) if target.spram_bits else Resources()
+    return Resources(luts=_LOAD_LUTS, ffs=_LOAD_FFS) if target.device.sprams else Resources()
 
 
 def budget(target: Target) -> Resources:
     """What a whole design may take of the target: 85 % of the LUTs, all of the rest."""
+    device = target.device
     return Resources(
-        luts=int(target.luts * _LUT_SHARE),
-        ffs=target.ffs,
-        brams=target.brams,
-        bram_bits=target.bram_bits,
-        dsps=target.dsps,
-        sprams=target.spram_bits // SPRAM_BITS,
+        luts=int(device.luts * _LUT_SHARE),
+        ffs=device.ffs,
+        brams=device.brams,
+        bram_bits=device.bram_bits,
+        dsps=device.dsps,
+        sprams=device.sprams,
     )

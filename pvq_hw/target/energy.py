@@ -29,7 +29,6 @@ _MULTIPLY_BIT2_PJ = 0.2 / 64
 _READ_BIT_PJ = 10 / 64
 _REGISTER_BIT_PJ = _ADD_BIT_PJ
 _LUT_FACTOR = 14
-_CORE_VOLTS = {"ice40": 1.2, "ecp5": 1.1}
 _REFERENCE_VOLTS = 0.9
 
 
@@ -69,7 +68,7 @@ class Operations:
 
 def energy_nj(operations: Operations, target: Target, *, hard_multiplier: bool) -> float:
     """Modelled energy in nanojoules of the operations on the target's device."""
-    volts = (_CORE_VOLTS[target.family] / _REFERENCE_VOLTS) ** 2
+    volts = (target.device.core_volts / _REFERENCE_VOLTS) ** 2
     logic = operations.add_bits * _ADD_BIT_PJ + operations.register_bits * _REGISTER_BIT_PJ
     multiply = operations.multiply_bits2 * _MULTIPLY_BIT2_PJ
     multiply *= 1 if hard_multiplier else _LUT_FACTOR

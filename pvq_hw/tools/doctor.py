@@ -48,7 +48,6 @@ _PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("numpy", "pip install pvq-hw", _COMPILER),
     ("onnx", "pip install pvq-hw", ("compile",)),
     ("amaranth", "pip install pvq-hw", _COMPILER),
-    ("amaranth-boards", "pip install 'pvq-hw[build]'", ("build",)),
     ("cocotb", "pip install 'pvq-hw[sim]'", ("simulate --simulator icarus",)),
     ("pyserial", "pip install pvq-hw", ("run",)),
 )

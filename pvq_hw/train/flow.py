@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data, evaluate_network, scale_warning
@@ -157,7 +159,7 @@ def _config(options: CompileOptions) -> str:
     """What `compile --config` is to be told of the tuned model."""
     lines = ['quantizer = "given"']
     if options.target:
-        lines.append(f'target = "{options.target}"')
+        lines.append(tomli_w.dumps({"target": options.target}).strip())
     if options.input_scale != 1.0:
         lines.append(f"input_scale = {options.input_scale!r}")
     if options.activation_bits != 8:

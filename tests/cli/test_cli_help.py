@@ -7,8 +7,6 @@ import pytest
 from cli_tools import ROOT, VERBS, run
 
 from pvq_hw import __version__
-from pvq_hw.cli.verbs import TARGET_NAMES
-from pvq_hw.target.boards import TARGETS
 
 HEAVY = ("numpy", "onnx", "amaranth", "jinja2", "gateware", "sim")
 
@@ -57,10 +55,6 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert ran.stdout.splitlines()[-1] == "HEAVY []"
-
-
-def test_targets_of_the_help_are_the_targets():
-    assert set(TARGET_NAMES) == TARGETS.keys()
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_broken_files_as_anything(place, name, monkeypatch):
 
 
 OPTIONS = {
-    "unknown board": (("--target", "arty"), "Target must be one of icebreaker, hx8k"),
+    "unknown board": (("--target", "arty"), "Target 'arty' is unknown"),
     "ratio 0": (("--ratio", "0"), "N/K must be a number above 0, not 0.0"),
     "ratio nan": (("--ratio", "nan"), "N/K must be a number above 0, not nan"),
     "K below 1": (("--ratio", "1e9"), "Layer 'h': N/K must leave K at least 1, but 1000000000.0"),

@@ -133,7 +133,7 @@ def test_report_and_update(digits, tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "Target must be one of"),
+        ({}, "Target '' is unknown"),
         ({"target": "hx8k", "wings": 2}, "must have the options target, ratio"),
         ({"target": "hx8k", "ratio": 0}, "N/K must be a number above 0, not 0"),
         ({"target": "hx8k", "ratio": "2"}, "ratio must be a number, not '2'"),

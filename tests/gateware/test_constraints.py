@@ -27,7 +27,7 @@ def test_the_generator_writes_the_same_bytes(tmp_path):
         assert path.read_bytes() == (FOLDER / path.name).read_bytes()
     names = {path.name for path in (tmp_path / "new").iterdir()}
     assert names == {p.name for p in FOLDER.iterdir() if p.suffix in (".pcf", ".lpf")}
-    assert len(names) == 5
+    assert len(names) == len(TARGETS)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -40,9 +40,11 @@ def test_pins_and_crystal_are_the_targets(name):
     else:
         pins = dict(re.findall(r'^LOCATE COMP "(\w+)" SITE "(\w+)";$', text, re.MULTILINE))
         (frequency,) = re.findall(r'^FREQUENCY PORT "clk" (\S+) MHZ;$', text, re.MULTILINE)
-    assert list(pins)[:5] == PORTS
+    assert list(pins)[:3] == PORTS[:3]
+    leds = [name for name, _ in target.leds]
+    assert list(pins)[3 : 3 + len(leds)] == leds
     assert len(set(pins.values())) == len(pins)
-    assert (pins["rx"], pins["tx"]) == (target.uart_rx, target.uart_tx)
+    assert (pins["rx"], pins["tx"]) == (target.rx.name, target.tx.name)
     assert float(frequency) == target.crystal_mhz
 
 

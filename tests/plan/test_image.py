@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from plan_networks import random_network
+from some_boards import SOME_BOARDS
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.hexfile import hex_text, read_hex, signed, unsigned
@@ -11,12 +12,11 @@ from pvq_hw.network.golden_inputs import golden_inputs
 from pvq_hw.output.golden_vectors import load_vectors, write_vectors
 from pvq_hw.plan.image import Image, emit
 from pvq_hw.plan.plan import plan
-from pvq_hw.target.boards import TARGETS
 
 FORMATS = [IntFormat(8, False), IntFormat(8, True), IntFormat(4, False), IntFormat(1, True)]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", SOME_BOARDS)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_image_computes_what_the_network_does(target, groups):
     network, _ = random_network((20, 12, 6), (5, 4), groups=groups)

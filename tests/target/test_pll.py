@@ -10,7 +10,7 @@ from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 from stand_in import IDENTITY, S16, U8, Through
 
-from gateware.board.boards import BOARDS, make_board_top, make_platform
+from gateware.board.boards import make_board_top, make_platform
 from gateware.board.build import build
 from gateware.device.pll import ResetHold
 from pvq_hw.errors import InputError
@@ -144,6 +144,8 @@ def test_reset_comes_at_once_and_goes_in_step_after_the_lock(clocks):
         ("hx8k", "SB_PLL40_CORE", 1080),
         ("ulx3s-25f", "EHXPLLL", 0),
         ("orangecrab-25f", "EHXPLLL", 0),
+        ("tinyfpga-bx", "SB_PLL40_CORE", 720),
+        ("ecpix5-45f", "EHXPLLL", 0),
     ],
 )
 def test_boards_files_constrain_the_derived_clock(target, primitive, hold):
@@ -158,15 +160,19 @@ def test_boards_files_constrain_the_derived_clock(target, primitive, hold):
         text = plan.files["top.pcf"]
         text = text.decode() if isinstance(text, bytes) else text
         assert re.search(rf"set_frequency pll\.clk {mhz}\n", text)
-        assert f"set_io {BOARDS[target].rx[0]}_0__rx__io {TARGETS[target].uart_rx}" in text
+        assert f"set_io uart_0__rx__io {TARGETS[target].rx.name}" in text
     else:
         text = plan.files["top.lpf"]
         text = text.decode() if isinstance(text, bytes) else text
         assert re.search(rf'FREQUENCY NET "pll\.clk" {mhz * 1e6} HZ;', text)
-        assert f'SITE "{TARGETS[target].uart_rx}"' in text
-        assert f'SITE "{TARGETS[target].uart_tx}"' in text
+        assert f'SITE "{TARGETS[target].rx.name}"' in text
+        assert f'SITE "{TARGETS[target].tx.name}"' in text
     # Three commands: synthesis, place and route, packing; no programmer's tools.
-    assert len(json.loads(plan.files["build_top.json"])["commands"]) == 3
+    _, place, _ = json.loads(plan.files["build_top.json"])["commands"]
+    device = TARGETS[target].device
+    tool, *options = device.nextpnr(TARGETS[target].package, TARGETS[target].speed)
+    assert place[0] == tool
+    assert " ".join(options) in " ".join(place)
 
 
 def _check_constraint(folder, board):

@@ -1,0 +1,203 @@
+"""A board as a value: its device, oscillator, link, pins and loaders."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pvq_hw.errors import InputError
+from pvq_hw.target.devices import Device
+
+__all__ = ["LoaderChoice", "Pin", "Target"]
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A pin of the package and how the board uses it.
+
+    Parameters
+    ----------
+    name : str
+        Of the package, for instance ``"35"`` or ``"B10"``.
+    resource : str
+        Its place in the Amaranth platform, ``"resource.number"`` or ``"resource.number.part"``.
+        The netlist's port is named after it.
+    invert : bool
+        Low means on.
+    attributes : tuple of (str, str or int)
+        Of its input or output buffer.
+    """
+
+    name: str
+    resource: str
+    invert: bool = False
+    attributes: tuple[tuple[str, str | int], ...] = ()
+
+    @property
+    def path(self) -> tuple[str, int, str]:
+        """Resource, number, and part or ``""``."""
+        name, number, part = (*self.resource.split("."), "")[:3]
+        return name, int(number), part
+
+
+@dataclass(frozen=True)
+class LoaderChoice:
+    """A program that loads the board; `pvq_hw.host.programmer` makes its command line.
+
+    Parameters
+    ----------
+    program : str
+        One that `pvq_hw.host.programmer` knows.
+    board, cable : str
+        openFPGALoader's names.
+    usb : str
+        ``vendor:product`` of a DFU bootloader.
+    flash : bool
+        Whether the bitstream goes into the flash, where it stays without power.
+    reset : bool
+        Whether the bootloader is left by a USB reset.
+    """
+
+    program: str
+    board: str = ""
+    cable: str = ""
+    usb: str = ""
+    flash: bool = False
+    reset: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """A board, as its data file says; `pvq_hw.target.board_file` reads and checks these.
+
+    Parameters
+    ----------
+    name : str
+        As ``--target`` takes it.
+    board : str
+        Name for reports.
+    device : Device
+    package, speed : str
+        Of the device, as Amaranth names them.
+    crystal_mhz : float
+        The oscillator.
+    clock_mhz : float
+        What the board's PLL is asked for unless the user says otherwise.
+    baud : int
+        Most symbols per second of the host link unless the user says otherwise.
+    link : str
+        Where the serial line is: an interface of the board, or a connector to be wired.
+    clk, rx, tx : Pin
+        Seen from the FPGA.
+    leds : tuple of (str, Pin)
+        ``heartbeat`` and ``busy``, as far as the board has them.
+    high : tuple of (str, Pin)
+        Outputs that must be held high.
+    flash : tuple of (str, Pin)
+        SPI flash that holds the bitstream: ``cs``, ``clk``, ``copi``, ``cipo``, and held high
+        ``wp`` and ``hold``. Empty where the circuit can't read it.
+    pad : bool
+        The oscillator drives the pin that is the iCE40 PLL's own.
+    compress : bool
+        ECP5: the bitstream is compressed.
+    mclk_mhz : float
+        ECP5: the clock at which the flash is read; 0 for the slowest.
+    loaders : tuple of LoaderChoice
+        The first one that is installed is used.
+    amaranth : str
+        ``module:class`` in amaranth_boards, ``""`` where there is none.
+    source : tuple of str
+        Where the pins are from.
+    note : str
+        What a user has to do or know.
+    tested : bool
+        Whether a bitstream of this project has run on a real one.
+    definition : str
+        JSON text of the file, for a board that is none of the shipped ones.
+    """
+
+    name: str
+    board: str
+    device: Device
+    package: str
+    speed: str
+    crystal_mhz: float
+    clock_mhz: float
+    baud: int
+    link: str
+    clk: Pin
+    rx: Pin
+    tx: Pin
+    leds: tuple[tuple[str, Pin], ...] = ()
+    high: tuple[tuple[str, Pin], ...] = ()
+    flash: tuple[tuple[str, Pin], ...] = ()
+    pad: bool = False
+    compress: bool = False
+    mclk_mhz: float = 0.0
+    loaders: tuple[LoaderChoice, ...] = ()
+    amaranth: str = ""
+    source: tuple[str, ...] = ()
+    note: str = ""
+    tested: bool = False
+    definition: str = ""
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """All that the circuit uses."""
+        more = (*self.leds, *self.high, *self.flash)
+        return self.clk, self.rx, self.tx, *(pin for _, pin in more)
+
+    @property
+    def family(self) -> str:
+        """The device's."""
+        return self.device.family
+
+    @property
+    def engine(self) -> str:
+        """The device's key of `pvq_hw.target.families.FAMILIES`."""
+        return self.device.engine
+
+    @property
+    def logic_cell(self) -> str:
+        """What the family calls a LUT with its flip-flop."""
+        return self.device.logic_cell
+
+    @property
+    def has_pll(self) -> bool:
+        """Whether the package gives a PLL its supply."""
+        return self.package not in self.device.without_pll
+
+    @property
+    def clock_range_mhz(self) -> tuple[float, float]:
+        """Lowest and highest clock: what the PLL makes, and the oscillator as it is."""
+        if not self.has_pll:
+            return self.crystal_mhz, self.crystal_mhz
+        low, high = self.device.pll_range_mhz
+        return min(low, self.crystal_mhz), high
+
+    def check_clock(self, clock_mhz: float) -> None:
+        """Raises InputError unless the board can come near ``clock_mhz``."""
+        low, high = self.clock_range_mhz
+        if not low <= clock_mhz <= high:
+            rule = f"{low:g} to {high:g} MHz" if high > low else f"{low:g} MHz, as it has no PLL"
+            raise InputError(f"Clock of {self.name} must be {rule}, not {clock_mhz:g}")
+
+    def to_json(self) -> dict[str, Any]:
+        """What a plan or a manifest says of its target: all of it for a board of the user's."""
+        device = self.device
+        values: dict[str, Any] = {
+            "name": self.name,
+            "board": self.board,
+            "family": device.family,
+            "device": device.name,
+            "package": self.package,
+            "speed": self.speed,
+            "luts": device.luts,
+            "ffs": device.ffs,
+            "block_rams": device.brams,
+            "block_ram_bits": device.bram_bits,
+            "dsps": device.dsps,
+            "spram_bits": device.spram_bits,
+        }
+        if self.definition:
+            values["definition"] = json.loads(self.definition)
+        return values
