@@ -216,6 +216,7 @@ def _set_up(
         input_scale=options.input_scale,
         metric=metric.name,
         seed=options.seed,
+        board=get_target(options.target).definition,
     )
     goal = Goal(metric, options.min_accuracy, options.budget_cycles)
     return _Setup(task, model, data, evaluation, make_space(model), options.base, goal, value)
@@ -331,7 +332,7 @@ def _final(setup: _Setup, trials: Sequence[Trial], tell: Steps) -> dict[str, Any
     """The first of the ranking that still fits when all frames calibrate it; None without one."""
     for trial in ranked(trials, setup.goal)[:_FINALISTS]:
         options = _chosen_options(setup, trial)
-        target = get_target(options.target)
+        target = setup.task.target(options.target)
         try:
             network, folding = quantize_for(setup.model, target, options, setup.data, tell.progress)
             planned = plan_for(network, target, options, folding)

@@ -21,7 +21,8 @@ from pvq_hw.flow.options import CompileOptions
 from pvq_hw.model.model import Model, load_model
 from pvq_hw.network.network import Network
 from pvq_hw.plan.plan import Plan
-from pvq_hw.target.boards import get_target
+from pvq_hw.target.board_file import board_from
+from pvq_hw.target.boards import Target, get_target
 
 __all__ = [
     "Job",
@@ -57,6 +58,9 @@ class Task:
         Of the split into calibration and validation frames.
     version : str
         Of this program; another one is refused.
+    board : str
+        `Target.definition` of a board that a file describes: the file need not be where trials
+        run, and another board under its name is another search.
     """
 
     model: str
@@ -67,6 +71,11 @@ class Task:
     metric: str | None
     seed: int
     version: str = pvq_hw.__version__
+    board: str = ""
+
+    def target(self, name: str) -> Target:
+        """The board: the file's that was read at the start, else the shipped one of that name."""
+        return board_from(json.loads(self.board)) if self.board else get_target(name)
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,8 @@ class Job:
         value = asdict(self)
         value["task"].pop("model")
         value["task"].pop("data")
+        if not self.task.board:
+            value["task"].pop("board")
         value["options"].pop("min_accuracy")
         return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
@@ -187,7 +198,7 @@ def evaluate_trial(job: Job) -> Outcome:
 
 def _tried(job: Job, model: Model, calibration: Data, validation: Data) -> Outcome:
     options = job.options
-    target = get_target(options.target)
+    target = job.task.target(options.target)
     if not job.planned:
         network = _alone(model, options, calibration)
         return Outcome(figures=judge(job.task, model, network, validation))

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tomli_w
 from cli_tools import BUNDLED, MODEL, ROOT, run
 from tune_cases import Here, here, write_case
 
@@ -17,11 +19,12 @@ from pvq_hw.errors import InputError, ToolError
 from pvq_hw.evaluate.metrics import find_metric
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
 from pvq_hw.progress import Steps
+from pvq_hw.target.boards import get_target
 from pvq_hw.tune.config import options_toml
 from pvq_hw.tune.search import TuneOptions, tune
 from pvq_hw.tune.space import Space, SpaceLayer
 from pvq_hw.tune.study import Goal, Trial, fronts, ranked, search
-from pvq_hw.tune.trial import Outcome, split
+from pvq_hw.tune.trial import Job, Outcome, Task, split
 
 FILES = ("config.toml", "report.html", "trials.json")
 OPTIONS = TuneOptions("icebreaker", trials=12, min_accuracy=75.0, seed=3)
@@ -203,6 +206,24 @@ def made(number, metric, cycles, bits=10):
     figures = {"metric": metric, "interval_cycles": cycles, "code_bits": bits, "luts": 1,
                "energy_nj": 1}  # fmt: skip
     return Trial(number, {}, Outcome(figures=figures))
+
+
+def test_a_board_of_a_file_goes_with_the_search(tmp_path):
+    values = {
+        "name": "own", "board": "Own", "device": "iCE40HX8K", "package": "CT256",
+        "clock_mhz": 48.0, "baud": 115200, "link": "wires", "source": "none",
+        "oscillator": {"mhz": 12.0}, "pins": {"clk": "J3", "rx": "B10", "tx": "B12"},
+    }  # fmt: skip
+    path = tmp_path / "own.toml"
+    path.write_text(tomli_w.dumps(values))
+    board = get_target(str(path))
+    task = Task("m", "d", "0", "1", 1.0, None, 0)
+    job = Job(replace(task, board=board.definition), CompileOptions(target=str(path)))
+    path.unlink()
+    assert job.task.target(job.options.target) == board
+    slower = replace(job.task, board=json.dumps(values | {"baud": 9600}))
+    assert replace(job, task=slower).key != job.key
+    assert "board" not in json.loads(Job(task, CompileOptions(target="hx8k")).key)["task"]
 
 
 def test_ranking():
