@@ -14,12 +14,10 @@ from pvq_hw.errors import InputError
 
 __all__ = [
     "Placement",
-    "allowed_additions",
     "balance",
     "can_balance",
     "meets",
     "nearest_even",
-    "removable",
 ]
 
 _COLUMNS_PER_BANK = 4  # with fewer, pulses are not balanced
@@ -29,7 +27,6 @@ _CHUNK = 1 << 16  # weights that are worked on at a time
 
 Floats = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -63,24 +60,6 @@ def _by_bank(array: npt.NDArray[np.generic], banks: int) -> npt.NDArray[np.gener
     return padded.reshape(m, depth, banks).transpose(0, 2, 1)
 
 
-def _by_column(array: npt.NDArray[np.generic], n: int) -> npt.NDArray[np.generic]:
-    """Inverse of `_by_bank`."""
-    m, banks, depth = array.shape
-    return array.transpose(0, 2, 1).reshape(m, banks * depth)[:, :n]
-
-
-def _neighbors(occupied: BoolArray) -> tuple[IntArray, IntArray]:
-    """For every position of every bank: the last occupied one before it (0 where none: lanes
-    start there) and the next one after it (-1 where none)."""
-    depth = occupied.shape[-1]
-    index = np.arange(depth)
-    before = np.maximum.accumulate(np.where(occupied, index, 0), axis=-1)
-    before = np.concatenate([np.zeros_like(before[..., :1]), before[..., :-1]], axis=-1)
-    after = np.minimum.accumulate(np.where(occupied, index, depth)[..., ::-1], axis=-1)[..., ::-1]
-    after = np.concatenate([after[..., 1:], np.full_like(after[..., :1], depth)], axis=-1)
-    return before, np.where(after == depth, -1, after)
-
-
 def meets(y: IntArray, placement: Placement) -> bool:
     """Whether ``y`` (M, N) is balanced and escape-free."""
     banked = np.abs(_by_bank(y, placement.banks))
@@ -89,48 +68,10 @@ def meets(y: IntArray, placement: Placement) -> bool:
         return False
     if placement.max_gap is None:
         return True
-    before, _ = _neighbors(banked > 0)
-    advance = np.arange(banked.shape[2]) - before
-    return bool(np.all(advance[banked > 0] <= placement.max_gap))
-
-
-def removable(y: IntArray, placement: Placement) -> BoolArray:
-    """Pulses that may go for another in the same bank, (M, N).
-
-    Without a largest gap all of them; with one those whose neighbors a single new pulse can join,
-    and those that leave another at their place.
-    """
-    if placement.max_gap is None:
-        return np.ones(y.shape, dtype=bool)
-    occupied = _by_bank(y, placement.banks) != 0
-    before, after = _neighbors(occupied)
-    fine = (after < 0) | (after - before <= 2 * placement.max_gap)
-    return np.asarray(_by_column(fine, y.shape[1]), dtype=bool) | (np.abs(y) > 1)
-
-
-def allowed_additions(y: IntArray, removed: IntArray, placement: Placement) -> BoolArray:
-    """Columns (M, N) where a pulse may go once that of column ``removed[m]`` is gone from ``y``."""
-    rows, n = y.shape
-    column = np.arange(n)
-    bank = removed % placement.banks
-    same = column[None, :] % placement.banks == bank[:, None]
-    if placement.max_gap is None:
-        return same
-    gap = placement.max_gap
-    row = np.arange(rows)
-    occupied = np.not_equal(_by_bank(y, placement.banks)[row, bank], 0)
-    before, after = _neighbors(occupied)
-    here = removed // placement.banks
-    low = np.zeros(rows, dtype=np.int64)
-    last = np.where(occupied, np.arange(occupied.shape[1]), 0).max(axis=1)
-    high = last + gap
-    kept = occupied[row, here]
-    previous, following = before[row, here], after[row, here]
-    broken = ~kept & (following >= 0) & (following - previous > gap)
-    low = np.where(broken, following - gap, low)
-    high = np.where(broken, previous + gap, high)
-    position = column[None, :] // placement.banks
-    return same & (position >= low[:, None]) & (position <= high[:, None])
+    index = np.arange(banked.shape[2])
+    last = np.maximum.accumulate(np.where(banked > 0, index, 0), axis=2)
+    before = np.concatenate([np.zeros_like(last[..., :1]), last[..., :-1]], axis=2)
+    return bool(np.all((index - before)[banked > 0] <= placement.max_gap))
 
 
 def can_balance(k: int, n: int, banks: int) -> bool:

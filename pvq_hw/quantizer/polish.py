@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.exact import DOUBLE, grid, grid_bits, span_bits
+from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives
-from pvq_hw.quantizer.banks import Placement, allowed_additions, removable
+from pvq_hw.quantizer.banks import Placement
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.refine import Metric
 from pvq_hw.quantizer.sensitivity import temperature_of
@@ -335,7 +336,7 @@ class _Form:
         edge, offset = h[:-1, -1] / mass, gradient[-1] / mass
         centered = h[:-1, :-1] - np.outer(edge, h[:-1, -1])
         slope = gradient[:-1] - edge * gradient[-1]
-        y = _move(centered.astype(np.float32), slope.astype(np.float32), rows, np.float32(gain))
+        y = _move(centered, slope.copy(), rows, gain)
         change = gain * (y - rows.y)
         grow = _growth(centered, slope + _times(centered, change), y, gain)
         change += grow * y
@@ -423,42 +424,17 @@ def _growth(h: RealArray, slope: RealArray, y: IntArray, gain: float) -> float:
     return min(max(-float((slope * y).sum()) / quad, -0.5 * gain), gain)
 
 
-def _move(h: FloatArray, gradient: FloatArray, rows: Rows, r: np.float32) -> IntArray:
+def _move(h: RealArray, gradient: RealArray, rows: Rows, r: float) -> IntArray:
     """Moves single pulses of a row at a fixed gain, the best one first, while each earns more
     than the ridge."""
-    y = rows.y.copy()
+    y, n = rows.y.copy(), len(rows.y)
+    place = rows.placement
+    banks, gap = (1, 0) if place is None else (place.banks, place.max_gap or 0)
     diagonal = np.maximum(np.diag(h), 0)
-    ridge = np.float32(_RIDGE * float(diagonal.mean()) + 1e-30)
-    for _ in range(8 + np.count_nonzero(y) // 4):
-        support = np.flatnonzero(y)
-        sign = np.sign(y[support]).astype(np.float32)
-        after = gradient - (r * sign)[:, None] * h[support]
-        put = -np.abs(after)
-        put[:, support] = np.sign(y[support]).astype(np.float32) * after[:, support]
-        single = np.flatnonzero(np.abs(y[support]) == 1)  # gone, it may come back negated
-        put[single, support[single]] = -np.abs(after[single, support[single]])
-        put *= 2 * r
-        put += r * r * (diagonal + 2 * ridge)
-        put += (r * r * diagonal[support] - 2 * r * sign * gradient[support])[:, None]
-        _forbid(put, y, support, rows)
-        q, j = divmod(int(put.argmin()), len(y))
-        if not put[q, j] < 0:
-            break
-        y[support[q]] -= int(sign[q])
-        s_j = int(np.sign(y[j])) or (-1 if after[q, j] > 0 else 1)
-        y[j] += s_j
-        gradient = after[q] + (r * np.float32(s_j)) * h[j]
+    closed = np.zeros(n, dtype=bool) if rows.allowed is None else ~rows.allowed
+    none = np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0)
+    kernels.move_pulses(
+        y, r, gradient, diagonal, _RIDGE * float(diagonal.mean()) + 1e-30, closed, banks, gap,
+        h, np.arange(n), *none, h, diagonal, 1.0, 0.0,
+    )  # fmt: skip
     return y
-
-
-def _forbid(put: FloatArray, y: IntArray, support: IntArray, rows: Rows) -> None:
-    """Rules out moves that would break the placement, in place."""
-    if rows.allowed is not None:
-        put[:, ~rows.allowed] = np.inf
-    placement = rows.placement
-    if placement is None:
-        return
-    without = np.repeat(y[None], len(support), axis=0)
-    without[np.arange(len(support)), support] -= np.sign(y[support])
-    put[~allowed_additions(without, support, placement)] = np.inf
-    put[~removable(y[None], placement)[0, support]] = np.inf

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.exact import grid, grid_bits, product
-from pvq_hw.quantizer.banks import Placement, allowed_additions, removable
+from pvq_hw.quantizer import kernels
+from pvq_hw.quantizer.banks import Placement
 
 __all__ = [
     "Moments",
@@ -30,9 +31,7 @@ __all__ = [
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]
 
-_CHUNK = 1 << 21  # elements of one (rows, N) work array
-_BLOCK = 1 << 16  # elements of the arrays that a step goes over, so that they stay in the cache
-_REFRESH = 12  # moves between two solutions of the gains, which also sweep out rounding
+_BLOCK = 1 << 16  # weights between two reports of progress
 _PIECE = 4096  # frames at a time
 _ROUNDS = 24  # of conjugate gradients towards the ridge solution, where a projection starts
 
@@ -163,23 +162,11 @@ def solve_gains(
 
     ``shared``: one gain for the whole layer. A row or group without a positive answer gets 0.
     """
-    return _gains(gram, cross, y, product(y, gram) if groups == 1 else None, groups, shared)
-
-
-def _gains(
-    gram: FloatArray,
-    cross: FloatArray,
-    y: IntArray,
-    image: npt.NDArray[np.float64] | None,
-    groups: int,
-    shared: bool,
-) -> npt.NDArray[np.float64]:
-    """`solve_gains`, with ``y @ gram`` given where there is one gain a row."""
     m, n = y.shape
     parts = y.reshape(m, groups, n // groups)
     by = (cross.reshape(parts.shape) * parts).sum(axis=2, dtype=np.float64)
-    if image is not None:
-        quad = (y * image).sum(axis=1)
+    if groups == 1:
+        quad = (y * product(y, gram)).sum(axis=1)
         if shared:
             by, quad = by.sum(axis=0, keepdims=True), quad.sum(keepdims=True)
         gain = by[:, 0] / np.where(quad > 0, quad, 1.0)
@@ -234,224 +221,52 @@ def improve(
     patience : int
         A row is done when this many of its cheapest pulses in turn have nowhere better to go.
     """
-    y = y.copy()
-    rows = len(y)
-    step = max(1, _CHUNK // y.shape[1])
+    y = np.ascontiguousarray(y, dtype=np.int64).copy()
+    rows, n = y.shape
+    closed = np.zeros((1, n), dtype=bool) if allowed is None else np.ascontiguousarray(~allowed)
+    banks, gap = (1, 0) if placement is None else (placement.banks, placement.max_gap or 0)
+    gram, cross = m.gram.astype(np.float32), np.ascontiguousarray(m.cross, dtype=np.float32)
     if shared:
-        step = rows
-    unit = _Unit(groups, shared, placement)
-    for start in range(0, rows, step):
+        _improve_shared(m, gram, y, closed, banks, gap, patience)
+    step = max(1, rows if shared else _BLOCK // n)
+    for start in range(0, 0 if shared else rows, step):
         part = slice(start, start + step)
-        may = None if allowed is None else allowed[part]
-        _improve_rows(m.gram, m.cross[part], y[part], unit, may, patience)
+        kernels.improve_rows(
+            gram, cross[part], m.power[part], y[part],
+            closed if allowed is None else closed[part], groups, banks, gap, patience,
+        )  # fmt: skip
         if progress:
             progress(min(1.0, (start + step) / rows))
-    gain = solve_gains(m.gram, m.cross, y, groups, shared)
-    return y, gain
+    return y, solve_gains(m.gram, m.cross, y, groups, shared)
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """What shares a gain, and where pulses must be."""
-
-    groups: int
-    shared: bool
-    placement: Placement | None
-
-    def cells(self, n: int) -> IntArray:
-        """The part of a row, by column, in which pulses stay."""
-        cell = np.arange(n) // (n // self.groups)
-        if self.placement is not None:
-            cell = cell * self.placement.banks + np.arange(n) % self.placement.banks
-        return cell
-
-
-def _improve_rows(
+def _improve_shared(
+    m: Moments,
     gram: FloatArray,
-    cross: FloatArray,
     y: IntArray,
-    unit: _Unit,
-    allowed: npt.NDArray[np.bool_] | None,
+    closed: npt.NDArray[np.bool_],
+    banks: int,
+    gap: int,
     patience: int,
 ) -> None:
-    """`improve` on the rows of one chunk, in place."""
-    failures = np.zeros(len(y), dtype=np.int64)
-    tabu = np.zeros(y.shape, dtype=bool)
-    active = np.flatnonzero(np.abs(y).sum(axis=1) > 0)
-    exact = grid(gram, grid_bits(len(gram))) if unit.groups == 1 else gram
-    whole = y.astype(np.float64) @ exact if unit.groups == 1 else None
+    """`improve` of rows that share a gain, in place."""
+    rows, n = y.shape
+    barred, failures = np.zeros(y.shape, dtype=bool), np.zeros(rows, dtype=np.int64)
+    active = np.flatnonzero(y.any(axis=1))
     for _ in range(40 * patience + 4 * int(np.abs(y).sum(axis=1).max(initial=0))):
         if not active.size:
             return
-        taking = np.arange(len(y)) if unit.shared else active
-        image = None if whole is None else whole[taking]
-        gain = _positive_gains(gram, cross[taking], y[taking], image, unit)
-        if unit.shared:
-            gain, image = gain[active], None if image is None else image[active]
-        may = None if allowed is None else allowed[active]
-        if image is None:
-            image = product(y[active] * _expand(gain, y.shape[1]), gram)
-        else:
-            image = gain * image
-        again = np.zeros(len(active), dtype=bool)
-        size = max(1, _BLOCK // y.shape[1])
-        for start in range(0, len(active), size):
-            part = slice(start, start + size)
-            rows = active[part]
-            search = _Search(gram, image[part] - cross[rows], y[rows], gain[part], unit, tabu[rows])
-            search.closed = None if may is None else ~may[part]
-            for _ in range(_REFRESH):
-                search.step()
-            # The gains of rows that moved are new, so only what failed since then counts.
-            if whole is not None:
-                _follow(whole, exact, rows[search.moved], (search.y - y[rows])[search.moved])
-            y[rows] = search.y
-            failures[rows] = np.where(search.moved, 0, failures[rows] + _REFRESH)
-            tabu[rows] = search.tabu
-            again[part] = (failures[rows] < patience) & (search.moved | ~search.exhausted)
-        active = active[again]
-
-
-def _follow(
-    image: npt.NDArray[np.float64], exact: FloatArray, rows: IntArray, change: IntArray
-) -> None:
-    """Adds ``change @ exact`` to ``image[rows]``, in place; exact, and few columns change."""
-    for row, difference in zip(rows, change, strict=True):
-        columns = np.flatnonzero(difference)
-        image[row] += difference[columns].astype(np.float64) @ exact[columns]
-
-
-def _positive_gains(
-    gram: FloatArray,
-    cross: FloatArray,
-    y: IntArray,
-    image: npt.NDArray[np.float64] | None,
-    unit: _Unit,
-) -> npt.NDArray[np.float64]:
-    """Gains to search with: where the best is 0, a small positive one, so that pulses matter."""
-    gain = _gains(gram, cross, y, image, unit.groups, unit.shared)
-    floor = 1e-3 * gain.max(axis=1, keepdims=True)
-    overall = float(gain.max(initial=0.0)) or 1.0
-    return np.maximum(gain, np.where(floor > 0, floor, 1e-2 * overall))
-
-
-@dataclass(frozen=True, eq=False)
-class _Flat:
-    """Views of the rows' pulses, their signs, and 1 where there are none, all one after another."""
-
-    y: IntArray
-    sign: FloatArray
-    empty: FloatArray
-
-    def place(self, at: IntArray, pulses: IntArray) -> None:
-        """Sets single pulses, and what is kept of them."""
-        self.y[at] = pulses
-        self.sign[at] = np.sign(pulses)
-        self.empty[at] = pulses == 0
-
-
-class _Search:
-    """Moves of a set of rows at fixed gains, with the gradient kept up to date."""
-
-    def __init__(
-        self,
-        gram: FloatArray,
-        gradient: npt.NDArray[np.float64],
-        y: IntArray,
-        gain: npt.NDArray[np.float64],
-        unit: _Unit,
-        tabu: npt.NDArray[np.bool_],
-    ) -> None:
-        cell = unit.cells(y.shape[1])
-        self.gram, self.y, self.cell, self.placement = gram, y, cell, unit.placement
-        self.one_cell = bool(np.all(cell == cell[0]))
-        self.closed: npt.NDArray[np.bool_] | None = None
-        self.r = _expand(gain, y.shape[1]).astype(np.float32)
-        self.twice = 2 * self.r
-        self.gradient = np.ascontiguousarray(gradient, dtype=np.float32)
-        self.square = (self.r * self.r) * np.diag(gram).astype(np.float32)
-        self.sign = np.sign(y).astype(np.float32)
-        self.empty = (self.sign == 0).astype(np.float32)
-        self.barred = np.where((y == 0) | tabu, np.float32(np.inf), np.float32(0))
-        self.taken = np.zeros(len(y), dtype=np.float32)
-        self.moved = np.zeros(len(y), dtype=bool)
-        self.first = np.arange(len(y)) * y.shape[1]
-        self.flat = _Flat(y.reshape(-1), self.sign.reshape(-1), self.empty.reshape(-1))
-        self.after, self.put, self.work = (np.empty_like(self.gradient) for _ in range(3))
-
-    def step(self) -> None:
-        """Every row tries its cheapest untried pulse at the best other place.
-
-        After a move, every pulse of that row may be tried again.
-        """
-        work = self.work
-        np.multiply(self.twice, self.sign, out=work)
-        work *= self.gradient
-        np.subtract(self.square, work, out=work)
-        work += self.barred
-        if self.placement is not None:
-            work[~removable(self.y, self.placement)] = np.inf
-        i = work.argmin(axis=1)
-        here = self.first + i
-        self.taken = taken = work.ravel()[here]
-        flat = self.flat
-        pulses, sign = flat.y[here], flat.sign[here]
-        flat.place(here, pulses - sign.astype(np.int64))
-        after = np.take(self.gram, i, axis=0, out=self.after, mode="clip")
-        after *= (self._gain(i) * sign)[:, None]
-        np.subtract(self.gradient, after, out=after)
-        put = self._put(after, i)
-        j = put.argmin(axis=1)
-        there = self.first + j
-        best = put.ravel()[there]
-        # Where nothing may be taken or put, both sides are infinite, and not less.
-        moved = taken + best < -(1e-5 * (np.abs(taken) + np.abs(best)) + 1e-30)
-        self.barred.ravel()[here] = np.inf
-        at = moved.nonzero()[0]
-        if at.size < len(moved):
-            stays = (~moved).nonzero()[0]
-            flat.place(here[stays], pulses[stays])
-        if not at.size:
-            return
-        there = there[at]
-        sign = flat.sign[there]
-        sign = np.where(sign == 0, -np.sign(after.ravel()[there]), sign)
-        sign[sign == 0] = 1
-        flat.place(there, flat.y[there] + sign.astype(np.int64))
-        change = self.gram[j[at]]
-        change *= (self._gain(j)[at] * sign)[:, None]
-        change += after[at]
-        self.gradient[at] = change
-        self.barred[at] = np.where(self.empty[at] != 0, np.float32(np.inf), np.float32(0))
-        self.moved |= moved
-
-    def _gain(self, columns: IntArray) -> FloatArray:
-        """The gain of one column in every row."""
-        return self.r[:, 0] if self.r.shape[1] == 1 else self.r[np.arange(len(columns)), columns]
-
-    @property
-    def exhausted(self) -> npt.NDArray[np.bool_]:
-        """Rows of which the last step found no pulse to try."""
-        return ~np.isfinite(self.taken)
-
-    @property
-    def tabu(self) -> npt.NDArray[np.bool_]:
-        """Pulses that were tried since their row last moved."""
-        return np.isinf(self.barred) & (self.empty == 0) & ~self.moved[:, None]
-
-    def _put(self, after: FloatArray, removed: IntArray) -> FloatArray:
-        """What a pulse more costs in every column, the cheaper of both signs where there is
-        none yet; infinite where it may not be."""
-        put = np.multiply(self.sign, after, out=self.put)
-        np.abs(after, out=self.work)
-        self.work *= self.empty
-        put -= self.work
-        put *= self.twice
-        put += self.square
-        if self.placement is not None:
-            put[~allowed_additions(self.y, removed, self.placement)] = np.inf
-        if self.closed is not None:
-            put[self.closed] = np.inf
-        if not self.one_cell:
-            put[self.cell[None, :] != self.cell[removed][:, None]] = np.inf
-        return put
+        gain = solve_gains(m.gram, m.cross, y, 1, True)[0, 0] or 1e-30
+        r = np.full(n, gain, dtype=np.float32)
+        gradient = (gain * product(y, m.gram) - m.cross).astype(np.float32)
+        done = []
+        for row in active:
+            moved, exhausted = kernels.search_row(
+                gram, gradient[row], y[row], r, closed[row % len(closed)], 1, banks, gap,
+                barred[row],
+            )  # fmt: skip
+            # The gain of rows that moved is new, so only what failed since then counts.
+            failures[row] = 0 if moved else failures[row] + kernels.TRIES
+            barred[row] &= not moved
+            done.append(failures[row] >= patience or (exhausted and not moved))
+        active = active[~np.array(done)]

@@ -9,7 +9,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.quantizer import refine as quantizer_refine
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.budget import Curve, allocate, round_to_multiple, spread
-from pvq_hw.quantizer.refine import Link, Metric, _Form, _Seen, forward, refine, sensitivity
+from pvq_hw.quantizer.refine import Link, Metric, forward, refine, sensitivity
 
 SIZES = (12, 10, 8, 4)
 
@@ -60,20 +60,6 @@ def test_a_part_of_the_frames_is_enough_for_the_curvature(monkeypatch: pytest.Mo
     part = refine(links, x, sweeps=3)
     assert part != whole
     assert part[-1] < 1.1 * whole[-1]
-
-
-def test_columns_of_a_part_of_the_frames_weigh_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    x, weight = rng.integers(0, 9, (301, 4)).astype(float), rng.random(301)
-    form = _Form(0.5, 0.0, weight @ x, np.zeros(4), np.zeros(4), 0.0)
-    every = _Seen(x, weight, form, x.sum(axis=0))
-    assert every.x is x
-    assert np.array_equal(every.mean, form.mean)
-    monkeypatch.setattr(quantizer_refine, "_COLUMN_FRAMES", 101)
-    some = _Seen(x, weight, form, x.sum(axis=0))
-    assert np.array_equal(some.x, x[::3])
-    assert some.weight.sum() == pytest.approx(weight.sum())
-    assert some.mean == pytest.approx(some.weight @ x[::3] + 0.5 * x.sum(axis=0), rel=1e-6)
 
 
 def test_layers_that_may_not_move_stay() -> None:
