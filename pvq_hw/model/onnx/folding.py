@@ -48,7 +48,7 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
         op = low.ops[node.output]
         if isinstance(node, Affine) and node.scale.shape != node.shape[-1:]:
             text = "must be by one constant per channel, or stand before a Gemm or MatMul"
-            raise LayoutError(op.message(text))
+            raise LayoutError(op, text)
         if isinstance(node, Dense | Conv) and not (
             np.isfinite(node.weight).all() and np.isfinite(node.bias).all()
         ):

@@ -11,18 +11,34 @@ from onnx import helper
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 
-__all__ = ["Op", "tidy"]
+__all__ = ["NodeError", "Op", "tidy"]
 
 _NODES_LIMIT = 2000
 _LIST_LIMIT = 1 << 20  # numbers in one attribute
 
 
+class NodeError(InputError):
+    """A node that can't be taken as it is.
+
+    Parameters
+    ----------
+    op : Op
+    reason : str
+        Begins as "must ...".
+    """
+
+    def __init__(self, op: "Op", reason: str) -> None:
+        super().__init__(f"{op.file}: node {quoted(op.name)} ({op.kind}) {reason}")
+        self.op, self.reason = op, reason
+
+
 @dataclass(frozen=True)
 class Op:
-    """A node of the file."""
+    """A node of the file; ``place`` is its index there once nodes are sorted."""
 
     proto: Any
     file: str
+    place: int = 0
 
     @property
     def kind(self) -> str:
@@ -51,11 +67,7 @@ class Op:
 
     def refuse(self, text: str) -> NoReturn:
         """Raises the one-line error for this node."""
-        raise InputError(self.message(text))
-
-    def message(self, text: str) -> str:
-        """``text`` behind the file's and the node's names."""
-        return f"{self.file}: node {quoted(self.name)} ({self.kind}) {text}"
+        raise NodeError(self, text)
 
 
 def tidy(path: Path, graph: Any) -> None:

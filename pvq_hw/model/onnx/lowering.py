@@ -6,17 +6,16 @@ channel-last tensor behind it. Weights that follow are permuted by it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.errors import InputError
 from pvq_hw.model.model import Node
 from pvq_hw.model.onnx.file import OnnxFile
-from pvq_hw.model.onnx.graph import Op
+from pvq_hw.model.onnx.graph import NodeError, Op
 from pvq_hw.naming import safe_name
 
 __all__ = ["ENDS", "LayoutError", "Lowering", "Op", "View", "handlers", "handles"]
@@ -31,7 +30,7 @@ Index = npt.NDArray[np.int64]
 Constant = npt.NDArray[Any]
 
 
-class LayoutError(InputError):
+class LayoutError(NodeError):
     """The order of the activations isn't channel-last where it must be.
 
     Parameters
@@ -40,8 +39,8 @@ class LayoutError(InputError):
         What was to be a map, (C, H, W) or (C, L), where that is known.
     """
 
-    def __init__(self, text: str, shape: tuple[int, ...] = ()) -> None:
-        super().__init__(text)
+    def __init__(self, op: Op, reason: str, shape: tuple[int, ...] = ()) -> None:
+        super().__init__(op, reason)
         self.shape = shape
 
 
@@ -112,6 +111,9 @@ class Lowering:
     dropped: list[str] = field(default_factory=list)
     nonnegative: set[str] = field(default_factory=set)
     ops: dict[str, Op] = field(default_factory=dict)
+    refused: list[NodeError] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+    judged: set[int] = field(default_factory=set)
     _tensor_names: set[str] = field(default_factory=set)
     _node_names: set[str] = field(default_factory=set)
     _activations: int = 0
@@ -169,7 +171,7 @@ class Lowering:
         last = np.moveaxis(view.index[0], 0, -1)
         if not np.array_equal(last.ravel(), np.arange(view.index.size)):
             text = rule or "must read activations whose order a Reshape kept"
-            raise LayoutError(op.message(text), view.index.shape[1:])
+            raise LayoutError(op, text, view.index.shape[1:])
         h, w, c = (1, *last.shape)[-3:]
         return h, w, c
 
@@ -216,6 +218,23 @@ class Lowering:
         h, w, c = self.shapes[tensor]
         index = np.arange(h * w * c).reshape(h, w, c).transpose(2, 0, 1)[None]
         self.put(op, View(tensor, index if rank == 4 else index[:, :, 0]))
+
+    def guess(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Sets the outputs of a node that is refused, by their ``shapes`` (frames first) where
+        these are known, so that what follows can be looked at too."""
+        for name in filter(None, op.proto.output):
+            _, *rest = shapes.get(name, ()) or (1,)
+            try:
+                self.charge(op, positions=math.prod(rest))
+                last = np.arange(math.prod(rest)).reshape(*rest[1:], rest[0]) if rest else None
+            except NodeError:
+                last = None
+            if last is None:
+                self.unknown.add(name)
+                continue
+            tensor = self.tensor_name(name, last.shape)
+            self.nonnegative.add(tensor)
+            self.values[name] = View(tensor, np.moveaxis(last, -1, 0)[None])
 
     def put_same(self, op: Op, tensor: str, view: View) -> None:
         """Sets the node's output to a tensor with the layout of ``view``."""

@@ -3,50 +3,157 @@
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import shape_inference
 
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import Conv, Dense, Model
+from pvq_hw.model.model import Conv, Dense, Model, Node
 from pvq_hw.model.onnx import elementwise as onnx_ops  # noqa: F401  they register
 from pvq_hw.model.onnx import shapes as onnx_shapes  # noqa: F401  they register
 from pvq_hw.model.onnx import windows as onnx_windows  # noqa: F401  they register
 from pvq_hw.model.onnx.file import OnnxFile, check, read_onnx
 from pvq_hw.model.onnx.folding import fold
+from pvq_hw.model.onnx.graph import NodeError
 from pvq_hw.model.onnx.lowering import ACTIVATIONS_LIMIT, LayoutError, Lowering, Op, View, handlers
+from pvq_hw.model.onnx.refusals import Refusal, RefusalError, remedy
 from pvq_hw.naming import quoted, safe_name
 
-__all__ = ["import_onnx"]
+__all__ = ["Examined", "examine_onnx", "import_onnx"]
 
 _WINDOWS = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
 
 
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """A file as far as it could be read.
+
+    Parameters
+    ----------
+    path : Path
+    model : Model, optional
+        None where something stops it.
+    refusals : tuple of Refusal
+        All that stops it, in the order of its nodes.
+    ops : tuple of Op
+        The nodes that its outputs need, in order.
+    judged : set of int
+        Those that are taken or refused; the others read what only an unknown operation gives.
+    nodes : tuple of (int, Node)
+        What was made of the nodes, with their places.
+    """
+
+    path: Path
+    model: Model | None
+    refusals: tuple[Refusal, ...]
+    ops: tuple[Op, ...]
+    judged: frozenset[int] = frozenset()
+    nodes: tuple[tuple[int, Node], ...] = ()
+
+
 def import_onnx(path: Path) -> Model:
-    """Reads an ONNX file; raises InputError, with the node's name where one is at fault."""
+    """Reads an ONNX file; raises InputError, with all nodes that are at fault."""
+    found = examine_onnx(path)
+    if found.model is None:
+        raise RefusalError(path, found.refusals, sorted(handlers()))
+    return found.model
+
+
+def examine_onnx(path: Path) -> Examined:
+    """Reads an ONNX file, and all that stops it from being a Model.
+
+    Raises InputError where the file is broken rather than refused.
+    """
     file = read_onnx(path)
-    _scan(file)
-    batch, shape = _input(file)
-    check(file)
+    ops = tuple(Op(p, str(path), i) for i, p in enumerate(file.model.graph.node))
+    refusals = _scan(file, ops)
+    unknown = {refusal.place for refusal in refusals}
+    wrong = _ends(file)
+    if not wrong:
+        batch, shape, wrong = _input(file)
+    refusals = [*wrong, *refusals]
+    try:
+        check(file)
+    except InputError:
+        if not refusals:
+            raise
+        return Examined(path, None, tuple(refusals), ops, frozenset(unknown))
+    if wrong:
+        return Examined(path, None, tuple(refusals), ops, frozenset(unknown))
+    low, end, model = _try_layouts(file, ops, unknown, batch, shape)
+    held = low.refused + ([end] if end else [])
+    refusals += [Refusal(e.op.name, e.op.kind, e.reason, "", e.op.place) for e in held]
+    judged = unknown | low.judged | {e.op.place for e in held}
+    places = [(low.ops[node.output].place, node) for node in low.nodes if node.output in low.ops]
+    ordered = sorted(set(refusals), key=lambda r: r.place)
+    return Examined(path, model, tuple(ordered), ops, frozenset(judged), tuple(places))
+
+
+def _try_layouts(
+    file: OnnxFile, ops: tuple[Op, ...], unknown: set[int], batch: int | None,
+    shape: tuple[int, ...],
+) -> tuple[Lowering, NodeError | None, Model | None]:  # fmt: skip
+    """Lowers with one order of the input's axes after the other.
+
+    Gives the first that comes to an end, with the model where nothing was refused; or the one
+    that went furthest, with what stopped it.
+    """
     graph = file.model.graph
     constants = {t.name: file.array(t) for t in graph.initializer}
     windows = any(n.op_type in _WINDOWS for n in graph.node)
+    shapes = _Shapes(file, batch)
     waiting = [(shape, axes) for axes in _orders(len(shape), windows)]
-    tried, text, most = set(waiting), "", -1
+    tried = set(waiting)
+    best: tuple[Lowering, NodeError | None] | None = None
+    most = -1
     while waiting:
         layout = waiting.pop(0)
         low = Lowering(file, batch)
         try:
-            return _lower(low, constants, shape, *layout)
-        except LayoutError as error:  # of which none is kept: they hold what was lowered
-            if len(low.values) > most:
-                text, most = str(error), len(low.values)
+            return low, None, _lower(low, ops, unknown, shapes, constants, shape, *layout)
+        except LayoutError as error:
+            if len(low.judged) > most:
+                most = len(low.judged)
+                low.values.clear()
+                best = low, error
             if math.prod(error.shape) == math.prod(shape):  # a map, given flat or otherwise
                 unfolded = (error.shape, _last(len(error.shape)))
                 waiting += [unfolded] if unfolded not in tried else []
                 tried.add(unfolded)
-    raise InputError(text)
+        except NodeError as error:  # in folding, by when all nodes have been looked at
+            return low, error, None
+    assert best is not None
+    return (*best, None)
+
+
+class _Shapes(dict[str, tuple[int, ...]]):
+    """Shapes of a file's values as the format infers them, frames first; found when asked for."""
+
+    def __init__(self, file: OnnxFile, batch: int | None) -> None:
+        super().__init__()
+        self._file: OnnxFile | None = file
+        self._batch = batch
+
+    def get(self, name: str, default: Any = ()) -> Any:
+        """The shape with 1 for the frames, or () where it isn't known."""
+        if self._file is not None:
+            self._infer(self._file.model)
+            self._file = None
+        return super().get(name, default)
+
+    def _infer(self, model: Any) -> None:
+        try:
+            inferred = shape_inference.infer_shapes(model)
+        except Exception:  # it refuses in many ways, none of which is news here
+            return
+        for value in inferred.graph.value_info:
+            dims = value.type.tensor_type.shape.dim
+            frames, *rest = [int(d.dim_value) for d in dims] or [0]
+            if 1 <= len(rest) < 8 and all(rest) and frames in (0, self._batch or 0):
+                self[value.name] = (1, *rest)
 
 
 def _orders(rank: int, windows: bool) -> Iterator[tuple[int, ...]]:
@@ -66,51 +173,62 @@ def _last(rank: int) -> tuple[int, ...]:
 # -- before any work ----------------------------------------------------------------------------
 
 
-def _scan(file: OnnxFile) -> None:
-    """Refuses operations that aren't supported."""
-    graph, known = file.model.graph, handlers()
-    if len(graph.sparse_initializer):
+def _scan(file: OnnxFile, ops: tuple[Op, ...]) -> list[Refusal]:
+    """The operations that aren't supported."""
+    if len(file.model.graph.sparse_initializer):
         raise InputError(f"{file.path} must have dense weights, not sparse initializers")
-    for proto in graph.node:
-        op = Op(proto, str(file.path))
-        if proto.op_type not in known or proto.domain not in ("", "ai.onnx"):
-            domain = f" of {quoted(proto.domain)}" if proto.domain else ""
-            raise InputError(
-                f"{file.path}: node {quoted(op.name)} has the operation "
-                f"{quoted(proto.op_type)}{domain}, which isn't supported; "
-                f"supported are {', '.join(sorted(known))}"
-            )
-        if not proto.output[0]:
-            op.refuse("must have an output")
+    known, refusals = handlers(), []
+    for op in ops:
+        if op.kind not in known or op.proto.domain not in ("", "ai.onnx"):
+            domain = f", of {quoted(op.proto.domain)}" if op.proto.domain else ""
+            refusals.append(
+                Refusal(
+                    op.name, op.kind, f"isn't supported{domain}",
+                    remedy(op.kind), op.place, True,
+                )
+            )  # fmt: skip
+        elif not op.proto.output[0]:
+            refusals.append(Refusal(op.name, op.kind, "must have an output", "", op.place))
+    return refusals
 
 
-def _input(file: OnnxFile) -> tuple[int | None, tuple[int, ...]]:
-    """The fixed number of frames, if any, and the shape of a frame."""
-    graph = file.model.graph
-    weights = {t.name for t in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in weights]
-    for what, items in (("input", inputs), ("output", list(graph.output))):
+def _ends(file: OnnxFile) -> list[Refusal]:
+    """What is wrong with the numbers of inputs and outputs."""
+    found = []
+    for what, items in (("input", _inputs(file)), ("output", list(file.model.graph.output))):
         if len(items) != 1:
             names = ", ".join(quoted(i.name) for i in items[:8]) or "none"
-            raise InputError(f"{file.path} must have one {what}, not {len(items)}: {names}")
-    where = f"{file.path}: input {quoted(inputs[0].name)}"
-    kind = inputs[0].type
+            found.append(Refusal("", "", f"must have one {what}, not {len(items)}: {names}"))
+    return found
+
+
+def _inputs(file: OnnxFile) -> list[Any]:
+    weights = {t.name for t in file.model.graph.initializer}
+    return [i for i in file.model.graph.input if i.name not in weights]
+
+
+def _input(file: OnnxFile) -> tuple[int | None, tuple[int, ...], list[Refusal]]:
+    """The fixed number of frames, if any, the shape of a frame, and what is wrong with it."""
+    source = _inputs(file)[0]
+
+    def wrong(text: str) -> tuple[None, tuple[int, ...], list[Refusal]]:
+        return None, (), [Refusal("", "", f"input {quoted(source.name)} {text}")]
+
+    kind = source.type
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-        raise InputError(f"{where} must be a tensor with a shape")
+        return wrong("must be a tensor with a shape")
     dims = kind.tensor_type.shape.dim
     if not 2 <= len(dims) <= 8:
-        raise InputError(f"{where} must have frames first and 1 to 7 more axes, not {len(dims)}")
+        return wrong(f"must have frames first and 1 to 7 more axes, not {len(dims)}")
     for axis, dim in enumerate(dims):
         fixed = dim.HasField("dim_value")
         if (fixed and dim.dim_value < 1) or (axis and not fixed):
             shown = dim.dim_value if fixed else quoted(dim.dim_param or "?")
-            raise InputError(
-                f"{where} must have a fixed size of 1 or more on axis {axis}, not {shown}"
-            )
+            return wrong(f"must have a fixed size of 1 or more on axis {axis}, not {shown}")
     shape = tuple(int(d.dim_value) for d in dims[1:])
     if math.prod(shape) > ACTIVATIONS_LIMIT:
-        raise InputError(f"{where} must have at most {ACTIVATIONS_LIMIT:,} values, not {shape}")
-    return (int(dims[0].dim_value) if dims[0].HasField("dim_value") else None), shape
+        return wrong(f"must have at most {ACTIVATIONS_LIMIT:,} values, not {shape}")
+    return (int(dims[0].dim_value) if dims[0].HasField("dim_value") else None), shape, []
 
 
 # -- the work -----------------------------------------------------------------------------------
@@ -118,13 +236,16 @@ def _input(file: OnnxFile) -> tuple[int | None, tuple[int, ...]]:
 
 def _lower(
     low: Lowering,
+    ops: tuple[Op, ...],
+    unknown: set[int],
+    shapes: _Shapes,
     constants: dict[str, Any],
     given: tuple[int, ...],
     shape: tuple[int, ...],
     axes: tuple[int, ...],
-) -> Model:
+) -> Model | None:
     """Lowers all nodes; the input, ``given`` in the file, is taken as ``shape`` and stored in the
-    order ``axes``."""
+    order ``axes``. None where nodes were refused."""
     file, graph = low.file, low.file.model.graph
     source = next(i.name for i in graph.input if i.name not in constants)
     inner = tuple(shape[a] for a in axes)
@@ -135,12 +256,23 @@ def _lower(
     low.values = dict(constants)
     low.values[source] = View(tensor, stored.transpose(np.argsort(axes)).reshape(1, *given))
     known, read = handlers(), {name for p in graph.node for name in p.input}
-    for proto in graph.node:
-        op = Op(proto, str(file.path))
-        for name in proto.output[1:]:
-            if name and name in read:
-                op.refuse(f"must have one output that is used, but {quoted(name)} is read too")
-        known[proto.op_type](low, op)
+    for op in ops:
+        if op.place in unknown or not low.unknown.isdisjoint(op.proto.input):
+            low.guess(op, shapes)
+            continue
+        try:
+            for name in op.proto.output[1:]:
+                if name and name in read:
+                    op.refuse(f"must have one output that is used, but {quoted(name)} is read too")
+            known[op.kind](low, op)
+        except LayoutError:
+            raise
+        except NodeError as error:
+            low.refused.append(error)
+            low.guess(op, shapes)
+        low.judged.add(op.place)
+    if low.refused or unknown:
+        return None
     result = low.values.get(graph.output[0].name)
     where = f"{file.path}: output {quoted(graph.output[0].name)}"
     if not isinstance(result, View):

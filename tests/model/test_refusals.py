@@ -1,0 +1,86 @@
+"""A model that can't be taken names everything that stops it, in one line."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from onnx_graphs import graph_model, save
+
+from pvq_hw.errors import InputError
+from pvq_hw.model.model import load_model
+from pvq_hw.model.onnx.read import examine_onnx
+
+N = helper.make_node
+
+
+def refusal(tmp_path, nodes, constants, shape, **options):
+    with pytest.raises(InputError) as caught:
+        load_model(save(tmp_path, graph_model(nodes, constants, shape, **options)))
+    text = str(caught.value)
+    assert text.isprintable()
+    return text
+
+
+def test_all_nodes_at_fault_are_named_at_once(tmp_path):
+    """What follows a refused node is looked at too: its shape is known without it."""
+    nodes = [
+        N("Conv", ["x", "w"], ["c"], name="conv"),
+        N("Sin", ["c"], ["s"], name="sine"),
+        N("MaxPool", ["s"], ["p"], name="pool", kernel_shape=[2, 2], dilations=[2, 2]),
+        N("Cos", ["p"], ["q"], name="cosine"),
+        N("Sin", ["q"], ["r"], name="again"),
+        N("Flatten", ["r"], ["f"]),
+        N("Gemm", ["f", "g"], ["out"], name="last", transA=1),
+    ]
+    rng = np.random.default_rng(0)
+    constants = {"w": rng.standard_normal((2, 1, 3, 3)), "g": rng.standard_normal((8, 3))}
+    text = refusal(tmp_path, nodes, constants, ("N", 1, 6, 6))
+    assert "m.onnx: 5 things stop it: " in text
+    assert "nodes 'sine', 'again' have the operation 'Sin'; " in text
+    assert "node 'cosine' has the operation 'Cos'; " in text
+    assert "node 'pool' (MaxPool) must have dilations of 1, not (2, 2)" in text
+    assert "node 'last' (Gemm) must not sum over the frames" in text
+    assert text.count("supported are ") == 1
+    found = examine_onnx(tmp_path / "m.onnx")
+    assert found.judged == set(range(7))
+    assert [node.op for _, node in found.nodes] == ["Conv"]
+
+
+def test_several_inputs_and_outputs_are_named_beside_operations(tmp_path):
+    nodes = [N("Add", ["x", "x2"], ["s"]), N("Sin", ["s"], ["out"]), N("Relu", ["s"], ["two"])]
+    model = graph_model(nodes, {}, ("N", 4))
+    kind = TensorProto.DOUBLE
+    model.graph.input.append(helper.make_tensor_value_info("x2", kind, ("N", 4)))
+    model.graph.output.append(helper.make_tensor_value_info("two", kind, ("N", 4)))
+    with pytest.raises(InputError) as caught:
+        load_model(save(tmp_path, model))
+    text = str(caught.value)
+    assert "3 things stop it: the model must have one input, not 2: 'x', 'x2'; " in text
+    assert (
+        "the model must have one output, not 2: 'out', 'two'; node 'out' has the operation 'Sin'"
+        in text
+    )
+
+
+def test_what_reads_an_unknown_shape_is_not_judged(tmp_path):
+    nodes = [
+        N("NonZero", ["x"], ["z"], name="gone"),
+        N("Gemm", ["z", "g"], ["y"], name="after", transA=1),
+        N("Sin", ["y"], ["out"], name="sine"),
+    ]
+    text = refusal(tmp_path, nodes, {"g": np.ones((4, 3))}, ("N", 4))
+    assert "2 things stop it: node 'gone' has the operation 'NonZero'" in text
+    assert "after" not in text
+    assert examine_onnx(tmp_path / "m.onnx").judged == {0, 2}
+
+
+def test_many_reasons_and_hostile_names_stay_one_bounded_line(tmp_path):
+    nodes = [N("Gemm", ["x", "w"], ["t0"])]
+    nodes += [
+        N(f"Odd{i}\n", [f"t{i}"], [f"t{i + 1}"], name="<b>\n\x1b[31m" + "n" * 500, domain="a.b")
+        for i in range(300)
+    ]
+    text = refusal(tmp_path, nodes, {"w": np.ones((4, 4))}, ("N", 4), output="t300")
+    assert "300 things stop it: " in text
+    assert "288 more reasons; supported are " in text
+    assert len(text) < 4000
+    assert "\x1b" not in text
