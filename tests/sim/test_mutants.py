@@ -15,7 +15,7 @@ from pvq_hw.tools import find as tools
 
 pytestmark = pytest.mark.skipif(not tools.have_tool("iverilog"), reason="needs Icarus Verilog")
 
-U8, S8 = IntFormat(8, False), IntFormat(8, True)
+U8, S8, S16 = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True)
 
 # Mutants that do the same as the circuit, and why.
 EQUIVALENT = {
@@ -29,6 +29,8 @@ EQUIVALENT = {
     r"credits: free, reset to -1": "a place less in a queue that is never full at full rate, and "
     "deeper than it takes to follow up: no result comes later",
     r"fork: taken0, not reset": "the FIFO of the other branch is never full before the convolution",
+    r"reader(_walk)?: (last|inside_0?), not reset": "belongs to a word, whose valid is reset",
+    r"walk: address, (not reset|reset to .*)": "belongs to a word, whose valid is reset",
 }
 
 
@@ -46,11 +48,23 @@ def graph(folder):
     net = RandomNetwork(8, (3, 3, 1))
     branch = net.conv(net.input, 1, (2, 2), k=2, pads=((0, 1), (0, 1)))
     net.maxpool(net.add(net.input, branch), (2, 2))
-    made = build(net, family="up5k", frames=12)
+    _ship(folder, net, 12)
+
+
+def window(folder):
+    """A convolution that reads windows all the time, with results that show every column."""
+    net = RandomNetwork(8, (3, 4, 2))
+    net.conv(net.input, 1, (2, 3), k=16, pads=((1, 1), (1, 1)), stride=(1, 2), out=S16)
+    # Full rate, and resets at every phase: what lost resets are seen by.
+    _ship(folder, net, 6, most=2)
+
+
+def _ship(folder, net, frames, most=None):
+    made = build(net, family="up5k", frames=frames)
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
     images = [made.images[spec.name] for spec in graph.cores]
     expected = list(made.network.trace(made.x).values())[-1]
-    chosen = scenarios(pace(graph, images))
+    chosen = scenarios(pace(graph, images))[:most]
     ship(folder, graph, images, made.x, expected, chosen)
 
 
@@ -72,6 +86,13 @@ def test_lost_resets_and_wrong_credits_of_queues_and_forks_are_caught(tmp_path):
     graph(tmp_path)
     chosen = different(mutants_of(tmp_path, "_credits|_fork", "not reset|reset to .*"))
     assert len(chosen) >= 9
+    assert survivors(tmp_path, chosen) == []
+
+
+def test_lost_resets_of_windows_are_caught(tmp_path):
+    window(tmp_path)
+    chosen = different(mutants_of(tmp_path, "reader|_walk|reader_writer", "not reset|reset to .*"))
+    assert len(chosen) >= 28
     assert survivors(tmp_path, chosen) == []
 
 
