@@ -190,8 +190,9 @@ def _resets(
     most: int = _RESETS,
     ends: tuple[int, ...] = (),
 ) -> Scenario:
-    """Resets spread over the phases of a frame, in pairs: one while all units work, and one before
-    the first result. What comes between is compared too."""
+    """Resets spread over the phases of a frame while all units work, every other one followed by
+    one before the first result. What comes between is compared: what a reset leaves behind must
+    not be wiped out by the next one unseen."""
     slow = 3 if idle.pauses or stall.pauses else 1
     work = slow * (pace.latency + pace.interval)
     count = min(most, max(8, _RESET_WORK // work))
@@ -201,8 +202,9 @@ def _resets(
         early = (7 * k + 3) % count
         now += work + k * pace.interval // count + 1
         resets.append(now)
-        now += 1 + early * pace.latency // count
-        resets.append(now)
+        if k % 2 == 0:
+            now += 1 + early * pace.latency // count
+            resets.append(now)
     # So many that not all can come between two resets.
     rounds = 4 + work // pace.interval
     return Scenario(name, rounds, idle, stall, seed, tuple(resets), ends[:rounds])

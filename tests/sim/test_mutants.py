@@ -30,6 +30,8 @@ EQUIVALENT = {
     "deeper than it takes to follow up: no result comes later",
     r"fork: taken0, not reset": "the FIFO of the other branch is never full before the convolution",
     r"reader(_walk)?: (last|inside_0?), not reset": "belongs to a word, whose valid is reset",
+    r"(pool|mean)\d+_reader(_walk)?: valid, not reset": "its word is outside the map by then, and "
+    "adds nothing to a pooling",
     r"walk: address, (not reset|reset to .*)": "belongs to a word, whose valid is reset",
 }
 
@@ -56,6 +58,16 @@ def window(folder):
     net = RandomNetwork(8, (3, 4, 2))
     net.conv(net.input, 1, (2, 3), k=16, pads=((1, 1), (1, 1)), stride=(1, 2), out=S16)
     # Full rate, and resets at every phase: what lost resets are seen by.
+    _ship(folder, net, 6, most=2)
+
+
+def poolings(folder):
+    """A pooling of windows that overlap, one of activations as they come, and an average whose
+    windows are smaller at the border."""
+    net = RandomNetwork(8, (4, 4, 1))
+    pooled = net.maxpool(net.input, (2, 2), stride=(1, 1))
+    pooled = net.average(pooled, (2, 2), stride=(2, 2), pads=((1, 0), (1, 0)))
+    net.conv(pooled, 1, (1, 1), k=3, out=S16)
     _ship(folder, net, 6, most=2)
 
 
@@ -93,6 +105,15 @@ def test_lost_resets_of_windows_are_caught(tmp_path):
     window(tmp_path)
     chosen = different(mutants_of(tmp_path, "reader|_walk|reader_writer", "not reset|reset to .*"))
     assert len(chosen) >= 28
+    assert survivors(tmp_path, chosen) == []
+
+
+@pytest.mark.slow
+def test_lost_resets_of_poolings_are_caught(tmp_path):
+    poolings(tmp_path)
+    mutants = mutants_of(tmp_path, r"pool\d+|reader|_walk|reader_writer", "not reset|reset to .*")
+    chosen = different(mutants)
+    assert len(chosen) >= 60
     assert survivors(tmp_path, chosen) == []
 
 
