@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateware.board.patch_bitstream import MEMORIES, record_memories, replace_contents
+from gateware.board.patch_bitstream import record_memories, replace_contents
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.output.build_record import BUILD_FILE, write_build
+from pvq_hw.output.verify_bitstream import MEMORIES
 from pvq_hw.tools import find as tools
 
 __all__ = ["Attempt", "BuildReport", "build", "rebuild"]

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.errors import CheckError, InputError
+from pvq_hw.output.verify_bitstream import MEMORIES
 
-__all__ = ["MEMORIES", "record_memories", "replace_contents"]
+__all__ = ["record_memories", "replace_contents"]
 
-MEMORIES = "memories.json"
 _TYPES = ("SB_RAM40_4K", "DP16KD")
 _MAX_BYTES = 1 << 30
 

@@ -11,6 +11,8 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from pvq_hw.target.block_contents import block_bits
+
 __all__ = ["EbrBlock", "init_values"]
 
 # Address lines that a word of this width leaves unused.
@@ -18,23 +20,11 @@ _SKIP = {1: 0, 2: 1, 4: 2, 9: 3, 18: 4, 36: 5}
 
 
 def init_values(words: Sequence[int], width: int) -> dict[str, Const]:
-    """The 64 INITVAL parameters of 320 bits: 16 words of 18 bits in steps of 20 bits each.
-
-    Words of 1, 2 or 4 bits fill 8 of every 9 bits.
-    """
-    bits = 0
-    for address, word in enumerate(words):
-        if width >= 9:
-            position = address * width
-        else:
-            per = 8 // width
-            position = address // per * 9 + address % per * width
-        bits |= word << position
+    """The 64 INITVAL parameters of 320 bits: 16 words of 18 bits in steps of 20 bits each."""
+    bits = block_bits(words, width, "ecp5").reshape(64, 16, 18).astype(object)
     values = {}
     for row in range(64):
-        value = 0
-        for i in range(16):
-            value |= ((bits >> ((row * 16 + i) * 18)) & 0x3FFFF) << (20 * i)
+        value = sum(int(b) << 20 * i + k for i, w in enumerate(bits[row]) for k, b in enumerate(w))
         values[f"INITVAL_{row:02X}"] = Const(value, 320)
     return values
 

@@ -224,13 +224,10 @@ def _rom_piece(
         m.submodules[name] = block
         m.d.comb += block.r_addr.eq(addr)
         return block.r_data
-    mem = memory.Memory(
-        shape=piece.bits, depth=piece.words, init=init, attrs={"ram_style": "block"}
-    )
-    m.submodules[name] = mem
-    port = mem.read_port()
-    m.d.comb += port.addr.eq(addr)
-    return port.data
+    ram = IceRam(piece.shape[0], piece.bits, init=init, writable=False)
+    m.submodules[name] = ram
+    m.d.comb += ram.r_addr.eq(addr)
+    return ram.r_data
 
 
 class Ram(wiring.Component):

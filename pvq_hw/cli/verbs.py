@@ -276,6 +276,9 @@ def _verify(subparsers: Any) -> None:
     )
     _metric(p)
     p.add_argument(
+        "--bitstream", action="store_true", help="unpack the bitstream and compare its memories"
+    )
+    p.add_argument(
         "--log", metavar="FILE", type=Path, help="write each code with its weight, .csv or .json"
     )
 

@@ -32,19 +32,22 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         with ui.step("Compare the model with its file"):
             check_own_graph(args.model, model, data)
     with ui.step("Verify"):
-        verdict = examine_output(args.out, model=model, data=data)
+        verdict = examine_output(args.out, model=model, data=data, bitstream=args.bitstream)
     findings = verdict.findings
     for finding in findings:
         ui.say(str(finding))
     if not findings:
         what = "files, codes and figures" if model else "files and codes"
         ui.say(f"{args.out}: {what} are right")
+    if verdict.bitstream:
+        ui.say(f"  compared in the bitstream: {verdict.bitstream}")
     for open_end in verdict.unchecked:
         ui.say(f"  not checked: {open_end}")
     document: dict[str, Any] = {
         "ok": not findings,
         "findings": [f.to_json() for f in findings],
         "unchecked": verdict.unchecked,
+        "bitstream": verdict.bitstream,
     }
     if model is not None and not findings:
         document |= _losses(args, ui, model, data)

@@ -124,10 +124,15 @@ class Accelerator:
         return build_output(self, seeds, steps or Steps(), every_seed=every_seed)
 
     def verify(
-        self, model: str | os.PathLike[str] | None = None, data: Data | None = None
+        self,
+        model: str | os.PathLike[str] | None = None,
+        data: Data | None = None,
+        *,
+        bitstream: bool = False,
     ) -> list[Any]:
         """What is wrong with the folder's files; with ``model``, every figure is recomputed, and
-        with ``data`` beside it what was fitted to such data. `pvq_hw.output.verify.examine_output`
+        with ``data`` beside it what was fitted to such data; with ``bitstream``, the memories in
+        it are compared. `pvq_hw.output.verify.examine_output`
         also says what was not checked."""
         from pvq_hw.model.onnx.own_graph import check_own_graph
         from pvq_hw.output.verify import verify_output
@@ -135,7 +140,7 @@ class Accelerator:
         original = load_model(Path(model)) if model is not None else None
         if model is not None and original is not None and data is not None:
             check_own_graph(Path(model), original, data)
-        return verify_output(self.out, model=original, data=data)
+        return verify_output(self.out, model=original, data=data, bitstream=bitstream)
 
     def report(self) -> dict[str, Any]:
         """Writes ``report.json`` and ``report.html`` anew; gives their content.

@@ -28,6 +28,7 @@ from pvq_hw.output.manifest import (
     load_manifest,
     make_manifest,
 )
+from pvq_hw.output.verify_bitstream import check_bitstream
 from pvq_hw.output.verify_codes import check_codes
 from pvq_hw.output.verify_content import (
     Finding,
@@ -39,6 +40,7 @@ from pvq_hw.output.verify_content import (
 from pvq_hw.output.verify_data import check_data_figures
 from pvq_hw.output.verify_limits import unchecked
 from pvq_hw.output.verify_model import check_numbers
+from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan
 
 __all__ = ["Finding", "Verdict", "examine_output", "verify_output"]
@@ -57,10 +59,13 @@ class Verdict:
         Everything that is wrong; empty when the output is as it was written.
     unchecked : list of str
         What was not looked at, and what it takes.
+    bitstream : str
+        What of the bitstream was compared; empty where it wasn't looked at.
     """
 
     findings: list[Finding]
     unchecked: list[str]
+    bitstream: str = ""
 
 
 def verify_output(out: str | os.PathLike[str], **known: Any) -> list[Finding]:
@@ -74,6 +79,7 @@ def examine_output(
     model: Model | None = None,
     weights: Mapping[str, npt.NDArray[np.float64]] | None = None,
     data: Data | None = None,
+    bitstream: bool = False,
 ) -> Verdict:
     """Everything that is wrong with an output, and what was not checked.
 
@@ -91,18 +97,21 @@ def examine_output(
     data : Data, optional
         Beside the model: see `pvq_hw.output.verify_data.check_data_figures`. Integers are divided
         by the network's ``input_scale``.
+    bitstream : bool
+        Unpacks the build's; see `pvq_hw.output.verify_bitstream.check_bitstream`.
 
     Raises
     ------
     InputError
         ``out`` is no folder, holds links, or has no manifest; the model lacks a layer, or the
-        data is of another shape than the network's input.
+        data is of another shape than the network's input; there is no build.
     """
     folder = _folder(out)
     document, findings = _manifest(folder)
     findings += _files(folder, document)
     network = _network(folder, findings)
     plan = _plan(folder, findings)
+    compared = ""
     if network is not None and plan is not None:
         if model is not None:
             weights = _model(model, network, document, findings)
@@ -112,6 +121,9 @@ def examine_output(
             check_vectors(folder, network, findings)
             if document is not None:
                 findings += _figures(folder, document, network, plan, weights)
+            if bitstream:
+                found, compared = check_bitstream(folder, plan, emit(network, plan))
+                findings += found
         if weights is not None:
             findings += _gains(network)
         if model is not None:
@@ -119,8 +131,8 @@ def examine_output(
             if data is not None:
                 data = replace(data, input_scale=network.input_scale)
                 findings += check_data_figures(model, network, document or {}, data)
-    open_ends = unchecked(folder, network, document or {}, model is not None, data)
-    return Verdict(list(dict.fromkeys(findings)), open_ends)
+    open_ends = unchecked(folder, network, document or {}, model is not None, data, bitstream)
+    return Verdict(list(dict.fromkeys(findings)), open_ends, compared)
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:

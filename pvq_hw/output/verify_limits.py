@@ -19,6 +19,7 @@ def unchecked(
     manifest: Mapping[str, Any],
     with_model: bool,
     data: Data | None,
+    bitstream: bool,
 ) -> list[str]:
     """What was not checked, each with what it takes; ``data`` counts beside a model only."""
     found = []
@@ -32,7 +33,11 @@ def unchecked(
     if (folder / "verilog").is_dir():
         found.append("the Verilog beyond its hashes: pvq-hw simulate runs it")
     if (folder / BUILD).is_dir():
-        found.append("the bitstream beyond its hash: pvq-hw build makes it again")
+        found.append(
+            "the logic in the bitstream: pvq-hw build makes it again"
+            if bitstream
+            else "the bitstream beyond its hash: give --bitstream"
+        )
     if (folder / "simulation.json").exists() or (folder / "report.json").exists():
         found.append("simulation.json and the reports, which have no hashes")
     return found

@@ -39,9 +39,10 @@ TOOLS: dict[str, _Spec] = {
     "yosys": _Spec("synthesis and Verilog export", "-V", _PIP, (0, 40)),
     "nextpnr-ice40": _Spec("place and route, iCE40", "--version", _PIP, (0, 6)),
     "nextpnr-ecp5": _Spec("place and route, ECP5", "--version", _PIP, (0, 6)),
-    "icepack": _Spec("bitstream, iCE40", "", _PIP),
+    "icepack": _Spec("bitstream, iCE40, and what is in it", "", _PIP),
     "icebram": _Spec("new weights without place and route, iCE40", "", _PIP),
     "ecppack": _Spec("bitstream, ECP5", "--version", _PIP),
+    "ecpunpack": _Spec("what is in a bitstream, ECP5", "--version", _PIP),
     "ecpbram": _Spec("new weights without place and route, ECP5", "", _PIP),
     "iverilog": _Spec(
         "simulation of the exported Verilog", "-V", "apt-get install iverilog", (10,)

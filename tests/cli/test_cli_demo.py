@@ -8,6 +8,8 @@ import pytest
 from cli_tools import MODEL, run, snapshot, twin
 
 import pvq_hw
+from pvq_hw.output.build_record import write_build
+from pvq_hw.tools import find
 
 pytestmark = pytest.mark.build
 
@@ -76,8 +78,41 @@ def test_a_built_output_verifies(demo):
     out, _ = demo
     document = run("verify", out, "--model", MODEL, "--json").json
     assert (document["ok"], document["findings"]) == (True, [])
-    assert "the bitstream beyond its hash: pvq-hw build makes it again" in document["unchecked"]
+    assert "the bitstream beyond its hash: give --bitstream" in document["unchecked"]
     assert pvq_hw.load(out).require("build/top.bin").is_file()
+
+
+def test_the_bitstream_holds_the_codes_and_nothing_else(demo, tmp_path):
+    """One bit of a code changed in the bitstream is found, though every hash is right."""
+    document = run("verify", demo[0], "--bitstream", "--json").json
+    assert document["ok"], document["findings"]
+    assert document["bitstream"] == "6,279 bits of codes and parameters in block RAM"
+    out = twin(demo[0], tmp_path / "out")
+    build = out / "build"
+    heading = json.loads((build / "memories.json").read_text())["memories"]
+    heading = next(place for cell, place in heading.items() if "logits_codes_0" in cell)
+    lines = (build / "top.asc").read_text().split("\n")
+    at = lines.index(heading) + 1
+    # The lowest bit of the first 16: bit 0 of word 0.
+    lines[at] = f"{int(lines[at], 16) ^ 1:064x}"
+    (build / "top.asc").write_text("\n".join(lines))
+    find.run("icepack", ["top.asc", "top.bin"], folder=build)
+    report = json.loads((build / "build.json").read_text())
+    write_build(build, report)
+    ran = run("verify", out, "--bitstream")
+    assert ran.code == 1
+    assert ran.out.startswith(
+        "build/top.bin (layer 'logits' row 0 logits_codes word 0 bit 0): is "
+    ), ran.out
+    assert "1 finding" not in ran.out
+    # The bitstream alone, from before the change: two files that do not belong together.
+    (build / "top.bin").write_bytes((demo[0] / "build" / "top.bin").read_bytes())
+    write_build(build, report)
+    ran = run("verify", out, "--bitstream")
+    assert ran.out.startswith("build/top.bin: is not what top.asc beside it packs to\n")
+    (build / "top.bin").write_bytes(b"no bitstream")
+    ran = run("verify", out, "--bitstream")
+    assert "build/top.bin: can't be unpacked: it is damaged\n" in ran.out
 
 
 def test_the_bitstream_reaches_the_loader(demo, tmp_path, monkeypatch):

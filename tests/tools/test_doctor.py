@@ -59,7 +59,7 @@ def test_the_cache_is_told_cold_or_warm(tmp_path, monkeypatch, cold, text):
         monkeypatch.setattr(tools, "cold_tools", lambda names: [])
     detail = _by_name(doctor(), "cache")["compiled tools"].detail
     assert detail.startswith(text)
-    assert ("for 44 to 329 s" in detail) == cold
+    assert ("for 45 to 333 s" in detail) == cold
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):

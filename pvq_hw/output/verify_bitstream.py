@@ -1,0 +1,183 @@
+"""Checks a bitstream: unpacks it and compares every block RAM with the memory files' contents."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.int8_core import Int8Spec, weight_segments
+from pvq_hw.errors import InputError, ToolError
+from pvq_hw.output.build_record import BUILD, read_build
+from pvq_hw.output.verify_content import Finding
+from pvq_hw.plan.image import Image
+from pvq_hw.plan.plan import Plan
+from pvq_hw.target.block_contents import Bits, block_words, sections
+from pvq_hw.target.block_ram import Piece, memory_layout
+from pvq_hw.target.families import family
+from pvq_hw.tools import find as tools
+
+__all__ = ["MEMORIES", "check_bitstream"]
+
+MEMORIES = "memories.json"
+"""In a build's folder: where place and route put each block RAM."""
+
+_MOST = 20  # findings of one kind
+_LIMIT = 1 << 30  # bytes of a file
+_PLACED = {"ice40": "top.asc", "ecp5": "top.config"}
+
+
+@dataclass(frozen=True)
+class _Rom:
+    """A memory whose contents are in the bitstream: words of a core's memory, from one on."""
+
+    layer: str
+    spec: CoreBase
+    core: CoreImage
+    memory: str
+    name: str
+    width: int
+    first: int
+    words: list[int]
+
+
+def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Finding], str]:
+    """What of an output's bitstream is not as its image says, and what was compared, in words.
+
+    The bitstream is unpacked; the contents of every block RAM that the design fills, found by its
+    place, must be the image's to the last bit, and those of all other blocks zeros. All else of
+    the bitstream must be what the placed design beside it packs to.
+
+    Raises
+    ------
+    InputError
+        There is no build, or a file of it is not as it was built.
+    ToolError
+        A packer is missing.
+    """
+    document = read_build(folder, strict=False)
+    build, blocks = folder / BUILD, family(plan.target.engine).blocks
+    name = str(document["bitstream"])
+    file = f"{BUILD}/{name}"
+    with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
+        try:
+            text = _unpack(build / name, Path(place), blocks)
+            found = sections(text, blocks)
+        except (ToolError, InputError) as error:
+            if isinstance(error, ToolError) and not tools.have_tool(_packer(blocks)):
+                raise
+            return [Finding(file, "", "can't be unpacked: it is damaged")], ""
+        findings = (
+            []
+            if _same_design(build, name, Path(place), blocks)
+            else [Finding(file, "", f"is not what {_PLACED[blocks]} beside it packs to")]
+        )
+    places = _recorded(build)
+    compared = 0
+    for rom in _roms(plan, image, blocks):
+        for number, piece in enumerate(memory_layout(rom.width, len(rom.words), blocks)):
+            cells = [cell for cell in places if f".{rom.name}_{number}." in cell]
+            if len(cells) != 1 or places[cells[0]] not in found:
+                where = f"layer {rom.layer!r} {rom.memory}"
+                findings.append(Finding(file, where, f"has no place for its block RAM {number}"))
+                continue
+            findings += _compare(file, rom, piece, found.pop(places[cells[0]]), blocks)
+            compared += piece.bits * piece.words
+    for heading, bits in found.items():
+        if bits.any():
+            findings.append(Finding(file, heading[1:], "holds bits, but no memory is there"))
+    return findings[:_MOST], f"{compared:,} bits of codes and parameters in block RAM"
+
+
+def _packer(blocks: str) -> str:
+    return "icepack" if blocks == "ice40" else "ecpunpack"
+
+
+def _unpack(bitstream: Path, place: Path, blocks: str) -> str:
+    """The text of a bitstream; ToolError where the tool refuses it."""
+    if bitstream.stat().st_size > _LIMIT:
+        raise InputError(f"{bitstream} must be below {_LIMIT:,} bytes")
+    (place / "in").write_bytes(bitstream.read_bytes())
+    arguments = {
+        "icepack": ["-u", "in", "out"],
+        "ecpunpack": ["--input", "in", "--textcfg", "out"],
+    }
+    tool = _packer(blocks)
+    tools.run(tool, arguments[tool], folder=place, log=place / "log")
+    return (place / "out").read_text(encoding="ascii", errors="replace")
+
+
+def _same_design(build: Path, bitstream: str, place: Path, blocks: str) -> bool:
+    """Whether the placed design packs to the bitstream, byte for byte."""
+    command = next(words for words in _commands(build) if words[0] in ("icepack", "ecppack"))
+    for word in command[1:]:
+        if (build / word).is_file() and "/" not in word:
+            (place / word).write_bytes((build / word).read_bytes())
+    (place / bitstream).unlink(missing_ok=True)
+    tools.run(command[0], command[1:], folder=place, log=place / "log")
+    return (place / bitstream).read_bytes() == (build / bitstream).read_bytes()
+
+
+def _commands(build: Path) -> list[list[str]]:
+    """The commands that made a build."""
+    script = json.loads((build / "build_top.json").read_text(encoding="utf-8"))
+    return [[str(word) for word in command] for command in script["commands"]]
+
+
+def _recorded(build: Path) -> dict[str, str]:
+    """Heading of each block RAM's section, by cell."""
+    try:
+        return dict(json.loads((build / MEMORIES).read_text(encoding="utf-8"))["memories"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{build / MEMORIES} must be as the build wrote it") from None
+
+
+def _roms(plan: Plan, image: Image, blocks: str) -> Iterator[_Rom]:
+    """The ROMs in block RAM, as the circuits build them."""
+    for part, spec, core in zip(plan.layers, image.specs, image.cores, strict=True):
+        contents = spec.contents(core)
+        for memory, (width, _) in spec.memories.items():
+            words = contents[memory]
+            codes = memory == f"{spec.name}_{spec.weight_memory}"
+            if (spec.code_memory if codes else spec.params_memory) != "block":
+                continue
+            depths: tuple[int, ...] = (len(words),)
+            if codes and isinstance(spec, Int8Spec):
+                depths = weight_segments(len(words), blocks)
+            for number, depth in enumerate(depths):
+                name = memory if depth == len(words) else f"{memory}_{number}"
+                first = sum(depths[:number])
+                yield _Rom(
+                    part.layer, spec, core, memory, name, width, first,
+                    words[first : first + depth],
+                )  # fmt: skip
+
+
+def _compare(file: str, rom: _Rom, piece: Piece, bits: Bits, blocks: str) -> list[Finding]:
+    """Bits of a block that are not the memory's, by word and bit of the memory."""
+    mask = (1 << piece.bits) - 1
+    words = rom.words[piece.word : piece.word + piece.words]
+    wanted = np.zeros(piece.shape[1], dtype=np.int64)
+    wanted[: len(words)] = [word >> piece.bit & mask for word in words]
+    found = block_words(bits, piece.shape[0], blocks)
+    findings = []
+    for at in np.flatnonzero(found != wanted)[:_MOST]:
+        word = rom.first + piece.word + int(at)
+        wrong = int(found[at] ^ wanted[at])
+        bit = piece.bit + (wrong & -wrong).bit_length() - 1
+        where = f"layer {rom.layer!r}{_row(rom, word)} {rom.memory} word {word} bit {bit}"
+        findings.append(Finding(file, where, f"is {found[at] >> bit - piece.bit & 1}"))
+    return findings
+
+
+def _row(rom: _Rom, word: int) -> str:
+    """The row that a word belongs to, in words."""
+    spec = rom.spec
+    if rom.memory != f"{spec.name}_{spec.weight_memory}":
+        per = spec.groups if rom.memory.endswith("_mult") else 1
+        return f" row {word // per}"
+    ends = np.cumsum(spec.row_slots(rom.core))
+    return f" row {int(np.searchsorted(ends, word, side='right'))}"
