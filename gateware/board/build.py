@@ -5,9 +5,12 @@ the other.
 """
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +21,7 @@ from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.output.build_record import BUILD_FILE, write_build
 from pvq_hw.output.verify_bitstream import MEMORIES
 from pvq_hw.tools import find as tools
+from pvq_hw.tools.process import StoppedError
 
 __all__ = ["Attempt", "BuildReport", "build", "rebuild"]
 
@@ -200,39 +204,96 @@ def _judge(clocks: dict[str, dict[str, float]], clock_mhz: float) -> tuple[float
     return min(main), met and min(main) >= clock_mhz
 
 
-def _place(
-    command: list[str],
-    folder: Path,
-    seeds: Sequence[int],
-    clock_mhz: float,
-    every_seed: bool,
-    progress: Callable[[str], None],
-) -> list[Attempt]:
-    """Places and routes with one seed after the other until one meets the clock.
+class _Seeds:
+    """Place and route with several seeds, some at a time, each in a folder of its own.
 
-    Leaves the files of the best seed in ``folder``.
+    The result is that of one seed after the other: the first of them that meets the clock, however
+    many run beside it. Those behind it are ended.
     """
-    attempts: list[Attempt] = []
-    log = folder / _LOGS["nextpnr"]
-    best: dict[Path, bytes] = {}
-    for seed in seeds:
-        progress(f"Place and route, seed {seed}")
-        args = _with_seed(command[1:], seed)
-        seconds = tools.run(command[0], args, folder=folder, log=log)
-        _check_constraints(log)
+
+    def __init__(
+        self,
+        command: list[str],
+        folder: Path,
+        clock_mhz: float,
+        every_seed: bool,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._command, self._folder, self._clock_mhz = command, folder, clock_mhz
+        self._every_seed, self._progress = every_seed, progress
+        self._stops: dict[int, threading.Event] = {}
+        self._files: dict[int, Path] = {}
+
+    def run(self, seeds: Sequence[int], jobs: int) -> list[Attempt]:
+        """The attempts in the order of ``seeds``; leaves the best one's files in the folder."""
+        found: dict[int, Attempt] = {}
+        inputs = [path for path in self._folder.iterdir() if path.is_file()]
+        self._stops = {seed: threading.Event() for seed in seeds}  # in their order
+        with ThreadPoolExecutor(min(jobs, len(seeds))) as pool:
+            futures = {pool.submit(self._attempt, seed, inputs): seed for seed in seeds}
+            try:
+                for future in as_completed(futures):
+                    with suppress(StoppedError):
+                        found[futures[future]] = future.result()
+            finally:
+                self._end(seeds)
+        attempts = [found[seed] for seed in seeds if seed in found]
+        if not self._every_seed:
+            met = next((i for i, a in enumerate(attempts) if a.met), len(attempts) - 1)
+            attempts = attempts[: met + 1]
+        self._keep(max(attempts, key=_merit).seed)
+        return attempts
+
+    def _end(self, seeds: Iterable[int]) -> None:
+        for seed in seeds:
+            self._stops[seed].set()
+
+    def _attempt(self, seed: int, inputs: Iterable[Path]) -> Attempt:
+        if self._stops[seed].is_set():
+            raise StoppedError
+        self._progress(f"Place and route, seed {seed}")
+        self._files[seed] = folder = self._folder / f"seed_{seed}"
+        folder.mkdir()
+        for path in inputs:
+            _link(path, folder / path.name)
+        log = folder / _LOGS["nextpnr"]
+        name, *rest = self._command
+        try:
+            seconds = tools.run(
+                name, _with_seed(rest, seed), folder=folder, log=log, stop=self._stops[seed]
+            )
+            _check_constraints(log)
+        except (ToolError, CheckError) as error:
+            shutil.copyfile(log, self._folder / log.name)
+            raise type(error)(str(error).replace(str(folder), str(self._folder))) from None
         placed = json.loads((folder / _PLACED).read_text())
-        fmax, met = _judge(_clocks(placed), clock_mhz)
-        progress(f"Place and route, seed {seed}: {fmax:g} MHz of {clock_mhz:g} MHz")
-        attempts.append(Attempt(seed, fmax, met, round(seconds, 2)))
-        if attempts[-1] == max(attempts, key=lambda a: (a.met, a.fmax_mhz)):
-            record_memories(folder / "top.json", folder / _ROUTED, folder / MEMORIES)
-            kept = (_LOGS["nextpnr"], _PLACED, MEMORIES, "top.asc", "top.config")
-            best = {folder / n: (folder / n).read_bytes() for n in kept if (folder / n).exists()}
-        if met and not every_seed:
-            break
-    for path, content in best.items():
-        path.write_bytes(content)
-    return attempts
+        fmax, met = _judge(_clocks(placed), self._clock_mhz)
+        self._progress(f"Place and route, seed {seed}: {fmax:g} MHz of {self._clock_mhz:g} MHz")
+        if met and not self._every_seed:
+            order = list(self._stops)
+            self._end(order[order.index(seed) + 1 :])
+        return Attempt(seed, fmax, met, round(seconds, 2))
+
+    def _keep(self, best: int) -> None:
+        folder = self._files[best]
+        record_memories(folder / "top.json", folder / _ROUTED, folder / MEMORIES)
+        for name in (_LOGS["nextpnr"], _PLACED, MEMORIES, "top.asc", "top.config"):
+            if (folder / name).exists():
+                os.replace(folder / name, self._folder / name)
+        for folder in self._files.values():
+            shutil.rmtree(folder)
+
+
+def _merit(attempt: Attempt) -> tuple[bool, float]:
+    return attempt.met, attempt.fmax_mhz
+
+
+def _link(source: Path, target: Path) -> None:
+    """The file under another name; a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def build(
@@ -243,6 +304,7 @@ def build(
     clock_mhz: float,
     seeds: Sequence[int] = (1, 2, 3),
     every_seed: bool = False,
+    jobs: int = 1,
     failed: Path | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda line: None,
@@ -269,6 +331,8 @@ def build(
         nextpnr's seeds, tried in this order until one meets the clock.
     every_seed : bool
         Runs them all and keeps the fastest.
+    jobs : int
+        Seeds at a time. The result does not depend on it.
     failed : Path
         Where the logs of a failed build are kept; ``FOLDER.failed`` by default. Earlier logs
         there are removed first.
@@ -308,9 +372,9 @@ def build(
         progress("Synthesis")
         seconds["synthesis"] = tools.run(synthesis[0], synthesis[1:], folder=folder, log=log)
         _check_synthesis(log)
-        attempts = _place(place, folder, seeds, clock_mhz, every_seed, progress)
+        attempts = _Seeds(place, folder, clock_mhz, every_seed, progress).run(seeds, jobs)
         seconds["place_route"] = sum(attempt.seconds for attempt in attempts)
-        best = max(attempts, key=lambda a: (a.met, a.fmax_mhz))
+        best = max(attempts, key=_merit)
         if not best.met:
             _refuse(folder, clock_mhz, attempts)
         progress("Bitstream")

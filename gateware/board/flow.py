@@ -20,7 +20,12 @@ __all__ = ["build_output"]
 
 
 def build_output(
-    accelerator: Accelerator, seeds: Sequence[int], steps: Steps, *, every_seed: bool = False
+    accelerator: Accelerator,
+    seeds: Sequence[int],
+    steps: Steps,
+    *,
+    every_seed: bool = False,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Builds ``OUT/build`` and gives the document of ``pvq-hw build``.
 
@@ -63,6 +68,7 @@ def build_output(
             clock_mhz=board.clock_hz / 1e6,
             seeds=seeds,
             every_seed=every_seed,
+            jobs=jobs,
             failed=accelerator.out.with_name(accelerator.out.name + ".build-failed"),
             about={"manifest_sha256": accelerator.manifest["manifest_sha256"]},
             progress=steps.note,

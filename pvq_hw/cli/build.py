@@ -17,9 +17,16 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         raise InputError(f"Seeds must be 1 to 100, not {args.seeds}")
     if args.seed < 0:
         raise InputError(f"The first seed must be at least 0, not {args.seed}")
+    if not 1 <= args.jobs <= 64:
+        raise InputError(f"Jobs must be 1 to 64, not {args.jobs}")
     accelerator = load(args.out)
     with ui.step("Build the bitstream"):
-        document = accelerator.build(seeds=range(args.seed, args.seed + args.seeds), steps=ui)
+        document = accelerator.build(
+            seeds=range(args.seed, args.seed + args.seeds),
+            steps=ui,
+            every_seed=args.best,
+            jobs=args.jobs,
+        )
     describe(document, ui)
     ui.say(f"\n{args.out / 'build' / document['bitstream']} is ready: pvq-hw program {args.out}")
     return document | {"out": str(args.out)}, 0
@@ -28,7 +35,13 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 def describe(document: dict[str, Any], ui: Ui) -> None:
     """The figures of a build for people."""
     ui.say(f"\n{document['target']}: Fmax {document['fmax_mhz']:.1f} MHz (seed {document['seed']})")
-    ui.say(f"  clock                 {document['clock_mhz']:g} MHz, met")
+    margin = 100 * (document["fmax_mhz"] / document["clock_mhz"] - 1)
+    ui.say(
+        f"  clock                 {document['clock_mhz']:g} MHz, met with {margin:.0f} % to spare"
+    )
+    if len(document["seeds"]) > 1:
+        told = ", ".join(f"{a['seed']}: {a['fmax_mhz']:.1f}" for a in document["seeds"])
+        ui.say(f"  Fmax by seed          {told} MHz")
     ui.say(
         f"  inferences per second {document['inferences_per_second']:,.0f} at that clock, "
         f"{document['inferences_per_second_over_link']:,.0f} over the serial link"

@@ -260,6 +260,8 @@ def _build(subparsers: Any) -> None:
     _folder(p)
     p.add_argument("--seeds", metavar="N", type=int, default=3, help="seeds tried to meet timing")
     p.add_argument("--seed", type=int, default=1, help="the first of them")
+    p.add_argument("--best", action="store_true", help="try all seeds and keep the fastest")
+    p.add_argument("--jobs", metavar="N", type=int, default=1, help="seeds at a time")
 
 
 def _verify(subparsers: Any) -> None:

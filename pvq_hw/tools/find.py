@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -177,6 +178,7 @@ def run(
     log: Path | None = None,
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
     env: Mapping[str, str] | None = None,
 ) -> float:
     """Runs tool ``name`` in ``folder``; gives the seconds taken.
@@ -197,6 +199,7 @@ def run(
         log=log,
         timeout=timeout,
         on_line=on_line,
+        stop=stop,
         env={**tool.env, **(env or {})},
         hold_stdin=tool.source == "yowasp",
     )

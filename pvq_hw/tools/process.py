@@ -14,7 +14,7 @@ from typing import IO
 
 from pvq_hw.errors import ToolError
 
-__all__ = ["python_module", "run_command", "safe_environment", "sigterm_raises"]
+__all__ = ["StoppedError", "python_module", "run_command", "safe_environment", "sigterm_raises"]
 
 _ROOT = Path(__file__).parents[2]
 
@@ -36,6 +36,10 @@ def python_module(name: str, *arguments: str) -> tuple[tuple[str, ...], dict[str
     """Command and environment that run a module of this project in a new interpreter, which
     imports no Python files of the folder that it runs in; see `safe_environment`."""
     return (sys.executable, "-P", "-m", name, *arguments), safe_environment()
+
+
+class StoppedError(Exception):
+    """A program was ended because its result is not wanted any more."""
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -141,6 +145,7 @@ def run_command(
     log: Path | None = None,
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
     env: Mapping[str, str] | None = None,
     hold_stdin: bool = False,
     check: bool = True,
@@ -163,6 +168,8 @@ def run_command(
         Seconds.
     on_line : function of str, optional
         Is given every line of output, on a thread of its own.
+    stop : threading.Event, optional
+        Ends the program once it is set.
     env : mapping, optional
         Variables added to the environment.
     hold_stdin : bool
@@ -180,6 +187,8 @@ def run_command(
     ToolError
         The program cannot be started, fails, or takes longer than ``timeout``. One line, which
         names the log.
+    StoppedError
+        ``stop`` was set.
     """
     where = f"; see {log}" if log is not None else ""
     start = time.monotonic()
@@ -192,7 +201,7 @@ def run_command(
                 assert process.stdout is not None
                 output = _Output(process.stdout, file, on_line)
                 output.start()
-                _wait(process, output, timeout)
+                _wait(process, output, timeout, stop)
         except subprocess.TimeoutExpired:
             if process is not None:
                 _end(process)
@@ -239,7 +248,12 @@ def _start(
     return stack.enter_context(process), file
 
 
-def _wait(process: "subprocess.Popen[bytes]", output: _Output, timeout: float | None) -> None:
+def _wait(
+    process: "subprocess.Popen[bytes]",
+    output: _Output,
+    timeout: float | None,
+    stop: threading.Event | None,
+) -> None:
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         try:
@@ -248,5 +262,7 @@ def _wait(process: "subprocess.Popen[bytes]", output: _Output, timeout: float | 
         except subprocess.TimeoutExpired:
             if output.error is not None:
                 raise output.error from None
+            if stop is not None and stop.is_set():
+                raise StoppedError from None
             if deadline is not None and time.monotonic() > deadline:
                 raise

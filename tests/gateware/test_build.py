@@ -1,6 +1,7 @@
 """Bitstreams: what is built, what is reported, what is refused."""
 
 import json
+import threading
 
 import pytest
 
@@ -11,11 +12,12 @@ from amaranth_boards.icebreaker import ICEBreakerPlatform
 from amaranth_boards.ulx3s import ULX3S_25F_Platform
 
 from gateware.board import build as module
-from gateware.board.build import build, rebuild
+from gateware.board.build import Attempt, build, rebuild
 from gateware.device.memory import Rom
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.output.build_record import build_changes
 from pvq_hw.tools import find as tools
+from pvq_hw.tools.process import StoppedError
 
 pytestmark = pytest.mark.build
 
@@ -150,6 +152,40 @@ def test_seeds_are_tried_until_one_meets_the_clock(tmp_path, monkeypatch):
     report = build(Blinky(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12, seeds=(5, 6, 7))
     assert report.seed == 6
     assert [(a.seed, a.met) for a in report.attempts] == [(5, False), (6, True)]
+
+
+def test_seeds_at_a_time_give_what_one_after_the_other_gives(tmp_path, monkeypatch):
+    """Seed 6 meets the clock first, while 5, which does not, still runs; 7 and 8 are ended."""
+    done = {seed: threading.Event() for seed in (5, 6, 7, 8)}
+    ended = []
+
+    def place(name, args, *, folder, log, stop):
+        seed = int(args[args.index("--seed") + 1])
+        if seed > 6:
+            done[seed].set()
+            assert stop.wait(60)
+            ended.append(seed)
+            raise StoppedError
+        assert done[7 if seed == 6 else 6].wait(60)
+        fmax = {5: 11.0, 6: 13.0}[seed]
+        clock = {"clk": {"achieved": fmax, "constraint": 12.0}}
+        (folder / "nextpnr.json").write_text(json.dumps({"fmax": clock}))
+        (folder / "top.asc").write_text(f"seed {seed}")
+        assert (folder / "top.json").read_text() == "netlist"
+        log.write_text(f"log of {seed}")
+        done[seed].set()
+        return 1.5
+
+    monkeypatch.setattr(tools, "run", place)
+    monkeypatch.setattr(module, "record_memories", lambda *paths: None)
+    (tmp_path / "top.json").write_text("netlist")
+    search = module._Seeds(["nextpnr", "--seed", "5"], tmp_path, 12.0, False, lambda line: None)
+    attempts = search.run((5, 6, 7, 8), 3)
+    assert attempts == [Attempt(5, 11.0, False, 1.5), Attempt(6, 13.0, True, 1.5)]
+    assert (tmp_path / "top.asc").read_text() == "seed 6"
+    assert (tmp_path / "place_route.log").read_text() == "log of 6"
+    assert ended == [7]  # 8 never began
+    assert all(path.is_file() for path in tmp_path.iterdir())
 
 
 @pytest.mark.slow
