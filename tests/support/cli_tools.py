@@ -1,6 +1,7 @@
 """The command line inside this process, and what a folder holds, for tests of the verbs."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -74,10 +75,18 @@ def snapshot(folder: Path) -> dict[str, str]:
             if path.is_symlink():
                 found[key] = f"-> {os.readlink(path)}"
             elif path.is_file():
-                found[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+                at = path.stat()
+                found[key] = _hash(path, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
             else:
                 found[key] = "folder"
     return found
+
+
+@functools.lru_cache(4096)
+def _hash(path: Path, *state: int) -> str:
+    """A file's hash, taken again when anything of its state is another: its change time is set by
+    every write, and nobody can set it back."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def refused(folder: Path, text: str, *args: object, code: int = 2) -> str:
