@@ -145,7 +145,7 @@ class PulseCode:
     def fields(self, words: Sequence[int]) -> tuple[IntArray, IntArray, IntArray, IntArray]:
         """Splits words into gap, sign, shift (slots, P) and last (slots,)."""
         size = -(-self.word_bits // 8)
-        if any(w < 0 or w >> self.word_bits for w in words):
+        if min(words, default=0) < 0 or max(words, default=0) >> self.word_bits:
             raise InputError(f"Code words must have {self.word_bits} bits")
         raw = b"".join(int(w).to_bytes(size, "little") for w in words)
         octets = np.frombuffer(raw, dtype=np.uint8).reshape(len(words), size)
@@ -238,8 +238,11 @@ def _assemble(code: PulseCode, pulses: _Pulses, row_slots: IntArray) -> Schedule
     last[ends - 1] = 1
     flat = np.concatenate((bits.reshape(slots, -1).astype(np.uint8), last), axis=1)
     packed = np.packbits(flat, axis=1, bitorder="little")
+    raw, size = packed.tobytes(), packed.shape[1]
     return Schedule(
-        words=tuple(int.from_bytes(row.tobytes(), "little") for row in packed),
+        words=tuple(
+            int.from_bytes(raw[at : at + size], "little") for at in range(0, len(raw), size)
+        ),
         row_slots=tuple(int(s) for s in row_slots),
         pulses=len(pulses.key),
         code_bits=slots * code.word_bits,

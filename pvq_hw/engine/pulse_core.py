@@ -109,7 +109,8 @@ class CoreSpec(CoreBase):
         mult = self.multipliers(image)
         total = np.zeros((len(array), self.rows), dtype=np.int64)
         width = self.n // self.groups
-        negatives = _negatives(self.code, image.codes).reshape(self.rows, self.groups)
+        negatives, _ = _weights_of_pulses(self.code, image.codes)
+        negatives = negatives.reshape(self.rows, self.groups)
         for g in range(self.groups):
             part = slice(g * width, (g + 1) * width)
             acc = array[:, part] @ y[:, part].T - self.inverted * negatives[:, g]
@@ -142,23 +143,16 @@ class CoreSpec(CoreBase):
         return super().parts_from_json(value) | {"code": PulseCode.from_json(value["code"])}
 
 
-def _negatives(code: PulseCode, words: Sequence[int]) -> IntArray:
-    """Per group, the sum of ``2**shift`` over its negative pulses."""
+def _weights_of_pulses(code: PulseCode, words: Sequence[int]) -> tuple[IntArray, IntArray]:
+    """Per group, the sum of ``2**shift`` over its negative pulses, and over all of them: K of its
+    digits."""
     gap, sign, shift, last = code.fields(words)
-    weight = np.where(gap != code.escape, sign << shift, 0).sum(axis=1)
+    weight = np.where(gap != code.escape, 1 << shift, 0)
+    sums = np.zeros((2, int(last.sum())), dtype=np.int64)
     group = np.cumsum(last) - last
-    out = np.zeros(int(last.sum()), dtype=np.int64)
-    np.add.at(out, group, weight)
-    return out
-
-
-def _weight_of_pulses(code: PulseCode, words: Sequence[int]) -> IntArray:
-    """Per group, the sum of ``2**shift`` over all pulses: K of its digits."""
-    gap, _, shift, last = code.fields(words)
-    weight = np.where(gap != code.escape, 1 << shift, 0).sum(axis=1)
-    out = np.zeros(int(last.sum()), dtype=np.int64)
-    np.add.at(out, np.cumsum(last) - last, weight)
-    return out
+    for total, values in zip(sums, (weight * sign, weight), strict=True):
+        np.add.at(total, group, values.sum(axis=1))
+    return sums[0], sums[1]
 
 
 def _interval(slots: Sequence[int], mult_bits: int) -> int:
@@ -224,8 +218,9 @@ def make_core(
     if multiplier == "serial":
         interval = options.get("multiplier_interval") or _interval(schedule.row_slots, mult_bits)
         schedule = code.encode(layer.y, groups, min_slots=interval)
-    image = _image(layer, code, schedule, x.format)
-    widths = _widths(layer, code, schedule, x.format, image)
+    negatives, k = _weights_of_pulses(code, schedule.words)
+    image = _image(layer, negatives, schedule, x.format)
+    widths = _widths(layer, k, x.format, image)
     spec = CoreSpec(
         name=name or core_stem(layer.name),
         n=n,
@@ -256,13 +251,11 @@ def make_core(
     return spec, image
 
 
-def _image(layer: Dense, code: PulseCode, schedule: Schedule, x: IntFormat) -> CoreImage:
+def _image(layer: Dense, negatives: IntArray, schedule: Schedule, x: IntFormat) -> CoreImage:
     """Memory contents, the constants folded into the bias."""
-    rows = len(layer.y)
-    negatives = _negatives(code, schedule.words).reshape(rows, layer.groups)
     bias = layer.bias + (1 << (layer.shift - 1))
     if not x.binary:
-        bias = bias + (layer.mult * negatives).sum(axis=1)
+        bias = bias + (layer.mult * negatives.reshape(layer.mult.shape)).sum(axis=1)
     return CoreImage(
         codes=schedule.words,
         mult=tuple(int(m) for m in layer.mult.ravel()),
@@ -270,11 +263,9 @@ def _image(layer: Dense, code: PulseCode, schedule: Schedule, x: IntFormat) -> C
     )
 
 
-def _widths(
-    layer: Dense, code: PulseCode, schedule: Schedule, x: IntFormat, image: CoreImage
-) -> dict[str, int]:
-    """Accumulator, bias and sum widths by their bounds."""
-    k = _weight_of_pulses(code, schedule.words).reshape(layer.mult.shape)
+def _widths(layer: Dense, k: IntArray, x: IntFormat, image: CoreImage) -> dict[str, int]:
+    """Accumulator, bias and sum widths by their bounds; ``k`` is every group's."""
+    k = k.reshape(layer.mult.shape)
     # ~x of a signed activation is within the range of x; of an unsigned one it is -(max|x| + 1).
     inverted = not x.signed
     acc_bits = max(2, accumulator_bits(int(k.max(initial=1)), x, inverted_leaves=inverted))

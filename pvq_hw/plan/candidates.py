@@ -341,7 +341,10 @@ def _unbeaten(found: Sequence[Choice]) -> list[Choice]:
     choices = []
     for choice in sorted(found, key=parts):
         own = parts(choice)
-        if not any(all(a <= b for a, b in zip(k, own, strict=True)) for k in kept):
+        _, luts, brams, dsps, sprams = own  # cycles only rise
+        if not any(
+            k[1] <= luts and k[2] <= brams and k[3] <= dsps and k[4] <= sprams for k in kept
+        ):
             kept.append(own)
             choices.append(choice)
     return choices

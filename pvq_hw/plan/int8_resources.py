@@ -1,7 +1,7 @@
 """What a core with 8-bit weights takes of a device; see `pvq_hw.plan.resources`."""
 
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec, weight_segments
-from pvq_hw.target.block_ram import memory_blocks, memory_layout
+from pvq_hw.target.block_ram import memory_blocks, memory_columns
 
 __all__ = ["INT8_COEFFICIENTS", "int8_brams", "int8_dsps", "int8_features", "int8_memories"]
 
@@ -72,8 +72,8 @@ def _ways(spec: Int8Spec, blocks: str) -> float:
     total = 0
     for role, (copies, width, depth) in int8_memories(spec).items():
         if role != "weights":
-            pieces = memory_layout(width, depth, blocks)
-            total += copies * sum(piece.bits for piece in pieces if piece.word > 0)
+            columns = memory_columns(width, depth, blocks)
+            total += copies * sum(bits * (ways - 1) for bits, ways in columns)
     return float(total)
 
 

@@ -18,7 +18,7 @@ from pvq_hw.plan.int8_resources import (
     int8_features,
     int8_memories,
 )
-from pvq_hw.target.block_ram import memory_blocks, memory_layout, spram_blocks
+from pvq_hw.target.block_ram import memory_blocks, memory_columns, spram_blocks
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import family
 
@@ -179,8 +179,8 @@ def _rom_ways(spec: CoreSpec, blocks: str) -> float:
     """Bits that are chosen among blocks which a memory is cut into, one for each further way."""
     total = 0
     for copies, width, depth in core_memories(spec).values():
-        pieces = memory_layout(width, depth, blocks)
-        total += copies * sum(piece.bits for piece in pieces if piece.word > 0)
+        columns = memory_columns(width, depth, blocks)
+        total += copies * sum(bits * (ways - 1) for bits, ways in columns)
     return float(total)
 
 

@@ -4,7 +4,6 @@ The circuits build every memory from the pieces that `memory_layout` gives, one 
 so that the count of `memory_blocks` is what place and route reports.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +16,7 @@ __all__ = [
     "SPRAM_WIDTH",
     "Piece",
     "memory_blocks",
+    "memory_columns",
     "memory_layout",
     "select_registers",
     "spram_blocks",
@@ -57,25 +57,25 @@ def memory_layout(width: int, depth: int, family: str) -> tuple[Piece, ...]:
     Columns of a memory may have block shapes of their own: 81 x 5,120 bits on an ECP5 are four
     columns of 18 bits by 5 blocks and one of 9 bits by 3.
     """
-    if family not in BLOCK_SHAPES:
-        raise InputError(f"Family must be one of {sorted(BLOCK_SHAPES)}, not {family!r}")
-    if width < 1 or depth < 1 or width > 1 << 16 or depth > 1 << 24:
-        raise InputError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
     pieces = []
     bit = 0
-    for shape in _columns(width, depth, family):
-        bits = min(shape[0], width - bit)
+    for bits, shape in _columns(width, depth, family):
         for word in range(0, depth, shape[1]):
             pieces.append(Piece(bit, bits, word, min(shape[1], depth - word), shape))
         bit += bits
     return tuple(pieces)
 
 
+def memory_columns(width: int, depth: int, family: str) -> list[tuple[int, int]]:
+    """Of each column of `memory_layout` its bits, and into how many blocks it is cut in depth."""
+    return [(bits, -(-depth // words)) for bits, (_, words) in _columns(width, depth, family)]
+
+
 def memory_blocks(width: int, depth: int, family: str) -> int:
     """Block RAMs of a memory of ``depth`` words of ``width`` bits; 0 for an empty one."""
     if width == 0 or depth == 0:
         return 0
-    return len(memory_layout(width, depth, family))
+    return sum(ways for _, ways in memory_columns(width, depth, family))
 
 
 def spram_blocks(width: int, depth: int) -> int:
@@ -86,21 +86,36 @@ def spram_blocks(width: int, depth: int) -> int:
 def select_registers(width: int, depth: int, family: str) -> int:
     """Registers that the choice between the pieces of a memory wants where the clock is fast: none
     for one piece, and a step more than registers, so that up to 8 pieces are one of 2 each."""
-    ways = max(Counter(piece.bit for piece in memory_layout(width, depth, family)).values())
+    ways = max(ways for _, ways in memory_columns(width, depth, family))
     return 0 if ways == 1 else 1 if ways <= 4 else 2
 
 
 @lru_cache(maxsize=4096)
-def _columns(width: int, depth: int, family: str) -> tuple[tuple[int, int], ...]:
-    """Column shapes, widest first, that cover ``width``: an unbounded knapsack."""
-    best: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
-    price = _PRICES[family]
+def _columns(width: int, depth: int, family: str) -> tuple[tuple[int, tuple[int, int]], ...]:
+    """Columns that cover ``width``, widest first: bits of the memory and shape of the blocks. An
+    unbounded knapsack."""
+    if family not in BLOCK_SHAPES:
+        raise InputError(f"Family must be one of {sorted(BLOCK_SHAPES)}, not {family!r}")
+    if width < 1 or depth < 1 or width > 1 << 16 or depth > 1 << 24:
+        raise InputError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
+    shapes, price = BLOCK_SHAPES[family], _PRICES[family]
+    columns = [(w, -(-depth // d), index) for index, (w, d) in enumerate(shapes)]
+    # Of every width: the price, the blocks, and the shape of the last column.
+    best = [(0, 0, 0)]
     for covered in range(1, width + 1):
         options = []
-        for index, (w, d) in enumerate(BLOCK_SHAPES[family]):
-            segments = -(-depth // d)
-            blocks, cuts, chosen = best[max(0, covered - w)]
-            cut = (segments - 1) * min(w, covered)
-            options.append((blocks + segments, cuts + cut, (*chosen, index)))
-        best.append(min(options, key=lambda o: (price * o[0] + o[1], o[0])))
-    return tuple(BLOCK_SHAPES[family][i] for i in sorted(best[width][2]))
+        for w, segments, index in columns:
+            paid, blocks, _ = best[covered - w if covered > w else 0]
+            cut = (segments - 1) * (w if covered > w else covered)
+            options.append((paid + price * segments + cut, blocks + segments, index))
+        best.append(min(options))
+    chosen, left = [], width
+    while left > 0:
+        chosen.append(best[left][2])
+        left -= shapes[chosen[-1]][0]
+    found = []
+    for index in sorted(chosen):
+        bits = min(shapes[index][0], width)
+        width -= bits
+        found.append((bits, shapes[index]))
+    return tuple(found)

@@ -1,5 +1,6 @@
 """Core specifications: the image computes what the layer computes; widths hold their bounds."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from engine import frames_for, random_layer, tensor
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.errors import InputError
-from pvq_hw.target.block_ram import BLOCK_SHAPES, memory_blocks, memory_layout
+from pvq_hw.target.block_ram import BLOCK_SHAPES, memory_blocks, memory_columns, memory_layout
 
 FORMATS = [
     IntFormat(8, False),
@@ -119,7 +120,11 @@ def test_pieces_cover_a_memory_exactly_once(family):
     for _ in range(60):
         width, depth = int(rng.integers(1, 120)), int(rng.integers(1, 6000))
         cover = np.zeros((depth, width), dtype=int)
-        for piece in memory_layout(width, depth, family):
+        pieces = memory_layout(width, depth, family)
+        heights = Counter((piece.bit, piece.bits) for piece in pieces)
+        columns = [(bits, ways) for (_, bits), ways in sorted(heights.items())]
+        assert memory_columns(width, depth, family) == columns
+        for piece in pieces:
             assert piece.bits <= piece.shape[0]
             assert piece.words <= piece.shape[1]
             cover[piece.word : piece.word + piece.words, piece.bit : piece.bit + piece.bits] += 1

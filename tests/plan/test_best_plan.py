@@ -112,11 +112,12 @@ def test_a_search_at_random_finds_no_faster_plan(name):
     layers, board, reserve, loadable, _ = case(name)
     goal = WORTH * cycles(name)
     rng = np.random.default_rng(len(name))
-    drawn = [user_choices(rng, layer, board, loadable, goal) for layer in layers]
     limit = budget(board)
+    drawn = [user_choices(rng, layer, board, loadable, goal) for layer in layers]
+    parts = [shares(own, limit) for own in drawn]
     for _ in range(DRAWS if all(drawn) else 0):
         weights = rng.dirichlet(np.full(4, 0.5))
-        picked = [cheapest(rng, own, weights, limit) for own in drawn]
+        picked = [cheapest(rng, *pair, weights) for pair in zip(drawn, parts, strict=True)]
         total = sum((choice.cost for choice in picked), reserve)
         total += load_resources(board) if total.sprams else Resources()
         lanes = [choice.lanes for choice in picked]
@@ -146,11 +147,15 @@ def quick(layer, lanes, asked, goal):
     return min(choice.cycles for choice in layer_choices(layer, [lanes], asked)) <= goal
 
 
-def cheapest(rng, own, weights, limit):
-    """A choice that is cheap by these weights, more or less."""
+def shares(own, limit):
+    """What each choice takes of each kind of part of the chip."""
     parts = np.array([[c.cost.luts, c.cost.brams, c.cost.dsps, c.cost.sprams] for c in own])
-    bounds = np.maximum(1, [limit.luts, limit.brams, limit.dsps, limit.sprams])
-    price = (parts / bounds) @ weights
+    return parts.reshape(-1, 4) / np.maximum(1, [limit.luts, limit.brams, limit.dsps, limit.sprams])
+
+
+def cheapest(rng, own, parts, weights):
+    """A choice that is cheap by these weights, more or less."""
+    price = parts @ weights
     return own[
         int((price * rng.uniform(0.9, 1.1, len(own)) + 1e-9 * rng.random(len(own))).argmin())
     ]
