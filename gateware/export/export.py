@@ -7,6 +7,7 @@ text holds no memory contents, no paths and no times, and is the same for the sa
 import re
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from amaranth.back import rtlil
@@ -70,7 +71,19 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
         raise InputError(f"Module name must be letters, digits and underscores, not {name!r}")
     if "i" in component.signature.members:
         component = _ClosedInReset(component)
+    tool = tools.find_tool("yosys")
     text = rtlil.convert(component, name=name, emit_src=False)
+    verilog = _verilog(text, (*tool.command, tool.version))
+    comment = "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines())
+    return comment + ("\n" if comment else "") + verilog
+
+
+@lru_cache(maxsize=16)
+def _verilog(text: str, tool: tuple[str, ...]) -> str:
+    """Verilog of Amaranth's RTLIL, by the yosys whose command and version ``tool`` tells.
+
+    Once for one text: circuits that differ in their weights alone are the same here.
+    """
     with tempfile.TemporaryDirectory(prefix="pvq_hw_") as place:
         folder = Path(place)
         (folder / "in.il").write_text(text, encoding="utf-8")
@@ -80,8 +93,7 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
             verilog = (folder / "out.v").read_text(encoding="utf-8")
         except OSError as error:
             raise ToolError(f"Verilog could not be written: {error.strerror}") from None
-    comment = "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines())
-    return comment + ("\n" if comment else "") + _tidy(verilog)
+    return _tidy(verilog)
 
 
 class _ClosedInReset(wiring.Component):
