@@ -1,6 +1,7 @@
 """Codes from the flash and over the line, from pin to pin, against the golden model."""
 
 import struct
+from functools import cache
 
 import numpy as np
 import pytest
@@ -72,17 +73,32 @@ def _header_cycles():
 STATUS = Packet(Kind.CODES_STATUS, 7)
 
 
-def test_frames_are_taken_once_the_flash_is_read_and_right():
-    frames = LOADED.frames(3)
-    steps = [_infer(frames[0], 1), STATUS, _read_cycles(), STATUS]
-    steps += [_infer(frames[1], 2), _infer(frames[2], 3, Kind.CLASSIFY)]
+FRAMES = LOADED.frames(3)
+READY = [STATUS, _infer(FRAMES[1], 2), _infer(FRAMES[2], 3, Kind.CLASSIFY)]
+MISPLACED = [
+    *[Packet(Kind.CODES_CHECK, 1), *_writes(), Packet(0x15, 2)],
+    *[Packet(Kind.CODES_STATUS, 3, b"x"), Packet(Kind.CODES_OPEN, 4, b"12")],
+    *[Packet(Kind.CODES_OPEN, 5), Packet(Kind.CODES_WRITE, 6, b"123")],
+    *[Packet(Kind.CODES_WRITE, 7, b"12"), _infer(FRAMES[0], 8)],
+]
+AGAIN = [Packet(Kind.CODES_WRITE, 2, bytes(8)), Packet(Kind.CODES_RELOAD, 3)]
+
+
+@cache
+def _with_right_flash():
+    """(replies, flash) of one board: while it reads, when it is ready, when it is asked for what
+    it can't do then, and when it reads again over words that were overwritten."""
     flash = LOADED.flash()
-    replies = _talk(steps, flash)
+    steps = [_infer(FRAMES[0], 1), STATUS, _read_cycles(), *READY, *MISPLACED, *AGAIN]
+    return _talk([*steps, _read_cycles(), STATUS], flash), flash
+
+
+def test_frames_are_taken_once_the_flash_is_read_and_right():
+    replies, _ = _with_right_flash()
     assert replies[0] == Packet(Kind.ERROR, 1, bytes((ErrorCode.NOT_READY, Kind.INFER)))
     assert CodeStatus.decode(replies[1].payload).state is CodeState.READING
     assert CodeStatus.decode(replies[2].payload) == CodeStatus(CodeState.READY, LOADED.crc)
-    assert replies[2:] == _expected([STATUS, *steps[-2:]], LOADED.responder())
-    assert flash.commands == [0xAB, 0x03]
+    assert replies[2:5] == _expected(READY, LOADED.responder())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +122,7 @@ def _spoiled(place, bit=0):
 @pytest.mark.parametrize(
     ("data", "state"),
     [
-        (_spoiled(16), CodeState.WRONG),
+        pytest.param(_spoiled(16), CodeState.WRONG, marks=pytest.mark.slow),
         (_spoiled(len(LOADED.file) - 1, 7), CodeState.WRONG),
         pytest.param(LOADED.file[:-1], CodeState.WRONG, marks=pytest.mark.slow),
         pytest.param(_spoiled(0), CodeState.ABSENT, marks=pytest.mark.slow),
@@ -125,52 +141,51 @@ def test_refuses_frames_with_wrong_codes(data, state):
     assert replies == _expected(steps, LOADED.responder(data))
 
 
+@cache
+def _with_empty_flash():
+    """(replies, those expected) of one board: the host loads it; then a word is overwritten by a
+    wrong one, and mended."""
+    frame = FRAMES[0]
+    opened, check = Packet(Kind.CODES_OPEN, 1), Packet(Kind.CODES_CHECK, 3)
+    right = LOADED.words[1][3]
+    wrong, mended = (
+        Packet(Kind.CODES_WRITE, 5, struct.pack("<2H", 1 << 14 | 3, word))
+        for word in (right ^ 0x8000, right)
+    )
+    steps = [_header_cycles(), opened, *_writes(), _infer(frame, 2)]
+    steps += [check, 400, STATUS, _infer(frame, 4)]
+    steps += [opened, wrong, check, 400, STATUS, _infer(frame, 2)]
+    steps += [opened, mended, check, 400, STATUS, _infer(frame, 4)]
+    return _talk(steps, LOADED.flash(b"")), _expected(steps, LOADED.responder(b""))
+
+
 def test_host_loads_what_the_flash_lacks():
-    frame = LOADED.frames(1)[0]
-    steps = [_header_cycles(), Packet(Kind.CODES_OPEN, 1), *_writes()]
-    steps += [_infer(frame, 2), Packet(Kind.CODES_CHECK, 3), 400, STATUS, _infer(frame, 4)]
-    replies = _talk(steps, LOADED.flash(b""))
+    replies, expected = _with_empty_flash()
     assert CodeStatus.decode(replies[0].payload).state is CodeState.OPEN
     assert replies[4].payload == bytes((ErrorCode.NOT_READY, Kind.INFER))
-    rest = _expected(steps, LOADED.responder(b""))
-    assert replies[6:] == rest[6:]
-    assert replies[-1].kind == Kind.RESULTS
-    assert np.array_equal(LOADED.output.decode(replies[-1].payload), LOADED.compute(frame))
+    assert replies[6:8] == expected[6:8]
+    assert replies[7].kind == Kind.RESULTS
+    assert np.array_equal(LOADED.output.decode(replies[7].payload), LOADED.compute(FRAMES[0]))
 
 
 def test_a_wrong_word_from_the_host_is_found_and_mended():
-    frame = LOADED.frames(1)[0]
-    wrong = [list(block) for block in LOADED.words]
-    wrong[1][3] ^= 0x8000
-    opened, check = Packet(Kind.CODES_OPEN, 1), Packet(Kind.CODES_CHECK, 3)
-    right = Packet(Kind.CODES_WRITE, 5, struct.pack("<2H", 1 << 14 | 3, LOADED.words[1][3]))
-    steps = [_header_cycles(), opened, *_writes(wrong), check, 400, STATUS, _infer(frame, 2)]
-    steps += [opened, right, check, 400, STATUS, _infer(frame, 4)]
-    replies = _talk(steps, LOADED.flash(b""))
-    assert CodeStatus.decode(replies[5].payload).state is CodeState.WRONG
-    assert CodeStatus.decode(replies[10].payload) == CodeStatus(CodeState.READY, LOADED.crc)
-    expected = _expected(steps, LOADED.responder(b""))
-    for at in (5, 6, 10, 11):
+    replies, expected = _with_empty_flash()
+    assert CodeStatus.decode(replies[11].payload).state is CodeState.WRONG
+    assert CodeStatus.decode(replies[16].payload) == CodeStatus(CodeState.READY, LOADED.crc)
+    for at in (11, 12, 16, 17):
         assert replies[at] == expected[at]
 
 
 def test_requests_out_of_place_are_refused():
-    steps = [_read_cycles(), Packet(Kind.CODES_CHECK, 1), *_writes(), Packet(0x15, 2)]
-    steps += [Packet(Kind.CODES_STATUS, 3, b"x"), Packet(Kind.CODES_OPEN, 4, b"12")]
-    steps += [Packet(Kind.CODES_OPEN, 5), Packet(Kind.CODES_WRITE, 6, b"123")]
-    steps += [Packet(Kind.CODES_WRITE, 7, b"12"), _infer(LOADED.frames(1)[0], 8)]
-    replies = _talk(steps, LOADED.flash())
-    assert replies == _expected(steps, LOADED.responder())
+    replies = _with_right_flash()[0][5:-3]
+    assert replies == _expected([*READY, *MISPLACED], LOADED.responder())[3:]
     codes = [r.payload[0] for r in replies if r.kind == Kind.ERROR]
     not_ready, length = ErrorCode.NOT_READY, ErrorCode.BAD_LENGTH
     assert codes == [*[not_ready] * 4, ErrorCode.BAD_KIND, *[length] * 4, not_ready]
 
 
 def test_reads_the_flash_again_when_told_to():
-    steps = [_read_cycles(), Packet(Kind.CODES_OPEN, 1), Packet(Kind.CODES_WRITE, 2, bytes(8))]
-    steps += [Packet(Kind.CODES_RELOAD, 3), _read_cycles(), STATUS]
-    flash = LOADED.flash()
-    replies = _talk(steps, flash)
+    replies, flash = _with_right_flash()
     assert CodeStatus.decode(replies[-1].payload) == CodeStatus(CodeState.READY, LOADED.crc)
     assert flash.commands == [0xAB, 0x03, 0xAB, 0x03]
 
