@@ -146,8 +146,8 @@ def test_float_is_the_trained_networks_figure(digits, tmp_path):
 
 def test_verify_judges_by_the_metric_that_was_asked_for_and_runs_no_code(digits, tmp_path):
     (tmp_path / "own.py").write_text("def judge(outputs, labels):\n    return 0.5\n")
-    compiled = ("compile", MODEL, "--target", "icebreaker", "--ratio", "1.5", "--calibrate",
-                digits.train, "--evaluate", digits.test)  # fmt: skip
+    compiled = ("compile", MODEL, "--target", "icebreaker", "--quantizer", "plain", "--ratio",
+                "1.5", "--calibrate", digits.train, "--evaluate", digits.test)  # fmt: skip
     checked = ("--model", MODEL, "--data", digits.test, "--json")
     out = tmp_path / "auc"
     assert run(*compiled, "--metric", "auc", "-o", out).code == 0

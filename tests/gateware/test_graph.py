@@ -79,7 +79,14 @@ def test_poolings_are_exact(case: str, form: IntFormat, kind: str) -> None:
 
 
 # Small ones with joins of every kind and FIFOs that must be deep.
-@pytest.mark.parametrize(("seed", "family"), [(16, "ecp5"), (25, "up5k"), (36, "hx8k")])
+@pytest.mark.parametrize(
+    ("seed", "family"),
+    [
+        *[(58, "ecp5"), (25, "up5k"), (79, "hx8k")],
+        pytest.param(16, "ecp5", marks=pytest.mark.slow),
+        pytest.param(36, "hx8k", marks=pytest.mark.slow),
+    ],
+)
 def test_random_networks_run_with_their_fifos_and_hang_with_less(seed: int, family: str) -> None:
     built = build(random_network(seed), family=family, frames=2)
     assert GraphSpec.from_json(built.graph.to_json()) == built.graph
