@@ -14,7 +14,6 @@ from pvq_hw.host.protocol import WireFormat
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD
 from pvq_hw.progress import Steps
-from pvq_hw.target.families import family
 
 __all__ = ["build_output"]
 
@@ -49,8 +48,7 @@ def build_output(
     def fill(staging: Path) -> dict[str, Any]:
         # Made once nothing can refuse any more: Amaranth complains of circuits left unused.
         platform = make_platform(plan.target)
-        body = family(plan.target.engine).blocks
-        circuit = Circuit(plan.graph, image.cores, body=body)
+        circuit = Circuit(plan.graph, image.cores, body=plan.target.family)
         loaded = has_spram(image.specs)
         top = make_board_top(
             circuit,

@@ -19,7 +19,6 @@ from pvq_hw.host.description import WINDOW, describe_board
 from pvq_hw.host.protocol import TOP_BYTES, Counters, Description, ErrorCode, Kind, WireFormat
 from pvq_hw.target.baud import BaudTiming
 from pvq_hw.target.boards import Target, get_target
-from pvq_hw.target.families import family
 
 __all__ = ["IDLE_SECONDS", "Top", "make_top"]
 
@@ -290,5 +289,5 @@ def make_top(
     """
     description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
     idle_clocks = round(IDLE_SECONDS * description.clock_hz)
-    body = body or family(get_target(target).engine).blocks
+    body = body or get_target(target).family
     return Top(accelerator, description, idle_clocks, body=body, codes_crc=codes_crc)

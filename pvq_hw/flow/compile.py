@@ -27,6 +27,7 @@ from pvq_hw.model.onnx.own_graph import check_own_graph
 from pvq_hw.network.network import Network
 from pvq_hw.output.folder import OutputFolder
 from pvq_hw.output.manifest import write_manifest
+from pvq_hw.plan.fit import sold_note
 from pvq_hw.plan.folding import Folding, FoldLayer, fold, fold_best, known_layers
 from pvq_hw.plan.image import Image, emit
 from pvq_hw.plan.plan import Plan, plan
@@ -118,6 +119,9 @@ def compile_model(
         with tell.step("Plan the cores"):
             planned = plan_for(network, target, options, folding)
             image = emit(network, planned)
+        note = sold_note(planned.resources, target)
+        if note:
+            tell.note(note)
         judged = None
         if evaluation is not None:
             with tell.step("Evaluate float and golden model"):

@@ -7,7 +7,7 @@ from pvq_hw.plan.layer import LayerPlan
 from pvq_hw.plan.resources import Resources, budget
 from pvq_hw.target.boards import Target
 
-__all__ = ["check_fit"]
+__all__ = ["check_fit", "sold_note"]
 
 
 def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> None:
@@ -57,6 +57,17 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
             f"{limit.luts:,} (85 % of {target.device.luts:,}); use fewer lanes or choose "
             "a larger device"
         )
+
+
+def sold_note(total: Resources, target: Target) -> str:
+    """A line where a design takes more of the die than the device is sold with, else ``""``."""
+    device = target.device
+    if not device.sold_luts or total.luts <= device.sold_luts:
+        return ""
+    return (
+        f"{device.name} is sold with {device.sold_luts:,} {device.logic_cell}s; the plan takes "
+        f"about {total.luts:,} of the {device.luts:,} that the open tools find on its die"
+    )
 
 
 def _smaller(codes: int, target: Target) -> str:

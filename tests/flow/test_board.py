@@ -34,6 +34,7 @@ def test_a_board_file_goes_from_the_model_to_simulated_verilog(tmp_path):
     ran = run("compile", tmp_path / "m.npz", "--board", board, "--ratio", 2,
               "--calibrate", tmp_path / "x.npz", "-o", out)  # fmt: skip
     assert ran.code == 0, ran.err
+    assert "iCE40HX4K is sold with 3,520 LCs; the plan takes about " in ran.err
     board.unlink()  # the folder knows all of it
     ran = run("simulate", out, "--data", tmp_path / "x.npz", "--count", 3, "--json",
               "--simulator", "amaranth")  # fmt: skip
