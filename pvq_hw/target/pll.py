@@ -147,8 +147,7 @@ def solve_pll(target: Target, clock_mhz: float) -> PllSettings:
     wish = Fraction(str(clock_mhz)) * _MHZ
     reference = round(target.crystal_mhz * _MHZ)
     solutions: list[PllSettings] = [CrystalClock(reference)]
-    if target.has_pll:
-        solutions += _ice40(reference) if target.family == "ice40" else _ecp5(reference, wish)
+    solutions += _ice40(reference) if target.family == "ice40" else _ecp5(reference, wish)
     fitting = [pll for pll in solutions if pll.output <= wish]
     if not fitting:
         lowest = min(pll.output for pll in solutions) / _MHZ
