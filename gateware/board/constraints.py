@@ -66,5 +66,6 @@ def _lpf(board: Target) -> Iterator[str]:
             yield f"# {name}: {remark}"
         yield f'LOCATE COMP "{name}" SITE "{pin.name}";'
         attributes = " ".join(f"{key}={value}" for key, value in sorted(pin.attributes))
-        yield f'IOBUF PORT "{name}" {attributes};'
+        if attributes:
+            yield f'IOBUF PORT "{name}" {attributes};'
     yield f'FREQUENCY PORT "clk" {board.crystal_mhz:g} MHZ;'

@@ -76,6 +76,21 @@ def test_a_file_is_a_target(file):
     assert make_platform(board).device == "iCE40HX4K"
 
 
+def test_pins_of_an_ecp5_have_their_attributes_or_none():
+    lines = make_constraints(board_from(ECP5)).splitlines()
+    assert lines[1] == "# nextpnr-ecp5 --45k --package CABGA256 --speed 7"
+    assert 'IOBUF PORT "tx" IO_TYPE=LVCMOS33 PULLMODE=UP;' in lines
+    plain = ECP5 | {"pins": {"clk": "P6", "rx": "A9", "tx": "B9"}, "attributes": {}}
+    assert make_constraints(board_from(plain)).splitlines()[2:] == [
+        "BLOCK ASYNCPATHS;",
+        "BLOCK RESETPATHS;",
+        'LOCATE COMP "clk" SITE "P6";',
+        'LOCATE COMP "rx" SITE "A9";',
+        'LOCATE COMP "tx" SITE "B9";',
+        'FREQUENCY PORT "clk" 12 MHZ;',
+    ]
+
+
 def test_a_plan_carries_the_whole_board(file):
     board = get_target(str(file))
     file.unlink()

@@ -159,11 +159,14 @@ def test_boards_files_constrain_the_derived_clock(target, primitive, hold):
     if TARGETS[target].family == "ice40":
         text = plan.files["top.pcf"]
         text = text.decode() if isinstance(text, bytes) else text
+        assert re.findall(r"^set_io (\S+) (\S+)$", text, re.MULTILINE) == _ports(target)
         assert re.search(rf"set_frequency pll\.clk {mhz}\n", text)
         assert f"set_io uart_0__rx__io {TARGETS[target].rx.name}" in text
     else:
         text = plan.files["top.lpf"]
         text = text.decode() if isinstance(text, bytes) else text
+        places = re.findall(r'^LOCATE COMP "(\S+)" SITE "(\S+)";$', text, re.MULTILINE)
+        assert places == _ports(target)
         assert re.search(rf'FREQUENCY NET "pll\.clk" {mhz * 1e6} HZ;', text)
         assert f'SITE "{TARGETS[target].rx.name}"' in text
         assert f'SITE "{TARGETS[target].tx.name}"' in text
@@ -173,6 +176,22 @@ def test_boards_files_constrain_the_derived_clock(target, primitive, hold):
     tool, *options = device.nextpnr(TARGETS[target].package, TARGETS[target].speed)
     assert place[0] == tool
     assert " ".join(options) in " ".join(place)
+
+
+# The netlist's ports decide what place and route makes: other names would be other bitstreams.
+_PORTS = {
+    "icebreaker": "clk12_0 35 uart_0__rx 6 uart_0__tx 9 led_g_0 37 led_r_0 11",
+    "hx8k": "clk12_0 J3 uart_0__rx B10 uart_0__tx B12 led_0 C3 led_1 B3",
+    "ulx3s-25f": "clk25_0 G2 uart_0__rx M1 uart_0__tx L4 led_0 B2 led_1 C2 esp32_0__gpio0 L2",
+    "orangecrab-25f": "clk_0 A9 link_rx_0 N17 link_tx_0 M18 rgb_led_0__g M3 rgb_led_0__b J3",
+    "tinyfpga-bx": "clk16_0 B2 uart_0__rx A1 uart_0__tx A2 led_0 B3",
+    "ecpix5-45f": "clk100_0 K23 uart_0__rx R26 uart_0__tx R24 rgb_led_0__g R21 rgb_led_0__r T23",
+}
+
+
+def _ports(target):
+    words = _PORTS[target].split()
+    return [(f"{name}__io", pin) for name, pin in zip(words[::2], words[1::2], strict=True)]
 
 
 def _check_constraint(folder, board):
