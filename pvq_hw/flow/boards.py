@@ -44,7 +44,7 @@ def board_table(
     dict
         ``model``, ``ratio`` and ``boards``: a list of dicts. In each, ``network`` has ``fits`` and,
         where it does, cycles, rates and what it takes: from shapes and pulses, before any
-        quantization, so they are some percent off what `compile` finds.
+        quantization, so they are up to a fifth off what `compile` finds.
 
     Raises
     ------
