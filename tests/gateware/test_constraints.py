@@ -83,3 +83,35 @@ def test_nextpnr_takes_them_with_plain_verilog(target, synthesis, options, tmp_p
     (clock,) = report["fmax"].values()
     assert clock["constraint"] == pytest.approx(TARGETS[target].crystal_mhz, rel=1e-3)
     assert "warning: unmatched" not in (tmp_path / "log").read_text().lower()
+
+
+def _blink(target):
+    """A counter in plain Verilog with the ports that the board's pin file names."""
+    text = make_constraints(target)
+    ports = re.findall(r'^(?:set_io (?:-pullup yes )?|LOCATE COMP ")(\w+)', text, re.MULTILINE)
+    outputs = [name for name in ports if name not in ("clk", "rx")]
+    lines = [
+        f"module board(input clk, input rx, {', '.join(f'output {name}' for name in outputs)});",
+        "  reg [11:0] count = 0;",
+        "  always @(posedge clk) count <= count + rx;",
+        *(f"  assign {name} = count[{11 - i}];" for i, name in enumerate(outputs)),
+        "endmodule\n",
+    ]
+    return "\n".join(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.build
+@pytest.mark.parametrize("target", TARGETS)
+def test_nextpnr_places_the_pins_of_every_board(target, tmp_path):
+    board, name = TARGETS[target], constraints_file(target)
+    (tmp_path / "board.v").write_text(_blink(target))
+    (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    script = f"read_verilog board.v; synth_{board.family} -top board -json board.json"
+    tools.run("yosys", ["-q", "-p", script], folder=tmp_path)
+    tool, *options = board.device.nextpnr(board.package, board.speed)
+    pins = ["--pcf" if board.family == "ice40" else "--lpf", name]
+    arguments = ["--json", "board.json", *options, *pins, "--report", "report.json"]
+    tools.run(tool, arguments, folder=tmp_path, log=tmp_path / "log")
+    (clock,) = json.loads((tmp_path / "report.json").read_text())["fmax"].values()
+    assert clock["constraint"] == pytest.approx(board.crystal_mhz, rel=1e-3)

@@ -317,7 +317,7 @@ def test_refusals(case, tmp_path):
     refused("Input scale must be", model, "--data", data, "--input-scale", "nan", *rest)
     refused("Budget must be at least 1", model, "--data", data, "--budget-cycles", 0, *rest)
     refused("Metric must be accuracy, rmse", model, "--data", data, "--metric", "f1", *rest)
-    refused("one of icebreaker", model, "--data", data, "--target", "nexys", "-o", tmp_path / "o")
+    refused("is unknown", model, "--data", data, "--target", "nexys", "-o", tmp_path / "o")
     assert not (tmp_path / "out").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
