@@ -65,9 +65,12 @@ def test_another_model_and_the_python_call(tmp_path, own):
     ran = run("boards", "ulx3s-25f", "--model", model, "--ratio", 3, "--json")
     document = json.loads(ran.out)
     assert document["boards"][0]["network"]["fits"]
-    assert pvq_hw.boards("ulx3s-25f", model=model, ratio=3) == document
-    np.savez(tmp_path / "m.npz", **{"0.weight": np.eye(4)})
-    assert run("boards", own, "--model", tmp_path / "m.npz").out.splitlines()[1].endswith("not fit")
+    small = tmp_path / "m.npz"
+    np.savez(small, **{"0.weight": np.eye(4)})
+    assert run("boards", own, "--model", small).out.splitlines()[1].endswith("does not fit")
+    document = json.loads(run("boards", own, "hx8k", "--model", small, "--json").out)
+    assert pvq_hw.boards(str(own), "hx8k", model=small) == document
+    assert document["boards"][1]["network"]["fits"]
 
 
 def test_pin_files_of_shipped_and_own_boards(tmp_path, own):
