@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pvq_hw.api import Accelerator, boards, compile, load
     from pvq_hw.data.dataset import Data, load_data, make_data
     from pvq_hw.errors import CheckError, InputError, PvqError, ToolError
+    from pvq_hw.flow.check import ModelCheck, check
     from pvq_hw.model.model import Model, load_model
     from pvq_hw.network.network import Network
     from pvq_hw.quantizer.quantize import LayerOptions, quantize
@@ -25,10 +26,12 @@ __all__ = [
     "InputError",
     "LayerOptions",
     "Model",
+    "ModelCheck",
     "Network",
     "PvqError",
     "ToolError",
     "boards",
+    "check",
     "compile",
     "load",
     "load_data",
@@ -49,6 +52,8 @@ _HOME = {
     "InputError": "errors",
     "PvqError": "errors",
     "ToolError": "errors",
+    "ModelCheck": "flow.check",
+    "check": "flow.check",
     "Model": "model.model",
     "load_model": "model.model",
     "Network": "network.network",

@@ -22,6 +22,7 @@ def run_verb(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 def add_verbs(subparsers: Any) -> None:
     """Adds every verb that is built."""
     _demo(subparsers)
+    _check(subparsers)
     _compile(subparsers)
     _tune(subparsers)
     _finetune(subparsers)
@@ -78,6 +79,17 @@ def _demo(subparsers: Any) -> None:
     p = _verb(subparsers, "demo", "the whole path on a bundled trained network", "demo")
     p.add_argument("-o", "--out", metavar="OUT", type=Path, default=Path("demo-out"))
     p.add_argument("--no-build", action="store_true", help="stop before synthesis")
+
+
+def _check(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "check",
+        "whether a model will compile, and about how large and fast; in a second or two",
+        "check",
+    )
+    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
+    _target(p, required=False)
 
 
 def _compile(subparsers: Any) -> None:

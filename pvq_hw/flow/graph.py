@@ -1,5 +1,6 @@
 """Lanes and pulses of networks that are no chain of dense layers, for `pvq_hw.flow.compile`."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,14 @@ from pvq_hw.quantizer.fused import Step, network_steps, weight_matrix
 from pvq_hw.quantizer.graph import pulse_budget
 from pvq_hw.target.boards import Target
 
-__all__ = ["frames_refusal", "graph_layers", "graph_reserve", "quantize_graph", "weighted_names"]
+__all__ = [
+    "fold_layers",
+    "frames_refusal",
+    "graph_layers",
+    "graph_reserve",
+    "quantize_graph",
+    "weighted_names",
+]
 
 
 def weighted_names(model: Model) -> list[str]:
@@ -98,6 +106,22 @@ def graph_layers(
         for step in steps
         if step.weighted
     ]
+
+
+def fold_layers(
+    model: Model, target: Target, ratio: float, bits: int = 8
+) -> tuple[list[FoldLayer], Resources, int]:
+    """The layers of any network before quantization, pulses shared as `pulse_budget` does; what
+    the rest takes; and the cycles of the slowest unit without weights."""
+    steps = network_steps(model)
+    pulses = pulse_budget(steps, ratio, {})
+    passed = [
+        max(step.node.size, *(math.prod(model.tensor_shape(name)) for name in step.inputs))
+        for step in steps
+        if not step.weighted
+    ]
+    reserve = graph_reserve(model, steps, bits, target)
+    return graph_layers(steps, pulses, bits), reserve, max(passed, default=0)
 
 
 def frames_refusal(model: Model, frames: int) -> str:

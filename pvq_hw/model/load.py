@@ -7,7 +7,7 @@ from pathlib import Path
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Model
 
-__all__ = ["import_model", "is_npz"]
+__all__ = ["import_model", "is_npz", "is_onnx"]
 
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
 _TORCH = "a PyTorch file; export it with torch.onnx.export"
@@ -17,6 +17,12 @@ _KERAS = "a Keras file; export it with model.export(..., format='onnx') or tf2on
 def is_npz(path: Path) -> bool:
     """Whether a file is an archive, by its first bytes; InputError where it can't be read."""
     return _magic(path)[:4] in _ZIP_MAGICS
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether `import_model` would read it as ONNX."""
+    magic = _magic(path)
+    return magic[:4] not in _ZIP_MAGICS and not _other_format(path, magic)
 
 
 def import_model(path: Path) -> Model:

@@ -13,18 +13,19 @@ from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.line_buffer import make_window
-from pvq_hw.engine.pulse_code import choose_shift_bits
+from pvq_hw.engine.pulse_code import PulseCode, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.reckoning import reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
 from pvq_hw.plan.unit_resources import window_resources
 from pvq_hw.quantizer import banks as quantizer_balance
 from pvq_hw.target.block_ram import spram_blocks
-from pvq_hw.target.boards import Target
+from pvq_hw.target.boards import TARGETS, Target
 from pvq_hw.target.families import family
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "floor_cycles",
     "known_layers",
     "layer_choices",
+    "sparse_lanes",
     "too_thin",
     "with_serial",
 ]
@@ -175,6 +177,8 @@ class Question:
         Whether codes may be in SPRAM.
     ends : (int, int)
         Frames that come, and that go, one after the other.
+    reckoned : bool
+        Whether cores are reckoned by `pvq_hw.plan.reckoning`, without codes.
     """
 
     target: Target
@@ -184,6 +188,7 @@ class Question:
     held: bool = True
     loaded: bool = True
     ends: tuple[int, int] = (1, 1)
+    reckoned: bool = False
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -192,6 +197,20 @@ class Question:
 
 
 # -- lanes ------------------------------------------------------------------------------------
+
+
+def sparse_lanes(layer: FoldLayer, balanced: bool = True) -> list[int]:
+    """Some of `coarse_lanes`: each above 8 about an eighth more than the one before, or of use to
+    a convolution's windows. All of them where groups have few banks to be in."""
+    kept: list[int] = []
+    widest = 0
+    for lanes in (steps := coarse_lanes(layer, balanced)):
+        width = _window_width(layer.geometry, layer.x, lanes) if layer.geometry else 0
+        wider = width > widest or layer.groups > 1
+        if lanes <= 8 or 8 * lanes >= 9 * kept[-1] or lanes == steps[-1] or wider:
+            kept.append(lanes)
+            widest = max(widest, width)
+    return kept
 
 
 def coarse_lanes(layer: FoldLayer, balanced: bool = True) -> list[int]:
@@ -265,8 +284,14 @@ def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
 
 def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
     if layer.given is None:
-        return list(_cached_choices(layer, p, question))
+        return list(_cached_choices(layer, p, replace(question, target=_kin(question.target))))
     return _new_choices(layer, p, question)
+
+
+def _kin(target: Target) -> Target:
+    """The first board whose cores are the same: choices are shared, only the room differs."""
+    same = (target.engine, target.spram_bits)
+    return next((t for t in TARGETS.values() if (t.engine, t.spram_bits) == same), target)
 
 
 @lru_cache(maxsize=4096)
@@ -292,11 +317,14 @@ def _choice(layer: FoldLayer, specs: tuple[CoreBase, CoreBase], question: Questi
     engine = question.target.engine
     cost = core_resources(larger, engine)
     if layer.geometry is not None:
-        window = make_window(
-            layer.geometry, spec.x, spec.lanes, latency=family(engine).bank_latency
-        )
-        cost += window_resources(window, engine)
+        cost += _window_cost(layer.geometry, spec.x, spec.lanes, engine)
     return Choice(_cycles(layer, spec, question), cost, spec)
+
+
+@lru_cache(maxsize=4096)
+def _window_cost(geometry: Geometry, x: IntFormat, lanes: int, engine: str) -> Resources:
+    window = make_window(geometry, x, lanes, latency=family(engine).bank_latency)
+    return window_resources(window, engine)
 
 
 def _cycles(layer: FoldLayer, spec: CoreBase, question: Question) -> int:
@@ -313,7 +341,12 @@ def _cycles(layer: FoldLayer, spec: CoreBase, question: Question) -> int:
 def _load(layer: FoldLayer, lanes: int) -> int:
     """Cycles to load a window."""
     assert layer.geometry is not None
-    return layer.n // make_window(layer.geometry, layer.x, lanes).width
+    return layer.n // _window_width(layer.geometry, layer.x, lanes)
+
+
+@lru_cache(maxsize=4096)
+def _window_width(geometry: Geometry, x: IntFormat, lanes: int) -> int:
+    return make_window(geometry, x, lanes).width
 
 
 def with_serial(choices: Sequence[Choice], question: Question) -> list[Choice]:
@@ -408,6 +441,8 @@ class _Source:
     def specs(self, lanes: int) -> list[CoreBase]:
         """Of unit pulses, and where pulses lie upon each other of shifted ones too; of one kind
         alone where that is asked for."""
+        if self.question.reckoned and self.layer.encoding == "pvq":
+            return [*self._reckoned(lanes)]
         layer, x = self.sample(lanes, self.question.gap)
         if layer.encoding == "int8":
             return [self._int8(layer, x, lanes)]
@@ -424,6 +459,27 @@ class _Source:
             fewest = min(spec.words for spec in found)
             found += [spec for spec in shifted if spec.words < _FEWER_WORDS * fewest]
         return [*found]
+
+    def _reckoned(self, lanes: int) -> list[CoreSpec]:
+        """What `specs` gives, by reckoning."""
+        layer, question = self.layer, self.question
+        n = layer.n
+        even = question.balanced and can_balance(layer, lanes)
+        shifts = [self.options["shift_bits"]] if "shift_bits" in self.options else [0]
+        if self.code != "pulse" and layer.k / layer.columns >= _DENSE_PULSES:
+            shifts = [1, 2] if self.code == "shifted" else [0, 1, 2]
+        found: list[CoreSpec] = []
+        for bits in shifts:
+            fewest = min((spec.words for spec in found), default=1 << 30)
+            for gap, slots in reckoned_slots(n, layer.k, lanes, even, question.held, bits):
+                code = PulseCode(lanes, gap, bits)
+                spec = reckoned_core(
+                    layer.rows, n, layer.k, layer.x, layer.out, code, slots, self.engine,
+                    self.options,
+                )  # fmt: skip
+                if not bits or spec.words < _FEWER_WORDS * fewest:
+                    found.append(spec)
+        return found
 
     def _gap_widths(self, lanes: int, more: dict[str, Any]) -> list[CoreSpec]:
         """With the gap width of fewest slots, and with narrower ones that store fewer bits."""
@@ -451,6 +507,11 @@ class _Source:
         target = self.question.target
         if not target.device.sprams or "code_memory" in self.options or not found:
             return []
+        if self.question.reckoned:
+            code = replace(found[-1].code, gap_bits=max(1, found[-1].code.gap_bits - 1))
+            if spram_blocks(code.word_bits, 1) < spram_blocks(found[-1].word_bits, 1):
+                found.append(replace(found[-1], code=code))  # by closer gaps, as below
+            return [replace(spec, code_memory="spram") for spec in found]
         last = found[-1]
         bits = last.code.gap_bits - 1
         closer = bits >= 1 and (1 << bits) - 2 >= _CLOSER_GAPS * self.least_gap

@@ -24,6 +24,7 @@ from pvq_hw.plan.candidates import (
     floor_cycles,
     known_layers,
     layer_choices,
+    sparse_lanes,
     too_thin,
     with_serial,
 )
@@ -119,6 +120,7 @@ def fold(
     loaded: bool = True,
     pace: int = 0,
     slowest: str = "",
+    reckoned: bool = False,
     **options: Any,
 ) -> Folding:
     """Chooses lanes, gap bits and kinds of memory, before or after quantization.
@@ -147,6 +149,9 @@ def fold(
         Cycles between frames that are short enough; 0 for as few as can be.
     slowest : str
         What cannot be faster than ``pace``, for `Folding.limit`.
+    reckoned : bool
+        Whether to reckon, which takes some hundredths of the time: cores without codes, and fewer
+        numbers of lanes tried.
     **options
         The same for all layers, for instance ``shift_bits``.
     """
@@ -164,6 +169,7 @@ def fold(
             held,
             loaded,
             ends=(frames if serial and i == 0 else 1, frames if serial and i == last else 1),
+            reckoned=reckoned,
         )
         for i, (layer, gap) in enumerate(zip(layers, gaps, strict=True))
     ]
@@ -214,12 +220,10 @@ class _Task:
     def run(self) -> tuple[Found, list[list[Choice]]]:
         """The best choices, and all that they were chosen from."""
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
-        choices = [
-            layer_choices(layer, coarse_lanes(layer, q.balanced) if p is None else [p], q)
-            for layer, q, p in parts
-        ]
+        choices = [layer_choices(layer, _tried(layer, q) if p is None else [p], q)
+                   for layer, q, p in parts]  # fmt: skip
         found = self._search(choices)
-        for _ in range(2):
+        for _ in range(0 if self.questions[0].reckoned else 2):
             more = [
                 finer_lanes(choice.lanes, layer, q.balanced) if p is None else []
                 for choice, (layer, q, p) in zip(found.choices, parts, strict=True)
@@ -305,6 +309,11 @@ class _Task:
                 "pulses for each lane its codes would lose accuracy"
             )
         return f"{name} gains nothing by more lanes than {lanes}"
+
+
+def _tried(layer: FoldLayer, question: Question) -> list[int]:
+    lanes = sparse_lanes if question.reckoned else coarse_lanes
+    return lanes(layer, question.balanced)
 
 
 def _better(a: Found | None, b: Found) -> Found:

@@ -1,0 +1,29 @@
+"""``pvq-hw check``."""
+
+import argparse
+from typing import Any
+
+from pvq_hw.cli.ui import Ui
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
+    """Tells what is taken of a model, then estimates as they come."""
+    from pvq_hw.flow.check import check
+
+    found = check(args.model, args.target)
+    for line in found.operation_lines():
+        ui.say(line)
+    estimates = []
+    for one in found.each_estimate():
+        estimates.append(one)
+        ui.say(f"  {one.line()}")
+    found.__dict__["estimates"] = tuple(estimates)
+    if found.examination.ok and not found.ok:
+        where = args.target or "any board"
+        ui.say(f"It does not fit {where} at these N/K; fewer inputs, rows or layers, or a larger "
+               "N/K may help")  # fmt: skip
+    elif found.ok:
+        ui.say("It will compile")
+    return found.to_json(), 0 if found.ok else 1

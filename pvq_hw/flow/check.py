@@ -1,0 +1,223 @@
+"""What a model would become, before anything is quantized: operations, fit and speed."""
+
+import html
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pvq_hw.arith.formats import significant
+from pvq_hw.errors import InputError
+from pvq_hw.flow.examine import Examination, examine_model
+from pvq_hw.model.model import Model
+from pvq_hw.target.boards import TARGETS, Target, get_target
+
+__all__ = ["RATIOS", "Estimate", "ModelCheck", "check", "estimate"]
+
+RATIOS = (1.0, 2.0, 5.0, 10.0)
+"""N/K that estimates are made for."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan would say of a model on a board.
+
+    Parameters
+    ----------
+    target : str
+    ratio : float
+        Mean N/K.
+    fits : bool
+    reason : str
+        Why it doesn't fit; else which layer or part of the device stops it from being faster.
+    interval_cycles : int
+        Between frames; 0 where the ratio is impossible.
+    clock_mhz : float
+    luts, brams, dsps, sprams : int
+        What it takes; of ``budget``, in the same order, may be used.
+    budget : tuple of int
+    """
+
+    target: str
+    ratio: float
+    fits: bool
+    reason: str
+    interval_cycles: int = 0
+    clock_mhz: float = 0.0
+    luts: int = 0
+    brams: int = 0
+    dsps: int = 0
+    sprams: int = 0
+    budget: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @property
+    def inferences_per_second(self) -> float:
+        """Clock / cycles."""
+        cycles = self.interval_cycles
+        return self.clock_mhz * 1e6 / cycles if cycles else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        names = ("luts", "brams", "dsps", "sprams")
+        return dict(vars(self)) | {
+            "budget": dict(zip(names, self.budget, strict=True)),
+            "inferences_per_second": significant(self.inferences_per_second),
+        }
+
+    def line(self) -> str:
+        """For people."""
+        head = f"{self.target:<15} N/K {self.ratio:<4g}"
+        if not self.interval_cycles:
+            return f"{head} no    {self.reason}"
+        parts = [f"{used:,} of {have:,} {name}" for used, have, name in zip(
+            (self.luts, self.brams, self.dsps, self.sprams), self.budget,
+            ("LUTs", "block RAMs", "multipliers", "SPRAMs"), strict=True) if have]  # fmt: skip
+        speed = f"{self.inferences_per_second:>12,.0f}/s" if self.fits else ""
+        return f"{head} {'fits' if self.fits else 'no  '}{speed}  {', '.join(parts)}"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelCheck:
+    """What `check` found; the estimates are made when they are first asked for.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, or of the object's class; safe to show.
+    examination : Examination
+    targets : tuple of Target
+    ratios : tuple of float
+    """
+
+    name: str
+    examination: Examination
+    targets: tuple[Target, ...]
+    ratios: tuple[float, ...] = RATIOS
+
+    @cached_property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Of every board and ratio; none where the model is refused."""
+        return tuple(self.each_estimate())
+
+    def each_estimate(self) -> Iterator[Estimate]:
+        """The estimates as they come."""
+        model = self.examination.model
+        if model is not None and self.examination.ok:
+            for target in self.targets:
+                for ratio in self.ratios:
+                    yield estimate(model, target, ratio)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the model will compile: nothing is refused, and one of the estimates fits."""
+        return self.examination.ok and any(e.fits for e in self.estimates)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        found = self.examination
+        shapes = {} if found.model is None else {
+            "input_shape": list(found.model.input_shape),
+            "output_shape": list(found.model.output_shape),
+        }  # fmt: skip
+        return {
+            "model": self.name,
+            "ok": self.ok,
+            "taken": found.ok,
+            "operations": [operation.to_json() for operation in found.operations],
+            "faults": list(found.faults),
+            "parameters": found.parameters,
+            "macs": found.macs,
+            **shapes,
+            "estimates": [e.to_json() for e in self.estimates],
+        }
+
+    def operation_lines(self) -> list[str]:
+        """The operations for people, then what is wrong besides, then the verdict."""
+        found = self.examination
+        lines = []
+        for op in found.operations:
+            answer = {True: "yes", False: "no ", None: "?  "}[op.taken]
+            text = f"{op.macs:,} MACs, {op.parameters:,} parameters" if op.macs else ""
+            if op.taken is False:
+                text = f"{op.reason}; {op.remedy}" if op.remedy else op.reason
+            elif op.taken is None:
+                text = "reads what a refused operation gives"
+            lines.append(f"  {answer} {op.kind:<18} {op.name:<24} {text}".rstrip())
+        lines += [f"  no  {fault}" for fault in found.faults]
+        count = sum(op.taken is False for op in found.operations) + len(found.faults)
+        verdict = "every operation is taken" if found.ok else f"{count} things stop it"
+        lines.append(
+            f"{self.name}: {verdict}; {found.parameters:,} parameters, {found.macs:,} MACs a frame"
+        )
+        return lines
+
+    def summary(self) -> str:
+        """All of it for people."""
+        return "\n".join([*self.operation_lines(), *(f"  {e.line()}" for e in self.estimates)])
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.summary())}</pre>"
+
+
+def check(
+    model: str | os.PathLike[str],
+    target: str | None = None,
+    *,
+    ratios: Sequence[float] = RATIOS,
+) -> ModelCheck:
+    """Says whether a model will compile, and about how large and fast it becomes.
+
+    Nothing is quantized. Cycles and parts are estimates, within 25 % of the plan for networks
+    whose layers share their pulses as usual.
+
+    Parameters
+    ----------
+    model : path
+    target : str, optional
+        A board; all of them by default.
+    ratios : sequence of float
+        N/K to estimate for.
+
+    Raises
+    ------
+    InputError
+        The file is broken, of another format, or the board isn't known.
+    """
+    boards = tuple(TARGETS.values()) if target is None else (get_target(target),)
+    path = Path(model)
+    return ModelCheck(path.name, examine_model(path), boards, tuple(map(float, ratios)))
+
+
+def estimate(model: Model, target: Target, ratio: float) -> Estimate:
+    """Fit and speed of a model on a board at a mean N/K."""
+    from pvq_hw.flow.graph import fold_layers
+    from pvq_hw.plan.folding import fold
+    from pvq_hw.plan.resources import budget
+    from pvq_hw.quantizer.chain import is_dense_chain
+
+    try:
+        layers, reserve, pace = fold_layers(model, target, ratio)
+        chain = is_dense_chain(model)
+        found = fold(
+            layers, target, reserve=reserve, held=chain, loaded=chain, pace=pace, reckoned=True
+        )
+    except InputError as error:
+        return Estimate(target.name, ratio, False, str(error))
+    cost, limit = found.cost, budget(target)
+    short = [
+        f"{getattr(cost, key):,} {name} of {getattr(limit, key):,}"
+        for key, name in (("luts", "LUTs"), ("brams", "block RAMs"), ("dsps", "multipliers"),
+                          ("sprams", "SPRAMs"))
+        if getattr(cost, key) > getattr(limit, key)
+    ]  # fmt: skip
+    return Estimate(
+        target.name, ratio, found.fits,
+        found.limit if found.fits else f"takes {' and '.join(short) or 'too much'}",
+        found.interval_cycles, target.clock_mhz, cost.luts, cost.brams, cost.dsps, cost.sprams,
+        (limit.luts, limit.brams, limit.dsps, limit.sprams),
+    )  # fmt: skip

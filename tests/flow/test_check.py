@@ -1,0 +1,146 @@
+"""`check`: every operation at once, and estimates that are near the plan."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cli_tools import MODEL, ROOT, run
+from onnx import helper
+from onnx_graphs import graph_model, save
+
+import pvq_hw
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import InputError
+from pvq_hw.flow.check import estimate
+from pvq_hw.geometry import Geometry
+from pvq_hw.model.model import load_model
+from pvq_hw.plan.folding import FoldLayer, fold
+from pvq_hw.target.boards import TARGETS, get_target
+
+N = helper.make_node
+U8, S16 = IntFormat(8, False), IntFormat(16, True)
+
+
+def test_a_model_that_will_compile():
+    ran = run("check", MODEL, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    found = ran.json
+    assert (found["ok"], found["taken"], found["parameters"], found["macs"]) == (
+        True, True, 2410, 2368,
+    )  # fmt: skip
+    assert [(op["kind"], op["macs"]) for op in found["operations"]] == [
+        ("Gemm", 2048), ("Relu", 0), ("Gemm", 320),
+    ]  # fmt: skip
+    asked = {(e["target"], e["ratio"]) for e in found["estimates"]}
+    assert asked == {(board, ratio) for board in TARGETS for ratio in (1, 2, 5, 10)}
+    assert all(e["fits"] and e["inferences_per_second"] > 1e5 for e in found["estimates"])
+    assert found == pvq_hw.check(MODEL).to_json()
+
+
+def test_it_takes_a_second_and_imports_nothing_that_it_does_not_need():
+    heavy = ("amaranth", "jinja2", "gateware", "sim", "torch", "onnxruntime", "onnx.reference")
+    script = (
+        "import sys\n"
+        "from pvq_hw.cli import main\n"
+        f"assert main(['check', {str(MODEL)!r}, '--json']) == 0\n"
+        f"print('HEAVY', [name for name in {heavy!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    before = os.times()
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    spent = sum(os.times()[2:4]) - sum(before[2:4])
+    assert ran.stderr.splitlines()[-1] == "HEAVY []"
+    assert spent < 3  # under 1 where nothing else runs
+
+
+def test_a_model_that_is_refused_says_all_and_what_helps(tmp_path):
+    nodes = [
+        N("LayerNormalization", ["x", "s"], ["n"], name="norm<b>"),
+        N("Sin", ["n"], ["y"], name="sine"),
+        N("NonZero", ["y"], ["z"], name="gone"),
+        N("Gemm", ["z", "g"], ["m"], name="after", transA=1),
+        N("Sin", ["m"], ["out"], name="late"),
+    ]
+    path = save(tmp_path, graph_model(nodes, {"s": np.ones(4), "g": np.ones((2, 3))}, ("N", 4)))
+    ran = run("check", path)
+    assert (ran.code, ran.err) == (1, "")
+    lines = ran.out.splitlines()
+    assert [line.split()[:2] for line in lines[:5]] == [
+        ["no", "LayerNormalization"], ["no", "Sin"], ["no", "NonZero"], ["?", "Gemm"],
+        ["no", "Sin"],
+    ]  # fmt: skip
+    assert "replace by BatchNormalization, which folds into the weights, and train on" in lines[0]
+    assert "4 things stop it" in lines[5]
+    found = pvq_hw.check(path, "hx8k")
+    assert (found.ok, found.estimates) == (False, ())
+    assert "norm&lt;b&gt;" in found._repr_html_()
+    assert "<b>" not in found._repr_html_()
+    assert repr(found) == found.summary()
+
+
+def test_what_is_no_model_or_board_is_one_line(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"nothing")
+    assert "must be an ONNX or npz file" in run("check", tmp_path / "m.onnx").complaint
+    assert run("check", tmp_path / "none.onnx").code == 2
+    ran = run("check", MODEL, "--target", "abacus")
+    assert (ran.code, ran.out) == (2, "")
+    with pytest.raises(InputError, match="abacus"):
+        pvq_hw.check(MODEL, "abacus")
+
+
+def test_an_npz_file_is_checked_too(tmp_path):
+    np.savez(tmp_path / "m.npz", **{"0.weight": np.ones((3, 20)), "1.weight": np.ones((2, 3))})
+    found = pvq_hw.check(tmp_path / "m.npz", "hx8k", ratios=(1, 30))
+    assert [op.kind for op in found.examination.operations] == ["Dense", "Relu", "Dense"]
+    one, other = found.estimates
+    assert one.fits
+    assert not other.fits
+    assert "a pulse" in other.reason
+    assert found.ok
+
+
+def test_a_model_too_large_for_the_board_does_not_compile(tmp_path):
+    np.savez(tmp_path / "m.npz", **{"0.weight": np.ones((2000, 1000))})
+    found = pvq_hw.check(tmp_path / "m.npz", "icebreaker", ratios=(5,))
+    assert found.examination.ok
+    assert not found.ok
+    assert "SPRAMs of 4" in found.estimates[0].reason
+    ran = run("check", tmp_path / "m.npz", "--target", "icebreaker")
+    assert ran.code == 1
+    assert "It does not fit icebreaker" in ran.out
+
+
+CASES = [
+    ([FoldLayer("a", 32, 64, 36, U8, U8), FoldLayer("b", 10, 32, 30, U8, S16)], True),
+    ([FoldLayer("a", 32, 200, 20, U8, U8), FoldLayer("b", 10, 32, 16, U8, S16)], True),
+    (
+        [
+            FoldLayer("c", 8, 9, 6, U8, U8, geometry=Geometry((16, 16, 1), (3, 3))),
+            FoldLayer("d", 16, 72, 15, U8, U8, geometry=Geometry((14, 14, 8), (3, 3))),
+        ],
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize("target", ["icebreaker", "ulx3s-25f"])
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_reckoning_is_near_the_search_over_real_codes(case, target):
+    layers, chain = CASES[case]
+    board = get_target(target)
+    exact = fold(layers, board, held=chain, loaded=chain)
+    found = fold(layers, board, held=chain, loaded=chain, reckoned=True)
+    assert found.fits == exact.fits
+    assert found.interval_cycles == pytest.approx(exact.interval_cycles, rel=0.25)
+
+
+def test_the_estimate_is_near_the_plan(digits):
+    found = estimate(load_model(MODEL), get_target("icebreaker"), 1.5)
+    made = digits.document
+    assert found.fits
+    assert found.interval_cycles == pytest.approx(made["interval_cycles"], rel=0.25)
+    assert found.luts == pytest.approx(made["resources"]["luts"], rel=0.25)
+    assert found.brams == pytest.approx(made["resources"]["brams"], rel=0.25)
