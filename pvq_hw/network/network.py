@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
+from pvq_hw.naming import quoted
 from pvq_hw.network.layer import Layer, TensorSpec, layer_kinds
+from pvq_hw.tables import Table, format_name
 
 __all__ = ["FORMAT_VERSION", "Network"]
 
@@ -141,6 +143,45 @@ class Network:
                 pass
             chunks.append(out)
         return np.concatenate(chunks)
+
+    # -- for people -----------------------------------------------------------------------------
+
+    def table(self) -> Table:
+        """Its layers: shapes, N/K, and what they give."""
+        rows = []
+        for layer in self.layers:
+            w, out = layer.weights, layer.output
+            encoding = getattr(layer, "encoding", None)
+            ratio = "int8" if encoding == "int8" else ""
+            if w is not None and encoding == "pvq":
+                ratio = f"{w.size / max(1, int(np.abs(w).sum())):.2f}"
+            rows.append(
+                (
+                    layer.name, layer.kind, "" if w is None else f"{w.shape[0]:,} x {w.shape[1]:,}",
+                    ratio, "x".join(map(str, out.shape)),
+                    format_name(out.format.signed, out.format.bits), f"{out.scale:.4g}",
+                )
+            )  # fmt: skip
+        source = self.input
+        figures = [
+            ("input", f"{'x'.join(map(str, self.input_shape))} as "
+             f"{format_name(source.format.signed, source.format.bits)} of {source.scale:.4g}"),
+            ("mean N/K", f"{self.n_over_k:.2f} ({self.total_weights:,} weights, "
+             f"{self.total_pulses:,} pulses)"),
+        ]  # fmt: skip
+        header = ("layer", "kind", "weights", "N/K", "gives", "as", "unit")
+        return Table(f"Network {self.name}", figures, header, rows)
+
+    def summary(self) -> str:
+        """A line for each layer."""
+        return self.table().text()
+
+    def __repr__(self) -> str:
+        return (f"<Network {quoted(self.name)}: {len(self.layers)} layers, "
+                f"N/K {self.n_over_k:.2f}>")  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
 
     # -- counts ---------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import load_model
+from pvq_hw.naming import quoted
 from pvq_hw.network.network import Network
 from pvq_hw.output.build_record import BUILD, read_build
 from pvq_hw.output.folder import OutputFolder
@@ -20,6 +21,7 @@ from pvq_hw.output.report import document_of, read_report, write_report
 from pvq_hw.plan.image import Image
 from pvq_hw.plan.plan import Plan
 from pvq_hw.progress import Steps
+from pvq_hw.tables import Table
 
 __all__ = ["Accelerator", "load"]
 
@@ -79,9 +81,58 @@ class Accelerator:
         """Data (frames, ...) as the integers that the accelerator takes."""
         return self.network.quantize_input(x, self.input_scale)
 
-    def predict(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The golden model on data (frames, ...): integers (frames, outputs)."""
+    def predict(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What the accelerator says of data (frames, ...), in the model's own unit.
+
+        Gives float64 (frames, \\*shape), channels last: the integers of `predict_integers` times
+        the output's scale. The final operations that a model file has and an accelerator leaves
+        out (``network.dropped``, such as Softmax) are not applied.
+        """
+        return np.asarray(self.predict_integers(x) * self.network.output.scale, dtype=np.float64)
+
+    def predict_integers(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The golden model on data (frames, ...): the very integers that the circuit gives,
+        (frames, \\*shape), channels last."""
         return self.network.predict(self.quantize_input(x))
+
+    def trace(self, x: npt.ArrayLike, *, integers: bool = False) -> dict[str, npt.NDArray[Any]]:
+        """Every layer's outputs by the layer's name, in order; as `predict` gives the last one's,
+        or as ``integers``."""
+        scales = {layer.name: layer.output.scale for layer in self.network.layers}
+        found = self.network.trace(self.quantize_input(x))
+        return {name: out if integers else out * scales[name] for name, out in found.items()}
+
+    # -- for people -----------------------------------------------------------------------------
+
+    def table(self) -> Table:
+        """What was compiled, measured and built so far."""
+        plan = self.plan.table()
+        known, lines = read_report(self.out), list(plan.lines)
+        accuracy = self.manifest["extra"].get("accuracy")
+        if isinstance(accuracy, Mapping):
+            figures = [f"{key} {accuracy[key]:.4g}" for key in ("float", "pvq")
+                       if isinstance(accuracy.get(key), int | float)]  # fmt: skip
+            lines.insert(0, (str(accuracy.get("metric", "accuracy")), ", ".join(figures)))
+        simulated = known.get("simulate", {})
+        if simulated:
+            lines.append(("simulated", f"{simulated['mismatches']:,} mismatches in "
+                          f"{simulated['outputs_compared']:,} outputs"))  # fmt: skip
+        built = known.get("build", {})
+        if built:
+            lines.append(("built", f"{built['fmax_mhz']:.1f} MHz"))
+        title = f"{self.network.name} on {self.plan.target.board}, in {self.out}"
+        return Table(title, lines, plan.header, plan.rows)
+
+    def summary(self) -> str:
+        """What was compiled, measured and built so far, and a line for each core."""
+        return self.table().text()
+
+    def __repr__(self) -> str:
+        return (f"<Accelerator {quoted(self.network.name)} on {self.plan.target.name}, "
+                f"in {str(self.out)!r}>")  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
 
     def simulate(
         self,

@@ -18,6 +18,7 @@ from pvq_hw.engine.timing import Timing, time_graph
 from pvq_hw.engine.units import CoreUnit, Fifo, Join
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD
+from pvq_hw.naming import quoted
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
@@ -27,6 +28,7 @@ from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.plan.unit_resources import graph_resources, unit_resources
+from pvq_hw.tables import Table
 from pvq_hw.target.boards import Target, get_target, target_from_json
 from pvq_hw.target.energy import LABEL, Operations
 from pvq_hw.target.families import family as find_family
@@ -161,6 +163,47 @@ class Plan:
     def energy_int8_nj(self) -> float:
         """The same model's figure for plain 8-bit weights on as many lanes."""
         return sum(layer.energy_int8_nj(self.target) for layer in self.layers)
+
+    # -- for people -----------------------------------------------------------------------------
+
+    def table(self) -> Table:
+        """Speed, what it takes of the board, and every core."""
+        used, limit = self.resources, budget(self.target)
+        parts = [
+            f"{getattr(used, key):,} of {getattr(limit, key):,} {name}"
+            for key, name in (("luts", f"{self.target.logic_cell}s"), ("brams", "block RAMs"),
+                              ("dsps", "multipliers"), ("sprams", "SPRAMs"))
+            if getattr(limit, key)
+        ]  # fmt: skip
+        figures = [
+            ("speed", f"{self.inferences_per_second:,.0f} inferences/s at "
+             f"{self.clock_hz / 1e6:g} MHz, {self.interval_cycles:,} cycles between frames, "
+             f"{self.latency_cycles:,} latency"),
+            ("takes", ", ".join(parts)),
+        ]  # fmt: skip
+        if self.limit:
+            figures.append(("not faster since", self.limit))
+        rows = [
+            (
+                layer.layer, "int8" if layer.n_over_k is None else f"{layer.n_over_k:.2f}",
+                f"{layer.spec.lanes}", f"{layer.spec.words:,}", f"{100 * layer.utilization:.0f} %",
+                f"{layer.cycles:,}", f"{layer.resources.luts:,}", f"{layer.resources.brams}",
+            )
+            for layer in self.layers
+        ]  # fmt: skip
+        header = ("layer", "N/K", "lanes", "slots", "used", "cycles", "LUTs", "block RAMs")
+        return Table(f"Plan of {self.network} on {self.target.board}", figures, header, rows)
+
+    def summary(self) -> str:
+        """A line for each core, and what they are together."""
+        return self.table().text()
+
+    def __repr__(self) -> str:
+        return (f"<Plan of {quoted(self.network)} on {self.target.name}: "
+                f"{self.interval_cycles:,} cycles, {self.resources.luts:,} LUTs>")  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
 
     # -- checks ---------------------------------------------------------------------------------
 

@@ -318,7 +318,7 @@ def test_run_over_a_pseudo_terminal(digits):
         assert board.error is None
     assert ran.code == 0, ran.err
     data = pvq_hw.load_data(digits.test)
-    golden = accelerator.predict(data.x[:2])
+    golden = accelerator.predict_integers(data.x[:2])
     document = ran.json
     assert document["outputs"] == golden.tolist()
     assert (document["frames"], document["outputs_compared"]) == (2, 20)

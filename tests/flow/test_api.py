@@ -1,6 +1,7 @@
 """The Python interface does what the verbs do."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_load_reads_everything_back(digits, data):
     _, test = data
     x = accelerator.quantize_input(test.x[:20])
     assert x.dtype == np.int64
-    assert np.array_equal(accelerator.predict(test.x[:20]), accelerator.network.predict(x))
+    assert np.array_equal(accelerator.predict_integers(test.x[:20]), accelerator.network.predict(x))
     trace = accelerator.network.trace(x)
     assert [values.shape for values in list(trace.values())[-2:]] == [(20, 32), (20, 10)]
     assert accelerator.manifest["n_over_k"] == digits.document["n_over_k"]
@@ -84,6 +85,44 @@ def test_load_reads_everything_back(digits, data):
     assert accelerator.verify(MODEL) == []
     with pytest.raises(InputError, match=r"must exist; run pvq-hw build first"):
         accelerator.require("build/build.json")
+
+
+def test_predict_and_trace_speak_the_models_unit(digits, data):
+    accelerator = pvq_hw.load(digits.out)
+    x = data[1].x[:50]
+    real, exact = accelerator.predict(x), pvq_hw.load_model(MODEL).predict(x)
+    assert (real.dtype, real.shape) == (np.float64, (50, 10))
+    assert np.abs(real - exact).mean() < 0.2 * exact.std()
+    integers = accelerator.predict_integers(x)
+    assert np.array_equal(real, integers * accelerator.network.output.scale)
+    traced, steps = accelerator.trace(x), accelerator.trace(x, integers=True)
+    assert list(traced) == list(steps) == ["h", "logits"]
+    assert np.array_equal(traced["logits"], real)
+    assert np.array_equal(traced["h"], steps["h"] * accelerator.network.layers[0].output.scale)
+
+
+def test_values_show_themselves_in_a_notebook(digits, tmp_path):
+    accelerator = pvq_hw.load(digits.out)
+    assert repr(accelerator).startswith("<Accelerator 'digits_mlp_64_32_10' on icebreaker")
+    assert repr(accelerator.network) == "<Network 'digits_mlp_64_32_10': 2 layers, N/K 1.50>"
+    assert repr(accelerator.plan).startswith("<Plan of 'digits_mlp_64_32_10' on icebreaker: 71")
+    for value in (accelerator, accelerator.network, accelerator.plan):
+        text, page = value.summary(), value._repr_html_()
+        assert text.splitlines()[-1].split()[0] == "logits"
+        assert page.count("<tr>") == page.count("</tr>") >= 4
+    assert "accuracy" in accelerator.summary()
+    assert "95.6" in accelerator.summary()
+
+
+def test_names_of_others_stay_text(digits):
+    network = pvq_hw.load(digits.out).network
+    evil = "<script>\x1b[2J\n"
+    layers = (replace(network.layers[0], name=evil), *network.layers[1:])
+    shown = replace(network, name=evil, layers=layers)
+    assert "<script>" not in shown._repr_html_()
+    assert "&lt;script&gt;" in shown._repr_html_()
+    for text in (repr(shown), *shown.summary().splitlines()):
+        assert text.isprintable()
 
 
 def test_image_and_golden_model_agree(digits, data):
@@ -94,7 +133,7 @@ def test_image_and_golden_model_agree(digits, data):
     values = x
     for spec, core in zip(accelerator.image.specs, accelerator.image.cores, strict=True):
         values = spec.compute(core, values)
-    assert np.array_equal(values, accelerator.predict(test.x))
+    assert np.array_equal(values, accelerator.predict_integers(test.x))
 
 
 def test_simulate_gives_the_document_that_it_leaves(digits, data, tmp_path):
