@@ -11,6 +11,7 @@ from pvq_hw.data.dataset import Data
 from pvq_hw.flow.boards import board_table
 from pvq_hw.flow.compile import compile_model
 from pvq_hw.flow.options import load_options
+from pvq_hw.model.objects import model_file
 from pvq_hw.output.accelerator import Accelerator, load
 from pvq_hw.progress import Steps
 
@@ -40,9 +41,10 @@ def boards(
 
 
 def compile(
-    model: str | os.PathLike[str],
+    model: Any,
     out: str | os.PathLike[str],
     *,
+    example_inputs: Any = None,
     target: str | None = None,
     calibrate: Data | npt.ArrayLike | None = None,
     evaluate: Data | None = None,
@@ -51,11 +53,19 @@ def compile(
     steps: Steps | None = None,
     **options: Any,
 ) -> "Accelerator":
-    """Compiles a model file into the folder ``out``; what ``pvq-hw compile`` does.
+    """Compiles a model into the folder ``out``; what ``pvq-hw compile`` does.
 
     Parameters
     ----------
-    model, out : path
+    model : path or object
+        A ``.onnx`` or ``.npz`` file; an ``onnx.ModelProto``; a ``torch.nn.Module``, which is
+        exported as it is in use; a fitted scikit-learn ``MLPClassifier`` or ``MLPRegressor``, or
+        a ``Pipeline`` of ``StandardScaler`` and ``MinMaxScaler``, which are folded into the first
+        layer, and one of these; or a list of (weights (outputs, inputs), biases, activation), the
+        activation a key of `pvq_hw.model.objects.ACTIVATIONS` or None.
+    out : path
+    example_inputs : array or tensor, optional
+        For a ``torch.nn.Module``: some of its inputs, frames first.
     target : str, optional
         A board; may come from ``config``.
     calibrate : Data or array (frames, ...), optional
@@ -82,8 +92,9 @@ def compile(
     data = calibrate
     if data is not None and not isinstance(data, Data):
         data = Data(np.asarray(data), None, chosen.input_scale)
-    compile_model(
-        Path(model), Path(out), chosen,
-        calibration=data, evaluation=evaluate, metric=metric, steps=steps,
-    )  # fmt: skip
+    with model_file(model, example_inputs) as path:
+        compile_model(
+            path, Path(out), chosen,
+            calibration=data, evaluation=evaluate, metric=metric, steps=steps,
+        )  # fmt: skip
     return load(out)

@@ -1,17 +1,17 @@
 """What a model would become, before anything is quantized: operations, fit and speed."""
 
 import html
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pvq_hw.arith.formats import significant
 from pvq_hw.errors import InputError
 from pvq_hw.flow.examine import Examination, examine_model
 from pvq_hw.model.model import Model
+from pvq_hw.model.objects import model_file
+from pvq_hw.naming import quoted
 from pvq_hw.target.boards import TARGETS, Target, get_target
 
 __all__ = ["RATIOS", "Estimate", "ModelCheck", "check", "estimate"]
@@ -165,9 +165,10 @@ class ModelCheck:
 
 
 def check(
-    model: str | os.PathLike[str],
+    model: Any,
     target: str | None = None,
     *,
+    example_inputs: Any = None,
     ratios: Sequence[float] = RATIOS,
 ) -> ModelCheck:
     """Says whether a model will compile, and about how large and fast it becomes.
@@ -177,9 +178,12 @@ def check(
 
     Parameters
     ----------
-    model : path
+    model : path or object
+        As `pvq_hw.api.compile` takes it.
     target : str, optional
         A board; all of them by default.
+    example_inputs : optional
+        For a ``torch.nn.Module``.
     ratios : sequence of float
         N/K to estimate for.
 
@@ -189,8 +193,9 @@ def check(
         The file is broken, of another format, or the board isn't known.
     """
     boards = tuple(TARGETS.values()) if target is None else (get_target(target),)
-    path = Path(model)
-    return ModelCheck(path.name, examine_model(path), boards, tuple(map(float, ratios)))
+    with model_file(model, example_inputs) as path:
+        found = examine_model(path)
+        return ModelCheck(quoted(path.name)[1:-1], found, boards, tuple(map(float, ratios)))
 
 
 def estimate(model: Model, target: Target, ratio: float) -> Estimate:

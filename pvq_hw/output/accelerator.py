@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import load_model
+from pvq_hw.model.objects import model_file
 from pvq_hw.naming import quoted
 from pvq_hw.network.network import Network
 from pvq_hw.output.build_record import BUILD, read_build
@@ -178,21 +179,25 @@ class Accelerator:
 
     def verify(
         self,
-        model: str | os.PathLike[str] | None = None,
+        model: Any = None,
         data: Data | None = None,
         *,
+        example_inputs: Any = None,
         bitstream: bool = False,
     ) -> list[Any]:
-        """What is wrong with the folder's files; with ``model``, every figure is recomputed, and
-        with ``data`` beside it what was fitted to such data; with ``bitstream``, the memories in
-        it are compared. `pvq_hw.output.verify.examine_output`
-        also says what was not checked."""
+        """What is wrong with the folder's files; with ``model``, a path or an object as
+        `pvq_hw.api.compile` takes it, every figure is recomputed, and with ``data`` beside it what
+        was fitted to such data; with ``bitstream``, the memories in it are compared.
+        `pvq_hw.output.verify.examine_output` also says what was not checked."""
         from pvq_hw.model.onnx.own_graph import check_own_graph
         from pvq_hw.output.verify import verify_output
 
-        original = load_model(Path(model)) if model is not None else None
-        if model is not None and original is not None and data is not None:
-            check_own_graph(Path(model), original, data)
+        if model is None:
+            return verify_output(self.out, model=None, data=data, bitstream=bitstream)
+        with model_file(model, example_inputs) as path:
+            original = load_model(path)
+            if data is not None:
+                check_own_graph(path, original, data)
         return verify_output(self.out, model=original, data=data, bitstream=bitstream)
 
     def report(self) -> dict[str, Any]:
