@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_FAVOR = 0.12  # the power of its positions that a convolution's pulses grow with
+
+
 def weighted_names(model: Model) -> list[str]:
     """The layers with weights, in order."""
     return [step.name for step in network_steps(model) if step.weighted]
@@ -111,10 +114,16 @@ def graph_layers(
 def fold_layers(
     model: Model, target: Target, ratio: float, bits: int = 8
 ) -> tuple[list[FoldLayer], Resources, int]:
-    """The layers of any network before quantization, pulses shared as `pulse_budget` does; what
-    the rest takes; and the cycles of the slowest unit without weights."""
+    """The layers of any network before quantization; what the rest takes; and the cycles of the
+    slowest unit without weights.
+
+    Pulses are shared as `pulse_budget` does, convolutions favored as calibration favors them:
+    the more, the more positions share their weights.
+    """
     steps = network_steps(model)
-    pulses = pulse_budget(steps, ratio, {})
+    windows = {s.name: s.node.shape[:2] for s in steps if isinstance(s.node, ConvNode)}
+    favored = {name: float(math.prod(shape)) ** _FAVOR for name, shape in windows.items()}
+    pulses = pulse_budget(steps, ratio, {}, favored)
     passed = [
         max(step.node.size, *(math.prod(model.tensor_shape(name)) for name in step.inputs))
         for step in steps

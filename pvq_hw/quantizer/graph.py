@@ -67,12 +67,16 @@ class Wanted:
 
 
 def pulse_budget(
-    steps: tuple[Step, ...], ratio: float, layers: Mapping[str, LayerOptions]
+    steps: tuple[Step, ...],
+    ratio: float,
+    layers: Mapping[str, LayerOptions],
+    emphasis: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
     """Pulses of every layer with weights, by name: as asked, else shares of the network's.
 
     What is lost grows with a power of N/K whatever the layer, so small layers, whose pulses cost
     little, get more of them: K in proportion to ``weights ** 0.65``, at most one a weight.
+    ``emphasis`` multiplies that by layer.
     """
     sizes = {s.name: s.weight.size for s in steps if s.weighted}
     rows = {s.name: len(s.weight) for s in steps if s.weighted}
@@ -88,13 +92,14 @@ def pulse_budget(
     free = {name: size for name, size in sizes.items() if name not in given}
     total = shared_total({name: (rows[name], size) for name, size in free.items()}, ratio)
     low, high = 0.0, float(total) + 1
+    more = emphasis or {}
     for _ in range(100):
         middle = (low + high) / 2
-        if sum(_share(middle, s, rows[n], ratio) for n, s in free.items()) > total:
+        if sum(_share(middle * more.get(n, 1), s, rows[n], ratio) for n, s in free.items()) > total:
             high = middle
         else:
             low = middle
-    return given | {n: _share(low, s, rows[n], ratio) for n, s in free.items()}
+    return given | {n: _share(low * more.get(n, 1), s, rows[n], ratio) for n, s in free.items()}
 
 
 def _share(price: float, size: int, rows: int, ratio: float) -> int:
