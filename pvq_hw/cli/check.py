@@ -16,10 +16,11 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     for line in found.operation_lines():
         ui.say(line)
     estimates = []
-    for one in found.each_estimate():
-        estimates.append(one)
-        ui.say(f"  {one.line()}")
-    found.__dict__["estimates"] = tuple(estimates)
+    for names, group in found.each_device():
+        estimates += group
+        for line in found.device_lines(names, group):
+            ui.say(line)
+    found.__dict__["estimates"] = tuple(estimates)  # so that they are made once
     if found.examination.ok and not found.ok:
         where = args.target or "any board"
         ui.say(f"It does not fit {where} at these N/K; fewer inputs, rows or layers, or a larger "

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from pvq_hw.flow.examine import Examination, examine_model
 from pvq_hw.model.model import Model
 from pvq_hw.model.objects import model_file
 from pvq_hw.naming import quoted
+from pvq_hw.plan.resources import budget
 from pvq_hw.target.boards import TARGETS, Target, get_target
 
 __all__ = ["RATIOS", "Estimate", "ModelCheck", "check", "estimate"]
@@ -67,13 +68,17 @@ class Estimate:
         }
 
     def line(self) -> str:
-        """For people."""
-        head = f"{self.target:<15} N/K {self.ratio:<4g}"
+        """For people, without the board's name."""
+        head = f"N/K {self.ratio:<4g}"
         if not self.interval_cycles:
             return f"{head} no    {self.reason}"
-        parts = [f"{used:,} of {have:,} {name}" for used, have, name in zip(
-            (self.luts, self.brams, self.dsps, self.sprams), self.budget,
-            ("LUTs", "block RAMs", "multipliers", "SPRAMs"), strict=True) if have]  # fmt: skip
+        names = ("LUTs", "block RAMs", "multipliers", "SPRAMs")
+        used = (self.luts, self.brams, self.dsps, self.sprams)
+        parts = [
+            f"{count:,} of {have:,} {name}"
+            for count, have, name in zip(used, self.budget, names, strict=True)
+            if have
+        ]
         speed = f"{self.inferences_per_second:>12,.0f}/s" if self.fits else ""
         return f"{head} {'fits' if self.fits else 'no  '}{speed}  {', '.join(parts)}"
 
@@ -99,15 +104,21 @@ class ModelCheck:
     @cached_property
     def estimates(self) -> tuple[Estimate, ...]:
         """Of every board and ratio; none where the model is refused."""
-        return tuple(self.each_estimate())
+        return tuple(e for _, group in self.each_device() for e in group)
 
-    def each_estimate(self) -> Iterator[Estimate]:
-        """The estimates as they come."""
+    def each_device(self) -> Iterator[tuple[list[str], list[Estimate]]]:
+        """Boards of one device and clock, and their estimates, as they come."""
         model = self.examination.model
-        if model is not None and self.examination.ok:
-            for target in self.targets:
-                for ratio in self.ratios:
-                    yield estimate(model, target, ratio)
+        if model is None or not self.examination.ok:
+            return
+        groups: dict[tuple[Any, ...], list[Target]] = {}
+        for target in self.targets:
+            key = (target.engine, target.clock_mhz, budget(target))
+            groups.setdefault(key, []).append(target)
+        for boards in groups.values():
+            found = [estimate(model, boards[0], ratio) for ratio in self.ratios]
+            names = [board.name for board in boards]
+            yield names, [replace(e, target=name) for name in names for e in found]
 
     @property
     def ok(self) -> bool:
@@ -155,7 +166,15 @@ class ModelCheck:
 
     def summary(self) -> str:
         """All of it for people."""
-        return "\n".join([*self.operation_lines(), *(f"  {e.line()}" for e in self.estimates)])
+        lines = self.operation_lines()
+        for names, group in self.each_device():
+            lines += self.device_lines(names, group)
+        return "\n".join(lines)
+
+    def device_lines(self, names: Sequence[str], group: Sequence[Estimate]) -> list[str]:
+        """The boards of a device, and a line for each ratio."""
+        found = [f"    {e.line()}" for e in group[: len(self.ratios)]]
+        return [f"  {', '.join(names)}", *found]
 
     def __repr__(self) -> str:
         return self.summary()
@@ -202,7 +221,6 @@ def estimate(model: Model, target: Target, ratio: float) -> Estimate:
     """Fit and speed of a model on a board at a mean N/K."""
     from pvq_hw.flow.graph import fold_layers
     from pvq_hw.plan.folding import fold
-    from pvq_hw.plan.resources import budget
     from pvq_hw.quantizer.chain import is_dense_chain
 
     try:

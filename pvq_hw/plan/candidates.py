@@ -290,8 +290,8 @@ def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
 
 def _kin(target: Target) -> Target:
     """The first board whose cores are the same: choices are shared, only the room differs."""
-    same = (target.engine, target.spram_bits)
-    return next((t for t in TARGETS.values() if (t.engine, t.spram_bits) == same), target)
+    same = (target.engine, bool(target.device.sprams))
+    return next((t for t in TARGETS.values() if (t.engine, bool(t.device.sprams)) == same), target)
 
 
 @lru_cache(maxsize=4096)

@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = Path(pvq_hw.bundled.__file__).parent
 MODEL = BUNDLED / "digits_mlp_64_32_10.onnx"
 VERBS = (
-    "demo", "check", "compile", "tune", "finetune", "layer", "simulate", "build", "verify", "report",
-    "program", "run", "boards", "data", "doctor",
+    "demo", "check", "compile", "tune", "finetune", "layer", "simulate", "build", "verify",
+    "report", "program", "run", "boards", "data", "doctor",
 )  # fmt: skip
 
 
