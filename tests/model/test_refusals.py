@@ -10,6 +10,7 @@ from pvq_hw.model.model import load_model
 from pvq_hw.model.onnx.read import examine_onnx
 
 N = helper.make_node
+RNG = np.random.default_rng(4)
 
 
 def refusal(tmp_path, nodes, constants, shape, **options):
@@ -84,3 +85,70 @@ def test_many_reasons_and_hostile_names_stay_one_bounded_line(tmp_path):
     assert "288 more reasons; supported are " in text
     assert len(text) < 4000
     assert "\x1b" not in text
+
+
+ML = "ai.onnx.ml"
+
+
+def converted(nodes, constants, outputs, shape=("N", 4)):
+    """A file as scikit-learn's converter writes it."""
+    model = graph_model(nodes, constants, shape)
+    model.opset_import.append(helper.make_opsetid(ML, 1))
+    del model.graph.output[:]
+    for name, kind in outputs:
+        info = helper.make_tensor_value_info(name, kind, None)
+        if name == "maps":
+            values = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+            info = helper.make_value_info(
+                name, helper.make_sequence_type_proto(helper.make_map_type_proto(7, values))
+            )
+        model.graph.output.append(info)
+    return model
+
+
+def test_a_converted_classifier_is_read_by_its_scores(tmp_path):
+    """Scaler is folded; ZipMap, and the label that the largest score has, are left out."""
+    w, b = RNG.standard_normal((4, 3)), RNG.standard_normal(3)
+    offset, scale = [1.0, -2.0, 0.5, 8.0], [0.5, 3.0, 1.0, 0.1]
+    nodes = [
+        N("Scaler", ["x"], ["s"], domain=ML, offset=offset, scale=scale),
+        N("Cast", ["s"], ["f"], to=TensorProto.DOUBLE),
+        N("MatMul", ["f", "w"], ["m"]),
+        N("Add", ["m", "b"], ["z"]),
+        N("Softmax", ["z"], ["p"]),
+        N("ArgMax", ["p"], ["a"], axis=1),
+        N("ZipMap", ["p"], ["maps"], domain=ML, classlabels_int64s=[0, 1, 2]),
+        N("ArrayFeatureExtractor", ["classes", "a"], ["picked"], domain=ML),
+        N("Reshape", ["picked", "flat"], ["r"]),
+        N("Cast", ["r"], ["label"], to=TensorProto.INT64),
+    ]
+    constants = {"w": w, "b": b, "classes": np.array([0, 1, 2]), "flat": np.array([-1])}
+    ends = [("label", TensorProto.INT64), ("maps", TensorProto.FLOAT)]
+    found = load_model(save(tmp_path, converted(nodes, constants, ends)))
+    x = RNG.standard_normal((5, 4))
+    assert np.allclose(found.predict(x), (x - offset) * scale @ w + b, rtol=1e-6)
+    assert [node.op for node in found.nodes] == ["Dense"]
+    assert found.dropped == ("Softmax", "ZipMap")
+
+
+def test_a_normalizer_is_refused_by_name_with_what_helps(tmp_path):
+    nodes = [
+        N("Normalizer", ["x"], ["n"], domain=ML, name="norm"),
+        N("MatMul", ["n", "w"], ["out"]),
+    ]
+    model = converted(nodes, {"w": np.ones((4, 2))}, [("out", TensorProto.DOUBLE)])
+    path = save(tmp_path, model)
+    with pytest.raises(InputError, match=r"node 'norm' has the operation 'Normalizer'"):
+        load_model(path)
+    assert "do it to the data" in examine_onnx(path).refusals[0].remedy
+
+
+def test_a_second_output_that_is_no_label_is_still_refused(tmp_path):
+    nodes = [
+        N("MatMul", ["x", "w"], ["out"]), N("ArgMax", ["out"], ["label"], axis=1),
+        N("Relu", ["out"], ["two"]),
+    ]  # fmt: skip
+    ends = [("out", 11), ("label", 7), ("two", 11)]
+    path = save(tmp_path, converted(nodes, {"w": np.ones((4, 2))}, ends))
+    with pytest.raises(InputError, match="must have one output, not 3"):
+        load_model(path)

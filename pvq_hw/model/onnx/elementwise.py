@@ -208,6 +208,17 @@ def _clip(low: Lowering, op: Op) -> None:
     low.put_same(op, output, x)
 
 
+@handles("Scaler")
+def _scaler(low: Lowering, op: Op) -> None:
+    """``(x - offset) * scale``, as scikit-learn's converter writes its scalers."""
+    x = low.view(op)
+    offset, scale = (np.asarray(op.attribute(name, [default]), dtype=np.float64)
+                     for name, default in (("offset", 0.0), ("scale", 1.0)))  # fmt: skip
+    if len(x.shape) != 2 or any(c.size not in (1, x.index.size) for c in (offset, scale)):
+        op.refuse(f"must have an offset and a scale for each of {x.index.size} inputs, or for all")
+    affine(low, op, x, scale, -offset * scale)
+
+
 # -- branches -----------------------------------------------------------------------------------
 
 
@@ -261,7 +272,7 @@ def _concat_maps(low: Lowering, op: Op, views: list[View], axis: int) -> None:
 @handles(*ENDS)
 def _end(low: Lowering, op: Op) -> None:
     x = low.view(op, dropped=True)
-    if op.kind != "Sigmoid" and not x.dropped:
+    if op.kind not in ("Sigmoid", "ZipMap") and not x.dropped:
         default = 0 if op.kind == "ArgMax" else (1 if low.file.opset < 13 else -1)
         axis = int(op.attribute("axis", default))
         axis += len(x.shape) if axis < 0 else 0

@@ -85,6 +85,7 @@ def tidy(path: Path, graph: Any) -> None:
     if len(graph.node) > _NODES_LIMIT:
         raise InputError(f"{path} must have at most {_NODES_LIMIT} nodes")
     _check_names(path, graph)
+    _drop_labels(graph)
     order = _order(path, graph)
     place = {name: i for i, node in enumerate(order) for name in graph.node[node].output if name}
     read = {name for node in order for name in graph.node[node].input}
@@ -102,6 +103,31 @@ def tidy(path: Path, graph: Any) -> None:
             max(len(a.ints), len(a.floats), len(a.strings)) > _LIST_LIMIT for a in node.attribute
         ):
             Op(node, str(path)).refuse(f"must have at most {_LIST_LIMIT:,} numbers an attribute")
+
+
+_LABELS = ("ArrayFeatureExtractor", "Cast", "Reshape", "Identity", "ArgMax")
+
+
+def _drop_labels(graph: Any) -> None:
+    """Takes out an output of labels beside another output, as scikit-learn's converter gives it:
+    which of the classes has the largest score. An accelerator gives the scores."""
+    makers = {name: node for node in graph.node for name in node.output if name}
+    inputs = {i.name for i in graph.input}
+    labels = []
+    for output in graph.output:
+        name, seen = output.name, set()
+        while name in makers and name not in seen and makers[name].op_type in _LABELS:
+            node = makers[name]
+            seen.add(name)
+            if node.op_type == "ArgMax":
+                labels.append(output.name)
+                break
+            computed = [n for n in node.input if n in makers or n in inputs]
+            name = computed[-1] if computed else ""
+    if labels and len(labels) == len(graph.output) - 1:
+        kept = [o for o in graph.output if o.name not in labels]
+        del graph.output[:]
+        graph.output.extend(kept)
 
 
 def _arrange(items: Any, place: Callable[[Any], int]) -> None:

@@ -18,10 +18,13 @@ from pvq_hw.model.onnx.file import OnnxFile
 from pvq_hw.model.onnx.graph import NodeError, Op
 from pvq_hw.naming import safe_name
 
-__all__ = ["ENDS", "LayoutError", "Lowering", "Op", "View", "handlers", "handles"]
+__all__ = ["ENDS", "ML_KINDS", "LayoutError", "Lowering", "Op", "View", "handlers", "handles"]
 
-ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax")
+ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax", "ZipMap")
 """Final operations that are left out: the accelerator gives what they read."""
+
+ML_KINDS = ("Scaler", "ZipMap")
+"""Operators of the domain ``ai.onnx.ml`` that are taken."""
 
 ACTIVATIONS_LIMIT = 1 << 25  # of one frame, over all tensors
 VIEWS_LIMIT = 1 << 26  # positions over all views, 8 bytes each

@@ -18,7 +18,15 @@ from pvq_hw.model.onnx import windows as onnx_windows  # noqa: F401  they regist
 from pvq_hw.model.onnx.file import OnnxFile, check, read_onnx
 from pvq_hw.model.onnx.folding import fold
 from pvq_hw.model.onnx.graph import NodeError
-from pvq_hw.model.onnx.lowering import ACTIVATIONS_LIMIT, LayoutError, Lowering, Op, View, handlers
+from pvq_hw.model.onnx.lowering import (
+    ACTIVATIONS_LIMIT,
+    ML_KINDS,
+    LayoutError,
+    Lowering,
+    Op,
+    View,
+    handlers,
+)
 from pvq_hw.model.onnx.refusals import Refusal, RefusalError, remedy
 from pvq_hw.naming import quoted, safe_name
 
@@ -179,7 +187,8 @@ def _scan(file: OnnxFile, ops: tuple[Op, ...]) -> list[Refusal]:
         raise InputError(f"{file.path} must have dense weights, not sparse initializers")
     known, refusals = handlers(), []
     for op in ops:
-        if op.kind not in known or op.proto.domain not in ("", "ai.onnx"):
+        ours = ("ai.onnx.ml",) if op.kind in ML_KINDS else ("", "ai.onnx")
+        if op.kind not in known or op.proto.domain not in ours:
             domain = f", of {quoted(op.proto.domain)}" if op.proto.domain else ""
             refusals.append(
                 Refusal(
