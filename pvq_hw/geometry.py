@@ -43,6 +43,12 @@ class Geometry:
         return (kh - 1) * dh + 1, (kw - 1) * dw + 1
 
     @property
+    def single(self) -> bool:
+        """Whether the window is one value high and wide and sees every value once."""
+        steps = (*self.kernel, *self.stride)
+        return steps == (1, 1, 1, 1) and not any(map(any, self.pads))
+
+    @property
     def output_size(self) -> tuple[int, int]:
         """Rows and columns of window positions."""
         h, w = (
@@ -65,8 +71,11 @@ class Geometry:
     def columns(self, x: npt.NDArray[Any], groups: int = 1) -> npt.NDArray[Any]:
         """``x`` (frames, ...) -> (groups, frames * rows * columns, kh * kw * channels / groups).
 
-        Within a vector the order is (kernel row, kernel column, channel of the group).
+        Within a vector the order is (kernel row, kernel column, channel of the group). A window
+        that sees every value by itself gives a view of ``x``.
         """
+        if groups == 1 and self.single:
+            return x.reshape(1, -1, self.input_shape[2])
         view = self.windows(x)
         f, h, w, c, kh, kw = view.shape
         split = view.reshape(f, h, w, groups, c // groups, kh, kw)

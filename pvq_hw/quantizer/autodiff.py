@@ -103,7 +103,6 @@ class Tape:
         self.gains: dict[str, npt.NDArray[np.float64]] = {}
         self.lattices: dict[str, Lattice] = {}
         self._makers = {step.output: step for step in steps}
-        self._columns: dict[str, Columns] = {}
         self._open: dict[str, npt.NDArray[np.bool_]] = {}
 
     @property
@@ -132,7 +131,7 @@ class Tape:
                 break
             running = running or step.name == since
             if running:
-                z = self._apply(step, [values[name] for name in step.inputs], keep)
+                z = self._apply(step, [values[name] for name in step.inputs])
                 values[step.output] = self._activate(step, z, keep)
         return values
 
@@ -148,14 +147,19 @@ class Tape:
 
     def sums(self, step: Step, values: dict[str, FloatArray]) -> FloatArray:
         """A step's sums, before its activation function."""
-        return self._apply(step, [values[name] for name in step.inputs], False)
+        return self._apply(step, [values[name] for name in step.inputs])
 
-    def columns(self, step: Step) -> Columns:
-        """What a weighted step's rows multiplied in the last `forward` that kept it."""
-        return self._columns[step.name]
-
-    def columns_of(self, step: Step, x: FloatArray) -> Columns:
+    def columns(self, step: Step, x: FloatArray) -> Columns:
         """What a weighted step's rows multiply where its input is ``x`` (frames, ...)."""
+        values, unit, bits = self._whole(step, x)
+        geometry = node_geometry(step.node)
+        if geometry is None:
+            return Columns(values.reshape(1, len(x), -1), unit, bits)
+        columns = geometry.columns(values, node_groups(step.node))
+        return Columns(np.ascontiguousarray(columns), unit, bits)
+
+    def _whole(self, step: Step, x: FloatArray) -> tuple[FloatArray, float, int]:
+        """A weighted step's input as multiples of a unit, that unit, and the bits of them."""
         lattice = self._lattice(step.inputs[0])
         if lattice is None or step.name not in self.gains:
             unit, bits = 1.0, min(SINGLE, grid_bits(self.weights[step.name].shape[1]))
@@ -164,11 +168,7 @@ class Tape:
             unit, bits = lattice.scale, max(-lattice.low, lattice.high).bit_length()
             values = np.multiply(x, np.float32(1 / unit))
             np.rint(values, out=values)
-        geometry = node_geometry(step.node)
-        if geometry is None:
-            return Columns(values.reshape(1, len(x), -1), unit, bits)
-        columns = geometry.columns(values, node_groups(step.node))
-        return Columns(np.ascontiguousarray(columns), unit, bits)
+        return values, unit, bits
 
     def _lattice(self, tensor: str) -> Lattice | None:
         """The lattice on which a tensor's values lie, if there is one."""
@@ -197,14 +197,13 @@ class Tape:
             np.maximum(z, 0, out=z)
         return np.minimum(z, high, out=z) if np.isfinite(step.high) else z
 
-    def _apply(self, step: Step, inputs: list[FloatArray], keep: bool) -> FloatArray:
+    def _apply(self, step: Step, inputs: list[FloatArray]) -> FloatArray:
         """The node's output before its activation function; a new array."""
         node, x = step.node, inputs[0]
         if step.weighted:
-            columns = self.columns_of(step, x)
-            if keep:
-                self._columns[step.name] = columns
-            return self.products(step, columns).reshape(len(x), *node.shape)
+            if _separate(node):
+                return self._separate_sums(step, x)
+            return self.products(step, self.columns(step, x)).reshape(len(x), *node.shape)
         if isinstance(node, MaxPool):
             return _largest(node.geometry, x)
         if isinstance(node, AveragePool):
@@ -220,20 +219,38 @@ class Tape:
 
     def products(self, step: Step, columns: Columns) -> FloatArray:
         """Sums of a weighted step's rows, (positions, M)."""
-        weight, gain = self.weights[step.name], self.gains.get(step.name)
-        dtype: npt.DTypeLike = np.float64
-        if gain is None:
-            weight = grid(weight, DOUBLE - columns.bits - span_bits(weight.shape[1]))
-        elif columns.bits + span_bits(float(np.abs(weight).sum(axis=1).max())) <= SINGLE:
-            dtype = np.float32
+        weight = self._factors(step, columns.bits)
         groups, positions, n = columns.values.shape
-        matrix = weight.astype(dtype, copy=False).reshape(groups, -1, n).transpose(0, 2, 1)
-        out = np.matmul(columns.values.astype(dtype, copy=False), matrix)
-        out = out.transpose(1, 0, 2).reshape(positions, -1)
+        matrix = weight.reshape(groups, -1, n).transpose(0, 2, 1)
+        out = np.matmul(columns.values.astype(weight.dtype, copy=False), matrix)
+        return self._scaled(step, out.transpose(1, 0, 2).reshape(positions, -1), columns.unit)
+
+    def _factors(self, step: Step, bits: int) -> npt.NDArray[Any]:
+        """A step's weights, of which no sum of products with values of some bits is rounded."""
+        weight = self.weights[step.name]
+        if step.name not in self.gains:
+            return grid(weight, DOUBLE - bits - span_bits(weight.shape[1]))
+        single = bits + span_bits(float(np.abs(weight).sum(axis=1).max())) <= SINGLE
+        return weight.astype(np.float32 if single else np.float64, copy=False)
+
+    def _scaled(self, step: Step, sums: npt.NDArray[Any], unit: float) -> FloatArray:
+        """Sums of products as they are in real numbers, the bias added."""
+        gain = self.gains.get(step.name)
         if gain is not None:
-            out *= (columns.unit * gain).astype(dtype)
-        out += self.biases[step.name]
-        return out.astype(np.float32, copy=False)
+            sums *= (unit * gain).astype(sums.dtype)
+        sums += self.biases[step.name]
+        return sums.astype(np.float32, copy=False)
+
+    def _separate_sums(self, step: Step, x: FloatArray) -> FloatArray:
+        """Sums of a step whose channels are filtered by themselves, tap by tap."""
+        values, unit, bits = self._whole(step, x)
+        weight, geometry = self._factors(step, bits), node_geometry(step.node)
+        assert geometry is not None
+        h, w = geometry.output_size
+        sums = np.zeros((len(x), h, w, len(weight)), dtype=weight.dtype)
+        for i, j, part in _taps(geometry, _pad(geometry, values, 0), h, w):
+            sums += part * weight[:, i * geometry.kernel[1] + j]
+        return self._scaled(step, sums, unit)
 
     def backward(
         self,
@@ -265,21 +282,22 @@ class Tape:
         return result
 
     def slopes(self, values: dict[str, FloatArray], seed: FloatArray, name: str) -> FloatArray:
-        """Gradient by the sums of step ``name`` of a scalar whose gradient by the output is
-        ``seed``; nothing before that step is looked at."""
+        """Gradients by the sums of step ``name`` of scalars whose gradients by the output are
+        ``seed`` (scalars times frames, ...), all frames of the first scalar first; nothing before
+        that step is looked at."""
         after = self._after(name)
         gradients = {self.output: seed}
         for step in reversed(self.steps):
             if step.output not in gradients:
                 continue
-            g = gradients.pop(step.output).reshape(len(seed), *step.node.shape)
-            g = g * self._open[step.output]
+            g, opened = gradients.pop(step.output), self._open[step.output]
+            g = (g.reshape(-1, *opened.shape) * opened).reshape(len(seed), *step.node.shape)
             if step.name == name:
                 return np.asarray(g)
             inputs = [values[n] for n in step.inputs]
             for n, part in zip(step.inputs, self._back(step, inputs, g), strict=True):
                 if n in after:
-                    part = part.reshape(values[n].shape)
+                    part = part.reshape(len(seed), *values[n].shape[1:])
                     gradients[n] = gradients[n] + part if n in gradients else part
         raise KeyError(name)
 
@@ -292,18 +310,21 @@ class Tape:
         return found
 
     def _back(self, step: Step, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
-        """Gradients by the node's inputs."""
+        """Gradients by the node's inputs; of ``g`` there may be several for every frame."""
         node, x = step.node, inputs[0]
         if step.weighted:
             if step.inputs[0] == self.source:
                 return [np.zeros(0, dtype=np.float32)]
+            if _separate(node):
+                return [self._back_separate(step, g)]
             columns = self._back_to_columns(step, g)
             geometry = node_geometry(node)
             if geometry is None:
                 return [columns[0]]
-            return [_fold(geometry, columns, len(x))]
+            return [_fold(geometry, columns, len(g))]
         if isinstance(node, MaxPool):
-            return [_to_largest(node.geometry, x, g)]
+            parts = np.split(g, len(g) // len(x))
+            return [np.concatenate([_to_largest(node.geometry, x, part) for part in parts])]
         if isinstance(node, AveragePool):
             part = np.asarray(g / node.counts().astype(np.float32), dtype=np.float32)
             geometry = node.geometry
@@ -313,9 +334,23 @@ class Tape:
             )
             return [_fold_windows(geometry, wide)]
         if isinstance(node, Concat):
-            ends = np.cumsum([a.size // (g.size // g.shape[-1]) for a in inputs])
+            ends = np.cumsum([a.size * g.shape[-1] // (node.size * len(a)) for a in inputs])
             return np.split(g, ends[:-1], axis=-1)
         return [g] * len(inputs) if isinstance(node, Add) else [g]
+
+    def _back_separate(self, step: Step, g: FloatArray) -> FloatArray:
+        """Gradients by the input of a step whose channels are filtered by themselves."""
+        geometry = node_geometry(step.node)
+        assert geometry is not None
+        weight = self.weights[step.name]
+        if step.name in self.gains:
+            weight = weight * self.gains[step.name].astype(np.float32)[:, None]
+        height, width, _ = geometry.input_shape
+        (top, _), (left, _) = geometry.pads
+        back = np.zeros(_pad_shape(geometry, len(g)), dtype=np.float32)
+        for i, j, part in _taps(geometry, back, *geometry.output_size):
+            part += g * weight[:, i * geometry.kernel[1] + j]
+        return back[:, top : top + height, left : left + width]
 
     def _back_to_columns(self, step: Step, g: FloatArray) -> FloatArray:
         """Gradients by what a weighted step's rows multiply, (groups, positions, N)."""
@@ -381,11 +416,18 @@ def node_groups(node: Node) -> int:
     return node.groups if isinstance(node, Conv) else 1
 
 
+def _separate(node: Node) -> bool:
+    """Whether a node filters every channel by itself, into one."""
+    return isinstance(node, Conv) and node.groups == node.input_shape[2] == len(node.weight)
+
+
 def _fold(geometry: Geometry, columns: FloatArray, frames: int) -> FloatArray:
     """Adjoint of `Geometry.columns`: (groups, positions, N) -> (frames, \\*input_shape)."""
     kh, kw = geometry.kernel
     h, w = geometry.output_size
     groups = len(columns)
+    if groups == 1 and geometry.single:
+        return columns[0]
     if groups == 1:
         return _fold_windows(geometry, columns.reshape(frames, h, w, kh, kw, -1))
     split = columns.reshape(groups, frames, h, w, kh, kw, -1)
@@ -395,12 +437,10 @@ def _fold(geometry: Geometry, columns: FloatArray, frames: int) -> FloatArray:
 
 def _fold_windows(geometry: Geometry, windows: FloatArray) -> FloatArray:
     """Adds windows (frames, rows, columns, kh, kw, channels) up to maps."""
-    height, width, channels = geometry.input_shape
-    (top, bottom), (left, right) = geometry.pads
+    height, width, _ = geometry.input_shape
+    (top, _), (left, _) = geometry.pads
     frames, h, w = windows.shape[:3]
-    padded = np.zeros(
-        (frames, top + height + bottom, left + width + right, channels), dtype=np.float32
-    )
+    padded = np.zeros(_pad_shape(geometry, frames), dtype=np.float32)
     for i, j, part in _taps(geometry, padded, h, w):
         part += windows[:, :, :, i, j]
     return padded[:, top : top + height, left : left + width]
@@ -413,6 +453,12 @@ def _taps(geometry: Geometry, padded: FloatArray, h: int, w: int) -> Any:
         for j in range(geometry.kernel[1]):
             rows = slice(i * dh, i * dh + (h - 1) * sh + 1, sh)
             yield i, j, padded[:, rows, j * dw : j * dw + (w - 1) * sw + 1 : sw]
+
+
+def _pad_shape(geometry: Geometry, frames: int) -> tuple[int, int, int, int]:
+    """Of maps with their padding."""
+    height, width, channels = geometry.input_shape
+    return frames, height + sum(geometry.pads[0]), width + sum(geometry.pads[1]), channels
 
 
 def _pad(geometry: Geometry, x: FloatArray, fill: float) -> FloatArray:

@@ -10,7 +10,7 @@ at most ``gap`` positions apart, counted from 0; a gap of 0 stands for none.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def _compiled(function: _Function) -> _Function:
     """Compiles on the first call, and keeps the result on disk where a folder can be written."""
     try:
-        return njit(cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        return cast(_Function, njit(cache=True, error_model="numpy")(function))
     except RuntimeError:
-        return njit(error_model="numpy")(function)  # type: ignore[no-any-return]
+        return cast(_Function, njit(error_model="numpy")(function))
 
 
 @_compiled

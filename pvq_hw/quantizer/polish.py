@@ -210,15 +210,14 @@ class _Job:
         residual = metric.weigh(outputs.reshape(reference.shape) - reference)
         directions = self._directions(*residual.shape)
         rows = step.node.shape[-1]
-        slopes = [
-            self.tape.slopes(
-                values, metric.weigh_back(directions[:, :, d]).reshape(outputs.shape), step.name
-            ).reshape(len(chosen), -1, rows)
-            for d in range(directions.shape[2])
-        ]
+        seeds = [metric.weigh_back(directions[:, :, d]) for d in range(directions.shape[2])]
+        slopes = self.tape.slopes(
+            values, np.concatenate(seeds).reshape(-1, *outputs.shape[1:]), step.name
+        ).reshape(len(seeds), len(chosen), -1, rows)
         own = (self.tape.sums(step, values) - exact).reshape(-1, rows)
         seen = (residual[:, :, None] * directions).sum(axis=1)
-        return np.stack(slopes, axis=1), self.tape.columns(step), own, seen
+        columns = self.tape.columns(step, values[step.inputs[0]])
+        return np.ascontiguousarray(slopes.transpose(1, 0, 2, 3)), columns, own, seen
 
     def _directions(self, frames: int, count: int) -> FloatArray:
         """Orthogonal directions among the outputs of each frame, (frames, C, draws), whose squares

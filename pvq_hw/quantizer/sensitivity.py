@@ -118,7 +118,7 @@ def _sample(
         values = tape.forward(x[start : start + _CHUNK])
         outputs.append(values[tape.output])
         for step in steps:
-            columns = tape.columns_of(step, values[step.inputs[0]])
+            columns = tape.columns(step, values[step.inputs[0]])
             positions = columns.values.shape[1]
             count = max(1, min(positions, _SAMPLES * _CHUNK // max(len(x), _CHUNK)))
             part = columns.at(np.sort(rng.choice(positions, count, replace=False)))
@@ -172,7 +172,9 @@ def _curves(
             drawn.append(tape.backward(values, {tape.output: seeds}))
         for step in steps:
             slopes = np.stack([sums[step.name] for sums in drawn])
-            effect[step.name] += _effect(changes[step.name], slopes, tape.columns(step))
+            effect[step.name] += _effect(
+                changes[step.name], slopes, tape.columns(step, values[step.inputs[0]])
+            )
     return {name: _curve(grids[name], effect[name] / (len(x) * _DRAWS)) for name in grids}
 
 

@@ -52,7 +52,7 @@ def test_derivatives_are_differences(coded: bool) -> None:
         bias, gain = tape.biases[name], tape.gains.pop(name, np.ones(len(weight)))
         groups = node_groups(step.node)
         slopes = found[name].reshape(5, -1, groups, len(weight) // groups).transpose(2, 0, 1, 3)
-        by_row = derivatives(slopes[:, :, None], tape.columns(step))
+        by_row = derivatives(slopes[:, :, None], tape.columns(step, values[step.inputs[0]]))
         by_row = by_row.reshape(*weight.shape[:1], 5, -1).sum(axis=1)
         way, way_bias = rng.normal(size=weight.shape), rng.normal(size=len(weight))
         outputs = []
