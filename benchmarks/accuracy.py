@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy_page import chart, page
-from benchmarks.distort import distorted
 from benchmarks.networks import INPUT_SCALES, NETWORKS, arguments, mnist, parse, read, save
 from pvq_hw.data.dataset import Data
 from pvq_hw.flow.compile import quantize_for
@@ -51,9 +50,9 @@ BALANCED: tuple[Row, ...] = (("A", 5, 0, 6000, 1), ("A", 20, 0, 6000, 1))
 KINDS = ("plain", "calibrated", "unbalanced", "balanced")
 LANES, BOARD = 16, "ulx3s-85f"
 _DIGITS = Path(__file__).parents[1] / "pvq_hw" / "bundled" / "digits.npz"
-# Part of the calibration images that are distorted copies. On training images held out, they help
-# where there are more weights than the images pin down, not where pulses are what lacks.
-DISTORTED = {"A": 0.7, "B": 0.0, "D": 0.0}
+# On training images held out, distorted copies help where there are more weights than the images
+# pin down, not where pulses are what lacks.
+AUGMENT = {"A": "shift,rotate,scale,shear", "B": "", "D": ""}
 _PLAIN_FRAMES = 2000
 
 
@@ -61,14 +60,6 @@ def _accuracy(network: Any, data: Data, scale: float) -> float:
     """Percent of right answers of the golden model."""
     outputs = network.predict(network.quantize_input(data.x, scale))
     return 100.0 * float((outputs.argmax(axis=1) == data.y).mean())
-
-
-def draw(images: Any, frames: int, seed: int, part: float) -> Any:
-    """Calibration frames of one draw: some of the training images, ``part`` of them distorted."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(images), min(frames, len(images)), replace=False)
-    picked = images[np.sort(chosen)]
-    return distorted(picked, seed, part) if part else picked
 
 
 def measure(
@@ -84,10 +75,10 @@ def measure(
     model, scale = load_model(models / NETWORKS[name]), INPUT_SCALES[name]
     if quantizer == "plain":
         frames = min(frames, _PLAIN_FRAMES)  # they only decide scales
-    x = draw(train.x, frames, seed, DISTORTED[name])
+    x = train.x
     start = time.process_time()
     if quantizer == "balanced":
-        network = _balanced(model, ratio, x, scale, seed)
+        network = _balanced(row, model, x, scale, seed)
     else:
         network = quantize(
             model,
@@ -96,6 +87,7 @@ def measure(
             quantizer="plain" if quantizer == "plain" else "calibrated",
             input_scale=scale,
             max_frames=frames,
+            augment=AUGMENT[name],
             sweeps=sweeps,
             seed=seed,
         )
@@ -106,8 +98,8 @@ def measure(
         "quantizer": quantizer,
         "ratio": ratio,
         "goal_percent": goal,
-        "calibration_frames": len(x),
-        "distorted_part": DISTORTED[name],
+        "calibration_frames": network.meta["calibration_frames"],
+        "augment": AUGMENT[name],
         "sweeps": sweeps,
         "seed": seed,
         "n_over_k": network.n_over_k,
@@ -122,10 +114,14 @@ def measure(
     }
 
 
-def _balanced(model: Model, ratio: float, x: Any, scale: float, seed: int) -> Network:
+def _balanced(row: Row, model: Model, x: Any, scale: float, seed: int) -> Network:
     """As `compile` has it with `LANES` lanes in every layer."""
-    count = sum(1 for node in model.nodes if hasattr(node, "weight"))
-    options = CompileOptions(ratio=ratio, input_scale=scale, seed=seed, lanes=(LANES,) * count)
+    name, ratio, _, frames, sweeps = row
+    options = CompileOptions(
+        ratio=ratio, input_scale=scale, seed=seed, augment=AUGMENT[name],
+        calibration_frames=frames, sweeps=sweeps,
+        lanes=(LANES,) * sum(1 for node in model.nodes if hasattr(node, "weight")),
+    )  # fmt: skip
     return quantize_for(model, get_target(BOARD), options, Data(x, None, scale))[0]
 
 

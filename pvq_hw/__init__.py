@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pvq_hw.api import Accelerator, boards, compile, load
+    from pvq_hw.data.augment import augmented
     from pvq_hw.data.dataset import Data, load_data, make_data
     from pvq_hw.errors import CheckError, InputError, PvqError, ToolError
     from pvq_hw.flow.check import ModelCheck, check
@@ -30,6 +31,7 @@ __all__ = [
     "Network",
     "PvqError",
     "ToolError",
+    "augmented",
     "boards",
     "check",
     "compile",
@@ -45,6 +47,7 @@ _HOME = {
     "boards": "api",
     "compile": "api",
     "load": "api",
+    "augmented": "data.augment",
     "Data": "data.dataset",
     "load_data": "data.dataset",
     "make_data": "data.dataset",

@@ -32,6 +32,9 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "clock_mhz",
             "keep_zeros",
             "code",
+            "augment",
+            "calibration_frames",
+            "sweeps",
             "seed",
         )
     }

@@ -100,10 +100,21 @@ def _compile(subparsers: Any) -> None:
     _target(p, required=False)
     _into(p)
     p.add_argument("--calibrate", metavar="TRAIN.npz", type=Path, help="inputs to calibrate with")
+    p.add_argument(
+        "--calibration-frames", metavar="N", type=int, help="inputs looked at (default 6000)"
+    )
+    p.add_argument(
+        "--augment",
+        metavar="KIND[=AMOUNT],...",
+        help="distort calibration inputs: shift, rotate, scale, shear, mirror, noise",
+    )
     p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
     _metric(p)
     p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
+    p.add_argument(
+        "--sweeps", metavar="N", type=int, help="of moves against the outputs (default 1)"
+    )
     p.add_argument(
         "--quantizer",
         choices=("calibrated", "plain", "given"),

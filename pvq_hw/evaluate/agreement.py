@@ -137,7 +137,8 @@ def agreement_data(
         return evaluation, "evaluation"
     if calibration is None:
         return Data(_random_inputs(network)), "random"
-    used = calibration_frames(len(calibration), MAX_FRAMES, int(network.meta.get("seed", 0)))
+    count = int(network.meta.get("calibration_frames") or MAX_FRAMES)
+    used = calibration_frames(len(calibration), count, int(network.meta.get("seed", 0)))
     rest = np.setdiff1d(np.arange(len(calibration)), used)
     if len(rest) < _LEAST_FRAMES:
         return calibration, "calibration"

@@ -177,10 +177,12 @@ def quantize_for(
         "input_scale": options.input_scale,
         "layers": options.layers or None,
         "seed": options.seed,
+        "max_frames": options.calibration_frames,
+        "augment": options.augment or None,
     }
-    swept: dict[str, Any] = {}
+    swept: dict[str, Any] = {"sweeps": options.sweeps}
     if quick:
-        common["max_frames"] = QUICK_FRAMES
+        common["max_frames"] = min(QUICK_FRAMES, options.calibration_frames)
         swept |= {"sweeps": 0, "patience": QUICK_PATIENCE}
 
     def run(done: int, **more: Any) -> Network:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.data.augment import parse_kinds
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
 from pvq_hw.toml_file import read_toml
@@ -13,6 +14,8 @@ __all__ = ["CompileOptions", "LayerChoice", "load_options"]
 
 _LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
 _INTEGERS = 1 << 63
+_MOST_FRAMES = 1_000_000
+_MOST_SWEEPS = 100
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,14 @@ class CompileOptions:
     frames : int or str
         V, 1 to 16: frames that the cores take side by side; ``"auto"``: as many as give most
         frames a second.
+    augment : str
+        Distortions of calibration inputs, as in ``"shift,rotate=10"``; see
+        `pvq_hw.data.augment.augmented`. None by default.
+    calibration_frames : int
+        Calibration inputs that are looked at, drawn by ``seed``; with distortions this many are
+        made of those that there are.
+    sweeps : int
+        Of moves against the network's outputs, see `pvq_hw.quantizer.quantize.quantize`.
     seed : int
     int8 : tuple of str
         Layers that keep plain 8-bit weights.
@@ -135,6 +146,9 @@ class CompileOptions:
     multiplier: str = "auto"
     code: str = "pvq"
     frames: int | str = 1
+    augment: str = ""
+    calibration_frames: int = 6000
+    sweeps: int = 1
     seed: int = 0
     int8: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -162,6 +176,14 @@ class CompileOptions:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
         if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
             raise InputError(f"Frames side by side must be 1 to 16 or auto, not {self.frames}")
+        if self.augment:
+            parse_kinds(self.augment)
+        if not 1 <= self.calibration_frames <= _MOST_FRAMES:
+            raise InputError(
+                f"Calibration frames must be 1 to {_MOST_FRAMES:,}, not {self.calibration_frames}"
+            )
+        if not 0 <= self.sweeps <= _MOST_SWEEPS:
+            raise InputError(f"Sweeps must be 0 to {_MOST_SWEEPS}, not {self.sweeps}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
         both = set(self.int8) & set(self.only)

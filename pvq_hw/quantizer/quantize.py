@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.data.augment import augmented
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Model
 from pvq_hw.network.network import Network
@@ -55,6 +56,7 @@ def quantize(
     seed: int = 0,
     input_scale: float = 1.0,
     max_frames: int = MAX_FRAMES,
+    augment: str | Mapping[str, float] | None = None,
     sweeps: int = 1,
     patience: int = 16,
     gain_rule: str = "least-squares",
@@ -90,6 +92,9 @@ def quantize(
         Largest advance between pulses of a bank, counted from 0 at the start of a row.
     seed : int
         Picks ``max_frames`` of the calibration frames where there are more.
+    augment : str or mapping, optional
+        Distorts seven of ten of these frames at random, as `pvq_hw.data.augment.augmented` does;
+        where there are fewer than ``max_frames``, they are taken again and again.
     sweeps : int
         Of moves against the network's outputs, after the layers' own; 0 for none. Each costs
         about as much as all else and lowers the error further, the more frames there are.
@@ -127,7 +132,7 @@ def quantize(
             raise InputError("Norm-preserving gains must come with a chain of dense layers")
         return _network(
             model, calibration, ratio, quantizer, activation_bits, layers, banks, max_gap, seed,
-            input_scale, max_frames, sweeps, pulses, progress,
+            input_scale, max_frames, augment, sweeps, pulses, progress,
         )  # fmt: skip
     stages = dense_stages(model)
     asked = requests(stages, layers, banks, max_gap)
@@ -137,7 +142,7 @@ def quantize(
                 f"Activations must have 2 to 16 bits after layer {stage.name!r}, not 1: "
                 "Relu and Clip give values, not signs"
             )
-    data = _calibration(model, calibration, quantizer, max_frames, seed)
+    data = _calibration(model, calibration, quantizer, max_frames, seed, augment)
     spec = input_spec(
         model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
     )
@@ -188,6 +193,7 @@ def row_budget(
     seed: int = 0,
     input_scale: float = 1.0,
     max_frames: int = MAX_FRAMES,
+    augment: str | Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, IntArray]:
     """Pulses of every row of the layers, (M,), or (M, G) where rows have groups: the first part of
@@ -196,13 +202,13 @@ def row_budget(
         from pvq_hw.quantizer.fused import network_steps
         from pvq_hw.quantizer.sensitivity import measured_pulses
 
-        frames = _calibration(model, calibration, "calibrated", max_frames, seed)
+        frames = _calibration(model, calibration, "calibrated", max_frames, seed, augment)
         assert frames is not None
         inputs = model.to_internal(frames, input_scale).astype(np.float32)
         return measured_pulses(network_steps(model), inputs, ratio, layers or {}, seed, progress)
     stages = dense_stages(model)
     asked = requests(stages, layers, None, None)
-    data = _calibration(model, calibration, "calibrated", max_frames, seed)
+    data = _calibration(model, calibration, "calibrated", max_frames, seed, augment)
     assert data is not None
     spec = input_spec(
         model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
@@ -236,13 +242,24 @@ def _in_banks(
 
 
 def _calibration(
-    model: Model, calibration: Any, quantizer: str, max_frames: int, seed: int
+    model: Model,
+    calibration: Any,
+    quantizer: str,
+    max_frames: int,
+    seed: int,
+    augment: str | Mapping[str, float] | None,
 ) -> npt.NDArray[Any] | None:
     """The frames to calibrate with; InputError where there must be some."""
     data = None
     if calibration is not None:
         data = calibration_array(calibration, model.input_shape)
         data = data[calibration_frames(len(data), max_frames, seed)]
+        if augment:
+            # One axis of the file's may stand for several of the model's; then nothing may move.
+            axes = model.input_axes if len(model.shape) == 3 else ()
+            data = augmented(data, augment, axes=axes, seed=seed, frames=max_frames)
+    elif augment:
+        raise InputError("Augmentation must come with calibration data to distort")
     elif quantizer == "calibrated" and not model.ranges:
         raise InputError(
             "Quantization must have calibration data, since the model carries no ranges; "
@@ -290,6 +307,7 @@ def _network(
     seed: int,
     input_scale: float,
     max_frames: int,
+    augment: str | Mapping[str, float] | None,
     sweeps: int,
     pulses: Mapping[str, IntArray] | None,
     progress: Progress | None,
@@ -311,7 +329,7 @@ def _network(
         raise InputError(f"Layer {signs[0]!r}: signs must be in a chain of dense layers")
     if activation_bits == 1:
         raise InputError("Activations of this network must have 2 to 16 bits, not 1")
-    data = _calibration(model, calibration, quantizer, max_frames, seed)
+    data = _calibration(model, calibration, quantizer, max_frames, seed, augment)
     spec = input_spec(
         model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
     )

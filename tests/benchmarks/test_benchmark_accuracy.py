@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmarks import accuracy
 from benchmarks.accuracy_page import chart, page
-from benchmarks.distort import distorted
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,28 +40,6 @@ def results() -> dict[str, Any]:
     found = [entry(5, "calibrated", seed, p) for seed, p in enumerate((97.5, 97.1, 97.4))]
     found += [entry(5, "plain", 0, 42.0), entry(2.5, "calibrated", 0, 97.55)]
     return {str(i): e for i, e in enumerate(found)}
-
-
-def test_distorted_images_are_others_near_by_and_the_same_each_time() -> None:
-    x = images()
-    some = distorted(x, 3, 0.5)
-    assert some.shape == x.shape
-    assert some.dtype == np.uint8
-    changed = (some != x).any(axis=(1, 2, 3))
-    assert 0.25 < changed.mean() < 0.75
-    assert np.array_equal(some, distorted(x, 3, 0.5))
-    assert not np.array_equal(some, distorted(x, 4, 0.5))
-    light = some.sum(axis=(1, 2, 3)) / x.sum(axis=(1, 2, 3))
-    assert np.all((light > 0.7) & (light < 1.4))
-    assert np.array_equal(distorted(x, 3, 0.0), x)
-
-
-def test_a_draw_is_training_images_of_the_asked_number() -> None:
-    x = images()
-    drawn = accuracy.draw(x, 10, 1, 0.0)
-    assert len(drawn) == 10
-    assert all((x == one).all(axis=(1, 2, 3)).any() for one in drawn)
-    assert not np.array_equal(drawn, accuracy.draw(x, 10, 2, 0.0))
 
 
 def test_the_table_holds_medians() -> None:
