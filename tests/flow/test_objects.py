@@ -1,7 +1,9 @@
 """Models that are Python objects: compiled, checked and verified as files are."""
 
+import contextlib
 import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -116,6 +118,82 @@ def test_other_objects_are_refused_in_one_line(model, text):
 def test_no_package_is_imported_for_objects_of_others():
     assert imported(LAYERS)
     assert "torch" not in sys.modules
+
+
+class Module:
+    """What `pvq_hw.model.objects` knows of a ``torch.nn.Module``: its class's name, and modes."""
+
+    training = True
+
+    def eval(self):
+        return self.train(False)
+
+    def train(self, mode=True):
+        self.training = mode
+        return self
+
+
+Module.__module__ = "torch.nn.modules.module"
+
+
+class Network(Module):
+    pass
+
+
+def stand_in(export):
+    """A package of PyTorch's name, whose exporter is ``export(module, args, path)``."""
+    return SimpleNamespace(
+        as_tensor=lambda x: x,
+        get_default_dtype=lambda: np.float32,
+        no_grad=contextlib.nullcontext,
+        onnx=SimpleNamespace(export=export),
+    )  # fmt: skip
+
+
+class Tensor:
+    """A tensor of the stand-in."""
+
+    def __init__(self, x):
+        self.x = np.asarray(x, dtype=np.float32)
+
+    def is_floating_point(self):
+        return True
+
+    def __getitem__(self, part):
+        return Tensor(self.x[part])
+
+
+def test_a_module_is_exported_in_use_and_left_as_it_was(monkeypatch):
+    """Against a stand-in: the real exporter is asked under the marker torch, below."""
+    seen = []
+
+    def export(module, args, path, **options):
+        seen.append((module.training, args[0].x.shape, options["dynamic_axes"]))
+        Path(path).write_bytes(onnx.load(MODEL).SerializeToString())
+
+    monkeypatch.setitem(sys.modules, "torch", stand_in(export))
+    network, x = Network(), Tensor(np.ones((5, 64)))
+    found = pvq_hw.check(network, "hx8k", example_inputs=x)
+    assert found.ok
+    assert found.name == "Network.onnx"
+    assert seen == [(False, (1, 64), {"x": {0: "N"}})]
+    assert network.training
+
+
+def test_a_module_that_cannot_be_exported_is_one_line(monkeypatch):
+    def export(*_, **__):
+        raise RuntimeError("no\nsuch\x1b[2J operator")
+
+    monkeypatch.setitem(sys.modules, "torch", stand_in(export))
+    network = Network()
+    with pytest.raises(InputError, match="PyTorch could not export 'Network': no such") as caught:
+        pvq_hw.check(network, example_inputs=Tensor(np.ones((1, 4))))
+    assert str(caught.value).isprintable()
+    assert network.training
+    with pytest.raises(InputError, match="must come with example_inputs"):
+        pvq_hw.check(network)
+    with pytest.raises(InputError, match="must have one input, not 2"):
+        pvq_hw.check(network, example_inputs=(1, 2))
 
 
 @pytest.mark.torch

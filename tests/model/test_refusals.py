@@ -41,6 +41,7 @@ def test_all_nodes_at_fault_are_named_at_once(tmp_path):
     assert "node 'pool' (MaxPool) must have dilations of 1, not (2, 2)" in text
     assert "node 'last' (Gemm) must not sum over the frames" in text
     assert text.count("supported are ") == 1
+    assert text.endswith("; pvq-hw check says what to do instead")
     found = examine_onnx(tmp_path / "m.onnx")
     assert found.judged == set(range(7))
     assert [node.op for _, node in found.nodes] == ["Conv"]

@@ -112,7 +112,7 @@ class RefusalError(InputError):
             parts += [f"{more} more reasons"] if more else []
             text = f"{path}: {len(self.refusals)} things stop it: {'; '.join(parts)}"
         if any(refusal.unknown for refusal in self.refusals):
-            text += f"; supported are {', '.join(known)}"
+            text += f"; supported are {', '.join(known)}; pvq-hw check says what to do instead"
         super().__init__(text)
 
 
