@@ -11,13 +11,14 @@ from gateware.accelerator.cores import core_component
 from gateware.arith.activation import activation_layout
 from gateware.device.spram import CODE_PORT
 from gateware.units.join import ForkUnit, JoinUnit
+from gateware.units.lookup import LookupUnit
 from gateware.units.pool import PoolUnit
 from gateware.units.queue import StreamFifo
 from gateware.units.unpack import UnpackUnit
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import code_layout
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack
+from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
 from pvq_hw.errors import InputError
 
 __all__ = ["Accelerator"]
@@ -79,6 +80,8 @@ class Accelerator(wiring.Component):
             return UnpackUnit(unit, self.body)
         if isinstance(unit, Pool):
             return PoolUnit(unit, self.body)
+        if isinstance(unit, Lookup):
+            return LookupUnit(unit, self.body)
         raise InputError(f"Unit {unit.name!r} has no circuit: its kind {unit.kind!r} is not known")
 
     def elaborate(self, platform: object) -> Module:

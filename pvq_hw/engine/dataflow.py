@@ -10,7 +10,17 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack, unit_from_json
+from pvq_hw.engine.units import (
+    CoreUnit,
+    Fifo,
+    Fork,
+    Join,
+    Lookup,
+    Pool,
+    Unit,
+    Unpack,
+    unit_from_json,
+)
 from pvq_hw.errors import InputError
 from pvq_hw.naming import safe_name
 
@@ -199,7 +209,7 @@ def _compute(unit: Unit, images: Mapping[str, CoreImage], inputs: list[IntArray]
         if unit.window is not None:
             windows = unit.window.compute(windows).reshape(-1, unit.core.n)
         return unit.core.compute(images[unit.core.name], windows)
-    if isinstance(unit, Pool | Join):
+    if isinstance(unit, Pool | Join | Lookup):
         return unit.compute(*inputs)
     assert isinstance(unit, Fork | Fifo | Unpack)
     return inputs[0]

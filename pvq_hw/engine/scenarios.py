@@ -13,7 +13,7 @@ from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
 from pvq_hw.engine.timing import run_frames
-from pvq_hw.engine.units import CoreUnit, Fifo, Join, Pool, Unit, Unpack
+from pvq_hw.engine.units import CoreUnit, Fifo, Join, Lookup, Pool, Unit, Unpack
 
 __all__ = ["BURSTS", "Pace", "Scenario", "pace_of", "scenarios", "short_scenarios"]
 
@@ -105,7 +105,7 @@ def _inside(unit: Unit) -> int:
     """Rounds that a unit may hold."""
     if isinstance(unit, CoreUnit):
         return 3 - -unit.core.fifo_depth // unit.sizes()[1]
-    if isinstance(unit, Pool | Join | Fifo):
+    if isinstance(unit, Pool | Join | Lookup | Fifo):
         return 1 - -unit.depth // unit.sizes()[1]
     return 0
 
@@ -116,7 +116,7 @@ def _waiting(unit: Unit) -> int:
         return unit.core.credits
     if isinstance(unit, Unpack):
         return UNPACKER_QUEUE
-    return unit.depth if isinstance(unit, Pool | Join | Fifo) else 0
+    return unit.depth if isinstance(unit, Pool | Join | Lookup | Fifo) else 0
 
 
 def scenarios(pace: Pace, longest: int = BURSTS[-1]) -> tuple[Scenario, ...]:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.line_buffer import WindowSpec
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack
+from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
 from pvq_hw.errors import CheckError, InputError
 
 __all__ = [
@@ -253,7 +253,7 @@ def _processes(
         return [_windows(unit.window, inputs[0], offer, delay, pops, unit.depth, frames, cleared)]
     if isinstance(unit, Pool):
         return [_pool(unit, inputs[0], outputs[0], frames)]
-    if isinstance(unit, Join):
+    if isinstance(unit, Join | Lookup):
         return [_join(unit, inputs, outputs[0], frames)]
     if isinstance(unit, Fork):
         return [_fork(inputs[0], outputs, frames * unit.size)]
@@ -318,8 +318,8 @@ def _fork(i: Wire, outputs: list[Wire], total: int) -> Process:
         i.settle()
 
 
-def _join(unit: Join, inputs: list[Wire], o: Wire, frames: int) -> Process:
-    order = _turns(unit)
+def _join(unit: Join | Lookup, inputs: list[Wire], o: Wire, frames: int) -> Process:
+    order = _turns(unit) if isinstance(unit, Join) else []
     delay, depth = unit.result_delay + 2, unit.depth
     now = -1
     for k in range(frames * unit.size):

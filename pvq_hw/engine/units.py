@@ -1,5 +1,5 @@
-"""Specifications of the units around the cores: poolings, sums, concatenations, forks, FIFOs,
-the unpacker of batches."""
+"""Specifications of the units around the cores: poolings, sums, concatenations, tables, forks,
+FIFOs, the unpacker of batches."""
 
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.join import Add, Concat
+from pvq_hw.network.table import MOST_ENTRIES, Table
 from pvq_hw.network.window import AveragePool, MaxPool
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Fifo",
     "Fork",
     "Join",
+    "Lookup",
     "Pool",
     "Scale",
     "Unit",
@@ -381,6 +383,89 @@ class Join(_Unit):
 
 
 @dataclass(frozen=True)
+class Lookup(_Unit):
+    """A table of an activation's function, or one for each channel.
+
+    Parameters
+    ----------
+    x, out : IntFormat
+    size : int
+        Activations of a frame.
+    entries : tuple of tuple of int
+        Of every channel's table, or of the one: from the input's smallest value up.
+    latency : int
+        Of the memory.
+    depth : int
+        Of the queue of results.
+    queue_memory : str
+        Of that queue.
+    memory : str
+        Of the tables: ``"logic"`` (LUTs) or ``"block"``.
+    """
+
+    kind: ClassVar[str] = "lookup"
+
+    x: IntFormat
+    out: IntFormat
+    size: int
+    entries: tuple[tuple[int, ...], ...]
+    latency: int = 2
+    depth: int = 16
+    queue_memory: str = "logic"
+    memory: str = "block"
+
+    def __post_init__(self) -> None:
+        where = f"Unit {self.name!r}"
+        if self.x.binary or self.out.binary:
+            raise InputError(f"{where} must not look binary activations up")
+        if any(len(row) != 1 << self.x.bits for row in self.entries):
+            raise InputError(f"{where} must have {1 << self.x.bits} entries a table")
+        if not self.entries or self.size % len(self.entries) or self.words > 2 * MOST_ENTRIES:
+            raise InputError(f"{where} must have 1 table or one for each channel")
+        if not all(self.out.contains(row) for row in self.entries):
+            raise InputError(f"{where} must have entries of {self.out.bits} bits")
+        if not 1 <= self.latency <= 6 or self.memory not in ("logic", "block"):
+            raise InputError(f"{where} must have a memory of 1 to 6 cycles, logic or block")
+
+    @property
+    def words(self) -> int:
+        """Words of the memory: the number of tables rounded up to a power of two."""
+        return 1 << (self.x.bits + (len(self.entries) - 1).bit_length())
+
+    @property
+    def result_delay(self) -> int:
+        """Cycles from a transfer to the write into the queue."""
+        return self.latency
+
+    def contents(self) -> list[int]:
+        """Words of the memory, by the input's bits below the table's number."""
+        mask, half = (1 << self.out.bits) - 1, -self.x.min
+        words = [v & mask for row in self.entries for v in (*row[half:], *row[:half])]
+        return words + [0] * (self.words - len(words))
+
+    def layer(self) -> Table:
+        """The golden model, scales aside."""
+        from pvq_hw.network.layer import TensorSpec
+
+        groups = len(self.entries)
+        out = TensorSpec(self.name, (self.size // groups, groups), self.out, 1.0)
+        return Table(self.name, "x", self.x, out, np.array(self.entries, dtype=np.int64), "")
+
+    def compute(self, *x: npt.ArrayLike) -> IntArray:
+        """(frames, ...) -> (frames, size)."""
+        array = np.asarray(x[0], dtype=np.int64)
+        return self.layer().compute(array).reshape(len(array), -1)
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of the input, and of the output."""
+        return (self.size,), self.size
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of the input, and of the output."""
+        return (self.x,), self.out
+
+
+@dataclass(frozen=True)
 class Fork(_Unit):
     """Gives every activation to each of its outputs, as soon as each takes it.
 
@@ -510,9 +595,11 @@ class Unpack(_Unit):
         return (self.x,), self.x
 
 
-Unit = CoreUnit | Pool | Join | Fork | Fifo | Unpack
+Unit = CoreUnit | Pool | Join | Lookup | Fork | Fifo | Unpack
 
-_KINDS: dict[str, type[Any]] = {u.kind: u for u in (CoreUnit, Pool, Join, Fork, Fifo, Unpack)}
+_KINDS: dict[str, type[Any]] = {
+    u.kind: u for u in (CoreUnit, Pool, Join, Lookup, Fork, Fifo, Unpack)
+}
 
 
 def unit_from_json(value: dict[str, Any]) -> Unit:

@@ -4,6 +4,7 @@ What `pvq_hw.model.model.load_model` reads back computes the same, with the same
 tensors. Weights are stored as float32.
 """
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
+from pvq_hw.model.curve import PRIMITIVES, Curve
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import (
     Add,
@@ -21,6 +23,7 @@ from pvq_hw.model.nodes import (
     Concat,
     Conv,
     Dense,
+    Function,
     MaxPool,
     Node,
     Relu,
@@ -41,7 +44,8 @@ def save_model(model: Model, path: str | Path) -> None:
     ----------
     model : Model
     path : path
-        ``.onnx`` (opset 17), or ``.npz`` for dense layers with ReLU between them.
+        ``.onnx`` (opset 17, or the first that has all of the model's functions), or ``.npz`` for
+        dense layers with ReLU between them.
 
     Raises
     ------
@@ -87,6 +91,7 @@ class _Writer:
         self.constants: list[Any] = []
         self.shapes = {model.input_name: model.shape}
         self.names: dict[tuple[str, tuple[int, ...]], str] = {}
+        self.opset = _OPSET
 
     def bytes(self) -> bytes:
         """The file's content."""
@@ -103,7 +108,7 @@ class _Writer:
             [self._value(last.output, _file_shape(last.shape))],
             self.constants,
         )
-        opsets = [helper.make_opsetid("", _OPSET)]
+        opsets = [helper.make_opsetid("", self.opset)]
         made = helper.make_model(
             graph, opset_imports=opsets, ir_version=_IR, producer_name="pvq-hw"
         )
@@ -182,6 +187,8 @@ class _Writer:
             self._window(node)
         elif isinstance(node, Affine):
             self._affine(node, shape)
+        elif isinstance(node, Function):
+            self._function(node, shape)
         else:
             inputs = [self._read(tensor, _part(node, self.shapes[tensor], shape))
                       for tensor in node.inputs]  # fmt: skip
@@ -216,6 +223,28 @@ class _Writer:
             fields["count_include_pad"] = int(node.count_include_pad)
         kinds = {Conv: "Conv", MaxPool: "MaxPool", AveragePool: "AveragePool"}
         self._op(kinds[type(node)], inputs, node.output, node.name, **fields)
+
+    def _function(self, node: Function, shape: tuple[int, ...]) -> None:
+        """One ONNX node for each operator of the curve."""
+        source = self._read(node.inputs[0], shape)
+        count = itertools.count()
+
+        def write(curve: Curve, output: str) -> str:
+            if curve.kind == "x":
+                return source
+            if curve.kind == "constant":
+                values = np.array(curve.values, dtype=np.float32)
+                wide = values.reshape(-1, *(1,) * (len(shape) - 1)) if len(values) > 1 else values
+                return self._constant(f"{output}.constant", wide[0] if len(values) == 1 else wide)
+            known = PRIMITIVES[curve.kind]
+            inputs = [write(arg, f"{node.output}.{next(count)}") for arg in curve.args]
+            name = node.name if output == node.output else output
+            fields = dict(zip(known.attributes, curve.values, strict=True)) | dict(known.spelling)
+            self._op(known.name, inputs, output, name, **fields)
+            self.opset = max(self.opset, known.opset)
+            return output
+
+        write(node.curve, node.output)
 
     def _affine(self, node: Affine, shape: tuple[int, ...]) -> None:
         """A depthwise convolution with one tap on maps, which stays one node; else Mul and Add."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.geometry import Geometry
+from pvq_hw.model.curve import Curve
 
 __all__ = [
     "Add",
@@ -21,6 +22,7 @@ __all__ = [
     "Concat",
     "Conv",
     "Dense",
+    "Function",
     "MaxPool",
     "Node",
     "Pads",
@@ -216,12 +218,13 @@ class Relu(Node):
 
 @dataclass(frozen=True, eq=False)
 class Sign(Node):
-    """-1 where x is below 0, else +1: a sign has two values, so 0 counts as positive."""
+    """-1 where x is below 0, +1 above, and 0 at exactly 0, which no accelerator carries: one bit
+    holds two values, so models whose sums are exactly 0 are refused."""
 
     op: ClassVar[str] = "Sign"
 
     def compute(self, *x: FloatArray) -> FloatArray:
-        return np.where(x[0] < 0, -1.0, 1.0).reshape(len(x[0]), *self.shape)
+        return np.sign(x[0]).reshape(len(x[0]), *self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +238,24 @@ class Clip(Node):
 
     def compute(self, *x: FloatArray) -> FloatArray:
         return np.clip(x[0], self.low, self.high).reshape(len(x[0]), *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Function(Node):
+    """A function of each value: an activation function that is no `Relu`, `Clip` or `Sign`, or
+    a chain or pattern of operators.
+
+    Parameters
+    ----------
+    curve : Curve
+    """
+
+    op: ClassVar[str] = "Function"
+
+    curve: Curve
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        return self.curve(x[0].reshape(len(x[0]), *self.shape))
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,6 +103,7 @@ def register_layer(cls: type[Any]) -> type[Any]:
 def layer_kinds() -> dict[str, type[Layer]]:
     """The known layer classes by their ``kind``."""
     from pvq_hw.network import join as layers_join  # noqa: F401  they register themselves
+    from pvq_hw.network import table as layers_table  # noqa: F401  they register themselves
     from pvq_hw.network import window as layers_window  # noqa: F401  they register themselves
 
     return dict(_KINDS)

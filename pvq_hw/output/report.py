@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pvq_hw
+from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.agreement import agreement_lines
 from pvq_hw.evaluate.metrics import metric_text
 from pvq_hw.network.network import Network
+from pvq_hw.network.table import Table
 from pvq_hw.output.sizes import sizes
-from pvq_hw.plan.plan import Plan
+from pvq_hw.plan.plan import Plan, output_names
 
 __all__ = ["compile_document", "document_of", "read_report", "write_report"]
 
@@ -85,6 +87,7 @@ def compile_document(
         "energy": value["energy"],
         "quantization": dict(network.meta),
         "layers": layers,
+        "tables": _tables(network, plan),
     }
     if accuracy:
         document["accuracy"] = dict(accuracy)
@@ -93,6 +96,28 @@ def compile_document(
     if losses:
         document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
     return document
+
+
+def _tables(network: Network, plan: Plan) -> list[dict[str, Any]]:
+    """The functions that are looked up: what they read and give, and where their tables are."""
+    names = dict(zip(output_names(network, plan), network.layers, strict=True))
+    lookups = [u for u in plan.graph.units if isinstance(u, Lookup)]
+    found = []
+    for unit in lookups:
+        layer = names[unit.name]
+        assert isinstance(layer, Table)
+        found.append(
+            {
+                "name": layer.name,
+                "function": layer.function,
+                "input_bits": unit.x.bits,
+                "output_bits": unit.out.bits,
+                "tables": len(unit.entries),
+                "entries": len(unit.entries[0]),
+                "memory": unit.memory,
+            }
+        )
+    return found
 
 
 def document_of(
@@ -181,6 +206,7 @@ def _page(parts: Mapping[str, Any]) -> str:
         layer_rows=_layer_rows(compiled["layers"]),
         limit=compiled.get("limit"),
         reasons=[[x["name"], x["reason"]] for x in compiled["layers"] if x.get("reason")],
+        table_rows=_table_rows(compiled.get("tables", [])),
         size_rows=_size_rows(compiled),
         resource_rows=_resource_rows(parts.get("build")),
         energy_rows=_energy_rows(compiled["energy"]),
@@ -248,6 +274,19 @@ def _worst_rows(layers: list[dict[str, Any]]) -> list[list[str]]:
             f"{100 * share:.2f} %",
         ]
         for share, name, i, figures in rows[:_WORST]
+    ]
+
+
+def _table_rows(tables: list[dict[str, Any]]) -> list[list[str]]:
+    """A line for each function that is looked up."""
+    return [
+        [
+            table["name"],
+            table["function"],
+            f"{table['input_bits']} to {table['output_bits']} bits",
+            f"{table['tables']} x {table['entries']:,} entries in {table['memory']}",
+        ]
+        for table in tables
     ]
 
 

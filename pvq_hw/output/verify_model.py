@@ -13,16 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.engine.core import is_threshold
-from pvq_hw.model.model import Model
+from pvq_hw.model.model import Function, Model
 from pvq_hw.network.join import Add, Concat
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv
 from pvq_hw.output.verify_content import Finding
 from pvq_hw.quantizer.fused import Step, network_steps, weight_matrix
 from pvq_hw.quantizer.graph import joining_multipliers
 from pvq_hw.quantizer.requantization import feasible_scale, int8_codes, requantization, thresholds
 from pvq_hw.quantizer.scales import range_scale
+from pvq_hw.quantizer.tables import table_entries
 
 __all__ = ["check_numbers", "is_bounded_only", "is_equalized", "weighted_steps"]
 
@@ -102,7 +104,7 @@ def weighted_steps(model: Model, network: Network) -> Iterator[Weights]:
 def check_numbers(model: Model, network: Network) -> list[Finding]:
     """Biases, shifts, 8-bit weights, multipliers of sums and means, and scales: what is not as
     the model, or the network's own scales, say."""
-    findings = _joins(network)
+    findings = _joins(network) + _tables(model, network)
     if is_equalized(network):
         return findings
     ranged = not network.meta.get("calibration_frames")
@@ -204,4 +206,26 @@ def _joins(network: Network) -> list[Finding]:
         if (found, layer.shift) != wanted:
             text = "has multipliers that are not its scales'"
             findings.append(Finding(_FILE, f"layer {layer.name!r}", text))
+    return findings
+
+
+def _tables(model: Model, network: Network) -> list[Finding]:
+    """Entries: the model's functions on the lattices of what the tables read and give."""
+    curves = {node.name: node.curve for node in model.nodes if isinstance(node, Function)}
+    tensors, findings = network.tensors(), []
+    for layer in network.layers:
+        if not isinstance(layer, Table):
+            continue
+        place = f"layer {layer.name!r}"
+        if layer.name not in curves:
+            findings.append(Finding(_FILE, place, "has a table, but no function in the model"))
+            continue
+        wanted = table_entries(curves[layer.name], tensors[layer.input], layer.output)
+        if wanted.shape != layer.entries.shape:
+            findings.append(Finding(_FILE, place, "has tables of another number than channels"))
+            continue
+        for row, column in np.argwhere(wanted != layer.entries)[:_MOST]:
+            text = f"is {layer.entries[row, column]}, but the function's is {wanted[row, column]}"
+            where = f"{place} table {row} entry {column + layer.x.min}"
+            findings.append(Finding(_FILE, where, text))
     return findings

@@ -10,14 +10,16 @@ from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.line_buffer import WindowSpec, make_window
 from pvq_hw.engine.timing import fifo_needs, with_depths
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Scale, Unit, can_stream
+from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Scale, Unit, can_stream
 from pvq_hw.errors import InputError
 from pvq_hw.naming import safe_name
 from pvq_hw.network.join import Add, Concat
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.plan.core_layers import core_layers, unit_names
+from pvq_hw.target.block_ram import select_registers
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
 
@@ -129,6 +131,8 @@ class _Builder:
                 self.units.append(self._pool(layer, x, name, inputs, output))
             elif isinstance(layer, Add | Concat):
                 self.units.append(self._join(layer, name, inputs, output))
+            elif isinstance(layer, Table):
+                self.units.append(self._lookup(layer, name, inputs, output))
             else:
                 raise InputError(f"Layer {layer.name!r} must be of a known kind, not {layer.kind}")
             if not last:
@@ -218,6 +222,17 @@ class _Builder:
         )
         memory = _memory(pool.partials * pool.acc_bits, self.family)
         return replace(pool, memory=memory, queue_memory=self._queue_memory())
+
+    def _lookup(self, layer: Table, name: str, inputs: tuple[str, ...], output: str) -> Lookup:
+        entries = tuple(map(tuple, layer.entries.tolist()))
+        fields = (layer.x, layer.output.format, layer.output.size, entries)
+        unit = Lookup(name, inputs, (output,), *fields, queue_memory=self._queue_memory())
+        width = unit.out.bits
+        memory = _memory(width * unit.words, self.family)
+        latency = self.family.bank_latency
+        if memory == "block":
+            latency += select_registers(width, unit.words, self.family.blocks)
+        return replace(unit, memory=memory, latency=latency)
 
     def _join(self, layer: Add | Concat, name: str, inputs: tuple[str, ...], output: str) -> Join:
         tensors = [self.tensors[t] for t in layer.inputs]

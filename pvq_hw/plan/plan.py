@@ -27,10 +27,10 @@ from pvq_hw.plan.folding import batch_options, fold, known_layers
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
-from pvq_hw.plan.unit_resources import graph_resources, unit_resources
+from pvq_hw.plan.unit_resources import graph_operations, graph_resources, unit_resources
 from pvq_hw.tables import Table
 from pvq_hw.target.boards import Target, get_target, target_from_json
-from pvq_hw.target.energy import LABEL, Operations
+from pvq_hw.target.energy import LABEL, Operations, energy_nj
 from pvq_hw.target.families import family as find_family
 from pvq_hw.target.pll import solve_pll
 
@@ -152,17 +152,23 @@ class Plan:
     @property
     def operations(self) -> Operations:
         """Of one inference."""
-        return sum((layer.operations for layer in self.layers), Operations())
+        return sum((layer.operations for layer in self.layers), self._lookups)
+
+    @property
+    def _lookups(self) -> Operations:
+        return graph_operations(self.graph)
 
     @property
     def energy_nj(self) -> float:
         """Modelled; see `pvq_hw.target.energy`."""
-        return sum(layer.energy_nj(self.target) for layer in self.layers)
+        tables = energy_nj(self._lookups, self.target, hard_multiplier=self.target.dsps > 0)
+        return tables + sum(layer.energy_nj(self.target) for layer in self.layers)
 
     @property
     def energy_int8_nj(self) -> float:
         """The same model's figure for plain 8-bit weights on as many lanes."""
-        return sum(layer.energy_int8_nj(self.target) for layer in self.layers)
+        tables = energy_nj(self._lookups, self.target, hard_multiplier=self.target.dsps > 0)
+        return tables + sum(layer.energy_int8_nj(self.target) for layer in self.layers)
 
     # -- for people -----------------------------------------------------------------------------
 

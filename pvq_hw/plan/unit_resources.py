@@ -3,14 +3,16 @@
 from pvq_hw.engine.batch import UNPACKER_QUEUE
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.line_buffer import WindowSpec
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Pool, Unit, Unpack
+from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
 from pvq_hw.errors import InputError
 from pvq_hw.plan.resources import Resources
 from pvq_hw.target.block_ram import memory_blocks
+from pvq_hw.target.energy import Operations
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
 
 __all__ = [
+    "graph_operations",
     "graph_resources",
     "logic_memory",
     "unit_resources",
@@ -62,6 +64,17 @@ def _unpacker(unit: Unpack, family: Family) -> Resources:
     )
 
 
+def _lookup(unit: Lookup, family: Family) -> Resources:
+    """The tables, the queue behind them, and a counter of channels."""
+    bits, words = unit.out.bits, unit.words
+    tables = Resources(luts=bits * -(-words // 12), ffs=bits)
+    if unit.memory == "block":
+        tables = _memory(bits, words, "block", family)
+    count = 2 * (len(unit.entries) - 1).bit_length()
+    queue = _queue(bits, unit.depth, family, unit.queue_memory)
+    return tables + queue + Resources(luts=20 + count, ffs=10 + count)
+
+
 def unit_resources(unit: Unit, engine: str) -> Resources:
     """What a unit takes; of a core only its line buffer, see `pvq_hw.plan.resources` for the
     rest."""
@@ -76,6 +89,8 @@ def unit_resources(unit: Unit, engine: str) -> Resources:
         return memory + Resources(luts=10 + count, ffs=count)
     if isinstance(unit, Unpack):
         return _unpacker(unit, family)
+    if isinstance(unit, Lookup):
+        return _lookup(unit, family)
     if not isinstance(unit, Join | Pool):
         raise InputError(f"Unit {unit.name!r} has no cost: its kind {unit.kind!r} is not known")
     total = _queue(unit.out.bits, unit.depth, family, unit.queue_memory)
@@ -106,3 +121,9 @@ def units_reserve(units: int, engine: str) -> Resources:
 def graph_resources(graph: GraphSpec, engine: str) -> Resources:
     """All units of a graph, its cores' own share aside."""
     return sum((unit_resources(unit, engine) for unit in graph.units), Resources())
+
+
+def graph_operations(graph: GraphSpec) -> Operations:
+    """What the tables of a graph do in one inference; other units count for nothing."""
+    lookups = [unit for unit in graph.units if isinstance(unit, Lookup)]
+    return Operations(read_bits=sum(unit.size * unit.out.bits for unit in lookups))

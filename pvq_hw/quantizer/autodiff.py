@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.exact import DOUBLE, SINGLE, grid, grid_bits, span_bits
 from pvq_hw.geometry import Geometry
-from pvq_hw.model.nodes import Add, Affine, AveragePool, Concat, Conv, MaxPool, Node
+from pvq_hw.model.nodes import Add, Affine, AveragePool, Concat, Conv, Function, MaxPool, Node
 from pvq_hw.quantizer.fused import Step
 
 __all__ = [
@@ -210,6 +210,8 @@ class Tape:
             sums = node.geometry.windows(x).sum(axis=(4, 5))
             return np.asarray(sums / node.counts().astype(np.float32), dtype=np.float32)
         shape = (len(x), *node.shape)
+        if isinstance(node, Function):
+            return node.curve(x.reshape(shape)).astype(np.float32)
         if isinstance(node, Concat):
             return np.concatenate([a.reshape(*shape[:-1], -1) for a in inputs], axis=-1)
         total = x.reshape(shape).copy()
@@ -336,6 +338,9 @@ class Tape:
         if isinstance(node, Concat):
             ends = np.cumsum([a.size * g.shape[-1] // (node.size * len(a)) for a in inputs])
             return np.split(g, ends[:-1], axis=-1)
+        if isinstance(node, Function):
+            slope = node.curve.slope(x.reshape(g.shape)).astype(np.float32)
+            return [np.asarray(g * slope)]
         return [g] * len(inputs) if isinstance(node, Add) else [g]
 
     def _back_separate(self, step: Step, g: FloatArray) -> FloatArray:

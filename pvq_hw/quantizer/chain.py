@@ -1,10 +1,13 @@
 """Chains of dense layers, as the steps that are quantized together."""
 
+import numpy as np
+import numpy.typing as npt
+
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Clip, Dense, Model, Node, Relu, Sign
 from pvq_hw.quantizer.fused import Step, network_steps
 
-__all__ = ["dense_stages", "is_dense_chain"]
+__all__ = ["dense_stages", "is_dense_chain", "refuse_signs_of_zero"]
 
 
 def dense_stages(model: Model) -> tuple[Step, ...]:
@@ -43,3 +46,20 @@ def is_dense_chain(model: Model) -> bool:
             return False
         tensor = node.output
     return isinstance(model.nodes[0], Dense)
+
+
+def refuse_signs_of_zero(model: Model, x: npt.NDArray[np.float64]) -> None:
+    """Raises InputError, by node, where a Sign reads a sum of exactly 0 in a frame of ``x``: its
+    sign is 0, which one bit doesn't hold."""
+    signs = {node.inputs[0]: node for node in model.nodes if isinstance(node, Sign)}
+    if not signs:
+        return
+    for node, out in model.steps(x):
+        if node.output in signs and not out.all():
+            frame, unit = np.argwhere(out.reshape(len(out), -1) == 0)[0]
+            raise InputError(
+                f"Layer {signs[node.output].name!r} must not take the sign of 0, which is 0 and "
+                f"not -1 or +1: output {unit} of layer {node.name!r} is exactly 0 in calibration "
+                f"frame {frame}; give the layer biases that rule it out, 0.5 where weights and "
+                "inputs are whole numbers"
+            )

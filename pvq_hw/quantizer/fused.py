@@ -14,6 +14,7 @@ from pvq_hw.model.model import (
     Concat,
     Conv,
     Dense,
+    Function,
     MaxPool,
     Model,
     Node,
@@ -26,7 +27,7 @@ __all__ = ["Step", "network_steps", "weight_matrix"]
 FloatArray = npt.NDArray[np.float64]
 
 _FUSED = (Dense, Conv, Affine, Add, AveragePool, Concat)
-_ALONE = (MaxPool, Relu, Clip)
+_ALONE = (MaxPool, Relu, Clip, Function)
 
 
 @dataclass(frozen=True, eq=False)

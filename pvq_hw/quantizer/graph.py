@@ -17,16 +17,17 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import AveragePool as AverageNode
 from pvq_hw.model.nodes import Concat as ConcatNode
+from pvq_hw.model.nodes import Function, Node, Window
 from pvq_hw.model.nodes import MaxPool as MaxNode
-from pvq_hw.model.nodes import Node, Window
 from pvq_hw.network.join import Add, Concat
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
+from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer.autodiff import Lattice, Tape, node_geometry, node_groups
 from pvq_hw.quantizer.banks import Placement, balance
 from pvq_hw.quantizer.budget import round_to_multiple, shared_total, spread
-from pvq_hw.quantizer.emit import output_spec
+from pvq_hw.quantizer.emit import OUTPUT_BITS, output_spec
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.given import given_codes
 from pvq_hw.quantizer.layer_options import LayerOptions
@@ -35,6 +36,7 @@ from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights, within
 from pvq_hw.quantizer.requantization import MULT_BITS, feasible_scale, int8_codes, requantization
 from pvq_hw.quantizer.scales import round_to_lattice
 from pvq_hw.quantizer.sensitivity import measured_pulses
+from pvq_hw.quantizer.tables import table_input, table_layer
 
 __all__ = ["Wanted", "joining_multipliers", "pulse_budget", "quantize_steps"]
 
@@ -231,6 +233,8 @@ class _Builder:
             layer = MaxPool(step.name, t.name, output, g)
         elif isinstance(step.node, AverageNode):
             layer = self._average(step, inputs[0], raw)
+        elif isinstance(step.node, Function):
+            layer = self._table(step, step.node, inputs[0].spec, raw)
         else:
             layer = self._join(step, inputs, raw)
         self.layers.append(layer)
@@ -265,6 +269,10 @@ class _Builder:
     ) -> TensorSpec:
         """Format and scale of the least error on the real outputs, the scale ``least`` or more."""
         bits, ranges = self.wanted.bits, self.model.ranges
+        readers = self.model.consumers(step.output)
+        tables = [node.curve for node in readers if isinstance(node, Function)]
+        if tables and len(tables) == len(readers) and not step.relu and not step.last:
+            return table_input(step.output, shape, tables[0], real, bits, least, ranges)
         return output_spec(step, shape, real, bits, signed, least, ranges)
 
     # -- layers with weights ----------------------------------------------------------------
@@ -385,6 +393,10 @@ class _Builder:
         mult, shift = joining_multipliers([scale / output.scale for scale in scales])
         table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
         return AveragePool(step.name, x.spec.name, output, g, node.count_include_pad, table, shift)
+
+    def _table(self, step: Step, node: Function, x: TensorSpec, raw: FloatArray | None) -> Table:
+        bits = OUTPUT_BITS if step.last else self.wanted.bits
+        return table_layer(step.name, node.curve, x, step.output, node.shape, raw, bits, step.last)
 
     def _join(self, step: Step, inputs: list[_Tensor], raw: FloatArray | None) -> Add | Concat:
         signed = any(t.spec.format.signed for t in inputs)

@@ -13,7 +13,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.pyramid.nearest import gain, nearest
 from pvq_hw.quantizer.banks import balance
 from pvq_hw.quantizer.budget import round_to_multiple, spread
-from pvq_hw.quantizer.chain import dense_stages, is_dense_chain
+from pvq_hw.quantizer.chain import dense_stages, is_dense_chain, refuse_signs_of_zero
 from pvq_hw.quantizer.datafree import Spread, corrected, equalized, spreads
 from pvq_hw.quantizer.emit import Codes, emit
 from pvq_hw.quantizer.fused import Step
@@ -147,6 +147,8 @@ def quantize(
         model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
     )
     x = None if data is None else model.to_internal(data, input_scale).reshape(len(data), -1)
+    if x is not None:
+        refuse_signs_of_zero(model, x)
     ranges = model.ranges
     if quantizer == "given":
         codes = [_given(stage, request) for stage, request in zip(stages, asked, strict=True)]

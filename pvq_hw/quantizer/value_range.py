@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import LARGEST
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import Affine, Clip, Conv, Dense, Model, Node, Sign
+from pvq_hw.model.model import Affine, Clip, Conv, Dense, Function, Model, Node, Sign
 from pvq_hw.network.network import Network
+from pvq_hw.network.table import Table
 from pvq_hw.quantizer.scales import MIN_FRAMES, calibration_array
 
 __all__ = ["near_one"]
@@ -52,6 +53,9 @@ class _Scaling:
         if isinstance(node, Affine):
             scale, offset = np.ldexp(node.scale, by), np.ldexp(node.offset, -out)
             return replace(node, scale=scale, offset=offset)
+        if isinstance(node, Function):
+            read = self.exponents[node.inputs[0]]
+            return replace(node, curve=node.curve.scaled(2.0**read, 2.0**-out))
         if isinstance(node, Clip):
             low, high = (float(np.ldexp(bound, -out)) for bound in (node.low, node.high))
             return replace(node, low=low, high=high)
@@ -60,9 +64,12 @@ class _Scaling:
     def restored(self, network: Network, model: Model, input_scale: float) -> Network:
         """The network of the divided model as that of ``model``: the same integers."""
         by = {n.name: self.exponents[n.output] - self.exponents[n.inputs[0]] for n in model.nodes}
+        functions = {n.name: str(n.curve) for n in model.nodes if isinstance(n, Function)}
         layers = []
         for layer in network.layers:
             fields: dict[str, Any] = {"output": self._tensor(layer.output)}
+            if isinstance(layer, Table):
+                fields["function"] = functions[layer.name]
             if hasattr(layer, "gain"):
                 fields["gain"] = np.ldexp(layer.gain, by[layer.name])
             layers.append(replace(layer, **fields))  # type: ignore[type-var]
@@ -149,6 +156,11 @@ def _magnitudes(model: Model, data: npt.NDArray[Any], input_scale: float) -> dic
     with np.errstate(all="ignore"):
         for node, out in model.steps(some):
             result[node.output] = float(np.abs(out).max(initial=0.0))
+            if isinstance(node, Function) and not np.isfinite(out).all():
+                raise InputError(
+                    f"Layer {node.name!r}: {node.curve!s:.80} must have a finite value for every "
+                    "input, but has none for some in the calibration data"
+                )
             if not result[node.output] <= LARGEST:
                 raise InputError(
                     f"Layer {node.name!r} must give values of at most {LARGEST:g} on the "
@@ -161,7 +173,7 @@ def _groups(model: Model) -> list[set[str]]:
     """Tensors that must be divided by the same, since no weights stand between them."""
     group = {t: {t} for t in (model.input_name, *(n.output for n in model.nodes))}
     for node in model.nodes:
-        if isinstance(node, Dense | Conv | Affine | Sign):
+        if isinstance(node, Dense | Conv | Affine | Sign | Function):
             continue
         for name in node.inputs:
             joined = group[name] | group[node.output]

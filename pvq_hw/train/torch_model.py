@@ -20,6 +20,7 @@ from pvq_hw.model.nodes import (
     Concat,
     Conv,
     Dense,
+    Function,
     MaxPool,
     Node,
     Relu,
@@ -110,6 +111,8 @@ class Graph:
             out = self._weighted(node, x[0], *pair)
         elif isinstance(node, MaxPool | AveragePool):
             out = self._pool(node, x[0])
+        elif isinstance(node, Function):
+            out = _curve(self._torch, node, x[0].reshape(len(x[0]), *node.shape))
         else:
             out = self._join(node, x)
         if step.relu:
@@ -155,6 +158,23 @@ class Graph:
         if isinstance(node, Add):
             return x[0].reshape(shape) + x[1].reshape(shape)
         return x[0].relu().reshape(shape) if isinstance(node, Relu) else x[0].reshape(shape)
+
+
+def _curve(torch: Any, node: Function, x: Tensor) -> Tensor:
+    """A function of every value; its derivative is the curve's own."""
+
+    class Through(torch.autograd.Function):  # type: ignore[misc, name-defined]
+        @staticmethod
+        def forward(context: Any, values: Tensor) -> Tensor:
+            array = values.detach().numpy()
+            context.slope = torch.from_numpy(node.curve.slope(array).astype(np.float32))
+            return torch.from_numpy(node.curve(array).astype(np.float32))
+
+        @staticmethod
+        def backward(context: Any, gradient: Tensor) -> Tensor:
+            return gradient * context.slope
+
+    return Through.apply(x)
 
 
 def bias_of(node: Node) -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Graphs of units: bit for bit and cycle for cycle, under stalls, with the smallest FIFOs."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,30 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE
 from pvq_hw.engine.timing import fifo_needs, least_depths, run_frames, time_graph, with_depths
-from pvq_hw.engine.units import CoreUnit
+from pvq_hw.engine.units import CoreUnit, Lookup
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.plan.core_layers import window_weights
 from sim.agents.streams import StreamError
 
 U8, S8 = IntFormat(8, False), IntFormat(8, True)
+
+
+@pytest.mark.parametrize("family", ["ecp5", "up5k"])
+def test_tables_are_exact_whatever_they_read_and_give(family: str) -> None:
+    """One for all channels and one for each, signed and unsigned, in LUTs and in block RAM."""
+    net = RandomNetwork(3, (3, 5, 3), IntFormat(4, True))
+    small = net.table(net.input, out=IntFormat(9, True))
+    wide = net.table(small, tables=3, out=IntFormat(12, True))
+    deep = net.table(wide, out=IntFormat(16, False))
+    other = net.table(net.input, tables=3, out=IntFormat(2, False))
+    net.add(net.table(other, out=S8), deep)
+    built = build(net, family=family, frames=2)
+    lookups = [unit for unit in built.graph.units if isinstance(unit, Lookup)]
+    assert {unit.memory for unit in lookups} == {"logic", "block"}
+    check(built, built.graph)
+    check(built, built.graph, STALLS)
+    assert GraphSpec.from_json(json.loads(json.dumps(built.graph.to_json()))) == built.graph
 
 
 CONVOLUTIONS = {

@@ -15,9 +15,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def built(family: str) -> Built:
-    """Line buffers in block RAM, a residual sum, both kinds of pooling."""
+    """Line buffers in block RAM, a residual sum, tables, both kinds of pooling."""
     net = RandomNetwork(8, (7, 9, 4))
     joined = net.add(net.input, net.conv(net.input, 4, (3, 3), pads=((1, 1), (1, 1))))
+    joined = net.table(joined, tables=4)
     net.dense(net.average(net.maxpool(joined, (2, 2), stride=(2, 2)), (2, 2), stride=(2, 2)), 3)
     # The bench sends them three times; Icarus takes longest for ECP5's models.
     return build(net, family=family, frames=1 if family == "ecp5" else 2)

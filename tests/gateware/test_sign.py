@@ -14,7 +14,7 @@ import sim
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions, LayerChoice
-from pvq_hw.model.model import Sign, load_model
+from pvq_hw.model.model import Dense, Model, Sign, load_model
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import plan
 from pvq_hw.quantizer.quantize import quantize
@@ -42,13 +42,13 @@ def accuracy(outputs):
     return float((outputs.argmax(axis=1) == DATA["y_test"]).mean())
 
 
-def test_the_float_model_takes_zero_as_positive(path):
+def test_the_float_model_takes_the_sign_of_zero_as_onnx_does(path):
     model = load_model(path)
     assert [node.op for node in model.nodes] == ["Dense", "Sign", "Dense", "Sign", "Dense"]
     sign = next(node for node in model.nodes if isinstance(node, Sign))
     x = np.zeros((1, 96))
     x[0, :3] = -1e-300, -0.0, 2
-    assert sign.compute(x)[0, :4].tolist() == [-1, 1, 1, 1]
+    assert sign.compute(x)[0, :4].tolist() == [-1, 0, 1, 0]
     z = DATA["x_test"][:50].astype(float)
     for w, b in zip(trained()[::2], trained()[1::2], strict=True):
         z = z @ w.astype(np.float32).astype(float).T + b.astype(np.float32)
@@ -131,6 +131,27 @@ def test_compiled_signs_verify_and_simulate(path, tmp_path):
     document["layers"][0]["bias"][3] += 1
     (out / "network" / "network.json").write_text(json.dumps(document))
     assert run("verify", out).code == 1
+
+
+def test_the_sign_of_exactly_0_is_refused_by_name(tmp_path):
+    """Of whole numbers sums are 0 now and then; half a unit in the biases rules it out."""
+    rng = np.random.default_rng(1)
+    w = [rng.choice([-1.0, 1.0], (8, 6)), rng.normal(size=(3, 8))]
+    x = rng.integers(-3, 4, (30, 6)).astype(float)
+
+    def model(bias):
+        nodes = (
+            Dense("fc", ("x",), "z", (8,), w[0], np.full(8, bias)),
+            Sign("sign", ("z",), "s", (8,)),
+            Dense("out", ("s",), "o", (3,), w[1], np.zeros(3)),
+        )
+        return Model("m", "", "x", (6,), (0,), (6,), nodes)
+
+    text = "Layer 'sign' must not take the sign of 0.*output . of layer 'fc'.*frame .*0.5 where"
+    with pytest.raises(InputError, match=text):
+        quantize(model(0.0), calibration=x, ratio=1.0)
+    network = quantize(model(0.5), calibration=x, ratio=1.0, quantizer="plain")
+    assert network.layers[0].output.format.binary
 
 
 def test_signs_that_cannot_be_are_refused(tmp_path):

@@ -12,6 +12,7 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.join import Add, Concat
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.plan.core_layers import core_layers, unit_names
 from pvq_hw.plan.lowering import build_graph
@@ -127,6 +128,13 @@ class RandomNetwork:
         mult = tuple(int(m) for m in self.rng.integers(50, 256, len(x)))
         names = tuple(t.name for t in x)
         return self._add(Concat(f"cat{len(self.layers)}", names, tensor, mult, 8))
+
+    def table(self, x: TensorSpec, *, tables: int = 1, out: IntFormat | None = None) -> TensorSpec:
+        form = out or IntFormat(8, False)
+        tensor = self._tensor(x.shape, form)
+        entries = self.rng.integers(form.min, form.max + 1, (tables, 1 << x.format.bits))
+        name = f"table{len(self.layers)}"
+        return self._add(Table(name, x.name, x.format, tensor, entries, "random"))
 
     def network(self) -> Network:
         network = Network(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pvq_hw.model.model import Add, Affine, Clip, Concat, Dense, Relu, Sign
 from pvq_hw.model.onnx.lowering import ENDS, Lowering, Op, View, handles
+from pvq_hw.model.onnx.pointwise import lower_function
 
 __all__ = ["affine"]
 
@@ -110,15 +111,17 @@ def _arithmetic(low: Lowering, op: Op) -> None:
     if left is not None and right is not None:
         low.put(op, _fold(low, op, left, right))
     elif left is None and right is None:
-        if op.kind != "Add":
-            op.refuse("must have one constant operand; two branches can only be added")
-        _add(low, op)
+        if op.kind == "Add":
+            _add(low, op)
+        else:
+            lower_function(low, op)
     else:
         which = 0 if left is not None else 1
         c = low.weights(op, which, "operands")
         x = low.view(op, 1 - which)
         if op.kind == "Div" and which == 0:
-            op.refuse("must divide by a constant, not a constant by activations")
+            lower_function(low, op)
+            return
         if op.kind == "Div" and not c.all():
             op.refuse("must not divide by 0")
         scale: Array | float = 1.0
@@ -271,6 +274,9 @@ def _concat_maps(low: Lowering, op: Op, views: list[View], axis: int) -> None:
 
 @handles(*ENDS)
 def _end(low: Lowering, op: Op) -> None:
+    if op.kind == "Sigmoid" and op.proto.output[0] not in low.ends:
+        lower_function(low, op)
+        return
     x = low.view(op, dropped=True)
     if op.kind not in ("Sigmoid", "ZipMap") and not x.dropped:
         default = 0 if op.kind == "ArgMax" else (1 if low.file.opset < 13 else -1)

@@ -20,6 +20,7 @@ from pvq_hw.model.model import (
     Concat,
     Conv,
     Dense,
+    Function,
     MaxPool,
     Node,
     Relu,
@@ -27,6 +28,7 @@ from pvq_hw.model.model import (
 )
 from pvq_hw.model.nodes import NO_PADS, Window
 from pvq_hw.model.onnx.lowering import LayoutError, Lowering
+from pvq_hw.model.onnx.pointwise import merged_curves
 
 __all__ = ["fold"]
 
@@ -38,6 +40,7 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
     nodes = _prune(low.nodes, result)
     if not nodes:
         raise InputError(f"{low.file.path} must compute its output")
+    nodes = _prune(merged_curves(low, _merge_clips(nodes, result)), result)
     for kinds in ((Affine,), (Dense, Conv)):  # constants first: weights are multiplied once
         nodes = _into_makers(low, nodes, result, kinds)
     while (folded := _fold_one(low, nodes, result)) is not None:
@@ -281,7 +284,9 @@ def _settle(
     settled = []
     for node in reversed(nodes):
         wishes = wanted.get(node.output, set())
-        free = isinstance(node, Relu | Sign | Clip | Affine | Add)
+        free = isinstance(node, Relu | Sign | Clip | Affine | Add) or (
+            isinstance(node, Function) and node.curve.channels == 1
+        )
         if free and len(wishes) == 1:
             node = _reshaped(node, next(iter(wishes)))
         if not isinstance(node, Dense | Concat):

@@ -117,6 +117,7 @@ class Lowering:
     refused: list[NodeError] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
     judged: set[int] = field(default_factory=set)
+    ends: set[str] = field(default_factory=set)
     _tensor_names: set[str] = field(default_factory=set)
     _node_names: set[str] = field(default_factory=set)
     _activations: int = 0

@@ -13,6 +13,7 @@ from onnx import shape_inference
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Conv, Dense, Model, Node
 from pvq_hw.model.onnx import elementwise as onnx_ops  # noqa: F401  they register
+from pvq_hw.model.onnx import pointwise as onnx_pointwise  # noqa: F401  they register
 from pvq_hw.model.onnx import shapes as onnx_shapes  # noqa: F401  they register
 from pvq_hw.model.onnx import windows as onnx_windows  # noqa: F401  they register
 from pvq_hw.model.onnx.file import OnnxFile, check, read_onnx
@@ -20,6 +21,7 @@ from pvq_hw.model.onnx.folding import fold
 from pvq_hw.model.onnx.graph import NodeError
 from pvq_hw.model.onnx.lowering import (
     ACTIVATIONS_LIMIT,
+    ENDS,
     ML_KINDS,
     LayoutError,
     Lowering,
@@ -32,6 +34,16 @@ from pvq_hw.naming import quoted, safe_name
 
 __all__ = ["Examined", "examine_onnx", "import_onnx"]
 
+_RELABELS = {
+    "Identity",
+    "Cast",
+    "Dropout",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+}
 _WINDOWS = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
 
 
@@ -265,6 +277,7 @@ def _lower(
     low.values = dict(constants)
     low.values[source] = View(tensor, stored.transpose(np.argsort(axes)).reshape(1, *given))
     known, read = handlers(), {name for p in graph.node for name in p.input}
+    low.ends = _final_operations(graph)
     for op in ops:
         if op.place in unknown or not low.unknown.isdisjoint(op.proto.input):
             low.guess(op, shapes)
@@ -294,6 +307,23 @@ def _lower(
     return Model(
         name, file.sha256, tensor, shape, axes, inner, nodes, dropped=tuple(low.dropped)
     )  # fmt: skip
+
+
+def _final_operations(graph: Any) -> set[str]:
+    """What the final operations give: nothing follows them but such as only relabel."""
+    makers = {name: proto for proto in graph.node for name in proto.output}
+    count: dict[str, int] = {}
+    for proto in graph.node:
+        for name in proto.input:
+            count[name] = count.get(name, 0) + 1
+    tensor, found = graph.output[0].name, set()
+    while tensor in makers and makers[tensor].op_type in {*ENDS, *_RELABELS}:
+        if makers[tensor].op_type in ENDS:
+            found.add(tensor)
+        tensor = makers[tensor].input[0] if makers[tensor].input else ""
+        if count.get(tensor, 0) != 1:
+            break
+    return found
 
 
 def _check_output(where: str, low: Lowering, result: View) -> None:

@@ -1,0 +1,75 @@
+"""Tables: functions of single activations."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.arith.activation import activation_layout
+from gateware.device.memory import Rom
+from gateware.units.queue import Credits, ResultQueue
+from pvq_hw.engine.units import Lookup
+
+__all__ = ["LookupUnit"]
+
+
+class LookupUnit(wiring.Component):
+    """`Lookup.compute` as a circuit: takes an activation a cycle as long as there is a place for
+    the result, which is written ``spec.result_delay`` cycles later.
+
+    The tables are constants of the circuit, like the multipliers of sums: exported Verilog holds
+    them.
+
+    Members
+    -------
+    i, o : streams of activations
+    """
+
+    def __init__(self, spec: Lookup, body: str = "behavioral") -> None:
+        self.spec, self.body = spec, body
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "o": Out(stream.Signature(activation_layout(spec.out, 1))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        queue = ResultQueue(spec.out, spec.depth, spec.queue_memory, self.body)
+        m.submodules.queue = queue
+        m.submodules.credits = credits = Credits(spec.depth)
+        connect(m, queue.o, flipped(self.o))
+        m.submodules.table = table = Rom(
+            f"{spec.name}_table",
+            spec.out.bits,
+            spec.words,
+            spec.contents(),
+            latency=spec.latency,
+            kind=spec.memory,
+            body="behavioral" if self.body == "verilog" else self.body,
+        )
+        take = Signal()
+        m.d.comb += [
+            self.i.ready.eq(credits.some),
+            take.eq(self.i.valid & credits.some),
+            credits.claim.eq(take),
+            credits.returned.eq(queue.popped),
+            table.addr.eq(Cat(self.i.payload.as_value(), self._channel(m, take))),
+        ]
+        done: Value = take
+        for n in range(spec.latency):
+            later = Signal(name=f"done_{n}")
+            m.d.sync += later.eq(done)
+            done = later
+        m.d.comb += [queue.w_en.eq(done), queue.w_data.eq(table.data)]
+        return m
+
+    def _channel(self, m: Module, take: Value) -> Value:
+        """The number of the table, where there are several."""
+        tables = len(self.spec.entries)
+        channel = Signal((tables - 1).bit_length())
+        if tables > 1:
+            with m.If(take):
+                m.d.sync += channel.eq(Mux(channel == tables - 1, 0, channel + 1))
+        return channel

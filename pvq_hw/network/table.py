@@ -1,0 +1,109 @@
+"""Layers of the integer network that look an activation up: functions of one value."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import InputError
+from pvq_hw.network.layer import IntArray, TensorSpec, register_layer
+
+__all__ = ["MOST_ENTRIES", "Table"]
+
+MOST_ENTRIES = 1 << 16
+"""Of one layer, over the tables of all its channels."""
+
+_LONGEST = 2000  # characters of a function's text
+
+
+@register_layer
+@dataclass(frozen=True, eq=False)
+class Table:
+    """``entries[g, x - x_min]``: exact, whatever the function.
+
+    The value that it reads was rounded where it was made; the entries are the function's values
+    on that lattice, rounded to the output's.
+
+    Parameters
+    ----------
+    name, input : str
+    x : IntFormat
+        Of the input.
+    output : TensorSpec
+    entries : int64 array (G, 2**bits)
+        From the input's smallest value up. G is 1, or the number of channels where each has a
+        function of its own.
+    function : str
+        What it is, for reports.
+    """
+
+    kind: ClassVar[str] = "table"
+
+    name: str
+    input: str
+    x: IntFormat
+    output: TensorSpec
+    entries: IntArray
+    function: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input tensors."""
+        return (self.input,)
+
+    @property
+    def weights(self) -> IntArray | None:
+        """None: entries are no weights."""
+        return None
+
+    def replace_weights(self, weights: IntArray) -> Any:
+        """Raises InputError: there is nothing to replace."""
+        raise InputError(f"Layer {self.name!r} must not be given weights: it has none")
+
+    def compute(self, *x: IntArray) -> IntArray:
+        """(frames, ...) -> (frames, \\*shape)."""
+        values = np.asarray(x[0], dtype=np.int64).reshape(len(x[0]), *self.output.shape)
+        channel = np.arange(self.output.shape[-1]) % len(self.entries)
+        return np.asarray(self.entries[channel, values - self.x.min])
+
+    def verify(self, *inputs: TensorSpec) -> None:
+        """Raises InputError unless there is an entry of the output's format for every input."""
+        where, (groups, depth) = f"Layer {self.name!r}", self.entries.shape
+        if inputs[0].size != self.output.size:
+            raise InputError(f"{where} must give as many values as it reads, {inputs[0].size}")
+        if self.x != inputs[0].format or self.x.binary or self.output.format.binary:
+            raise InputError(f"{where} must read values of its input's format, not {self.x}")
+        if depth != 1 << self.x.bits or groups * depth > MOST_ENTRIES:
+            raise InputError(f"{where} must have {1 << self.x.bits} entries a channel, not {depth}")
+        if groups not in (1, self.output.shape[-1]):
+            raise InputError(f"{where} must have 1 table or one a channel, not {groups}")
+        if not self.output.format.contains(self.entries):
+            raise InputError(f"{where} must have entries of its output's format")
+        if not self.function.isprintable() or len(self.function) > _LONGEST:
+            raise InputError(f"{where} must name its function in {_LONGEST} characters")
+
+    def to_json(self) -> dict[str, Any]:
+        """The layer as JSON values; each table is a line of numbers."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "input": self.input,
+            "x": self.x.to_json(),
+            "output": self.output.to_json(),
+            "entries": [" ".join(map(str, row)) for row in self.entries.tolist()],
+            "function": self.function,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "Table":
+        """Inverse of `to_json`."""
+        entries = [[int(v) for v in row.split(" ")] for row in value["entries"]]
+        return cls(
+            str(value["name"]),
+            str(value["input"]),
+            IntFormat.from_json(value["x"]),
+            TensorSpec.from_json(value["output"]),
+            np.array(entries, dtype=np.int64).reshape(len(entries), -1),
+            str(value["function"]),
+        )

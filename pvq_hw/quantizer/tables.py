@@ -1,0 +1,145 @@
+"""Tables for functions of one value: the width and scale that they read, and their entries.
+
+Both are chosen by the error behind the function: where that is flat, values may saturate; where
+it is steep, they must be fine.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import InputError
+from pvq_hw.model.curve import Curve
+from pvq_hw.network.layer import TensorSpec
+from pvq_hw.network.table import MOST_ENTRIES, Table
+from pvq_hw.quantizer.scales import error_minimizing_scale, round_to_lattice, tensor_spec
+
+__all__ = ["ENTRY_BITS", "table_entries", "table_input", "table_layer"]
+
+FloatArray = npt.NDArray[np.float64]
+
+ENTRY_BITS = range(8, 13)
+"""Widths that a table may read."""
+
+_BLIND_BITS = 10  # without calibration data
+_ENOUGH = 1.25  # times the error of the widest table
+_CLIPS = 2.0 ** -np.arange(0, 5.01, 0.25)
+_SAMPLES = 1 << 13
+
+
+def table_input(
+    name: str,
+    shape: tuple[int, ...],
+    curve: Curve,
+    real: npt.NDArray[np.floating] | None,
+    bits: int,
+    least: float,
+    ranges: dict[str, tuple[float, float]],
+) -> TensorSpec:
+    """Format and scale of a tensor that only a table reads.
+
+    The narrowest of 8 to 12 bits with which the rounded function is off by at most 1.25 times as
+    much (squares) as with 12; the scale that makes it least.
+
+    Parameters
+    ----------
+    real : float array (positions, C), optional
+        Values of the tensor; without, the scale covers its range in ``ranges`` with 10 bits.
+    bits : int
+        Of the function's rounded values.
+    least : float
+        The smallest scale that the multipliers allow.
+    """
+    widths = [b for b in ENTRY_BITS if curve.channels << b <= MOST_ENTRIES]
+    if not widths:
+        raise InputError(
+            f"Layer {name!r} is followed by a function with constants for {curve.channels} "
+            f"channels; tables hold {MOST_ENTRIES >> ENTRY_BITS[0]} at most: share constants"
+        )
+    if real is None:
+        fmt = IntFormat(min(_BLIND_BITS, widths[-1]), True)
+        found = tensor_spec(name, shape, fmt, None, ranges)
+        return TensorSpec(name, shape, fmt, max(least, found.scale))
+    rows = real.reshape(-1, real.shape[-1])
+    count = max(1, _SAMPLES // rows.shape[1])
+    z = rows[:: -(-len(rows) // count)].astype(np.float64)
+    wanted = curve(z)
+    if not np.isfinite(wanted).all():
+        wanted = np.nan_to_num(wanted)  # what can't be is refused with the table's entries
+    signed = bool(z.min(initial=0.0) < 0)
+    goal = IntFormat(bits, bool(wanted.min(initial=0.0) < 0))
+    step = error_minimizing_scale(wanted, goal)
+    top = float(np.abs(z).max(initial=0.0)) or 1.0
+    tried: list[tuple[float, IntFormat, float]] = []
+    for width in widths:
+        fmt = IntFormat(width, signed)
+        scales = np.unique(np.maximum(top / fmt.max * _CLIPS, least))
+        errors = [_error(curve, z, wanted, fmt, float(s), goal, step) for s in scales]
+        best = int(np.argmin(errors))
+        tried.append((errors[best], fmt, float(scales[best])))
+    limit = _ENOUGH * min(error for error, _, _ in tried)
+    _, fmt, scale = next(entry for entry in tried if entry[0] <= limit)
+    return TensorSpec(name, shape, fmt, scale)
+
+
+def _error(
+    curve: Curve,
+    z: FloatArray,
+    wanted: FloatArray,
+    fmt: IntFormat,
+    scale: float,
+    goal: IntFormat,
+    step: float,
+) -> float:
+    """Squares of what the table's rounded values are off."""
+    given = curve(round_to_lattice(z, scale, fmt) * scale)
+    rounded = round_to_lattice(np.nan_to_num(given), step, goal) * step
+    return float(np.square(rounded - wanted).sum())
+
+
+def table_layer(
+    name: str,
+    curve: Curve,
+    x: TensorSpec,
+    output: str,
+    shape: tuple[int, ...],
+    real: npt.NDArray[np.floating] | None,
+    bits: int,
+    last: bool,
+) -> Table:
+    """The integer layer of a function.
+
+    Parameters
+    ----------
+    x : TensorSpec
+    output, shape
+        Name and shape of what it gives.
+    real : float array, optional
+        The function's values on the calibration data: their scale is that of the least error.
+        Without, and for the network's output, it covers all entries.
+    """
+    values = _values(curve, x)
+    if not np.isfinite(values).all():
+        bad = x.scale * (int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0]) + x.format.min)
+        raise InputError(
+            f"Layer {name!r}: {curve!s:.80} must have a finite value for every input from "
+            f"{x.scale * x.format.min:.3g} to {x.scale * x.format.max:.3g}, but has none at "
+            f"{bad:.3g}"
+        )
+    fmt = IntFormat(bits, bool(values.min() < 0))
+    if real is None or last:
+        scale = float(np.abs(values).max()) / fmt.max or 1.0
+    else:
+        scale = error_minimizing_scale(real, fmt)
+    spec = TensorSpec(output, shape, fmt, scale)
+    return Table(name, x.name, x.format, spec, table_entries(curve, x, spec), str(curve))
+
+
+def table_entries(curve: Curve, x: TensorSpec, output: TensorSpec) -> npt.NDArray[np.int64]:
+    """The function's values on the input's lattice, rounded to the output's, (G, 2**bits)."""
+    return round_to_lattice(_values(curve, x), output.scale, output.format)
+
+
+def _values(curve: Curve, x: TensorSpec) -> FloatArray:
+    lattice = np.arange(x.format.min, x.format.max + 1) * x.scale
+    return curve(np.broadcast_to(lattice[:, None], (len(lattice), curve.channels))).T
