@@ -75,6 +75,8 @@ def compare(tmp_path, case) -> int:
         if imported is None:
             assert name != model.graph.output[0].name
             continue
+        if imported.dropped:  # a Sigmoid is left out where the network ends
+            continue
         orders = (channel_last(expected), expected.reshape(len(x), -1))
         got, bound = imported.predict(x), TOLERANCE * np.abs(expected).max() + 1e-6
         nearest = min(np.abs(got - e).max() for e in orders)

@@ -85,6 +85,26 @@ class _Builder:
         bounds = [self.constant(np.array(v)) for v in (0.0, 6.0)]
         self.last, self.positive = self.add("Clip", [self.last, *bounds]), True
 
+    def function(self) -> None:
+        """An operator of one value; what it may be is in `activation_cases`."""
+        kind, attributes = self.draw(st.sampled_from(FUNCTIONS))
+        inputs = [self.last]
+        if kind == "PRelu":
+            inputs.append(self.numbers(*self.draw(st.sampled_from([(1,), self.per_channel()]))))
+        if kind == "Clip":
+            inputs += [self.constant(np.array(v)) for v in (-1.0, 0.5)]
+        self.last, self.positive = self.add(kind, inputs, **attributes), False
+
+    def pattern(self) -> None:
+        """Several operators that are a function of one value."""
+        start = self.last
+        kind = self.draw(st.sampled_from(["Sigmoid", "Tanh", "Softplus", "Abs"]))
+        bent = self.add(kind, [start])
+        if kind == "Abs":
+            bent = self.add("Add", [bent, self.constant(np.array(1.0))])
+        last = self.draw(st.sampled_from(["Sub", "Add", "Div" if kind == "Abs" else "Mul"]))
+        self.last, self.positive = self.add(last, [start, bent]), False
+
     def norm(self) -> None:
         k = [self.numbers(self.c) for _ in range(3)]
         variance = self.constant(self.rng.uniform(0.5, 2, self.c))
@@ -142,8 +162,12 @@ class _Builder:
             self.last = self.add("Add", [self.numbers(outputs), product])
 
 
-STEPS = ["conv", "pool", "relu", "clip", "norm", "arithmetic", "branch", "transposed_relu",
-         "padded_conv"]  # fmt: skip
+FUNCTIONS: list[tuple[str, dict[str, float]]] = [
+    ("Tanh", {}), ("Softplus", {}), ("Softsign", {}), ("Erf", {}), ("LeakyRelu", {"alpha": 0.25}),
+    ("Elu", {"alpha": 0.5}), ("PRelu", {}), ("Clip", {}),
+]  # fmt: skip
+STEPS = ["conv", "pool", "relu", "clip", "function", "pattern", "norm", "arithmetic", "branch",
+         "transposed_relu", "padded_conv"]  # fmt: skip
 
 
 @st.composite

@@ -14,8 +14,9 @@ from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.evaluate.metrics import network_outputs
 from pvq_hw.flow.compile import quantize_for
 from pvq_hw.flow.options import load_options
+from pvq_hw.model.curve import Curve, X
 from pvq_hw.model.export import save_model
-from pvq_hw.model.model import load_model
+from pvq_hw.model.model import Dense, Function, Model, load_model
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.given import given_codes
@@ -54,6 +55,21 @@ def test_the_graph_computes_what_the_model_does(torch, make):
     found = Graph(model).run(torch.tensor(x, dtype=torch.float32)).detach().numpy()
     *_, (_, out) = model.steps(x)
     np.testing.assert_allclose(found, out.reshape(len(x), -1), rtol=1e-4, atol=1e-4)
+
+
+def test_functions_pass_their_slopes_on(torch):
+    curve = Curve("Mul", (X, Curve("Tanh", (X,))))
+    nodes = (
+        Dense("fc", ("x",), "z", (4,), np.eye(4), np.zeros(4)),
+        Function("act", ("z",), "a", (4,), curve),
+    )
+    model = Model("m", "", "x", (4,), (0,), (4,), nodes)
+    graph, x = Graph(model), torch.linspace(-2, 2, 12).reshape(3, 4)
+    out = graph.run(x)
+    np.testing.assert_allclose(out.detach().numpy(), curve(x.numpy()), atol=1e-6)
+    out.sum().backward()
+    slopes = curve.slope(x.numpy()).sum(axis=0)
+    np.testing.assert_allclose(graph.bias["fc"].grad.numpy(), slopes, atol=1e-4)
 
 
 def layer_of(rng, placement=None, k=8):
