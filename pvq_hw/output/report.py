@@ -13,7 +13,8 @@ from pvq_hw.evaluate.metrics import metric_text
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
 from pvq_hw.output.sizes import sizes
-from pvq_hw.plan.plan import Plan, output_names
+from pvq_hw.plan.core_layers import unit_names
+from pvq_hw.plan.plan import Plan
 
 __all__ = ["compile_document", "document_of", "read_report", "write_report"]
 
@@ -100,7 +101,7 @@ def compile_document(
 
 def _tables(network: Network, plan: Plan) -> list[dict[str, Any]]:
     """The functions that are looked up: what they read and give, and where their tables are."""
-    names = dict(zip(output_names(network, plan), network.layers, strict=True))
+    names = dict(zip(unit_names(network.layers), network.layers, strict=True))
     lookups = [u for u in plan.graph.units if isinstance(u, Lookup)]
     found = []
     for unit in lookups:

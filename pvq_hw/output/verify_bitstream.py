@@ -10,6 +10,7 @@ import numpy as np
 
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec, weight_segments
+from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.output.build_record import BUILD, read_build
 from pvq_hw.output.verify_content import Finding
@@ -32,11 +33,11 @@ _PLACED = {"ice40": "top.asc", "ecp5": "top.config"}
 
 @dataclass(frozen=True)
 class _Rom:
-    """A memory whose contents are in the bitstream: words of a core's memory, from one on."""
+    """A memory whose contents are in the bitstream: words of a core's memory, from one on; or of
+    a table, which has no core."""
 
     layer: str
-    spec: CoreBase
-    core: CoreImage
+    core: tuple[CoreBase, CoreImage] | None
     memory: str
     name: str
     width: int
@@ -89,7 +90,7 @@ def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Findin
     for heading, bits in found.items():
         if bits.any():
             findings.append(Finding(file, heading[1:], "holds bits, but no memory is there"))
-    return findings[:_MOST], f"{compared:,} bits of codes and parameters in block RAM"
+    return findings[:_MOST], f"{compared:,} bits of codes, parameters and tables in block RAM"
 
 
 def _packer(blocks: str) -> str:
@@ -151,9 +152,13 @@ def _roms(plan: Plan, image: Image, blocks: str) -> Iterator[_Rom]:
                 name = memory if depth == len(words) else f"{memory}_{number}"
                 first = sum(depths[:number])
                 yield _Rom(
-                    part.layer, spec, core, memory, name, width, first,
+                    part.layer, (spec, core), memory, name, width, first,
                     words[first : first + depth],
                 )  # fmt: skip
+    for unit in plan.graph.units:
+        if isinstance(unit, Lookup) and unit.memory == "block":
+            name = f"{unit.name}_table"
+            yield _Rom(unit.name, None, name, name, unit.out.bits, 0, unit.contents())
 
 
 def _compare(file: str, rom: _Rom, piece: Piece, bits: Bits, blocks: str) -> list[Finding]:
@@ -175,9 +180,11 @@ def _compare(file: str, rom: _Rom, piece: Piece, bits: Bits, blocks: str) -> lis
 
 def _row(rom: _Rom, word: int) -> str:
     """The row that a word belongs to, in words."""
-    spec = rom.spec
+    if rom.core is None:
+        return ""
+    spec, core = rom.core
     if rom.memory != f"{spec.name}_{spec.weight_memory}":
         per = spec.groups if rom.memory.endswith("_mult") else 1
         return f" row {word // per}"
-    ends = np.cumsum(spec.row_slots(rom.core))
+    ends = np.cumsum(spec.row_slots(core))
     return f" row {int(np.searchsorted(ends, word, side='right'))}"

@@ -161,13 +161,13 @@ class Plan:
     @property
     def energy_nj(self) -> float:
         """Modelled; see `pvq_hw.target.energy`."""
-        tables = energy_nj(self._lookups, self.target, hard_multiplier=self.target.dsps > 0)
+        tables = energy_nj(self._lookups, self.target, hard_multiplier=False)
         return tables + sum(layer.energy_nj(self.target) for layer in self.layers)
 
     @property
     def energy_int8_nj(self) -> float:
         """The same model's figure for plain 8-bit weights on as many lanes."""
-        tables = energy_nj(self._lookups, self.target, hard_multiplier=self.target.dsps > 0)
+        tables = energy_nj(self._lookups, self.target, hard_multiplier=False)
         return tables + sum(layer.energy_int8_nj(self.target) for layer in self.layers)
 
     # -- for people -----------------------------------------------------------------------------

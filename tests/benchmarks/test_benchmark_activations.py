@@ -33,7 +33,7 @@ def test_gradients_are_those_of_the_loss(name):
 def test_training_learns_and_repeats():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(400, 6))
-    y = (x[:, 0] * x[:, 1] > 0).astype(int) + (x[:, 2] > 0)
+    y = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
     nets = [train(Curve("Tanh", (X,)), x, y, 3, epochs=60) for _ in range(2)]
     assert all(np.array_equal(a, b) for a, b in zip(nets[0].weights, nets[1].weights, strict=True))
     model = nets[0].model("Tanh")
