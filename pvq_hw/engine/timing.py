@@ -504,9 +504,9 @@ def with_depths(spec: GraphSpec, depths: Mapping[str, int]) -> GraphSpec:
 
 
 def fifo_needs(spec: GraphSpec, images: Mapping[str, CoreImage], frames: int = 4) -> dict[str, int]:
-    """Depths with which no FIFO ever holds anything up, by name."""
+    """Depths with which no FIFO ever holds anything up, by name, told by some rounds of frames."""
     fifos = [unit for unit in spec.units if isinstance(unit, Fifo)]
-    free = {fifo.name: frames * fifo.size + 2 for fifo in fifos}
+    free = {fifo.name: frames * spec.frames * fifo.size + 2 for fifo in fifos}
     wires = run_frames(with_depths(spec, free), images, frames)
     needs = {}
     for fifo in fifos:

@@ -85,7 +85,7 @@ def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
     bits = options.activation_bits
     layers = graph_layers(steps, pulse_budget(steps, options.ratio, {}), bits)
     reserve = graph_reserve(model, steps, bits, target)
-    return fold_best(layers, target, reserve=reserve, held=False, loaded=False)
+    return fold_best(layers, target, reserve=reserve, held=False)
 
 
 def _estimate(model: Model, target: Target, options: CompileOptions) -> Folding | None:

@@ -226,9 +226,7 @@ def estimate(model: Model, target: Target, ratio: float) -> Estimate:
     try:
         layers, reserve, pace = fold_layers(model, target, ratio)
         chain = is_dense_chain(model)
-        found = fold(
-            layers, target, reserve=reserve, held=chain, loaded=chain, pace=pace, reckoned=True
-        )
+        found = fold(layers, target, reserve=reserve, held=chain, pace=pace, reckoned=True)
     except InputError as error:
         return Estimate(target.name, ratio, False, str(error))
     cost, limit = found.cost, budget(target)

@@ -154,7 +154,7 @@ def quantize_for(
     moves fewer pulses and leaves out the sweeps over the whole network: some tenths of a point of
     accuracy for many times the speed, as a search wants.
     """
-    from pvq_hw.flow.graph import frames_refusal, quantize_graph, weighted_names
+    from pvq_hw.flow.graph import quantize_graph, weighted_names
     from pvq_hw.quantizer.chain import is_dense_chain
     from pvq_hw.quantizer.quantize import even_budget, quantize, row_budget
 
@@ -195,9 +195,8 @@ def quantize_for(
             **(swept | common | more),
         )
 
+    frames = options.frames if isinstance(options.frames, int) else None
     if not is_dense_chain(model):
-        if options.frames not in (1, "auto"):
-            raise InputError(frames_refusal(model, int(options.frames)))
         return quantize_graph(
             model,
             target,
@@ -209,6 +208,7 @@ def quantize_for(
             codes=options.codes(names),
             free=options.free(names),
             each=each,
+            frames=frames,
             budget=lambda: row_budget(model, progress=partial(told, 0), **common),
             run=lambda **more: run(len(names), **more),
         )
@@ -226,7 +226,6 @@ def quantize_for(
         else:
             pulses = row_budget(model, progress=partial(told, 0), **common)
         layers = [replace(x, k=max(1, round(pulses[x.name].sum() / x.rows))) for x in layers]
-    frames = options.frames if isinstance(options.frames, int) else None
     free = options.free(names)
     folding = fold_best(layers, target, lanes=lanes, frames=frames, free=free, each=each)
     banks = _balanced(folding.banks, options)

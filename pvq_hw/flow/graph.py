@@ -11,7 +11,6 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import Affine
 from pvq_hw.model.nodes import Conv as ConvNode
-from pvq_hw.model.nodes import Dense as DenseNode
 from pvq_hw.network.network import Network
 from pvq_hw.plan.folding import Folding, FoldLayer, fold_best
 from pvq_hw.plan.resources import Resources, top_resources
@@ -22,7 +21,6 @@ from pvq_hw.target.boards import Target
 
 __all__ = [
     "fold_layers",
-    "frames_refusal",
     "graph_layers",
     "graph_reserve",
     "quantize_graph",
@@ -50,6 +48,7 @@ def quantize_graph(
     codes: Mapping[str, str],
     free: Collection[str],
     each: Mapping[str, Mapping[str, Any]],
+    frames: int | None,
     budget: Callable[[], Mapping[str, Any]],
     run: Callable[..., Network],
 ) -> tuple[Network, Folding]:
@@ -58,7 +57,8 @@ def quantize_graph(
     ``budget`` is `pvq_hw.quantizer.quantize.row_budget`, ``run`` is
     `pvq_hw.quantizer.quantize.quantize` with all but ``layers``, ``banks`` and ``pulses`` given.
     ``codes`` are those that are asked for, ``free`` the layers that may have 8-bit weights,
-    ``each`` options of single cores. Gap bits are left to the plan.
+    ``each`` options of single cores, ``frames`` are V or None, as `fold_best` takes them. Gap bits
+    are left to the plan.
     """
     steps = network_steps(model)
     weighted = [step for step in steps if step.weighted]
@@ -69,8 +69,8 @@ def quantize_graph(
     pulses |= {name: int(k.sum()) for name, k in (rows or {}).items()}
     plain = {name for name, choice in layers.items() if choice.encoding == "int8"}
     found = graph_layers(steps, pulses, bits, plain, codes)
-    asked: dict[str, Any] = {"lanes": lanes, "reserve": reserve, "each": each}
-    asked |= {"held": False, "loaded": False}
+    asked: dict[str, Any] = {"lanes": lanes, "reserve": reserve, "each": each, "frames": frames}
+    asked |= {"held": False}
     folding = fold_best(found, target, free=free, **asked)
     if len(folding.reasons) == len(found):
         folding = fold_best(found, target, **asked)  # pulses are what is asked for
@@ -105,7 +105,10 @@ def graph_layers(
     """
     asked = codes or {}
     return [
-        _layer(step, pulses[step.name], bits, step.name in plain, asked.get(step.name))
+        replace(
+            _layer(step, pulses[step.name], bits, step.name in plain, asked.get(step.name)),
+            direct=_is_direct(step, steps),
+        )
         for step in steps
         if step.weighted
     ]
@@ -133,13 +136,10 @@ def fold_layers(
     return graph_layers(steps, pulses, bits), reserve, max(passed, default=0)
 
 
-def frames_refusal(model: Model, frames: int) -> str:
-    """Why a model does not take frames side by side: which layer takes one at a time."""
-    step = next(s for s in network_steps(model) if not isinstance(s.node, DenseNode))
-    return (
-        f"Layer {step.name!r} takes one frame at a time, not {frames} side by side: only dense "
-        f"layers of pulses take several, and it has kind {step.node.op}"
-    )
+def _is_direct(step: Step, steps: Sequence[Step]) -> bool:
+    """Whether the results go to the next layer with weights alone, or out of the network."""
+    readers = [other for other in steps if step.output in other.inputs]
+    return step.last if not readers else len(readers) == 1 and readers[0].weighted
 
 
 def _pulses_of(steps: Sequence[Step]) -> dict[str, int]:

@@ -19,7 +19,8 @@ from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.network.window import Conv
+from pvq_hw.plan.core_layers import CoreLayer, core_layers
 from pvq_hw.plan.reckoning import reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
 from pvq_hw.plan.unit_resources import window_resources
@@ -32,6 +33,7 @@ __all__ = [
     "Choice",
     "FoldLayer",
     "Question",
+    "abreast",
     "can_balance",
     "coarse_lanes",
     "core_options",
@@ -86,6 +88,8 @@ class FoldLayer:
         Of a convolution: a row's weights are those of one group's columns.
     given : (Dense, TensorSpec), optional
         The core's layer and its input, where they are known.
+    direct : bool
+        Whether its results go to the next layer of the list alone, or out of the network.
     """
 
     name: str
@@ -99,6 +103,7 @@ class FoldLayer:
     geometry: Geometry | None = None
     groups: int = 1
     given: tuple[Dense, TensorSpec] | None = None
+    direct: bool = True
 
     def __post_init__(self) -> None:
         where = f"Layer {self.name!r}"
@@ -139,9 +144,29 @@ def known_layers(network: Network, codes: Mapping[str, str] | None = None) -> li
                 layer.geometry,
                 layer.conv_groups,
                 (layer.dense, layer.x),
+                _is_direct(network, layer),
             )
         )
     return found
+
+
+def _is_direct(network: Network, layer: CoreLayer) -> bool:
+    at = network.layers.index(layer.source)
+    readers = [x for x in network.layers if layer.source.output.name in x.inputs]
+    if not readers:
+        return at == len(network.layers) - 1
+    return readers == [network.layers[at + 1]] and isinstance(readers[0], Dense | Conv)
+
+
+def abreast(layers: Sequence[FoldLayer]) -> int:
+    """How many of the last layers can take V frames side by side: dense layers of pulses up to the
+    network's end, one behind the other."""
+    count = 0
+    for layer in reversed(layers):
+        if not layer.direct or layer.encoding != "pvq" or layer.geometry is not None:
+            break
+        count += 1
+    return count
 
 
 @dataclass(frozen=True)
@@ -173,12 +198,12 @@ class Question:
         Whether the quantizer will place as many pulses into every bank as it can.
     held : bool
         Whether it will place none beyond the largest gap.
-    loaded : bool
-        Whether codes may be in SPRAM.
     ends : (int, int)
         Frames that come, and that go, one after the other.
     reckoned : bool
         Whether cores are reckoned by `pvq_hw.plan.reckoning`, without codes.
+    turns : int
+        Times that the layer works in a round of V frames: V where it takes one frame at a time.
     """
 
     target: Target
@@ -186,9 +211,9 @@ class Question:
     gap: int | None = None
     balanced: bool = True
     held: bool = True
-    loaded: bool = True
     ends: tuple[int, int] = (1, 1)
     reckoned: bool = False
+    turns: int = 1
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -274,12 +299,12 @@ def layer_choices(layer: FoldLayer, lanes: Sequence[int], question: Question) ->
 
 
 def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
-    """A lower bound on the cycles of a frame, whatever the codes: activations come and go one a
-    cycle, and windows are loaded."""
+    """A lower bound on the cycles of a frame (of a round of V), whatever the codes: activations
+    come and go one a cycle, and windows are loaded."""
     if layer.geometry is None:
-        return max(layer.n * question.ends[0], layer.rows * question.ends[1])
+        return question.turns * max(layer.n * question.ends[0], layer.rows * question.ends[1])
     taken = int(np.prod(layer.geometry.input_shape))
-    return max(layer.positions * max(_load(layer, lanes), layer.rows), taken)
+    return question.turns * max(layer.positions * max(_load(layer, lanes), layer.rows), taken)
 
 
 def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
@@ -305,9 +330,8 @@ def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
     options, engine = question.asked, question.target.engine
     specs = source.specs(p)
     variants = [v for spec in specs for v in _memory_variants(spec, engine, options)]
-    if question.loaded:
-        loaded = source.in_spram(specs)
-        variants += [v for spec in loaded for v in _memory_variants(spec, engine, options)]
+    loaded = source.in_spram(specs)
+    variants += [v for spec in loaded for v in _memory_variants(spec, engine, options)]
     return [_choice(layer, source.counted(spec), question) for spec in variants]
 
 
@@ -330,12 +354,12 @@ def _window_cost(geometry: Geometry, x: IntFormat, lanes: int, engine: str) -> R
 def _cycles(layer: FoldLayer, spec: CoreBase, question: Question) -> int:
     floor = floor_cycles(layer, spec.lanes, question)
     if layer.geometry is None:
-        return max(spec.words, floor)
+        return max(question.turns * spec.words, floor)
     # Of the two halves of the banks one is loaded while the other is read. Results under way wait
     # for places: no more of them than credits.
-    turns = (spec.words + _load(layer, spec.lanes) + _LOAD) // 2
+    halves = (spec.words + _load(layer, spec.lanes) + _LOAD) // 2
     places = -(-spec.rows * (spec.flight + 1) // spec.credits)
-    return max(layer.positions * max(spec.words, turns, places), floor)
+    return max(question.turns * layer.positions * max(spec.words, halves, places), floor)
 
 
 def _load(layer: FoldLayer, lanes: int) -> int:

@@ -17,6 +17,7 @@ from pvq_hw.plan.candidates import (
     Choice,
     FoldLayer,
     Question,
+    abreast,
     can_balance,
     coarse_lanes,
     core_options,
@@ -117,7 +118,6 @@ def fold(
     frames: int = 1,
     serial: bool = True,
     each: Mapping[str, Mapping[str, Any]] | None = None,
-    loaded: bool = True,
     pace: int = 0,
     slowest: str = "",
     reckoned: bool = False,
@@ -140,11 +140,10 @@ def fold(
     reserve : Resources, optional
         Kept free; what the board's top takes by default.
     frames : int
-        V: frames side by side in the cores, one after the other at the ends if ``serial``.
+        V: frames side by side in the last layers (`pvq_hw.plan.candidates.abreast`), one after the
+        other at the ends of these if ``serial``.
     each : mapping of layer name to options, optional
         Of `make_core`, for single layers.
-    loaded : bool
-        Whether codes may be in SPRAM, which is loaded after configuration.
     pace : int
         Cycles between frames that are short enough; 0 for as few as can be.
     slowest : str
@@ -159,21 +158,23 @@ def fold(
     gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
     if len(gaps) != len(layers):
         raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
-    last = len(layers) - 1
+    last, sides = len(layers) - 1, batch_options(layers, frames, serial)
+    first = sides.index(next(filter(None, sides))) if frames > 1 else -1
     questions = [
         Question(
             target,
-            tuple(sorted((options | batch_options(i, frames) | _of(each, layer.name)).items())),
+            tuple(sorted((options | side | _of(each, layer.name)).items())),
             gap,
             balanced,
             held,
-            loaded,
-            ends=(frames if serial and i == 0 else 1, frames if serial and i == last else 1),
+            ends=(frames if serial and i == first else 1, frames if serial and i == last else 1),
+            turns=1 if side else frames,
             reckoned=reckoned,
         )
-        for i, (layer, gap) in enumerate(zip(layers, gaps, strict=True))
+        for i, (layer, gap, side) in enumerate(zip(layers, gaps, sides, strict=True))
     ]
-    task = _Task(layers, questions, wanted, target, reserve or _top(target, layers[0]), pace)
+    reserve = _top(target, layers[0]) if reserve is None else reserve
+    task = _Task(layers, questions, wanted, target, reserve, frames * pace)
     found, choices = task.run()
     picked = found.choices
     specs = [choice.spec for choice in picked]
@@ -340,15 +341,15 @@ def fold_best(
     layers, target, **asked
         As `fold` takes them.
     frames : int, optional
-        V; without it the one of most frames a second, the least of those within 3 %. 1 where a
-        layer takes one frame at a time.
+        V; without it the one of most frames a second, the least of those within 3 %. 1 where the
+        last layer takes one frame at a time.
     free : collection of str
         Layers that may get 8-bit weights, if they have more pulses than weights and these make
         the network no slower and no larger.
     """
     if frames is None:
         best = fold(layers, target, **asked)
-        for v in _FRAMES if all(map(_takes_frames, layers)) else ():
+        for v in _FRAMES if abreast(layers) else ():
             found = fold(layers, target, frames=v, **asked)
             faster = found.interval_cycles * best.frames * _FEWER_CYCLES
             if found.fits and (not best.fits or faster < best.interval_cycles * v):
@@ -379,15 +380,33 @@ def dense_reason(k: int, n: int) -> str:
     )
 
 
-def batch_options(index: int, frames: int, serial: bool = True) -> dict[str, int]:
-    """Options of `make_core` for the layer's place among layers whose cores take ``frames``."""
+def batch_options(
+    layers: Sequence[FoldLayer], frames: int, serial: bool = True
+) -> list[dict[str, int]]:
+    """Options of `make_core` for every layer of a network some of whose cores take ``frames``: the
+    last ones, of which the first makes the batches if ``serial``.
+
+    Raises InputError, with the layer and what it lacks, where the last takes one frame at a time.
+    """
     if frames == 1:
-        return {}
-    return {"frames": frames} | ({"flush_cycles": FLUSH_CYCLES} if serial and index == 0 else {})
+        return [{} for _ in layers]
+    count = abreast(layers)
+    if not count:
+        raise InputError(
+            f"Layer {layers[-1].name!r} takes one frame at a time, not {frames} side by side: "
+            "only dense layers of pulses at a network's end take several, and it has "
+            f"{_kind(layers[-1])}"
+        )
+    sides = [{"frames": frames} for _ in range(count)]
+    if serial:
+        sides[0]["flush_cycles"] = FLUSH_CYCLES
+    return [{} for _ in layers[count:]] + sides
 
 
-def _takes_frames(layer: FoldLayer) -> bool:
-    return layer.encoding == "pvq" and layer.geometry is None
+def _kind(layer: FoldLayer) -> str:
+    if layer.geometry is not None:
+        return "kind conv"
+    return "8-bit weights" if layer.encoding != "pvq" else "results that go to a pooling or a sum"
 
 
 def _share(cost: Resources, limit: Resources) -> float:

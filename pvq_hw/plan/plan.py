@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.kinds import make_layer_core, remake_int8
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.engine.spram_image import has_spram
-from pvq_hw.engine.timing import Timing, time_graph
+from pvq_hw.engine.timing import Timing, run_frames, time_graph
 from pvq_hw.engine.units import CoreUnit, Fifo, Join
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD
@@ -362,8 +362,9 @@ def plan(
     check : bool
         Whether to raise InputError where the target is too small.
     frames : int
-        V: frames that the cores take side by side. They come and go one after the
-        other; `pvq_hw.engine.batch` says when a batch that is not full is closed.
+        V: frames that the dense layers of pulses at the network's end take side by side. They come
+        and go one after the other; `pvq_hw.engine.batch` says when a batch that is not full is
+        closed.
     serial : bool
         False: activations of all V frames come and go in one transfer.
     codes : mapping of layer name to str, optional
@@ -385,13 +386,12 @@ def plan(
     """
     each, reasons = each or {}, reasons or {}
     board = get_target(target) if isinstance(target, str) else target
-    loadable = _check_abilities(network, frames, options, each)
-    layers = core_layers(network)
+    layers, known = core_layers(network), known_layers(network, codes)
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     reserve, (pace, slowest) = _around(network, layers, board)
     folding = fold(
-        known_layers(network, codes),
+        known,
         board,
         lanes=lanes,
         gap_bits=gap_bits,
@@ -399,7 +399,6 @@ def plan(
         frames=frames,
         serial=serial,
         each=each,
-        loaded=loadable,
         pace=pace,
         slowest=slowest,
         **options,
@@ -412,18 +411,18 @@ def plan(
             gap_bits=gap,
             family=board.engine,
             name=names[layer.name],
-            **(
-                memories
-                | batch_options(i, frames, serial)
-                | options
-                | dict(each.get(layer.name, {}))
-            ),
+            **(memories | side | options | dict(each.get(layer.name, {}))),
         )
-        for i, (layer, p, gap, memories) in enumerate(
-            zip(layers, folding.lanes, folding.gap_bits, folding.memories, strict=True)
+        for layer, p, gap, memories, side in zip(
+            layers,
+            folding.lanes,
+            folding.gap_bits,
+            folding.memories,
+            batch_options(known, frames, serial),
+            strict=True,
         )
     ]
-    graph = plan_graph(network, cores, board.engine)
+    graph, cores = _with_flush(plan_graph(network, cores, board.engine), cores)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
     output = network.output
     result = Plan(
@@ -456,30 +455,25 @@ def plan(
     return result
 
 
-def _check_abilities(
-    network: Network,
-    frames: int,
-    options: Mapping[str, Any],
-    each: Mapping[str, Mapping[str, Any]],
-) -> bool:
-    """Raises InputError where a layer cannot do what is asked; whether codes may be loaded."""
-    for layer in network.layers:
-        if frames > 1 and not (isinstance(layer, Dense) and layer.encoding == "pvq"):
-            kind = "8-bit weights" if isinstance(layer, Dense) else f"kind {layer.kind}"
-            raise InputError(
-                f"Layer {layer.name!r} takes one frame at a time, not {frames} side by side: only "
-                f"dense layers of pulses take several, and it has {kind}"
-            )
-    other = next((layer for layer in network.layers if not isinstance(layer, Dense)), None)
-    if other is None:
-        return True
-    for core in core_layers(network):
-        if {**options, **each.get(core.name, {})}.get("code_memory") == "spram":
-            raise InputError(
-                f"Layer {core.name!r} cannot have its codes in SPRAM: circuits with layers of "
-                f"kind {other.kind}, here {other.name!r}, have no port to load codes through"
-            )
-    return False
+def _with_flush(
+    graph: GraphSpec, cores: list[tuple[CoreBase, CoreImage]]
+) -> tuple[GraphSpec, list[tuple[CoreBase, CoreImage]]]:
+    """A core that makes batches of what other units give waits longer for the next frame than
+    these pause between two."""
+    makers = [u for u in graph.units if isinstance(u, CoreUnit) and u.core.flush_cycles]
+    if not makers or makers[0] is graph.first:
+        return graph, cores
+    (maker,) = makers
+    moved = run_frames(graph, {spec.name: image for spec, image in cores}, 3)[maker.inputs[0]].moved
+    n = maker.core.n
+    pause = max(b - a for a, b in zip(moved[n - 1 :: n], moved[n::n], strict=False))
+    flush = maker.core.flush_cycles + pause + pause // 4
+    units = tuple(
+        replace(u, core=replace(maker.core, flush_cycles=flush)) if u is maker else u
+        for u in graph.units
+    )
+    graph = replace(graph, units=units)
+    return graph, list(zip(graph.cores, (image for _, image in cores), strict=True))
 
 
 def _around(

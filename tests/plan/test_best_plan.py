@@ -91,15 +91,15 @@ CASES = {
 
 @cache
 def case(name):
-    """Layers, target, reserve, whether codes may be loaded, and the planner's cycles."""
+    """Layers, target, reserve, and the planner's cycles."""
     kind, make, _ = CASES[name]
     board, made = get_target(kind), make()
     if isinstance(made, list):
         reserve = top_resources(board, made[0].n)
-        return made, board, reserve, True, fold(made, board).interval_cycles
+        return made, board, reserve, fold(made, board).interval_cycles
     planned = plan(made, board)
     cores = sum((layer.resources for layer in planned.layers), Resources())
-    return known_layers(made), board, planned.resources - cores, planned.graph is None, planned
+    return known_layers(made), board, planned.resources - cores, planned
 
 
 def cycles(name):
@@ -109,11 +109,11 @@ def cycles(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_search_at_random_finds_no_faster_plan(name):
-    layers, board, reserve, loadable, _ = case(name)
+    layers, board, reserve, _ = case(name)
     goal = WORTH * cycles(name)
     rng = np.random.default_rng(len(name))
+    drawn = [user_choices(rng, layer, board, goal) for layer in layers]
     limit = budget(board)
-    drawn = [user_choices(rng, layer, board, loadable, goal) for layer in layers]
     parts = [shares(own, limit) for own in drawn]
     for _ in range(DRAWS if all(drawn) else 0):
         weights = rng.dirichlet(np.full(4, 0.5))
@@ -124,10 +124,10 @@ def test_a_search_at_random_finds_no_faster_plan(name):
         assert not total.within(limit), f"lanes {lanes} take {total}"
 
 
-def user_choices(rng, layer, board, loadable, goal):
+def user_choices(rng, layer, board, goal):
     """Choices at random below ``goal`` cycles: lanes, code, memory, multiplier. Lanes that would
     cost accuracy, since pulses are balanced over them, are left out."""
-    asked = Question(board, loaded=loadable)
+    asked = Question(board)
     free = [p for p in range(1, min(layer.n, 300) + 1) if not too_thin(layer, p)]
     places = sorted({min(int(1.15**k), len(free)) for k in range(42)})
     steps = [free[place - 1] for place in places]

@@ -45,7 +45,7 @@ def depthwise(channels: int, k: int) -> tuple[FoldLayer, Conv]:
 
 def choices(layer: FoldLayer, lanes: int) -> list[Choice]:
     asked = {"bank_memory": "block", "shift_bits": 0}
-    return layer_choices(layer, [lanes], Question(TARGET, tuple(asked.items()), loaded=False))
+    return layer_choices(layer, [lanes], Question(TARGET, tuple(asked.items())))
 
 
 @pytest.mark.parametrize(("channels", "k"), [(16, 5), (12, 3), (10, 4)])
@@ -85,7 +85,7 @@ def head(k: int) -> FoldLayer:
 def test_pulses_beyond_the_weights_make_a_layer_dense() -> None:
     """9 weights of 200 pulses: 8-bit weights are fewer words, and no larger."""
     layers, free = [stem(200), head(128)], {"stem", "head"}
-    asked = {"reserve": Resources(luts=1500, brams=8), "held": False, "loaded": False}
+    asked = {"reserve": Resources(luts=1500, brams=8), "held": False}
     chosen = fold(layers, TARGET, **asked)
     dense = fold_best(layers, TARGET, free=free, **asked)
     assert list(dense.reasons) == ["stem"]
@@ -102,23 +102,23 @@ def test_pulses_beyond_the_weights_make_a_layer_dense() -> None:
 def test_small_banks_are_flip_flops_where_block_ram_is_scarce() -> None:
     board = get_target("icebreaker")
     reserves = Resources(luts=3400), Resources(brams=26)
-    roomy, scarce = (fold([stem(32)], board, reserve=r, lanes=[6], loaded=False) for r in reserves)
+    roomy, scarce = (fold([stem(32)], board, reserve=r, lanes=[6]) for r in reserves)
     assert [f.memories[0]["bank_memory"] for f in (roomy, scarce)] == ["block", "logic"]
     assert scarce.cost.brams - 26 <= 4 < roomy.cost.brams
 
 
 def test_multipliers_of_graphs_are_serial_where_dsp_blocks_are_too_few() -> None:
     board = get_target("icebreaker")
-    some = fold([stem(32), head(128)], board, reserve=Resources(dsps=7), loaded=False)
+    some = fold([stem(32), head(128)], board, reserve=Resources(dsps=7))
     assert "serial" in {memories.get("multiplier") for memories in some.memories}
     assert some.fits
     each = {"stem": {"multiplier": "mac16"}}
-    asked = fold([stem(32)], board, reserve=Resources(dsps=8), each=each, loaded=False)
+    asked = fold([stem(32)], board, reserve=Resources(dsps=8), each=each)
     assert not asked.fits
 
 
 def test_choices_are_those_that_no_other_beats() -> None:
-    question = Question(TARGET, loaded=False)
+    question = Question(TARGET)
     found = layer_choices(stem(32), coarse_lanes(stem(32)), question)
     parts = [(c.cycles, c.cost.luts, c.cost.brams, c.cost.dsps) for c in found]
     for a in parts:

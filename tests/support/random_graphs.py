@@ -87,17 +87,26 @@ class RandomNetwork:
             )
         )
 
-    def dense(self, x: TensorSpec, rows: int, k: int = 6) -> TensorSpec:
+    def dense(
+        self, x: TensorSpec, rows: int, k: int = 6, *, groups: int = 1, sign: bool = False
+    ) -> TensorSpec:
         y = self._weights(rows, x.size, k)
-        tensor = self._tensor((rows,), IntFormat(8, True))
+        tensor = self._tensor((rows,), IntFormat(1 if sign else 8, True))
+        numbers = self._numbers(y)
+        if groups > 1:
+            taken = np.abs(y).reshape(rows, groups, -1).sum(2) > 0
+            numbers["mult"] = self.rng.integers(20, 120, (rows, groups)) * taken
+            numbers["gain"] = np.ones((rows, groups))
+        if sign:
+            numbers |= {"mult": np.ones_like(numbers["mult"]), "bias": numbers["bias"] - 1000}
         return self._add(
             Dense(
                 name=f"fc{len(self.layers)}",
                 input=x.name,
                 output=tensor,
                 y=y,
-                shift=8,
-                **self._numbers(y),
+                shift=1 if sign else 8,
+                **numbers,
             )
         )
 
