@@ -144,12 +144,103 @@ def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[Refere
 
 
 def reference_outputs(
-    cores: Sequence[ReferenceCore], frames: Sequence[Sequence[int]]
+    graph: dict[str, Any], cores: Sequence[ReferenceCore], frames: Sequence[Sequence[int]]
 ) -> dict[str, list[list[int]]]:
-    """Every core's outputs, by its name, of frames that pass through all of them in turn."""
+    """Every unit's outputs of some frames, channels last, by the unit's name.
+
+    Parameters
+    ----------
+    graph : dict
+        The JSON of a graph of units.
+    cores : sequence of ReferenceCore
+        The graph's, in any order.
+    frames : sequence of frames
+    """
+    named = {core.spec["name"]: core for core in cores}
+    wires = {graph["input"]: [list(frame) for frame in frames]}
     found: dict[str, list[list[int]]] = {}
-    for core in cores:
-        outputs = [core.compute(frame)[0] for frame in frames]
-        found[core.spec["name"]] = outputs
-        frames = outputs
+    for unit in graph["units"]:
+        inputs = zip(*(wires[wire] for wire in unit["inputs"]), strict=True)
+        outputs = [_unit(unit, named, frame) for frame in inputs]
+        found[unit["name"]] = outputs
+        wires |= dict.fromkeys(unit["outputs"], outputs)
     return found
+
+
+def _unit(
+    unit: dict[str, Any], cores: dict[str, ReferenceCore], inputs: tuple[list[int], ...]
+) -> list[int]:
+    """What a unit gives for one frame."""
+    if unit["kind"] == "core":
+        core = cores[unit["core"]["name"]]
+        frames = inputs if unit["window"] is None else _windows(unit["window"], inputs[0])
+        return [value for frame in frames for value in core.compute(frame)[0]]
+    if unit["kind"] == "pool":
+        return _pool(unit, inputs[0])
+    if unit["kind"] == "join":
+        return _join(unit, inputs)
+    if unit["kind"] in ("fork", "fifo", "unpack"):
+        return inputs[0]
+    raise InputError(f"Unit {unit['name']!r} must be of a known kind, not {unit['kind']!r}")
+
+
+def _positions(geometry: dict[str, Any]) -> Iterator[list[int | None]]:
+    """The pixels of every window of a map, kernel row by row; None for those outside."""
+    height, width, _ = geometry["input_shape"]
+    (top, bottom), (left, right) = geometry["pads"]
+    (rows, columns), (down, across) = geometry["kernel"], geometry["stride"]
+    row_step, column_step = geometry["dilation"]
+    tall, wide = (rows - 1) * row_step, (columns - 1) * column_step
+    for y in range(-top, height + bottom - tall, down):
+        for x in range(-left, width + right - wide, across):
+            yield [
+                v * width + u if 0 <= v < height and 0 <= u < width else None
+                for v in range(y, y + tall + 1, row_step)
+                for u in range(x, x + wide + 1, column_step)
+            ]
+
+
+def _windows(window: dict[str, Any], frame: list[int]) -> Iterator[list[int]]:
+    """The frames of a convolution's core: all channels of pixel after pixel."""
+    channels = window["geometry"]["input_shape"][2]
+    padding = [window["pad"]] * channels
+    for pixels in _positions(window["geometry"]):
+        parts = (padding if p is None else frame[p * channels :][:channels] for p in pixels)
+        yield [value for part in parts for value in part]
+
+
+def _pool(unit: dict[str, Any], frame: list[int]) -> list[int]:
+    channels, scale = unit["geometry"]["input_shape"][2], unit["scale"]
+    result = []
+    for pixels in _positions(unit["geometry"]):
+        inside = [p for p in pixels if p is not None]
+        for channel in range(channels):
+            values = [frame[p * channels + channel] for p in inside]
+            if scale is None:
+                lowest = -(2 ** (unit["x"]["bits"] - 1)) if unit["x"]["signed"] else 0
+                result.append(max(values, default=lowest))
+            else:
+                count = len(pixels) if unit["include_pads"] else len(inside)
+                result.append(_scaled(scale, dict(unit["mult"])[count] * sum(values)))
+    return result
+
+
+def _join(unit: dict[str, Any], inputs: tuple[list[int], ...]) -> list[int]:
+    scale, mult = unit["scale"], unit["mult"]
+    if not unit["runs"]:
+        sums = (sum(map(int.__mul__, mult, values)) for values in zip(*inputs, strict=True))
+        return [_scaled(scale, total) for total in sums]
+    result = []
+    for turn in range(unit["size"] // sum(unit["runs"])):
+        for values, run, factor in zip(inputs, unit["runs"], mult, strict=True):
+            result += [_scaled(scale, factor * x) for x in values[turn * run : (turn + 1) * run]]
+    return result
+
+
+def _scaled(scale: dict[str, Any], total: int) -> int:
+    """Rounded half up, saturated."""
+    bits, signed = scale["out"]["bits"], scale["out"]["signed"]
+    low = -(2 ** (bits - 1)) if signed else 0
+    high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    rounded = (total + 2 ** (scale["shift"] - 1)) // 2 ** scale["shift"]
+    return min(max(rounded, low), high)

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.hexfile import hex_text, read_hex, signed
 from pvq_hw.engine.spram_image import CODES_FILE, code_file, code_layout, has_spram
@@ -59,14 +56,6 @@ class Image:
         """Reads what `write` wrote; raises InputError, which names file and line, on all else."""
         cores = specs.specs if isinstance(specs, Plan) else list(specs)
         return cls(tuple(cores), tuple(load_core(folder, spec) for spec in cores))
-
-    def predict(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """What the cores give for integers (frames, n), from the memory contents alone."""
-        value = np.asarray(x, dtype=np.int64)
-        value = value.reshape(len(value), -1)
-        for spec, core in zip(self.specs, self.cores, strict=True):
-            value = spec.compute(core, value)
-        return value
 
 
 def load_core(folder: Path, spec: CoreBase) -> CoreImage:

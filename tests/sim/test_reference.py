@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chain_table import CHAINS, chain
+from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import CheckError, InputError
+from pvq_hw.plan.core_layers import unit_names
 from sim import reference
 
 
@@ -23,16 +25,53 @@ def write_memories(folder, specs, images):
     return json.loads(json.dumps([spec.to_json() for spec in specs]))
 
 
+def graph_of(graph):
+    """The JSON of a graph, as a plan's file has it."""
+    return json.loads(json.dumps(graph.to_json()))
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_reference_equals_golden_model(tmp_path, name):
     made = chain(name)
     specs = write_memories(tmp_path, made.specs, made.images)
     cores = reference.load_reference(specs, tmp_path)
-    outputs = reference.reference_outputs(cores, made.x.tolist())
+    outputs = reference.reference_outputs(graph_of(made.graph), cores, made.x.tolist())
     trace = made.network.trace(made.x)
     for spec, layer in zip(made.specs, made.network.layers, strict=True):
         assert outputs[spec.name] == trace[layer.name].tolist()
     assert outputs[made.specs[-1].name] == made.network.predict(made.x).tolist()
+
+
+def test_reference_of_every_kind_of_unit_equals_golden_model(tmp_path):
+    """Windows with padding, strides, dilation and groups; poolings of all kinds; sums and
+    concatenations; 8-bit weights; gain groups and signs."""
+    net = RandomNetwork(9, (7, 6, 2), IntFormat(8, True))
+    same = {"pads": ((1, 1), (1, 1))}
+    a = net.conv(net.input, 4, (3, 3), k=9, groups=2, **same)
+    b = net.conv(net.input, 4, (3, 2), pads=((2, 2), (0, 2)), dilation=(2, 2), k=7)
+    joined = net.concat(net.add(a, b), net.input)
+    pooled = net.maxpool(joined, (3, 3), stride=(2, 2), **same)
+    means = net.add(
+        net.average(pooled, (2, 2), pads=((1, 0), (1, 0))),
+        net.average(pooled, (2, 2), pads=((1, 0), (1, 0)), include=True),
+    )
+    x = net.dense(net.dense(means, 6, 20, groups=8), 5, sign=True)
+    net.dense(x, 3)
+    net.layers[1] = replace(net.layers[1], encoding="int8")
+    made = build(net, frames=3)
+    images = [made.images[core.name] for core in made.graph.cores]
+    specs = write_memories(tmp_path, made.graph.cores, images)
+    cores = reference.load_reference(specs, tmp_path)
+    frames = made.x.reshape(len(made.x), -1).tolist()
+    outputs = reference.reference_outputs(graph_of(made.graph), cores, frames)
+    trace = made.network.trace(made.x)
+    for layer, name in zip(net.layers, unit_names(net.layers), strict=True):
+        assert outputs[name] == trace[layer.name].reshape(len(made.x), -1).tolist(), name
+        assert len(np.unique(trace[layer.name])) > 1, name
+    broken = graph_of(made.graph)
+    broken["units"][0]["kind"] = "spoon"
+    with pytest.raises(InputError, match="must be of a known kind, not 'spoon'"):
+        reference.reference_outputs(broken, cores, frames)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 8, 16])
@@ -58,7 +97,7 @@ def test_a_changed_bit_changes_an_output(tmp_path):
     gap_bits = made.specs[0].code.gap_bits
     path.write_text("\n".join([f"{int(lines[0], 16) ^ (1 << gap_bits):x}", *lines[1:]]))
     cores = reference.load_reference(specs, tmp_path)
-    outputs = reference.reference_outputs(cores, made.x.tolist())
+    outputs = reference.reference_outputs(graph_of(made.graph), cores, made.x.tolist())
     assert outputs[made.specs[0].name] != made.network.trace(made.x)["fc0"].tolist()
 
 
