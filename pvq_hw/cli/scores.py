@@ -18,7 +18,7 @@ def tell_scores(
     ui : Ui
     found : mapping
         ``metric``, ``why``, ``frames`` and the figures; perhaps ``reference``, the name of
-        ``float``, and ``disagreements``.
+        ``float``, ``disagreements``, ``only_float`` and ``only_pvq``.
     names : mapping
         By the key of each figure, what it is called.
     what : str
@@ -26,11 +26,17 @@ def tell_scores(
     """
     from pvq_hw.evaluate.metrics import metric_text
 
-    metric = found["metric"]
+    metric, frames = found["metric"], found["frames"]
     names = dict(names) | ({"float": found["reference"]} if "reference" in found else {})
-    figures = ", ".join(f"{names[key]} {metric_text(metric, found[key])}" for key in names)
-    text = f"  {metric:<21} {figures} on {found['frames']:,} {what}"
+    figures = ", ".join(f"{names[key]} {metric_text(metric, found[key], frames)}" for key in names)
+    text = f"  {metric:<21} {figures} on {frames:,} {what}"
     if found.get("disagreements") is not None:
         text += f"; answers differ on {found['disagreements']}"
     ui.say(text)
-    ui.say(f"  {'':<21} ({found['why']})")
+    if found.get("only_float") is not None:
+        ui.say(
+            f"  {'':<21} right only in {names['float']} on {found['only_float']:,}, "
+            f"only in {names['pvq']} on {found['only_pvq']:,}"
+        )
+    chance = "; intervals of 95 %" if metric == "accuracy" else ""
+    ui.say(f"  {'':<21} ({found['why']}{chance})")

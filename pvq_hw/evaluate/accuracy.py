@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.evaluate.metrics import Metric, answers, find_metric
+from pvq_hw.evaluate.metrics import Metric, answers, find_metric, wilson
 from pvq_hw.model.model import Model
 from pvq_hw.network.network import Network
 
@@ -45,6 +46,9 @@ class Evaluation:
     disagreements : int64 array, optional
         Frames on which their answers differ; None where labels are no class numbers.
     float_answers, pvq_answers : int64 array (frames,)
+    only_float, only_pvq : int, optional
+        Frames that only one of them has right; None where the metric is no accuracy. These pairs
+        tell a loss from chance: the frames that both have right or wrong say nothing of it.
     """
 
     metric: str
@@ -56,9 +60,12 @@ class Evaluation:
     disagreements: npt.NDArray[np.int64] | None
     float_answers: npt.NDArray[np.int64]
     pvq_answers: npt.NDArray[np.int64]
+    only_float: int | None = None
+    only_pvq: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; ``float`` and ``pvq`` hold the metric."""
+        """JSON values; ``float`` and ``pvq`` hold the metric, of an accuracy with the
+        intervals of `pvq_hw.evaluate.metrics.wilson`."""
         return {
             "metric": self.metric,
             "why": self.why,
@@ -67,7 +74,17 @@ class Evaluation:
             "pvq": self.pvq,
             "frames": self.frames,
             "disagreements": None if self.disagreements is None else len(self.disagreements),
+            "only_float": self.only_float,
+            "only_pvq": self.only_pvq,
+            "float_interval": self._interval(self.exact),
+            "pvq_interval": self._interval(self.pvq),
         }
+
+    def _interval(self, value: float) -> list[float] | None:
+        if self.metric != "accuracy":
+            return None
+        ends = wilson(round(value * self.frames / 100), self.frames)
+        return [significant(end, 4) for end in ends]
 
 
 def reference(network: Network) -> str:
@@ -97,7 +114,11 @@ def evaluate_network(
     a, b = answers(exact), answers(real)
     differ = np.flatnonzero(a != b) if judge.classes else None
     named = reference(network)
-    return Evaluation(judge.name, judge.why, named, *scores, len(data), differ, a, b)
+    only: tuple[int | None, int | None] = (None, None)
+    if judge.name == "accuracy":
+        y = data.y.reshape(-1)
+        only = int(((a == y) & (b != y)).sum()), int(((b == y) & (a != y)).sum())
+    return Evaluation(judge.name, judge.why, named, *scores, len(data), differ, a, b, *only)
 
 
 def check_data(

@@ -13,9 +13,20 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 
-__all__ = ["BUILT_IN", "Metric", "answers", "auc", "find_metric", "metric_text", "network_outputs"]
+__all__ = [
+    "BUILT_IN",
+    "Metric",
+    "answers",
+    "auc",
+    "find_metric",
+    "metric_text",
+    "network_outputs",
+    "wilson",
+]
 
 Array = npt.NDArray[Any]
+
+_CONFIDENCE = 1.959963984540054  # standard deviations on either side that hold 95 %
 
 
 def answers(values: Array) -> npt.NDArray[np.int64]:
@@ -44,9 +55,30 @@ def network_outputs(values: Array, head: Sequence[str]) -> Array:
     return out
 
 
-def metric_text(name: str, value: float) -> str:
-    """A value of the metric of that name, with its unit."""
-    return f"{value:.2f} %" if name == "accuracy" else f"{value:.4g}"
+def wilson(right: int, frames: int) -> tuple[float, float]:
+    """The interval, in percent, that holds the accuracy on all inputs of the same kind with 95 %
+    confidence, by Wilson's score (E. B. Wilson, "Probable Inference", 1927).
+
+    Unlike that of the normal distribution it never leaves 0 to 100 and has a width where all or
+    none of a few frames are right.
+    """
+    share, spread = right / frames, _CONFIDENCE**2 / frames
+    middle = share + spread / 2
+    reach = math.sqrt(share * (1 - share) * spread + spread**2 / 4)
+    low, high = (middle - reach) / (1 + spread), (middle + reach) / (1 + spread)
+    return 100 * max(0.0, low), 100 * min(1.0, high)
+
+
+def metric_text(name: str, value: float, frames: int | None = None) -> str:
+    """A value of the metric of that name, with its unit; of an accuracy on so many ``frames`` also
+    how many are right, and Wilson's interval."""
+    if name != "accuracy":
+        return f"{value:.4g}"
+    if frames is None:
+        return f"{value:.2f} %"
+    right = round(value * frames / 100)
+    low, high = wilson(right, frames)
+    return f"{value:.2f} % ({right:,} right, {low:.1f} to {high:.1f})"
 
 
 @dataclass(frozen=True)

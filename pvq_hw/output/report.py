@@ -301,7 +301,11 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     if "accuracy" in compiled:
         a = compiled["accuracy"]
         pvq, exact = (metric_text(a["metric"], a[name]) for name in ("pvq", "float"))
-        cards.append(_card(a["metric"], pvq, f"{a.get('reference', 'float')} {exact}"))
+        note = f"{a.get('reference', 'float')} {exact}"
+        if a.get("pvq_interval"):
+            low, high = a["pvq_interval"]
+            note += f"; {a['frames']:,} frames: {low:.1f} to {high:.1f} with 95 % confidence"
+        cards.append(_card(a["metric"], pvq, note))
     speed = (built or compiled)["inferences_per_second"]
     note = "at the met clock" if built else "planned"
     cards.append(_card("inferences a second", f"{speed:,.0f}", note))
@@ -327,6 +331,11 @@ def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     judged = parts["compile"].get("accuracy")
     if judged and judged["metric"] != "rmse" and judged["disagreements"] is not None:
         text = f"{judged['disagreements']} of {judged['frames']} answers differ"
+        if judged.get("only_float") is not None:
+            text += (
+                f"; right only in {judged.get('reference', 'float')} on {judged['only_float']}, "
+                f"only in PVQ on {judged['only_pvq']}"
+            )
         rows.append({"name": "float model and golden model", "ok": None, "text": text})
     for name, text in agreement_lines(parts["compile"].get("agreement")):
         rows.append({"name": name, "ok": None, "text": text})

@@ -88,17 +88,24 @@ def _accuracy(
     for key, value in found.items():
         old = stored.get(key)
         near = max(1, len(data) // 1000)
-        room = {"float": 100 * near / len(data), "disagreements": near}.get(key, 0)
-        if found["metric"] != "accuracy":
-            room = 0.0
-        if isinstance(value, str) or not isinstance(old, int | float):
-            same = old == value
-        else:
-            same = abs(old - value) <= room + 1e-6 * abs(value)
-        if not same:
+        room = 0.0
+        if found["metric"] == "accuracy":
+            counts = dict.fromkeys(("disagreements", "only_float", "only_pvq"), near)
+            percent = dict.fromkeys(("float", "float_interval"), 100 * near / len(data))
+            room = (counts | percent).get(key, 0)
+        if not _alike(old, value, room):
             text = f"is {old!r:.60}, but must be {value!r:.60}"
             findings.append(Finding(MANIFEST, f"extra.accuracy.{key}", text))
     return findings
+
+
+def _alike(old: Any, value: Any, room: float) -> bool:
+    """Whether a stored figure, or each of a list, is within ``room`` of the right one."""
+    if isinstance(value, list) and isinstance(old, list) and len(old) == len(value):
+        return all(_alike(a, b, room) for a, b in zip(old, value, strict=True))
+    if not isinstance(value, int | float) or not isinstance(old, int | float):
+        return bool(old == value)
+    return abs(old - value) <= room + 1e-6 * abs(value)
 
 
 def _agreement(model: Model, network: Network, data: Data) -> list[Finding]:

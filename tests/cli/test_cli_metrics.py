@@ -50,14 +50,17 @@ def test_scores_are_said_alike_whichever_verb_says_them():
     with redirect_stdout(said):
         tell_scores(Ui(), found, {"float": "float", "pvq": "PVQ"})
         tell_scores(
-            Ui(), found | {"metric": "accuracy", "reference": "given weights", "disagreements": 0},
-            {"float": "float"}, "test frames",
+            Ui(), found | {"metric": "accuracy", "reference": "given weights", "disagreements": 9,
+                           "float": 98.0, "pvq": 97.6, "only_float": 7, "only_pvq": 1},
+            {"float": "float", "pvq": "PVQ"}, "test frames",
         )  # fmt: skip
     assert said.getvalue().splitlines() == [
         "  auc                   float 0.9877, PVQ 0.9 on 1,500 frames",
         "                        (as asked for)",
-        "  accuracy              given weights 0.99 % on 1,500 test frames; answers differ on 0",
-        "                        (as asked for)",
+        "  accuracy              given weights 98.00 % (1,470 right, 97.2 to 98.6), "
+        "PVQ 97.60 % (1,464 right, 96.7 to 98.3) on 1,500 test frames; answers differ on 9",
+        "                        right only in given weights on 7, only in PVQ on 1",
+        "                        (as asked for; intervals of 95 %)",
     ]
 
 

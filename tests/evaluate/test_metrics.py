@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pvq_hw.errors import InputError
-from pvq_hw.evaluate.metrics import auc, find_metric, network_outputs
+from pvq_hw.evaluate.metrics import auc, find_metric, network_outputs, wilson
 
 
 def score(values, y, head=(), inputs=0):
@@ -168,3 +168,16 @@ def test_a_function_of_the_users_that_fails_is_one_line(tmp_path, monkeypatch):
     metric = find_metric("my_metric_b:f", np.array([0]), 2)
     with pytest.raises(InputError, match="'my_metric_b:f' must take the outputs: IndexError"):
         metric.compute(np.ones((1, 2)), np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("right", "frames", "low", "high"),
+    [
+        (8, 10, 49.02, 94.33),
+        (0, 20, 0.0, 16.11),
+        (20, 20, 83.89, 100.0),
+        (9855, 10000, 98.30, 98.77),
+    ],
+)
+def test_the_interval_of_an_accuracy_is_wilsons(right, frames, low, high) -> None:
+    assert wilson(right, frames) == pytest.approx((low, high), abs=0.006)

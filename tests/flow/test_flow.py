@@ -13,7 +13,7 @@ from cli_tools import BUNDLED, MODEL, ROOT
 import pvq_hw
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.accuracy import scale_warning
-from pvq_hw.evaluate.metrics import answers
+from pvq_hw.evaluate.metrics import answers, wilson
 from pvq_hw.flow.compile import check_accuracy, evaluate_network, quantize_for
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.target.boards import get_target
@@ -51,7 +51,7 @@ def test_pulses_of_a_configuration_stay_as_they_are(model, data):
 
 def test_evaluation_counts_and_compares(model, digits, data):
     network = pvq_hw.load(digits.out).network
-    judged = evaluate_network(model, network, data[1])
+    judged, y = evaluate_network(model, network, data[1]), data[1].y
     a = model.predict(data[1].x).argmax(axis=1)
     b = network.predict(network.quantize_input(data[1].x, 1.0)).argmax(axis=1)
     assert np.array_equal(judged.float_answers, a)
@@ -65,6 +65,10 @@ def test_evaluation_counts_and_compares(model, digits, data):
         "pvq": pytest.approx(100 * (b == data[1].y).mean()),
         "frames": 500,
         "disagreements": int((a != b).sum()),
+        "only_float": int(((a == y) & (b != y)).sum()),
+        "only_pvq": int(((a != y) & (b == y)).sum()),
+        "float_interval": [pytest.approx(v, rel=1e-3) for v in wilson(int((a == y).sum()), 500)],
+        "pvq_interval": [pytest.approx(v, rel=1e-3) for v in wilson(int((b == y).sum()), 500)],
     }
     check_accuracy(judged, judged.pvq)  # just reached
     check_accuracy(judged, None)
@@ -79,6 +83,7 @@ def test_evaluation_of_a_regression(model, digits, data):
     assert (judged.metric, judged.exact) == ("rmse", 0.0)
     assert 0 < judged.pvq < np.abs(exact).max()
     assert judged.to_json()["disagreements"] is None  # values have no answers
+    assert judged.to_json()["only_float"] is judged.to_json()["pvq_interval"] is None
     with pytest.raises(InputError, match="--min-accuracy must come with class numbers"):
         check_accuracy(judged, 50)
 
