@@ -122,6 +122,7 @@ def _document(
     document: dict[str, Any] = {
         "simulator": result.simulator,
         "frames": compared.frames,
+        "frames_side_by_side": accelerator.plan.frames,
         "outputs_compared": compared.outputs_compared,
         "mismatches": compared.mismatches,
         "first_mismatch": str(compared.first) if compared.first else None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +20,15 @@ BATCHES = "(batches)"
 
 @dataclass(frozen=True)
 class Tap:
-    """A stream that is watched.
+    """An output stream that is watched.
 
     Parameters
     ----------
     name : str
         Of the layer's unit, or `BATCHES`.
     scope : tuple of str
-        Names of the submodules from the accelerator down to the one that gives the stream.
+        Names of the instances from the top module down to the one that gives the stream; empty for
+        the top module itself.
     rows, form : int, IntFormat
         Activations of a frame, and their format.
     frames : int
@@ -39,8 +41,22 @@ class Tap:
     scope: tuple[str, ...]
     rows: int
     form: IntFormat
-    frames: int
-    work: int
+    frames: int = 1
+    work: int = 0
+
+    @property
+    def bits(self) -> int:
+        """Width of the payload."""
+        return self.form.bits * self.frames
+
+    @property
+    def words(self) -> int:
+        """32-bit words of the payload."""
+        return -(-self.bits // 32)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a testbench outside this process needs."""
+        return {"name": self.name, "scope": list(self.scope), "bits": self.bits}
 
 
 def taps_of(graph: GraphSpec) -> list[Tap]:

@@ -43,8 +43,10 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
     if document.get("first_mismatch"):
         ui.say(f"  first                 {document['first_mismatch']}")
     if document.get("interval_cycles") is not None:
+        batch = document["frames_side_by_side"]
+        unit = "frames" if batch == 1 else f"batches of {batch} frames"
         ui.say(
-            f"  cycles                {document['interval_cycles']:,} between frames, "
+            f"  cycles                {document['interval_cycles']:,} between {unit}, "
             f"{document['latency_cycles']:,} latency, as planned"
         )
     if "scenarios" in document:

@@ -214,7 +214,7 @@ class CompileOptions:
         planner.
 
         ``engine`` is a key of `pvq_hw.target.families.FAMILIES`. Raises InputError for DSP blocks
-        where there are none.
+        where there are none, and for 8-bit weights in SPRAM.
         """
         found: dict[str, dict[str, Any]] = {}
         for name in names:
@@ -222,6 +222,8 @@ class CompileOptions:
             memory = choice.code_memory or self.code_memory or "auto"
             kind = choice.multiplier or self.multiplier
             part: dict[str, Any] = {} if memory == "auto" else {"code_memory": memory}
+            if choice.code_memory == "spram" and choice.encoding == "int8":
+                raise InputError(f"Layer {name!r}: 8-bit weights are in block RAM, not in SPRAM")
             if kind == "dsp" and family(engine).multiplier == "serial":
                 raise InputError(f"Layer {name!r}: there are no DSP blocks to multiply with")
             if kind != "auto":
@@ -244,7 +246,10 @@ class CompileOptions:
             if name in plain:
                 choice = layers.get(name, LayerChoice())
                 layers[name] = LayerChoice(
-                    encoding="int8", lanes=choice.lanes, multiplier=choice.multiplier
+                    encoding="int8",
+                    lanes=choice.lanes,
+                    code_memory=choice.code_memory,
+                    multiplier=choice.multiplier,
                 )
             elif name in self.only and name in layers:
                 layers[name] = replace(layers[name], encoding="pvq")

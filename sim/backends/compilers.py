@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pvq_hw.tools import find as tools
 from pvq_hw.tools.process import run_command
-from sim.backends.design import Design, Link
+from sim.backends.design import Design
 from sim.backends.models import cached, compile_cpp, digest
+from sim.taps import Tap
 
 __all__ = ["BACKENDS", "Backend", "default_backend", "source_files"]
 
@@ -28,7 +29,7 @@ def source_files() -> tuple[Path, ...]:
     return _MAIN, Path(__file__)
 
 
-def _streams(design: Design) -> list[Link]:
+def _streams(design: Design) -> list[Tap]:
     """What is watched: the layers' links, then ``o``."""
     return [*design.links, replace(design.links[-1], name="o", scope=())]
 

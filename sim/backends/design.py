@@ -2,56 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import CODES_FILE, SPRAM_FILE, code_layout, code_writes, has_spram
 from pvq_hw.errors import InputError
-from sim.taps import taps_of
+from sim.taps import Tap, taps_of
 
-__all__ = ["Design", "Link", "design_of"]
+__all__ = ["Design", "design_of"]
 
 _TOP = "accelerator"
-
-
-@dataclass(frozen=True)
-class Link:
-    """The output stream of one layer.
-
-    Parameters
-    ----------
-    name : str
-        The layer's name.
-    scope : tuple of str
-        Names of the instances from the top module down to the one that gives the stream; empty
-        for the top module itself.
-    rows : int
-        Activations per frame.
-    form : IntFormat
-    vector : int
-        Frames per payload (V).
-    """
-
-    name: str
-    scope: tuple[str, ...]
-    rows: int
-    form: IntFormat
-    vector: int = 1
-
-    @property
-    def bits(self) -> int:
-        """Width of the payload."""
-        return self.form.bits * self.vector
-
-    @property
-    def words(self) -> int:
-        """32-bit words of the payload."""
-        return -(-self.bits // 32)
-
-    def to_json(self) -> dict[str, Any]:
-        """What a testbench outside this process needs."""
-        return {"name": self.name, "scope": list(self.scope), "bits": self.bits}
 
 
 @dataclass(frozen=True)
@@ -69,7 +29,7 @@ class Design:
         Activations per input frame.
     form : IntFormat
         Of the input.
-    links : tuple of Link
+    links : tuple of Tap
         Every layer's output, in order; the last one's rows leave at ``o``.
     vector : int
         Frames per payload of ``i`` (V).
@@ -82,7 +42,7 @@ class Design:
     memories: tuple[Path, ...]
     n: int
     form: IntFormat
-    links: tuple[Link, ...]
+    links: tuple[Tap, ...]
     vector: int = 1
     loads: tuple[tuple[int, int], ...] = ()
 
@@ -111,7 +71,5 @@ def design_of(graph: GraphSpec, folder: Path) -> Design:
     loads: tuple[tuple[int, int], ...] = ()
     for file in loaded:
         loads = tuple(code_writes(code_layout(cores), file.read_bytes()))
-    links = tuple(
-        Link(tap.name, tap.scope, tap.rows, tap.form, tap.frames) for tap in taps_of(graph)
-    )
+    links = tuple(taps_of(graph))
     return Design(_TOP, sources, memories, *graph.x, links, graph.vectors[0], loads)

@@ -131,8 +131,8 @@ CASES = [
 def test_reckoning_is_near_the_search_over_real_codes(case, target):
     layers, chain = CASES[case]
     board = get_target(target)
-    exact = fold(layers, board, held=chain, loaded=chain)
-    found = fold(layers, board, held=chain, loaded=chain, reckoned=True)
+    exact = fold(layers, board, held=chain)
+    found = fold(layers, board, held=chain, reckoned=True)
     assert found.fits == exact.fits
     assert found.interval_cycles == pytest.approx(exact.interval_cycles, rel=0.25)
 

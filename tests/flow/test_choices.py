@@ -154,6 +154,9 @@ def test_single_layers_are_given_their_memory_and_multiplier(tmp_path):
     assert CompileOptions(code_memory="auto").asked(NAMES, "up5k") == {}
     with pytest.raises(InputError, match="there are no DSP blocks to multiply with"):
         options.asked(NAMES, "hx8k")
+    config.write_text('int8 = ["a"]\n[layers.a]\ncode_memory = "spram"\n')
+    with pytest.raises(InputError, match="Layer 'a': 8-bit weights are in block RAM, not in SPRAM"):
+        load_options(config, {}).resolved(NAMES).asked(NAMES, "up5k")
     for wrong in ('code_memory = "disk"', '[layers.a]\nmultiplier = "abacus"'):
         config.write_text(wrong)
         with pytest.raises(InputError, match=r"must be (block, spram|dsp, logic) or auto, not"):

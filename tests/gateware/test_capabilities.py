@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
+from cli_tools import run
+from onnx import helper
+from onnx_graphs import graph_model, save
 from random_graphs import RandomNetwork
 
 from gateware.accelerator.accelerator import Accelerator
@@ -64,6 +67,28 @@ def agree(network, planned, x, simulator, **options):
 def frames_of(network, count):
     rng, form = np.random.default_rng(3), network.input.format
     return rng.integers(form.min, form.max + 1, (count, *network.input.shape))
+
+
+@needs_yosys
+def test_both_from_the_command_line(tmp_path):
+    rng = np.random.default_rng(2)
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Flatten", ["b"], ["c"]), helper.make_node("Gemm", ["c", "V"], ["out"]),
+    ]  # fmt: skip
+    weights = {"W": rng.normal(size=(3, 1, 3, 3)), "V": rng.normal(size=(48, 4))}
+    model = save(tmp_path, graph_model(nodes, weights, ("N", 1, 6, 6)))
+    data, out = tmp_path / "d.npz", tmp_path / "out"
+    np.savez(data, x=rng.random((40, 1, 6, 6)))
+    options = ("--quantizer", "plain", "--ratio", 2, "--calibrate", data, "--frames", 3)
+    board = ("--target", "icebreaker", "--code-memory", "spram")
+    made = run("compile", model, *options, *board, "-o", out, "--json")
+    assert (made.code, made.json["frames_side_by_side"]) == (0, 3), made.err
+    assert made.json["resources"]["sprams"] >= 2
+    ran = run("simulate", out, "--data", data, "--count", 4)
+    assert ran.code == 0
+    assert "between batches of 3 frames" in ran.out
+    assert run("verify", out).code == 0
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from pvq_hw.arith.formats import IntFormat
-from sim.backends.design import Design, Link
+from sim.backends.design import Design
+from sim.taps import Tap
 
 __all__ = ["MUTANTS", "TABLE", "stage_design"]
 
@@ -56,6 +57,6 @@ def stage_design(folder: Path, mutant: str = "") -> Design:
     (folder / "stage.hex").write_text("".join(f"{v:02x}\n" for v in TABLE), encoding="utf-8")
     (folder / "mutant.hex").write_text(f"{MUTANTS.index(mutant):x}\n", encoding="utf-8")
     form = IntFormat(8, False)
-    links = (Link("first", ("first_one",), 4, form), Link("second", ("second",), 4, form))
+    links = (Tap("first", ("first_one",), 4, form), Tap("second", ("second",), 4, form))
     memories = (folder / "stage.hex", folder / "mutant.hex")
     return Design("top", (folder / "top.v",), memories, 4, form, links)
