@@ -179,6 +179,10 @@ def _unit(
         return _pool(unit, inputs[0])
     if unit["kind"] == "join":
         return _join(unit, inputs)
+    if unit["kind"] == "lookup":
+        tables, x = unit["entries"], unit["x"]
+        low = -(2 ** (x["bits"] - 1)) if x["signed"] else 0
+        return [tables[k % len(tables)][value - low] for k, value in enumerate(inputs[0])]
     if unit["kind"] in ("fork", "fifo", "unpack"):
         return inputs[0]
     raise InputError(f"Unit {unit['name']!r} must be of a known kind, not {unit['kind']!r}")

@@ -406,7 +406,9 @@ def batch_options(
 def _kind(layer: FoldLayer) -> str:
     if layer.geometry is not None:
         return "kind conv"
-    return "8-bit weights" if layer.encoding != "pvq" else "results that go to a pooling or a sum"
+    return (
+        "8-bit weights" if layer.encoding != "pvq" else "results that go to a layer without weights"
+    )
 
 
 def _share(cost: Resources, limit: Resources) -> float:

@@ -307,7 +307,8 @@ def test_layers_that_cannot_do_what_is_asked_are_named():
         plan(source.network(), "ulx3s-25f", frames=2)
     assert str(error.value) == (
         f"Layer {name!r} takes one frame at a time, not 2 side by side: only dense layers of "
-        "pulses at a network's end take several, and it has results that go to a pooling or a sum"
+        "pulses at a network's end take several, and it has results that go to a layer without "
+        "weights"
     )
     source.layers[1:] = []
     with pytest.raises(InputError, match=r"Layer 'conv0' takes one .* and it has kind conv$"):

@@ -44,12 +44,12 @@ def test_reference_equals_golden_model(tmp_path, name):
 
 def test_reference_of_every_kind_of_unit_equals_golden_model(tmp_path):
     """Windows with padding, strides, dilation and groups; poolings of all kinds; sums and
-    concatenations; 8-bit weights; gain groups and signs."""
+    concatenations; tables; 8-bit weights; gain groups and signs."""
     net = RandomNetwork(9, (7, 6, 2), IntFormat(8, True))
     same = {"pads": ((1, 1), (1, 1))}
     a = net.conv(net.input, 4, (3, 3), k=9, groups=2, **same)
     b = net.conv(net.input, 4, (3, 2), pads=((2, 2), (0, 2)), dilation=(2, 2), k=7)
-    joined = net.concat(net.add(a, b), net.input)
+    joined = net.table(net.concat(net.add(a, b), net.input), tables=6)
     pooled = net.maxpool(joined, (3, 3), stride=(2, 2), **same)
     means = net.add(
         net.average(pooled, (2, 2), pads=((1, 0), (1, 0))),
