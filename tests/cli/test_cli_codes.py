@@ -139,7 +139,7 @@ def test_program_writes_codes_into_the_flash_or_over_the_line(out, tmp_path, mon
     calls, lines = [], []
 
     def loader(bitstream, target, **options):
-        calls.append((bitstream.name, target, options["codes"]))
+        calls.append((bitstream.name, target.name, options["codes"]))
 
     def connect(port, baud, **_):
         lines.append((port, baud, Line(accelerator)))
