@@ -137,6 +137,15 @@ def test_reckoning_is_near_the_search_over_real_codes(case, target):
     assert found.interval_cycles == pytest.approx(exact.interval_cycles, rel=0.25)
 
 
+@pytest.mark.parametrize("lanes", [(1, 1), (4, 2), (8, 5)])
+def test_reckoned_slots_are_near_those_of_codes(lanes):
+    """With lanes given, so that no other choice makes up for a wrong one."""
+    layers, _ = CASES[0]
+    board = get_target("hx8k")
+    exact = fold(layers, board, lanes=lanes).slots
+    assert fold(layers, board, lanes=lanes, reckoned=True).slots == pytest.approx(exact, rel=0.25)
+
+
 def test_the_estimate_is_near_the_plan(digits):
     found = estimate(load_model(MODEL), get_target("icebreaker"), 1.5)
     made = digits.document
