@@ -339,8 +339,8 @@ class Tape:
             ends = np.cumsum([a.size * g.shape[-1] // (node.size * len(a)) for a in inputs])
             return np.split(g, ends[:-1], axis=-1)
         if isinstance(node, Function):
-            slope = node.curve.slope(x.reshape(g.shape)).astype(np.float32)
-            return [np.asarray(g * slope)]
+            slope = node.curve.slope(x.reshape(len(x), *node.shape)).astype(np.float32)
+            return [g * np.tile(slope, (len(g) // len(x), *(1,) * len(node.shape)))]
         return [g] * len(inputs) if isinstance(node, Add) else [g]
 
     def _back_separate(self, step: Step, g: FloatArray) -> FloatArray:
