@@ -96,7 +96,7 @@ def _compile(subparsers: Any) -> None:
     p = _verb(
         subparsers, "compile", "turn a trained network into an accelerator's files", "compile"
     )
-    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
+    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx, .tflite or .npz file")
     _target(p, required=False)
     _into(p)
     p.add_argument("--calibrate", metavar="TRAIN.npz", type=Path, help="inputs to calibrate with")
@@ -166,7 +166,7 @@ def _compile(subparsers: Any) -> None:
 
 def _tune(subparsers: Any) -> None:
     p = _verb(subparsers, "tune", "search encoding, N/K, widths and lanes for a board", "tune")
-    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
+    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx, .tflite or .npz file")
     p.add_argument(
         "--data", metavar="DATA.npz", type=Path, required=True, help="training inputs and labels"
     )
@@ -199,7 +199,7 @@ def _finetune(subparsers: Any) -> None:
         "train a network at few pulses; needs PyTorch (pvq-hw[train])",
         "finetune",
     )
-    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
+    p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx, .tflite or .npz file")
     p.add_argument(
         "--data", metavar="TRAIN.npz", type=Path, required=True, help="training inputs and labels"
     )

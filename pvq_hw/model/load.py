@@ -7,9 +7,10 @@ from pathlib import Path
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Model
 
-__all__ = ["import_model", "is_npz", "is_onnx"]
+__all__ = ["import_model", "is_npz", "is_onnx", "is_tflite"]
 
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+_TFLITE_MAGIC = b"TFL3"
 _TORCH = "a PyTorch file; export it with torch.onnx.export"
 _KERAS = "a Keras file; export it with model.export(..., format='onnx') or tf2onnx"
 
@@ -22,19 +23,30 @@ def is_npz(path: Path) -> bool:
 def is_onnx(path: Path) -> bool:
     """Whether `import_model` would read it as ONNX."""
     magic = _magic(path)
-    return magic[:4] not in _ZIP_MAGICS and not _other_format(path, magic)
+    known = magic[:4] in _ZIP_MAGICS or magic[4:8] == _TFLITE_MAGIC
+    return not known and not _other_format(path, magic)
+
+
+def is_tflite(path: Path) -> bool:
+    """Whether a file is of TensorFlow Lite, likewise."""
+    return _magic(path)[4:8] == _TFLITE_MAGIC
 
 
 def import_model(path: Path) -> Model:
-    """Reads a ``.npz`` (by its first bytes) or an ONNX file; raises InputError otherwise."""
+    """Reads an npz or TensorFlow Lite file (by its first bytes) or an ONNX file; raises InputError
+    otherwise."""
     magic = _magic(path)
     other = _other_format(path, magic)
     if other:
-        raise InputError(f"{path} must be an ONNX or npz file, but is {other}")
+        raise InputError(f"{path} must be an ONNX, TensorFlow Lite or npz file, but is {other}")
     if magic[:4] in _ZIP_MAGICS:
         from pvq_hw.model.npz import import_npz
 
         return import_npz(path)
+    if magic[4:8] == _TFLITE_MAGIC:
+        from pvq_hw.model.tflite.read import import_tflite
+
+        return import_tflite(path)
     from pvq_hw.model.onnx.read import import_onnx
 
     return import_onnx(path)
@@ -57,8 +69,6 @@ def _other_format(path: Path, magic: bytes) -> str:
         return _TORCH
     if magic.startswith(b"\x89HDF\r\n\x1a\n"):
         return "an HDF5 file (Keras?); export it to ONNX, for instance with tf2onnx"
-    if magic[4:8] == b"TFL3":
-        return "a TensorFlow Lite file; convert it with tf2onnx --tflite"
     if magic[:4] not in _ZIP_MAGICS:
         return ""
     try:

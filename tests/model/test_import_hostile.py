@@ -739,7 +739,7 @@ def test_files_of_other_formats_are_named(tmp_path):
     for content, text in [
         (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "is a PyTorch file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(9), "is an HDF5 file"),
-        (b"\x1c\0\0\0TFL3" + bytes(9), "is a TensorFlow Lite file"),
+        (b"\x1c\0\0\0TFL3" + bytes(9), "must be a whole TensorFlow Lite file"),
     ]:
         (tmp_path / "m").write_bytes(content)
         refused(tmp_path / "m", text)

@@ -1,4 +1,4 @@
-"""A model file run by a runtime of ONNX: what it says without this package's importer."""
+"""A model file run by a runtime of its format: what it says without this package's importer."""
 
 import importlib.util
 import warnings
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError
-from pvq_hw.model.load import is_npz
+from pvq_hw.model.load import is_npz, is_tflite
 from pvq_hw.model.model import Model, Sign
 from pvq_hw.model.onnx.file import OnnxFile, read_onnx
 from pvq_hw.model.onnx.lowering import ENDS
@@ -25,6 +25,8 @@ _FRAMES = 32
 
 _TOLERANCE = 1e-3
 """Of the largest output; float32 against float64 stays below a hundredth of that."""
+_JUDGES = ("onnxruntime", "ai-edge-litert")
+_ROUNDING = "ai-edge-litert, which rounds activations here"
 _SIGN_FRAMES = 0.9  # of the frames: sums near 0 have either sign
 
 
@@ -35,7 +37,8 @@ class OwnGraph:
     Parameters
     ----------
     runtime : str
-        ``"onnxruntime"``, or ``"onnx.reference"`` where that isn't installed or refuses the file.
+        ``"onnxruntime"``, or ``"onnx.reference"`` where that isn't installed or refuses the file;
+        of TensorFlow Lite files ``"ai-edge-litert"``, with a remark where it rounds activations.
     frames : int
     error : float
         Largest difference, as a part of the largest output.
@@ -59,13 +62,14 @@ def check_own_graph(path: Path, model: Model, data: Data) -> OwnGraph | None:
     Raises
     ------
     CheckError
-        Where the importer's model computes something else than onnxruntime; a difference to the
-        reference is reported only.
+        Where the importer's model computes something else than onnxruntime or ai-edge-litert; a
+        difference to the reference, or to a runtime that rounds activations, is reported only.
     """
     if is_npz(path):
         return None
     data = data.head(_FRAMES)
-    found = _first(path, model, data.real())
+    real = data.real()
+    found = _tflite(path, model, real) if is_tflite(path) else _first(path, model, real)
     if found is None:
         return None
     runtime, outputs = found
@@ -80,7 +84,7 @@ def check_own_graph(path: Path, model: Model, data: Data) -> OwnGraph | None:
     error = min(errors, key=lambda e: float(e.sum()))
     wanted = _SIGN_FRAMES if any(isinstance(node, Sign) for node in model.nodes) else 1.0
     # The reference takes other windows than the format says for some poolings: it is no judge.
-    if runtime == "onnxruntime" and float(np.mean(error <= _TOLERANCE)) < wanted:
+    if runtime in _JUDGES and float(np.mean(error <= _TOLERANCE)) < wanted:
         raise _differs(f"differs by {100 * float(error.max()):.3g} % of the largest output")
     return OwnGraph(runtime, len(exact), float(error.max(initial=0.0)))
 
@@ -98,6 +102,20 @@ def _first(path: Path, model: Model, real: FloatArray) -> tuple[str, FloatArray]
         except Exception:  # runtimes refuse in many ways; none of them says the model is wrong
             continue
     return None
+
+
+def _tflite(path: Path, model: Model, real: FloatArray) -> tuple[str, FloatArray] | None:
+    """The same for a TensorFlow Lite file."""
+    from pvq_hw.model.tflite.file import read_tflite
+    from pvq_hw.model.tflite.runtime import rounds_activations, run_tflite
+
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        return None
+    try:
+        outputs = run_tflite(path, len(model.dropped), real)
+    except Exception:  # as above
+        return None
+    return _ROUNDING if rounds_activations(read_tflite(path)) else "ai-edge-litert", outputs
 
 
 def _is_dilated(file: OnnxFile) -> bool:

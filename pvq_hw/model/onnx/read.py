@@ -32,7 +32,7 @@ from pvq_hw.model.onnx.lowering import (
 from pvq_hw.model.onnx.refusals import Refusal, RefusalError, remedy
 from pvq_hw.naming import quoted, safe_name
 
-__all__ = ["Examined", "examine_onnx", "import_onnx"]
+__all__ = ["Examined", "examine_graph", "examine_onnx", "import_graph", "import_onnx"]
 
 _RELABELS = {
     "Identity",
@@ -76,9 +76,14 @@ class Examined:
 
 def import_onnx(path: Path) -> Model:
     """Reads an ONNX file; raises InputError, with all nodes that are at fault."""
-    found = examine_onnx(path)
+    return import_graph(read_onnx(path))
+
+
+def import_graph(file: OnnxFile) -> Model:
+    """The model of a file that was read; raises InputError likewise."""
+    found = examine_graph(file)
     if found.model is None:
-        raise RefusalError(path, found.refusals, sorted(handlers()))
+        raise RefusalError(file.path, found.refusals, sorted(handlers()))
     return found.model
 
 
@@ -87,7 +92,12 @@ def examine_onnx(path: Path) -> Examined:
 
     Raises InputError where the file is broken rather than refused.
     """
-    file = read_onnx(path)
+    return examine_graph(read_onnx(path))
+
+
+def examine_graph(file: OnnxFile) -> Examined:
+    """The same of a file that was read."""
+    path = file.path
     ops = tuple(Op(p, str(path), i) for i, p in enumerate(file.model.graph.node))
     refusals = _scan(file, ops)
     unknown = {refusal.place for refusal in refusals}

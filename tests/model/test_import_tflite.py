@@ -1,0 +1,244 @@
+"""TensorFlow Lite files: what is imported is what the format's own runtime computes."""
+
+import struct
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from cli_tools import run
+from onnx_graphs import DATA
+
+from pvq_hw.data.dataset import Data
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.model.load import import_model
+from pvq_hw.model.model import load_model
+from pvq_hw.model.onnx.own_graph import check_own_graph
+from pvq_hw.model.tflite import read
+from pvq_hw.model.tflite.file import read_tflite
+from pvq_hw.model.tflite.runtime import rounds_activations, run_tflite
+
+pytest.importorskip("ai_edge_litert")
+
+from ai_edge_litert import schema_py_generated as schema
+from tflite_files import TfliteFiles, everything, packed, tiny
+
+FILES = DATA / "tflite"
+
+
+def saved(tmp_path, content, name="m.tflite"):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+def refused(path, *texts):
+    """Sees one line of InputError that contains ``texts``, soon and with little memory taken."""
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        with pytest.raises(InputError) as info:
+            load_model(path)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - start < 2
+    message = str(info.value)
+    assert all(text in message for text in texts), message
+    assert message.isprintable()
+    assert len(message) < 800
+
+
+def error(path, frames=100, seed=0):
+    """The largest difference to the runtime, as a part of the range of its outputs."""
+    model = load_model(path)
+    x = np.random.default_rng(seed).standard_normal((frames, *model.input_shape))
+    expected = run_tflite(path, len(model.dropped), x)
+    return np.abs(model.predict(x) - expected).max() / np.ptp(expected)
+
+
+def test_every_operator_computes_what_the_runtime_does(tmp_path):
+    path = saved(tmp_path, everything())
+    model = load_model(path)
+    assert (model.name, model.input_shape, model.dropped) == ("m", (6, 5, 2), ("Softmax",))
+    assert {n.name for n in model.nodes} >= {"a", "DepthwiseConv2D10", "a_2", "fc", "logits"}
+    assert error(path) < 1e-6
+
+
+def test_file_is_known_by_its_bytes_and_compared_with_its_runtime(tmp_path):
+    path = saved(tmp_path, everything(), "net.bin")
+    model = import_model(path)
+    data = Data(np.random.default_rng(1).standard_normal((40, 60)))
+    found = check_own_graph(path, model, data)
+    assert (found.runtime, found.frames) == ("ai-edge-litert", 32)
+    assert found.error < 1e-6
+    other = load_model(saved(tmp_path, everything(seed=1)))
+    with pytest.raises(CheckError, match="the imported model differs by"):
+        check_own_graph(path, other, data)
+
+
+def _exact(content):
+    """A file with its 8-bit weights as the floats that they stand for."""
+    model = schema.ModelT.InitFromPackedBuf(content)
+    for tensor in model.subgraphs[0].tensors:
+        buffer = model.buffers[tensor.buffer]
+        if tensor.type == 9 and buffer.data is not None:
+            scale = tensor.quantization.scale.astype(np.float32).reshape(-1)[0]
+            values = buffer.data.view(np.int8).astype(np.float32) * scale
+            buffer.data, tensor.type, tensor.quantization = values.view(np.uint8), 0, None
+    return packed(model)
+
+
+@pytest.mark.parametrize("name", ["ad01_fp32", "kws_float32", "vww_96_float"])
+def test_real_files_compute_what_the_runtime_does(tmp_path, name):
+    path = FILES / f"{name}.tflite"
+    if not path.exists():
+        pytest.skip("no data files here")
+    frames = 100
+    if name == "kws_float32":
+        # The runtime rounds this file's activations by itself: the values are compared without.
+        assert rounds_activations(read_tflite(path))
+        data = Data(np.random.default_rng(0).standard_normal((32, 490)))
+        found = check_own_graph(path, load_model(path), data)
+        assert "which rounds activations here" in found.runtime
+        assert 1e-3 < found.error < 0.05
+        path = saved(tmp_path, _exact(path.read_bytes()))
+    if name == "vww_96_float":
+        frames = 10  # of 28,000 values
+    assert error(path, frames) < 1e-4
+
+
+def test_file_becomes_a_circuit_that_computes_its_integers(tmp_path):
+    path = saved(tmp_path, tiny())
+    x = np.random.default_rng(2).standard_normal((20, 4, 3, 1))
+    np.savez(tmp_path / "x.npz", x=x)
+    out = tmp_path / "out"
+    made = run("compile", path, "--target", "icebreaker", "--ratio", "1", "--quantizer", "plain",
+               "--calibrate", tmp_path / "x.npz", "-o", out, "--json")  # fmt: skip
+    assert made.code == 0, made.err
+    assert made.json["model_file"]["runtime"] == "ai-edge-litert"
+    done = run("simulate", out, "--data", tmp_path / "x.npz", "--count", "2", "--simulator",
+               "amaranth", "--json").json  # fmt: skip
+    assert (done["frames"], done["mismatches"]) == (2, 0)
+    assert run("verify", out, "--model", path, "--data", tmp_path / "x.npz").code == 0
+
+
+# -- files that nobody vouches for --------------------------------------------------------------
+
+
+def small(**fields):
+    """A file of one layer: 4 activations, 3 outputs."""
+    f = TfliteFiles()
+    x = f.tensor("x", (1, 4))
+    w = f.tensor("w", fields.pop("shape", (3, 4)), values=np.ones(12), **fields.pop("w", {}))
+    y = f.tensor("y", (1, 3))
+    f.operator("FULLY_CONNECTED", [x, w, -1], y, "FullyConnectedOptions", **fields)
+    return f, x, y
+
+
+def test_the_file_that_the_tests_below_break_is_good(tmp_path):
+    f, x, y = small()
+    assert load_model(saved(tmp_path, f.bytes(x, y))).nodes[0].weight.tolist() == [[1.0] * 4] * 3
+
+
+def test_broken_files_are_refused_in_one_line(tmp_path):
+    f, x, y = small()
+    good = f.bytes(x, y)
+    whole = "must be a whole TensorFlow Lite file: "
+    for content, text in (
+        (good[:20], whole),
+        (good[:8], whole),
+        (good[:4] + b"TFL3", whole),
+        (struct.pack("<I", 1 << 31) + good[4:], f"{whole}4 bytes at 2,147,483,648 are beyond"),
+        (b"\xff\xff\xff\xffTFL3", whole),
+    ):
+        refused(saved(tmp_path, content), text)
+    for shape, text in (
+        ((3, 4, 1 << 30), "must hold 51,539,607,552 bytes for its shape"),
+        ((1 << 30, 1 << 30), "must hold"),
+        ((3, -4), "must have at most 8 dimensions of 1 or more, not (3, -4)"),
+        ((0, 4), "dimensions of 1 or more"),
+        ((1,) * 9, "at most 8 dimensions"),
+        ((12,), "must have weights of 2 dimensions, not 1"),
+        ((4, 3), "must have weights for one vector per frame, 3, not (4,)"),
+    ):
+        f, x, y = small(shape=shape)
+        refused(saved(tmp_path, f.bytes(x, y)), text)
+    f, x, y = small(fusedActivationFunction=5)
+    refused(saved(tmp_path, f.bytes(x, y)), "node 'y' ('FullyConnected')", "not number 5")
+    f, x, y = small(weightsFormat=1)
+    refused(saved(tmp_path, f.bytes(x, y)), "must have weights in the default format")
+
+
+def test_broken_graphs_are_refused_by_name(tmp_path):
+    f, x, y = small()
+    z = f.operator("SIN", [y], f.tensor("z\n\x1b", (1, 3)))
+    refused(saved(tmp_path, f.bytes(x, z)), "node 'z\\n\\x1b' ('operator 66') isn't supported",
+            "Conv2D, ")  # fmt: skip
+    for inputs, output, text in (
+        ([3], 2, "must give a tensor that nothing else gives"),
+        ([4], 4, "reads 'z', which nothing before it gives"),
+        ([1], 4, "must read a computed tensor"),
+        ([77], 4, "must name tensors from 0 to 4"),
+        ([], 4, "must read a computed tensor"),
+    ):
+        f, x, y = small()
+        f.tensor("v", (1, 3))
+        z = f.tensor("z", (1, 3))
+        f.operator("RELU", inputs, output)
+        refused(saved(tmp_path, f.bytes(x, z)), text)
+    f, x, y = small()
+    f.tensor("v", (1, 3))
+    refused(saved(tmp_path, f.bytes(3, y)), "reads 'x', which nothing before it gives")
+    f, x, y = small()
+    refused(saved(tmp_path, f.bytes(x, 1)), "must have an output that is computed")
+    f = TfliteFiles()
+    refused(saved(tmp_path, f.bytes(0, 0)), "must have operators")
+    f, x, y = small()
+    f.operators[0].opcodeIndex = 9
+    refused(saved(tmp_path, f.bytes(x, y)), "must have operator codes below 1, not 9")
+    f, x, y = small()
+    f.tensors[1].buffer = 12
+    refused(saved(tmp_path, f.bytes(x, y)), "must have a buffer below 2, not 12")
+
+
+def test_one_buffer_read_many_times_is_not_copied_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "WEIGHTS_LIMIT", 1 << 21)
+    f = TfliteFiles()
+    x = y = f.tensor("x", (1, 512))
+    w = f.tensor("w", (512, 512), "int8", np.zeros(1 << 18), scale=[1.0])
+    for i in range(10):
+        copy = f.tensor(f"w{i}", (512, 512), "int8", scale=[1.0])
+        f.tensors[copy].buffer = f.tensors[w].buffer
+        y = f.operator("FULLY_CONNECTED", [y, copy, -1], f.tensor(f"y{i}", (1, 512)),
+                       "FullyConnectedOptions")  # fmt: skip
+    path = saved(tmp_path, f.bytes(x, y))
+    with pytest.raises(InputError, match="must have at most 2,097,152 weights"):
+        load_model(path)
+
+
+def test_flipped_bytes_give_a_model_or_one_line(tmp_path):
+    good = everything()
+    rng = np.random.default_rng(0)
+    opened = 0
+    for _ in range(300):
+        content = bytearray(good)
+        for _ in range(rng.integers(1, 4)):
+            content[rng.integers(0, len(good))] = rng.integers(0, 256)
+        path = saved(tmp_path, bytes(content))
+        try:
+            load_model(path)
+            opened += 1
+        except InputError as wrong:
+            assert str(wrong).isprintable()  # noqa: PT017
+            assert len(str(wrong)) < 800  # noqa: PT017
+    assert 20 < opened < 280
+
+
+def test_shortened_files_give_one_line(tmp_path):
+    good = everything()
+    for length in range(8, len(good), 101):
+        try:
+            load_model(saved(tmp_path, good[:length]))
+        except InputError as wrong:
+            assert str(wrong).isprintable()  # noqa: PT017
