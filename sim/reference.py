@@ -118,8 +118,8 @@ class ReferenceCore:
         bits, signed = spec["out"]["bits"], spec["out"]["signed"]
         if bits == 1:
             return -1 if total < 0 else 1
-        low = -(2 ** (bits - 1)) if signed else 0
-        high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+        low = spec["out"].get("low", -(2 ** (bits - 1)) if signed else 0)
+        high = spec["out"].get("high", 2 ** (bits - 1) - 1 if signed else 2**bits - 1)
         return min(max(total // 2 ** spec["shift"], low), high)
 
 

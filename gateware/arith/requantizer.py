@@ -51,17 +51,22 @@ class Saturate(wiring.Component):
         if self.out.binary:
             m.d.sync += value.eq(negative)
             return m
+        if self.out.bounded:
+            low, high = (Const(v, signed(self.out.bits + 1)) for v in (self.out.min, self.out.max))
+            below = Mux(self.i < low, low, self.i)
+            m.d.sync += value.eq(Mux(self.i > high, high, below))
+            return m
         kept = self.out.bits - self.out.signed
         # All bits above the kept ones equal the sign where the value fits.
         above = self.i[kept:-1]
-        low = self.i[:kept]
+        within = self.i[:kept]
         if self.out.signed:
             over = Mux(negative, ~above.all(), above.any())
             limit: Value = (~negative).replicate(kept)
-            m.d.sync += [value[:kept].eq(Mux(over, limit, low)), value[-1].eq(negative)]
+            m.d.sync += [value[:kept].eq(Mux(over, limit, within)), value[-1].eq(negative)]
         else:
             over = above.any()
-            m.d.sync += value.eq((low | over.replicate(kept)) & (~negative).replicate(kept))
+            m.d.sync += value.eq((within | over.replicate(kept)) & (~negative).replicate(kept))
         return m
 
 

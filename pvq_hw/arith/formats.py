@@ -35,16 +35,48 @@ class IntFormat:
         2 to 16; 1 stands for binary activations, whose values are -1 and +1.
     signed : bool
         Binary activations are signed.
+    low, high : int, optional
+        What values saturate at where that is within the width: files with asymmetric zero points
+        ask for it. From ``low <= 0`` to ``high >= 0``.
     """
 
     bits: int
     signed: bool
+    low: int | None = None
+    high: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 16:
             raise InputError(f"Activation width must be 1 to 16 bits, not {self.bits}")
         if self.bits == 1 and not self.signed:
             raise InputError("Binary activations must be signed: their values are -1 and +1")
+        if self.bounded:
+            least, most = self.limits
+            if self.binary or not least <= self.min <= 0 <= self.max <= most:
+                raise InputError(
+                    f"Activations of {self.bits} bits must saturate between {least} and {most}, "
+                    f"around 0, not at {self.min} and {self.max}"
+                )
+
+    @classmethod
+    def between(cls, low: int, high: int) -> "IntFormat":
+        """The narrowest format that saturates at ``low <= 0`` and ``high >= 0``."""
+        width = cls(max(2, bits_for(low, high)), low < 0)
+        if (width.min, width.max) == (low, high):
+            return width
+        return cls(width.bits, width.signed, low, high)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether values saturate within the width."""
+        return self.low is not None or self.high is not None
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest value of the width."""
+        if self.binary:
+            return -1, 1
+        return -(1 << self.bits - 1) if self.signed else 0, (1 << self.bits - self.signed) - 1
 
     @property
     def binary(self) -> bool:
@@ -54,21 +86,18 @@ class IntFormat:
     @property
     def min(self) -> int:
         """Smallest value."""
-        if self.binary:
-            return -1
-        return -(1 << (self.bits - 1)) if self.signed else 0
+        return self.limits[0] if self.low is None else self.low
 
     @property
     def max(self) -> int:
         """Largest value."""
-        if self.binary:
-            return 1
-        return (1 << (self.bits - self.signed)) - 1
+        return self.limits[1] if self.high is None else self.high
 
     @property
     def max_abs(self) -> int:
-        """Largest magnitude, ``max|x|`` of the accumulator bound."""
-        return max(-self.min, self.max)
+        """Largest magnitude of the width, ``max|x|`` of the accumulator bound."""
+        least, most = self.limits
+        return max(-least, most)
 
     def clamp(self, value: Any) -> Any:
         """Saturates integers to the format; binary: the sign, with 0 taken as +1."""
@@ -87,12 +116,14 @@ class IntFormat:
 
     def to_json(self) -> dict[str, Any]:
         """The format as JSON values."""
-        return {"bits": self.bits, "signed": self.signed}
+        bounds = {"low": self.min, "high": self.max} if self.bounded else {}
+        return {"bits": self.bits, "signed": self.signed, **bounds}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "IntFormat":
         """Inverse of `to_json`."""
-        return cls(bits=int(value["bits"]), signed=bool(value["signed"]))
+        bounds = {key: int(value[key]) for key in ("low", "high") if key in value}
+        return cls(bits=int(value["bits"]), signed=bool(value["signed"]), **bounds)
 
 
 def bits_for(low: int, high: int) -> int:

@@ -203,7 +203,7 @@ class _Builder:
         if average is not None:
             taps = g.kernel[0] * g.kernel[1]
             largest = max(m for _, m in average.mult)
-            low, high = x.format.min * taps, x.format.max * taps
+            low, high = (limit * taps for limit in x.format.limits)
             scale = Scale.of(
                 layer.output.format, average.shift, low, high, (largest,), self._multiplier()
             )
@@ -237,7 +237,8 @@ class _Builder:
     def _join(self, layer: Add | Concat, name: str, inputs: tuple[str, ...], output: str) -> Join:
         tensors = [self.tensors[t] for t in layer.inputs]
         formats = tuple(t.format for t in tensors)
-        low, high = min(f.min for f in formats), max(f.max for f in formats)
+        low = min(f.limits[0] for f in formats)
+        high = max(f.limits[1] for f in formats)
         runs: tuple[int, ...] = ()
         products = layer.mult
         if isinstance(layer, Concat):

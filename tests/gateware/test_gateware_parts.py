@@ -166,7 +166,19 @@ def test_leaf(fmt, shift_bits):
     _simulate(dut, bench)
 
 
-@pytest.mark.parametrize("out", [IntFormat(8, False), IntFormat(5, True), IntFormat(1, True)])
+@pytest.mark.parametrize(
+    "out",
+    [
+        IntFormat(8, False),
+        IntFormat(5, True),
+        IntFormat(1, True),
+        IntFormat.between(-125, 130),
+        IntFormat.between(-8, 3),
+        IntFormat.between(0, 100),
+        IntFormat.between(-9, 0),
+    ],
+    ids=lambda form: f"{form.min}..{form.max}",
+)
 def test_saturate(out):
     rng = np.random.default_rng(6)
     layer = random_layer(rng, 4, 20, IntFormat(8, False), out)
