@@ -115,11 +115,9 @@ class ReferenceCore:
         for g in range(row * groups, (row + 1) * groups):
             total += sums[g] * (1 if spec["multiplier"] == "none" else self.mult[g])
         self._check_fits(total, spec["sum_bits"])
-        bits, signed = spec["out"]["bits"], spec["out"]["signed"]
-        if bits == 1:
+        if spec["out"]["bits"] == 1:
             return -1 if total < 0 else 1
-        low = spec["out"].get("low", -(2 ** (bits - 1)) if signed else 0)
-        high = spec["out"].get("high", 2 ** (bits - 1) - 1 if signed else 2**bits - 1)
+        low, high = _bounds(spec["out"])
         return min(max(total // 2 ** spec["shift"], low), high)
 
 
@@ -221,8 +219,7 @@ def _pool(unit: dict[str, Any], frame: list[int]) -> list[int]:
         for channel in range(channels):
             values = [frame[p * channels + channel] for p in inside]
             if scale is None:
-                lowest = -(2 ** (unit["x"]["bits"] - 1)) if unit["x"]["signed"] else 0
-                result.append(max(values, default=lowest))
+                result.append(max(values, default=_bounds(unit["x"])[0]))
             else:
                 count = len(pixels) if unit["include_pads"] else len(inside)
                 result.append(_scaled(scale, dict(unit["mult"])[count] * sum(values)))
@@ -241,10 +238,16 @@ def _join(unit: dict[str, Any], inputs: tuple[list[int], ...]) -> list[int]:
     return result
 
 
-def _scaled(scale: dict[str, Any], total: int) -> int:
-    """Rounded half up, saturated."""
-    bits, signed = scale["out"]["bits"], scale["out"]["signed"]
+def _bounds(form: dict[str, Any]) -> tuple[int, int]:
+    """What an activation saturates at: its own bounds, or those of its width."""
+    bits, signed = form["bits"], form["signed"]
     low = -(2 ** (bits - 1)) if signed else 0
     high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    return form.get("low", low), form.get("high", high)
+
+
+def _scaled(scale: dict[str, Any], total: int) -> int:
+    """Rounded half up, saturated."""
+    low, high = _bounds(scale["out"])
     rounded = (total + 2 ** (scale["shift"] - 1)) // 2 ** scale["shift"]
     return min(max(rounded, low), high)

@@ -154,7 +154,9 @@ def _compile(subparsers: Any) -> None:
         help="dsp or logic (by default, auto, LUTs where DSP blocks are too few)",
     )
     p.add_argument("--seed", type=int, help="default 0")
-    p.add_argument("--int8", metavar="LAYER[,LAYER]", help="layers that keep 8-bit weights")
+    p.add_argument(
+        "--int8", metavar="LAYER[,LAYER]", help="layers that keep 8-bit weights; all: every one"
+    )
     p.add_argument(
         "--only", metavar="LAYER[,LAYER]", help="make these pulses, the others keep 8-bit weights"
     )

@@ -12,12 +12,18 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense
 
-__all__ = ["CoreBase", "CoreImage", "IntArray", "core_stem", "is_threshold"]
+__all__ = ["CoreBase", "CoreImage", "IntArray", "core_stem", "is_threshold", "multiplier_for"]
 
 IntArray = npt.NDArray[np.int64]
 
 _MULTIPLIERS = ("mult18", "mac16", "serial", "none")
 _MULTIPLIER_LIMITS = {"mult18": (18, 17), "mac16": (16, 16), "none": (48, 1)}
+
+
+def multiplier_for(kind: str, bits: int) -> str:
+    """``kind``, or ``"serial"`` where multipliers of so many bits are too wide for it."""
+    limit = _MULTIPLIER_LIMITS.get(kind)
+    return "serial" if limit and bits > limit[1] else kind
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, bits_for
-from pvq_hw.engine.core import CoreBase, CoreImage, IntArray, core_stem, is_threshold
+from pvq_hw.engine.core import (
+    CoreBase,
+    CoreImage,
+    IntArray,
+    core_stem,
+    is_threshold,
+    multiplier_for,
+)
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.families import family as find_family
@@ -287,7 +294,8 @@ def _choices(multiplier: str, layer: Dense, x: IntFormat) -> dict[str, Any]:
     products = {"mult18": "mult18", "mac16": "mac16"}.get(multiplier, "logic")
     if x.bits > _PRODUCTS[products]:
         products = "logic"
-    requantizer = "mult18" if multiplier == "mult18" else "serial"
+    bits = bits_for(0, int(layer.mult.max(initial=1))) + x.binary
+    requantizer = multiplier_for(multiplier, bits) if multiplier == "mult18" else "serial"
     return {"products": products, "multiplier": "none" if is_threshold(layer) else requantizer}
 
 

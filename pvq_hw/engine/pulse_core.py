@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, accumulator_bits, bits_for
-from pvq_hw.engine.core import CoreBase, CoreImage, IntArray, core_stem, is_threshold
+from pvq_hw.engine.core import (
+    CoreBase,
+    CoreImage,
+    IntArray,
+    core_stem,
+    is_threshold,
+    multiplier_for,
+)
 from pvq_hw.engine.pulse_code import PulseCode, choose_gap_bits
 from pvq_hw.engine.schedule import Schedule
 from pvq_hw.errors import InputError
@@ -214,7 +221,8 @@ def make_core(
     mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
     schedule = code.encode(layer.y, groups)
     interval = 1
-    multiplier = options.get("multiplier", "none" if is_threshold(layer) else device.multiplier)
+    own = "none" if is_threshold(layer) else multiplier_for(device.multiplier, mult_bits)
+    multiplier = options.get("multiplier", own)
     if multiplier == "serial":
         interval = options.get("multiplier_interval") or _interval(schedule.row_slots, mult_bits)
         schedule = code.encode(layer.y, groups, min_slots=interval)

@@ -99,6 +99,8 @@ class Scale:
     ) -> "Scale":
         """For operands from ``low`` to ``high``, and one product for each of ``mult``."""
         bound = max(abs(low), abs(high), 1) * sum(mult) + (1 << shift)
+        if bits_for(0, max(mult)) > _MULTIPLIERS[kind] - (kind == "mult18"):
+            kind = "logic"
         return cls(
             out=out,
             shift=shift,
@@ -259,7 +261,8 @@ class Pool(_Unit):
         if self.scale is None:
             return self.x.bits
         taps = self.geometry.kernel[0] * self.geometry.kernel[1]
-        return bits_for(self.x.min * taps, self.x.max * taps)
+        low, high = self.x.limits
+        return bits_for(low * taps, high * taps)
 
     @property
     def partials(self) -> int:
@@ -439,7 +442,7 @@ class Lookup(_Unit):
 
     def contents(self) -> list[int]:
         """Words of the memory, by the input's bits below the table's number."""
-        mask, half = (1 << self.out.bits) - 1, -self.x.min
+        mask, half = (1 << self.out.bits) - 1, -self.x.limits[0]
         words = [v & mask for row in self.entries for v in (*row[half:], *row[:half])]
         return words + [0] * (self.words - len(words))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.errors import InputError
-from pvq_hw.model.load import is_onnx
+from pvq_hw.model.load import is_onnx, is_tflite
 from pvq_hw.model.model import Model, load_model
 from pvq_hw.model.nodes import Conv, Dense, Node
 from pvq_hw.naming import quoted
@@ -81,12 +81,19 @@ def examine_model(path: Path) -> Examination:
 
     Raises InputError where the file is broken, or of another format.
     """
-    if not is_onnx(path):
-        model = load_model(path)
-        return Examination(model, tuple(_of(n, n.name, n.op) for n in model.nodes))
-    from pvq_hw.model.onnx.read import examine_onnx
+    from pvq_hw.model.onnx.read import examine_graph, examine_onnx
 
-    found = examine_onnx(path)
+    if is_tflite(path):
+        from pvq_hw.model.tflite.read import read_translated
+
+        found = examine_graph(read_translated(path))
+        model = found.model
+    elif is_onnx(path):
+        found, model = examine_onnx(path), None
+    else:
+        model = load_model(path)
+    if model is not None:
+        return Examination(model, tuple(_of(n, n.name, n.op) for n in model.nodes))
     nodes: dict[int, list[Node]] = {}
     for place, node in found.nodes:
         nodes.setdefault(place, []).append(node)

@@ -65,9 +65,13 @@ def quantize_graph(
     given = quantizer == "given"
     reserve = graph_reserve(model, steps, bits, target)
     rows = budget() if quantizer == "calibrated" else None
-    pulses = _pulses_of(weighted) if given else pulse_budget(steps, ratio, layers)
-    pulses |= {name: int(k.sum()) for name, k in (rows or {}).items()}
     plain = {name for name, choice in layers.items() if choice.encoding == "int8"}
+    if given:
+        pulses = _pulses_of([step for step in weighted if step.name not in plain])
+        pulses |= dict.fromkeys(plain, 0)  # of no meaning
+    else:
+        pulses = pulse_budget(steps, ratio, layers)
+    pulses |= {name: int(k.sum()) for name, k in (rows or {}).items()}
     found = graph_layers(steps, pulses, bits, plain, codes)
     asked: dict[str, Any] = {"lanes": lanes, "reserve": reserve, "each": each, "frames": frames}
     asked |= {"held": False}
@@ -165,7 +169,7 @@ def _layer(step: Step, pulses: int, bits: int, plain: bool, code: str | None = N
         shape = (1, 1, *step.node.shape)[-3:]
         geometry, groups = Geometry((shape[0], shape[1], shape[2]), (1, 1)), rows
     x = IntFormat(bits, False)
-    out = IntFormat(16 if step.last else bits, not step.relu)
+    out = step.format or IntFormat(16 if step.last else bits, not step.relu)
     k = max(1, round(pulses / rows))
     encoding = "int8" if plain else "pvq"
     return FoldLayer(step.name, rows, n * groups, k, x, out, encoding, code, geometry, groups)

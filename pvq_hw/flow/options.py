@@ -237,10 +237,11 @@ class CompileOptions:
 
         Raises InputError for a layer that is not among the model's ``names``.
         """
-        for name in (*self.layers, *self.int8, *self.only):
+        int8 = tuple(names) if self.int8 == ("all",) and "all" not in names else self.int8
+        for name in (*self.layers, *int8, *self.only):
             if name not in names:
                 raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
-        plain = {*self.int8, *(n for n in names if self.only and n not in self.only)}
+        plain = {*int8, *(n for n in names if self.only and n not in self.only)}
         layers = dict(self.layers)
         for name in names:
             if name in plain:

@@ -26,6 +26,7 @@ from pvq_hw.model.nodes import (
     Function,
     MaxPool,
     Node,
+    Quantize,
     Relu,
     Sign,
     Window,
@@ -189,6 +190,8 @@ class _Writer:
             self._affine(node, shape)
         elif isinstance(node, Function):
             self._function(node, shape)
+        elif isinstance(node, Quantize):
+            self._rounding(node, shape)
         else:
             inputs = [self._read(tensor, _part(node, self.shapes[tensor], shape))
                       for tensor in node.inputs]  # fmt: skip
@@ -245,6 +248,24 @@ class _Writer:
             return output
 
         write(node.curve, node.output)
+
+    def _rounding(self, node: Quantize, shape: tuple[int, ...]) -> None:
+        """QuantizeLinear to int8, a Clip where that has more values, and DequantizeLinear."""
+        if node.high - node.low > 255:
+            raise InputError(
+                f"Layer {node.name!r} must round to 256 values at most to be written, not to "
+                f"{node.high - node.low + 1:,}"
+            )
+        zero = -128 - node.low
+        pair = [self._constant(f"{node.name}.scale", np.float32(node.scale)),
+                self._constant(f"{node.name}.zero", np.int8(zero))]  # fmt: skip
+        steps, source = f"{node.output}.steps", self._read(node.inputs[0], shape)
+        self._op("QuantizeLinear", [source, *pair], steps, node.name)
+        if node.high - node.low < 255:
+            bound = self._constant(f"{node.name}.high", np.int8(node.high + zero))
+            self._op("Clip", [steps, "", bound], f"{steps}.bounded", f"{node.name}.bounds")
+            steps = f"{steps}.bounded"
+        self._op("DequantizeLinear", [steps, *pair], node.output, f"{node.name}.real")
 
     def _affine(self, node: Affine, shape: tuple[int, ...]) -> None:
         """A depthwise convolution with one tap on maps, which stays one node; else Mul and Add."""

@@ -19,6 +19,7 @@ from pvq_hw.model.nodes import (
     Function,
     MaxPool,
     Node,
+    Quantize,
     Relu,
     Sign,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "MaxPool",
     "Model",
     "Node",
+    "Quantize",
     "Relu",
     "Sign",
     "load_model",

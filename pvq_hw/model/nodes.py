@@ -26,6 +26,7 @@ __all__ = [
     "MaxPool",
     "Node",
     "Pads",
+    "Quantize",
     "Relu",
     "Sign",
 ]
@@ -256,6 +257,28 @@ class Function(Node):
 
     def compute(self, *x: FloatArray) -> FloatArray:
         return self.curve(x[0].reshape(len(x[0]), *self.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Quantize(Node):
+    """``scale * clip(round(x / scale), low, high)``, halves to even: values as a quantized file
+    stores them. Zero points are in the bounds: ``low <= 0 <= high``.
+
+    Parameters
+    ----------
+    scale : float
+    low, high : int
+    """
+
+    op: ClassVar[str] = "Quantize"
+
+    scale: float
+    low: int
+    high: int
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        steps = np.clip(np.rint(x[0] / self.scale), self.low, self.high)
+        return (steps * self.scale).reshape(len(x[0]), *self.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,7 @@ class _Join:
         """Raises InputError unless there is a multiplier per input and a possible shift."""
         if len(self.mult) != len(inputs) or not inputs or min(self.mult) < 0:
             raise InputError(f"Layer {self.name!r} must have a multiplier for each of its inputs")
-        if not 1 <= self.shift <= 40 or max(self.mult) >= 1 << 18:
+        if not 1 <= self.shift <= 40 or max(self.mult) >= 1 << 24:
             raise InputError(f"Layer {self.name!r} has an impossible shift or multiplier")
 
     def to_json(self) -> dict[str, Any]:

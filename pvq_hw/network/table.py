@@ -65,7 +65,7 @@ class Table:
         """(frames, ...) -> (frames, \\*shape)."""
         values = np.asarray(x[0], dtype=np.int64).reshape(len(x[0]), *self.output.shape)
         channel = np.arange(self.output.shape[-1]) % len(self.entries)
-        return np.asarray(self.entries[channel, values - self.x.min])
+        return np.asarray(self.entries[channel, values - self.x.limits[0]])
 
     def verify(self, *inputs: TensorSpec) -> None:
         """Raises InputError unless there is an entry of the output's format for every input."""

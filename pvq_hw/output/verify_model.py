@@ -20,9 +20,16 @@ from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv
 from pvq_hw.output.verify_content import Finding
-from pvq_hw.quantizer.fused import Step, network_steps, weight_matrix
+from pvq_hw.quantizer.fused import Step, network_steps, rounded_input, weight_matrix
 from pvq_hw.quantizer.graph import joining_multipliers
-from pvq_hw.quantizer.requantization import feasible_scale, int8_codes, requantization, thresholds
+from pvq_hw.quantizer.requantization import (
+    FILE_BITS,
+    MULT_BITS,
+    feasible_scale,
+    int8_codes,
+    requantization,
+    thresholds,
+)
 from pvq_hw.quantizer.scales import range_scale
 from pvq_hw.quantizer.tables import table_entries
 
@@ -108,7 +115,9 @@ def check_numbers(model: Model, network: Network) -> list[Finding]:
     if is_equalized(network):
         return findings
     ranged = not network.meta.get("calibration_frames")
-    if ranged and network.input.scale != _range(model, network.input.name, network.input):
+    rounding = rounded_input(model)
+    known = rounding.scale if rounding else _range(model, network.input.name, network.input)
+    if (ranged or rounding) and network.input.scale != known:
         findings.append(Finding(_FILE, "input", _SCALE))
     for part in weighted_steps(model, network):
         place = f"layer {part.layer.name!r}"
@@ -131,6 +140,9 @@ def _range(model: Model, tensor: str, spec: TensorSpec) -> float | None:
 def _scale(model: Model, part: Weights, ranged: bool, place: str) -> list[Finding]:
     """The scale of the model's own range; or one that the layer's sums can ask for."""
     output, step = part.layer.output, part.step
+    if step.format is not None:
+        given = (output.format, output.scale) == (step.format, step.scale)
+        return [] if given else [Finding(_FILE, place, _SCALE)]
     least = feasible_scale(part.layer.gain, part.x.scale, 0.0)
     clip = step.high / output.format.max
     if ranged:
@@ -174,7 +186,9 @@ def _integers(part: Weights, bias: FloatArray) -> Any:
         most = part.k[:, 0] * x.format.max_abs
         return thresholds(layer.gain[:, 0] * x.scale, bias, most)
     out = layer.output
-    return requantization(layer.gain, bias, part.k, x.format, x.scale, out.format, out.scale)
+    return requantization(
+        layer.gain, bias, part.k, x.format, x.scale, out.format, out.scale, part.step.mult_bits
+    )
 
 
 def _int8(part: Weights, place: str) -> list[Finding]:
@@ -202,8 +216,9 @@ def _joins(network: Network) -> list[Finding]:
             found = tuple(mult for _, mult in layer.mult)
         else:
             continue
-        wanted = joining_multipliers([scale / layer.output.scale for scale in scales])
-        if (found, layer.shift) != wanted:
+        ratios = [scale / layer.output.scale for scale in scales]
+        wanted = [joining_multipliers(ratios, bits) for bits in (MULT_BITS, FILE_BITS)]
+        if (found, layer.shift) not in wanted:
             text = "has multipliers that are not its scales'"
             findings.append(Finding(_FILE, f"layer {layer.name!r}", text))
     return findings
@@ -226,6 +241,6 @@ def _tables(model: Model, network: Network) -> list[Finding]:
             continue
         for row, column in np.argwhere(wanted != layer.entries)[:_MOST]:
             text = f"is {layer.entries[row, column]}, but the function's is {wanted[row, column]}"
-            where = f"{place} table {row} entry {column + layer.x.min}"
+            where = f"{place} table {row} entry {column + layer.x.limits[0]}"
             findings.append(Finding(_FILE, where, text))
     return findings

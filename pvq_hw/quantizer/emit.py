@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith import exact
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.requantization import feasible_scale, requantization, thresholds
@@ -123,6 +124,13 @@ def output_spec(
     least : float
         The smallest scale that the multipliers allow.
     """
+    if step.format is not None:
+        if step.scale < least:
+            raise InputError(
+                f"Layer {step.name!r} must have an output scale of at least {least:.6g}, not "
+                f"{step.scale:.6g}, which its gains in steps of its multiplier ask for"
+            )
+        return TensorSpec(step.output, shape, step.format, step.scale)
     if step.sign:
         return TensorSpec(step.output, shape, IntFormat(1, True), 1.0)
     if step.last:

@@ -1,10 +1,12 @@
 """What is quantized together in a network of any shape: each node with the activation after it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import (
     Add,
@@ -18,16 +20,19 @@ from pvq_hw.model.model import (
     MaxPool,
     Model,
     Node,
+    Quantize,
     Relu,
     Sign,
 )
+from pvq_hw.quantizer.requantization import FILE_BITS, MULT_BITS
 
-__all__ = ["Step", "network_steps", "weight_matrix"]
+__all__ = ["Step", "network_steps", "rounded_input", "weight_matrix"]
 
 FloatArray = npt.NDArray[np.float64]
 
+_ACTIVATIONS = (Relu, Clip, Quantize, Sign)
 _FUSED = (Dense, Conv, Affine, Add, AveragePool, Concat)
-_ALONE = (MaxPool, Relu, Clip, Function)
+_ALONE = (MaxPool, Relu, Clip, Function, Quantize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +53,9 @@ class Step:
         Whether this is the network's output.
     sign : bool
         Whether the output is the sign of the sum, -1 or +1.
+    format : IntFormat, optional
+    scale : float
+        Of the output, where the model says how it is rounded.
     """
 
     node: Node
@@ -57,11 +65,18 @@ class Step:
     high: float
     last: bool
     sign: bool = False
+    format: IntFormat | None = None
+    scale: float = 0.0
 
     @property
     def name(self) -> str:
         """The layer's name: the node's."""
         return self.node.name
+
+    @property
+    def mult_bits(self) -> int:
+        """Bits of the largest multiplier."""
+        return MULT_BITS if self.format is None else FILE_BITS
 
     @property
     def weighted(self) -> bool:
@@ -94,32 +109,92 @@ def network_steps(model: Model) -> tuple[Step, ...]:
     """The steps of a model, in order; raises InputError, by node, for what cannot be done."""
     steps: list[Step] = []
     fused: set[str] = set()
+    rounded = rounded_input(model)
+    first = rounded.output if rounded else ""
+    known: dict[str, tuple[IntFormat, float]] = {}
+    if rounded:
+        known[first] = IntFormat.between(rounded.low, rounded.high), rounded.scale
     for node in model.nodes:
-        if node.name in fused and isinstance(node, Relu | Clip | Sign):
+        if node is rounded or (node.name in fused and isinstance(node, _ACTIVATIONS)):
             continue
         if not isinstance(node, (*_FUSED, *_ALONE)):
             raise InputError(f"Layer {node.name!r} must be of a known kind, not {node.op}")
         _check_weights(node)
-        relu, high, tensor = isinstance(node, Relu | Clip), np.inf, node.output
-        if isinstance(node, Clip):
-            high = clip_bound(node)
-        while isinstance(node, _FUSED):
-            after = model.consumers(tensor)
-            if len(after) != 1 or not isinstance(after[0], Relu | Clip):
-                break
-            if isinstance(after[0], Clip):
-                high = min(high, clip_bound(after[0]))
-            relu, tensor = True, after[0].output
-            fused.add(after[0].name)
-        sign = None if relu else _sign_after(node, model)
+        chain = _activations(node, model)
+        tensor = chain[-1].output if chain else node.output
+        fused.update(a.name for a in chain)
+        bounding = [a for a in (node, *chain) if isinstance(a, Relu | Clip)]
+        roundings = [a for a in (node, *chain) if isinstance(a, Quantize)]
+        if not roundings and isinstance(node, Relu | MaxPool) and node.inputs[0] in known:
+            fmt, scale = known[node.inputs[0]]  # which these don't leave
+            fmt = IntFormat.between(0, fmt.max) if isinstance(node, Relu) else fmt
+        elif roundings:
+            fmt, scale = _rounded_format(roundings, bounding), roundings[0].scale
+        else:
+            fmt, scale = None, 0.0
+        if fmt is None:
+            relu = bool(bounding)
+            high = min((clip_bound(a) for a in bounding if isinstance(a, Clip)), default=np.inf)
+        else:
+            relu, high = fmt.min == 0, fmt.max * scale
+            known[tensor] = fmt, scale
+        sign = None if relu or fmt else _sign_after(node, model)
         if sign is not None:
             tensor = sign.output
             fused.add(sign.name)
+        inputs = tuple(model.input_name if name == first else name for name in node.inputs)
         last = tensor == model.output
-        steps.append(Step(node, node.inputs, tensor, relu, high, last, sign is not None))
+        steps.append(Step(node, inputs, tensor, relu, high, last, sign is not None, fmt, scale))
     if not any(step.weighted for step in steps):
         raise InputError("A model must have at least one layer with weights to quantize")
     return tuple(steps)
+
+
+def rounded_input(model: Model) -> Quantize | None:
+    """What rounds the model's input before all else reads it; None where nothing does."""
+    after = model.consumers(model.input_name)
+    return after[0] if len(after) == 1 and isinstance(after[0], Quantize) else None
+
+
+def _activations(node: Node, model: Model) -> list[Node]:
+    """The activations after a node that its output's format carries out, in order: bounds, and
+    where the model rounds, that."""
+    chain: list[Node] = []
+    rounding = node if isinstance(node, Quantize) else None
+    if not isinstance(node, (*_FUSED, Relu, Clip, Quantize, Function)):
+        return chain
+    while True:
+        after = model.consumers(chain[-1].output if chain else node.output)
+        if len(after) != 1:
+            return chain
+        following = after[0]
+        if rounding is not None:  # what follows must leave the values where they are
+            again = isinstance(following, Quantize) and following.scale == rounding.scale
+            if not again and not isinstance(following, Relu):
+                return chain
+        elif isinstance(following, Quantize):
+            rounding = following
+        elif not (isinstance(following, Relu | Clip) and isinstance(node, _FUSED)):
+            return chain
+        chain.append(following)
+
+
+def _rounded_format(roundings: Sequence[Quantize], bounding: Sequence[Node]) -> IntFormat:
+    """The integers of roundings to one scale, with bounds among them: rounding is monotonous, so
+    the bounds are rounded too."""
+    rounding = roundings[0]
+    low, high = max(r.low for r in roundings), min(r.high for r in roundings)
+    for node in bounding:
+        bounds = (node.low, node.high) if isinstance(node, Clip) else (0.0, np.inf)
+        least, most = np.rint(np.clip(np.array(bounds) / rounding.scale, rounding.low,
+                                      rounding.high)).astype(np.int64)  # fmt: skip
+        low, high = max(low, int(least)), min(high, int(most))
+    if not low <= 0 <= high:
+        raise InputError(
+            f"Layer {rounding.name!r} must have activations around 0, not from "
+            f"{low * rounding.scale:g} to {high * rounding.scale:g}"
+        )
+    return IntFormat.between(low, high)
 
 
 def _sign_after(node: Node, model: Model) -> Sign | None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith import exact
+from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import AveragePool as AverageNode
@@ -177,9 +178,12 @@ def _refined(
                 rows[step.name] = builder.rows[step.name]
     inputs = tape.lattices[spec.name].round(x.astype(np.float32))
     found, _ = polish(tape, rows, inputs, sweeps=wanted.sweeps, seed=wanted.seed, progress=progress)
+    bits = {step.name: step.mult_bits for step in steps}
     specs = {spec.name: spec} | {layer.output.name: layer.output for layer in builder.layers}
     return [
-        _again(layer, found[layer.name], specs[layer.inputs[0]]) if layer.name in found else layer
+        _again(layer, found[layer.name], specs[layer.inputs[0]], bits[layer.name])
+        if layer.name in found
+        else layer
         for layer in builder.layers
     ]
 
@@ -188,14 +192,14 @@ def _lattice(spec: TensorSpec) -> Lattice:
     return Lattice(spec.scale, spec.format.min, spec.format.max)
 
 
-def _again(layer: Any, rows: Rows, x: TensorSpec) -> Layer:
+def _again(layer: Any, rows: Rows, x: TensorSpec, bits: int) -> Layer:
     """The layer with other codes, and the same output."""
     output = layer.output
-    most = ((1 << MULT_BITS) - 1) / 2 * output.scale / x.scale  # see `feasible_scale`
+    most = ((1 << bits) - 1) / 2 * output.scale / x.scale  # see `feasible_scale`
     gain = np.minimum(rows.gain, most)
     pulses = np.abs(rows.y).sum(axis=1, keepdims=True)
     numbers = requantization(
-        gain, rows.bias, pulses, x.format, x.scale, output.format, output.scale
+        gain, rows.bias, pulses, x.format, x.scale, output.format, output.scale, bits
     )
     return replace(  # type: ignore[no-any-return]
         layer, y=rows.y, gain=gain, mult=numbers.mult, bias=numbers.bias, shift=numbers.shift
@@ -271,7 +275,8 @@ class _Builder:
         bits, ranges = self.wanted.bits, self.model.ranges
         readers = self.model.consumers(step.output)
         tables = [node.curve for node in readers if isinstance(node, Function)]
-        if tables and len(tables) == len(readers) and not step.relu and not step.last:
+        free = step.format is None and not step.relu and not step.last
+        if tables and len(tables) == len(readers) and free:
             return table_input(step.output, shape, tables[0], real, bits, least, ranges)
         return output_spec(step, shape, real, bits, signed, least, ranges)
 
@@ -289,6 +294,11 @@ class _Builder:
             target = flat[chosen]
         if self.is_plain(step):
             y, gain = int8_codes(np.asarray(w, dtype=np.float64))
+            if self.wanted.quantizer == "given" and step.format and not np.allclose(gain * y, w):
+                raise InputError(
+                    f"Layer {step.name!r} must have weights of -128 to 127 from their zero points "
+                    "to keep them as 8-bit ones; leave it to pulses, which take any"
+                )
         elif self.wanted.quantizer == "given":
             y, gain = given_codes(w, step.name)
         else:
@@ -298,16 +308,25 @@ class _Builder:
         real = None
         if columns is not None and target is not None:
             sums = _products(columns, y, groups) * (x.spec.scale * gain[:, 0])
-            if self.wanted.calibrated:
+            if self.wanted.calibrated and not (step.format and self.is_plain(step)):
                 bias = target.mean(axis=0) - sums.mean(axis=0)
             real = sums + bias
         allowed = w != 0 if self._keeps_zeros(step) else None
         self.rows[step.name] = Rows(y, gain, bias, self._placement(step, groups), allowed)
         shape = (rows,) if geometry is None else (*geometry.output_size, rows)
-        output = self._output(step, shape, real, True, feasible_scale(gain, x.spec.scale, 0.0))
+        output = self._output(
+            step, shape, real, True, feasible_scale(gain, x.spec.scale, 0.0, step.mult_bits)
+        )
         pulses = np.abs(y).sum(axis=1, keepdims=True)
         numbers = requantization(
-            gain, bias, pulses, x.spec.format, x.spec.scale, output.format, output.scale
+            gain,
+            bias,
+            pulses,
+            x.spec.format,
+            x.spec.scale,
+            output.format,
+            output.scale,
+            step.mult_bits,
         )
         common: dict[str, Any] = {
             "name": step.name,
@@ -388,33 +407,44 @@ class _Builder:
         shape = (*g.output_size, g.input_shape[2])
         counts = np.unique(g.counts(include_pads=node.count_include_pad))
         scales = [x.spec.scale / max(1, int(c)) for c in counts]
-        least = _least_scale(scales)
+        least = _least_scale(scales, step.mult_bits)
         output = self._output(step, shape, raw, x.spec.format.signed, least)
-        mult, shift = joining_multipliers([scale / output.scale for scale in scales])
+        mult, shift = joining_multipliers(
+            [scale / output.scale for scale in scales], step.mult_bits
+        )
         table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
         return AveragePool(step.name, x.spec.name, output, g, node.count_include_pad, table, shift)
 
     def _table(self, step: Step, node: Function, x: TensorSpec, raw: FloatArray | None) -> Table:
         bits = OUTPUT_BITS if step.last else self.wanted.bits
-        return table_layer(step.name, node.curve, x, step.output, node.shape, raw, bits, step.last)
+        given = None
+        if step.format is not None:
+            given = TensorSpec(step.output, node.shape, step.format, step.scale)
+        return table_layer(
+            step.name, node.curve, x, step.output, node.shape, raw, bits, step.last, given
+        )
 
     def _join(self, step: Step, inputs: list[_Tensor], raw: FloatArray | None) -> Add | Concat:
         signed = any(t.spec.format.signed for t in inputs)
         scales = [t.spec.scale for t in inputs]
-        output = self._output(step, step.node.shape, raw, signed, _least_scale(scales))
-        mult, shift = joining_multipliers([scale / output.scale for scale in scales])
+        output = self._output(
+            step, step.node.shape, raw, signed, _least_scale(scales, step.mult_bits)
+        )
+        mult, shift = joining_multipliers(
+            [scale / output.scale for scale in scales], step.mult_bits
+        )
         kind = Concat if isinstance(step.node, ConcatNode) else Add
         return kind(step.name, tuple(t.spec.name for t in inputs), output, mult, shift)
 
 
-def _least_scale(scales: list[float]) -> float:
+def _least_scale(scales: list[float], bits: int) -> float:
     """The smallest scale of an output at which `joining_multipliers` finds a shift."""
-    return 2 * max(scales) / ((1 << MULT_BITS) - 1)
+    return 2 * max(scales) / ((1 << bits) - 1)
 
 
-def joining_multipliers(ratios: list[float]) -> tuple[tuple[int, ...], int]:
-    """Integers for the ratios: the largest shift at which all fit."""
-    limit = (1 << MULT_BITS) - 1
+def joining_multipliers(ratios: list[float], bits: int = MULT_BITS) -> tuple[tuple[int, ...], int]:
+    """Integers of so many bits for the ratios: the largest shift at which all fit."""
+    limit = (1 << bits) - 1
     largest = max(ratios)
     shift = 40
     while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.augment import augmented
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Model
+from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.pyramid.nearest import gain, nearest
 from pvq_hw.quantizer.banks import balance
@@ -16,7 +18,7 @@ from pvq_hw.quantizer.budget import round_to_multiple, spread
 from pvq_hw.quantizer.chain import dense_stages, is_dense_chain, refuse_signs_of_zero
 from pvq_hw.quantizer.datafree import Spread, corrected, equalized, spreads
 from pvq_hw.quantizer.emit import Codes, emit
-from pvq_hw.quantizer.fused import Step
+from pvq_hw.quantizer.fused import Step, rounded_input
 from pvq_hw.quantizer.given import given_codes
 from pvq_hw.quantizer.layer_options import LayerOptions, Request, requests
 from pvq_hw.quantizer.layerwise import calibrated, row_pulses
@@ -143,9 +145,7 @@ def quantize(
                 "Relu and Clip give values, not signs"
             )
     data = _calibration(model, calibration, quantizer, max_frames, seed, augment)
-    spec = input_spec(
-        model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
-    )
+    spec = _input_spec(model, activation_bits, data, input_scale)
     x = None if data is None else model.to_internal(data, input_scale).reshape(len(data), -1)
     if x is not None:
         refuse_signs_of_zero(model, x)
@@ -212,9 +212,7 @@ def row_budget(
     asked = requests(stages, layers, None, None)
     data = _calibration(model, calibration, "calibrated", max_frames, seed, augment)
     assert data is not None
-    spec = input_spec(
-        model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
-    )
+    spec = _input_spec(model, activation_bits, data, input_scale)
     x = model.to_internal(data, input_scale).reshape(-1, int(np.prod(model.shape)))
     lattice = np.asarray(round_to_lattice(x, spec.scale, spec.format) * spec.scale, dtype=float)
     found = row_pulses(stages, asked, lattice, ratio, progress)
@@ -241,6 +239,17 @@ def _in_banks(
             k = round_to_multiple(k[:, 0], request.multiple)[:, None]
         result.append(k)
     return result
+
+
+def _input_spec(
+    model: Model, bits: int, data: npt.NDArray[Any] | None, input_scale: float
+) -> TensorSpec:
+    """Format and scale of the input: the model's own, where it rounds it."""
+    rounding = rounded_input(model)
+    if rounding is None:
+        return input_spec(model.input_name, model.shape, bits, data, input_scale, model.ranges)
+    fmt = IntFormat.between(rounding.low, rounding.high)
+    return TensorSpec(model.input_name, model.shape, fmt, rounding.scale)
 
 
 def _calibration(
@@ -332,9 +341,7 @@ def _network(
     if activation_bits == 1:
         raise InputError("Activations of this network must have 2 to 16 bits, not 1")
     data = _calibration(model, calibration, quantizer, max_frames, seed, augment)
-    spec = input_spec(
-        model.input_name, model.shape, activation_bits, data, input_scale, model.ranges
-    )
+    spec = _input_spec(model, activation_bits, data, input_scale)
     x = None if data is None else model.to_internal(data, input_scale)
     wanted = Wanted(
         ratio,

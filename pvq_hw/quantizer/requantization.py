@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.quantizer.given import whole_rows
 
 __all__ = [
+    "FILE_BITS",
     "MULT_BITS",
     "Requantization",
     "feasible_scale",
@@ -20,6 +22,10 @@ MULT_BITS = 15
 """Width of the largest multiplier: 15 bits unsigned are 16 signed, which suits SB_MAC16 (16 x 16)
 and MULT18X18D (18 x 18)."""
 
+FILE_BITS = 22
+"""The same of layers whose output's scale is a quantized file's: 15 bits alone would round 1 to 3 %
+of a small network's outputs otherwise than the file. Multipliers are serial, or of LUTs, then."""
+
 _MAX_SHIFT = 40
 
 
@@ -30,7 +36,7 @@ class Requantization:
     Parameters
     ----------
     mult : int64 array (M, G)
-        Unsigned, below ``2**MULT_BITS``; the largest of the layer uses all the bits.
+        Unsigned, below ``2**bits``; the largest of the layer uses all the bits.
     bias : int64 array (M,)
     shift : int
         1 to 40, one for all rows.
@@ -44,15 +50,25 @@ class Requantization:
 def int8_codes(
     w: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Plain weights of -127 to 127 and the scale of each row: (M, N), (M, 1)."""
+    """Plain weights of -127 to 127 and the scale of each row: (M, N), (M, 1).
+
+    Rows that are a gain times whole numbers of -128 to 127, as in quantized files, stay so.
+    """
     scale = np.maximum(np.abs(w).max(axis=1, keepdims=True) / 127, 1e-30)
-    return np.rint(w / scale).astype(np.int64), scale
+    y = np.rint(w / scale).astype(np.int64)
+    if w.shape[1] > 1:
+        whole, gain, _ = whole_rows(w)
+        kept = (gain[:, 0] > 0) & (whole.min(axis=1) >= -128) & (whole.max(axis=1) <= 127)
+        y[kept], scale[kept] = whole[kept], gain[kept]
+    return y, scale
 
 
-def feasible_scale(gain: npt.NDArray[np.float64], scale_in: float, scale_out: float) -> float:
+def feasible_scale(
+    gain: npt.NDArray[np.float64], scale_in: float, scale_out: float, bits: int = MULT_BITS
+) -> float:
     """``scale_out``, or the larger one that the shift of at least 1 asks for."""
     largest = float(gain.max(initial=0.0)) * scale_in
-    return max(scale_out, 2 * largest / ((1 << MULT_BITS) - 1))
+    return max(scale_out, 2 * largest / ((1 << bits) - 1))
 
 
 def requantization(
@@ -63,6 +79,7 @@ def requantization(
     scale_in: float,
     out: IntFormat,
     scale_out: float,
+    bits: int = MULT_BITS,
 ) -> Requantization:
     """Integers for ``out = (rho * acc * scale_in + bias) / scale_out``.
 
@@ -78,10 +95,12 @@ def requantization(
         Real biases.
     k : int64 array (M, G)
         ``sum |y|`` of every row and group.
+    bits : int
+        Of the largest multiplier.
     """
     ratio = gain * (scale_in / scale_out)
     largest = float(ratio.max(initial=0.0))
-    limit = (1 << MULT_BITS) - 1
+    limit = (1 << bits) - 1
     shift = _MAX_SHIFT
     while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
         shift -= 1

@@ -106,6 +106,7 @@ def table_layer(
     real: npt.NDArray[np.floating] | None,
     bits: int,
     last: bool,
+    given: TensorSpec | None = None,
 ) -> Table:
     """The integer layer of a function.
 
@@ -117,21 +118,25 @@ def table_layer(
     real : float array, optional
         The function's values on the calibration data: their scale is that of the least error.
         Without, and for the network's output, it covers all entries.
+    given : TensorSpec, optional
+        The output, where the model says how it is rounded.
     """
     values = _values(curve, x)
+    low, high = x.format.limits
     if not np.isfinite(values).all():
-        bad = x.scale * (int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0]) + x.format.min)
+        bad = x.scale * (int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0]) + low)
         raise InputError(
             f"Layer {name!r}: {curve!s:.80} must have a finite value for every input from "
-            f"{x.scale * x.format.min:.3g} to {x.scale * x.format.max:.3g}, but has none at "
+            f"{x.scale * low:.3g} to {x.scale * high:.3g}, but has none at "
             f"{bad:.3g}"
         )
     fmt = IntFormat(bits, bool(values.min() < 0))
-    if real is None or last:
-        scale = float(np.abs(values).max()) / fmt.max or 1.0
+    if given is not None:
+        spec = given
+    elif real is None or last:
+        spec = TensorSpec(output, shape, fmt, float(np.abs(values).max()) / fmt.max or 1.0)
     else:
-        scale = error_minimizing_scale(real, fmt)
-    spec = TensorSpec(output, shape, fmt, scale)
+        spec = TensorSpec(output, shape, fmt, error_minimizing_scale(real, fmt))
     return Table(name, x.name, x.format, spec, table_entries(curve, x, spec), str(curve))
 
 
@@ -141,5 +146,6 @@ def table_entries(curve: Curve, x: TensorSpec, output: TensorSpec) -> npt.NDArra
 
 
 def _values(curve: Curve, x: TensorSpec) -> FloatArray:
-    lattice = np.arange(x.format.min, x.format.max + 1) * x.scale
+    low, high = x.format.limits
+    lattice = np.arange(low, high + 1) * x.scale
     return curve(np.broadcast_to(lattice[:, None], (len(lattice), curve.channels))).T

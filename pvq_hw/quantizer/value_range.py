@@ -17,7 +17,17 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import LARGEST
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import Affine, Clip, Conv, Dense, Function, Model, Node, Sign
+from pvq_hw.model.model import (
+    Affine,
+    Clip,
+    Conv,
+    Dense,
+    Function,
+    Model,
+    Node,
+    Quantize,
+    Sign,
+)
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
 from pvq_hw.quantizer.scales import MIN_FRAMES, calibration_array
@@ -56,6 +66,8 @@ class _Scaling:
         if isinstance(node, Function):
             read = self.exponents[node.inputs[0]]
             return replace(node, curve=node.curve.scaled(2.0**read, 2.0**-out))
+        if isinstance(node, Quantize):
+            return replace(node, scale=float(np.ldexp(node.scale, -out)))
         if isinstance(node, Clip):
             low, high = (float(np.ldexp(bound, -out)) for bound in (node.low, node.high))
             return replace(node, low=low, high=high)

@@ -372,7 +372,7 @@ class _Run:
             if step.last or isinstance(step.node, MaxPool):
                 return out
             spec = self.outputs[step.name]
-            if not spec.format.binary:
+            if not spec.format.binary and step.format is None:
                 scale = error_minimizing_scale(out.numpy(), spec.format)
                 if np.isfinite(step.high):
                     scale = min(scale, step.high / spec.format.max)

@@ -7,7 +7,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-__all__ = ["KINDS", "TfliteFiles", "everything", "packed", "tiny"]
+__all__ = ["KINDS", "TfliteFiles", "everything", "integers", "packed", "tiny"]
 
 KINDS = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
 
@@ -144,4 +144,45 @@ def tiny() -> bytes:
     weight = f.constant(rng.standard_normal((3, 8)))
     y = f.operator("FULLY_CONNECTED", [a, weight, -1], f.tensor("fc", (1, 3)),
                    "FullyConnectedOptions")  # fmt: skip
+    return f.bytes(x, y)
+
+
+def integers(seed: int = 0) -> bytes:
+    """An int8 file on 5 x 4 x 3 maps: weights by channel, zero points all over."""
+    rng = np.random.default_rng(seed)
+    f = TfliteFiles()
+
+    def grow(name: str, shape: tuple[int, ...], scale: float, zero: int) -> int:
+        return f.tensor(name, (1, *shape), "int8", scale=[scale], zero=zero)
+
+    def weights(shape: tuple[int, ...], axis: int, scale: float) -> list[int]:
+        """Weights, and biases in the scales that they and the input have."""
+        count = shape[axis]
+        own = rng.uniform(0.7, 1.4, count) * 1.2 / (73 * np.sqrt(np.prod(shape) / count))
+        w = f.tensor("w", shape, "int8", rng.integers(-127, 128, shape), own, axis=axis)
+        b = f.tensor("b", (count,), "int32", rng.integers(-500, 500, count), own * scale)
+        return [w, b]
+
+    x = grow("x", (5, 4, 3), 0.0231, -11)
+    a = f.operator("CONV_2D", [x, *weights((4, 3, 3, 3), 0, 0.0231)],
+                   grow("conv", (5, 4, 4), 0.0257, 5), "Conv2DOptions", padding=0, strideW=1,
+                   strideH=1, fusedActivationFunction=0)  # fmt: skip
+    b = f.operator("DEPTHWISE_CONV_2D", [a, *weights((1, 3, 3, 4), 3, 0.0257)],
+                   grow("deep", (5, 4, 4), 0.0149, -128), "DepthwiseConv2DOptions", padding=0,
+                   strideW=1, strideH=1, depthMultiplier=1, fusedActivationFunction=1)  # fmt: skip
+    c = f.operator("ADD", [a, b], grow("sum", (5, 4, 4), 0.0311, -30), "AddOptions",
+                   fusedActivationFunction=0)  # fmt: skip
+    d = f.operator("MAX_POOL_2D", [c], grow("most", (2, 2, 4), 0.0311, -30), "Pool2DOptions",
+                   padding=1, strideW=2, strideH=2, filterWidth=2, filterHeight=2)  # fmt: skip
+    # Of three values: means of an even number are halves, which TensorFlow Lite rounds away from 0.
+    e = f.operator("AVERAGE_POOL_2D", [c], grow("mean", (2, 2, 4), 0.0311, -30), "Pool2DOptions",
+                   padding=1, strideW=2, strideH=2, filterWidth=1, filterHeight=3)  # fmt: skip
+    g = f.operator("CONCATENATION", [d, e], grow("both", (2, 2, 8), 0.0311, -30),
+                   "ConcatenationOptions", axis=3)  # fmt: skip
+    shape = f.constant(np.array([-1, 32]))
+    h = f.operator("RESHAPE", [g, shape], grow("flat", (32,), 0.0311, -30))
+    i = f.operator("FULLY_CONNECTED", [h, *weights((3, 32), 0, 0.0311)],
+                   grow("fc", (3,), 0.0293, 7), "FullyConnectedOptions")  # fmt: skip
+    y = f.operator("SOFTMAX", [i], grow("classes", (3,), 1 / 256, -128), "SoftmaxOptions",
+                   beta=1.0)  # fmt: skip
     return f.bytes(x, y)

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.model.model import Add, Affine, Clip, Concat, Dense, Relu, Sign
-from pvq_hw.model.onnx.lowering import ENDS, Lowering, Op, View, handles
+from pvq_hw.arith.formats import bits_for
+from pvq_hw.model.model import Add, Affine, Clip, Concat, Dense, Quantize, Relu, Sign
+from pvq_hw.model.onnx.lowering import ENDS, Lowering, Op, Steps, View, handles
 from pvq_hw.model.onnx.pointwise import lower_function
 
-__all__ = ["affine"]
+__all__ = ["affine", "as_steps"]
 
 Array = npt.NDArray[Any]
 
@@ -180,8 +181,38 @@ def _sign(low: Lowering, op: Op) -> None:
     low.put_same(op, low.emit(op, Sign, (x.tensor,), low.shapes[x.tensor]), x)
 
 
+def as_steps(low: Lowering, op: Op, x: View, steps: Steps) -> None:
+    """Emits the rounding of ``x`` to what a file stores, and sets the output to its integers."""
+    least, most = steps.low - steps.zero, steps.high - steps.zero
+    if not least <= 0 <= most or least == most:
+        op.refuse(f"must have a zero point from {steps.low} to {steps.high}, not {steps.zero}")
+    if bits_for(least, most) > 16:
+        op.refuse(f"must give activations of at most 16 bits, not {bits_for(least, most)}")
+    shape = low.shapes[x.tensor]
+    output = low.emit(op, Quantize, (x.tensor,), shape, scale=steps.scale, low=least, high=most)
+    if least == 0 or x.tensor in low.nonnegative:
+        low.nonnegative.add(output)
+    low.put(op, replace(x, tensor=output, steps=steps))
+
+
+def _clip_steps(low: Lowering, op: Op, x: View, steps: Steps) -> None:
+    """A Clip of integers, which narrows what they may be."""
+    bounds = [steps.low, steps.high]
+    for i in (1, 2):
+        if low.given(op, i):
+            value = low.need_constant(op, i, "bounds")
+            if value.size != 1 or value.dtype != np.int64:
+                op.refuse(f"must have bounds that are single integers, not {value.shape}")
+            bounds[i - 1] = int(np.clip(value.reshape(()), steps.low, steps.high))
+    as_steps(low, op, x, replace(steps, low=bounds[0], high=bounds[1]))
+
+
 @handles("Clip")
 def _clip(low: Lowering, op: Op) -> None:
+    value = low.values[op.proto.input[0]]
+    if isinstance(value, View) and value.steps is not None:
+        _clip_steps(low, op, low.view(op, pads=True, steps=True), value.steps)
+        return
     bounds = []
     for i, name in ((1, "min"), (2, "max")):
         infinite = -math.inf if i == 1 else math.inf
@@ -298,7 +329,7 @@ def _identity(low: Lowering, op: Op) -> None:
         if training.any():
             op.refuse("must have training_mode 0: the network is used for inference")
     if constant is None:
-        x = low.view(op, pads=True, dropped=True)
+        x = low.view(op, pads=True, dropped=True, steps=op.kind != "Cast")
         if op.kind == "Cast" and not x.dropped and op.attribute("to", 1) not in (1, 10, 11, 16):
             op.refuse("must give floating point: activations are quantized by pvq-hw, not here")
         low.put(op, x)

@@ -10,7 +10,8 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,10 +38,13 @@ _FIELDS = {
     TensorProto.BFLOAT16: ("int32_data", 2),
     TensorProto.INT64: ("int64_data", 8),
     TensorProto.INT32: ("int32_data", 4),
+    TensorProto.INT16: ("int32_data", 2),
+    TensorProto.UINT16: ("int32_data", 2),
     TensorProto.INT8: ("int32_data", 1),
     TensorProto.UINT8: ("int32_data", 1),
     TensorProto.BOOL: ("int32_data", 1),
 }
+_HALVES = (TensorProto.INT4, TensorProto.UINT4)  # two values in a byte, or in an entry
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -62,7 +66,17 @@ class OnnxFile:
     model: Any
     sha256: str
     opset: int
-    _arrays: dict[int, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @cached_property
+    def kinds(self) -> dict[str, int]:
+        """Types of the constants, as `TensorProto` numbers them, by name."""
+        graph = self.model.graph
+        kinds = {t.name: int(t.data_type) for t in graph.initializer}
+        for node in graph.node:
+            for item in node.attribute:
+                if node.op_type == "Constant" and item.HasField("t") and node.output:
+                    kinds[node.output[0]] = int(item.t.data_type)
+        return kinds
 
     def array(self, tensor: Any) -> npt.NDArray[Any]:
         """A tensor's values: float64, int64 or bool; NaN and infinities are refused."""
@@ -150,7 +164,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 def _check_tensor(path: Path, tensor: Any, budget: int) -> int:
     """Compares what a tensor claims with what is there; returns its number of values."""
     where = f"{path}: tensor {quoted(tensor.name)}"
-    if tensor.data_type not in _FIELDS:
+    if tensor.data_type not in (*_FIELDS, *_HALVES):
         known = {v: k for k, v in TensorProto.DataType.items()}
         name = known.get(tensor.data_type, tensor.data_type)
         raise InputError(f"{where} must be float16, float, double or integer, not {name}")
@@ -161,16 +175,17 @@ def _check_tensor(path: Path, tensor: Any, budget: int) -> int:
         )
     if tensor.HasField("segment"):
         raise InputError(f"{where} must be whole, not a segment")
-    field_name, item = _FIELDS[tensor.data_type]
+    field_name = _FIELDS.get(tensor.data_type, ("int32_data",))[0]
     count = math.prod(tensor.dims)
     if count > budget:
         raise InputError(f"{where} claims {count:,} values; at most {budget:,} are read")
     if tensor.data_location == TensorProto.EXTERNAL:
         return count
     if tensor.HasField("raw_data"):
-        held, wanted, unit = len(tensor.raw_data), count * item, "bytes"
+        held, wanted, unit = len(tensor.raw_data), _bytes(tensor), "bytes"
     else:
-        held, wanted, unit = len(getattr(tensor, field_name)), count, "values"
+        wanted = _bytes(tensor) if tensor.data_type in _HALVES else count
+        held, unit = len(getattr(tensor, field_name)), "values"
     if held != wanted:
         raise InputError(
             f"{where} must hold {wanted:,} {unit} for its shape {tuple(tensor.dims)}, not {held:,}"
@@ -178,12 +193,20 @@ def _check_tensor(path: Path, tensor: Any, budget: int) -> int:
     return count
 
 
+def _bytes(tensor: Any) -> int:
+    """Bytes of a tensor's values."""
+    count = math.prod(tensor.dims)
+    if tensor.data_type in _HALVES:
+        return (count + 1) // 2
+    return count * _FIELDS[tensor.data_type][1]
+
+
 def _read_external(path: Path, tensor: Any, digest: Any) -> None:
     """Moves a tensor's external data into the tensor."""
     where = f"{path}: external data of tensor {quoted(tensor.name)}"
     entries = {e.key: e.value for e in tensor.external_data}
     location = entries.get("location", "")
-    size = math.prod(tensor.dims) * _FIELDS[tensor.data_type][1]
+    size = _bytes(tensor)
     try:
         offset = int(entries.get("offset") or 0)
         length = int(entries.get("length") or size)

@@ -23,6 +23,7 @@ from pvq_hw.model.model import (
     Function,
     MaxPool,
     Node,
+    Quantize,
     Relu,
     Sign,
 )
@@ -45,7 +46,7 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
         nodes = _into_makers(low, nodes, result, kinds)
     while (folded := _fold_one(low, nodes, result)) is not None:
         nodes = folded
-    nodes = _merge_clips(nodes, result)
+    nodes = _merge_roundings(_merge_clips(nodes, result), result)
     shape, nodes = _settle(nodes, source, low.shapes[source])
     for node in nodes:
         op = low.ops[node.output]
@@ -272,6 +273,36 @@ def _merge_clips(nodes: list[Node], result: str) -> list[Node]:
     return list(done.values())
 
 
+def _merge_roundings(nodes: list[Node], result: str) -> list[Node]:
+    """Values that are rounded again to the same scale: once, within both bounds."""
+    done: dict[str, Node] = {}
+    renamed: dict[str, str] = {}
+    readers = _readers(nodes)
+    for node in nodes:
+        read = node.inputs[0]
+        if any(name in renamed for name in node.inputs):
+            node = replace(node, inputs=tuple(renamed.get(n, n) for n in node.inputs))
+        maker = _rounding_of(done, node.inputs[0])
+        if isinstance(node, Quantize) and maker is not None and maker.scale == node.scale:
+            low, high = max(maker.low, node.low), min(maker.high, node.high)
+            if (low, high) == (maker.low, maker.high) and node.output != result:
+                renamed[node.output] = node.inputs[0]
+                continue
+            if maker.output == read and len(readers[read]) == 1:
+                del done[maker.output]
+                node = replace(node, inputs=maker.inputs, low=low, high=high)
+        done[node.output] = node
+    return list(done.values())
+
+
+def _rounding_of(done: dict[str, Node], tensor: str) -> Quantize | None:
+    """The rounding whose values a tensor has: before it there are maxima alone."""
+    node = done.get(tensor)
+    while isinstance(node, MaxPool):
+        node = done.get(node.inputs[0])
+    return node if isinstance(node, Quantize) else None
+
+
 def _bounds(node: Relu | Clip) -> tuple[float, float]:
     return (0.0, np.inf) if isinstance(node, Relu) else (node.low, node.high)
 
@@ -284,7 +315,7 @@ def _settle(
     settled = []
     for node in reversed(nodes):
         wishes = wanted.get(node.output, set())
-        free = isinstance(node, Relu | Sign | Clip | Affine | Add) or (
+        free = isinstance(node, Relu | Sign | Clip | Quantize | Affine | Add) or (
             isinstance(node, Function) and node.curve.channels == 1
         )
         if free and len(wishes) == 1:

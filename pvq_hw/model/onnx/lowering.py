@@ -18,7 +18,18 @@ from pvq_hw.model.onnx.file import OnnxFile
 from pvq_hw.model.onnx.graph import NodeError, Op
 from pvq_hw.naming import safe_name
 
-__all__ = ["ENDS", "ML_KINDS", "LayoutError", "Lowering", "Op", "View", "handlers", "handles"]
+__all__ = [
+    "ENDS",
+    "ML_KINDS",
+    "LayoutError",
+    "Lowering",
+    "Op",
+    "Steps",
+    "View",
+    "handlers",
+    "handles",
+    "is_known",
+]
 
 ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax", "ZipMap")
 """Final operations that are left out: the accelerator gives what they read."""
@@ -47,6 +58,24 @@ class LayoutError(NodeError):
         self.shape = shape
 
 
+@dataclass(frozen=True)
+class Steps:
+    """How a file's integers stand for real values: ``scale * (integer - zero)``.
+
+    Parameters
+    ----------
+    scale : float
+    zero : int
+    low, high : int
+        Smallest and largest integer.
+    """
+
+    scale: float
+    zero: int
+    low: int
+    high: int
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """A value of the file's graph.
@@ -66,6 +95,8 @@ class View:
         The last node that gave ``pads``.
     dropped : bool
         Whether it is the result of a final operation that was left out.
+    steps : Steps, optional
+        Where the file's values are integers; the tensor behind has what they stand for.
     """
 
     tensor: str
@@ -74,6 +105,7 @@ class View:
     pads: tuple[tuple[int, int], ...] = ()
     padded_by: Op | None = None
     dropped: bool = False
+    steps: Steps | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,15 +115,23 @@ class View:
 
 Handler = Callable[["Lowering", Op], None]
 _HANDLERS: dict[str, Handler] = {}
+_DOMAINS: dict[str, tuple[str, ...]] = {}
+_TAKEN: set[str] = set()
 H = TypeVar("H", bound=Handler)
 
 
-def handles(*kinds: str) -> Callable[[H], H]:
-    """Decorator: the function lowers nodes of these operator types."""
+def handles(
+    *kinds: str, domains: tuple[str, ...] = ("", "ai.onnx"), refused: bool = False
+) -> Callable[[H], H]:
+    """Decorator: the function lowers nodes of these operator types, of these domains; or says why
+    they are ``refused``."""
 
     def register(function: H) -> H:
         for kind in kinds:
             _HANDLERS[kind] = function
+            _DOMAINS[kind] = ("ai.onnx.ml",) if kind in ML_KINDS else domains
+            if not refused:
+                _TAKEN.add(kind)
         return function
 
     return register
@@ -100,6 +140,16 @@ def handles(*kinds: str) -> Callable[[H], H]:
 def handlers() -> dict[str, Handler]:
     """The lowering functions by operator type."""
     return dict(_HANDLERS)
+
+
+def standard_kinds() -> list[str]:
+    """Operator types of the format's own domains that are taken, in alphabetical order."""
+    return sorted(kind for kind in _TAKEN if {"", "ai.onnx.ml"} & {*_DOMAINS[kind]})
+
+
+def is_known(op: Op) -> bool:
+    """Whether there is a handler for the operator type in its domain."""
+    return op.proto.domain in _DOMAINS.get(op.kind, ())
 
 
 @dataclass
@@ -154,8 +204,10 @@ class Lowering:
             op.refuse(f"must have {what} that {rule}, not the shape {value.shape}")
         return value
 
-    def view(self, op: Op, i: int = 0, *, pads: bool = False, dropped: bool = False) -> View:
-        """Input ``i``, which must be computed; with pending pads only for those who take them."""
+    def view(self, op: Op, i: int = 0, *, pads: bool = False, dropped: bool = False,
+             steps: bool = False) -> View:  # fmt: skip
+        """Input ``i``, which must be computed; with pending pads, or integers, only for those who
+        take them."""
         value = self.values[op.proto.input[i]] if self.given(op, i) else None
         if not isinstance(value, View):
             op.refuse(f"must read a computed value, but its input {i} is constant or missing")
@@ -163,6 +215,8 @@ class Lowering:
             op.refuse(f"must not follow {self.dropped[-1]}, which is read as the network's end")
         if value.padded_by is not None and not pads:
             value.padded_by.refuse(f"must stand before a convolution or pooling, not {op.kind}")
+        if value.steps is not None and not steps:
+            op.refuse("must read real values, but reads integers; DequantizeLinear must be between")
         return value
 
     def as_map(self, op: Op, view: View, rule: str = "") -> tuple[int, int, int]:
@@ -217,11 +271,11 @@ class Lowering:
             self.charge(op, weights=value.size)
         self.values[op.proto.output[0]] = value
 
-    def put_map(self, op: Op, tensor: str, rank: int) -> None:
+    def put_map(self, op: Op, tensor: str, rank: int, steps: Steps | None = None) -> None:
         """Sets the node's output to a map (h, w, c) as (1, C, H, W), or (1, C, L) for rank 3."""
         h, w, c = self.shapes[tensor]
         index = np.arange(h * w * c).reshape(h, w, c).transpose(2, 0, 1)[None]
-        self.put(op, View(tensor, index if rank == 4 else index[:, :, 0]))
+        self.put(op, View(tensor, index if rank == 4 else index[:, :, 0], steps=steps))
 
     def guess(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Sets the outputs of a node that is refused, by their ``shapes`` (frames first) where

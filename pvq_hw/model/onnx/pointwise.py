@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.model.curve import MOST_OPERATIONS, PRIMITIVES, Curve, X, constant
-from pvq_hw.model.model import Add, Affine, Clip, Function, Node, Relu, Sign
+from pvq_hw.model.model import Add, Affine, Clip, Function, Node, Quantize, Relu, Sign
 from pvq_hw.model.onnx.lowering import Lowering, Op, View, handles
 
 __all__ = ["lower_function", "merged_curves"]
@@ -132,7 +132,11 @@ def merged_curves(low: Lowering, nodes: list[Node]) -> list[Node]:
     """
     origins: dict[str, _Origins] = {}
     result: list[Node] = []
+    rounded = _only_rounded(nodes)
     for node in nodes:
+        if isinstance(node, Clip) and node.output in rounded:
+            result.append(node)  # the rounding's bounds carry it out
+            continue
         found = _origins_of(node, origins)
         if not found and isinstance(node, _Pair):
             low.ops[node.output].refuse(
@@ -146,6 +150,15 @@ def merged_curves(low: Lowering, nodes: list[Node]) -> list[Node]:
         origins[node.output] = found | {node.output: _Function(X, False)}
         result.append(node)
     return result
+
+
+def _only_rounded(nodes: list[Node]) -> set[str]:
+    """Tensors that nothing reads but a rounding to a quantized file's steps."""
+    readers: dict[str, list[Node]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    return {n for n, after in readers.items() if all(isinstance(a, Quantize) for a in after)}
 
 
 def _origins_of(node: Node, origins: dict[str, _Origins]) -> _Origins:

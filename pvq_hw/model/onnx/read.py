@@ -14,6 +14,8 @@ from pvq_hw.errors import InputError
 from pvq_hw.model.model import Conv, Dense, Model, Node
 from pvq_hw.model.onnx import elementwise as onnx_ops  # noqa: F401  they register
 from pvq_hw.model.onnx import pointwise as onnx_pointwise  # noqa: F401  they register
+from pvq_hw.model.onnx import qonnx as onnx_qonnx  # noqa: F401  they register
+from pvq_hw.model.onnx import quantized as onnx_quantized  # noqa: F401  they register
 from pvq_hw.model.onnx import shapes as onnx_shapes  # noqa: F401  they register
 from pvq_hw.model.onnx import windows as onnx_windows  # noqa: F401  they register
 from pvq_hw.model.onnx.file import OnnxFile, check, read_onnx
@@ -22,12 +24,13 @@ from pvq_hw.model.onnx.graph import NodeError
 from pvq_hw.model.onnx.lowering import (
     ACTIVATIONS_LIMIT,
     ENDS,
-    ML_KINDS,
     LayoutError,
     Lowering,
     Op,
     View,
     handlers,
+    is_known,
+    standard_kinds,
 )
 from pvq_hw.model.onnx.refusals import Refusal, RefusalError, remedy
 from pvq_hw.naming import quoted, safe_name
@@ -83,7 +86,7 @@ def import_graph(file: OnnxFile) -> Model:
     """The model of a file that was read; raises InputError likewise."""
     found = examine_graph(file)
     if found.model is None:
-        raise RefusalError(file.path, found.refusals, sorted(handlers()))
+        raise RefusalError(file.path, found.refusals, standard_kinds())
     return found.model
 
 
@@ -207,10 +210,9 @@ def _scan(file: OnnxFile, ops: tuple[Op, ...]) -> list[Refusal]:
     """The operations that aren't supported."""
     if len(file.model.graph.sparse_initializer):
         raise InputError(f"{file.path} must have dense weights, not sparse initializers")
-    known, refusals = handlers(), []
+    refusals = []
     for op in ops:
-        ours = ("ai.onnx.ml",) if op.kind in ML_KINDS else ("", "ai.onnx")
-        if op.kind not in known or op.proto.domain not in ours:
+        if not is_known(op):
             domain = f", of {quoted(op.proto.domain)}" if op.proto.domain else ""
             refusals.append(
                 Refusal(

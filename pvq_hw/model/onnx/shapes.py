@@ -49,7 +49,7 @@ def _flatten(low: Lowering, op: Op) -> None:
     if constant is not None:
         low.put(op, constant.reshape(math.prod(constant.shape[:axis]), -1))
         return
-    x = low.view(op)
+    x = low.view(op, steps=True)
     _frames_first(op, x)
     if (axis == 0 and low.batch != 1) or math.prod(x.shape[:axis]) != 1:
         op.refuse(f"must keep the frames apart, and nothing else (axis 1), not axis {axis}")
@@ -69,7 +69,7 @@ def _reshape(low: Lowering, op: Op) -> None:
     if constant is not None:
         low.put(op, constant.reshape(_resolve(op, dims, constant.shape, keep_zeros)))
         return
-    x = low.view(op)
+    x = low.view(op, steps=True)
     _frames_first(op, x)
     frames = {-1, 1} | ({0} if not keep_zeros else set()) | ({low.batch} if low.batch else set())
     if not dims or dims[0] not in frames:
@@ -102,7 +102,7 @@ def _transpose(low: Lowering, op: Op) -> None:
     if not isinstance(value, View):
         low.put(op, value.transpose(perm))
         return
-    x = low.view(op, pads=True)
+    x = low.view(op, pads=True, steps=True)
     pads = tuple(x.pads[a] for a in perm) if x.pads else ()
     low.put(op, replace(x, index=x.index.transpose(perm), batch=perm.index(x.batch), pads=pads))
 
@@ -136,7 +136,7 @@ def _squeeze(low: Lowering, op: Op) -> None:
     if not isinstance(value, View):
         low.put(op, _reaxed(op, value, axes, grow))
         return
-    x = low.view(op)
+    x = low.view(op, steps=True)
     if not grow and x.batch in axes:
         op.refuse("must keep the axis of the frames")
     index = _reaxed(op, x.index, axes, grow)

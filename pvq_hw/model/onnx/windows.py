@@ -135,7 +135,7 @@ def _conv(low: Lowering, op: Op) -> None:
 def _pool(low: Lowering, op: Op) -> None:
     if len(op.proto.output) > 1 and op.proto.output[1]:
         op.refuse("must have one output: indices aren't supported")
-    x = low.view(op, pads=True)
+    x = low.view(op, pads=True, steps=op.kind == "MaxPool")
     geometry = _Geometry(low, op, x, tuple(op.attribute("kernel_shape", ())))
     if geometry.dilation != (1, 1):
         op.refuse(f"must have dilations of 1, not {geometry.dilation}")
@@ -160,7 +160,7 @@ def _max_pool(low: Lowering, op: Op, x: View, geometry: _Geometry) -> None:
     )
     if x.tensor in low.nonnegative:
         low.nonnegative.add(output)
-    low.put_map(op, output, len(x.shape))
+    low.put_map(op, output, len(x.shape), x.steps)
 
 
 def _average_pool(low: Lowering, op: Op, x: View, geometry: _Geometry) -> None:

@@ -24,7 +24,7 @@ from pvq_hw.model.onnx.read import import_graph
 from pvq_hw.model.tflite.file import Operator, Tensor, TfliteFile, guarded, read_tflite
 from pvq_hw.naming import quoted
 
-__all__ = ["import_tflite", "translated"]
+__all__ = ["import_tflite", "read_translated", "translated"]
 
 _OPSET = 20
 _FIRST, _LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # channels, of four axes
@@ -37,7 +37,12 @@ _RANGES = {"u1": (0, 255), "i1": (-128, 127), "i2": (-32768, 32767)}
 
 def import_tflite(path: Path) -> Model:
     """Reads a TensorFlow Lite file; raises InputError, with the name of what is at fault."""
-    return import_graph(translated(read_tflite(path)))
+    return import_graph(read_translated(path))
+
+
+def read_translated(path: Path) -> OnnxFile:
+    """Reads a TensorFlow Lite file as an ONNX model in memory."""
+    return translated(read_tflite(path))
 
 
 def translated(file: TfliteFile) -> OnnxFile:
@@ -139,9 +144,6 @@ class _Translation:
         name = self.file.tensors[index].name.split(";")[0] if index >= 0 else ""
         op = _Op(self, operator, name or f"{operator.kind}{index}")
         handler = _HANDLERS.get(operator.kind)
-        if handler is None and operator.kind not in (*_SAME, *_CLIPS):
-            supported = ", ".join(sorted({*_HANDLERS, *_SAME, *_CLIPS}))
-            op.refuse(f"isn't supported; supported are {supported}")
         if len(operator.outputs) != 1:
             op.refuse(f"must have one output, not {len(operator.outputs)}")
         tensor = self.file.tensors[index]
@@ -149,7 +151,13 @@ class _Translation:
             op.refuse("must give a tensor that nothing else gives")
         if all(i < 0 or self.file.tensors[i].data is not None for i in operator.inputs):
             op.refuse("must read a computed tensor")
-        value = handler(op) if handler else op.activated(op.value(0), operator.kind)
+        if handler is not None:
+            value = handler(op)
+        elif operator.kind in (*_SAME, *_CLIPS):
+            value = op.activated(op.value(0), operator.kind)
+        else:  # which is refused later, with all else that is
+            names = [op.value(i) for i in range(len(operator.inputs)) if op.given(i)]
+            value = self.add(operator.kind, op.name, *names, domain="tflite")
         self.values[index] = self.stored(tensor, op.name, value)
 
 

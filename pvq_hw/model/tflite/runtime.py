@@ -54,7 +54,7 @@ def run_tflite(path: Path, dropped: int, frames: FloatArray) -> FloatArray:
         warnings.simplefilter("ignore")  # that inner tensors take memory
         interpreter: Any = Interpreter(
             str(path),
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_op_resolver_type=OpResolverType.AUTO,
             experimental_preserve_all_tensors=True,
         )
     interpreter.allocate_tensors()
