@@ -13,6 +13,8 @@ from pvq_hw.progress import Steps
 
 __all__ = ["Ui"]
 
+_TOLD_FROM, _TOLD_AFTER = 0.05, 1.0  # part done and seconds from which a step's rest is told
+
 
 class Ui(Steps):
     """Writes results to stdout and everything else to stderr.
@@ -33,6 +35,7 @@ class Ui(Steps):
         self._line_open = False
         self._last_draw = 0.0
         self._last_said = ""
+        self._begun = time.monotonic()
 
     def say(self, text: str = "") -> None:
         """A line of result for people; not printed with ``--json``."""
@@ -47,7 +50,8 @@ class Ui(Steps):
             _tell(printable(text) + "\n")
 
     def progress(self, done: float, total: float, what: str = "") -> None:
-        """Draws progress in place on a terminal, and a line each quarter elsewhere."""
+        """Draws progress in place on a terminal, and a line each quarter elsewhere; with the time
+        that the step will go on, if the rest takes as long as what is done."""
         if self.quiet:
             return
         share = min(1.0, done / total) if total else 1.0
@@ -56,15 +60,24 @@ class Ui(Steps):
             said = f"{what} {int(share * 4) * 25} %"
             if said != self._last_said:
                 self._last_said = said
-                _tell(f"    {said}\n")
+                _tell(f"    {said}{self._left(share)}\n")
             return
         now = time.monotonic()
         if share < 1 and now - self._last_draw < 0.1:
             return
         self._last_draw = now
         bar = "#" * int(share * 24)
-        _tell(f"\r    [{bar:<24}] {share:4.0%} {what[:40]:<40}")
+        text = what[:40] + self._left(share)
+        _tell(f"\r    [{bar:<24}] {share:4.0%} {text:<64}")
         self._line_open = True
+
+    def _left(self, share: float) -> str:
+        """What a step that has come so far will still take."""
+        spent = time.monotonic() - self._begun
+        if not _TOLD_FROM <= share < 1 or spent < _TOLD_AFTER:
+            return ""
+        left = spent * (1 - share) / share
+        return f", about {left:.0f} s more" if left < 120 else f", about {left / 60:.0f} min more"
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -72,7 +85,7 @@ class Ui(Steps):
         if not self.quiet:
             self._close_line()
             _tell(f"==> {printable(title)}\n")
-        started = time.monotonic()
+        started = self._begun = time.monotonic()
         try:
             yield
         finally:

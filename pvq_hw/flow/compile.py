@@ -161,14 +161,17 @@ def quantize_for(
     names = weighted_names(model)
     options = options.resolved(names)
     lanes = _lanes(names, options)
-    count = 2 * len(names)
+    count = 3 * len(names)  # to measure, to quantize and to refine a layer take about as long
     each = options.asked(names, target.engine)
     data = None if calibration is None else calibration.x
 
     def told(done: int, layer: str, part: float) -> None:
         if progress is not None:
-            place = names.index(layer) if layer in names else 0
-            progress(done + place + part, count, layer)
+            if layer in names:
+                place = names.index(layer) + part
+            else:
+                place = len(names) * (part + (layer == "all layers"))
+            progress(min(done + place, count), count, layer)
 
     common: dict[str, Any] = {
         "calibration": data,
