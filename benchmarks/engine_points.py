@@ -29,8 +29,9 @@ from pvq_hw.quantizer.quantize import LayerOptions, quantize
 from pvq_hw.target.block_ram import memory_blocks
 from sim.agents.wire import pack_words, unpack_words
 from sim.backends.compiled import run_compiled
-from sim.backends.design import Design, Link
+from sim.backends.design import Design
 from sim.result import interval_of
+from sim.taps import Tap
 
 __all__ = ["LAYERS", "RATIOS", "Engine", "Sources", "largest_tile", "measure_codes", "simulate"]
 
@@ -263,7 +264,7 @@ def simulate(engine: Engine, sources: Sources, folder: Path, frames: int = 12) -
         tuple(memories),
         spec.n,
         spec.x,
-        (Link(spec.name, (), spec.rows, spec.out),),
+        (Tap(spec.name, (), spec.rows, spec.out),),
     )
     run = run_compiled(design, pack_words(x, spec.x, 1))[0]
     outputs = unpack_words(run.links[0], spec.out, 1, spec.rows)
