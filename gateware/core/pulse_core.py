@@ -9,6 +9,7 @@ from gateware.arith.requantizer import Requantizer
 from gateware.arith.tree import Accumulator, AdderTree
 from gateware.core.decoder import LaneDecoder
 from gateware.core.leaf import Leaf
+from gateware.core.parameters import Strobe, core_rom, row_words
 from gateware.core.sequencer import BankWriter, ResultFifo, Sequencer
 from gateware.core.window_loader import WindowLoader
 from gateware.device.memory import Ram, Rom
@@ -19,9 +20,6 @@ from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec
 
 __all__ = ["LayerCore"]
-
-# Cycles from the address to the data of the ROMs of multipliers and biases.
-_PARAMS_LATENCY = 3
 
 
 class LayerCore(wiring.Component):
@@ -116,23 +114,10 @@ class LayerCore(wiring.Component):
             return SerialWriter(self.spec) if self.spec.flush_cycles else BankWriter(self.spec)
         return WindowLoader(self.spec, self.window, self.body)
 
-    def _rom(self, which: str, latency: int, kind: str) -> Rom:
-        name = f"{self.spec.name}_{which}"
-        width, depth = self.spec.memories[name]
-        return Rom(
-            name,
-            width,
-            depth,
-            self.spec.contents(self.image)[name],
-            latency=latency,
-            kind=kind,
-            body=self.body,
-        )
-
     def _code_memory(self, m: Module, latency: int) -> Rom | SpramRom:
         spec = self.spec
         if spec.code_memory == "block":
-            return self._rom("codes", latency, "block")
+            return core_rom(self, "codes", latency, "block")
         width, depth = spec.memories[f"{spec.name}_codes"]
         codes = SpramRom(width, depth, self.first_block, latency=latency, body=self.body)
         connect(m, flipped(self.codes), codes.codes)
@@ -255,8 +240,8 @@ class LayerCore(wiring.Component):
         spec = self.spec
         mult: Value = Const(1)
         if spec.multiplier != "none":
-            mult = self._params(m, "mult", flags.group_end, spec.row_stage, spec.rows * spec.groups)
-        bias = self._params(m, "bias", flags.row_end, spec.product_stage, spec.rows)
+            mult = row_words(m, self, "mult", flags.group_end, spec.row_stage)
+        bias = row_words(m, self, "bias", flags.row_end, spec.product_stage)
         product = spec.row_stage + spec.multiplier_delay
         results = []
         for v, total in enumerate(sums):
@@ -284,34 +269,6 @@ class LayerCore(wiring.Component):
             flags.follow_rows(m, product)
         return results
 
-    def _params(self, m: Module, which: str, strobe: "_Strobe", stage: int, depth: int) -> Value:
-        """The word of a ROM that belongs to the row (or group) which is at ``stage``."""
-        latency = _PARAMS_LATENCY if self.spec.params_memory == "block" else 1
-        rom = self._rom(which, latency, self.spec.params_memory)
-        m.submodules[which] = rom
-        address = Signal(max(1, (depth - 1).bit_length()), name=f"{which}_address")
-        here = strobe(stage - latency)
-        with m.If(here):
-            m.d.sync += address.eq(Mux(address == depth - 1, 0, address + 1))
-        m.d.comb += rom.addr.eq(address)
-        return rom.data
-
-
-class _Strobe:
-    """A flag that belongs to a word, at any stage after the word's read; reset clears it."""
-
-    def __init__(self, m: Module, name: str, flag: Value, stage: int) -> None:
-        self._m, self._name, self._stages = m, name, {stage: flag}
-
-    def __call__(self, stage: int) -> Value:
-        top = max(self._stages)
-        while top < stage:
-            later = Signal(name=f"{self._name}_{top + 1}")
-            self._m.d.sync += later.eq(self._stages[top])
-            top += 1
-            self._stages[top] = later
-        return self._stages[stage]
-
 
 class _Flags:
     """First and last words of groups and rows along the pipeline."""
@@ -322,13 +279,11 @@ class _Flags:
         starting = Signal(init=1)
         with m.If(valid):
             m.d.sync += starting.eq(group_end)
-        self.valid = _Strobe(m, "word_valid", valid, spec.code_latency)
-        self.group_start = _Strobe(m, "group_start", valid & starting, spec.code_latency)
-        self.group_end = _Strobe(m, "group_end", group_end, spec.code_latency)
+        self.valid = Strobe(m, "word_valid", valid, spec.code_latency)
+        self.group_start = Strobe(m, "group_start", valid & starting, spec.code_latency)
+        self.group_end = Strobe(m, "group_end", group_end, spec.code_latency)
         self.row_end = (
-            self.group_end
-            if spec.groups == 1
-            else _Strobe(m, "row_end", row_end, spec.code_latency)
+            self.group_end if spec.groups == 1 else Strobe(m, "row_end", row_end, spec.code_latency)
         )
         self.row_start = Signal(init=1)
 

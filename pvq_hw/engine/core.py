@@ -79,10 +79,12 @@ class CoreBase(ABC):
         ``"block"`` or ``"logic"``.
     code_memory : str
         ``"block"``, or ``"spram"``: the UltraPlus's large RAM, loaded after configuration.
+        ``"wires"`` of unrolled layers, which read no weights.
     """
 
     kind: ClassVar[str]
     weight_memory: ClassVar[str]  # what the file of the weights' words is called
+    code_memories: ClassVar[tuple[str, ...]] = ("block", "spram")
 
     name: str
     n: int
@@ -153,8 +155,8 @@ class CoreBase(ABC):
         for key in ("params_memory", "bank_memory", "fifo_memory"):
             if getattr(self, key) not in ("block", "logic"):
                 raise InputError(f"{where}: {key} must be block or logic")
-        if self.code_memory not in ("block", "spram"):
-            raise InputError(f"{where}: code_memory must be block or spram")
+        if self.code_memory not in self.code_memories:
+            raise InputError(f"{where}: code_memory must be {' or '.join(self.code_memories)}")
         if self.code_memory == "spram" and self.code_latency > 2:
             raise InputError(f"{where}: code_latency must be 1 or 2 with codes in SPRAM")
 
@@ -223,6 +225,11 @@ class CoreBase(ABC):
     def bias_chunks(self) -> int:
         """Carry chunks of the bias adder."""
         return -(-self.sum_bits // self.carry_chunk) if self.carry_chunk else 1
+
+    @property
+    def params_latency(self) -> int:
+        """Cycles from the address to the data of the ROMs of multipliers and biases."""
+        return 3 if self.params_memory == "block" else 1
 
     @property
     def multiplier_parts(self) -> int:

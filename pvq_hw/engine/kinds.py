@@ -1,18 +1,24 @@
-"""The core of any layer, and its specification from a file: pulses or plain 8-bit weights."""
+"""The core of any layer, and its specification from a file: pulses, plain 8-bit weights, or either
+unrolled."""
 
 from typing import Any
 
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
+from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 
-__all__ = ["core_from_json", "make_layer_core", "remake_int8"]
+__all__ = ["ENGINES", "core_from_json", "make_layer_core", "remake_int8"]
 
-_KINDS: dict[str, type[CoreBase]] = {kind.kind: kind for kind in (CoreSpec, Int8Spec)}
+ENGINES = ("folded", "unrolled")
+"""How a layer may be computed: word after word in lanes, or all at once, its weights as wires."""
+
+_KINDS: dict[str, type[CoreBase]] = {kind.kind: kind for kind in (CoreSpec, Int8Spec, UnrolledSpec)}
 # What may be asked of all layers of a network, but says nothing of plain weights.
 _OF_PULSES = ("shift_bits", "code_latency", "code_memory")
+_OF_UNROLLED = ("family", "name", "multiplier", "params_memory", "fifo_memory", "fifo_depth")
 
 
 def core_from_json(value: Any) -> CoreBase:
@@ -29,10 +35,11 @@ def make_layer_core(
     lanes: int,
     *,
     gap_bits: int | None = None,
+    engine: str = "folded",
     **options: Any,
 ) -> tuple[CoreBase, CoreImage]:
     """`pvq_hw.engine.pulse_core.make_core` or `pvq_hw.engine.int8_core.make_int8_core`, as the
-    layer's encoding says.
+    layer's encoding says, or `pvq_hw.engine.unrolled_core.make_unrolled_core`.
 
     Parameters
     ----------
@@ -40,9 +47,21 @@ def make_layer_core(
         As both take them.
     gap_bits : int, optional
         Without a meaning for plain weights.
+    engine : str
+        One of `ENGINES`; lanes, gap bits and memories of codes say nothing of unrolled layers.
     **options
         Of both, or of cores of pulses alone, which plain weights pass over.
     """
+    if engine not in ENGINES:
+        raise InputError(f"Engine must be {' or '.join(ENGINES)}, not {engine!r}")
+    if engine == "unrolled":
+        if options.get("frames", 1) != 1:
+            raise InputError(
+                f"Layer {layer.name!r} is unrolled: it takes one frame at a time, not "
+                f"{options['frames']} side by side"
+            )
+        kept = {key: value for key, value in options.items() if key in _OF_UNROLLED}
+        return make_unrolled_core(layer, x, **kept)
     if layer.encoding != "int8":
         return make_core(layer, x, lanes, gap_bits=gap_bits, **options)
     if options.pop("frames", 1) != 1:

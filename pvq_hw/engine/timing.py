@@ -15,6 +15,7 @@ from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
 
 __all__ = [
@@ -232,6 +233,14 @@ def _processes(
     frames = rounds * turns
     inputs = [wires[name] for name in unit.inputs]
     outputs = [wires[name] for name in unit.outputs]
+    if isinstance(unit, CoreUnit) and isinstance(unit.core, UnrolledSpec):
+        held: list[int] = []
+        loaded: list[int] = []
+        notes += [_Note(times, turns, 1) for times in (held, loaded)]
+        return [
+            _collect(unit.core, inputs[0], held, loaded, frames),
+            _unrolled(unit.core, outputs[0], held, loaded, frames),
+        ]
     if isinstance(unit, CoreUnit):
         written: list[int] = []
         released: list[int] = []
@@ -446,6 +455,41 @@ def _dense(
         while len(i.moved) < (frame + 1) * n:
             yield
         written.append(i.moved[-1])
+
+
+def _collect(
+    spec: UnrolledSpec, i: Wire, held: list[int], loaded: list[int], frames: int
+) -> Process:
+    """Whole frames, each held as soon as the sums of the one before are loaded."""
+    for frame in range(frames):
+        i.readies += [held[-1] if held else 0] * spec.n
+        i.settle()
+        while len(i.moved) < (frame + 1) * spec.n:
+            yield
+        while len(loaded) < frame:
+            yield
+        held.append(max(i.moved[-1] + 1, loaded[-1] if loaded else 0))
+
+
+def _unrolled(
+    spec: UnrolledSpec, o: Wire, held: list[int], loaded: list[int], frames: int
+) -> Process:
+    """Loads the sums of a held frame when the last of the one before has left; see
+    `gateware.core.unrolled_core`."""
+    step, pops = -spec.multiplier_interval, o.moved
+    for frame in range(frames):
+        while len(held) <= frame:
+            yield
+        loaded.append(max(held[frame] + 1 + spec.levels, step))
+        for row in range(frame * spec.rows, (frame + 1) * spec.rows):
+            for _ in range(spec.groups):
+                step = max(step + spec.multiplier_interval, loaded[-1] + 1)
+                while row - spec.credits >= len(pops):
+                    yield
+                if row >= spec.credits:
+                    step = max(step, pops[row - spec.credits] + 1)
+            o.offers.append(step + spec.output_delay)
+            o.settle()
 
 
 def _core(

@@ -1,0 +1,96 @@
+"""A matrix of constants as adders: `pvq_hw.engine.adder_graph.AdderGraph` as a circuit."""
+
+from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.adder_graph import Adder, AdderGraph
+
+__all__ = ["AdderNetwork"]
+
+
+class AdderNetwork(wiring.Component):
+    """Every row's sum of a frame, a register behind each adder; no reset, no stall.
+
+    The registers also keep Yosys from merging adders into 3:2 compressors, which are larger.
+
+    Parameters
+    ----------
+    graph : AdderGraph
+        Of inputs of one format.
+    x : IntFormat
+    bits : int
+        Of the sums.
+    balanced : bool
+        True: a frame may come every cycle, its sums come ``graph.depth`` cycles later. False: there
+        are no registers but the adders'; sums are right once a frame has been held for so long.
+
+    Members
+    -------
+    i : the activations as their streams carry them, the first lowest
+    o : the sums, signed; of a sum that the graph has as its negative the inverted bits, ``sum - 1``
+    """
+
+    def __init__(self, graph: AdderGraph, x: IntFormat, bits: int, *, balanced: bool) -> None:
+        self.graph, self.x, self.bits, self.balanced = graph, x, bits, balanced
+        super().__init__(
+            {
+                "i": In(len(graph.inputs) * x.bits),
+                "o": Out(data.ArrayLayout(signed(bits), len(graph.sums))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        graph = self.graph
+        # Every node's value at its level, and one for each cycle that it waits.
+        nodes: list[list[Value]] = []
+        for n in range(len(graph.inputs)):
+            nodes.append(self._waiting(m, n, self._input(n)))
+        for k, adder in enumerate(graph.adders):
+            total = Signal(Shape(adder.bits, adder.low < 0), name=f"sum{k}", reset_less=True)
+            a, b = (self._at(nodes, node, adder.level - 1) for node in (adder.a, adder.b))
+            m.d.sync += total.eq(_added(adder, a, b))
+            nodes.append(self._waiting(m, len(graph.inputs) + k, total))
+        for row, part in enumerate(graph.sums):
+            if part.node is None:
+                continue
+            value = self._at(nodes, part.node, graph.depth) << part.shift
+            total = Signal(signed(self.bits), name=f"row{row}")
+            m.d.comb += [total.eq(value), self.o[row].eq(~total if part.negative else total)]
+        return m
+
+    def _input(self, n: int) -> Value:
+        bits = self.i.word_select(n, self.x.bits)
+        if self.x.binary:  # 1 stands for -1, 0 for +1
+            return Cat(Const(1, 1), bits).as_signed()
+        return bits.as_signed() if self.x.signed else bits
+
+    def _waiting(self, m: Module, node: int, value: Value) -> list[Value]:
+        values = [value]
+        for k in range(self.graph.delays.get(node, 0) if self.balanced else 0):
+            later = Signal.like(values[-1], name=f"later{node}_{k}", reset_less=True)
+            m.d.sync += later.eq(values[-1])
+            values.append(later)
+        return values
+
+    def _at(self, nodes: list[list[Value]], node: int, level: int) -> Value:
+        return nodes[node][level - self.graph.level(node) if self.balanced else 0]
+
+
+def _added(adder: Adder, a: Value, b: Value) -> Value:
+    """The sum: bits of ``a`` below the shift pass by the adder."""
+    high = a >> adder.shift
+    total = high - b if adder.subtract else high + b
+    if not adder.shift:
+        return total
+    return Cat(_extended(a, adder.shift), total)
+
+
+def _extended(a: Value, width: int) -> Value:
+    """The lowest bits of a value, its sign repeated where it has fewer."""
+    if len(a) >= width:
+        return a[:width]
+    top = a[-1] if a.shape().signed else Const(0, 1)
+    return Cat(a, top.replicate(width - len(a)))

@@ -1,0 +1,227 @@
+"""An unrolled layer between two streams: frames collected, all rows at once, one requantizer."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.arith.activation import activation_layout
+from gateware.arith.adder_graph import AdderNetwork
+from gateware.arith.requantizer import Requantizer
+from gateware.core.parameters import Strobe, row_words
+from gateware.core.sequencer import ResultFifo
+from gateware.units.queue import Credits
+from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.unrolled_core import UnrolledSpec
+
+__all__ = ["UnrolledCore"]
+
+
+class FrameCollector(wiring.Component):
+    """Collects a frame, one activation a transfer, and holds it while the next one comes.
+
+    Members
+    -------
+    i : stream of activations
+    frame : the frame that is held
+    settled : it has been held for ``spec.levels`` cycles
+    release : strobe, only with ``settled``; it is not needed after this cycle
+    """
+
+    def __init__(self, spec: UnrolledSpec) -> None:
+        self.spec = spec
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "frame": Out(spec.n * spec.x.bits),
+                "settled": Out(1),
+                "release": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        n, bits, levels = self.spec.n, self.spec.x.bits, self.spec.levels
+        coming = Signal(n * bits, reset_less=True)
+        frame = Signal(n * bits, reset_less=True)
+        count, at_end = Signal(range(n)), Signal(init=int(n == 1))
+        # ``whole``: all of a frame has come, and it is not held yet.
+        whole, held, hold, take = Signal(), Signal(), Signal(), Signal()
+        wait = Signal(range(levels + 1))
+        m.d.comb += [
+            hold.eq(whole & (~held | self.release)),
+            self.i.ready.eq(~whole | hold),
+            take.eq(self.i.valid & self.i.ready),
+            self.frame.eq(frame),
+            self.settled.eq(held & (wait == 0)),
+        ]
+        m.d.sync += [
+            whole.eq((take & at_end) | (whole & ~hold)),
+            held.eq(hold | (held & ~self.release)),
+        ]
+        with m.If(take):
+            m.d.sync += [
+                coming.eq(Cat(coming, self.i.payload.as_value())[bits:]),
+                count.eq(Mux(at_end, 0, count + 1)),
+            ]
+            if n > 1:
+                m.d.sync += at_end.eq(count == n - 2)
+        with m.If(hold):
+            m.d.sync += [frame.eq(coming), wait.eq(levels)]
+        with m.Elif(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        return m
+
+
+class SumShifter(wiring.Component):
+    """Takes all sums of a frame at once and gives one after the other.
+
+    Members
+    -------
+    sums : of a frame, the first lowest
+    settled : they are right
+    load : they are taken in this cycle
+    go : whether a sum may leave
+    o : the sum that leaves with ``step``
+    step, row_end : strobes, a sum leaves; it is its row's last
+    """
+
+    def __init__(self, spec: UnrolledSpec) -> None:
+        self.spec = spec
+        super().__init__(
+            {
+                "sums": In(spec.sums * spec.acc_bits),
+                "settled": In(1),
+                "load": Out(1),
+                "go": In(1),
+                "o": Out(signed(spec.acc_bits)),
+                "step": Out(1),
+                "row_end": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        kept = Signal(len(self.sums), reset_less=True)
+        left, busy, last = Signal(range(spec.sums + 1)), Signal(), Signal()
+        m.d.comb += [
+            self.step.eq(busy & self.go & self._paced(m)),
+            last.eq(self.step & (left == 1)),
+            self.load.eq(self.settled & (~busy | last)),
+            self.o.eq(kept[: spec.acc_bits]),
+            self.row_end.eq(self.step & self._last_group(m)),
+        ]
+        m.d.sync += busy.eq(self.load | (busy & ~last))
+        with m.If(self.load):
+            m.d.sync += [kept.eq(self.sums), left.eq(spec.sums)]
+        with m.Elif(self.step):
+            m.d.sync += [kept.eq(kept >> spec.acc_bits), left.eq(left - 1)]
+        return m
+
+    def _paced(self, m: Module) -> Value:
+        """Whether the multiplier takes the next operand."""
+        interval = self.spec.multiplier_interval
+        if interval == 1:
+            return Const(1, 1)
+        pause = Signal(range(interval))
+        with m.If(self.step):
+            m.d.sync += pause.eq(interval - 1)
+        with m.Elif(pause != 0):
+            m.d.sync += pause.eq(pause - 1)
+        return pause == 0
+
+    def _last_group(self, m: Module) -> Value:
+        groups = self.spec.groups
+        if groups == 1:
+            return Const(1, 1)
+        group = Signal(range(groups))
+        with m.If(self.step):
+            m.d.sync += group.eq(Mux(group == groups - 1, 0, group + 1))
+        return group == groups - 1
+
+
+class UnrolledCore(wiring.Component):
+    """Computes one layer, frame after frame: `UnrolledSpec.compute` as a circuit.
+
+    Takes the N activations of a frame in order, one a cycle, and gives the rows' results in
+    order. A frame takes ``max(N, spec.words, spec.levels + 1)`` cycles as long as results are
+    taken; the first result is offered ``spec.levels + 3 + spec.output_delay`` cycles after the
+    transfer of the frame's last activation.
+
+    Back-pressure holds the sums of a frame where they are taken one after the other, then the next
+    frame, and then the input; never the adders or the requantizer. Reset forgets all frames.
+
+    Parameters
+    ----------
+    spec : UnrolledSpec
+    image : CoreImage
+        Its weights become wires.
+    body : str
+        Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
+
+    Members
+    -------
+    i, o : streams of activations, see `gateware.arith.activation`
+    """
+
+    def __init__(self, spec: UnrolledSpec, image: CoreImage, *, body: str = "behavioral") -> None:
+        self.spec, self.image, self.body = spec, image, body
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "o": Out(stream.Signature(activation_layout(spec.out, 1))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        m.submodules.collector = collector = FrameCollector(spec)
+        m.submodules.adders = adders = AdderNetwork(
+            spec.graph(self.image), spec.x, spec.acc_bits, balanced=False
+        )
+        m.submodules.shifter = shifter = SumShifter(spec)
+        m.submodules.credits = credits = Credits(spec.credits)
+        m.submodules.fifo = fifo = ResultFifo(spec, self.body)
+        connect(m, flipped(self.i), collector.i)
+        connect(m, fifo.o, flipped(self.o))
+        step = Strobe(m, "step", shifter.step, 0)
+        row_end = Strobe(m, "row_end", shifter.row_end, 0) if spec.groups > 1 else step
+        m.d.comb += [
+            adders.i.eq(collector.frame),
+            shifter.sums.eq(adders.o.as_value()),
+            shifter.settled.eq(collector.settled),
+            collector.release.eq(shifter.load),
+            shifter.go.eq(credits.some),
+            credits.claim.eq(shifter.row_end),
+            credits.returned.eq(fifo.popped),
+            fifo.w_en.eq(row_end(spec.product_stage + spec.bias_chunks + 1)),
+            fifo.w_data.eq(self._result(m, shifter.o, step, row_end)),
+        ]
+        return m
+
+    def _result(self, m: Module, total: Value, step: Strobe, row_end: Strobe) -> Value:
+        """The requantizer, with multipliers and biases out of their ROMs."""
+        spec = self.spec
+        m.submodules.requantizer = requantizer = Requantizer(spec, self.body)
+        for k in range(spec.row_stage):
+            later = Signal(signed(spec.acc_bits), name=f"total_{k}", reset_less=True)
+            m.d.sync += later.eq(total)
+            total = later
+        mult: Value = Const(1)
+        if spec.multiplier != "none":
+            mult = row_words(m, self, "mult", step, spec.row_stage)
+        bias = row_words(m, self, "bias", row_end, spec.product_stage)
+        m.d.comb += [
+            requantizer.acc.eq(total),
+            requantizer.mult.eq(mult),
+            requantizer.bias.eq(bias),
+            requantizer.start.eq(step(spec.row_stage)),
+        ]
+        if spec.groups > 1:
+            product = spec.row_stage + spec.multiplier_delay
+            row_start = Signal(init=1)
+            with m.If(step(product)):
+                m.d.sync += row_start.eq(row_end(product))
+            m.d.comb += [requantizer.add.eq(step(product)), requantizer.first.eq(row_start)]
+        return requantizer.o

@@ -1,0 +1,293 @@
+"""Specification of an unrolled layer: all rows at once in one graph of adders, weights as wires.
+
+Activations come one a transfer. A whole frame is held while the graph's registers fill; its sums
+are then taken into a register for each row, and pass one requantizer one after the other while the
+next frame comes in. A frame a ``max(N, M)`` cycles is what streams of one activation a transfer
+allow, so one requantizer is enough, and a serial one has as many cycles for a product as are left.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat, bits_for
+from pvq_hw.engine.adder_graph import AdderGraph, make_adder_graph
+from pvq_hw.engine.core import CoreBase, CoreImage, IntArray, core_stem, is_threshold
+from pvq_hw.errors import InputError
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.target.families import family as find_family
+
+__all__ = ["UnrolledSpec", "make_unrolled_core", "remake_unrolled"]
+
+_CHOICES = ("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnrolledSpec(CoreBase):
+    """Numbers of an unrolled core; validated when made. What is not said here: `CoreBase`.
+
+    A row whose sum the graph gives as its negative passes on the inverted bits, ``sum - 1``, and
+    its folded constant makes that good.
+
+    Parameters
+    ----------
+    weight_width : int
+        Bits of a weight in the file of weights, signed. No circuit reads that file.
+    levels : int
+        Of the adder graph, a register behind each.
+    adders, adder_bits, register_bits : int
+        Of the adder graph, see `pvq_hw.engine.adder_graph.AdderGraph`.
+    inverted : tuple of int
+        Sums, numbered over rows and groups, that the graph gives as their negatives.
+    """
+
+    kind: ClassVar[str] = "unrolled"
+    weight_memory: ClassVar[str] = "weights"
+    code_memories: ClassVar[tuple[str, ...]] = ("wires",)
+
+    weight_width: int
+    levels: int
+    adders: int
+    adder_bits: int
+    register_bits: int
+    inverted: tuple[int, ...] = ()
+    code_latency: int = 1
+    code_memory: str = "wires"
+
+    def __post_init__(self) -> None:
+        self.check_ranges(_RANGES)
+        super().__post_init__()
+        where = f"Core {self.name!r}"
+        if self.n % self.groups:
+            raise InputError(f"{where}: columns must divide into {self.groups} groups")
+        if not set(self.inverted) <= set(range(self.sums)):
+            raise InputError(f"{where}: inverted sums must be 0 to {self.sums - 1}")
+
+    # -- shapes -----------------------------------------------------------------------------
+
+    @property
+    def lanes(self) -> int:
+        """All columns at once."""
+        return self.n
+
+    @property
+    def sums(self) -> int:
+        """Sums of a frame: one for every group of every row."""
+        return self.rows * self.groups
+
+    @property
+    def words(self) -> int:
+        """Cycles in which the requantizer takes a frame's sums."""
+        return self.sums * self.multiplier_interval
+
+    @property
+    def address_bits(self) -> int:
+        """0: activations are in registers."""
+        return 0
+
+    @property
+    def bank_words(self) -> int:
+        """0, see `address_bits`."""
+        return 0
+
+    @property
+    def word_bits(self) -> int:
+        """Width of a weight in its file."""
+        return self.weight_width
+
+    @property
+    def memories(self) -> dict[str, tuple[int, int]]:
+        """Files by name: the weights, which are wires in the circuit, and the ROMs."""
+        found = super().memories
+        found[f"{self.name}_{self.weight_memory}"] = (self.weight_width, self.rows * self.n)
+        return found
+
+    @property
+    def weight_bits(self) -> int:
+        """0: no memory holds weights."""
+        return 0
+
+    @property
+    def credits(self) -> int:
+        """Places that results claim as their sums go into the requantizer: all of the FIFO's."""
+        return self.fifo_depth
+
+    # -- latencies in cycles, after the cycle in which a sum goes into the requantizer -----------
+
+    @property
+    def sum_stage(self) -> int:
+        """0."""
+        return 0
+
+    @property
+    def row_stage(self) -> int:
+        """When a sum is at the multiplier's operand: with the word of its ROM."""
+        return self.params_latency
+
+    # -- golden model -----------------------------------------------------------------------
+
+    def graph(self, image: CoreImage) -> AdderGraph:
+        """The adders of the image's weights; a sum for every group of every row."""
+        return _graph(self.decode(image), self.groups, self.x)
+
+    def compute(self, image: CoreImage, x: npt.ArrayLike) -> IntArray:
+        """Exact model, adder by adder: (frames, n) -> (frames, rows)."""
+        array = np.asarray(x, dtype=np.int64).reshape(-1, self.n)
+        graph = self.graph(image)
+        acc = graph.evaluate(array) - _inverted(graph)
+        products = acc.reshape(len(array), self.rows, self.groups) * self.multipliers(image)
+        total = products.sum(axis=2) + np.array(image.bias, dtype=np.int64)
+        return np.asarray(self.out.clamp(total >> self.shift), dtype=np.int64)
+
+    def decode(self, image: CoreImage) -> IntArray:
+        """The weights (rows, n); raises InputError on broken words."""
+        where = f"Core {self.name!r}"
+        codes = np.array(image.codes, dtype=np.int64)
+        if len(codes) != self.rows * self.n:
+            raise InputError(f"{where} has {len(codes)} weights, not {self.rows * self.n}")
+        if np.any((codes < 0) | (codes >> self.weight_width != 0)):
+            raise InputError(f"{where}: weights must have {self.weight_width} bits")
+        half = 1 << (self.weight_width - 1)
+        return ((codes ^ half) - half).reshape(self.rows, self.n)
+
+    def row_slots(self, image: CoreImage) -> tuple[int, ...]:
+        """Words of the file for every row."""
+        return (self.n,) * self.rows
+
+    # -- files ------------------------------------------------------------------------------
+
+    @classmethod
+    def parts_from_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a specification."""
+        inverted = tuple(int(k) for k in value["inverted"])
+        return super().parts_from_json(value) | {"inverted": inverted}
+
+
+_RANGES = (
+    ("frames", 1, 1),
+    ("flush_cycles", 0, 0),
+    ("weight_width", 1, 32),
+    ("levels", 0, 1 << 16),
+    ("adders", 0, 1 << 24),
+    ("adder_bits", 0, 1 << 30),
+    ("register_bits", 0, 1 << 30),
+)
+
+
+def _graph(y: IntArray, groups: int, x: IntFormat) -> AdderGraph:
+    rows, n = y.shape
+    matrix = y
+    if groups > 1:
+        group = np.arange(n) // (n // groups)
+        own = group == np.arange(groups)[:, None]
+        matrix = (y[:, None, :] * own).reshape(rows * groups, n)
+    return make_adder_graph(matrix, ((x.min, x.max),) * n)
+
+
+def _inverted(graph: AdderGraph) -> IntArray:
+    """1 for each sum that the circuit gives as its inverted negative."""
+    return np.array([total.negative for total in graph.sums], dtype=np.int64)
+
+
+def make_unrolled_core(
+    layer: Dense, x: TensorSpec, *, family: str = "ecp5", name: str | None = None, **options: Any
+) -> tuple[UnrolledSpec, CoreImage]:
+    """Specification and contents of a layer's unrolled core; pulses and 8-bit weights alike.
+
+    Parameters
+    ----------
+    layer : Dense
+    x : TensorSpec
+        The layer's input.
+    family : str
+        Key of `pvq_hw.target.families.FAMILIES`; sets carry chunks and multiplier.
+    name : str, optional
+        Stem of the memory files; the layer's name by default, reduced to letters and digits.
+    **options
+        Fields of `UnrolledSpec` to set otherwise.
+
+    Raises
+    ------
+    InputError
+        The layer has too many pulses, see `pvq_hw.engine.adder_graph.MOST_PAIRS`.
+    """
+    layer.verify(x)
+    rows, n = layer.y.shape
+    device = find_family(family)
+    try:
+        graph = _graph(layer.y, layer.groups, x.format)
+    except InputError as error:
+        raise InputError(f"Layer {layer.name!r} is too large to be unrolled: {error}") from None
+    mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
+    multiplier = options.get("multiplier", "none" if is_threshold(layer) else device.multiplier)
+    interval = 1
+    if multiplier == "serial":
+        sums = rows * layer.groups
+        interval = options.get("multiplier_interval", min(mult_bits + 1, max(n, sums) // sums))
+    inverted = _inverted(graph).reshape(layer.mult.shape)
+    bias = layer.bias + (1 << (layer.shift - 1)) + (layer.mult * inverted).sum(axis=1)
+    width = bits_for(min(-1, int(layer.y.min(initial=0))), int(layer.y.max(initial=0)))
+    widths = _widths(layer, graph, bias)
+    spec = UnrolledSpec(
+        name=name or core_stem(layer.name),
+        n=n,
+        rows=rows,
+        groups=layer.groups,
+        x=x.format,
+        out=layer.output.format,
+        weight_width=width,
+        levels=graph.depth,
+        adders=len(graph.adders),
+        adder_bits=graph.adder_bits,
+        register_bits=graph.register_bits,
+        inverted=tuple(np.flatnonzero(_inverted(graph)).tolist()),
+        mult_bits=mult_bits,
+        shift=layer.shift,
+        multiplier=multiplier,
+        multiplier_interval=interval,
+        carry_chunk=device.carry_chunk,
+        params_memory="logic" if rows * layer.groups <= device.logic_rows else "block",
+        fifo_memory="logic" if device.lutram else "block",
+        acc_bits=widths["acc_bits"],
+        bias_bits=widths["bias_bits"],
+        sum_bits=widths["sum_bits"],
+    )
+    spec = replace(spec, **options)
+    if "fifo_depth" not in options:
+        # A row claims its place when its sum leaves, and gives it back when its result does.
+        step = spec.groups * spec.multiplier_interval
+        flight = -(-(spec.output_delay + 1) // step) + 1
+        spec = replace(spec, fifo_depth=max(16, 1 << (flight - 1).bit_length()))
+    image = CoreImage(
+        codes=tuple(int(v) & ((1 << width) - 1) for v in layer.y.ravel()),
+        mult=tuple(int(m) for m in layer.mult.ravel()),
+        bias=tuple(int(b) for b in bias),
+    )
+    return spec, image
+
+
+def _widths(layer: Dense, graph: AdderGraph, bias: IntArray) -> dict[str, int]:
+    """Accumulator, bias and sum widths from the ranges of the sums."""
+    spans = np.array([graph.row_span(m) for m in range(len(graph.sums))], dtype=np.int64)
+    low, high = (spans - _inverted(graph)[:, None]).T.reshape(2, *layer.mult.shape)
+    least = int(((low * layer.mult).sum(axis=1) + bias).min())
+    most = int(((high * layer.mult).sum(axis=1) + bias).max())
+    return {
+        "acc_bits": max(2, bits_for(min(int(low.min()), -1), int(high.max()))),
+        "bias_bits": bits_for(min(int(bias.min()), -1), int(bias.max())),
+        "sum_bits": max(
+            bits_for(min(least, -1), max(most, 0)), layer.shift + layer.output.format.bits + 1
+        ),
+    }
+
+
+def remake_unrolled(
+    layer: Dense, x: TensorSpec, spec: UnrolledSpec, engine: str
+) -> tuple[UnrolledSpec, CoreImage]:
+    """The core of a layer with the choices that a specification has made."""
+    options = {key: getattr(spec, key) for key in _CHOICES}
+    if spec.multiplier == "serial":
+        options["multiplier_interval"] = spec.multiplier_interval
+    return make_unrolled_core(layer, x, family=engine, name=spec.name, **options)
