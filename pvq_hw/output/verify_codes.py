@@ -6,7 +6,8 @@ from pvq_hw.engine.spram_image import CODES_FILE, HEADER_BYTES, code_file, code_
 from pvq_hw.errors import InputError
 from pvq_hw.network.network import Network
 from pvq_hw.output.verify_content import Finding
-from pvq_hw.plan.plan import Plan, dense_chain, remake
+from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.plan import Plan, remake
 
 __all__ = ["check_codes"]
 
@@ -17,8 +18,8 @@ def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Findi
         return
     file = f"image/{CODES_FILE}"
     images = [
-        remake(layer, x, part.spec, plan.target.engine)[1]
-        for (layer, x), part in zip(dense_chain(network), plan.layers, strict=True)
+        remake(layer, part.spec, plan.target.engine)[1]
+        for layer, part in zip(core_layers(network), plan.layers, strict=True)
     ]
     try:
         layout = code_layout(plan.specs)

@@ -15,7 +15,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.output.golden_vectors import load_vectors
 from pvq_hw.plan.core_layers import core_layers, unit_names
 from pvq_hw.plan.layer import plan_layer
-from pvq_hw.plan.plan import Plan, dense_chain, remake, remake_graph
+from pvq_hw.plan.plan import Plan, remake, remake_graph
 
 __all__ = ["Finding", "check_image", "check_plan", "check_vectors", "differences"]
 
@@ -79,25 +79,24 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
     decoded.
     """
     try:
-        chain = dense_chain(network)
+        layers = core_layers(network)
     except InputError as error:
         findings.append(Finding("network/network.json", "", str(error)))
         return False
-    if [layer.name for layer, _ in chain] != [part.layer for part in plan.layers]:
+    if [layer.name for layer in layers] != [part.layer for part in plan.layers]:
         findings.append(Finding(_PLAN, "layers", "are not the network's"))
         return False
     cores = []
-    for (layer, x), part in zip(chain, plan.layers, strict=True):
+    for layer, part in zip(layers, plan.layers, strict=True):
         where = f"layer {layer.name!r}"
-        if (part.spec.rows, part.spec.n) != layer.y.shape:
+        if (part.spec.rows, part.spec.n) != layer.dense.y.shape:
             findings.append(Finding(_PLAN, where, f"has a core of another shape than {where}"))
             return False
         try:
-            cores.append(remake(layer, x, part.spec, part.engine))
+            cores.append(remake(layer, part.spec, part.engine))
         except InputError as error:
             findings.append(Finding(_PLAN, where, str(error)))
             return False
-    positions = [(x.positions, x.conv_groups) for x in core_layers(network)]
     try:
         graph, timing = remake_graph(network, plan, cores)
     except (InputError, CheckError) as error:
@@ -109,10 +108,16 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
         input_bytes=network.input.size * -(-network.input.format.bits // 8),
         output_bytes=network.output.size * -(-network.output.format.bits // 8),
         layers=tuple(
-            plan_layer(layer, spec, image, plan.target.engine, *places, part.reason)
-            for (layer, _), (spec, image), places, part in zip(
-                chain, cores, positions, plan.layers, strict=True
+            plan_layer(
+                layer.dense,
+                spec,
+                image,
+                plan.target.engine,
+                layer.positions,
+                layer.conv_groups,
+                part.reason,
             )
+            for layer, (spec, image), part in zip(layers, cores, plan.layers, strict=True)
         ),
         interval_cycles=timing.interval_cycles,
         latency_cycles=timing.latency_cycles,
@@ -128,8 +133,9 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
 
 def check_image(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> None:
     """Decodes the memory files and compares codes, multipliers and folded biases."""
-    for (layer, x), part in zip(dense_chain(network), plan.layers, strict=True):
-        spec, expected = remake(layer, x, part.spec, plan.target.engine)
+    for core, part in zip(core_layers(network), plan.layers, strict=True):
+        layer = core.dense
+        spec, expected = remake(core, part.spec, plan.target.engine)
         contents = spec.contents(expected)
         for name, (bits, depth) in part.spec.memories.items():
             file = f"image/{name}.hex"

@@ -19,7 +19,6 @@ from pvq_hw.engine.units import CoreUnit, Fifo, Join
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD
 from pvq_hw.naming import quoted
-from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.plan.fit import check_fit
@@ -38,7 +37,6 @@ __all__ = [
     "PLAN_VERSION",
     "Plan",
     "core_images",
-    "dense_chain",
     "plan",
     "remake",
     "remake_graph",
@@ -321,11 +319,6 @@ def _clock_hz(target: Target, clock_mhz: float) -> int:
     return solve_pll(target, clock_mhz).hz
 
 
-def dense_chain(network: Network) -> list[tuple[Dense, TensorSpec]]:
-    """What the cores compute, with its inputs."""
-    return [(layer.dense, layer.x) for layer in core_layers(network)]
-
-
 def plan(
     network: Network,
     target: Target | str,
@@ -503,28 +496,29 @@ def _around(
 def core_images(network: Network, plan: Plan) -> list[CoreImage]:
     """The memory contents of the plan's cores; raises InputError unless the plan is the
     network's."""
-    chain = dense_chain(network)
-    if [layer.name for layer, _ in chain] != [layer.layer for layer in plan.layers]:
+    layers = core_layers(network)
+    if [layer.name for layer in layers] != [layer.layer for layer in plan.layers]:
         raise InputError("A plan must have the network's layers")
     images = []
-    for (layer, x), part in zip(chain, plan.layers, strict=True):
-        spec, image = remake(layer, x, part.spec, plan.target.engine)
+    for layer, part in zip(layers, plan.layers, strict=True):
+        spec, image = remake(layer, part.spec, plan.target.engine)
         if spec != part.spec:
             raise InputError(f"Layer {layer.name!r}: the plan's core is not the network's")
         images.append(image)
     return images
 
 
-def remake(layer: Dense, x: TensorSpec, spec: CoreBase, engine: str) -> tuple[CoreBase, CoreImage]:
+def remake(layer: CoreLayer, spec: CoreBase, engine: str) -> tuple[CoreBase, CoreImage]:
     """The core of a layer with the choices that a spec has made."""
-    if spec.lanes > layer.y.shape[1]:
-        raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.y.shape[1]}")
+    dense, x = layer.dense, layer.x
+    if spec.lanes > dense.y.shape[1]:
+        raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {dense.y.shape[1]}")
     if isinstance(spec, Int8Spec):
-        return remake_int8(layer, x, spec, engine)
+        return remake_int8(dense, x, spec, engine)
     assert isinstance(spec, CoreSpec)
     interval = {"multiplier_interval": spec.multiplier_interval}
     return make_core(
-        layer,
+        dense,
         x,
         spec.lanes,
         frames=spec.frames,

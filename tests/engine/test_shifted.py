@@ -12,7 +12,7 @@ from pvq_hw.engine.pulse_code import PulseCode, choose_shift_bits
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
 from pvq_hw.plan.image import emit
-from pvq_hw.plan.plan import Plan, core_images, dense_chain, plan
+from pvq_hw.plan.plan import Plan, core_images, plan
 
 DENSE, SPARSE = 60, 8  # pulses of rows of 40 columns, and of the 12 that they give
 
@@ -51,7 +51,7 @@ def test_a_plan_with_them_is_saved_and_made_again(network, tmp_path):
     expected = network.trace(x)
     images = core_images(network, loaded)
     assert images == list(emit(network, planned).cores)
-    for (layer, _), spec, image in zip(dense_chain(network), loaded.specs, images, strict=True):
+    for layer, spec, image in zip(network.layers, loaded.specs, images, strict=True):
         assert np.array_equal(spec.decode(image), layer.y)
         assert np.array_equal(spec.compute(image, x), expected[layer.name])
         x = expected[layer.name]

@@ -13,8 +13,9 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import plan_for
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
 from pvq_hw.network.layer import Dense
+from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold, fold_best
-from pvq_hw.plan.plan import Plan, dense_chain, plan
+from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.target.boards import get_target
 
 NAMES = ("a", "b", "c")
@@ -168,7 +169,6 @@ def test_plans_keep_to_what_is_asked_of_single_layers():
     board = get_target("icebreaker")
     layers = {"fc1": LayerChoice(code_memory="spram"), "fc2": LayerChoice(multiplier="logic")}
     options = CompileOptions(layers=layers)
-    chain = dense_chain(network)
     each = options.asked(["fc1", "fc2"], board.engine)
     folded = fold_best(mlp((40, 30, 5), (12, 12)), board)
     planned = plan_for(network, board, options, folded)
@@ -179,7 +179,6 @@ def test_plans_keep_to_what_is_asked_of_single_layers():
     free = plan(network, board)
     assert [spec.code_memory for spec in free.specs] == ["block", "block"]
     assert [spec.multiplier for spec in free.specs] == ["mac16", "mac16"]
-    assert len(chain) == 2
 
 
 def test_lanes_may_be_given_for_some_layers_alone():
@@ -198,8 +197,8 @@ def test_lanes_may_be_given_for_some_layers_alone():
 
 def test_8_bit_weights_multiply_in_luts_where_that_is_asked():
     network, _ = random_network((40, 30, 5), (12, 12))
-    layer, x = dense_chain(network)[0]
-    assert isinstance(layer, Dense)
+    core = core_layers(network)[0]
+    layer, x = core.dense, core.x
     y = np.clip(layer.y * 9, -127, 127)
     dense = Dense(**(vars(layer) | {"y": y, "encoding": "int8"}))
     plain, _ = make_layer_core(dense, x, 2, family="up5k")

@@ -22,7 +22,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.plan.image import emit
-from pvq_hw.plan.plan import Plan, dense_chain, plan, remake
+from pvq_hw.plan.plan import Plan, plan, remake
 from pvq_hw.plan.resources import core_resources
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
 from pvq_hw.target.boards import TARGETS
@@ -138,14 +138,14 @@ def test_plain_layers_get_the_lanes_that_keep_pace():
 def test_remade_cores_are_the_plan_s():
     network = hybrid()
     planned = plan(network, "hx8k", lanes=(4, 2, 3))
-    for (layer, x), part in zip(dense_chain(network), planned.layers, strict=True):
-        spec, _ = remake(layer, x, part.spec, part.engine)
+    for layer, part in zip(core_layers(network), planned.layers, strict=True):
+        spec, _ = remake(layer, part.spec, part.engine)
         assert spec == part.spec == core_from_json(part.spec.to_json())
 
 
 def test_what_a_core_cannot_do_is_refused():
     network = hybrid()
-    (first, x), (middle, inner), _ = dense_chain(network)
+    (first, x), (middle, inner), _ = ((core.dense, core.x) for core in core_layers(network))
     with pytest.raises(InputError, match="must be encoded as pvq, not int8"):
         make_core(first, x, 2)
     with pytest.raises(InputError, match="must be encoded as int8, not pvq"):

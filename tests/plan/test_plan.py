@@ -297,6 +297,12 @@ def test_too_many_codes_are_refused_with_numbers_and_remedy():
     )
 
 
+def test_a_plan_of_another_version_asks_for_a_compile():
+    value = plan(random_network()[0], "hx8k").to_json() | {"format_version": 1, "graph": None}
+    with pytest.raises(InputError, match="format version 2; run pvq-hw compile again"):
+        Plan.from_json(value)
+
+
 def test_layers_that_cannot_do_what_is_asked_are_named():
     source = RandomNetwork(3, (6, 6, 2))
     x = source.dense(source.conv(source.input, 3, (3, 3)), 4)
