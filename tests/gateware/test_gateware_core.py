@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from engine import frames_for, random_layer, run, tensor
 
-from gateware.accelerator.accelerator import Accelerator
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.pulse_core import make_core
@@ -134,4 +133,4 @@ def test_unlike_neighbors_are_refused():
     with pytest.raises(InputError, match=r"^Unit 'next' must take what wire 'w_layer' gives$"):
         chain_graph([spec, replace(spec, name="next")])
     with pytest.raises(InputError, match="There must be 1 cores' contents, not 2"):
-        Accelerator(chain_graph([spec]), [image, image])
+        chain_graph([spec]).named([image, image])
