@@ -92,23 +92,14 @@ def test_both_from_the_command_line(tmp_path):
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_loaded_codes_groups_and_signs_behind_a_convolution(simulator):
+def test_loaded_codes_groups_signs_and_batches_behind_a_convolution(simulator):
+    """The convolution takes frame after frame; pauses between its frames close no batch."""
     network = made()
-    planned = plan(network, "icebreaker", lanes=(2, 4, 3, 2), code_memory="spram", check=False)
+    asked = {"frames": 3, "code_memory": "spram", "check": False}
+    planned = plan(network, "icebreaker", lanes=(2, 4, 3, 2), **asked)
     assert [core.code_memory for core in planned.specs] == ["spram"] * 4
     assert [core.groups for core in planned.specs] == [1, 4, 1, 1]
     assert planned.specs[2].multiplier == "none"
-    assert Plan.from_json(planned.to_json()) == planned
-    x = frames_of(network, 4)
-    agree(network, planned, x, simulator)
-    agree(network, planned, x, simulator, idle="random:0.3", stall="random:0.3", resets=[150])
-
-
-@pytest.mark.parametrize("simulator", SIMULATORS)
-def test_frames_side_by_side_behind_a_convolution(simulator):
-    """The convolution takes frame after frame; pauses between its frames close no batch."""
-    network = made()
-    planned = plan(network, "ulx3s-25f", lanes=(2, 4, 3, 2), frames=3)
     assert [core.frames for core in planned.specs] == [1, 3, 3, 3]
     first, *others = planned.specs[1:]
     assert first.flush_cycles > FLUSH_CYCLES + 64
@@ -116,10 +107,10 @@ def test_frames_side_by_side_behind_a_convolution(simulator):
     assert isinstance(planned.graph.last, Unpack)
     assert Plan.from_json(planned.to_json()) == planned
     x = frames_of(network, 7)
-    agree(network, planned, x, simulator)
+    agree(network, planned, x[:4] if simulator == "amaranth" else x, simulator)
     if simulator == "compiled":
         agree(network, planned, x, simulator, seed=2, idle="bursts:40", stall="random:0.3")
-        agree(network, planned, x[:4], simulator, resets=[350])
+        agree(network, planned, x[:4], simulator, resets=[150, 500])
 
 
 def test_codes_are_loaded_again_while_units_work():
