@@ -113,6 +113,9 @@ class View:
         return self.index.shape
 
 
+STANDARD = ("", "ai.onnx")
+"""Domain of the format's own operators, which has two names."""
+
 Handler = Callable[["Lowering", Op], None]
 _HANDLERS: dict[str, Handler] = {}
 _DOMAINS: dict[str, tuple[str, ...]] = {}
@@ -121,7 +124,7 @@ H = TypeVar("H", bound=Handler)
 
 
 def handles(
-    *kinds: str, domains: tuple[str, ...] = ("", "ai.onnx"), refused: bool = False
+    *kinds: str, domains: tuple[str, ...] = STANDARD, refused: bool = False
 ) -> Callable[[H], H]:
     """Decorator: the function lowers nodes of these operator types, of these domains; or says why
     they are ``refused``."""
@@ -149,7 +152,7 @@ def standard_kinds() -> list[str]:
 
 def is_known(op: Op) -> bool:
     """Whether there is a handler for the operator type in its domain."""
-    return op.proto.domain in _DOMAINS.get(op.kind, ())
+    return op.kind in _HANDLERS and op.proto.domain in _DOMAINS.get(op.kind, STANDARD)
 
 
 @dataclass

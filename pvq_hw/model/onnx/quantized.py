@@ -9,7 +9,7 @@ import numpy.typing as npt
 from onnx import NodeProto, TensorProto, helper
 
 from pvq_hw.model.onnx.elementwise import affine, as_steps
-from pvq_hw.model.onnx.lowering import Lowering, Op, Steps, View, handlers, handles
+from pvq_hw.model.onnx.lowering import STANDARD, Lowering, Op, Steps, View, handlers, handles
 
 __all__: list[str] = []
 
@@ -96,7 +96,7 @@ def _unblocked(op: Op) -> None:
         op.refuse("must have a scale for each channel, not for blocks of them")
 
 
-@handles("QuantizeLinear", domains=("", "ai.onnx", *_MICROSOFT))
+@handles("QuantizeLinear", domains=(*STANDARD, *_MICROSOFT))
 def _quantize(low: Lowering, op: Op) -> None:
     _unblocked(op)
     constant = low.constant(op, 0)
@@ -115,7 +115,7 @@ def _quantize(low: Lowering, op: Op) -> None:
         as_steps(low, op, x, _steps(low, op, 1))
 
 
-@handles("DequantizeLinear", domains=("", "ai.onnx", *_MICROSOFT))
+@handles("DequantizeLinear", domains=(*STANDARD, *_MICROSOFT))
 def _dequantize(low: Lowering, op: Op) -> None:
     _unblocked(op)
     constant = low.constant(op, 0)
