@@ -31,6 +31,7 @@ from pvq_hw.quantizer.budget import round_to_multiple, shared_total, spread
 from pvq_hw.quantizer.emit import OUTPUT_BITS, output_spec
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.given import given_codes
+from pvq_hw.quantizer.importance import Felt, Weighed, felt
 from pvq_hw.quantizer.layer_options import LayerOptions
 from pvq_hw.quantizer.polish import Rows, polish
 from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights, within
@@ -47,6 +48,7 @@ IntArray = npt.NDArray[np.int64]
 _SAMPLES = 30_000  # window positions that a layer is fitted to
 _SHARE = 0.65  # a layer's pulses grow with this power of its weights
 _CHUNK = 1 << 22  # values of the windows of one chunk of frames
+_DAMPING = 0.03  # of the layers' moments
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def quantize_steps(
         pulses = measured_pulses(steps, x, wanted.ratio, wanted.layers, wanted.seed, progress)
         wanted = replace(wanted, pulses=pulses)
     builder = _Builder(model, steps, wanted)
+    if wanted.calibrated and x is not None:
+        builder.felt = felt(steps, x.astype(np.float32), wanted.seed)
     values = None if x is None else round_to_lattice(x, spec.scale, spec.format).astype(np.int32)
     real = None if x is None else x.astype(np.float32)
     builder.tensors[spec.name] = _Tensor(spec, values, real)
@@ -214,6 +218,7 @@ class _Builder:
         self.exact = Tape(steps, model.input_name)
         self.rows: dict[str, Rows] = {}
         measured = wanted.quantizer == "given" or wanted.pulses is not None
+        self.felt: dict[str, Felt] = {}
         self.budget = {} if measured else pulse_budget(steps, wanted.ratio, wanted.layers)
         self.rng = np.random.default_rng(wanted.seed)
         self.layers: list[Layer] = []
@@ -306,12 +311,17 @@ class _Builder:
             y, gain = self._codes(step, w, real_x, target, self._pulses(step, rows), groups)
         bias = step.bias
         real = None
-        if columns is not None and target is not None:
+        allowed = w != 0 if self._keeps_zeros(step) else None
+        if raw is not None and columns is not None and target is not None:
             sums = _products(columns, y, groups) * (x.spec.scale * gain[:, 0])
             if self.wanted.calibrated and not (step.format and self.is_plain(step)):
                 bias = target.mean(axis=0) - sums.mean(axis=0)
+            if self.wanted.calibrated and not self.is_plain(step):
+                rows_now = Rows(y, gain, bias, self._placement(step, groups), allowed)
+                found = self._weighed(step, x, raw, columns, target, rows_now)
+                y, gain, bias = found.y, found.gain, found.bias
+                sums = _products(columns, y, groups) * (x.spec.scale * gain[:, 0])
             real = sums + bias
-        allowed = w != 0 if self._keeps_zeros(step) else None
         self.rows[step.name] = Rows(y, gain, bias, self._placement(step, groups), allowed)
         shape = (rows,) if geometry is None else (*geometry.output_size, rows)
         output = self._output(
@@ -381,12 +391,47 @@ class _Builder:
                 square = np.maximum(np.square(y).sum(axis=1), 1)
                 gain = np.maximum((w[part] * y).sum(axis=1), 0)[:, None] / square[:, None]
             else:
-                m = moments(columns[g], target[:, part], w[part])
+                m = moments(columns[g], target[:, part], w[part], _DAMPING)
                 y = _start(ridge_weights(m), k[part], placement, allowed)
                 y, gain = improve(m, y, placement=placement, allowed=allowed)
             ys.append(y)
             gains.append(gain)
         return np.concatenate(ys), np.concatenate(gains)
+
+    def _weighed(
+        self,
+        step: Step,
+        x: _Tensor,
+        raw: FloatArray,
+        columns: FloatArray,
+        target: FloatArray,
+        rows: Rows,
+    ) -> Rows:
+        """The rows with their pulses moved where the outputs feel it, gains and biases solved."""
+        assert x.values is not None
+        felt, scale = self.felt[step.name], x.spec.scale
+        y, bias = np.ascontiguousarray(rows.y).copy(), np.array(rows.bias, dtype=np.float64)
+        gain = rows.gain[:, 0] * scale  # of whole numbers
+        groups = node_groups(step.node)
+        some = _columns(node_geometry(step.node), x.values, felt.positions, groups)
+        goals = raw.reshape(-1, len(y))[felt.positions]
+        place, n, size = rows.placement, y.shape[1], len(y) // groups
+        banks, gap = (1, 0) if place is None else (place.banks, place.max_gap or 0)
+        room = np.empty((n, n))
+        for g in range(groups):
+            part = slice(g * size, (g + 1) * size)
+            layer = Weighed(
+                np.ascontiguousarray(some[g]), felt.weight[:, part], columns[g], target[:, part]
+            )
+            for m in range(part.start, part.stop):
+                if gain[m] > 0 and y[m].any():
+                    closed = np.zeros(n, dtype=bool) if rows.allowed is None else ~rows.allowed[m]
+                    goal = np.asarray(step.weight[m] * scale, dtype=np.float64)
+                    gain[m], bias[m] = layer.move(
+                        m - part.start, y[m], float(gain[m]), float(bias[m]), goals[:, m], goal,
+                        closed, banks, gap, room,
+                    )  # fmt: skip
+        return replace(rows, y=y, gain=gain[:, None] / scale, bias=bias)
 
     def _placement(self, step: Step, groups: int) -> Placement | None:
         banks = self.wanted.banks.get(step.name, 1)

@@ -23,7 +23,6 @@ TRIES = 12
 
 _OFFERED = 160  # cheapest pulses of a row that are tried elsewhere; 32 cost 7 % in error
 _RIDGE = 1e-3  # part of H's mean diagonal that a pulse must earn where it goes
-_PULL = 0.3  # to the original weights, as a part of H's mean diagonal
 
 Array = npt.NDArray[Any]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -485,7 +484,7 @@ def refine_row(
     pull: Array,
     total: float,
     goal: Array,
-    pulled: bool,
+    drawn: float,
     closed: Array,
     banks: int,
     gap: int,
@@ -513,7 +512,9 @@ def refine_row(
     pull, total : float64 array (N,), float
         Products of the layer's own error with the inputs and with 1.
     goal : float64 array (N,)
-        The original weights, which the codes are drawn to if ``pulled``.
+        The original weights, which the codes are drawn to.
+    drawn : float
+        How much, as a part of H's mean diagonal.
     most : int
         Frames that columns of H are made of, of those where the row matters.
     h : float64 array (columns, N)
@@ -545,7 +546,7 @@ def refine_row(
         diagonal[c] = max(square[c] - mean[c] * mean[c] / mass, 0.0)
         level += diagonal[c]
     level /= n
-    strength = _PULL * level if pulled else 0.0
+    strength = drawn * level
     for c in range(n):
         gradient[c] += strength * (gain * y[c] - goal[c])
         diagonal[c] += strength
@@ -562,11 +563,16 @@ def refine_row(
             heavy[f] = weight[frames[f]]
             some += heavy[f]
         center = share * sums
+        for c in range(n):
+            diagonal[c] = share * gram[c, c]
         for f in range(most):
             heavy[f] *= (mass - share * len(x)) / some
             row = x[frames[f]]
             for c in range(n):
                 center[c] += heavy[f] * row[c]
+                diagonal[c] += heavy[f] * (row[c] * row[c])
+        for c in range(n):
+            diagonal[c] = max(diagonal[c] - center[c] * center[c] / mass, 0.0) + strength
     start = y.copy()
     place = np.full(n, -1)
     move_pulses(

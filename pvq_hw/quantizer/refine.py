@@ -32,6 +32,7 @@ IntArray = npt.NDArray[np.int64]
 MAX_VALUES = 1 << 28
 """Of one Jacobian (units, frames, outputs): 1 GiB; more frames than that allows are left out."""
 
+_PULL = 0.3  # to the original weights, as a part of H's mean diagonal
 _COLUMN_FRAMES = 3000  # frames where a unit matters that its row's H is made of
 _PIECE = 2048  # frames at a time, where float64 copies of whole tensors would be large
 
@@ -265,7 +266,7 @@ def _sweep_layer(
         link.gain[m, 0], shift = kernels.refine_row(
             link.y[m], float(link.gain[m, 0]), jacobian[m], weights[m], residual, seen, gram, total,
             mean[m], square[m], float(mass[m] + share[m] * len(x)), float(share[m]), pull[m],
-            float(error[m]), goal[m], link.weight is not None, closed[m], banks, gap,
+            float(error[m]), goal[m], 0.0 if link.weight is None else _PULL, closed[m], banks, gap,
             _COLUMN_FRAMES, room,
         )  # fmt: skip
         link.bias[m] += shift

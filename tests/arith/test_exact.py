@@ -84,9 +84,9 @@ _RECORDED = {
     "small": "afda64f55b1b2da4",
     "chain": "7d5bd46fe590cfba",
     "chain, banks and groups": "550ed824ace1430e",
-    "convolutions": "81c8edda90c0a214",
-    "residual, depthwise": "8b4f309beb0d5313",
-    "residual, 8 bits and banks": "0bb9f7b756cd5c9e",
+    "convolutions": "cf5d284317af9493",
+    "residual, depthwise": "2a227e34c651d381",
+    "residual, 8 bits and banks": "9204411717774794",
     "folded bias": "7b0702fda64ef4b3",
 }
 
