@@ -12,6 +12,13 @@ from pvq_hw.errors import InputError
 from pvq_hw.model.curve import MOST_OPERATIONS, PRIMITIVES, Curve, X, constant, primitive
 from pvq_hw.model.export import save_model
 from pvq_hw.model.model import Dense, Function, load_model
+from pvq_hw.model.onnx import lowering
+from pvq_hw.model.onnx.pointwise import lower_function
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import plan
+from pvq_hw.quantizer.quantize import quantize
+from sim.result import compare
+from sim.run import simulate
 
 FRAMES = np.random.default_rng(1).normal(size=(50, 5)).astype(np.float32)
 
@@ -119,13 +126,13 @@ def test_a_curve_of_no_known_operator_is_refused(bad):
     assert constant(2).values == (2.0,)
 
 
-def test_an_operator_added_from_outside_is_imported_saved_and_computed(tmp_path, monkeypatch):
-    """One entry is all that an activation function takes."""
-    from pvq_hw.model.onnx import lowering, pointwise
-
-    monkeypatch.setitem(PRIMITIVES, "Cos", None)
-    monkeypatch.setitem(lowering._HANDLERS, "Cos", pointwise.lower_function)
+def test_an_operator_added_from_outside_goes_from_file_to_simulated_rtl(tmp_path, monkeypatch):
+    """An entry is all that an activation function takes; from outside, its registration too."""
+    for registry in (PRIMITIVES, lowering._HANDLERS, lowering._DOMAINS):
+        monkeypatch.setitem(registry, "Cos", None)  # what is added is taken out again
+    monkeypatch.setattr(lowering, "_TAKEN", set(lowering._TAKEN))
     primitive("Cos", opset=7)(lambda x: 1 - x * x / 2 + x**4 / 24 - x**6 / 720)
+    lowering.handles("Cos")(lower_function)
     file = one("h=Tanh(g); a=Cos(h)")
     model = load_model(save(tmp_path, file))
     assert isinstance(model.nodes[1], Function)
@@ -135,3 +142,10 @@ def test_an_operator_added_from_outside_is_imported_saved_and_computed(tmp_path,
     assert np.allclose(model.predict(FRAMES), expected, atol=1e-4)
     save_model(model, tmp_path / "again.onnx")
     assert np.allclose(runtime((tmp_path / "again.onnx").read_bytes()), expected, atol=1e-4)
+    network = quantize(model, calibration=FRAMES, ratio=1.0, quantizer="plain")
+    made = plan(network, "icebreaker")
+    x = network.quantize_input(FRAMES[:2])
+    names = [layer.name for layer in network.layers]
+    images = emit(network, made).cores
+    result = simulate(made.graph, images, x, "amaranth", names=names, settle=False)
+    assert compare(result, network.trace(x)).mismatches == 0
