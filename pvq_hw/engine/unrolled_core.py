@@ -14,7 +14,14 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.engine.adder_graph import AdderGraph, make_adder_graph
-from pvq_hw.engine.core import CoreBase, CoreImage, IntArray, core_stem, is_threshold
+from pvq_hw.engine.core import (
+    CoreBase,
+    CoreImage,
+    IntArray,
+    core_stem,
+    is_threshold,
+    multiplier_for,
+)
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.families import family as find_family
@@ -183,7 +190,7 @@ def _graph(y: IntArray, groups: int, x: IntFormat) -> AdderGraph:
         group = np.arange(n) // (n // groups)
         own = group == np.arange(groups)[:, None]
         matrix = (y[:, None, :] * own).reshape(rows * groups, n)
-    return make_adder_graph(matrix, ((x.min, x.max),) * n)
+    return make_adder_graph(matrix, (x.limits,) * n)
 
 
 def _inverted(graph: AdderGraph) -> IntArray:
@@ -221,7 +228,8 @@ def make_unrolled_core(
     except InputError as error:
         raise InputError(f"Layer {layer.name!r} is too large to be unrolled: {error}") from None
     mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
-    multiplier = options.get("multiplier", "none" if is_threshold(layer) else device.multiplier)
+    own = "none" if is_threshold(layer) else multiplier_for(device.multiplier, mult_bits)
+    multiplier = options.get("multiplier", own)
     interval = 1
     if multiplier == "serial":
         sums = rows * layer.groups

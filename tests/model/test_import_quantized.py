@@ -198,6 +198,25 @@ def test_four_bits_and_clipped_integers(tmp_path):
     assert check_own_graph(path, model, Data(x)).runtime == "onnxruntime"
 
 
+def test_float_weights_that_the_file_rounds(tmp_path):
+    """Quantization-aware training exports the float weights and their rounding."""
+    q = Qdq()
+    real = np.random.default_rng(1).standard_normal((3, 6))
+    pair = [q.constant(np.array([0.02, 0.03, 0.011])), q.constant(np.zeros(3), TensorProto.INT8)]
+    w = q.node("QuantizeLinear", q.constant(real), *pair, axis=0)
+    w = q.node("DequantizeLinear", w, *pair, axis=0)
+    y = q.node("Gemm", q.rounded("x", 0.0213, 5), w, name="fc", transB=1)
+    path = save(tmp_path, q.model((6,), q.rounded(y, 0.0371, -8)))
+    model = load_model(path)
+    network = quantize(model, quantizer="given", layers=plain(model))
+    x = frames(model, 300)
+    off = steps_off(network, model, x, runtime(path, x))
+    assert off.max() < 1.01
+    assert (off > 0.01).mean() <= 2e-3
+    steps = np.rint(real / np.array([[0.02], [0.03], [0.011]]))
+    assert np.array_equal(network.layers[0].y, steps)
+
+
 def test_values_between_integer_operators(tmp_path):
     """A Q before a pooling and a Reshape, as quantized files of some tools have it."""
     q = Qdq()
