@@ -272,6 +272,10 @@ def test_qonnx_operators(tmp_path):
     expected = _fixed(cut @ signs, 0.0625, -128, 127)
     assert np.array_equal(model.predict(x), expected)
 
+    found = check_own_graph(path, model, Data(x))
+    assert found.runtime == "onnx.reference"
+    assert found.error < 1e-6
+
     network = quantize(model, quantizer="given")
     golden = network.predict(network.quantize_input(x)) * network.output.scale
     # Scales that are powers of two make halves, which the file rounds to even, the core up.

@@ -179,7 +179,9 @@ def _session(runtime: str, model: Any, source: str, tensor: str) -> Any:
         return lambda x: session.run([tensor], {source: x})[0]
     from onnx.reference import ReferenceEvaluator
 
-    evaluator: Any = ReferenceEvaluator(model)
+    from pvq_hw.model.onnx.qonnx_reference import OPERATORS
+
+    evaluator: Any = ReferenceEvaluator(model, new_ops=OPERATORS)
 
     def run(x: npt.NDArray[Any]) -> Any:
         with warnings.catch_warnings():
