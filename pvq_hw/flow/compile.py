@@ -309,12 +309,7 @@ def chain_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
         choice = options.layers.get(stage.name)
         ratio = choice.ratio if choice and choice.ratio else options.ratio
         k = choice.k if choice and choice.k else max(1, round(n / ratio))
-        out = (
-            IntFormat(16, not stage.relu)
-            if stage.last
-            else IntFormat(bits, bits == 1 or not stage.relu)
-        )
-        out = IntFormat(1, True) if stage.sign else out
+        out = stage.activation.format(16 if stage.last else bits)
         encoding = (choice.encoding if choice else None) or "pvq"
         code = options.codes([stage.name]).get(stage.name)
         layers.append(FoldLayer(stage.name, rows, n, k, x, out, encoding, code))

@@ -169,7 +169,7 @@ def _layer(step: Step, pulses: int, bits: int, plain: bool, code: str | None = N
         shape = (1, 1, *step.node.shape)[-3:]
         geometry, groups = Geometry((shape[0], shape[1], shape[2]), (1, 1)), rows
     x = IntFormat(bits, False)
-    out = step.format or IntFormat(16 if step.last else bits, not step.relu)
+    out = step.format or step.activation.format(16 if step.last else bits)
     k = max(1, round(pulses / rows))
     encoding = "int8" if plain else "pvq"
     return FoldLayer(step.name, rows, n * groups, k, x, out, encoding, code, geometry, groups)

@@ -144,7 +144,7 @@ def _scale(model: Model, part: Weights, ranged: bool, place: str) -> list[Findin
         given = (output.format, output.scale) == (step.format, step.scale)
         return [] if given else [Finding(_FILE, place, _SCALE)]
     least = feasible_scale(part.layer.gain, part.x.scale, 0.0)
-    clip = step.high / output.format.max
+    clip = step.activation.largest_scale(output.format)
     if ranged:
         known = _range(model, step.output, output)
         fits = known is not None and output.scale == max(least, min(known, clip))

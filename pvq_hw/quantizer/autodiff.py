@@ -180,7 +180,9 @@ class Tape:
 
     def _activate(self, step: Step, z: FloatArray, keep: bool) -> FloatArray:
         lattice = self.lattices.get(step.output)
-        low, high = (np.float32(0) if step.relu else None), np.float32(step.high)
+        activation = step.activation
+        low = np.float32(0) if activation.bounded else None
+        high = np.float32(activation.high)
         if lattice is not None:
             low = np.float32((lattice.low - 0.5) * lattice.scale)
             high = np.float32((lattice.high + 0.5) * lattice.scale)
@@ -193,9 +195,9 @@ class Tape:
             self._open[step.output] = inside
         if lattice is not None:
             return lattice.round(z)
-        if step.relu:
-            np.maximum(z, 0, out=z)
-        return np.minimum(z, high, out=z) if np.isfinite(step.high) else z
+        if activation.bounded:
+            return np.clip(z, 0, high, out=z)
+        return np.minimum(z, high, out=z) if np.isfinite(activation.high) else z
 
     def _apply(self, step: Step, inputs: list[FloatArray]) -> FloatArray:
         """The node's output before its activation function; a new array."""

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith import exact
+from pvq_hw.model.activation import Activation
 from pvq_hw.model.model import Dense
 from pvq_hw.quantizer.emit import Codes
 from pvq_hw.quantizer.fused import Step
@@ -74,7 +75,7 @@ def spreads(
         weight = stage.weight
         mean = exact.product(weight, now.mean) + stage.bias
         variance = exact.product(np.square(weight), now.variance)
-        now = _rectified(mean, variance, stage.high) if stage.relu else Spread(mean, variance)
+        now = _activated(stage.activation, mean, variance)
     return found
 
 
@@ -83,9 +84,15 @@ def _measured(stages: tuple[Step, ...], x: FloatArray) -> list[Spread]:
     for stage in stages:
         found.append(Spread(x.mean(axis=0), x.var(axis=0)))
         x = exact.sums(x, stage.weight, stage.bias, np.float64)
-        if stage.relu:
-            x = np.minimum(np.maximum(x, 0), stage.high)
+        x = stage.activation.compute(x)
     return found
+
+
+def _activated(activation: Activation, mean: FloatArray, variance: FloatArray) -> Spread:
+    """Moments behind an activation, of normal sums."""
+    if activation.bounded:
+        return _rectified(mean, variance, activation.high)
+    return Spread(mean, variance)
 
 
 def _rectified(mean: FloatArray, variance: FloatArray, high: float) -> Spread:
@@ -110,7 +117,7 @@ def equalized(
     stages, found, ranges = tuple(stages), list(found), dict(ranges)
     result = list(stages)
     for i, (stage, after) in enumerate(pairwise(stages)):
-        if not stage.relu or np.isfinite(stage.high):
+        if not stage.activation.is_relu:
             continue
         now = found[i + 1]
         used = (now.root > 0) & np.asarray(after.weight != 0).any(axis=0)
@@ -149,5 +156,5 @@ def corrected(
         bias = mean - exact.product(weight, now.mean)
         result.append(replace(code, bias=bias, means=mean if measured else None))
         variance = exact.product(np.square(weight), now.variance)
-        now = _rectified(mean, variance, stage.high) if stage.relu else Spread(mean, variance)
+        now = _activated(stage.activation, mean, variance)
     return result

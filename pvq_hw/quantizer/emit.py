@@ -131,17 +131,17 @@ def output_spec(
                 f"{step.scale:.6g}, which its gains in steps of its multiplier ask for"
             )
         return TensorSpec(step.output, shape, step.format, step.scale)
-    if step.sign:
+    kind = step.activation
+    if kind.binary:
         return TensorSpec(step.output, shape, IntFormat(1, True), 1.0)
     if step.last:
-        fmt, headroom = IntFormat(OUTPUT_BITS, not step.relu), _HEADROOM
+        fmt, headroom = kind.format(OUTPUT_BITS), _HEADROOM
     else:
-        fmt, headroom = IntFormat(bits, bits == 1 or (signed and not step.relu)), None
-    fmt = bounded_format(step.name, fmt, step.high, least)
-    if real is not None and step.relu:
-        real = np.clip(real, 0, step.high)
+        fmt, headroom = kind.format(bits, signed), None
+    fmt = bounded_format(step.name, fmt, kind.high, least)
+    real = None if real is None else kind.compute(real)
     found = tensor_spec(step.output, shape, fmt, real, ranges, headroom)
-    return replace(found, scale=max(least, min(found.scale, step.high / fmt.max)))
+    return replace(found, scale=max(least, min(found.scale, kind.largest_scale(fmt))))
 
 
 def _layer(

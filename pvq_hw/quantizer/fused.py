@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
+from pvq_hw.model.activation import LINEAR, Activation, activation_of
 from pvq_hw.model.model import (
     Add,
     Affine,
@@ -45,14 +47,9 @@ class Step:
     inputs : tuple of str
     output : str
         The activation's tensor where there is one.
-    relu : bool
-        Whether the output is at least 0.
-    high : float
-        What the output saturates at; infinite for ReLU.
+    activation : Activation
     last : bool
         Whether this is the network's output.
-    sign : bool
-        Whether the output is the sign of the sum, -1 or +1.
     format : IntFormat, optional
     scale : float
         Of the output, where the model says how it is rounded.
@@ -61,10 +58,8 @@ class Step:
     node: Node
     inputs: tuple[str, ...]
     output: str
-    relu: bool
-    high: float
+    activation: Activation
     last: bool
-    sign: bool = False
     format: IntFormat | None = None
     scale: float = 0.0
 
@@ -133,18 +128,18 @@ def network_steps(model: Model) -> tuple[Step, ...]:
         else:
             fmt, scale = None, 0.0
         if fmt is None:
-            relu = bool(bounding)
-            high = min((clip_bound(a) for a in bounding if isinstance(a, Clip)), default=np.inf)
+            kinds = [found for a in bounding if (found := activation_of(a)) is not None]
+            activation = reduce(Activation.then, kinds, LINEAR)
         else:
-            relu, high = fmt.min == 0, fmt.max * scale
+            activation = Activation("bounds" if fmt.min == 0 else "linear", fmt.max * scale)
             known[tensor] = fmt, scale
-        sign = None if relu or fmt else _sign_after(node, model)
+        sign = None if bounding or fmt else _sign_after(node, model)
         if sign is not None:
-            tensor = sign.output
+            activation, tensor = Activation("sign"), sign.output
             fused.add(sign.name)
         inputs = tuple(model.input_name if name == first else name for name in node.inputs)
         last = tensor == model.output
-        steps.append(Step(node, inputs, tensor, relu, high, last, sign is not None, fmt, scale))
+        steps.append(Step(node, inputs, tensor, activation, last, fmt, scale))
     if not any(step.weighted for step in steps):
         raise InputError("A model must have at least one layer with weights to quantize")
     return tuple(steps)
@@ -209,13 +204,3 @@ def _check_weights(node: Node) -> None:
     arrays = [a for a in vars(node).values() if isinstance(a, np.ndarray)]
     if not all(np.isfinite(a).all() for a in arrays):
         raise InputError(f"Layer {node.name!r} must have finite weights, but holds NaN or inf")
-
-
-def clip_bound(node: Clip) -> float:
-    """What a Clip saturates at; InputError where its lower bound is not that of an activation."""
-    if node.low != 0 or not node.high > 0:
-        raise InputError(
-            f"Layer {node.name!r} must clip from exactly 0 upwards, not from {node.low:g} to "
-            f"{node.high:g}: activations after it are stored unsigned, from 0"
-        )
-    return float(node.high)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pvq_hw.arith import exact
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
+from pvq_hw.model.activation import LINEAR
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import AveragePool as AverageNode
 from pvq_hw.model.nodes import Concat as ConcatNode
@@ -248,8 +249,8 @@ class _Builder:
             layer = self._join(step, inputs, raw)
         self.layers.append(layer)
         values = _layer_chunks(layer, [t.values for t in inputs])
-        if raw is not None and step.relu:
-            raw = np.minimum(np.maximum(raw, 0), np.float32(step.high))
+        if raw is not None and step.activation.bounded:
+            raw = step.activation.compute(raw)
         self.tensors[step.output] = _Tensor(layer.output, values, raw)
 
     def _sums(self, step: Step, inputs: list[FloatArray | None]) -> FloatArray | None:
@@ -280,7 +281,7 @@ class _Builder:
         bits, ranges = self.wanted.bits, self.model.ranges
         readers = self.model.consumers(step.output)
         tables = [node.curve for node in readers if isinstance(node, Function)]
-        free = step.format is None and not step.relu and not step.last
+        free = step.format is None and step.activation == LINEAR and not step.last
         if tables and len(tables) == len(readers) and free:
             return table_input(step.output, shape, tables[0], real, bits, least, ranges)
         return output_spec(step, shape, real, bits, signed, least, ranges)

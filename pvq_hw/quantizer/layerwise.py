@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith import exact
-from pvq_hw.arith.formats import IntFormat
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer.banks import balance
 from pvq_hw.quantizer.budget import Curve, allocate, round_to_multiple, shared_total
@@ -77,7 +76,8 @@ def calibrated(
         if progress:
             progress(stage.name, 1.0)
     # What the sweeps expand in has no slope where a sign is.
-    if sweeps and any(link.movable for link in links) and not any(x.sign for x in links):
+    signs = any(link.activation.binary for link in links)
+    if sweeps and any(link.movable for link in links) and not signs:
         told = (lambda part: progress("all layers", part)) if progress else None
         seen = _seen(len(first), max(len(link.y) for link in links))
         for link in links:
@@ -114,15 +114,13 @@ def _float_links(stages: tuple[Step, ...], x: Float32Array) -> list[Link]:
                 y,
                 gain,
                 stage.bias,
-                stage.relu,
-                stage.high,
+                stage.activation,
                 z,
                 movable=True,
                 weight=weight,
-                sign=stage.sign,
             )
         )
-        values = links[-1].activate(z)
+        values = stage.activation.compute(z)
     return links
 
 
@@ -130,10 +128,10 @@ def _activate(
     stage: Step, link: Link, inputs: npt.NDArray[np.float32], bits: int
 ) -> npt.NDArray[np.float32]:
     """What the next layer will see: the activation on the lattice of its width."""
-    values = link.activate(link.sums(inputs)).astype(np.float64)
-    if stage.last or stage.sign:
+    values = link.activation.compute(link.sums(inputs)).astype(np.float64)
+    if stage.last or stage.activation.binary:
         return values.astype(np.float32)
-    fmt = IntFormat(bits, bits == 1 or not stage.relu)
+    fmt = stage.activation.format(bits)
     scale = error_minimizing_scale(values, fmt)
     return (round_to_lattice(values, scale, fmt) * scale).astype(np.float32)
 
@@ -202,7 +200,7 @@ def row_pulses(
         total = asked[i].total
         near = ratio if total is None else weights[i] / total
         large = i not in pool or weights[i] >= _LARGE * sum(weights[j] for j in pool)
-        inputs = first if i == 0 else links[i - 1].activate(links[i - 1].reference)
+        inputs = first if i == 0 else links[i - 1].activation.compute(links[i - 1].reference)
         curves[i] = _measure(stages[i], links[i], inputs, sensitive[i], near, large)
         if progress:
             progress("allocation", (i + 1) / len(stages))

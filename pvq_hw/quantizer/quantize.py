@@ -139,7 +139,7 @@ def quantize(
     stages = dense_stages(model)
     asked = requests(stages, layers, banks, max_gap)
     for stage in stages:
-        if activation_bits == 1 and stage.relu:
+        if activation_bits == 1 and stage.activation.bounded:
             raise InputError(
                 f"Activations must have 2 to 16 bits after layer {stage.name!r}, not 1: "
                 "Relu and Clip give values, not signs"
@@ -335,7 +335,7 @@ def _network(
     for name, option in (layers or {}).items():
         if option.unit not in (None, "row"):
             raise InputError(f"Layer {name!r} must have a gain per row, not per {option.unit}")
-    signs = [step.name for step in steps if step.sign]
+    signs = [step.name for step in steps if step.activation.binary]
     if signs:
         raise InputError(f"Layer {signs[0]!r}: signs must be in a chain of dense layers")
     if activation_bits == 1:

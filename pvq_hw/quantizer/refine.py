@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith import exact
 from pvq_hw.arith.exact import grid, grid_bits
+from pvq_hw.model.activation import Activation
 from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.banks import Placement
 
@@ -46,9 +47,7 @@ class Link:
     y : int64 array (M, N)
     gain : float64 array (M, G)
     bias : float64 array (M,)
-    relu : bool
-    high : float
-        Upper bound of the activation, infinite for none.
+    activation : Activation
     reference : float32 array (frames, M)
         The float model's sums at this place.
     movable : bool
@@ -58,21 +57,17 @@ class Link:
         The original weights.
     allowed : bool array (M, N), optional
         Where pulses may be; everywhere by default.
-    sign : bool
-        Whether the activation is the sign; its slope is that of a line where the sum is small.
     """
 
     y: IntArray
     gain: npt.NDArray[np.float64]
     bias: npt.NDArray[np.float64]
-    relu: bool
-    high: float
+    activation: Activation
     reference: FloatArray
     movable: bool
     placement: Placement | None = None
     weight: Float64Array | None = None
     allowed: npt.NDArray[np.bool_] | None = None
-    sign: bool = False
 
     def real(self) -> Float64Array:
         """The weights that the codes stand for, (M, N)."""
@@ -82,18 +77,6 @@ class Link:
     def sums(self, x: FloatArray) -> FloatArray:
         """Sums before the activation, (frames, M)."""
         return exact.sums(x, self.real(), self.bias)
-
-    def activate(self, z: FloatArray) -> FloatArray:
-        """The activation of the sums."""
-        if self.sign:
-            return np.where(z < 0, np.float32(-1), np.float32(1))
-        return np.minimum(np.maximum(z, 0), np.float32(self.high)) if self.relu else z
-
-    def slope(self, z: FloatArray) -> npt.NDArray[np.bool_]:
-        """Where the activation passes a change on."""
-        if self.sign:
-            return np.asarray(np.abs(z) <= np.median(np.abs(z), axis=0), dtype=np.bool_)
-        return (z > 0) & (z < self.high) if self.relu else np.ones(z.shape, dtype=bool)
 
 
 class Metric:
@@ -141,7 +124,7 @@ def forward(links: list[Link], x: FloatArray) -> list[FloatArray]:
     for link in links:
         z = link.sums(x)
         sums.append(z)
-        x = link.activate(z)
+        x = link.activation.compute(z)
     return sums
 
 
@@ -214,7 +197,7 @@ def _jacobian(links: list[Link], index: int, sums: list[FloatArray], metric: Met
     jacobian = metric.jacobian()
     for above in range(len(links) - 1, index, -1):
         frames, count = jacobian.shape[1:]
-        slope = links[above - 1].slope(sums[above - 1]).T
+        slope = links[above - 1].activation.passes(sums[above - 1]).T
         bits = grid_bits(len(links[above].y))
         weight = np.ascontiguousarray(grid(links[above].real(), bits).T)
         below = np.empty((len(weight), frames, count), dtype=np.float32)
@@ -236,7 +219,7 @@ def _sweep_layer(
     jacobian = _jacobian(links, index, sums, metric)
     residual = metric.weigh(sums[-1] - links[-1].reference[: len(x)])
     inputs = grid(
-        x if index == 0 else links[index - 1].activate(sums[index - 1]), grid_bits(len(x))
+        x if index == 0 else links[index - 1].activation.compute(sums[index - 1]), grid_bits(len(x))
     )
     own = sums[index] - link.reference[: len(x)]
     weights = np.square(jacobian[:, :, 0])

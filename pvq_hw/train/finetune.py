@@ -374,8 +374,7 @@ class _Run:
             spec = self.outputs[step.name]
             if not spec.format.binary and step.format is None:
                 scale = error_minimizing_scale(out.numpy(), spec.format)
-                if np.isfinite(step.high):
-                    scale = min(scale, step.high / spec.format.max)
+                scale = min(scale, step.activation.largest_scale(spec.format))
                 self.outputs[step.name] = replace(spec, scale=scale)
             return self._round(step, out)
 

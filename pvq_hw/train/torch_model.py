@@ -115,9 +115,10 @@ class Graph:
             out = _curve(self._torch, node, x[0].reshape(len(x[0]), *node.shape))
         else:
             out = self._join(node, x)
-        if step.relu:
-            out = out.clamp(0, step.high) if np.isfinite(step.high) else out.relu()
-        return fake_quantize(out, 1.0, -1, 1) if step.sign else out
+        if step.activation.bounded:
+            high = step.activation.high
+            return out.relu() if step.activation.is_relu else out.clamp(0, high)
+        return fake_quantize(out, 1.0, -1, 1) if step.activation.binary else out
 
     def _weighted(self, node: Node, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if isinstance(node, Dense):

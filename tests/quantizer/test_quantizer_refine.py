@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pvq_hw.errors import InputError
+from pvq_hw.model.activation import LINEAR, Activation
 from pvq_hw.quantizer import refine as quantizer_refine
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.budget import Curve, allocate, round_to_multiple, spread
@@ -25,9 +26,10 @@ def chain(seed: int = 0, k: int = 6, banks: int = 0) -> tuple[list[Link], np.nda
         place = Placement(banks, 2) if banks else None
         y = balance(w, np.full(m, k), place or Placement(1))
         gain = np.maximum((w * y).sum(1) / np.square(y).sum(1), 1e-3)[:, None]
-        links.append(Link(y, gain, np.zeros(m), True, np.inf, z.astype(np.float32), True, place))
+        kind, reference = Activation("bounds"), z.astype(np.float32)
+        links.append(Link(y, gain, np.zeros(m), kind, reference, True, place))
         values = np.maximum(z, 0)
-    links[-1].relu = False
+    links[-1].activation = LINEAR
     return links, x
 
 
