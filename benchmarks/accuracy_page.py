@@ -19,7 +19,7 @@ which has more weights than the images pin down, 70 % of them are slightly disto
 (turned, scaled, sheared, moved). Frames, sweeps and whether to distort were decided on training
 images held out, by the error against the float network; that small networks get no distorted
 images was looked into there after a first test result was low. "Plain" is the nearest codeword of
-every row, at the same N/K in every layer. Made by
+every row, small layers at fewer weights a pulse than large ones. Made by
 
     python -m benchmarks.accuracy --models FOLDER --mnist FOLDER \\
         -o benchmarks/results/accuracy.json --page docs/accuracy.md --chart docs/accuracy.svg

@@ -126,7 +126,7 @@ def _compile(subparsers: Any) -> None:
     p.add_argument(
         "--mend",
         choices=("none", "biases", "scales", "both"),
-        help="what the plain quantizer corrects by inputs or guesses (default none)",
+        help="what the plain quantizer corrects by calibration inputs or drawn ones (default none)",
     )
     p.add_argument(
         "--input-scale", metavar="S", type=float, help="integer data is divided by it (default 1)"

@@ -8,21 +8,17 @@ from typing import Any
 from pvq_hw.arith.formats import significant
 from pvq_hw.bundled import DIGITS, DIGITS_RATIO
 from pvq_hw.errors import InputError
-from pvq_hw.flow.compile import chain_layers
-from pvq_hw.flow.graph import graph_layers, graph_reserve
 from pvq_hw.flow.options import CompileOptions
+from pvq_hw.flow.quantize import estimate
 from pvq_hw.host.protocol import OVERHEAD
 from pvq_hw.model.model import Model, load_model
-from pvq_hw.plan.folding import Folding, fold_best
-from pvq_hw.quantizer.chain import is_dense_chain
-from pvq_hw.quantizer.fused import network_steps
-from pvq_hw.quantizer.graph import pulse_budget
+from pvq_hw.plan.folding import Folding
 from pvq_hw.target.baud import choose_baud
 from pvq_hw.target.boards import TARGETS, Target, get_target
 from pvq_hw.target.devices import Device
 from pvq_hw.target.pll import solve_pll
 
-__all__ = ["board_table", "estimate", "write_pin_files"]
+__all__ = ["board_table", "write_pin_files"]
 
 
 def board_table(
@@ -75,17 +71,6 @@ def write_pin_files(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     from gateware.board.constraints import write_constraints
 
     return write_constraints(folder, names)
-
-
-def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
-    """Lanes, memories and cycles that the planner would choose before quantization."""
-    if is_dense_chain(model):
-        return fold_best(chain_layers(model, options), target)
-    steps = network_steps(model)
-    bits = options.activation_bits
-    layers = graph_layers(steps, pulse_budget(steps, options.ratio, {}), bits)
-    reserve = graph_reserve(model, steps, bits, target)
-    return fold_best(layers, target, reserve=reserve, held=False)
 
 
 def _estimate(model: Model, target: Target, options: CompileOptions) -> Folding | None:

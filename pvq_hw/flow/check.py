@@ -219,14 +219,12 @@ def check(
 
 def estimate(model: Model, target: Target, ratio: float) -> Estimate:
     """Fit and speed of a model on a board at a mean N/K."""
-    from pvq_hw.flow.graph import fold_layers
+    from pvq_hw.flow.quantize import fold_layers
     from pvq_hw.plan.folding import fold
-    from pvq_hw.quantizer.chain import is_dense_chain
 
     try:
         layers, reserve, pace = fold_layers(model, target, ratio)
-        chain = is_dense_chain(model)
-        found = fold(layers, target, reserve=reserve, held=chain, pace=pace, reckoned=True)
+        found = fold(layers, target, reserve=reserve, pace=pace, reckoned=True)
     except InputError as error:
         return Estimate(target.name, ratio, False, str(error))
     cost, limit = found.cost, budget(target)

@@ -3,8 +3,7 @@
 Each step turns one frozen value into the next: file -> Model -> Network -> Plan -> Image -> OUT.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,41 +20,28 @@ from pvq_hw.evaluate.accuracy import (
     scale_warning,
 )
 from pvq_hw.evaluate.agreement import Agreement, agreement, agreement_data
-from pvq_hw.flow.options import CompileOptions, LayerChoice
+from pvq_hw.flow.options import CompileOptions
+from pvq_hw.flow.quantize import asked_lanes, quantize_for
 from pvq_hw.model.model import Model, load_model
 from pvq_hw.model.onnx.own_graph import check_own_graph
 from pvq_hw.network.network import Network
 from pvq_hw.output.folder import OutputFolder
 from pvq_hw.output.manifest import write_manifest
 from pvq_hw.plan.fit import sold_note
-from pvq_hw.plan.folding import Folding, FoldLayer, fold, fold_best, known_layers
+from pvq_hw.plan.folding import Folding
 from pvq_hw.plan.image import Image, emit
 from pvq_hw.plan.plan import Plan, plan
-from pvq_hw.plan.resources import budget
 from pvq_hw.progress import Steps
 from pvq_hw.target.boards import Target, get_target
 from pvq_hw.tools import find as tools
 
 __all__ = [
-    "QUICK_FRAMES",
-    "QUICK_PATIENCE",
     "Compiled",
-    "chain_layers",
     "compile_model",
     "plan_for",
     "quantize_for",
     "write_core_files",
 ]
-
-Progress = Callable[[float, float, str], None]
-
-QUICK_FRAMES = 1500
-"""Calibration frames of a quick quantization."""
-
-QUICK_PATIENCE = 2
-"""Of the moves of pulses of a quick quantization; see `pvq_hw.quantizer.quantize.quantize`."""
-
-_ROOM = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,105 +125,6 @@ def compile_model(
     return Compiled(model, network, planned, image, judged, document)
 
 
-def quantize_for(
-    model: Model,
-    target: Target,
-    options: CompileOptions,
-    calibration: Data | None,
-    progress: Progress | None = None,
-    *,
-    quick: bool = False,
-) -> tuple[Network, Folding]:
-    """Lanes first, since the quantizer spreads the pulses evenly over them; then the network.
-
-    ``quick`` calibrates with `QUICK_FRAMES` at most, gives all rows of a dense layer the same K,
-    moves fewer pulses and leaves out the sweeps over the whole network: some tenths of a point of
-    accuracy for many times the speed, as a search wants.
-    """
-    from pvq_hw.flow.graph import quantize_graph, weighted_names
-    from pvq_hw.quantizer.chain import is_dense_chain
-    from pvq_hw.quantizer.quantize import even_budget, quantize, row_budget
-
-    names = weighted_names(model)
-    options = options.resolved(names)
-    lanes = _lanes(names, options)
-    count = 3 * len(names)  # to measure, to quantize and to refine a layer take about as long
-    each = options.asked(names, target.engine)
-    data = None if calibration is None else calibration.x
-
-    def told(done: int, layer: str, part: float) -> None:
-        if progress is not None:
-            if layer in names:
-                place = names.index(layer) + part
-            else:
-                place = len(names) * (part + (layer == "all layers"))
-            progress(min(done + place, count), count, layer)
-
-    common: dict[str, Any] = {
-        "calibration": data,
-        "ratio": options.ratio,
-        "activation_bits": options.activation_bits,
-        "input_scale": options.input_scale,
-        "layers": options.layers or None,
-        "seed": options.seed,
-        "max_frames": options.calibration_frames,
-        "augment": options.augment or None,
-    }
-    swept: dict[str, Any] = {"sweeps": options.sweeps}
-    if quick:
-        common["max_frames"] = min(QUICK_FRAMES, options.calibration_frames)
-        swept |= {"sweeps": 0, "patience": QUICK_PATIENCE}
-
-    def run(done: int, **more: Any) -> Network:
-        return quantize(
-            model,
-            quantizer=options.quantizer,
-            gain_rule=options.gain,
-            mend=options.mend,
-            progress=partial(told, done),
-            **(swept | common | more),
-        )
-
-    frames = options.frames if isinstance(options.frames, int) else None
-    if not is_dense_chain(model):
-        return quantize_graph(
-            model,
-            target,
-            ratio=options.ratio,
-            quantizer=options.quantizer,
-            bits=options.activation_bits,
-            layers=options.layers,
-            lanes=lanes,
-            codes=options.codes(names),
-            free=options.free(names),
-            each=each,
-            frames=frames,
-            budget=lambda: row_budget(model, progress=partial(told, 0), **common),
-            run=lambda **more: run(len(names), **more),
-        )
-    if options.quantizer == "given":
-        network = run(0)
-        known = known_layers(network, options.codes(names))
-        return network, fold(known, target, lanes=lanes, each=each)
-    # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
-    layers, pulses = chain_layers(model, options), None
-    if not quick and not options.free(names):
-        _check_room(layers, target, lanes=lanes, each=each)
-    if options.quantizer == "calibrated":
-        if quick:
-            pulses = even_budget(model, ratio=options.ratio, layers=common["layers"])
-        else:
-            pulses = row_budget(model, progress=partial(told, 0), **common)
-        layers = [replace(x, k=max(1, round(pulses[x.name].sum() / x.rows))) for x in layers]
-    free = options.free(names)
-    folding = fold_best(layers, target, lanes=lanes, frames=frames, free=free, each=each)
-    banks = _balanced(folding.banks, options)
-    gaps = {name: folding.max_gap[name] for name in banks}
-    unasked = {name: LayerChoice(encoding="int8") for name in folding.reasons}
-    kinds = dict(options.layers) | unasked
-    return run(len(names), layers=kinds or None, banks=banks, max_gap=gaps, pulses=pulses), folding
-
-
 def plan_for(network: Network, target: Target, options: CompileOptions, folding: Folding) -> Plan:
     """The plan of a network with the lanes it was quantized for; InputError where it won't fit."""
     names = [layer.name for layer in network.layers]
@@ -253,68 +140,13 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
     )
     try:
         limit = folding.limit or None
-        return planned(lanes=folding.lanes, gap_bits=folding.gap_bits or None, limit=limit)
+        return planned(lanes=folding.lanes, gap_bits=folding.gap_bits, limit=limit)
     except InputError:
-        asked = _lanes(list(folding.names), options)
+        asked = asked_lanes(folding.names, options)
         if asked is not None and None not in asked:
             raise
         # The codes came out larger than those that the lanes were chosen by.
         return planned(lanes=asked)
-
-
-def _check_room(layers: list[FoldLayer], target: Target, **asked: Any) -> None:
-    """Raises InputError where a network of one pulse a row is too large already, by more than what
-    choices that nobody tried could save: then no codes fit, and none need be looked for."""
-    least = fold([replace(layer, k=1) for layer in layers], target, balanced=False, **asked)
-    limit = budget(target)
-    for name, unit in (("brams", "block RAMs"), ("dsps", "multiplier blocks"),
-                       ("luts", f"{target.logic_cell}s")):  # fmt: skip
-        need, have = getattr(least.cost, name), getattr(limit, name)
-        if not least.fits and need > _ROOM * have + 1:
-            raise InputError(
-                f"The network needs about {need:,} {unit} at a pulse a row already, but "
-                f"{target.name} has {have:,}; use fewer inputs, rows or layers, or choose "
-                "a larger device"
-            )
-
-
-def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:
-    """Banks of the layers whose pulses may be spread over them: those with a gain per row, in
-    all of whose columns pulses may be."""
-    free = {n for n, c in options.layers.items() if c.unit not in (None, "row") or c.keep_zeros}
-    given = {n for n, c in options.layers.items() if c.k is not None and c.k % banks.get(n, 1)}
-    return {name: p for name, p in banks.items() if name not in free | given}
-
-
-def _lanes(names: list[str], options: CompileOptions) -> list[int | None] | None:
-    """Lanes of every layer, None where the user gave none."""
-    if options.lanes is not None:
-        if len(options.lanes) != len(names):
-            raise InputError(f"Lanes must be given for {len(names)} layers, not {options.lanes}")
-        return list(options.lanes)
-    given = [options.layers[name].lanes if name in options.layers else None for name in names]
-    return None if all(p is None for p in given) else given
-
-
-def chain_layers(model: Model, options: CompileOptions) -> list[FoldLayer]:
-    """The layers of a dense chain, as far as they are known before quantization."""
-    from pvq_hw.arith.formats import IntFormat
-    from pvq_hw.quantizer.chain import dense_stages
-
-    layers = []
-    bits = options.activation_bits
-    x = IntFormat(bits, bits == 1)
-    for stage in dense_stages(model):
-        rows, n = stage.weight.shape
-        choice = options.layers.get(stage.name)
-        ratio = choice.ratio if choice and choice.ratio else options.ratio
-        k = choice.k if choice and choice.k else max(1, round(n / ratio))
-        out = stage.activation.format(16 if stage.last else bits)
-        encoding = (choice.encoding if choice else None) or "pvq"
-        code = options.codes([stage.name]).get(stage.name)
-        layers.append(FoldLayer(stage.name, rows, n, k, x, out, encoding, code))
-        x = out
-    return layers
 
 
 def _write(

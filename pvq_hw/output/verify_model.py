@@ -21,7 +21,7 @@ from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv
 from pvq_hw.output.verify_content import Finding
 from pvq_hw.quantizer.fused import Step, network_steps, rounded_input, weight_matrix
-from pvq_hw.quantizer.graph import joining_multipliers
+from pvq_hw.quantizer.layerwise import joining_multipliers
 from pvq_hw.quantizer.requantization import (
     FILE_BITS,
     MULT_BITS,

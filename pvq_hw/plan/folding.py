@@ -56,8 +56,9 @@ class Folding:
     Parameters
     ----------
     names : tuple of str
-    lanes, gap_bits : tuple of int
-        Gap bits are left to the plan where there are none.
+    lanes : tuple of int
+    gap_bits : tuple of int
+        None for convolutions whose codes are not known yet: these are left to the plan.
     memories : tuple of dict
         Options of `make_core`: which memories are block RAM and which are logic, whether pulses are
         shifted, and whether the multiplier is serial for want of DSP blocks.
@@ -81,7 +82,7 @@ class Folding:
 
     names: tuple[str, ...]
     lanes: tuple[int, ...]
-    gap_bits: tuple[int, ...]
+    gap_bits: tuple[int | None, ...]
     memories: tuple[dict[str, Any], ...]
     slots: tuple[int, ...]
     interval_cycles: int
@@ -101,9 +102,10 @@ class Folding:
 
     @property
     def max_gap(self) -> dict[str, int]:
-        """Largest gap that needs no escape, for the layers of `banks`."""
-        gaps = dict(zip(self.names, self.gap_bits, strict=True))
-        return {name: max(1, (1 << gaps[name]) - 2) for name in self.banks}
+        """Largest gap that needs no escape, for those layers of `banks` that are held to one."""
+        gaps = zip(self.names, self.gap_bits, strict=True)
+        held = {name: max(1, (1 << bits) - 2) for name, bits in gaps if bits is not None}
+        return {name: held[name] for name in self.banks if name in held}
 
 
 def fold(
@@ -113,7 +115,7 @@ def fold(
     balanced: bool = True,
     held: bool = True,
     lanes: Sequence[int | None] | None = None,
-    gap_bits: Sequence[int] | None = None,
+    gap_bits: Sequence[int | None] | None = None,
     reserve: Resources | None = None,
     frames: int = 1,
     serial: bool = True,
@@ -134,9 +136,9 @@ def fold(
         Whether the quantizer will place as many pulses into every bank (`Folding.banks` is what it
         needs for that). Lanes are then so few that a bank of a row has 2 pulses or more.
     held : bool
-        Whether it will place none beyond the largest gap either (`Folding.max_gap`).
+        Whether it will place none beyond the largest gap of dense layers (`Folding.max_gap`).
     lanes, gap_bits : sequence of int, optional
-        Of every layer, where they are given; lanes None for a layer whose lanes are free.
+        Of every layer, where they are given; None for a layer whose lanes or gap bits are free.
     reserve : Resources, optional
         Kept free; what the board's top takes by default.
     frames : int
@@ -155,7 +157,7 @@ def fold(
         The same for all layers, for instance ``shift_bits``.
     """
     wanted = _wanted(layers, lanes)
-    gaps: list[int | None] = [None] * len(layers) if gap_bits is None else list(gap_bits)
+    gaps = [None] * len(layers) if gap_bits is None else list(gap_bits)
     if len(gaps) != len(layers):
         raise InputError(f"Gap bits must be given for {len(layers)} layers, not {len(gaps)}")
     last, sides = len(layers) - 1, batch_options(layers, frames, serial)
@@ -166,7 +168,7 @@ def fold(
             tuple(sorted((options | side | _of(each, layer.name)).items())),
             gap,
             balanced,
-            held,
+            held and layer.geometry is None,
             ends=(frames if serial and i == first else 1, frames if serial and i == last else 1),
             turns=1 if side else frames,
             reckoned=reckoned,
@@ -188,7 +190,14 @@ def fold(
     return Folding(
         names=tuple(layer.name for layer in layers),
         lanes=tuple(spec.lanes for spec in specs),
-        gap_bits=tuple(spec.code.gap_bits if isinstance(spec, CoreSpec) else 1 for spec in specs),
+        gap_bits=tuple(
+            None
+            if layer.given is None and layer.geometry is not None
+            else spec.code.gap_bits
+            if isinstance(spec, CoreSpec)
+            else 1
+            for layer, spec in zip(layers, specs, strict=True)
+        ),
         memories=tuple(core_options(spec) for spec in specs),
         slots=tuple(spec.words for spec in specs),
         interval_cycles=found.interval,

@@ -324,7 +324,7 @@ def plan(
     target: Target | str,
     *,
     lanes: Sequence[int | None] | None = None,
-    gap_bits: Sequence[int] | None = None,
+    gap_bits: Sequence[int | None] | None = None,
     clock_mhz: float | None = None,
     baud: int | None = None,
     top: bool = True,

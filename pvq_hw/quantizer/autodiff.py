@@ -36,14 +36,21 @@ _PIECE = 1 << 21  # values at a time, where float64 copies of a whole array woul
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where an output's values lie: multiples of ``scale`` from ``low`` to ``high`` of them."""
+    """Where an output's values lie: multiples of ``scale`` from ``low`` to ``high`` of them.
+
+    ``binary``: only those two, -1 and +1.
+    """
 
     scale: float
     low: int
     high: int
+    binary: bool = False
 
     def round(self, z: FloatArray) -> FloatArray:
         """The nearest values of the lattice, ties up, in place."""
+        if self.binary:
+            z[:] = np.where(z < 0, np.float32(-self.scale), np.float32(self.scale))
+            return z
         z *= np.float32(1 / self.scale)
         z += np.float32(0.5)
         np.floor(z, out=z)
@@ -179,6 +186,10 @@ class Tape:
         return self.lattices.get(tensor)
 
     def _activate(self, step: Step, z: FloatArray, keep: bool) -> FloatArray:
+        if step.activation.binary:
+            if keep:
+                self._open[step.output] = step.activation.passes(z)
+            return step.activation.compute(z)
         lattice = self.lattices.get(step.output)
         activation = step.activation
         low = np.float32(0) if activation.bounded else None

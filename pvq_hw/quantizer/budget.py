@@ -14,10 +14,12 @@ import numpy.typing as npt
 from pvq_hw.arith import exact
 from pvq_hw.errors import InputError
 
-__all__ = ["Curve", "allocate", "round_to_multiple", "shared_total", "spread"]
+__all__ = ["Curve", "allocate", "layer_shares", "round_to_multiple", "shared_total", "spread"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+
+_SHARE = 0.65  # a layer's pulses grow with this power of its weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,37 @@ def shared_total(layers: Mapping[str, tuple[int, int]], ratio: float) -> int:
             f"but {ratio:g} leaves {total} in all"
         )
     return total
+
+
+def layer_shares(
+    layers: Mapping[str, tuple[int, int]],
+    ratio: float,
+    emphasis: Mapping[str, float] | None = None,
+) -> dict[str, int]:
+    """Pulses of layers (rows, weights) that share one mean N/K, without data.
+
+    What is lost grows with a power of N/K whatever the layer, so small layers, whose pulses cost
+    little, get more of them: K in proportion to ``weights ** 0.65``, at most one a weight.
+    ``emphasis`` multiplies that by layer.
+    """
+    total, more = shared_total(layers, ratio), emphasis or {}
+
+    def shares(price: float) -> dict[str, int]:
+        return {n: _share(price * more.get(n, 1), *s, ratio) for n, s in layers.items()}
+
+    low, high = 0.0, float(total) + 1
+    for _ in range(100):
+        middle = (low + high) / 2
+        if sum(shares(middle).values()) > total:
+            high = middle
+        else:
+            low = middle
+    return shares(low)
+
+
+def _share(price: float, rows: int, size: int, ratio: float) -> int:
+    most = max(size, int(size / ratio))
+    return max(rows, min(most, int(price * exact.exp(_SHARE * exact.log(size)))))
 
 
 def allocate(curves: list[Curve], total: int) -> list[IntArray]:

@@ -112,6 +112,8 @@ def network_steps(model: Model) -> tuple[Step, ...]:
     for node in model.nodes:
         if node is rounded or (node.name in fused and isinstance(node, _ACTIVATIONS)):
             continue
+        if isinstance(node, Sign):
+            raise InputError(_sign_refusal(node, model))
         if not isinstance(node, (*_FUSED, *_ALONE)):
             raise InputError(f"Layer {node.name!r} must be of a known kind, not {node.op}")
         _check_weights(node)
@@ -198,6 +200,22 @@ def _sign_after(node: Node, model: Model) -> Sign | None:
     if isinstance(node, Dense) and len(after) == 1 and isinstance(after[0], Sign):
         return after[0]
     return None
+
+
+def _sign_refusal(sign: Sign, model: Model) -> str:
+    """Why a sign cannot be carried out by the layer before it."""
+    maker = next((node for node in model.nodes if node.output == sign.inputs[0]), None)
+    if isinstance(maker, Relu | Clip):
+        return (
+            f"Layer {sign.name!r} must not take a sign after Relu or Clip, which would always be +1"
+        )
+    if isinstance(maker, Dense):
+        return (
+            f"Layer {sign.name!r} must be all that reads what {maker.name!r} gives: its output "
+            "is one bit"
+        )
+    what = "the network's input" if maker is None else f"layer {maker.name!r} of kind {maker.op}"
+    return f"Layer {sign.name!r} must take the sign of a dense layer's output, not of {what}"
 
 
 def _check_weights(node: Node) -> None:

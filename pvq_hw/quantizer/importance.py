@@ -15,8 +15,7 @@ from pvq_hw.arith import exact
 from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.autodiff import Tape
 from pvq_hw.quantizer.fused import Step
-from pvq_hw.quantizer.refine import Metric
-from pvq_hw.quantizer.sensitivity import temperature_of
+from pvq_hw.quantizer.metric import Metric, temperature_of
 
 __all__ = ["Felt", "Weighed", "felt"]
 

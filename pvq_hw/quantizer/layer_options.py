@@ -8,10 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
+from pvq_hw.model.model import Dense
+from pvq_hw.quantizer.autodiff import node_groups
 from pvq_hw.quantizer.banks import Placement
+from pvq_hw.quantizer.budget import layer_shares, round_to_multiple, spread
 from pvq_hw.quantizer.fused import Step
+from pvq_hw.quantizer.options import QuantizerOptions
 
-__all__ = ["LayerOptions", "Request", "requests"]
+__all__ = ["LayerOptions", "Request", "even_pulses", "requests"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Request:
     total : int, optional
         Pulses of the layer where only those are given.
     placement : Placement, optional
+    multiple : int
+        What every row's K is a multiple of.
     int8 : bool
     keep_zeros : bool
         Whether pulses stay where the weights are not 0.
@@ -76,58 +82,54 @@ class Request:
     k: npt.NDArray[np.int64] | None
     total: int | None
     placement: Placement | None
+    multiple: int
     int8: bool
     keep_zeros: bool = False
 
     @property
-    def multiple(self) -> int:
-        """What every row's K is a multiple of."""
-        return self.placement.banks if self.placement else 1
+    def movable(self) -> bool:
+        """Whether its pulses can move against the network's outputs: rows with a gain each."""
+        return not self.int8 and self.groups == 1 and not self.shared
+
+    def by_group(self, k: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """K of rows (M,) or of their groups (M, G) as that of groups, in multiples of the banks."""
+        given = np.asarray(k, dtype=np.int64)
+        given = given.reshape(len(given), -1)
+        if self.multiple == 1 and given.shape[1] == self.groups:
+            return given
+        rows = round_to_multiple(given.sum(axis=1), self.multiple * self.groups)
+        return np.repeat(rows[:, None] // self.groups, self.groups, axis=1)
 
 
-def requests(
-    stages: tuple[Step, ...],
-    layers: Mapping[str, Any] | None,
-    banks: Mapping[str, int] | None,
-    max_gap: Mapping[str, int] | None,
-) -> list[Request]:
-    """Resolves the options of every stage, in order.
+def requests(steps: tuple[Step, ...], options: QuantizerOptions) -> dict[str, Request]:
+    """Resolves the options of every layer with weights, by its name.
 
-    ``layers`` holds `LayerOptions` or anything with its fields. Raises InputError for names that
-    are not layers and for what cannot be met.
+    Raises InputError for names that are not layers and for what a layer cannot do.
     """
-    names = [stage.name for stage in stages]
-    for mapping in (layers, banks, max_gap):
-        for name in mapping or {}:
-            if name not in names:
-                raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
-    for name in max_gap or {}:
-        if name not in (banks or {}):
+    layers, banks, max_gap = options.layers or {}, options.banks or {}, options.max_gap or {}
+    weighted = {step.name: step for step in steps if step.weighted}
+    for name in (*layers, *banks, *max_gap):
+        if name not in weighted:
+            raise InputError(f"Layer {name!r} must be one of {', '.join(weighted)}")
+    for name in max_gap:
+        if name not in banks:
             raise InputError(f"Layer {name!r} must have banks where it has a largest gap")
-    return [
-        _request(
-            stage,
-            (layers or {}).get(stage.name) or LayerOptions(),
-            (banks or {}).get(stage.name),
-            (max_gap or {}).get(stage.name),
-        )
-        for stage in stages
-    ]
+    return {
+        name: _request(step, layers.get(name) or LayerOptions(), banks.get(name), max_gap.get(name))
+        for name, step in weighted.items()
+    }
 
 
-def _request(stage: Step, given: Any, banks: int | None, max_gap: int | None) -> Request:
-    where = f"Layer {stage.name!r}"
+def _request(step: Step, given: Any, banks: int | None, max_gap: int | None) -> Request:
+    where = f"Layer {step.name!r}"
     keep = bool(getattr(given, "keep_zeros", False))
     option = LayerOptions(given.ratio, given.k, given.unit, given.encoding, keep)
-    m, n = stage.weight.shape
-    groups, shared = 1, option.unit == "layer"
-    if isinstance(option.unit, int):
-        if option.unit < 1 or n % option.unit:
-            raise InputError(f"{where} must have groups that divide {n} columns, not {option.unit}")
-        groups = n // option.unit
-    int8 = option.encoding == "int8"
-    placement = None if banks is None or int8 else Placement(banks, max_gap)
-    if placement and banks and (banks > n or groups > 1 or shared):
+    m, n = step.weight.shape
+    groups, shared = _unit(step, option.unit)
+    if option.encoding == "int8":
+        return Request(1, False, None, None, None, 1, True)
+    placement = None if banks is None else Placement(banks, max_gap)
+    if banks and (banks > n or groups > 1 or shared):
         raise InputError(
             f"{where} must have rows as its unit and at most {n} banks, not {banks}"
             if banks > n
@@ -135,10 +137,33 @@ def _request(stage: Step, given: Any, banks: int | None, max_gap: int | None) ->
         )
     if placement and keep:
         raise InputError(f"{where} must not be balanced over banks where its zeros are kept")
-    if int8:
-        return Request(1, False, None, None, None, True)
     k, total = _pulses(where, option, m, n, groups, shared, banks or 1)
-    return Request(groups, shared, k, total, placement, False, keep)
+    if node_groups(step.node) > 1:
+        placement = None  # a row's columns are its group's, over which lanes are not spread evenly
+    return Request(groups, shared, k, total, placement, banks or 1, False, keep)
+
+
+def _unit(step: Step, unit: str | int | None) -> tuple[int, bool]:
+    """Groups of a row with a gain each, and whether all rows share one.
+
+    Raises InputError where the layer has no such gains.
+    """
+    where, n = f"Layer {step.name!r}", step.weight.shape[1]
+    if unit == "layer" and node_groups(step.node) > 1:
+        raise InputError(
+            f"{where} must have a gain per row: its rows see different channels, so one gain "
+            "cannot be solved for all"
+        )
+    if not isinstance(unit, int):
+        return 1, unit == "layer"
+    if not isinstance(step.node, Dense):
+        raise InputError(
+            f"{where} must have a gain per row: only dense layers have one for every {unit} "
+            f"columns, and it has kind {step.node.op}"
+        )
+    if unit < 1 or n % unit:
+        raise InputError(f"{where} must have groups that divide {n} columns, not {unit}")
+    return n // unit, False
 
 
 def _pulses(
@@ -159,3 +184,27 @@ def _pulses(
             raise InputError(f"{where}: N/K must leave K at least 1, but {option.ratio} does not")
         return None, max(int(m * n / option.ratio + 1e-9), m * groups)
     return None, None
+
+
+def even_pulses(
+    steps: tuple[Step, ...],
+    asked: Mapping[str, Request],
+    ratio: float,
+    emphasis: Mapping[str, float] | None = None,
+) -> dict[str, npt.NDArray[np.int64]]:
+    """K of every group of the rows of layers with pulses, (M, G), without data: as asked, else
+    the same for all rows of a layer. ``emphasis`` as `layer_shares` takes it."""
+    shapes = {s.name: s.weight.shape for s in steps if s.weighted and not asked[s.name].int8}
+    totals = {n: total for n in shapes if (total := asked[n].total) is not None}
+    free = {n: (m, m * c) for n, (m, c) in shapes.items() if asked[n].k is None and n not in totals}
+    if free:
+        totals |= layer_shares(free, ratio, emphasis)
+    result = {}
+    for name, (rows, _) in shapes.items():
+        request = asked[name]
+        if request.k is not None:
+            result[name] = request.k
+        else:
+            even = spread(np.ones(rows * request.groups), totals[name], request.multiple)
+            result[name] = even.reshape(rows, request.groups)
+    return result

@@ -1,249 +1,479 @@
-"""Calibrated quantization of a chain: measure, allocate, move pulses layer by layer, refine."""
+"""Codes, gains, biases and formats of a network, layer by layer in order.
 
-from collections.abc import Callable
+The calibration data runs through both the float model and the integer network: what each layer with
+weights is fitted to is the float model's output on the integer network's own inputs, at a sample of
+the window positions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.arith import exact
+from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
+from pvq_hw.model.activation import LINEAR
+from pvq_hw.model.nodes import AveragePool as AverageNode
+from pvq_hw.model.nodes import Concat as ConcatNode
+from pvq_hw.model.nodes import Function, Node, Window
+from pvq_hw.model.nodes import MaxPool as MaxNode
+from pvq_hw.network.join import Add, Concat
+from pvq_hw.network.layer import Dense, Layer, TensorSpec
+from pvq_hw.network.table import Table
+from pvq_hw.network.window import AveragePool, Conv, MaxPool
+from pvq_hw.pyramid.nearest import gain as gains_of
 from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.quantizer.autodiff import Tape, node_geometry, node_groups
 from pvq_hw.quantizer.banks import balance
-from pvq_hw.quantizer.budget import Curve, allocate, round_to_multiple, shared_total
-from pvq_hw.quantizer.emit import Codes
+from pvq_hw.quantizer.expansion import Rows
 from pvq_hw.quantizer.fused import Step
+from pvq_hw.quantizer.given import given_codes
+from pvq_hw.quantizer.importance import Weighed, felt
 from pvq_hw.quantizer.layer_options import Request
-from pvq_hw.quantizer.pulse_moves import improve, moments, output_error, ridge_weights, within
-from pvq_hw.quantizer.refine import Link, forward, refine, sensitivity
-from pvq_hw.quantizer.scales import error_minimizing_scale, round_to_lattice
+from pvq_hw.quantizer.options import QuantizerOptions
+from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights, within
+from pvq_hw.quantizer.requantization import (
+    MULT_BITS,
+    Requantization,
+    feasible_scale,
+    int8_codes,
+    requantization,
+    thresholds,
+)
+from pvq_hw.quantizer.scales import OUTPUT_BITS, output_spec, round_to_lattice
+from pvq_hw.quantizer.tables import table_input, table_layer
 
-__all__ = ["calibrated", "row_pulses"]
+__all__ = ["LayerBuilder", "integers", "joining_multipliers"]
 
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[Any]  # float32 where there is much, else float64
 IntArray = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
-_MEASURE_FRAMES = 3000
-_MEASURE_ROWS = 48
-_SWEEP_VALUES = 1 << 24  # frames times units that sweeps see; their memory grows with them
-_DAMPING = 0.03  # of the layers' moments: what held-out images ask for at 6,000 frames
-_LARGE = 0.25  # part of the network's weights from which a layer's K stays near the mean
+_SAMPLES = 30_000  # window positions that a layer is fitted to
+_CHUNK = 1 << 22  # values of the windows of one chunk of frames
+_DAMPING = 0.03  # of the moments: what held-out images ask for at 6,000 frames
 
 
-def calibrated(
-    stages: tuple[Step, ...],
-    asked: list[Request],
-    fallback: Callable[[Step, Request], Codes],
-    x: FloatArray,
-    pulses: list[IntArray],
-    bits: int,
-    sweeps: int,
-    progress: Progress | None,
-    patience: int = 16,
-) -> list[Codes]:
-    """Codes of every layer.
+@dataclass(eq=False)
+class _Tensor:
+    """A tensor while data runs: what the integer network and the float model have there."""
+
+    spec: TensorSpec
+    values: npt.NDArray[np.int32] | None
+    exact: npt.NDArray[np.float32] | None
+
+
+class LayerBuilder:
+    """Makes the layers one after the other, with the data as far as it has come.
 
     Parameters
     ----------
-    fallback : function
-        Gives the codes of layers that take no pulses (int8).
-    x : float64 array (frames, N)
-        Inputs on their lattice.
-    pulses : list of int64 array (M, G)
-        K of every group of every layer, as `row_pulses` gives them.
-    bits : int
-        Of the activations between layers.
-    sweeps : int
-        Of `pvq_hw.quantizer.refine.refine`; 0 leaves it out.
-    patience : int
-        Of `pvq_hw.quantizer.pulse_moves.improve`.
+    steps : tuple of Step
+    spec : TensorSpec
+        Of the network's input.
+    x : float array (frames, \\*shape), optional
+        Inputs that run through the network.
+    asked : mapping of layer name to Request
+    pulses : mapping of layer name to int64 array (M,) or (M, G)
+        K of the rows of layers with pulses, or of their groups.
+    ranges : mapping of tensor name to (low, high)
+        Of real values, where scales do not come from the data.
+    measured : bool
+        Whether scales come from the data.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    rows : dict of layer name to Rows
     """
-    first = x.astype(np.float32)
-    links, inputs = _float_links(stages, first), first
-    for stage, request, link, k in zip(stages, asked, links, pulses, strict=True):
-        if request.int8:
-            code = fallback(stage, request)
-            link.y, link.gain = code.y, code.gain
-        else:
-            _layer(stage, request, link, k, inputs, progress, patience)
-        link.movable = not request.int8 and request.groups == 1 and not request.shared
-        link.bias = np.zeros(len(link.bias))
-        link.bias = np.asarray(
-            (link.reference - link.sums(inputs)).mean(axis=0, dtype=np.float64), dtype=np.float64
+
+    def __init__(
+        self,
+        steps: tuple[Step, ...],
+        spec: TensorSpec,
+        x: FloatArray | None,
+        asked: Mapping[str, Request],
+        pulses: Mapping[str, IntArray],
+        ranges: Mapping[str, tuple[float, float]],
+        options: QuantizerOptions,
+        *,
+        measured: bool,
+        progress: Progress | None = None,
+    ) -> None:
+        self.steps, self.asked, self.pulses, self.options = steps, asked, pulses, options
+        self.ranges, self.measured, self.progress = dict(ranges), measured, progress
+        self.exact = Tape(steps, spec.name)
+        self.rng = np.random.default_rng(options.seed)
+        self.rows: dict[str, Rows] = {}
+        self.layers: list[Layer] = []
+        # Networks of vectors alone gain nothing that the sweeps don't.
+        maps = any(step.node.size != step.node.shape[-1] for step in steps)
+        fitted = options.calibrated and x is not None and maps
+        self.felt = (
+            felt(steps, x.astype(np.float32), options.seed) if fitted and x is not None else {}
         )
-        inputs = _activate(stage, link, inputs, bits)
-        if progress:
-            progress(stage.name, 1.0)
-    # What the sweeps expand in has no slope where a sign is.
-    signs = any(link.activation.binary for link in links)
-    if sweeps and any(link.movable for link in links) and not signs:
-        told = (lambda part: progress("all layers", part)) if progress else None
-        seen = _seen(len(first), max(len(link.y) for link in links))
-        for link in links:
-            link.reference = link.reference[seen]
-        refine(links, first[seen], sweeps=sweeps, progress=told)
-    sums = forward(links, first)
-    return [
-        Codes(
-            link.y, link.gain, link.bias, "int8" if request.int8 else "pvq",
-            z.mean(axis=0, dtype=np.float64),
-        )
-        for link, request, z in zip(links, asked, sums, strict=True)
-    ]  # fmt: skip
-
-
-def _seen(frames: int, units: int) -> IntArray | slice:
-    """The frames that the sweeps see, evenly spread."""
-    count = max(1, _SWEEP_VALUES // units)
-    if frames <= count:
-        return slice(None)
-    return np.linspace(0, frames - 1, count).astype(np.int64)
-
-
-def _float_links(stages: tuple[Step, ...], x: Float32Array) -> list[Link]:
-    """The float model as links: real weights, gain 1, and its sums as the reference."""
-    links, values = [], x
-    for stage in stages:
-        weight = stage.weight
-        y: Any = weight  # real, not yet integer
-        z = exact.sums(values, weight, stage.bias)
-        gain = np.ones((len(weight), 1))
-        links.append(
-            Link(
-                y,
-                gain,
-                stage.bias,
-                stage.activation,
-                z,
-                movable=True,
-                weight=weight,
+        values = None if x is None else round_to_lattice(x, spec.scale, spec.format)
+        self.tensors = {
+            spec.name: _Tensor(
+                spec,
+                None if values is None else values.astype(np.int32),
+                None if x is None else x.astype(np.float32),
             )
+        }
+
+    def run(self) -> None:
+        """Makes all layers."""
+        for index, step in enumerate(self.steps):
+            self.add(step)
+            self.forget(self.steps[index + 1 :])
+            if self.progress:
+                self.progress(step.name, 1.0)
+
+    def forget(self, rest: tuple[Step, ...]) -> None:
+        """Lets go of tensors that nothing reads any more."""
+        read = {name for step in rest for name in step.inputs}
+        self.tensors = {n: t for n, t in self.tensors.items() if n in read}
+
+    def add(self, step: Step) -> None:
+        """Appends the step's layer and runs the data through it."""
+        inputs = [self.tensors[name] for name in step.inputs]
+        raw = self._sums(step, [t.exact for t in inputs])
+        if step.weighted:
+            layer = self._weighted(step, inputs[0], raw)
+        elif isinstance(step.node, MaxNode):
+            g = _geometry(step.node)
+            t = inputs[0].spec
+            output = TensorSpec(step.output, (*g.output_size, g.input_shape[2]), t.format, t.scale)
+            layer = MaxPool(step.name, t.name, output, g)
+        elif isinstance(step.node, AverageNode):
+            layer = self._average(step, inputs[0], raw)
+        elif isinstance(step.node, Function):
+            layer = self._table(step, step.node, inputs[0].spec, raw)
+        else:
+            layer = self._join(step, inputs, raw)
+        self.layers.append(layer)
+        values = _layer_chunks(layer, [t.values for t in inputs])
+        if raw is not None and (step.activation.bounded or step.activation.binary):
+            raw = step.activation.compute(raw)
+        self.tensors[step.output] = _Tensor(layer.output, values, raw)
+
+    def _sums(self, step: Step, inputs: list[FloatArray | None]) -> FloatArray | None:
+        """The float model's output of a step before its activation, float32."""
+        arrays = [a for a in inputs if a is not None]
+        if len(arrays) < len(inputs):
+            return None
+        size = max(1, _CHUNK // _working_set(step.node))
+        parts = [
+            self.exact.sums(
+                step, {n: a[i : i + size] for n, a in zip(step.inputs, arrays, strict=True)}
+            )
+            for i in range(0, len(arrays[0]), size)
+        ]
+        return np.concatenate(parts)
+
+    # -- formats ----------------------------------------------------------------------------
+
+    def _output(
+        self,
+        step: Step,
+        shape: tuple[int, ...],
+        real: FloatArray | None,
+        signed: bool,
+        least: float,
+    ) -> TensorSpec:
+        """Format and scale of the least error on the real outputs, the scale ``least`` or more."""
+        seen, bits = real if self.measured else None, self.options.activation_bits
+        readers = [other.node for other in self.steps if step.output in other.inputs]
+        free = step.format is None and step.activation == LINEAR and not step.last
+        tables = [node.curve for node in readers if isinstance(node, Function)]
+        if tables and len(tables) == len(readers) and free:
+            return table_input(step.output, shape, tables[0], seen, bits, least, self.ranges)
+        return output_spec(step, shape, seen, bits, signed, least, self.ranges)
+
+    # -- layers with weights ----------------------------------------------------------------
+
+    def _weighted(self, step: Step, x: _Tensor, raw: FloatArray | None) -> Layer:
+        w, request = step.weight, self.asked[step.name]
+        parts, geometry = node_groups(step.node), node_geometry(step.node)
+        columns = target = None
+        if raw is not None and x.values is not None:
+            flat = raw.reshape(-1, len(w))
+            chosen = self._sample(len(flat))
+            columns = _columns(geometry, x.values, chosen, parts)
+            target = flat[chosen]
+        real_x = None if columns is None else columns * np.float32(x.spec.scale)
+        y, gain = self._codes(step, request, real_x, target)
+        kept = request.int8 and step.format is not None  # weights and biases of a quantized file
+        bias, real = step.bias, None
+        if columns is not None and target is not None:
+            sums = _products(columns, y, gain, parts) * x.spec.scale
+            if (self.options.calibrated or self.options.mends_biases) and not kept:
+                bias = target.mean(axis=0) - sums.mean(axis=0)
+            real = sums + bias
+        allowed = w != 0 if request.keep_zeros else None
+        rows = Rows(y, gain, bias, request.placement, allowed, np.asarray(w))
+        if step.name in self.felt and request.movable and raw is not None:
+            assert columns is not None
+            assert target is not None
+            rows = self._weighed(step, x, raw, columns, target, rows)
+            y, gain, bias = rows.y, rows.gain, rows.bias
+            real = _products(columns, y, gain, parts) * x.spec.scale + bias
+        self.rows[step.name] = rows
+        shape = (len(w),) if geometry is None else (*geometry.output_size, len(w))
+        output = self._output(
+            step, shape, real, True, feasible_scale(gain, x.spec.scale, 0.0, step.mult_bits)
         )
-        values = stage.activation.compute(z)
-    return links
+        numbers = integers(rows, x.spec, output, step.mult_bits)
+        common: dict[str, Any] = {
+            "name": step.name,
+            "input": x.spec.name,
+            "output": output,
+            "y": y,
+            "mult": numbers.mult,
+            "bias": numbers.bias,
+            "shift": numbers.shift,
+            "gain": gain,
+            "encoding": "int8" if request.int8 else "pvq",
+        }
+        if geometry is None:
+            return Dense(**common)
+        return Conv(geometry=geometry, groups=parts, **common)
+
+    def _sample(self, count: int) -> IntArray:
+        if count <= _SAMPLES:
+            return np.arange(count)
+        return np.sort(self.rng.choice(count, _SAMPLES, replace=False))
+
+    def _codes(
+        self, step: Step, request: Request, columns: FloatArray | None, target: FloatArray | None
+    ) -> tuple[IntArray, FloatArray]:
+        """Codewords (M, N) and gains (M, G)."""
+        w = np.asarray(step.weight, dtype=np.float64)
+        if request.int8:
+            y, gain = int8_codes(w)
+            given = self.options.quantizer == "given"
+            if given and step.format and not np.allclose(gain * y, w):
+                raise InputError(
+                    f"Layer {step.name!r} must have weights of -128 to 127 from their zero points "
+                    "to keep them as 8-bit ones; leave it to pulses, which take any"
+                )
+            return y, gain
+        if self.options.quantizer == "given":
+            if request.shared or request.groups > 1:
+                raise InputError(
+                    f"Layer {step.name!r} must have a gain per row where codes are given"
+                )
+            return given_codes(w, step.name)
+        k = request.by_group(self.pulses[step.name])
+        if columns is None or target is None or not self.options.calibrated:
+            y = _start(w, k, request, w != 0)
+            return y, _plain_gains(w, y, request, self.options.gain_rule)
+        parts = node_groups(step.node)
+        size = len(w) // parts
+        ys, gains = [], []
+        for g in range(parts):
+            part = slice(g * size, (g + 1) * size)
+            m = moments(columns[g], target[:, part], w[part], _DAMPING)
+            allowed = w[part] != 0
+            y, gain = improve(
+                m,
+                _start(ridge_weights(m), k[part], request, allowed),
+                groups=request.groups,
+                shared=request.shared,
+                placement=request.placement,
+                allowed=allowed if request.keep_zeros else None,
+                patience=self.options.patience,
+                progress=self._told(step.name, g, parts),
+            )
+            ys.append(y)
+            gains.append(gain)
+        return np.concatenate(ys), np.concatenate(gains)
+
+    def _weighed(
+        self,
+        step: Step,
+        x: _Tensor,
+        raw: FloatArray,
+        columns: FloatArray,
+        target: FloatArray,
+        rows: Rows,
+    ) -> Rows:
+        """The rows with their pulses moved where the outputs feel it, gains and biases solved."""
+        assert x.values is not None
+        felt, scale = self.felt[step.name], x.spec.scale
+        y, bias = np.ascontiguousarray(rows.y).copy(), np.array(rows.bias, dtype=np.float64)
+        gain = rows.gain[:, 0] * scale  # of whole numbers
+        groups = node_groups(step.node)
+        some = _columns(node_geometry(step.node), x.values, felt.positions, groups)
+        goals = raw.reshape(-1, len(y))[felt.positions]
+        n, size = y.shape[1], len(y) // groups
+        room = np.empty((n, n))
+        for g in range(groups):
+            part = slice(g * size, (g + 1) * size)
+            layer = Weighed(
+                np.ascontiguousarray(some[g]), felt.weight[:, part], columns[g], target[:, part]
+            )
+            for m in range(part.start, part.stop):
+                if gain[m] > 0 and y[m].any():
+                    goal = np.asarray(step.weight[m] * scale, dtype=np.float64)
+                    gain[m], bias[m] = layer.move(
+                        m - part.start, y[m], float(gain[m]), float(bias[m]), goals[:, m], goal,
+                        rows.closed(m), *rows.banks, room,
+                    )  # fmt: skip
+        return replace(rows, y=y, gain=gain[:, None] / scale, bias=bias)
+
+    def _told(self, name: str, group: int, groups: int) -> Callable[[float], None] | None:
+        tell = self.progress
+        return None if tell is None else lambda part: tell(name, (group + part) / groups)
+
+    # -- layers without weights -------------------------------------------------------------
+
+    def _average(self, step: Step, x: _Tensor, raw: FloatArray | None) -> AveragePool:
+        node = step.node
+        assert isinstance(node, AverageNode)
+        g = _geometry(node)
+        shape = (*g.output_size, g.input_shape[2])
+        counts = np.unique(g.counts(include_pads=node.count_include_pad))
+        scales = [x.spec.scale / max(1, int(c)) for c in counts]
+        least = _least_scale(scales, step.mult_bits)
+        output = self._output(step, shape, raw, x.spec.format.signed, least)
+        mult, shift = joining_multipliers(
+            [scale / output.scale for scale in scales], step.mult_bits
+        )
+        table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
+        return AveragePool(step.name, x.spec.name, output, g, node.count_include_pad, table, shift)
+
+    def _table(self, step: Step, node: Function, x: TensorSpec, raw: FloatArray | None) -> Table:
+        seen, bits = raw if self.measured else None, self.options.activation_bits
+        bits = OUTPUT_BITS if step.last else bits
+        given = None
+        if step.format is not None:
+            given = TensorSpec(step.output, node.shape, step.format, step.scale)
+        return table_layer(
+            step.name, node.curve, x, step.output, node.shape, seen, bits, step.last, given
+        )
+
+    def _join(self, step: Step, inputs: list[_Tensor], raw: FloatArray | None) -> Add | Concat:
+        signed = any(t.spec.format.signed for t in inputs)
+        scales = [t.spec.scale for t in inputs]
+        output = self._output(
+            step, step.node.shape, raw, signed, _least_scale(scales, step.mult_bits)
+        )
+        mult, shift = joining_multipliers(
+            [scale / output.scale for scale in scales], step.mult_bits
+        )
+        kind = Concat if isinstance(step.node, ConcatNode) else Add
+        return kind(step.name, tuple(t.spec.name for t in inputs), output, mult, shift)
 
 
-def _activate(
-    stage: Step, link: Link, inputs: npt.NDArray[np.float32], bits: int
-) -> npt.NDArray[np.float32]:
-    """What the next layer will see: the activation on the lattice of its width."""
-    values = link.activation.compute(link.sums(inputs)).astype(np.float64)
-    if stage.last or stage.activation.binary:
-        return values.astype(np.float32)
-    fmt = stage.activation.format(bits)
-    scale = error_minimizing_scale(values, fmt)
-    return (round_to_lattice(values, scale, fmt) * scale).astype(np.float32)
+def _least_scale(scales: list[float], bits: int) -> float:
+    """The smallest scale of an output at which `joining_multipliers` finds a shift."""
+    return 2 * max(scales) / ((1 << bits) - 1)
 
 
-def _layer(
-    stage: Step,
-    request: Request,
-    link: Link,
-    k: IntArray,
-    inputs: npt.NDArray[np.float32],
-    progress: Progress | None,
-    patience: int,
-) -> None:
-    """Codewords of the least output error of one layer on the inputs given."""
-    w = stage.weight
-    m = moments(inputs, link.reference, w, _DAMPING)
-    start = ridge_weights(m)
+def joining_multipliers(ratios: list[float], bits: int = MULT_BITS) -> tuple[tuple[int, ...], int]:
+    """Integers of so many bits for the ratios: the largest shift at which all fit."""
+    limit = (1 << bits) - 1
+    largest = max(ratios)
+    shift = 40
+    while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
+        shift -= 1
+    return tuple(min(limit, int(np.floor(r * (1 << shift) + 0.5))) for r in ratios), shift
+
+
+def _start(
+    w: FloatArray, k: IntArray, request: Request, allowed: npt.NDArray[np.bool_]
+) -> IntArray:
+    """The nearest codewords (M, N), with K (M, G) pulses where they may be."""
     if request.keep_zeros:
-        link.allowed = w != 0
-        start *= link.allowed
-    if request.placement:
-        y = balance(start, k[:, 0], request.placement)
-    elif request.shared:
-        y = nearest(start.reshape(1, -1), np.array([k.sum()])).reshape(w.shape)
+        w = w * allowed
+    if request.placement is not None:
+        return balance(np.asarray(w), k[:, 0], request.placement)
+    if request.shared:
+        y = nearest(w.reshape(1, -1), np.array([k.sum()])).reshape(w.shape)
     else:
-        y = nearest(start.reshape(k.size, -1), k.ravel()).reshape(w.shape)
-    if link.allowed is not None:
-        y = within(y, link.allowed, start)
-    link.placement = request.placement
-    link.y, link.gain = improve(
-        m,
-        y,
-        groups=request.groups,
-        shared=request.shared,
-        placement=request.placement,
-        allowed=link.allowed,
-        patience=patience,
-        progress=(lambda part: progress(stage.name, part)) if progress else None,
+        y = nearest(w.reshape(k.size, -1), k.ravel()).reshape(w.shape)
+    return within(y, allowed, w) if request.keep_zeros else y
+
+
+def _plain_gains(w: FloatArray, y: IntArray, request: Request, rule: str) -> FloatArray:
+    """Gains of the weights, (M, G), not negative."""
+    shape = (1, -1) if request.shared else (len(y) * request.groups, -1)
+    rho = np.maximum(gains_of(w.reshape(shape), y.reshape(shape), rule), 0)
+    if request.shared:
+        return np.full((len(y), 1), rho[0])
+    return np.asarray(rho.reshape(len(y), request.groups))
+
+
+def integers(rows: Rows, x: TensorSpec, output: TensorSpec, bits: int) -> Requantization:
+    """Multipliers, biases and shift of a layer, from its codes, its input and its output."""
+    k = np.abs(rows.y).reshape(*rows.gain.shape, -1).sum(axis=2)
+    if output.format.binary and rows.gain.shape[1] == 1:
+        return thresholds(rows.gain[:, 0] * x.scale, rows.bias, k[:, 0] * x.format.max_abs)
+    return requantization(
+        rows.gain, rows.bias, k, x.format, x.scale, output.format, output.scale, bits
     )
 
 
-def row_pulses(
-    stages: tuple[Step, ...],
-    asked: list[Request],
-    x: FloatArray,
-    ratio: float,
-    progress: Progress | None = None,
-) -> list[IntArray]:
-    """K of every group of every layer, (M, G): as asked for, the rest from one budget.
-
-    Parameters
-    ----------
-    x : float64 array (frames, N)
-        Inputs on their lattice; the first 3,000 count.
-    ratio : float
-        Mean N/K of the layers that leave it open.
-    """
-    first = x[:_MEASURE_FRAMES].astype(np.float32)
-    links = _float_links(stages, first)
-    open_layers = [i for i, r in enumerate(asked) if not r.int8 and r.k is None]
-    pool = [i for i in open_layers if asked[i].total is None]
-    weights = {i: stages[i].weight.size for i in open_layers}
-    sensitive = sensitivity(links, first) if open_layers else []
-    curves: dict[int, Curve] = {}
-    for i in open_layers:
-        total = asked[i].total
-        near = ratio if total is None else weights[i] / total
-        large = i not in pool or weights[i] >= _LARGE * sum(weights[j] for j in pool)
-        inputs = first if i == 0 else links[i - 1].activation.compute(links[i - 1].reference)
-        curves[i] = _measure(stages[i], links[i], inputs, sensitive[i], near, large)
-        if progress:
-            progress("allocation", (i + 1) / len(stages))
-    found = {i: allocate([curves[i]], asked[i].total or 0)[0] for i in open_layers if i not in pool}
-    if pool:
-        matrices = {stages[i].name: stages[i].weight for i in pool}
-        total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
-        found |= dict(zip(pool, allocate([curves[i] for i in pool], total), strict=True))
-    result = []
-    for i, (stage, request) in enumerate(zip(stages, asked, strict=True)):
-        if i in found:
-            multiple = request.multiple * request.groups
-            k = round_to_multiple(found[i], multiple)
-            result.append(np.repeat(k[:, None] // request.groups, request.groups, axis=1))
-        elif request.k is not None:
-            result.append(request.k)
-        else:
-            result.append(np.zeros((len(stage.weight), 1), dtype=np.int64))
-    return result
+def _geometry(node: Node) -> Geometry:
+    assert isinstance(node, Window)
+    return node.geometry
 
 
-def _measure(
-    stage: Step, link: Link, inputs: Float32Array, sensitive: FloatArray, ratio: float, large: bool
-) -> Curve:
-    """Errors of a sample of rows at several K, and of every row at the one nearest ``ratio``."""
-    w = stage.weight
-    rows, n = w.shape
-    m = moments(inputs, link.reference, w, _DAMPING)
-    start = ridge_weights(m)
-    steps = 2.0 ** np.arange(-2, 2.5, 1) if large else 2.0 ** np.arange(-2, 8.5, 1)
-    ceiling = int(4 * n * max(1.0, 1 / ratio)) + 1
-    grid = np.unique(np.clip(np.rint(n / ratio * steps), 1, ceiling).astype(np.int64))
-    if len(grid) == 1:
-        grid = np.array([grid[0], grid[0] + 1])
-    tried = np.unique(np.linspace(0, rows - 1, min(rows, _MEASURE_ROWS)).astype(np.int64))
-    part = m.rows(tried)
-    errors = []
-    for k in grid:
-        y = nearest(start[tried], np.full(len(tried), k))
-        errors.append(output_error(part, *improve(part, y, patience=4)))
-    error = np.maximum(np.array(errors), 1e-30)
-    middle = int(np.abs(exact.log(grid * ratio / n)).argmin()) if large else len(grid) // 2
-    y = nearest(start, np.full(rows, grid[middle]))
-    own = np.maximum(output_error(m, *improve(m, y, patience=4)), 1e-30)
-    scale = own / exact.exp(exact.log(error[middle]).mean()) * sensitive
-    return Curve(grid, error, np.maximum(scale, 1e-12 * scale.max(initial=1e-300)))
+def _columns(
+    geometry: Geometry | None, values: npt.NDArray[np.int32], chosen: IntArray, groups: int
+) -> npt.NDArray[np.float32]:
+    """What the rows multiply at some positions: whole numbers, (groups, positions, N)."""
+    if geometry is None:
+        return values.reshape(len(values), -1)[chosen].astype(np.float32)[None]
+    view = geometry.windows(values)
+    _, rows, columns, channels, kh, kw = view.shape
+    f, at = np.divmod(chosen, rows * columns)
+    picked = view[f, at // columns, at % columns]
+    split = picked.reshape(len(chosen), groups, channels // groups, kh, kw)
+    order = split.transpose(1, 0, 3, 4, 2).reshape(groups, len(chosen), -1)
+    return order.astype(np.float32)
+
+
+def _products(columns: FloatArray, y: IntArray, gain: FloatArray, parts: int) -> FloatArray:
+    """Sums of the rows at the sampled positions, (positions, M), gains included: those of the codes
+    are whole numbers, so exact."""
+    groups = gain.shape[1]
+    matrix = y.reshape(parts, -1, y.shape[1]).transpose(0, 2, 1).astype(np.float64)
+    size, total = y.shape[1] // groups, np.zeros((columns.shape[1], len(y)))
+    for g in range(groups):
+        part = slice(g * size, (g + 1) * size)
+        sums = np.matmul(columns[:, :, part].astype(np.float64), matrix[:, part])
+        total += sums.transpose(1, 0, 2).reshape(columns.shape[1], -1) * gain[:, g]
+    return total
+
+
+def _working_set(node_or_layer: Node | Layer) -> int:
+    """Values of one frame while it is computed."""
+    shape = getattr(node_or_layer, "shape", None)
+    if shape is None:
+        shape = node_or_layer.output.shape  # type: ignore[union-attr]
+    kernel = getattr(node_or_layer, "kernel", None)
+    geometry = getattr(node_or_layer, "geometry", None)
+    if geometry is not None:
+        kernel = (*geometry.kernel, geometry.input_shape[2])
+    elif kernel is not None:
+        kernel = (*kernel, node_or_layer.input_shape[2])  # type: ignore[union-attr]
+    return int(np.prod(shape[:2])) * int(np.prod(kernel or (1,))) + int(np.prod(shape))
+
+
+def _layer_chunks(
+    layer: Layer, inputs: list[npt.NDArray[np.int32] | None]
+) -> npt.NDArray[np.int32] | None:
+    """The integer layer's output, int32."""
+    arrays = [a for a in inputs if a is not None]
+    if len(arrays) < len(inputs):
+        return None
+    step = max(1, _CHUNK // _working_set(layer))
+    parts = [
+        layer.compute(*(a[i : i + step].astype(np.int64) for a in arrays)).astype(np.int32)
+        for i in range(0, len(arrays[0]), step)
+    ]
+    return np.concatenate(parts)

@@ -1,255 +1,278 @@
-"""Refinement: pulse moves against the network's outputs instead of each layer's own.
+"""Refinement of a whole network: pulse moves against its outputs instead of each layer's own.
 
-The error of the outputs, weighted by how much they matter to the decision, is expanded to second
-order (Gauss-Newton) around the quantized network: unit m of a layer moves the outputs of frame n
-by its Jacobian ``a[m, n]`` times the change of its sum. For one row that is again a quadratic form
-in its weights, with ``H = sum_n |a|^2 x x'`` for the Gram matrix, so single pulses move as in
-`pvq_hw.quantizer.pulse_moves`; the residual is kept up to date from row to row. A part ``anchor``
-of the layer's own error stays in, since the expansion knows nothing of units that wake up, and a
-pull to the original weights, which know of inputs that the calibration data does not hold.
+The error of the outputs, weighed by how much they matter to the decision, is expanded to second
+order around the quantized network, layer by layer (`pvq_hw.quantizer.expansion`). A part of the
+layer's own error, the anchor, stays in, since the expansion knows nothing of units that wake up:
+the more, the more weights there are for the numbers they are fitted to.
 
 All matrix products are exact (`pvq_hw.arith.exact`), so that the codes are the same on every
 machine.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.arith import exact
-from pvq_hw.arith.exact import grid, grid_bits
-from pvq_hw.model.activation import Activation
-from pvq_hw.quantizer import kernels
-from pvq_hw.quantizer.banks import Placement
+from pvq_hw.arith.exact import grid
+from pvq_hw.quantizer.autodiff import Columns, Tape, node_groups
+from pvq_hw.quantizer.expansion import MapForm, Rows, VectorForm
+from pvq_hw.quantizer.fused import Step
+from pvq_hw.quantizer.metric import Metric, temperature_of
 
-__all__ = ["Link", "Metric", "forward", "refine", "sensitivity"]
+__all__ = ["orthogonal", "refine"]
 
 FloatArray = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
+RealArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-MAX_VALUES = 1 << 28
-"""Of one Jacobian (units, frames, outputs): 1 GiB; more frames than that allows are left out."""
-
-_PULL = 0.3  # to the original weights, as a part of H's mean diagonal
-_COLUMN_FRAMES = 3000  # frames where a unit matters that its row's H is made of
-_PIECE = 2048  # frames at a time, where float64 copies of whole tensors would be large
-
-
-@dataclass(eq=False)
-class Link:
-    """One layer of the chain while it is refined; ``y``, ``gain`` and ``bias`` are replaced.
-
-    Parameters
-    ----------
-    y : int64 array (M, N)
-    gain : float64 array (M, G)
-    bias : float64 array (M,)
-    activation : Activation
-    reference : float32 array (frames, M)
-        The float model's sums at this place.
-    movable : bool
-        Whether its pulses may move: one gain per row, pyramid codewords.
-    placement : Placement, optional
-    weight : float64 array (M, N), optional
-        The original weights.
-    allowed : bool array (M, N), optional
-        Where pulses may be; everywhere by default.
-    """
-
-    y: IntArray
-    gain: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
-    activation: Activation
-    reference: FloatArray
-    movable: bool
-    placement: Placement | None = None
-    weight: Float64Array | None = None
-    allowed: npt.NDArray[np.bool_] | None = None
-
-    def real(self) -> Float64Array:
-        """The weights that the codes stand for, (M, N)."""
-        size = self.y.shape[1] // self.gain.shape[1]
-        return np.asarray(self.y * np.repeat(self.gain, size, axis=1), dtype=np.float64)
-
-    def sums(self, x: FloatArray) -> FloatArray:
-        """Sums before the activation, (frames, M)."""
-        return exact.sums(x, self.real(), self.bias)
-
-
-class Metric:
-    """Weighs an output error v (frames, C): ``sum_c p_c (v_c - 0.95 <p, v>)^2``.
-
-    p is the float model's softmax at ``temperature``, mixed with a uniform ``floor``: what is
-    nearly certain not to win matters little, and what all outputs share hardly at all. With fewer
-    than 3 outputs they are values, not classes, and the squares are just averaged.
-    """
-
-    def __init__(self, outputs: FloatArray, temperature: float = 4.0, floor: float = 0.1) -> None:
-        count = outputs.shape[1]
-        self.shared = np.float32(0.95 if count > 2 else 0.0)
-        scaled = (outputs - outputs.max(axis=1, keepdims=True)) / temperature
-        p = exact.exp(scaled)
-        p /= p.sum(axis=1, keepdims=True)
-        if count < 3:
-            p[:] = 1 / count
-        self.p = ((1 - floor) * p + floor / count).astype(np.float32)
-        self.root = np.sqrt(self.p)
-
-    def weigh(self, v: FloatArray) -> FloatArray:
-        """(frames, C) -> (frames, C), whose squares add up to the error."""
-        common = (self.p * v).sum(axis=1, keepdims=True)
-        return np.asarray(self.root * (v - self.shared * common))
-
-    def weigh_back(self, u: FloatArray) -> FloatArray:
-        """Adjoint of `weigh`: what weighed outputs' derivatives u are by the outputs themselves."""
-        v = self.root * u
-        return np.asarray(v - self.shared * self.p * v.sum(axis=1, keepdims=True))
-
-    def jacobian(self) -> FloatArray:
-        """Of the weighed outputs by every output: (C, frames, C)."""
-        frames, count = self.p.shape
-        full = np.empty((count, frames, count), dtype=np.float32)
-        for c in range(count):
-            full[c] = -self.root * (self.shared * self.p[:, c : c + 1])
-            full[c, :, c] += self.root[:, c]
-        return full
-
-
-def forward(links: list[Link], x: FloatArray) -> list[FloatArray]:
-    """Sums of every layer, before the activations."""
-    sums = []
-    for link in links:
-        z = link.sums(x)
-        sums.append(z)
-        x = link.activation.compute(z)
-    return sums
+_WORK = 1e11  # multiplications of a sweep: of all layers behind each one, frames and directions
+_VALUES = 1 << 28  # of the largest array of a layer: 1 GiB
+_CHUNK_VALUES = 1 << 20  # of the largest array of a chunk of frames
+_LEAST_CHUNK = 20
+_JUDGES = 0.2  # part of the frames, up to 500, on which moves must lower the true error
+_LEAST_FRAMES = 100  # with fewer, moves are judged by the frames they were made for
+_ANCHOR = 0.1
+_ANCHOR_MORE = 0.4  # per weight of the network and number that it is fitted to
 
 
 def refine(
-    links: list[Link],
+    tape: Tape,
+    rows: Mapping[str, Rows],
     x: FloatArray,
     *,
     sweeps: int,
-    anchor: float = 0.1,
-    progress: Callable[[float], None] | None = None,
-) -> list[float]:
-    """Sweeps over the layers, first to last; returns the mean error before and after each sweep.
-
-    Every row keeps its K. A layer whose sweep makes the true error larger is put back, so the
-    error never rises.
+    seed: int = 0,
+    progress: Callable[[str, float], None] | None = None,
+) -> tuple[dict[str, Rows], list[float]]:
+    """Sweeps over the layers, first to last; K of every row stays what it is.
 
     Parameters
     ----------
-    x : float32 array (frames, N)
-        Inputs of the first layer.
+    tape : Tape
+        The quantized network: its lattices are set, the weights of the steps not in ``rows`` too.
+    rows : mapping of step name to Rows
+    x : float32 array (frames, \\*shape)
+        Inputs, as the float model sees them.
     sweeps : int
-    anchor : float
-        Weight of the layer's own error, as a part of the mean sensitivity of a unit.
 
-    Memory: two Jacobians of at most `MAX_VALUES` float32 values.
+    Returns
+    -------
+    (rows, errors): the refined codes, and the mean error before and after each sweep on frames
+    that the moves were not made for. A layer whose moves make it larger is put back.
     """
-    widest = max(len(link.y) for link in links) * len(links[-1].y)
-    frames = max(1, min(len(x), MAX_VALUES // widest))
-    x = x[:frames]
-    metric = Metric(links[-1].reference[:frames])
-    errors = [_error(links, x, metric)]
+    found = dict(rows)
+    for name, layer in found.items():
+        layer.put(tape, name)
+    job = _Job(tape, x, seed)
+    errors = [job.error()]
     for sweep in range(sweeps):
         best = errors[-1]
-        for index, link in enumerate(links):
-            if not link.movable:
-                continue
-            before = link.y.copy(), link.gain.copy(), link.bias.copy()
-            _sweep_layer(links, index, x, metric, anchor)
-            error = _error(links, x, metric)
+        job.restart()
+        for done, name in enumerate(step.name for step in tape.steps if step.name in found):
+            before = found[name]
+            job.advance(name)
+            after = job.visit(name, before)
+            after.put(tape, name)
+            error = job.error()
             if error < best:
-                best = error
+                best, found[name] = error, after
             else:
-                link.y, link.gain, link.bias = before
+                before.put(tape, name)
             if progress:
-                progress((sweep + (index + 1) / len(links)) / sweeps)
+                progress("all layers", (sweep + (done + 1) / len(found)) / sweeps)
         errors.append(best)
-    return errors
+    return found, errors
 
 
-def sensitivity(links: list[Link], x: FloatArray) -> list[npt.NDArray[np.float64]]:
-    """How much the weighed outputs change with each unit's sum: mean squares, (M,) a layer."""
-    widest = max(len(link.y) for link in links) * len(links[-1].y)
-    frames = max(1, min(len(x), MAX_VALUES // 4 // widest))
-    x = x[:frames]
-    sums, metric = forward(links, x), Metric(links[-1].reference[:frames])
-    result = []
-    for index in range(len(links)):
-        jacobian = _jacobian(links, index, sums, metric)
-        result.append(np.square(jacobian, dtype=np.float64).sum(axis=(1, 2)) / frames)
-    return result
+class _Job:
+    """What all visits to layers share."""
+
+    def __init__(self, tape: Tape, x: FloatArray, seed: int) -> None:
+        self.tape, self.rng = tape, np.random.default_rng(seed)
+        self.exact = Tape(tape.steps, tape.source)
+        self.steps = {step.name: step for step in tape.steps}
+        order = self.rng.permutation(len(x))
+        judges = min(500, int(_JUDGES * len(x))) if len(x) >= _LEAST_FRAMES else len(x)
+        self.judges = x[np.sort(order[:judges])].astype(np.float32)
+        fitted = order[judges:] if judges < len(x) else order
+        self.chunk = _chunk(tape)
+        work, weights = _work(tape), sum(w.size for w in self.exact.weights.values())
+        self.judged = self.exact.outputs(self.judges, self.chunk)
+        self.temperature = temperature_of(self.judged)
+        count = self.judged.shape[1]
+        draws = _WORK / (work * len(fitted))
+        self.draws = int(np.clip(draws, min(4, count), min(10, count)))
+        frames = int(min(len(fitted), max(64, _WORK / (work * self.draws))))
+        self.x = x[np.sort(fitted[:frames])].astype(np.float32)
+        self.reference = self.exact.outputs(self.x, self.chunk)
+        # Weights that outnumber what they are fitted to would fit it and nothing else.
+        excess = weights / (len(self.x) * self.draws)
+        self.anchor = max(_ANCHOR, _ANCHOR_MORE * excess)
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the first layer."""
+        self.fronts = {
+            "judges": _Front(self.tape, self.judges, self.chunk),
+            "fitted": _Front(self.tape, self.x, self.chunk),
+            "exact": _Front(self.exact, self.x, self.chunk),
+        }
+
+    def advance(self, name: str) -> None:
+        """Computes up to what a layer reads, with the layers before it as they are now."""
+        for front in self.fronts.values():
+            front.advance(name)
+
+    def error(self) -> float:
+        """Mean weighed error of the outputs, on the frames it is judged by."""
+        metric = Metric(self.judged, self.temperature)
+        residual = metric.weigh(self.fronts["judges"].outputs() - self.judged)
+        return float(np.square(residual, dtype=np.float64).sum(axis=1).mean())
+
+    def visit(self, name: str, rows: Rows) -> Rows:
+        """The layer with its pulses moved, gains and biases solved."""
+        return self._expand(self.steps[name]).solve(rows)
+
+    def _expand(self, step: Step) -> MapForm | VectorForm:
+        """The outputs' error as a function of a layer's rows, on frames drawn for it."""
+        rows, n = self.tape.weights[step.name].shape
+        positions = step.node.size // rows
+        if positions == 1 and node_groups(step.node) == 1:
+            return self._vector_form(step, self._drawn(max(self.draws * rows, n)))
+        widest = max(self.draws * positions * rows, positions * n, self.draws * n)
+        parts = list(self._parts(step, self._drawn(widest)))
+        slopes, columns, own, residual = (list(p) for p in zip(*parts, strict=True))
+        seen = np.concatenate([c.values for c in columns], axis=1)
+        return MapForm(
+            np.concatenate(slopes),
+            replace(columns[0], values=seen),
+            np.concatenate(own),
+            np.concatenate(residual),
+            self.anchor,
+        )
+
+    def _vector_form(self, step: Step, chosen: IntArray) -> VectorForm:
+        rows, n = self.tape.weights[step.name].shape
+        slopes = np.empty((rows, len(chosen), self.draws), dtype=np.float32)
+        inputs = np.empty((len(chosen), n))
+        own = np.empty((len(chosen), rows), dtype=np.float32)
+        residual = np.empty((len(chosen), self.draws), dtype=np.float32)
+        done = 0
+        for by, columns, error, left in self._parts(step, chosen):
+            part = slice(done, done + len(left))
+            slopes[:, part] = by[:, :, 0].transpose(2, 0, 1)
+            np.multiply(columns.values[0], columns.unit, out=inputs[part], dtype=np.float64)
+            own[part], residual[part] = error, left
+            done = part.stop
+        return VectorForm(slopes, inputs, own, residual, self.anchor)
+
+    def _drawn(self, widest: int) -> IntArray:
+        """Frames of which arrays of ``widest`` values each are not too large."""
+        count = max(1, min(len(self.x), _VALUES // widest))
+        if count == len(self.x):
+            return np.arange(count)
+        return np.sort(self.rng.choice(len(self.x), count, replace=False))
+
+    def _parts(
+        self, step: Step, chosen: IntArray
+    ) -> Iterator[tuple[FloatArray, Columns, FloatArray, FloatArray]]:
+        for start in range(0, len(chosen), self.chunk):
+            yield self._part(step, chosen[start : start + self.chunk])
+
+    def _part(
+        self, step: Step, chosen: IntArray
+    ) -> tuple[FloatArray, Columns, FloatArray, FloatArray]:
+        """Slopes (frames, draws, positions, M), what the rows multiply, the layer's own error
+        (frames * positions, M) and the residual (frames, draws)."""
+        reference = self.reference[chosen]
+        exact = self.exact.sums(step, self.fronts["exact"].at(chosen))
+        values = self.tape.resume(self.fronts["fitted"].at(chosen), step.name, keep=True)
+        outputs = values[self.tape.output]
+        metric = Metric(reference, self.temperature)
+        residual = metric.weigh(outputs.reshape(reference.shape) - reference)
+        directions = self._directions(*residual.shape)
+        rows = step.node.shape[-1]
+        seeds = [metric.weigh_back(directions[:, :, d]) for d in range(directions.shape[2])]
+        slopes = self.tape.slopes(
+            values, np.concatenate(seeds).reshape(-1, *outputs.shape[1:]), step.name
+        ).reshape(len(seeds), len(chosen), -1, rows)
+        own = (self.tape.sums(step, values) - exact).reshape(-1, rows)
+        seen = (residual[:, :, None] * directions).sum(axis=1)
+        columns = self.tape.columns(step, values[step.inputs[0]])
+        return np.ascontiguousarray(slopes.transpose(1, 0, 2, 3)), columns, own, seen
+
+    def _directions(self, frames: int, count: int) -> FloatArray:
+        """Orthogonal directions among the outputs of each frame, (frames, C, draws), whose squares
+        add up to the error on average."""
+        if self.draws >= count:
+            return np.broadcast_to(np.eye(count, dtype=np.float32), (frames, count, count))
+        # The tails of a normal distribution take a logarithm, which differs in last digits.
+        found = orthogonal(grid(self.rng.normal(size=(frames, count, self.draws)), 20))
+        return np.asarray(found * np.sqrt(count / self.draws), dtype=np.float32)
 
 
-def _error(links: list[Link], x: FloatArray, metric: Metric) -> float:
-    residual = forward(links, x)[-1] - links[-1].reference[: len(x)]
-    return float(np.square(metric.weigh(residual), dtype=np.float64).sum(axis=1).mean())
+def _work(tape: Tape) -> int:
+    """Multiplications that a sweep takes for a frame and a direction: of all layers behind each
+    one."""
+    sizes = [
+        tape.weights[s.name].size * s.node.size // len(tape.weights[s.name])
+        for s in tape.steps
+        if s.weighted
+    ]
+    return max(1, sum(place * size for place, size in enumerate(sizes)))
 
 
-def _jacobian(links: list[Link], index: int, sums: list[FloatArray], metric: Metric) -> FloatArray:
-    """Of the weighed outputs by the sums of layer ``index``: (M, frames, C)."""
-    jacobian = metric.jacobian()
-    for above in range(len(links) - 1, index, -1):
-        frames, count = jacobian.shape[1:]
-        slope = links[above - 1].activation.passes(sums[above - 1]).T
-        bits = grid_bits(len(links[above].y))
-        weight = np.ascontiguousarray(grid(links[above].real(), bits).T)
-        below = np.empty((len(weight), frames, count), dtype=np.float32)
-        for start in range(0, frames, _PIECE):
-            part = slice(start, min(frames, start + _PIECE))
-            piece = grid(jacobian[:, part].reshape(len(jacobian), -1), bits)
-            below[:, part] = (weight @ piece).reshape(len(weight), -1, count)
-            below[:, part] *= slope[:, part, None]
-        jacobian = below
-    return jacobian
+def _chunk(tape: Tape) -> int:
+    """Frames at a time."""
+    sizes = [
+        max(step.node.size, *(tape.weights[step.name].shape[1:] if step.weighted else (1,)))
+        for step in tape.steps
+    ]
+    return max(_LEAST_CHUNK, _CHUNK_VALUES // max(sizes))
 
 
-def _sweep_layer(
-    links: list[Link], index: int, x: FloatArray, metric: Metric, anchor: float
-) -> None:
-    """Moves pulses of every row of a layer once, in place."""
-    link = links[index]
-    sums = forward(links, x)
-    jacobian = _jacobian(links, index, sums, metric)
-    residual = metric.weigh(sums[-1] - links[-1].reference[: len(x)])
-    inputs = grid(
-        x if index == 0 else links[index - 1].activation.compute(sums[index - 1]), grid_bits(len(x))
-    )
-    own = sums[index] - link.reference[: len(x)]
-    weights = np.square(jacobian[:, :, 0])
-    for c in range(1, jacobian.shape[2]):  # in this order: that of einsum is the processor's
-        weights += np.square(jacobian[:, :, c])
-    bits = grid_bits(len(x))
-    gram, total = inputs.T @ inputs, inputs.sum(axis=0)
-    mass = weights.sum(axis=1, dtype=np.float64)
-    share = anchor * mass / len(x)
-    heavy = grid(weights, bits)
-    mean = heavy @ inputs + share[:, None] * total
-    square = heavy @ grid(np.square(inputs), bits) + share[:, None] * np.diag(gram)
-    pull = grid(own.T, bits) @ inputs
-    error = own.sum(axis=0, dtype=np.float64)
-    seen = inputs.astype(np.float32)  # on their grid, so exactly
-    rows, n = link.y.shape
-    place = link.placement
-    banks, gap = (1, 0) if place is None else (place.banks, place.max_gap or 0)
-    goal = np.zeros((rows, n)) if link.weight is None else link.weight
-    closed = np.zeros((rows, n), dtype=bool) if link.allowed is None else ~link.allowed
-    used = np.count_nonzero(link.y, axis=1).max(initial=0)
-    room = np.empty((min(n, 2 * used + 16 + used // 4), n))
-    link.y = np.ascontiguousarray(link.y, dtype=np.int64)
-    for m in range(rows):
-        if not mass[m] > 0 or not link.y[m].any() or link.gain[m, 0] <= 0:
-            continue
-        link.gain[m, 0], shift = kernels.refine_row(
-            link.y[m], float(link.gain[m, 0]), jacobian[m], weights[m], residual, seen, gram, total,
-            mean[m], square[m], float(mass[m] + share[m] * len(x)), float(share[m]), pull[m],
-            float(error[m]), goal[m], 0.0 if link.weight is None else _PULL, closed[m], banks, gap,
-            _COLUMN_FRAMES, room,
-        )  # fmt: skip
-        link.bias[m] += shift
+class _Front:
+    """Tensors of some frames that a network's steps from one on read."""
+
+    def __init__(self, tape: Tape, x: FloatArray, chunk: int) -> None:
+        self.tape, self.name, self.count = tape, tape.steps[0].name, len(x)
+        self.chunk = chunk
+        self.values = {tape.source: x}
+
+    def at(self, frames: IntArray | slice) -> dict[str, FloatArray]:
+        """The tensors of some of the frames."""
+        return {name: value[frames] for name, value in self.values.items()}
+
+    def advance(self, name: str) -> None:
+        """On to what is read from another step on."""
+        needed = self.tape.needed(name)
+        parts = [
+            {n: v for n, v in made.items() if n in needed}
+            for part in self._parts()
+            for made in [self.tape.resume(self.at(part), self.name, until=name)]
+        ]
+        self.values = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
+        self.name = name
+
+    def outputs(self) -> FloatArray:
+        """The network's outputs, (frames, C)."""
+        parts = [
+            self.tape.resume(self.at(part), self.name)[self.tape.output] for part in self._parts()
+        ]
+        return np.concatenate(parts).reshape(self.count, -1)
+
+    def _parts(self) -> list[slice]:
+        return [slice(i, i + self.chunk) for i in range(0, self.count, self.chunk)]
+
+
+def orthogonal(vectors: RealArray) -> RealArray:
+    """Orthonormal vectors (frames, C, D) that span the same, by the order of Gram and Schmidt."""
+    q = vectors.copy()
+    for d in range(q.shape[2]):
+        for _ in range(2):  # once leaves what rounding does to nearly dependent vectors
+            for e in range(d):
+                q[:, :, d] -= q[:, :, e] * (q[:, :, e] * q[:, :, d]).sum(axis=1, keepdims=True)
+        q[:, :, d] /= np.sqrt(np.square(q[:, :, d]).sum(axis=1, keepdims=True))
+    return q

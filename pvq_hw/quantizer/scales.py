@@ -1,5 +1,6 @@
-"""Activation scales: from calibration data by the error, or from the ranges a model carries."""
+"""Activations: formats, and scales from calibration data or from the ranges a model carries."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,16 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import TensorSpec
+from pvq_hw.quantizer.fused import Step
 
 __all__ = [
     "MIN_FRAMES",
+    "OUTPUT_BITS",
     "bounded_format",
     "calibration_array",
     "error_minimizing_scale",
     "input_spec",
+    "output_spec",
     "range_scale",
     "round_to_lattice",
     "tensor_spec",
@@ -22,6 +26,10 @@ __all__ = [
 
 
 MIN_FRAMES = 16
+OUTPUT_BITS = 16
+"""Width of the network's output, signed."""
+
+_HEADROOM = 1.5  # of the final output's range over the largest value seen
 _SAMPLES = 1 << 17
 _NO_CALIBRATION = (
     "Activation scales must come from calibration data, since the model carries no range for "
@@ -192,3 +200,46 @@ def input_spec(
     if fmt.contains(data):
         return TensorSpec(name, shape, fmt, 1.0 / input_scale)
     return tensor_spec(name, shape, fmt, data.astype(np.float64) / input_scale)
+
+
+def output_spec(
+    step: Step,
+    shape: tuple[int, ...],
+    real: FloatArray | None,
+    bits: int,
+    signed: bool,
+    least: float,
+    ranges: dict[str, tuple[float, float]],
+) -> TensorSpec:
+    """Format and scale of a step's output.
+
+    Parameters
+    ----------
+    real : float array, optional
+        Its values before the activation; the scale is the one of the least error on them, or
+        else covers its range in ``ranges``.
+    bits : int
+        Of activations; the network's output has 16.
+    signed : bool
+        Whether values below 0 occur where the activation does not rule them out.
+    least : float
+        The smallest scale that the multipliers allow.
+    """
+    if step.format is not None:
+        if step.scale < least:
+            raise InputError(
+                f"Layer {step.name!r} must have an output scale of at least {least:.6g}, not "
+                f"{step.scale:.6g}, which its gains in steps of its multiplier ask for"
+            )
+        return TensorSpec(step.output, shape, step.format, step.scale)
+    kind = step.activation
+    if kind.binary:
+        return TensorSpec(step.output, shape, IntFormat(1, True), 1.0)
+    if step.last:
+        fmt, headroom = kind.format(OUTPUT_BITS), _HEADROOM
+    else:
+        fmt, headroom = kind.format(bits, signed), None
+    fmt = bounded_format(step.name, fmt, kind.high, least)
+    real = None if real is None else kind.compute(real)
+    found = tensor_spec(step.output, shape, fmt, real, ranges, headroom)
+    return replace(found, scale=max(least, min(found.scale, kind.largest_scale(fmt))))

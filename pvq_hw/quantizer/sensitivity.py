@@ -6,7 +6,6 @@ so that errors which a pooling averages out count for little.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,11 @@ from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives, node_groups
 from pvq_hw.quantizer.budget import Curve, allocate, shared_total
 from pvq_hw.quantizer.fused import Step
-from pvq_hw.quantizer.layer_options import LayerOptions
+from pvq_hw.quantizer.layer_options import Request
+from pvq_hw.quantizer.metric import Metric, temperature_of
 from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights
-from pvq_hw.quantizer.refine import Metric
 
-__all__ = ["measured_pulses", "temperature_of"]
+__all__ = ["measured_pulses"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -30,18 +29,17 @@ _SAMPLES = 16_000  # window positions that the trial codes are fitted to
 _DRAWS = 4  # random combinations of the outputs of a frame whose derivatives are taken
 _STEPS = 2.0 ** np.arange(-2, 3.5, 1)
 _CHUNK = 16
-_TEMPERATURE = 0.6  # of the standard deviation of a frame's outputs
 
 
 def measured_pulses(
     steps: tuple[Step, ...],
     x: FloatArray,
     ratio: float,
-    layers: Mapping[str, LayerOptions],
+    asked: Mapping[str, Request],
     seed: int = 0,
     progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, IntArray]:
-    """K of every row, (M,), of the layers with pulses, by name.
+    """K of every row, (M,), or (M, G) where rows have groups, of the layers with pulses, by name.
 
     Parameters
     ----------
@@ -49,7 +47,7 @@ def measured_pulses(
     x : float32 array (frames, \\*shape)
         The float model's inputs; at most 256 frames are looked at.
     ratio : float
-        Mean N/K of the layers that have neither ``ratio`` nor ``k`` of their own in ``layers``.
+        Mean N/K of the layers that have neither pulses nor a total of their own in ``asked``.
 
     Raises
     ------
@@ -58,44 +56,34 @@ def measured_pulses(
     """
     x = x[:: max(1, len(x) // _FRAMES)][:_FRAMES].astype(np.float32)
     tape = Tape(steps, steps[0].inputs[0])
-    pulsed = [s for s in steps if s.weighted and not _int8(layers.get(s.name))]
-    result: dict[str, IntArray] = {}
-    wanted: dict[str, float] = {}
-    for step in pulsed:
-        option, rows = layers.get(step.name), len(step.weight)
-        if option is not None and option.k is not None:
-            result[step.name] = np.full(rows, option.k, dtype=np.int64)
-        else:
-            wanted[step.name] = (option.ratio if option else None) or ratio
-    if not wanted:
+    pulsed = {s.name: s for s in steps if s.weighted and not asked[s.name].int8}
+    given = {n: asked[n].k for n in pulsed}
+    result = {n: k if k.shape[1] > 1 else k[:, 0] for n, k in given.items() if k is not None}
+    sizes = {n: step.weight.size for n, step in pulsed.items() if n not in result}
+    if not sizes:
         return result
-    grids = {n: _grid(step, wanted[n]) for step in pulsed if (n := step.name) in wanted}
+    own = {n: total for n in sizes if (total := asked[n].total) is not None}
+    ratios = {n: size / own[n] if n in own else ratio for n, size in sizes.items()}
+    grids = {n: _grid(pulsed[n], ratios[n]) for n in sizes}
     samples, outputs = _sample(tape, x, list(grids), np.random.default_rng(seed))
     changes = {}
-    for step in pulsed:
-        if step.name in grids:
-            changes[step.name] = _trials(step, *samples.pop(step.name), grids[step.name])
-            if progress:
-                progress("allocation", len(changes) / (len(grids) + 2))
+    for name in grids:
+        changes[name] = _trials(pulsed[name], *samples.pop(name), grids[name])
+        if progress:
+            progress("allocation", len(changes) / (len(grids) + 2))
     curves = _curves(tape, x, grids, changes, temperature_of(outputs), seed)
-    own = {n for n in grids if n in layers and layers[n].ratio is not None}
-    for name in own:
-        size = next(s.weight.size for s in pulsed if s.name == name)
-        total = max(len(curves[name].scale), int(size / wanted[name] + 1e-9))
-        result[name] = allocate([curves[name]], total)[0]
+    found = {n: allocate([curves[n]], max(len(curves[n].scale), own[n]))[0] for n in own}
     pool = [n for n in grids if n not in own]
     if pool:
-        matrices = {s.name: s.weight for s in pulsed if s.name in pool}
+        matrices = {n: pulsed[n].weight for n in pool}
         total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
-        found = allocate([curves[n] for n in pool], total)
-        result |= dict(zip(pool, found, strict=True))
+        found |= dict(zip(pool, allocate([curves[n] for n in pool], total), strict=True))
+    for name, k in found.items():
+        groups = asked[name].groups
+        result[name] = k if groups == 1 else asked[name].by_group(k)
     if progress:
         progress("allocation", 1.0)
     return result
-
-
-def _int8(option: Any) -> bool:
-    return option is not None and option.encoding == "int8"
 
 
 def _grid(step: Step, ratio: float) -> IntArray:
@@ -183,17 +171,17 @@ def _effect(change: FloatArray, slopes: FloatArray, columns: Columns) -> npt.NDA
     the sums are ``slopes`` (scalars, frames, ..., M), added up: (J, M)."""
     groups = len(columns.values)
     rows, n = change.shape[1:]
+    if groups == 1 and slopes[0, 0].size == rows:  # one position: sums that change, times slopes
+        inputs = columns.values[0] * columns.unit
+        sums = exact.product(inputs, change[:, :, :-1].reshape(-1, n - 1).T)
+        sums = sums.reshape(len(inputs), -1, rows) + change[:, :, -1]
+        weights = np.square(slopes, dtype=np.float64).sum(axis=0).reshape(len(inputs), 1, rows)
+        return np.asarray((np.square(sums) * weights).sum(axis=0))
     split = slopes.reshape(*slopes.shape[:2], -1, groups, rows // groups).transpose(3, 1, 0, 2, 4)
     bits = exact.grid_bits(n)
     by_weight = exact.grid(derivatives(split, columns).reshape(rows, -1, n), bits)
     moved = np.matmul(by_weight, exact.grid(change, bits).transpose(1, 2, 0))
     return np.asarray(np.square(moved).sum(axis=1).T)
-
-
-def temperature_of(outputs: FloatArray) -> float:
-    """Of the softmax that weighs outputs (frames, C): it must not depend on their unit."""
-    spread = outputs - outputs.mean(axis=1, keepdims=True)
-    return max(_TEMPERATURE * float(spread.std(dtype=np.float64)), 1e-12)
 
 
 def _curve(grid: IntArray, effect: npt.NDArray[np.float64]) -> Curve:

@@ -6,11 +6,10 @@ a factor: every tensor is divided by a power of two of its own, weights and bias
 scales of the integer network are multiplied by it again. All of that is exact.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +29,14 @@ from pvq_hw.model.model import (
 )
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
+from pvq_hw.quantizer.options import QuantizerOptions
 from pvq_hw.quantizer.scales import MIN_FRAMES, calibration_array
 
 __all__ = ["near_one"]
 
 _WINDOW = 30  # bits of a magnitude, either way, that need no factor
 _MOST = 2.0**40  # of weights, once values are near 1: float32 holds their squares
-P = ParamSpec("P")
+Progress = Callable[[str, float], None]
 T = TypeVar("T")
 
 
@@ -93,33 +93,32 @@ class _Scaling:
         return replace(tensor, scale=scale)
 
 
-def near_one(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorator of what quantizes ``model`` by ``calibration`` and ``input_scale``: where values
-    are far from 1, it works on the divided model, and a `Network` that it returns is restored."""
-    signature = inspect.signature(function)
+def near_one(
+    function: Callable[[Model, Any, QuantizerOptions, Progress | None], T],
+) -> Callable[[Model, Any, QuantizerOptions, Progress | None], T]:
+    """Decorator of what quantizes a model by calibration data: where values are far from 1, it
+    works on the divided model, and a `Network` that it returns is restored."""
 
     @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        given = bound.arguments
-        model, input_scale = given["model"], given["input_scale"]
-        if given["calibration"] is None or not (np.isfinite(input_scale) and input_scale > 0):
-            return function(*args, **kwargs)
-        data = calibration_array(given["calibration"], model.input_shape)
-        scaling = _scaling(model, data, input_scale)
+    def call(
+        model: Model, calibration: Any, options: QuantizerOptions, progress: Progress | None
+    ) -> T:
+        by = options.input_scale
+        if calibration is None or not (np.isfinite(by) and by > 0):
+            return function(model, calibration, options, progress)
+        data = calibration_array(calibration, model.input_shape)
+        scaling = _scaling(model, data, by)
         if scaling is None:
-            return function(*args, **kwargs)
+            return function(model, calibration, options, progress)
         exponent = scaling.exponents[model.input_name]
-        given["model"] = scaling.model(model)
         if data.dtype.kind == "f":
-            given["calibration"] = np.ldexp(data.astype(np.float64), -exponent)
+            data = np.ldexp(data.astype(np.float64), -exponent)
         else:
-            given["input_scale"] = float(np.ldexp(input_scale, exponent))
-        result = function(*bound.args, **bound.kwargs)
+            options = replace(options, input_scale=float(np.ldexp(by, exponent)))
+        result = function(scaling.model(model), data, options, progress)
         if not isinstance(result, Network):
             return result
-        return scaling.restored(result, model, input_scale)  # type: ignore[return-value]
+        return scaling.restored(result, model, by)  # type: ignore[return-value]
 
     return call
 

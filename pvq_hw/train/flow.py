@@ -11,6 +11,7 @@ from pvq_hw.evaluate.accuracy import check_data, evaluate_network, scale_warning
 from pvq_hw.evaluate.metrics import metric_text
 from pvq_hw.flow.compile import quantize_for
 from pvq_hw.flow.options import CompileOptions
+from pvq_hw.flow.quantize import quantizer_options
 from pvq_hw.model.export import check_format, save_model
 from pvq_hw.model.model import Model, load_model
 from pvq_hw.network.network import Network
@@ -138,18 +139,14 @@ def start_network(
     if not options.target:
         network = quantize(
             model,
+            quantizer_options(options),
             calibration=data.x,
-            ratio=options.ratio,
-            activation_bits=options.activation_bits,
-            input_scale=options.input_scale,
-            layers=options.layers or None,
-            seed=options.seed,
             progress=lambda what, part: tell.progress(part, 1, what),
         )
         return network, {}
     target = get_target(options.target)
     network, folding = quantize_for(model, target, options, data, tell.progress)
-    gaps = folding.max_gap if folding.gap_bits else {}
+    gaps = folding.max_gap
     places = {name: Placement(p, gaps.get(name)) for name, p in folding.banks.items()}
     codes = {layer.name: layer.weights for layer in network.layers}
     return network, {n: p for n, p in places.items() if meets(codes[n], p)}  # type: ignore[arg-type]

@@ -16,8 +16,9 @@ from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data, load_data
 from pvq_hw.errors import InputError, PvqError
 from pvq_hw.evaluate.accuracy import metric_for
-from pvq_hw.flow.compile import QUICK_FRAMES, QUICK_PATIENCE, plan_for, quantize_for
+from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions
+from pvq_hw.flow.quantize import quantizer_options
 from pvq_hw.model.model import Model, load_model
 from pvq_hw.network.network import Network
 from pvq_hw.plan.plan import Plan
@@ -220,26 +221,9 @@ def _tried(job: Job, model: Model, calibration: Data, validation: Data) -> Outco
 
 def _alone(model: Model, options: CompileOptions, calibration: Data) -> Network:
     """Quantized without regard to lanes."""
-    from pvq_hw.quantizer.chain import is_dense_chain
-    from pvq_hw.quantizer.quantize import even_budget, quantize
+    from pvq_hw.quantizer.quantize import quantize
 
-    pulses = None
-    if is_dense_chain(model):
-        pulses = even_budget(model, ratio=options.ratio, layers=options.layers)
-    return quantize(
-        model,
-        calibration=calibration.x,
-        ratio=options.ratio,
-        quantizer=options.quantizer,
-        activation_bits=options.activation_bits,
-        input_scale=options.input_scale,
-        layers=options.layers,
-        seed=options.seed,
-        max_frames=QUICK_FRAMES,
-        sweeps=0,
-        patience=QUICK_PATIENCE,
-        pulses=pulses,
-    )
+    return quantize(model, quantizer_options(options, quick=True), calibration=calibration.x)
 
 
 def judge(task: Task, model: Model, network: Network, data: Data) -> dict[str, float]:

@@ -174,9 +174,7 @@ def test_what_fits_with_no_codes_is_refused_before_any_are_looked_for(
     np.savez(tmp_path / "m.npz", **weights)
     network = pvq_hw.load_model(tmp_path / "m.npz")
     calibration = pvq_hw.Data(rng.normal(size=(4, shapes[0][1])))
-    monkeypatch.setattr(
-        "pvq_hw.quantizer.quantize.row_budget", lambda *a, **k: pytest.fail("too late")
-    )
+    monkeypatch.setattr("pvq_hw.flow.quantize.row_budget", lambda *a, **k: pytest.fail("too late"))
     text = f"needs {need} at a pulse a row already, but {board} has"
     with pytest.raises(InputError, match=text):
         quantize_for(network, get_target(board), CompileOptions(target=board), calibration)

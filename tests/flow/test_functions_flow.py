@@ -89,7 +89,7 @@ def test_outputs_of_a_table_are_the_models_values(made):
     network = accelerator.network
     real = network.predict(network.quantize_input(X)) * network.output.scale
     assert np.abs(real).max() <= 1.0
-    assert np.corrcoef(real.ravel(), model.predict(X).ravel())[0, 1] > 0.9
+    assert np.corrcoef(real.ravel(), model.predict(X).ravel())[0, 1] > 0.85
 
 
 def test_a_changed_entry_is_found(made, tmp_path):

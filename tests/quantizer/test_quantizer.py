@@ -9,12 +9,11 @@ from quantizer_cases import chain, data, dense_layers
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import Clip, Dense, MaxPool, Model
+from pvq_hw.model.model import Clip, Dense, Model
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.budget import spread
-from pvq_hw.quantizer.chain import dense_stages
 from pvq_hw.quantizer.pulse_moves import improve, moments, output_error, ridge_weights, solve_gains
-from pvq_hw.quantizer.quantize import LayerOptions, quantize
+from pvq_hw.quantizer.quantize import LayerOptions, QuantizerOptions, quantize
 from pvq_hw.quantizer.requantization import requantization
 
 
@@ -331,12 +330,17 @@ def test_bad_layer_options_are_refused(options: dict, text: str) -> None:
         LayerOptions(**options)
 
 
-def test_models_that_are_no_chain_are_refused_by_node() -> None:
+def test_weights_that_are_not_finite_are_refused_by_layer() -> None:
     model = chain()
-    pool = MaxPool("pool", ("r2",), "p", (6,), (1, 12, 1), (1, 2), (1, 2))
-    broken = Model(**{**model.__dict__, "nodes": (*model.nodes[:4], pool)})
-    with pytest.raises(InputError, match=r"Layer 'pool' must be a dense layer.*not MaxPool"):
-        dense_stages(broken)
     model.nodes[0].weight[0, 0] = np.nan
     with pytest.raises(InputError, match="Layer 'fc1' must have finite weights"):
         quantize(model, calibration=data(), input_scale=255)
+
+
+def test_options_are_one_value_and_single_fields_take_its_place() -> None:
+    options = QuantizerOptions(ratio=3.0, input_scale=255, sweeps=0)
+    one = quantize(chain(), options, calibration=data(), ratio=2.0)
+    assert one == quantize(chain(), calibration=data(), ratio=2.0, input_scale=255, sweeps=0)
+    assert (one.meta["ratio"], one.meta["sweeps"]) == (2.0, 0)
+    with pytest.raises(TypeError, match="ratios"):
+        quantize(chain(), options, calibration=data(), ratios=2.0)

@@ -31,11 +31,15 @@ def test_rules_that_cannot_be_followed_are_refused() -> None:
         quantize(chain(), calibration=data(), quantizer="plain", gain_rule="loud")
     with pytest.raises(InputError, match="must come with the plain quantizer"):
         quantize(chain(), calibration=data(), gain_rule="norm")
-    conv = Conv(
-        "c", ("x",), "y", (4, 4, 2), (4, 4, 1), (1, 1), weight=np.ones((2, 1, 1, 1)),
-        bias=np.zeros(2),
+
+
+def test_convolutions_follow_the_rule_too() -> None:
+    weight = np.random.default_rng(0).normal(size=(2, 3, 3, 4))
+    layer = Conv(
+        "c", ("x",), "y", (4, 4, 2), (6, 6, 4), (3, 3), weight=weight, bias=np.zeros(2)
     )  # fmt: skip
-    model = Model("net", "0" * 64, "x", (4, 4, 1), (0, 1, 2), (4, 4, 1), (conv,))
-    x = np.zeros((16, 4, 4, 1), dtype=np.uint8)
-    with pytest.raises(InputError, match="must come with a chain of dense layers"):
-        quantize(model, calibration=x, ratio=1, quantizer="plain", gain_rule="norm")
+    model = Model("net", "0" * 64, "x", (6, 6, 4), (0, 1, 2), (6, 6, 4), (layer,))
+    x = np.arange(16 * 144, dtype=np.uint8).reshape(16, 6, 6, 4)
+    net = quantize(model, calibration=x, ratio=3, quantizer="plain", gain_rule="norm")
+    kept = np.linalg.norm(net.layers[0].gain * net.layers[0].y, axis=1)
+    np.testing.assert_allclose(kept, np.linalg.norm(weight.reshape(2, -1), axis=1), rtol=1e-12)

@@ -1,8 +1,10 @@
 """Quantizing networks with branches: gradients, pulses by effect, moves against the outputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from quantizer_graphs_cases import branched, conv, inputs
+from quantizer_graphs_cases import branched, conv, dense_behind_maps, inputs
 
 from pvq_hw.arith.exact import grid
 from pvq_hw.errors import InputError
@@ -11,12 +13,12 @@ from pvq_hw.network.window import Conv as IntConv
 from pvq_hw.quantizer import importance
 from pvq_hw.quantizer.autodiff import Columns, Lattice, Tape, derivatives, node_groups
 from pvq_hw.quantizer.banks import Placement, balance, meets
+from pvq_hw.quantizer.expansion import Rows
 from pvq_hw.quantizer.fused import network_steps, weight_matrix
 from pvq_hw.quantizer.importance import felt
-from pvq_hw.quantizer.polish import Full, Outer, Rows, orthogonal, polish
+from pvq_hw.quantizer.metric import Metric, temperature_of
 from pvq_hw.quantizer.quantize import LayerOptions, quantize, row_budget
-from pvq_hw.quantizer.refine import Metric
-from pvq_hw.quantizer.sensitivity import measured_pulses, temperature_of
+from pvq_hw.quantizer.refine import orthogonal, refine
 
 
 def error(model: Model, network, x: np.ndarray) -> float:
@@ -131,23 +133,6 @@ def test_derivatives_do_not_depend_on_the_order_of_positions() -> None:
     assert np.array_equal(*found)
 
 
-def test_a_row_with_one_position_is_a_product_of_slopes_and_inputs() -> None:
-    rng = np.random.default_rng(4)
-    slopes = rng.normal(size=(30, 3, 1, 2)).astype(np.float32)
-    columns = Columns(rng.integers(0, 256, (1, 30, 6)).astype(np.float32), 0.1, 8)
-    residual = rng.normal(size=(30, 3)).astype(np.float32)
-    inputs = np.append(columns.values[0], np.ones((30, 1)), axis=1).astype(np.float64)
-    outer = Outer(slopes[:, :, 0, 1], inputs, np.append(np.full(6, 0.1), 1), 8)
-    full = Full(derivatives(slopes[None, :, :, :, 1:], columns).reshape(90, 7))
-    change = rng.normal(size=7)
-    for one, other in (
-        (outer.square(), full.square()),
-        (outer.pull(residual.ravel()), full.pull(residual.ravel())),
-        (outer.moved(change), full.moved(change)),
-    ):
-        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
-
-
 def test_directions_are_orthogonal() -> None:
     q = orthogonal(np.random.default_rng(0).normal(size=(7, 9, 4)))
     np.testing.assert_allclose(np.matmul(q.transpose(0, 2, 1), q), [np.eye(4)] * 7, atol=1e-14)
@@ -180,9 +165,7 @@ def test_of_equal_values_one_is_the_largest() -> None:
 
 def test_pulses_go_where_the_outputs_feel_them() -> None:
     x = inputs(200)
-    even, faint = (
-        measured_pulses(network_steps(branched(part)), x, 2.0, {}) for part in (1.0, 0.02)
-    )
+    even, faint = (row_budget(branched(part), x, ratio=2.0) for part in (1.0, 0.02))
     sizes = {s.name: weight_matrix(s.node).size for s in network_steps(branched()) if s.weighted}
     for found in (even, faint):
         total = sum(int(k.sum()) for k in found.values())
@@ -210,6 +193,57 @@ def test_normalization_left_over_beside_8_bit_layers_has_a_pulse_a_row(quantizer
     assert error(model, network, x) < 0.01 * model.predict(x).var()
     with pytest.raises(InputError, match="each of 5 rows of 'norm', 'fc' a pulse, but 300"):
         quantize(model, layers=plain, ratio=300, **options)
+
+
+@pytest.mark.parametrize("quantizer", ["calibrated", "plain"])
+def test_gains_of_groups_behind_a_convolution(quantizer: str) -> None:
+    model, x = dense_behind_maps(), inputs(200)
+    layers = {"first": LayerOptions(unit=9), "conv": LayerOptions(unit="layer")}
+    network = quantize(model, calibration=x, ratio=1.5, layers=layers, quantizer=quantizer)
+    found = {layer.name: layer for layer in network.layers}
+    assert found["first"].gain.shape == (12, 4)
+    assert len(np.unique(found["first"].gain)) > 12
+    assert np.unique(found["conv"].gain).size == 1
+    test = inputs(200, 1)
+    whole = quantize(model, calibration=x, ratio=1.5, quantizer=quantizer)
+    assert error(model, network, test) < 2 * error(model, whole, test)
+
+
+def test_signs_behind_a_convolution() -> None:
+    model, x = dense_behind_maps(sign=True), inputs(400)
+    network = quantize(model, calibration=x, ratio=1.0)
+    found = {layer.name: layer for layer in network.layers}
+    assert found["first"].output.format.binary
+    assert (found["first"].mult == 1).all()
+    test = inputs(200, 1)
+    assert error(model, network, test) < 0.4 * model.predict(test).var()
+
+
+def test_what_a_layer_cannot_do_is_refused_by_its_name() -> None:
+    def refused(model: Model, text: str, **options: object) -> None:
+        with pytest.raises(InputError, match=text):
+            quantize(model, calibration=inputs(32), ratio=2.0, **options)
+
+    groups, shared = LayerOptions(unit=9), LayerOptions(unit="layer")
+    refused(branched(), "Layer 'left' must have a gain per row: only dense layers have one for "
+            "every 9 columns, and it has kind Conv", layers={"left": groups})  # fmt: skip
+    refused(branched(), "Layer 'each' must have a gain per row: its rows see different channels",
+            layers={"each": shared})  # fmt: skip
+    refused(branched(), "2 to 16 bits after layer 'stem', not 1", activation_bits=1)
+    maps = dense_behind_maps(sign=True)
+    nodes = (
+        *maps.nodes[:4], replace(maps.nodes[4], inputs=("r",), output="g", shape=(6, 6, 4)),
+        replace(maps.nodes[5], weight=np.ones((3, 144))),
+    )  # fmt: skip
+    nodes = (*nodes[:2], *nodes[4:])
+    refused(replace(maps, nodes=nodes), "Layer 'act' must not take a sign after Relu or Clip")
+    nodes = (nodes[0], replace(nodes[2], inputs=("a",)), nodes[3])
+    refused(replace(maps, nodes=nodes), "Layer 'act' must take the sign of a dense layer's output, "
+            "not of layer 'conv' of kind Conv")  # fmt: skip
+    pool = MaxPool("late", ("g",), "h", (1, 6, 1), (1, 12, 1), (1, 2), (1, 2))
+    last = replace(maps.nodes[5], inputs=("h",), weight=np.ones((3, 6)))
+    refused(replace(maps, nodes=(*maps.nodes[:5], pool, last)),
+            "Layer 'late' must not read signs, here of 'first'")  # fmt: skip
 
 
 def test_what_is_asked_of_a_layer_is_kept() -> None:
@@ -288,7 +322,7 @@ def test_judged_error_never_rises(frames: int) -> None:
         name: Rows(np.sign(w).astype(np.int64), np.abs(w).mean(axis=1, keepdims=True), b)
         for (name, w), b in zip(tape.weights.items(), tape.biases.values(), strict=True)
     }
-    _, errors = polish(tape, rows, x, sweeps=3)
+    _, errors = refine(tape, rows, x, sweeps=3)
     assert len(errors) == 4
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < errors[0]
@@ -304,7 +338,7 @@ def test_moves_keep_banks_and_zeros() -> None:
     gain = np.full((4, 1), 0.3)
     bias = np.zeros(4)
     for rows in (Rows(balanced, gain, bias, placement), Rows(kept, gain, bias, None, allowed)):
-        found = polish(tape, {"left": rows}, x, sweeps=1)[0]["left"]
+        found = refine(tape, {"left": rows}, x, sweeps=1)[0]["left"]
         assert not np.array_equal(found.y, rows.y)
         assert np.array_equal(np.abs(found.y).sum(1), np.abs(rows.y).sum(1))
         if rows.placement is not None:

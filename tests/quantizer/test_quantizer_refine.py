@@ -1,123 +1,102 @@
-"""Budgets of pulses and moves against the network's outputs."""
-
-from itertools import pairwise
+"""Budgets of pulses, and moves of the pulses of dense layers against the network's outputs."""
 
 import numpy as np
 import pytest
+from quantizer_cases import chain, data
 
 from pvq_hw.errors import InputError
-from pvq_hw.model.activation import LINEAR, Activation
-from pvq_hw.quantizer import refine as quantizer_refine
+from pvq_hw.quantizer import expansion
+from pvq_hw.quantizer.autodiff import Tape
 from pvq_hw.quantizer.banks import Placement, balance, meets
-from pvq_hw.quantizer.budget import Curve, allocate, round_to_multiple, spread
-from pvq_hw.quantizer.refine import Link, Metric, forward, refine, sensitivity
+from pvq_hw.quantizer.budget import Curve, allocate, layer_shares, round_to_multiple, spread
+from pvq_hw.quantizer.expansion import Rows, VectorForm
+from pvq_hw.quantizer.fused import network_steps
+from pvq_hw.quantizer.metric import Metric
+from pvq_hw.quantizer.quantize import LayerOptions, quantize
+from pvq_hw.quantizer.refine import refine
 
-SIZES = (12, 10, 8, 4)
 
-
-def chain(seed: int = 0, k: int = 6, banks: int = 0) -> tuple[list[Link], np.ndarray]:
-    """Links with a coarse quantization of a random network, and its inputs."""
-    rng = np.random.default_rng(seed)
-    x = (rng.random((300, 5)) @ rng.random((5, SIZES[0]))).astype(np.float32)
-    links, values = [], x.astype(np.float64)
-    for n, m in pairwise(SIZES):
-        w = rng.laplace(size=(m, n)) / np.sqrt(n)
-        z = values @ w.T
-        place = Placement(banks, 2) if banks else None
-        y = balance(w, np.full(m, k), place or Placement(1))
+def coarse(k: int = 6, banks: int = 0) -> tuple[Tape, dict[str, Rows], np.ndarray]:
+    """A chain, a coarse quantization of it, and its inputs."""
+    steps, x = network_steps(chain()), (data(500) / 255).astype(np.float32)
+    place, rows = Placement(banks, 2) if banks else None, {}
+    for step in steps:
+        w = step.weight
+        y = balance(w, np.full(len(w), k), place or Placement(1))
         gain = np.maximum((w * y).sum(1) / np.square(y).sum(1), 1e-3)[:, None]
-        kind, reference = Activation("bounds"), z.astype(np.float32)
-        links.append(Link(y, gain, np.zeros(m), kind, reference, True, place))
-        values = np.maximum(z, 0)
-    links[-1].activation = LINEAR
-    return links, x
-
-
-def output_error(links: list[Link], x: np.ndarray) -> float:
-    residual = forward(links, x)[-1] - links[-1].reference
-    return float(np.square(Metric(links[-1].reference).weigh(residual)).sum(axis=1).mean())
+        rows[step.name] = Rows(y, gain, step.bias, place, None, w)
+    return Tape(steps, "x"), rows, x
 
 
 @pytest.mark.parametrize("banks", [0, 2])
 def test_refinement_lowers_the_output_error_and_keeps_the_pulses(banks: int) -> None:
-    links, x = chain(banks=banks)
-    before = output_error(links, x)
-    errors = refine(links, x, sweeps=3)
-    assert errors[0] == pytest.approx(before, rel=1e-5)
+    tape, rows, x = coarse(banks=banks)
+    found, errors = refine(tape, rows, x, sweeps=3)
     assert errors == sorted(errors, reverse=True)
-    assert errors[-1] == pytest.approx(output_error(links, x), rel=1e-5)
-    assert errors[-1] < 0.35 * before
-    for link in links:
-        assert (np.abs(link.y).sum(axis=1) == 6).all()
-        assert (link.gain > 0).all()
+    assert errors[-1] < 0.35 * errors[0]
+    for layer in found.values():
+        assert (np.abs(layer.y).sum(axis=1) == 6).all()
+        assert (layer.gain > 0).all()
         if banks:
-            assert meets(link.y, Placement(banks, 2))
+            assert meets(layer.y, Placement(banks, 2))
 
 
 def test_a_part_of_the_frames_is_enough_for_the_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
-    links, x = chain()
-    whole = refine(links, x, sweeps=3)
-    monkeypatch.setattr(quantizer_refine, "_COLUMN_FRAMES", 100)
-    links, x = chain()
-    part = refine(links, x, sweeps=3)
+    whole = refine(*coarse(), sweeps=3)[1]
+    monkeypatch.setattr(expansion, "_COLUMN_FRAMES", 100)
+    part = refine(*coarse(), sweeps=3)[1]
     assert part != whole
-    assert part[-1] < 1.1 * whole[-1]
+    assert part[-1] < 1.5 * whole[-1]
+    assert part[-1] < 0.35 * part[0]
 
 
 def test_layers_that_may_not_move_stay() -> None:
-    links, x = chain()
-    links[0].movable = False
-    y, gain = links[0].y.copy(), links[0].gain.copy()
-    refine(links, x, sweeps=1)
-    assert np.array_equal(links[0].y, y)
-    assert np.array_equal(links[0].gain, gain)
+    layers = {"fc1": LayerOptions(unit=8), "fc2": LayerOptions(unit="layer")}
+    args = {"calibration": data(), "ratio": 3.0, "input_scale": 255, "layers": layers}
+    before, after = (quantize(chain(), **args, sweeps=n) for n in (0, 2))
+    for one, two in zip(before.layers[:2], after.layers[:2], strict=True):
+        assert np.array_equal(one.y, two.y)
+        assert np.array_equal(one.gain, two.gain)
+    assert not np.array_equal(before.layers[2].y, after.layers[2].y)
+
+
+def test_a_form_of_rows_that_see_one_position_follows_the_outputs() -> None:
+    """The residual that it keeps is what the moved rows give, where all is linear."""
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(0, 9, (80, 12)).astype(float), rng.normal(size=(5, 12))
+    outward = rng.normal(size=(5, 3)).astype(np.float32)
+    y = balance(w, np.full(5, 6), Placement(1))
+    rows = Rows(y, np.full((5, 1), 0.3), np.zeros(5))
+    own = (x @ (0.3 * y - w).T).astype(np.float32)
+    slopes = np.broadcast_to(outward[:, None], (5, 80, 3)).copy()
+    form = VectorForm(slopes, x, own, own @ outward, 0.1)
+    before = float(np.square(form.residual).sum())
+    found = form.solve(rows)
+    real = x @ (found.gain * found.y - w).T + found.bias
+    np.testing.assert_allclose(form.residual, real @ outward, atol=1e-3)
+    assert np.square(form.residual).sum() < 0.5 * before
+    assert not np.array_equal(found.y, y)
 
 
 def test_refinement_is_the_same_every_time() -> None:
-    runs = []
-    for _ in range(2):
-        links, x = chain(seed=3)
-        runs.append((refine(links, x, sweeps=2), [link.y for link in links]))
-    assert runs[0][0] == runs[1][0]
-    assert all(np.array_equal(a, b) for a, b in zip(runs[0][1], runs[1][1], strict=True))
-
-
-def test_sensitivity_is_the_slope_of_the_outputs() -> None:
-    links, x = chain()
-    for link in links:  # no sum sits on the corner of its ReLU
-        link.bias = np.linspace(0.05, 0.15, len(link.bias))
-    found = sensitivity(links, x)
-    metric = Metric(links[-1].reference)
-    for index, link in enumerate(links):
-        for unit in range(len(link.y)):
-            base = metric.weigh(forward(links, x)[-1])
-            link.bias[unit] += 1e-3
-            slope = (metric.weigh(forward(links, x)[-1]) - base) / 1e-3
-            link.bias[unit] -= 1e-3
-            mean = float(np.square(slope).sum(axis=1).mean())
-            assert found[index][unit] == pytest.approx(mean, rel=0.05, abs=1e-5)
+    runs = [refine(*coarse(), sweeps=2) for _ in range(2)]
+    assert runs[0][1] == runs[1][1]
+    for name in runs[0][0]:
+        assert np.array_equal(runs[0][0][name].y, runs[1][0][name].y)
 
 
 def test_the_metric_forgives_what_all_classes_share_but_not_values() -> None:
     classes, values = np.zeros((1, 5), dtype=np.float32), np.zeros((1, 2), dtype=np.float32)
-    assert np.square(Metric(classes).weigh(classes + 1)).sum() < 0.01
-    assert np.square(Metric(values).weigh(values + 1)).sum() == pytest.approx(1)
+    assert np.square(Metric(classes, 4.0).weigh(classes + 1)).sum() < 0.01
+    assert np.square(Metric(values, 4.0).weigh(values + 1)).sum() == pytest.approx(1)
 
 
 def test_the_metric_weighs_likely_classes_more() -> None:
     outputs = np.array([[9.0, 8.0, -9.0, -9.0]], dtype=np.float32)
-    metric = Metric(outputs)
+    metric = Metric(outputs, 4.0)
     unit = np.eye(4, dtype=np.float32)
     cost = [float(np.square(metric.weigh(unit[c : c + 1])).sum()) for c in range(4)]
     assert min(cost[:2]) > 3 * max(cost[2:])
-
-
-def test_the_jacobian_of_the_metric_is_its_matrix() -> None:
-    rng = np.random.default_rng(0)
-    metric = Metric(rng.normal(size=(7, 5)).astype(np.float32))
-    v = rng.normal(size=(7, 5)).astype(np.float32)
-    product = np.einsum("fc,cfd->fd", v, metric.jacobian())
-    assert product == pytest.approx(metric.weigh(v), abs=1e-5)
 
 
 def _curve(scale: list[float], power: float = 1.0, top: int = 40) -> Curve:
@@ -169,3 +148,11 @@ def test_rounding_to_multiples_never_adds_pulses(multiple: int) -> None:
 
 def test_spread_gives_every_row_one() -> None:
     assert spread(np.zeros(4), 2).tolist() == [1, 1, 1, 1]
+
+
+def test_small_layers_get_more_of_the_shared_pulses() -> None:
+    sizes = {"large": (64, 64 * 784), "small": (10, 320)}
+    found = layer_shares(sizes, 5.0)
+    assert sum(found.values()) == pytest.approx((64 * 784 + 320) / 5, rel=0.01)
+    assert found["small"] / 320 > 3 * found["large"] / (64 * 784)
+    assert layer_shares(sizes, 100.0)["small"] >= 10

@@ -1,4 +1,4 @@
-"""What tests of several folders take from those of `test_quantizer_datafree`."""
+"""What tests of several folders take from those of `test_quantizer_mend`."""
 
 from dataclasses import replace
 

@@ -2,7 +2,17 @@
 
 import numpy as np
 
-from pvq_hw.model.model import Add, AveragePool, Concat, Conv, Dense, MaxPool, Model, Relu
+from pvq_hw.model.model import (
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
+    Dense,
+    MaxPool,
+    Model,
+    Relu,
+    Sign,
+)
 
 PADS = ((1, 1), (1, 1))
 
@@ -41,6 +51,19 @@ def branched(faint: float = 1.0) -> Model:
         Dense("head", ("v",), "out", (3,), head, rng.normal(size=3)),
     )
     return Model("branched", "", "x", (6, 6, 2), (0, 1, 2), (6, 6, 2), nodes)
+
+
+def dense_behind_maps(sign: bool = False) -> Model:
+    """A convolution, a pooling and two dense layers."""
+    rng = np.random.default_rng(2)
+    first = Dense("first", ("p",), "f", (12,), rng.normal(size=(12, 36)) / 6, rng.normal(size=12))
+    after = Sign("act", ("f",), "g", (12,)) if sign else Relu("act", ("f",), "g", (12,))
+    nodes = (
+        conv("conv", "x", "a", 4, channels=2), Relu("relu", ("a",), "r", (6, 6, 4)),
+        MaxPool("most", ("r",), "p", (3, 3, 4), (6, 6, 4), (2, 2), (2, 2)), first, after,
+        Dense("last", ("g",), "out", (3,), rng.normal(size=(3, 12)) / 3, np.zeros(3)),
+    )  # fmt: skip
+    return Model("net", "0" * 64, "x", (6, 6, 2), (0, 1, 2), (6, 6, 2), nodes)
 
 
 def inputs(frames: int, seed: int = 0) -> np.ndarray:
