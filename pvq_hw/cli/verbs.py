@@ -30,6 +30,7 @@ def add_verbs(subparsers: Any) -> None:
     _simulate(subparsers)
     _build(subparsers)
     _verify(subparsers)
+    _prove(subparsers)
     _report(subparsers)
     _program(subparsers)
     _run(subparsers)
@@ -308,6 +309,17 @@ def _verify(subparsers: Any) -> None:
     p.add_argument(
         "--log", metavar="FILE", type=Path, help="write each code with its weight, .csv or .json"
     )
+
+
+def _prove(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "prove",
+        "prove the exported Verilog for all inputs; says by name what it does not prove",
+        "prove",
+    )
+    _folder(p)
+    p.add_argument("--fresh", action="store_true", help="prove again what proof.json has")
 
 
 def _report(subparsers: Any) -> None:

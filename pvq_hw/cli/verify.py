@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.cli.prove import tell_proof
 from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         ui.say(f"{args.out}: {what} are right")
     if verdict.bitstream:
         ui.say(f"  compared in the bitstream: {verdict.bitstream}")
+    tell_proof(verdict.proof, ui)
     for open_end in verdict.unchecked:
         ui.say(f"  not checked: {open_end}")
     document: dict[str, Any] = {
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         "findings": [f.to_json() for f in findings],
         "unchecked": verdict.unchecked,
         "bitstream": verdict.bitstream,
+        "proof": [{"state": state, "text": text} for state, text in verdict.proof],
     }
     if model is not None and not findings:
         document |= _losses(args, ui, model, data)

@@ -160,6 +160,17 @@ class Accelerator:
         told = steps or Steps()
         return simulate_output(self, x, simulator, stalls, seed, told, labels, metric, scenarios)
 
+    def prove(self, *, steps: Steps | None = None, fresh: bool = False) -> dict[str, Any]:
+        """Proves the exported Verilog for all inputs, as far as `sim.prove` reaches.
+
+        Returns the document of ``pvq-hw prove``, which names what is proven, what is not and what
+        is wrong, and writes it to ``proof.json``. Parts that an earlier proof of the same files by
+        the same tools has shown are kept, unless ``fresh``.
+        """
+        from sim.prove import prove_output
+
+        return prove_output(self, steps or Steps(), fresh=fresh)
+
     def build(
         self,
         *,

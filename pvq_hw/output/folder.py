@@ -39,6 +39,7 @@ OUTPUT_ENTRIES = frozenset(
         "image",
         "network",
         "plan.json",
+        "proof.json",
         "report.html",
         "report.json",
         "simulation.json",

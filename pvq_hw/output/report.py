@@ -12,6 +12,7 @@ from pvq_hw.evaluate.agreement import agreement_lines
 from pvq_hw.evaluate.metrics import metric_text
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
+from pvq_hw.output.proof_record import are_parts, proof_lines
 from pvq_hw.output.sizes import sizes
 from pvq_hw.plan.core_layers import unit_names
 from pvq_hw.plan.plan import Plan
@@ -23,6 +24,7 @@ _LIMIT = 1 << 26
 # What the page reads of the parts that other verbs leave, and of what type.
 _NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "simulate": {"mismatches": int, "outputs_compared": int, "frames": int, "simulator": str},
+    "prove": {"complete": bool, "parts": list},
     "build": {
         "fmax_mhz": (int, float),
         "clock_mhz": (int, float),
@@ -144,7 +146,7 @@ def _loss(about: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """The parts that `simulate` and `build` have left in an output's report, where they did."""
+    """The parts that other verbs have left in an output's report, where they did."""
     path = folder / "report.json"
     try:
         if path.stat().st_size > _LIMIT:
@@ -165,6 +167,8 @@ def _is_whole(value: Any, part: str) -> bool:
         return False
     if not all(isinstance(value.get(key), kind) for key, kind in _NEEDED[part].items()):
         return False
+    if part == "prove":
+        return are_parts(value["parts"])
     return all(
         isinstance(count, dict)
         and isinstance(count.get("used"), int)
@@ -349,6 +353,7 @@ def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append({"name": "golden model = simulated gateware", "ok": wrong == 0, "text": text})
     else:
         rows.append({"name": "simulation", "ok": None, "text": "not run yet"})
+    rows += _proof_rows(parts.get("prove"))
     built = parts.get("build")
     if built:
         ok = built["fmax_mhz"] >= built["clock_mhz"]
@@ -359,6 +364,25 @@ def _checks(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append({"name": "timing", "ok": ok, "text": text})
     else:
         rows.append({"name": "bitstream", "ok": None, "text": "not built yet"})
+    return rows
+
+
+_PROOF_NAMES = {
+    "proven": ("proven for all inputs", True),
+    "shown": ("shown on frames", None),
+    "open": ("not proven", None),
+    "wrong": ("proof", False),
+}
+
+
+def _proof_rows(proof: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """A row for each state that parts of a proof are in."""
+    lines = proof_lines(proof["parts"]) if proof else []
+    rows = []
+    for state, (name, ok) in _PROOF_NAMES.items():
+        texts = [text for found, text in lines if found == state]
+        if texts:
+            rows.append({"name": name, "ok": ok, "text": "; ".join(texts)})
     return rows
 
 

@@ -4,7 +4,7 @@ it; with data what was fitted to such data."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from pvq_hw.output.manifest import (
     load_manifest,
     make_manifest,
 )
+from pvq_hw.output.proof_record import PROOF, proof_change, proof_lines, read_proof
 from pvq_hw.output.verify_bitstream import check_bitstream
 from pvq_hw.output.verify_codes import check_codes
 from pvq_hw.output.verify_content import (
@@ -61,11 +62,15 @@ class Verdict:
         What was not looked at, and what it takes.
     bitstream : str
         What of the bitstream was compared; empty where it wasn't looked at.
+    proof : list of (state, text)
+        What `pvq-hw prove` has shown of these files, see
+        `pvq_hw.output.proof_record.proof_lines`; empty where it hasn't.
     """
 
     findings: list[Finding]
     unchecked: list[str]
     bitstream: str = ""
+    proof: Sequence[tuple[str, str]] = ()
 
 
 def verify_output(out: str | os.PathLike[str], **known: Any) -> list[Finding]:
@@ -109,6 +114,7 @@ def examine_output(
     folder = _folder(out)
     document, findings = _manifest(folder)
     findings += _files(folder, document)
+    proof = _proof(folder, document, findings)
     network = _network(folder, findings)
     plan = _plan(folder, findings)
     compared = ""
@@ -131,8 +137,10 @@ def examine_output(
             if data is not None:
                 data = replace(data, input_scale=network.input_scale)
                 findings += check_data_figures(model, network, document or {}, data)
-    open_ends = unchecked(folder, network, document or {}, model is not None, data, bitstream)
-    return Verdict(list(dict.fromkeys(findings)), open_ends, compared)
+    open_ends = unchecked(
+        folder, network, document or {}, model is not None, data, bitstream, bool(proof)
+    )
+    return Verdict(list(dict.fromkeys(findings)), open_ends, compared, proof)
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:
@@ -167,6 +175,21 @@ def _files(folder: Path, document: dict[str, Any] | None) -> list[Finding]:
     if document and made_from not in (None, document.get("manifest_sha256")):
         findings.append(Finding("build/build.json", "", "is a build of another output"))
     return findings
+
+
+def _proof(
+    folder: Path, document: dict[str, Any] | None, findings: list[Finding]
+) -> list[tuple[str, str]]:
+    """What the proof says, where it is one of these files as they are."""
+    changed = proof_change(folder, document)
+    if changed:
+        findings.append(Finding(PROOF, "", f"{changed}; run pvq-hw prove again"))
+    proof = read_proof(folder)
+    if proof is None or findings:
+        return []
+    lines = proof_lines(proof["parts"])
+    findings += [Finding(PROOF, "", text) for state, text in lines if state == "wrong"]
+    return lines
 
 
 def _network(folder: Path, findings: list[Finding]) -> Network | None:

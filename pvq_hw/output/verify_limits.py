@@ -20,8 +20,10 @@ def unchecked(
     with_model: bool,
     data: Data | None,
     bitstream: bool,
+    proven: bool = False,
 ) -> list[str]:
-    """What was not checked, each with what it takes; ``data`` counts beside a model only."""
+    """What was not checked, each with what it takes; ``data`` counts beside a model only.
+    ``proven``: a proof of the Verilog says itself what it leaves open."""
     found = []
     if network is None:
         found.append("all that follows from the network, which cannot be read")
@@ -30,7 +32,7 @@ def unchecked(
     else:
         found += _numbers(network, data)
     found += _figures(manifest, data if with_model else None)
-    if (folder / "verilog").is_dir():
+    if (folder / "verilog").is_dir() and not proven:
         found.append("the Verilog beyond its hashes: pvq-hw simulate runs it")
     if (folder / BUILD).is_dir():
         found.append(

@@ -1,0 +1,1 @@
+"""Proofs over exported Verilog: for all inputs, where simulation shows some."""

@@ -1,0 +1,162 @@
+"""A core's sums on frames that tell every weight, from its exported Verilog under stalls."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.units import CoreUnit
+from pvq_hw.errors import CheckError
+from sim.proof.evaluate import Evaluator, Value, as_signed
+from sim.proof.netlist import Netlist, accumulator
+from sim.proof.sums import RowSums
+
+__all__ = ["Frames", "check_frames"]
+
+IntArray = npt.NDArray[np.int64]
+
+_RANDOM = 16  # frames beside those that tell the weights
+_ROUNDS = 3  # frames one after the other: both halves of the banks, and what was there before
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What was run: frames, sums compared, clock cycles."""
+
+    frames: int
+    sums: int
+    cycles: int
+
+
+def check_frames(
+    netlist: Netlist, unit: CoreUnit, sums: RowSums, progress: Callable[[int, int], None]
+) -> Frames:
+    """Runs frames through a core under random pauses and compares every sum and every result.
+
+    The frames are one of all-least activations, for each activation one in which it alone is
+    another, the two of every row that reach its largest and least sum, and random ones. They
+    determine a linear function: no other one than ``y @ u + constant`` has these sums.
+
+    Raises
+    ------
+    CheckError
+        A sum or result differs; the line names the row.
+    """
+    spec = unit.core
+    x = _frames(unit, sums)
+    evaluator = Evaluator(netlist, len(x), seed=1)
+    windows = x.reshape(len(x), 1, -1)
+    if unit.window is not None:
+        windows = unit.window.compute(x).reshape(len(x), -1, spec.n)
+    positions = windows.shape[1]
+    outputs = np.stack([sums.layer.compute(windows[:, p]) for p in range(positions)], axis=1)
+    outputs = _codes(outputs.reshape(len(x), -1), spec.out)
+    expected = np.stack([sums.of_frames(windows[:, p]) for p in range(positions)], axis=1)
+    expected = expected.reshape(len(x), -1)
+    rounds = 1 if unit.window is not None and positions > 2 else _ROUNDS
+    orders = [np.roll(np.arange(len(x)), 7 * k) for k in range(rounds)]
+    taps = [accumulator(netlist, spec.acc_chunks, v) for v in range(spec.frames)]
+    strobe = netlist.net(f"group_end_{spec.row_stage}")
+    done, given, cycles = 0, 0, 0
+    total = rounds * expected.shape[1]
+    for cycle, payload in _run(evaluator, unit, [x[order] for order in orders]):
+        cycles = cycle
+        if payload is not None:
+            turn, index = divmod(given, outputs.shape[1])
+            if turn >= rounds:
+                raise CheckError(f"Core {spec.name!r} must give no results without a frame")
+            for v in range(spec.frames):
+                got = payload >> v * spec.out.bits & ((1 << spec.out.bits) - 1)
+                if not np.array_equal(got, outputs[np.roll(orders[turn], -v), index]):
+                    row = index % spec.rows
+                    raise CheckError(f"Results of layer {sums.layer.name!r} row {row} are wrong")
+            given += 1
+        if not evaluator.get(strobe):
+            continue
+        turn, index = divmod(done, expected.shape[1])
+        if turn >= rounds:
+            raise CheckError(f"Core {spec.name!r} must give no results without a frame")
+        for v, bits in enumerate(taps):
+            wanted = expected[np.roll(orders[turn], -v), index]
+            got = as_signed(evaluator.get(bits), spec.acc_bits)
+            if not np.array_equal(np.broadcast_to(got, wanted.shape), wanted):
+                row = index // spec.groups % spec.rows
+                raise CheckError(
+                    f"Sums of layer {sums.layer.name!r} row {row} are not its weights'"
+                )
+        done += 1
+        progress(done, total)
+    if done != total:
+        raise CheckError(f"Core {spec.name!r} must give {total} sums, not {done}")
+    return Frames(len(x), total * len(x) * spec.frames, cycles)
+
+
+def _frames(unit: CoreUnit, sums: RowSums) -> IntArray:
+    """(frames, activations) of the unit's input."""
+    form, size = unit.core.x, unit.sizes()[0][0]
+    least, most = form.limits
+    single = np.full((size, size), least, dtype=np.int64)
+    np.fill_diagonal(single, most)
+    found = [np.full((1, size), least), single, np.full((1, size), most)]
+    if unit.window is None:
+        high = np.where(sums.layer.y > 0, most, least)
+        found += [high, np.where(sums.layer.y > 0, least, most)]
+    random = np.random.default_rng(0).integers(least, most + 1, (_RANDOM, size))
+    found.append(np.where(random < 1, -1, 1) if form.binary else random)
+    return np.concatenate(found).astype(np.int64)
+
+
+def _run(
+    evaluator: Evaluator, unit: CoreUnit, rounds: list[IntArray]
+) -> Iterator[tuple[int, Value | None]]:
+    """Drives the streams; yields every cycle, settled, with the result that is taken in it, until
+    all are out."""
+    spec, netlist = unit.core, evaluator.netlist
+    payloads: list[Value] = [
+        _payload([np.roll(x, -v, axis=0)[:, n] for v in range(spec.input_frames)], spec.x)
+        for x in rounds
+        for n in range(x.shape[1])
+    ]
+    generator = np.random.default_rng(2)
+    taken = given = quiet = cycle = 0
+    results = len(rounds) * unit.sizes()[1]
+    ready, valid = netlist.port("i__ready"), netlist.port("o__valid")
+    offered = False
+    evaluator.set("rst", 0)
+    evaluator.set("i__valid", 0)
+    evaluator.set("i__payload", payloads[0])
+    while given < results or quiet < 2 * spec.output_delay:
+        if not offered and taken < len(payloads) and generator.random() < 0.8:
+            offered = True
+            evaluator.set("i__payload", payloads[taken])
+        evaluator.set("i__valid", int(offered))
+        takes = int(generator.random() < 0.8)
+        evaluator.set("o__ready", takes)
+        evaluator.settle()
+        moved, result = False, None
+        if offered and evaluator.get(ready):
+            offered, taken, moved = False, taken + 1, True
+        if takes and evaluator.get(valid):
+            given, moved = given + 1, True
+            result = evaluator.get(netlist.port("o__payload"))
+        quiet = 0 if moved else quiet + 1
+        if quiet > 4 * (spec.words + spec.n) + 1000:
+            raise CheckError(f"Core {spec.name!r} must go on, but nothing moves")
+        yield cycle, result
+        evaluator.clock()
+        cycle += 1
+
+
+def _codes(values: IntArray, form: IntFormat) -> IntArray:
+    return (values < 0).astype(np.int64) if form.binary else values & ((1 << form.bits) - 1)
+
+
+def _payload(values: list[IntArray], form: IntFormat) -> Value:
+    total: Value = 0
+    wide = len(values) * form.bits > 62
+    for v, value in enumerate(values):
+        code = _codes(value, form)
+        total = total | (code.astype(object) if wide else code) << form.bits * v
+    return total

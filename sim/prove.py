@@ -1,0 +1,257 @@
+"""``OUT`` in, what of its exported Verilog is proven for all inputs out."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pvq_hw
+from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.units import CoreUnit, Fork, Join, Lookup, Unit
+from pvq_hw.errors import CheckError, InputError
+from pvq_hw.network.layer import Dense
+from pvq_hw.output.accelerator import Accelerator
+from pvq_hw.output.proof_record import read_proof, write_proof
+from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.progress import Steps
+from pvq_hw.tools import find as tools
+from sim.proof.accumulators import check_accumulators
+from sim.proof.blocks import check_leaves, check_requantizers, check_trees
+from sim.proof.codes import check_codes
+from sim.proof.frames import check_frames
+from sim.proof.netlist import Netlist, read_units
+from sim.proof.structure import check_structure
+from sim.proof.sums import RowSums
+from sim.proof.units import check_fork, check_sum, check_table
+
+__all__ = ["prove_output"]
+
+_LINEAR = ("structure", "widths", "leaves", "adder trees", "accumulators")
+"""Parts that together say that a core's sums are linear in its activations."""
+
+WHOLE = "whole"
+"""What the accelerator with all its units is called."""
+
+_NEVER = (
+    (
+        "handshakes",
+        "that no frame is lost or made, and all goes on as with the pauses that were run, whatever "
+        "the pauses and resets: simulated in scenarios",
+    ),
+    ("bitstream", "that synthesis keeps the Verilog's meaning, and the device's primitives"),
+)
+"""What no part of a proof is about, and why."""
+
+Part = tuple[str, str, Callable[[], str]]
+"""What a part is called, the state that it gives, and what shows it and says in figures."""
+
+
+class _OpenError(Exception):
+    """A part is not proven, or not in full; the text says why."""
+
+
+def prove_output(accelerator: Accelerator, steps: Steps, *, fresh: bool) -> dict[str, Any]:
+    """See `pvq_hw.output.accelerator.Accelerator.prove`.
+
+    Parts are written as they are done, unit by unit: what is interrupted goes on where it was.
+    """
+    head = {
+        "pvq_hw_version": pvq_hw.__version__,
+        "manifest_sha256": accelerator.manifest["manifest_sha256"],
+        "prover_sha256": _sources(),
+        "tools": _versions(),
+    }
+    known = {} if fresh else _known(accelerator.out, head)
+    units = accelerator.plan.graph.units
+    found: list[dict[str, str]] = []
+    netlists: dict[str, Netlist] = {}
+    for name in [WHOLE, *(unit.name for unit in units)]:
+        if name in known:
+            found += known[name]
+            continue
+        if not netlists:
+            tools.warm_up(["yosys"], steps.note)
+            with steps.step("Read the exported Verilog"):
+                netlists = read_units(accelerator.out, [unit.name for unit in units])
+        with steps.step(f"Prove {name}"):
+            found += _prove(accelerator, name, netlists, steps)
+        document = _save(accelerator, head, found)
+    if not netlists:
+        document = _save(accelerator, head, found)
+    return document
+
+
+def _versions() -> dict[str, str]:
+    yosys = tools.find_tool("yosys")
+    return {"yosys": f"{yosys.source} {yosys.version}", "numpy": np.__version__}
+
+
+def _sources() -> str:
+    """Hash of the code that proves."""
+    files = [Path(__file__), *sorted((Path(__file__).parent / "proof").glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _known(out: Path, head: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Parts by unit that an earlier proof of the same files by the same tools has."""
+    document = read_proof(out)
+    if document is None or any(document.get(key) != value for key, value in head.items()):
+        return {}
+    found: dict[str, list[dict[str, str]]] = {}
+    for part in document["parts"]:
+        if part["part"] in dict(_NEVER):
+            continue
+        found.setdefault(part["unit"], []).append(part)
+    return {u: parts for u, parts in found.items() if all(p["state"] != "wrong" for p in parts)}
+
+
+def _save(
+    accelerator: Accelerator, head: dict[str, Any], parts: list[dict[str, str]]
+) -> dict[str, Any]:
+    whole = {part["unit"] for part in parts} >= {u.name for u in accelerator.plan.graph.units}
+    never = [{"part": what, "unit": WHOLE, "state": "open", "says": why} for what, why in _NEVER]
+    kept = [part for part in parts if part["part"] not in dict(_NEVER)]
+    value: dict[str, Any] = {}
+
+    def fill(staging: Path) -> dict[str, Any]:
+        value.update(write_proof(staging, head | {"complete": whole, "parts": kept + never}))
+        return {"prove": {"complete": whole, "parts": value["parts"]}}
+
+    accelerator.update(fill)
+    return value
+
+
+def _prove(
+    accelerator: Accelerator, name: str, netlists: dict[str, Netlist], steps: Steps
+) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for what, state, show in _parts(accelerator, name, netlists, steps):
+        if state == "linear":
+            state = "proven" if all(part["state"] == "proven" for part in found
+                                    if part["part"] in _LINEAR) else "shown"  # fmt: skip
+        part = {"part": what, "unit": name, "state": state}
+        try:
+            part["says"] = show()
+        except (_OpenError, InputError) as reason:
+            part |= {"state": "open", "says": str(reason)}
+        except CheckError as error:
+            part |= {"state": "wrong", "says": str(error)}
+        found.append(part)
+    return found
+
+
+def _parts(
+    accelerator: Accelerator, name: str, netlists: dict[str, Netlist], steps: Steps
+) -> Iterator[Part]:
+    """The parts of a unit, or of the whole."""
+    graph = accelerator.plan.graph
+    if name == WHOLE:
+        tables = tuple(f"{u.name}.table" for u in graph.units if isinstance(u, Lookup))
+        yield "structure", "proven", lambda: _structure(netlists[""], tables)
+        return
+    unit, netlist = graph.unit(name), netlists[name]
+    tables = ("table",) if isinstance(unit, Lookup) else ()
+    yield "structure", "proven", lambda: _structure(netlist, tables)
+    if isinstance(unit, CoreUnit):
+        names = [spec.name for spec in accelerator.plan.specs]
+        images = dict(zip(names, accelerator.image.cores, strict=True))
+        chain = core_layers(accelerator.network)
+        layers = {name: layer.dense for name, layer in zip(names, chain, strict=True)}
+        core = unit.core.name
+        yield from _core(netlist, unit, layers[core], images[core], steps)
+    else:
+        yield "values", "proven", lambda: _values(netlist, unit)
+
+
+def _structure(netlist: Netlist, tables: tuple[str, ...]) -> str:
+    found = check_structure(netlist, tables)
+    if found.leaks:
+        raise CheckError("; ".join(found.leaks))
+    return (
+        f"no payload reaches {found.control:,} bits of control registers, a stream's handshake, "
+        f"or the addresses and enables of {found.memories} memories; {found.data:,} bits of "
+        "registers are data"
+    )
+
+
+def _core(
+    netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
+) -> Iterator[Part]:
+    spec = unit.core
+    if not isinstance(spec, CoreSpec | Int8Spec):
+        yield "sums", "open", lambda: f"cores of kind {spec.kind} are not followed"
+        return
+    sums = RowSums.of(layer, spec, image)
+    yield "codes", "proven", lambda: _codes(layer, unit, image)
+    yield "widths", "proven", lambda: _widths(sums)
+    yield "leaves", "proven", lambda: f"{check_leaves(netlist, _pulses(spec)):,} values"
+    yield "adder trees", "proven", lambda: f"{check_trees(netlist, _pulses(spec)):,} adders"
+    yield "accumulators", "proven", lambda: _accumulators(netlist, unit)
+    yield "requantizers", "proven", lambda: _requantizers(netlist, sums, steps)
+    # A linear function is known by frames that tell every weight.
+    yield "sums", "linear", lambda: _frames(netlist, unit, sums, steps)
+
+
+def _pulses(spec: Any) -> CoreSpec:
+    if not isinstance(spec, CoreSpec):
+        raise _OpenError("lanes of 8-bit weights multiply, which is not followed")
+    return spec
+
+
+def _codes(layer: Dense, unit: CoreUnit, image: CoreImage) -> str:
+    found = check_codes(layer, unit.core, image)
+    return (
+        f"{found.words:,} words are the {found.rows:,} rows of weights, of which {found.weights:,} "
+        f"are not 0, at the places of {found.activations:,} activations"
+    )
+
+
+def _widths(sums: RowSums) -> str:
+    sums.check_widths()
+    low, high = sums.bounds
+    return f"sums are {low.min():,} to {high.max():,} in {sums.spec.acc_bits} bits"
+
+
+def _accumulators(netlist: Netlist, unit: CoreUnit) -> str:
+    gated = not isinstance(unit.core, CoreSpec)
+    return f"{check_accumulators(netlist, unit.core, gated=gated):,} carry chains"
+
+
+def _requantizers(netlist: Netlist, sums: RowSums, steps: Steps) -> str:
+    values, left = check_requantizers(
+        netlist, sums, lambda done, total: steps.progress(done, total, "rows")
+    )
+    if left:
+        raise _OpenError(
+            f"{len(left)} of {sums.spec.rows} rows have too many sums to run; "
+            f"the others' {values:,} are right"
+        )
+    return f"{values:,} sums, all that rows can have"
+
+
+def _frames(netlist: Netlist, unit: CoreUnit, sums: RowSums, steps: Steps) -> str:
+    if unit.core.flush_cycles:
+        raise _OpenError("frames that are gathered into batches are not run")
+    if unit.core.code_memory == "spram":
+        raise _OpenError("codes that are loaded after configuration are not run")
+    found = check_frames(
+        netlist, unit, sums, lambda done, total: steps.progress(done, total, "sums")
+    )
+    return (
+        f"{found.sums:,} sums of {found.frames:,} frames that tell every weight, "
+        f"in {found.cycles:,} cycles with pauses"
+    )
+
+
+def _values(netlist: Netlist, unit: Unit) -> str:
+    if isinstance(unit, Lookup):
+        return f"{check_table(netlist, unit):,} values, all of every table"
+    if isinstance(unit, Join):
+        return f"{check_sum(netlist, unit):,} combinations, all of its operands"
+    if isinstance(unit, Fork):
+        return f"{check_fork(netlist, unit)} outputs are the input"
+    raise _OpenError(f"what a {unit.kind} does with values is simulated")

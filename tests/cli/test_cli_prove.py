@@ -1,0 +1,127 @@
+"""``pvq-hw prove`` and what verify and the report say of a proof."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from cli_tools import refused, reseal, run
+from plan_networks import random_network
+from proof_cases import ship_output
+
+import sim.prove
+from pvq_hw.errors import InputError
+from pvq_hw.output.accelerator import load
+from pvq_hw.output.report import read_report
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    out = tmp_path_factory.mktemp("prove") / "out"
+    ship_output(out, random_network()[0], "icebreaker")
+    ran = run("prove", out, "--quiet")
+    return out, ran
+
+
+@pytest.fixture
+def out(original, tmp_path):
+    shutil.copytree(original[0], tmp_path / "out")
+    return tmp_path / "out"
+
+
+def states(document):
+    return {(part["part"], part["unit"]): part["state"] for part in document["parts"]}
+
+
+def test_prove_says_what_is_proven_and_what_is_not(original):
+    out, ran = original
+    assert ran.code == 0
+    assert "proven for all inputs: sums (fc1, fc2)" in ran.out
+    assert "not proven: handshakes (whole)" in ran.out
+    document = json.loads((out / "proof.json").read_text())
+    assert document["complete"]
+    assert document["manifest_sha256"] == load(out).manifest["manifest_sha256"]
+    found = states(document)
+    assert found["structure", "whole"] == found["requantizers", "fc2"] == "proven"
+    assert {unit for (_, unit), state in found.items() if state == "open"} == {"whole"}
+
+
+def test_what_is_proven_is_kept_and_what_was_interrupted_goes_on(out, monkeypatch):
+    before = (out / "proof.json").read_bytes()
+    real = sim.prove.read_units
+    monkeypatch.setattr(sim.prove, "read_units", lambda *a: pytest.fail("read again"))
+    assert run("prove", out, "--quiet").code == 0
+    assert (out / "proof.json").read_bytes() == before
+
+    calls = []
+
+    def stops(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return []
+
+    monkeypatch.setattr(sim.prove, "read_units", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(sim.prove, "_prove", stops)
+        assert run("prove", out, "--quiet", "--fresh").code == 130
+    assert not json.loads((out / "proof.json").read_text())["complete"]
+    assert run("prove", out, "--quiet").code == 0
+    assert (out / "proof.json").read_bytes() == before
+
+
+def test_verify_and_report_say_what_is_proven(out):
+    ran = run("verify", out, "--quiet")
+    assert ran.code == 0
+    assert "proven for all inputs: sums (fc1, fc2)" in ran.out
+    assert "the Verilog beyond its hashes" not in ran.out
+    assert read_report(out)["prove"]["complete"]
+    page = (out / "report.html").read_text()
+    assert "proven for all inputs" in page
+    assert "not proven" in page
+
+
+def test_proof_of_other_files_or_changed_by_hand_counts_for_nothing(out):
+    text = (out / "proof.json").read_text()
+    (out / "proof.json").write_text(text.replace('"open"', '"proven"'))
+    ran = run("verify", out, "--quiet")
+    assert (ran.code, ran.out.splitlines()[0]) == (
+        1,
+        "proof.json: is not as pvq-hw prove wrote it; run pvq-hw prove again",
+    )
+    (out / "proof.json").write_text(text)
+    file = next((out / "image").glob("*_bias.hex"))
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:-1], f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"]) + "\n")
+    refused(out, "differs from its hash", "prove", out)
+    reseal(out)
+    ran = run("verify", out, "--quiet")
+    assert ran.code == 1
+    assert "proof.json: is a proof of another output; run pvq-hw prove again" in ran.out
+    assert "proven for all inputs" not in ran.out
+    ran = run("prove", out, "--quiet")
+    assert ran.code == 1
+    assert "WRONG: codes (fc" in ran.out
+
+
+def test_wrong_verilog_is_found_and_named(out):
+    """A leaf takes its activation where it must not."""
+    file = out / "verilog" / "accelerator.v"
+    text = file.read_text()
+    head, name, module = text.partition("module accelerator_fc1_leaf0_0(")
+    assert name
+    changed = module.replace("= x & {", "= x | {", 1)
+    assert changed != module
+    file.write_text(head + name + changed)
+    reseal(out)
+    document = run("prove", out, "--quiet", "--json").json
+    found = states(document)
+    assert found["leaves", "fc1"] == found["sums", "fc1"] == "wrong"
+    assert found["leaves", "fc2"] == "proven"
+    assert found["codes", "fc1"] == "proven"
+
+
+def test_refusals_are_one_line(tmp_path):
+    refused(tmp_path, "must exist", "prove", tmp_path / "none")
+    with pytest.raises(InputError):
+        load(np.str_(tmp_path / "none")).prove()

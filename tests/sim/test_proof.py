@@ -1,0 +1,248 @@
+"""Proofs hold on circuits as they are, and each part finds what it is there to find."""
+
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from proof_cases import core_parts, many_units, ship
+
+from pvq_hw.engine.units import Join, Lookup
+from pvq_hw.errors import CheckError, InputError
+from sim.proof.accumulators import check_accumulators
+from sim.proof.blocks import check_leaves, check_requantizers, check_trees
+from sim.proof.codes import check_codes, writer_places
+from sim.proof.frames import check_frames
+from sim.proof.netlist import read_units
+from sim.proof.structure import check_structure
+from sim.proof.sums import RowSums
+from sim.proof.units import check_sum, check_table
+
+
+def nothing(done, total):
+    """No progress."""
+
+
+@pytest.fixture(scope="module", params=["ecp5", "hx8k"])
+def case(request, tmp_path_factory):
+    """Netlists of every kind of unit, of a family with and one without multipliers."""
+    built = many_units(request.param)
+    folder = ship(tmp_path_factory.mktemp("proof") / "out", built)
+    units = [unit.name for unit in built.graph.units]
+    return SimpleNamespace(built=built, netlists=read_units(folder, units), parts=core_parts(built))
+
+
+def core(case, number=0):
+    """Netlist, unit, layer, contents and sums of a core."""
+    layer, unit = case.parts[number]
+    image = case.built.images[unit.core.name]
+    return SimpleNamespace(
+        netlist=case.netlists[unit.name],
+        unit=unit,
+        spec=unit.core,
+        layer=layer,
+        image=image,
+        sums=RowSums.of(layer, unit.core, image),
+    )
+
+
+def rewired(netlist, net, port, change, index=0):
+    """The netlist with a bit of a cell changed: the one that gives ``net``.
+
+    ``change`` is the new bit, or a function of the port's bits.
+    """
+    first = netlist.net(net)[index]
+    cells = []
+    for cell in netlist.cells:
+        if first in cell.output:
+            bits = list(cell.ports[port])
+            bits = change(bits) if callable(change) else [change, *bits[1:]]
+            assert bits != cell.ports[port]
+            cell = replace(cell, ports={**cell.ports, port: bits})
+        cells.append(cell)
+    return replace(netlist, cells=cells)
+
+
+def behind(netlist, name):
+    """What a register takes: the net before it."""
+    bit = netlist.net(name)[0]
+    cell = next(c for c in netlist.cells if c.type == "$dff" and bit in c.output)
+    bits = cell.ports["D"]
+    return next(n for n, found in netlist.nets.items() if found == bits)
+
+
+# -- what holds ------------------------------------------------------------------------------------
+
+
+def test_circuits_as_they_are_are_proven(case):
+    tables = tuple(f"{u.name}.table" for u in case.built.graph.units if isinstance(u, Lookup))
+    whole = check_structure(case.netlists[""], tables)
+    assert (whole.leaks, whole.tables) == ([], 1)
+    assert min(whole.control, whole.data, whole.memories) > 0
+    for unit in case.built.graph.units:
+        found = ("table",) if isinstance(unit, Lookup) else ()
+        assert check_structure(case.netlists[unit.name], found).leaks == []
+        if isinstance(unit, Lookup):
+            assert check_table(case.netlists[unit.name], unit) == 3 << 5
+        if isinstance(unit, Join):
+            assert check_sum(case.netlists[unit.name], unit) == 1 << 10
+    for number in range(len(case.parts)):
+        c = core(case, number)
+        assert check_codes(c.layer, c.spec, c.image).rows == c.spec.rows
+        c.sums.check_widths()
+        assert check_leaves(c.netlist, c.spec) > 0
+        assert check_trees(c.netlist, c.spec) == c.spec.lanes - 1
+        assert check_accumulators(c.netlist, c.spec, gated=False) == c.spec.acc_chunks
+        assert check_frames(c.netlist, c.unit, c.sums, nothing).sums > 0
+        if c.spec.groups == 1:
+            values, left = check_requantizers(c.netlist, c.sums, nothing)
+            low, high = c.sums.bounds
+            assert (values, left) == (int((high - low + 1).sum()), [])
+        else:
+            with pytest.raises(InputError, match="several gains"):
+                check_requantizers(c.netlist, c.sums, nothing)
+
+
+def test_places_of_a_writer_are_those_of_the_code():
+    spec = SimpleNamespace(n=7, lanes=3)
+    assert writer_places(spec) == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2)]
+
+
+# -- mutants: each part finds one ------------------------------------------------------------------
+
+
+def test_payload_that_reaches_control_is_found(case):
+    c = core(case, 1)
+    payload = c.netlist.net("i__payload")[0]
+    registers = [tuple(cell.output) for cell in c.netlist.cells if cell.type == "$dff"]
+    names = [n for n, bits in c.netlist.nets.items() if tuple(bits) in registers]
+    for module in ("sequencer.", "decoder0.", "group_end_", "fifo.some", "writer.ready"):
+        name = next((n for n in names if n.startswith(module)), None)
+        if name is not None:
+            leaks = check_structure(rewired(c.netlist, name, "D", payload)).leaks
+            assert any("depends on a payload" in leak for leak in leaks), name
+
+
+def test_payload_that_reaches_an_address_is_found(case):
+    c = core(case, 1)
+    bank = next(cell for cell in c.netlist.cells if cell.name == "bank0.mem")
+    ports = {**bank.ports, "RD_ADDR": [bank.output[0], *bank.ports["RD_ADDR"][1:]]}
+    cells = [replace(x, ports=ports) if x is bank else x for x in c.netlist.cells]
+    leaks = check_structure(replace(c.netlist, cells=cells)).leaks
+    assert "memory bank0.mem has a RD_ADDR that depends on a payload" in leaks
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_every_changed_bit_of_a_code_is_found(case, number):
+    c = core(case, number)
+    for word in range(c.spec.words):
+        for bit in range(c.spec.word_bits):
+            codes = list(c.image.codes)
+            codes[word] ^= 1 << bit
+            with pytest.raises(CheckError, match="Codes of"):
+                check_codes(c.layer, c.spec, replace(c.image, codes=tuple(codes)))
+
+
+def test_changed_parameters_are_found(case):
+    c = core(case)
+    for change in (
+        {"bias": (c.image.bias[0] + 1, *c.image.bias[1:])},
+        {"mult": (*c.image.mult[:-1], c.image.mult[-1] + 1)},
+    ):
+        with pytest.raises(CheckError, match=r"^Parameters of layer .* row"):
+            check_codes(c.layer, c.spec, replace(c.image, **change))
+
+
+def test_sums_that_do_not_fit_are_found(case):
+    c = core(case)
+    bits = int(c.sums.bounds[1].max()).bit_length()
+    narrow = replace(c.sums, spec=replace(c.spec, acc_bits=bits))
+    with pytest.raises(CheckError, match=f"which {bits} bits do not hold"):
+        narrow.check_widths()
+
+
+def test_wrong_addresses_are_found(case):
+    c = core(case)
+    swapped = rewired(c.netlist, "w_addr", "D", lambda d: [d[1], d[0], *d[2:]])
+    with pytest.raises(CheckError, match="Sums of layer"):
+        check_frames(swapped, c.unit, c.sums, nothing)
+
+
+def test_wrong_leaf_is_found(case):
+    c = core(case)
+    with pytest.raises(CheckError, match="Leaf 1 of core"):
+        check_leaves(rewired(c.netlist, "leaf1_0.unit", "D", "0"), c.spec)
+
+
+def test_tree_that_adds_a_leaf_twice_or_too_narrow_is_found(case):
+    c = core(case)
+    inner = behind(c.netlist, "tree0.sum0_0")
+    cell = next(x for x in c.netlist.cells if c.netlist.net(inner)[0] in x.output)
+    twice = rewired(c.netlist, inner, "A", lambda a: list(cell.ports["B"]))
+    with pytest.raises(CheckError, match="must add every leaf once"):
+        check_trees(twice, c.spec)
+    late = rewired(c.netlist, "tree0.sum0_0", "D", lambda d: c.netlist.net("leaf0_0.unit"))
+    with pytest.raises(CheckError, match="must"):
+        check_trees(late, c.spec)
+
+
+@pytest.mark.parametrize("port", ["A", "B"])
+@pytest.mark.parametrize("name", ["acc0", "difference0", "kept0"])
+def test_wrong_cells_of_an_accumulator_are_found(case, name, port):
+    c = core(case)
+    names = ("accumulator0.o", "accumulator0.difference0")
+    register = f"accumulator0.{name}" if f"accumulator0.{name}" in c.netlist.nets else names[0]
+    bit = c.netlist.net(register)[0]
+    before = next(x for x in c.netlist.cells if x.type == "$dff" and bit in x.output).ports["D"][0]
+    name = next(n for n, bits in c.netlist.nets.items() if bits[0] == before)
+    with pytest.raises(CheckError, match="of a sum in chunk 0"):
+        check_accumulators(rewired(c.netlist, name, port, "1"), c.spec, gated=False)
+
+
+def test_requantizer_that_is_off_by_one_or_does_not_clamp_is_found(case):
+    c = core(case)
+    line = r"^Requantizer of layer .* row \d+ is wrong for a sum of"
+    bias = next(n for n in c.netlist.nets if re.fullmatch(r"bias(_\d+)?\.(rom\.)?pipe", n))
+    low = c.netlist.net(bias)[-c.spec.bias_bits :]
+    # What is read of the bias is without the lowest bit of results, or with it set.
+    said = ""
+    for new in "01":
+        cells = [
+            replace(x, ports={k: _instead(b, low[c.spec.shift], new) for k, b in x.ports.items()})
+            if low[c.spec.shift] not in x.output
+            else x
+            for x in c.netlist.cells
+        ]
+        said += _complaint(replace(c.netlist, cells=cells), c.sums)
+    assert re.match(line, said)
+    # The lower bits as they come, whatever is above them.
+    name = "requantizer0.saturate.o"
+    wide = next(b for n, b in c.netlist.nets.items() if n.startswith("requantizer0.adder.total"))
+    bare = rewired(c.netlist, name, "D", lambda d: wide[: len(d)])
+    with pytest.raises(CheckError, match=line):
+        check_requantizers(bare, c.sums, nothing)
+
+
+def _complaint(netlist, sums):
+    try:
+        check_requantizers(netlist, sums, nothing)
+    except CheckError as error:
+        return str(error)
+    return ""
+
+
+def _instead(bits, old, new):
+    return [new if bit == old else bit for bit in bits]
+
+
+def test_wrong_table_and_wrong_sum_are_found(case):
+    units = {type(unit): unit for unit in case.built.graph.units}
+    table, total = units[Lookup], units[Join]
+    last = (*table.entries[-1][:-1], table.entries[-1][-1] ^ 1)
+    other = replace(table, entries=(*table.entries[:-1], last))
+    with pytest.raises(CheckError, match=f"Table '{table.name}' must give"):
+        check_table(case.netlists[table.name], other)
+    with pytest.raises(CheckError, match=f"Sum '{total.name}' must give"):
+        check_sum(
+            case.netlists[total.name], replace(total, mult=(total.mult[0] + 1, *total.mult[1:]))
+        )
