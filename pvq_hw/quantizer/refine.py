@@ -35,6 +35,8 @@ _JUDGES = 0.2  # part of the frames, up to 500, on which moves must lower the tr
 _LEAST_FRAMES = 100  # with fewer, moves are judged by the frames they were made for
 _ANCHOR = 0.1
 _ANCHOR_MORE = 0.4  # per weight of the network and number that it is fitted to
+_ANCHOR_MAPS = 0.3  # likewise by the square, where layers have positions
+_ANCHOR_MOST = 50.0  # of those, from here on outputs say too little to be worth a sweep
 
 
 def refine(
@@ -60,13 +62,17 @@ def refine(
     Returns
     -------
     (rows, errors): the refined codes, and the mean error before and after each sweep on frames
-    that the moves were not made for. A layer whose moves make it larger is put back.
+    that the moves were not made for. A layer whose moves make it larger is put back. Where the
+    weights of a network with maps outnumber what they are fitted to by far, nothing moves: it
+    would be learned by heart.
     """
     found = dict(rows)
     for name, layer in found.items():
         layer.put(tape, name)
     job = _Job(tape, x, seed)
     errors = [job.error()]
+    if job.maps and job.anchor > _ANCHOR_MOST:
+        return found, errors * (sweeps + 1)
     for sweep in range(sweeps):
         best = errors[-1]
         job.restart()
@@ -84,6 +90,11 @@ def refine(
                 progress("all layers", (sweep + (done + 1) / len(found)) / sweeps)
         errors.append(best)
     return found, errors
+
+
+def _positions(step: Step) -> int:
+    """Positions of a frame that a step's rows see."""
+    return step.node.size // len(step.weight)
 
 
 class _Job:
@@ -109,7 +120,9 @@ class _Job:
         self.reference = self.exact.outputs(self.x, self.chunk)
         # Weights that outnumber what they are fitted to would fit it and nothing else.
         excess = weights / (len(self.x) * self.draws)
-        self.anchor = max(_ANCHOR, _ANCHOR_MORE * excess)
+        self.maps = any(step.weighted and _positions(step) > 1 for step in tape.steps)
+        more = _ANCHOR_MAPS * excess**2 if self.maps else _ANCHOR_MORE * excess
+        self.anchor = max(_ANCHOR, more)
         self.restart()
 
     def restart(self) -> None:
@@ -138,7 +151,7 @@ class _Job:
     def _expand(self, step: Step) -> MapForm | VectorForm:
         """The outputs' error as a function of a layer's rows, on frames drawn for it."""
         rows, n = self.tape.weights[step.name].shape
-        positions = step.node.size // rows
+        positions = _positions(step)
         if positions == 1 and node_groups(step.node) == 1:
             return self._vector_form(step, self._drawn(max(self.draws * rows, n)))
         widest = max(self.draws * positions * rows, positions * n, self.draws * n)

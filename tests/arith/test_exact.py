@@ -84,8 +84,8 @@ _RECORDED = {
     "small": "0ae83e8dfdc24cc9",
     "chain": "8ee987333f4c67bc",
     "chain, banks and groups": "24c6d927da2b2751",
-    "convolutions": "cf5d284317af9493",
-    "residual, depthwise": "bb56b41fc7131945",
+    "convolutions": "8bae5774ac523473",
+    "residual, depthwise": "0e153f397316a245",
     "residual, 8 bits and banks": "e01df9405bfb9fb0",
     "folded bias": "7b0702fda64ef4b3",
 }

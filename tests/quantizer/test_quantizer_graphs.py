@@ -328,6 +328,21 @@ def test_judged_error_never_rises(frames: int) -> None:
     assert errors[-1] < errors[0]
 
 
+def test_nothing_is_learned_by_heart_from_few_frames() -> None:
+    model, tell = branched(), []
+    for frames in (12, 40):
+        x = inputs(frames).astype(np.float32)
+        tape = Tape(network_steps(model), "x")
+        rows = {
+            name: Rows(np.sign(w).astype(np.int64), np.abs(w).mean(axis=1, keepdims=True), b)
+            for (name, w), b in zip(tape.weights.items(), tape.biases.values(), strict=True)
+        }
+        found, errors = refine(tape, rows, x, sweeps=1)
+        assert len(errors) == 2
+        tell.append(all(found[name] is rows[name] for name in rows))
+    assert tell == [True, False]
+
+
 def test_moves_keep_banks_and_zeros() -> None:
     model, x = branched(), inputs(300).astype(np.float32)
     tape = Tape(network_steps(model), "x")
