@@ -254,6 +254,8 @@ def compared(engine: str, cores: Sequence[Counted]) -> list[dict[str, Any]]:
             what += ", serial" if spec.multiplier == "serial" and engine != "hx8k" else ""
         elif isinstance(spec, Int8Spec):
             what += f", 8-bit weights, {spec.products}"
+        else:
+            what += ", unrolled"
         rows.append(
             {"what": what, "engine": engine}
             | {key: [getattr(used, key), count[key]] for key in ("luts", "brams", "dsps")}

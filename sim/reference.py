@@ -28,7 +28,7 @@ def read_hex(path: Path) -> list[int]:
 class ReferenceCore:
     """One core: the JSON of its specification and the words of its three memories.
 
-    ``codes`` are the words of the weights, pulses or plain ones.
+    ``codes`` are the words of the weights: pulses, plain ones, or those that are wires.
     """
 
     spec: dict[str, Any]
@@ -71,6 +71,19 @@ class ReferenceCore:
                 column = first + lane - max(0, first + lanes - n)
                 yield row, column, byte - 256 * (byte >> 7)
 
+    def constants(self, frame: Sequence[int]) -> list[int]:
+        """Sums of an unrolled layer's groups, from its file of weights, a row after the other."""
+        spec = self.spec
+        n, groups, width = spec["n"], spec["groups"], spec["weight_width"]
+        sums = [0] * (spec["rows"] * groups)
+        for place, word in enumerate(self.codes):
+            row, column = place // n, place % n
+            weight = word - 2**width * (word >> (width - 1))
+            sums[row * groups + column * groups // n] += weight * frame[column]
+        for number in spec["inverted"]:
+            sums[number] -= 1  # all bits of the negative inverted; the folded bias makes it good
+        return sums
+
     def products(self, frame: Sequence[int]) -> list[int]:
         """Sums of plain weights times activations, which the circuit has made unsigned."""
         form = self.spec["x"]
@@ -83,7 +96,8 @@ class ReferenceCore:
 
     def compute(self, frame: Sequence[int]) -> tuple[list[int], int]:
         """One frame's outputs, and the largest ``|sum|`` of any of its groups."""
-        sums = self.products(frame) if self.spec["kind"] == "int8" else self.sums(frame)
+        kinds = {"int8": self.products, "unrolled": self.constants, "pulses": self.sums}
+        sums = kinds[self.spec["kind"]](frame)
         for value in (min(sums), max(sums)):
             self._check_fits(value, self.spec["acc_bits"])
         rows = range(self.spec["rows"])
@@ -126,11 +140,13 @@ def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[Refere
     cores = []
     for spec in specs:
         groups, rows = spec["groups"], spec["rows"]
-        plain = spec["kind"] == "int8"
-        words = rows * -(-spec["n"] // spec["lanes"]) if plain else spec["words"]
+        pulses = spec["kind"] == "pulses"
+        words = spec["words"] if pulses else rows * spec["n"]
+        if spec["kind"] == "int8":
+            words = rows * -(-spec["n"] // spec["lanes"])
         codes, bias = (
             read_hex(folder / f"{spec['name']}_{kind}.hex")
-            for kind in ("weights" if plain else "codes", "bias")
+            for kind in ("codes" if pulses else "weights", "bias")
         )
         mult = [1] * (rows * groups)
         if spec["multiplier"] != "none":

@@ -28,16 +28,16 @@ class AdderNetwork(wiring.Component):
 
     Members
     -------
-    i : the activations as their streams carry them, the first lowest
-    o : the sums, signed; of a sum that the graph has as its negative the inverted bits, ``sum - 1``
+    frame : the activations as their streams carry them, the first lowest
+    sums : signed; the negative of a sum that the graph has as such
     """
 
     def __init__(self, graph: AdderGraph, x: IntFormat, bits: int, *, balanced: bool) -> None:
         self.graph, self.x, self.bits, self.balanced = graph, x, bits, balanced
         super().__init__(
             {
-                "i": In(len(graph.inputs) * x.bits),
-                "o": Out(data.ArrayLayout(signed(bits), len(graph.sums))),
+                "frame": In(len(graph.inputs) * x.bits),
+                "sums": Out(data.ArrayLayout(signed(bits), len(graph.sums))),
             }
         )
 
@@ -57,12 +57,11 @@ class AdderNetwork(wiring.Component):
             if part.node is None:
                 continue
             value = self._at(nodes, part.node, graph.depth) << part.shift
-            total = Signal(signed(self.bits), name=f"row{row}")
-            m.d.comb += [total.eq(value), self.o[row].eq(~total if part.negative else total)]
+            m.d.comb += self.sums[row].eq(value)
         return m
 
     def _input(self, n: int) -> Value:
-        bits = self.i.word_select(n, self.x.bits)
+        bits = self.frame.word_select(n, self.x.bits)
         if self.x.binary:  # 1 stands for -1, 0 for +1
             return Cat(Const(1, 1), bits).as_signed()
         return bits.as_signed() if self.x.signed else bits

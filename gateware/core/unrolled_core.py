@@ -112,10 +112,12 @@ class SumShifter(wiring.Component):
             self.row_end.eq(self.step & self._last_group(m)),
         ]
         m.d.sync += busy.eq(self.load | (busy & ~last))
-        with m.If(self.load):
-            m.d.sync += [kept.eq(self.sums), left.eq(spec.sums)]
-        with m.Elif(self.step):
-            m.d.sync += [kept.eq(kept >> spec.acc_bits), left.eq(left - 1)]
+        # One enable and one choice, or Yosys takes two LUTs for a bit.
+        with m.If(self.load | self.step):
+            m.d.sync += [
+                kept.eq(Mux(self.load, self.sums, kept >> spec.acc_bits)),
+                left.eq(Mux(self.load, spec.sums, left - 1)),
+            ]
         return m
 
     def _paced(self, m: Module) -> Value:
@@ -188,8 +190,10 @@ class UnrolledCore(wiring.Component):
         step = Strobe(m, "step", shifter.step, 0)
         row_end = Strobe(m, "row_end", shifter.row_end, 0) if spec.groups > 1 else step
         m.d.comb += [
-            adders.i.eq(collector.frame),
-            shifter.sums.eq(adders.o.as_value()),
+            adders.frame.eq(collector.frame),
+            shifter.sums.eq(
+                Cat(~s if k in spec.inverted else s for k, s in enumerate(adders.sums))
+            ),
             shifter.settled.eq(collector.settled),
             collector.release.eq(shifter.load),
             shifter.go.eq(credits.some),

@@ -23,6 +23,7 @@ from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.spram_image import SPRAM_FILE, has_spram
 from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.reserved import SYSTEM_VERILOG, VERILOG_2005
 from pvq_hw.tools import find as tools
@@ -179,14 +180,18 @@ def _format(form: IntFormat, frames: int) -> str:
 
 def _core_lines(spec: CoreBase) -> list[str]:
     k = "" if spec.groups == 1 else f", {spec.groups} groups a row"
+    weights = f"{spec.name}_{spec.weight_memory}"
+    roms = {n: s for n, s in spec.memories.items() if n != weights or spec.code_memory != "wires"}
+    how = f"lanes: {spec.lanes}, code words: {spec.words}"
+    if isinstance(spec, UnrolledSpec):
+        how = f"unrolled, its weights as wires of {spec.adders} adders in {spec.levels} levels"
     return [
-        f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; lanes: {spec.lanes}, "
-        f"code words: {spec.words}",
+        f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; {how}",
         f"    in  {_format(spec.x, spec.frames)}",
         f"    out {_format(spec.out, spec.frames)}",
         f"    accumulator {spec.acc_bits} bits, multiplier {spec.mult_bits} bits, "
         f"shift {spec.shift}",
-        "    memories: " + ", ".join(f"{n}.hex ({w} x {d})" for n, (w, d) in spec.memories.items()),
+        "    memories: " + ", ".join(f"{n}.hex ({w} x {d})" for n, (w, d) in roms.items()),
     ]
 
 

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     overrides |= {"int8": _names(args.int8), "only": _names(args.only)}
     overrides["frames"] = _frames(args.frames)
     layers: dict[str, dict[str, Any]] = {}
-    for key in ("code_memory", "multiplier"):
+    for key in ("code_memory", "multiplier", "engine"):
         overrides[key] = _kinds(key, getattr(args, key), layers)
     options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
     for name, kinds in layers.items():
@@ -104,6 +104,13 @@ def _ratio(layer: dict[str, Any]) -> str:
     return "int8      " if layer["n_over_k"] is None else f"N/K {layer['n_over_k']:<6.2f}"
 
 
+def _engine(layer: dict[str, Any]) -> str:
+    if layer["utilization"] is None:
+        return f"unrolled, {layer['slots']:>6} cycles for its sums"
+    used = f"{100 * layer['utilization']:.0f} % used"
+    return f"{layer['lanes']:>3} lanes, {layer['slots']:>6} slots {used}"
+
+
 def describe(document: dict[str, Any], ui: Ui) -> None:
     """The figures of a compile for people."""
     from pvq_hw.evaluate.agreement import agreement_lines
@@ -138,8 +145,7 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
     for layer in document["layers"]:
         ui.say(
             f"  {layer['name']:<14} {layer['rows']:>5} x {layer['columns']:<5} "
-            f"{_ratio(layer)} {layer['lanes']:>3} lanes, {layer['slots']:>6} slots "
-            f"{100 * layer['utilization']:.0f} % used"
+            f"{_ratio(layer)} {_engine(layer)}"
         )
-        if layer["reason"] and layer["encoding"] == "int8":
+        if layer["reason"] and (layer["encoding"] == "int8" or layer["utilization"] is None):
             ui.say(f"  {'':<14} {layer['reason']}")

@@ -145,6 +145,11 @@ def _compile(subparsers: Any) -> None:
     )
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
     p.add_argument(
+        "--engine",
+        metavar="KIND|LAYER=KIND,...",
+        help="folded (default) or unrolled: a dense layer all at once, its weights as wires",
+    )
+    p.add_argument(
         "--code-memory",
         metavar="KIND|LAYER=KIND,...",
         help="block or spram (by default, auto, SPRAM where it must be)",

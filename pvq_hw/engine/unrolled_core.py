@@ -90,6 +90,11 @@ class UnrolledSpec(CoreBase):
         return self.sums * self.multiplier_interval
 
     @property
+    def frame_cycles(self) -> int:
+        """Cycles between two frames while nothing waits."""
+        return max(self.n, self.words, self.levels + 1)
+
+    @property
     def address_bits(self) -> int:
         """0: activations are in registers."""
         return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.data.augment import parse_kinds
+from pvq_hw.engine.kinds import ENGINES
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
 from pvq_hw.toml_file import read_toml
@@ -42,6 +43,8 @@ class LayerChoice:
         ``"block"``, ``"spram"`` or ``"auto"``.
     multiplier : str, optional
         ``"dsp"``, ``"logic"`` or ``"auto"``.
+    engine : str, optional
+        ``"folded"`` (lanes), or ``"unrolled"``: all pulses at once, weights as wires.
     """
 
     ratio: float | None = None
@@ -53,6 +56,7 @@ class LayerChoice:
     code: str | None = None
     code_memory: str | None = None
     multiplier: str | None = None
+    engine: str | None = None
 
     def __post_init__(self) -> None:
         if self.k is not None and self.k < 1:
@@ -67,6 +71,10 @@ class LayerChoice:
             raise InputError(f"Encoding must be pvq or int8, not {self.encoding!r}")
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
+        _check_engine(self.engine)
+        wired = (self.lanes, self.code, self.code_memory) != (None, None, None)
+        if self.engine == "unrolled" and wired:
+            raise InputError("An unrolled layer must have no lanes, code or code_memory")
         if self.lanes is not None and self.lanes < 1:
             raise InputError(f"Lanes must be at least 1, not {self.lanes}")
         if isinstance(self.unit, str) and self.unit not in ("row", "layer"):
@@ -107,6 +115,9 @@ class CompileOptions:
     multiplier : str
         ``"dsp"`` or ``"logic"``: what the layers multiply with. ``"auto"``: DSP blocks, LUTs where
         these are too few.
+    engine : str
+        ``"folded"`` or ``"unrolled"``: what the layers are computed in. Unrolled dense layers take
+        all pulses at once, in adders, and their weights are wires.
     code : str
         ``"pulse"``, ``"shifted"``, or ``"pvq"``: shifted where that saves cycles (of a dense layer
         3 %) and fits. ``"auto"``: 8-bit weights too, in layers of more pulses than weights that
@@ -144,6 +155,7 @@ class CompileOptions:
     clock_mhz: float | None = None
     code_memory: str | None = None
     multiplier: str = "auto"
+    engine: str = "folded"
     code: str = "pvq"
     frames: int | str = 1
     augment: str = ""
@@ -172,6 +184,7 @@ class CompileOptions:
             _positive("Clock (MHz)", self.clock_mhz)
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
+        _check_engine(self.engine)
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
         if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
@@ -226,6 +239,13 @@ class CompileOptions:
                 raise InputError(f"Layer {name!r}: 8-bit weights are in block RAM, not in SPRAM")
             if kind == "dsp" and family(engine).multiplier == "serial":
                 raise InputError(f"Layer {name!r}: there are no DSP blocks to multiply with")
+            if (choice.engine or self.engine) == "unrolled":
+                if self.lanes is not None or choice.lanes is not None:
+                    raise InputError(
+                        f"Layer {name!r} is unrolled and has no lanes: give those of the others "
+                        "one by one, in a configuration"
+                    )
+                part["engine"] = "unrolled"
             if kind != "auto":
                 part["multiplier"] = "serial" if kind == "logic" else family(engine).multiplier
             if part:
@@ -251,6 +271,7 @@ class CompileOptions:
                     lanes=choice.lanes,
                     code_memory=choice.code_memory,
                     multiplier=choice.multiplier,
+                    engine=choice.engine,
                 )
             elif name in self.only and name in layers:
                 layers[name] = replace(layers[name], encoding="pvq")
@@ -262,6 +283,11 @@ class CompileOptions:
 def _check_code(code: str | None) -> None:
     if code not in (None, "pulse", "shifted", "pvq", "auto"):
         raise InputError(f"Code must be pulse, shifted, pvq or auto, not {code!r}")
+
+
+def _check_engine(engine: str | None) -> None:
+    if engine is not None and engine not in ENGINES:
+        raise InputError(f"Engine must be {' or '.join(ENGINES)}, not {engine!r}")
 
 
 def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:

@@ -138,7 +138,7 @@ def examine_output(
                 data = replace(data, input_scale=network.input_scale)
                 findings += check_data_figures(model, network, document or {}, data)
     open_ends = unchecked(
-        folder, network, document or {}, model is not None, data, bitstream, bool(proof)
+        folder, network, document or {}, model is not None, data, bitstream, bool(proof), plan
     )
     return Verdict(list(dict.fromkeys(findings)), open_ends, compared, proof)
 

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.data.dataset import Data
+from pvq_hw.naming import quoted
 from pvq_hw.network.network import Network
 from pvq_hw.output.build_record import BUILD
 from pvq_hw.output.verify_data import MIN_FRAMES, is_evaluated_on, is_users_metric
 from pvq_hw.output.verify_model import is_bounded_only, is_equalized
+from pvq_hw.plan.plan import Plan
 
 __all__ = ["unchecked"]
 
@@ -21,6 +23,7 @@ def unchecked(
     data: Data | None,
     bitstream: bool,
     proven: bool = False,
+    plan: Plan | None = None,
 ) -> list[str]:
     """What was not checked, each with what it takes; ``data`` counts beside a model only.
     ``proven``: a proof of the Verilog says itself what it leaves open."""
@@ -34,6 +37,12 @@ def unchecked(
     found += _figures(manifest, data if with_model else None)
     if (folder / "verilog").is_dir() and not proven:
         found.append("the Verilog beyond its hashes: pvq-hw simulate runs it")
+    wired = [layer.layer for layer in plan.layers if layer.unrolled] if plan else []
+    if wired and not proven:
+        found.append(
+            f"the weights of {', '.join(map(quoted, wired))} as wires in the Verilog, which the "
+            "files of weights only repeat: pvq-hw simulate runs it"
+        )
     if (folder / BUILD).is_dir():
         found.append(
             "the logic in the bitstream: pvq-hw build makes it again"

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
-from pvq_hw.engine.kinds import make_layer_core
+from pvq_hw.engine.kinds import ENGINES, make_layer_core
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.pulse_code import PulseCode, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
@@ -24,6 +25,7 @@ from pvq_hw.plan.core_layers import CoreLayer, core_layers
 from pvq_hw.plan.reckoning import reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
 from pvq_hw.plan.unit_resources import window_resources
+from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer import banks as quantizer_balance
 from pvq_hw.target.block_ram import spram_blocks
 from pvq_hw.target.boards import TARGETS, Target
@@ -43,6 +45,7 @@ __all__ = [
     "layer_choices",
     "sparse_lanes",
     "too_thin",
+    "with_engines",
     "with_serial",
 ]
 
@@ -90,6 +93,8 @@ class FoldLayer:
         The core's layer and its input, where they are known.
     direct : bool
         Whether its results go to the next layer of the list alone, or out of the network.
+    engine : str
+        One of `pvq_hw.engine.kinds.ENGINES`.
     """
 
     name: str
@@ -104,6 +109,7 @@ class FoldLayer:
     groups: int = 1
     given: tuple[Dense, TensorSpec] | None = None
     direct: bool = True
+    engine: str = "folded"
 
     def __post_init__(self) -> None:
         where = f"Layer {self.name!r}"
@@ -111,6 +117,12 @@ class FoldLayer:
             raise InputError(f"{where} must have rows and columns, not {self.rows} x {self.n}")
         if self.k < 1:
             raise InputError(f"{where}: K must be at least 1, not {self.k}")
+        if self.engine not in ENGINES:
+            raise InputError(f"{where} must be {' or '.join(ENGINES)}, not {self.engine!r}")
+        if self.engine == "unrolled" and self.geometry is not None:
+            raise InputError(
+                f"{where} must be folded: it is a convolution, and only dense layers are unrolled"
+            )
 
     @property
     def positions(self) -> int:
@@ -150,6 +162,17 @@ def known_layers(network: Network, codes: Mapping[str, str] | None = None) -> li
     return found
 
 
+def with_engines(
+    layers: Sequence[FoldLayer], asked: Mapping[str, Mapping[str, Any]]
+) -> list[FoldLayer]:
+    """The layers with the engines that are asked for among the options of single layers.
+
+    Raises InputError, with the layer, where that one can't be unrolled.
+    """
+    engines = [asked.get(layer.name, {}).get("engine", layer.engine) for layer in layers]
+    return [replace(x, engine=engine) for x, engine in zip(layers, engines, strict=True)]
+
+
 def _is_direct(network: Network, layer: CoreLayer) -> bool:
     at = network.layers.index(layer.source)
     readers = [x for x in network.layers if layer.source.output.name in x.inputs]
@@ -164,6 +187,8 @@ def abreast(layers: Sequence[FoldLayer]) -> int:
     count = 0
     for layer in reversed(layers):
         if not layer.direct or layer.encoding != "pvq" or layer.geometry is not None:
+            break
+        if layer.engine == "unrolled":
             break
         count += 1
     return count
@@ -289,6 +314,8 @@ def _spread(layer: FoldLayer, p: int) -> int:
 def layer_choices(layer: FoldLayer, lanes: Sequence[int], question: Question) -> list[Choice]:
     """All choices worth a try for these lanes, rising: gap bits, shifts and memory kinds, as far
     as they are free. More lanes than bring the layer to its floor are not tried."""
+    if layer.engine == "unrolled":
+        return [_unrolled_choice(layer, question)]
     found: list[Choice] = []
     floor = min(floor_cycles(layer, p, question) for p in lanes)
     for p in lanes:
@@ -305,6 +332,17 @@ def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
         return question.turns * max(layer.n * question.ends[0], layer.rows * question.ends[1])
     taken = int(np.prod(layer.geometry.input_shape))
     return question.turns * max(layer.positions * max(_load(layer, lanes), layer.rows), taken)
+
+
+def _unrolled_choice(layer: FoldLayer, question: Question) -> Choice:
+    """All of the layer in wires: of its codes, or of rows like those that a quantizer gives."""
+    dense, x = layer.given or _synthetic_rows(layer)
+    engine = question.target.engine
+    options = {"engine": "unrolled"} | question.asked
+    spec, _ = make_layer_core(dense, x, layer.n, family=engine, name="core", **options)
+    assert isinstance(spec, UnrolledSpec)
+    cycles = max(question.turns * spec.frame_cycles, floor_cycles(layer, layer.n, question))
+    return Choice(cycles, core_resources(spec, engine), spec)
 
 
 def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
@@ -409,6 +447,8 @@ def _unbeaten(found: Sequence[Choice]) -> list[Choice]:
 
 def core_options(spec: CoreBase) -> dict[str, Any]:
     """What was chosen of a core besides lanes and gap bits, as options of `make_core`."""
+    if isinstance(spec, UnrolledSpec):
+        return {"engine": "unrolled"}
     if isinstance(spec, CoreSpec):
         shifts = {"shift_bits": spec.code.shift_bits} if spec.code.shift_bits else {}
         serial = {"multiplier": "serial"} if spec.multiplier == "serial" else {}
@@ -619,6 +659,11 @@ def _synthetic(
         y = np.tile([-127, 127], (1, layer.n))[:, : layer.n]
     else:
         y = _laplacian_pulses(layer.n, layer.k, lanes if banked else 1, max_gap)
+    return _dense_of(layer, y)
+
+
+def _dense_of(layer: FoldLayer, y: npt.NDArray[np.int64]) -> tuple[Dense, TensorSpec]:
+    """A layer of some weights, with numbers as wide as a quantizer's."""
     count = len(y)
     dense = Dense(
         name=layer.name,
@@ -632,6 +677,17 @@ def _synthetic(
         encoding=layer.encoding,
     )
     return dense, TensorSpec("x", (layer.n,), layer.x, 1.0)
+
+
+@lru_cache(maxsize=64)
+def _synthetic_rows(layer: FoldLayer) -> tuple[Dense, TensorSpec]:
+    """`_synthetic` with all rows, each of its own: rows share sums as far as they are alike."""
+    w = np.random.default_rng(0).laplace(size=(layer.rows, layer.n))
+    if layer.encoding == "int8":
+        y = np.rint(w * (127 / np.abs(w).max(axis=1, keepdims=True))).astype(np.int64)
+    else:
+        y = nearest(w, layer.k)
+    return _dense_of(layer, y)
 
 
 @lru_cache(maxsize=512)

@@ -54,8 +54,7 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
     if total.luts > limit.luts:
         raise InputError(
             f"The network needs about {total.luts:,} {target.logic_cell}s, but {target.name} has "
-            f"{limit.luts:,} (85 % of {target.device.luts:,}); use fewer lanes or choose "
-            "a larger device"
+            f"{limit.luts:,} (85 % of {target.device.luts:,}); {_fewer_luts(layers)}"
         )
 
 
@@ -78,6 +77,18 @@ def _smaller(codes: int, target: Target) -> str:
             "other lanes or choose a larger device"
         )
     return "lower K, use other lanes or choose a larger device"
+
+
+def _fewer_luts(layers: Sequence[LayerPlan]) -> str:
+    """What makes LUTs enough."""
+    unrolled = [layer for layer in layers if layer.unrolled]
+    if not unrolled:
+        return "use fewer lanes or choose a larger device"
+    largest = max(unrolled, key=lambda layer: layer.resources.luts)
+    return (
+        f"layer {largest.layer!r} takes about {largest.resources.luts:,} of them unrolled: fold it "
+        f"(--engine {largest.layer}=folded), give it fewer pulses or choose a larger device"
+    )
 
 
 def _kibit(bits: int) -> str:

@@ -27,6 +27,7 @@ from pvq_hw.plan.candidates import (
     layer_choices,
     sparse_lanes,
     too_thin,
+    with_engines,
     with_serial,
 )
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
@@ -156,6 +157,7 @@ def fold(
     **options
         The same for all layers, for instance ``shift_bits``.
     """
+    layers = with_engines(layers, {x.name: options | _of(each, x.name) for x in layers})
     wanted = _wanted(layers, lanes)
     gaps = [None] * len(layers) if gap_bits is None else list(gap_bits)
     if len(gaps) != len(layers):
@@ -183,7 +185,7 @@ def fold(
     even = (
         layer.given is None
         and balanced
-        and layer.encoding == "pvq"
+        and isinstance(spec, CoreSpec)
         and can_balance(layer, spec.lanes)
         for layer, spec in zip(layers, specs, strict=True)
     )
@@ -311,6 +313,8 @@ class _Task:
                 return f"{name} takes the {layer.n:,} activations{side} one a cycle"
             side = f" of {question.ends[1]} frames" if question.ends[1] > 1 else ""
             return f"{name} gives its {layer.rows:,} results{side} one a cycle"
+        if layer.engine == "unrolled":
+            return f"{name} is unrolled: its {layer.rows:,} sums leave one after the other"
         if self.wanted[index] is not None:
             return f"{name} is as fast as the lanes that it was given: {lanes}"
         if too_thin(layer, lanes + 1, question.balanced):
@@ -356,6 +360,7 @@ def fold_best(
         Layers that may get 8-bit weights, if they have more pulses than weights and these make
         the network no slower and no larger.
     """
+    layers = with_engines(layers, asked.get("each") or {})
     if frames is None:
         best = fold(layers, target, **asked)
         for v in _FRAMES if abreast(layers) else ():
@@ -367,6 +372,8 @@ def fold_best(
         best = fold(layers, target, frames=frames, **asked)
     for layer in layers if best.frames == 1 else ():
         if layer.name not in free or layer.encoding != "pvq" or layer.k < layer.columns:
+            continue
+        if layer.engine == "unrolled":
             continue
         others = [replace(x, encoding="int8") if x is layer else x for x in layers]
         found = fold(others, target, **(asked | {"pace": best.interval_cycles}))
@@ -415,6 +422,8 @@ def batch_options(
 def _kind(layer: FoldLayer) -> str:
     if layer.geometry is not None:
         return "kind conv"
+    if layer.engine == "unrolled":
+        return "weights that are wires"
     return (
         "8-bit weights" if layer.encoding != "pvq" else "results that go to a layer without weights"
     )
@@ -429,16 +438,18 @@ def _of(each: Mapping[str, Mapping[str, Any]] | None, name: str) -> dict[str, An
 
 
 def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> list[int | None]:
+    """Lanes of every layer, None where they are free; an unrolled one has all."""
     if not layers:
         raise InputError("A network must have at least one layer with weights")
     if lanes is None:
-        return [None] * len(layers)
+        lanes = [None] * len(layers)
     if len(lanes) != len(layers):
         raise InputError(f"Lanes must be given for {len(layers)} layers, not {len(lanes)}")
     for layer, p in zip(layers, lanes, strict=True):
         if p is not None and not 1 <= p <= layer.n:
             raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.n}, not {p}")
-    return list(lanes)
+    unrolled = [layer.engine == "unrolled" for layer in layers]
+    return [x.n if all_ else p for x, p, all_ in zip(layers, lanes, unrolled, strict=True)]
 
 
 def _top(target: Target, first: FoldLayer) -> Resources:

@@ -13,6 +13,7 @@ from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec
 from pvq_hw.engine.kinds import core_from_json
 from pvq_hw.engine.pulse_code import PulseCode, choose_gap_bits, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.network.layer import Dense
@@ -41,13 +42,13 @@ class LayerPlan:
         ``sum |y|``; 0 of a layer with plain 8-bit weights.
     codes : int
         Lane codes that place a pulse: as many as pulses, fewer with shifted ones. Of plain
-        weights: how many there are.
+        weights: how many there are. Of an unrolled layer: weights that are not 0.
     positions : int
         Frames of the core in one of the network: the window positions of a convolution.
     conv_groups : int
         Of a convolution: a row has weights for one group's columns.
     reason : str
-        Why it has the code that it has.
+        Why it has the code, or the engine, that it has.
     """
 
     layer: str
@@ -67,7 +68,13 @@ class LayerPlan:
     @property
     def encoding(self) -> str:
         """``"pvq"`` or ``"int8"``."""
-        return "pvq" if isinstance(self.spec, CoreSpec) else "int8"
+        pulses = isinstance(self.spec, CoreSpec) or (self.unrolled and self.pulses > 0)
+        return "pvq" if pulses else "int8"
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether its weights are wires: other weights are another circuit."""
+        return isinstance(self.spec, UnrolledSpec)
 
     @property
     def n_over_k(self) -> float | None:
@@ -75,9 +82,9 @@ class LayerPlan:
         return self.weights / max(1, self.pulses) if self.encoding == "pvq" else None
 
     @property
-    def utilization(self) -> float:
-        """Lane codes that place a pulse / all of them."""
-        return self.codes / (self.spec.lanes * self.spec.words)
+    def utilization(self) -> float | None:
+        """Lane codes that place a pulse / all of them; None where there are none."""
+        return None if self.unrolled else self.codes / (self.spec.lanes * self.spec.words)
 
     @property
     def code_bits(self) -> int:
@@ -93,6 +100,8 @@ class LayerPlan:
     def cycles(self) -> int:
         """Of a frame (V: of a batch) while nothing waits: words, or activations in or out where
         they are more."""
+        if isinstance(self.spec, UnrolledSpec):
+            return self.spec.frame_cycles
         loaded = self.spec.n if self.positions == 1 else 0
         if self.spec.flush_cycles:
             loaded *= self.spec.frames
@@ -107,6 +116,10 @@ class LayerPlan:
     def operations(self) -> Operations:
         """Of one frame."""
         spec, requantize, times = self.spec, self._requantize(), self.positions
+        if isinstance(spec, UnrolledSpec):
+            return requantize + Operations(
+                add_bits=spec.adder_bits, register_bits=self.resources.ffs * spec.frame_cycles
+            )
         if isinstance(spec, Int8Spec):
             macs = times * self.codes
             return requantize + Operations(
@@ -169,8 +182,9 @@ class LayerPlan:
             "n_over_k": None if self.n_over_k is None else significant(self.n_over_k),
             "lanes": self.spec.lanes,
             "slots": self.spec.words,
+            "new_weights": "synthesis" if self.unrolled else "memory contents",
             "cycles": self.cycles,
-            "utilization": significant(self.utilization),
+            "utilization": None if self.utilization is None else significant(self.utilization),
             "code_bits": self.code_bits,
             "bits_per_weight": significant(self.code_bits / self.weights),
             "parameter_bits": self.parameter_bits,
@@ -214,6 +228,9 @@ def plan_layer(
 ) -> LayerPlan:
     """The plan of a layer whose core is made; ``reason`` is what the codes say unless given."""
     pulses, codes = 0, layer.y.size
+    if isinstance(spec, UnrolledSpec):
+        codes = int(np.count_nonzero(layer.y))
+        pulses = int(np.abs(layer.y).sum()) if layer.encoding == "pvq" else 0
     if isinstance(spec, CoreSpec):
         gap, *_ = spec.code.fields(image.codes)
         pulses, codes = int(np.abs(layer.y).sum()), int((gap != spec.code.escape).sum())
@@ -231,6 +248,11 @@ def plan_layer(
 
 def _reason(layer: Dense, spec: CoreBase) -> str:
     """What speaks for pulses of 1 or of powers of two, in slots of a window or frame."""
+    if isinstance(spec, UnrolledSpec):
+        return (
+            f"unrolled was asked for: {spec.adders:,} adders in {spec.levels} levels; its weights "
+            "are wires, so new ones need synthesis"
+        )
     if not isinstance(spec, CoreSpec):
         return "8-bit weights were asked for"
     ours = spec.code

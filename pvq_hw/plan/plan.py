@@ -16,10 +16,12 @@ from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.timing import Timing, run_frames, time_graph
 from pvq_hw.engine.units import CoreUnit, Fifo, Join
+from pvq_hw.engine.unrolled_core import UnrolledSpec, remake_unrolled
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD
 from pvq_hw.naming import quoted
 from pvq_hw.network.network import Network
+from pvq_hw.plan.candidates import with_engines
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.plan.fit import check_fit
 from pvq_hw.plan.folding import batch_options, fold, known_layers
@@ -190,7 +192,7 @@ class Plan:
         rows = [
             (
                 layer.layer, "int8" if layer.n_over_k is None else f"{layer.n_over_k:.2f}",
-                f"{layer.spec.lanes}", f"{layer.spec.words:,}", f"{100 * layer.utilization:.0f} %",
+                *_lanes(layer),
                 f"{layer.cycles:,}", f"{layer.resources.luts:,}", f"{layer.resources.brams}",
             )
             for layer in self.layers
@@ -364,13 +366,13 @@ def plan(
         ``"pulse"`` or ``"shifted"``: pulses of weight 1, or of powers of two. Free unless given:
         shifted where that saves 3 % of the cycles and fits.
     each : mapping of layer name to options, optional
-        Of `make_core`, for single layers.
+        Of `pvq_hw.engine.kinds.make_layer_core`, for single layers (``engine``, ...).
     reasons : mapping of layer name to str, optional
         Why a layer has the code that it has, where its codes do not tell.
     limit : str, optional
         `Plan.limit`, where the lanes come from a folding that says so.
     **options
-        Of `make_core`, for all layers (``shift_bits``, ``multiplier``, ...).
+        Of `pvq_hw.engine.kinds.make_layer_core`, for all layers (``shift_bits``, ``engine``, ...).
 
     Raises
     ------
@@ -379,7 +381,9 @@ def plan(
     """
     each, reasons = each or {}, reasons or {}
     board = get_target(target) if isinstance(target, str) else target
-    layers, known = core_layers(network), known_layers(network, codes)
+    layers = core_layers(network)
+    known = known_layers(network, codes)
+    known = with_engines(known, {x.name: {**options, **each.get(x.name, {})} for x in known})
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     reserve, (pace, slowest) = _around(network, layers, board)
@@ -448,6 +452,14 @@ def plan(
     return result
 
 
+def _lanes(layer: LayerPlan) -> tuple[str, str, str]:
+    """Lanes, slots and the used ones, in words."""
+    if layer.utilization is None:
+        return "unrolled", "", ""
+    used = f"{100 * layer.utilization:.0f} %"
+    return f"{layer.spec.lanes}", f"{layer.spec.words:,}", used
+
+
 def _with_flush(
     graph: GraphSpec, cores: list[tuple[CoreBase, CoreImage]]
 ) -> tuple[GraphSpec, list[tuple[CoreBase, CoreImage]]]:
@@ -513,6 +525,8 @@ def remake(layer: CoreLayer, spec: CoreBase, engine: str) -> tuple[CoreBase, Cor
     dense, x = layer.dense, layer.x
     if spec.lanes > dense.y.shape[1]:
         raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {dense.y.shape[1]}")
+    if isinstance(spec, UnrolledSpec):
+        return remake_unrolled(dense, x, spec, engine)
     if isinstance(spec, Int8Spec):
         return remake_int8(dense, x, spec, engine)
     assert isinstance(spec, CoreSpec)

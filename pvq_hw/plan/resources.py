@@ -10,6 +10,7 @@ from typing import Any
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.plan.coefficients import FF_COEFFICIENTS, LUT_COEFFICIENTS
 from pvq_hw.plan.int8_resources import (
     INT8_COEFFICIENTS,
@@ -17,6 +18,11 @@ from pvq_hw.plan.int8_resources import (
     int8_dsps,
     int8_features,
     int8_memories,
+)
+from pvq_hw.plan.unrolled_resources import (
+    UNROLLED_COEFFICIENTS,
+    unrolled_features,
+    unrolled_memories,
 )
 from pvq_hw.target.block_ram import memory_blocks, memory_columns, spram_blocks
 from pvq_hw.target.boards import Target
@@ -94,6 +100,8 @@ class Resources:
 
 def core_memories(spec: CoreBase) -> dict[str, tuple[int, int, int]]:
     """Block RAM memories by role: (copies, width in bits, depth in words)."""
+    if isinstance(spec, UnrolledSpec):
+        return unrolled_memories(spec)
     if isinstance(spec, Int8Spec):
         return int8_memories(spec)
     assert isinstance(spec, CoreSpec)
@@ -188,6 +196,15 @@ def core_resources(spec: CoreBase, engine: str) -> Resources:
     """What a core takes; ``engine`` is a key of `pvq_hw.target.families.FAMILIES`."""
     device = family(engine)
     memories = core_memories(spec).values()
+    if isinstance(spec, UnrolledSpec):
+        values = unrolled_features(spec)
+        return Resources(
+            luts=_estimate(UNROLLED_COEFFICIENTS[engine]["luts"], values),
+            ffs=_estimate(UNROLLED_COEFFICIENTS[engine]["ffs"], values),
+            brams=sum(c * memory_blocks(w, d, device.blocks) for c, w, d in memories),
+            bram_bits=sum(c * w * d for c, w, d in memories),
+            dsps=spec.multiplier_parts,
+        )
     if isinstance(spec, Int8Spec):
         values = int8_features(spec, device.blocks)
         return Resources(

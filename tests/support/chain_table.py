@@ -102,6 +102,15 @@ CHAINS: dict[str, tuple[int, IntFormat, tuple[Case, ...]]] = {
             Case(3, 5, 2, BINARY, shift=1, threshold=True, options={"family": "up5k"}),
         ),
     ),
+    "unrolled": (
+        16,
+        U8,
+        (
+            Case(9, 14, 1, S8, groups=2, zero_rows=(4,), options={"engine": "unrolled"}),
+            Case(6, 8, 3),
+            Case(5, 0, 1, S16, shift=12, encoding="int8", options={"engine": "unrolled"}),
+        ),
+    ),
     "one bit shift": (12, S8, (Case(6, 8, 3, S8, shift=1), Case(3, 4, 2, S16, shift=1))),
 }
 

@@ -1,0 +1,101 @@
+"""Fits the planner's estimates of unrolled cores, as `benchmarks.fit_resources` does.
+
+Run as ``python -m benchmarks.fit_unrolled --family ecp5``; prints the coefficients for
+`pvq_hw.plan.unrolled_resources`. The counts go into the same file.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.fit_resources import S8, S16, U8, Counted, compared, counts_of, report
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.plan.unrolled_resources import unrolled_features
+from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.target.families import FAMILIES
+
+U4 = IntFormat(4, False)
+
+# rows, n, pulses of a row (0: 8-bit weights), input, output
+CORES: tuple[tuple[int, int, int, IntFormat, IntFormat], ...] = (
+    (10, 32, 16, U8, S16),
+    (32, 64, 32, U8, U8),
+    (32, 32, 16, U8, U8),
+    (64, 16, 8, S8, U8),
+    (5, 32, 32, U8, S16),
+    (16, 64, 8, U4, U4),
+    (8, 16, 0, U8, S8),
+    (10, 100, 10, U8, S16),
+)
+
+# Counted, but not fitted to.
+HELD_OUT: tuple[tuple[int, int, int, IntFormat, IntFormat], ...] = (
+    (24, 48, 24, U8, U8),
+    (32, 16, 16, S8, S8),
+)
+
+
+def cores_of(engine: str) -> dict[str, tuple[Any, ...]]:
+    """The cores to measure of a family, by key."""
+    lists = {"": CORES, "held ": HELD_OUT}
+    return {
+        f"{engine} unrolled {kind}{i}": core
+        for kind, c in lists.items()
+        for i, core in enumerate(c)
+    }
+
+
+def make(key: str, engine: str) -> tuple[UnrolledSpec, CoreImage]:
+    """A core of the list with random weights; its place is the seed."""
+    rows, n, k, x, out = cores_of(engine)[key]
+    rng = np.random.default_rng(int(key.rpartition(" ")[2]))
+    plain = rng.integers(-127, 128, size=(rows, n))
+    layer = Dense(
+        name="core",
+        input="x",
+        output=TensorSpec("o", (rows,), out, 1.0),
+        y=nearest(rng.laplace(size=(rows, n)), k) if k else plain,
+        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
+        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
+        shift=22,
+        gain=np.ones((rows, 1)),
+        encoding="pvq" if k else "int8",
+    )
+    return make_unrolled_core(layer, TensorSpec("x", (n,), x, 1.0), family=engine)
+
+
+def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
+    """Every core of the lists with its counts."""
+    for key in cores_of(engine):
+        spec, image = make(key, engine)
+        found = counts_of(key, spec, image, engine, path, check)
+        if found is not None:
+            yield spec, found, "held" in key
+
+
+def main() -> None:
+    """Prints counts, estimates and coefficients."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
+    parser.add_argument("-o", type=Path, default=Path("benchmarks/results/resources.json"))
+    parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
+    args = parser.parse_args()
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    for engine in args.family or sorted(FAMILIES):
+        cores = list(measured(engine, args.o, args.check))
+        if not args.check:
+            values = [unrolled_features(spec) for spec, _, _ in cores]  # type: ignore[arg-type]
+            report(engine, cores, values)
+        for row in compared(engine, cores):
+            a, b = row["luts"]
+            print(f"{engine} {row['what']}: LUT {a} / {b} ({a / b - 1:+.1%}), BRAM {row['brams']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What an unrolled core takes of a device: the quantities that its estimate is linear in."""
+
+from pvq_hw.engine.unrolled_core import UnrolledSpec
+
+__all__ = ["UNROLLED_COEFFICIENTS", "unrolled_features", "unrolled_memories"]
+
+
+def unrolled_memories(spec: UnrolledSpec) -> dict[str, tuple[int, int, int]]:
+    """Block RAM memories by role: (copies, width in bits, depth in words)."""
+    memories = {}
+    if spec.params_memory == "block":
+        for role in ("mult", "bias"):
+            if f"{spec.name}_{role}" in spec.memories:
+                memories[role] = (1, *spec.memories[f"{spec.name}_{role}"])
+    if spec.fifo_memory == "block":
+        memories["fifo"] = (1, spec.out.bits, spec.fifo_depth)
+    return memories
+
+
+def unrolled_features(spec: UnrolledSpec) -> dict[str, float]:
+    """Quantities that the LUT and flip-flop estimates are linear in."""
+    serial = spec.multiplier == "serial"
+    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
+    mult_bits = 0 if spec.multiplier == "none" else spec.mult_bits
+    rom_bits = mult_bits * -(-spec.sums // 16) + spec.bias_bits * -(-spec.rows // 16)
+    return {
+        "core": 1.0,
+        "adders": spec.adders,
+        "adder_bits": spec.adder_bits,
+        "register_bits": spec.register_bits,
+        "inputs": spec.n * spec.x.bits,
+        "sums": spec.sums * spec.acc_bits,
+        "requantizer": spec.sum_bits + spec.out.bits,
+        "serial": stages * (spec.acc_bits + spec.mult_bits) if serial else 0.0,
+        "parts": (spec.multiplier_parts > 1) * spec.multiplier_parts * spec.mult_bits,
+        "logic_roms": rom_bits if spec.params_memory == "logic" else 0.0,
+        "fifo": spec.out.bits * spec.fifo_depth / 16 if spec.fifo_memory == "logic" else 0.0,
+    }
+
+
+# Printed by `benchmarks/fit_unrolled.py`.
+UNROLLED_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
+    "ecp5": {
+        "luts": {
+            "core": 50.34,
+            "adders": 9.955,
+            "adder_bits": 0.6637,
+            "sums": 0.4745,
+            "fifo": 4.919,
+            "serial": 2.0,
+        },
+        "ffs": {
+            "core": 89.11,
+            "adders": 0.6135,
+            "adder_bits": 0.5338,
+            "register_bits": 0.4776,
+            "inputs": 1.476,
+            "sums": 0.865,
+            "requantizer": 1.591,
+            "logic_roms": 0.9412,
+            "fifo": 3.689,
+            "serial": 2.1,
+        },
+    },
+    "up5k": {
+        "luts": {
+            "adder_bits": 0.6546,
+            "register_bits": 0.7075,
+            "inputs": 2.429,
+            "sums": 1.042,
+            "requantizer": 2.167,
+            "logic_roms": 2.3,
+            "serial": 4.0,
+        },
+        "ffs": {
+            "adder_bits": 0.582,
+            "register_bits": 0.462,
+            "inputs": 1.531,
+            "sums": 1.007,
+            "requantizer": 5.08,
+            "serial": 2.3,
+        },
+    },
+    "hx8k": {
+        "luts": {
+            "adders": 2.41,
+            "adder_bits": 0.897,
+            "register_bits": 0.3885,
+            "inputs": 1.628,
+            "sums": 0.3433,
+            "requantizer": 5.611,
+            "serial": 4.062,
+        },
+        "ffs": {
+            "core": 174.2,
+            "adders": 0.165,
+            "adder_bits": 0.456,
+            "register_bits": 0.5827,
+            "inputs": 1.458,
+            "sums": 0.9805,
+            "requantizer": 3.441,
+            "serial": 2.33,
+        },
+    },
+}

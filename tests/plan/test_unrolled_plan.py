@@ -1,0 +1,116 @@
+"""Layers that are unrolled: what is planned, said, verified and refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cli_tools import MODEL, refused, run
+from plan_networks import random_network
+from random_graphs import RandomNetwork
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.errors import InputError
+from pvq_hw.flow.options import CompileOptions, LayerChoice
+from pvq_hw.output.verify import verify_output
+from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.folding import FoldLayer, fold, fold_best, known_layers
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import Plan, plan, remake
+from pvq_hw.target.boards import get_target
+
+U8 = IntFormat(8, False)
+FIRST = {"fc1": {"engine": "unrolled"}}
+
+
+def test_a_plan_mixes_engines_and_says_which_layer_is_what(tmp_path):
+    network, _ = random_network((40, 12, 5), (20, 8))
+    planned = plan(network, "ulx3s-25f", each=FIRST)
+    first, second = planned.layers
+    assert isinstance(first.spec, UnrolledSpec)
+    assert (first.unrolled, second.unrolled) == (True, False)
+    assert first.cycles == planned.interval_cycles == 40
+    assert (first.code_bits, first.utilization, first.encoding) == (0, None, "pvq")
+    assert first.pulses == 12 * 20
+    assert f"{first.spec.adders} adders in {first.spec.levels} levels" in first.reason
+    assert "new ones need synthesis" in first.reason
+    assert "unrolled" in planned.summary()
+    planned.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == planned
+    said = [part["new_weights"] for part in planned.to_json()["layers"]]
+    assert said == ["synthesis", "memory contents"]
+    image = emit(network, planned)
+    image.write(tmp_path)
+    assert image.load(tmp_path, planned) == image
+    x = np.random.default_rng(1).integers(0, 256, (6, 40))
+    outputs = planned.graph.compute(planned.graph.named(image.cores), x)
+    assert np.array_equal(outputs[planned.graph.last.name], network.predict(x))
+    made = remake(core_layers(network)[0], first.spec, "ecp5")
+    assert made == (first.spec, image.cores[0])
+
+
+def test_what_is_planned_before_the_codes_are_there_is_near_the_codes():
+    network, _ = random_network((40, 24, 5), (20, 12), seed=3)
+    known = known_layers(network)
+    board = get_target("ulx3s-25f")
+    unknown = [replace(layer, given=None) for layer in known]
+    before, after = (fold(layers, board, each=FIRST) for layers in (unknown, known))
+    assert before.lanes[0] == after.lanes[0] == 40
+    assert not before.balanced[0]
+    assert "fc1" not in before.banks
+    assert abs(before.cost.luts / after.cost.luts - 1) < 0.1
+
+
+def test_layers_that_cannot_be_unrolled_are_refused_by_name():
+    net = RandomNetwork(1, (5, 5, 1))
+    net.dense(net.conv(net.input, 2, (3, 3)), 3)
+    network = net.network()
+    name = network.layers[0].name
+    with pytest.raises(InputError, match=f"'{name}' must be folded: it is a convolution"):
+        plan(network, "ulx3s-25f", each={name: {"engine": "unrolled"}})
+    chain, _ = random_network((40, 64, 5), (40, 12))
+    with pytest.raises(InputError, match=r"'fc1' takes about [\d,]+ of them unrolled: fold it"):
+        plan(chain, "hx8k", each=FIRST)
+    layers = [FoldLayer("fc1", 8, 20, 5, U8, U8), FoldLayer("fc2", 4, 8, 5, U8, U8)]
+    last = {"fc2": {"engine": "unrolled"}}
+    with pytest.raises(InputError, match=r"'fc2' takes one frame .* has weights that are wires"):
+        fold(layers, get_target("ulx3s-25f"), frames=2, each=last)
+    assert fold_best(layers, get_target("ulx3s-25f"), frames=None, each=last).frames == 1
+
+
+def test_options_say_what_an_unrolled_layer_has_none_of():
+    with pytest.raises(InputError, match="Engine must be folded or unrolled, not 'wide'"):
+        CompileOptions(engine="wide")
+    with pytest.raises(InputError, match="An unrolled layer must have no lanes"):
+        LayerChoice(engine="unrolled", lanes=4)
+    options = CompileOptions(engine="unrolled", layers={"b": LayerChoice(engine="folded")})
+    assert options.asked(["a", "b"], "ecp5") == {"a": {"engine": "unrolled"}}
+    with pytest.raises(InputError, match="'a' is unrolled and has no lanes"):
+        replace(options, lanes=(2, 2)).asked(["a", "b"], "ecp5")
+    kept = replace(options, int8=("a",), layers={"a": LayerChoice(engine="unrolled")})
+    assert kept.resolved(["a", "b"]).layers["a"] == LayerChoice(encoding="int8", engine="unrolled")
+
+
+def test_compile_unrolls_a_layer_and_verify_finds_a_changed_weight(tmp_path, digits_data):
+    out, (train, _) = tmp_path / "out", digits_data
+    args = (MODEL, "-o", out, "--target", "ulx3s-25f", "--ratio", 5, "--quantizer", "plain")
+    args += ("--calibrate", train, "--input-scale", 16)
+    ran = run("compile", *args, "--engine", "logits=unrolled")
+    assert ran.code == 0, ran.err
+    assert "unrolled was asked for" in ran.out
+    report = json.loads((out / "report.json").read_text())["compile"]["layers"]
+    assert [layer["new_weights"] for layer in report] == ["memory contents", "synthesis"]
+    header = (out / "verilog" / "accelerator.v").read_text().partition("\nmodule")[0]
+    assert "10 x 32 weights; unrolled, its weights as wires of" in header
+    assert "logits_weights.hex" not in header
+    checked = run("verify", out)
+    assert checked.code == 0
+    assert "the weights of 'logits' as wires in the Verilog" in checked.out
+    weights = out / "image" / "logits_weights.hex"
+    lines = weights.read_text().splitlines()
+    lines[33] = format(int(lines[33], 16) ^ 1, f"0{len(lines[33])}x")
+    weights.write_text("\n".join(lines) + "\n")
+    found = [str(finding) for finding in verify_output(out)]
+    assert any("logits_weights.hex (layer 'logits' row 1): decodes to" in line for line in found)
+    refused(tmp_path, "Engine must be", "compile", *args, "--engine", "wide")
