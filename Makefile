@@ -7,7 +7,7 @@ MODELS ?= data/models
 MNIST  ?= data/mnist
 NETWORK_A = mnist_netA_mlp_784_512_512_10.onnx
 
-.PHONY: help demo test test-all test-train bench-finetune lint bench-engine bench-accuracy bench-quantize clean
+.PHONY: help demo test test-all test-train bench-finetune lint bench-engine bench-accuracy bench-quantize bench-unrolled clean
 
 help:
 	@echo "make demo            a trained network to a verified bitstream, no board needed"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-train      tests of fine-tuning; installs PyTorch"
 	@echo "make bench-finetune  accuracy after training: MODELS=FOLDER MNIST=FOLDER"
 	@echo "make bench-quantize  time and memory of the pyramid search"
+	@echo "make bench-unrolled  adders of unrolled layers beside da4ml's and plain trees; installs da4ml"
 	@echo "make bench-engine    the engine beside int8: MODELS=FOLDER MNIST=FOLDER [QUICK=--quick]"
 	@echo "make clean           removes the environment and outputs"
 
@@ -72,6 +73,13 @@ bench-finetune: $(VENV)/.installed-train
 
 bench-quantize: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks.quantize
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench-unrolled: $(VENV)/.installed-bench iverilog
+	@$(BIN)/python -m benchmarks.unrolled --seeds 3 --page docs/benchmarks-unrolled.md
 
 bench-engine: $(VENV)/.installed-test
 	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }
