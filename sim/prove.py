@@ -23,6 +23,7 @@ from sim.proof.accumulators import check_accumulators
 from sim.proof.blocks import check_leaves, check_requantizers, check_trees
 from sim.proof.codes import check_codes
 from sim.proof.frames import check_frames
+from sim.proof.moves import check_moves
 from sim.proof.netlist import Netlist, read_units
 from sim.proof.structure import check_structure
 from sim.proof.sums import RowSums
@@ -30,7 +31,7 @@ from sim.proof.units import check_fork, check_sum, check_table
 
 __all__ = ["prove_output"]
 
-_LINEAR = ("structure", "widths", "leaves", "adder trees", "accumulators")
+_LINEAR = ("structure", "moves", "widths", "leaves", "adder trees", "accumulators")
 """Parts that together say that a core's sums are linear in its activations."""
 
 WHOLE = "whole"
@@ -188,6 +189,7 @@ def _core(
     sums = RowSums.of(layer, spec, image)
     yield "codes", "proven", lambda: _codes(layer, unit, image)
     yield "widths", "proven", lambda: _widths(sums)
+    yield "moves", "proven", lambda: f"{check_moves(netlist, _pulses(spec)):,} bits"
     yield "leaves", "proven", lambda: f"{check_leaves(netlist, _pulses(spec)):,} values"
     yield "adder trees", "proven", lambda: f"{check_trees(netlist, _pulses(spec)):,} adders"
     yield "accumulators", "proven", lambda: _accumulators(netlist, unit)

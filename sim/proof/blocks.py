@@ -1,6 +1,5 @@
 """Blocks of a core for all inputs: leaves and requantizers value by value, adder trees by form."""
 
-import re
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy.typing as npt
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.evaluate import Evaluator, as_signed
-from sim.proof.netlist import Bit, Cell, Netlist, accumulator
+from sim.proof.netlist import Bit, Cell, Netlist, accumulator, parameter_register
 from sim.proof.sums import RowSums
 
 __all__ = ["MOST_VALUES", "check_leaves", "check_requantizers", "check_trees"]
@@ -135,7 +134,8 @@ class _Forms:
 def check_requantizers(
     netlist: Netlist, sums: RowSums, progress: Callable[[int, int], None]
 ) -> tuple[int, list[int]]:
-    """Runs the requantizer on every sum that a row can have, row by row.
+    """Runs the requantizer on every sum that a row can have, row by row; in all other cycles than
+    the sum's and its parameters' own it gets others.
 
     Returns
     -------
@@ -159,10 +159,10 @@ def check_requantizers(
     rows = [row for row in range(spec.rows) if row not in left]
     wait = spec.product_stage - spec.row_stage + spec.bias_chunks + 1
     strobe = f"group_end_{spec.row_stage}"
-    roms = {name: _pipe(netlist, name) for name in ("mult", "bias")}
+    roms = {name: parameter_register(netlist, name) for name in ("mult", "bias")}
     if spec.multiplier == "none":
         del roms["mult"]
-    values = 0
+    values, junk = 0, np.random.default_rng(0)
     for v in range(spec.frames):
         wanted = netlist.either(f"requantizer{v}.saturate.o", f"requantizer{v}.saturate.value",
                                 "fifo.w_data")  # fmt: skip
@@ -171,14 +171,18 @@ def check_requantizers(
         for number, row in enumerate(rows):
             acc = np.arange(low[row, 0], high[row, 0] + 1)
             evaluator = Evaluator(netlist, len(acc), cut=cut, wanted=wanted, seed=row)
-            _hold(evaluator, netlist, parts, acc & ((1 << spec.acc_bits) - 1))
-            for name, pipe in roms.items():
-                word = int(sums.mult[row, 0]) if name == "mult" else sums.bias[row]
-                width = spec.mult_bits if name == "mult" else spec.bias_bits
-                copies = len(netlist.net(pipe)) // width
-                word &= (1 << width) - 1
-                evaluator.set(pipe, sum(word << width * i for i in range(copies)))
+            # Whatever comes in other cycles: operands in the first, the bias with the product.
             for cycle in range(wait):
+                here = acc if cycle == 0 else junk.permutation(acc)
+                _hold(evaluator, parts, here & ((1 << spec.acc_bits) - 1))
+                for name, pipe in roms.items():
+                    word = int(sums.mult[row, 0]) if name == "mult" else sums.bias[row]
+                    width = spec.mult_bits if name == "mult" else spec.bias_bits
+                    if cycle != (0 if name == "mult" else spec.product_stage - spec.row_stage):
+                        word = ~word
+                    copies = len(netlist.net(pipe)) // width
+                    word &= (1 << width) - 1
+                    evaluator.set(pipe, sum(word << width * i for i in range(copies)))
                 if spec.multiplier == "serial":
                     evaluator.set(strobe, int(cycle == 0))
                 evaluator.settle()
@@ -210,15 +214,7 @@ def _parts(netlist: Netlist, bits: list[Bit]) -> dict[str, list[Bit]]:
     return parts
 
 
-def _hold(
-    evaluator: Evaluator, netlist: Netlist, parts: dict[str, list[Bit]], acc: IntArray
-) -> None:
+def _hold(evaluator: Evaluator, parts: dict[str, list[Bit]], acc: IntArray) -> None:
     for name, bits in parts.items():
         evaluator.set(name, acc & ((1 << len(bits)) - 1))
         acc = acc >> len(bits)
-
-
-def _pipe(netlist: Netlist, rom: str) -> str:
-    """The register of a parameter memory."""
-    pattern = re.compile(rf"{rom}(_\d+)?\.(.*\.)?pipe")
-    return next((name for name in netlist.nets if pattern.fullmatch(name)), f"{rom}.pipe")

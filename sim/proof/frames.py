@@ -10,7 +10,7 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.units import CoreUnit
 from pvq_hw.errors import CheckError
 from sim.proof.evaluate import Evaluator, Value, as_signed
-from sim.proof.netlist import Netlist, accumulator
+from sim.proof.netlist import Bit, Netlist, accumulator, parameter_register
 from sim.proof.sums import RowSums
 
 __all__ = ["Frames", "check_frames"]
@@ -37,7 +37,8 @@ def check_frames(
 
     The frames are one of all-least activations, for each activation one in which it alone is
     another, the two of every row that reach its largest and least sum, and random ones. They
-    determine a linear function: no other one than ``y @ u + constant`` has these sums.
+    determine a linear function: no other one than ``y @ u + constant`` has these sums. Multipliers
+    and biases must be those of the sums that they meet.
 
     Raises
     ------
@@ -58,11 +59,17 @@ def check_frames(
     rounds = 1 if unit.window is not None and positions > 2 else _ROUNDS
     orders = [np.roll(np.arange(len(x)), 7 * k) for k in range(rounds)]
     taps = [accumulator(netlist, spec.acc_chunks, v) for v in range(spec.frames)]
-    strobe = netlist.net(f"group_end_{spec.row_stage}")
+    ends = netlist.net(f"group_end_{spec.row_stage}")
+    roms, meant = _parameters(netlist, sums)
     done, given, cycles = 0, 0, 0
     total = rounds * expected.shape[1]
     for cycle, payload in _run(evaluator, unit, [x[order] for order in orders]):
         cycles = cycle
+        for (strobe, bits), words in zip(roms, meant, strict=True):
+            if evaluator.get(strobe):
+                if evaluator.get(bits) != words[0]:
+                    raise CheckError(f"Parameters of core {spec.name!r} must meet their rows' sums")
+                words.append(words.pop(0))
         if payload is not None:
             turn, index = divmod(given, outputs.shape[1])
             if turn >= rounds:
@@ -73,7 +80,7 @@ def check_frames(
                     row = index % spec.rows
                     raise CheckError(f"Results of layer {sums.layer.name!r} row {row} are wrong")
             given += 1
-        if not evaluator.get(strobe):
+        if not evaluator.get(ends):
             continue
         turn, index = divmod(done, expected.shape[1])
         if turn >= rounds:
@@ -91,6 +98,23 @@ def check_frames(
     if done != total:
         raise CheckError(f"Core {spec.name!r} must give {total} sums, not {done}")
     return Frames(len(x), total * len(x) * spec.frames, cycles)
+
+
+def _parameters(
+    netlist: Netlist, sums: RowSums
+) -> tuple[list[tuple[list[Bit], list[Bit]]], list[list[int]]]:
+    """For multipliers and biases: the strobe with which a word is taken and its bits, and the
+    words in the order in which they must come."""
+    spec = sums.spec
+    kind = "group_end" if spec.groups == 1 else "row_end"
+    bias = netlist.net(parameter_register(netlist, "bias"))[-spec.bias_bits :]
+    roms = [(netlist.net(f"{kind}_{spec.product_stage}"), bias)]
+    meant = [[word & ((1 << spec.bias_bits) - 1) for word in sums.bias]]
+    if spec.multiplier != "none":
+        mult = netlist.net(parameter_register(netlist, "mult"))[-spec.mult_bits :]
+        roms.append((netlist.net(f"group_end_{spec.row_stage}"), mult))
+        meant.append([int(word) for word in sums.mult.ravel()])
+    return roms, meant
 
 
 def _frames(unit: CoreUnit, sums: RowSums) -> IntArray:

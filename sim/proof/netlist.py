@@ -1,6 +1,7 @@
 """A unit's exported Verilog as word-level cells, and what a set of its bits can reach."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections import defaultdict
@@ -13,7 +14,7 @@ from typing import Any
 from pvq_hw.errors import InputError
 from pvq_hw.tools import find as tools
 
-__all__ = ["Bit", "Cell", "Netlist", "accumulator", "read_units"]
+__all__ = ["Bit", "Cell", "Netlist", "accumulator", "parameter_register", "read_units"]
 
 Bit = int | str
 """A net's number, or a constant: "0", "1" or "x"."""
@@ -188,6 +189,13 @@ def accumulator(netlist: Netlist, chunks: int, v: int) -> list[Bit]:
         name = f"part{j}_{chunks - 2 - j}" if j < chunks - 1 else f"difference{j}"
         bits += netlist.net(f"accumulator{v}.{name}")
     return bits
+
+
+def parameter_register(netlist: Netlist, rom: str) -> str:
+    """The name of the register of a parameter memory: one word for each cycle of its latency, the
+    word that leaves highest."""
+    pattern = re.compile(rf"{rom}(_\d+)?\.(.*\.)?pipe")
+    return next((name for name in netlist.nets if pattern.fullmatch(name)), f"{rom}.pipe")
 
 
 def read_units(out: Path, units: Iterable[str]) -> dict[str, Netlist]:

@@ -11,6 +11,9 @@ __all__ = ["Structure", "check_structure"]
 _CONTROL = re.compile(
     r"(^|\.)(decoder\d+|sequencer|codes|weights|credits|walk|(mult|bias)(_\d+)?)\."
 )
+_STROBE = re.compile(
+    r"(^|\.)(controls\d+_\d+|(group_start|group_end|row_end|word_valid)_\d+|first|start)$"
+)
 _HANDSHAKE = re.compile(r"(^|__|\.)(valid|ready|w_en|load|popped|written|release)$")
 _MOST = 5
 
@@ -54,7 +57,8 @@ def check_structure(netlist: Netlist, tables: tuple[str, ...] = ()) -> Structure
     leaks = [
         f"{name} depends on a payload"
         for name, bits in sorted(netlist.nets.items())
-        if (_HANDSHAKE.search(name) or _CONTROL.search(name)) and not reached.isdisjoint(bits)
+        if any(kind.search(name) for kind in (_HANDSHAKE, _CONTROL, _STROBE))
+        and not reached.isdisjoint(bits)
     ]
     control = data = memories = looked_up = 0
     for cell in netlist.cells:

@@ -13,7 +13,8 @@ from sim.proof.accumulators import check_accumulators
 from sim.proof.blocks import check_leaves, check_requantizers, check_trees
 from sim.proof.codes import check_codes, writer_places
 from sim.proof.frames import check_frames
-from sim.proof.netlist import read_units
+from sim.proof.moves import check_moves
+from sim.proof.netlist import Cell, read_units
 from sim.proof.structure import check_structure
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
@@ -90,6 +91,7 @@ def test_circuits_as_they_are_are_proven(case):
         c = core(case, number)
         assert check_codes(c.layer, c.spec, c.image).rows == c.spec.rows
         c.sums.check_widths()
+        assert check_moves(c.netlist, c.spec) > 0
         assert check_leaves(c.netlist, c.spec) > 0
         assert check_trees(c.netlist, c.spec) == c.spec.lanes - 1
         assert check_accumulators(c.netlist, c.spec, gated=False) == c.spec.acc_chunks
@@ -166,6 +168,27 @@ def test_wrong_addresses_are_found(case):
     swapped = rewired(c.netlist, "w_addr", "D", lambda d: [d[1], d[0], *d[2:]])
     with pytest.raises(CheckError, match="Sums of layer"):
         check_frames(swapped, c.unit, c.sums, nothing)
+
+
+def test_what_is_computed_with_on_its_way_is_found(case):
+    c = core(case)
+    bank = next(cell for cell in c.netlist.cells if cell.name == "bank0.mem")
+    ports = {**bank.ports, "WR_DATA": bank.ports["WR_DATA"][::-1]}
+    cells = [replace(x, ports=ports) if x is bank else x for x in c.netlist.cells]
+    swapped = replace(c.netlist, cells=cells)
+    with pytest.raises(CheckError, match="must come to its leaves as they are"):
+        check_moves(swapped, c.spec)
+    result = c.netlist.either("requantizer0.saturate.o", "fifo.w_data")
+    xor = Cell("mixed", "$xor", {"A": result[:1], "B": result[1:2], "Y": [10**9]}, {})
+    with pytest.raises(CheckError, match=r"as \$xor does"):
+        check_moves(replace(c.netlist, cells=[*c.netlist.cells, xor]), c.spec)
+
+
+def test_parameters_of_another_row_are_found(case):
+    c = core(case)
+    other = replace(c.sums, bias=(*c.sums.bias[1:], c.sums.bias[0]))
+    with pytest.raises(CheckError, match="must meet their rows' sums"):
+        check_frames(c.netlist, c.unit, other, nothing)
 
 
 def test_wrong_leaf_is_found(case):

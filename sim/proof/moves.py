@@ -1,0 +1,86 @@
+"""Activations and results on their way: only moved, never computed with."""
+
+from collections.abc import Iterable
+
+from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.errors import CheckError
+from sim.proof.netlist import Bit, Cell, Netlist
+
+__all__ = ["check_moves"]
+
+
+def check_moves(netlist: Netlist, spec: CoreSpec) -> int:
+    """Follows payloads to the leaves, and requantizers' results to the output; returns how many
+    bits are there.
+
+    On the way there must be registers, memories and multiplexers that a payload does not choose
+    in, nothing else, and bit k of an activation must stay bit k of one. Where constants are mixed
+    in, as for the padding of windows, control chooses them.
+
+    Raises
+    ------
+    CheckError
+        Something else is on the way, or bits are mixed up.
+    """
+    where = f"core {spec.name!r}"
+    payload, bits = netlist.net("i__payload"), spec.x.bits
+    own = {bit: number for number, bit in enumerate(payload)}
+    leaves = {
+        bit: v % spec.input_frames * bits + k
+        for p in range(spec.lanes)
+        for v in range(spec.frames)
+        for k, bit in enumerate(netlist.net(f"leaf{p}_{v}.x"))
+    }
+    found = _moved(netlist, own, leaves, where)
+    for bit, number in leaves.items():
+        if found.get(bit, set()) != {number}:
+            raise CheckError(f"Activations of {where} must come to its leaves as they are")
+    results: dict[Bit, int] = {}
+    for v in range(spec.frames):
+        given = netlist.either(f"requantizer{v}.saturate.o", f"requantizer{v}.saturate.value",
+                               "fifo.w_data")  # fmt: skip
+        results |= {bit: v * spec.out.bits + k for k, bit in enumerate(given)}
+    output = netlist.net("o__payload")
+    found = _moved(netlist, results, output, where)
+    for number, bit in enumerate(output):
+        if found.get(bit, set()) != {number}:
+            raise CheckError(f"Results of {where} must leave as they are")
+    return len(leaves) + len(output)
+
+
+def _moved(
+    netlist: Netlist, sources: dict[Bit, int], targets: Iterable[Bit], where: str
+) -> dict[Bit, set[int]]:
+    """The sources' numbers that come to each bit, up to the targets."""
+    ends = set(targets)
+    found: dict[Bit, set[int]] = {bit: {number} for bit, number in sources.items()}
+    todo = list(found)
+    while todo:
+        bit = todo.pop()
+        if bit in ends:
+            continue
+        for cell in netlist.readers[bit]:
+            for out in _places(cell, bit, where):
+                numbers = found.setdefault(out, set())
+                if not numbers >= found[bit]:
+                    numbers |= found[bit]
+                    todo.append(out)
+    return found
+
+
+def _places(cell: Cell, bit: Bit, where: str) -> list[Bit]:
+    """Where a cell that only moves puts a bit."""
+    ports, out = cell.ports, cell.output
+    if cell.type == "$dff":
+        return [out[i] for i, b in enumerate(ports["D"]) if b == bit]
+    if cell.type == "$mux" and bit not in ports["S"]:
+        return [out[i] for port in ("A", "B") for i, b in enumerate(ports[port]) if b == bit]
+    if cell.type == "$mem_v2" and not any(
+        bit in ports[port] for port in ("RD_ADDR", "RD_EN", "WR_ADDR", "WR_EN")
+    ):
+        width = cell.number("WIDTH")
+        lanes = {i % width for i, b in enumerate(ports["WR_DATA"]) if b == bit}
+        return [b for i, b in enumerate(out) if i % width in lanes]
+    raise CheckError(
+        f"Nothing of {where} must compute with what is only moved, as {cell.type} does"
+    )
