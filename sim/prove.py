@@ -25,9 +25,9 @@ from sim.proof.codes import check_codes
 from sim.proof.frames import check_frames
 from sim.proof.moves import check_moves
 from sim.proof.netlist import Netlist, read_units
-from sim.proof.structure import check_structure
+from sim.proof.structure import check_structure, check_wiring
 from sim.proof.sums import RowSums
-from sim.proof.units import check_fork, check_sum, check_table
+from sim.proof.units import check_sum, check_table
 
 __all__ = ["prove_output"]
 
@@ -153,6 +153,7 @@ def _parts(
     if name == WHOLE:
         tables = tuple(f"{u.name}.table" for u in graph.units if isinstance(u, Lookup))
         yield "structure", "proven", lambda: _structure(netlists[""], tables)
+        yield "wiring", "proven", lambda: f"{check_wiring(netlists[''], graph):,} streams"
         return
     unit, netlist = graph.unit(name), netlists[name]
     tables = ("table",) if isinstance(unit, Lookup) else ()
@@ -164,7 +165,7 @@ def _parts(
         layers = {name: layer.dense for name, layer in zip(names, chain, strict=True)}
         core = unit.core.name
         yield from _core(netlist, unit, layers[core], images[core], steps)
-    else:
+    elif not isinstance(unit, Fork):  # payloads pass a fork by
         yield "values", "proven", lambda: _values(netlist, unit)
 
 
@@ -254,6 +255,4 @@ def _values(netlist: Netlist, unit: Unit) -> str:
         return f"{check_table(netlist, unit):,} values, all of every table"
     if isinstance(unit, Join):
         return f"{check_sum(netlist, unit):,} combinations, all of its operands"
-    if isinstance(unit, Fork):
-        return f"{check_fork(netlist, unit)} outputs are the input"
     raise _OpenError(f"what a {unit.kind} does with values is simulated")

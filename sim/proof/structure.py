@@ -3,9 +3,12 @@
 import re
 from dataclasses import dataclass
 
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.units import Fork, Join
+from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["Structure", "check_structure"]
+__all__ = ["Structure", "check_structure", "check_wiring"]
 
 # Modules inside a core that know nothing of activations.
 _CONTROL = re.compile(
@@ -76,6 +79,42 @@ def check_structure(netlist: Netlist, tables: tuple[str, ...] = ()) -> Structure
             if not reached.isdisjoint(_real(cell.ports[pin]))
         ]
     return Structure(control, data, memories, looked_up, leaks[:_MOST])
+
+
+def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
+    """Compares the nets of every stream where it is given and where it is taken, in the netlist of
+    the whole; returns how many streams. Raises CheckError where they are not the same ones.
+
+    The input's ``ready`` is left aside, which is held low in reset.
+    """
+    givers, readers = {graph.input: "i"}, {graph.output: "o"}
+    for unit in graph.units:
+        for k, wire in enumerate(unit.inputs):
+            readers[wire] = f"{unit.name}.i{k if isinstance(unit, Join) else ''}"
+        for k, wire in enumerate(unit.outputs):
+            givers[wire] = f"{unit.name}.o{k if isinstance(unit, Fork) else ''}"
+    # Payloads pass a fork by.
+    payloads = dict(givers)
+    forks = [unit for unit in graph.units if isinstance(unit, Fork)]
+    for unit in forks:
+        payloads |= dict.fromkeys(unit.outputs, payloads[unit.inputs[0]])
+    for wire, giver in givers.items():
+        for what in ("payload", "valid", "ready")[: 2 if wire == graph.input else 3]:
+            if what == "payload" and any(wire in unit.inputs for unit in forks):
+                continue
+            end = payloads[wire] if what == "payload" else giver
+            given, taken = (_stream(netlist, x, what) for x in (end, readers[wire]))
+            if given != taken:
+                raise CheckError(f"Stream {wire!r} must have the {what} of {giver} at its reader")
+    return len(givers)
+
+
+def _stream(netlist: Netlist, end: str, what: str) -> list[Bit]:
+    """A member of a stream; a FIFO's payload goes to its queue without a name of its own."""
+    unit, _, side = end.rpartition(".")
+    inner = {"i": "w_data", "o": "r_data"}.get(side, side) if what == "payload" else ""
+    return netlist.either(f"{end}__{what}", f"{unit}.{inner}", f"{unit}.queue.{inner}",
+                          f"{unit}.queue.{side}__{what}")  # fmt: skip
 
 
 def _pins(cell: Cell, tables: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.units import Fork, Join, Lookup
+from pvq_hw.engine.units import Join, Lookup
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.evaluate import Evaluator
 from sim.proof.netlist import Bit, Netlist
 
-__all__ = ["check_fork", "check_sum", "check_table"]
+__all__ = ["check_sum", "check_table"]
 
 _MOST_BITS = 20  # of all operands together
 
@@ -19,14 +19,6 @@ _MOST_BITS = 20  # of all operands together
 def _values(form: IntFormat) -> npt.NDArray[np.int64]:
     least, most = form.limits
     return np.arange(least, most + 1)
-
-
-def check_fork(netlist: Netlist, unit: Fork) -> int:
-    """Whether every output is the input itself; returns how many. Raises CheckError else."""
-    for k in range(len(unit.outputs)):
-        if netlist.either(f"o{k}__payload", "i__payload") != netlist.net("i__payload"):
-            raise CheckError(f"Fork {unit.name!r} must give what it takes at output {k}")
-    return len(unit.outputs)
 
 
 def check_table(netlist: Netlist, unit: Lookup) -> int:

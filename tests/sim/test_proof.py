@@ -15,7 +15,7 @@ from sim.proof.codes import check_codes, writer_places
 from sim.proof.frames import check_frames
 from sim.proof.moves import check_moves
 from sim.proof.netlist import Cell, read_units
-from sim.proof.structure import check_structure
+from sim.proof.structure import check_structure, check_wiring
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
 
@@ -80,6 +80,7 @@ def test_circuits_as_they_are_are_proven(case):
     whole = check_structure(case.netlists[""], tables)
     assert (whole.leaks, whole.tables) == ([], 1)
     assert min(whole.control, whole.data, whole.memories) > 0
+    assert check_wiring(case.netlists[""], case.built.graph) == 11
     for unit in case.built.graph.units:
         found = ("table",) if isinstance(unit, Lookup) else ()
         assert check_structure(case.netlists[unit.name], found).leaks == []
@@ -189,6 +190,13 @@ def test_parameters_of_another_row_are_found(case):
     other = replace(c.sums, bias=(*c.sums.bias[1:], c.sums.bias[0]))
     with pytest.raises(CheckError, match="must meet their rows' sums"):
         check_frames(c.netlist, c.unit, other, nothing)
+
+
+def test_stream_that_comes_from_elsewhere_is_found(case):
+    netlist, graph = case.netlists[""], case.built.graph
+    nets = {**netlist.nets, "fc4.i__valid": netlist.net("conv0.o__valid")}
+    with pytest.raises(CheckError, match=r"must have the valid of pool3\.o at its reader"):
+        check_wiring(replace(netlist, nets=nets), graph)
 
 
 def test_wrong_leaf_is_found(case):
