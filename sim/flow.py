@@ -34,6 +34,7 @@ def simulate_output(
     labels: npt.NDArray[Any] | None,
     metric: str | None = None,
     scenarios: bool = False,
+    output: str | None = None,
 ) -> dict[str, Any]:
     """See `pvq_hw.output.accelerator.Accelerator.simulate`.
 
@@ -61,7 +62,7 @@ def simulate_output(
             progress=lambda done: steps.progress(done, len(integers), "frames"),
         )
     with steps.step("Compare with the golden model"):
-        document = _document(accelerator, result, integers, labels, metric)
+        document = _document(accelerator, result, integers, labels, metric, output)
     if scenarios:
         _add_scenarios(document, accelerator, integers[:_SCENARIO_FRAMES], simulator, steps)
 
@@ -116,6 +117,7 @@ def _document(
     integers: npt.NDArray[np.int64],
     labels: npt.NDArray[Any] | None,
     metric: str | None,
+    output: str | None,
 ) -> dict[str, Any]:
     network = accelerator.network
     compared = compare(result, network.trace(integers))
@@ -131,7 +133,8 @@ def _document(
         "cycles": result.cycles,
     }
     if labels is not None:
-        outputs = list(result.outputs.values())[-1] * network.output.scale
+        network = network.for_output(output) if output else network
+        outputs = network.real(list(result.outputs.values())[-1])
         y = labels[: len(outputs)]
         judge = metric_for(network, labels, metric)
         document["accuracy"] = {

@@ -25,6 +25,7 @@ from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError, ToolError
+from pvq_hw.outputs import Output
 from pvq_hw.reserved import SYSTEM_VERILOG, VERILOG_2005
 from pvq_hw.tools import find as tools
 
@@ -219,7 +220,9 @@ def _batch_lines(core: CoreBase) -> list[str]:
     ]
 
 
-def _header(name: str, graph: GraphSpec, cycles: tuple[int, int]) -> str:
+def _header(
+    name: str, graph: GraphSpec, cycles: tuple[int, int], outputs: Sequence[Output] = ()
+) -> str:
     specs, (taken, given) = graph.cores, graph.vectors
     (n, x), (rows, out) = graph.x, graph.out
     unit = "frame" if graph.frames == 1 else f"batch of {graph.frames} frames"
@@ -235,6 +238,7 @@ def _header(name: str, graph: GraphSpec, cycles: tuple[int, int]) -> str:
             f"              frames of {n} transfers, channels last, in order",
             f"  o__payload  {_format(out, given)}",
             f"              frames of {rows} transfers, in order of the rows",
+            *(f"              {o.start} to {o.part.stop - 1}: {o.name}" for o in outputs),
             "  *__valid, *__ready: a transfer happens at a clock edge at which both are 1.",
             "              The giver holds valid and payload until then; valid never waits for",
             "              ready. Either side may stall at any time.",
@@ -270,14 +274,16 @@ def export_accelerator(
     name: str = "accelerator",
     *,
     cycles: tuple[int, int] | None = None,
+    outputs: Sequence[Output] = (),
 ) -> dict[str, str]:
     """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``.
 
     ``images`` are the contents of its cores, in order; ``cycles`` are the interval and the latency
-    where they are known already.
+    where they are known already; ``outputs`` says which transfers are which, where a model has
+    several.
     """
     component = Accelerator(graph, images, body="verilog")
-    header = _header(name, graph, cycles or _cycles(graph, images))
+    header = _header(name, graph, cycles or _cycles(graph, images), outputs)
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "input_scale",
             "activation_bits",
             "min_accuracy",
+            "output",
             "clock_mhz",
             "keep_zeros",
             "code",
@@ -121,6 +122,9 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
     ui.say(f"\n{document['network']} on {document['target']}, mean N/K {ratio}")
     if "accuracy" in document:
         tell_scores(ui, document["accuracy"], {"float": "float", "pvq": "PVQ"})
+    for part in document.get("outputs", ()):
+        where = f"values {part['start']} to {part['stop'] - 1} of a frame"
+        ui.say(f"  output {part['name']:<15}{where}, steps of {part['scale']:.4g}")
     for name, text in agreement_lines(document.get("agreement")):
         ui.say(f"  {name:<22}{text}")
     memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"

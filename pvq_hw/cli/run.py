@@ -18,9 +18,11 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 
     accelerator = load(args.out)
     data = load_data(args.data, accelerator.input_scale)
-    check_data(accelerator.network, data, str(args.data), metric=args.metric)
+    network = accelerator.network
+    network = network if args.output is None else network.for_output(args.output)
+    check_data(network, data, str(args.data), metric=args.metric)
     data = data.head(args.count)
-    check_data(accelerator.network, data, str(args.data), metric=args.metric)
+    check_data(network, data, str(args.data), metric=args.metric)
     document = run_output(
         accelerator,
         args.port,
@@ -28,6 +30,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         timeout=args.timeout,
         labels=data.y,
         metric=args.metric,
+        output=args.output,
         steps=ui,
         load=args.load,
     )

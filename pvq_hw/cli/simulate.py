@@ -17,9 +17,11 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
 
     accelerator = load(args.out)
     data = load_data(args.data, accelerator.input_scale)
-    check_data(accelerator.network, data, str(args.data), metric=args.metric)
+    network = accelerator.network
+    network = network if args.output is None else network.for_output(args.output)
+    check_data(network, data, str(args.data), metric=args.metric)
     data = data.head(args.count)
-    check_data(accelerator.network, data, str(args.data), metric=args.metric)
+    check_data(network, data, str(args.data), metric=args.metric)
     document = accelerator.simulate(
         data.x,
         simulator=args.simulator,
@@ -29,6 +31,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         labels=data.y,
         metric=args.metric,
         scenarios=args.scenarios,
+        output=args.output,
     )
     describe(document, ui)
     return document, 1 if document["mismatches"] else 0

@@ -24,6 +24,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         seed=args.seed,
         input_scale=args.input_scale,
         metric=args.metric,
+        output=args.output,
         build_finalists=args.build_finalists,
         seeds=args.seeds,
         workers=args.workers,

@@ -66,6 +66,12 @@ def _metric(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", metavar="NAME", help="of several outputs the one that labels belong to"
+    )
+
+
 def _target(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--target",
@@ -111,6 +117,7 @@ def _compile(subparsers: Any) -> None:
     )
     p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
     _metric(p)
+    _output(p)
     p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
     p.add_argument(
@@ -192,6 +199,7 @@ def _tune(subparsers: Any) -> None:
     )
     p.add_argument("--seeds", metavar="S", type=int, default=3, help="of place and route, for each")
     _metric(p)
+    _output(p)
     p.add_argument(
         "--input-scale", metavar="S", type=float, default=1.0, help="integer data is divided by it"
     )
@@ -276,6 +284,7 @@ def _simulate(subparsers: Any) -> None:
     p.add_argument("--data", metavar="DATA.npz", type=Path, required=True)
     p.add_argument("--count", metavar="N", type=int, help="frames; all by default")
     _metric(p)
+    _output(p)
     p.add_argument("--simulator", choices=("compiled", "amaranth", "icarus"), default="compiled")
     p.add_argument("--stalls", action="store_true", help="random stalls at both ends")
     p.add_argument("--seed", type=int, default=0, help="of the stalls")
@@ -347,6 +356,7 @@ def _run(subparsers: Any) -> None:
     p.add_argument("--data", metavar="DATA.npz", type=Path, required=True)
     p.add_argument("--count", metavar="N", type=int, help="frames; all by default")
     _metric(p)
+    _output(p)
     p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
     p.add_argument("--load", action="store_true", help="load the codes over the serial port first")
 

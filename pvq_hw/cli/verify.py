@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     model = load_model(args.model) if args.model else None
     data = load_data(args.data) if args.data else None
     if model is not None and data is not None:
-        check_data(model, data, str(args.data))
+        check_data(model, data, str(args.data), labels=not model.outputs)
         with ui.step("Compare the model with its file"):
             check_own_graph(args.model, model, data)
     with ui.step("Verify"):
@@ -65,6 +65,10 @@ def _losses(args: argparse.Namespace, ui: Ui, model: Any, data: Any) -> dict[str
     from pvq_hw.network.network import Network
 
     network, losses = Network.load(args.out / "network"), None
+    if model.outputs and network.scored:
+        model = model.for_output(network.scored)
+    elif model.outputs and data is not None:
+        data = replace(data, y=None)  # nobody said whose the labels are
     if data is not None:
         data = replace(data, input_scale=network.input_scale)
         with ui.step("Compare layer by layer"):

@@ -1,7 +1,7 @@
 """The golden model against the float model on labeled data."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.evaluate.metrics import Metric, answers, find_metric, wilson
+from pvq_hw.evaluate.metrics import Metric, find_metric, wilson
 from pvq_hw.model.model import Model
 from pvq_hw.network.network import Network
+from pvq_hw.outputs import find_output, output_names
 
 __all__ = [
     "Evaluation",
@@ -95,9 +96,23 @@ def reference(network: Network) -> str:
 
 def metric_for(of: Model | Network, y: npt.NDArray[Any], name: str | None = None) -> Metric:
     """The metric that outputs of a model or network are scored by: the one of that name, or the
-    one that fits its outputs and the labels; see `pvq_hw.evaluate.metrics.find_metric`."""
-    last = of.output_shape if isinstance(of, Model) else of.output.shape
-    return find_metric(name, y, math.prod(last), of.dropped, math.prod(of.input_shape))
+    one that fits its outputs and the labels; see `pvq_hw.evaluate.metrics.find_metric`.
+
+    Raises InputError where there are several outputs and nobody said whose the labels are.
+    """
+    inputs = math.prod(of.input_shape)
+    if not of.outputs:
+        last = of.output_shape if isinstance(of, Model) else of.output.shape
+        return find_metric(name, y, math.prod(last), of.dropped, inputs)
+    if not of.scored:
+        raise InputError(
+            f"Labels must belong to one of the outputs {output_names(of.outputs)}; say to which "
+            "with --output NAME (output= in Python)"
+        )
+    output = find_output(of.outputs, of.scored)
+    found = find_metric(name, y, output.size, output.dropped, inputs)
+    part = (output.part.start, output.part.stop)
+    return replace(found, part=part, why=f"{found.why}, output {output.name!r}")
 
 
 def evaluate_network(
@@ -109,9 +124,9 @@ def evaluate_network(
     judge = metric_for(model, data.y, metric)
     exact = model.predict(data.x, data.input_scale)
     integers = network.predict(network.quantize_input(data.x, data.input_scale))
-    real = integers.reshape(len(integers), -1) * network.output.scale
+    real = network.real(integers)
     scores = judge.compute(exact, data.y), judge.compute(real, data.y)
-    a, b = answers(exact), answers(real)
+    a, b = judge.answers(exact), judge.answers(real)
     differ = np.flatnonzero(a != b) if judge.classes else None
     named = reference(network)
     only: tuple[int | None, int | None] = (None, None)

@@ -7,8 +7,8 @@ labels too. The model file is also run by a runtime of ONNX, not through this pa
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,9 @@ class Agreement:
         Frames with the same answer (index of the largest output), percent, for the same pairs.
     integer_steps : float
         The last difference in steps of the output's scale.
+    outputs : mapping
+        Of a model of several outputs, by their names: root mean square differences of the float
+        model against the integer network, as a part of that output's standard deviation.
     """
 
     frames: int
@@ -74,6 +77,7 @@ class Agreement:
     integer_error: float
     integer_equal: float
     integer_steps: float
+    outputs: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, four digits each."""
@@ -85,7 +89,10 @@ class Agreement:
             for what in ("codes", "rounding", "integer")
         }
         pairs["integer"]["rms_output_steps"] = significant(self.integer_steps, 4)
-        return {"frames": self.frames, "data": self.data, **pairs}
+        found = {"frames": self.frames, "data": self.data, **pairs}
+        if self.outputs:
+            found["outputs"] = {name: significant(v, 4) for name, v in self.outputs.items()}
+        return found
 
 
 def agreement(model: Model, network: Network, data: Data, source: str) -> Agreement:
@@ -115,14 +122,24 @@ def agreement(model: Model, network: Network, data: Data, source: str) -> Agreem
     parts = [integers[start : start + _CHUNK] for start in range(0, frames, _CHUNK)]
     golden = np.concatenate([_checked(coded, network, part) for part in parts])
     rounded = np.concatenate([_through(coded, network, part, _nearest) for part in parts])
-    spread = float(exact.std(axis=0).max()) or float(np.abs(exact).max()) or 1.0
+    spread = np.empty(exact.shape[1])
+    for part in model.parts:
+        real = exact[:, part]
+        spread[part] = float(real.std(axis=0).max()) or float(np.abs(real).max()) or 1.0
     pairs = [(exact, codes), (codes, rounded), (rounded, golden)]
-    error = [_rms(b - a) / spread for a, b in pairs]
-    equal = [100.0 * float(np.mean(answers(a) == answers(b))) for a, b in pairs]
+    error = [_rms((b - a) / spread) for a, b in pairs]
+    equal = [_equal(model.parts, a, b) for a, b in pairs]
     return Agreement(
         frames, source, error[0], equal[0], error[1], equal[1], error[2], equal[2],
-        error[2] * spread / network.output.scale,
+        _rms((golden - rounded) / network.unit()),
+        {o.name: _rms(((golden - exact) / spread)[:, o.part]) for o in model.outputs},
     )  # fmt: skip
+
+
+def _equal(parts: Sequence[slice], a: FloatArray, b: FloatArray) -> float:
+    """Percent of frames with the same answer in every part."""
+    same = [answers(a[:, part]) == answers(b[:, part]) for part in parts]
+    return 100.0 * float(np.mean(np.all(same, axis=0)))
 
 
 def agreement_data(
@@ -184,6 +201,8 @@ def agreement_lines(document: Mapping[str, Any] | None) -> list[tuple[str, str]]
                 f"{pair['equal_answers_percent']:.1f} % the same answers on {where}",
             )
         )
+    for output, error in document.get("outputs", {}).items():
+        lines.append((f"output {output}", f"{100 * error:.2g} % of its deviation off in all"))
     steps = document["integer"]["rms_output_steps"]
     lines.append(("integers", f"within {steps:.1f} output steps (rms) of real arithmetic"))
     return lines
@@ -207,10 +226,10 @@ def _through(
     model: Model,
     network: Network,
     integers: IntArray,
-    settle: Callable[[Layer, FloatArray], IntArray],
+    settle: Callable[[Layer, FloatArray, Any], IntArray],
 ) -> FloatArray:
     """Outputs (frames, n) of real arithmetic between the network's tensors: ``settle`` says which
-    integers stand for what a layer's nodes give."""
+    integers, in which unit, stand for what a layer's nodes give."""
     layers = {layer.output.name: layer for layer in network.layers}
     values: dict[str, FloatArray] = {
         model.input_name: np.asarray(
@@ -221,13 +240,14 @@ def _through(
         out = node.compute(*(values[name] for name in node.inputs))
         layer = layers.get(node.output)
         if layer is not None:
-            out = np.asarray(settle(layer, out).reshape(out.shape) * layer.output.scale, float)
+            unit = network.unit(layer)
+            out = np.asarray(settle(layer, out, unit).reshape(out.shape) * unit, float)
         values[node.output] = out
     return values[model.output].reshape(len(integers), -1)
 
 
-def _nearest(layer: Layer, real: FloatArray) -> IntArray:
-    return round_to_lattice(real, layer.output.scale, layer.output.format)
+def _nearest(layer: Layer, real: FloatArray, unit: Any) -> IntArray:
+    return round_to_lattice(real, unit, layer.output.format)
 
 
 def _checked(model: Model, network: Network, integers: IntArray) -> FloatArray:
@@ -238,16 +258,16 @@ def _checked(model: Model, network: Network, integers: IntArray) -> FloatArray:
     """
     tensors, trace = network.tensors(), network.trace(integers)
 
-    def settle(layer: Layer, real: FloatArray) -> IntArray:
+    def settle(layer: Layer, real: FloatArray, unit: Any) -> IntArray:
         found = trace[layer.name].reshape(real.shape)
-        _compare(layer, [tensors[name] for name in layer.inputs], real, found)
+        off = np.abs(_nearest(layer, real, unit) - found)
+        _compare(layer, [tensors[name] for name in layer.inputs], off)
         return found
 
     return _through(model, network, integers, settle)
 
 
-def _compare(layer: Layer, inputs: list[TensorSpec], real: FloatArray, found: IntArray) -> None:
-    off = np.abs(_nearest(layer, real) - found)
+def _compare(layer: Layer, inputs: list[TensorSpec], off: IntArray) -> None:
     if layer.output.format.binary:
         wrong = float(np.mean(off > 0)) > _SIGNS
     else:

@@ -87,7 +87,7 @@ def network_losses(
     except InputError:  # these frames alone are not enough, as for the AUC of one class
         judge = None
     golden = network.predict(network.quantize_input(x, data.input_scale))
-    real = np.asarray(golden.reshape(len(golden), -1) * network.output.scale, dtype=np.float64)
+    real = network.real(golden)
     nodes = {node.name: quantized_node(node, layers[node.name]) for node in model.nodes
              if node.name in layers}  # fmt: skip
     shift, error, power = _row_errors(model, nodes, x, data.input_scale)
@@ -98,7 +98,7 @@ def network_losses(
         entry: dict[str, Any] = {"name": name}
         for word, changed in (("alone", alone), ("without", others)):
             outputs = changed.predict(x, data.input_scale)
-            entry[f"output_error_{word}"] = significant(_relative(outputs, exact))
+            entry[f"output_error_{word}"] = significant(_error(model, outputs, exact))
             entry[f"score_{word}"] = scored(outputs)
         entry["row_output_error"] = [significant(v) for v in error[name] / power[name]]
         found.append(entry)
@@ -110,7 +110,7 @@ def network_losses(
         "reference": reference(network),
         "float": scored(exact),
         "golden": scored(real),
-        "output_error": significant(_relative(real, exact)),
+        "output_error": significant(_error(model, real, exact)),
         "layers": found,
     }
 
@@ -124,6 +124,11 @@ def _shares(found: list[dict[str, Any]], error: Mapping[str, FloatArray]) -> Non
         part = rows / rows.sum() if rows.sum() else np.zeros(len(rows))
         entry["share"] = significant(share)
         entry["row_share"] = [significant(share * v) for v in part]
+
+
+def _error(model: Model, outputs: FloatArray, exact: FloatArray) -> float:
+    """`_relative` of the outputs, of several the mean of each one's."""
+    return float(np.mean([_relative(outputs[:, p], exact[:, p]) for p in model.parts]))
 
 
 def _relative(outputs: FloatArray, exact: FloatArray) -> float:

@@ -98,6 +98,8 @@ class Metric:
         Why this metric was chosen.
     classes : bool
         Whether the labels are class numbers, so that a frame has an answer (see `answers`).
+    part : (start, stop), optional
+        Of the outputs, those that the labels belong to; all by default.
     """
 
     name: str
@@ -106,6 +108,11 @@ class Metric:
     head: tuple[str, ...] = ()
     why: str = ""
     classes: bool = False
+    part: tuple[int, int] | None = None
+
+    def answers(self, values: Array) -> npt.NDArray[np.int64]:
+        """`answers` of the outputs that the labels belong to."""
+        return answers(values.reshape(len(values), -1)[:, slice(*(self.part or (None,)))])
 
     @property
     def given(self) -> bool:
@@ -115,7 +122,7 @@ class Metric:
     def compute(self, values: Array, y: Array) -> float:
         """The metric of the values (frames, ...) before the head; InputError where it does not
         fit the labels, or where a function of the user's fails."""
-        flat = _flat(values, y)
+        flat = _flat(values, y)[:, slice(*(self.part or (None,)))]
         head = () if self.name == "accuracy" else self.head
         try:
             result = self.function(network_outputs(flat, head), y)

@@ -89,11 +89,14 @@ def run_output(
     timeout: float = 2.0,
     labels: npt.NDArray[Any] | None = None,
     metric: str | None = None,
+    output: str | None = None,
     steps: Steps | None = None,
     link: Link | None = None,
     load: bool = False,
 ) -> dict[str, Any]:
     """Sends data to a programmed board and compares its outputs with the golden model's.
+
+    ``output`` is the one of several that the labels belong to, where compiling didn't say.
 
     Raises
     ------
@@ -125,7 +128,8 @@ def run_output(
             )
             seconds = time.monotonic() - started
             counters = board.counters()
-    golden = accelerator.network.predict(integers).reshape(len(integers), -1)
+    network = accelerator.network
+    golden = network.predict(integers).reshape(len(integers), -1)
     document: dict[str, Any] = {
         "frames": len(integers),
         "outputs_compared": int(golden.size),
@@ -134,9 +138,11 @@ def run_output(
         "overruns": counters.overruns,
         "outputs": outputs.tolist(),
     }
+    if network.outputs:
+        document["parts"] = network.output_documents()
     if labels is not None:
-        network = accelerator.network
-        real = outputs * network.output.scale
+        network = network.for_output(output) if output else network
+        real = network.real(outputs)
         judge = metric_for(network, labels, metric)
         document["accuracy"] = {
             "metric": judge.name,

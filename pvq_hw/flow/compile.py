@@ -87,6 +87,8 @@ def compile_model(
     with OutputFolder(out).replace() as staging:
         with tell.step("Import the model"):
             model = load_model(path)
+            if options.output is not None:
+                model = model.for_output(options.output)
             if calibration is not None:
                 check_data(model, calibration, "Calibration data", labels=False)
             if evaluation is not None:
@@ -203,5 +205,6 @@ def write_core_files(staging: Path, network: Network, planned: Plan, image: Imag
         planned.graph,
         image.cores,
         cycles=(planned.interval_cycles, planned.latency_cycles),
+        outputs=network.outputs,
     ).items():
         (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")

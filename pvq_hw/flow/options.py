@@ -141,6 +141,8 @@ class CompileOptions:
     keep_zeros : bool
         Whether weights of 0, as pruning leaves them, stay 0 in all layers.
     layers : mapping of layer name to `LayerChoice`
+    output : str, optional
+        Of a model of several outputs: the one that labels belong to.
     """
 
     target: str = ""
@@ -166,6 +168,7 @@ class CompileOptions:
     only: tuple[str, ...] = ()
     keep_zeros: bool = False
     layers: Mapping[str, LayerChoice] = field(default_factory=dict)
+    output: str | None = None
 
     def __post_init__(self) -> None:
         _positive("N/K", self.ratio)

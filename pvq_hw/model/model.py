@@ -1,7 +1,7 @@
 """The float model: a small channel-last graph that the importers make of a model file."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,12 @@ from pvq_hw.model.nodes import (
     Function,
     MaxPool,
     Node,
+    Outputs,
     Quantize,
     Relu,
     Sign,
 )
+from pvq_hw.outputs import Output, find_output
 
 __all__ = [
     "Add",
@@ -36,6 +38,7 @@ __all__ = [
     "MaxPool",
     "Model",
     "Node",
+    "Outputs",
     "Quantize",
     "Relu",
     "Sign",
@@ -71,7 +74,11 @@ class Model:
         (low, high) of tensors by name, where the file carries them.
     dropped : tuple of str
         Types of the final operations that were left out (Softmax, ArgMax, ...): the accelerator
-        gives logits.
+        gives logits. Of several outputs each has its own.
+    outputs : tuple of Output
+        Where the file has several: which values of `predict` are which; else empty.
+    scored : str
+        The one of them that labels belong to; empty where nobody said which.
     """
 
     name: str
@@ -83,6 +90,8 @@ class Model:
     nodes: tuple[Node, ...]
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    scored: str = ""
 
     @property
     def output(self) -> str:
@@ -93,6 +102,16 @@ class Model:
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, channels last, without the frames."""
         return self.nodes[-1].shape
+
+    def for_output(self, name: str) -> "Model":
+        """The model whose labels belong to the output of that name."""
+        return replace(self, scored=find_output(self.outputs, name).name)
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        """Of the values of `predict`, those that have scales of their own."""
+        last = self.nodes[-1]
+        return last.parts if isinstance(last, Outputs) else (slice(0, last.size),)
 
     @property
     def macs(self) -> int:

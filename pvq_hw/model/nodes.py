@@ -5,6 +5,7 @@ channel-last order: an input whose shape differs from what a node reads has the 
 is only reshaped. That is how Flatten, Reshape and Transpose of a model file vanish.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ __all__ = [
     "Function",
     "MaxPool",
     "Node",
+    "Outputs",
     "Pads",
     "Quantize",
     "Relu",
@@ -319,3 +321,25 @@ class Concat(Node):
     def compute(self, *x: FloatArray) -> FloatArray:
         lead = (len(x[0]), *self.shape[:-1], -1)
         return np.concatenate([a.reshape(lead) for a in x], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs(Concat):
+    """The outputs of a model that has several, each flattened, one after the other. It is the last
+    node; every output keeps a scale of its own.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Values of each input.
+    """
+
+    op: ClassVar[str] = "Outputs"
+
+    sizes: tuple[int, ...]
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        """Of the output, by the input."""
+        ends = np.cumsum((0, *self.sizes)).tolist()
+        return tuple(slice(a, b) for a, b in itertools.pairwise(ends))

@@ -9,7 +9,10 @@ from pvq_hw.arith.formats import requantize
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import IntArray, TensorSpec, register_layer
 
-__all__ = ["Add", "Concat"]
+__all__ = ["PASSED", "Add", "Concat", "Outputs"]
+
+PASSED = (2, 1)
+"""Multiplier and shift that leave values as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +119,25 @@ class Concat(_Join):
         super().verify(*inputs)
         if sum(t.size for t in inputs) != self.output.size:
             raise InputError(f"Layer {self.name!r} must join channels that add up to its output")
+
+
+@register_layer
+@dataclass(frozen=True, eq=False)
+class Outputs(Concat):
+    """The outputs of a network that has several, one after the other: integers stay as they are,
+    each input's with its own scale. The output's ``scale`` is the largest of them and of no other
+    meaning."""
+
+    kind: ClassVar[str] = "outputs"
+
+    def verify(self, *inputs: TensorSpec) -> None:
+        """Raises InputError unless every input's integers pass unchanged."""
+        super().verify(*inputs)
+        if len(self.output.shape) != 1:
+            raise InputError(f"Layer {self.name!r} must give its outputs flat")
+        limits = [limit for t in inputs for limit in t.format.limits]
+        low, high = self.output.format.limits
+        if {(m, self.shift) for m in self.mult} != {PASSED} or not (
+            low <= min(limits) and max(limits) <= high
+        ):
+            raise InputError(f"Layer {self.name!r} must pass its inputs as they are")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
+from pvq_hw.network.join import Outputs
 from pvq_hw.network.layer import Layer, TensorSpec, layer_kinds
+from pvq_hw.outputs import Output, check_outputs, find_output
 from pvq_hw.tables import Table, format_name
 
 __all__ = ["FORMAT_VERSION", "Network"]
@@ -39,6 +41,9 @@ class Network:
         Permutation from the file's axes to channel-last ones, frames not counted.
     meta : dict
         Provenance: hash of the model file, quantizer, seed, mean N/K asked for. JSON values.
+    outputs : tuple of Output
+        Where the model has several: which of the values that a frame gives are which, in the order
+        of the model file; else empty.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Network:
     input_shape: tuple[int, ...]
     input_axes: tuple[int, ...]
     meta: dict[str, Any] = field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
 
     @property
     def output(self) -> TensorSpec:
@@ -70,6 +76,38 @@ class Network:
                 raise InputError(f"Layer {layer.name!r} gives {layer.output.name!r} again")
             layer.verify(*(known[name] for name in layer.inputs))
             known[layer.output.name] = layer.output
+        check_outputs(self.outputs, self.output.size)
+        if self.scored:
+            find_output(self.outputs, self.scored)
+
+    def unit(self, layer: Layer | None = None) -> float | npt.NDArray[np.float64]:
+        """What 1 stands for in the outputs of a layer, by default the last: a scale, or where
+        outputs lie side by side, one for each value of a frame."""
+        layer = layer or self.layers[-1]
+        if not isinstance(layer, Outputs):
+            return layer.output.scale
+        tensors = self.tensors()
+        specs = [tensors[name] for name in layer.inputs]
+        return np.repeat([t.scale for t in specs], [t.size for t in specs])
+
+    def real(self, integers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Outputs (frames, ...) as float64 (frames, n), in the model's own unit."""
+        return np.asarray(integers.reshape(len(integers), -1) * self.unit(), dtype=np.float64)
+
+    @property
+    def scored(self) -> str:
+        """The one of several outputs that labels belong to; empty where nobody said which."""
+        return str(self.meta.get("scored_output", ""))
+
+    def for_output(self, name: str) -> "Network":
+        """The network whose labels belong to the output of that name."""
+        found = find_output(self.outputs, name)
+        return replace(self, meta=self.meta | {"scored_output": found.name})
+
+    def output_documents(self) -> list[dict[str, Any]]:
+        """The several outputs as JSON values, with what 1 stands for in each."""
+        scales = np.broadcast_to(self.unit(), (self.output.size,))
+        return [o.to_json() | {"scale": float(scales[o.start])} for o in self.outputs]
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -241,6 +279,7 @@ class Network:
             "input_axes": list(self.input_axes),
             "meta": self.meta,
             "layers": [layer.to_json() for layer in self.layers],
+            **({"outputs": [o.to_json() for o in self.outputs]} if self.outputs else {}),
         }
 
     def save(self, folder: Path) -> None:
@@ -289,6 +328,7 @@ class Network:
                 input_shape=tuple(int(n) for n in document["input_shape"]),
                 input_axes=tuple(int(n) for n in document["input_axes"]),
                 meta=dict(document["meta"]),
+                outputs=tuple(map(Output.from_json, document.get("outputs", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration, OverflowError) as e:
             if isinstance(e, InputError):

@@ -19,6 +19,7 @@ from pvq_hw.output.build_record import BUILD, read_build
 from pvq_hw.output.folder import OutputFolder
 from pvq_hw.output.manifest import check_files, load_manifest
 from pvq_hw.output.report import document_of, read_report, write_report
+from pvq_hw.outputs import split_outputs
 from pvq_hw.plan.image import Image
 from pvq_hw.plan.plan import Plan
 from pvq_hw.progress import Steps
@@ -82,26 +83,35 @@ class Accelerator:
         """Data (frames, ...) as the integers that the accelerator takes."""
         return self.network.quantize_input(x, self.input_scale)
 
-    def predict(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def predict(self, x: npt.ArrayLike) -> Any:
         """What the accelerator says of data (frames, ...), in the model's own unit.
 
         Gives float64 (frames, \\*shape), channels last: the integers of `predict_integers` times
         the output's scale. The final operations that a model file has and an accelerator leaves
-        out (``network.dropped``, such as Softmax) are not applied.
+        out (``network.dropped``, such as Softmax) are not applied. A model of several outputs
+        gives a dict of such arrays by the outputs' names, ``network.outputs``.
         """
-        return np.asarray(self.predict_integers(x) * self.network.output.scale, dtype=np.float64)
+        integers = self.network.predict(self.quantize_input(x))
+        real = self.network.real(integers)
+        if self.network.outputs:
+            return split_outputs(self.network.outputs, real)
+        return real.reshape(integers.shape)
 
-    def predict_integers(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    def predict_integers(self, x: npt.ArrayLike) -> Any:
         """The golden model on data (frames, ...): the very integers that the circuit gives,
-        (frames, \\*shape), channels last."""
-        return self.network.predict(self.quantize_input(x))
+        (frames, \\*shape), channels last; of a model of several outputs a dict by their names."""
+        integers = self.network.predict(self.quantize_input(x))
+        if self.network.outputs:
+            return split_outputs(self.network.outputs, integers)
+        return integers
 
     def trace(self, x: npt.ArrayLike, *, integers: bool = False) -> dict[str, npt.NDArray[Any]]:
         """Every layer's outputs by the layer's name, in order; as `predict` gives the last one's,
-        or as ``integers``."""
-        scales = {layer.name: layer.output.scale for layer in self.network.layers}
+        or as ``integers``. Several outputs of a model lie side by side in the last one's, (frames,
+        n), as in the stream."""
+        units = {layer.name: self.network.unit(layer) for layer in self.network.layers}
         found = self.network.trace(self.quantize_input(x))
-        return {name: out if integers else out * scales[name] for name, out in found.items()}
+        return {name: out if integers else out * units[name] for name, out in found.items()}
 
     # -- for people -----------------------------------------------------------------------------
 
@@ -146,19 +156,23 @@ class Accelerator:
         labels: npt.NDArray[Any] | None = None,
         metric: str | None = None,
         scenarios: bool = False,
+        output: str | None = None,
     ) -> dict[str, Any]:
         """Runs data through simulated RTL and compares every layer's outputs with the golden model.
 
         Returns the document of ``pvq-hw simulate``: ``frames``, ``outputs_compared``,
         ``mismatches``, ``interval_cycles``, ``latency_cycles`` (as simulated), and
-        ``accuracy.simulated`` where labels are given, by ``metric`` or what fits them. With
+        ``accuracy.simulated`` where labels are given, by ``metric`` or what fits them; of several
+        outputs they belong to ``output``, or to the one that `compile` was told. With
         ``scenarios``, the first frames also go through every scenario of `pvq_hw.engine.scenarios`.
         Writes ``simulation.json``.
         """
         from sim.flow import simulate_output
 
         told = steps or Steps()
-        return simulate_output(self, x, simulator, stalls, seed, told, labels, metric, scenarios)
+        return simulate_output(
+            self, x, simulator, stalls, seed, told, labels, metric, scenarios, output
+        )
 
     def prove(self, *, steps: Steps | None = None, fresh: bool = False) -> dict[str, Any]:
         """Proves the exported Verilog for all inputs, as far as `sim.prove` reaches.

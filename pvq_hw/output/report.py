@@ -93,6 +93,8 @@ def compile_document(
         "layers": layers,
         "tables": _tables(network, plan),
     }
+    if network.outputs:
+        document["outputs"] = network.output_documents()
     if accuracy:
         document["accuracy"] = dict(accuracy)
     if "agreement" in manifest["extra"]:

@@ -119,6 +119,8 @@ def examine_output(
     plan = _plan(folder, findings)
     compared = ""
     if network is not None and plan is not None:
+        if model is not None and model.outputs and network.scored:
+            model = model.for_output(network.scored)
         if model is not None:
             weights = _model(model, network, document, findings)
         if check_plan(folder, network, plan, findings):

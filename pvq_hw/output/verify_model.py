@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pvq_hw.engine.core import is_threshold
 from pvq_hw.model.model import Function, Model
-from pvq_hw.network.join import Add, Concat
+from pvq_hw.network.join import Add, Concat, Outputs
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
@@ -208,6 +208,8 @@ def _joins(network: Network) -> list[Finding]:
     findings = []
     tensors = network.tensors()
     for layer in network.layers:
+        if isinstance(layer, Outputs):
+            continue  # `Network.verify` has looked at them
         if isinstance(layer, Add | Concat):
             scales = [tensors[name].scale for name in layer.inputs]
             found = layer.mult

@@ -13,7 +13,7 @@ from pvq_hw.engine.timing import fifo_needs, with_depths
 from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Scale, Unit, can_stream
 from pvq_hw.errors import InputError
 from pvq_hw.naming import safe_name
-from pvq_hw.network.join import Add, Concat
+from pvq_hw.network.join import Add, Concat, Outputs
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
@@ -245,7 +245,8 @@ class _Builder:
             lead = int(np.prod(layer.output.shape[:-1], dtype=np.int64))
             runs = tuple(t.size // lead for t in tensors)
             products = (max(layer.mult),)
-        scale = Scale.of(layer.output.format, layer.shift, low, high, products, self._multiplier())
+        kind = "logic" if isinstance(layer, Outputs) else self._multiplier()
+        scale = Scale.of(layer.output.format, layer.shift, low, high, products, kind)
         return Join(
             name,
             inputs,

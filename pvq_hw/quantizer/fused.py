@@ -22,6 +22,7 @@ from pvq_hw.model.model import (
     MaxPool,
     Model,
     Node,
+    Outputs,
     Quantize,
     Relu,
     Sign,
@@ -49,7 +50,9 @@ class Step:
         The activation's tensor where there is one.
     activation : Activation
     last : bool
-        Whether this is the network's output.
+        Whether this is the network's output, or one of several that nothing else reads.
+    part : bool
+        Whether it is one of several outputs.
     format : IntFormat, optional
     scale : float
         Of the output, where the model says how it is rounded.
@@ -62,6 +65,7 @@ class Step:
     last: bool
     format: IntFormat | None = None
     scale: float = 0.0
+    part: bool = False
 
     @property
     def name(self) -> str:
@@ -140,8 +144,9 @@ def network_steps(model: Model) -> tuple[Step, ...]:
             activation, tensor = Activation("sign"), sign.output
             fused.add(sign.name)
         inputs = tuple(model.input_name if name == first else name for name in node.inputs)
-        last = tensor == model.output
-        steps.append(Step(node, inputs, tensor, activation, last, fmt, scale))
+        part = [type(reader) for reader in model.consumers(tensor)] == [Outputs]
+        last = part or tensor == model.output
+        steps.append(Step(node, inputs, tensor, activation, last, fmt, scale, part))
     if not any(step.weighted for step in steps):
         raise InputError("A model must have at least one layer with weights to quantize")
     return tuple(steps)

@@ -15,7 +15,7 @@ from pvq_hw.arith import exact
 from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.autodiff import Tape
 from pvq_hw.quantizer.fused import Step
-from pvq_hw.quantizer.metric import Metric, temperature_of
+from pvq_hw.quantizer.metric import output_metric
 
 __all__ = ["Felt", "Weighed", "felt"]
 
@@ -70,15 +70,16 @@ def felt(steps: tuple[Step, ...], x: FloatArray, seed: int = 0) -> dict[str, Fel
         total = count * size
         some = rng.choice(total, min(total, _POSITIONS), replace=False)
         chosen[name] = np.sort(some)
-    temperature = temperature_of(tape.outputs(x[frames], _CHUNK))
+    metric_of = output_metric(steps[-1], tape.outputs(x[frames], _CHUNK))
     found: dict[str, list[FloatArray]] = {name: [] for name in places}
     for start in range(0, count, _CHUNK):
         values = tape.forward(x[frames[start : start + _CHUNK]], keep=True)
         shape = values[tape.output].shape
-        metric = Metric(values[tape.output].reshape(shape[0], -1), temperature)
+        outputs = values[tape.output].reshape(shape[0], -1)
+        metric = metric_of(outputs)
         squares: dict[str, FloatArray] = {}
         for _ in range(_DRAWS):
-            signs = rng.choice(np.array([-1, 1], dtype=np.float32), metric.p.shape)
+            signs = rng.choice(np.array([-1, 1], dtype=np.float32), outputs.shape)
             slopes = tape.backward(values, {tape.output: metric.weigh_back(signs).reshape(shape)})
             for name in places:
                 square = np.square(slopes[name])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.activation import LINEAR
@@ -19,7 +20,8 @@ from pvq_hw.model.nodes import AveragePool as AverageNode
 from pvq_hw.model.nodes import Concat as ConcatNode
 from pvq_hw.model.nodes import Function, Node, Window
 from pvq_hw.model.nodes import MaxPool as MaxNode
-from pvq_hw.network.join import Add, Concat
+from pvq_hw.model.nodes import Outputs as OutputsNode
+from pvq_hw.network.join import PASSED, Add, Concat, Outputs
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
@@ -151,6 +153,8 @@ class LayerBuilder:
             layer = self._average(step, inputs[0], raw)
         elif isinstance(step.node, Function):
             layer = self._table(step, step.node, inputs[0].spec, raw)
+        elif isinstance(step.node, OutputsNode):
+            layer = _outputs(step, [t.spec for t in inputs])
         else:
             layer = self._join(step, inputs, raw)
         self.layers.append(layer)
@@ -347,7 +351,7 @@ class LayerBuilder:
 
     def _table(self, step: Step, node: Function, x: TensorSpec, raw: FloatArray | None) -> Table:
         seen, bits = raw if self.measured else None, self.options.activation_bits
-        bits = OUTPUT_BITS if step.last else bits
+        bits = OUTPUT_BITS - step.part if step.last else bits
         given = None
         if step.format is not None:
             given = TensorSpec(step.output, node.shape, step.format, step.scale)
@@ -366,6 +370,16 @@ class LayerBuilder:
         )
         kind = Concat if isinstance(step.node, ConcatNode) else Add
         return kind(step.name, tuple(t.spec.name for t in inputs), output, mult, shift)
+
+
+def _outputs(step: Step, parts: list[TensorSpec]) -> Outputs:
+    """Several outputs one after the other, as they are."""
+    signed = any(spec.format.signed for spec in parts)
+    bits = max(spec.format.bits + (signed and not spec.format.signed) for spec in parts)
+    scale = max(spec.scale for spec in parts)
+    output = TensorSpec(step.output, step.node.shape, IntFormat(bits, signed), scale)
+    mult, shift = PASSED
+    return Outputs(step.name, tuple(s.name for s in parts), output, (mult,) * len(parts), shift)
 
 
 def _least_scale(scales: list[float], bits: int) -> float:

@@ -1,11 +1,15 @@
 """How much an error of a network's outputs matters."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith import exact
+from pvq_hw.model.nodes import Outputs
+from pvq_hw.quantizer.fused import Step
 
-__all__ = ["Metric", "temperature_of"]
+__all__ = ["Metric", "PartMetric", "output_metric", "temperature_of"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -46,3 +50,53 @@ def temperature_of(outputs: FloatArray) -> float:
     """Of the softmax that weighs outputs (frames, C): it must not depend on their unit."""
     spread = outputs - outputs.mean(axis=1, keepdims=True)
     return max(_TEMPERATURE * float(spread.std(dtype=np.float64)), 1e-12)
+
+
+class PartMetric:
+    """`Metric` of a network whose outputs have ``parts`` with units of their own: that of each by
+    itself, in parts of its deviation, so that none is lost beside a larger one.
+
+    Parameters
+    ----------
+    outputs : float array (frames, C)
+    parts : sequence of slice
+        Of C.
+    scales : sequence of float
+        Deviation of each part.
+    temperatures : sequence of float
+        In that unit.
+    """
+
+    def __init__(
+        self, outputs: FloatArray, parts: Sequence[slice], scales: Sequence[float],
+        temperatures: Sequence[float],
+    ) -> None:  # fmt: skip
+        self.parts = list(zip(parts, map(np.float32, scales), strict=True))
+        both = zip(self.parts, temperatures, strict=True)
+        self.metrics = [Metric(outputs[:, part] / by, t) for (part, by), t in both]
+
+    def weigh(self, v: FloatArray) -> FloatArray:
+        """As `Metric.weigh`."""
+        return self._each("weigh", v)
+
+    def weigh_back(self, u: FloatArray) -> FloatArray:
+        """As `Metric.weigh_back`."""
+        return self._each("weigh_back", u)
+
+    def _each(self, what: str, v: FloatArray) -> FloatArray:
+        pairs = zip(self.metrics, self.parts, strict=True)
+        found = [getattr(m, what)(v[:, part] / by) for m, (part, by) in pairs]
+        return np.concatenate(found, axis=1)
+
+
+def output_metric(last: Step, outputs: FloatArray) -> Callable[[FloatArray], Metric | PartMetric]:
+    """What weighs errors of a network's outputs, by its last step and these outputs of some
+    frames, (frames, C); the unit, and of several outputs that of each, has no effect."""
+    if not isinstance(last.node, Outputs):
+        temperature = temperature_of(outputs)
+        return lambda some: Metric(some, temperature)
+    parts = last.node.parts
+    split = [outputs[:, part] for part in parts]
+    scales = [float(part.std(axis=0, dtype=np.float64).max()) or 1.0 for part in split]
+    temperatures = [temperature_of(part / s) for part, s in zip(split, scales, strict=True)]
+    return lambda some: PartMetric(some, parts, scales, temperatures)

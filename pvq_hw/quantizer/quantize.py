@@ -130,7 +130,9 @@ def _quantize(
     if options.calibrated and options.sweeps and x is not None:
         layers = _refined(builder, asked, spec, x, options, progress)
     meta = _meta(model, options, data)
-    network = Network(model.name, spec, tuple(layers), model.input_shape, model.input_axes, meta)
+    network = Network(
+        model.name, spec, tuple(layers), model.input_shape, model.input_axes, meta, model.outputs
+    )
     network.verify()
     return network
 
@@ -307,6 +309,7 @@ def _meta(model: Model, options: QuantizerOptions, data: npt.NDArray[Any] | None
         "source_sha256": model.source_sha256,
         "calibration_frames": 0 if data is None else len(data),
         "dropped": list(model.dropped),
+        **({"scored_output": model.scored} if model.scored else {}),
         "gain_rule": options.gain_rule,
         "mend": options.mend,
     }

@@ -19,7 +19,7 @@ from pvq_hw.arith.exact import grid
 from pvq_hw.quantizer.autodiff import Columns, Tape, node_groups
 from pvq_hw.quantizer.expansion import MapForm, Rows, VectorForm
 from pvq_hw.quantizer.fused import Step
-from pvq_hw.quantizer.metric import Metric, temperature_of
+from pvq_hw.quantizer.metric import output_metric
 
 __all__ = ["orthogonal", "refine"]
 
@@ -111,7 +111,7 @@ class _Job:
         self.chunk = _chunk(tape)
         work, weights = _work(tape), sum(w.size for w in self.exact.weights.values())
         self.judged = self.exact.outputs(self.judges, self.chunk)
-        self.temperature = temperature_of(self.judged)
+        self.metric = output_metric(tape.steps[-1], self.judged)
         count = self.judged.shape[1]
         draws = _WORK / (work * len(fitted))
         self.draws = int(np.clip(draws, min(4, count), min(10, count)))
@@ -140,7 +140,7 @@ class _Job:
 
     def error(self) -> float:
         """Mean weighed error of the outputs, on the frames it is judged by."""
-        metric = Metric(self.judged, self.temperature)
+        metric = self.metric(self.judged)
         residual = metric.weigh(self.fronts["judges"].outputs() - self.judged)
         return float(np.square(residual, dtype=np.float64).sum(axis=1).mean())
 
@@ -203,7 +203,7 @@ class _Job:
         exact = self.exact.sums(step, self.fronts["exact"].at(chosen))
         values = self.tape.resume(self.fronts["fitted"].at(chosen), step.name, keep=True)
         outputs = values[self.tape.output]
-        metric = Metric(reference, self.temperature)
+        metric = self.metric(reference)
         residual = metric.weigh(outputs.reshape(reference.shape) - reference)
         directions = self._directions(*residual.shape)
         rows = step.node.shape[-1]

@@ -236,7 +236,8 @@ def output_spec(
     if kind.binary:
         return TensorSpec(step.output, shape, IntFormat(1, True), 1.0)
     if step.last:
-        fmt, headroom = kind.format(OUTPUT_BITS), _HEADROOM
+        # Unsigned ones of several outputs stand beside signed ones.
+        fmt, headroom = kind.format(OUTPUT_BITS - (step.part and kind.bounded)), _HEADROOM
     else:
         fmt, headroom = kind.format(bits, signed), None
     fmt = bounded_format(step.name, fmt, kind.high, least)

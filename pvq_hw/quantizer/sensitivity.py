@@ -16,7 +16,7 @@ from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives, node_groups
 from pvq_hw.quantizer.budget import Curve, allocate, shared_total
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.layer_options import Request
-from pvq_hw.quantizer.metric import Metric, temperature_of
+from pvq_hw.quantizer.metric import Metric, PartMetric, output_metric
 from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights
 
 __all__ = ["measured_pulses"]
@@ -71,7 +71,7 @@ def measured_pulses(
         changes[name] = _trials(pulsed[name], *samples.pop(name), grids[name])
         if progress:
             progress("allocation", len(changes) / (len(grids) + 2))
-    curves = _curves(tape, x, grids, changes, temperature_of(outputs), seed)
+    curves = _curves(tape, x, grids, changes, output_metric(tape.steps[-1], outputs), seed)
     found = {n: allocate([curves[n]], max(len(curves[n].scale), own[n]))[0] for n in own}
     pool = [n for n in grids if n not in own]
     if pool:
@@ -142,7 +142,7 @@ def _curves(
     x: FloatArray,
     grids: Mapping[str, IntArray],
     changes: Mapping[str, FloatArray],
-    temperature: float,
+    metric_of: Callable[[FloatArray], Metric | PartMetric],
     seed: int,
 ) -> dict[str, Curve]:
     """Effect on the outputs of every row at every K of its grid."""
@@ -152,7 +152,7 @@ def _curves(
     for start in range(0, len(x), _CHUNK):
         values = tape.forward(x[start : start + _CHUNK], keep=True)
         outputs = values[tape.output].reshape(len(values[tape.output]), -1)
-        metric = Metric(outputs, temperature)
+        metric = metric_of(outputs)
         drawn = []
         for _ in range(_DRAWS):
             signs = rng.choice(np.array([-1, 1], dtype=np.float32), outputs.shape)

@@ -19,6 +19,7 @@ from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import MaxPool
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.outputs import output_names
 from pvq_hw.quantizer.banks import Placement
 from pvq_hw.quantizer.fused import Step, weight_matrix
 from pvq_hw.quantizer.quantize import quantize
@@ -173,6 +174,9 @@ def finetune(
     ToolError
         Without PyTorch.
     """
+    if model.outputs:
+        names = output_names(model.outputs)
+        raise InputError(f"Fine-tuning must have a model of one output, not of {names}")
     torch = require_torch()
     array = np.asarray(getattr(x, "x", x))
     labels = _labels(model, y, len(array))

@@ -65,6 +65,8 @@ class TuneOptions:
     metric : str, optional
         ``"accuracy"``, ``"rmse"``, ``"auc"`` or ``"module:function"``; what fits the
         labels by default.
+    output : str, optional
+        Of a model of several outputs: the one that labels belong to.
     build_finalists : int
         Configurations, the first of the ranking, that are placed and routed.
     seeds : int
@@ -86,6 +88,7 @@ class TuneOptions:
     seeds: int = 3
     workers: int | None = None
     dask: str | None = None
+    output: str | None = None
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -111,7 +114,9 @@ class TuneOptions:
     @property
     def base(self) -> CompileOptions:
         """What is common to all configurations."""
-        return CompileOptions(target=self.target, input_scale=self.input_scale, seed=self.seed)
+        return CompileOptions(
+            target=self.target, input_scale=self.input_scale, seed=self.seed, output=self.output
+        )
 
 
 def tune(
@@ -196,6 +201,8 @@ def _set_up(
     path: Path, data_path: Path, options: TuneOptions, evaluate: str | os.PathLike[str] | None
 ) -> _Setup:
     model = load_model(path)
+    if options.output is not None:
+        model = model.for_output(options.output)
     data = load_data(data_path, options.input_scale)
     if data.y is None:
         raise InputError(f"{data_path} must have labels y, which the search judges by")

@@ -199,6 +199,8 @@ def evaluate_trial(job: Job) -> Outcome:
 
 def _tried(job: Job, model: Model, calibration: Data, validation: Data) -> Outcome:
     options = job.options
+    if options.output is not None:
+        model = model.for_output(options.output)
     target = job.task.target(options.target)
     if not job.planned:
         network = _alone(model, options, calibration)
@@ -267,7 +269,7 @@ _COUNTED = (*_PLANNED, *_USED, "energy_nj", "energy_int8_nj")
 
 def _outputs(network: Network, data: Data) -> npt.NDArray[np.float64]:
     integers = network.predict(network.quantize_input(data.x, data.input_scale))
-    return np.asarray(integers.reshape(len(integers), -1) * network.output.scale, dtype=float)
+    return network.real(integers)
 
 
 def float_outputs(model: Model, data: Data) -> npt.NDArray[np.float64]:

@@ -335,10 +335,10 @@ def test_more_than_one_input_or_output(tmp_path):
     refused_model(tmp_path, model, "must have one input, not 2: 'x', 'x2'")
     model = good()
     model.graph.output.append(helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 6]))
-    refused_model(tmp_path, model, "must have one output, not 2")
+    refused_model(tmp_path, model, "output 'x' must be computed from the input")
     model = good()
     del model.graph.output[:]
-    refused_model(tmp_path, model, "must have one output, not 0")
+    refused_model(tmp_path, model, "must have 1 to 32 outputs, not 0")
 
 
 @pytest.mark.parametrize(

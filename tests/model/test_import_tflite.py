@@ -3,6 +3,7 @@
 import struct
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,21 @@ def test_int8_activations_are_the_files_tables(tmp_path):
     leaky = [("LEAKY_RELU", "LeakyReluOptions", {"alpha": 0.1})]
     path = saved(tmp_path, activations(leaky, [(0.021, 3), (0.031, -9), (0.029, 4)]))
     assert off(path, x)[1].max() <= 1
+
+
+def test_several_outputs_are_parts_of_one_stream(tmp_path):
+    path = saved(tmp_path, everything(several=True))
+    model = load_model(path)
+    assert [(o.name, o.shape, o.start, o.dropped) for o in model.outputs] == [
+        ("classes", (3,), 0, ("Softmax",)), ("sum", (3, 3, 8), 3, ()), ("logits", (3,), 0, ()),
+    ]  # fmt: skip
+    x = np.random.default_rng(1).standard_normal((40, 60))
+    found = check_own_graph(path, model, Data(x))
+    assert (found.runtime, found.frames) == ("ai-edge-litert", 32)
+    assert found.error < 1e-5
+    turned = replace(model, outputs=(*model.outputs[:2], replace(model.outputs[2], start=1)))
+    with pytest.raises(CheckError, match="the imported model differs by"):
+        check_own_graph(path, turned, Data(x))
 
 
 def test_file_is_known_by_its_bytes_and_compared_with_its_runtime(tmp_path):

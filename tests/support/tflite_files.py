@@ -64,11 +64,11 @@ class TfliteFiles:
         self.operators.append(op)
         return output
 
-    def bytes(self, source: int, result: int) -> bytes:
+    def bytes(self, source: int, *results: int) -> bytes:
         """The file."""
         graph = schema.SubGraphT()
         graph.tensors, graph.operators = self.tensors, self.operators
-        graph.inputs, graph.outputs = [source], [result]
+        graph.inputs, graph.outputs = [source], list(results)
         model = schema.ModelT()
         model.version, model.subgraphs, model.buffers = 3, [graph], self.buffers
         model.operatorCodes = []
@@ -86,8 +86,9 @@ def packed(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def everything(seed: int = 0) -> bytes:
-    """A float file of 6 x 5 x 2 maps that has every operator which a float file may have here."""
+def everything(seed: int = 0, *, several: bool = False) -> bytes:
+    """A float file of 6 x 5 x 2 maps that has every operator which a float file may have here;
+    with ``several`` outputs classes, a sum within, and what the classes are of."""
     rng = np.random.default_rng(seed)
     f = TfliteFiles()
 
@@ -130,7 +131,7 @@ def everything(seed: int = 0) -> bytes:
     o = f.operator("FULLY_CONNECTED", [n, real(3, 16), -1], grow("logits", 3),
                    "FullyConnectedOptions")  # fmt: skip
     p = f.operator("SOFTMAX", [o], grow("classes", 3), "SoftmaxOptions", beta=1.0)
-    return f.bytes(x, p)
+    return f.bytes(x, p, e, o) if several else f.bytes(x, p)
 
 
 def tiny() -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.model.model import Node
+from pvq_hw.model.model import Node, Outputs
 from pvq_hw.model.onnx.file import OnnxFile
 from pvq_hw.model.onnx.graph import NodeError, Op
 from pvq_hw.naming import safe_name
@@ -263,6 +263,17 @@ class Lowering:
         name = safe_name(op.name, self._node_names, op.kind.lower())
         output = self.tensor_name(op.proto.output[0], shape)
         self.nodes.append(cls(name=name, inputs=inputs, output=output, shape=shape, **fields))
+        self.ops[output] = op
+        return output
+
+    def join_outputs(self, tensors: list[str]) -> str:
+        """Adds the node that gives several outputs one after the other; returns its tensor."""
+        sizes = tuple(math.prod(self.shapes[tensor]) for tensor in tensors)
+        shape, op = (sum(sizes),), self.ops[tensors[-1]]
+        self.charge(op, activations=sum(sizes))
+        name = safe_name("outputs", self._node_names)
+        output = self.tensor_name("outputs", shape)
+        self.nodes.append(Outputs(name, tuple(tensors), output, shape, sizes))
         self.ops[output] = op
         return output
 

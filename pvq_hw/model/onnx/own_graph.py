@@ -16,6 +16,7 @@ from pvq_hw.model.load import is_npz, is_tflite
 from pvq_hw.model.model import Model, Quantize, Sign
 from pvq_hw.model.onnx.file import OnnxFile, read_onnx
 from pvq_hw.model.onnx.lowering import ENDS
+from pvq_hw.outputs import Output
 
 __all__ = ["OwnGraph", "check_own_graph"]
 
@@ -42,7 +43,7 @@ class OwnGraph:
         of TensorFlow Lite files ``"ai-edge-litert"``, with a remark where it rounds activations.
     frames : int
     error : float
-        Largest difference, as a part of the largest output.
+        Largest difference, as a part of the largest output; of several, of the same one.
     """
 
     runtime: str
@@ -73,16 +74,10 @@ def check_own_graph(path: Path, model: Model, data: Data) -> OwnGraph | None:
     found = _tflite(path, model, real) if is_tflite(path) else _first(path, model, real)
     if found is None:
         return None
-    runtime, outputs = found
+    runtime, results = found
     exact = model.predict(data.x, data.input_scale)
-    largest = float(np.abs(exact).max(initial=0.0)) or 1.0
-    orders = [outputs.reshape(len(exact), -1)]
-    if outputs.ndim > 2:
-        orders.append(np.moveaxis(outputs, 1, -1).reshape(len(exact), -1))
-    errors = [np.abs(o - exact).max(axis=1) / largest for o in orders if o.shape == exact.shape]
-    if not errors:
-        raise _differs(f"gives {outputs.shape[1:]} outputs, not {exact.shape[1:]}")
-    error = min(errors, key=lambda e: float(e.sum()))
+    outputs = zip(_outputs(model), results, strict=True)
+    error = np.max([_errors(exact[:, o.part], result, o) for o, result in outputs], axis=0)
     kinds = {type(node) for node in model.nodes}
     wanted = _MOST_FRAMES if kinds & {Sign, Quantize} else 1.0
     levels = [node.high - node.low for node in model.nodes if isinstance(node, Quantize)]
@@ -93,7 +88,25 @@ def check_own_graph(path: Path, model: Model, data: Data) -> OwnGraph | None:
     return OwnGraph(runtime, len(exact), float(error.max(initial=0.0)))
 
 
-def _first(path: Path, model: Model, real: FloatArray) -> tuple[str, FloatArray] | None:
+def _outputs(model: Model) -> tuple[Output, ...]:
+    """All outputs, of a model that has one the one, without a name."""
+    return model.outputs or (Output("", model.output_shape, 0, model.dropped),)
+
+
+def _errors(exact: FloatArray, found: FloatArray, output: Output) -> FloatArray:
+    """Of an output: the largest difference in every frame, as a part of its largest value."""
+    largest = float(np.abs(exact).max(initial=0.0)) or 1.0
+    orders = [found.reshape(len(exact), -1)]
+    if found.ndim > 2:
+        orders.append(np.moveaxis(found, 1, -1).reshape(len(exact), -1))
+    errors = [np.abs(o - exact).max(axis=1) / largest for o in orders if o.shape == exact.shape]
+    if not errors:
+        where = f" in {output.name!r}" if output.name else ""
+        raise _differs(f"gives {found.shape[1:]} outputs{where}, not {exact.shape[1:]}")
+    return min(errors, key=lambda e: float(e.sum()))
+
+
+def _first(path: Path, model: Model, real: FloatArray) -> tuple[str, list[FloatArray]] | None:
     """The name of the first runtime that takes the file, and its outputs."""
     for runtime in ("onnxruntime", "onnx.reference"):
         if importlib.util.find_spec(runtime.partition(".")[0]) is None:
@@ -108,7 +121,7 @@ def _first(path: Path, model: Model, real: FloatArray) -> tuple[str, FloatArray]
     return None
 
 
-def _tflite(path: Path, model: Model, real: FloatArray) -> tuple[str, FloatArray] | None:
+def _tflite(path: Path, model: Model, real: FloatArray) -> tuple[str, list[FloatArray]] | None:
     """The same for a TensorFlow Lite file."""
     from pvq_hw.model.tflite.file import read_tflite
     from pvq_hw.model.tflite.runtime import rounds_activations, run_tflite
@@ -116,7 +129,7 @@ def _tflite(path: Path, model: Model, real: FloatArray) -> tuple[str, FloatArray
     if importlib.util.find_spec("ai_edge_litert") is None:
         return None
     try:
-        outputs = run_tflite(path, len(model.dropped), real)
+        outputs = [run_tflite(path, len(o.dropped), real, i) for i, o in enumerate(_outputs(model))]
     except Exception:  # as above
         return None
     return _ROUNDING if rounds_activations(read_tflite(path)) else "ai-edge-litert", outputs
@@ -134,34 +147,36 @@ def _differs(how: str) -> CheckError:
     )
 
 
-def _run(runtime: str, file: OnnxFile, model: Model, real: FloatArray) -> FloatArray:
+def _run(runtime: str, file: OnnxFile, model: Model, real: FloatArray) -> list[FloatArray]:
     """The values before the operations that the accelerator leaves out."""
     from onnx import helper
 
     graph = file.model.graph
     weights = {t.name for t in graph.initializer}
     source = next(i for i in graph.input if i.name not in weights)
-    tensor = _cut(graph, len(model.dropped))
-    if tensor != graph.output[0].name:
-        del graph.output[:]
-        graph.output.append(helper.make_empty_tensor_value_info(tensor))
+    tensors = [_cut(graph, i, len(o.dropped)) for i, o in enumerate(_outputs(model))]
+    known = {output.name: output for output in graph.output}
+    wanted = list(dict.fromkeys(tensors))
+    del graph.output[:]
+    graph.output.extend(known.get(t) or helper.make_empty_tensor_value_info(t) for t in wanted)
     dtype = helper.tensor_dtype_to_np_dtype(source.type.tensor_type.elem_type)
-    call = _session(runtime, file.model, source.name, tensor)
+    call = _session(runtime, file.model, source.name, wanted)
     dim, *dims = source.type.tensor_type.shape.dim
     real = real.reshape(len(real), *(int(d.dim_value) for d in dims))
     batch = dim.dim_value if dim.HasField("dim_value") else len(real)
-    parts = []
+    parts: dict[str, list[FloatArray]] = {tensor: [] for tensor in wanted}
     for start in range(0, len(real), batch):
         part = real[start : start + batch]
         padded = np.concatenate((part, np.repeat(part[-1:], batch - len(part), axis=0)))
-        parts.append(np.asarray(call(padded.astype(dtype)), dtype=np.float64)[: len(part)])
-    return np.concatenate(parts)
+        for tensor, found in zip(wanted, call(padded.astype(dtype)), strict=True):
+            parts[tensor].append(np.asarray(found, dtype=np.float64)[: len(part)])
+    return [np.concatenate(parts[tensor]) for tensor in tensors]
 
 
-def _cut(graph: Any, dropped: int) -> str:
-    """The tensor before the last ``dropped`` final operations."""
+def _cut(graph: Any, output: int, dropped: int) -> str:
+    """The tensor before the last ``dropped`` final operations of an output."""
     makers = {name: node for node in graph.node for name in node.output}
-    tensor = graph.output[0].name
+    tensor = graph.output[output].name
     while dropped:
         node = makers[tensor]
         dropped -= node.op_type in ENDS
@@ -169,14 +184,14 @@ def _cut(graph: Any, dropped: int) -> str:
     return str(tensor)
 
 
-def _session(runtime: str, model: Any, source: str, tensor: str) -> Any:
+def _session(runtime: str, model: Any, source: str, tensors: list[str]) -> Any:
     if runtime == "onnxruntime":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 4
         session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        return lambda x: session.run([tensor], {source: x})[0]
+        return lambda x: session.run(tensors, {source: x})
     from onnx.reference import ReferenceEvaluator
 
     from pvq_hw.model.onnx.qonnx_reference import OPERATORS
@@ -186,6 +201,6 @@ def _session(runtime: str, model: Any, source: str, tensor: str) -> Any:
     def run(x: npt.NDArray[Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return evaluator.run([tensor], {source: x})[0]
+            return evaluator.run(tensors, {source: x})
 
     return run

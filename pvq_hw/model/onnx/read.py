@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from pvq_hw.model.onnx.lowering import (
 )
 from pvq_hw.model.onnx.refusals import Refusal, RefusalError, remedy
 from pvq_hw.naming import quoted, safe_name
+from pvq_hw.outputs import MOST_OUTPUTS, Output
 
 __all__ = ["Examined", "examine_graph", "examine_onnx", "import_graph", "import_onnx"]
 
@@ -228,10 +229,15 @@ def _scan(file: OnnxFile, ops: tuple[Op, ...]) -> list[Refusal]:
 def _ends(file: OnnxFile) -> list[Refusal]:
     """What is wrong with the numbers of inputs and outputs."""
     found = []
-    for what, items in (("input", _inputs(file)), ("output", list(file.model.graph.output))):
-        if len(items) != 1:
-            names = ", ".join(quoted(i.name) for i in items[:8]) or "none"
-            found.append(Refusal("", "", f"must have one {what}, not {len(items)}: {names}"))
+    inputs, outputs = _inputs(file), [o.name for o in file.model.graph.output]
+    if len(inputs) != 1:
+        names = ", ".join(quoted(i.name) for i in inputs[:8]) or "none"
+        found.append(Refusal("", "", f"must have one input, not {len(inputs)}: {names}"))
+    if not 1 <= len(outputs) <= MOST_OUTPUTS:
+        found.append(Refusal("", "", f"must have 1 to {MOST_OUTPUTS} outputs, not {len(outputs)}"))
+    for name in dict.fromkeys(name for name in outputs if outputs.count(name) > 1):
+        found.append(Refusal("", "", f"must have outputs of different names, not {quoted(name)} "
+                                     "again"))  # fmt: skip
     return found
 
 
@@ -289,7 +295,8 @@ def _lower(
     low.values = dict(constants)
     low.values[source] = View(tensor, stored.transpose(np.argsort(axes)).reshape(1, *given))
     known, read = handlers(), {name for p in graph.node for name in p.input}
-    low.ends = _final_operations(graph)
+    finals = _final_operations(graph)
+    low.ends = set().union(*finals.values())
     for op in ops:
         if op.place in unknown or not low.unknown.isdisjoint(op.proto.input):
             low.guess(op, shapes)
@@ -307,34 +314,70 @@ def _lower(
         low.judged.add(op.place)
     if low.refused or unknown:
         return None
-    result = low.values.get(graph.output[0].name)
-    where = f"{file.path}: output {quoted(graph.output[0].name)}"
-    if not isinstance(result, View):
-        raise InputError(f"{where} must be computed from the input")
-    _check_output(where, low, result)
-    inner, nodes = fold(low, tensor, result.tensor) if low.nodes else (inner, ())
+    results = [_result(low, output.name, tensor) for output in graph.output]
+    tensors = list(dict.fromkeys(result.tensor for result in results))
+    joined = low.join_outputs(tensors) if len(tensors) > 1 else tensors[0]
+    inner, nodes = fold(low, tensor, joined) if low.nodes else (inner, ())
     if not any(isinstance(n, Dense | Conv) for n in nodes):
         raise InputError(f"{file.path} must have a Gemm, MatMul or Conv on the way to its output")
     name = safe_name(file.path.stem, default="model")
-    return Model(
-        name, file.sha256, tensor, shape, axes, inner, nodes, dropped=tuple(low.dropped)
-    )  # fmt: skip
+    model = Model(name, file.sha256, tensor, shape, axes, inner, nodes)
+    if len(results) == 1:
+        return replace(model, dropped=tuple(low.dropped))
+    return replace(model, outputs=_outputs(low, finals, results, tensors))
 
 
-def _final_operations(graph: Any) -> set[str]:
-    """What the final operations give: nothing follows them but such as only relabel."""
-    makers = {name: proto for proto in graph.node for name in proto.output}
-    count: dict[str, int] = {}
+def _result(low: Lowering, name: str, source: str) -> View:
+    """What an output of the file is; ``source`` is the input's tensor."""
+    result, where = low.values.get(name), f"{low.file.path}: output {quoted(name)}"
+    several = len(low.file.model.graph.output) > 1
+    if not isinstance(result, View) or (several and result.tensor == source):
+        raise InputError(f"{where} must be computed from the input")
+    _check_output(where, low, result)
+    return result
+
+
+def _outputs(
+    low: Lowering, finals: dict[str, set[str]], results: list[View], tensors: list[str]
+) -> tuple[Output, ...]:
+    """Which values are which output's, in the file's order; one tensor has one place."""
+    sizes = [math.prod(low.shapes[tensor]) for tensor in tensors]
+    starts = dict(zip(tensors, itertools.accumulate((0, *sizes)), strict=False))
+    makers = {name: proto for proto in low.file.model.graph.node for name in proto.output}
+    used: set[str] = set()
+    found = []
+    for (name, ends), view in zip(finals.items(), results, strict=True):
+        shape = view.shape[1:]
+        if len(low.shapes[view.tensor]) == 3 and len(shape) > 1:  # of a map, channels last
+            last = np.moveaxis(view.index, 1, -1)
+            in_order = np.array_equal(last.ravel(), np.arange(last.size))
+            shape = last.shape[1:] if in_order else shape
+        kinds = [makers[end].op_type for end in makers if end in ends]
+        found.append(Output(safe_name(name, used, "output"), shape, starts[view.tensor],
+                            tuple(kinds)))  # fmt: skip
+    return tuple(found)
+
+
+def _final_operations(graph: Any) -> dict[str, set[str]]:
+    """What the final operations of every output give: nothing follows them but such as only
+    relabel, and other final ones."""
+    kinds = {*ENDS, *_RELABELS}
+    readers: dict[str, list[Any]] = {}
     for proto in graph.node:
         for name in proto.input:
-            count[name] = count.get(name, 0) + 1
-    tensor, found = graph.output[0].name, set()
-    while tensor in makers and makers[tensor].op_type in {*ENDS, *_RELABELS}:
-        if makers[tensor].op_type in ENDS:
-            found.add(tensor)
-        tensor = makers[tensor].input[0] if makers[tensor].input else ""
-        if count.get(tensor, 0) != 1:
-            break
+            readers.setdefault(name, []).append(proto)
+    final: dict[str, bool] = {}
+    for proto in reversed(graph.node):
+        after = readers.get(proto.output[0], [])
+        final[proto.output[0]] = all(p.op_type in kinds and final[p.output[0]] for p in after)
+    makers = {name: proto for proto in graph.node for name in proto.output}
+    found: dict[str, set[str]] = {}
+    for output in graph.output:
+        tensor, ends = output.name, found.setdefault(output.name, set())
+        while tensor in makers and makers[tensor].op_type in kinds and final.get(tensor):
+            if makers[tensor].op_type in ENDS:
+                ends.add(tensor)
+            tensor = makers[tensor].input[0] if makers[tensor].input else ""
     return found
 
 
@@ -342,6 +385,8 @@ def _check_output(where: str, low: Lowering, result: View) -> None:
     """The outputs must be in the file's order or channel-last."""
     if result.pads:
         raise InputError(f"{where} must not be the result of a Pad")
+    if result.batch:
+        raise InputError(f"{where} must have the frames first")
     order = np.arange(result.index.size)
     last = np.moveaxis(result.index, 1, -1) if result.index.ndim > 2 else result.index
     if not (np.array_equal(result.index.ravel(), order) or np.array_equal(last.ravel(), order)):

@@ -67,10 +67,9 @@ class _Translation:
     def graph(self) -> Any:
         """The whole graph."""
         file = self.file
-        for what, items in (("input", file.inputs), ("output", file.outputs)):
-            if len(items) != 1:
-                raise InputError(f"{file.path} must have one {what}, not {len(items)}")
-        (source,), (result,) = file.inputs, file.outputs
+        if len(file.inputs) != 1:
+            raise InputError(f"{file.path} must have one input, not {len(file.inputs)}")
+        source = file.inputs[0]
         tensor = file.tensors[source]
         if tensor.data is not None:
             raise InputError(f"{file.path} must have an input that is not constant")
@@ -79,12 +78,29 @@ class _Translation:
         self.values[source] = self.stored(tensor, name, name)
         for operator in file.operators:
             self.operator(operator)
-        if result not in self.values:
+        if any(result not in self.values for result in file.outputs):
             raise InputError(f"{file.path} must have an output that is computed")
-        output = helper.make_tensor_value_info(self.values[result], TensorProto.FLOAT, None)
+        self.call_outputs({name, *self.constants})
+        outputs = [
+            helper.make_tensor_value_info(self.values[result], TensorProto.FLOAT, None)
+            for result in file.outputs
+        ]
         return helper.make_graph(
-            self.nodes, "graph", [given], [output], list(self.constants.values())
+            self.nodes, "graph", [given], outputs, list(self.constants.values())
         )
+
+    def call_outputs(self, fixed: set[str]) -> None:
+        """Gives every output its tensor's own name, which a value within may have so far."""
+        for result in self.file.outputs:
+            now, name = self.values[result], self.file.tensors[result].name
+            if not name or {now, name} & fixed:
+                continue
+            other = {now: name, name: now}
+            for node in self.nodes:
+                for names in (node.input, node.output):
+                    names[:] = [other.get(n, n) for n in names]
+            self.values = {i: other.get(n, n) for i, n in self.values.items()}
+            fixed = fixed | {name}
 
     # -- names, constants, nodes ----------------------------------------------------------------
 

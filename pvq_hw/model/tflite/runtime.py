@@ -28,8 +28,8 @@ def rounds_activations(file: TfliteFile) -> bool:
     )
 
 
-def run_tflite(path: Path, dropped: int, frames: FloatArray) -> FloatArray:
-    """Outputs of ai-edge-litert, in real units, before the file's last ``dropped`` operations.
+def run_tflite(path: Path, dropped: int, frames: FloatArray, output: int = 0) -> FloatArray:
+    """An output of ai-edge-litert, in real units, before its last ``dropped`` operations.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ def run_tflite(path: Path, dropped: int, frames: FloatArray) -> FloatArray:
         Final operations that the accelerator leaves out.
     frames : float64 array (frames, ...)
         Real inputs; any shape of the file's size per frame.
+    output : int
+        Which of the file's.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def run_tflite(path: Path, dropped: int, frames: FloatArray) -> FloatArray:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     file = read_tflite(path)
-    result = file.outputs[0]
+    result = file.outputs[output]
     makers = {op.outputs[0]: op for op in file.operators}
     for _ in range(dropped):
         result = makers[result].inputs[0]
