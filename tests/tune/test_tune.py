@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 import tomli_w
 from cli_tools import BUNDLED, MODEL, ROOT, run
+from onnx import helper
+from onnx_graphs import graph_model, save
 from tune_cases import Here, here, write_case
 
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.evaluate.metrics import find_metric
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
+from pvq_hw.model.model import load_model
 from pvq_hw.progress import Steps
 from pvq_hw.target.boards import get_target
 from pvq_hw.tune.config import options_toml
@@ -393,8 +396,6 @@ def test_interrupt_is_one_line_and_resumes(tmp_path):
 def test_other_metrics_drive_the_search(tmp_path, metric):
     model, data = write_case(tmp_path)
     if metric == "rmse":
-        from pvq_hw.model.model import load_model
-
         x = np.load(data)["x"]
         np.savez(data, x=x, y=load_model(model).predict(x))
     options = TuneOptions("icebreaker", trials=4, metric=metric)
@@ -423,3 +424,29 @@ def test_integers_that_were_to_be_divided_are_told_of(tmp_path, monkeypatch):
     model, data = write_case(tmp_path)
     with pytest.raises(pytest.fail.Exception, match="warning: 160"):
         tune(model, data, tmp_path / "o", TuneOptions("hx8k"), runner=here(), steps=Told())
+
+
+def test_labels_of_one_of_several_outputs_drive_the_search(tmp_path):
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Gemm", ["r", "v"], ["size"]),
+        helper.make_node("Gemm", ["r", "u"], ["class"]),
+    ]  # fmt: skip
+    constants = {name: rng.normal(size=s) for name, s in (("w", (6, 8)), ("v", (8, 3)),
+                                                          ("u", (8, 3)))}  # fmt: skip
+    proto = graph_model(nodes, constants, ("N", 6), output="size")
+    proto.graph.output.append(helper.make_tensor_value_info("class", 11, None))
+    path, x = save(tmp_path, proto), rng.normal(size=(120, 6))
+    y = load_model(path).predict(x)[:, 3:].argmax(axis=1)
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    options = TuneOptions("hx8k", trials=1, workers=1)
+    with pytest.raises(InputError, match="one of the outputs 'size', 'class'"):
+        tune(path, tmp_path / "d.npz", tmp_path / "o", options, runner=here())
+    options = replace(options, output="class")
+    found = tune(path, tmp_path / "d.npz", tmp_path / "o", options, runner=here())
+    assert (found["float"], found["metric"]["why"]) == (
+        100.0, "labels are class numbers, output 'class'",
+    )  # fmt: skip
+    assert found["trials"][0]["figures"]["metric"] > 50
+    assert 'output = "class"' in (tmp_path / "o" / "config.toml").read_text()
