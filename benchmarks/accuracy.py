@@ -21,7 +21,8 @@ from benchmarks.networks import INPUT_SCALES, NETWORKS, arguments, mnist, parse,
 from pvq_hw.data.dataset import Data
 from pvq_hw.flow.compile import quantize_for
 from pvq_hw.flow.options import CompileOptions
-from pvq_hw.model.model import Model, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Model
 from pvq_hw.network.network import Network
 from pvq_hw.quantizer.quantize import quantize
 from pvq_hw.target.boards import get_target

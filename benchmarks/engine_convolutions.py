@@ -27,8 +27,8 @@ from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import CoreUnit
+from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Conv as ConvNode
-from pvq_hw.model.model import load_model
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv

@@ -20,7 +20,7 @@ from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec, make_core
 from pvq_hw.engine.timing import time_chain
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.plan.resources import core_memories

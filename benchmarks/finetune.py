@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.networks import INPUT_SCALES, NETWORKS, arguments, mnist, parse, read, save
 from pvq_hw.data.dataset import Data
 from pvq_hw.evaluate.accuracy import evaluate_network
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.train.finetune import Training, finetune
 
 # network, N/K, accuracy to reach (%), training.

@@ -26,7 +26,7 @@ from pvq_hw.data.dataset import load_data
 from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec, make_core
 from pvq_hw.engine.timing import time_chain
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.pyramid.enumeration import log2_volume

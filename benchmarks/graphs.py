@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.networks import mnist, read, save
 from pvq_hw.data.dataset import Data, load_data
 from pvq_hw.flow.options import CompileOptions
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.train.finetune import Training, finetune
 from pvq_hw.train.flow import start_network
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pvq_hw.data.dataset import Data, load_data, make_data
     from pvq_hw.errors import CheckError, InputError, PvqError, ToolError
     from pvq_hw.flow.check import ModelCheck, check
-    from pvq_hw.model.model import Model, load_model
+    from pvq_hw.model.load import load_model
+    from pvq_hw.model.model import Model
     from pvq_hw.network.network import Network
     from pvq_hw.quantizer.quantize import LayerOptions, quantize
 
@@ -58,7 +59,7 @@ _HOME = {
     "ModelCheck": "flow.check",
     "check": "flow.check",
     "Model": "model.model",
-    "load_model": "model.model",
+    "load_model": "model.load",
     "Network": "network.network",
     "LayerOptions": "quantizer.quantize",
     "quantize": "quantizer.quantize",

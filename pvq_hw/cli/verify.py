@@ -16,8 +16,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.errors import InputError
     from pvq_hw.evaluate.accuracy import check_data
     from pvq_hw.evaluate.attribution import check_log
-    from pvq_hw.model.model import load_model
-    from pvq_hw.model.onnx.own_graph import check_own_graph
+    from pvq_hw.model.load import load_model
+    from pvq_hw.model.own_graph import check_own_graph
     from pvq_hw.output.verify import examine_output
 
     if args.model is None and (args.data or args.log):

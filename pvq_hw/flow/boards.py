@@ -11,7 +11,8 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import estimate
 from pvq_hw.host.protocol import OVERHEAD
-from pvq_hw.model.model import Model, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Model
 from pvq_hw.plan.folding import Folding
 from pvq_hw.target.baud import choose_baud
 from pvq_hw.target.boards import TARGETS, Target, get_target

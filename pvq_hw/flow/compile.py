@@ -22,8 +22,9 @@ from pvq_hw.evaluate.accuracy import (
 from pvq_hw.evaluate.agreement import Agreement, agreement, agreement_data
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import asked_lanes, quantize_for
-from pvq_hw.model.model import Model, load_model
-from pvq_hw.model.onnx.own_graph import check_own_graph
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Model
+from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.network import Network
 from pvq_hw.output.folder import OutputFolder
 from pvq_hw.output.manifest import write_manifest

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.errors import InputError
-from pvq_hw.model.load import is_onnx, is_tflite
-from pvq_hw.model.model import Model, load_model
+from pvq_hw.model.file_kind import is_onnx, is_tflite
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import Conv, Dense, Node
 from pvq_hw.naming import quoted
 

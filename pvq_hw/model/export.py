@@ -1,6 +1,6 @@
 """Writing a float model as a file: the inverse of the importers.
 
-What `pvq_hw.model.model.load_model` reads back computes the same, with the same names of layers and
+What `pvq_hw.model.load.load_model` reads back computes the same, with the same names of layers and
 tensors. Weights are stored as float32.
 """
 

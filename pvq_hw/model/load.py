@@ -1,81 +1,33 @@
 """Importers: a model file -> `pvq_hw.model.model.Model`."""
 
-import struct
-import zipfile
 from pathlib import Path
 
 from pvq_hw.errors import InputError
+from pvq_hw.model.file_kind import file_magic, is_npz_magic, is_tflite_magic, other_format
 from pvq_hw.model.model import Model
 
-__all__ = ["import_model", "is_npz", "is_onnx", "is_tflite"]
-
-_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
-_TFLITE_MAGIC = b"TFL3"
-_TORCH = "a PyTorch file; export it with torch.onnx.export"
-_KERAS = "a Keras file; export it with model.export(..., format='onnx') or tf2onnx"
+__all__ = ["load_model"]
 
 
-def is_npz(path: Path) -> bool:
-    """Whether a file is an archive, by its first bytes; InputError where it can't be read."""
-    return _magic(path)[:4] in _ZIP_MAGICS
+def load_model(path: str | Path) -> Model:
+    """Reads a model file, by its first bytes; raises InputError on one line when it can't.
 
-
-def is_onnx(path: Path) -> bool:
-    """Whether `import_model` would read it as ONNX."""
-    magic = _magic(path)
-    known = magic[:4] in _ZIP_MAGICS or magic[4:8] == _TFLITE_MAGIC
-    return not known and not _other_format(path, magic)
-
-
-def is_tflite(path: Path) -> bool:
-    """Whether a file is of TensorFlow Lite, likewise."""
-    return _magic(path)[4:8] == _TFLITE_MAGIC
-
-
-def import_model(path: Path) -> Model:
-    """Reads an npz or TensorFlow Lite file (by its first bytes) or an ONNX file; raises InputError
-    otherwise."""
-    magic = _magic(path)
-    other = _other_format(path, magic)
+    The file is not trusted: nothing in it is executed, sizes are checked before memory is
+    taken, and external data is read from the model's own folder only.
+    """
+    path = Path(path)
+    magic = file_magic(path)
+    other = other_format(path, magic)
     if other:
         raise InputError(f"{path} must be an ONNX, TensorFlow Lite or npz file, but is {other}")
-    if magic[:4] in _ZIP_MAGICS:
+    if is_npz_magic(magic):
         from pvq_hw.model.npz import import_npz
 
         return import_npz(path)
-    if magic[4:8] == _TFLITE_MAGIC:
+    if is_tflite_magic(magic):
         from pvq_hw.model.tflite.read import import_tflite
 
         return import_tflite(path)
     from pvq_hw.model.onnx.read import import_onnx
 
     return import_onnx(path)
-
-
-def _magic(path: Path) -> bytes:
-    """The first 16 bytes."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} must be a model file, not a folder or a device")
-    try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except OSError as error:
-        raise InputError(f"{path} must be a readable model file: {error.strerror}") from None
-
-
-def _other_format(path: Path, magic: bytes) -> str:
-    """What the file is, and how it becomes ONNX, where it is a known format of others."""
-    if magic.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"):  # of torch.save before 1.6
-        return _TORCH
-    if magic.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "an HDF5 file (Keras?); export it to ONNX, for instance with tf2onnx"
-    if magic[:4] not in _ZIP_MAGICS:
-        return ""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
-        return ""  # the npz reader says what is broken
-    if any(name.endswith("/data.pkl") for name in names):
-        return _TORCH
-    return _KERAS if "model.weights.h5" in names else ""

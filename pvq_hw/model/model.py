@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +41,6 @@ __all__ = [
     "Quantize",
     "Relu",
     "Sign",
-    "load_model",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -189,14 +187,3 @@ class Model:
 def _working_set(node: Node) -> int:
     """Values a node holds for one frame while it computes."""
     return node.macs // node.channels if isinstance(node, Conv) else node.size
-
-
-def load_model(path: str | Path) -> Model:
-    """Reads a model file (ONNX or ``.npz``); raises InputError on one line when it can't.
-
-    The file is not trusted: nothing in it is executed, sizes are checked before memory is
-    taken, and external data is read from the model's own folder only.
-    """
-    from pvq_hw.model.load import import_model
-
-    return import_model(Path(path))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat, requantize
 from pvq_hw.errors import InputError
 
-__all__ = ["Dense", "Layer", "TensorSpec", "Weighted", "layer_kinds", "register_layer"]
+__all__ = ["Dense", "Layer", "TensorSpec", "Weighted", "register_layer", "registered_layers"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -100,12 +100,8 @@ def register_layer(cls: type[Any]) -> type[Any]:
     return cls
 
 
-def layer_kinds() -> dict[str, type[Layer]]:
-    """The known layer classes by their ``kind``."""
-    from pvq_hw.network import join as layers_join  # noqa: F401  they register themselves
-    from pvq_hw.network import table as layers_table  # noqa: F401  they register themselves
-    from pvq_hw.network import window as layers_window  # noqa: F401  they register themselves
-
+def registered_layers() -> dict[str, type[Layer]]:
+    """The layer classes of all modules that were imported, by their ``kind``."""
     return dict(_KINDS)
 
 

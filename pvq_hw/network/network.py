@@ -13,7 +13,8 @@ import numpy.typing as npt
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.network.join import Outputs
-from pvq_hw.network.layer import Layer, TensorSpec, layer_kinds
+from pvq_hw.network.kinds import layer_kinds
+from pvq_hw.network.layer import Layer, TensorSpec
 from pvq_hw.outputs import Output, check_outputs, find_output
 from pvq_hw.tables import Table, format_name
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.model.objects import model_file
 from pvq_hw.naming import quoted
 from pvq_hw.network.network import Network
@@ -214,7 +214,7 @@ class Accelerator:
         `pvq_hw.api.compile` takes it, every figure is recomputed, and with ``data`` beside it what
         was fitted to such data; with ``bitstream``, the memories in it are compared.
         `pvq_hw.output.verify.examine_output` also says what was not checked."""
-        from pvq_hw.model.onnx.own_graph import check_own_graph
+        from pvq_hw.model.own_graph import check_own_graph
         from pvq_hw.output.verify import verify_output
 
         if model is None:

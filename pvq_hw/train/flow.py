@@ -13,7 +13,8 @@ from pvq_hw.flow.compile import quantize_for
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import quantizer_options
 from pvq_hw.model.export import check_format, save_model
-from pvq_hw.model.model import Model, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Model
 from pvq_hw.network.network import Network
 from pvq_hw.progress import Steps
 from pvq_hw.quantizer.banks import Placement, meets

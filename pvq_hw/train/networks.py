@@ -19,7 +19,8 @@ import numpy.typing as npt
 from pvq_hw.data.dataset import Data, load_data, make_data
 from pvq_hw.errors import InputError
 from pvq_hw.model.export import save_model
-from pvq_hw.model.model import Model, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import Conv, Dense
 from pvq_hw.train.builder import Builder
 from pvq_hw.train.fit import fit, frames, shifted, with_weights

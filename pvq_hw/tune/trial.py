@@ -19,7 +19,8 @@ from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import quantizer_options
-from pvq_hw.model.model import Model, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Model
 from pvq_hw.network.network import Network
 from pvq_hw.plan.plan import Plan
 from pvq_hw.target.board_file import board_from

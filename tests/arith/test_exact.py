@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 from onnx import helper
 from pvq_hw.arith.exact import grid
-from pvq_hw.model.model import Dense, MaxPool, Model, Relu, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Dense, MaxPool, Model, Relu
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
 import quantizer_cases, quantizer_graphs_cases as graphs
 from onnx_graphs import graph_model, save

@@ -16,8 +16,9 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError
 from pvq_hw.evaluate.agreement import agreement, agreement_data
-from pvq_hw.model.model import Relu, load_model
-from pvq_hw.model.onnx.own_graph import check_own_graph
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Relu
+from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.quantizer.quantize import quantize

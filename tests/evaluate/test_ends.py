@@ -14,7 +14,7 @@ from onnx_graphs import as_single, channel_last, graph_model, save
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.network.network import Network
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import plan

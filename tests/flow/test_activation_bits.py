@@ -7,7 +7,7 @@ import pytest
 from cli_tools import BUNDLED, MODEL
 
 import sim
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import plan
 from pvq_hw.quantizer.quantize import LayerOptions, quantize

@@ -15,7 +15,7 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.flow.check import estimate
 from pvq_hw.geometry import Geometry
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.target.boards import TARGETS, get_target
 

@@ -14,7 +14,7 @@ import pvq_hw
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.agreement import agreement
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.network.table import Table
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, plan

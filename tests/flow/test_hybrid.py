@@ -17,7 +17,7 @@ from pvq_hw.engine.kinds import core_from_json, make_layer_core
 from pvq_hw.engine.pulse_core import make_core
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold

@@ -13,7 +13,7 @@ from cli_tools import MODEL
 
 import pvq_hw
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.model.objects import model_file
 
 RNG = np.random.default_rng(3)

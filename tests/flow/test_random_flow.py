@@ -10,7 +10,7 @@ from onnx_graphs import save
 from random_onnx import random_models
 
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.image import emit

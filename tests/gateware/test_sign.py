@@ -14,7 +14,8 @@ import sim
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions, LayerChoice
-from pvq_hw.model.model import Dense, Model, Sign, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Dense, Model, Sign
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import plan
 from pvq_hw.quantizer.quantize import quantize

@@ -11,7 +11,8 @@ from onnx_graphs import save
 from pvq_hw.errors import InputError
 from pvq_hw.model.curve import MOST_OPERATIONS, PRIMITIVES, Curve, X, constant, primitive
 from pvq_hw.model.export import save_model
-from pvq_hw.model.model import Dense, Function, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Dense, Function
 from pvq_hw.model.onnx import lowering
 from pvq_hw.model.onnx.pointwise import lower_function
 from pvq_hw.plan.image import emit

@@ -17,7 +17,7 @@ from onnx_graphs import graph_model, save
 
 from pvq_hw.data.arrays import write_npz
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.model.onnx import folding as fold
 from pvq_hw.naming import quoted, safe_name
 

@@ -8,7 +8,7 @@ from onnx_graphs import DATA, as_double, channel_last, graph_model, reference, s
 
 from pvq_hw.data.dataset import make_data
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.naming import safe_name
 
 N = helper.make_node

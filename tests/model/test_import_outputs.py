@@ -12,9 +12,9 @@ from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.accuracy import evaluate_network, metric_for
 from pvq_hw.evaluate.agreement import agreement, agreement_lines
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.model.nodes import Dense, Outputs
-from pvq_hw.model.onnx.own_graph import check_own_graph
+from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.network import Network
 from pvq_hw.outputs import split_outputs
 from pvq_hw.quantizer.quantize import quantize

@@ -16,8 +16,9 @@ from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.agreement import agreement
 from pvq_hw.model.export import save_model
-from pvq_hw.model.model import Dense, Quantize, load_model
-from pvq_hw.model.onnx.own_graph import check_own_graph
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Dense, Quantize
+from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.network import Network
 from pvq_hw.output.verify_model import check_numbers
 from pvq_hw.plan.core_layers import core_layers

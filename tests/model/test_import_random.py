@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from onnx_graphs import channel_last, reference, save
 from random_onnx import random_models
 
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.model.nodes import Window
 
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -13,9 +13,8 @@ from onnx_graphs import DATA
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.model.load import import_model
-from pvq_hw.model.model import load_model
-from pvq_hw.model.onnx.own_graph import check_own_graph
+from pvq_hw.model.load import load_model
+from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.model.tflite import read
 from pvq_hw.model.tflite.file import read_tflite
 from pvq_hw.model.tflite.runtime import rounds_activations, run_tflite
@@ -135,7 +134,7 @@ def test_several_outputs_are_parts_of_one_stream(tmp_path):
 
 def test_file_is_known_by_its_bytes_and_compared_with_its_runtime(tmp_path):
     path = saved(tmp_path, everything(), "net.bin")
-    model = import_model(path)
+    model = load_model(path)
     data = Data(np.random.default_rng(1).standard_normal((40, 60)))
     found = check_own_graph(path, model, data)
     assert (found.runtime, found.frames) == ("ai-edge-litert", 32)

@@ -9,7 +9,7 @@ from model_file_cases import branches, chain, image_chain, line
 
 from pvq_hw.errors import InputError
 from pvq_hw.model.export import save_model
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.model.nodes import Conv, Dense
 
 

@@ -7,7 +7,7 @@ from onnx_graphs import save
 from onnx_node_cases import node_cases
 
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import plan

@@ -11,7 +11,8 @@ from onnx_graphs import as_single, channel_last, graph_model, save
 from random_onnx import random_models
 
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import Conv, Model, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Conv, Model
 
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 QUIET = {"deadline": None, "derandomize": True, "suppress_health_check": CHECKS}

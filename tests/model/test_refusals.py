@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 from onnx_graphs import graph_model, save
 
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.model.onnx.read import examine_onnx
 
 N = helper.make_node

@@ -18,7 +18,8 @@ from random_onnx import random_models
 
 import pvq_hw
 from pvq_hw.data.dataset import Data
-from pvq_hw.model.model import Sign, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Sign
 from pvq_hw.network.golden_inputs import golden_inputs
 from pvq_hw.output.golden_vectors import write_vectors
 from pvq_hw.output.manifest import write_manifest

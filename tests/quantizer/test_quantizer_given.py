@@ -8,7 +8,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import quantize_for
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.model.export import save_model
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.pyramid.nearest import gain, nearest
 from pvq_hw.quantizer.fused import network_steps, weight_matrix
 from pvq_hw.quantizer.given import given_codes

@@ -16,7 +16,8 @@ from pvq_hw.flow.compile import quantize_for
 from pvq_hw.flow.options import load_options
 from pvq_hw.model.curve import Curve, X
 from pvq_hw.model.export import save_model
-from pvq_hw.model.model import Dense, Function, Model, load_model
+from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Dense, Function, Model
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.given import given_codes

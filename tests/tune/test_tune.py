@@ -20,7 +20,7 @@ from tune_cases import Here, here, write_case
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.evaluate.metrics import find_metric
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
-from pvq_hw.model.model import load_model
+from pvq_hw.model.load import load_model
 from pvq_hw.progress import Steps
 from pvq_hw.target.boards import get_target
 from pvq_hw.tune.config import options_toml

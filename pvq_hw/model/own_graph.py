@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError
-from pvq_hw.model.load import is_npz, is_tflite
+from pvq_hw.model.file_kind import is_npz, is_tflite
 from pvq_hw.model.model import Model, Quantize, Sign
 from pvq_hw.model.onnx.file import OnnxFile, read_onnx
 from pvq_hw.model.onnx.lowering import ENDS
