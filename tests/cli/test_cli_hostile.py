@@ -173,7 +173,7 @@ OPTIONS = {
     "unknown board": (("--target", "arty"), "Target 'arty' is unknown"),
     "ratio 0": (("--ratio", "0"), "N/K must be a number above 0, not 0.0"),
     "ratio nan": (("--ratio", "nan"), "N/K must be a number above 0, not nan"),
-    "K below 1": (("--ratio", "1e9"), "Layer 'h': N/K must leave K at least 1, but 1000000000.0"),
+    "K below 1": (("--ratio", "1e9"), "N/K must leave each of 42 rows of 'h', 'logits' a pulse"),
     "K too large": (("--ratio", "1e-9"), "K must be 1 to 2147483647"),
     "lanes > N": (("--lanes", "65,4"), "Layer 'h': lanes must be 1 to 64, not 65"),
     "lanes 0": (("--lanes", "0,4"), "Lanes must be at least 1"),

@@ -77,9 +77,10 @@ def test_the_whole_path(tmp_path, name):
     assert simulated.json["outputs_compared"] == count * outputs
     # From the memory files and the plan alone, in plain integers.
     accelerator = pvq_hw.load(out)
-    specs = [layer["core"] for layer in json.loads((out / "plan.json").read_text())["layers"]]
+    document = json.loads((out / "plan.json").read_text())
+    specs = [layer["core"] for layer in document["layers"]]
     frames = accelerator.quantize_input(x[:count]).tolist()
-    reference = reference_outputs(load_reference(specs, out / "image"), frames)
+    reference = reference_outputs(document["graph"], load_reference(specs, out / "image"), frames)
     assert reference[specs[-1]["name"]] == accelerator.predict_integers(x[:count]).tolist()
 
 

@@ -214,7 +214,7 @@ def test_verify_finds_nothing_in_a_good_output(digits, model):
     before = snapshot(digits.out.parent)
     ran = run("verify", digits.out, *model, "--json")
     assert (ran.code, ran.json["ok"], ran.json["findings"]) == (0, True, [])
-    assert ran.json.keys() == {"ok", "findings", "unchecked"}
+    assert ran.json.keys() == {"ok", "findings", "unchecked", "bitstream", "proof"}
     assert snapshot(digits.out.parent) == before
     what = "files, codes and figures" if model else "files and codes"
     first = run("verify", digits.out, *model).out.splitlines()[0]
@@ -304,7 +304,7 @@ def _slow_board(accelerator):
         known.input, known.output, 4_000_000, 1_000_000, known.window, known.identity
     )
     image = accelerator.image
-    return PtyBoard(Top(Circuit(image.specs, image.cores), description, 4096))
+    return PtyBoard(Top(Circuit(accelerator.plan.graph, image.cores), description, 4096))
 
 
 def test_run_over_a_pseudo_terminal(digits):

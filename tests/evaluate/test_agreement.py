@@ -197,6 +197,7 @@ def test_frames_that_the_quantizer_did_not_see_come_first(tmp_path):
     assert agreement_data(network, some, None) == (some, "evaluation")
     assert agreement_data(network, None, some) == (some, "calibration")
     many = Data(np.arange(6100.0).reshape(-1, 1))
+    network = replace(network, meta=dict(network.meta) | {"calibration_frames": 6000})
     data, source = agreement_data(network, None, many)
     assert (len(data), source) == (100, "held-out calibration")
     data, source = agreement_data(network, None, None)

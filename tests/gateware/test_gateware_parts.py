@@ -198,13 +198,11 @@ def test_saturate(out):
 
 
 @pytest.mark.parametrize("latency", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("kind", "body"), [("logic", "behavioral"), ("block", "behavioral"), ("block", "ice40")]
-)
-def test_rom(latency, kind, body):
+@pytest.mark.parametrize("kind", ["logic", "block"])
+def test_rom(latency, kind):
     rng = np.random.default_rng(7)
     words = [int(w) for w in rng.integers(0, 1 << 21, 700)]
-    dut = Rom("words", 21, 700, words, latency=latency, kind=kind, body=body)
+    dut = Rom("words", 21, 700, words, latency=latency, kind=kind)
     addresses = [0, 699, *(int(a) for a in rng.integers(0, 700, 60))]
     seen = []
 

@@ -259,7 +259,7 @@ def test_multiplier_that_is_not_the_gains_is_found(out, weights):
 def test_model_of_another_hash_is_found(out, weights, monkeypatch):
     monkeypatch.setattr(verify_module, "model_weights", lambda model, network: weights)
     monkeypatch.setattr(verify_module, "check_numbers", lambda model, network: [])
-    right, other = (SimpleNamespace(source_sha256=c * 32) for c in ("ab", "cd"))
+    right, other = (SimpleNamespace(source_sha256=c * 32, outputs=()) for c in ("ab", "cd"))
     assert verify_output(out, model=right) == []
     (found,) = verify_output(out, model=other)
     assert (found.file, found.where) == ("manifest.json", "model")
