@@ -21,7 +21,7 @@ help:
 	@echo "make clean           removes the environment and outputs"
 
 $(VENV)/.installed-demo: pyproject.toml
-	@echo "pvq-hw: making an environment in $(VENV): about 165 MB to download, a minute;"
+	@echo "pvq-hw: making an environment in $(VENV): about 225 MB to download, a minute;"
 	@echo "pvq-hw: the first run also warms up the tools once (1 to 5 minutes, 240 MB of cache)."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pvq-hw: Python 3.11 or newer is needed: set PYTHON=..."; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { echo "pvq-hw: 'python3 -m venv' failed: on Debian and Ubuntu, apt-get install python3-venv"; exit 2; }
