@@ -131,7 +131,7 @@ def test_lanes_are_chosen_again_where_the_codes_came_out_too_large() -> None:
     network, board = source.network(), get_target("icebreaker")
     names = tuple(layer.name for layer in network.layers)
     lanes = (30, 4)
-    folding = Folding(names, lanes, (), ({}, {}), (0, 0), 0, True, (False, False))
+    folding = Folding(names, lanes, (None, None), ({}, {}), (0, 0), 0, True, (False, False))
     with pytest.raises(InputError, match="The network needs"):
         plan_for(network, board, CompileOptions(lanes=lanes), folding)
     planned = plan_for(network, board, CompileOptions(), folding)
