@@ -1,10 +1,12 @@
 """Checks a bitstream: unpacks it and compares every block RAM with the memory files' contents."""
 
 import json
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec, weight_segments
 from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError, ToolError
-from pvq_hw.output.build_record import BUILD, read_build
+from pvq_hw.output.build_record import BUILD, BUILD_FILE, read_build
 from pvq_hw.output.verify_content import Finding
 from pvq_hw.plan.image import Image
 from pvq_hw.plan.plan import Plan
@@ -28,7 +30,15 @@ MEMORIES = "memories.json"
 
 _MOST = 20  # findings of one kind
 _LIMIT = 1 << 30  # bytes of a file
+_BITSTREAM = {"ice40": "top.bin", "ecp5": "top.bit"}
 _PLACED = {"ice40": "top.asc", "ecp5": "top.config"}
+_PACK = {"ice40": "icepack", "ecp5": "ecppack"}
+_UNPACK = {
+    "ice40": ("icepack", "-u", "in", "out"),
+    "ecp5": ("ecpunpack", "--input", "in", "--textcfg", "out"),
+}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,24 +69,26 @@ def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Findin
     ToolError
         A packer is missing.
     """
-    document = read_build(folder, strict=False)
     build, blocks = folder / BUILD, family(plan.target.engine).blocks
-    name = str(document["bitstream"])
+    name = _BITSTREAM[blocks]
     file = f"{BUILD}/{name}"
+    if read_build(folder, strict=False)["bitstream"] != name:
+        raise InputError(f"{build / BUILD_FILE} must name the bitstream {name}")
+    command = _recorded(build / "build_top.json", lambda script: _pack_command(script, blocks))
+    places = _recorded(build / MEMORIES, _places)
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
         try:
             text = _unpack(build / name, Path(place), blocks)
             found = sections(text, blocks)
         except (ToolError, InputError) as error:
-            if isinstance(error, ToolError) and not tools.have_tool(_packer(blocks)):
+            if isinstance(error, ToolError) and not tools.have_tool(_UNPACK[blocks][0]):
                 raise
             return [Finding(file, "", "can't be unpacked: it is damaged")], ""
         findings = (
             []
-            if _same_design(build, name, Path(place), blocks)
+            if _same_design(build, name, Path(place), command)
             else [Finding(file, "", f"is not what {_PLACED[blocks]} beside it packs to")]
         )
-    places = _recorded(build)
     compared = 0
     for rom in _roms(plan, image, blocks):
         for number, piece in enumerate(memory_layout(rom.width, len(rom.words), blocks)):
@@ -93,8 +105,26 @@ def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Findin
     return findings[:_MOST], f"{compared:,} bits of codes, parameters and tables in block RAM"
 
 
-def _packer(blocks: str) -> str:
-    return "icepack" if blocks == "ice40" else "ecpunpack"
+def _recorded(path: Path, read: Callable[[Any], T]) -> T:
+    """What ``read`` takes from a JSON file of the build; InputError where that isn't in it."""
+    try:
+        return read(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
+        raise InputError(f"{path} must be as the build wrote it") from None
+
+
+def _pack_command(script: Any, blocks: str) -> list[str]:
+    """The command that packed the bitstream, in which every word is an option, a number or the name
+    of a file: it runs again, in a folder of its own."""
+    command = next(words for words in script["commands"] if words[:1] == [_PACK[blocks]])
+    if not all(re.fullmatch(r"[\w.=-]+", word) for word in command):
+        raise ValueError
+    return list(command)
+
+
+def _places(document: Any) -> dict[str, str]:
+    """Heading of each block RAM's section, by cell."""
+    return {str(cell): str(place) for cell, place in dict(document["memories"]).items()}
 
 
 def _unpack(bitstream: Path, place: Path, blocks: str) -> str:
@@ -102,38 +132,19 @@ def _unpack(bitstream: Path, place: Path, blocks: str) -> str:
     if bitstream.stat().st_size > _LIMIT:
         raise InputError(f"{bitstream} must be below {_LIMIT:,} bytes")
     (place / "in").write_bytes(bitstream.read_bytes())
-    arguments = {
-        "icepack": ["-u", "in", "out"],
-        "ecpunpack": ["--input", "in", "--textcfg", "out"],
-    }
-    tool = _packer(blocks)
-    tools.run(tool, arguments[tool], folder=place, log=place / "log")
+    tool, *arguments = _UNPACK[blocks]
+    tools.run(tool, arguments, folder=place, log=place / "log")
     return (place / "out").read_text(encoding="ascii", errors="replace")
 
 
-def _same_design(build: Path, bitstream: str, place: Path, blocks: str) -> bool:
+def _same_design(build: Path, bitstream: str, place: Path, command: list[str]) -> bool:
     """Whether the placed design packs to the bitstream, byte for byte."""
-    command = next(words for words in _commands(build) if words[0] in ("icepack", "ecppack"))
     for word in command[1:]:
-        if (build / word).is_file() and "/" not in word:
+        if (build / word).is_file():
             (place / word).write_bytes((build / word).read_bytes())
     (place / bitstream).unlink(missing_ok=True)
     tools.run(command[0], command[1:], folder=place, log=place / "log")
     return (place / bitstream).read_bytes() == (build / bitstream).read_bytes()
-
-
-def _commands(build: Path) -> list[list[str]]:
-    """The commands that made a build."""
-    script = json.loads((build / "build_top.json").read_text(encoding="utf-8"))
-    return [[str(word) for word in command] for command in script["commands"]]
-
-
-def _recorded(build: Path) -> dict[str, str]:
-    """Heading of each block RAM's section, by cell."""
-    try:
-        return dict(json.loads((build / MEMORIES).read_text(encoding="utf-8"))["memories"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{build / MEMORIES} must be as the build wrote it") from None
 
 
 def _roms(plan: Plan, image: Image, blocks: str) -> Iterator[_Rom]:
