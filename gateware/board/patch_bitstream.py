@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.output.verify_bitstream import MEMORIES
+from pvq_hw.target.block_contents import section_lines
 
 __all__ = ["record_memories", "replace_contents"]
 
@@ -80,19 +83,17 @@ def _bits(text: str, width: int) -> int:
     return int(re.sub("[^01]", "0", text)[-width:] or "0", 2)
 
 
-def _ice40_lines(contents: dict[str, str]) -> list[str]:
-    return [f"{_bits(contents[f'INIT_{row:X}'], 256):064x}" for row in range(16)]
-
-
-def _ecp5_lines(contents: dict[str, str]) -> list[str]:
-    """2048 words of 9 bits; INITVAL holds 16 x 18 bits in steps of 20 (FPGA-TN-02204)."""
-    words = []
-    for row in range(64):
-        value = _bits(contents.get(f"INITVAL_{row:02X}", "0"), 320)
-        for step in range(16):
-            pair = value >> (20 * step)
-            words += [pair & 0x1FF, pair >> 9 & 0x1FF]
-    return [" ".join(f"{word:03x}" for word in words[i : i + 8]) for i in range(0, len(words), 8)]
+def _lines(contents: dict[str, str], family: str) -> list[str]:
+    """Contents in the text of a placed design; INITVAL holds 16 x 18 bits in steps of 20
+    (FPGA-TN-02204)."""
+    if family == "ice40":
+        words = [_bits(contents[f"INIT_{row:X}"], 256) for row in range(16)]
+        parts = [(word, 256) for word in words]
+    else:
+        words = [_bits(contents.get(f"INITVAL_{row:02X}", "0"), 320) for row in range(64)]
+        parts = [(word >> 20 * step, 18) for word in words for step in range(16)]
+    bits = [word >> bit & 1 for word, width in parts for bit in range(width)]
+    return section_lines(np.array(bits, dtype=np.uint8), family)
 
 
 def _patch(text: str, sections: dict[str, list[str]]) -> str:
@@ -152,9 +153,9 @@ def replace_contents(
         raise CheckError(
             "The designs must differ in the contents of block RAMs only; run a full build"
         )
-    encode = _ice40_lines if source.name == "top.asc" else _ecp5_lines
+    family = "ice40" if source.name == "top.asc" else "ecp5"
     progress(f"New contents for {len(memories)} block RAMs")
-    sections = {heading: encode(contents[name]) for name, heading in memories.items()}
+    sections = {heading: _lines(contents[name], family) for name, heading in memories.items()}
     text = _patch(source.read_text(encoding="ascii"), sections)
     (folder / source.name).write_text(text, encoding="ascii", newline="\n")
     shutil.copyfile(built / MEMORIES, folder / MEMORIES)

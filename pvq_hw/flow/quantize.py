@@ -30,7 +30,6 @@ __all__ = [
     "fold_layers",
     "quantize_for",
     "quantizer_options",
-    "weighted_names",
 ]
 
 Progress = Callable[[float, float, str], None]
@@ -69,11 +68,6 @@ def quantizer_options(options: CompileOptions, *, quick: bool = False) -> Quanti
         return found
     most = min(QUICK_FRAMES, options.calibration_frames)
     return replace(found, max_frames=most, sweeps=0, patience=QUICK_PATIENCE)
-
-
-def weighted_names(model: Model) -> list[str]:
-    """The layers with weights, in order."""
-    return [step.name for step in network_steps(model) if step.weighted]
 
 
 def quantize_for(

@@ -7,6 +7,7 @@ from pathlib import Path
 from pvq_hw.errors import InputError
 
 __all__ = [
+    "file_content",
     "file_magic",
     "is_npz",
     "is_npz_magic",
@@ -34,19 +35,18 @@ def is_tflite_magic(magic: bytes) -> bool:
 
 def is_npz(path: Path) -> bool:
     """Whether a file is an archive, by its first bytes; InputError where it can't be read."""
-    return file_magic(path)[:4] in _ZIP_MAGICS
+    return is_npz_magic(file_magic(path))
 
 
 def is_onnx(path: Path) -> bool:
     """Whether `pvq_hw.model.load.load_model` would read it as ONNX."""
     magic = file_magic(path)
-    known = magic[:4] in _ZIP_MAGICS or magic[4:8] == _TFLITE_MAGIC
-    return not known and not other_format(path, magic)
+    return not (is_npz_magic(magic) or is_tflite_magic(magic)) and not other_format(path, magic)
 
 
 def is_tflite(path: Path) -> bool:
     """Whether a file is of TensorFlow Lite, likewise."""
-    return file_magic(path)[4:8] == _TFLITE_MAGIC
+    return is_tflite_magic(file_magic(path))
 
 
 def file_magic(path: Path) -> bytes:
@@ -60,13 +60,24 @@ def file_magic(path: Path) -> bytes:
         raise InputError(f"{path} must be a readable model file: {error.strerror}") from None
 
 
+def file_content(path: Path, most: int) -> bytes:
+    """All bytes, of which a file has at most ``most``; InputError where it can't be read."""
+    try:
+        size = path.stat().st_size
+        if size > most:
+            raise InputError(f"{path} must have at most {most:,} bytes, not {size:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} must be a readable model file: {error.strerror}") from None
+
+
 def other_format(path: Path, magic: bytes) -> str:
     """What the file is, and how it becomes ONNX, where it is a known format of others."""
     if magic.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"):  # of torch.save before 1.6
         return _TORCH
     if magic.startswith(b"\x89HDF\r\n\x1a\n"):
         return "an HDF5 file (Keras?); export it to ONNX, for instance with tf2onnx"
-    if magic[:4] not in _ZIP_MAGICS:
+    if not is_npz_magic(magic):
         return ""
     try:
         with zipfile.ZipFile(path) as archive:

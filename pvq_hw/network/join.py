@@ -7,7 +7,7 @@ import numpy as np
 
 from pvq_hw.arith.formats import requantize
 from pvq_hw.errors import InputError
-from pvq_hw.network.layer import IntArray, TensorSpec, register_layer
+from pvq_hw.network.layer import IntArray, TensorSpec, Unweighted, register_layer
 
 __all__ = ["PASSED", "Add", "Concat", "Outputs"]
 
@@ -16,7 +16,7 @@ PASSED = (2, 1)
 
 
 @dataclass(frozen=True, eq=False)
-class _Join:
+class _Join(Unweighted):
     """What sums and concatenations share: a multiplier per input and one shift.
 
     Parameters
@@ -36,15 +36,6 @@ class _Join:
     output: TensorSpec
     mult: tuple[int, ...]
     shift: int
-
-    @property
-    def weights(self) -> IntArray | None:
-        """None: there are no weights."""
-        return None
-
-    def replace_weights(self, weights: IntArray) -> Any:
-        """Raises InputError: there is nothing to replace."""
-        raise InputError(f"Layer {self.name!r} must not be given weights: it has none")
 
     def verify(self, *inputs: TensorSpec) -> None:
         """Raises InputError unless there is a multiplier per input and a possible shift."""

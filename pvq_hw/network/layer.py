@@ -14,7 +14,15 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat, requantize
 from pvq_hw.errors import InputError
 
-__all__ = ["Dense", "Layer", "TensorSpec", "Weighted", "register_layer", "registered_layers"]
+__all__ = [
+    "Dense",
+    "Layer",
+    "TensorSpec",
+    "Unweighted",
+    "Weighted",
+    "register_layer",
+    "registered_layers",
+]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -103,6 +111,21 @@ def register_layer(cls: type[Any]) -> type[Any]:
 def registered_layers() -> dict[str, type[Layer]]:
     """The layer classes of all modules that were imported, by their ``kind``."""
     return dict(_KINDS)
+
+
+class Unweighted:
+    """What layers without weights share."""
+
+    name: str
+
+    @property
+    def weights(self) -> IntArray | None:
+        """None: there are no weights."""
+        return None
+
+    def replace_weights(self, weights: IntArray) -> Any:
+        """Raises InputError: there is nothing to replace."""
+        raise InputError(f"Layer {self.name!r} must not be given weights: it has none")
 
 
 class Weighted:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
-from pvq_hw.network.layer import IntArray, TensorSpec, register_layer
+from pvq_hw.network.layer import IntArray, TensorSpec, Unweighted, register_layer
 
 __all__ = ["MOST_ENTRIES", "Table"]
 
@@ -19,7 +19,7 @@ _LONGEST = 2000  # characters of a function's text
 
 @register_layer
 @dataclass(frozen=True, eq=False)
-class Table:
+class Table(Unweighted):
     """``entries[g, x - x_min]``: exact, whatever the function.
 
     The value that it reads was rounded where it was made; the entries are the function's values
@@ -51,15 +51,6 @@ class Table:
     def inputs(self) -> tuple[str, ...]:
         """Names of the input tensors."""
         return (self.input,)
-
-    @property
-    def weights(self) -> IntArray | None:
-        """None: entries are no weights."""
-        return None
-
-    def replace_weights(self, weights: IntArray) -> Any:
-        """Raises InputError: there is nothing to replace."""
-        raise InputError(f"Layer {self.name!r} must not be given weights: it has none")
 
     def compute(self, *x: IntArray) -> IntArray:
         """(frames, ...) -> (frames, \\*shape)."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import requantize
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
-from pvq_hw.network.layer import IntArray, TensorSpec, Weighted, register_layer
+from pvq_hw.network.layer import IntArray, TensorSpec, Unweighted, Weighted, register_layer
 
 __all__ = ["AveragePool", "Conv", "MaxPool"]
 
@@ -102,7 +102,7 @@ class Conv(Weighted):
 
 
 @dataclass(frozen=True, eq=False)
-class _Pool:
+class _Pool(Unweighted):
     """What poolings share: no weights, a window per channel."""
 
     kind: ClassVar[str] = ""
@@ -116,15 +116,6 @@ class _Pool:
     def inputs(self) -> tuple[str, ...]:
         """Names of the input tensors."""
         return (self.input,)
-
-    @property
-    def weights(self) -> IntArray | None:
-        """None: a pooling has no weights."""
-        return None
-
-    def replace_weights(self, weights: IntArray) -> Any:
-        """Raises InputError: there is nothing to replace."""
-        raise InputError(f"Layer {self.name!r} must not be given weights: it has none")
 
     def verify(self, *inputs: TensorSpec) -> None:
         """Raises InputError unless shapes agree."""

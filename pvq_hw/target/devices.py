@@ -68,11 +68,6 @@ class Device:
         return "LC" if self.family == "ice40" else "LUT"
 
     @property
-    def bram(self) -> str:
-        """Block RAM primitive; `pvq_hw.target.block_ram` has its port configurations."""
-        return "SB_RAM40_4K" if self.family == "ice40" else "DP16KD"
-
-    @property
     def bram_block_bits(self) -> int:
         """Capacity of one block, bits."""
         return 4096 if self.family == "ice40" else 18432

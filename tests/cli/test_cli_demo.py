@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 
 import pytest
@@ -87,9 +86,7 @@ def test_the_bitstream_holds_the_codes_and_nothing_else(demo, tmp_path):
     """One bit of a code changed in the bitstream is found, though every hash is right."""
     document = run("verify", demo[0], "--bitstream", "--json").json
     assert document["ok"], document["findings"]
-    bits = re.fullmatch(r"([\d,]+) bits of codes, parameters and tables .*", document["bitstream"])
-    assert bits
-    assert 6_000 < int(bits[1].replace(",", "")) < 7_000
+    assert document["bitstream"] == "6,305 bits of codes, parameters and tables in block RAM"
     out = twin(demo[0], tmp_path / "out")
     build = out / "build"
     heading = json.loads((build / "memories.json").read_text())["memories"]

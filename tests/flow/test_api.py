@@ -1,7 +1,6 @@
 """The Python interface does what the verbs do."""
 
 import json
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -105,9 +104,7 @@ def test_predict_and_trace_speak_the_models_unit(digits, data):
 def test_values_show_themselves_in_a_notebook(digits, tmp_path):
     accelerator = pvq_hw.load(digits.out)
     assert repr(accelerator).startswith("<Accelerator 'digits_mlp_64_32_10' on icebreaker")
-    assert re.fullmatch(
-        r"<Network 'digits_mlp_64_32_10': 2 layers, N/K 1\.5\d>", repr(accelerator.network)
-    )
+    assert repr(accelerator.network) == "<Network 'digits_mlp_64_32_10': 2 layers, N/K 1.51>"
     assert repr(accelerator.plan).startswith("<Plan of 'digits_mlp_64_32_10' on icebreaker: 71")
     for value in (accelerator, accelerator.network, accelerator.plan):
         text, page = value.summary(), value._repr_html_()

@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, checker, numpy_helper
 
 from pvq_hw.errors import InputError
+from pvq_hw.model.file_kind import file_content
 from pvq_hw.model.onnx.graph import tidy
 from pvq_hw.naming import quoted
 
@@ -95,13 +96,7 @@ class OnnxFile:
 
 def read_onnx(path: Path) -> OnnxFile:
     """Parses, tidies and checks a model file; raises InputError (one line) for anything wrong."""
-    try:
-        size = path.stat().st_size
-        if size > _BYTES_LIMIT:
-            raise InputError(f"{path} must have at most {_BYTES_LIMIT:,} bytes, not {size:,}")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} must be a readable model file: {error.strerror}") from None
+    content = file_content(path, _BYTES_LIMIT)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
+from pvq_hw.model.file_kind import file_content
 from pvq_hw.model.tflite.flatbuffer import Buffer, FlatbufferError, Table
 from pvq_hw.naming import quoted
 
@@ -127,13 +128,7 @@ def guarded(path: Path, function: Callable[[], T]) -> T:
 
 def read_tflite(path: Path) -> TfliteFile:
     """Parses and checks a file; raises InputError (one line) for anything wrong."""
-    try:
-        size = path.stat().st_size
-        if size > _BYTES_LIMIT:
-            raise InputError(f"{path} must have at most {_BYTES_LIMIT:,} bytes, not {size:,}")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} must be a readable model file: {error.strerror}") from None
+    content = file_content(path, _BYTES_LIMIT)
     return guarded(path, lambda: _parse(path, content))
 
 
