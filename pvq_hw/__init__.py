@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pvq_hw.data.dataset import Data, load_data, make_data
     from pvq_hw.errors import CheckError, InputError, PvqError, ToolError
     from pvq_hw.flow.check import ModelCheck, check
+    from pvq_hw.flow.driver import Board
+    from pvq_hw.flow.selftest import selftest
     from pvq_hw.model.load import load_model
     from pvq_hw.model.model import Model
     from pvq_hw.network.network import Network
@@ -23,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accelerator",
+    "Board",
     "CheckError",
     "Data",
     "InputError",
@@ -41,6 +44,7 @@ __all__ = [
     "load_model",
     "make_data",
     "quantize",
+    "selftest",
 ]
 
 _HOME = {
@@ -58,6 +62,8 @@ _HOME = {
     "ToolError": "errors",
     "ModelCheck": "flow.check",
     "check": "flow.check",
+    "Board": "flow.driver",
+    "selftest": "flow.selftest",
     "Model": "model.model",
     "load_model": "model.load",
     "Network": "network.network",

@@ -10,6 +10,7 @@ from pvq_hw.cli.ui import Ui
 __all__ = ["add_verbs", "run_verb"]
 
 _CODE_HELP = "pulses of 1, or of powers of two; by default these where they save 3 %% of the cycles"
+_PORT_HELP = "serial port, e.g. /dev/ttyUSB1; by default the ports on USB are asked for the board"
 
 
 def run_verb(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
@@ -34,6 +35,7 @@ def add_verbs(subparsers: Any) -> None:
     _report(subparsers)
     _program(subparsers)
     _run(subparsers)
+    _selftest(subparsers)
     _boards(subparsers)
     _data(subparsers)
     _doctor(subparsers)
@@ -352,13 +354,32 @@ def _program(subparsers: Any) -> None:
 def _run(subparsers: Any) -> None:
     p = _verb(subparsers, "run", "send data to a programmed board over its serial port", "run")
     _folder(p)
-    p.add_argument("--port", metavar="P", required=True, help="serial port, e.g. /dev/ttyUSB1")
+    p.add_argument("--port", metavar="P", help=_PORT_HELP)
     p.add_argument("--data", metavar="DATA.npz", type=Path, required=True)
     p.add_argument("--count", metavar="N", type=int, help="frames; all by default")
     _metric(p)
     _output(p)
     p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
     p.add_argument("--load", action="store_true", help="load the codes over the serial port first")
+
+
+def _selftest(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "selftest",
+        "test a programmed board with the golden vectors of its folder",
+        "selftest",
+    )
+    _folder(p)
+    p.add_argument("--port", metavar="P", help=_PORT_HELP)
+    p.add_argument("--frames", metavar="N", type=int, default=100, help="vectors, repeated to N")
+    p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
+    p.add_argument(
+        "--bundle",
+        metavar="FILE.zip",
+        type=Path,
+        help="write versions, hashes, counters and the bytes of the line, to send on",
+    )
 
 
 def _boards(subparsers: Any) -> None:

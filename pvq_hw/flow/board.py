@@ -12,6 +12,7 @@ from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.host.code_link import load_codes, require_codes
 from pvq_hw.host.description import describe_board
 from pvq_hw.host.link import Link, connect
+from pvq_hw.host.ports import find_port
 from pvq_hw.host.programmer import Loader, program
 from pvq_hw.host.protocol import Description, WireFormat
 from pvq_hw.output.accelerator import Accelerator
@@ -83,7 +84,7 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
 
 def run_output(
     accelerator: Accelerator,
-    port: str,
+    port: str | None,
     x: npt.ArrayLike,
     *,
     timeout: float = 2.0,
@@ -96,6 +97,7 @@ def run_output(
 ) -> dict[str, Any]:
     """Sends data to a programmed board and compares its outputs with the golden model's.
 
+    Without ``port``, the ports on USB are asked for the board, see `pvq_hw.host.ports.find_port`.
     ``output`` is the one of several that the labels belong to, where compiling didn't say.
 
     Raises
@@ -115,6 +117,9 @@ def run_output(
         )
     integers = accelerator.quantize_input(x)
     expected = describe_output(accelerator)
+    if port is None:
+        port = find_port(expected)
+        tell.note(f"The board is at {port}")
     with link or connect(port, expected.baud, timeout=timeout) as board:
         if load:
             load_output(accelerator, board, tell)

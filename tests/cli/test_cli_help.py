@@ -68,7 +68,7 @@ def test_help_imports_nothing_heavy():
         (("simulate", "o"), "required: --data (see pvq-hw simulate --help)"),
         (("simulate", "o", "--data", "d", "--simulator", "none"), "invalid choice: 'none'"),
         (("layer", "w.npy"), "required: -o/--out"),
-        (("run", "o", "--data", "d"), "required: --port"),
+        (("run", "o", "--port", "p"), "required: --data"),
         (("report",), "required: OUT"),
         (("demo", "--wings"), "unrecognized arguments: --wings"),
         (("data", "-o", "x\ny"), "required: FILES"),

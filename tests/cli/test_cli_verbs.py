@@ -10,13 +10,9 @@ import pytest
 from cli_tools import BUNDLED, MODEL, refused, reseal, run, snapshot, twin
 
 import pvq_hw
-from gateware.accelerator.accelerator import Accelerator as Circuit
-from gateware.link.top import Top
 from pvq_hw.arith.formats import significant
-from pvq_hw.flow.board import describe_output
-from pvq_hw.host.protocol import Description
 from pvq_hw.output.build_record import write_build
-from sim.agents.pty_board import PtyBoard
+from sim.board import simulated_port
 
 WEIGHTS = 64 * 32 + 32 * 10
 
@@ -297,25 +293,18 @@ def test_program_refuses_a_broken_report_of_a_build(digits, tmp_path, text):
     refused(tmp_path, "build.json must", "program", out)
 
 
-def _slow_board(accelerator):
-    """The accelerator behind a fast line, which takes few cycles to simulate."""
-    known = describe_output(accelerator)
-    description = Description(
-        known.input, known.output, 4_000_000, 1_000_000, known.window, known.identity
-    )
-    image = accelerator.image
-    return PtyBoard(Top(Circuit(accelerator.plan.graph, image.cores), description, 4096))
-
-
 def test_run_over_a_pseudo_terminal(digits):
     accelerator = pvq_hw.load(digits.out)
     before = snapshot(digits.out.parent)
-    with _slow_board(accelerator) as board:
+    with simulated_port(accelerator) as port:
         ran = run(
-            "run", digits.out, "--port", board.path, "--data", digits.test, "--count", 2,
+            "run", digits.out, "--port", port, "--data", digits.test, "--count", 2,
             "--timeout", 60, "--json",
         )  # fmt: skip
-        assert board.error is None
+        with pvq_hw.Board(port, accelerator, timeout=60) as board:
+            x = pvq_hw.load_data(digits.test).x[2:4]
+            assert np.array_equal(board.predict(x), accelerator.predict(x))
+            assert board.counters().frames == 4
     assert ran.code == 0, ran.err
     data = pvq_hw.load_data(digits.test)
     golden = accelerator.predict_integers(data.x[:2])
