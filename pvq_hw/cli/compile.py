@@ -23,6 +23,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         for key in (
             "target",
             "ratio",
+            "max_loss",
+            "objective",
             "quantizer",
             "gain",
             "mend",
@@ -120,6 +122,14 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
     ratio = f"{document['n_over_k']:.2f}"
     ratio += f", not counting {', '.join(plain)} (int8)" if plain else ""
     ui.say(f"\n{document['network']} on {document['target']}, mean N/K {ratio}")
+    choice = document.get("choice")
+    if choice is not None:
+        trial = choice["trials"][choice["chosen"]]
+        ui.say(
+            f"  chosen                of {len(choice['trials'])} tried: loses {trial['loss']:.2f} "
+            f"{choice['unit']} on {choice['frames']} frames held out (at most "
+            f"{choice['max_loss']:g}), best for {choice['objective']}; see options.toml"
+        )
     if "accuracy" in document:
         tell_scores(ui, document["accuracy"], {"float": "float", "pvq": "PVQ"})
     for part in document.get("outputs", ()):

@@ -9,6 +9,7 @@ from pvq_hw.cli.ui import Ui
 
 __all__ = ["add_verbs", "run_verb"]
 
+OBJECTIVES = ("speed", "latency", "size", "energy")
 _CODE_HELP = "pulses of 1, or of powers of two; by default these where they save 3 %% of the cycles"
 _PORT_HELP = "serial port, e.g. /dev/ttyUSB1; by default the ports on USB are asked for the board"
 
@@ -122,6 +123,18 @@ def _compile(subparsers: Any) -> None:
     _output(p)
     p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
+    p.add_argument(
+        "--max-loss",
+        metavar="P",
+        type=float,
+        help="instead of a ratio: the points of accuracy that may be lost (of models without "
+        "classes, percent); ratio and layers of 8-bit weights are chosen on inputs held out",
+    )
+    p.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        help="what the choice within --max-loss is to be best at (default speed)",
+    )
     p.add_argument(
         "--sweeps", metavar="N", type=int, help="of moves against the outputs (default 1)"
     )

@@ -20,13 +20,14 @@ from pvq_hw.evaluate.accuracy import (
     scale_warning,
 )
 from pvq_hw.evaluate.agreement import Agreement, agreement, agreement_data
+from pvq_hw.flow.choose import Choice, choose
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import asked_lanes, quantize_for
 from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
 from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.network import Network
-from pvq_hw.output.folder import OutputFolder
+from pvq_hw.output.folder import OPTIONS, OutputFolder
 from pvq_hw.output.manifest import write_manifest
 from pvq_hw.plan.fit import sold_note
 from pvq_hw.plan.folding import Folding
@@ -43,6 +44,12 @@ __all__ = [
     "quantize_for",
     "write_core_files",
 ]
+
+
+_CHOSEN = """\
+# Chosen within --max-loss: pvq-hw compile MODEL --config options.toml --calibrate DATA.npz -o OUT
+# calibrates with all of DATA, of which a fifth was held out to choose by.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +110,13 @@ def compile_model(
                 tell.note(warning)
                 break
         tools.warm_up(["yosys"], tell.note)
-        with tell.step("Quantize to the pyramid"):
-            network, folding = quantize_for(model, target, options, calibration, tell.progress)
+        choice = None
+        if options.max_loss is not None:
+            choice = choose(model, target, options, calibration, plan_for, tell)
+            options, network, folding = choice.options, choice.network, choice.folding
+        else:
+            with tell.step("Quantize to the pyramid"):
+                network, folding = quantize_for(model, target, options, calibration, tell.progress)
         with tell.step("Plan the cores"):
             planned = plan_for(network, target, options, folding)
             image = emit(network, planned)
@@ -122,7 +134,16 @@ def compile_model(
             own = check_own_graph(path, model, data)
         with tell.step("Write the files"):
             document = _write(
-                staging, model, network, planned, image, judged, agreed, evaluation, metric
+                staging,
+                model,
+                network,
+                planned,
+                image,
+                judged,
+                agreed,
+                evaluation,
+                metric,
+                choice,
             )
             document["model_file"] = own.to_json() if own else None
     return Compiled(model, network, planned, image, judged, document)
@@ -162,6 +183,7 @@ def _write(
     agreed: Agreement,
     evaluation: Data | None,
     metric: str | None,
+    choice: Choice | None,
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
     from gateware.export.package import write_testbench
@@ -185,6 +207,10 @@ def _write(
         "losses": network_losses(model, network, evaluation, metric) if evaluation else None,
         "evaluation_sha256": evaluation.sha256 if evaluation else None,
     }
+    if choice is not None:
+        extra["choice"] = choice.document
+        text = f"{_CHOSEN}{choice.document['config']}"
+        (staging / OPTIONS).write_text(text, encoding="utf-8", newline="\n")
     manifest = write_manifest(
         staging, network, planned, weights=model_weights(model, network), extra=extra
     )

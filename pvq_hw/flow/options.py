@@ -11,7 +11,9 @@ from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
 from pvq_hw.toml_file import read_toml
 
-__all__ = ["CompileOptions", "LayerChoice", "load_options"]
+__all__ = ["OBJECTIVES", "CompileOptions", "LayerChoice", "load_options"]
+
+OBJECTIVES = ("speed", "latency", "size", "energy")
 
 _LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
 _INTEGERS = 1 << 63
@@ -105,6 +107,12 @@ class CompileOptions:
         2 to 16 (1: binary).
     min_accuracy : float, optional
         Percent of right answers on the evaluation data, by the golden model.
+    max_loss : float, optional
+        Points of accuracy, or percent, that the codes may cost: `pvq_hw.flow.choose` then finds
+        the ratio and the layers of 8-bit weights. Calibration data then decide.
+    objective : str
+        What the choice is to be best at within ``max_loss``: ``"speed"`` (inferences a second),
+        ``"latency"``, ``"size"`` (LUTs) or ``"energy"``, as modelled.
     lanes : tuple of int, optional
         Of each core, in order; planned when absent.
     clock_mhz : float, optional
@@ -153,6 +161,8 @@ class CompileOptions:
     input_scale: float = 1.0
     activation_bits: int = 8
     min_accuracy: float | None = None
+    max_loss: float | None = None
+    objective: str = "speed"
     lanes: tuple[int, ...] | None = None
     clock_mhz: float | None = None
     code_memory: str | None = None
@@ -190,6 +200,18 @@ class CompileOptions:
         _check_engine(self.engine)
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
+        if self.max_loss is not None:
+            if not 0 <= self.max_loss <= 100:
+                raise InputError(f"Loss must be 0 to 100, not {self.max_loss}")
+            if self.quantizer != "calibrated":
+                raise InputError(
+                    f"A loss must come with the calibrated quantizer, not {self.quantizer!r}"
+                )
+        if self.objective not in OBJECTIVES:
+            raise InputError(
+                f"Objective must be {', '.join(OBJECTIVES[:-1])} or {OBJECTIVES[-1]}, "
+                f"not {self.objective!r}"
+            )
         if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
             raise InputError(f"Frames side by side must be 1 to 16 or auto, not {self.frames}")
         if self.augment:
@@ -316,6 +338,8 @@ def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOp
     if config is not None:
         values = read_toml(config, "a configuration")
     values.update({key: value for key, value in overrides.items() if value is not None})
+    if values.get("max_loss") is not None and "ratio" in values:
+        raise InputError("Either a ratio or a loss must be given, not both")
     layers = values.pop("layers", {})
     options = _make(CompileOptions, values, "The configuration")
     if not isinstance(layers, Mapping):

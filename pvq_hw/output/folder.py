@@ -26,14 +26,16 @@ try:
 except ImportError:  # pragma: no cover  no POSIX: a second writer is then not noticed
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["MANIFEST", "OUTPUT_ENTRIES", "OUTPUT_FORMAT", "OutputFolder", "check_tree"]
+__all__ = ["MANIFEST", "OPTIONS", "OUTPUT_ENTRIES", "OUTPUT_FORMAT", "OutputFolder", "check_tree"]
 
 MANIFEST = "manifest.json"
+OPTIONS = "options.toml"
 OUTPUT_FORMAT = "pvq-hw output"
 
 OUTPUT_ENTRIES = frozenset(
     (
         MANIFEST,
+        OPTIONS,
         BUILD,
         "constraints",
         "image",

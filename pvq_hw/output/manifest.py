@@ -19,7 +19,7 @@ from pvq_hw.evaluate.code_error import layer_codes, layer_errors
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv
-from pvq_hw.output.folder import MANIFEST, OUTPUT_FORMAT
+from pvq_hw.output.folder import MANIFEST, OPTIONS, OUTPUT_FORMAT
 from pvq_hw.output.hashes import canonical_text, changed_files, file_entries, sealed
 from pvq_hw.output.hashes import is_unchanged as is_sealed
 from pvq_hw.plan.plan import Plan
@@ -37,7 +37,9 @@ __all__ = [
 ]
 
 MANIFEST_VERSION = 1
-COVERED = ("constraints", "image", "network", "plan.json", "testbench", "vectors", "verilog")
+COVERED = (
+    "constraints", "image", "network", OPTIONS, "plan.json", "testbench", "vectors", "verilog",
+)  # fmt: skip
 """What a manifest covers, folders with all that is below them. A build comes later and has hashes
 of its own (`pvq_hw.output.build_record`); simulations and reports can be made again, and have
 none."""

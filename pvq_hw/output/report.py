@@ -99,6 +99,8 @@ def compile_document(
         document["accuracy"] = dict(accuracy)
     if "agreement" in manifest["extra"]:
         document["agreement"] = dict(manifest["extra"]["agreement"])
+    if "choice" in manifest["extra"]:
+        document["choice"] = dict(manifest["extra"]["choice"])
     if losses:
         document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
     return document
@@ -213,6 +215,8 @@ def _page(parts: Mapping[str, Any]) -> str:
         worst_rows=_worst_rows(compiled["layers"]),
         layer_rows=_layer_rows(compiled["layers"]),
         limit=compiled.get("limit"),
+        choice=compiled.get("choice"),
+        choice_rows=_choice_rows(compiled.get("choice")),
         reasons=[[x["name"], x["reason"]] for x in compiled["layers"] if x.get("reason")],
         table_rows=_table_rows(compiled.get("tables", [])),
         size_rows=_size_rows(compiled),
@@ -221,6 +225,28 @@ def _page(parts: Mapping[str, Any]) -> str:
         energy_note=compiled["energy"]["label"],
         version=pvq_hw.__version__,
     )
+
+
+def _choice_rows(choice: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The choices that were tried, in order: cells, and whether it is the one that was taken."""
+    rows = []
+    for number, trial in enumerate((choice or {}).get("trials", ())):
+        figures = ["does not fit", "", "", ""]
+        if trial["fits"]:
+            figures = [
+                f"{trial['loss']:.2f}",
+                f"{trial['inferences_per_second']:,.0f}",
+                f"{trial['luts']:,}",
+                f"{trial['energy_nj']:,.0f}",
+            ]
+        cells = [
+            f"{trial['ratio']:g}" if trial["ratio"] else "",
+            ", ".join(trial["int8_layers"]),
+            "full" if trial["full"] else "quick",
+            *figures,
+        ]
+        rows.append({"cells": cells, "chosen": choice is not None and number == choice["chosen"]})
+    return rows
 
 
 _LAYER_HEADS = (

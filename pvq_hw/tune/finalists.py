@@ -9,8 +9,8 @@ from typing import Any
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import PvqError
 from pvq_hw.flow.options import CompileOptions
+from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.progress import Steps
-from pvq_hw.tune.config import options_toml
 from pvq_hw.tune.study import Goal, Trial, fronts, ranked
 
 __all__ = ["FINALISTS", "build_finalist", "finalist_key", "finalists", "is_built"]

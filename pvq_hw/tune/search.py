@@ -15,12 +15,12 @@ from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data, metric_for, scale_warning
 from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions
+from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
 from pvq_hw.output.hashes import file_sha256
 from pvq_hw.progress import Steps
 from pvq_hw.target.boards import get_target
-from pvq_hw.tune.config import options_toml
 from pvq_hw.tune.executor import Runner, dask_runner, process_runner
 from pvq_hw.tune.finalists import FINALISTS, build_finalist, finalist_key, finalists
 from pvq_hw.tune.journal import Journal

@@ -20,10 +20,10 @@ from tune_cases import Here, here, write_case
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.evaluate.metrics import find_metric
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
+from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.model.load import load_model
 from pvq_hw.progress import Steps
 from pvq_hw.target.boards import get_target
-from pvq_hw.tune.config import options_toml
 from pvq_hw.tune.search import TuneOptions, tune
 from pvq_hw.tune.space import Space, SpaceLayer
 from pvq_hw.tune.study import Goal, Trial, fronts, ranked, search

@@ -12,9 +12,9 @@ from pvq_hw.data.dataset import load_data
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.metrics import find_metric
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
+from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.progress import Steps
-from pvq_hw.tune.config import options_toml
 from pvq_hw.tune.finalists import build_finalist, finalists
 from pvq_hw.tune.search import TuneOptions, tune
 from pvq_hw.tune.space import Space, SpaceLayer

@@ -1,0 +1,169 @@
+"""``--max-loss``: the choice keeps its word on inputs held out, and says what it tried."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from cli_tools import MODEL, refused, run
+from onnx import helper
+from onnx_graphs import graph_model, save
+
+import pvq_hw
+from pvq_hw import CheckError, Data, InputError
+from pvq_hw.flow import choose as choosing
+from pvq_hw.flow.compile import plan_for, quantize_for
+from pvq_hw.flow.options import CompileOptions, load_options
+from pvq_hw.model.load import load_model
+from pvq_hw.target.boards import get_target
+
+
+@pytest.fixture(scope="module")
+def chosen(digits, tmp_path_factory):
+    """The digits within a point, from the command line."""
+    folder = tmp_path_factory.mktemp("chosen")
+    ran = run("compile", MODEL, "--target", "icebreaker", "--calibrate", digits.train,
+              "--max-loss", 1, "--json", "-o", folder / "out")  # fmt: skip
+    assert ran.code == 0, ran.err
+    return folder / "out", ran.json
+
+
+def test_the_choice_loses_no_more_than_asked_and_is_the_best_that_does(chosen):
+    _, document = chosen
+    choice = document["choice"]
+    assert (choice["unit"], choice["frames"], choice["calibration_frames"]) == (
+        "points of accuracy", 259, 1038)  # fmt: skip
+    taken = choice["trials"][choice["chosen"]]
+    assert taken["full"]
+    assert taken["loss"] <= 1
+    assert choice["trials"][0]["int8_layers"] == ["h", "logits"]
+    assert taken["inferences_per_second"] > choice["trials"][0]["inferences_per_second"]
+    for trial in choice["trials"]:
+        if trial["full"] and trial["loss"] <= 1:
+            assert trial["inferences_per_second"] <= taken["inferences_per_second"]
+    assert document["interval_cycles"] == taken["interval_cycles"]
+    assert document["n_over_k"] >= taken["ratio"]
+
+
+def test_what_was_chosen_can_be_compiled_again_and_is_in_the_report(chosen, digits, tmp_path):
+    out, document = chosen
+    text = (out / "options.toml").read_text()
+    assert text.startswith("# Chosen within --max-loss: ")
+    options = load_options(out / "options.toml", {})
+    assert options.max_loss is None
+    assert options.ratio == document["choice"]["trials"][document["choice"]["chosen"]]["ratio"]
+    page = (out / "report.html").read_text()
+    assert "How it was chosen" in page
+    assert "At most 1 points of accuracy on 259 calibration frames" in page
+    assert run("verify", out).code == 0
+    with (out / "options.toml").open("a") as file:
+        file.write("# changed\n")
+    ran = run("verify", out)
+    assert (ran.code, "options.toml" in ran.out) == (1, True)
+
+
+def _regression(tmp_path, head=None):
+    rng = np.random.default_rng(4)
+    shapes = {"a": (12, 8), "b": (8, 3)}
+    constants = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["s"], name="first"),
+        helper.make_node("Relu", ["s"], ["h"]),
+        helper.make_node("MatMul", ["h", "b"], ["raw" if head else "out"], name="second"),
+    ]
+    if head:
+        nodes.append(helper.make_node(head, ["raw"], ["out"]))
+    model = graph_model(nodes, constants, (None, 12))
+    onnx.checker.check_model(model)
+    return load_model(save(tmp_path, model)), Data(rng.uniform(-1, 1, size=(100, 12)))
+
+
+def _choose(model, data, **options):
+    asked = CompileOptions(target="ulx3s-25f", **options)
+    target = get_target(asked.target)
+    return choosing.choose(model, target, asked, data, plan_for)
+
+
+def test_without_labels_outputs_or_answers_are_compared(tmp_path):
+    model, data = _regression(tmp_path)
+    found = _choose(model, data, max_loss=4.0, objective="size")
+    assert found.document["unit"] == "% output error"
+    held = np.sort(np.random.default_rng([0, 0xC105E]).permutation(100)[:20])
+    exact = model.predict(data.x[held])
+    real = found.network.real(found.network.predict(found.network.quantize_input(data.x[held])))
+    error = np.sqrt(np.square(real.reshape(20, -1) - exact.reshape(20, -1)).mean())
+    spread = np.sqrt(np.square(exact - exact.mean(axis=0)).mean())
+    taken = found.document["trials"][found.document["chosen"]]
+    assert taken["loss"] == pytest.approx(100 * error / spread, rel=1e-3)
+    assert taken["loss"] <= 4
+    within = [t for t in found.document["trials"] if t["full"] and t["loss"] <= 4]
+    assert taken["luts"] == min(t["luts"] for t in within)
+    model, data = _regression(tmp_path, "Softmax")
+    assert _choose(model, data, max_loss=10.0).document["unit"] == "% of answers"
+
+
+def test_inputs_held_out_calibrate_nothing(tmp_path, monkeypatch):
+    model, data = _regression(tmp_path)
+    seen = []
+
+    def spy(model, target, options, calibration, progress=None, *, quick=False):
+        seen.append(calibration.x)
+        return quantize_for(model, target, options, calibration, progress, quick=quick)
+
+    monkeypatch.setattr(choosing, "quantize_for", spy)
+    _choose(model, data, max_loss=20.0)
+    held = np.sort(np.random.default_rng([0, 0xC105E]).permutation(100)[:20])
+    assert all(np.array_equal(x, np.delete(data.x, held, axis=0)) for x in seen)
+
+
+def test_layers_of_the_users_choice_stay_as_they_are(tmp_path):
+    model, data = _regression(tmp_path)
+    asked = load_options(None, {"target": "ulx3s-25f", "max_loss": 50.0,
+                                "layers": {"second": {"ratio": 1.0}}})  # fmt: skip
+    found = choosing.choose(model, get_target("ulx3s-25f"), asked, data, plan_for)
+    assert found.network.layers[-1].k.sum() == 24
+    assert all("second" not in t["int8_layers"] for t in found.document["trials"])
+
+
+def test_what_can_not_be_reached_is_said_and_nothing_is_written(digits, tmp_path):
+    model, data = _regression(tmp_path)
+    with pytest.raises(CheckError, match=r"Loss must be at most 0\.001 % output error, but the "
+                       r"least found on ulx3s-25f is "):  # fmt: skip
+        _choose(model, data, max_loss=0.001)
+    base = ("compile", MODEL, "--target", "icebreaker", "-o", tmp_path / "out", "--max-loss")
+    refused(tmp_path, "--max-loss must come with --calibrate and at least 20 inputs to choose by, "
+            "not 0", *base, 1)  # fmt: skip
+    refused(tmp_path, "Either a ratio or a loss must be given, not both", *base, 1, "--ratio", 2)
+    refused(tmp_path, "Loss must be 0 to 100, not -1.0", *base, -1)
+    refused(tmp_path, "must come with the calibrated quantizer", *base, 1, "--quantizer", "plain")
+    with pytest.raises(InputError, match="Objective must be speed, latency, size or energy"):
+        CompileOptions(objective="beauty")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_choice_that_fails_with_full_effort_is_passed_over(tmp_path, monkeypatch):
+    """The loss of full quantizations is measured, not taken from the quick ones."""
+    model, data = _regression(tmp_path)
+    real = choosing._Search._trial
+    full_ones = []
+
+    def worse(self, ratio, int8, full):
+        trial = real(self, ratio, int8, full)
+        full_ones.extend([(ratio, int8)] * full)
+        return replace(trial, loss=99.0) if full and len(full_ones) == 1 else trial
+
+    monkeypatch.setattr(choosing._Search, "_trial", worse)
+    found = _choose(model, data, max_loss=90.0)
+    taken = found.document["trials"][found.document["chosen"]]
+    assert len(full_ones) > 1
+    assert taken["loss"] <= 90
+    assert (taken["ratio"] or 0.0, tuple(taken["int8_layers"])) == full_ones[-1] != full_ones[0]
+
+
+def test_python_gives_the_same(chosen, digits, tmp_path):
+    out, _ = chosen
+    made = pvq_hw.compile(MODEL, tmp_path / "out", target="icebreaker", max_loss=1.0,
+                          calibrate=pvq_hw.load_data(digits.train))  # fmt: skip
+    first = json.loads((out / "manifest.json").read_text())
+    assert made.manifest["extra"]["choice"] == first["extra"]["choice"]
