@@ -27,6 +27,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         seed=args.seed,
         code=args.code or "auto",
         frames=args.frames,
+        balanced=args.balanced,
     )
     weights = read_array(args.weights)
     bias = read_array(args.bias) if args.bias else None

@@ -278,6 +278,13 @@ def _layer(subparsers: Any) -> None:
     p.add_argument("--gain", choices=("least-squares", "norm"), default="least-squares")
     p.add_argument("--bias", metavar="BIAS.npy", type=Path, help="float vector (rows,)")
     p.add_argument("--lanes", metavar="P", type=int, default=8)
+    p.add_argument(
+        "--no-balanced",
+        dest="balanced",
+        action="store_false",
+        help="nearest codewords, which lanes may wait for: by default all lanes have as many "
+        "pulses of a row",
+    )
     p.add_argument("--frames", metavar="V", type=int, default=1, help="frames in each transfer")
     p.add_argument("--x-bits", metavar="B", type=int, default=8, help="width of an activation")
     p.add_argument("--x-signed", action="store_true", help="activations are signed")

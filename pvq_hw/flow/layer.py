@@ -41,8 +41,10 @@ class LayerRequest:
     gain : str
         ``"least-squares"`` or ``"norm"``.
     lanes : int
-        Where a row has as many pulses, and four columns a lane or more, its pulses are spread
-        evenly over the lanes; K from N/K is then rounded to a multiple of them.
+    balanced : bool
+        Where a row has as many pulses as lanes, and four columns a lane or more, they are spread
+        evenly over the lanes; K from N/K is then rounded to a multiple of them. False takes the
+        nearest codewords, whose lanes may wait for one another.
     x, out : IntFormat
     target : str
         A board; its family decides memories and multiplier.
@@ -67,6 +69,7 @@ class LayerRequest:
     seed: int = 0
     code: str = "auto"
     frames: int = 1
+    balanced: bool = True
 
     def __post_init__(self) -> None:
         if self.code not in ("auto", "pulse", "shifted"):
@@ -129,7 +132,7 @@ def _codes(w: npt.NDArray[np.float64], ask: LayerRequest) -> Quantized:
     n, lanes = w.shape[1], ask.lanes
     k = ask.k if ask.ratio is None else pulses_for(n, ask.ratio)
     assert k is not None
-    if not (1 < lanes <= n and can_balance(k, n, lanes)):
+    if not (ask.balanced and 1 < lanes <= n and can_balance(k, n, lanes)):
         return quantize(w, k=k, rule=ask.gain)
     if ask.k is None:
         k = (2 * k + lanes) // (2 * lanes) * lanes

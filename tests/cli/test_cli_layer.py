@@ -107,6 +107,19 @@ def test_no_lane_waits_for_another(tmp_path, asked, lanes, pulses, words):
         assert layer["utilization"] == pytest.approx(pulses / (lanes * words))
 
 
+def test_unbalanced_lanes_take_the_nearest_codewords(tmp_path):
+    """K stays as asked for, and a row takes as many words as its fullest lane has pulses."""
+    asked = ("--ratio", 2.2, "--lanes", 4, "--code", "pulse", "--no-balanced", "--json")
+    ran = run(*make(tmp_path, *asked))
+    assert ran.code == 0, ran.err
+    (dense,) = pvq_hw.load(tmp_path / "out").network.layers
+    assert np.array_equal(dense.y, nearest(W, 11))
+    words = np.abs(dense.y).reshape(6, -1, 4).sum(axis=1).max(axis=1).sum()
+    (layer,) = ran.json["layers"]
+    assert layer["slots"] == words > 6 * 3
+    assert layer["utilization"] == pytest.approx(6 * 11 / (4 * words))
+
+
 def test_pulses_spread_evenly_are_the_nearest_that_are():
     """No pulse has a better place in its bank, and no bank's odd pulse in another one."""
     rng = np.random.default_rng(3)
