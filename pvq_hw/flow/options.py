@@ -1,22 +1,21 @@
 """The options of `compile`: defaults, a TOML file, then the command line, in that order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pvq_hw.data.augment import parse_kinds
+from pvq_hw.documents import load_toml, read_fields
 from pvq_hw.engine.kinds import ENGINES
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
-from pvq_hw.toml_file import read_toml
 
 __all__ = ["OBJECTIVES", "CompileOptions", "LayerChoice", "load_options"]
 
 OBJECTIVES = ("speed", "latency", "size", "energy")
 
 _LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
-_INTEGERS = 1 << 63
 _MOST_FRAMES = 1_000_000
 _MOST_SWEEPS = 100
 
@@ -336,71 +335,13 @@ def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOp
     """
     values: dict[str, Any] = {}
     if config is not None:
-        values = read_toml(config, "a configuration")
-    values.update({key: value for key, value in overrides.items() if value is not None})
-    if values.get("max_loss") is not None and "ratio" in values:
+        table = load_toml(config, "a configuration")
+        values = read_fields(CompileOptions, table, str(config))
+    given = {key: value for key, value in overrides.items() if value is not None}
+    values |= read_fields(CompileOptions, given, "The configuration")
+    if "max_loss" in values and "ratio" in values:
         raise InputError("Either a ratio or a loss must be given, not both")
-    layers = values.pop("layers", {})
-    options = _make(CompileOptions, values, "The configuration")
-    if not isinstance(layers, Mapping):
-        raise InputError("The configuration's layers must be tables, as in [layers.fc1]")
-    choices = {
-        name: _make(LayerChoice, dict(table) if isinstance(table, Mapping) else None, repr(name))
-        for name, table in layers.items()
-    }
-    return replace(options, layers=choices)
-
-
-def _make(cls: Any, values: dict[str, Any] | None, where: str) -> Any:
-    if values is None:
-        raise InputError(f"{where} must be a table of options")
-    known = {f.name: str(f.type) for f in fields(cls)}
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(f"{where} must have the options {', '.join(known)}, not {key!r}")
-        _check_type(where, key, value, known[key])
-    for key in ("lanes", "int8", "only"):
-        if isinstance(values.get(key), list):
-            values[key] = tuple(values[key])
-    return cls(**values)
-
-
-def _check_type(where: str, key: str, value: Any, declared: str) -> None:
-    if declared.startswith("tuple"):
-        good = isinstance(value, (list, tuple)) and all(_is_one(v, declared) for v in value)
-    else:
-        good = _is_one(value, declared)
-    if not good:
-        raise InputError(f"{where}: {key} must be {_kind(declared)}, not {_shown(value)}")
-
-
-def _is_one(value: Any, declared: str) -> bool:
-    if "bool" in declared:
-        return isinstance(value, bool)
-    kinds = [kind for kind in (int, float, str) if kind.__name__ in declared]
-    if float in kinds:
-        kinds.append(int)
-    if isinstance(value, int) and not -_INTEGERS < value < _INTEGERS:
-        return False
-    return isinstance(value, tuple(kinds)) and not isinstance(value, bool)
-
-
-def _shown(value: Any) -> str:
-    """At most 60 characters of a value; Python writes out no integer of many thousand digits."""
-    if isinstance(value, int) and not -_INTEGERS < value < _INTEGERS:
-        return f"one of {value.bit_length():,} bits"
-    try:
-        return f"{value!r:.60}"
-    except ValueError:
-        return "one that holds an integer too long to show"
-
-
-def _kind(declared: str) -> str:
-    """A declared type in words."""
-    words = {"float": "a number", "int": "an integer", "str": "text", "bool": "true or false"}
-    if declared.startswith("tuple"):
-        return "a list of names" if "str" in declared else "a list of integers"
-    return " or ".join(word for name, word in words.items() if name in declared)
+    return CompileOptions(**values)
 
 
 def _positive(what: str, value: float) -> None:

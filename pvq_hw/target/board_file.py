@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.documents import load_toml
 from pvq_hw.errors import InputError
 from pvq_hw.naming import near, quoted
 from pvq_hw.target.board import LoaderChoice, Pin, Target
 from pvq_hw.target.devices import find_device
-from pvq_hw.toml_file import read_toml
 
 __all__ = ["board_from", "load_board"]
 
@@ -69,7 +69,7 @@ _INVERTED = ("cs", "wp", "hold")
 
 def load_board(path: Path) -> Target:
     """The board of a file of the user's; raises InputError with what is wrong, in one line."""
-    values = read_toml(path, "a board file")
+    values = load_toml(path, "a board file")
     return board_from(values, f"Board file {quoted(path.name)}")
 
 

@@ -173,7 +173,10 @@ def test_report_and_update(digits, tmp_path):
     ("options", "text"),
     [
         ({}, "Target '' is unknown"),
-        ({"target": "hx8k", "wings": 2}, "must have the options target, ratio"),
+        (
+            {"target": "hx8k", "wings": 2},
+            "configuration has an unknown key 'wings'; known are target",
+        ),
         ({"target": "hx8k", "ratio": 0}, "N/K must be a number above 0, not 0"),
         ({"target": "hx8k", "ratio": "2"}, "ratio must be a number, not '2'"),
         ({"target": "hx8k", "lanes": [1, 2, 3]}, "Lanes must be given for 2 layers"),

@@ -232,7 +232,7 @@ def test_options_come_from_a_file(tmp_path):
     assert options.int8 == ("a",)
     assert options.layers == {"b": LayerChoice(encoding="int8")}
     path.write_text('target = "hx8k"\nonly = [3]\n')
-    with pytest.raises(InputError, match="only must be a list of names, not"):
+    with pytest.raises(InputError, match=r"only\[0\] must be text, not 3"):
         load_options(path, {})
 
 
