@@ -39,8 +39,10 @@ __all__ = [
     "read",
     "read_fields",
     "read_json",
+    "read_kind",
     "text_like",
     "write",
+    "write_fields",
 ]
 
 T = TypeVar("T")
@@ -94,7 +96,8 @@ class Checked:
     write : callable, optional
         Its inverse.
     wire : type, optional
-        The type in the document, where it is another one.
+        The type in the document, where it is another one; of an array with ``str`` that of each
+        number.
     """
 
     rule: str
@@ -290,7 +293,7 @@ def write(value: Any, hint: Any = None) -> Any:
     """A value as JSON values; ``hint`` is its annotation, where that says how."""
     own = _mark(hint)
     if own is not None and own.write is not None:
-        return _each(value, own.write)
+        return _each(value, own.write) if own.wire is str else own.write(value)
     if isinstance(value, Document):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
@@ -302,12 +305,13 @@ def write(value: Any, hint: Any = None) -> Any:
     return [write(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def write_fields(value: Any) -> dict[str, Any]:
+def write_fields(value: Any, but: Iterable[str] = ()) -> dict[str, Any]:
     """The fields of a dataclass as JSON values, with its ``kind`` where it has one."""
     kind: Any = type(value)
     hints = _hints(kind)
     found = {"kind": value.kind} if getattr(value, "kind", "") else {}
-    return found | {f.name: write(getattr(value, f.name), hints[f.name]) for f in fields(value)}
+    names = [f.name for f in fields(value) if f.name not in but]
+    return found | {name: write(getattr(value, name), hints[name]) for name in names}
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -405,7 +409,7 @@ def _checked(hint: Any, value: Any, place: Place) -> Any:
     inner, mark = hint.__origin__, _mark(hint)
     if mark is None:
         return read(inner, value, place)
-    if typing.get_origin(inner) is np.ndarray:
+    if typing.get_origin(inner) is np.ndarray and mark.wire is str:
         return _array(value, place, mark)
     if mark.wire is not None or not (is_dataclass(inner) or inner is Any):
         value = read(mark.wire or inner, value, place)
@@ -424,7 +428,7 @@ def _union(hints: tuple[Any, ...], value: Any, place: Place) -> Any:
         return _simple(hints, value, place)
     rest = [hint for hint in hints if hint is not type(None)]
     if len(rest) > 1 and all(hasattr(hint, "kind") for hint in rest):
-        return _of_kind({hint.kind: hint for hint in rest}, value, place)
+        return read_kind({hint.kind: hint for hint in rest}, value, place)
     simple = [hint for hint in rest if hint in _SIMPLE]
     if type(value) in simple or len(simple) == len(rest):
         return _simple(simple, value, place)
@@ -437,6 +441,8 @@ def _union(hints: tuple[Any, ...], value: Any, place: Place) -> Any:
 
 def _array(value: Any, place: Place, mark: Checked | None = None) -> Any:
     """Numbers in lists in lists, all of one length: integers, or as marked."""
+    if isinstance(value, np.ndarray):  # of Python's, not of a file's
+        return value
 
     def numbers(value: Any, place: Place) -> Any:
         if not isinstance(value, list | tuple):
@@ -490,7 +496,7 @@ def _made(cls: type[T], value: Any, place: Place) -> T:
         return value
     kinds = {c.kind: c for c in _family(cls) if vars(c).get("kind")}
     if kinds:
-        return typing.cast(T, _of_kind(kinds, value, place))
+        return typing.cast(T, read_kind(kinds, value, place))
     return _instance(cls, value, place)
 
 
@@ -498,7 +504,8 @@ def _family(cls: type[Any]) -> list[type[Any]]:
     return [cls, *(found for sub in cls.__subclasses__() for found in _family(sub))]
 
 
-def _of_kind(kinds: Mapping[str, type[Any]], value: Any, place: Place) -> Any:
+def read_kind(kinds: Mapping[str, type[Any]], value: Any, place: Place) -> Any:
+    """The value of one of some classes that ``kind`` tells, by their kinds."""
     table = dict(_table(value, place, None))
     _all_there(table, ("kind",), place)
     kind = table.pop("kind")

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
 
 __all__ = ["Geometry"]
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(Document):
     """A window and its way over a map.
 
     Parameters
@@ -90,31 +91,3 @@ class Geometry:
             (*self.input_shape[:2], 1), self.kernel, self.stride, self.pads, self.dilation
         )
         return np.asarray(single.windows(ones).sum(axis=(3, 4, 5))[0], dtype=np.int64)
-
-    def to_json(self) -> dict[str, Any]:
-        """The geometry as JSON values."""
-        return {
-            "input_shape": list(self.input_shape),
-            "kernel": list(self.kernel),
-            "stride": list(self.stride),
-            "pads": [list(p) for p in self.pads],
-            "dilation": list(self.dilation),
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Geometry":
-        """Inverse of `to_json`; raises InputError, ValueError, KeyError or TypeError."""
-        h, w, c = (int(n) for n in value["input_shape"])
-        (t, b), (le, r) = ((int(a), int(b)) for a, b in value["pads"])
-        return cls(
-            (h, w, c),
-            _pair(value["kernel"]),
-            _pair(value["stride"]),
-            ((t, b), (le, r)),
-            _pair(value["dilation"]),
-        )
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    a, b = (int(n) for n in value)
-    return a, b

@@ -1,12 +1,13 @@
 """Models of several outputs: which part of the one stream is which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
 from pvq_hw.naming import near, quoted, safe_name
 
@@ -26,7 +27,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(Document):
     """One of several outputs, as a part of the values that a network gives for a frame.
 
     Outputs may share a part: a file gives a tensor twice, or once before and once after an
@@ -43,6 +44,8 @@ class Output:
     dropped : tuple of str
         Types of its final operations that are left out.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("stop",)
 
     name: str
     shape: tuple[int, ...]
@@ -61,23 +64,7 @@ class Output:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; ``stop`` says again what follows from the shape."""
-        return {
-            "name": self.name,
-            "shape": list(self.shape),
-            "start": self.start,
-            "stop": self.part.stop,
-            "dropped": list(self.dropped),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Output":
-        """Inverse of `to_json`."""
-        return cls(
-            str(value["name"]),
-            tuple(int(n) for n in value["shape"]),
-            int(value["start"]),
-            tuple(str(kind) for kind in value["dropped"]),
-        )
+        return super().to_json() | {"stop": self.part.stop}
 
 
 def check_outputs(outputs: Sequence[Output], size: int) -> None:

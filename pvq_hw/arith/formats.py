@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
 
 __all__ = [
@@ -26,7 +27,7 @@ LARGEST = 1e100
 
 
 @dataclass(frozen=True)
-class IntFormat:
+class IntFormat(Document):
     """Format of an activation: ``bits`` wide, signed (two's complement) or unsigned.
 
     Parameters
@@ -118,12 +119,6 @@ class IntFormat:
         """The format as JSON values."""
         bounds = {"low": self.min, "high": self.max} if self.bounded else {}
         return {"bits": self.bits, "signed": self.signed, **bounds}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "IntFormat":
-        """Inverse of `to_json`."""
-        bounds = {key: int(value[key]) for key in ("low", "high") if key in value}
-        return cls(bits=int(value["bits"]), signed=bool(value["signed"]), **bounds)
 
 
 def bits_for(low: int, high: int) -> int:

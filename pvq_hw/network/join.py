@@ -1,7 +1,7 @@
 """Layers of the integer network that bring tensors to one scale: sums and concatenations."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,28 +43,6 @@ class _Join(Unweighted):
             raise InputError(f"Layer {self.name!r} must have a multiplier for each of its inputs")
         if not 1 <= self.shift <= 40 or max(self.mult) >= 1 << 24:
             raise InputError(f"Layer {self.name!r} has an impossible shift or multiplier")
-
-    def to_json(self) -> dict[str, Any]:
-        """The layer as JSON values."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "inputs": list(self.inputs),
-            "output": self.output.to_json(),
-            "mult": list(self.mult),
-            "shift": self.shift,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> Any:
-        """Inverse of `to_json`."""
-        return cls(
-            str(value["name"]),
-            tuple(str(i) for i in value["inputs"]),
-            TensorSpec.from_json(value["output"]),
-            tuple(int(m) for m in value["mult"]),
-            int(value["shift"]),
-        )
 
 
 @register_layer

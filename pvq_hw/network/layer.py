@@ -6,12 +6,13 @@ layer is its golden model; the gateware's specifications call the same functions
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, requantize
+from pvq_hw.documents import HEX, Document, write_fields
 from pvq_hw.errors import InputError
 
 __all__ = [
@@ -28,7 +29,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(Document):
     """An activation tensor: its name, shape without the frames, integer format and scale.
 
     Parameters
@@ -45,31 +46,12 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     format: IntFormat
-    scale: float
+    scale: Annotated[float, HEX]
 
     @property
     def size(self) -> int:
         """Activations of one frame."""
         return int(np.prod(self.shape, dtype=np.int64))
-
-    def to_json(self) -> dict[str, Any]:
-        """The specification as JSON values."""
-        return {
-            "name": self.name,
-            "shape": list(self.shape),
-            "format": self.format.to_json(),
-            "scale": self.scale.hex(),
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "TensorSpec":
-        """Inverse of `to_json`."""
-        return cls(
-            name=str(value["name"]),
-            shape=tuple(int(n) for n in value["shape"]),
-            format=IntFormat.from_json(value["format"]),
-            scale=float.fromhex(value["scale"]),
-        )
 
 
 @runtime_checkable
@@ -95,8 +77,6 @@ class Layer(Protocol):
     def compute(self, *x: IntArray) -> IntArray: ...
     def verify(self, *inputs: TensorSpec) -> None: ...
     def to_json(self) -> dict[str, Any]: ...
-    @classmethod
-    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "Layer": ...
 
 
 _KINDS: dict[str, type[Layer]] = {}
@@ -113,7 +93,7 @@ def registered_layers() -> dict[str, type[Layer]]:
     return dict(_KINDS)
 
 
-class Unweighted:
+class Unweighted(Document):
     """What layers without weights share."""
 
     name: str
@@ -128,7 +108,7 @@ class Unweighted:
         raise InputError(f"Layer {self.name!r} must not be given weights: it has none")
 
 
-class Weighted:
+class Weighted(Document):
     """What layers with weights share: the fields of one multiplication per row or group."""
 
     kind: ClassVar[str]
@@ -140,7 +120,7 @@ class Weighted:
     mult: IntArray
     bias: IntArray
     shift: int
-    gain: npt.NDArray[np.float64]
+    gain: Annotated[npt.NDArray[np.float64], HEX]
     encoding: str
 
     @property
@@ -183,38 +163,8 @@ class Weighted:
         return cast(Self, replace(cast(Any, self), y=weights))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the weights, as JSON values."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "input": self.input,
-            "output": self.output.to_json(),
-            "shape": list(self.y.shape),
-            "encoding": self.encoding,
-            "shift": self.shift,
-            "mult": self.mult.tolist(),
-            "bias": self.bias.tolist(),
-            "gain": [[g.hex() for g in row] for row in self.gain.tolist()],
-        }
-
-    @staticmethod
-    def fields_from_json(value: dict[str, Any], weights: IntArray | None) -> dict[str, Any]:
-        """The shared fields from `to_json`'s values; ``weights`` comes from the packed file."""
-        m, n = (int(s) for s in value["shape"])
-        if weights is None or weights.shape != (m, n):
-            raise InputError(f"Layer {value['name']!r} lacks its weights")
-        gain = [[float.fromhex(g) for g in row] for row in value["gain"]]
-        return {
-            "name": str(value["name"]),
-            "input": str(value["input"]),
-            "output": TensorSpec.from_json(value["output"]),
-            "y": weights,
-            "mult": np.array(value["mult"], dtype=np.int64).reshape(m, -1),
-            "bias": np.array(value["bias"], dtype=np.int64).reshape(m),
-            "shift": int(value["shift"]),
-            "gain": np.array(gain, dtype=np.float64).reshape(m, -1),
-            "encoding": str(value["encoding"]),
-        }
+        """Everything but the weights, of which only the shape is here."""
+        return write_fields(self, but=("y",)) | {"shape": list(self.y.shape)}
 
 
 @register_layer
@@ -257,7 +207,7 @@ class Dense(Weighted):
     mult: IntArray
     bias: IntArray
     shift: int
-    gain: npt.NDArray[np.float64]
+    gain: Annotated[npt.NDArray[np.float64], HEX]
     encoding: str = "pvq"
 
     @property
@@ -306,8 +256,3 @@ class Dense(Weighted):
         if self.bias.shape != (m,) or self.gain.shape != self.mult.shape:
             raise InputError(f"{where} has biases or gains of a wrong shape")
         self.check_numbers(self.k_groups * inputs[0].format.max_abs)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "Dense":
-        """Inverse of `to_json`; ``weights`` comes from the packed file."""
-        return cls(**cls.fields_from_json(value, weights))

@@ -1,26 +1,26 @@
 """The integer network: the numeric contract that every later form must meet bit for bit."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.documents import Format, Place, document_text, load_json, read, read_kind
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.network.join import Outputs
 from pvq_hw.network.kinds import layer_kinds
-from pvq_hw.network.layer import Layer, TensorSpec
+from pvq_hw.network.layer import IntArray, Layer, TensorSpec
 from pvq_hw.outputs import Output, check_outputs, find_output
 from pvq_hw.tables import Table, format_name
 
-__all__ = ["FORMAT_VERSION", "Network"]
+__all__ = ["Network"]
 
-FORMAT_VERSION = 1
+FORMAT = Format("a saved network", "pvq-hw network", 1, 1 << 28)
 _NETWORK = "network.json"
 _WEIGHTS = "weights.pvq"
 
@@ -272,8 +272,7 @@ class Network:
 
     def _document(self) -> dict[str, Any]:
         return {
-            "format": "pvq-hw network",
-            "format_version": FORMAT_VERSION,
+            **FORMAT.header,
             "name": self.name,
             "input": self.input.to_json(),
             "input_shape": list(self.input_shape),
@@ -290,50 +289,59 @@ class Network:
         packed = pack_weights([x.weights for x in self.layers if x.weights is not None])
         document = self._document() | {"weights_sha256": hashlib.sha256(packed).hexdigest()}
         (folder / _WEIGHTS).write_bytes(packed)
-        text = json.dumps(document, indent=1, ensure_ascii=True, sort_keys=True)
-        (folder / _NETWORK).write_text(text + "\n", encoding="utf-8", newline="\n")
+        (folder / _NETWORK).write_text(document_text(document), encoding="utf-8", newline="\n")
 
     @classmethod
     def load(cls, folder: Path) -> "Network":
         """Reads what `save` wrote; raises InputError on anything else."""
         from pvq_hw.network.weights_file import unpack_weights
 
+        path = folder / _NETWORK
+        place = Place(str(path))
+        saved = read(_Saved, load_json(path, FORMAT), place)
         try:
-            document = json.loads((folder / _NETWORK).read_text(encoding="utf-8"))
             packed = (folder / _WEIGHTS).read_bytes()
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
             raise InputError(f"{folder} must hold a saved network: {error}") from None
-        try:
-            if document["format"] != "pvq-hw network":
-                raise InputError(f"{folder / _NETWORK} must be a pvq-hw network")
-            if document["format_version"] != FORMAT_VERSION:
-                raise InputError(
-                    f"{folder / _NETWORK} must be of format version {FORMAT_VERSION}, "
-                    f"not {document['format_version']}"
-                )
-            if hashlib.sha256(packed).hexdigest() != document["weights_sha256"]:
-                raise InputError(f"{folder / _WEIGHTS} differs from the hash in {_NETWORK}")
-            matrices = iter(unpack_weights(packed))
-            kinds = layer_kinds()
-            layers = []
-            for item in document["layers"]:
-                kind = kinds.get(item["kind"])
-                if kind is None:
-                    raise InputError(f"{folder / _NETWORK}: unknown layer kind {item['kind']!r}")
-                weights = next(matrices) if "shape" in item else None
-                layers.append(kind.from_json(item, weights))
-            network = cls(
-                name=str(document["name"]),
-                input=TensorSpec.from_json(document["input"]),
-                layers=tuple(layers),
-                input_shape=tuple(int(n) for n in document["input_shape"]),
-                input_axes=tuple(int(n) for n in document["input_axes"]),
-                meta=dict(document["meta"]),
-                outputs=tuple(map(Output.from_json, document.get("outputs", ()))),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, StopIteration, OverflowError) as e:
-            if isinstance(e, InputError):
-                raise
-            raise InputError(f"{folder / _NETWORK} is broken: {type(e).__name__} {e}") from None
+        if hashlib.sha256(packed).hexdigest() != saved["weights_sha256"]:
+            raise InputError(f"{folder / _WEIGHTS} differs from the hash in {_NETWORK}")
+        matrices = iter(unpack_weights(packed))
+        layers = [
+            _layer(item, matrices, place.key("layers").item(index))
+            for index, item in enumerate(saved["layers"])
+        ]
+        network = cls(
+            name=saved["name"],
+            input=saved["input"],
+            layers=tuple(layers),
+            input_shape=saved["input_shape"],
+            input_axes=saved["input_axes"],
+            meta=saved["meta"],
+            outputs=saved.get("outputs", ()),
+        )
         network.verify()
         return network
+
+
+class _Saved(TypedDict):
+    """What ``network.json`` holds besides its header."""
+
+    name: str
+    input: TensorSpec
+    input_shape: tuple[int, ...]
+    input_axes: tuple[int, ...]
+    meta: dict[str, Any]
+    layers: list[dict[str, Any]]
+    outputs: NotRequired[tuple[Output, ...]]
+    weights_sha256: str
+
+
+def _layer(item: dict[str, Any], matrices: Iterator[IntArray], place: Place) -> Layer:
+    """A layer, with the next matrix where it has weights."""
+    if "shape" in item:
+        shape = read(tuple[int, int], item["shape"], place.key("shape"))
+        weights = next(matrices, None)
+        if weights is None or weights.shape != shape:
+            raise InputError(f"{place} lacks its weights")
+        item = {key: value for key, value in item.items() if key != "shape"} | {"y": weights}
+    return read_kind(layer_kinds(), item, place)

@@ -1,11 +1,12 @@
 """Layers of the integer network that look an activation up: functions of one value."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.documents import Checked
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import IntArray, TensorSpec, Unweighted, register_layer
 
@@ -15,6 +16,19 @@ MOST_ENTRIES = 1 << 16
 """Of one layer, over the tables of all its channels."""
 
 _LONGEST = 2000  # characters of a function's text
+
+
+def _from_lines(rows: tuple[str, ...]) -> IntArray:
+    entries = [[int(v) for v in row.split(" ")] for row in rows]
+    return np.array(entries, dtype=np.int64).reshape(len(entries), -1)
+
+
+_LINES = Checked(
+    "lines of as many integers each",
+    _from_lines,
+    lambda entries: [" ".join(map(str, row)) for row in entries.tolist()],
+    wire=tuple[str, ...],
+)
 
 
 @register_layer
@@ -44,7 +58,7 @@ class Table(Unweighted):
     input: str
     x: IntFormat
     output: TensorSpec
-    entries: IntArray
+    entries: Annotated[IntArray, _LINES]
     function: str
 
     @property
@@ -73,28 +87,3 @@ class Table(Unweighted):
             raise InputError(f"{where} must have entries of its output's format")
         if not self.function.isprintable() or len(self.function) > _LONGEST:
             raise InputError(f"{where} must name its function in {_LONGEST} characters")
-
-    def to_json(self) -> dict[str, Any]:
-        """The layer as JSON values; each table is a line of numbers."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "input": self.input,
-            "x": self.x.to_json(),
-            "output": self.output.to_json(),
-            "entries": [" ".join(map(str, row)) for row in self.entries.tolist()],
-            "function": self.function,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "Table":
-        """Inverse of `to_json`."""
-        entries = [[int(v) for v in row.split(" ")] for row in value["entries"]]
-        return cls(
-            str(value["name"]),
-            str(value["input"]),
-            IntFormat.from_json(value["x"]),
-            TensorSpec.from_json(value["output"]),
-            np.array(entries, dtype=np.int64).reshape(len(entries), -1),
-            str(value["function"]),
-        )

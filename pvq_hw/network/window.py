@@ -1,12 +1,13 @@
 """Layers of the integer network that slide a window: convolutions and poolings."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import requantize
+from pvq_hw.documents import HEX
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import IntArray, TensorSpec, Unweighted, Weighted, register_layer
@@ -50,7 +51,7 @@ class Conv(Weighted):
     mult: IntArray
     bias: IntArray
     shift: int
-    gain: npt.NDArray[np.float64]
+    gain: Annotated[npt.NDArray[np.float64], HEX]
     encoding: str = "pvq"
 
     def accumulate(self, x: IntArray) -> IntArray:
@@ -87,19 +88,6 @@ class Conv(Weighted):
             raise InputError(f"{where} must not pad binary activations: they have no zero")
         self.check_numbers(self.k[:, None] * inputs[0].format.max_abs)
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the weights, as JSON values."""
-        return super().to_json() | {"geometry": self.geometry.to_json(), "groups": self.groups}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "Conv":
-        """Inverse of `to_json`; ``weights`` comes from the packed file."""
-        return cls(
-            geometry=Geometry.from_json(value["geometry"]),
-            groups=int(value["groups"]),
-            **cls.fields_from_json(value, weights),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class _Pool(Unweighted):
@@ -125,16 +113,6 @@ class _Pool(Unweighted):
         if self.output.shape != (*g.output_size, g.input_shape[2]):
             raise InputError(f"Layer {self.name!r} must give {(*g.output_size, g.input_shape[2])}")
 
-    def to_json(self) -> dict[str, Any]:
-        """The layer as JSON values."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "input": self.input,
-            "output": self.output.to_json(),
-            "geometry": self.geometry.to_json(),
-        }
-
 
 @register_layer
 @dataclass(frozen=True, eq=False)
@@ -156,16 +134,6 @@ class MaxPool(_Pool):
         super().verify(*inputs)
         if (inputs[0].format, inputs[0].scale) != (self.output.format, self.output.scale):
             raise InputError(f"Layer {self.name!r} must keep its input's format and scale")
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "MaxPool":
-        """Inverse of `to_json`."""
-        return cls(
-            str(value["name"]),
-            str(value["input"]),
-            TensorSpec.from_json(value["output"]),
-            Geometry.from_json(value["geometry"]),
-        )
 
 
 @register_layer
@@ -213,24 +181,3 @@ class AveragePool(_Pool):
             raise InputError(f"Layer {self.name!r} must have a multiplier per count {counts}")
         if not 1 <= self.shift <= 48:
             raise InputError(f"Layer {self.name!r}: the shift must be 1 to 48, not {self.shift}")
-
-    def to_json(self) -> dict[str, Any]:
-        """The layer as JSON values."""
-        return super().to_json() | {
-            "include_pads": self.include_pads,
-            "mult": [list(m) for m in self.mult],
-            "shift": self.shift,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], weights: IntArray | None) -> "AveragePool":
-        """Inverse of `to_json`."""
-        return cls(
-            str(value["name"]),
-            str(value["input"]),
-            TensorSpec.from_json(value["output"]),
-            Geometry.from_json(value["geometry"]),
-            bool(value["include_pads"]),
-            tuple((int(c), int(m)) for c, m in value["mult"]),
-            int(value["shift"]),
-        )
