@@ -19,7 +19,7 @@ import numpy.typing as npt
 from amaranth.back import rtlil
 
 from benchmarks.engine_place import DEVICES, Device, place
-from gateware.accelerator.cores import core_component
+from gateware.accelerator.circuits import core_component
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from amaranth.back import rtlil
 
-from gateware.accelerator.cores import core_component
+from gateware.accelerator.circuits import core_component
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.int8_core import Int8Spec

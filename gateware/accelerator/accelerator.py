@@ -7,19 +7,13 @@ from amaranth.hdl import Const, Module, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from gateware.accelerator.cores import core_component
+from gateware.accelerator.circuits import unit_circuit
 from gateware.arith.activation import activation_layout
 from gateware.device.spram import CODE_PORT
-from gateware.units.join import ForkUnit, JoinUnit
-from gateware.units.lookup import LookupUnit
-from gateware.units.pool import PoolUnit
-from gateware.units.queue import StreamFifo
-from gateware.units.unpack import UnpackUnit
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import code_layout
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
-from pvq_hw.errors import InputError
+from pvq_hw.engine.units import CoreUnit, Unpack
 
 __all__ = ["Accelerator"]
 
@@ -55,7 +49,7 @@ class Accelerator(wiring.Component):
     ) -> None:
         self.spec, self.images, self.body = spec, spec.named(images), body
         self.layout = code_layout(spec.cores)
-        self.units = {unit.name: self._component(unit) for unit in spec.units}
+        self.units = {unit.name: unit_circuit(unit, self.images, body) for unit in spec.units}
         taken, given = spec.vectors
         loaded = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
         super().__init__(
@@ -65,24 +59,6 @@ class Accelerator(wiring.Component):
                 **loaded,
             }
         )
-
-    def _component(self, unit: Unit) -> Any:
-        if isinstance(unit, CoreUnit):
-            image = self.images[unit.core.name]
-            return core_component(unit.core, image, body=self.body, window=unit.window)
-        if isinstance(unit, Join):
-            return JoinUnit(unit, self.body)
-        if isinstance(unit, Fork):
-            return ForkUnit(unit)
-        if isinstance(unit, Fifo):
-            return StreamFifo(unit.x, unit.depth, unit.memory, self.body)
-        if isinstance(unit, Unpack):
-            return UnpackUnit(unit, self.body)
-        if isinstance(unit, Pool):
-            return PoolUnit(unit, self.body)
-        if isinstance(unit, Lookup):
-            return LookupUnit(unit, self.body)
-        raise InputError(f"Unit {unit.name!r} has no circuit: its kind {unit.kind!r} is not known")
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -95,13 +71,11 @@ class Accelerator(wiring.Component):
             m.submodules[unit.name] = (
                 component if clear is None else ResetInserter(clear)(component)
             )
-            numbered = isinstance(unit, Join)
-            for k, wire in enumerate(unit.inputs):
-                port = getattr(component, f"i{k}" if numbered else "i")
-                connect(m, givers.pop(wire), port)
-            numbered = isinstance(unit, Fork)
-            for k, wire in enumerate(unit.outputs):
-                givers[wire] = getattr(component, f"o{k}" if numbered else "o")
+            taken, given = unit.ports
+            for wire, port in zip(unit.inputs, taken, strict=True):
+                connect(m, givers.pop(wire), getattr(component, port))
+            for wire, port in zip(unit.outputs, given, strict=True):
+                givers[wire] = getattr(component, port)
             if isinstance(unit, Unpack):
                 maker = self.spec.batched(unit)[0]
                 connect(m, self.units[maker.name].batch, component.batch)

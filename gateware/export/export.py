@@ -15,7 +15,7 @@ from amaranth.hdl import Fragment, ResetSignal
 from amaranth.lib import wiring
 
 from gateware.accelerator.accelerator import Accelerator
-from gateware.accelerator.cores import core_component
+from gateware.accelerator.circuits import core_component
 from gateware.export.verilog_text import ROM_VERILOG, SPRAM_VERILOG
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
-from pvq_hw.engine.units import Unpack
+from pvq_hw.engine.units import UNPACKER_QUEUE, Unpack
 
 __all__ = ["FLUSH_CYCLES", "UNPACKER_QUEUE", "last_frame_format", "make_unpack"]
 
 FLUSH_CYCLES = 64  # a source that pauses longer between two frames does not wait for a full batch
-UNPACKER_QUEUE = 8  # more than the reads under way in the unpacker
 _LOGIC_BITS = 2048
 
 

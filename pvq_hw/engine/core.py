@@ -11,8 +11,17 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense
+from pvq_hw.registry import Registry
 
-__all__ = ["CoreBase", "CoreImage", "IntArray", "core_stem", "is_threshold", "multiplier_for"]
+__all__ = [
+    "CORES",
+    "CoreBase",
+    "CoreImage",
+    "IntArray",
+    "core_stem",
+    "is_threshold",
+    "multiplier_for",
+]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -328,6 +337,11 @@ class CoreBase(ABC):
         parts = {key: IntFormat.from_json(value[key]) for key in ("x", "out")}
         return {key: item for key, item in value.items() if key != "kind"} | parts
 
+
+CORES: Registry[CoreBase] = Registry("core")
+"""Every kind of core. Its faces: ``timing`` (`pvq_hw.engine.timing`), ``making`` from a layer
+(`pvq_hw.engine.kinds`), ``cost`` and ``energy`` (`pvq_hw.plan`), ``circuit``
+(`gateware.accelerator.circuits`), ``reference`` (`sim.reference`)."""
 
 _RANGES = (
     ("n", 1, 1 << 20),

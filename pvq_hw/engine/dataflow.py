@@ -10,17 +10,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.units import (
-    CoreUnit,
-    Fifo,
-    Fork,
-    Join,
-    Lookup,
-    Pool,
-    Unit,
-    Unpack,
-    unit_from_json,
-)
+from pvq_hw.engine.units import CoreUnit, Unit, Unpack, unit_from_json
 from pvq_hw.errors import InputError
 from pvq_hw.naming import safe_name
 
@@ -155,11 +145,8 @@ class GraphSpec:
 
     @property
     def lags(self) -> bool:
-        """Whether a unit may still work on a frame whose results are out: the last activations of
-        a map may matter to no window."""
-        return any(
-            isinstance(u, Pool) or (isinstance(u, CoreUnit) and u.window) for u in self.units
-        )
+        """Whether a unit may still work on a frame whose results are out."""
+        return any(unit.lags for unit in self.units)
 
     # -- golden model -----------------------------------------------------------------------
 
@@ -176,7 +163,7 @@ class GraphSpec:
         result = {}
         for unit in self.units:
             inputs = [wires.pop(wire) for wire in unit.inputs]
-            value = _compute(unit, images, inputs).reshape(len(array), -1)
+            value = unit.compute_with(images, *inputs).reshape(len(array), -1)
             result[unit.name] = value
             wires |= dict.fromkeys(unit.outputs, value)
         return result
@@ -201,18 +188,6 @@ class GraphSpec:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"Graph is broken: {type(error).__name__} {error}") from None
-
-
-def _compute(unit: Unit, images: Mapping[str, CoreImage], inputs: list[IntArray]) -> IntArray:
-    if isinstance(unit, CoreUnit):
-        windows = inputs[0]
-        if unit.window is not None:
-            windows = unit.window.compute(windows).reshape(-1, unit.core.n)
-        return unit.core.compute(images[unit.core.name], windows)
-    if isinstance(unit, Pool | Join | Lookup):
-        return unit.compute(*inputs)
-    assert isinstance(unit, Fork | Fifo | Unpack)
-    return inputs[0]
 
 
 def chain_graph(cores: Sequence[CoreBase]) -> GraphSpec:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.engine.core import (
+    CORES,
     CoreBase,
     CoreImage,
     IntArray,
@@ -31,6 +32,7 @@ WEIGHT_BITS = 8
 _PRODUCTS = {"mult18": 16, "mac16": 8, "logic": 16}
 
 
+@CORES.kind
 @dataclass(frozen=True, kw_only=True)
 class Int8Spec(CoreBase):
     """Numbers of a core with 8-bit weights; validated when made. What is not said here:

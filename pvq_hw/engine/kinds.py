@@ -3,19 +3,19 @@ unrolled."""
 
 from typing import Any
 
-from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.registry import Face
 
-__all__ = ["ENGINES", "core_from_json", "make_layer_core", "remake_int8"]
+__all__ = ["ENGINES", "core_from_json", "make_layer_core", "remade"]
 
 ENGINES = ("folded", "unrolled")
 """How a layer may be computed: word after word in lanes, or all at once, its weights as wires."""
 
-_KINDS: dict[str, type[CoreBase]] = {kind.kind: kind for kind in (CoreSpec, Int8Spec, UnrolledSpec)}
 # What may be asked of all layers of a network, but says nothing of plain weights.
 _OF_PULSES = ("shift_bits", "code_latency", "code_memory")
 _OF_UNROLLED = ("family", "name", "multiplier", "params_memory", "fifo_memory", "fifo_depth")
@@ -23,10 +23,7 @@ _OF_UNROLLED = ("family", "name", "multiplier", "params_memory", "fifo_memory", 
 
 def core_from_json(value: Any) -> CoreBase:
     """What a core's ``to_json`` gave; raises InputError on anything else."""
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise InputError(f"Core must be of kind {' or '.join(_KINDS)}, not {kind!r:.40}")
-    return _KINDS[kind].from_json(value)
+    return CORES.named(value.get("kind") if isinstance(value, dict) else None).from_json(value)
 
 
 def make_layer_core(
@@ -72,15 +69,45 @@ def make_layer_core(
     return make_int8_core(layer, x, lanes, **kept)
 
 
-def remake_int8(
-    layer: Dense, x: TensorSpec, spec: Int8Spec, engine: str
-) -> tuple[Int8Spec, CoreImage]:
-    """The core of a layer with the choices that a specification has made."""
+remade: Face[[Dense, TensorSpec, str], tuple[CoreBase, CoreImage]] = CORES.face("making")
+"""The core of a layer (with its input, for a family) with the choices that a specification made."""
+
+
+@remade.of(CoreSpec)
+def _remade_pulses(
+    spec: CoreSpec, layer: Dense, x: TensorSpec, family: str
+) -> tuple[CoreBase, CoreImage]:
+    choices = (
+        *("frames", "flush_cycles", "multiplier", "code_latency", "code_memory", "bank_latency"),
+        *("carry_chunk", "fifo_depth", "params_memory", "bank_memory", "fifo_memory"),
+    )
+    code = {"gap_bits": spec.code.gap_bits, "shift_bits": spec.code.shift_bits}
+    options = _chosen(spec, choices) | code
+    return make_core(layer, x, spec.lanes, family=family, name=spec.name, **options)
+
+
+@remade.of(Int8Spec)
+def _remade_int8(
+    spec: Int8Spec, layer: Dense, x: TensorSpec, family: str
+) -> tuple[CoreBase, CoreImage]:
     choices = (
         *("products", "multiplier", "bank_latency", "weight_latency", "carry_chunk"),
         *("fifo_depth", "params_memory", "bank_memory", "fifo_memory"),
     )
-    options = {key: getattr(spec, key) for key in choices}
-    if spec.multiplier == "serial":
-        options["multiplier_interval"] = spec.multiplier_interval
-    return make_int8_core(layer, x, spec.lanes, family=engine, name=spec.name, **options)
+    options = _chosen(spec, choices)
+    return make_int8_core(layer, x, spec.lanes, family=family, name=spec.name, **options)
+
+
+@remade.of(UnrolledSpec)
+def _remade_unrolled(
+    spec: UnrolledSpec, layer: Dense, x: TensorSpec, family: str
+) -> tuple[CoreBase, CoreImage]:
+    choices = ("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory")
+    options = _chosen(spec, choices)
+    return make_unrolled_core(layer, x, family=family, name=spec.name, **options)
+
+
+def _chosen(spec: CoreBase, choices: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of a specification as options of what makes its core."""
+    serial = ("multiplier_interval",) if spec.multiplier == "serial" else ()
+    return {key: getattr(spec, key) for key in (*choices, *serial)}

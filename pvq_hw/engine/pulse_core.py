@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, accumulator_bits, bits_for
 from pvq_hw.engine.core import (
+    CORES,
     CoreBase,
     CoreImage,
     IntArray,
@@ -30,6 +31,7 @@ from pvq_hw.target.families import family as find_family
 __all__ = ["CoreImage", "CoreSpec", "make_core"]
 
 
+@CORES.kind
 @dataclass(frozen=True, kw_only=True)
 class CoreSpec(CoreBase):
     """Numbers of a core of pulses; validated when made. What is not said here: `CoreBase`.

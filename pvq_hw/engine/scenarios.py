@@ -8,12 +8,10 @@ the Verilog. Frames are counted in rounds of V (`GraphSpec.frames`), which is mo
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pvq_hw.engine.batch import UNPACKER_QUEUE
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
 from pvq_hw.engine.timing import run_frames
-from pvq_hw.engine.units import CoreUnit, Fifo, Join, Lookup, Pool, Unit, Unpack
 
 __all__ = ["BURSTS", "Pace", "Scenario", "pace_of", "scenarios", "short_scenarios"]
 
@@ -91,32 +89,14 @@ class Scenario:
 
 def pace_of(graph: GraphSpec, images: Sequence[CoreImage], interval: int) -> Pace:
     """The pace of a graph, with the contents of its cores, whose interval is known."""
-    inside = 2 + sum(map(_inside, graph.units))
+    inside = 2 + sum(unit.rounds for unit in graph.units)
     columns, rows = graph.transfers
     rounds = max(_ROUNDS, min(inside + 2, _TRANSFERS // (columns + rows)))
     # One more: a map's last activations may matter to no window.
     wires = run_frames(graph, graph.named(images), rounds + graph.lags)
     first, moved = wires[graph.input].moved[0], wires[graph.output].moved
     ends = tuple(end - first for end in moved[rows - 1 :: rows])[:rounds]
-    return Pace(columns, rows, inside, ends, interval, _waiting(graph.last))
-
-
-def _inside(unit: Unit) -> int:
-    """Rounds that a unit may hold."""
-    if isinstance(unit, CoreUnit):
-        return 3 - -unit.core.fifo_depth // unit.sizes()[1]
-    if isinstance(unit, Pool | Join | Lookup | Fifo):
-        return 1 - -unit.depth // unit.sizes()[1]
-    return 0
-
-
-def _waiting(unit: Unit) -> int:
-    """Results that wait in the last unit of a graph."""
-    if isinstance(unit, CoreUnit):
-        return unit.core.credits
-    if isinstance(unit, Unpack):
-        return UNPACKER_QUEUE
-    return unit.depth if isinstance(unit, Pool | Join | Lookup | Fifo) else 0
+    return Pace(columns, rows, inside, ends, interval, graph.last.waiting)
 
 
 def scenarios(pace: Pace, longest: int = BURSTS[-1]) -> tuple[Scenario, ...]:

@@ -11,21 +11,31 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
+from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
+from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
 from pvq_hw.engine.unrolled_core import UnrolledSpec
-from pvq_hw.errors import CheckError, InputError
+from pvq_hw.errors import CheckError
+from pvq_hw.registry import Face
 
 __all__ = [
+    "Note",
+    "Process",
     "Timing",
+    "Wire",
+    "Work",
+    "core_timing",
     "fifo_needs",
     "frame_ends",
     "least_depths",
     "run_frames",
+    "streamed",
     "time_chain",
     "time_graph",
+    "timing",
     "with_depths",
 ]
 
@@ -137,7 +147,7 @@ def run_frames(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) ->
 
 
 @dataclass
-class _Note:
+class Note:
     """Times of something within a unit: so many of them a round, of which the last few bear on
     what follows."""
 
@@ -153,15 +163,13 @@ class _Run:
         names = {spec.input, *(wire for unit in spec.units for wire in unit.outputs)}
         self.spec = spec
         self.wires = wires = {name: Wire() for name in names}
-        self.notes: list[_Note] = []
+        self.notes: list[Note] = []
         wires[spec.input].offers += [0] * (rounds * spec.transfers[0])
         wires[spec.output].readies += [0] * (rounds * spec.transfers[1])
         running = [
             (process, [wires[name] for name in (*unit.inputs, *unit.outputs)])
             for unit in spec.units
-            for process in _processes(
-                unit, images, wires, rounds, spec.frames // unit.frames, self.notes
-            )
+            for process in timing(unit, self._work(unit, images, rounds))
         ]
         known = -1
         while running:
@@ -170,6 +178,12 @@ class _Run:
                 waiting = [u.name for u in spec.units if not self._finished(u, rounds)]
                 raise CheckError(f"The accelerator stands still: {', '.join(waiting)} wait")
             running = [entry for entry in running if not _advance(*entry)]
+
+    def _work(self, unit: Unit, images: Mapping[str, CoreImage], rounds: int) -> "Work":
+        inputs = [self.wires[name] for name in unit.inputs]
+        outputs = [self.wires[name] for name in unit.outputs]
+        turns = self.spec.frames // unit.frames
+        return Work(inputs, outputs, rounds * turns, turns, images, self.notes)
 
     def _given(self, unit: Unit) -> int:
         """Transfers of a round at each output of a unit."""
@@ -188,12 +202,11 @@ class _Run:
         """Frames after which all times that later frames depend on come again, counted from each
         frame's end; 0 where they do not."""
         notes = list(self.notes)
-        notes.append(_Note(self.wires[self.spec.input].moved, self.spec.transfers[0], 1))
+        notes.append(Note(self.wires[self.spec.input].moved, self.spec.transfers[0], 1))
         for unit in self.spec.units:
-            depth = unit.core.fifo_depth if isinstance(unit, CoreUnit) else _depth(unit)
             for wire in (self.wires[name] for name in unit.outputs):
-                notes.append(_Note(wire.moved, self._given(unit), depth))
-                notes.append(_Note(wire.offers, self._given(unit), depth))
+                notes.append(Note(wire.moved, self._given(unit), unit.held))
+                notes.append(Note(wire.offers, self._given(unit), unit.held))
         seen: dict[tuple[int, ...], int] = {}
         found = 0
         for frame, end in enumerate(ends):
@@ -207,10 +220,6 @@ class _Run:
         return found
 
 
-def _depth(unit: Unit) -> int:
-    return 2 if isinstance(unit, Fork | Unpack | CoreUnit) else unit.depth
-
-
 def _advance(process: Process, wires: list[Wire]) -> bool:
     """Lets a process go on as far as it can; whether it has come to its end."""
     for wire in wires:
@@ -221,56 +230,103 @@ def _advance(process: Process, wires: list[Wire]) -> bool:
     return ended
 
 
-def _processes(
-    unit: Unit,
-    images: Mapping[str, CoreImage],
-    wires: dict[str, Wire],
-    rounds: int,
-    turns: int,
-    notes: list[_Note],
-) -> list[Process]:
-    """A unit's work of some rounds, in each of which it takes several turns."""
-    frames = rounds * turns
-    inputs = [wires[name] for name in unit.inputs]
-    outputs = [wires[name] for name in unit.outputs]
-    if isinstance(unit, CoreUnit) and isinstance(unit.core, UnrolledSpec):
-        held: list[int] = []
-        loaded: list[int] = []
-        notes += [_Note(times, turns, 1) for times in (held, loaded)]
-        return [
-            _collect(unit.core, inputs[0], held, loaded, frames),
-            _unrolled(unit.core, outputs[0], held, loaded, frames),
-        ]
-    if isinstance(unit, CoreUnit):
-        written: list[int] = []
-        released: list[int] = []
-        notes += [_Note(times, turns * unit.positions, 2) for times in (written, released)]
-        if unit.window is None:
-            loader = _dense(unit, inputs[0], written, released, frames)
-        else:
-            delay = unit.window.unit_words + unit.window.read_delay
-            cleared = _rows_note(unit.window, notes, turns)
-            loader = _windows(
-                unit.window, inputs[0], written.append, delay, released, 2, frames, cleared
-            )
-        compute = _core(unit, images[unit.core.name], outputs[0], written, released, frames)
-        return [loader, compute]
-    if isinstance(unit, Pool) and unit.window is not None:
-        delay = unit.window.unit_words + unit.result_delay + 2
-        offer, pops = outputs[0].offers.append, outputs[0].moved
-        cleared = _rows_note(unit.window, notes, turns)
-        return [_windows(unit.window, inputs[0], offer, delay, pops, unit.depth, frames, cleared)]
-    if isinstance(unit, Pool):
-        return [_pool(unit, inputs[0], outputs[0], frames)]
-    if isinstance(unit, Join | Lookup):
-        return [_join(unit, inputs, outputs[0], frames)]
-    if isinstance(unit, Fork):
-        return [_fork(inputs[0], outputs, frames * unit.size)]
-    if isinstance(unit, Unpack):
-        return [_unpack(unit, inputs[0], outputs[0], frames)]
-    if isinstance(unit, Fifo):
-        return [_fifo(unit, inputs[0], outputs[0], frames)]
-    raise InputError(f"Unit {unit.name!r} has no timing: its kind {unit.kind!r} is not known")
+@dataclass(frozen=True)
+class Work:
+    """What a unit has to do in a run.
+
+    Parameters
+    ----------
+    inputs, outputs : list of Wire
+    frames : int
+        In all rounds, or of V frames side by side, so many times V.
+    turns : int
+        The same in one round.
+    images : mapping of core name to CoreImage
+    notes : list of Note
+        Takes the times within a unit on which what follows depends, wires' own aside.
+    """
+
+    inputs: list[Wire]
+    outputs: list[Wire]
+    frames: int
+    turns: int
+    images: Mapping[str, CoreImage]
+    notes: list[Note]
+
+    def note(self, each: int, reach: int) -> list[int]:
+        """A new list of times, ``each`` of them a turn, of which the last ``reach`` bear on what
+        follows."""
+        times: list[int] = []
+        self.notes.append(Note(times, self.turns * each, reach))
+        return times
+
+
+timing: Face[[Work], list[Process]] = UNITS.face("timing")
+"""A unit's processes: each goes as far as the times that are known let it, at every `yield`."""
+
+core_timing: Face[[CoreUnit, Work], list[Process]] = CORES.face("timing")
+"""The processes of a unit's core."""
+
+
+@timing.of(CoreUnit)
+def _core_unit(unit: CoreUnit, work: Work) -> list[Process]:
+    return core_timing(unit.core, unit, work)
+
+
+@core_timing.of(UnrolledSpec)
+def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Process]:
+    held, loaded = work.note(1, 1), work.note(1, 1)
+    return [
+        _collect(spec, work.inputs[0], held, loaded, work.frames),
+        _unrolled(spec, work.outputs[0], held, loaded, work.frames),
+    ]
+
+
+@core_timing.of(CoreSpec, Int8Spec)
+def _folded_core(spec: CoreBase, unit: CoreUnit, work: Work) -> list[Process]:
+    written, released = work.note(unit.positions, 2), work.note(unit.positions, 2)
+    if unit.window is None:
+        loader = _dense(unit, work.inputs[0], written, released, work.frames)
+    else:
+        delay = unit.window.unit_words + unit.window.read_delay
+        loader = _windows(unit.window, work, written.append, delay, released, 2)
+    image = work.images[spec.name]
+    return [loader, _core(unit, image, work.outputs[0], written, released, work.frames)]
+
+
+@timing.of(Pool)
+def _pooling(unit: Pool, work: Work) -> list[Process]:
+    if unit.window is None:
+        return [_pool(unit, work.inputs[0], work.outputs[0], work.frames)]
+    delay = unit.window.unit_words + unit.result_delay + 2
+    offer, pops = work.outputs[0].offers.append, work.outputs[0].moved
+    return [_windows(unit.window, work, offer, delay, pops, unit.depth)]
+
+
+@timing.of(Join)
+def _joining(unit: Join, work: Work) -> list[Process]:
+    order = [n for n, run in enumerate(unit.runs) for _ in range(run)]
+    return [streamed(work, unit.size, unit.result_delay, unit.depth, order)]
+
+
+@timing.of(Lookup)
+def _looking_up(unit: Lookup, work: Work) -> list[Process]:
+    return [streamed(work, unit.size, unit.result_delay, unit.depth)]
+
+
+@timing.of(Fork)
+def _forking(unit: Fork, work: Work) -> list[Process]:
+    return [_fork(work.inputs[0], work.outputs, work.frames * unit.size)]
+
+
+@timing.of(Unpack)
+def _unpacking(unit: Unpack, work: Work) -> list[Process]:
+    return [_unpack(unit, work.inputs[0], work.outputs[0], work.frames)]
+
+
+@timing.of(Fifo)
+def _waiting(unit: Fifo, work: Work) -> list[Process]:
+    return [_fifo(unit, work.inputs[0], work.outputs[0], work.frames)]
 
 
 def _fifo(unit: Fifo, i: Wire, o: Wire, frames: int) -> Process:
@@ -285,13 +341,6 @@ def _fifo(unit: Fifo, i: Wire, o: Wire, frames: int) -> Process:
             i.readies += [t + 1 for t in o.moved[past - unit.depth : max(past, stop) - unit.depth]]
             i.settle()
         o.offers += [t + 2 for t in i.moved[len(o.offers) :]]
-
-
-def _rows_note(window: WindowSpec, notes: list[_Note], turns: int) -> list[int]:
-    """When the line buffer gave its rows back."""
-    cleared: list[int] = []
-    notes.append(_Note(cleared, turns * window.geometry.input_shape[0], window.rows))
-    return cleared
 
 
 def _unpack(unit: Unpack, i: Wire, o: Wire, frames: int) -> Process:
@@ -327,12 +376,24 @@ def _fork(i: Wire, outputs: list[Wire], total: int) -> Process:
         i.settle()
 
 
-def _join(unit: Join | Lookup, inputs: list[Wire], o: Wire, frames: int) -> Process:
-    order = _turns(unit) if isinstance(unit, Join) else []
-    delay, depth = unit.result_delay + 2, unit.depth
-    now = -1
-    for k in range(frames * unit.size):
-        wires = [inputs[order[k % len(order)]]] if order else inputs
+def streamed(work: Work, size: int, delay: int, depth: int, order: Sequence[int] = ()) -> Process:
+    """A unit that gives an activation for one of each input, or for one of the inputs in turn.
+
+    Parameters
+    ----------
+    work : Work
+    size : int
+        Activations that it gives in a frame.
+    delay : int
+        Cycles from a transfer to the write into the queue of results.
+    depth : int
+        Places of that queue: nothing is taken without one.
+    order : sequence of int
+        Of the inputs in turn; empty for all of them at once.
+    """
+    o, now = work.outputs[0], -1
+    for k in range(work.frames * size):
+        wires = [work.inputs[order[k % len(order)]]] if order else work.inputs
         now += 1
         while k - depth >= len(o.moved):
             yield
@@ -346,13 +407,8 @@ def _join(unit: Join | Lookup, inputs: list[Wire], o: Wire, frames: int) -> Proc
         for wire in wires:
             wire.readies.append(now)
             wire.settle()
-        o.offers.append(now + delay)
+        o.offers.append(now + delay + 2)
         o.settle()
-
-
-def _turns(unit: Join) -> list[int]:
-    """Of a concatenation: the input of every activation of a round."""
-    return [n for n, run in enumerate(unit.runs) for _ in range(run)]
 
 
 def _pool(unit: Pool, i: Wire, o: Wire, frames: int) -> Process:
@@ -394,17 +450,17 @@ def _window_ends(unit: Pool) -> list[bool]:
 
 def _windows(
     spec: WindowSpec,
-    i: Wire,
+    work: Work,
     emit: Callable[[int], None],
     delay: int,
     returned: list[int],
     places: int,
-    frames: int,
-    cleared: list[int],
 ) -> Process:
     """Line buffer: calls ``emit`` with the time ``delay`` after every unit's start. A unit claims
     one of some places; ``returned`` holds when places came back."""
+    i, frames = work.inputs[0], work.frames
     height, width, channels = spec.geometry.input_shape
+    cleared = work.note(height, spec.rows)  # when the line buffer gave its rows back
     row_size = width * channels
     bands, rights = spec.bands(), spec.rights()
     freed = 0  # rows given back so far

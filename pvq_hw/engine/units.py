@@ -1,14 +1,16 @@
 """Specifications of the units around the cores: poolings, sums, concatenations, tables, forks,
 FIFOs, the unpacker of batches."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, bits_for
-from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.kinds import core_from_json
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.errors import InputError
@@ -16,14 +18,18 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.join import Add, Concat
 from pvq_hw.network.table import MOST_ENTRIES, Table
 from pvq_hw.network.window import AveragePool, MaxPool
+from pvq_hw.registry import Registry
 
 __all__ = [
+    "UNITS",
+    "UNPACKER_QUEUE",
     "CoreUnit",
     "Fifo",
     "Fork",
     "Join",
     "Lookup",
     "Pool",
+    "Queued",
     "Scale",
     "Unit",
     "Unpack",
@@ -32,6 +38,7 @@ __all__ = [
 
 IntArray = npt.NDArray[np.int64]
 
+UNPACKER_QUEUE = 8  # more than the reads under way in an unpacker
 _MULTIPLIERS = {"mult18": 18, "mac16": 16, "logic": 64}
 
 
@@ -112,8 +119,15 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """What all units have: a name, and the wires that it reads and gives."""
+class Unit(ABC):
+    """What all units have: a name, the wires that they read and give, and what is asked of them.
+
+    Parameters
+    ----------
+    name : str
+    inputs, outputs : tuple of str
+        Names of wires.
+    """
 
     kind: ClassVar[str] = ""
 
@@ -131,6 +145,48 @@ class _Unit:
         """Frames in a transfer of the inputs, and of the outputs."""
         return 1, 1
 
+    @property
+    def ports(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the streams that its circuit takes and gives, for each of its wires."""
+        return ("i",), ("o",)
+
+    @property
+    def lags(self) -> bool:
+        """Whether it may still work on a frame whose results are out."""
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """Results that can wait in it."""
+        return 0
+
+    @property
+    def held(self) -> int:
+        """Transfers of each output, the last ones, on which its later timing can depend."""
+        return 2
+
+    @property
+    def rounds(self) -> int:
+        """Frames that it may hold."""
+        return 1 - -self.waiting // self.sizes()[1] if self.waiting else 0
+
+    @abstractmethod
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of each input, and of an output."""
+
+    @abstractmethod
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Formats of each input, and of the outputs."""
+
+    def compute(self, *x: npt.ArrayLike) -> IntArray:
+        """The golden model, arrays (frames, ...) -> (frames, ...): units that compute nothing pass
+        on what they take."""
+        return np.asarray(x[0], dtype=np.int64)
+
+    def compute_with(self, images: Mapping[str, CoreImage], *x: npt.ArrayLike) -> IntArray:
+        """`compute` of units that need memory contents, by the name of their core."""
+        return self.compute(*x)
+
     def to_json(self) -> dict[str, Any]:
         """The unit as JSON values."""
         value: dict[str, Any] = {"kind": self.kind}
@@ -138,6 +194,37 @@ class _Unit:
             item = getattr(self, field.name)
             value[field.name] = item.to_json() if hasattr(item, "to_json") else _plain(item)
         return value
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        return cls(**{field.name: _read(field.name, value[field.name]) for field in fields(cls)})
+
+
+class Queued(Unit):
+    """A unit whose results wait in a queue of ``depth`` places."""
+
+    if TYPE_CHECKING:  # a field
+
+        @property
+        def depth(self) -> int:
+            """Places."""
+
+    @property
+    def waiting(self) -> int:
+        """Results that can wait in it."""
+        return self.depth
+
+    @property
+    def held(self) -> int:
+        """Transfers of the output on which its later timing can depend."""
+        return self.depth
+
+
+UNITS: Registry[Unit] = Registry("unit")
+"""Every kind of unit. Its faces: ``timing`` (`pvq_hw.engine.timing`), ``cost`` and ``energy``
+(`pvq_hw.plan.unit_resources`), ``circuit`` (`gateware.accelerator.circuits`), ``reference``
+(`sim.reference`)."""
 
 
 def _plain(item: Any) -> Any:
@@ -148,8 +235,9 @@ def _plain(item: Any) -> Any:
     return [_plain(i) for i in item] if isinstance(item, tuple) else item
 
 
+@UNITS.kind
 @dataclass(frozen=True)
-class CoreUnit(_Unit):
+class CoreUnit(Unit):
     """A layer's core; with a window, a convolution.
 
     Parameters
@@ -182,6 +270,34 @@ class CoreUnit(_Unit):
         """Frames in a transfer of the input, and of the output."""
         return self.core.input_frames, self.core.frames
 
+    @property
+    def lags(self) -> bool:
+        """Whether it may still work on a frame whose results are out: the last activations of a
+        map may matter to no window."""
+        return self.window is not None
+
+    @property
+    def waiting(self) -> int:
+        """Results that can wait in it."""
+        return self.core.credits
+
+    @property
+    def held(self) -> int:
+        """Transfers of the output on which its later timing can depend."""
+        return self.core.fifo_depth
+
+    @property
+    def rounds(self) -> int:
+        """Frames that it may hold: in the two halves of its banks, and in its queue."""
+        return 3 - -self.core.fifo_depth // self.sizes()[1]
+
+    def compute_with(self, images: Mapping[str, CoreImage], *x: npt.ArrayLike) -> IntArray:
+        """The core's results, window after window."""
+        windows = np.asarray(x[0], dtype=np.int64)
+        if self.window is not None:
+            windows = self.window.compute(windows).reshape(-1, self.core.n)
+        return self.core.compute(images[self.core.name], windows)
+
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Activations of a frame: of the input, and of the output."""
         taken = int(np.prod(self.window.geometry.input_shape)) if self.window else self.core.n
@@ -192,8 +308,9 @@ class CoreUnit(_Unit):
         return (self.core.x,), self.core.out
 
 
+@UNITS.kind
 @dataclass(frozen=True)
-class Pool(_Unit):
+class Pool(Queued):
     """A pooling. Where no windows overlap, activations are pooled as they come, into a partial
     result for each column of windows; else windows are read from a line buffer.
 
@@ -242,6 +359,12 @@ class Pool(_Unit):
             raise InputError(f"{where} must keep its format")
         if self.scale is not None and self.x.binary:
             raise InputError(f"{where} must not average binary activations")
+
+    @property
+    def lags(self) -> bool:
+        """Whether it may still work on a frame whose results are out: the last activations of a
+        map may matter to no window."""
+        return True
 
     @property
     def scale_delay(self) -> int:
@@ -310,8 +433,9 @@ def can_stream(geometry: Geometry, latency: int) -> bool:
     return g.input_shape[2] >= latency + 2
 
 
+@UNITS.kind
 @dataclass(frozen=True)
-class Join(_Unit):
+class Join(Queued):
     """A sum of streams, or streams one after the other, brought to one scale.
 
     Parameters
@@ -353,6 +477,11 @@ class Join(_Unit):
             raise InputError(f"{where} must not join binary activations")
 
     @property
+    def ports(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the streams that its circuit takes and gives."""
+        return tuple(f"i{k}" for k in range(len(self.inputs))), ("o",)
+
+    @property
     def result_delay(self) -> int:
         """Cycles from a transfer to the write into the queue."""
         return self.scale.delay
@@ -385,8 +514,9 @@ class Join(_Unit):
         return self.x, self.out
 
 
+@UNITS.kind
 @dataclass(frozen=True)
-class Lookup(_Unit):
+class Lookup(Queued):
     """A table of an activation's function, or one for each channel.
 
     Parameters
@@ -468,8 +598,9 @@ class Lookup(_Unit):
         return (self.x,), self.out
 
 
+@UNITS.kind
 @dataclass(frozen=True)
-class Fork(_Unit):
+class Fork(Unit):
     """Gives every activation to each of its outputs, as soon as each takes it.
 
     Parameters
@@ -484,6 +615,11 @@ class Fork(_Unit):
     x: IntFormat
     size: int
 
+    @property
+    def ports(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the streams that its circuit takes and gives."""
+        return ("i",), tuple(f"o{k}" for k in range(len(self.outputs)))
+
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Activations of a frame: of each input, and of an output."""
         return (self.size,), self.size
@@ -493,8 +629,9 @@ class Fork(_Unit):
         return (self.x,), self.x
 
 
+@UNITS.kind
 @dataclass(frozen=True)
-class Fifo(_Unit):
+class Fifo(Queued):
     """Holds ``depth`` activations of a branch.
 
     Parameters
@@ -527,8 +664,9 @@ class Fifo(_Unit):
         return (self.x,), self.x
 
 
+@UNITS.kind
 @dataclass(frozen=True)
-class Unpack(_Unit):
+class Unpack(Unit):
     """Gives the frames of a batch one after the other, behind the last core that takes several;
     drops those that no frame came for.
 
@@ -570,6 +708,16 @@ class Unpack(_Unit):
         return self.batch, 1
 
     @property
+    def waiting(self) -> int:
+        """Results that can wait in it."""
+        return UNPACKER_QUEUE
+
+    @property
+    def rounds(self) -> int:
+        """Frames that it may hold: those that the core before it still counts."""
+        return 0
+
+    @property
     def width(self) -> int:
         """Bits of a word of its memory."""
         return self.batch * self.x.bits
@@ -598,20 +746,10 @@ class Unpack(_Unit):
         return (self.x,), self.x
 
 
-Unit = CoreUnit | Pool | Join | Lookup | Fork | Fifo | Unpack
-
-_KINDS: dict[str, type[Any]] = {
-    u.kind: u for u in (CoreUnit, Pool, Join, Lookup, Fork, Fifo, Unpack)
-}
-
-
 def unit_from_json(value: dict[str, Any]) -> Unit:
-    """Inverse of `to_json` of any unit; raises InputError on anything else."""
+    """Inverse of `Unit.to_json`, of whatever kind; raises InputError on anything else."""
     try:
-        cls = _KINDS[value["kind"]]
-        parts = {field.name: _read(field.name, value[field.name]) for field in fields(cls)}
-        unit: Unit = cls(**parts)
-        return unit
+        return UNITS.named(value["kind"], f"Unit {str(value['name'])!r:.60}").from_json(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise

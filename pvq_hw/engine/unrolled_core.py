@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.engine.adder_graph import AdderGraph, make_adder_graph
 from pvq_hw.engine.core import (
+    CORES,
     CoreBase,
     CoreImage,
     IntArray,
@@ -26,11 +27,10 @@ from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.families import family as find_family
 
-__all__ = ["UnrolledSpec", "make_unrolled_core", "remake_unrolled"]
-
-_CHOICES = ("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory")
+__all__ = ["UnrolledSpec", "make_unrolled_core"]
 
 
+@CORES.kind
 @dataclass(frozen=True, kw_only=True)
 class UnrolledSpec(CoreBase):
     """Numbers of an unrolled core; validated when made. What is not said here: `CoreBase`.
@@ -294,13 +294,3 @@ def _widths(layer: Dense, graph: AdderGraph, bias: IntArray) -> dict[str, int]:
             bits_for(min(least, -1), max(most, 0)), layer.shift + layer.output.format.bits + 1
         ),
     }
-
-
-def remake_unrolled(
-    layer: Dense, x: TensorSpec, spec: UnrolledSpec, engine: str
-) -> tuple[UnrolledSpec, CoreImage]:
-    """The core of a layer with the choices that a specification has made."""
-    options = {key: getattr(spec, key) for key in _CHOICES}
-    if spec.multiplier == "serial":
-        options["multiplier_interval"] = spec.multiplier_interval
-    return make_unrolled_core(layer, x, family=engine, name=spec.name, **options)

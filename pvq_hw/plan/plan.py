@@ -10,13 +10,10 @@ from typing import Any
 from pvq_hw.arith.formats import significant
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.int8_core import Int8Spec
-from pvq_hw.engine.kinds import make_layer_core, remake_int8
-from pvq_hw.engine.pulse_core import CoreSpec, make_core
+from pvq_hw.engine.kinds import make_layer_core, remade
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.timing import Timing, run_frames, time_graph
 from pvq_hw.engine.units import CoreUnit, Fifo, Join
-from pvq_hw.engine.unrolled_core import UnrolledSpec, remake_unrolled
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD
 from pvq_hw.naming import quoted
@@ -525,33 +522,7 @@ def remake(layer: CoreLayer, spec: CoreBase, engine: str) -> tuple[CoreBase, Cor
     dense, x = layer.dense, layer.x
     if spec.lanes > dense.y.shape[1]:
         raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {dense.y.shape[1]}")
-    if isinstance(spec, UnrolledSpec):
-        return remake_unrolled(dense, x, spec, engine)
-    if isinstance(spec, Int8Spec):
-        return remake_int8(dense, x, spec, engine)
-    assert isinstance(spec, CoreSpec)
-    interval = {"multiplier_interval": spec.multiplier_interval}
-    return make_core(
-        dense,
-        x,
-        spec.lanes,
-        frames=spec.frames,
-        flush_cycles=spec.flush_cycles,
-        gap_bits=spec.code.gap_bits,
-        shift_bits=spec.code.shift_bits,
-        family=engine,
-        name=spec.name,
-        multiplier=spec.multiplier,
-        code_latency=spec.code_latency,
-        code_memory=spec.code_memory,
-        bank_latency=spec.bank_latency,
-        carry_chunk=spec.carry_chunk,
-        fifo_depth=spec.fifo_depth,
-        params_memory=spec.params_memory,
-        bank_memory=spec.bank_memory,
-        fifo_memory=spec.fifo_memory,
-        **(interval if spec.multiplier == "serial" else {}),
-    )
+    return remade(spec, dense, x, engine)
 
 
 def remake_graph(

@@ -4,10 +4,10 @@ The estimate is linear in quantities that a `CoreSpec` gives; `benchmarks/fit_re
 the coefficients to syntheses of the real cores and prints them in the form below.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.core import CORES, CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
@@ -24,14 +24,16 @@ from pvq_hw.plan.unrolled_resources import (
     unrolled_features,
     unrolled_memories,
 )
+from pvq_hw.registry import Face
 from pvq_hw.target.block_ram import memory_blocks, memory_columns, spram_blocks
 from pvq_hw.target.boards import Target
-from pvq_hw.target.families import family
+from pvq_hw.target.families import Family, family
 
 __all__ = [
     "Resources",
     "bank_ways",
     "budget",
+    "core_cost",
     "core_memories",
     "core_resources",
     "features",
@@ -98,13 +100,18 @@ class Resources:
         return cls(**{key: int(value[key]) for key in vars(cls())})
 
 
-def core_memories(spec: CoreBase) -> dict[str, tuple[int, int, int]]:
-    """Block RAM memories by role: (copies, width in bits, depth in words)."""
-    if isinstance(spec, UnrolledSpec):
-        return unrolled_memories(spec)
-    if isinstance(spec, Int8Spec):
-        return int8_memories(spec)
-    assert isinstance(spec, CoreSpec)
+core_memories: Face[[], dict[str, tuple[int, int, int]]] = CORES.face("memories")
+"""A core's memories in block RAM by role: (copies, width in bits, depth in words)."""
+
+core_cost: Face[[Family], Resources] = CORES.face("cost")
+"""What a core takes of a family's device."""
+
+core_memories.of(UnrolledSpec)(unrolled_memories)
+core_memories.of(Int8Spec)(int8_memories)
+
+
+@core_memories.of(CoreSpec)
+def _pulse_memories(spec: CoreSpec) -> dict[str, tuple[int, int, int]]:
     width, depth = spec.memories[f"{spec.name}_codes"]
     memories = {} if spec.code_memory == "spram" else {"codes": (1, width, depth)}
     if spec.params_memory == "block":
@@ -194,36 +201,50 @@ def _rom_ways(spec: CoreSpec, blocks: str) -> float:
 
 def core_resources(spec: CoreBase, engine: str) -> Resources:
     """What a core takes; ``engine`` is a key of `pvq_hw.target.families.FAMILIES`."""
-    device = family(engine)
-    memories = core_memories(spec).values()
-    if isinstance(spec, UnrolledSpec):
-        values = unrolled_features(spec)
-        return Resources(
-            luts=_estimate(UNROLLED_COEFFICIENTS[engine]["luts"], values),
-            ffs=_estimate(UNROLLED_COEFFICIENTS[engine]["ffs"], values),
-            brams=sum(c * memory_blocks(w, d, device.blocks) for c, w, d in memories),
-            bram_bits=sum(c * w * d for c, w, d in memories),
-            dsps=spec.multiplier_parts,
-        )
-    if isinstance(spec, Int8Spec):
-        values = int8_features(spec, device.blocks)
-        return Resources(
-            luts=_estimate(INT8_COEFFICIENTS[engine]["luts"], values),
-            ffs=_estimate(INT8_COEFFICIENTS[engine]["ffs"], values),
-            brams=int8_brams(spec, device.blocks),
-            bram_bits=sum(c * w * d for c, w, d in memories),
-            dsps=int8_dsps(spec),
-        )
-    assert isinstance(spec, CoreSpec)
+    return core_cost(spec, family(engine))
+
+
+@core_cost.of(UnrolledSpec)
+def _unrolled_cost(spec: UnrolledSpec, device: Family) -> Resources:
+    estimates, values = UNROLLED_COEFFICIENTS[device.name], unrolled_features(spec)
+    return _blocks(spec, device) + Resources(
+        luts=_estimate(estimates["luts"], values),
+        ffs=_estimate(estimates["ffs"], values),
+        dsps=spec.multiplier_parts,
+    )
+
+
+@core_cost.of(Int8Spec)
+def _int8_cost(spec: Int8Spec, device: Family) -> Resources:
+    estimates, values = INT8_COEFFICIENTS[device.name], int8_features(spec, device.blocks)
+    # Its ROM of weights is cut otherwise than a memory of its width.
+    return replace(
+        _blocks(spec, device),
+        luts=_estimate(estimates["luts"], values),
+        ffs=_estimate(estimates["ffs"], values),
+        brams=int8_brams(spec, device.blocks),
+        dsps=int8_dsps(spec),
+    )
+
+
+@core_cost.of(CoreSpec)
+def _pulse_cost(spec: CoreSpec, device: Family) -> Resources:
     values = features(spec, device.blocks)
     sprams = spram_blocks(spec.word_bits, spec.words) if spec.code_memory == "spram" else 0
-    return Resources(
-        luts=_estimate(LUT_COEFFICIENTS[engine], values) + _SPRAM_LUTS * sprams,
-        ffs=_estimate(FF_COEFFICIENTS[engine], values),
-        brams=sum(c * memory_blocks(w, d, device.blocks) for c, w, d in memories),
-        bram_bits=sum(c * w * d for c, w, d in memories),
+    return _blocks(spec, device) + Resources(
+        luts=_estimate(LUT_COEFFICIENTS[device.name], values) + _SPRAM_LUTS * sprams,
+        ffs=_estimate(FF_COEFFICIENTS[device.name], values),
         dsps=spec.frames * spec.multiplier_parts,
         sprams=sprams,
+    )
+
+
+def _blocks(spec: CoreBase, device: Family) -> Resources:
+    """The block RAMs of a core's memories."""
+    memories = core_memories(spec).values()
+    return Resources(
+        brams=sum(c * memory_blocks(w, d, device.blocks) for c, w, d in memories),
+        bram_bits=sum(c * w * d for c, w, d in memories),
     )
 
 

@@ -1,11 +1,22 @@
 """What units take of a device besides the cores: block RAM and DSP blocks exactly, LUTs roughly."""
 
-from pvq_hw.engine.batch import UNPACKER_QUEUE
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.line_buffer import WindowSpec
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
-from pvq_hw.errors import InputError
+from pvq_hw.engine.units import (
+    UNITS,
+    UNPACKER_QUEUE,
+    CoreUnit,
+    Fifo,
+    Fork,
+    Join,
+    Lookup,
+    Pool,
+    Scale,
+    Unit,
+    Unpack,
+)
 from pvq_hw.plan.resources import Resources
+from pvq_hw.registry import Face
 from pvq_hw.target.block_ram import memory_blocks
 from pvq_hw.target.energy import Operations
 from pvq_hw.target.families import Family
@@ -15,6 +26,9 @@ __all__ = [
     "graph_operations",
     "graph_resources",
     "logic_memory",
+    "queue_resources",
+    "unit_cost",
+    "unit_energy",
     "unit_resources",
     "units_reserve",
     "window_resources",
@@ -49,21 +63,48 @@ def window_resources(window: WindowSpec, engine: str) -> Resources:
     return memory + Resources(luts=luts, ffs=luts - 30)
 
 
-def _queue(bits: int, depth: int, family: Family, kind: str = "logic") -> Resources:
+def queue_resources(bits: int, depth: int, family: Family, kind: str = "logic") -> Resources:
+    """A queue of results."""
     count = 4 * depth.bit_length()
     return _memory(bits, depth, kind, family) + Resources(luts=10 + count, ffs=count)
 
 
+unit_cost: Face[[Family], Resources] = UNITS.face("cost")
+"""What a unit takes of a family's device; of a core only its line buffer."""
+
+unit_energy: Face[[], Operations] = UNITS.face("energy")
+"""What a unit does in one inference, besides the cores; most count for nothing."""
+
+
+@unit_cost.of(CoreUnit)
+def _core(unit: CoreUnit, family: Family) -> Resources:
+    return window_resources(unit.window, family.name) if unit.window else Resources()
+
+
+@unit_cost.of(Fork)
+def _fork(unit: Fork, family: Family) -> Resources:
+    return Resources(luts=3 * len(unit.outputs), ffs=len(unit.outputs))
+
+
+@unit_cost.of(Fifo)
+def _fifo(unit: Fifo, family: Family) -> Resources:
+    count = 5 * unit.depth.bit_length()
+    memory = _memory(unit.x.bits, unit.depth, unit.memory, family)
+    return memory + Resources(luts=10 + count, ffs=count)
+
+
+@unit_cost.of(Unpack)
 def _unpacker(unit: Unpack, family: Family) -> Resources:
     width = unit.width
     count = 3 * (unit.depth.bit_length() + unit.batch.bit_length())
     return (
         _memory(width, unit.depth, unit.memory, family)
-        + _queue(unit.x.bits, UNPACKER_QUEUE, family)
+        + queue_resources(unit.x.bits, UNPACKER_QUEUE, family)
         + Resources(luts=30 + count + width // 2, ffs=20 + count + unit.x.bits)
     )
 
 
+@unit_cost.of(Lookup)
 def _lookup(unit: Lookup, family: Family) -> Resources:
     """The tables, the queue behind them, and a counter of channels."""
     bits, words = unit.out.bits, unit.words
@@ -71,44 +112,51 @@ def _lookup(unit: Lookup, family: Family) -> Resources:
     if unit.memory == "block":
         tables = _memory(bits, words, "block", family)
     count = 2 * (len(unit.entries) - 1).bit_length()
-    queue = _queue(bits, unit.depth, family, unit.queue_memory)
+    queue = queue_resources(bits, unit.depth, family, unit.queue_memory)
     return tables + queue + Resources(luts=20 + count, ffs=10 + count)
+
+
+@unit_cost.of(Join)
+def _join(unit: Join, family: Family) -> Resources:
+    queue = queue_resources(unit.out.bits, unit.depth, family, unit.queue_memory)
+    return queue + _scaling(unit.scale, 1 if unit.runs else len(unit.inputs), unit.out.bits)
+
+
+@unit_cost.of(Pool)
+def _pool(unit: Pool, family: Family) -> Resources:
+    total = queue_resources(unit.out.bits, unit.depth, family, unit.queue_memory)
+    if unit.scale is not None:
+        total += _scaling(unit.scale, 1, unit.out.bits)
+    total += Resources(luts=90 + 4 * unit.acc_bits, ffs=60 + 4 * unit.acc_bits)
+    if unit.window is not None:
+        return total + window_resources(unit.window, family.name)
+    return total + _memory(unit.acc_bits, unit.partials, unit.memory, family)
+
+
+def _scaling(scale: Scale, products: int, bits: int) -> Resources:
+    """Multipliers, their sum, and its rounding to so many bits."""
+    soft = scale.acc_bits * scale.mult_bits if scale.multiplier == "logic" else 0
+    return Resources(
+        luts=products * soft + scale.sum_bits + 2 * bits,
+        ffs=scale.sum_bits + bits,
+        dsps=products * scale.dsps,
+    )
+
+
+@unit_energy.of(Unit)
+def _nothing(unit: Unit) -> Operations:
+    return Operations()
+
+
+@unit_energy.of(Lookup)
+def _reads(unit: Lookup) -> Operations:
+    return Operations(read_bits=unit.size * unit.out.bits)
 
 
 def unit_resources(unit: Unit, engine: str) -> Resources:
     """What a unit takes; of a core only its line buffer, see `pvq_hw.plan.resources` for the
     rest."""
-    family = find_family(engine)
-    if isinstance(unit, CoreUnit):
-        return window_resources(unit.window, engine) if unit.window else Resources()
-    if isinstance(unit, Fork):
-        return Resources(luts=3 * len(unit.outputs), ffs=len(unit.outputs))
-    if isinstance(unit, Fifo):
-        count = 5 * unit.depth.bit_length()
-        memory = _memory(unit.x.bits, unit.depth, unit.memory, family)
-        return memory + Resources(luts=10 + count, ffs=count)
-    if isinstance(unit, Unpack):
-        return _unpacker(unit, family)
-    if isinstance(unit, Lookup):
-        return _lookup(unit, family)
-    if not isinstance(unit, Join | Pool):
-        raise InputError(f"Unit {unit.name!r} has no cost: its kind {unit.kind!r} is not known")
-    total = _queue(unit.out.bits, unit.depth, family, unit.queue_memory)
-    if unit.scale is not None:
-        products = len(unit.inputs) if isinstance(unit, Join) and not unit.runs else 1
-        soft = unit.scale.acc_bits * unit.scale.mult_bits if unit.scale.multiplier == "logic" else 0
-        total += Resources(
-            luts=products * soft + unit.scale.sum_bits + 2 * unit.out.bits,
-            ffs=unit.scale.sum_bits + unit.out.bits,
-            dsps=products * unit.scale.dsps,
-        )
-    if isinstance(unit, Pool):
-        total += Resources(luts=90 + 4 * unit.acc_bits, ffs=60 + 4 * unit.acc_bits)
-        if unit.window is not None:
-            total += window_resources(unit.window, engine)
-        else:
-            total += _memory(unit.acc_bits, unit.partials, unit.memory, family)
-    return total
+    return unit_cost(unit, find_family(engine))
 
 
 def units_reserve(units: int, engine: str) -> Resources:
@@ -124,6 +172,5 @@ def graph_resources(graph: GraphSpec, engine: str) -> Resources:
 
 
 def graph_operations(graph: GraphSpec) -> Operations:
-    """What the tables of a graph do in one inference; other units count for nothing."""
-    lookups = [unit for unit in graph.units if isinstance(unit, Lookup)]
-    return Operations(read_bits=sum(unit.size * unit.out.bits for unit in lookups))
+    """What the units of a graph do in one inference, its cores aside."""
+    return sum(map(unit_energy, graph.units), Operations())

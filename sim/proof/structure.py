@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.units import Fork, Join
+from pvq_hw.engine.units import Fork
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
@@ -89,10 +89,9 @@ def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
     """
     givers, readers = {graph.input: "i"}, {graph.output: "o"}
     for unit in graph.units:
-        for k, wire in enumerate(unit.inputs):
-            readers[wire] = f"{unit.name}.i{k if isinstance(unit, Join) else ''}"
-        for k, wire in enumerate(unit.outputs):
-            givers[wire] = f"{unit.name}.o{k if isinstance(unit, Fork) else ''}"
+        ins, outs = unit.ports
+        readers |= {w: f"{unit.name}.{port}" for w, port in zip(unit.inputs, ins, strict=True)}
+        givers |= {w: f"{unit.name}.{port}" for w, port in zip(unit.outputs, outs, strict=True)}
     # Payloads pass a fork by.
     payloads = dict(givers)
     forks = [unit for unit in graph.units if isinstance(unit, Fork)]

@@ -152,7 +152,7 @@ def test_what_a_core_cannot_do_is_refused():
         make_int8_core(middle, inner, 2)
     with pytest.raises(InputError, match="must be encoded as pvq to take several frames"):
         make_layer_core(first, x, 2, frames=2)
-    with pytest.raises(InputError, match=r"Core must be of kind .* or unrolled, not 'x'"):
+    with pytest.raises(InputError, match=r"Core is of kind 'x', which is not known: .*unrolled"):
         core_from_json({"kind": "x"})
     spec, _ = make_layer_core(first, x, 2)
     with pytest.raises(InputError, match="must have a multiplier unless its rows give signs"):

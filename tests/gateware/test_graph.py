@@ -163,7 +163,9 @@ def test_graphs_that_are_none_are_refused() -> None:
         replace(built.graph, output="elsewhere")
     value = built.graph.to_json()
     value["units"][0]["kind"] = "spoon"
-    with pytest.raises(InputError, match="Unit is broken"):
+    with pytest.raises(
+        InputError, match=r"'spoon', which is not known: core, .* did you mean pool"
+    ):
         GraphSpec.from_json(value)
 
 

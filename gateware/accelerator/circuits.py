@@ -1,0 +1,94 @@
+"""The component of every kind of unit and of core."""
+
+from typing import Any
+
+from gateware.core.int8_core import Int8Core
+from gateware.core.pulse_core import LayerCore
+from gateware.core.unrolled_core import UnrolledCore
+from gateware.units.join import ForkUnit, JoinUnit
+from gateware.units.lookup import LookupUnit
+from gateware.units.pool import PoolUnit
+from gateware.units.queue import StreamFifo
+from gateware.units.unpack import UnpackUnit
+from pvq_hw.engine.core import CORES, CoreBase, CoreImage
+from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.line_buffer import WindowSpec
+from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unpack
+from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.registry import Face
+
+__all__ = ["core_circuit", "core_component", "unit_circuit"]
+
+Images = dict[str, CoreImage]
+
+unit_circuit: Face[[Images, str], Any] = UNITS.face("circuit")
+"""A unit's component, given the contents of the cores by their names and the body of memories; its
+streams are called as `Unit.ports` says."""
+
+core_circuit: Face[[CoreImage, str, WindowSpec | None], Any] = CORES.face("circuit")
+"""A core's component, given its contents, the body of memories and the windows that it reads."""
+
+
+@core_circuit.of(CoreSpec)
+def _pulses(spec: CoreSpec, image: CoreImage, body: str, window: WindowSpec | None) -> LayerCore:
+    return LayerCore(spec, image, body=body, window=window)
+
+
+@core_circuit.of(Int8Spec)
+def _int8(spec: Int8Spec, image: CoreImage, body: str, window: WindowSpec | None) -> Int8Core:
+    return Int8Core(spec, image, body=body, window=window)
+
+
+@core_circuit.of(UnrolledSpec)
+def _unrolled(
+    spec: UnrolledSpec, image: CoreImage, body: str, window: WindowSpec | None
+) -> UnrolledCore:
+    return UnrolledCore(spec, image, body=body)
+
+
+@unit_circuit.of(CoreUnit)
+def _core(unit: CoreUnit, images: Images, body: str) -> Any:
+    return core_circuit(unit.core, images[unit.core.name], body, unit.window)
+
+
+@unit_circuit.of(Pool)
+def _pool(unit: Pool, images: Images, body: str) -> PoolUnit:
+    return PoolUnit(unit, body)
+
+
+@unit_circuit.of(Join)
+def _join(unit: Join, images: Images, body: str) -> JoinUnit:
+    return JoinUnit(unit, body)
+
+
+@unit_circuit.of(Lookup)
+def _lookup(unit: Lookup, images: Images, body: str) -> LookupUnit:
+    return LookupUnit(unit, body)
+
+
+@unit_circuit.of(Fork)
+def _fork(unit: Fork, images: Images, body: str) -> ForkUnit:
+    return ForkUnit(unit)
+
+
+@unit_circuit.of(Fifo)
+def _fifo(unit: Fifo, images: Images, body: str) -> StreamFifo:
+    return StreamFifo(unit.x, unit.depth, unit.memory, body)
+
+
+@unit_circuit.of(Unpack)
+def _unpack(unit: Unpack, images: Images, body: str) -> UnpackUnit:
+    return UnpackUnit(unit, body)
+
+
+def core_component(
+    spec: CoreBase,
+    image: CoreImage,
+    *,
+    body: str = "behavioral",
+    window: WindowSpec | None = None,
+) -> Any:
+    """The component of a core: a `LayerCore`, an `Int8Core` where the weights are plain 8-bit ones,
+    or an `UnrolledCore`."""
+    return core_circuit(spec, image, body, window)
