@@ -34,6 +34,7 @@ def add_verbs(subparsers: Any) -> None:
     _verify(subparsers)
     _prove(subparsers)
     _report(subparsers)
+    _export(subparsers)
     _program(subparsers)
     _run(subparsers)
     _selftest(subparsers)
@@ -361,6 +362,28 @@ def _prove(subparsers: Any) -> None:
 def _report(subparsers: Any) -> None:
     p = _verb(subparsers, "report", "write report.json and report.html", "report")
     _folder(p)
+
+
+def _export(subparsers: Any) -> None:
+    p = _verb(
+        subparsers, "export", "the accelerator as a core of another flow, into a folder", "export"
+    )
+    _folder(p)
+    p.add_argument("-o", "--into", metavar="DIR", type=Path, required=True, help="its folder")
+    p.add_argument(
+        "--flow", choices=("fusesoc", "edalize", "litex", "apio", "vivado"), required=True
+    )
+    p.add_argument(
+        "--interface",
+        choices=("stream", "axis"),
+        default="stream",
+        help="valid, ready and payload (default), or AXI4-Stream",
+    )
+    p.add_argument(
+        "--name",
+        default="accelerator",
+        help="of the module; all modules and files begin with it",
+    )
 
 
 def _program(subparsers: Any) -> None:

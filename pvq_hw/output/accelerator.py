@@ -225,6 +225,22 @@ class Accelerator:
                 check_own_graph(path, original, data)
         return verify_output(self.out, model=original, data=data, bitstream=bitstream)
 
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        flow: str,
+        interface: str = "stream",
+        name: str = "accelerator",
+    ) -> list[str]:
+        """Writes the accelerator as a core of another flow (``"fusesoc"``, ``"edalize"``,
+        ``"litex"``, ``"apio"``, ``"vivado"``) into ``folder``; gives the files' names. The
+        ``interface`` is ``"stream"`` (valid, ready, payload) or ``"axis"`` (AXI4-Stream); every
+        module and file begins with ``name``."""
+        from gateware.export.flows import export_flow
+
+        return export_flow(self, Path(folder), flow, interface=interface, name=name)
+
     def report(self) -> dict[str, Any]:
         """Writes ``report.json`` and ``report.html`` anew; gives their content.
 

@@ -1,0 +1,499 @@
+"""An accelerator as a core of other flows: FuseSoC, Edalize, LiteX, apio, Vivado's IP packager."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from gateware.export.export import ROM_FILE, export_accelerator
+from gateware.export.interfaces import INTERFACES, Side, axis_shell, flow_testbench
+from pvq_hw.engine.spram_image import has_spram
+from pvq_hw.errors import InputError
+from pvq_hw.naming import quoted
+from pvq_hw.output.accelerator import Accelerator
+
+__all__ = ["FLOWS", "export_flow", "flow_files"]
+
+_MARK = "pvq-hw-export.json"
+_NAME = r"[a-z][a-z0-9_]{0,40}"
+_NEVER_RUN = "never run by the project's tests, only read and checked for form"
+_MOST_FRAMES = 8  # of golden vectors in a testbench
+
+
+def flow_files(
+    accelerator: Accelerator, flow: str, interface: str = "stream", name: str = "accelerator"
+) -> dict[str, str]:
+    """The files of an export, text by name; see `export_flow`."""
+    if flow not in FLOWS:
+        raise InputError(f"Flow must be one of {', '.join(FLOWS)}, not {quoted(flow)}")
+    if interface not in INTERFACES:
+        raise InputError(f"Interface must be {' or '.join(INTERFACES)}, not {quoted(interface)}")
+    if not re.fullmatch(_NAME, name):
+        raise InputError(
+            "Name must be a small letter, then at most 40 small letters, digits and underscores, "
+            f"not {quoted(name)}"
+        )
+    plan = accelerator.plan
+    if has_spram(plan.specs):
+        raise InputError(
+            "Codes in SPRAM are loaded by the board's top, which no other flow has; compile with "
+            "--code-memory block to export"
+        )
+    graph, frames = plan.graph, plan.graph.frames
+    (n, x), (rows, out) = graph.x, graph.out
+    taken, given = (Side(n, x, graph.vectors[0]), Side(rows, out, graph.vectors[1]))
+    verilog = dict(_verilog(accelerator, name))
+    assert f"{name}_{ROM_FILE.removeprefix('pvq_')}" in verilog
+    used = "".join(verilog.values())
+    memories = {
+        f"{name}_{file}": text
+        for file, text in accelerator.image.files().items()
+        if f'"{name}_{file}"' in used
+    }
+    top = name
+    if interface == "axis":
+        top = f"{name}_axis"
+        verilog[f"{top}.v"] = axis_shell(name, taken, given)
+    count = _frames(accelerator, frames)
+    test = {
+        f"{name}_tb.v": flow_testbench(
+            f"{name}_tb", name, interface, taken, given, count // frames, plan.latency_cycles
+        ),
+        f"{name}_input.hex": _vectors(accelerator, "input.hex", count * n),
+        f"{name}_expected.hex": _vectors(accelerator, None, count * rows),
+    }
+    parts = _Parts(
+        name, top, interface, tuple(verilog), tuple(memories), tuple(test), taken, given,
+        plan.clock_mhz,
+    )  # fmt: skip
+    more = FLOWS[flow](parts) | {f"{name}.vlt": _WAIVERS.format(name=name)}
+    return {**verilog, **memories, **test, **more, "README.txt": parts.readme(flow, more)}
+
+
+def export_flow(
+    accelerator: Accelerator,
+    folder: Path,
+    flow: str,
+    *,
+    interface: str = "stream",
+    name: str = "accelerator",
+) -> list[str]:
+    """Writes an accelerator as a core of another flow into a folder; gives the files' names.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+    folder : Path
+        New, empty, or an earlier export, whose files are replaced.
+    flow : str
+        A key of `FLOWS`.
+    interface : str
+        ``"stream"``: valid, ready and payload. ``"axis"``: AXI4-Stream.
+    name : str
+        Of the module; all modules and files begin with it, so that several cores go into one
+        design.
+
+    Raises
+    ------
+    InputError
+        A name that isn't known, codes that are loaded, batches without a whole number of golden
+        vectors, or a folder that holds other things.
+    """
+    files = flow_files(accelerator, flow, interface, name)
+    earlier = _earlier(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in earlier - set(files):
+            (folder / file).unlink(missing_ok=True)
+        mark = {"format": "pvq-hw export", "flow": flow, "interface": interface, "name": name,
+                "manifest_sha256": accelerator.manifest["manifest_sha256"],
+                "files": sorted(files)}  # fmt: skip
+        (folder / _MARK).write_text(json.dumps(mark, indent=1, sort_keys=True) + "\n", "ascii")
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"{folder} must be a folder to write into: {error.strerror}") from None
+    return sorted(files)
+
+
+@lru_cache(maxsize=2)
+def _verilog(accelerator: Accelerator, name: str) -> Mapping[str, str]:
+    """The accelerator's own Verilog, the same for all flows; helpers under its name."""
+    plan = accelerator.plan
+    made = export_accelerator(
+        plan.graph, accelerator.image.cores, name,
+        cycles=(plan.interval_cycles, plan.latency_cycles),
+        outputs=accelerator.network.outputs,
+    )  # fmt: skip
+    return {file.replace("pvq_", f"{name}_"): _renamed(text, name) for file, text in made.items()}
+
+
+def _earlier(folder: Path) -> set[str]:
+    """Names of the files of an earlier export; raises InputError where the folder holds more."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} must be a folder")
+    found = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if not found:
+        return set()
+    try:
+        listed = json.loads((folder / _MARK).read_text("ascii"))["files"]
+        own = {name for name in listed if isinstance(name, str)} | {_MARK}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{folder} must be empty, or an earlier export") from None
+    own = {name for name in own if name == Path(name).name}
+    if found - own:
+        other = sorted(found - own)[0]
+        raise InputError(f"{folder} holds {quoted(other)}, which no export wrote; move it away")
+    return own
+
+
+def _renamed(text: str, name: str) -> str:
+    """Helper modules and memory files under the core's own name."""
+    text = re.sub(r"\bpvq_(rom|spram)\b", rf"{name}_\1", text)
+    return re.sub(r'INIT_FILE\("', f'INIT_FILE("{name}_', text)
+
+
+def _frames(accelerator: Accelerator, batch: int) -> int:
+    """Golden frames that a testbench takes: whole batches."""
+    folder = accelerator.out / "vectors"
+    frames = json.loads((folder / "vectors.json").read_text("ascii"))["frames"]
+    count = min(_MOST_FRAMES, int(frames)) // batch * batch
+    if not count or batch > 1:
+        raise InputError(f"Frames must be one at a time to export, not {batch} side by side")
+    return count
+
+
+def _vectors(accelerator: Accelerator, file: str | None, lines: int) -> str:
+    from pvq_hw.plan.core_layers import unit_names
+
+    file = file or f"{unit_names(accelerator.network.layers)[-1]}.hex"
+    text = (accelerator.out / "vectors" / file).read_text("ascii")
+    return "\n".join(text.splitlines()[:lines]) + "\n"
+
+
+_WAIVERS = """\
+`verilator_config
+// The rest of -Wall is clean. Registers have initial values, as FPGAs give them, and a reset.
+lint_off -rule PROCASSINIT -file "*{name}*.v"
+// Bits of products and sums that rounding takes away, and flags that only some uses need.
+lint_off -rule UNUSEDSIGNAL -file "*{name}*.v"
+// Verilog extends the shorter side of these with zeros, which is what is meant.
+lint_off -rule WIDTHEXPAND -file "*{name}*.v"
+// All modules of an accelerator are in one file; blocks of generated memory have no names.
+lint_off -rule DECLFILENAME -file "*{name}*.v"
+lint_off -rule GENUNNAMED -file "*{name}*.v"
+"""
+
+
+class _Parts:
+    """What a flow's files are made of."""
+
+    def __init__(
+        self, name: str, top: str, interface: str, verilog: Sequence[str],
+        memories: Sequence[str], test: Sequence[str], taken: Side, given: Side, clock_mhz: float,
+    ) -> None:  # fmt: skip
+        self.name, self.top, self.interface = name, top, interface
+        self.verilog, self.memories, self.test = verilog, memories, test
+        self.taken, self.given, self.clock_mhz = taken, given, clock_mhz
+
+    def readme(self, flow: str, more: Mapping[str, str]) -> str:
+        """What lies in the folder and how to use it."""
+        lines = [
+            f"{self.name}: an accelerator made by pvq-hw, for {flow}.",
+            "",
+            f"The module to use is {self.top}, in {self.top}.v; the ports, formats, latency and",
+            f"throughput are at the top of {self.name}.v. The .hex files are memory contents: a",
+            "simulator or synthesis tool looks for them in its working folder.",
+            "",
+            "Try it with Icarus Verilog, from this folder:",
+            f"    iverilog -g2005 -o /tmp/{self.name}_tb *.v && vvp /tmp/{self.name}_tb",
+            "",
+            *_USE[flow].format(name=self.name, top=self.top).splitlines(),
+            "",
+            f"Files of {flow}: {', '.join(more)}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+_USE = {
+    "fusesoc": """\
+    fusesoc library add {name} .
+    fusesoc run --target sim pvq-hw:accelerators:{name}     (Icarus Verilog)
+    fusesoc run --target lint pvq-hw:accelerators:{name}    (Verilator)
+In a core of your own: depend on pvq-hw:accelerators:{name}.""",
+    "edalize": """\
+    python {name}_edalize.py sim      (Icarus Verilog)
+    python {name}_edalize.py ice40    (Yosys; ecp5 likewise)""",
+    "litex": """\
+    from {name}_litex import Accelerator
+    self.accelerator = Accelerator(platform)    # sink, source, and CSRs with counters""",
+    "apio": f"""\
+    apio lint, apio sim
+This project was {_NEVER_RUN}.""",
+    "vivado": f"""\
+    vivado -mode batch -source {{name}}_package.tcl
+The script was {_NEVER_RUN}.""",
+}
+
+
+def _fusesoc(parts: _Parts) -> dict[str, str]:
+    def files(names: Sequence[str], kind: str, copied: bool = False) -> str:
+        lines = [f"      - {n}: {{copyto: {n}}}" if copied else f"      - {n}" for n in names]
+        return "\n".join([*lines, f"    file_type: {kind}"]) if names else ""
+
+    memories = ""
+    if parts.memories:
+        memories = f"  memories:\n    files:\n{files(parts.memories, 'user', True)}\n"
+    used = "[rtl, memories]" if parts.memories else "[rtl]"
+    bench, *vectors = parts.test
+    lint = f"{used[:-1]}, waivers]"
+    text = f"""\
+CAPI=2:
+name: pvq-hw:accelerators:{parts.name}:1.0.0
+description: Neural network with pyramid-vector-quantized weights, made by pvq-hw
+
+filesets:
+  rtl:
+    files:
+{files(parts.verilog, "verilogSource")}
+{memories}  bench:
+    files:
+      - {bench}
+    file_type: verilogSource
+  vectors:
+    files:
+{files(vectors, "user", True)}
+  waivers:
+    files:
+      - {parts.name}.vlt
+    file_type: vlt
+
+targets:
+  default:
+    filesets: {used}
+    toplevel: {parts.top}
+  lint:
+    flow: lint
+    flow_options: {{tool: verilator, verilator_options: [-Wall]}}
+    filesets: {lint}
+    toplevel: {parts.top}
+  sim:
+    flow: sim
+    flow_options: {{tool: icarus}}
+    filesets: {used[:-1]}, bench, vectors]
+    toplevel: {parts.name}_tb
+"""
+    return {f"{parts.name}.core": text}
+
+
+def _edalize(parts: _Parts) -> dict[str, str]:
+    sources = [{"name": n, "file_type": "verilogSource"} for n in parts.verilog]
+    memories = [{"name": n, "file_type": "user"} for n in parts.memories]
+    bench = [{"name": parts.test[0], "file_type": "verilogSource"},
+             *({"name": n, "file_type": "user"} for n in parts.test[1:])]  # fmt: skip
+    text = f'''\
+"""Runs {parts.name} through Edalize: python {parts.name}_edalize.py sim|ice40|ecp5 [WORK]."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from edalize.edatool import get_edatool
+
+HERE = Path(__file__).resolve().parent
+FILES = {json.dumps(sources + memories, indent=4)}
+BENCH = {json.dumps(bench, indent=4)}
+TOOLS = {{
+    "sim": ("icarus", {{"iverilog_options": ["-g2005"]}}),
+    "ice40": ("yosys", {{"arch": "ice40", "makefile_name": "{parts.name}.mk"}}),
+    "ecp5": ("yosys", {{"arch": "ecp5", "makefile_name": "{parts.name}.mk"}}),
+}}
+
+
+def main(kind, work):
+    tool, options = TOOLS[kind]
+    files = FILES + (BENCH if kind == "sim" else [])
+    work.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copyfile(HERE / file["name"], work / file["name"])
+    edam = {{
+        "name": "{parts.name}",
+        "toplevel": "{parts.name}_tb" if kind == "sim" else "{parts.top}",
+        "files": files,
+        "tool_options": {{tool: options}},
+    }}
+    backend = get_edatool(tool)(edam=edam, work_root=str(work))
+    backend.configure()
+    backend.build()
+    if kind == "sim":
+        backend.run()
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "sim"
+    main(chosen, Path(sys.argv[2] if len(sys.argv) > 2 else f"work-{{chosen}}"))
+'''
+    return {f"{parts.name}_edalize.py": text}
+
+
+def _litex(parts: _Parts) -> dict[str, str]:
+    axis = parts.interface == "axis"
+    inputs, outputs = (
+        (parts.taken.bus_bits, parts.given.bus_bits)
+        if axis
+        else (parts.taken.bits, parts.given.bits)
+    )
+    if axis:
+        ports = """\
+            i_aclk=ClockSignal("sys"),
+            i_aresetn=~(ResetSignal("sys") | self._clear),
+            i_s_axis_tdata=sink.data,
+            i_s_axis_tvalid=sink.valid,
+            o_s_axis_tready=sink.ready,
+            i_s_axis_tlast=sink.last,
+            o_m_axis_tdata=source.data,
+            o_m_axis_tvalid=source.valid,
+            i_m_axis_tready=source.ready,
+            o_m_axis_tlast=source.last,"""
+        last = ""
+    else:
+        ports = """\
+            i_clk=ClockSignal("sys"),
+            i_rst=ResetSignal("sys") | self._clear,
+            i_i__payload=sink.data,
+            i_i__valid=sink.valid,
+            o_i__ready=sink.ready,
+            o_o__payload=source.data,
+            o_o__valid=source.valid,
+            i_o__ready=source.ready,"""
+        last = """
+        given = Signal(32)
+        self.comb += source.last.eq(given == GIVEN - 1)
+        self.sync += If(self._clear, given.eq(0)).Elif(
+            source.valid & source.ready,
+            If(source.last, given.eq(0)).Else(given.eq(given + 1)))
+"""
+    sources = ", ".join(f'"{n}"' for n in parts.verilog)
+    memories = ", ".join(f'"{n}"' for n in parts.memories)
+    text = f'''\
+"""{parts.name} as a LiteX module: streams, and CSRs that count and clear."""
+
+import shutil
+from pathlib import Path
+
+from litex.gen import LiteXModule
+from litex.soc.interconnect import stream
+from litex.soc.interconnect.csr import CSRField, CSRStatus, CSRStorage
+from migen import ClockSignal, If, Instance, ResetSignal, Signal
+
+HERE = Path(__file__).resolve().parent
+SOURCES = ({sources},)
+MEMORIES = ({memories},)
+TAKEN = {parts.taken.transfers}  # transfers of a frame at the input
+GIVEN = {parts.given.transfers}  # and at the output
+
+
+class Accelerator(LiteXModule):
+    """Takes frames at ``sink`` and gives results at ``source``.
+
+    Parameters
+    ----------
+    platform
+        Gets the Verilog; `copy_memories` puts the memory contents where the tool looks.
+    """
+
+    def __init__(self, platform):
+        self.sink = sink = stream.Endpoint([("data", {inputs})])
+        self.source = source = stream.Endpoint([("data", {outputs})])
+        self.control = CSRStorage(fields=[
+            CSRField("clear", size=1, pulse=True, description="Forgets all frames and counts."),
+        ])
+        self.frames_taken = CSRStatus(32, description="Frames that were taken whole.")
+        self.frames_given = CSRStatus(32, description="Frames whose results all were taken.")
+        self._clear = self.control.fields.clear
+
+        # # #
+{last}
+        taken = Signal(32)
+        self.sync += [
+            If(sink.valid & sink.ready,
+                If(taken == TAKEN - 1,
+                    taken.eq(0),
+                    self.frames_taken.status.eq(self.frames_taken.status + 1),
+                ).Else(taken.eq(taken + 1))),
+            If(source.valid & source.ready & source.last,
+                self.frames_given.status.eq(self.frames_given.status + 1)),
+            If(self._clear,
+                taken.eq(0),
+                self.frames_taken.status.eq(0),
+                self.frames_given.status.eq(0)),
+        ]
+        self.specials += Instance(
+            "{parts.top}",
+{ports}
+        )
+        for name in SOURCES:
+            platform.add_source(str(HERE / name))
+
+    @staticmethod
+    def copy_memories(folder):
+        """Copies the memory contents into the folder in which the tool runs (``gateware``)."""
+        for name in MEMORIES:
+            shutil.copyfile(HERE / name, Path(folder) / name)
+'''
+    return {f"{parts.name}_litex.py": text}
+
+
+def _apio(parts: _Parts) -> dict[str, str]:
+    return {
+        "apio.ini": f"""\
+; {_NEVER_RUN}
+[env:default]
+board = icebreaker
+top-module = {parts.top}
+default-testbench = {parts.test[0]}
+"""
+    }
+
+
+def _vivado(parts: _Parts) -> dict[str, str]:
+    sources = " ".join(f"[file join $here {n}]" for n in parts.verilog)
+    memories = "\n".join(
+        f"add_files -norecurse [file join $here {n}]\n"
+        f'set_property FILE_TYPE "Memory Initialization Files" [get_files {n}]'
+        for n in parts.memories
+    )
+    clock = "aclk" if parts.interface == "axis" else "clk"
+    busses = ""
+    if parts.interface == "axis":
+        busses = (
+            "ipx::associate_bus_interfaces -busif s_axis -clock aclk $core\n"
+            "ipx::associate_bus_interfaces -busif m_axis -clock aclk $core\n"
+        )
+    text = f"""\
+# Packs {parts.top} as an IP of Vivado: vivado -mode batch -source {parts.name}_package.tcl
+# {_NEVER_RUN}
+set here [file dirname [file normalize [info script]]]
+create_project -in_memory -part xc7a35tcpg236-1
+add_files -norecurse [list {sources}]
+{memories}
+set_property top {parts.top} [current_fileset]
+update_compile_order -fileset sources_1
+ipx::package_project -root_dir [file join $here {parts.name}_ip] -vendor pvq-hw \\
+  -library accelerators -name {parts.name} -version 1.0 -import_files -force
+set core [ipx::current_core]
+ipx::infer_bus_interface {clock} xilinx.com:signal:clock_rtl:1.0 $core
+{busses}ipx::update_checksums $core
+ipx::save_core $core
+"""
+    return {f"{parts.name}_package.tcl": text}
+
+
+FLOWS: Mapping[str, Callable[[_Parts], dict[str, str]]] = {
+    "fusesoc": _fusesoc,
+    "edalize": _edalize,
+    "litex": _litex,
+    "apio": _apio,
+    "vivado": _vivado,
+}

@@ -1,0 +1,197 @@
+"""Exported cores in the flows that they are for, as far as these run here."""
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from cli_tools import refused, run, twin
+
+import pvq_hw
+from gateware.export.flows import FLOWS
+from pvq_hw.errors import InputError
+from pvq_hw.tools.find import find_tool
+
+BIN = Path(sys.executable).parent
+MADE = [("fusesoc", "axis"), ("edalize", "stream"), ("litex", "stream"), ("litex", "axis"),
+        ("apio", "axis"), ("vivado", "axis")]  # fmt: skip
+FOLDERS = {"stream": ("edalize", "stream"), "axis": ("apio", "axis")}
+
+
+@pytest.fixture(scope="module")
+def folders(digits, tmp_path_factory):
+    """The digits for every flow, by flow and interface."""
+    place, made = tmp_path_factory.mktemp("flows"), {}
+    accelerator = pvq_hw.load(digits.out)
+    for flow, interface in MADE:
+        folder = place / f"{flow}-{interface}"
+        files = accelerator.export(folder, flow=flow, interface=interface, name="digits")
+        assert sorted(p.name for p in folder.iterdir()) == sorted([*files, "pvq-hw-export.json"])
+        made[flow, interface] = folder
+    assert {flow for flow, _ in made} == set(FLOWS)
+    return made
+
+
+def call(folder, *args, **env):
+    path = os.pathsep.join((str(BIN), os.environ["PATH"]))
+    return subprocess.run(
+        [str(a) for a in args], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PATH": path} | env,
+    )  # fmt: skip
+
+
+def simulate(folder, place, *plus):
+    sources = sorted(folder.glob("*.v"))
+    ran = call(
+        folder, "iverilog", "-g2005", "-Wall", "-Wno-timescale", "-o", place / "tb", *sources
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return call(folder, "vvp", place / "tb", *plus).stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("interface", ["stream", "axis"])
+def test_the_testbench_passes_and_finds_a_wrong_result(folders, tmp_path, interface):
+    folder = twin(folders[FOLDERS[interface]], tmp_path / "copy")
+    assert simulate(folder, tmp_path) == "PASS: 80 results"
+    assert simulate(folder, tmp_path, "+seed=5") == "PASS: 80 results"
+    results = folder / "digits_expected.hex"
+    first, rest = results.read_text().split("\n", 1)
+    results.write_text(f"{int(first, 16) ^ 1:04x}\n{rest}")
+    assert simulate(folder, tmp_path) == "FAIL: 1 of 80 results differ"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("m_axis_tlast = given == GIVEN - 1", "m_axis_tlast = given == GIVEN - 2"),
+        ("s_axis_tlast != last", "s_axis_tlast == last"),
+        (".rst(!aresetn)", ".rst(aresetn)"),
+        ("m_axis_tvalid = offered & aresetn", "m_axis_tvalid = 1'b1"),
+    ],
+)
+def test_a_broken_shell_is_caught(folders, tmp_path, old, new):
+    folder = twin(folders["apio", "axis"], tmp_path / "copy")
+    shell = folder / "digits_axis.v"
+    text = shell.read_text()
+    assert text.count(old) == 1
+    shell.write_text(text.replace(old, new))
+    assert simulate(folder, tmp_path).startswith("FAIL")
+
+
+@pytest.mark.parametrize("interface", ["stream", "axis"])
+def test_verilator_finds_nothing_beyond_the_waivers(folders, interface):
+    folder = folders[FOLDERS[interface]]
+    tool = find_tool("verilator")
+    top = "digits_axis" if interface == "axis" else "digits"
+    sources = ["digits.vlt", *(p.name for p in folder.glob("*.v") if p.name != "digits_tb.v")]
+    ran = call(folder, *tool.command, "--lint-only", "-Wall", "--top-module", top, *sources)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_fusesoc_runs_the_core(folders, tmp_path):
+    folder = folders["fusesoc", "axis"]
+    assert call(tmp_path, "fusesoc", "library", "add", "digits", folder).returncode == 0
+    ran = call(tmp_path, "fusesoc", "run", "--target", "sim", "pvq-hw:accelerators:digits")
+    assert "PASS: 80 results" in ran.stdout + ran.stderr, ran.stderr
+    document = yaml.safe_load((folder / "digits.core").read_text().split("\n", 1)[1])
+    assert document["targets"]["default"]["toplevel"] == "digits_axis"
+
+
+def test_edalize_simulates_and_synthesizes_the_core(folders, tmp_path):
+    script = folders["edalize", "stream"] / "digits_edalize.py"
+    ran = call(tmp_path, sys.executable, script, "sim", tmp_path / "work")
+    assert "PASS: 80 results" in ran.stdout + ran.stderr, ran.stderr
+
+
+LITEX = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from litex.build.generic_platform import Pins
+from litex.build.lattice import LatticePlatform
+from litex.soc.integration.soc_core import SoCMini
+from migen import ClockDomain
+from digits_litex import Accelerator, MEMORIES
+
+platform = LatticePlatform("ice40-up5k-sg48", [
+    ("clk", 0, Pins("35")), ("d", 0, Pins(" ".join(f"d{i}" for i in range(8)))),
+    ("q", 0, Pins(" ".join(f"q{i}" for i in range(16)))), ("s", 0, Pins("s0 s1 s2 s3")),
+], toolchain="icestorm")
+soc = SoCMini(platform, int(12e6), ident="test")
+soc.cd_sys = ClockDomain()
+soc.comb += soc.cd_sys.clk.eq(platform.request("clk"))
+soc.submodules.accelerator = core = Accelerator(platform)
+pins = platform.request("s")
+soc.comb += [core.sink.data.eq(platform.request("d")), core.sink.valid.eq(pins[0]),
+             pins[1].eq(core.sink.ready), platform.request("q").eq(core.source.data),
+             pins[2].eq(core.source.valid), core.source.ready.eq(pins[3])]
+soc.finalize()
+text = str(platform.get_verilog(soc))
+Accelerator.copy_memories(sys.argv[2])
+print("INSTANCE", [line.strip() for line in text.splitlines() if line.strip().startswith("digits")])
+print("CSR", sorted(name for name in soc.csr.locs))
+print("SOURCES", sorted(source[0].rpartition("/")[2] for source in platform.sources))
+"""
+
+
+@pytest.mark.parametrize("interface", ["stream", "axis"])
+def test_litex_elaborates_the_module(folders, tmp_path, interface):
+    folder = folders["litex", interface]
+    (tmp_path / "soc.py").write_text(LITEX)
+    ran = call(tmp_path, sys.executable, "soc.py", folder, tmp_path, PYTHONWARNINGS="ignore")
+    assert ran.returncode == 0, ran.stderr
+    top = "digits_axis" if interface == "axis" else "digits"
+    assert f"INSTANCE ['{top} {top}(']" in ran.stdout
+    assert "'accelerator'" in ran.stdout
+    assert "digits_rom.v" in ran.stdout
+    assert (tmp_path / "digits_h_codes.hex").exists()
+
+
+def test_what_is_never_run_is_well_formed_and_says_so(folders):
+    folder = folders["apio", "axis"]
+    text = (folder / "apio.ini").read_text()
+    parsed = configparser.ConfigParser(comment_prefixes=(";",))
+    parsed.read_string(text)
+    assert parsed["env:default"]["top-module"] == "digits_axis"
+    assert (folder / parsed["env:default"]["default-testbench"]).exists()
+    script = folders["vivado", "axis"] / "digits_package.tcl"
+    lines = script.read_text()
+    for opened, closed in ("[]", "{}"):
+        assert lines.count(opened) == lines.count(closed)
+    named = set(re.findall(r"\$here (\S+?)\]", lines)) - {"digits_ip"}
+    assert named == {p.name for p in script.parent.iterdir() if p.suffix in (".v", ".hex")} - {
+        "digits_tb.v", "digits_input.hex", "digits_expected.hex"}  # fmt: skip
+    for never in (text, lines):
+        assert "never run by the project's tests" in never
+
+
+def test_two_cores_share_no_module_and_no_file(folders, digits, tmp_path):
+    pvq_hw.load(digits.out).export(tmp_path, flow="apio", interface="axis", name="other")
+    names = []
+    for folder in (tmp_path, folders["apio", "axis"]):
+        text = "".join(p.read_text() for p in folder.glob("*.v"))
+        names.append(set(re.findall(r"^module (\w+)", text, re.M)))
+        names[-1] |= {p.name for p in folder.iterdir()} - {
+            "README.txt", "pvq-hw-export.json", "apio.ini"}  # fmt: skip
+    assert len(names[0]) > 10
+    assert not names[0] & names[1]
+
+
+def test_the_verb_replaces_its_own_files_only(digits, tmp_path):
+    args = ("export", digits.out, "--flow", "vivado", "-o", tmp_path / "core", "--name", "n")
+    assert run(*args, "--interface", "axis").code == 0
+    assert run(*args).code == 0
+    assert not (tmp_path / "core" / "n_axis.v").exists()
+    (tmp_path / "core" / "mine.v").write_text("")
+    refused(tmp_path, "holds 'mine.v', which no export wrote; move it away", *args)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("")
+    refused(tmp_path, "must be empty, or an earlier export", *args[:-3], tmp_path / "other")
+    refused(tmp_path, "Name must be a small letter", *args[:-1], "Top level")
+    with pytest.raises(InputError, match="Flow must be one of fusesoc, "):
+        pvq_hw.load(digits.out).export(tmp_path / "x", flow="quartus")
+    with pytest.raises(InputError, match="Interface must be stream or axis"):
+        pvq_hw.load(digits.out).export(tmp_path / "x", flow="apio", interface="csr")
