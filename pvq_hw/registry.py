@@ -39,12 +39,13 @@ class Face(Generic[P, R]):
 
     def __init__(self, thing: str, name: str) -> None:
         self.thing, self.name = thing, name
-        self._found: dict[type[Any], Callable[..., R]] = {}
+        self._found: dict[type[Any] | str, Callable[..., R]] = {}
 
     def of(
-        self, *kinds: type[Any]
+        self, *kinds: type[Any] | str
     ) -> Callable[[Callable[Concatenate[Any, P], R]], Callable[Concatenate[Any, P], R]]:
-        """Decorator: makes a function the face of some kinds."""
+        """Decorator: makes a function the face of some kinds, by their classes, or by their names
+        where values are as a file has them."""
 
         def register(
             function: Callable[Concatenate[Any, P], R],
@@ -55,17 +56,18 @@ class Face(Generic[P, R]):
 
         return register
 
-    def has(self, kind: type[Any]) -> bool:
+    def has(self, kind: type[Any] | str) -> bool:
         """Whether a kind has this face."""
-        return any(base in self._found for base in kind.__mro__)
+        return any(base in self._found for base in _bases(kind))
 
-    def find(self, kind: type[Any], name: str | None = None) -> Callable[..., R]:
+    def find(self, kind: type[Any] | str, name: str | None = None) -> Callable[..., R]:
         """The function of a kind; raises InputError, with the value's name, where there is none."""
-        for base in kind.__mro__:
+        for base in _bases(kind):
             if base in self._found:
                 return self._found[base]
         which = self.thing.capitalize() + ("" if name is None else f" {quoted(name)}")
-        raise InputError(f"{which} has no {self.name}: its kind {_kind_name(kind)!r} is not known")
+        shown = quoted(kind) if isinstance(kind, str) else repr(_kind_name(kind))
+        raise InputError(f"{which} has no {self.name}: its kind {shown} is not known")
 
     def __call__(self, value: Any, *args: P.args, **kwargs: P.kwargs) -> R:
         name = getattr(value, "name", None)
@@ -148,6 +150,10 @@ class Registry(Generic[R]):
             for face in self.faces.values()
             if not face.has(kind)
         ]
+
+
+def _bases(kind: type[Any] | str) -> tuple[type[Any] | str, ...]:
+    return (kind,) if isinstance(kind, str) else kind.__mro__
 
 
 def _kind_name(cls: type[Any]) -> str:

@@ -11,13 +11,14 @@ import pvq_hw
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
-from pvq_hw.engine.units import CoreUnit, Fork, Join, Lookup, Unit
+from pvq_hw.engine.units import UNITS, CoreUnit, Fork, Join, Lookup, Unit
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.proof_record import read_proof, write_proof
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.progress import Steps
+from pvq_hw.registry import Face
 from pvq_hw.tools import find as tools
 from sim.proof.accumulators import check_accumulators
 from sim.proof.blocks import check_leaves, check_requantizers, check_trees
@@ -151,13 +152,12 @@ def _parts(
     """The parts of a unit, or of the whole."""
     graph = accelerator.plan.graph
     if name == WHOLE:
-        tables = tuple(f"{u.name}.table" for u in graph.units if isinstance(u, Lookup))
+        tables = tuple(f"{u.name}.{t}" for u in graph.units for t in u.tables)
         yield "structure", "proven", lambda: _structure(netlists[""], tables)
         yield "wiring", "proven", lambda: f"{check_wiring(netlists[''], graph):,} streams"
         return
     unit, netlist = graph.unit(name), netlists[name]
-    tables = ("table",) if isinstance(unit, Lookup) else ()
-    yield "structure", "proven", lambda: _structure(netlist, tables)
+    yield "structure", "proven", lambda: _structure(netlist, unit.tables)
     if isinstance(unit, CoreUnit):
         names = [spec.name for spec in accelerator.plan.specs]
         images = dict(zip(names, accelerator.image.cores, strict=True))
@@ -166,7 +166,7 @@ def _parts(
         core = unit.core.name
         yield from _core(netlist, unit, layers[core], images[core], steps)
     elif not isinstance(unit, Fork):  # payloads pass a fork by
-        yield "values", "proven", lambda: _values(netlist, unit)
+        yield "values", "proven", lambda: proof(unit, netlist)
 
 
 def _structure(netlist: Netlist, tables: tuple[str, ...]) -> str:
@@ -250,9 +250,20 @@ def _frames(netlist: Netlist, unit: CoreUnit, sums: RowSums, steps: Steps) -> st
     )
 
 
-def _values(netlist: Netlist, unit: Unit) -> str:
-    if isinstance(unit, Lookup):
-        return f"{check_table(netlist, unit):,} values, all of every table"
-    if isinstance(unit, Join):
-        return f"{check_sum(netlist, unit):,} combinations, all of its operands"
+proof: Face[[Netlist], str] = UNITS.face("proof")
+"""Checks what a unit does with values in a netlist; what was looked at, in words."""
+
+
+@proof.of(Unit)
+def _open(unit: Unit, netlist: Netlist) -> str:
     raise _OpenError(f"what a {unit.kind} does with values is simulated")
+
+
+@proof.of(Lookup)
+def _table(unit: Lookup, netlist: Netlist) -> str:
+    return f"{check_table(netlist, unit):,} values, all of every table"
+
+
+@proof.of(Join)
+def _sum(unit: Join, netlist: Netlist) -> str:
+    return f"{check_sum(netlist, unit):,} combinations, all of its operands"

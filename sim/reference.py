@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.errors import CheckError, InputError
+from pvq_hw.registry import Face
 
-__all__ = ["ReferenceCore", "load_reference", "read_hex", "reference_outputs"]
+__all__ = [
+    "ReferenceCore",
+    "core_reference",
+    "load_reference",
+    "read_hex",
+    "reference_outputs",
+    "unit_reference",
+]
 
 
 def read_hex(path: Path) -> list[int]:
@@ -96,8 +104,7 @@ class ReferenceCore:
 
     def compute(self, frame: Sequence[int]) -> tuple[list[int], int]:
         """One frame's outputs, and the largest ``|sum|`` of any of its groups."""
-        kinds = {"int8": self.products, "unrolled": self.constants, "pulses": self.sums}
-        sums = kinds[self.spec["kind"]](frame)
+        sums = core_reference.find(str(self.spec["kind"]), self.spec["name"])(self, frame)
         for value in (min(sums), max(sums)):
             self._check_fits(value, self.spec["acc_bits"])
         rows = range(self.spec["rows"])
@@ -181,25 +188,42 @@ def reference_outputs(
     return found
 
 
-def _unit(
-    unit: dict[str, Any], cores: dict[str, ReferenceCore], inputs: tuple[list[int], ...]
-) -> list[int]:
+Unit = dict[str, Any]
+Frames = tuple[list[int], ...]
+
+unit_reference: Face[[Frames, dict[str, ReferenceCore]], list[int]] = Face("unit", "reference")
+"""What a unit (its JSON) gives for one frame of each of its inputs, by plain integers."""
+
+core_reference: Face[[Sequence[int]], list[int]] = Face("core", "reference")
+"""Sums of a core's (`ReferenceCore`) groups for a frame, by plain integers."""
+
+core_reference.of("pulses")(ReferenceCore.sums)
+core_reference.of("int8")(ReferenceCore.products)
+core_reference.of("unrolled")(ReferenceCore.constants)
+
+
+def _unit(unit: Unit, cores: dict[str, ReferenceCore], inputs: Frames) -> list[int]:
     """What a unit gives for one frame."""
-    if unit["kind"] == "core":
-        core = cores[unit["core"]["name"]]
-        frames = inputs if unit["window"] is None else _windows(unit["window"], inputs[0])
-        return [value for frame in frames for value in core.compute(frame)[0]]
-    if unit["kind"] == "pool":
-        return _pool(unit, inputs[0])
-    if unit["kind"] == "join":
-        return _join(unit, inputs)
-    if unit["kind"] == "lookup":
-        tables, x = unit["entries"], unit["x"]
-        low = -(2 ** (x["bits"] - 1)) if x["signed"] else 0
-        return [tables[k % len(tables)][value - low] for k, value in enumerate(inputs[0])]
-    if unit["kind"] in ("fork", "fifo", "unpack"):
-        return inputs[0]
-    raise InputError(f"Unit {unit['name']!r} must be of a known kind, not {unit['kind']!r}")
+    return unit_reference.find(str(unit["kind"]), str(unit["name"]))(unit, inputs, cores)
+
+
+@unit_reference.of("core")
+def _core(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
+    core = cores[unit["core"]["name"]]
+    frames = inputs if unit["window"] is None else _windows(unit["window"], inputs[0])
+    return [value for frame in frames for value in core.compute(frame)[0]]
+
+
+@unit_reference.of("lookup")
+def _lookup(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
+    tables, x = unit["entries"], unit["x"]
+    low = -(2 ** (x["bits"] - 1)) if x["signed"] else 0
+    return [tables[k % len(tables)][value - low] for k, value in enumerate(inputs[0])]
+
+
+@unit_reference.of("fork", "fifo", "unpack")
+def _passed(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
+    return inputs[0]
 
 
 def _positions(geometry: dict[str, Any]) -> Iterator[list[int | None]]:
@@ -227,7 +251,9 @@ def _windows(window: dict[str, Any], frame: list[int]) -> Iterator[list[int]]:
         yield [value for part in parts for value in part]
 
 
-def _pool(unit: dict[str, Any], frame: list[int]) -> list[int]:
+@unit_reference.of("pool")
+def _pool(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
+    (frame,) = inputs
     channels, scale = unit["geometry"]["input_shape"][2], unit["scale"]
     result = []
     for pixels in _positions(unit["geometry"]):
@@ -242,7 +268,8 @@ def _pool(unit: dict[str, Any], frame: list[int]) -> list[int]:
     return result
 
 
-def _join(unit: dict[str, Any], inputs: tuple[list[int], ...]) -> list[int]:
+@unit_reference.of("join")
+def _join(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
     scale, mult = unit["scale"], unit["mult"]
     if not unit["runs"]:
         sums = (sum(map(int.__mul__, mult, values)) for values in zip(*inputs, strict=True))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.batch import last_frame_format
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Unpack
+from pvq_hw.engine.units import CoreUnit, Unpack
 
 __all__ = ["BATCHES", "Tap", "deal", "layer_taps", "taps_of"]
 
@@ -64,7 +64,7 @@ def taps_of(graph: GraphSpec) -> list[Tap]:
     that, where there are batches, one that tells how many frames each has."""
     found: list[Tap] = []
     for unit in graph.units:
-        if isinstance(unit, Fork | Fifo):
+        if unit.passes:
             continue
         taken, given = unit.sizes()
         form, side = unit.formats()[1], unit.side_by_side[1]

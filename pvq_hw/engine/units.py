@@ -151,6 +151,16 @@ class Unit(ABC):
         return ("i",), ("o",)
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of its memories that activations address."""
+        return ()
+
+    @property
+    def passes(self) -> bool:
+        """Whether it gives what another unit has given, unchanged."""
+        return False
+
+    @property
     def lags(self) -> bool:
         """Whether it may still work on a frame whose results are out."""
         return False
@@ -169,6 +179,11 @@ class Unit(ABC):
     def rounds(self) -> int:
         """Frames that it may hold."""
         return 1 - -self.waiting // self.sizes()[1] if self.waiting else 0
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of a frame while nothing waits, cores aside: an activation a cycle."""
+        return max(*self.sizes()[0], self.sizes()[1])
 
     @abstractmethod
     def sizes(self) -> tuple[tuple[int, ...], int]:
@@ -482,6 +497,11 @@ class Join(Queued):
         return tuple(f"i{k}" for k in range(len(self.inputs))), ("o",)
 
     @property
+    def cycles(self) -> int:
+        """Cycles of a frame while nothing waits: those of the output, which all inputs share."""
+        return self.size
+
+    @property
     def result_delay(self) -> int:
         """Cycles from a transfer to the write into the queue."""
         return self.scale.delay
@@ -561,6 +581,11 @@ class Lookup(Queued):
             raise InputError(f"{where} must have a memory of 1 to 6 cycles, logic or block")
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of its memories that activations address."""
+        return ("table",)
+
+    @property
     def words(self) -> int:
         """Words of the memory: the number of tables rounded up to a power of two."""
         return 1 << (self.x.bits + (len(self.entries) - 1).bit_length())
@@ -620,6 +645,11 @@ class Fork(Unit):
         """Names of the streams that its circuit takes and gives."""
         return ("i",), tuple(f"o{k}" for k in range(len(self.outputs)))
 
+    @property
+    def passes(self) -> bool:
+        """Whether it gives what another unit has given, unchanged."""
+        return True
+
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Activations of a frame: of each input, and of an output."""
         return (self.size,), self.size
@@ -654,6 +684,11 @@ class Fifo(Queued):
     def __post_init__(self) -> None:
         if not 2 <= self.depth <= 1 << 20 or self.memory not in ("logic", "block"):
             raise InputError(f"FIFO {self.name!r} must hold 2 activations or more")
+
+    @property
+    def passes(self) -> bool:
+        """Whether it gives what another unit has given, unchanged."""
+        return True
 
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Activations of a frame: of each input, and of the output."""

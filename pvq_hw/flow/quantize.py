@@ -10,7 +10,7 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
-from pvq_hw.model.model import Conv, MaxPool, Model
+from pvq_hw.model.model import Conv, Model
 from pvq_hw.network.network import Network
 from pvq_hw.plan.folding import Folding, FoldLayer, fold, fold_best, known_layers
 from pvq_hw.plan.resources import Resources, budget, top_resources
@@ -256,7 +256,7 @@ def _formats(steps: Sequence[Step], source: str, bits: int) -> dict[str, IntForm
             found[step.output] = step.format
         elif step.activation.binary:
             found[step.output] = IntFormat(1, True)
-        elif isinstance(step.node, MaxPool):
+        elif step.node.keeps:
             found[step.output] = inputs[0]
         elif step.last:
             found[step.output] = IntFormat(OUTPUT_BITS, signed)

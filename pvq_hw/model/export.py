@@ -16,6 +16,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.model.curve import PRIMITIVES, Curve
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import (
+    NODES,
     Add,
     Affine,
     AveragePool,
@@ -26,13 +27,15 @@ from pvq_hw.model.nodes import (
     Function,
     MaxPool,
     Node,
+    Outputs,
     Quantize,
     Relu,
     Sign,
     Window,
 )
+from pvq_hw.registry import Face
 
-__all__ = ["check_format", "save_model"]
+__all__ = ["Writer", "check_format", "onnx_node", "save_model"]
 
 _OPSET, _IR = 17, 8
 _FRAMES = "frames"
@@ -58,7 +61,7 @@ def save_model(model: Model, path: str | Path) -> None:
     if path.suffix == ".npz":
         _save_npz(model, path)
     else:
-        path.write_bytes(_Writer(model).bytes())
+        path.write_bytes(Writer(model).bytes())
 
 
 def check_format(model: Model | None, path: Path) -> None:
@@ -83,7 +86,7 @@ def _save_npz(model: Model, path: Path) -> None:
     write_npz(path, arrays)
 
 
-class _Writer:
+class Writer:
     """Makes the ONNX graph. Maps are (frames, C, H, W), everything else (frames, n)."""
 
     def __init__(self, model: Model) -> None:
@@ -120,12 +123,14 @@ class _Writer:
 
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, [_FRAMES, *shape])
 
-    def _op(self, kind: str, inputs: list[str], output: str, name: str, **attributes: Any) -> None:
+    def op(self, kind: str, inputs: list[str], output: str, name: str, **attributes: Any) -> None:
+        """Appends an ONNX node."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(kind, inputs, [output], name, **attributes))
 
-    def _constant(self, name: str, value: npt.ArrayLike) -> str:
+    def constant(self, name: str, value: npt.ArrayLike) -> str:
+        """Adds a constant, floats as float32; returns its name."""
         from onnx import numpy_helper
 
         array = np.asarray(value)
@@ -145,16 +150,16 @@ class _Writer:
                 self.names[name, model.shape] = name
                 return
         last = f"{name}_last"
-        self._op("Transpose", [name], last, last, perm=[0, *(1 + a for a in model.input_axes)])
+        self.op("Transpose", [name], last, last, perm=[0, *(1 + a for a in model.input_axes)])
         size = int(np.prod(model.shape))
         self._reshape(last, f"{name}_flat", (size,))
         self.names[name, (size,)] = f"{name}_flat"
 
     def _reshape(self, source: str, output: str, shape: tuple[int, ...]) -> None:
         target = np.array([-1, *shape], dtype=np.int64)
-        self._op("Reshape", [source, self._constant(f"{output}_shape", target)], output, output)
+        self.op("Reshape", [source, self.constant(f"{output}_shape", target)], output, output)
 
-    def _read(self, tensor: str, shape: tuple[int, ...]) -> str:
+    def read(self, tensor: str, shape: tuple[int, ...]) -> str:
         """The name of a tensor in the layout of ``shape``; relabels where it has another."""
         if (tensor, shape) in self.names:
             return self.names[tensor, shape]
@@ -162,7 +167,7 @@ class _Writer:
         if (tensor, (size,)) not in self.names:
             have = self.shapes[tensor]
             source, last, flat = self.names[tensor, have], f"{tensor}_last", f"{tensor}_flat"
-            self._op("Transpose", [source], last, last, perm=[0, 2, 3, 1])
+            self.op("Transpose", [source], last, last, perm=[0, 2, 3, 1])
             self._reshape(last, flat, (size,))
             self.names[tensor, (size,)] = flat
         if len(shape) == 1:
@@ -170,7 +175,7 @@ class _Writer:
         label = "x".join(map(str, shape))
         last, output = f"{tensor}_{label}_last", f"{tensor}_{label}"
         self._reshape(self.names[tensor, (size,)], last, shape)
-        self._op("Transpose", [last], output, output, perm=[0, 3, 1, 2])
+        self.op("Transpose", [last], output, output, perm=[0, 3, 1, 2])
         self.names[tensor, shape] = output
         return output
 
@@ -180,37 +185,34 @@ class _Writer:
         shape = node.shape if len(node.shape) in (1, 3) else (node.size,)
         self.shapes[node.output] = shape
         self.names[node.output, shape] = node.output
-        if isinstance(node, Dense):
-            source = self._read(node.inputs[0], (node.weight.shape[1],))
-            inputs = [source, *self._weights(node.name, node.weight, node.bias)]
-            self._op("Gemm", inputs, node.output, node.name, transB=1)
-        elif isinstance(node, Window):
-            self._window(node)
-        elif isinstance(node, Affine):
-            self._affine(node, shape)
-        elif isinstance(node, Function):
-            self._function(node, shape)
-        elif isinstance(node, Quantize):
-            self._rounding(node, shape)
-        else:
-            inputs = [self._read(tensor, _part(node, self.shapes[tensor], shape))
-                      for tensor in node.inputs]  # fmt: skip
-            if isinstance(node, Clip):
-                inputs += list(self._bounds(node))
-            extra = {"axis": 1} if isinstance(node, Concat) else {}
-            kinds = {Relu: "Relu", Sign: "Sign", Clip: "Clip", Add: "Add", Concat: "Concat"}
-            self._op(kinds[type(node)], inputs, node.output, node.name, **extra)
+        onnx_node(node, self, shape)
+
+    def dense(self, node: Dense, shape: tuple[int, ...]) -> None:
+        """A dense layer: Gemm."""
+        source = self.read(node.inputs[0], (node.weight.shape[1],))
+        inputs = [source, *self._weights(node.name, node.weight, node.bias)]
+        self.op("Gemm", inputs, node.output, node.name, transB=1)
+
+    def plain(self, node: Node, shape: tuple[int, ...]) -> None:
+        """A node of ONNX that is called as ours is."""
+        inputs = [self.read(tensor, _part(node, self.shapes[tensor], shape))
+                  for tensor in node.inputs]  # fmt: skip
+        if isinstance(node, Clip):
+            inputs += list(self._bounds(node))
+        extra = {"axis": 1} if isinstance(node, Concat) else {}
+        self.op(node.op, inputs, node.output, node.name, **extra)
 
     def _weights(self, name: str, *arrays: npt.NDArray[Any]) -> Iterator[str]:
         for what, array in zip(("weight", "bias"), arrays, strict=True):
-            yield self._constant(f"{name}.{what}", array)
+            yield self.constant(f"{name}.{what}", array)
 
     def _bounds(self, node: Clip) -> Iterator[str]:
         for what, bound in (("low", node.low), ("high", node.high)):
-            yield self._constant(f"{node.name}.{what}", np.float32(bound))
+            yield self.constant(f"{node.name}.{what}", np.float32(bound))
 
-    def _window(self, node: Window) -> None:
-        source = self._read(node.inputs[0], node.input_shape)
+    def window(self, node: Window, shape: tuple[int, ...]) -> None:
+        """A convolution or a pooling."""
+        source = self.read(node.inputs[0], node.input_shape)
         (top, bottom), (left, right) = node.pads
         fields: dict[str, Any] = {
             "kernel_shape": list(node.kernel),
@@ -224,12 +226,11 @@ class _Writer:
             fields |= {"dilations": list(node.dilation), "group": node.groups}
         if isinstance(node, AveragePool):
             fields["count_include_pad"] = int(node.count_include_pad)
-        kinds = {Conv: "Conv", MaxPool: "MaxPool", AveragePool: "AveragePool"}
-        self._op(kinds[type(node)], inputs, node.output, node.name, **fields)
+        self.op(node.op, inputs, node.output, node.name, **fields)
 
-    def _function(self, node: Function, shape: tuple[int, ...]) -> None:
+    def function(self, node: Function, shape: tuple[int, ...]) -> None:
         """One ONNX node for each operator of the curve."""
-        source = self._read(node.inputs[0], shape)
+        source = self.read(node.inputs[0], shape)
         count = itertools.count()
 
         def write(curve: Curve, output: str) -> str:
@@ -238,18 +239,18 @@ class _Writer:
             if curve.kind == "constant":
                 values = np.array(curve.values, dtype=np.float32)
                 wide = values.reshape(-1, *(1,) * (len(shape) - 1)) if len(values) > 1 else values
-                return self._constant(f"{output}.constant", wide[0] if len(values) == 1 else wide)
+                return self.constant(f"{output}.constant", wide[0] if len(values) == 1 else wide)
             known = PRIMITIVES[curve.kind]
             inputs = [write(arg, f"{node.output}.{next(count)}") for arg in curve.args]
             name = node.name if output == node.output else output
             fields = dict(zip(known.attributes, curve.values, strict=True)) | dict(known.spelling)
-            self._op(known.name, inputs, output, name, **fields)
+            self.op(known.name, inputs, output, name, **fields)
             self.opset = max(self.opset, known.opset)
             return output
 
         write(node.curve, node.output)
 
-    def _rounding(self, node: Quantize, shape: tuple[int, ...]) -> None:
+    def rounding(self, node: Quantize, shape: tuple[int, ...]) -> None:
         """QuantizeLinear to int8, a Clip where that has more values, and DequantizeLinear."""
         if node.high - node.low > 255:
             raise InputError(
@@ -257,29 +258,45 @@ class _Writer:
                 f"{node.high - node.low + 1:,}"
             )
         zero = -128 - node.low
-        pair = [self._constant(f"{node.name}.scale", np.float32(node.scale)),
-                self._constant(f"{node.name}.zero", np.int8(zero))]  # fmt: skip
-        steps, source = f"{node.output}.steps", self._read(node.inputs[0], shape)
-        self._op("QuantizeLinear", [source, *pair], steps, node.name)
+        pair = [self.constant(f"{node.name}.scale", np.float32(node.scale)),
+                self.constant(f"{node.name}.zero", np.int8(zero))]  # fmt: skip
+        steps, source = f"{node.output}.steps", self.read(node.inputs[0], shape)
+        self.op("QuantizeLinear", [source, *pair], steps, node.name)
         if node.high - node.low < 255:
-            bound = self._constant(f"{node.name}.high", np.int8(node.high + zero))
-            self._op("Clip", [steps, "", bound], f"{steps}.bounded", f"{node.name}.bounds")
+            bound = self.constant(f"{node.name}.high", np.int8(node.high + zero))
+            self.op("Clip", [steps, "", bound], f"{steps}.bounded", f"{node.name}.bounds")
             steps = f"{steps}.bounded"
-        self._op("DequantizeLinear", [steps, *pair], node.output, f"{node.name}.real")
+        self.op("DequantizeLinear", [steps, *pair], node.output, f"{node.name}.real")
 
-    def _affine(self, node: Affine, shape: tuple[int, ...]) -> None:
+    def affine(self, node: Affine, shape: tuple[int, ...]) -> None:
         """A depthwise convolution with one tap on maps, which stays one node; else Mul and Add."""
-        source = self._read(node.inputs[0], shape)
+        source = self.read(node.inputs[0], shape)
         if len(shape) == 3:
             count = len(node.scale)
             weight = node.scale.reshape(count, 1, 1, 1)
             inputs = [source, *self._weights(node.name, weight, node.offset)]
-            self._op("Conv", inputs, node.output, node.name, kernel_shape=[1, 1], group=count)
+            self.op("Conv", inputs, node.output, node.name, kernel_shape=[1, 1], group=count)
             return
         scaled = f"{node.output}_scaled"
         scale, offset = self._weights(node.name, node.scale, node.offset)
-        self._op("Mul", [source, scale], scaled, f"{node.name}_scale")
-        self._op("Add", [scaled, offset], node.output, node.name)
+        self.op("Mul", [source, scale], scaled, f"{node.name}_scale")
+        self.op("Add", [scaled, offset], node.output, node.name)
+
+
+onnx_node: Face[[Writer, tuple[int, ...]], None] = NODES.face("ONNX")
+"""Writes a node by a writer; its output has this shape in the file."""
+
+onnx_node.of(Dense)(lambda node, writer, shape: writer.dense(node, shape))
+onnx_node.of(Conv, MaxPool, AveragePool)(lambda node, writer, shape: writer.window(node, shape))
+onnx_node.of(Affine)(lambda node, writer, shape: writer.affine(node, shape))
+onnx_node.of(Function)(lambda node, writer, shape: writer.function(node, shape))
+onnx_node.of(Quantize)(lambda node, writer, shape: writer.rounding(node, shape))
+onnx_node.of(Relu, Sign, Clip, Add, Concat)(lambda node, writer, shape: writer.plain(node, shape))
+
+
+@onnx_node.of(Outputs)
+def _several(node: Outputs, writer: Writer, shape: tuple[int, ...]) -> None:
+    raise InputError(f"A model of {len(node.sizes)} outputs can't be written as a file")
 
 
 def _part(node: Node, have: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

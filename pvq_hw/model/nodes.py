@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.curve import Curve
+from pvq_hw.registry import Registry
 
 __all__ = [
+    "NODES",
     "Add",
     "Affine",
     "AveragePool",
@@ -55,6 +57,18 @@ class Node:
     """
 
     op: ClassVar[str] = ""
+    weighted: ClassVar[bool] = False
+    """Whether it multiplies by weights, which the quantizer makes codes of."""
+    fused: ClassVar[bool] = False
+    """Whether its layer rounds sums, so that bounds behind it are its output's format."""
+    alone: ClassVar[bool] = False
+    """Whether it is a layer by itself, with bounds behind it layers of their own."""
+    bound: ClassVar[bool] = False
+    """Whether it is an activation that the format of what it follows may carry out."""
+    keeps: ClassVar[bool] = False
+    """Whether the values that it gives are among those that it reads."""
+    rescales: ClassVar[bool] = False
+    """Whether the unit of what it gives is free, whatever that of what it reads is."""
 
     name: str
     inputs: tuple[str, ...]
@@ -76,6 +90,13 @@ class Node:
         raise NotImplementedError
 
 
+NODES: Registry[Node] = Registry("node", "op")
+"""Every kind of node. Its faces: ``integer layer`` (`pvq_hw.quantizer.layerwise`), ``forward`` and
+``gradient`` (`pvq_hw.quantizer.autodiff`), ``division`` (`pvq_hw.quantizer.value_range`), ``ONNX``
+(`pvq_hw.model.export`), ``PyTorch`` (`pvq_hw.train.torch_model`)."""
+
+
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Dense(Node):
     """``x @ weight.T + bias``; reads its input flattened in channel-last order.
@@ -87,6 +108,9 @@ class Dense(Node):
     """
 
     op: ClassVar[str] = "Dense"
+    weighted: ClassVar[bool] = True
+    fused: ClassVar[bool] = True
+    rescales: ClassVar[bool] = True
 
     weight: FloatArray
     bias: FloatArray
@@ -132,6 +156,7 @@ class Window(Node):
         return self.geometry.windows(x, fill)
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Conv(Window):
     """Convolution (as neural networks have it: no flip), zero padded, channels last.
@@ -145,6 +170,9 @@ class Conv(Window):
     """
 
     op: ClassVar[str] = "Conv"
+    weighted: ClassVar[bool] = True
+    fused: ClassVar[bool] = True
+    rescales: ClassVar[bool] = True
 
     weight: FloatArray
     bias: FloatArray
@@ -174,16 +202,20 @@ class Conv(Window):
         return out.transpose(1, 0, 2).reshape(len(x[0]), *self.shape) + self.bias
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class MaxPool(Window):
     """Largest value of each window; padding never wins."""
 
     op: ClassVar[str] = "MaxPool"
+    alone: ClassVar[bool] = True
+    keeps: ClassVar[bool] = True
 
     def compute(self, *x: FloatArray) -> FloatArray:
         return self.windows(x[0], fill=-np.inf).max(axis=(4, 5))
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AveragePool(Window):
     """Mean of each window.
@@ -195,6 +227,7 @@ class AveragePool(Window):
     """
 
     op: ClassVar[str] = "AveragePool"
+    fused: ClassVar[bool] = True
 
     count_include_pad: bool = False
 
@@ -209,32 +242,41 @@ class AveragePool(Window):
         return self.windows(x[0]).sum(axis=(4, 5)) / self.counts()
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Relu(Node):
     """``max(x, 0)``."""
 
     op: ClassVar[str] = "Relu"
+    alone: ClassVar[bool] = True
+    bound: ClassVar[bool] = True
 
     def compute(self, *x: FloatArray) -> FloatArray:
         return np.maximum(x[0], 0.0).reshape(len(x[0]), *self.shape)
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Sign(Node):
     """-1 where x is below 0, +1 above, and 0 at exactly 0, which no accelerator carries: one bit
     holds two values, so models whose sums are exactly 0 are refused."""
 
     op: ClassVar[str] = "Sign"
+    bound: ClassVar[bool] = True
+    rescales: ClassVar[bool] = True
 
     def compute(self, *x: FloatArray) -> FloatArray:
         return np.sign(x[0]).reshape(len(x[0]), *self.shape)
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Clip(Node):
     """``min(max(x, low), high)``; one of the bounds may be infinite."""
 
     op: ClassVar[str] = "Clip"
+    alone: ClassVar[bool] = True
+    bound: ClassVar[bool] = True
 
     low: float
     high: float
@@ -243,6 +285,7 @@ class Clip(Node):
         return np.clip(x[0], self.low, self.high).reshape(len(x[0]), *self.shape)
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Function(Node):
     """A function of each value: an activation function that is no `Relu`, `Clip` or `Sign`, or
@@ -254,6 +297,8 @@ class Function(Node):
     """
 
     op: ClassVar[str] = "Function"
+    alone: ClassVar[bool] = True
+    rescales: ClassVar[bool] = True
 
     curve: Curve
 
@@ -261,6 +306,7 @@ class Function(Node):
         return self.curve(x[0].reshape(len(x[0]), *self.shape))
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Quantize(Node):
     """``scale * clip(round(x / scale), low, high)``, halves to even: values as a quantized file
@@ -273,6 +319,8 @@ class Quantize(Node):
     """
 
     op: ClassVar[str] = "Quantize"
+    alone: ClassVar[bool] = True
+    bound: ClassVar[bool] = True
 
     scale: float
     low: int
@@ -283,6 +331,7 @@ class Quantize(Node):
         return (steps * self.scale).reshape(len(x[0]), *self.shape)
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Affine(Node):
     """``x * scale + offset`` per channel: what could not be folded into a neighbor's weights.
@@ -293,6 +342,9 @@ class Affine(Node):
     """
 
     op: ClassVar[str] = "Affine"
+    weighted: ClassVar[bool] = True
+    fused: ClassVar[bool] = True
+    rescales: ClassVar[bool] = True
 
     scale: FloatArray
     offset: FloatArray
@@ -301,28 +353,33 @@ class Affine(Node):
         return x[0].reshape(len(x[0]), *self.shape) * self.scale + self.offset
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Add(Node):
     """Sum of two branches of the same size."""
 
     op: ClassVar[str] = "Add"
+    fused: ClassVar[bool] = True
 
     def compute(self, *x: FloatArray) -> FloatArray:
         shape = (len(x[0]), *self.shape)
         return x[0].reshape(shape) + x[1].reshape(shape)
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Concat(Node):
     """Branches side by side along the channels; with shape ``(n,)`` each is read flattened."""
 
     op: ClassVar[str] = "Concat"
+    fused: ClassVar[bool] = True
 
     def compute(self, *x: FloatArray) -> FloatArray:
         lead = (len(x[0]), *self.shape[:-1], -1)
         return np.concatenate([a.reshape(lead) for a in x], axis=-1)
 
 
+@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Outputs(Concat):
     """The outputs of a model that has several, each flattened, one after the other. It is the last

@@ -7,7 +7,7 @@ import numpy as np
 
 from pvq_hw.arith.formats import requantize
 from pvq_hw.errors import InputError
-from pvq_hw.network.layer import IntArray, TensorSpec, Unweighted, register_layer
+from pvq_hw.network.layer import LAYERS, IntArray, TensorSpec, Unweighted
 
 __all__ = ["PASSED", "Add", "Concat", "Outputs"]
 
@@ -37,6 +37,10 @@ class _Join(Unweighted):
     mult: tuple[int, ...]
     shift: int
 
+    def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]:
+        """What its multipliers are to be, and what they are."""
+        return [(x.scale / self.output.scale, m) for x, m in zip(inputs, self.mult, strict=True)]
+
     def verify(self, *inputs: TensorSpec) -> None:
         """Raises InputError unless there is a multiplier per input and a possible shift."""
         if len(self.mult) != len(inputs) or not inputs or min(self.mult) < 0:
@@ -45,7 +49,7 @@ class _Join(Unweighted):
             raise InputError(f"Layer {self.name!r} has an impossible shift or multiplier")
 
 
-@register_layer
+@LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class Add(_Join):
     """``clamp((sum_i x_i * mult_i + half) >> shift)``; with one input, a change of format."""
@@ -67,7 +71,7 @@ class Add(_Join):
             raise InputError(f"Layer {self.name!r} must add tensors of one shape")
 
 
-@register_layer
+@LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class Concat(_Join):
     """Channels side by side, each input brought to the output's scale."""
@@ -90,7 +94,7 @@ class Concat(_Join):
             raise InputError(f"Layer {self.name!r} must join channels that add up to its output")
 
 
-@register_layer
+@LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class Outputs(Concat):
     """The outputs of a network that has several, one after the other: integers stay as they are,
@@ -98,6 +102,10 @@ class Outputs(Concat):
     meaning."""
 
     kind: ClassVar[str] = "outputs"
+
+    def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]:
+        """None: `verify` has looked at them."""
+        return []
 
     def verify(self, *inputs: TensorSpec) -> None:
         """Raises InputError unless every input's integers pass unchanged."""

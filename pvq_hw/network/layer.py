@@ -14,15 +14,15 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat, requantize
 from pvq_hw.documents import HEX, Document, write_fields
 from pvq_hw.errors import InputError
+from pvq_hw.registry import Registry
 
 __all__ = [
+    "LAYERS",
     "Dense",
     "Layer",
     "TensorSpec",
     "Unweighted",
     "Weighted",
-    "register_layer",
-    "registered_layers",
 ]
 
 IntArray = npt.NDArray[np.int64]
@@ -75,28 +75,25 @@ class Layer(Protocol):
     def weights(self) -> IntArray | None: ...
     def replace_weights(self, weights: IntArray) -> "Layer": ...
     def compute(self, *x: IntArray) -> IntArray: ...
+    def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]: ...
     def verify(self, *inputs: TensorSpec) -> None: ...
     def to_json(self) -> dict[str, Any]: ...
 
 
-_KINDS: dict[str, type[Layer]] = {}
-
-
-def register_layer(cls: type[Any]) -> type[Any]:
-    """Class decorator: makes a layer class loadable by its ``kind``."""
-    _KINDS[cls.kind] = cls
-    return cls
-
-
-def registered_layers() -> dict[str, type[Layer]]:
-    """The layer classes of all modules that were imported, by their ``kind``."""
-    return dict(_KINDS)
+LAYERS: Registry[Layer] = Registry("layer")
+"""Every kind of layer of the integer network. Their face: ``unit`` (`pvq_hw.plan.lowering`), the
+circuit that computes it; layers with weights have cores instead."""
 
 
 class Unweighted(Document):
     """What layers without weights share."""
 
     name: str
+
+    def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]:
+        """What its multipliers are to be, before they are scaled to integers by ``2**shift``, and
+        what they are: none, unless the layer has some."""
+        return []
 
     @property
     def weights(self) -> IntArray | None:
@@ -122,6 +119,10 @@ class Weighted(Document):
     shift: int
     gain: Annotated[npt.NDArray[np.float64], HEX]
     encoding: str
+
+    def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]:
+        """None: its multipliers are made with its codes."""
+        return []
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -167,7 +168,7 @@ class Weighted(Document):
         return write_fields(self, but=("y",)) | {"shape": list(self.y.shape)}
 
 
-@register_layer
+@LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class Dense(Weighted):
     """Fully connected layer: row m gives ``clamp((acc * mult + bias + half) >> shift)``.

@@ -13,7 +13,7 @@ from pvq_hw.documents import Format, Place, document_text, load_json, read, read
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.network.join import Outputs
-from pvq_hw.network.kinds import layer_kinds
+from pvq_hw.network.kinds import LAYERS
 from pvq_hw.network.layer import IntArray, Layer, TensorSpec
 from pvq_hw.outputs import Output, check_outputs, find_output
 from pvq_hw.tables import Table, format_name
@@ -344,4 +344,4 @@ def _layer(item: dict[str, Any], matrices: Iterator[IntArray], place: Place) -> 
         if weights is None or weights.shape != shape:
             raise InputError(f"{place} lacks its weights")
         item = {key: value for key, value in item.items() if key != "shape"} | {"y": weights}
-    return read_kind(layer_kinds(), item, place)
+    return read_kind(LAYERS.kinds(), item, place)

@@ -8,7 +8,7 @@ import numpy as np
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.documents import Checked
 from pvq_hw.errors import InputError
-from pvq_hw.network.layer import IntArray, TensorSpec, Unweighted, register_layer
+from pvq_hw.network.layer import LAYERS, IntArray, TensorSpec, Unweighted
 
 __all__ = ["MOST_ENTRIES", "Table"]
 
@@ -31,7 +31,7 @@ _LINES = Checked(
 )
 
 
-@register_layer
+@LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class Table(Unweighted):
     """``entries[g, x - x_min]``: exact, whatever the function.

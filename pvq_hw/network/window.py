@@ -10,12 +10,12 @@ from pvq_hw.arith.formats import requantize
 from pvq_hw.documents import HEX
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
-from pvq_hw.network.layer import IntArray, TensorSpec, Unweighted, Weighted, register_layer
+from pvq_hw.network.layer import LAYERS, IntArray, TensorSpec, Unweighted, Weighted
 
 __all__ = ["AveragePool", "Conv", "MaxPool"]
 
 
-@register_layer
+@LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class Conv(Weighted):
     """Convolution, zero padded: at each position a dense layer over the window.
@@ -114,7 +114,7 @@ class _Pool(Unweighted):
             raise InputError(f"Layer {self.name!r} must give {(*g.output_size, g.input_shape[2])}")
 
 
-@register_layer
+@LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class MaxPool(_Pool):
     """Largest integer of each window; the output has the input's format and scale.
@@ -136,7 +136,7 @@ class MaxPool(_Pool):
             raise InputError(f"Layer {self.name!r} must keep its input's format and scale")
 
 
-@register_layer
+@LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class AveragePool(_Pool):
     """Mean of each window, rounded once: ``clamp((sum * mult[count] + half) >> shift)``.
@@ -172,6 +172,10 @@ class AveragePool(_Pool):
         mult = self.multipliers()[:, :, None]
         out = requantize(self.sums(x[0]), mult, 0, self.shift, self.output.format)
         return np.asarray(out, dtype=np.int64)
+
+    def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]:
+        """What its multipliers are to be, and what they are."""
+        return [(inputs[0].scale / max(1, c) / self.output.scale, m) for c, m in self.mult]
 
     def verify(self, *inputs: TensorSpec) -> None:
         """Raises InputError unless shapes agree and every count has its multiplier."""

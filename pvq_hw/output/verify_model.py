@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from pvq_hw.engine.core import is_threshold
 from pvq_hw.model.model import Function, Model
-from pvq_hw.network.join import Add, Concat, Outputs
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
-from pvq_hw.network.window import AveragePool, Conv
+from pvq_hw.network.window import Conv
 from pvq_hw.output.verify_content import Finding
 from pvq_hw.quantizer.fused import Step, network_steps, rounded_input, weight_matrix
 from pvq_hw.quantizer.layerwise import joining_multipliers
@@ -208,19 +207,12 @@ def _joins(network: Network) -> list[Finding]:
     findings = []
     tensors = network.tensors()
     for layer in network.layers:
-        if isinstance(layer, Outputs):
-            continue  # `Network.verify` has looked at them
-        if isinstance(layer, Add | Concat):
-            scales = [tensors[name].scale for name in layer.inputs]
-            found = layer.mult
-        elif isinstance(layer, AveragePool):
-            scales = [tensors[layer.input].scale / max(1, count) for count, _ in layer.mult]
-            found = tuple(mult for _, mult in layer.mult)
-        else:
+        pairs = layer.scaling(*(tensors[name] for name in layer.inputs))
+        if not pairs:
             continue
-        ratios = [scale / layer.output.scale for scale in scales]
+        ratios, found = [ratio for ratio, _ in pairs], tuple(mult for _, mult in pairs)
         wanted = [joining_multipliers(ratios, bits) for bits in (MULT_BITS, FILE_BITS)]
-        if (found, layer.shift) not in wanted:
+        if (found, getattr(layer, "shift", None)) not in wanted:
             text = "has multipliers that are not its scales'"
             findings.append(Finding(_FILE, f"layer {layer.name!r}", text))
     return findings

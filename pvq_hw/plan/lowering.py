@@ -14,16 +14,17 @@ from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Scale,
 from pvq_hw.errors import InputError
 from pvq_hw.naming import safe_name
 from pvq_hw.network.join import Add, Concat, Outputs
-from pvq_hw.network.layer import Dense, Layer, TensorSpec
+from pvq_hw.network.layer import LAYERS, Layer, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
-from pvq_hw.network.window import AveragePool, Conv, MaxPool
-from pvq_hw.plan.core_layers import core_layers, unit_names
+from pvq_hw.network.window import AveragePool, MaxPool
+from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
+from pvq_hw.registry import Face
 from pvq_hw.target.block_ram import select_registers
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
 
-__all__ = ["build_graph", "plan_graph"]
+__all__ = ["Site", "build_graph", "layer_unit", "memory_kind", "plan_graph"]
 
 _SMALL_BITS = 512  # memories up to this size become logic
 _INPUT, _OUTPUT = "i", "o"
@@ -70,7 +71,7 @@ def build_graph(
 def _with_memories(graph: GraphSpec, family: Family) -> GraphSpec:
     """Deep FIFOs in block RAM."""
     units = [
-        replace(unit, memory=_memory(unit.depth * unit.x.bits, family))
+        replace(unit, memory=memory_kind(unit.depth * unit.x.bits, family))
         if isinstance(unit, Fifo)
         else unit
         for unit in graph.units
@@ -78,8 +79,123 @@ def _with_memories(graph: GraphSpec, family: Family) -> GraphSpec:
     return replace(graph, units=tuple(units))
 
 
-def _memory(bits: int, family: Family) -> str:
+def memory_kind(bits: int, family: Family) -> str:
+    """Logic for small memories, else block RAM."""
     return "logic" if bits <= (_SMALL_BITS if family.lutram else _SMALL_BITS // 4) else "block"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the unit of a layer goes.
+
+    Parameters
+    ----------
+    name : str
+        The unit's.
+    inputs, outputs : tuple of str
+        Wires.
+    x : tuple of TensorSpec
+        What it reads.
+    family : Family
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    x: tuple[TensorSpec, ...]
+    family: Family
+
+    @property
+    def queue_memory(self) -> str:
+        """Of results: without distributed RAM a queue takes about 150 logic cells or a block."""
+        return "logic" if self.family.lutram else "block"
+
+    @property
+    def multiplier(self) -> str:
+        """Of a unit that scales: DSP blocks where the family has them."""
+        return "logic" if self.family.multiplier == "serial" else self.family.multiplier
+
+
+layer_unit: Face[[Site], Unit] = LAYERS.face("unit")
+"""The unit that computes a layer without weights."""
+
+
+@layer_unit.of(MaxPool, AveragePool)
+def _pool(layer: MaxPool | AveragePool, site: Site) -> Pool:
+    g, latency, x = layer.geometry, site.family.bank_latency, site.x[0]
+    average = layer if isinstance(layer, AveragePool) else None
+    window = None
+    if not can_stream(g, latency):
+        pad = 0 if average else x.format.min
+        rows = min(g.input_shape[0], g.span[0]) + g.stride[0]
+        window = WindowSpec(g, x.format, 1, rows, "channel", pad, latency=latency)
+        window = _placed(window, site.family)
+    scale = None
+    if average is not None:
+        taps = g.kernel[0] * g.kernel[1]
+        largest = max(m for _, m in average.mult)
+        low, high = (limit * taps for limit in x.format.limits)
+        scale = Scale.of(layer.output.format, average.shift, low, high, (largest,), site.multiplier)
+    pool = Pool(
+        site.name,
+        site.inputs,
+        site.outputs,
+        g,
+        x.format,
+        layer.output.format,
+        window,
+        scale,
+        average.mult if average else (),
+        average.include_pads if average else False,
+        latency=latency,
+    )
+    memory = memory_kind(pool.partials * pool.acc_bits, site.family)
+    return replace(pool, memory=memory, queue_memory=site.queue_memory)
+
+
+@layer_unit.of(Table)
+def _lookup(layer: Table, site: Site) -> Lookup:
+    entries = tuple(map(tuple, layer.entries.tolist()))
+    numbers = (layer.x, layer.output.format, layer.output.size, entries)
+    unit = Lookup(site.name, site.inputs, site.outputs, *numbers, queue_memory=site.queue_memory)
+    width, family = unit.out.bits, site.family
+    memory = memory_kind(width * unit.words, family)
+    latency = family.bank_latency
+    if memory == "block":
+        latency += select_registers(width, unit.words, family.blocks)
+    return replace(unit, memory=memory, latency=latency)
+
+
+@layer_unit.of(Add, Concat)
+def _join(layer: Add | Concat, site: Site) -> Join:
+    formats = tuple(t.format for t in site.x)
+    low = min(f.limits[0] for f in formats)
+    high = max(f.limits[1] for f in formats)
+    runs: tuple[int, ...] = ()
+    products = layer.mult
+    if isinstance(layer, Concat):
+        lead = int(np.prod(layer.output.shape[:-1], dtype=np.int64))
+        runs = tuple(t.size // lead for t in site.x)
+        products = (max(layer.mult),)
+    kind = "logic" if isinstance(layer, Outputs) else site.multiplier
+    scale = Scale.of(layer.output.format, layer.shift, low, high, products, kind)
+    return Join(
+        site.name,
+        site.inputs,
+        site.outputs,
+        formats,
+        layer.output.format,
+        layer.output.size,
+        layer.mult,
+        scale,
+        runs,
+        queue_memory=site.queue_memory,
+    )
+
+
+def _placed(window: WindowSpec, family: Family) -> WindowSpec:
+    """A line buffer in the memory that suits its size."""
+    return replace(window, memory=memory_kind(window.depth * window.width * window.x.bits, family))
 
 
 @dataclass
@@ -99,45 +215,42 @@ class _Builder:
             zip(network.tensors(), ["input", *unit_names(network.layers)], strict=True)
         )
         self.used = {name.lower() for name in self.names.values()}
-        windows = {layer.name: layer.geometry for layer in core_layers(network)}
-        cores = iter(self.cores)
-        abreast: list[CoreBase] = []
+        pairs = zip(core_layers(network), self.cores, strict=False)
+        waiting = {layer.name: (layer, core) for layer, core in pairs}
+        self.abreast: list[CoreBase] = []
         self._give(network.input, _INPUT)
         for layer in network.layers:
             name = self.names[layer.output.name]
             inputs = tuple(self._take(layer, n) for n in range(len(layer.inputs)))
             last = layer is network.layers[-1]
             output = _OUTPUT if last else f"w_{name}"
-            x = self.tensors[layer.inputs[0]]
-            if isinstance(layer, Dense | Conv):
-                core = next(cores, None)
-                abreast = [*abreast, core] if core is not None and core.frames > 1 else []
-                if core is None:
-                    raise InputError(f"Layer {layer.name!r} must have a core")
-                geometry = windows[layer.name]
-                window = None
-                if geometry is not None:
-                    window = self._window(
-                        make_window(geometry, core.x, core.lanes, latency=self.family.bank_latency)
-                    )
-                wire = output
-                if last and abreast and abreast[0].flush_cycles:
-                    wire = f"w_{name}"
-                self.units.append(CoreUnit(name, inputs, (wire,), core, window))
-                if wire != output:
-                    unpack = self._free_name(f"{name}_unpacker")
-                    self.units.append(make_unpack(unpack, (wire, output), abreast))
-            elif isinstance(layer, MaxPool | AveragePool):
-                self.units.append(self._pool(layer, x, name, inputs, output))
-            elif isinstance(layer, Add | Concat):
-                self.units.append(self._join(layer, name, inputs, output))
-            elif isinstance(layer, Table):
-                self.units.append(self._lookup(layer, name, inputs, output))
+            if layer.weights is None:
+                x = tuple(self.tensors[tensor] for tensor in layer.inputs)
+                self.units.append(layer_unit(layer, Site(name, inputs, (output,), x, self.family)))
+            elif layer.name in waiting:
+                self._core(name, *waiting[layer.name], inputs, output)
             else:
-                raise InputError(f"Layer {layer.name!r} must be of a known kind, not {layer.kind}")
+                raise InputError(f"Layer {layer.name!r} must have a core")
             if not last:
                 self._give(layer.output, output)
         return GraphSpec(tuple(self.units), _INPUT, _OUTPUT)
+
+    def _core(
+        self, name: str, layer: CoreLayer, core: CoreBase, inputs: tuple[str, ...], output: str
+    ) -> None:
+        """A layer's core, its line buffer, and at the end of a batch its unpacker."""
+        self.abreast = [*self.abreast, core] if core.frames > 1 else []
+        window = None
+        if layer.geometry is not None:
+            latency = self.family.bank_latency
+            window = make_window(layer.geometry, core.x, core.lanes, latency=latency)
+            window = _placed(window, self.family)
+        unpacked = output == _OUTPUT and self.abreast and self.abreast[0].flush_cycles
+        wire = f"w_{name}" if unpacked else output
+        self.units.append(CoreUnit(name, inputs, (wire,), core, window))
+        if unpacked:
+            unpack = self._free_name(f"{name}_unpacker")
+            self.units.append(make_unpack(unpack, (wire, output), self.abreast))
 
     def _give(self, tensor: TensorSpec, wire: str) -> None:
         """Registers a tensor's wire, forked when several layers read it."""
@@ -160,7 +273,7 @@ class _Builder:
         """The wire of a layer's input, through a FIFO where branches meet."""
         tensor = self.tensors[layer.inputs[n]]
         wire = self.free[tensor.name].pop(0)
-        if not isinstance(layer, Add | Concat) or len(layer.inputs) == 1:
+        if len(layer.inputs) == 1:
             return wire
         name = self.names[layer.output.name]
         out = f"w_{name}.in{n}"
@@ -171,91 +284,3 @@ class _Builder:
     def _free_name(self, text: str) -> str:
         """A name for a unit of no layer, which no other unit has."""
         return safe_name(text, self.used)
-
-    def _window(self, window: WindowSpec) -> WindowSpec:
-        bits = window.depth * window.width * window.x.bits
-        return replace(window, memory=_memory(bits, self.family))
-
-    def _queue_memory(self) -> str:
-        """Of results: without distributed RAM a queue takes about 150 logic cells or a block."""
-        return "logic" if self.family.lutram else "block"
-
-    def _multiplier(self) -> str:
-        return "logic" if self.family.multiplier == "serial" else self.family.multiplier
-
-    def _pool(
-        self,
-        layer: MaxPool | AveragePool,
-        x: TensorSpec,
-        name: str,
-        inputs: tuple[str, ...],
-        output: str,
-    ) -> Pool:
-        g, latency = layer.geometry, self.family.bank_latency
-        average = layer if isinstance(layer, AveragePool) else None
-        window = None
-        if not can_stream(g, latency):
-            pad = 0 if average else x.format.min
-            rows = min(g.input_shape[0], g.span[0]) + g.stride[0]
-            window = WindowSpec(g, x.format, 1, rows, "channel", pad, latency=latency)
-            window = self._window(window)
-        scale = None
-        if average is not None:
-            taps = g.kernel[0] * g.kernel[1]
-            largest = max(m for _, m in average.mult)
-            low, high = (limit * taps for limit in x.format.limits)
-            scale = Scale.of(
-                layer.output.format, average.shift, low, high, (largest,), self._multiplier()
-            )
-        pool = Pool(
-            name,
-            inputs,
-            (output,),
-            g,
-            x.format,
-            layer.output.format,
-            window,
-            scale,
-            average.mult if average else (),
-            average.include_pads if average else False,
-            latency=latency,
-        )
-        memory = _memory(pool.partials * pool.acc_bits, self.family)
-        return replace(pool, memory=memory, queue_memory=self._queue_memory())
-
-    def _lookup(self, layer: Table, name: str, inputs: tuple[str, ...], output: str) -> Lookup:
-        entries = tuple(map(tuple, layer.entries.tolist()))
-        fields = (layer.x, layer.output.format, layer.output.size, entries)
-        unit = Lookup(name, inputs, (output,), *fields, queue_memory=self._queue_memory())
-        width = unit.out.bits
-        memory = _memory(width * unit.words, self.family)
-        latency = self.family.bank_latency
-        if memory == "block":
-            latency += select_registers(width, unit.words, self.family.blocks)
-        return replace(unit, memory=memory, latency=latency)
-
-    def _join(self, layer: Add | Concat, name: str, inputs: tuple[str, ...], output: str) -> Join:
-        tensors = [self.tensors[t] for t in layer.inputs]
-        formats = tuple(t.format for t in tensors)
-        low = min(f.limits[0] for f in formats)
-        high = max(f.limits[1] for f in formats)
-        runs: tuple[int, ...] = ()
-        products = layer.mult
-        if isinstance(layer, Concat):
-            lead = int(np.prod(layer.output.shape[:-1], dtype=np.int64))
-            runs = tuple(t.size // lead for t in tensors)
-            products = (max(layer.mult),)
-        kind = "logic" if isinstance(layer, Outputs) else self._multiplier()
-        scale = Scale.of(layer.output.format, layer.shift, low, high, products, kind)
-        return Join(
-            name,
-            inputs,
-            (output,),
-            formats,
-            layer.output.format,
-            layer.output.size,
-            layer.mult,
-            scale,
-            runs,
-            queue_memory=self._queue_memory(),
-        )

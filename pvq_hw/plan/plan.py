@@ -13,7 +13,7 @@ from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.kinds import make_layer_core, remade
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.timing import Timing, run_frames, time_graph
-from pvq_hw.engine.units import CoreUnit, Fifo, Join
+from pvq_hw.engine.units import CoreUnit, Fifo
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD
 from pvq_hw.naming import quoted
@@ -490,10 +490,7 @@ def _around(
     for unit in graph.units:
         if isinstance(unit, CoreUnit):
             continue
-        cycles = max(*unit.sizes()[0], unit.sizes()[1])
-        if isinstance(unit, Join) and unit.runs:
-            cycles = unit.size
-        if cycles > slowest[0]:
+        if (cycles := unit.cycles) > slowest[0]:
             slowest = cycles, f"unit {unit.name!r} passes {cycles:,} activations one a cycle"
         if isinstance(unit, Fifo):
             total += Resources(luts=_FIFO_LUTS, ffs=_FIFO_LUTS, brams=not family.lutram)

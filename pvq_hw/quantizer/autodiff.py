@@ -16,14 +16,30 @@ import numpy.typing as npt
 
 from pvq_hw.arith.exact import DOUBLE, SINGLE, grid, grid_bits, span_bits
 from pvq_hw.geometry import Geometry
-from pvq_hw.model.nodes import Add, Affine, AveragePool, Concat, Conv, Function, MaxPool, Node
+from pvq_hw.model.nodes import (
+    NODES,
+    Add,
+    Affine,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Function,
+    MaxPool,
+    Node,
+    Quantize,
+    Relu,
+)
 from pvq_hw.quantizer.fused import Step
+from pvq_hw.registry import Face
 
 __all__ = [
     "Columns",
     "Lattice",
     "Tape",
     "derivatives",
+    "forward",
+    "gradient",
     "node_geometry",
     "node_groups",
 ]
@@ -181,7 +197,7 @@ class Tape:
         """The lattice on which a tensor's values lie, if there is one."""
         if tensor not in self.lattices:
             step = self._makers.get(tensor)
-            if step is not None and isinstance(step.node, MaxPool):
+            if step is not None and step.node.keeps:
                 return self._lattice(step.inputs[0])
         return self.lattices.get(tensor)
 
@@ -213,24 +229,11 @@ class Tape:
     def _apply(self, step: Step, inputs: list[FloatArray]) -> FloatArray:
         """The node's output before its activation function; a new array."""
         node, x = step.node, inputs[0]
-        if step.weighted:
-            if _separate(node):
-                return self._separate_sums(step, x)
-            return self.products(step, self.columns(step, x)).reshape(len(x), *node.shape)
-        if isinstance(node, MaxPool):
-            return _largest(node.geometry, x)
-        if isinstance(node, AveragePool):
-            sums = node.geometry.windows(x).sum(axis=(4, 5))
-            return np.asarray(sums / node.counts().astype(np.float32), dtype=np.float32)
-        shape = (len(x), *node.shape)
-        if isinstance(node, Function):
-            return node.curve(x.reshape(shape)).astype(np.float32)
-        if isinstance(node, Concat):
-            return np.concatenate([a.reshape(*shape[:-1], -1) for a in inputs], axis=-1)
-        total = x.reshape(shape).copy()
-        for other in inputs[1:]:
-            total += other.reshape(shape)
-        return total
+        if not step.weighted:
+            return forward(node, inputs)
+        if _separate(node):
+            return self._separate_sums(step, x)
+        return self.products(step, self.columns(step, x)).reshape(len(x), *node.shape)
 
     def products(self, step: Step, columns: Columns) -> FloatArray:
         """Sums of a weighted step's rows, (positions, M)."""
@@ -326,35 +329,16 @@ class Tape:
 
     def _back(self, step: Step, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
         """Gradients by the node's inputs; of ``g`` there may be several for every frame."""
-        node, x = step.node, inputs[0]
-        if step.weighted:
-            if step.inputs[0] == self.source:
-                return [np.zeros(0, dtype=np.float32)]
-            if _separate(node):
-                return [self._back_separate(step, g)]
-            columns = self._back_to_columns(step, g)
-            geometry = node_geometry(node)
-            if geometry is None:
-                return [columns[0]]
-            return [_fold(geometry, columns, len(g))]
-        if isinstance(node, MaxPool):
-            parts = np.split(g, len(g) // len(x))
-            return [np.concatenate([_to_largest(node.geometry, x, part) for part in parts])]
-        if isinstance(node, AveragePool):
-            part = np.asarray(g / node.counts().astype(np.float32), dtype=np.float32)
-            geometry = node.geometry
-            wide = np.broadcast_to(
-                part[:, :, :, None, None, :],
-                (*part.shape[:3], *geometry.kernel, part.shape[3]),
-            )
-            return [_fold_windows(geometry, wide)]
-        if isinstance(node, Concat):
-            ends = np.cumsum([a.size * g.shape[-1] // (node.size * len(a)) for a in inputs])
-            return np.split(g, ends[:-1], axis=-1)
-        if isinstance(node, Function):
-            slope = node.curve.slope(x.reshape(len(x), *node.shape)).astype(np.float32)
-            return [g * np.tile(slope, (len(g) // len(x), *(1,) * len(node.shape)))]
-        return [g] * len(inputs) if isinstance(node, Add) else [g]
+        node = step.node
+        if not step.weighted:
+            return gradient(node, inputs, g)
+        if step.inputs[0] == self.source:
+            return [np.zeros(0, dtype=np.float32)]
+        if _separate(node):
+            return [self._back_separate(step, g)]
+        columns = self._back_to_columns(step, g)
+        geometry = node_geometry(node)
+        return [columns[0] if geometry is None else _fold(geometry, columns, len(g))]
 
     def _back_separate(self, step: Step, g: FloatArray) -> FloatArray:
         """Gradients by the input of a step whose channels are filtered by themselves."""
@@ -387,6 +371,82 @@ class Tape:
             flat = grid(scaled, bits - spare, dtype)
             matrix = matrix.astype(dtype, copy=False)
         return np.matmul(flat.transpose(1, 0, 2), matrix).astype(np.float32, copy=False)
+
+
+forward: Face[[list[FloatArray]], FloatArray] = NODES.face("forward")
+"""A node's values before its activation, float32, in a new array; nodes with weights are the
+tape's own."""
+
+gradient: Face[[list[FloatArray], FloatArray], list[FloatArray]] = NODES.face("gradient")
+"""Gradients by a node's inputs, by those of its output, of which there may be several for every
+frame: all frames of the first scalar first."""
+
+
+@forward.of(MaxPool)
+def _maximum(node: MaxPool, inputs: list[FloatArray]) -> FloatArray:
+    return _largest(node.geometry, inputs[0])
+
+
+@gradient.of(MaxPool)
+def _back_maximum(node: MaxPool, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
+    x = inputs[0]
+    parts = np.split(g, len(g) // len(x))
+    return [np.concatenate([_to_largest(node.geometry, x, part) for part in parts])]
+
+
+@forward.of(AveragePool)
+def _mean(node: AveragePool, inputs: list[FloatArray]) -> FloatArray:
+    sums = node.geometry.windows(inputs[0]).sum(axis=(4, 5))
+    return np.asarray(sums / node.counts().astype(np.float32), dtype=np.float32)
+
+
+@gradient.of(AveragePool)
+def _back_mean(node: AveragePool, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
+    part = np.asarray(g / node.counts().astype(np.float32), dtype=np.float32)
+    geometry = node.geometry
+    wide = np.broadcast_to(
+        part[:, :, :, None, None, :], (*part.shape[:3], *geometry.kernel, part.shape[3])
+    )
+    return [_fold_windows(geometry, wide)]
+
+
+@forward.of(Function)
+def _curve(node: Function, inputs: list[FloatArray]) -> FloatArray:
+    x = inputs[0].reshape(len(inputs[0]), *node.shape)
+    return np.asarray(node.curve(x), dtype=np.float32)
+
+
+@gradient.of(Function)
+def _back_curve(node: Function, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
+    x = inputs[0]
+    slope = node.curve.slope(x.reshape(len(x), *node.shape)).astype(np.float32)
+    return [g * np.tile(slope, (len(g) // len(x), *(1,) * len(node.shape)))]
+
+
+@forward.of(Concat)
+def _side_by_side(node: Concat, inputs: list[FloatArray]) -> FloatArray:
+    lead = (len(inputs[0]), *node.shape[:-1])
+    return np.concatenate([a.reshape(*lead, -1) for a in inputs], axis=-1)
+
+
+@gradient.of(Concat)
+def _back_side_by_side(node: Concat, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
+    ends = np.cumsum([a.size * g.shape[-1] // (node.size * len(a)) for a in inputs])
+    return np.split(g, ends[:-1], axis=-1)
+
+
+@forward.of(Add, Relu, Clip, Quantize)
+def _sum(node: Node, inputs: list[FloatArray]) -> FloatArray:
+    shape = (len(inputs[0]), *node.shape)
+    total = inputs[0].reshape(shape).copy()
+    for other in inputs[1:]:
+        total += other.reshape(shape)
+    return total
+
+
+@gradient.of(Add, Relu, Clip, Quantize)
+def _back_sum(node: Node, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
+    return [g] * len(inputs)
 
 
 def derivatives(slopes: FloatArray, columns: Columns) -> FloatArray:

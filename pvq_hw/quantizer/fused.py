@@ -11,15 +11,10 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.model.activation import LINEAR, Activation, activation_of
 from pvq_hw.model.model import (
-    Add,
     Affine,
-    AveragePool,
     Clip,
-    Concat,
     Conv,
     Dense,
-    Function,
-    MaxPool,
     Model,
     Node,
     Outputs,
@@ -32,10 +27,6 @@ from pvq_hw.quantizer.requantization import FILE_BITS, MULT_BITS
 __all__ = ["Step", "network_steps", "rounded_input", "weight_matrix"]
 
 FloatArray = npt.NDArray[np.float64]
-
-_ACTIVATIONS = (Relu, Clip, Quantize, Sign)
-_FUSED = (Dense, Conv, Affine, Add, AveragePool, Concat)
-_ALONE = (MaxPool, Relu, Clip, Function, Quantize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +71,7 @@ class Step:
     @property
     def weighted(self) -> bool:
         """Whether the layer has weights."""
-        return isinstance(self.node, Dense | Conv | Affine)
+        return self.node.weighted
 
     @property
     def weight(self) -> FloatArray:
@@ -114,20 +105,23 @@ def network_steps(model: Model) -> tuple[Step, ...]:
     if rounded:
         known[first] = IntFormat.between(rounded.low, rounded.high), rounded.scale
     for node in model.nodes:
-        if node is rounded or (node.name in fused and isinstance(node, _ACTIVATIONS)):
+        if node is rounded or (node.name in fused and node.bound):
             continue
         if isinstance(node, Sign):
             raise InputError(_sign_refusal(node, model))
-        if not isinstance(node, (*_FUSED, *_ALONE)):
-            raise InputError(f"Layer {node.name!r} must be of a known kind, not {node.op}")
+        if not node.fused and not node.alone:
+            raise InputError(
+                f"Layer {node.name!r} has no integer layer: its kind {node.op!r} is not known"
+            )
         _check_weights(node)
         chain = _activations(node, model)
         tensor = chain[-1].output if chain else node.output
         fused.update(a.name for a in chain)
         bounding = [a for a in (node, *chain) if isinstance(a, Relu | Clip)]
         roundings = [a for a in (node, *chain) if isinstance(a, Quantize)]
-        if not roundings and isinstance(node, Relu | MaxPool) and node.inputs[0] in known:
-            fmt, scale = known[node.inputs[0]]  # which these don't leave
+        stays = node.keeps or isinstance(node, Relu)
+        if not roundings and stays and node.inputs[0] in known:
+            fmt, scale = known[node.inputs[0]]
             fmt = IntFormat.between(0, fmt.max) if isinstance(node, Relu) else fmt
         elif roundings:
             fmt, scale = _rounded_format(roundings, bounding), roundings[0].scale
@@ -163,7 +157,7 @@ def _activations(node: Node, model: Model) -> list[Node]:
     where the model rounds, that."""
     chain: list[Node] = []
     rounding = node if isinstance(node, Quantize) else None
-    if not isinstance(node, (*_FUSED, Relu, Clip, Quantize, Function)):
+    if node.keeps:
         return chain
     while True:
         after = model.consumers(chain[-1].output if chain else node.output)
@@ -176,7 +170,7 @@ def _activations(node: Node, model: Model) -> list[Node]:
                 return chain
         elif isinstance(following, Quantize):
             rounding = following
-        elif not (isinstance(following, Relu | Clip) and isinstance(node, _FUSED)):
+        elif not (isinstance(following, Relu | Clip) and node.fused):
             return chain
         chain.append(following)
 

@@ -16,14 +16,16 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.activation import LINEAR
+from pvq_hw.model.nodes import NODES, Affine, Clip, Function, Node, Quantize, Relu
+from pvq_hw.model.nodes import Add as AddNode
 from pvq_hw.model.nodes import AveragePool as AverageNode
 from pvq_hw.model.nodes import Concat as ConcatNode
-from pvq_hw.model.nodes import Function, Node, Window
+from pvq_hw.model.nodes import Conv as ConvNode
+from pvq_hw.model.nodes import Dense as DenseNode
 from pvq_hw.model.nodes import MaxPool as MaxNode
 from pvq_hw.model.nodes import Outputs as OutputsNode
 from pvq_hw.network.join import PASSED, Add, Concat, Outputs
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
-from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.pyramid.nearest import gain as gains_of
 from pvq_hw.pyramid.nearest import nearest
@@ -46,8 +48,9 @@ from pvq_hw.quantizer.requantization import (
 )
 from pvq_hw.quantizer.scales import OUTPUT_BITS, output_spec, round_to_lattice
 from pvq_hw.quantizer.tables import table_input, table_layer
+from pvq_hw.registry import Face
 
-__all__ = ["LayerBuilder", "integers", "joining_multipliers"]
+__all__ = ["LayerBuilder", "Tensor", "integer_layer", "integers", "joining_multipliers"]
 
 FloatArray = npt.NDArray[Any]  # float32 where there is much, else float64
 IntArray = npt.NDArray[np.int64]
@@ -59,7 +62,7 @@ _DAMPING = 0.03  # of the moments: what held-out images ask for at 6,000 frames
 
 
 @dataclass(eq=False)
-class _Tensor:
+class Tensor:
     """A tensor while data runs: what the integer network and the float model have there."""
 
     spec: TensorSpec
@@ -118,7 +121,7 @@ class LayerBuilder:
         )
         values = None if x is None else round_to_lattice(x, spec.scale, spec.format)
         self.tensors = {
-            spec.name: _Tensor(
+            spec.name: Tensor(
                 spec,
                 None if values is None else values.astype(np.int32),
                 None if x is None else x.astype(np.float32),
@@ -142,26 +145,12 @@ class LayerBuilder:
         """Appends the step's layer and runs the data through it."""
         inputs = [self.tensors[name] for name in step.inputs]
         raw = self._sums(step, [t.exact for t in inputs])
-        if step.weighted:
-            layer = self._weighted(step, inputs[0], raw)
-        elif isinstance(step.node, MaxNode):
-            g = _geometry(step.node)
-            t = inputs[0].spec
-            output = TensorSpec(step.output, (*g.output_size, g.input_shape[2]), t.format, t.scale)
-            layer = MaxPool(step.name, t.name, output, g)
-        elif isinstance(step.node, AverageNode):
-            layer = self._average(step, inputs[0], raw)
-        elif isinstance(step.node, Function):
-            layer = self._table(step, step.node, inputs[0].spec, raw)
-        elif isinstance(step.node, OutputsNode):
-            layer = _outputs(step, [t.spec for t in inputs])
-        else:
-            layer = self._join(step, inputs, raw)
+        layer = integer_layer(step.node, self, step, inputs, raw)
         self.layers.append(layer)
         values = _layer_chunks(layer, [t.values for t in inputs])
         if raw is not None and (step.activation.bounded or step.activation.binary):
             raw = step.activation.compute(raw)
-        self.tensors[step.output] = _Tensor(layer.output, values, raw)
+        self.tensors[step.output] = Tensor(layer.output, values, raw)
 
     def _sums(self, step: Step, inputs: list[FloatArray | None]) -> FloatArray | None:
         """The float model's output of a step before its activation, float32."""
@@ -179,7 +168,7 @@ class LayerBuilder:
 
     # -- formats ----------------------------------------------------------------------------
 
-    def _output(
+    def output(
         self,
         step: Step,
         shape: tuple[int, ...],
@@ -198,7 +187,7 @@ class LayerBuilder:
 
     # -- layers with weights ----------------------------------------------------------------
 
-    def _weighted(self, step: Step, x: _Tensor, raw: FloatArray | None) -> Layer:
+    def weighted(self, step: Step, x: Tensor, raw: FloatArray | None) -> Layer:
         w, request = step.weight, self.asked[step.name]
         parts, geometry = node_groups(step.node), node_geometry(step.node)
         columns = target = None
@@ -226,7 +215,7 @@ class LayerBuilder:
             real = _products(columns, y, gain, parts) * x.spec.scale + bias
         self.rows[step.name] = rows
         shape = (len(w),) if geometry is None else (*geometry.output_size, len(w))
-        output = self._output(
+        output = self.output(
             step, shape, real, True, feasible_scale(gain, x.spec.scale, 0.0, step.mult_bits)
         )
         numbers = integers(rows, x.spec, output, step.mult_bits)
@@ -298,7 +287,7 @@ class LayerBuilder:
     def _weighed(
         self,
         step: Step,
-        x: _Tensor,
+        x: Tensor,
         raw: FloatArray,
         columns: FloatArray,
         target: FloatArray,
@@ -332,48 +321,80 @@ class LayerBuilder:
         tell = self.progress
         return None if tell is None else lambda part: tell(name, (group + part) / groups)
 
-    # -- layers without weights -------------------------------------------------------------
 
-    def _average(self, step: Step, x: _Tensor, raw: FloatArray | None) -> AveragePool:
-        node = step.node
-        assert isinstance(node, AverageNode)
-        g = _geometry(node)
-        shape = (*g.output_size, g.input_shape[2])
-        counts = np.unique(g.counts(include_pads=node.count_include_pad))
-        scales = [x.spec.scale / max(1, int(c)) for c in counts]
-        least = _least_scale(scales, step.mult_bits)
-        output = self._output(step, shape, raw, x.spec.format.signed, least)
-        mult, shift = joining_multipliers(
-            [scale / output.scale for scale in scales], step.mult_bits
-        )
-        table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
-        return AveragePool(step.name, x.spec.name, output, g, node.count_include_pad, table, shift)
+# -- a layer for every kind of node --------------------------------------------------------------
 
-    def _table(self, step: Step, node: Function, x: TensorSpec, raw: FloatArray | None) -> Table:
-        seen, bits = raw if self.measured else None, self.options.activation_bits
-        bits = OUTPUT_BITS - step.part if step.last else bits
-        given = None
-        if step.format is not None:
-            given = TensorSpec(step.output, node.shape, step.format, step.scale)
-        return table_layer(
-            step.name, node.curve, x, step.output, node.shape, seen, bits, step.last, given
-        )
-
-    def _join(self, step: Step, inputs: list[_Tensor], raw: FloatArray | None) -> Add | Concat:
-        signed = any(t.spec.format.signed for t in inputs)
-        scales = [t.spec.scale for t in inputs]
-        output = self._output(
-            step, step.node.shape, raw, signed, _least_scale(scales, step.mult_bits)
-        )
-        mult, shift = joining_multipliers(
-            [scale / output.scale for scale in scales], step.mult_bits
-        )
-        kind = Concat if isinstance(step.node, ConcatNode) else Add
-        return kind(step.name, tuple(t.spec.name for t in inputs), output, mult, shift)
+integer_layer: Face[[LayerBuilder, Step, list[Tensor], FloatArray | None], Layer] = NODES.face(
+    "integer layer"
+)
+"""The layer of a node, by the builder that makes it, its step, what it reads, and the float model's
+values before the activation (where there is data)."""
 
 
-def _outputs(step: Step, parts: list[TensorSpec]) -> Outputs:
+@integer_layer.of(DenseNode, ConvNode, Affine)
+def _weighted(
+    node: Node, builder: LayerBuilder, step: Step, x: list[Tensor], raw: FloatArray | None
+) -> Layer:
+    return builder.weighted(step, x[0], raw)
+
+
+@integer_layer.of(MaxNode)
+def _maximum(
+    node: MaxNode, builder: LayerBuilder, step: Step, x: list[Tensor], raw: FloatArray | None
+) -> Layer:
+    g, t = node.geometry, x[0].spec
+    output = TensorSpec(step.output, (*g.output_size, g.input_shape[2]), t.format, t.scale)
+    return MaxPool(step.name, t.name, output, g)
+
+
+@integer_layer.of(AverageNode)
+def _average(
+    node: AverageNode, builder: LayerBuilder, step: Step, x: list[Tensor], raw: FloatArray | None
+) -> Layer:
+    g, t = node.geometry, x[0].spec
+    shape = (*g.output_size, g.input_shape[2])
+    counts = np.unique(g.counts(include_pads=node.count_include_pad))
+    scales = [t.scale / max(1, int(c)) for c in counts]
+    least = _least_scale(scales, step.mult_bits)
+    output = builder.output(step, shape, raw, t.format.signed, least)
+    mult, shift = joining_multipliers([scale / output.scale for scale in scales], step.mult_bits)
+    table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
+    return AveragePool(step.name, t.name, output, g, node.count_include_pad, table, shift)
+
+
+@integer_layer.of(Function)
+def _table(
+    node: Function, builder: LayerBuilder, step: Step, x: list[Tensor], raw: FloatArray | None
+) -> Layer:
+    seen, bits = raw if builder.measured else None, builder.options.activation_bits
+    bits = OUTPUT_BITS - step.part if step.last else bits
+    given = None
+    if step.format is not None:
+        given = TensorSpec(step.output, node.shape, step.format, step.scale)
+    return table_layer(
+        step.name, node.curve, x[0].spec, step.output, node.shape, seen, bits, step.last, given
+    )
+
+
+@integer_layer.of(AddNode, ConcatNode, Relu, Clip, Quantize)
+def _join(
+    node: Node, builder: LayerBuilder, step: Step, x: list[Tensor], raw: FloatArray | None
+) -> Layer:
+    """A sum; one tensor with other bounds is a sum of one."""
+    signed = any(t.spec.format.signed for t in x)
+    scales = [t.spec.scale for t in x]
+    output = builder.output(step, node.shape, raw, signed, _least_scale(scales, step.mult_bits))
+    mult, shift = joining_multipliers([scale / output.scale for scale in scales], step.mult_bits)
+    kind = Concat if isinstance(node, ConcatNode) else Add
+    return kind(step.name, tuple(t.spec.name for t in x), output, mult, shift)
+
+
+@integer_layer.of(OutputsNode)
+def _outputs(
+    node: OutputsNode, builder: LayerBuilder, step: Step, x: list[Tensor], raw: FloatArray | None
+) -> Layer:
     """Several outputs one after the other, as they are."""
+    parts = [t.spec for t in x]
     signed = any(spec.format.signed for spec in parts)
     bits = max(spec.format.bits + (signed and not spec.format.signed) for spec in parts)
     scale = max(spec.scale for spec in parts)
@@ -429,11 +450,6 @@ def integers(rows: Rows, x: TensorSpec, output: TensorSpec, bits: int) -> Requan
     return requantization(
         rows.gain, rows.bias, k, x.format, x.scale, output.format, output.scale, bits
     )
-
-
-def _geometry(node: Node) -> Geometry:
-    assert isinstance(node, Window)
-    return node.geometry
 
 
 def _columns(

@@ -13,7 +13,6 @@ from pvq_hw.errors import InputError
 from pvq_hw.model.model import Dense, Model, Sign
 from pvq_hw.network.layer import Layer, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import MaxPool
 from pvq_hw.quantizer.autodiff import Lattice, Tape
 from pvq_hw.quantizer.expansion import Rows
 from pvq_hw.quantizer.fused import Step, network_steps, rounded_input
@@ -161,8 +160,8 @@ def _refined(
     layers, steps = builder.layers, builder.steps
     tape = Tape(steps, spec.name)
     tape.lattices[spec.name] = _lattice(spec)
-    for layer in layers:
-        if not isinstance(layer, MaxPool) and layer is not layers[-1]:
+    for step, layer in zip(steps, layers, strict=True):
+        if not step.node.keeps and layer is not layers[-1]:
             tape.lattices[layer.output.name] = _lattice(layer.output)
     for name, rows in builder.rows.items():
         rows.put(tape, name)

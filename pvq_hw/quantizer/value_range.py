@@ -17,22 +17,29 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import LARGEST
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import (
+    Add,
     Affine,
+    AveragePool,
     Clip,
+    Concat,
     Conv,
     Dense,
     Function,
+    MaxPool,
     Model,
     Node,
     Quantize,
+    Relu,
     Sign,
 )
+from pvq_hw.model.nodes import NODES
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
 from pvq_hw.quantizer.options import QuantizerOptions
 from pvq_hw.quantizer.scales import MIN_FRAMES, calibration_array
+from pvq_hw.registry import Face
 
-__all__ = ["near_one"]
+__all__ = ["divided", "near_one"]
 
 _WINDOW = 30  # bits of a magnitude, either way, that need no factor
 _MOST = 2.0**40  # of weights, once values are near 1: float32 holds their squares
@@ -56,22 +63,7 @@ class _Scaling:
         return replace(model, nodes=tuple(map(self._node, model.nodes)), ranges=ranges)
 
     def _node(self, node: Node) -> Node:
-        out = self.exponents[node.output]
-        by = self.exponents[node.inputs[0]] - out
-        if isinstance(node, Dense | Conv):
-            return replace(node, weight=np.ldexp(node.weight, by), bias=np.ldexp(node.bias, -out))
-        if isinstance(node, Affine):
-            scale, offset = np.ldexp(node.scale, by), np.ldexp(node.offset, -out)
-            return replace(node, scale=scale, offset=offset)
-        if isinstance(node, Function):
-            read = self.exponents[node.inputs[0]]
-            return replace(node, curve=node.curve.scaled(2.0**read, 2.0**-out))
-        if isinstance(node, Quantize):
-            return replace(node, scale=float(np.ldexp(node.scale, -out)))
-        if isinstance(node, Clip):
-            low, high = (float(np.ldexp(bound, -out)) for bound in (node.low, node.high))
-            return replace(node, low=low, high=high)
-        return node
+        return divided(node, self.exponents[node.inputs[0]], self.exponents[node.output])
 
     def restored(self, network: Network, model: Model, input_scale: float) -> Network:
         """The network of the divided model as that of ``model``: the same integers."""
@@ -91,6 +83,45 @@ class _Scaling:
     def _tensor(self, tensor: Any) -> Any:
         scale = float(np.ldexp(tensor.scale, self.exponents[tensor.name]))
         return replace(tensor, scale=scale)
+
+
+divided: Face[[int, int], Node] = NODES.face("division")
+"""The node where what it reads is divided by ``2**read`` and what it gives by ``2**given``; of
+kinds that do not rescale, both are the same."""
+
+
+@divided.of(MaxPool, AveragePool, Relu, Sign, Add, Concat)
+def _same(node: Node, read: int, given: int) -> Node:
+    return node
+
+
+@divided.of(Dense, Conv)
+def _weights_by(node: Any, read: int, given: int) -> Node:
+    weight, bias = np.ldexp(node.weight, read - given), np.ldexp(node.bias, -given)
+    found: Node = replace(node, weight=weight, bias=bias)
+    return found
+
+
+@divided.of(Affine)
+def _affine_by(node: Affine, read: int, given: int) -> Node:
+    scale, offset = np.ldexp(node.scale, read - given), np.ldexp(node.offset, -given)
+    return replace(node, scale=scale, offset=offset)
+
+
+@divided.of(Function)
+def _curve_by(node: Function, read: int, given: int) -> Node:
+    return replace(node, curve=node.curve.scaled(2.0**read, 2.0**-given))
+
+
+@divided.of(Quantize)
+def _steps_by(node: Quantize, read: int, given: int) -> Node:
+    return replace(node, scale=float(np.ldexp(node.scale, -given)))
+
+
+@divided.of(Clip)
+def _bounds_by(node: Clip, read: int, given: int) -> Node:
+    low, high = (float(np.ldexp(bound, -given)) for bound in (node.low, node.high))
+    return replace(node, low=low, high=high)
 
 
 def near_one(
@@ -184,7 +215,7 @@ def _groups(model: Model) -> list[set[str]]:
     """Tensors that must be divided by the same, since no weights stand between them."""
     group = {t: {t} for t in (model.input_name, *(n.output for n in model.nodes))}
     for node in model.nodes:
-        if isinstance(node, Dense | Conv | Affine | Sign | Function):
+        if node.rescales:
             continue
         for name in node.inputs:
             joined = group[name] | group[node.output]

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.model.model import Model
-from pvq_hw.model.nodes import MaxPool
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.outputs import output_names
@@ -358,7 +357,7 @@ class _Run:
         return layer.weight(), layer.bias
 
     def _round(self, step: Step, out: Tensor) -> Tensor:
-        if step.last or isinstance(step.node, MaxPool):
+        if step.last or step.node.keeps:
             return out
         spec = self.outputs[step.name]
         return fake_quantize(out, spec.scale, spec.format.min, spec.format.max)
@@ -373,7 +372,7 @@ class _Run:
         """Scales of the least error on the activations as they are now."""
 
         def measure(step: Step, out: Tensor) -> Tensor:
-            if step.last or isinstance(step.node, MaxPool):
+            if step.last or step.node.keeps:
                 return out
             spec = self.outputs[step.name]
             if not spec.format.binary and step.format is None:

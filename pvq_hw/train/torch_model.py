@@ -14,23 +14,27 @@ import numpy.typing as npt
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import (
+    NODES,
     Add,
     Affine,
     AveragePool,
+    Clip,
     Concat,
     Conv,
     Dense,
     Function,
     MaxPool,
     Node,
+    Quantize,
     Relu,
     Window,
 )
 from pvq_hw.quantizer.fused import Step, network_steps, weight_matrix
+from pvq_hw.registry import Face
 from pvq_hw.train.straight import fake_quantize
 from pvq_hw.train.torch_extra import require_torch
 
-__all__ = ["Graph", "bias_of"]
+__all__ = ["Graph", "bias_of", "torch_values"]
 
 Tensor = Any  # torch.Tensor
 
@@ -106,15 +110,10 @@ class Graph:
         return out.reshape(len(out), -1)
 
     def _step(self, step: Step, x: list[Tensor], pair: tuple[Tensor, Tensor] | None) -> Tensor:
-        node = step.node
         if pair is not None:
-            out = self._weighted(node, x[0], *pair)
-        elif isinstance(node, MaxPool | AveragePool):
-            out = self._pool(node, x[0])
-        elif isinstance(node, Function):
-            out = _curve(self._torch, node, x[0].reshape(len(x[0]), *node.shape))
+            out = self._weighted(step.node, x[0], *pair)
         else:
-            out = self._join(node, x)
+            out = torch_values(step.node, self._torch, x)
         if step.activation.bounded:
             high = step.activation.high
             return out.relu() if step.activation.is_relu else out.clamp(0, high)
@@ -128,37 +127,66 @@ class Graph:
         assert isinstance(node, Conv)
         kernel = weight.reshape(len(weight), *node.kernel, -1).permute(0, 3, 1, 2)
         maps, g = _maps(x, node), node.geometry
-        padded = self._pad(maps, g, 0.0)
+        padded = _pad(self._torch, maps, g, 0.0)
         out = self._torch.nn.functional.conv2d(
             padded, kernel, bias, g.stride, 0, g.dilation, node.groups
         )
         return out.permute(0, 2, 3, 1)
 
-    def _pad(self, maps: Tensor, g: Geometry, fill: float) -> Tensor:
-        (top, bottom), (left, right) = g.pads
-        if not any((top, bottom, left, right)):
-            return maps
-        return self._torch.nn.functional.pad(maps, (left, right, top, bottom), value=fill)
 
-    def _pool(self, node: Window, x: Tensor) -> Tensor:
-        g, maps = node.geometry, _maps(x, node)
-        functional = self._torch.nn.functional
-        if isinstance(node, MaxPool):
-            out = functional.max_pool2d(self._pad(maps, g, float("-inf")), g.kernel, g.stride)
-            return out.permute(0, 2, 3, 1)
-        assert isinstance(node, AveragePool)
-        out = functional.avg_pool2d(self._pad(maps, g, 0.0), g.kernel, g.stride, divisor_override=1)
-        counts = self._torch.tensor(node.counts(), dtype=maps.dtype)
-        return out.permute(0, 2, 3, 1) / counts
+torch_values: Face[[Any, list[Tensor]], Tensor] = NODES.face("PyTorch")
+"""A node's values before its activation (frames, \\*shape), given the module ``torch`` and what it
+reads; nodes with weights are the graph's own."""
 
-    def _join(self, node: Node, x: list[Tensor]) -> Tensor:
-        if isinstance(node, Concat):
-            lead = (len(x[0]), *node.shape[:-1], -1)
-            return self._torch.cat([a.reshape(lead) for a in x], -1)
-        shape = (len(x[0]), *node.shape)
-        if isinstance(node, Add):
-            return x[0].reshape(shape) + x[1].reshape(shape)
-        return x[0].relu().reshape(shape) if isinstance(node, Relu) else x[0].reshape(shape)
+
+@torch_values.of(MaxPool)
+def _largest(node: MaxPool, torch: Any, x: list[Tensor]) -> Tensor:
+    g, maps = node.geometry, _maps(x[0], node)
+    padded = _pad(torch, maps, g, float("-inf"))
+    return torch.nn.functional.max_pool2d(padded, g.kernel, g.stride).permute(0, 2, 3, 1)
+
+
+@torch_values.of(AveragePool)
+def _mean(node: AveragePool, torch: Any, x: list[Tensor]) -> Tensor:
+    g, maps = node.geometry, _maps(x[0], node)
+    padded = _pad(torch, maps, g, 0.0)
+    out = torch.nn.functional.avg_pool2d(padded, g.kernel, g.stride, divisor_override=1)
+    return out.permute(0, 2, 3, 1) / torch.tensor(node.counts(), dtype=maps.dtype)
+
+
+@torch_values.of(Concat)
+def _side_by_side(node: Concat, torch: Any, x: list[Tensor]) -> Tensor:
+    lead = (len(x[0]), *node.shape[:-1], -1)
+    return torch.cat([a.reshape(lead) for a in x], -1)
+
+
+@torch_values.of(Add)
+def _sum(node: Add, torch: Any, x: list[Tensor]) -> Tensor:
+    shape = (len(x[0]), *node.shape)
+    return x[0].reshape(shape) + x[1].reshape(shape)
+
+
+@torch_values.of(Relu)
+def _relu(node: Relu, torch: Any, x: list[Tensor]) -> Tensor:
+    return x[0].relu().reshape(len(x[0]), *node.shape)
+
+
+@torch_values.of(Clip, Quantize)
+def _unbounded(node: Node, torch: Any, x: list[Tensor]) -> Tensor:
+    """Bounds are the step's activation."""
+    return x[0].reshape(len(x[0]), *node.shape)
+
+
+@torch_values.of(Function)
+def _function(node: Function, torch: Any, x: list[Tensor]) -> Tensor:
+    return _curve(torch, node, x[0].reshape(len(x[0]), *node.shape))
+
+
+def _pad(torch: Any, maps: Tensor, g: Geometry, fill: float) -> Tensor:
+    (top, bottom), (left, right) = g.pads
+    if not any((top, bottom, left, right)):
+        return maps
+    return torch.nn.functional.pad(maps, (left, right, top, bottom), value=fill)
 
 
 def _curve(torch: Any, node: Function, x: Tensor) -> Tensor:
