@@ -1,0 +1,76 @@
+"""What others can add from outside the packages, each from a model file to simulated RTL.
+
+A layer without weights is four files: `toy_node`, `toy_layer`, `toy_unit`, `toy_circuit`. The one
+entry of an activation function is in `tests/model/test_functions.py`, the one file of a board in
+`tests/target/test_board_file.py`.
+"""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from onnx_graphs import graph_model, save
+
+from pvq_hw.model.load import load_model
+from pvq_hw.model.onnx import lowering
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import Plan, plan
+from pvq_hw.quantizer.quantize import quantize
+from sim.result import compare
+from sim.run import simulate
+
+FLOAT = {"dtype": np.float32, "out_type": TensorProto.FLOAT}
+FRAMES = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def toys():
+    """The toys, whose operator is known while a test runs."""
+    import toy_circuit
+    import toy_node
+
+    lowering.handles("CumSum")(toy_node.lower)
+    yield toy_circuit
+    for table in (lowering._HANDLERS, lowering._DOMAINS):
+        del table["CumSum"]
+    lowering._TAKEN.remove("CumSum")
+
+
+def model_file(folder, operator):
+    """Dense, one operator, Dense."""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (5, 6), "b": (5,), "v": (3, 5), "c": (3,)}
+    arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["g"], "first", transB=1),
+        operator,
+        helper.make_node("Gemm", ["a", "v", "c"], ["out"], "last", transB=1),
+    ]
+    return save(folder, graph_model(nodes, arrays | {"axis": np.array(1)}, ("n", 6), **FLOAT))
+
+
+def test_a_layer_without_weights_goes_from_file_to_simulated_rtl(toys, tmp_path):
+    operator = helper.make_node("CumSum", ["g", "axis"], ["a"], "sums")
+    path = model_file(tmp_path, operator)
+    model = load_model(path)
+    assert [node.op for node in model.nodes] == ["Dense", "CumSum", "Dense"]
+    session = onnxruntime.InferenceSession(path.read_bytes())
+    assert np.allclose(model.predict(FRAMES), session.run(None, {"x": FRAMES})[0], atol=1e-4)
+    network = quantize(model, calibration=FRAMES, ratio=1.0)
+    network.save(tmp_path)
+    assert type(network).load(tmp_path) == network
+    made = plan(network, "icebreaker")
+    assert Plan.from_json(json.loads(json.dumps(made.to_json()))) == made
+    assert [unit.kind for unit in made.graph.units] == ["core", "running_sum", "core"]
+    images = emit(network, made).cores
+    x = network.quantize_input(FRAMES[:4])
+    result = simulate(made.graph, images, x, "amaranth", names=[y.name for y in network.layers])
+    assert compare(result, network.trace(x)).mismatches == 0
+    assert (result.latency_cycles, result.interval_cycles) == (
+        made.latency_cycles, made.interval_cycles
+    )  # fmt: skip
+    real = network.real(network.predict(network.quantize_input(FRAMES)))
+    exact = model.predict(FRAMES)
+    assert np.corrcoef(real.ravel(), exact.ravel())[0, 1] > 0.9
