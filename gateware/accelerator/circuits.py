@@ -44,7 +44,7 @@ def _int8(spec: Int8Spec, image: CoreImage, body: str, window: WindowSpec | None
 def _unrolled(
     spec: UnrolledSpec, image: CoreImage, body: str, window: WindowSpec | None
 ) -> UnrolledCore:
-    return UnrolledCore(spec, image, body=body)
+    return UnrolledCore(spec, image, body=body, window=window)
 
 
 @unit_circuit.of(CoreUnit)

@@ -9,8 +9,10 @@ from gateware.arith.adder_graph import AdderNetwork
 from gateware.arith.requantizer import Requantizer
 from gateware.core.parameters import Strobe, row_words
 from gateware.core.sequencer import ResultFifo
+from gateware.core.window_collector import WindowCollector
 from gateware.units.queue import Credits
 from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 
 __all__ = ["UnrolledCore"]
@@ -160,14 +162,26 @@ class UnrolledCore(wiring.Component):
         Its weights become wires.
     body : str
         Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
+    window : WindowSpec, optional
+        Makes it a convolution: ``i`` takes maps, and each window of a map is a frame of the core.
+        How long one takes then: `pvq_hw.engine.sliding_window.SlidingWindow`.
 
     Members
     -------
     i, o : streams of activations, see `gateware.arith.activation`
     """
 
-    def __init__(self, spec: UnrolledSpec, image: CoreImage, *, body: str = "behavioral") -> None:
-        self.spec, self.image, self.body = spec, image, body
+    def __init__(
+        self,
+        spec: UnrolledSpec,
+        image: CoreImage,
+        *,
+        body: str = "behavioral",
+        window: WindowSpec | None = None,
+    ) -> None:
+        self.spec, self.image, self.body, self.window = spec, image, body, window
+        if window is not None:
+            check_window(spec, window)
         super().__init__(
             {
                 "i": In(stream.Signature(activation_layout(spec.x, 1))),
@@ -178,7 +192,7 @@ class UnrolledCore(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.collector = collector = FrameCollector(spec)
+        m.submodules.collector = collector = self._collector()
         m.submodules.adders = adders = AdderNetwork(
             spec.graph(self.image), spec.x, spec.acc_bits, balanced=False
         )
@@ -203,6 +217,11 @@ class UnrolledCore(wiring.Component):
             fifo.w_data.eq(self._result(m, shifter.o, step, row_end)),
         ]
         return m
+
+    def _collector(self) -> FrameCollector | WindowCollector:
+        if self.window is None:
+            return FrameCollector(self.spec)
+        return WindowCollector(self.spec, self.window, self.body)
 
     def _result(self, m: Module, total: Value, step: Strobe, row_end: Strobe) -> Value:
         """The requantizer, with multipliers and biases out of their ROMs."""

@@ -11,14 +11,20 @@ from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.registry import Face
 
-__all__ = ["ENGINES", "core_from_json", "make_layer_core", "remade"]
+__all__ = ["ENGINES", "ENGINE_CHOICES", "core_from_json", "make_layer_core", "remade"]
 
 ENGINES = ("folded", "unrolled")
 """How a layer may be computed: word after word in lanes, or all at once, its weights as wires."""
 
+ENGINE_CHOICES = ("auto", *ENGINES)
+"""What may be asked for; the planner chooses where it is ``"auto"``."""
+
 # What may be asked of all layers of a network, but says nothing of plain weights.
 _OF_PULSES = ("shift_bits", "code_latency", "code_memory")
-_OF_UNROLLED = ("family", "name", "multiplier", "params_memory", "fifo_memory", "fifo_depth")
+_OF_UNROLLED = (
+    *("family", "name", "multiplier", "multiplier_interval"),
+    *("params_memory", "fifo_memory", "fifo_depth"),
+)
 
 
 def core_from_json(value: Any) -> CoreBase:

@@ -16,6 +16,7 @@ from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError
@@ -174,6 +175,7 @@ class _Run:
         known = -1
         while running:
             before, known = known, sum(wire.known for wire in wires.values())
+            known += sum(len(note.times) for note in self.notes)
             if known == before:
                 waiting = [u.name for u in spec.units if not self._finished(u, rounds)]
                 raise CheckError(f"The accelerator stands still: {', '.join(waiting)} wait")
@@ -275,11 +277,14 @@ def _core_unit(unit: CoreUnit, work: Work) -> list[Process]:
 
 @core_timing.of(UnrolledSpec)
 def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Process]:
-    held, loaded = work.note(1, 1), work.note(1, 1)
-    return [
-        _collect(spec, work.inputs[0], held, loaded, work.frames),
-        _unrolled(spec, work.outputs[0], held, loaded, work.frames),
-    ]
+    held, loaded = work.note(unit.positions, 1), work.note(unit.positions, 1)
+    compute = _unrolled(spec, work.outputs[0], held, loaded, work.frames * unit.positions)
+    if unit.window is None:
+        return [_collect(spec, work.inputs[0], held, loaded, work.frames), compute]
+    sliding = SlidingWindow(unit.window)
+    whole, moved = (work.note(sliding.reader.units, 2) for _ in range(2))
+    loader = _windows(sliding.reader, work, whole.append, sliding.unit_delay, moved, 2)
+    return [loader, _slide(sliding, whole, moved, held, loaded, work.frames), compute]
 
 
 @core_timing.of(CoreSpec, Int8Spec)
@@ -525,6 +530,27 @@ def _collect(
         while len(loaded) < frame:
             yield
         held.append(max(i.moved[-1] + 1, loaded[-1] if loaded else 0))
+
+
+def _slide(
+    sliding: SlidingWindow,
+    whole: list[int],
+    moved: list[int],
+    held: list[int],
+    loaded: list[int],
+    frames: int,
+) -> Process:
+    """Units into a window's registers, each when the window before it isn't needed any more; see
+    `gateware.core.window_collector`."""
+    rows, columns = sliding.reader.geometry.output_size
+    for _ in range(frames * rows):
+        for column in range(columns):
+            while len(whole) <= len(moved) or len(loaded) < len(held):
+                yield
+            waits = max(whole[len(moved)], moved[-1] if moved else 0)
+            moved.append(max(waits + 1, loaded[-1] if loaded else 0))
+            if column >= sliding.lead:
+                held.append(moved[-1])
 
 
 def _unrolled(

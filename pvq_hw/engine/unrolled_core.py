@@ -91,8 +91,13 @@ class UnrolledSpec(CoreBase):
 
     @property
     def frame_cycles(self) -> int:
-        """Cycles between two frames while nothing waits."""
-        return max(self.n, self.words, self.levels + 1)
+        """Cycles between two frames of a dense layer while nothing waits."""
+        return max(self.n, self.sum_cycles)
+
+    @property
+    def sum_cycles(self) -> int:
+        """The same where frames come fast enough: windows of a convolution."""
+        return max(self.words, self.levels + 1)
 
     @property
     def address_bits(self) -> int:
@@ -235,10 +240,10 @@ def make_unrolled_core(
     mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
     own = "none" if is_threshold(layer) else multiplier_for(device.multiplier, mult_bits)
     multiplier = options.get("multiplier", own)
-    interval = 1
-    if multiplier == "serial":
-        sums = rows * layer.groups
-        interval = options.get("multiplier_interval", min(mult_bits + 1, max(n, sums) // sums))
+    sums = rows * layer.groups
+    interval = min(mult_bits + 1, options.pop("multiplier_interval", max(n, sums) // sums))
+    if multiplier != "serial":
+        interval = 1
     inverted = _inverted(graph).reshape(layer.mult.shape)
     bias = layer.bias + (1 << (layer.shift - 1)) + (layer.mult * inverted).sum(axis=1)
     width = bits_for(min(-1, int(layer.y.min(initial=0))), int(layer.y.max(initial=0)))
@@ -261,7 +266,7 @@ def make_unrolled_core(
         multiplier=multiplier,
         multiplier_interval=interval,
         carry_chunk=device.carry_chunk,
-        params_memory="logic" if rows * layer.groups <= device.logic_rows else "block",
+        params_memory="logic" if sums <= device.logic_rows else "block",
         fifo_memory="logic" if device.lutram else "block",
         acc_bits=widths["acc_bits"],
         bias_bits=widths["bias_bits"],

@@ -1,5 +1,6 @@
 """Random integer networks of every layer kind, with cores and graphs, for the simulators."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,16 +163,19 @@ def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def make_cores(
-    network: Network, family: str, lanes: dict[str, int] | None = None
+    network: Network,
+    family: str,
+    lanes: dict[str, int] | None = None,
+    unrolled: Collection[str] = (),
 ) -> list[tuple[CoreBase, CoreImage]]:
     """Cores of the layers with weights; lanes that suit the channels unless they are given."""
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = []
     for layer in core_layers(network):
         p = (lanes or {}).get(layer.name, min(4, layer.dense.y.shape[1]))
-        cores.append(
-            make_layer_core(layer.dense, layer.x, p, family=family, name=names[layer.name])
-        )
+        engine = "unrolled" if layer.name in unrolled else "folded"
+        options = {"family": family, "name": names[layer.name], "engine": engine}
+        cores.append(make_layer_core(layer.dense, layer.x, p, **options))
     return cores
 
 
@@ -182,10 +186,11 @@ def build(
     lanes: dict[str, int] | None = None,
     depths: dict[str, int] | None = None,
     frames: int = 3,
+    unrolled: Collection[str] = (),
 ) -> Built:
     """The network with its graph, and random frames."""
     network = source.network()
-    cores = make_cores(network, family, lanes)
+    cores = make_cores(network, family, lanes, unrolled)
     graph = build_graph(network, [spec for spec, _ in cores], family, depths)
     form = network.input.format
     x = source.rng.integers(form.min, form.max + 1, (frames, *network.input.shape))
