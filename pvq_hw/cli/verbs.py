@@ -170,7 +170,8 @@ def _compile(subparsers: Any) -> None:
     p.add_argument(
         "--engine",
         metavar="KIND|LAYER=KIND,...",
-        help="folded (default) or unrolled: a dense layer all at once, its weights as wires",
+        help="folded, or unrolled: a layer all at once, its weights as wires; by default, auto, "
+        "unrolled where that makes the network faster",
     )
     p.add_argument(
         "--code-memory",

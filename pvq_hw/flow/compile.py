@@ -152,6 +152,7 @@ def compile_model(
 def plan_for(network: Network, target: Target, options: CompileOptions, folding: Folding) -> Plan:
     """The plan of a network with the lanes it was quantized for; InputError where it won't fit."""
     names = [layer.name for layer in network.layers]
+    each = options.asked(names, target.engine)
     planned = partial(
         plan,
         network,
@@ -159,18 +160,28 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         clock_mhz=options.clock_mhz,
         frames=folding.frames,
         codes=options.codes(names),
-        each=options.asked(names, target.engine),
         reasons=folding.reasons,
     )
+    chosen = {
+        name: part | ({"engine": folding.engine(name)} if "engine" in part else {})
+        for name, part in each.items()
+        if name in folding.names
+    }
     try:
         limit = folding.limit or None
-        return planned(lanes=folding.lanes, gap_bits=folding.gap_bits, limit=limit)
+        return planned(
+            lanes=folding.lanes,
+            gap_bits=folding.gap_bits,
+            each=chosen,
+            engine_reasons=folding.engine_reasons,
+            limit=limit,
+        )
     except InputError:
         asked = asked_lanes(folding.names, options)
         if asked is not None and None not in asked:
             raise
         # The codes came out larger than those that the lanes were chosen by.
-        return planned(lanes=asked)
+        return planned(lanes=asked, each=each)
 
 
 def _write(

@@ -7,7 +7,7 @@ from typing import Any
 
 from pvq_hw.data.augment import parse_kinds
 from pvq_hw.documents import load_toml, read_fields
-from pvq_hw.engine.kinds import ENGINES
+from pvq_hw.engine.kinds import ENGINE_CHOICES, ENGINES
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
 
@@ -45,7 +45,7 @@ class LayerChoice:
     multiplier : str, optional
         ``"dsp"``, ``"logic"`` or ``"auto"``.
     engine : str, optional
-        ``"folded"`` (lanes), or ``"unrolled"``: all pulses at once, weights as wires.
+        ``"folded"`` (lanes), ``"unrolled"``: all pulses at once, weights as wires, or ``"auto"``.
     """
 
     ratio: float | None = None
@@ -123,8 +123,10 @@ class CompileOptions:
         ``"dsp"`` or ``"logic"``: what the layers multiply with. ``"auto"``: DSP blocks, LUTs where
         these are too few.
     engine : str
-        ``"folded"`` or ``"unrolled"``: what the layers are computed in. Unrolled dense layers take
-        all pulses at once, in adders, and their weights are wires.
+        ``"folded"`` or ``"unrolled"``: what the layers are computed in. Unrolled layers take all
+        pulses at once, in adders, and their weights are wires. ``"auto"``: those layers are unrolled
+        that make the network faster by it and fit; none of those with lanes, code or code memory of
+        their own.
     code : str
         ``"pulse"``, ``"shifted"``, or ``"pvq"``: shifted where that saves cycles (of a dense layer
         3 %) and fits. ``"auto"``: 8-bit weights too, in layers of more pulses than weights that
@@ -166,7 +168,7 @@ class CompileOptions:
     clock_mhz: float | None = None
     code_memory: str | None = None
     multiplier: str = "auto"
-    engine: str = "folded"
+    engine: str = "auto"
     code: str = "pvq"
     frames: int | str = 1
     augment: str = ""
@@ -263,13 +265,16 @@ class CompileOptions:
                 raise InputError(f"Layer {name!r}: 8-bit weights are in block RAM, not in SPRAM")
             if kind == "dsp" and family(engine).multiplier == "serial":
                 raise InputError(f"Layer {name!r}: there are no DSP blocks to multiply with")
-            if (choice.engine or self.engine) == "unrolled":
+            wanted = choice.engine or self.engine
+            if wanted == "unrolled":
                 if self.lanes is not None or choice.lanes is not None:
                     raise InputError(
                         f"Layer {name!r} is unrolled and has no lanes: give those of the others "
                         "one by one, in a configuration"
                     )
                 part["engine"] = "unrolled"
+            elif wanted == "auto" and not _is_folded(choice):
+                part["engine"] = "auto"
             if kind != "auto":
                 part["multiplier"] = "serial" if kind == "logic" else family(engine).multiplier
             if part:
@@ -310,8 +315,17 @@ def _check_code(code: str | None) -> None:
 
 
 def _check_engine(engine: str | None) -> None:
-    if engine is not None and engine not in ENGINES:
-        raise InputError(f"Engine must be {' or '.join(ENGINES)}, not {engine!r}")
+    if engine is not None and engine not in ENGINE_CHOICES:
+        raise InputError(f"Engine must be {', '.join(ENGINES)} or auto, not {engine!r}")
+
+
+def _is_folded(choice: LayerChoice) -> bool:
+    """Whether a layer has options that only folded ones have."""
+    return (
+        choice.lanes is not None
+        or choice.code in ("pulse", "shifted")
+        or choice.code_memory not in (None, "auto")
+    )
 
 
 def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:

@@ -143,7 +143,8 @@ def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
     totals = layer_pulses(model, quantizer_options(options))
     layers = _fold_layers(steps, model.input_name, options, totals)
     reserve = _reserve(model, steps, target, options.activation_bits)
-    return fold_best(layers, target, reserve=reserve)
+    each = options.asked([layer.name for layer in layers], target.engine)
+    return fold_best(layers, target, reserve=reserve, each=each)
 
 
 def fold_layers(

@@ -11,20 +11,22 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
-from pvq_hw.engine.kinds import ENGINES, make_layer_core
+from pvq_hw.engine.kinds import ENGINE_CHOICES, make_layer_core
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.pulse_code import PulseCode, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
+from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv
-from pvq_hw.plan.core_layers import CoreLayer, core_layers
+from pvq_hw.plan.core_layers import CoreLayer, core_layers, window_weights
 from pvq_hw.plan.reckoning import reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
 from pvq_hw.plan.unit_resources import window_resources
+from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer import banks as quantizer_balance
 from pvq_hw.target.block_ram import spram_blocks
@@ -45,6 +47,7 @@ __all__ = [
     "layer_choices",
     "sparse_lanes",
     "too_thin",
+    "unrolled_choices",
     "with_engines",
     "with_serial",
 ]
@@ -65,6 +68,7 @@ _MORE_WORDS = 1.1  # that a narrower code may cost
 _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the search can weigh it
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
 _WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
+_NEAR = 1.15  # of what is reckoned: no layer that might fit is left out
 _LOAD = 9  # cycles from a free half of the banks to a window in it, besides its words
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
 
@@ -94,7 +98,7 @@ class FoldLayer:
     direct : bool
         Whether its results go to the next layer of the list alone, or out of the network.
     engine : str
-        One of `pvq_hw.engine.kinds.ENGINES`.
+        One of `pvq_hw.engine.kinds.ENGINE_CHOICES`.
     """
 
     name: str
@@ -117,12 +121,8 @@ class FoldLayer:
             raise InputError(f"{where} must have rows and columns, not {self.rows} x {self.n}")
         if self.k < 1:
             raise InputError(f"{where}: K must be at least 1, not {self.k}")
-        if self.engine not in ENGINES:
-            raise InputError(f"{where} must be {' or '.join(ENGINES)}, not {self.engine!r}")
-        if self.engine == "unrolled" and self.geometry is not None:
-            raise InputError(
-                f"{where} must be folded: it is a convolution, and only dense layers are unrolled"
-            )
+        if self.engine not in ENGINE_CHOICES:
+            raise InputError(f"{where} must be {' or '.join(ENGINE_CHOICES)}, not {self.engine!r}")
 
     @property
     def positions(self) -> int:
@@ -334,15 +334,58 @@ def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
     return question.turns * max(layer.positions * max(_load(layer, lanes), layer.rows), taken)
 
 
+def unrolled_choices(layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
+    """The layer in wires, where it may be unrolled and takes no more than about so many LUTs; before
+    its codes are known the choice is reckoned."""
+    if layer.engine != "auto" or question.asked.get("frames", 1) != 1:
+        return []
+    if "code_memory" in question.asked or layer.code is not None or question.gap is not None:
+        return []
+    k = 0 if layer.encoding == "int8" else layer.k
+    spec = reckoned_unrolled(
+        layer.rows, layer.n, k, layer.x, layer.out, question.target.engine, groups=layer.groups,
+        pace=_window_pace(layer), multiplier=question.asked.get("multiplier"),
+    )  # fmt: skip
+    found = _wired(layer, spec, question)
+    if found.cost.luts > _NEAR * most_luts:
+        return []
+    if layer.given is None:
+        return [found]
+    try:
+        return [_unrolled_choice(layer, question)]
+    except InputError:  # too many pairs of terms
+        return []
+
+
+def _window_pace(layer: FoldLayer) -> int | None:
+    """Cycles in which a convolution's next window comes in, however large it is."""
+    if layer.geometry is None:
+        return None
+    return int(np.prod(layer.geometry.input_shape)) // layer.positions
+
+
 def _unrolled_choice(layer: FoldLayer, question: Question) -> Choice:
     """All of the layer in wires: of its codes, or of rows like those that a quantizer gives."""
     dense, x = layer.given or _synthetic_rows(layer)
-    engine = question.target.engine
     options = {"engine": "unrolled"} | question.asked
+    pace = _window_pace(layer)
+    if pace is not None:
+        options.setdefault("multiplier_interval", max(1, pace // layer.rows))
+    engine = question.target.engine
     spec, _ = make_layer_core(dense, x, layer.n, family=engine, name="core", **options)
     assert isinstance(spec, UnrolledSpec)
-    cycles = max(question.turns * spec.frame_cycles, floor_cycles(layer, layer.n, question))
-    return Choice(cycles, core_resources(spec, engine), spec)
+    return _wired(layer, spec, question)
+
+
+def _wired(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
+    engine = question.target.engine
+    cost = core_resources(spec, engine)
+    if layer.geometry is None:
+        cycles = max(question.turns * spec.frame_cycles, floor_cycles(layer, layer.n, question))
+        return Choice(cycles, cost, spec)
+    window = make_window(layer.geometry, layer.x, layer.n, latency=family(engine).bank_latency)
+    cycles = question.turns * SlidingWindow(window).frame_cycles(spec.words, spec.levels)
+    return Choice(cycles, cost + window_resources(window, engine), spec)
 
 
 def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
@@ -448,7 +491,8 @@ def _unbeaten(found: Sequence[Choice]) -> list[Choice]:
 def core_options(spec: CoreBase) -> dict[str, Any]:
     """What was chosen of a core besides lanes and gap bits, as options of `make_core`."""
     if isinstance(spec, UnrolledSpec):
-        return {"engine": "unrolled"}
+        paced = {"multiplier_interval": spec.multiplier_interval}
+        return {"engine": "unrolled"} | (paced if spec.multiplier == "serial" else {})
     if isinstance(spec, CoreSpec):
         shifts = {"shift_bits": spec.code.shift_bits} if spec.code.shift_bits else {}
         serial = {"multiplier": "serial"} if spec.multiplier == "serial" else {}
@@ -682,11 +726,13 @@ def _dense_of(layer: FoldLayer, y: npt.NDArray[np.int64]) -> tuple[Dense, Tensor
 @lru_cache(maxsize=64)
 def _synthetic_rows(layer: FoldLayer) -> tuple[Dense, TensorSpec]:
     """`_synthetic` with all rows, each of its own: rows share sums as far as they are alike."""
-    w = np.random.default_rng(0).laplace(size=(layer.rows, layer.n))
+    w = np.random.default_rng(0).laplace(size=(layer.rows, layer.columns))
     if layer.encoding == "int8":
         y = np.rint(w * (127 / np.abs(w).max(axis=1, keepdims=True))).astype(np.int64)
     else:
         y = nearest(w, layer.k)
+    if layer.geometry is not None:
+        y = window_weights(y, layer.geometry, layer.groups)
     return _dense_of(layer, y)
 
 

@@ -51,18 +51,16 @@ class CoreLayer:
         return int(np.prod(self.geometry.output_size)) if self.geometry else 1
 
 
-def window_weights(conv: Conv) -> IntArray:
+def window_weights(y: IntArray, geometry: Geometry, groups: int) -> IntArray:
     """A convolution's weights (M, kh * kw * C): those of other groups than the row's are 0."""
-    if conv.groups == 1:
-        return conv.y
-    rows, _ = conv.y.shape
-    taps = conv.geometry.kernel[0] * conv.geometry.kernel[1]
-    width = conv.geometry.input_shape[2] // conv.groups
-    full = np.zeros((rows, taps, conv.groups, width), dtype=np.int64)
-    group = np.arange(rows) // (rows // conv.groups)
-    full[np.arange(rows)[:, None], np.arange(taps), group[:, None]] = conv.y.reshape(
-        rows, taps, width
-    )
+    if groups == 1:
+        return y
+    rows, _ = y.shape
+    taps = geometry.kernel[0] * geometry.kernel[1]
+    width = geometry.input_shape[2] // groups
+    full = np.zeros((rows, taps, groups, width), dtype=np.int64)
+    group = np.arange(rows) // (rows // groups)
+    full[np.arange(rows)[:, None], np.arange(taps), group[:, None]] = y.reshape(rows, taps, width)
     return full.reshape(rows, -1)
 
 
@@ -79,7 +77,7 @@ def core_layers(network: Network) -> list[CoreLayer]:
 def _core_layer(layer: Dense | Conv, x: TensorSpec) -> CoreLayer:
     if isinstance(layer, Dense):
         return CoreLayer(layer, layer, x, None)
-    y = window_weights(layer)
+    y = window_weights(layer.y, layer.geometry, layer.groups)
     rows, columns = y.shape
     dense = Dense(
         name=layer.name,

@@ -3,7 +3,8 @@
 The interval between frames is that of the slowest layer, so every layer needs only keep pace. The
 search is exact over the choices of `pvq_hw.plan.candidates`: it finds the shortest interval at
 which some choice for every layer fits the budget, and of those choices the cheapest. Before
-quantization the choices come from synthetic codes of a sample of rows.
+quantization the choices come from synthetic codes of a sample of rows. Layers whose engine is free
+are folded first; some are unrolled where that makes the network faster.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from pvq_hw.engine.batch import FLUSH_CYCLES
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.plan.candidates import (
     Choice,
@@ -27,6 +29,7 @@ from pvq_hw.plan.candidates import (
     layer_choices,
     sparse_lanes,
     too_thin,
+    unrolled_choices,
     with_engines,
     with_serial,
 )
@@ -79,6 +82,8 @@ class Folding:
         Why a layer has the code that it has, where there is something to say.
     limit : str
         Which layer or part of the device stops it from being faster.
+    engine_reasons : mapping of layer name to str
+        Why a layer is folded or unrolled, where that was free.
     """
 
     names: tuple[str, ...]
@@ -93,6 +98,11 @@ class Folding:
     cost: Resources = field(default_factory=Resources)
     reasons: Mapping[str, str] = field(default_factory=dict)
     limit: str = ""
+    engine_reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def engine(self, name: str) -> str:
+        """``"folded"`` or ``"unrolled"``."""
+        return str(self.memories[self.names.index(name)].get("engine", "folded"))
 
     @property
     def banks(self) -> dict[str, int]:
@@ -157,7 +167,9 @@ def fold(
     **options
         The same for all layers, for instance ``shift_bits``.
     """
-    layers = with_engines(layers, {x.name: options | _of(each, x.name) for x in layers})
+    asked = {x.name: options | dict((each or {}).get(x.name, {})) for x in layers}
+    layers = with_engines(layers, asked)
+    options.pop("engine", None)
     wanted = _wanted(layers, lanes)
     gaps = [None] * len(layers) if gap_bits is None else list(gap_bits)
     if len(gaps) != len(layers):
@@ -208,6 +220,7 @@ def fold(
         frames=frames,
         cost=sum((choice.cost for choice in picked), task.reserve),
         limit=task.limit(found, choices, slowest),
+        engine_reasons=task.engine_reasons,
     )
 
 
@@ -226,6 +239,7 @@ class _Task:
         self.layers, self.questions, self.wanted = layers, questions, wanted
         self.target, self.reserve, self.pace = target, reserve, pace
         self.budget = budget(target)
+        self.engine_reasons: dict[str, str] = {}
         if any(layer.given is None and layer.geometry is not None for layer in layers):
             self.budget = replace(self.budget, luts=int(self.budget.luts * _MARGIN))
 
@@ -234,10 +248,19 @@ class _Task:
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
         choices = [layer_choices(layer, _tried(layer, q) if p is None else [p], q)
                    for layer, q, p in parts]  # fmt: skip
-        found = self._search(choices)
+        folded = self._refined(self._search(choices), choices)
+        return self._mixed(*folded)
+
+    def _refined(
+        self, found: Found, choices: list[list[Choice]]
+    ) -> tuple[Found, list[list[Choice]]]:
+        """With more numbers of lanes around those that were chosen."""
+        parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
         for _ in range(0 if self.questions[0].reckoned else 2):
             more = [
-                finer_lanes(choice.lanes, layer, q.balanced) if p is None else []
+                finer_lanes(choice.lanes, layer, q.balanced)
+                if p is None and not isinstance(choice.spec, UnrolledSpec)
+                else []
                 for choice, (layer, q, p) in zip(found.choices, parts, strict=True)
             ]
             tried = [{choice.lanes for choice in own} for own in choices]
@@ -250,6 +273,64 @@ class _Task:
             ]
             found = self._search(choices)
         return found, choices
+
+    def _mixed(
+        self, found: Found, choices: list[list[Choice]]
+    ) -> tuple[Found, list[list[Choice]]]:
+        """Layers in wires too, where these save `_WORTH` of the cycles, and no more of them than it
+        takes for that: new weights of a folded layer need no synthesis."""
+        wires = [
+            unrolled_choices(layer, q, self.budget.luts) if p is None else []
+            for layer, q, p in zip(self.layers, self.questions, self.wanted, strict=True)
+        ]
+        best = found
+        if any(wires):
+            mixed = [own + new for own, new in zip(choices, wires, strict=True)]
+            best = self._search(mixed)
+            if best.fits and (not found.fits or best.interval < _WORTH * found.interval):
+                best, choices = self._refined(*self._fewest(best, mixed, wires))
+            else:
+                best = found
+        self._explain(found, best, wires)
+        return best, choices
+
+    def _fewest(
+        self, best: Found, mixed: list[list[Choice]], wires: list[list[Choice]]
+    ) -> tuple[Found, list[list[Choice]]]:
+        """Folds what the network is no slower with, the layers of most weights first."""
+        order = sorted(range(len(mixed)), key=lambda i: -self.layers[i].rows * self.layers[i].n)
+        for i in order:
+            if not isinstance(best.choices[i].spec, UnrolledSpec) or not wires[i]:
+                continue
+            fewer = [[c for c in own if i != j or c not in wires[i]]
+                     for j, own in enumerate(mixed)]  # fmt: skip
+            again = self._search(fewer)
+            if again.fits and again.interval <= best.interval:
+                best, mixed = again, fewer
+        return best, mixed
+
+    def _explain(self, folded: Found, best: Found, wires: list[list[Choice]]) -> None:
+        """Why each layer whose engine was free is folded or unrolled."""
+        cells = f"{self.target.logic_cell}s"
+        for layer, choice, own, p in zip(
+            self.layers, best.choices, wires, self.wanted, strict=True
+        ):
+            if layer.engine != "auto" or p is not None:
+                continue
+            text = "folded: too large to be unrolled"
+            if isinstance(choice.spec, UnrolledSpec):
+                text = (
+                    f"unrolled: with all layers folded a frame would take about "
+                    f"{folded.interval:,} cycles, not {best.interval:,}"
+                    if folded.fits
+                    else "unrolled: with all layers folded the network would not fit"
+                )
+            elif own:
+                text = (
+                    f"folded: unrolled, with about {own[0].cost.luts:,} {cells}, it would make the "
+                    "network no faster"
+                )
+            self.engine_reasons[layer.name] = text
 
     def _search(self, choices: list[list[Choice]]) -> Found:
         """Serial multipliers and codes in SPRAM only where that saves 5 % of the cycles, or where
@@ -313,7 +394,7 @@ class _Task:
                 return f"{name} takes the {layer.n:,} activations{side} one a cycle"
             side = f" of {question.ends[1]} frames" if question.ends[1] > 1 else ""
             return f"{name} gives its {layer.rows:,} results{side} one a cycle"
-        if layer.engine == "unrolled":
+        if isinstance(found.choices[index].spec, UnrolledSpec):
             return f"{name} is unrolled: its {layer.rows:,} sums leave one after the other"
         if self.wanted[index] is not None:
             return f"{name} is as fast as the lanes that it was given: {lanes}"
@@ -373,7 +454,7 @@ def fold_best(
     for layer in layers if best.frames == 1 else ():
         if layer.name not in free or layer.encoding != "pvq" or layer.k < layer.columns:
             continue
-        if layer.engine == "unrolled":
+        if best.engine(layer.name) == "unrolled":
             continue
         others = [replace(x, encoding="int8") if x is layer else x for x in layers]
         found = fold(others, target, **(asked | {"pace": best.interval_cycles}))
@@ -434,7 +515,8 @@ def _share(cost: Resources, limit: Resources) -> float:
 
 
 def _of(each: Mapping[str, Mapping[str, Any]] | None, name: str) -> dict[str, Any]:
-    return dict((each or {}).get(name, {}))
+    """What is asked of a layer's core; its engine is the layer's own."""
+    return {key: value for key, value in (each or {}).get(name, {}).items() if key != "engine"}
 
 
 def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> list[int | None]:

@@ -100,9 +100,9 @@ class LayerPlan:
     def cycles(self) -> int:
         """Of a frame (V: of a batch) while nothing waits: words, or activations in or out where
         they are more."""
-        if isinstance(self.spec, UnrolledSpec):
-            return self.spec.frame_cycles
         loaded = self.spec.n if self.positions == 1 else 0
+        if isinstance(self.spec, UnrolledSpec):
+            return self.positions * max(self.spec.sum_cycles, loaded)
         if self.spec.flush_cycles:
             loaded *= self.spec.frames
         return self.positions * max(self.spec.words, loaded, self.spec.rows)
@@ -118,7 +118,7 @@ class LayerPlan:
         spec, requantize, times = self.spec, self._requantize(), self.positions
         if isinstance(spec, UnrolledSpec):
             return requantize + Operations(
-                add_bits=spec.adder_bits, register_bits=self.resources.ffs * spec.frame_cycles
+                add_bits=times * spec.adder_bits, register_bits=self.resources.ffs * self.cycles
             )
         if isinstance(spec, Int8Spec):
             macs = times * self.codes
@@ -225,9 +225,12 @@ def plan_layer(
     positions: int = 1,
     conv_groups: int = 1,
     reason: str | None = None,
+    engine_reason: str | None = None,
 ) -> LayerPlan:
-    """The plan of a layer whose core is made; ``reason`` is what the codes say unless given."""
+    """The plan of a layer whose core is made; ``reason`` is what the codes say unless given, and
+    ``engine_reason`` why it is folded or unrolled where the planner chose that."""
     pulses, codes = 0, layer.y.size
+    text = _reason(layer, spec) if reason is None else reason
     if isinstance(spec, UnrolledSpec):
         codes = int(np.count_nonzero(layer.y))
         pulses = int(np.abs(layer.y).sum()) if layer.encoding == "pvq" else 0
@@ -242,7 +245,7 @@ def plan_layer(
         codes=codes,
         positions=positions,
         conv_groups=conv_groups,
-        reason=_reason(layer, spec) if reason is None else reason,
+        reason="; ".join(filter(None, (text, engine_reason))),
     )
 
 
@@ -250,8 +253,8 @@ def _reason(layer: Dense, spec: CoreBase) -> str:
     """What speaks for pulses of 1 or of powers of two, in slots of a window or frame."""
     if isinstance(spec, UnrolledSpec):
         return (
-            f"unrolled was asked for: {spec.adders:,} adders in {spec.levels} levels; its weights "
-            "are wires, so new ones need synthesis"
+            f"{spec.adders:,} adders in {spec.levels} levels; its weights are wires, so new ones need "
+            "synthesis"
         )
     if not isinstance(spec, CoreSpec):
         return "8-bit weights were asked for"

@@ -333,6 +333,7 @@ def plan(
     codes: Mapping[str, str] | None = None,
     each: Mapping[str, Mapping[str, Any]] | None = None,
     reasons: Mapping[str, str] | None = None,
+    engine_reasons: Mapping[str, str] | None = None,
     limit: str | None = None,
     **options: Any,
 ) -> Plan:
@@ -363,9 +364,12 @@ def plan(
         ``"pulse"`` or ``"shifted"``: pulses of weight 1, or of powers of two. Free unless given:
         shifted where that saves 3 % of the cycles and fits.
     each : mapping of layer name to options, optional
-        Of `pvq_hw.engine.kinds.make_layer_core`, for single layers (``engine``, ...).
+        Of `pvq_hw.engine.kinds.make_layer_core`, for single layers (``engine``, ...). An
+        ``engine`` of ``"auto"`` unrolls a layer where that makes the network faster and fits.
     reasons : mapping of layer name to str, optional
         Why a layer has the code that it has, where its codes do not tell.
+    engine_reasons : mapping of layer name to str, optional
+        Why a layer is folded or unrolled, where that was chosen before.
     limit : str, optional
         `Plan.limit`, where the lanes come from a folding that says so.
     **options
@@ -405,7 +409,10 @@ def plan(
             gap_bits=gap,
             family=board.engine,
             name=names[layer.name],
-            **(memories | side | options | dict(each.get(layer.name, {}))),
+            **{
+                **(memories | side | options | dict(each.get(layer.name, {}))),
+                "engine": folding.engine(layer.name),
+            },
         )
         for layer, p, gap, memories, side in zip(
             layers,
@@ -416,6 +423,8 @@ def plan(
             strict=True,
         )
     ]
+    why = engine_reasons or folding.engine_reasons
+    asked = {x.name: "unrolled was asked for" for x in known if x.engine == "unrolled"}
     graph, cores = _with_flush(plan_graph(network, cores, board.engine), cores)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
     output = network.output
@@ -435,6 +444,7 @@ def plan(
                 layer.positions,
                 layer.conv_groups,
                 reasons.get(layer.name),
+                why.get(layer.name) or asked.get(layer.name),
             )
             for layer, (spec, image) in zip(layers, cores, strict=True)
         ),

@@ -145,7 +145,7 @@ def test_depthwise_rows_see_their_own_group() -> None:
     net = RandomNetwork(4, (4, 4, 3))
     net.conv(net.input, 6, (2, 2), groups=3, k=3)
     layer = net.layers[0]
-    full = window_weights(layer).reshape(6, 4, 3)
+    full = window_weights(layer.y, layer.geometry, layer.groups).reshape(6, 4, 3)
     for row in range(6):
         assert np.array_equal(full[row, :, row // 2], layer.y[row])
         assert not np.delete(full[row], row // 2, axis=1).any()

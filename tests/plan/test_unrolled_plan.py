@@ -62,13 +62,24 @@ def test_what_is_planned_before_the_codes_are_there_is_near_the_codes():
     assert abs(before.cost.luts / after.cost.luts - 1) < 0.1
 
 
-def test_layers_that_cannot_be_unrolled_are_refused_by_name():
-    net = RandomNetwork(1, (5, 5, 1))
-    net.dense(net.conv(net.input, 2, (3, 3)), 3)
+def test_an_unrolled_convolution_is_planned_to_the_cycle_that_estimates_are_near():
+    net = RandomNetwork(1, (10, 9, 3))
+    conv = net.conv(net.input, 16, (3, 3), k=18, pads=((1, 1), (1, 1)))
+    net.dense(net.conv(conv, 16, (3, 3), groups=16, k=4, stride=(2, 2)), 4)
     network = net.network()
-    name = network.layers[0].name
-    with pytest.raises(InputError, match=f"'{name}' must be folded: it is a convolution"):
-        plan(network, "ulx3s-25f", each={name: {"engine": "unrolled"}})
+    each = {name: {"engine": "unrolled"} for name in ("conv0", "conv1")}
+    planned = plan(network, "ulx3s-25f", each=each)
+    first, second, _ = planned.layers
+    assert (first.positions, first.cycles) == (90, 90 * 16)
+    assert (second.conv_groups, second.unrolled) == (16, True)
+    assert 90 * 16 <= planned.interval_cycles <= 90 * 16 * 1.02
+    assert Plan.from_json(planned.to_json()) == planned
+    unknown = [replace(layer, given=None) for layer in known_layers(network)]
+    before = fold(unknown, get_target("ulx3s-25f"), each=each)
+    assert abs(before.interval_cycles / planned.interval_cycles - 1) < 0.02
+
+
+def test_layers_that_cannot_be_unrolled_are_refused_by_name():
     chain, _ = random_network((40, 64, 5), (40, 12))
     with pytest.raises(InputError, match=r"'fc1' takes about [\d,]+ of them unrolled: fold it"):
         plan(chain, "hx8k", each=FIRST)
@@ -80,7 +91,7 @@ def test_layers_that_cannot_be_unrolled_are_refused_by_name():
 
 
 def test_options_say_what_an_unrolled_layer_has_none_of():
-    with pytest.raises(InputError, match="Engine must be folded or unrolled, not 'wide'"):
+    with pytest.raises(InputError, match="Engine must be folded, unrolled or auto, not 'wide'"):
         CompileOptions(engine="wide")
     with pytest.raises(InputError, match="An unrolled layer must have no lanes"):
         LayerChoice(engine="unrolled", lanes=4)
