@@ -335,8 +335,8 @@ def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
 
 
 def unrolled_choices(layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
-    """The layer in wires, where it may be unrolled and takes no more than about so many LUTs; before
-    its codes are known the choice is reckoned."""
+    """The layer in wires, where it may be unrolled and takes no more than about so many LUTs;
+    before its codes are known the choice is reckoned."""
     if layer.engine != "auto" or question.asked.get("frames", 1) != 1:
         return []
     if "code_memory" in question.asked or layer.code is not None or question.gap is not None:

@@ -274,9 +274,7 @@ class _Task:
             found = self._search(choices)
         return found, choices
 
-    def _mixed(
-        self, found: Found, choices: list[list[Choice]]
-    ) -> tuple[Found, list[list[Choice]]]:
+    def _mixed(self, found: Found, choices: list[list[Choice]]) -> tuple[Found, list[list[Choice]]]:
         """Layers in wires too, where these save `_WORTH` of the cycles, and no more of them than it
         takes for that: new weights of a folded layer need no synthesis."""
         wires = [

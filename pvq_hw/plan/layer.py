@@ -253,8 +253,8 @@ def _reason(layer: Dense, spec: CoreBase) -> str:
     """What speaks for pulses of 1 or of powers of two, in slots of a window or frame."""
     if isinstance(spec, UnrolledSpec):
         return (
-            f"{spec.adders:,} adders in {spec.levels} levels; its weights are wires, so new ones need "
-            "synthesis"
+            f"{spec.adders:,} adders in {spec.levels} levels; its weights are wires, so new ones "
+            "need synthesis"
         )
     if not isinstance(spec, CoreSpec):
         return "8-bit weights were asked for"

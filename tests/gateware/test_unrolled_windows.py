@@ -3,16 +3,12 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from graph_cases import STALLS, check
 from random_graphs import Built, RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.line_buffer import WindowSpec
-from pvq_hw.engine.sliding_window import SlidingWindow
-from pvq_hw.geometry import Geometry
 
 U8, S8, BIT = IntFormat(8, False), IntFormat(8, True), IntFormat(1, True)
 SAME = ((1, 1), (1, 1))
