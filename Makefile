@@ -12,7 +12,8 @@ NETWORK_A = mnist_netA_mlp_784_512_512_10.onnx
 help:
 	@echo "make demo            a trained network to a verified bitstream, no board needed"
 	@echo "make test            lint, types and tests (under 15 minutes on two cores)"
-	@echo "make test-all        the same with the long builds (about two hours)"
+	@echo "make test-all        the same with the long builds (about two hours), folder by folder: started"
+	@echo "                     again it goes on after those that passed; with -k in spite of failures"
 	@echo "make test-train      tests of fine-tuning; installs PyTorch"
 	@echo "make bench-finetune  accuracy after training: MODELS=FOLDER MNIST=FOLDER"
 	@echo "make bench-quantize  time and memory of the pyramid search"
@@ -55,9 +56,28 @@ test: $(VENV)/.installed-test iverilog lint
 	@$(BIN)/python -m pvq_hw doctor --warm-up
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch" -q
 
-test-all: $(VENV)/.installed-test iverilog lint
+# What passed is not run again until a source changes, or until all has passed.
+PASSED  = .test-all
+SHARDS  = $(filter-out support __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
+SOURCES = $(shell find pvq_hw gateware sim tests benchmarks docs README.md pyproject.toml -type f \
+            -not -name '*.pyc' -not -name '*.nb?')
+
+test-all: lint $(SHARDS:%=$(PASSED)/%) $(PASSED)/pages
+	@rm -rf $(PASSED)
+	@echo "pvq-hw: all tests passed"
+
+warm: $(VENV)/.installed-test iverilog
 	@$(BIN)/python -m pvq_hw doctor --warm-up
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not torch" -q
+.PHONY: warm
+
+$(PASSED)/pages: $(SOURCES) | warm
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not torch" -q tests/test_*.py
+	@mkdir -p $(PASSED) && touch $@
+
+$(PASSED)/%: $(SOURCES) | warm
+	@echo "pvq-hw: tests/$*"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not torch" -q tests/$*
+	@mkdir -p $(PASSED) && touch $@
 
 $(VENV)/.installed-train: $(VENV)/.installed-test
 	@echo "pvq-hw: installing PyTorch; TORCH='--index-url URL' takes another build, such as CPU only"
@@ -86,4 +106,4 @@ bench-engine: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks.engine --model "$(MODELS)/$(NETWORK_A)" --mnist "$(MNIST)" $(QUICK)
 
 clean:
-	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PASSED) demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
