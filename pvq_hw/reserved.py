@@ -1,6 +1,6 @@
 """Words that no generated Verilog identifier and no generated file stem may be."""
 
-__all__ = ["RESERVED", "SYSTEM_VERILOG", "VERILOG_2005"]
+__all__ = ["LANGUAGE", "RESERVED", "SYSTEM_VERILOG", "VERILOG_2005"]
 
 # IEEE 1364-2005, annex B.
 _VERILOG = """
@@ -40,4 +40,5 @@ pvq_spram rst tb top unpacker wone
 
 VERILOG_2005 = frozenset(_VERILOG.split())
 SYSTEM_VERILOG = frozenset(_SYSTEM.split())
-RESERVED = VERILOG_2005 | SYSTEM_VERILOG | frozenset(_GENERATED.split())
+LANGUAGE = VERILOG_2005 | SYSTEM_VERILOG
+RESERVED = LANGUAGE | frozenset(_GENERATED.split())

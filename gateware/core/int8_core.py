@@ -88,7 +88,7 @@ class WeightRom(wiring.Component):
 
     def __init__(self, spec: Int8Spec, words: Sequence[int], body: str) -> None:
         self.spec, self.words, self.body = spec, words, body
-        self.name = f"{spec.name}_weights"
+        self.name = spec.memory_name("weights")
         width, depth = spec.memories[self.name]
         super().__init__({"addr": In(max(1, (depth - 1).bit_length())), "data": Out(width)})
 
@@ -180,7 +180,7 @@ class Int8Core(LayerCore):
         spec = self.spec
         m.submodules.writer = writer = self._wide_writer()
         m.submodules.sequencer = sequencer = Sequencer(spec)
-        words = spec.contents(self.image)[f"{spec.name}_weights"]
+        words = spec.contents(self.image)[spec.memory_name("weights")]
         m.submodules.weights = weights = WeightRom(spec, words, self.body)
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
         connect(m, flipped(self.i), writer.i)

@@ -35,8 +35,8 @@ class _Core(Protocol):
 
 
 def core_rom(core: _Core, which: str, latency: int, kind: str) -> Rom:
-    """A core's ROM: ``which`` is the end of its name."""
-    name = f"{core.spec.name}_{which}"
+    """A core's ROM: ``which`` is its role, see `CoreBase.memory_name`."""
+    name = core.spec.memory_name(which)
     width, depth = core.spec.memories[name]
     contents = core.spec.contents(core.image)[name]
     return Rom(name, width, depth, contents, latency=latency, kind=kind, body=core.body)

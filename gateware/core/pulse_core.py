@@ -117,8 +117,8 @@ class LayerCore(wiring.Component):
     def _code_memory(self, m: Module, latency: int) -> Rom | SpramRom:
         spec = self.spec
         if spec.code_memory == "block":
-            return core_rom(self, "codes", latency, "block")
-        width, depth = spec.memories[f"{spec.name}_codes"]
+            return core_rom(self, "weights", latency, "block")
+        width, depth = spec.memories[spec.memory_name("weights")]
         codes = SpramRom(width, depth, self.first_block, latency=latency, body=self.body)
         connect(m, flipped(self.codes), codes.codes)
         return codes

@@ -24,9 +24,10 @@ from pvq_hw.engine.spram_image import SPRAM_FILE, has_spram
 from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
-from pvq_hw.errors import InputError, ToolError
+from pvq_hw.errors import ToolError
+from pvq_hw.naming import Names, check_module_name
 from pvq_hw.outputs import Output
-from pvq_hw.reserved import SYSTEM_VERILOG, VERILOG_2005
+from pvq_hw.reserved import LANGUAGE
 from pvq_hw.tools import find as tools
 
 __all__ = ["ROM_FILE", "export_accelerator", "export_layer", "export_verilog"]
@@ -67,10 +68,7 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
     ToolError
         yosys is missing or fails.
     """
-    if name in VERILOG_2005 | SYSTEM_VERILOG:
-        raise InputError(f"Module name must not be a word of Verilog: {name!r}")
-    if not re.fullmatch(r"[A-Za-z_]\w{0,120}", name, re.ASCII) or name in ("pvq_rom", "tb"):
-        raise InputError(f"Module name must be letters, digits and underscores, not {name!r}")
+    check_module_name(name)
     if "i" in component.signature.members:
         component = _ClosedInReset(component)
     tool = tools.find_tool("yosys")
@@ -135,7 +133,7 @@ def _plain_names(text: str) -> str:
 
     One name for one name over the whole text, so modules and ports keep agreeing.
     """
-    taken = set(re.findall(r"(?<![\\\w.$])[A-Za-z_]\w*", text))
+    names = Names([*LANGUAGE, *re.findall(r"(?<![\\\w.$])[A-Za-z_]\w*", text)])
     plain: dict[str, str] = {}
     for escaped in re.findall(r"\\(\S+) ", text):
         if escaped in plain:
@@ -143,12 +141,7 @@ def _plain_names(text: str) -> str:
         # What is escaped though it is plain is a keyword.
         base = re.sub(r"\W+", "_", escaped, flags=re.ASCII).strip("_") or "n"
         base = f"n{base}" if base[0].isdigit() else base
-        name = f"{base}_" if base == escaped else base
-        number = 2
-        while name in taken:
-            name, number = f"{base}_{number}", number + 1
-        taken.add(name)
-        plain[escaped] = name
+        plain[escaped] = names.new(f"{base}_" if base == escaped else base)
     return re.sub(r"\\(\S+) ", lambda found: plain[found[1]], text)
 
 
@@ -181,7 +174,7 @@ def _format(form: IntFormat, frames: int) -> str:
 
 def _core_lines(spec: CoreBase) -> list[str]:
     k = "" if spec.groups == 1 else f", {spec.groups} groups a row"
-    weights = f"{spec.name}_{spec.weight_memory}"
+    weights = spec.memory_name("weights")
     roms = {n: s for n, s in spec.memories.items() if n != weights or spec.code_memory != "wires"}
     how = f"lanes: {spec.lanes}, code words: {spec.words}"
     if isinstance(spec, UnrolledSpec):

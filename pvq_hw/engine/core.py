@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
+from pvq_hw.naming import identifiers
 from pvq_hw.network.layer import Dense
 from pvq_hw.registry import Registry
 
@@ -191,21 +192,26 @@ class CoreBase(ABC):
     def word_bits(self) -> int:
         """Width of a word of weights."""
 
+    def memory_name(self, role: str) -> str:
+        """What its memory of a role is called, and its file's stem: ``"weights"`` (codes or plain
+        ones), ``"mult"`` or ``"bias"``."""
+        return f"{self.name}_{self.weight_memory if role == 'weights' else role}"
+
     @property
     def memories(self) -> dict[str, tuple[int, int]]:
         """ROMs by name: (width in bits, depth in words)."""
-        found = {f"{self.name}_{self.weight_memory}": (self.word_bits, self.words)}
+        found = {self.memory_name("weights"): (self.word_bits, self.words)}
         if self.multiplier != "none":
-            found[f"{self.name}_mult"] = (self.mult_bits, self.rows * self.groups)
-        return found | {f"{self.name}_bias": (self.bias_bits, self.rows)}
+            found[self.memory_name("mult")] = (self.mult_bits, self.rows * self.groups)
+        return found | {self.memory_name("bias"): (self.bias_bits, self.rows)}
 
     def contents(self, image: CoreImage) -> dict[str, list[int]]:
         """ROM words by name, unsigned: what the memory files hold."""
         mask = (1 << self.bias_bits) - 1
-        found = {f"{self.name}_{self.weight_memory}": list(image.codes)}
+        found = {self.memory_name("weights"): list(image.codes)}
         if self.multiplier != "none":
-            found[f"{self.name}_mult"] = list(image.mult)
-        return found | {f"{self.name}_bias": [b & mask for b in image.bias]}
+            found[self.memory_name("mult")] = list(image.mult)
+        return found | {self.memory_name("bias"): [b & mask for b in image.bias]}
 
     @property
     def weight_bits(self) -> int:
@@ -368,6 +374,5 @@ def is_threshold(layer: Dense) -> bool:
 
 
 def core_stem(name: str) -> str:
-    """A file stem: letters, digits and underscores of the name."""
-    stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:64]
-    return stem if stem[:1].isalpha() else f"layer_{stem}"
+    """The stem of the files of a core that stands alone."""
+    return identifiers([name])[0]

@@ -12,7 +12,8 @@ from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.units import CoreUnit, Unit, Unpack, unit_from_json
 from pvq_hw.errors import InputError
-from pvq_hw.naming import safe_name
+from pvq_hw.naming import Names
+from pvq_hw.reserved import RESERVED
 
 __all__ = ["GraphSpec", "chain_graph"]
 
@@ -193,13 +194,13 @@ class GraphSpec:
 def chain_graph(cores: Sequence[CoreBase]) -> GraphSpec:
     """Cores that follow one another, and an unpacker where the frames of a batch come and go one
     after the other. Of cores of the same name, the later ones get another."""
-    used: set[str] = set()
-    cores = [replace(core, name=safe_name(core.name, used)) for core in cores]
+    names = Names(RESERVED)
+    cores = [replace(core, name=names.new(core.name)) for core in cores]
     wires = ["i", *(f"w_{core.name}" for core in cores)]
     units: list[Unit] = [
         CoreUnit(core.name, (wires[k],), (wires[k + 1],), core) for k, core in enumerate(cores)
     ]
     if cores and cores[0].flush_cycles:
-        name = safe_name(f"{cores[-1].name}_unpacker", used)
+        name = names.new(f"{cores[-1].name}_unpacker")
         units.append(make_unpack(name, (wires[-1], f"w_{name}"), cores))
     return GraphSpec(tuple(units), "i", units[-1].outputs[0] if units else "o")

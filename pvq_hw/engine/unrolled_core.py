@@ -118,7 +118,7 @@ class UnrolledSpec(CoreBase):
     def memories(self) -> dict[str, tuple[int, int]]:
         """Files by name: the weights, which are wires in the circuit, and the ROMs."""
         found = super().memories
-        found[f"{self.name}_{self.weight_memory}"] = (self.weight_width, self.rows * self.n)
+        found[self.memory_name("weights")] = (self.weight_width, self.rows * self.n)
         return found
 
     @property

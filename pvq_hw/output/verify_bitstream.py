@@ -153,7 +153,7 @@ def _roms(plan: Plan, image: Image, blocks: str) -> Iterator[_Rom]:
         contents = spec.contents(core)
         for memory, (width, _) in spec.memories.items():
             words = contents[memory]
-            codes = memory == f"{spec.name}_{spec.weight_memory}"
+            codes = memory == spec.memory_name("weights")
             if (spec.code_memory if codes else spec.params_memory) != "block":
                 continue
             depths: tuple[int, ...] = (len(words),)
@@ -194,7 +194,7 @@ def _row(rom: _Rom, word: int) -> str:
     if rom.core is None:
         return ""
     spec, core = rom.core
-    if rom.memory != f"{spec.name}_{spec.weight_memory}":
+    if rom.memory != spec.memory_name("weights"):
         per = spec.groups if rom.memory.endswith("_mult") else 1
         return f" row {word // per}"
     ends = np.cumsum(spec.row_slots(core))

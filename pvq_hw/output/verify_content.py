@@ -144,7 +144,7 @@ def check_image(folder: Path, network: Network, plan: Plan, findings: list[Findi
             except InputError as error:
                 findings.append(Finding(file, f"layer {layer.name!r}", str(error)))
                 continue
-            if name == f"{part.spec.name}_{part.spec.weight_memory}":
+            if name == part.spec.memory_name("weights"):
                 if words != contents[name]:
                     _check_codes(file, layer, part.spec, words, findings)
             elif words != contents[name]:

@@ -64,9 +64,9 @@ def load_core(folder: Path, spec: CoreBase) -> CoreImage:
     for name, (bits, depth) in spec.memories.items():
         words[name] = read_hex(folder / _FOLDER / f"{name}.hex", bits, depth)
     return CoreImage(
-        codes=tuple(words[f"{spec.name}_{spec.weight_memory}"]),
-        mult=tuple(words.get(f"{spec.name}_mult", [1] * (spec.rows * spec.groups))),
-        bias=tuple(signed(words[f"{spec.name}_bias"], spec.bias_bits)),
+        codes=tuple(words[spec.memory_name("weights")]),
+        mult=tuple(words.get(spec.memory_name("mult"), [1] * (spec.rows * spec.groups))),
+        bias=tuple(signed(words[spec.memory_name("bias")], spec.bias_bits)),
     )
 
 

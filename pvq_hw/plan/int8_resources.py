@@ -11,8 +11,8 @@ def int8_memories(spec: Int8Spec) -> dict[str, tuple[int, int, int]]:
     memories = {"weights": (1, spec.word_bits, spec.words)}
     if spec.params_memory == "block":
         for role in ("mult", "bias"):
-            if f"{spec.name}_{role}" in spec.memories:
-                memories[role] = (1, *spec.memories[f"{spec.name}_{role}"])
+            if spec.memory_name(role) in spec.memories:
+                memories[role] = (1, *spec.memories[spec.memory_name(role)])
     if spec.bank_memory == "block":
         memories["banks"] = (1, spec.x.bits * spec.lanes, spec.bank_words)
     if spec.fifo_memory == "block":

@@ -12,7 +12,7 @@ from pvq_hw.engine.line_buffer import WindowSpec, make_window
 from pvq_hw.engine.timing import fifo_needs, with_depths
 from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Scale, Unit, can_stream
 from pvq_hw.errors import InputError
-from pvq_hw.naming import safe_name
+from pvq_hw.naming import Names, safe_name
 from pvq_hw.network.join import Add, Concat, Outputs
 from pvq_hw.network.layer import LAYERS, Layer, TensorSpec
 from pvq_hw.network.network import Network
@@ -20,6 +20,7 @@ from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, MaxPool
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.registry import Face
+from pvq_hw.reserved import RESERVED
 from pvq_hw.target.block_ram import select_registers
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
@@ -214,7 +215,7 @@ class _Builder:
         self.names = dict(
             zip(network.tensors(), ["input", *unit_names(network.layers)], strict=True)
         )
-        self.used = {name.lower() for name in self.names.values()}
+        self.unit_names = Names({*RESERVED, *self.names.values()})
         pairs = zip(core_layers(network), self.cores, strict=False)
         waiting = {layer.name: (layer, core) for layer, core in pairs}
         self.abreast: list[CoreBase] = []
@@ -283,4 +284,4 @@ class _Builder:
 
     def _free_name(self, text: str) -> str:
         """A name for a unit of no layer, which no other unit has."""
-        return safe_name(text, self.used)
+        return safe_name(text, self.unit_names)

@@ -10,8 +10,8 @@ def unrolled_memories(spec: UnrolledSpec) -> dict[str, tuple[int, int, int]]:
     memories = {}
     if spec.params_memory == "block":
         for role in ("mult", "bias"):
-            if f"{spec.name}_{role}" in spec.memories:
-                memories[role] = (1, *spec.memories[f"{spec.name}_{role}"])
+            if spec.memory_name(role) in spec.memories:
+                memories[role] = (1, *spec.memories[spec.memory_name(role)])
     if spec.fifo_memory == "block":
         memories["fifo"] = (1, spec.out.bits, spec.fifo_depth)
     return memories

@@ -8,10 +8,11 @@ import pytest
 from random_graphs import RandomNetwork, build
 
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.naming import identifiers
+from pvq_hw.errors import InputError
+from pvq_hw.naming import Names, check_module_name, identifiers
 from pvq_hw.network.golden_inputs import golden_inputs
 from pvq_hw.output.golden_vectors import load_vectors, write_vectors
-from pvq_hw.reserved import RESERVED, SYSTEM_VERILOG, VERILOG_2005
+from pvq_hw.reserved import LANGUAGE, RESERVED, SYSTEM_VERILOG, VERILOG_2005
 from pvq_hw.tools import find as tools
 from sim.result import compare
 from sim.run import simulate
@@ -59,6 +60,25 @@ def test_identifiers_are_different_and_no_words(names):
         assert name.isidentifier()
         assert "__" not in name
         assert len(name) <= 48
+
+
+def test_new_names_are_free_in_whatever_case_and_no_longer_than_asked():
+    names = Names(LANGUAGE)
+    asked = ["wire", "Wire", "data", "DATA", "data_2", "x" * 12, "X" * 12, "a__", "A__"]
+    found = [names.new(name, 12) for name in asked]
+    assert found == [
+        *("wire_2", "Wire_3", "data", "DATA_2", "data_2_2"),
+        *("x" * 12, "X" * 10 + "_2", "a__", "A_2"),
+    ]
+    assert all(name in names and name.upper() in names for name in found)
+    assert "always" in names
+    assert "other" not in names
+
+
+@pytest.mark.parametrize("name", ["reg", "Logic", "tb", "pvq_rom", "1st", "a-b", "a\n", ""])
+def test_modules_must_have_names_that_verilog_takes(name):
+    with pytest.raises(InputError, match="Module name must"):
+        check_module_name(name)
 
 
 @pytest.mark.parametrize("names", [KEYWORDS, WRAPPERS, PAIRS, PAIRS[::-1]])

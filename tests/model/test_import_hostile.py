@@ -19,7 +19,7 @@ from pvq_hw.data.arrays import write_npz
 from pvq_hw.errors import InputError
 from pvq_hw.model.load import load_model
 from pvq_hw.model.onnx import folding as fold
-from pvq_hw.naming import quoted, safe_name
+from pvq_hw.naming import Names, quoted, safe_name
 
 N = helper.make_node
 W = np.random.default_rng(0).standard_normal((6, 5))
@@ -318,13 +318,14 @@ def test_names_in_messages_are_made_safe(tmp_path):
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.text(max_size=100), st.text(max_size=100))
 def test_safe_names_are_safe_and_unique(a, b):
-    used = set()
-    for name in (safe_name(a, used), safe_name(b, used), safe_name(a, used)):
+    used = Names()
+    names = [safe_name(a, used), safe_name(b, used), safe_name(a, used)]
+    for name in names:
         assert 1 <= len(name) <= 48
         assert name.isascii()
         assert name.replace("_", "a").replace("-", "a").replace(".", "a").isalnum()
         assert name[0].isalnum()
-    assert len(used) == 3
+    assert len({name.lower() for name in names}) == 3
     assert quoted(a).isprintable()
     assert len(quoted(a)) <= 60
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pvq_hw.model.model import Node, Outputs
 from pvq_hw.model.onnx.file import OnnxFile
 from pvq_hw.model.onnx.graph import NodeError, Op
-from pvq_hw.naming import safe_name
+from pvq_hw.naming import Names, safe_name
 
 __all__ = [
     "ENDS",
@@ -171,8 +171,8 @@ class Lowering:
     unknown: set[str] = field(default_factory=set)
     judged: set[int] = field(default_factory=set)
     ends: set[str] = field(default_factory=set)
-    _tensor_names: set[str] = field(default_factory=set)
-    _node_names: set[str] = field(default_factory=set)
+    _tensor_names: Names = field(default_factory=Names)
+    _node_names: Names = field(default_factory=Names)
     _activations: int = 0
     _weights: int = 0
     _positions: int = 0

@@ -33,7 +33,7 @@ from pvq_hw.model.onnx.lowering import (
     standard_kinds,
 )
 from pvq_hw.model.onnx.refusals import Refusal, RefusalError, remedy
-from pvq_hw.naming import quoted, safe_name
+from pvq_hw.naming import Names, quoted, safe_name
 from pvq_hw.outputs import MOST_OUTPUTS, Output
 
 __all__ = ["Examined", "examine_graph", "examine_onnx", "import_graph", "import_onnx"]
@@ -344,7 +344,7 @@ def _outputs(
     sizes = [math.prod(low.shapes[tensor]) for tensor in tensors]
     starts = dict(zip(tensors, itertools.accumulate((0, *sizes)), strict=False))
     makers = {name: proto for proto in low.file.model.graph.node for name in proto.output}
-    used: set[str] = set()
+    names = Names()
     found = []
     for (name, ends), view in zip(finals.items(), results, strict=True):
         shape = view.shape[1:]
@@ -353,7 +353,7 @@ def _outputs(
             in_order = np.array_equal(last.ravel(), np.arange(last.size))
             shape = last.shape[1:] if in_order else shape
         kinds = [makers[end].op_type for end in makers if end in ends]
-        found.append(Output(safe_name(name, used, "output"), shape, starts[view.tensor],
+        found.append(Output(safe_name(name, names, "output"), shape, starts[view.tensor],
                             tuple(kinds)))  # fmt: skip
     return tuple(found)
 
