@@ -165,10 +165,12 @@ class Document:
 
     A class with a ``kind`` writes it. Where a field's type is such a class, ``kind`` tells which
     of it and its subclasses is meant. ``derived`` are keys that a class's own `to_json` adds and
-    that say again what follows from the fields: they are passed over when it is read.
+    that say again what follows from the fields: they are passed over when it is read. ``keys``
+    are fields that a document calls something else.
     """
 
     derived: ClassVar[tuple[str, ...]] = ()
+    keys: ClassVar[Mapping[str, str]] = {}
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -310,8 +312,13 @@ def write_fields(value: Any, but: Iterable[str] = ()) -> dict[str, Any]:
     kind: Any = type(value)
     hints = _hints(kind)
     found = {"kind": value.kind} if getattr(value, "kind", "") else {}
-    names = [f.name for f in fields(value) if f.name not in but]
-    return found | {name: write(getattr(value, name), hints[name]) for name in names}
+    keys = {f.name: _key(value, f.name) for f in fields(value) if f.name not in but}
+    return found | {key: write(getattr(value, name), hints[name]) for name, key in keys.items()}
+
+
+def _key(owner: Any, name: str) -> str:
+    """What documents call a field of a dataclass."""
+    return str(getattr(owner, "keys", {}).get(name, name))
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -510,7 +517,8 @@ def read_kind(kinds: Mapping[str, type[Any]], value: Any, place: Place) -> Any:
     _all_there(table, ("kind",), place)
     kind = table.pop("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        raise place.key("kind").wrong(" or ".join(sorted(kinds)), kind)
+        error = place.key("kind").wrong(" or ".join(sorted(kinds)), kind)
+        raise InputError(f"{error}{near(kind, kinds) if isinstance(kind, str) else ''}")
     return _instance(kinds[kind], table, place)
 
 
@@ -519,11 +527,9 @@ def _instance(cls: type[T], value: Any, place: Place) -> T:
     if isinstance(value, Mapping) and derived:
         value = {key: item for key, item in value.items() if key not in derived}
     parts = read_fields(cls, value, place)
-    needed = [
-        f.name for f in fields(cls)  # type: ignore[arg-type]
-        if f.default is MISSING and f.default_factory is MISSING
-    ]  # fmt: skip
-    _all_there(parts, needed, place)
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in parts:
+            raise InputError(f"{place.key(_key(cls, f.name))} is missing")
     try:
         return cls(**parts)
     except (InputError, ValueError, OverflowError, TypeError) as error:
@@ -534,9 +540,11 @@ def read_fields(cls: Any, value: Any, place: Place | str) -> dict[str, Any]:
     """The fields of a dataclass that a table holds, not all of them perhaps."""
     place = Place(place) if isinstance(place, str) else place
     hints = _hints(cls)
-    known = [f.name for f in fields(cls)]
-    table = _table(value, place, known)
-    return {key: read(hints[key], item, place.key(key)) for key, item in table.items()}
+    names = {_key(cls, f.name): f.name for f in fields(cls)}
+    table = _table(value, place, names)
+    return {
+        names[key]: read(hints[names[key]], item, place.key(key)) for key, item in table.items()
+    }
 
 
 def _all_there(table: Mapping[str, Any], needed: Iterable[str], place: Place) -> None:

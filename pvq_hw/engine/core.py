@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
 from pvq_hw.naming import identifiers
 from pvq_hw.network.layer import Dense
@@ -57,7 +58,7 @@ class CoreImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreBase(ABC):
+class CoreBase(Document, ABC):
     """Numbers that every kind of core has; validated when made.
 
     Parameters
@@ -317,31 +318,6 @@ class CoreBase(ABC):
         if self.multiplier == "none":
             return np.ones((self.rows, 1), dtype=np.int64)
         return np.array(image.mult, dtype=np.int64).reshape(self.rows, self.groups)
-
-    # -- files ------------------------------------------------------------------------------
-
-    def to_json(self) -> dict[str, Any]:
-        """The specification as JSON values; `pvq_hw.engine.kinds.core_from_json` reads them."""
-        formats = {"x": self.x.to_json(), "out": self.out.to_json()}
-        return asdict(self) | formats | {"kind": self.kind}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Inverse of `to_json`; raises InputError on anything else."""
-        try:
-            return cls(**cls.parts_from_json(value))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"Core specification is broken: {error}") from None
-
-    @classmethod
-    def parts_from_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a specification."""
-        if value["kind"] != cls.kind:
-            raise InputError(f"Core must be of kind {cls.kind}, not {value['kind']!r:.40}")
-        parts = {key: IntFormat.from_json(value[key]) for key in ("x", "out")}
-        return {key: item for key, item in value.items() if key != "kind"} | parts
 
 
 CORES: Registry[CoreBase] = Registry("core")

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.documents import Document
 from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.units import CoreUnit, Unit, Unpack, unit_from_json
+from pvq_hw.engine.units import CoreUnit, Unit, Unpack
 from pvq_hw.errors import InputError
 from pvq_hw.naming import Names
 from pvq_hw.reserved import RESERVED
@@ -21,7 +21,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class GraphSpec:
+class GraphSpec(Document):
     """Units in an order in which every wire is given before it is read.
 
     Parameters
@@ -168,27 +168,6 @@ class GraphSpec:
             result[unit.name] = value
             wires |= dict.fromkeys(unit.outputs, value)
         return result
-
-    # -- files ------------------------------------------------------------------------------
-
-    def to_json(self) -> dict[str, Any]:
-        """The graph as JSON values."""
-        return {
-            "units": [unit.to_json() for unit in self.units],
-            "input": self.input,
-            "output": self.output,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "GraphSpec":
-        """Inverse of `to_json`; raises InputError on anything else."""
-        try:
-            units = tuple(unit_from_json(unit) for unit in value["units"])
-            return cls(units, str(value["input"]), str(value["output"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"Graph is broken: {type(error).__name__} {error}") from None
 
 
 def chain_graph(cores: Sequence[CoreBase]) -> GraphSpec:

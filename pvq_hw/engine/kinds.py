@@ -11,7 +11,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.registry import Face
 
-__all__ = ["ENGINES", "ENGINE_CHOICES", "core_from_json", "make_layer_core", "remade"]
+__all__ = ["ENGINES", "ENGINE_CHOICES", "make_layer_core", "remade"]
 
 ENGINES = ("folded", "unrolled")
 """How a layer may be computed: word after word in lanes, or all at once, its weights as wires."""
@@ -25,11 +25,6 @@ _OF_UNROLLED = (
     *("family", "name", "multiplier", "multiplier_interval"),
     *("params_memory", "fifo_memory", "fifo_depth"),
 )
-
-
-def core_from_json(value: Any) -> CoreBase:
-    """What a core's ``to_json`` gave; raises InputError on anything else."""
-    return CORES.named(value.get("kind") if isinstance(value, dict) else None).from_json(value)
 
 
 def make_layer_core(

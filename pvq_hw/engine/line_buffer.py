@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.documents import Document
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -37,7 +37,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class WindowSpec:
+class WindowSpec(Document):
     """A circular buffer of some rows of a map, and the order in which windows are read from it.
 
     A map comes in channel-last order, one activation a transfer, and is kept in words of
@@ -160,26 +160,6 @@ class WindowSpec:
         order = (0, 1, 2, 3, 4, 5) if self.order == "channel" else (0, 1, 2, 4, 5, 3)
         flat = np.ascontiguousarray(view.transpose(order))
         return flat.reshape(len(array), self.units, self.unit_words, self.width)
-
-    # -- files ------------------------------------------------------------------------------
-
-    def to_json(self) -> dict[str, Any]:
-        """The specification as JSON values."""
-        return dict(vars(self)) | {"geometry": self.geometry.to_json(), "x": self.x.to_json()}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "WindowSpec":
-        """Inverse of `to_json`; raises InputError on anything else."""
-        try:
-            parts = {
-                "geometry": Geometry.from_json(value["geometry"]),
-                "x": IntFormat.from_json(value["x"]),
-            }
-            return cls(**{**value, **parts})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"Window specification is broken: {error}") from None
 
 
 def check_window(core: CoreBase, window: WindowSpec) -> None:

@@ -14,11 +14,11 @@ An escape also is the idle code at the end of a group; its sign and shift are 0.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.documents import Document
 from pvq_hw.engine.schedule import Schedule
 from pvq_hw.errors import InputError
 
@@ -52,7 +52,7 @@ def pulse_digits(value: int, shift_bits: int) -> tuple[tuple[int, int], ...]:
 
 
 @dataclass(frozen=True)
-class PulseCode:
+class PulseCode(Document):
     """Format of the slot words, and the exact maps between weights and words.
 
     Parameters
@@ -155,15 +155,6 @@ class PulseCode:
         gap = lanes[:, :, :g] @ (1 << np.arange(g))
         shift = lanes[:, :, g + 1 :] @ (1 << np.arange(self.shift_bits))
         return gap, lanes[:, :, g], shift.astype(np.int64), bits[:, -1].astype(np.int64)
-
-    def to_json(self) -> dict[str, Any]:
-        """The format as JSON values."""
-        return {"lanes": self.lanes, "gap_bits": self.gap_bits, "shift_bits": self.shift_bits}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "PulseCode":
-        """Inverse of `to_json`."""
-        return cls(int(value["lanes"]), int(value["gap_bits"]), int(value["shift_bits"]))
 
 
 class _Pulses:

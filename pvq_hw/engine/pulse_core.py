@@ -140,17 +140,6 @@ class CoreSpec(CoreBase):
         rows = [-1, *ends[self.groups - 1 :: self.groups]]
         return tuple(b - a for a, b in pairwise(rows))
 
-    # -- files ------------------------------------------------------------------------------
-
-    def to_json(self) -> dict[str, Any]:
-        """The specification as JSON values."""
-        return super().to_json() | {"code": self.code.to_json()}
-
-    @classmethod
-    def parts_from_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a specification."""
-        return super().parts_from_json(value) | {"code": PulseCode.from_json(value["code"])}
-
 
 def _weights_of_pulses(code: PulseCode, words: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Per group, the sum of ``2**shift`` over its negative pulses, and over all of them: K of its

@@ -3,15 +3,16 @@ FIFOs, the unpacker of batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, bits_for
+from pvq_hw.documents import Document
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.kinds import core_from_json
+from pvq_hw.engine.kinds import ENGINES as ENGINES  # every kind of core that a document may hold
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -33,7 +34,6 @@ __all__ = [
     "Scale",
     "Unit",
     "Unpack",
-    "unit_from_json",
 ]
 
 IntArray = npt.NDArray[np.int64]
@@ -43,7 +43,7 @@ _MULTIPLIERS = {"mult18": 18, "mac16": 16, "logic": 64}
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Document):
     """``clamp((sum_i a_i * mult_i + half) >> shift)``: how poolings and joins requantize.
 
     Parameters
@@ -119,7 +119,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Unit(ABC):
+class Unit(Document, ABC):
     """What all units have: a name, the wires that they read and give, and what is asked of them.
 
     Parameters
@@ -202,19 +202,6 @@ class Unit(ABC):
         """`compute` of units that need memory contents, by the name of their core."""
         return self.compute(*x)
 
-    def to_json(self) -> dict[str, Any]:
-        """The unit as JSON values."""
-        value: dict[str, Any] = {"kind": self.kind}
-        for field in fields(self):
-            item = getattr(self, field.name)
-            value[field.name] = item.to_json() if hasattr(item, "to_json") else _plain(item)
-        return value
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Inverse of `to_json`."""
-        return cls(**{field.name: _read(field.name, value[field.name]) for field in fields(cls)})
-
 
 class Queued(Unit):
     """A unit whose results wait in a queue of ``depth`` places."""
@@ -240,14 +227,6 @@ UNITS: Registry[Unit] = Registry("unit")
 """Every kind of unit. Its faces: ``timing`` (`pvq_hw.engine.timing`), ``cost`` and ``energy``
 (`pvq_hw.plan.unit_resources`), ``circuit`` (`gateware.accelerator.circuits`), ``reference``
 (`sim.reference`)."""
-
-
-def _plain(item: Any) -> Any:
-    if isinstance(item, Scale):
-        return {f.name: _plain(getattr(item, f.name)) for f in fields(item)}
-    if isinstance(item, IntFormat):
-        return item.to_json()
-    return [_plain(i) for i in item] if isinstance(item, tuple) else item
 
 
 @UNITS.kind
@@ -779,34 +758,3 @@ class Unpack(Unit):
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
         """Of the input, and of the output."""
         return (self.x,), self.x
-
-
-def unit_from_json(value: dict[str, Any]) -> Unit:
-    """Inverse of `Unit.to_json`, of whatever kind; raises InputError on anything else."""
-    try:
-        return UNITS.named(value["kind"], f"Unit {str(value['name'])!r:.60}").from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"Unit is broken: {type(error).__name__} {error}") from None
-
-
-def _read(name: str, item: Any) -> Any:
-    if item is None:
-        return None
-    if name in ("x", "out"):
-        if isinstance(item, list):
-            return tuple(IntFormat.from_json(i) for i in item)
-        return IntFormat.from_json(item)
-    if name == "scale":
-        return Scale(**(item | {"out": IntFormat.from_json(item["out"])}))
-    readers = {
-        "core": core_from_json,
-        "window": WindowSpec.from_json,
-        "geometry": Geometry.from_json,
-    }
-    if name in readers:
-        return readers[name](item)
-    if isinstance(item, list):
-        return tuple(tuple(i) if isinstance(i, list) else i for i in item)
-    return item

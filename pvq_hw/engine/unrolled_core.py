@@ -173,14 +173,6 @@ class UnrolledSpec(CoreBase):
         """Words of the file for every row."""
         return (self.n,) * self.rows
 
-    # -- files ------------------------------------------------------------------------------
-
-    @classmethod
-    def parts_from_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a specification."""
-        inverted = tuple(int(k) for k in value["inverted"])
-        return super().parts_from_json(value) | {"inverted": inverted}
-
 
 _RANGES = (
     ("frames", 1, 1),

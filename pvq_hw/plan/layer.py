@@ -3,14 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from pvq_hw.arith.formats import significant
+from pvq_hw.documents import Document, line, write_fields
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec
-from pvq_hw.engine.kinds import core_from_json
 from pvq_hw.engine.pulse_code import PulseCode, choose_gap_bits, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
@@ -28,7 +28,7 @@ _NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,63}")  # of files and of Verilog modu
 
 
 @dataclass(frozen=True)
-class LayerPlan:
+class LayerPlan(Document):
     """A layer's core on a target.
 
     Parameters
@@ -51,6 +51,13 @@ class LayerPlan:
         Why it has the code, or the engine, that it has.
     """
 
+    derived: ClassVar[tuple[str, ...]] = (
+        "encoding", "weights", "n_over_k", "lanes", "slots", "new_weights", "cycles",
+        "utilization", "code_bits", "bits_per_weight", "parameter_bits", "memories", "resources",
+        "energy_nj", "energy_int8_nj",
+    )  # fmt: skip
+    keys: ClassVar[Mapping[str, str]] = {"spec": "core"}
+
     layer: str
     engine: str
     spec: CoreBase
@@ -58,7 +65,14 @@ class LayerPlan:
     codes: int
     positions: int = 1
     conv_groups: int = 1
-    reason: str = ""
+    reason: Annotated[str, line(_LONGEST_REASON)] = ""
+
+    def __post_init__(self) -> None:
+        if self.positions < 1 or not 1 <= self.conv_groups <= self.spec.n:
+            raise InputError("A layer must have positions and groups of at least 1")
+        if not _NAME.fullmatch(self.spec.name):
+            raise InputError(f"A core's name must be an identifier, not {quoted(self.spec.name)}")
+        core_resources(self.spec, self.engine)
 
     @property
     def weights(self) -> int:
@@ -162,22 +176,15 @@ class LayerPlan:
         )
         return energy_nj(operations, target, hard_multiplier=target.device.dsps > 0)
 
-    def to_json(self, target: Target) -> dict[str, Any]:
+    def document(self, target: Target) -> dict[str, Any]:
         """The layer as JSON values, with the figures that follow."""
         memories = {
             role: {"copies": copies, "width_bits": width, "depth": depth}
             for role, (copies, width, depth) in core_memories(self.spec).items()
         }
         return {
-            "layer": self.layer,
+            **write_fields(self),
             "encoding": self.encoding,
-            "reason": self.reason,
-            "engine": self.engine,
-            "core": self.spec.to_json(),
-            "pulses": self.pulses,
-            "codes": self.codes,
-            "positions": self.positions,
-            "conv_groups": self.conv_groups,
             "weights": self.weights,
             "n_over_k": None if self.n_over_k is None else significant(self.n_over_k),
             "lanes": self.spec.lanes,
@@ -193,28 +200,6 @@ class LayerPlan:
             "energy_nj": significant(self.energy_nj(target)),
             "energy_int8_nj": significant(self.energy_int8_nj(target)),
         }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "LayerPlan":
-        """Inverse of `to_json`; KeyError, TypeError or ValueError (InputError) on anything else."""
-        result = cls(
-            layer=str(value["layer"]),
-            engine=str(value["engine"]),
-            spec=core_from_json(value["core"]),
-            pulses=int(value["pulses"]),
-            codes=int(value["codes"]),
-            positions=int(value["positions"]),
-            conv_groups=int(value["conv_groups"]),
-            reason=str(value.get("reason", "")),
-        )
-        if not result.reason.isprintable() or len(result.reason) > _LONGEST_REASON:
-            raise InputError(f"A layer's reason must be a line of {_LONGEST_REASON} characters")
-        if result.positions < 1 or not 1 <= result.conv_groups <= result.spec.n:
-            raise InputError("A layer must have positions and groups of at least 1")
-        if not _NAME.fullmatch(result.spec.name):
-            raise InputError(f"A core's name must be an identifier, not {quoted(result.spec.name)}")
-        core_resources(result.spec, result.engine)
-        return result
 
 
 def plan_layer(

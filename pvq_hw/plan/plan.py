@@ -1,13 +1,22 @@
 """The plan: every core's numbers on a target, its cycles and what it takes, before synthesis."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from pvq_hw.arith.formats import significant
+from pvq_hw.documents import (
+    Document,
+    Format,
+    Place,
+    document_text,
+    line,
+    load_json,
+    read,
+    write_fields,
+)
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.kinds import make_layer_core, remade
@@ -27,13 +36,12 @@ from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.plan.unit_resources import graph_operations, graph_resources, unit_resources
 from pvq_hw.tables import Table
-from pvq_hw.target.boards import Target, get_target, target_from_json
+from pvq_hw.target.boards import TARGET, Target, get_target
 from pvq_hw.target.energy import LABEL, Operations, energy_nj
 from pvq_hw.target.families import family as find_family
 from pvq_hw.target.pll import solve_pll
 
 __all__ = [
-    "PLAN_VERSION",
     "Plan",
     "core_images",
     "plan",
@@ -41,15 +49,13 @@ __all__ = [
     "remake_graph",
 ]
 
-PLAN_VERSION = 2
-_FORMAT = "pvq-hw plan"
-_LIMIT = 1 << 26  # bytes of a plan file
+FORMAT = Format("a plan", "pvq-hw plan", 2, 1 << 26)
 _LONGEST_LIMIT = 300
 _FIFO_LUTS = 110  # about
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Document):
     """How a network runs on a target.
 
     Parameters
@@ -75,8 +81,14 @@ class Plan:
         In one line, which layer or part of the device stops the plan from being faster.
     """
 
+    derived: ClassVar[tuple[str, ...]] = (
+        "clock_hz", "frames", "inferences_per_second", "inferences_per_second_over_link",
+        "code_bits", "bits_per_weight", "parameter_bits_per_weight", "resources", "budget",
+        "energy",
+    )  # fmt: skip
+
     network: str
-    target: Target
+    target: Annotated[Target, TARGET]
     clock_mhz: float
     baud: int
     input_bytes: int
@@ -86,7 +98,7 @@ class Plan:
     latency_cycles: int
     graph: GraphSpec
     top: bool = True
-    limit: str = ""
+    limit: Annotated[str, line(_LONGEST_LIMIT)] = ""
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -221,20 +233,10 @@ class Plan:
         """The plan and every figure that follows from it, as JSON values."""
         limit = budget(self.target)
         return {
-            "format": _FORMAT,
-            "format_version": PLAN_VERSION,
-            "network": self.network,
-            "target": self.target.to_json(),
-            "clock_mhz": self.clock_mhz,
+            **FORMAT.header,
+            **write_fields(self, but=("layers",)),
             "clock_hz": self.clock_hz,
-            "baud": self.baud,
-            "input_bytes": self.input_bytes,
-            "output_bytes": self.output_bytes,
-            "top": self.top,
-            "limit": self.limit,
             "frames": self.frames,
-            "interval_cycles": self.interval_cycles,
-            "latency_cycles": self.latency_cycles,
             "inferences_per_second": significant(self.inferences_per_second),
             "inferences_per_second_over_link": significant(self.inferences_per_second_over_link),
             "code_bits": self.code_bits,
@@ -248,68 +250,38 @@ class Plan:
                 "int8_nj_per_inference": significant(self.energy_int8_nj),
                 "operations": self.operations.to_json(),
             },
-            "layers": [layer.to_json(self.target) for layer in self.layers],
-            "graph": self.graph.to_json(),
+            "layers": [layer.document(self.target) for layer in self.layers],
         }
 
     def save(self, path: Path) -> None:
         """Writes the plan as JSON; the same plan gives the same bytes."""
-        text = json.dumps(self.to_json(), indent=1, sort_keys=True, ensure_ascii=True)
-        path.write_text(text + "\n", encoding="utf-8", newline="\n")
+        path.write_text(document_text(self.to_json()), encoding="utf-8", newline="\n")
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Plan":
+    def from_json(cls, value: Any, place: Place | str = "Plan") -> "Plan":
         """Inverse of `to_json`; raises InputError on anything else. Derived figures are not read:
         they follow from the rest (`pvq_hw.output.verify` compares them)."""
+        place = Place(place) if isinstance(place, str) else place
+        plan = read(cls, FORMAT.check(value, place), place)
         try:
-            if value["format"] != _FORMAT or value["format_version"] != PLAN_VERSION:
-                raise InputError(
-                    f"A plan must be of format version {PLAN_VERSION}; run pvq-hw compile again"
-                )
-            plan = cls(
-                network=str(value["network"]),
-                target=target_from_json(value["target"]),
-                clock_mhz=float(value["clock_mhz"]),
-                baud=int(value["baud"]),
-                input_bytes=int(value["input_bytes"]),
-                output_bytes=int(value["output_bytes"]),
-                layers=tuple(LayerPlan.from_json(item) for item in value["layers"]),
-                interval_cycles=int(value["interval_cycles"]),
-                latency_cycles=int(value["latency_cycles"]),
-                top=bool(value["top"]),
-                graph=GraphSpec.from_json(value["graph"]),
-                limit=str(value.get("limit", "")),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"Plan is broken: {type(error).__name__} {error}") from None
-        if not plan.layers or plan.interval_cycles < 1 or not plan.clock_mhz > 0 or plan.baud < 1:
-            raise InputError("A plan must have layers, cycles, a clock and a baud rate")
-        if not plan.limit.isprintable() or len(plan.limit) > _LONGEST_LIMIT:
-            raise InputError(f"A plan's limit must be a line of {_LONGEST_LIMIT} characters")
-        _clock_hz(plan.target, plan.clock_mhz)
-        if len({spec.name.lower() for spec in plan.specs}) < len(plan.layers):
-            raise InputError("A plan's cores must have different names")
-        if plan.graph.cores != plan.specs:
-            raise InputError("A plan's graph must have the cores of its layers")
+            plan._check()
+        except InputError as error:
+            raise place.refused(error) from None
         return plan
+
+    def _check(self) -> None:
+        if not self.layers or self.interval_cycles < 1 or not self.clock_mhz > 0 or self.baud < 1:
+            raise InputError("A plan must have layers, cycles, a clock and a baud rate")
+        _clock_hz(self.target, self.clock_mhz)
+        if len({spec.name.lower() for spec in self.specs}) < len(self.layers):
+            raise InputError("A plan's cores must have different names")
+        if self.graph.cores != self.specs:
+            raise InputError("A plan's graph must have the cores of its layers")
 
     @classmethod
     def load(cls, path: Path) -> "Plan":
         """Reads what `save` wrote; raises InputError on anything else."""
-        try:
-            if path.stat().st_size > _LIMIT:
-                raise InputError(f"{path.name} must be at most {_LIMIT >> 20} MiB")
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            if isinstance(error, InputError):
-                raise
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InputError(f"{path.name} must be a plan: {reason}") from None
-        if not isinstance(value, dict):
-            raise InputError(f"{path.name} must be a plan")
-        return cls.from_json(value)
+        return cls.from_json(load_json(path, FORMAT) | FORMAT.header, Place(str(path)))
 
 
 @lru_cache(maxsize=64)

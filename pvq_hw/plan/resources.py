@@ -5,8 +5,8 @@ the coefficients to syntheses of the real cores and prints them in the form belo
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
+from pvq_hw.documents import Document
 from pvq_hw.engine.core import CORES, CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
@@ -48,7 +48,7 @@ _TOP_FFS = {"ice40": 590, "ecp5": 450}
 
 
 @dataclass(frozen=True)
-class Resources:
+class Resources(Document):
     """Parts of a device.
 
     Parameters
@@ -89,15 +89,6 @@ class Resources:
         """Whether no part exceeds the other's (bits and flip-flops follow from the rest)."""
         keys = ("luts", "brams", "dsps", "sprams")
         return all(getattr(self, key) <= getattr(other, key) for key in keys)
-
-    def to_json(self) -> dict[str, Any]:
-        """The counts as JSON values."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Resources":
-        """Inverse of `to_json`."""
-        return cls(**{key: int(value[key]) for key in vars(cls())})
 
 
 core_memories: Face[[], dict[str, tuple[int, int, int]]] = CORES.face("memories")

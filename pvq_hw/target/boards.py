@@ -4,14 +4,15 @@ import tomllib
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from pvq_hw.documents import Checked, read
 from pvq_hw.errors import InputError
 from pvq_hw.naming import near, quoted
 from pvq_hw.target.board import LoaderChoice, Pin, Target
 from pvq_hw.target.board_file import board_from, load_board
 
-__all__ = ["TARGETS", "LoaderChoice", "Pin", "Target", "get_target", "target_from_json"]
+__all__ = ["TARGET", "TARGETS", "LoaderChoice", "Pin", "Target", "get_target", "target_from_json"]
 
 
 def _shipped() -> dict[str, Target]:
@@ -40,9 +41,32 @@ def get_target(name: str | Target) -> Target:
 
 def target_from_json(value: Any) -> Target:
     """The board that `Target.to_json` told of; raises InputError where there is none such."""
-    if "definition" in value:
-        return _own(board_from(value["definition"]))
-    return _shipped_target(str(value["name"]))
+    told = read(_Told, value, "Target")
+    if "definition" in told:
+        return _own(board_from(told["definition"]))
+    return _shipped_target(told["name"])
+
+
+class _Told(TypedDict):
+    """What `Target.to_json` tells; all but the name or the definition follows from these."""
+
+    name: str
+    board: NotRequired[str]
+    family: NotRequired[str]
+    device: NotRequired[str]
+    package: NotRequired[str]
+    speed: NotRequired[str]
+    luts: NotRequired[int]
+    ffs: NotRequired[int]
+    block_rams: NotRequired[int]
+    block_ram_bits: NotRequired[int]
+    dsps: NotRequired[int]
+    spram_bits: NotRequired[int]
+    definition: NotRequired[dict[str, Any]]
+
+
+TARGET = Checked("a board", target_from_json, Target.to_json, wire=dict[str, Any])
+"""How documents hold a `Target`."""
 
 
 def _shipped_target(name: str) -> Target:

@@ -230,5 +230,5 @@ def test_specification_and_image_come_back_and_refuse_what_is_broken():
         make_int8_core(replace(layer, y=layer.y + 200), tensor(18, U8), 8)
     with pytest.raises(InputError, match="lanes must be 1 to 18, not 19"):
         make_int8_core(layer, tensor(18, U8), 19)
-    with pytest.raises(InputError, match="Core specification is broken"):
+    with pytest.raises(InputError, match="Int8Spec: kind is missing"):
         Int8Spec.from_json({"x": None})

@@ -12,8 +12,8 @@ from random_layers import Case, make_chain
 from gateware.arith.adder_graph import AdderNetwork
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.adder_graph import make_adder_graph
-from pvq_hw.engine.core import CoreImage
-from pvq_hw.engine.kinds import core_from_json, make_layer_core
+from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.timing import run_frames, time_graph
 from pvq_hw.errors import InputError
 
@@ -71,7 +71,7 @@ def test_results_are_the_golden_models_and_cycles_the_timings(name):
     wanted = chain.network.predict(chain.x)
     value = chain.x
     for spec, image in zip(chain.specs, chain.images, strict=True):
-        assert core_from_json(json.loads(json.dumps(spec.to_json()))) == spec
+        assert CoreBase.from_json(json.loads(json.dumps(spec.to_json()))) == spec
         value = spec.compute(image, value)
     assert np.array_equal(value, wanted)
     free = run(chain.specs, chain.images, chain.x)

@@ -194,5 +194,5 @@ def test_plans_carry_their_limit():
     assert "may be used" in planned.limit
     value = planned.to_json()
     assert type(planned).from_json(value) == planned
-    with pytest.raises(Exception, match="A plan's limit must be a line"):
+    with pytest.raises(Exception, match="Plan: limit must be a line of at most 300 characters"):
         type(planned).from_json(value | {"limit": "two\nlines"})

@@ -299,7 +299,7 @@ def test_too_many_codes_are_refused_with_numbers_and_remedy():
 
 def test_a_plan_of_another_version_asks_for_a_compile():
     value = plan(random_network()[0], "hx8k").to_json() | {"format_version": 1, "graph": None}
-    with pytest.raises(InputError, match="format version 2; run pvq-hw compile again"):
+    with pytest.raises(InputError, match="format version 2, not 1; run pvq-hw compile again"):
         Plan.from_json(value)
 
 

@@ -100,7 +100,7 @@ def test_a_plan_carries_the_whole_board(file):
 
 def test_shipped_boards_are_read_by_the_same_rules():
     with pytest.raises(InputError, match="Board 'hx8k' is shipped already; give yours another"):
-        target_from_json({"definition": TOY | {"name": "hx8k"}})
+        target_from_json({"name": "hx8k", "definition": TOY | {"name": "hx8k"}})
     with pytest.raises(InputError, match=r"Target '.*toy.toml' is unknown"):
         target_from_json({"name": "/tmp/toy.toml"})  # a plan opens no file
 
