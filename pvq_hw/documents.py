@@ -26,6 +26,7 @@ from pvq_hw.naming import near, quoted
 
 __all__ = [
     "HEX",
+    "OPEN",
     "Checked",
     "Document",
     "Format",
@@ -36,6 +37,7 @@ __all__ = [
     "load_json",
     "load_toml",
     "number_range",
+    "one_of",
     "read",
     "read_fields",
     "read_json",
@@ -115,6 +117,17 @@ def _within(low: float, high: float) -> Callable[[Any], Any]:
     return check
 
 
+def one_of(*texts: str) -> Checked:
+    """One of some texts."""
+
+    def check(value: str) -> str:
+        if value not in texts:
+            raise ValueError
+        return value
+
+    return Checked(" or ".join(texts), check)
+
+
 def number_range(low: float, high: float) -> Checked:
     """A number from ``low`` to ``high``."""
     return Checked(f"a number from {low:,} to {high:,}", _within(low, high))
@@ -158,6 +171,10 @@ HEX = Checked(
     "a finite number in hexadecimal", _from_hex, lambda value: float(value).hex(), wire=str
 )
 """A number that comes back to the last bit."""
+
+
+OPEN = "open"
+"""Marks a TypedDict that may hold more than it names: figures that can be made again."""
 
 
 class Document:
@@ -227,9 +244,12 @@ class Format:
         return {key: item for key, item in value.items() if key not in self.header}
 
 
-def load_json(path: Path, form: Format) -> dict[str, Any]:
-    """The entries of a JSON file without its header; raises InputError where it is none."""
-    place = Place(str(path))
+def load_json(path: Path, form: Format, place: Place | None = None) -> dict[str, Any]:
+    """The entries of a JSON file without its header; raises InputError where it is none.
+
+    Messages call it by its path, or by ``place``.
+    """
+    place = place or Place(str(path))
     try:
         if path.stat().st_size > form.limit:
             raise InputError(f"{place} must be at most {form.limit >> 20} MiB")
@@ -414,6 +434,8 @@ def _plain(value: Any, place: Place) -> Any:
 
 def _checked(hint: Any, value: Any, place: Place) -> Any:
     inner, mark = hint.__origin__, _mark(hint)
+    if OPEN in hint.__metadata__:
+        return _typed_dict(inner, value, place, closed=False)
     if mark is None:
         return read(inner, value, place)
     if typing.get_origin(inner) is np.ndarray and mark.wire is str:
@@ -490,11 +512,11 @@ def _mapping(parts: tuple[Any, ...], value: Any, place: Place) -> dict[str, Any]
     }
 
 
-def _typed_dict(hint: Any, value: Any, place: Place) -> dict[str, Any]:
+def _typed_dict(hint: Any, value: Any, place: Place, closed: bool = True) -> dict[str, Any]:
     hints = _hints(hint)
-    table = _table(value, place, hints)
+    table = _table(value, place, hints if closed else None)
     _all_there(table, hint.__required_keys__, place)
-    return {key: read(hints[key], item, place.key(key)) for key, item in table.items()}
+    return {key: read(hints.get(key, Any), item, place.key(key)) for key, item in table.items()}
 
 
 def _made(cls: type[T], value: Any, place: Place) -> T:

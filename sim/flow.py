@@ -1,12 +1,12 @@
 """``OUT`` and data in, a comparison of simulated RTL with the golden model out."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.documents import document_text
 from pvq_hw.engine.scenarios import pace_of
 from pvq_hw.engine.scenarios import scenarios as all_scenarios
 from pvq_hw.errors import CheckError, InputError
@@ -67,8 +67,8 @@ def simulate_output(
         _add_scenarios(document, accelerator, integers[:_SCENARIO_FRAMES], simulator, steps)
 
     def fill(staging: Path) -> dict[str, Any]:
-        text = json.dumps(document, indent=1, sort_keys=True)
-        (staging / "simulation.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+        text = document_text(document)
+        (staging / "simulation.json").write_text(text, encoding="utf-8", newline="\n")
         return {"simulate": document}
 
     accelerator.update(fill)

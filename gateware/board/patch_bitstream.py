@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from pvq_hw.documents import document_text
 from pvq_hw.errors import CheckError, InputError
+from pvq_hw.output.build_record import load_memories
 from pvq_hw.output.verify_bitstream import MEMORIES
 from pvq_hw.target.block_contents import section_lines
 
@@ -74,8 +76,8 @@ def record_memories(netlist: Path, placed: Path, target: Path) -> None:
             elif cell["type"] == "DP16KD":
                 places[name] = f".bram_init {int(cell['attributes']['WID'], 2)}"
     memories = {name: places[name] for name in sorted(contents) if name in places}
-    text = json.dumps({"netlist": digest, "memories": memories}, indent=1, sort_keys=True)
-    target.write_text(text + "\n", encoding="utf-8", newline="\n")
+    text = document_text({"netlist": digest, "memories": memories})
+    target.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _bits(text: str, width: int) -> int:
@@ -139,15 +141,10 @@ def replace_contents(
         ``built`` is not a build folder, or a broken one.
     """
     source = next((built / n for n in ("top.asc", "top.config") if (built / n).is_file()), None)
-    try:
-        if source is None or source.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{built} must hold a placed design")
-        recorded = json.loads((built / MEMORIES).read_text(encoding="utf-8"))
-        digest, memories = recorded["netlist"], dict(recorded["memories"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{built / MEMORIES} must be as the build wrote it") from None
+    if source is None or source.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{built} must hold a placed design")
+    recorded = load_memories(built / MEMORIES)
+    digest, memories = recorded["netlist"], recorded["memories"]
     contents, now = _read(netlist)
     if now != digest or set(memories) - set(contents):
         raise CheckError(

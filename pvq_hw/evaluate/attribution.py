@@ -9,7 +9,6 @@ compare it with "all but this".)
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data
+from pvq_hw.documents import document_text
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import metric_for, reference
 from pvq_hw.evaluate.code_error import layer_errors, model_weights
@@ -255,4 +255,4 @@ def _json(
         ]
         found.append({**figures, "name": layer.name, "rows": rows})
     top = {k: v for k, v in losses.items() if k != "layers"}
-    return json.dumps({**top, "layers": found}, indent=1, sort_keys=True) + "\n"
+    return document_text({**top, "layers": found})

@@ -1,12 +1,12 @@
 """``build/build.json``: what a build made, of what, and every file's hash."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from pvq_hw.documents import Format, document_text, load_json, read
 from pvq_hw.errors import InputError
-from pvq_hw.output.hashes import canonical_text, changed_files, file_entries, is_unchanged, sealed
+from pvq_hw.output.hashes import FileEntry, changed_files, file_entries, is_unchanged, sealed
 
 __all__ = [
     "BUILD",
@@ -14,6 +14,8 @@ __all__ = [
     "build_changes",
     "built_files",
     "built_from",
+    "load_build",
+    "load_memories",
     "read_build",
     "write_build",
 ]
@@ -22,15 +24,40 @@ BUILD = "build"
 BUILD_FILE = "build.json"
 """The report of a build, in the folder `BUILD` of an output."""
 
+FORMAT = Format("a report of a build")
+_MEMORIES = Format("places of block RAMs")
 _SELF = "build_sha256"
-_LIMIT = 1 << 26  # bytes of a report
+
+
+class Build(TypedDict):
+    """What a build's report holds; all but the files and the bitstream is for people."""
+
+    bitstream: str
+    files: dict[str, FileEntry]
+    build_sha256: NotRequired[str]
+    manifest_sha256: NotRequired[str]
+    clock_mhz: NotRequired[float]
+    fmax_mhz: NotRequired[float]
+    clocks: NotRequired[dict[str, Any]]
+    utilization: NotRequired[dict[str, Any]]
+    seconds: NotRequired[dict[str, float]]
+    seed: NotRequired[int]
+    seeds: NotRequired[list[dict[str, Any]]]
+    tools: NotRequired[dict[str, Any]]
+
+
+class Memories(TypedDict):
+    """Hash of the netlist without contents, and the place of each block RAM by its cell."""
+
+    netlist: str
+    memories: dict[str, str]
 
 
 def write_build(folder: Path, document: Mapping[str, Any]) -> None:
     """Writes ``document`` and the hashes of all files in a build's folder, as its last file."""
     rest = {key: value for key, value in document.items() if key not in ("files", _SELF)}
     files = file_entries(folder, _found(folder))
-    text = canonical_text(sealed(rest | {"files": files}, _SELF))
+    text = document_text(sealed(rest | {"files": files}, _SELF))
     (folder / BUILD_FILE).write_text(text, encoding="ascii", newline="\n")
 
 
@@ -62,9 +89,10 @@ def build_changes(out: Path) -> list[tuple[str, str]]:
     name = f"{BUILD}/{BUILD_FILE}"
     if not (out / BUILD / BUILD_FILE).is_file():
         return [(name, "is missing")] if found else []
-    document = _document(out)
-    if document is None:
-        return [(name, "is no report of a build")]
+    try:
+        document = load_build(out)
+    except InputError as error:
+        return [(name, f"is no report of a build: {error}")]
     changes = changed_files(out / BUILD, document["files"], found, BUILD_FILE)
     changes = [(f"{BUILD}/{file}", message) for file, message in changes]
     if not is_unchanged(document, _SELF, (out / BUILD / BUILD_FILE).read_bytes()):
@@ -92,14 +120,23 @@ def _found(folder: Path) -> list[str]:
 
 
 def _document(out: Path) -> dict[str, Any] | None:
-    """The report as far as it can be read: ``files`` is a dict, ``bitstream`` a text."""
-    path = out / BUILD / BUILD_FILE
+    """The report; None where it can't be read."""
     try:
-        if path.stat().st_size > _LIMIT:
-            return None
-        value = json.loads(path.read_bytes().decode("ascii"))
-    except (OSError, ValueError, RecursionError):
+        return load_build(out)
+    except InputError:
         return None
-    if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
-        return None
-    return value if isinstance(value.get("bitstream"), str) else None
+
+
+def load_build(out: Path) -> dict[str, Any]:
+    """The report of an output's build, whether or not it is as it was written.
+
+    Raises InputError where it is none.
+    """
+    found: dict[str, Any] = read(Build, load_json(out / BUILD / BUILD_FILE, FORMAT), BUILD_FILE)
+    return found
+
+
+def load_memories(path: Path) -> dict[str, Any]:
+    """Where place and route put each block RAM of a build; raises InputError where no one says."""
+    found: dict[str, Any] = read(Memories, load_json(path, _MEMORIES), str(path))
+    return found

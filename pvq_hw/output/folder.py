@@ -9,14 +9,15 @@ process killed between the two renames is made good by `OutputFolder.recover`.
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
+from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.errors import InputError
 from pvq_hw.output.build_record import BUILD, built_files
 from pvq_hw.output.exchange import exchange
@@ -346,12 +347,18 @@ def _has_manifest(folder: Path) -> bool:
         return False
 
 
+class _Listing(TypedDict):
+    """What of a manifest tells its files from the user's."""
+
+    files: dict[str, Any]
+
+
 def _manifest_files(folder: Path) -> frozenset[str]:
     """The files that a manifest lists."""
     try:
-        files = json.loads((folder / MANIFEST).read_bytes())["files"]
-        return frozenset(map(str, files.keys()))
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        listed = load_json(folder / MANIFEST, Format("a manifest", limit=_MANIFEST_LIMIT))
+        return frozenset(read(Annotated[_Listing, OPEN], listed, MANIFEST)["files"])
+    except InputError:
         raise InputError(
             f"{folder / MANIFEST} must list pvq-hw's files, but is damaged, so that others cannot "
             "be told from them; move the folder away"

@@ -1,23 +1,23 @@
 """Golden vectors: inputs and every layer's outputs, as hex text that any simulator reads."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.documents import Format, document_text, integer_range, load_json, read
 from pvq_hw.engine.hexfile import hex_text, read_hex, signed, unsigned
-from pvq_hw.errors import InputError
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import unit_names
 
-__all__ = ["load_vectors", "vector_files", "write_vectors"]
+__all__ = ["load_index", "load_vectors", "vector_files", "write_vectors"]
 
 IntArray = npt.NDArray[np.int64]
 
+FORMAT = Format("an index of vectors", "pvq-hw vectors", limit=1 << 20)
 _FOLDER = "vectors"
 _INDEX = "vectors.json"
 _INPUT = "input.hex"
@@ -34,7 +34,7 @@ def vector_files(network: Network, x: IntArray) -> dict[str, str]:
     trace = network.trace(x)
     for layer, name in zip(network.layers, unit_names(network.layers), strict=True):
         tensors.append((f"{name}.hex", layer.output, trace[layer.name]))
-    index: dict[str, Any] = {"format": "pvq-hw vectors", "frames": len(x), "files": {}}
+    index: dict[str, Any] = {**FORMAT.header, "frames": len(x), "files": {}}
     files = {}
     for name, spec, values in tensors:
         index["files"][name] = {
@@ -44,7 +44,7 @@ def vector_files(network: Network, x: IntArray) -> dict[str, str]:
             "tensor": spec.name,
         }
         files[name] = hex_text(_to_words(values, spec.format), spec.format.bits)
-    files[_INDEX] = json.dumps(index, indent=1, sort_keys=True) + "\n"
+    files[_INDEX] = document_text(index)
     return dict(sorted(files.items()))
 
 
@@ -60,7 +60,7 @@ def load_vectors(folder: Path, network: Network) -> tuple[IntArray, list[IntArra
     """Inputs (frames, *input.shape) and every layer's outputs; raises InputError, which names the
     file, on anything that `write_vectors` does not write."""
     place = folder / _FOLDER
-    frames = _frames(place / _INDEX)
+    frames = load_index(place / _INDEX)["frames"]
     x = _load(place / _INPUT, network.input, frames)
     outputs = [
         _load(place / f"{name}.hex", layer.output, frames)
@@ -69,16 +69,26 @@ def load_vectors(folder: Path, network: Network) -> tuple[IntArray, list[IntArra
     return x, outputs
 
 
-def _frames(path: Path) -> int:
-    try:
-        if path.stat().st_size > 1 << 20:
-            raise ValueError("too large")
-        frames = json.loads(path.read_text(encoding="ascii"))["frames"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(f"{path.name} must be an index of vectors") from None
-    if not isinstance(frames, int) or not 0 < frames <= 1 << 20:
-        raise InputError(f"{path.name} must have frames, not {frames!r}"[:120])
-    return frames
+class VectorFile(TypedDict):
+    """What the index says of a file: activations of a frame, their width, whose they are."""
+
+    activations: int
+    bits: int
+    signed: bool
+    tensor: str
+
+
+class VectorIndex(TypedDict):
+    """What the index holds besides its header."""
+
+    frames: Annotated[int, integer_range(1, 1 << 20)]
+    files: dict[str, VectorFile]
+
+
+def load_index(path: Path) -> dict[str, Any]:
+    """The index of golden vectors; raises InputError where it is none."""
+    found: dict[str, Any] = read(VectorIndex, load_json(path, FORMAT), str(path))
+    return found
 
 
 def _load(path: Path, spec: TensorSpec, frames: int) -> IntArray:

@@ -5,13 +5,14 @@ them, since anybody can make them again.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from pvq_hw.documents import document_text
 
 __all__ = [
-    "canonical_text",
+    "FileEntry",
     "changed_files",
     "file_entries",
     "file_sha256",
@@ -20,13 +21,20 @@ __all__ = [
 ]
 
 
+class FileEntry(TypedDict):
+    """What a document says of a file."""
+
+    bytes: int
+    sha256: str
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_entries(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def file_entries(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
     """``bytes`` and ``sha256`` of files, by their names below ``folder``."""
     return {
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
@@ -35,7 +43,7 @@ def file_entries(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]
 
 
 def changed_files(
-    folder: Path, listed: Mapping[str, Any], found: Iterable[str], by: str
+    folder: Path, listed: Mapping[str, FileEntry], found: Iterable[str], by: str
 ) -> list[tuple[str, str]]:
     """What is missing, there besides, or of other bytes than ``file_entries`` once said.
 
@@ -43,7 +51,7 @@ def changed_files(
     ----------
     folder : Path
     listed : mapping
-        Of `file_entries`, as read from a document that may hold anything.
+        Of `file_entries`.
     found : iterable of str
         The files that are there, below ``folder``.
     by : str
@@ -59,25 +67,19 @@ def changed_files(
         entry = listed.get(name)
         if entry is None:
             changed.append((name, f"is not in {by}"))
-        elif not isinstance(entry, Mapping) or entry.get("sha256") != file_sha256(folder / name):
+        elif entry["sha256"] != file_sha256(folder / name):
             changed.append((name, f"differs from its hash in {by}"))
     return changed
-
-
-def canonical_text(document: Mapping[str, Any]) -> str:
-    """JSON with sorted keys, one space of indent and a line feed at the end."""
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
 
 
 def sealed(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The document with the hash of its canonical text, without that hash, under ``key``."""
     rest = {name: value for name, value in document.items() if name != key}
-    return rest | {key: hashlib.sha256(canonical_text(rest).encode()).hexdigest()}
+    return rest | {key: hashlib.sha256(document_text(rest).encode()).hexdigest()}
 
 
 def is_unchanged(document: Mapping[str, Any], key: str, data: bytes) -> bool:
     """Whether a sealed document's bytes are canonical and agree with the hash in it."""
     return (
-        document.get(key) == sealed(document, key)[key]
-        and canonical_text(document).encode() == data
+        document.get(key) == sealed(document, key)[key] and document_text(document).encode() == data
     )

@@ -4,29 +4,30 @@ Its text is canonical (sorted keys, one space of indent) and carries the hash of
 that hash, so that one changed bit of it shows.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 import pvq_hw
 from pvq_hw.arith.formats import significant
+from pvq_hw.documents import Format, document_text, load_json, read
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.code_error import layer_codes, layer_errors
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv
 from pvq_hw.output.folder import MANIFEST, OPTIONS, OUTPUT_FORMAT
-from pvq_hw.output.hashes import canonical_text, changed_files, file_entries, sealed
+from pvq_hw.output.hashes import FileEntry, changed_files, file_entries, sealed
 from pvq_hw.output.hashes import is_unchanged as is_sealed
 from pvq_hw.plan.plan import Plan
 
 __all__ = [
     "COVERED",
-    "MANIFEST_VERSION",
+    "FORMAT",
+    "Manifest",
     "check_files",
     "covered_files",
     "file_changes",
@@ -36,7 +37,7 @@ __all__ = [
     "write_manifest",
 ]
 
-MANIFEST_VERSION = 1
+FORMAT = Format("a manifest of pvq-hw", OUTPUT_FORMAT, 1, 1 << 28)
 COVERED = (
     "constraints", "image", "network", OPTIONS, "plan.json", "testbench", "vectors", "verilog",
 )  # fmt: skip
@@ -45,7 +46,25 @@ of its own (`pvq_hw.output.build_record`); simulations and reports can be made a
 none."""
 
 _SELF = "manifest_sha256"
-_LIMIT = 1 << 28  # bytes of a manifest
+
+
+class Manifest(TypedDict):
+    """What a manifest holds besides its header."""
+
+    pvq_hw_version: str
+    network: str
+    model: dict[str, Any]
+    quantization: dict[str, Any]
+    n_over_k: float
+    input: dict[str, Any]
+    output: dict[str, Any]
+    outputs: NotRequired[list[dict[str, Any]]]
+    target: dict[str, Any]
+    plan: dict[str, Any]
+    layers: list[dict[str, Any]]
+    files: dict[str, FileEntry]
+    extra: dict[str, Any]
+    manifest_sha256: str
 
 
 def covered_files(folder: Path) -> list[str]:
@@ -61,10 +80,7 @@ def covered_files(folder: Path) -> list[str]:
 def file_changes(folder: Path, document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Covered files that are missing, there besides, or of other bytes than the manifest says:
     (name, message)."""
-    listed = document.get("files")
-    if not isinstance(listed, Mapping):
-        return [(MANIFEST, "lists no files")]
-    return changed_files(folder, listed, covered_files(folder), "the manifest")
+    return changed_files(folder, document["files"], covered_files(folder), "the manifest")
 
 
 def check_files(folder: Path, document: Mapping[str, Any]) -> None:
@@ -107,8 +123,7 @@ def make_manifest(
                 figures |= layer_errors(layer, weights[layer.name])
             layers.append(figures)
     document = {
-        "format": OUTPUT_FORMAT,
-        "format_version": MANIFEST_VERSION,
+        **FORMAT.header,
         "pvq_hw_version": pvq_hw.__version__,
         "network": network.name,
         "model": {"sha256": network.meta.get("source_sha256")},
@@ -160,7 +175,7 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Writes `make_manifest` to ``manifest.json``, the last file of an output; returns it."""
     document = make_manifest(folder, network, plan, weights=weights, extra=extra)
-    (folder / MANIFEST).write_text(canonical_text(document), encoding="ascii", newline="\n")
+    (folder / MANIFEST).write_text(document_text(document), encoding="ascii", newline="\n")
     return document
 
 
@@ -170,25 +185,10 @@ def load_manifest(folder: Path, *, strict: bool = True) -> dict[str, Any]:
     Raises InputError where it is none, and with ``strict`` where a bit of it has changed.
     """
     path = folder / MANIFEST
-    try:
-        if path.stat().st_size > _LIMIT:
-            raise InputError(f"{MANIFEST} must be at most {_LIMIT >> 20} MiB")
-        data = path.read_bytes()
-        document = json.loads(data.decode("ascii"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{MANIFEST} must be a manifest: {reason}") from None
-    if not isinstance(document, dict) or document.get("format") != OUTPUT_FORMAT:
-        raise InputError(f"{MANIFEST} must be a manifest of pvq-hw")
-    if document.get("format_version") != MANIFEST_VERSION:
-        raise InputError(
-            f"{MANIFEST} must be of format version {MANIFEST_VERSION}, "
-            f"not {str(document.get('format_version'))[:20]}"
-        )
+    document = FORMAT.header | read(Manifest, load_json(path, FORMAT), str(path))
+    data = path.read_bytes()
     if strict and not is_unchanged(document, data):
-        raise InputError(f"{MANIFEST} differs from its own hash")
+        raise InputError(f"{path} differs from its own hash")
     return document
 
 

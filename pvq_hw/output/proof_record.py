@@ -3,57 +3,75 @@
 Like a build's report it carries the hash of the manifest that it is about and that of itself.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
-from pvq_hw.output.hashes import canonical_text, is_unchanged, sealed
+from pvq_hw.documents import Format, document_text, load_json, one_of, read
+from pvq_hw.errors import InputError
+from pvq_hw.output.hashes import is_unchanged, sealed
 
-__all__ = ["PROOF", "are_parts", "proof_change", "proof_lines", "read_proof", "write_proof"]
+__all__ = [
+    "PROOF",
+    "ProofPart",
+    "load_proof",
+    "proof_change",
+    "proof_lines",
+    "read_proof",
+    "write_proof",
+]
 
 PROOF = "proof.json"
 
-_FORMAT = "pvq-hw proof"
-_VERSION = 1
+FORMAT = Format("a proof", "pvq-hw proof", 1)
 _SELF = "proof_sha256"
-_LIMIT = 1 << 26  # bytes
 _STATES = ("proven", "shown", "open", "wrong")
+
+
+class ProofPart(TypedDict):
+    """A part of a proof: what of which unit, and what shows it."""
+
+    part: str
+    unit: str
+    state: Annotated[str, one_of(*_STATES)]
+    says: str
+
+
+class Proof(TypedDict):
+    """What a proof holds besides its header."""
+
+    pvq_hw_version: NotRequired[str]
+    manifest_sha256: str
+    prover_sha256: NotRequired[str]
+    tools: NotRequired[dict[str, str]]
+    complete: bool
+    parts: list[ProofPart]
+    proof_sha256: str
 
 
 def write_proof(folder: Path, document: Mapping[str, Any]) -> dict[str, Any]:
     """Writes a document with its own hash; returns it."""
-    rest = {"format": _FORMAT, "format_version": _VERSION, **document}
+    rest = FORMAT.header | dict(document)
     value = sealed(rest, _SELF)
-    (folder / PROOF).write_text(canonical_text(value), encoding="ascii", newline="\n")
+    (folder / PROOF).write_text(document_text(value), encoding="ascii", newline="\n")
     return value
 
 
 def read_proof(folder: Path) -> dict[str, Any] | None:
     """The proof of an output; None where there is none or it is not as it was written."""
-    path = folder / PROOF
     try:
-        if path.stat().st_size > _LIMIT:
-            return None
-        data = path.read_bytes()
-        value = json.loads(data.decode("ascii"))
-    except (OSError, ValueError, RecursionError):
+        return load_proof(folder)
+    except InputError:
         return None
-    if not isinstance(value, dict) or not is_unchanged(value, _SELF, data):
-        return None
-    if value.get("format") != _FORMAT or value.get("format_version") != _VERSION:
-        return None
-    return value if are_parts(value.get("parts")) else None
 
 
-def are_parts(parts: Any) -> bool:
-    """Whether a value has what is read of a proof's parts."""
-    return isinstance(parts, list) and all(
-        isinstance(part, dict)
-        and all(isinstance(part.get(key), str) for key in ("part", "unit", "state", "says"))
-        and part["state"] in _STATES
-        for part in parts
-    )
+def load_proof(folder: Path) -> dict[str, Any]:
+    """The proof of an output; raises InputError where there is none, or not as it was written."""
+    path = folder / PROOF
+    found = FORMAT.header | read(Proof, load_json(path, FORMAT), str(path))
+    if not is_unchanged(found, _SELF, path.read_bytes()):
+        raise InputError(f"{path} differs from its own hash")
+    return found
 
 
 def proof_change(folder: Path, manifest: Mapping[str, Any] | None) -> str:

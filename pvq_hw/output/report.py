@@ -1,38 +1,69 @@
 """``report.json`` and ``report.html``: what an output folder holds, for programs and for people."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import pvq_hw
+from pvq_hw.documents import OPEN, Format, document_text, load_json, read
 from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.agreement import agreement_lines
 from pvq_hw.evaluate.metrics import metric_text
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
-from pvq_hw.output.proof_record import are_parts, proof_lines
+from pvq_hw.output.proof_record import ProofPart, proof_lines
 from pvq_hw.output.sizes import sizes
 from pvq_hw.plan.core_layers import unit_names
 from pvq_hw.plan.plan import Plan
 
-__all__ = ["compile_document", "document_of", "read_report", "write_report"]
+__all__ = ["compile_document", "document_of", "load_report", "read_report", "write_report"]
 
-_FORMAT = "pvq-hw report"
-_LIMIT = 1 << 26
-# What the page reads of the parts that other verbs leave, and of what type.
-_NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "simulate": {"mismatches": int, "outputs_compared": int, "frames": int, "simulator": str},
-    "prove": {"complete": bool, "parts": list},
-    "build": {
-        "fmax_mhz": (int, float),
-        "clock_mhz": (int, float),
-        "inferences_per_second": (int, float),
-        "seed": int,
-        "utilization": dict,
-    },
-}
+FORMAT = Format("a report", "pvq-hw report")
+_REPORT = "report.json"
+
+
+class Simulated(TypedDict):
+    """What the page reads of a simulation."""
+
+    mismatches: int
+    outputs_compared: int
+    frames: int
+    simulator: str
+
+
+class Proven(TypedDict):
+    """What the page reads of a proof."""
+
+    complete: bool
+    parts: list[ProofPart]
+
+
+class Used(TypedDict):
+    """How many of a kind of cell a circuit takes."""
+
+    used: int
+    available: int
+
+
+class Built(TypedDict):
+    """What the page reads of a build."""
+
+    fmax_mhz: float
+    clock_mhz: float
+    inferences_per_second: float
+    seed: int
+    utilization: dict[str, Annotated[Used, OPEN]]
+
+
+class Report(TypedDict):
+    """What a report holds besides its header: figures of verbs, which can all be made again."""
+
+    pvq_hw_version: str
+    compile: NotRequired[dict[str, Any]]
+    simulate: NotRequired[Annotated[Simulated, OPEN]]
+    prove: NotRequired[Annotated[Proven, OPEN]]
+    build: NotRequired[Annotated[Built, OPEN]]
 
 
 def compile_document(
@@ -152,41 +183,24 @@ def _loss(about: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_report(folder: Path) -> dict[str, Any]:
     """The parts that other verbs have left in an output's report, where they did."""
-    path = folder / "report.json"
     try:
-        if path.stat().st_size > _LIMIT:
-            raise InputError(f"{path.name} must be at most {_LIMIT >> 20} MiB")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError):
+        found = load_report(folder)
+    except InputError:
         return {}  # a report can be made again from the rest
-    if not isinstance(value, dict) or value.get("format") != _FORMAT:
-        return {}
-    return {part: value[part] for part in _NEEDED if _is_whole(value.get(part), part)}
+    return {part: found[part] for part in ("simulate", "prove", "build") if part in found}
 
 
-def _is_whole(value: Any, part: str) -> bool:
-    """Whether a part holds what the page needs; one that someone has changed may not."""
-    if not isinstance(value, dict):
-        return False
-    if not all(isinstance(value.get(key), kind) for key, kind in _NEEDED[part].items()):
-        return False
-    if part == "prove":
-        return are_parts(value["parts"])
-    return all(
-        isinstance(count, dict)
-        and isinstance(count.get("used"), int)
-        and isinstance(count.get("available"), int)
-        for count in value.get("utilization", {}).values()
-    )
+def load_report(folder: Path) -> dict[str, Any]:
+    """The parts of an output's report; raises InputError where it is none."""
+    path = folder / _REPORT
+    found: dict[str, Any] = read(Report, load_json(path, FORMAT), str(path))
+    return found
 
 
 def write_report(folder: Path, parts: Mapping[str, Any]) -> None:
     """Writes ``report.json`` and ``report.html`` into a folder."""
-    document = {"format": _FORMAT, "pvq_hw_version": pvq_hw.__version__, **parts}
-    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    document = {**FORMAT.header, "pvq_hw_version": pvq_hw.__version__, **parts}
+    (folder / _REPORT).write_text(document_text(document), encoding="utf-8", newline="\n")
     page = _page(parts)
     (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
 

@@ -2,7 +2,6 @@
 the original model every figure of the manifest and every number of the network that follows from
 it; with data what was fitted to such data."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.data.dataset import Data
+from pvq_hw.documents import write
 from pvq_hw.engine.core import is_threshold
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.code_error import model_weights
@@ -163,7 +163,7 @@ def _manifest(folder: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
     try:
         document = load_manifest(folder, strict=False)
     except InputError as error:
-        return None, [Finding(MANIFEST, "", str(error))]
+        return None, [Finding(MANIFEST, "", str(error).replace(f"{folder}/", ""))]
     if is_unchanged(document, (folder / MANIFEST).read_bytes()):
         return document, []
     return document, [Finding(MANIFEST, "", "differs from its own hash")]
@@ -209,7 +209,7 @@ def _plan(folder: Path, findings: list[Finding]) -> Plan | None:
     try:
         return Plan.load(folder / "plan.json")
     except InputError as error:
-        findings.append(Finding("plan.json", "", str(error)))
+        findings.append(Finding("plan.json", "", str(error).replace(f"{folder}/", "")))
     return None
 
 
@@ -256,7 +256,7 @@ def _figures(
             else layer
             for layer in stored["layers"]
         ]
-    expected = json.loads(json.dumps(expected))
+    expected = write(expected)
     return [
         Finding(MANIFEST, _place(path, network), f"is {old!r:.60}, but must be {new!r:.60}")
         for path, old, new in differences(stored, expected)[:_MOST]

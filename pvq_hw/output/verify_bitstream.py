@@ -1,20 +1,20 @@
 """Checks a bitstream: unpacks it and compares every block RAM with the memory files' contents."""
 
-import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, TypedDict
 
 import numpy as np
 
+from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec, weight_segments
 from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError, ToolError
-from pvq_hw.output.build_record import BUILD, BUILD_FILE, read_build
+from pvq_hw.output.build_record import BUILD, BUILD_FILE, load_memories, read_build
 from pvq_hw.output.verify_content import Finding
 from pvq_hw.plan.image import Image
 from pvq_hw.plan.plan import Plan
@@ -28,6 +28,7 @@ __all__ = ["MEMORIES", "check_bitstream"]
 MEMORIES = "memories.json"
 """In a build's folder: where place and route put each block RAM."""
 
+_SCRIPT = Format("a build's script")
 _MOST = 20  # findings of one kind
 _LIMIT = 1 << 30  # bytes of a file
 _BITSTREAM = {"ice40": "top.bin", "ecp5": "top.bit"}
@@ -37,8 +38,6 @@ _UNPACK = {
     "ice40": ("icepack", "-u", "in", "out"),
     "ecp5": ("ecpunpack", "--input", "in", "--textcfg", "out"),
 }
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Findin
     file = f"{BUILD}/{name}"
     if read_build(folder, strict=False)["bitstream"] != name:
         raise InputError(f"{build / BUILD_FILE} must name the bitstream {name}")
-    command = _recorded(build / "build_top.json", lambda script: _pack_command(script, blocks))
-    places = _recorded(build / MEMORIES, _places)
+    command = _pack_command(build / "build_top.json", blocks)
+    places = load_memories(build / MEMORIES)["memories"]
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
         try:
             text = _unpack(build / name, Path(place), blocks)
@@ -105,26 +104,20 @@ def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Findin
     return findings[:_MOST], f"{compared:,} bits of codes, parameters and tables in block RAM"
 
 
-def _recorded(path: Path, read: Callable[[Any], T]) -> T:
-    """What ``read`` takes from a JSON file of the build; InputError where that isn't in it."""
-    try:
-        return read(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
-        raise InputError(f"{path} must be as the build wrote it") from None
+class _Script(TypedDict):
+    """What of a build's script is read: its commands."""
+
+    commands: list[list[str]]
 
 
-def _pack_command(script: Any, blocks: str) -> list[str]:
+def _pack_command(path: Path, blocks: str) -> list[str]:
     """The command that packed the bitstream, in which every word is an option, a number or the name
     of a file: it runs again, in a folder of its own."""
-    command = next(words for words in script["commands"] if words[:1] == [_PACK[blocks]])
-    if not all(re.fullmatch(r"[\w.=-]+", word) for word in command):
-        raise ValueError
-    return list(command)
-
-
-def _places(document: Any) -> dict[str, str]:
-    """Heading of each block RAM's section, by cell."""
-    return {str(cell): str(place) for cell, place in dict(document["memories"]).items()}
+    commands = read(Annotated[_Script, OPEN], load_json(path, _SCRIPT), str(path))["commands"]
+    for words in commands:
+        if words[:1] == [_PACK[blocks]] and all(re.fullmatch(r"[\w.=-]+", word) for word in words):
+            return list(words)
+    raise InputError(f"{path} must have a command of {_PACK[blocks]} on files beside it")
 
 
 def _unpack(bitstream: Path, place: Path, blocks: str) -> str:

@@ -1,12 +1,12 @@
 """Checks of what the files of an output say, beyond their hashes."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pvq_hw.documents import load_json
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.hexfile import read_hex
 from pvq_hw.errors import CheckError, InputError
@@ -15,7 +15,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.output.golden_vectors import load_vectors
 from pvq_hw.plan.core_layers import core_layers, unit_names
 from pvq_hw.plan.layer import plan_layer
-from pvq_hw.plan.plan import Plan, remake, remake_graph
+from pvq_hw.plan.plan import FORMAT, Plan, remake, remake_graph
 
 __all__ = ["Finding", "check_image", "check_plan", "check_vectors", "differences"]
 
@@ -123,8 +123,8 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
         latency_cycles=timing.latency_cycles,
         graph=graph,
     )
-    stored = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-    wanted = json.loads(json.dumps(expected.to_json()))
+    stored = load_json(folder / _PLAN, FORMAT) | FORMAT.header
+    wanted = expected.to_json()
     for path, old, new in differences(stored, wanted)[:_MOST]:
         where = ".".join(str(key) for key in path)
         findings.append(Finding(_PLAN, where, f"is {old!r:.60}, but must be {new!r:.60}"))

@@ -4,16 +4,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from pvq_hw.data.dataset import Data
+from pvq_hw.documents import OPEN, Checked, Place, read
 from pvq_hw.errors import PvqError
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.progress import Steps
 from pvq_hw.tune.study import Goal, Trial, fronts, ranked
 
-__all__ = ["FINALISTS", "build_finalist", "finalist_key", "finalists", "is_built"]
+__all__ = ["FINALIST", "FINALISTS", "build_finalist", "finalist_key", "finalists"]
 
 FINALISTS = "finalists"
 """Folder of the finalists' outputs, ``DIR/finalists/<trial>``."""
@@ -89,17 +90,46 @@ def build_finalist(
     return result
 
 
-def is_built(result: Mapping[str, Any]) -> bool:
-    """Whether a value is what `build_finalist` gives, as far as others read it."""
-    if "reason" in result:
-        return isinstance(result["reason"], str)
-    numbers = [
-        *(result[key] for key in ("clock_mhz", "fmax_mhz", "interval_cycles")),
-        result["inferences_per_second"],
-        *(attempt["fmax_mhz"] for attempt in result["seeds"]),
-        *(result[part][key] for part in ("used", "estimated") for key in _UNITS),
-    ]
-    return all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
+class Cells(TypedDict):
+    """What a circuit takes."""
+
+    luts: float
+    brams: float
+    dsps: float
+
+
+class SeedResult(TypedDict):
+    """What is read of a seed."""
+
+    fmax_mhz: float
+
+
+class Finalist(TypedDict):
+    """What is read of what `build_finalist` gives, where it could be built."""
+
+    clock_mhz: float
+    fmax_mhz: float
+    interval_cycles: int
+    inferences_per_second: float
+    seeds: list[Annotated[SeedResult, OPEN]]
+    used: Annotated[Cells, OPEN]
+    estimated: Annotated[Cells, OPEN]
+
+
+class Refused(TypedDict):
+    """Why it could not."""
+
+    reason: str
+
+
+def _finalist(value: dict[str, Any]) -> dict[str, Any]:
+    kind = Refused if "reason" in value else Annotated[Finalist, OPEN]
+    found: dict[str, Any] = read(kind, value, Place(""))
+    return found
+
+
+FINALIST = Checked("what was built of a finalist", _finalist)
+"""How a journal holds what `build_finalist` gives."""
 
 
 def _used(utilization: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

@@ -5,13 +5,14 @@ import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from filelock import FileLock, Timeout
 
+from pvq_hw.documents import OPEN, Format, Place, read, read_json
 from pvq_hw.errors import InputError
 from pvq_hw.output.folder import OutputFolder
-from pvq_hw.tune.finalists import is_built
+from pvq_hw.tune.finalists import FINALIST
 from pvq_hw.tune.trial import Job, Outcome
 
 __all__ = ["JOURNAL", "Journal"]
@@ -20,8 +21,31 @@ JOURNAL = "trials.jsonl"
 _LOCK = ".lock"
 _ENTRIES = frozenset((JOURNAL, "trials.json", "config.toml", "report.html"))
 _FINALISTS = "finalists"  # a folder of outputs
-_HEADER = {"format": "pvq-hw tune journal", "format_version": 1}
-_LIMIT = 1 << 28  # bytes
+FORMAT = Format("a journal of pvq-hw tune", "pvq-hw tune journal", 1, 1 << 28)
+
+
+class _Nothing(TypedDict):
+    """The header has no more."""
+
+
+class JobKey(TypedDict):
+    """What is read of a job's key; its text tells it from all others."""
+
+    planned: bool
+
+
+class TriedLine(TypedDict):
+    """What came out of a job."""
+
+    job: Annotated[JobKey, OPEN]
+    outcome: dict[str, Any]
+
+
+class BuiltLine(TypedDict):
+    """What place and route made of a finalist."""
+
+    built: str
+    result: Annotated[dict[str, Any], FINALIST]
 
 
 class Journal:
@@ -111,11 +135,11 @@ class Journal:
     def _start(self, folder: Path, resume: bool) -> None:
         self._file.seek(0)
         try:
-            text = self._file.read(_LIMIT + 1)
+            text = self._file.read(FORMAT.limit + 1)
         except UnicodeDecodeError:
             raise InputError(f"{self.path} must be UTF-8 text, but is damaged") from None
-        if len(text) > _LIMIT:
-            raise InputError(f"{self.path} must be at most {_LIMIT >> 20} MiB")
+        if len(text) > FORMAT.limit:
+            raise InputError(f"{self.path} must be at most {FORMAT.limit >> 20} MiB")
         if text and not resume and not (folder / "trials.json").exists():
             raise InputError(
                 f"{folder} holds an unfinished search; go on with --resume or choose another one"
@@ -126,7 +150,7 @@ class Journal:
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / _FINALISTS, ignore_errors=True)
             self._file.truncate(0)
-            self._write(_HEADER)
+            self._write(FORMAT.header)
             return
         whole = text[: text.rfind("\n") + 1]
         self._read(whole)
@@ -134,34 +158,30 @@ class Journal:
         self._file.truncate(len(whole.encode("utf-8")))
         (folder / "trials.json").unlink(missing_ok=True)  # unfinished again
         if not whole:
-            self._write(_HEADER)
+            self._write(FORMAT.header)
 
     def _read(self, text: str) -> None:
         for number, line in enumerate(text.splitlines(), 1):
-            try:
-                value = json.loads(line)
-                if number == 1:
-                    good = value == _HEADER
-                elif "built" in value:
-                    result = dict(value["result"])
-                    self._built[str(value["built"])] = result
-                    good = is_built(result)
-                else:
-                    key = json.dumps(
-                        value["job"], sort_keys=True, ensure_ascii=True, separators=(",", ":")
-                    )
-                    planned = bool(value["job"]["planned"])
-                    self._known[key] = Outcome.from_json(value["outcome"], planned=planned)
-                    good = True
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                good = False
-            if not good:
-                raise InputError(f"{self.path}, line {number}, must be of a journal of this format")
+            place = Place(f"{self.path}, line {number}")
+            value = read_json(line, place, FORMAT.what)
+            if number == 1:
+                read(_Nothing, FORMAT.check(value, place), place)
+            elif isinstance(value, dict) and "built" in value:
+                line_of = read(BuiltLine, value, place)
+                self._built[line_of["built"]] = line_of["result"]
+            else:
+                tried = read(TriedLine, value, place)
+                where = place.key("outcome")
+                outcome = Outcome.from_json(tried["outcome"], where, tried["job"]["planned"])
+                self._known[_line(tried["job"])] = outcome
 
     def _write(self, value: Any) -> None:
-        line = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-        self._file.write(line + "\n")
+        self._file.write(_line(value) + "\n")
         self._file.flush()
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
 def _check_finalists(folder: Path) -> None:

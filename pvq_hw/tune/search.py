@@ -1,7 +1,6 @@
 """``pvq-hw tune``: sensitivity of each layer, search, the chosen configuration, files."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +10,7 @@ from typing import Any
 
 from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data, load_data
+from pvq_hw.documents import document_text
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data, metric_for, scale_warning
 from pvq_hw.flow.compile import plan_for, quantize_for
@@ -461,8 +461,7 @@ def _write(out: Path, document: Mapping[str, Any]) -> None:
         )
         _replace(out / "config.toml", head + final["config"])
     write_page(out / "report.html", document, _replace)
-    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True)
-    _replace(out / "trials.json", text + "\n")
+    _replace(out / "trials.json", document_text(document))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,12 +1,11 @@
 """One trial of a search: a configuration in, what it gives out. Runs in any process."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pvq_hw
 from pvq_hw.arith.formats import significant
 from pvq_hw.data.dataset import Data, load_data
+from pvq_hw.documents import OPEN, Place, one_of, read
 from pvq_hw.errors import InputError, PvqError
 from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.flow.compile import plan_for, quantize_for
@@ -152,31 +152,42 @@ class Outcome:
         }
 
     @classmethod
-    def from_json(cls, value: Any, *, planned: bool = True) -> "Outcome":
+    def from_json(cls, value: Any, place: Place, planned: bool = True) -> "Outcome":
         """Inverse of `to_json`; raises InputError on anything else, and where a figure is missing
         that a job has, ``planned`` or not."""
-        try:
-            if value["state"] == "FAIL":
-                return cls(reason=str(value["reason"]) or "unknown")
-            if value["state"] != "COMPLETE":
-                raise ValueError(value["state"])
-            figures = {str(k): v for k, v in value["figures"].items()}
-            for name in (*_JUDGED, *(_COUNTED if planned else ())):
-                least = -math.inf if name == "metric" else 0
-                if not (_is_number(figures[name]) and figures[name] >= least):
-                    raise ValueError("figures")
-            lanes = value["lanes"]
-            layers = tuple(dict(layer) for layer in value["layers"])
-            for layer in layers:
-                if not (_is_number(layer["n_over_k"] or 0) and _is_number(layer["lanes"])):
-                    raise ValueError("layers")
-            return cls(
-                figures=figures,
-                layers=layers,
-                lanes=None if lanes is None else tuple(int(p) for p in lanes),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"A trial's outcome is broken: {type(error).__name__}") from None
+        if isinstance(value, dict) and value.get("state") == "FAIL":
+            return cls(reason=read(Failed, value, place)["reason"] or "unknown")
+        told = read(Complete, value, place)
+        figures, where = told["figures"], place.key("figures")
+        for name in (*_JUDGED, *(_COUNTED if planned else ())):
+            if name not in figures:
+                raise InputError(f"{where.key(name)} is missing")
+            if name != "metric" and figures[name] < 0:
+                raise where.key(name).wrong("at least 0", figures[name])
+        return cls(figures=figures, layers=told["layers"], lanes=told["lanes"])
+
+
+class Failed(TypedDict):
+    """A trial that gave nothing, in a journal."""
+
+    state: Annotated[str, one_of("FAIL")]
+    reason: str
+
+
+class TriedLayer(TypedDict):
+    """What is read of a layer's figures."""
+
+    n_over_k: float | None
+    lanes: int
+
+
+class Complete(TypedDict):
+    """A trial that gave figures, in a journal."""
+
+    state: Annotated[str, one_of("COMPLETE")]
+    figures: dict[str, float]
+    layers: tuple[Annotated[TriedLayer, OPEN], ...]
+    lanes: tuple[int, ...] | None
 
 
 def evaluate_trial(job: Job) -> Outcome:
@@ -249,10 +260,6 @@ def plan_figures(planned: Plan) -> dict[str, float]:
     figures["energy_nj"] = value["energy"]["nj_per_inference"]
     figures["energy_int8_nj"] = value["energy"]["int8_nj_per_inference"]
     return figures
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 _JUDGED = ("metric", "output_error", "n_over_k")

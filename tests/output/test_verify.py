@@ -87,7 +87,7 @@ def test_parts_that_come_later_are_not_the_manifests(out):
         ("top.bit", "bitz", "differs from its hash in build.json"),
         ("top.bit", None, "is missing"),
         ("mine.txt", "mine", "is not in build.json"),
-        ("build.json", "{}", "is no report of a build"),
+        ("build.json", "{}", "is no report of a build: build.json: bitstream is missing"),
         ("build.json", '{"bitstream": "top.bit", "files": {}}', "differs from its own hash"),
         ("build.json", None, "is missing"),
     ],

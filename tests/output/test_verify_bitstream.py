@@ -29,7 +29,7 @@ def built(tmp_path, monkeypatch):
 def record(out, commands=(PACK,), memories=None, bitstream="top.bit"):
     build = out / "build"
     (build / "build_top.json").write_text(json.dumps({"commands": commands}))
-    (build / "memories.json").write_text(json.dumps({"memories": memories or {}}))
+    (build / "memories.json").write_text(json.dumps({"netlist": "", "memories": memories or {}}))
     write_build(build, {"bitstream": bitstream})
 
 
@@ -48,7 +48,7 @@ def record(out, commands=(PACK,), memories=None, bitstream="top.bit"):
 )
 def test_a_recorded_command_writes_nowhere_else(built, commands):
     record(built, commands)
-    with pytest.raises(InputError, match=r"build_top.json must be as the build wrote it$"):
+    with pytest.raises(InputError, match=r"build_top.json(: commands| must have a command)"):
         verify_output(built, bitstream=True)
 
 
@@ -63,13 +63,11 @@ def test_a_recorded_bitstream_is_the_boards(built):
 
 def test_broken_places_are_refused(built):
     (built / "build" / "memories.json").write_text('{"memories": [1]}')
-    with pytest.raises(InputError, match=r"memories.json must be as the build wrote it$"):
+    with pytest.raises(InputError, match=r"memories.json: netlist is missing$"):
         verify_output(built, bitstream=True)
 
 
-def test_a_place_that_is_no_text_is_no_place(built, monkeypatch):
+def test_a_place_that_is_no_text_is_no_place(built):
     record(built, memories={"core.h_codes_0.ebr": [".bram_init 0"]})
-    monkeypatch.setattr(verify_bitstream, "_same_design", lambda *args: True)
-    found = verify_output(built, bitstream=True)
-    assert {f.file for f in found} == {"build/top.bit"}
-    assert all("has no place for its block RAM" in f.message for f in found)
+    with pytest.raises(InputError, match=r"memories\['core.h_codes_0.ebr'\] must be text, not \["):
+        verify_output(built, bitstream=True)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pvq_hw.bundled
 from pvq_hw.cli import main
-from pvq_hw.output.hashes import canonical_text, file_entries, sealed
+from pvq_hw.documents import document_text
+from pvq_hw.output.hashes import file_entries, sealed
 from pvq_hw.output.manifest import covered_files
 
 __all__ = [
@@ -110,5 +111,5 @@ def reseal(out: Path) -> None:
     """Makes all hashes of an output's manifest right again, as someone with intent would."""
     document = json.loads((out / "manifest.json").read_text())
     document["files"] = file_entries(out, covered_files(out))
-    text = canonical_text(sealed(document, "manifest_sha256"))
+    text = document_text(sealed(document, "manifest_sha256"))
     (out / "manifest.json").write_text(text)

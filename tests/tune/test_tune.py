@@ -338,9 +338,13 @@ def test_unfinished_search_is_not_thrown_away(case, tmp_path):
     args = (model, "--data", data, "--target", "icebreaker", "-o", place)
     refused("holds an unfinished search; go on with --resume", *args)
     assert (place / "trials.jsonl").read_bytes() == journal
-    for bad in (b"[1]\n", journal + b'{"job": 1}\n', b'{"format": "x"}\n'):
+    for bad, message in (
+        (b"[1]\n", "line 1 must be a journal of pvq-hw tune, not [1]"),
+        (journal + b'{"job": 1}\n', ": outcome is missing"),
+        (b'{"format": "x"}\n', "must be a journal of pvq-hw tune, of format 'pvq-hw tune journal'"),
+    ):
         (place / "trials.jsonl").write_bytes(bad)
-        refused("must be of a journal of this format", *args, "--resume")
+        refused(message, *args, "--resume")
 
 
 def test_missing_packages_are_one_line(case, tmp_path, monkeypatch):
