@@ -18,7 +18,7 @@ from typing import Any
 
 from gateware.board.patch_bitstream import record_memories, replace_contents
 from pvq_hw.errors import CheckError, InputError, ToolError
-from pvq_hw.output.build_record import BUILD_FILE, write_build
+from pvq_hw.output.build_record import load_build, write_build
 from pvq_hw.output.verify_bitstream import MEMORIES
 from pvq_hw.tools import find as tools
 from pvq_hw.tools.process import StoppedError
@@ -447,8 +447,7 @@ def rebuild(
             shutil.copyfile(built / name, folder / name)
         for name in _DROP:
             (folder / name).unlink(missing_ok=True)
-        report = json.loads((built / BUILD_FILE).read_text(encoding="ascii"))
-        write_build(folder, report | dict(about or {}))
+        write_build(folder, load_build(built) | dict(about or {}))
 
 
 def _prepare_folder(folder: Path) -> None:

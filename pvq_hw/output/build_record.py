@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from pvq_hw.documents import Format, document_text, load_json, read
+from pvq_hw.documents import Format, Place, document_text, load_json, read
 from pvq_hw.errors import InputError
 from pvq_hw.output.hashes import FileEntry, changed_files, file_entries, is_unchanged, sealed
 
@@ -90,7 +90,7 @@ def build_changes(out: Path) -> list[tuple[str, str]]:
     if not (out / BUILD / BUILD_FILE).is_file():
         return [(name, "is missing")] if found else []
     try:
-        document = load_build(out)
+        document = load_build(out / BUILD)
     except InputError as error:
         return [(name, f"is no report of a build: {error}")]
     changes = changed_files(out / BUILD, document["files"], found, BUILD_FILE)
@@ -122,17 +122,18 @@ def _found(folder: Path) -> list[str]:
 def _document(out: Path) -> dict[str, Any] | None:
     """The report; None where it can't be read."""
     try:
-        return load_build(out)
+        return load_build(out / BUILD)
     except InputError:
         return None
 
 
-def load_build(out: Path) -> dict[str, Any]:
-    """The report of an output's build, whether or not it is as it was written.
+def load_build(folder: Path) -> dict[str, Any]:
+    """The report in a build's folder, whether or not it is as it was written.
 
     Raises InputError where it is none.
     """
-    found: dict[str, Any] = read(Build, load_json(out / BUILD / BUILD_FILE, FORMAT), BUILD_FILE)
+    value = load_json(folder / BUILD_FILE, FORMAT, Place(BUILD_FILE))
+    found: dict[str, Any] = read(Build, value, BUILD_FILE)
     return found
 
 
