@@ -48,7 +48,7 @@ class FrameCollector(wiring.Component):
         count, at_end = Signal(range(n)), Signal(init=int(n == 1))
         # ``whole``: all of a frame has come, and it is not held yet.
         whole, held, hold, take = Signal(), Signal(), Signal(), Signal()
-        wait = Signal(range(levels + 1))
+        wait = Signal(range(levels + 1), reset_less=True)
         m.d.comb += [
             hold.eq(whole & (~held | self.release)),
             self.i.ready.eq(~whole | hold),
@@ -105,7 +105,7 @@ class SumShifter(wiring.Component):
         m = Module()
         spec = self.spec
         kept = Signal(len(self.sums), reset_less=True)
-        left, busy, last = Signal(range(spec.sums + 1)), Signal(), Signal()
+        left, busy, last = Signal(range(spec.sums + 1), reset_less=True), Signal(), Signal()
         m.d.comb += [
             self.step.eq(busy & self.go & self._paced(m)),
             last.eq(self.step & (left == 1)),

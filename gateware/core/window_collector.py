@@ -47,8 +47,10 @@ class WindowCollector(wiring.Component):
         coming = Signal(sliding.unit_bits, reset_less=True)
         waiting = Signal(sliding.unit_bits, reset_less=True)
         frame = Signal(len(self.frame), reset_less=True)
-        whole, full, held, move, shift = Signal(), Signal(), Signal(), Signal(), Signal()
-        places, wait = Signal(range(3), init=2), Signal(range(levels + 1))
+        names = ("whole", "full", "held", "move", "shift")
+        whole, full, held, move, shift = (Signal(name=name) for name in names)
+        places = Signal(range(3), init=2)
+        wait = Signal(range(levels + 1), reset_less=True)
         m.d.comb += [
             reader.go.eq(places != 0),
             shift.eq(full & (~held | self.release)),

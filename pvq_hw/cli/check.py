@@ -10,9 +10,13 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Tells what is taken of a model, then estimates as they come."""
+    from pvq_hw.cli.compile import layer_kinds
     from pvq_hw.flow.check import check
 
-    found = check(args.model, args.target)
+    layers: dict[str, dict[str, Any]] = {}
+    engine = layer_kinds("engine", args.engine, layers)
+    engines = {name: kinds["engine"] for name, kinds in layers.items()}
+    found = check(args.model, args.target, engine=engine or "auto", engines=engines)
     for line in found.operation_lines():
         ui.say(line)
     estimates = []

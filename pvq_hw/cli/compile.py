@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     overrides["frames"] = _frames(args.frames)
     layers: dict[str, dict[str, Any]] = {}
     for key in ("code_memory", "multiplier", "engine"):
-        overrides[key] = _kinds(key, getattr(args, key), layers)
+        overrides[key] = layer_kinds(key, getattr(args, key), layers)
     options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
     for name, kinds in layers.items():
         choice = replace(options.layers.get(name, LayerChoice()), **kinds)
@@ -76,7 +76,7 @@ def _frames(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdecimal() and len(text) < 9 else text
 
 
-def _kinds(key: str, text: str | None, layers: dict[str, dict[str, Any]]) -> str | None:
+def layer_kinds(key: str, text: str | None, layers: dict[str, dict[str, Any]]) -> str | None:
     """``"block"`` for all layers, or ``"fc1=spram,fc2=block"``, which goes into ``layers``."""
     if text is None or "=" not in text:
         return text

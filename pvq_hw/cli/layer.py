@@ -28,6 +28,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         code=args.code or "auto",
         frames=args.frames,
         balanced=args.balanced,
+        engine=args.engine,
     )
     weights = read_array(args.weights)
     bias = read_array(args.bias) if args.bias else None

@@ -101,6 +101,16 @@ def _check(subparsers: Any) -> None:
     )
     p.add_argument("model", metavar="MODEL", type=Path, help="a .onnx or .npz file")
     _target(p, required=False)
+    _engine(p)
+
+
+def _engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        metavar="KIND|LAYER=KIND,...",
+        help="folded, or unrolled: a layer all at once, its weights as wires; by default, auto, "
+        "unrolled where that makes the network faster",
+    )
 
 
 def _compile(subparsers: Any) -> None:
@@ -167,12 +177,7 @@ def _compile(subparsers: Any) -> None:
         "--frames", metavar="V|auto", help="frames side by side (default 1); auto: most a second"
     )
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
-    p.add_argument(
-        "--engine",
-        metavar="KIND|LAYER=KIND,...",
-        help="folded, or unrolled: a layer all at once, its weights as wires; by default, auto, "
-        "unrolled where that makes the network faster",
-    )
+    _engine(p)
     p.add_argument(
         "--code-memory",
         metavar="KIND|LAYER=KIND,...",
@@ -288,6 +293,12 @@ def _layer(subparsers: Any) -> None:
         "pulses of a row",
     )
     p.add_argument("--frames", metavar="V", type=int, default=1, help="frames in each transfer")
+    p.add_argument(
+        "--engine",
+        choices=("folded", "unrolled"),
+        default="folded",
+        help="unrolled: all at once, without lanes, its weights as wires",
+    )
     p.add_argument("--x-bits", metavar="B", type=int, default=8, help="width of an activation")
     p.add_argument("--x-signed", action="store_true", help="activations are signed")
     p.add_argument("--out-bits", metavar="B", type=int, default=16, help="width of a result")

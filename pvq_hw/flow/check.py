@@ -1,18 +1,20 @@
 """What a model would become, before anything is quantized: operations, fit and speed."""
 
 import html
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from pvq_hw.arith.formats import significant
 from pvq_hw.errors import InputError
 from pvq_hw.flow.examine import Examination, examine_model
+from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.model.model import Model
 from pvq_hw.model.objects import model_file
 from pvq_hw.naming import quoted
 from pvq_hw.plan.resources import budget
+from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.target.boards import TARGETS, Target, get_target
 
 __all__ = ["RATIOS", "Estimate", "ModelCheck", "check", "estimate"]
@@ -94,12 +96,15 @@ class ModelCheck:
     examination : Examination
     targets : tuple of Target
     ratios : tuple of float
+    options : CompileOptions
+        Of which only the engines count.
     """
 
     name: str
     examination: Examination
     targets: tuple[Target, ...]
     ratios: tuple[float, ...] = RATIOS
+    options: CompileOptions = field(default_factory=CompileOptions)
 
     @cached_property
     def estimates(self) -> tuple[Estimate, ...]:
@@ -116,7 +121,7 @@ class ModelCheck:
             key = (target.engine, target.clock_mhz, budget(target))
             groups.setdefault(key, []).append(target)
         for boards in groups.values():
-            found = [estimate(model, boards[0], ratio) for ratio in self.ratios]
+            found = [estimate(model, boards[0], ratio, self.options) for ratio in self.ratios]
             names = [board.name for board in boards]
             yield names, [replace(e, target=name) for name in names for e in found]
 
@@ -191,6 +196,8 @@ def check(
     *,
     example_inputs: Any = None,
     ratios: Sequence[float] = RATIOS,
+    engine: str = "auto",
+    engines: Mapping[str, str] | None = None,
 ) -> ModelCheck:
     """Says whether a model will compile, and about how large and fast it becomes.
 
@@ -207,26 +214,37 @@ def check(
         For a ``torch.nn.Module``.
     ratios : sequence of float
         N/K to estimate for.
+    engine, engines : str, and mapping of layer name to str
+        ``"folded"``, ``"unrolled"`` or ``"auto"``, of all layers and of single ones.
 
     Raises
     ------
     InputError
         The file is broken, of another format, or the board isn't known.
     """
+    choices = {name: LayerChoice(engine=kind) for name, kind in (engines or {}).items()}
+    options = CompileOptions(engine=engine, layers=choices)
     boards = tuple(TARGETS.values()) if target is None else (get_target(target),)
     with model_file(model, example_inputs) as path:
         found = examine_model(path)
-        return ModelCheck(quoted(path.name)[1:-1], found, boards, tuple(map(float, ratios)))
+        if found.model is not None and found.ok:
+            options.resolved([step.name for step in network_steps(found.model) if step.weighted])
+        name = quoted(path.name)[1:-1]
+        return ModelCheck(name, found, boards, tuple(map(float, ratios)), options)
 
 
-def estimate(model: Model, target: Target, ratio: float) -> Estimate:
+def estimate(
+    model: Model, target: Target, ratio: float, options: CompileOptions | None = None
+) -> Estimate:
     """Fit and speed of a model on a board at a mean N/K."""
     from pvq_hw.flow.quantize import fold_layers
     from pvq_hw.plan.folding import fold
 
     try:
         layers, reserve, pace = fold_layers(model, target, ratio)
-        found = fold(layers, target, reserve=reserve, pace=pace, reckoned=True)
+        asked = options or CompileOptions()
+        each = asked.asked([layer.name for layer in layers], target.engine)
+        found = fold(layers, target, reserve=reserve, pace=pace, reckoned=True, each=each)
     except InputError as error:
         return Estimate(target.name, ratio, False, str(error))
     cost, limit = found.cost, budget(target)

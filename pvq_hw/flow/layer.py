@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import LARGEST, IntFormat
+from pvq_hw.engine.kinds import ENGINES
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import write_core_files
 from pvq_hw.network.golden_inputs import golden_inputs
@@ -56,6 +57,8 @@ class LayerRequest:
         ``"pulse"``, ``"shifted"`` or ``"auto"``, see `pvq_hw.flow.options.CompileOptions`.
     frames : int
         V, 1 to 16: frames whose activations come and go in one transfer.
+    engine : str
+        ``"folded"``, or ``"unrolled"``: no lanes, one frame at a time, weights as wires.
     """
 
     k: int | None = None
@@ -70,6 +73,7 @@ class LayerRequest:
     code: str = "auto"
     frames: int = 1
     balanced: bool = True
+    engine: str = "folded"
 
     def __post_init__(self) -> None:
         if self.code not in ("auto", "pulse", "shifted"):
@@ -78,6 +82,8 @@ class LayerRequest:
             raise InputError("A layer must have K or N/K: give --k or --ratio")
         if not 1 <= self.frames <= 16:
             raise InputError(f"Frames side by side must be 1 to 16, not {self.frames}")
+        if self.engine not in ENGINES:
+            raise InputError(f"Engine must be {' or '.join(ENGINES)}, not {self.engine!r}")
         if not 1 <= self.vectors <= 10_000:
             raise InputError(f"Golden vectors must be 1 to 10000, not {self.vectors}")
         if not 0 <= self.seed < 1 << 32:
@@ -132,7 +138,8 @@ def _codes(w: npt.NDArray[np.float64], ask: LayerRequest) -> Quantized:
     n, lanes = w.shape[1], ask.lanes
     k = ask.k if ask.ratio is None else pulses_for(n, ask.ratio)
     assert k is not None
-    if not (ask.balanced and 1 < lanes <= n and can_balance(k, n, lanes)):
+    balanced = ask.balanced and ask.engine == "folded"
+    if not (balanced and 1 < lanes <= n and can_balance(k, n, lanes)):
         return quantize(w, k=k, rule=ask.gain)
     if ask.k is None:
         k = (2 * k + lanes) // (2 * lanes) * lanes
@@ -163,7 +170,10 @@ def compile_layer(
         with tell.step("Plan the core"):
             side: dict[str, Any] = {"frames": ask.frames, "serial": False}
             codes = {} if ask.code == "auto" else {_NAME: ask.code}
-            planned = plan(network, ask.target, lanes=[ask.lanes], top=False, codes=codes, **side)
+            lanes = None if ask.engine == "unrolled" else [ask.lanes]
+            planned = plan(
+                network, ask.target, lanes=lanes, top=False, codes=codes, engine=ask.engine, **side
+            )
             image = emit(network, planned)
         tools.warm_up(["yosys"], tell.note)
         with tell.step("Write Verilog, memory files, vectors and testbench"):

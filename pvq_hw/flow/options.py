@@ -124,9 +124,9 @@ class CompileOptions:
         these are too few.
     engine : str
         ``"folded"`` or ``"unrolled"``: what the layers are computed in. Unrolled layers take all
-        pulses at once, in adders, and their weights are wires. ``"auto"``: those layers are
-        unrolled that make the network faster by it and fit; none of those with lanes, code or code
-        memory of their own.
+        pulses at once, in adders, and their weights are wires. ``"auto"``: layers that make the
+        network faster by it, and fit, are unrolled; none with lanes, code or code memory of its
+        own.
     code : str
         ``"pulse"``, ``"shifted"``, or ``"pvq"``: shifted where that saves cycles (of a dense layer
         3 %) and fits. ``"auto"``: 8-bit weights too, in layers of more pulses than weights that

@@ -315,7 +315,8 @@ def layer_choices(layer: FoldLayer, lanes: Sequence[int], question: Question) ->
     """All choices worth a try for these lanes, rising: gap bits, shifts and memory kinds, as far
     as they are free. More lanes than bring the layer to its floor are not tried."""
     if layer.engine == "unrolled":
-        return [_unrolled_choice(layer, question)]
+        reckoned = question.reckoned and layer.given is None
+        return [(_reckoned_choice if reckoned else _unrolled_choice)(layer, question)]
     found: list[Choice] = []
     floor = min(floor_cycles(layer, p, question) for p in lanes)
     for p in lanes:
@@ -335,18 +336,13 @@ def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
 
 
 def unrolled_choices(layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
-    """The layer in wires, where it may be unrolled and takes no more than about so many LUTs;
-    before its codes are known the choice is reckoned."""
+    """The layer in wires, where it may be unrolled and takes about so many LUTs at most; before its
+    codes are known the choice is reckoned."""
     if layer.engine != "auto" or question.asked.get("frames", 1) != 1:
         return []
     if "code_memory" in question.asked or layer.code is not None or question.gap is not None:
         return []
-    k = 0 if layer.encoding == "int8" else layer.k
-    spec = reckoned_unrolled(
-        layer.rows, layer.n, k, layer.x, layer.out, question.target.engine, groups=layer.groups,
-        pace=_window_pace(layer), multiplier=question.asked.get("multiplier"),
-    )  # fmt: skip
-    found = _wired(layer, spec, question)
+    found = _reckoned_choice(layer, question)
     if found.cost.luts > _NEAR * most_luts:
         return []
     if layer.given is None:
@@ -362,6 +358,15 @@ def _window_pace(layer: FoldLayer) -> int | None:
     if layer.geometry is None:
         return None
     return int(np.prod(layer.geometry.input_shape)) // layer.positions
+
+
+def _reckoned_choice(layer: FoldLayer, question: Question) -> Choice:
+    k = 0 if layer.encoding == "int8" else layer.k
+    spec = reckoned_unrolled(
+        layer.rows, layer.n, k, layer.x, layer.out, question.target.engine, groups=layer.groups,
+        pace=_window_pace(layer), multiplier=question.asked.get("multiplier"),
+    )  # fmt: skip
+    return _wired(layer, spec, question)
 
 
 def _unrolled_choice(layer: FoldLayer, question: Question) -> Choice:

@@ -50,6 +50,7 @@ __all__ = [
 _FRAMES = (2, 3, 4, 6, 8, 12, 16)  # V that are tried
 _FEWER_CYCLES = 1.03  # times as many frames a second, for which a larger V is taken
 _WORTH = 0.95  # of the cycles: serial multipliers, and codes that have to be loaded, save so much
+_WIRES_WORTH = 0.9  # the same of layers whose new weights need synthesis
 _MARGIN = 0.95  # of the LUTs, where a convolution's codes are not known yet
 
 
@@ -275,7 +276,7 @@ class _Task:
         return found, choices
 
     def _mixed(self, found: Found, choices: list[list[Choice]]) -> tuple[Found, list[list[Choice]]]:
-        """Layers in wires too, where these save `_WORTH` of the cycles, and no more of them than it
+        """Layers in wires too, where these save a tenth of the cycles, and no more of them than it
         takes for that: new weights of a folded layer need no synthesis."""
         wires = [
             unrolled_choices(layer, q, self.budget.luts) if p is None else []
@@ -285,7 +286,7 @@ class _Task:
         if any(wires):
             mixed = [own + new for own, new in zip(choices, wires, strict=True)]
             best = self._search(mixed)
-            if best.fits and (not found.fits or best.interval < _WORTH * found.interval):
+            if best.fits and (not found.fits or best.interval < _WIRES_WORTH * found.interval):
                 best, choices = self._refined(*self._fewest(best, mixed, wires))
             else:
                 best = found

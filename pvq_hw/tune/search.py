@@ -114,9 +114,13 @@ class TuneOptions:
 
     @property
     def base(self) -> CompileOptions:
-        """What is common to all configurations."""
+        """What is common to all configurations; lanes are searched, so layers are folded."""
         return CompileOptions(
-            target=self.target, input_scale=self.input_scale, seed=self.seed, output=self.output
+            target=self.target,
+            input_scale=self.input_scale,
+            seed=self.seed,
+            output=self.output,
+            engine="folded",
         )
 
 

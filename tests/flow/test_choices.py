@@ -72,7 +72,7 @@ def test_compile_makes_such_a_layer_dense_and_says_why(tmp_path):
     data = np.load(BUNDLED / "digits.npz")
     np.savez(tmp_path / "train.npz", x=data["x_train"][:300])
     common = (MODEL, "--target", "ulx3s-85f", "--calibrate", tmp_path / "train.npz")
-    common += ("--ratio", "0.3", "--quantizer", "plain")
+    common += ("--ratio", "0.3", "--quantizer", "plain", "--engine", "folded")
     out = tmp_path / "out"
     ran = run("compile", *common, "-o", out, "--json")
     assert ran.code == 0, ran.err
@@ -149,10 +149,10 @@ def test_single_layers_are_given_their_memory_and_multiplier(tmp_path):
     options = load_options(config, {})
     assert options.asked(NAMES, "up5k") == {
         "a": {"code_memory": "spram", "multiplier": "serial"},
-        "b": {"multiplier": "mac16"},
-        "c": {"multiplier": "mac16"},
+        "b": {"multiplier": "mac16", "engine": "auto"},
+        "c": {"multiplier": "mac16", "engine": "auto"},
     }
-    assert CompileOptions(code_memory="auto").asked(NAMES, "up5k") == {}
+    assert CompileOptions(code_memory="auto", engine="folded").asked(NAMES, "up5k") == {}
     with pytest.raises(InputError, match="there are no DSP blocks to multiply with"):
         options.asked(NAMES, "hx8k")
     config.write_text('int8 = ["a"]\n[layers.a]\ncode_memory = "spram"\n')

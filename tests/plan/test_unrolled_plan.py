@@ -10,17 +10,22 @@ from plan_networks import random_network
 from random_graphs import RandomNetwork
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
+from pvq_hw.geometry import Geometry
 from pvq_hw.output.verify import verify_output
+from pvq_hw.plan.candidates import _synthetic_rows
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold, fold_best, known_layers
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, plan, remake
+from pvq_hw.plan.resources import core_resources
+from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
 from pvq_hw.target.boards import get_target
 
 U8 = IntFormat(8, False)
+PADS = ((1, 1), (1, 1))
 FIRST = {"fc1": {"engine": "unrolled"}}
 
 
@@ -77,6 +82,58 @@ def test_an_unrolled_convolution_is_planned_to_the_cycle_that_estimates_are_near
     unknown = [replace(layer, given=None) for layer in known_layers(network)]
     before = fold(unknown, get_target("ulx3s-25f"), each=each)
     assert abs(before.interval_cycles / planned.interval_cycles - 1) < 0.02
+
+
+def test_the_planner_unrolls_what_makes_a_network_faster_and_no_more():
+    """A first convolution of few weights sets the pace of whatever lanes follow."""
+    half = Geometry((16, 16, 16), (3, 3), (2, 2), PADS)
+    layers = [
+        FoldLayer("first", 16, 27, 9, U8, U8, geometry=Geometry((16, 16, 3), (3, 3), pads=PADS)),
+        FoldLayer("wide", 24, 144, 60, U8, U8, geometry=half),
+        FoldLayer("last", 10, 1536, 200, U8, U8),
+    ]
+    board = get_target("ulx3s-85f")
+    auto = {layer.name: {"engine": "auto"} for layer in layers}
+    folded, mixed = fold(layers, board), fold(layers, board, each=auto)
+    assert mixed.engine("first") == "unrolled"
+    assert mixed.engine("last") == "folded"
+    assert mixed.fits
+    assert mixed.interval_cycles < 0.9 * folded.interval_cycles
+    assert f"would take about {folded.interval_cycles:,} cycles" in mixed.engine_reasons["first"]
+    assert mixed.engine_reasons["last"].startswith("folded: ")
+    # What is given lanes, a code or a gap is folded, as is all of a network that is fast enough.
+    assert fold(layers, board, each=auto, lanes=(9, None, None)).engine("first") == "folded"
+    coded = [replace(layer, code="pulse") for layer in layers]
+    assert fold(coded, board, each=auto).memories == fold(coded, board).memories
+    small = [FoldLayer("a", 8, 40, 10, U8, U8), FoldLayer("b", 4, 8, 4, U8, U8)]
+    fast = fold(small, board, each={"a": auto["last"], "b": auto["last"]})
+    assert (fast.engine("a"), fast.engine("b")) == ("folded", "folded")
+    assert fast.interval_cycles == 40
+    assert "it would make the network no faster" in fast.engine_reasons["a"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mixed_network_is_never_slower_than_a_folded_one(seed):
+    rng = np.random.default_rng(seed)
+    side, channels = int(rng.integers(6, 11)), int(rng.integers(1, 4))
+    net = RandomNetwork(seed, (side, side, channels))
+    x = net.conv(net.input, int(rng.integers(3, 9)), (3, 3), k=int(rng.integers(4, 12)), pads=PADS)
+    x = net.conv(x, int(rng.integers(3, 12)), (2, 2), k=int(rng.integers(6, 30)), stride=(2, 2))
+    net.dense(x, int(rng.integers(3, 20)), k=int(rng.integers(10, 60)))
+    network = net.network()
+    for board in ("ulx3s-25f", "hx8k"):
+        auto, folded = (plan(network, board, engine=kind) for kind in ("auto", "folded"))
+        assert auto.interval_cycles <= folded.interval_cycles
+        for layer in auto.layers:
+            assert f"; {'unrolled' if layer.unrolled else 'folded'}: " in layer.reason
+
+
+def test_reckoned_adders_are_near_those_that_are_made():
+    for rows, n, k in ((16, 27, 9), (10, 32, 16), (32, 64, 32), (24, 40, 13), (16, 72, 24)):
+        made, _ = make_unrolled_core(*_synthetic_rows(FoldLayer("a", rows, n, k, U8, U8)))
+        near = reckoned_unrolled(rows, n, k, U8, U8, "ecp5")
+        luts = [core_resources(spec, "ecp5").luts for spec in (near, made)]
+        assert abs(luts[0] / luts[1] - 1) < 0.1
 
 
 def test_layers_that_cannot_be_unrolled_are_refused_by_name():

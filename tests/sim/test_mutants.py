@@ -61,6 +61,13 @@ def window(folder):
     _ship(folder, net, 6, most=2)
 
 
+def unrolled(folder):
+    """An unrolled convolution whose windows wait for one another, and for their results."""
+    net = RandomNetwork(8, (3, 4, 2))
+    net.conv(net.input, 3, (2, 3), k=16, pads=((1, 1), (1, 1)), out=S16)
+    _ship(folder, net, 6, most=2, unrolled={"conv0"})
+
+
 def poolings(folder):
     """A pooling of windows that overlap, one of activations as they come, and an average whose
     windows are smaller at the border."""
@@ -71,8 +78,8 @@ def poolings(folder):
     _ship(folder, net, 6, most=2)
 
 
-def _ship(folder, net, frames, most=None):
-    made = build(net, family="up5k", frames=frames)
+def _ship(folder, net, frames, most=None, **options):
+    made = build(net, family="up5k", frames=frames, **options)
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
     images = [made.images[spec.name] for spec in graph.cores]
     expected = list(made.network.trace(made.x).values())[-1]
@@ -105,6 +112,13 @@ def test_lost_resets_of_windows_are_caught(tmp_path):
     window(tmp_path)
     chosen = different(mutants_of(tmp_path, "reader|_walk|reader_writer", "not reset|reset to .*"))
     assert len(chosen) >= 28
+    assert survivors(tmp_path, chosen) == []
+
+
+def test_control_mutants_of_an_unrolled_convolution_are_caught(tmp_path):
+    unrolled(tmp_path)
+    chosen = different(mutants_of(tmp_path, "collector|shifter", "not reset|reset to .*"))
+    assert len(chosen) >= 9
     assert survivors(tmp_path, chosen) == []
 
 
