@@ -3,7 +3,6 @@
 import numpy as np
 import onnx
 from onnx import helper
-
 from onnx_graphs import as_single, graph_model
 
 N = helper.make_node
@@ -46,6 +45,5 @@ def exported_residual() -> onnx.ModelProto:
           ["getitem_6"], norm),
         N("Gemm", ["getitem_6", "o.weight", "o.bias"], ["linear_3"], "node_linear_3", transB=1),
     ]  # fmt: skip
-    model = as_single(graph_model(nodes, constants, ("s77", 1, 4, 4), opset=20, ir=10,
+    return as_single(graph_model(nodes, constants, ("s77", 1, 4, 4), opset=20, ir=10,
                                   output="linear_3"))  # fmt: skip
-    return model
