@@ -5,6 +5,7 @@ import contextlib
 import gc
 import math
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -115,6 +116,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     args = parser.parse_args(argv)
     ui = Ui(as_json=args.json, quiet=args.quiet)
+    if args.junit is None:
+        return _run(args, ui)
+    from pvq_hw.cli.junit import check_junit, write_junit
+    from pvq_hw.errors import InputError
+
+    begun = time.monotonic()
+    try:
+        check_junit(args.junit)
+        status = _run(args, ui)
+        subject = str(next((getattr(args, n) for n in ("out", "model") if hasattr(args, n)), ""))
+        seconds = time.monotonic() - begun
+        write_junit(args.junit, args.verb, subject, status, seconds, ui.document, ui.complaint)
+    except InputError as error:
+        return ui.error(str(error), error.exit_code)
+    return status
+
+
+def _run(args: argparse.Namespace, ui: Ui) -> int:
+    """One verb; every expected fault becomes one line and a status."""
     from pvq_hw.errors import PvqError
     from pvq_hw.tools.process import sigterm_raises
 

@@ -25,6 +25,15 @@ class Ui(Steps):
         Stdout gets one JSON object at the end and nothing else.
     quiet : bool
         No steps and no progress.
+
+    Attributes
+    ----------
+    seconds : dict
+        Of each step, by its title.
+    document : dict
+        What `result` was given.
+    complaint : str
+        What `error` said.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -36,6 +45,8 @@ class Ui(Steps):
         self._last_draw = 0.0
         self._last_said = ""
         self._begun = time.monotonic()
+        self.document: dict[str, Any] = {}
+        self.complaint = ""
 
     def say(self, text: str = "") -> None:
         """A line of result for people; not printed with ``--json``."""
@@ -95,18 +106,19 @@ class Ui(Steps):
             _tell(f"    {self.seconds[title]:.1f} s\n")
 
     def result(self, document: dict[str, Any]) -> None:
-        """Prints the JSON object when asked for."""
+        """Keeps the verb's JSON object, and prints it when asked for."""
+        self.document = document
         if self.as_json:
             write_line(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True))
 
     def error(self, text: str, exit_code: int) -> int:
         """One line on stderr; with ``--json`` also an object with ``error``. Gives the status."""
         self._close_line()
+        self.complaint = printable(" ".join(text.split()))
         complain(text)
         if self.as_json:
-            line = printable(" ".join(text.split()))
             try:
-                write_line(json.dumps({"error": line, "exit_code": exit_code}))
+                write_line(json.dumps({"error": self.complaint, "exit_code": exit_code}))
             except StreamError:
                 silence()
         return exit_code

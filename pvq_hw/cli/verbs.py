@@ -40,6 +40,7 @@ def add_verbs(subparsers: Any) -> None:
     _selftest(subparsers)
     _boards(subparsers)
     _data(subparsers)
+    _init(subparsers)
     _doctor(subparsers)
 
 
@@ -50,6 +51,9 @@ def _verb(subparsers: Any, name: str, text: str, module: str) -> argparse.Argume
     parser.set_defaults(module=module)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument(
+        "--junit", metavar="FILE", type=Path, help="write the outcome as JUnit XML, for CI"
+    )
     return parser
 
 
@@ -452,6 +456,20 @@ def _data(subparsers: Any) -> None:
     p.add_argument("--keys", metavar="X[,Y]", help="arrays to take from an npz file")
     p.add_argument("--count", metavar="N", type=int, help="the first N frames")
     p.add_argument("--shape", metavar="A,B,..", help="shape of a frame")
+
+
+def _init(subparsers: Any) -> None:
+    p = _verb(
+        subparsers, "init", "a project that checks a network in continuous integration", "init"
+    )
+    p.add_argument("folder", metavar="DIR", type=Path, help="new or empty")
+    p.add_argument("--model", metavar="MODEL", type=Path, help="copied; the digits by default")
+    p.add_argument("--train", metavar="TRAIN.npz", type=Path, help="inputs to calibrate with")
+    p.add_argument("--test", metavar="TEST.npz", type=Path, help="inputs and labels to test with")
+    _target(p, required=False)
+    p.add_argument("--ratio", metavar="R", type=float, help="mean N/K (default 10; digits: 1.5)")
+    p.add_argument("--input-scale", metavar="S", type=float, help="what integer data is divided by")
+    p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it CI fails")
 
 
 def _doctor(subparsers: Any) -> None:

@@ -26,7 +26,7 @@ BUNDLED = Path(pvq_hw.bundled.__file__).parent
 MODEL = BUNDLED / "digits_mlp_64_32_10.onnx"
 VERBS = (
     "demo", "check", "compile", "tune", "finetune", "layer", "simulate", "build", "verify",
-    "prove", "report", "export", "program", "run", "selftest", "boards", "data", "doctor",
+    "prove", "report", "export", "program", "run", "selftest", "boards", "data", "init", "doctor",
 )  # fmt: skip
 
 
