@@ -183,9 +183,11 @@ class Document:
     A class with a ``kind`` writes it. Where a field's type is such a class, ``kind`` tells which
     of it and its subclasses is meant. ``derived`` are keys that a class's own `to_json` adds and
     that say again what follows from the fields: they are passed over when it is read. ``keys``
-    are fields that a document calls something else.
+    are fields that a document calls something else. ``usual`` is the kind that is not written, and
+    that is meant where none is.
     """
 
+    usual: ClassVar[str] = ""
     derived: ClassVar[tuple[str, ...]] = ()
     keys: ClassVar[Mapping[str, str]] = {}
 
@@ -331,7 +333,8 @@ def write_fields(value: Any, but: Iterable[str] = ()) -> dict[str, Any]:
     """The fields of a dataclass as JSON values, with its ``kind`` where it has one."""
     kind: Any = type(value)
     hints = _hints(kind)
-    found = {"kind": value.kind} if getattr(value, "kind", "") else {}
+    told = getattr(value, "kind", "")
+    found = {"kind": told} if told and told != getattr(value, "usual", "") else {}
     keys = {f.name: _key(value, f.name) for f in fields(value) if f.name not in but}
     return found | {key: write(getattr(value, name), hints[name]) for name, key in keys.items()}
 
@@ -525,6 +528,9 @@ def _made(cls: type[T], value: Any, place: Place) -> T:
         return value
     kinds = {c.kind: c for c in _family(cls) if vars(c).get("kind")}
     if kinds:
+        usual = vars(cls).get("usual")
+        if usual and isinstance(value, Mapping):
+            value = {"kind": usual} | dict(value)
         return typing.cast(T, read_kind(kinds, value, place))
     return _instance(cls, value, place)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pvq_hw
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.units import UNITS, CoreUnit, Fork, Join, Lookup, Unit
 from pvq_hw.errors import CheckError, InputError
@@ -186,6 +187,9 @@ def _core(
     spec = unit.core
     if not isinstance(spec, CoreSpec | Int8Spec):
         yield "sums", "open", lambda: f"cores of kind {spec.kind} are not followed"
+        return
+    if isinstance(spec, CoreSpec) and not isinstance(spec.code, PulseCode):
+        yield "sums", "open", lambda: f"codes of kind {spec.code.kind} are not followed"
         return
     sums = RowSums.of(layer, spec, image)
     yield "codes", "proven", lambda: _codes(layer, unit, image)

@@ -15,6 +15,7 @@ from pvq_hw.registry import Face
 
 __all__ = [
     "ReferenceCore",
+    "code_reference",
     "core_reference",
     "load_reference",
     "read_hex",
@@ -43,29 +44,6 @@ class ReferenceCore:
     codes: Sequence[int]
     mult: Sequence[int]
     bias: Sequence[int]
-
-    def pulses(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Every pulse as (row, group, column, sign bit, shift), in the order of the words."""
-        lanes, gap_bits = self.spec["code"]["lanes"], self.spec["code"]["gap_bits"]
-        shift_bits = self.spec["code"]["shift_bits"]
-        groups = self.spec["groups"]
-        columns = self.spec["n"] // groups
-        lane_bits = gap_bits + 1 + shift_bits
-        escape = 2**gap_bits - 1
-        which = 0
-        address = [0] * lanes
-        for word in self.codes:
-            for lane in range(lanes):
-                code = (word >> (lane * lane_bits)) % 2**lane_bits
-                gap = code % 2**gap_bits
-                address[lane] += gap
-                if gap != escape:
-                    sign = (code >> gap_bits) % 2
-                    column = address[lane] * lanes + lane
-                    yield which // groups, which % groups, column, sign, code >> (gap_bits + 1)
-            if word >> (lanes * lane_bits):
-                which += 1
-                address = [(which % groups) * columns // lanes] * lanes
 
     def weights(self) -> Iterator[tuple[int, int, int]]:
         """Every plain weight as (row, column, weight), in the order of the words."""
@@ -114,9 +92,9 @@ class ReferenceCore:
         """Sums of the pulses of every group."""
         spec = self.spec
         groups, rows = spec["groups"], spec["rows"]
-        binary = spec["x"]["bits"] == 1
+        binary, kind = spec["x"]["bits"] == 1, str(spec["code"].get("kind", "pulse"))
         sums = [0] * (rows * groups)
-        for row, group, column, sign, shift in self.pulses():
+        for row, group, column, sign, shift in code_reference.find(kind, spec["name"])(self):
             if not group * spec["n"] <= column * groups < (group + 1) * spec["n"]:
                 raise CheckError(f"Core {spec['name']!r}: column {column} is not in its group")
             x = frame[column]
@@ -197,9 +175,39 @@ unit_reference: Face[[Frames, dict[str, ReferenceCore]], list[int]] = Face("unit
 core_reference: Face[[Sequence[int]], list[int]] = Face("core", "reference")
 """Sums of a core's (`ReferenceCore`) groups for a frame, by plain integers."""
 
+Pulse = tuple[int, int, int, int, int]
+
+code_reference: Face[[], Iterator[Pulse]] = Face("code", "reference")
+"""Pulses of a core's (`ReferenceCore`) words, each as (row, group, column, sign bit, shift)."""
+
 core_reference.of("pulses")(ReferenceCore.sums)
 core_reference.of("int8")(ReferenceCore.products)
 core_reference.of("unrolled")(ReferenceCore.constants)
+
+
+@code_reference.of("pulse")
+def _gaps(core: ReferenceCore) -> Iterator[Pulse]:
+    """Every pulse as (row, group, column, sign bit, shift), in the order of the words."""
+    lanes, gap_bits = core.spec["code"]["lanes"], core.spec["code"]["gap_bits"]
+    shift_bits = core.spec["code"]["shift_bits"]
+    groups = core.spec["groups"]
+    columns = core.spec["n"] // groups
+    lane_bits = gap_bits + 1 + shift_bits
+    escape = 2**gap_bits - 1
+    which = 0
+    address = [0] * lanes
+    for word in core.codes:
+        for lane in range(lanes):
+            code = (word >> (lane * lane_bits)) % 2**lane_bits
+            gap = code % 2**gap_bits
+            address[lane] += gap
+            if gap != escape:
+                sign = (code >> gap_bits) % 2
+                column = address[lane] * lanes + lane
+                yield which // groups, which % groups, column, sign, code >> (gap_bits + 1)
+        if word >> (lanes * lane_bits):
+            which += 1
+            address = [(which % groups) * columns // lanes] * lanes
 
 
 def _unit(unit: Unit, cores: dict[str, ReferenceCore], inputs: Frames) -> list[int]:

@@ -1,6 +1,7 @@
 """What others can add from outside the packages, each from a model file to simulated RTL.
 
-A layer without weights is four files: `toy_node`, `toy_layer`, `toy_unit`, `toy_circuit`. The one
+A layer without weights is four files: `toy_node`, `toy_layer`, `toy_unit`, `toy_circuit`; a code is
+two: `toy_code`, `toy_decoder`. The one
 entry of an activation function is in `tests/model/test_functions.py`, the one file of a board in
 `tests/target/test_board_file.py`.
 """
@@ -13,11 +14,15 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_graphs import graph_model, save
 
+from pvq_hw.engine.pulse_code import PulseCode
+from pvq_hw.errors import InputError
+from pvq_hw.flow.options import LayerChoice
 from pvq_hw.model.load import load_model
 from pvq_hw.model.onnx import lowering
 from pvq_hw.plan.image import emit
-from pvq_hw.plan.plan import Plan, plan
+from pvq_hw.plan.plan import Plan, core_images, plan
 from pvq_hw.quantizer.quantize import quantize
+from sim.reference import load_reference, reference_outputs
 from sim.result import compare
 from sim.run import simulate
 
@@ -51,26 +56,53 @@ def model_file(folder, operator):
     return save(folder, graph_model(nodes, arrays | {"axis": np.array(1)}, ("n", 6), **FLOAT))
 
 
+def check(network, made, folder):
+    """Circuit, plan and reference agree with the integers, and the plan's file with the plan."""
+    assert Plan.from_json(json.loads(json.dumps(made.to_json()))) == made
+    image, x = emit(network, made), network.quantize_input(FRAMES[:4])
+    names = [layer.name for layer in network.layers]
+    result = simulate(made.graph, image.cores, x, "amaranth", names=names)
+    assert compare(result, network.trace(x)).mismatches == 0
+    assert result.latency_cycles == made.latency_cycles
+    assert result.interval_cycles == made.interval_cycles
+    assert core_images(network, made) == list(image.cores)
+    for spec, contents in zip(image.specs, image.cores, strict=True):
+        for name, words in spec.contents(contents).items():
+            (folder / f"{name}.hex").write_text("".join(f"{word:x}\n" for word in words))
+    graph = json.loads(json.dumps(made.graph.to_json()))
+    cores = load_reference([u["core"] for u in graph["units"] if u["kind"] == "core"], folder)
+    outputs = reference_outputs(graph, cores, x.tolist())
+    assert outputs[made.graph.last.name] == network.predict(x).tolist()
+
+
 def test_a_layer_without_weights_goes_from_file_to_simulated_rtl(toys, tmp_path):
     operator = helper.make_node("CumSum", ["g", "axis"], ["a"], "sums")
     path = model_file(tmp_path, operator)
     model = load_model(path)
     assert [node.op for node in model.nodes] == ["Dense", "CumSum", "Dense"]
     session = onnxruntime.InferenceSession(path.read_bytes())
-    assert np.allclose(model.predict(FRAMES), session.run(None, {"x": FRAMES})[0], atol=1e-4)
+    exact = model.predict(FRAMES)
+    assert np.allclose(exact, session.run(None, {"x": FRAMES})[0], atol=1e-4)
     network = quantize(model, calibration=FRAMES, ratio=1.0)
+    real = network.real(network.predict(network.quantize_input(FRAMES)))
+    assert np.corrcoef(real.ravel(), exact.ravel())[0, 1] > 0.9
     network.save(tmp_path)
     assert type(network).load(tmp_path) == network
     made = plan(network, "icebreaker")
-    assert Plan.from_json(json.loads(json.dumps(made.to_json()))) == made
     assert [unit.kind for unit in made.graph.units] == ["core", "running_sum", "core"]
-    images = emit(network, made).cores
-    x = network.quantize_input(FRAMES[:4])
-    result = simulate(made.graph, images, x, "amaranth", names=[y.name for y in network.layers])
-    assert compare(result, network.trace(x)).mismatches == 0
-    assert (result.latency_cycles, result.interval_cycles) == (
-        made.latency_cycles, made.interval_cycles
-    )  # fmt: skip
-    real = network.real(network.predict(network.quantize_input(FRAMES)))
-    exact = model.predict(FRAMES)
-    assert np.corrcoef(real.ravel(), exact.ravel())[0, 1] > 0.9
+    check(network, made, tmp_path)
+
+
+def test_a_code_goes_from_file_to_simulated_rtl(tmp_path):
+    import toy_decoder
+
+    model = load_model(model_file(tmp_path, helper.make_node("Relu", ["g"], ["a"], "relu")))
+    network = quantize(model, calibration=FRAMES, ratio=0.5)
+    with pytest.raises(InputError, match="must be pulse, shifted, absolute, pvq or auto"):
+        LayerChoice(code="absolut")
+    made = plan(network, "icebreaker", codes={"first": LayerChoice(code="absolute").code})
+    first, last = made.layers
+    assert isinstance(first.spec.code, toy_decoder.AbsoluteCode)
+    assert isinstance(last.spec.code, PulseCode)
+    assert first.reason.startswith("absolute codes were asked for: ")
+    check(network, made, tmp_path)

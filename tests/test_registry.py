@@ -7,6 +7,7 @@ import pytest
 
 from gateware.accelerator import circuits
 from pvq_hw.engine.core import CORES
+from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.engine.units import UNITS
 from pvq_hw.errors import InputError
 from pvq_hw.model import export
@@ -17,7 +18,7 @@ from pvq_hw.quantizer import quantize
 from pvq_hw.registry import Registry
 from pvq_hw.train import torch_model
 from sim import prove
-from sim.reference import core_reference, unit_reference
+from sim.reference import code_reference, core_reference, unit_reference
 
 FACES = (circuits, export, plan, prove, quantize, torch_model)  # where they register themselves
 
@@ -50,17 +51,18 @@ def missing(registry):
 def test_every_kind_has_every_face():
     """What has none has another way: weights are the tape's and the graph's, signs are always a
     bound of the layer before them, and layers with weights have cores."""
-    assert missing(UNITS) == missing(CORES) == []
+    assert missing(UNITS) == missing(CORES) == missing(CODES) == []
     assert all(map(unit_reference.has, UNITS.kinds())), "by name: it shares no code"
     assert all(map(core_reference.has, CORES.kinds()))
+    assert all(map(code_reference.has, CODES.kinds()))
     weighted = {"Dense", "Conv", "Affine"}
     found = {tuple(line.split(" has no ")) for line in missing(NODES)}
     others = {(node, face) for node in weighted for face in ("forward", "gradient", "PyTorch")}
     signs = {("Sign", face) for face in ("integer layer", "forward", "gradient", "PyTorch")}
     assert found == others | signs
     assert missing(LAYERS) == ["dense has no unit", "conv has no unit"]
-    assert {name for r in (UNITS, CORES, NODES, LAYERS) for name in r.faces} == {
-        *("timing", "cost", "energy", "proof", "circuit", "memories", "making"),
+    assert {name for r in (UNITS, CORES, CODES, NODES, LAYERS) for name in r.faces} == {
+        *("timing", "cost", "energy", "proof", "circuit", "memories", "making", "decoder"),
         *("integer layer", "forward", "gradient", "division", "ONNX", "PyTorch", "unit"),
     }
 

@@ -5,12 +5,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from gateware.arith.carry import gated_sum
-from pvq_hw.engine.pulse_code import PulseCode
+from pvq_hw.engine.pulse_code import CODES, Code, PulseCode
+from pvq_hw.registry import Face
 
-__all__ = ["LaneDecoder", "lane_code"]
+__all__ = ["LaneDecoder", "lane_code", "lane_decoder"]
 
 
-def lane_code(code: PulseCode) -> data.StructLayout:
+def lane_code(code: Code) -> data.StructLayout:
     """Layout of a lane code, least significant field first; see `pvq_hw.engine.pulse_code`."""
     return data.StructLayout({"gap": code.gap_bits, "sign": 1, "shift": code.shift_bits})
 
@@ -112,3 +113,13 @@ class LaneDecoder(wiring.Component):
         with m.If(self.valid):
             m.d.sync += address.eq(gated_sum(m, self.code.gap, address, starting))
         return address
+
+
+lane_decoder: Face[[int, bool, str], wiring.Component] = CODES.face("decoder")
+"""The decoder of a lane's code, with `LaneDecoder`'s members and timing, given ``address_bits``,
+``based`` and ``body`` as that takes them."""
+
+
+@lane_decoder.of(PulseCode)
+def _walk(code: PulseCode, address_bits: int, based: bool, body: str) -> LaneDecoder:
+    return LaneDecoder(code, address_bits, based=based, body=body)

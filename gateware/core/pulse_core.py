@@ -1,5 +1,7 @@
 """One layer's core: banks, lanes, tree, accumulator, requantizer between two streams."""
 
+from typing import Any
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -7,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.arith.activation import activation_layout
 from gateware.arith.requantizer import Requantizer
 from gateware.arith.tree import Accumulator, AdderTree
-from gateware.core.decoder import LaneDecoder
+from gateware.core.decoder import lane_decoder
 from gateware.core.leaf import Leaf
 from gateware.core.parameters import Strobe, core_rom, row_words
 from gateware.core.sequencer import BankWriter, ResultFifo, Sequencer
@@ -173,9 +175,7 @@ class LayerCore(wiring.Component):
         half = Signal(reset_less=True)
         m.d.sync += half.eq(sequencer.half)
         for p in range(spec.lanes):
-            decoder = LaneDecoder(
-                spec.code, spec.address_bits, based=base is not None, body=self.body
-            )
+            decoder: Any = lane_decoder(spec.code, spec.address_bits, base is not None, self.body)
             m.submodules[f"decoder{p}"] = decoder
             activations = self._bank(m, p, writer, Cat(decoder.address, half))
             m.d.comb += [

@@ -20,7 +20,7 @@ ENGINE_CHOICES = ("auto", *ENGINES)
 """What may be asked for; the planner chooses where it is ``"auto"``."""
 
 # What may be asked of all layers of a network, but says nothing of plain weights.
-_OF_PULSES = ("shift_bits", "code_latency", "code_memory")
+_OF_PULSES = ("shift_bits", "code", "code_latency", "code_memory")
 _OF_UNROLLED = (
     *("family", "name", "multiplier", "multiplier_interval"),
     *("params_memory", "fifo_memory", "fifo_depth"),
@@ -82,8 +82,10 @@ def _remade_pulses(
         *("frames", "flush_cycles", "multiplier", "code_latency", "code_memory", "bank_latency"),
         *("carry_chunk", "fifo_depth", "params_memory", "bank_memory", "fifo_memory"),
     )
-    code = {"gap_bits": spec.code.gap_bits, "shift_bits": spec.code.shift_bits}
-    options = _chosen(spec, choices) | code
+    code = spec.code
+    options = _chosen(spec, choices) | {
+        "gap_bits": code.gap_bits, "shift_bits": code.shift_bits, "code": code.kind,
+    }  # fmt: skip
     return make_core(layer, x, spec.lanes, family=family, name=spec.name, **options)
 
 

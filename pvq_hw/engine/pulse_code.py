@@ -11,9 +11,11 @@ At the start of a group every lane's address is the group's base, ``(g * N / G) 
 An escape also is the idle code at the end of a group; its sign and shift are 0.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +23,9 @@ import numpy.typing as npt
 from pvq_hw.documents import Document
 from pvq_hw.engine.schedule import Schedule
 from pvq_hw.errors import InputError
+from pvq_hw.registry import Registry
 
-__all__ = ["PulseCode", "choose_gap_bits", "choose_shift_bits", "pulse_digits"]
+__all__ = ["CODES", "Code", "PulseCode", "choose_gap_bits", "choose_shift_bits", "pulse_digits"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -52,8 +55,10 @@ def pulse_digits(value: int, shift_bits: int) -> tuple[tuple[int, int], ...]:
 
 
 @dataclass(frozen=True)
-class PulseCode(Document):
-    """Format of the slot words, and the exact maps between weights and words.
+class Code(Document, ABC):
+    """A format of the slot words: P lane codes of ``gap_bits`` that say where a pulse is, a sign
+    and a shift, then ``last``. What the first means is the kind's; a core's decoder makes an
+    address in the lane's bank of it, one a cycle.
 
     Parameters
     ----------
@@ -64,6 +69,9 @@ class PulseCode(Document):
     shift_bits : int
         0 for unit pulses; up to 3.
     """
+
+    kind: ClassVar[str] = ""
+    usual: ClassVar[str] = "pulse"
 
     lanes: int
     gap_bits: int
@@ -88,6 +96,63 @@ class PulseCode(Document):
         return self.lanes * self.lane_bits + 1
 
     @property
+    def max_shift(self) -> int:
+        """Largest shift."""
+        return (1 << self.shift_bits) - 1
+
+    @classmethod
+    @abstractmethod
+    def fitting(cls, y: IntArray, lanes: int, groups: int = 1, shift_bits: int = 0) -> Self:
+        """The code whose ``gap_bits`` suit the weights best."""
+
+    @abstractmethod
+    def encode(self, y: IntArray, groups: int = 1, min_slots: int = 1) -> Schedule:
+        """Codes of the integer weights ``y`` (rows, N), each group in at least ``min_slots``."""
+
+    @abstractmethod
+    def decode(self, words: Sequence[int], shape: tuple[int, int], groups: int = 1) -> IntArray:
+        """The weights (rows, N) of the words; raises InputError on words nothing encodes to."""
+
+    @abstractmethod
+    def placed(self, words: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Which lane codes (slots, P) place a pulse."""
+
+    def bank_depth(self, n: int) -> int:
+        """Addresses of a bank for ``n`` columns."""
+        return -(-n // self.lanes)
+
+    def bases(self, n: int, groups: int) -> tuple[int, ...]:
+        """Every group's first address."""
+        return tuple((g * (n // groups)) // self.lanes for g in range(groups))
+
+    def fields(self, words: Sequence[int]) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Splits words into gap, sign, shift (slots, P) and last (slots,)."""
+        size = -(-self.word_bits // 8)
+        if min(words, default=0) < 0 or max(words, default=0) >> self.word_bits:
+            raise InputError(f"Code words must have {self.word_bits} bits")
+        raw = b"".join(int(w).to_bytes(size, "little") for w in words)
+        octets = np.frombuffer(raw, dtype=np.uint8).reshape(len(words), size)
+        bits = np.unpackbits(octets, axis=1, count=self.word_bits, bitorder="little")
+        lanes = bits[:, :-1].reshape(len(words), self.lanes, self.lane_bits).astype(np.int64)
+        g = self.gap_bits
+        gap = lanes[:, :, :g] @ (1 << np.arange(g))
+        shift = lanes[:, :, g + 1 :] @ (1 << np.arange(self.shift_bits))
+        return gap, lanes[:, :, g], shift.astype(np.int64), bits[:, -1].astype(np.int64)
+
+
+CODES: Registry[Code] = Registry("code")
+"""Every format of slot words. Its face: ``decoder`` (`gateware.core.decoder`); `sim.reference` has
+another by the same names."""
+
+
+@CODES.kind
+@dataclass(frozen=True)
+class PulseCode(Code):
+    """Lane codes walk their banks by gaps, of pulses of 1 or of powers of two."""
+
+    kind: ClassVar[str] = "pulse"
+
+    @property
     def escape(self) -> int:
         """The gap that places no pulse."""
         return (1 << self.gap_bits) - 1
@@ -97,18 +162,16 @@ class PulseCode(Document):
         """Largest gap that needs no escape."""
         return self.escape - 1
 
-    @property
-    def max_shift(self) -> int:
-        """Largest shift."""
-        return (1 << self.shift_bits) - 1
+    @classmethod
+    def fitting(cls, y: IntArray, lanes: int, groups: int = 1, shift_bits: int = 0) -> Self:
+        """The code whose ``gap_bits`` suit the weights best, see `choose_gap_bits`."""
+        gap_bits = choose_gap_bits(y, lanes, groups=groups, shift_bits=shift_bits)
+        return cls(lanes, gap_bits, shift_bits)
 
-    def bank_depth(self, n: int) -> int:
-        """Addresses of a bank for ``n`` columns."""
-        return -(-n // self.lanes)
-
-    def bases(self, n: int, groups: int) -> tuple[int, ...]:
-        """Every group's first address."""
-        return tuple((g * (n // groups)) // self.lanes for g in range(groups))
+    def placed(self, words: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Which lane codes (slots, P) place a pulse: all but escapes."""
+        gap, *_ = self.fields(words)
+        return np.asarray(gap != self.escape)
 
     def encode(self, y: IntArray, groups: int = 1, min_slots: int = 1) -> Schedule:
         """Codes of the integer weights ``y`` (rows, N), each group in at least ``min_slots``."""
@@ -141,20 +204,6 @@ class PulseCode(Document):
         value = (1 - 2 * sign[slot, lane]) << shift[slot, lane]
         np.add.at(y, (row_group[slot] // groups, column), value)
         return y
-
-    def fields(self, words: Sequence[int]) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """Splits words into gap, sign, shift (slots, P) and last (slots,)."""
-        size = -(-self.word_bits // 8)
-        if min(words, default=0) < 0 or max(words, default=0) >> self.word_bits:
-            raise InputError(f"Code words must have {self.word_bits} bits")
-        raw = b"".join(int(w).to_bytes(size, "little") for w in words)
-        octets = np.frombuffer(raw, dtype=np.uint8).reshape(len(words), size)
-        bits = np.unpackbits(octets, axis=1, count=self.word_bits, bitorder="little")
-        lanes = bits[:, :-1].reshape(len(words), self.lanes, self.lane_bits).astype(np.int64)
-        g = self.gap_bits
-        gap = lanes[:, :, :g] @ (1 << np.arange(g))
-        shift = lanes[:, :, g + 1 :] @ (1 << np.arange(self.shift_bits))
-        return gap, lanes[:, :, g], shift.astype(np.int64), bits[:, -1].astype(np.int64)
 
 
 class _Pulses:

@@ -20,7 +20,7 @@ from pvq_hw.engine.core import (
     is_threshold,
     multiplier_for,
 )
-from pvq_hw.engine.pulse_code import PulseCode, choose_gap_bits
+from pvq_hw.engine.pulse_code import CODES, Code
 from pvq_hw.engine.schedule import Schedule
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
@@ -38,7 +38,7 @@ class CoreSpec(CoreBase):
 
     Parameters
     ----------
-    code : PulseCode
+    code : Code
         Its ``lanes`` is P.
     words : int
         Slot words of a frame.
@@ -51,7 +51,7 @@ class CoreSpec(CoreBase):
     kind: ClassVar[str] = "pulses"
     weight_memory: ClassVar[str] = "codes"
 
-    code: PulseCode
+    code: Code
     words: int
 
     def __post_init__(self) -> None:
@@ -141,11 +141,11 @@ class CoreSpec(CoreBase):
         return tuple(b - a for a, b in pairwise(rows))
 
 
-def _weights_of_pulses(code: PulseCode, words: Sequence[int]) -> tuple[IntArray, IntArray]:
+def _weights_of_pulses(code: Code, words: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Per group, the sum of ``2**shift`` over its negative pulses, and over all of them: K of its
     digits."""
-    gap, sign, shift, last = code.fields(words)
-    weight = np.where(gap != code.escape, 1 << shift, 0)
+    _, sign, shift, last = code.fields(words)
+    weight = np.where(code.placed(words), 1 << shift, 0)
     sums = np.zeros((2, int(last.sum())), dtype=np.int64)
     group = np.cumsum(last) - last
     for total, values in zip(sums, (weight * sign, weight), strict=True):
@@ -171,6 +171,7 @@ def make_core(
     frames: int = 1,
     gap_bits: int | None = None,
     shift_bits: int = 0,
+    code: str = "pulse",
     family: str = "ecp5",
     name: str | None = None,
     **options: Any,
@@ -188,9 +189,11 @@ def make_core(
     frames : int
         V.
     gap_bits : int, optional
-        Chosen by `choose_gap_bits` unless given.
+        Chosen by `Code.fitting` unless given.
     shift_bits : int
         0 for unit pulses.
+    code : str
+        Kind of the codes, one of `pvq_hw.engine.pulse_code.CODES`.
     family : str
         Key of `pvq_hw.target.families.FAMILIES`; sets latencies, carry chunks and multiplier.
     name : str, optional
@@ -206,18 +209,20 @@ def make_core(
         raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {n}, not {lanes}")
     device = find_family(family)
     groups = layer.groups
+    kind = CODES.named(code, f"Layer {layer.name!r}: its code")
     if gap_bits is None:
-        gap_bits = choose_gap_bits(layer.y, lanes, groups=groups, shift_bits=shift_bits)
-    code = PulseCode(lanes, gap_bits, shift_bits)
+        words = kind.fitting(layer.y, lanes, groups, shift_bits)
+    else:
+        words = kind(lanes, gap_bits, shift_bits)
     mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
-    schedule = code.encode(layer.y, groups)
+    schedule = words.encode(layer.y, groups)
     interval = 1
     own = "none" if is_threshold(layer) else multiplier_for(device.multiplier, mult_bits)
     multiplier = options.get("multiplier", own)
     if multiplier == "serial":
         interval = options.get("multiplier_interval") or _interval(schedule.row_slots, mult_bits)
-        schedule = code.encode(layer.y, groups, min_slots=interval)
-    negatives, k = _weights_of_pulses(code, schedule.words)
+        schedule = words.encode(layer.y, groups, min_slots=interval)
+    negatives, k = _weights_of_pulses(words, schedule.words)
     image = _image(layer, negatives, schedule, x.format)
     widths = _widths(layer, k, x.format, image)
     spec = CoreSpec(
@@ -227,7 +232,7 @@ def make_core(
         groups=groups,
         x=x.format,
         out=layer.output.format,
-        code=code,
+        code=words,
         words=schedule.slots,
         frames=frames,
         acc_bits=widths["acc_bits"],
@@ -237,7 +242,7 @@ def make_core(
         shift=layer.shift,
         multiplier=multiplier,
         multiplier_interval=interval,
-        code_latency=_code_latency(code, schedule, device),
+        code_latency=_code_latency(words, schedule, device),
         bank_latency=device.bank_latency,
         carry_chunk=device.carry_chunk,
         params_memory="logic" if rows * groups <= device.logic_rows else "block",
@@ -279,7 +284,7 @@ def _widths(layer: Dense, k: IntArray, x: IntFormat, image: CoreImage) -> dict[s
     }
 
 
-def _code_latency(code: PulseCode, schedule: Schedule, device: Family) -> int:
+def _code_latency(code: Code, schedule: Schedule, device: Family) -> int:
     """The family's, and where its clocks are fast a register for each step of a deep ROM."""
     if device.code_latency < 3:
         return device.code_latency

@@ -8,6 +8,7 @@ from typing import Any
 from pvq_hw.data.augment import parse_kinds
 from pvq_hw.documents import load_toml, read_fields
 from pvq_hw.engine.kinds import ENGINE_CHOICES, ENGINES
+from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
 
@@ -230,7 +231,7 @@ class CompileOptions:
             raise InputError(f"Layer {min(both)!r} must be in int8 or in only, not in both")
 
     def codes(self, names: Sequence[str]) -> dict[str, str]:
-        """``"pulse"`` or ``"shifted"`` for those of the layers whose code is not free."""
+        """``"pulse"``, ``"shifted"`` or another kind, of those layers whose code is not free."""
         asked = {n: (self.layers[n].code if n in self.layers else None) or self.code for n in names}
         return {name: code for name, code in asked.items() if code not in ("auto", "pvq")}
 
@@ -310,8 +311,9 @@ class CompileOptions:
 
 
 def _check_code(code: str | None) -> None:
-    if code not in (None, "pulse", "shifted", "pvq", "auto"):
-        raise InputError(f"Code must be pulse, shifted, pvq or auto, not {code!r}")
+    if code not in (None, "pulse", "shifted", "pvq", "auto", *CODES.kinds()):
+        more = "".join(f"{kind}, " for kind in CODES.kinds() if kind != "pulse")
+        raise InputError(f"Code must be pulse, shifted, {more}pvq or auto, not {code!r}")
 
 
 def _check_engine(engine: str | None) -> None:
@@ -323,7 +325,7 @@ def _is_folded(choice: LayerChoice) -> bool:
     """Whether a layer has options that only folded ones have."""
     return (
         choice.lanes is not None
-        or choice.code in ("pulse", "shifted")
+        or choice.code not in (None, "pvq", "auto")
         or choice.code_memory not in (None, "auto")
     )
 

@@ -88,7 +88,8 @@ class FoldLayer:
     encoding : str
         ``"pvq"``, or ``"int8"`` for plain weights, which K says nothing of.
     code : str, optional
-        ``"pulse"`` or ``"shifted"``; free unless given.
+        ``"pulse"`` or ``"shifted"``, or another of `pvq_hw.engine.pulse_code.CODES`; one of the
+        first two unless given.
     geometry : Geometry, optional
         Of a convolution.
     groups : int
@@ -499,7 +500,11 @@ def core_options(spec: CoreBase) -> dict[str, Any]:
         paced = {"multiplier_interval": spec.multiplier_interval}
         return {"engine": "unrolled"} | (paced if spec.multiplier == "serial" else {})
     if isinstance(spec, CoreSpec):
-        shifts = {"shift_bits": spec.code.shift_bits} if spec.code.shift_bits else {}
+        shifts: dict[str, Any] = {}
+        if spec.code.shift_bits:
+            shifts["shift_bits"] = spec.code.shift_bits
+        if spec.code.kind != PulseCode.kind:
+            shifts["code"] = spec.code.kind
         serial = {"multiplier": "serial"} if spec.multiplier == "serial" else {}
         return {key: getattr(spec, key) for key in _MEMORIES} | shifts | serial
     return {key: getattr(spec, key) for key in (*_MEMORIES, "products")}
@@ -554,11 +559,14 @@ class _Source:
     def specs(self, lanes: int) -> list[CoreBase]:
         """Of unit pulses, and where pulses lie upon each other of shifted ones too; of one kind
         alone where that is asked for."""
-        if self.question.reckoned and self.layer.encoding == "pvq":
+        own = self.code if self.code not in (None, "pulse", "shifted") else None
+        if self.question.reckoned and self.layer.encoding == "pvq" and own is None:
             return [*self._reckoned(lanes)]
         layer, x = self.sample(lanes, self.question.gap)
         if layer.encoding == "int8":
             return [self._int8(layer, x, lanes)]
+        if own is not None:
+            return [self._scaled(lanes, self.question.gap, {"code": own})]
         if self.code == "shifted":
             bits = choose_shift_bits(layer.y, lanes, groups=layer.groups)
             return [*self._gap_widths(lanes, {"shift_bits": bits})]
@@ -616,6 +624,7 @@ class _Source:
         """With codes in SPRAM, where the target has it. Its words are 16 bits wide: a gap bit less
         may save a block, for which a quantizer is held to closer gaps."""
         found = [spec for spec in specs if isinstance(spec, CoreSpec)]
+        found = [spec for spec in found if isinstance(spec.code, PulseCode)]
         found = [spec for spec in found if spec.code.shift_bits == found[0].code.shift_bits]
         target = self.question.target
         if not target.device.sprams or "code_memory" in self.options or not found:

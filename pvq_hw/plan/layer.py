@@ -220,8 +220,7 @@ def plan_layer(
         codes = int(np.count_nonzero(layer.y))
         pulses = int(np.abs(layer.y).sum()) if layer.encoding == "pvq" else 0
     if isinstance(spec, CoreSpec):
-        gap, *_ = spec.code.fields(image.codes)
-        pulses, codes = int(np.abs(layer.y).sum()), int((gap != spec.code.escape).sum())
+        pulses, codes = int(np.abs(layer.y).sum()), int(spec.code.placed(image.codes).sum())
     return LayerPlan(
         layer=layer.name,
         engine=engine,
@@ -244,6 +243,8 @@ def _reason(layer: Dense, spec: CoreBase) -> str:
     if not isinstance(spec, CoreSpec):
         return "8-bit weights were asked for"
     ours = spec.code
+    if not isinstance(ours, PulseCode):
+        return f"{ours.kind} codes were asked for: {spec.words:,} slots"
     bits = 0 if ours.shift_bits else choose_shift_bits(layer.y, ours.lanes, groups=layer.groups)
     gap = choose_gap_bits(layer.y, ours.lanes, groups=layer.groups, shift_bits=bits)
     other = PulseCode(ours.lanes, gap, bits).encode(layer.y, layer.groups).slots

@@ -6,6 +6,7 @@ import numpy as np
 
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError
 from pvq_hw.network.layer import Dense
@@ -83,17 +84,19 @@ def _by_place(spec: CoreBase, image: CoreImage) -> np.ndarray:
                 table[row, lane, address] = weight - (weight >> 7 << 8)
         return table
     assert isinstance(spec, CoreSpec)
-    gap, sign, shift, last = spec.code.fields(image.codes)
+    code = spec.code
+    assert isinstance(code, PulseCode)
+    gap, sign, shift, last = code.fields(image.codes)
     if int(last.sum()) != spec.rows * spec.groups or not last[-1]:
         raise CheckError(f"Codes of core {spec.name!r} must end {spec.rows * spec.groups} groups")
-    if np.any((sign | shift)[gap == spec.code.escape]):
+    if np.any((sign | shift)[gap == code.escape]):
         raise CheckError(f"Codes of core {spec.name!r} must have no sign in idle lanes")
     bases = spec.code.bases(spec.n, spec.groups)
     group, walk = 0, np.full(spec.lanes, bases[0], dtype=np.int64)
     lanes = np.arange(spec.lanes)
     for i in range(len(gap)):
         walk = walk + gap[i]
-        placed = gap[i] != spec.code.escape
+        placed = gap[i] != code.escape
         if np.any(walk[placed] >= depth):
             raise CheckError(f"Codes of core {spec.name!r} word {i} must stay within the banks")
         value = np.where(sign[i] != 0, -1, 1) << shift[i]

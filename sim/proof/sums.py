@@ -109,8 +109,8 @@ class RowSums:
 def _negatives(spec: CoreBase, image: CoreImage) -> IntArray:
     """Sum of ``2**shift`` over the negative pulses of every group."""
     assert isinstance(spec, CoreSpec)
-    gap, sign, shift, last = spec.code.fields(image.codes)
-    weight = np.where(gap != spec.code.escape, sign << shift, 0).sum(axis=1)
+    _, sign, shift, last = spec.code.fields(image.codes)
+    weight = np.where(spec.code.placed(image.codes), sign << shift, 0).sum(axis=1)
     found = np.zeros(int(last.sum()), dtype=np.int64)
     np.add.at(found, np.cumsum(last) - last, weight)
     return found.reshape(spec.rows, spec.groups)
