@@ -43,6 +43,7 @@ __all__ = [
     "read_json",
     "read_kind",
     "text_like",
+    "unknown_key",
     "write",
     "write_fields",
 ]
@@ -588,9 +589,15 @@ def _table(value: Any, place: Place, known: Iterable[str] | None) -> Mapping[str
         names = list(known)
         for key in value:
             if key not in names:
-                rest = near(key, names) or f"; known are {', '.join(names) or 'none'}"
-                raise InputError(f"{place} has an unknown key {quoted(key)}{rest}")
+                raise unknown_key(place, key, names)
     return value
+
+
+def unknown_key(place: Place, key: str, known: Iterable[str]) -> InputError:
+    """The error of a key that a table doesn't have."""
+    names = list(known)
+    rest = near(key, names) or f"; known are {', '.join(names) or 'none'}"
+    return InputError(f"{place} has an unknown key {quoted(key)}{rest}")
 
 
 @lru_cache(maxsize=512)

@@ -5,16 +5,23 @@ pages, so every text has a pattern of its own, and no key is taken that isn't kn
 """
 
 import json
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
-from pvq_hw.documents import load_toml
+from pvq_hw.documents import (
+    Place,
+    integer_range,
+    load_toml,
+    number_range,
+    one_of,
+    read,
+    text_like,
+    unknown_key,
+)
 from pvq_hw.errors import InputError
-from pvq_hw.naming import near, quoted
+from pvq_hw.naming import quoted
 from pvq_hw.target.board import LoaderChoice, Pin, Target
 from pvq_hw.target.devices import find_device
 
@@ -63,6 +70,7 @@ _PINS = {  # resources unless the file says otherwise
     "heartbeat": "led.0",
     "busy": "led.1",
 }
+_MOST_TEXTS = 8
 _FLASH = ("cs", "clk", "copi", "cipo", "wp", "hold")
 _INVERTED = ("cs", "wp", "hold")
 
@@ -84,168 +92,232 @@ def board_from(values: Mapping[str, Any], where: str = "Board") -> Target:
         In one line that begins with ``where``: a key that isn't known, a missing pin, two pins
         in one place, a device, package or speed grade that doesn't exist, a clock out of range.
     """
+    reader = _Reader(values, Place(where))
     try:
-        board = _Reader(values).board()
-        definition = json.dumps(values, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{where}: {error}") from None
-        # Dates and the like, which TOML has and JSON hasn't.
-        raise InputError(f"{where}: values must be texts, numbers, lists and tables") from None
-    return replace(board, definition=definition)
+        board = reader.board()
+    except InputError as error:
+        if str(error).startswith(where):
+            raise
+        raise InputError(f"{where}: {error}") from None
+    return replace(board, definition=json.dumps(values, sort_keys=True))
+
+
+Name = Annotated[str, text_like(_NAME)]
+Title = Annotated[str, text_like(_TITLE)]
+Line = Annotated[str, text_like(_LINE)]
+LoaderName = Annotated[str, text_like(_LOADER_NAME)]
+Value = str | dict[str, Any]  # of a pin: its place, or a table
+
+
+class _Oscillator(TypedDict):
+    mhz: float
+    pad: NotRequired[bool]
+
+
+class _Pins(TypedDict):
+    clk: NotRequired[Value]
+    rx: NotRequired[Value]
+    tx: NotRequired[Value]
+    heartbeat: NotRequired[Value]
+    busy: NotRequired[Value]
+
+
+class _Pin(TypedDict):
+    pin: Annotated[str, text_like(_PIN)]
+    resource: NotRequired[Annotated[str, text_like(_RESOURCE)]]
+    invert: NotRequired[bool]
+
+
+class _Flash(TypedDict):
+    cs: NotRequired[Value]
+    clk: NotRequired[Value]
+    copi: NotRequired[Value]
+    cipo: NotRequired[Value]
+    wp: NotRequired[Value]
+    hold: NotRequired[Value]
+
+
+class _Loader(TypedDict):
+    program: Annotated[str, one_of(*_LOADERS)]
+    board: NotRequired[LoaderName]
+    cable: NotRequired[LoaderName]
+    usb: NotRequired[Annotated[str, text_like(_USB)]]
+    flash: NotRequired[bool]
+    reset: NotRequired[bool]
+
+
+class _Bitstream(TypedDict):
+    compress: NotRequired[bool]
+    mclk_mhz: NotRequired[float]
+
+
+class _NoBitstream(TypedDict):
+    """iCE40 bitstreams have no choices."""
+
+
+class _File(TypedDict):
+    """A board file."""
+
+    name: Name
+    board: Title
+    device: Title
+    package: str
+    speed: NotRequired[str]
+    clock_mhz: Annotated[float, number_range(1, 400)]
+    baud: Annotated[int, integer_range(*_BAUDS)]
+    link: Line
+    tested: NotRequired[bool]
+    note: NotRequired[Line]
+    amaranth: NotRequired[Annotated[str, text_like(_CLASS)]]
+    source: str | list[Line]
+    oscillator: _Oscillator
+    attributes: NotRequired[dict[str, Any]]
+    pins: _Pins
+    high: NotRequired[dict[str, Value]]
+    flash: NotRequired[_Flash]
+    bitstream: NotRequired[dict[str, Any]]
+    loader: NotRequired[list[_Loader]]
 
 
 class _Reader:
     """Takes a board file's values apart; each method is told what it reads, for its messages."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = _table(values, "the file", _KEYS)
+    def __init__(self, values: Mapping[str, Any], place: Place) -> None:
+        self.place = place
+        self.values: dict[str, Any] = read(_File, values, place)
 
     def board(self) -> Target:
-        values = self.values
-        device = find_device(_text(values, "device", _TITLE))
-        package = _one_of(values, "package", device.packages, f"packages of {device.name}")
+        values, place = self.values, self.place
+        device = find_device(values["device"])
+        self._among("package", device.packages, f"packages of {device.name}")
         if device.speeds == ("",):
             if "speed" in values:
                 raise InputError(f"{device.name} has no speed grades; leave 'speed' out")
-            speed = ""
         else:
-            speed = _one_of(values, "speed", device.speeds, f"speed grades of {device.name}")
-        oscillator = _table(_need(values, "oscillator"), "oscillator", ("mhz", "pad"))
-        family = device.family
-        low, high = _REFERENCE_MHZ[family]
-        self.default = self._attributes(values.get("attributes", {}), family, "attributes")
-        pins = _table(_need(values, "pins"), "pins", _PINS)
-        found = {key: self._pin(pins[key], f"pins.{key}", _PINS[key], family) for key in pins}
+            self._among("speed", device.speeds, f"speed grades of {device.name}")
+        oscillator = values["oscillator"]
+        family = self.family = device.family
+        crystal = Annotated[float, number_range(*_REFERENCE_MHZ[family])]
+        read(crystal, oscillator["mhz"], place.key("oscillator").key("mhz"))
+        own = values.get("attributes", {})
+        self.default = self._attributes(own, place.key("attributes"))
+        found = {
+            key: self._pin(value, place.key("pins").key(key), _PINS[key])
+            for key, value in values["pins"].items()
+        }
         for key in ("clk", "rx", "tx"):
             if key not in found:
                 raise InputError(f"Pin {key!r} is missing: give pins.{key}")
-        rest = values.get("bitstream", {})
-        extra = _table(rest, "bitstream", ("compress", "mclk_mhz") if family == "ecp5" else ())
+        extra = read(
+            _Bitstream if family == "ecp5" else _NoBitstream,
+            values.get("bitstream", {}),
+            place.key("bitstream"),
+        )
         board = Target(
-            name=_text(values, "name", _NAME),
-            board=_text(values, "board", _TITLE),
+            name=values["name"],
+            board=values["board"],
             device=device,
-            package=package,
-            speed=speed,
-            crystal_mhz=_number(oscillator, "mhz", low, high, "oscillator."),
-            clock_mhz=_number(values, "clock_mhz", 1, 400),
-            baud=int(_number(values, "baud", *_BAUDS, whole=True)),
-            link=_text(values, "link", _LINE),
+            package=values["package"],
+            speed=values.get("speed", ""),
+            crystal_mhz=float(oscillator["mhz"]),
+            clock_mhz=float(values["clock_mhz"]),
+            baud=values["baud"],
+            link=values["link"],
             clk=found["clk"],
             rx=found["rx"],
             tx=found["tx"],
             leds=tuple((key, found[key]) for key in ("heartbeat", "busy") if key in found),
-            high=self._high(family),
-            flash=self._flash(family),
-            pad=_flag(oscillator, "pad", "oscillator."),
-            compress=_flag(extra, "compress", "bitstream."),
+            high=self._high(),
+            flash=self._flash(),
+            pad=oscillator.get("pad", False),
+            compress=extra.get("compress", False),
             mclk_mhz=self._mclk(extra),
             loaders=self._loaders(),
-            amaranth=_text(values, "amaranth", _CLASS, default=""),
+            amaranth=values.get("amaranth", ""),
             source=self._source(),
-            note=_text(values, "note", _LINE, default=""),
-            tested=_flag(values, "tested"),
+            note=values.get("note", ""),
+            tested=values.get("tested", False),
         )
         _check_places(board)
         board.check_clock(board.clock_mhz)
         return board
 
-    def _attributes(self, value: Any, family: str, what: str) -> dict[str, str | int]:
-        known = _ATTRIBUTES[family]
-        table = _table(value, what, known)
+    def _among(self, key: str, known: tuple[str, ...], what: str) -> None:
+        if key not in self.values:
+            raise InputError(f"{self.place.key(key)} is missing")
+        if self.values[key] not in known:
+            rule = f"one of the {what} ({', '.join(known)})"
+            raise self.place.key(key).wrong(rule, self.values[key])
+
+    def _attributes(self, table: Mapping[str, Any], place: Place) -> dict[str, str | int]:
+        known, found = _ATTRIBUTES[self.family], {}
         for key, setting in table.items():
-            if isinstance(setting, bool):
-                table[key] = setting = int(setting)
-            if type(setting) not in (str, int) or setting not in known[key]:
-                values = ", ".join(str(v) for v in known[key])
-                raise InputError(f"{what}.{key} must be one of {values}, not {_shown(setting)}")
-        return table
+            if key not in known:
+                raise unknown_key(place, key, known)
+            found[key] = int(setting) if isinstance(setting, bool) else setting
+            if type(setting) not in (str, int, bool) or found[key] not in known[key]:
+                raise place.key(key).wrong(f"one of {', '.join(map(str, known[key]))}", setting)
+        return found
 
-    def _pin(self, value: Any, what: str, resource: str, family: str, invert: bool = False) -> Pin:
-        known = _ATTRIBUTES[family]
-        if isinstance(value, str):
-            value = {"pin": value}
-        table = _table(value, what, ("pin", "resource", "invert", *known))
+    def _pin(self, value: Any, place: Place, resource: str, invert: bool = False) -> Pin:
+        known = _ATTRIBUTES[self.family]
+        table = {"pin": value} if isinstance(value, str) else value
         own = {key: table[key] for key in table if key in known}
-        attributes = self.default | self._attributes(own, family, what)
+        told = read(_Pin, {key: table[key] for key in table if key not in own}, place)
         return Pin(
-            _text(table, "pin", _PIN, where=f"{what}."),
-            _text(table, "resource", _RESOURCE, default=resource, where=f"{what}."),
-            _flag(table, "invert", f"{what}.") if "invert" in table else invert,
-            tuple(attributes.items()),
+            told["pin"],
+            told.get("resource", resource),
+            told.get("invert", invert),
+            tuple((self.default | self._attributes(own, place)).items()),
         )
 
-    def _high(self, family: str) -> tuple[tuple[str, Pin], ...]:
-        table = _table(self.values.get("high", {}), "high", None)
+    def _high(self) -> tuple[tuple[str, Pin], ...]:
+        table, place = self.values.get("high", {}), self.place.key("high")
         for key in table:
-            _matches(key, _PART, "Names in 'high'")
-        return tuple(
-            (key, self._pin(value, f"high.{key}", f"{key}.0", family))
-            for key, value in table.items()
-        )
+            read(Annotated[str, text_like(_PART)], key, "Names in 'high'")
+        return tuple((key, self._pin(v, place.key(key), f"{key}.0")) for key, v in table.items())
 
-    def _flash(self, family: str) -> tuple[tuple[str, Pin], ...]:
+    def _flash(self) -> tuple[tuple[str, Pin], ...]:
         if "flash" not in self.values:
             return ()
-        table = _table(self.values["flash"], "flash", _FLASH)
+        table, place = self.values["flash"], self.place.key("flash")
         for key in _FLASH[:4]:
             if key not in table:
                 raise InputError(f"Pin {key!r} of the flash is missing: give flash.{key}")
         return tuple(
-            (key, self._pin(table[key], f"flash.{key}", f"spi_flash.0.{key}", family,
-                            key in _INVERTED))
+            (key, self._pin(table[key], place.key(key), f"spi_flash.0.{key}", key in _INVERTED))
             for key in _FLASH if key in table
         )  # fmt: skip
 
-    @staticmethod
-    def _mclk(extra: Mapping[str, Any]) -> float:
-        if "mclk_mhz" not in extra:
-            return 0.0
-        value = _number(extra, "mclk_mhz", 0, 100, "bitstream.")
-        if value not in _MCLK_MHZ:
-            values = ", ".join(f"{v:g}" for v in _MCLK_MHZ)
-            raise InputError(f"bitstream.mclk_mhz must be one of {values}, not {value:g}")
-        return value
+    def _mclk(self, extra: Mapping[str, Any]) -> float:
+        value = extra.get("mclk_mhz", 0.0)
+        if "mclk_mhz" in extra and value not in _MCLK_MHZ:
+            place = self.place.key("bitstream").key("mclk_mhz")
+            raise place.wrong(f"one of {', '.join(f'{v:g}' for v in _MCLK_MHZ)}", value)
+        return float(value)
 
     def _loaders(self) -> tuple[LoaderChoice, ...]:
         tables = self.values.get("loader", [])
-        if not isinstance(tables, list) or len(tables) > 8:
-            raise InputError("loader must be tables [[loader]], at most 8")
+        if len(tables) > _MOST_TEXTS:
+            raise InputError(f"loader must be tables [[loader]], at most {_MOST_TEXTS}")
         return tuple(_loader(table) for table in tables)
 
     def _source(self) -> tuple[str, ...]:
-        texts = self.values.get("source", [])
+        texts = self.values["source"]
         texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(texts, list) or not 1 <= len(texts) <= 8:
-            raise InputError("source must be 1 to 8 texts that say where the pins are from")
-        return tuple(_matches(text, _LINE, "source") for text in texts)
+        if not 1 <= len(texts) <= _MOST_TEXTS:
+            raise InputError(f"source must be 1 to {_MOST_TEXTS} texts: where the pins are from")
+        return tuple(read(list[Line], texts, self.place.key("source")))
 
 
-_KEYS = (
-    "name", "board", "device", "package", "speed", "clock_mhz", "baud", "link", "tested", "note",
-    "amaranth", "source", "oscillator", "attributes", "pins", "high", "flash", "bitstream",
-    "loader",
-)  # fmt: skip
-
-
-def _loader(value: Any) -> LoaderChoice:
-    table = _table(value, "loader", ("program", "board", "cable", "usb", "flash", "reset"))
-    program = _one_of(table, "program", tuple(_LOADERS), "loaders", "loader.")
+def _loader(table: dict[str, Any]) -> LoaderChoice:
+    program = table["program"]
     for key in _LOADERS[program]:
         if key not in table:
             raise InputError(f"loader.{key} is missing: {program} needs it")
     if program == "openFPGALoader" and ("board" in table) == ("cable" in table):
         raise InputError("loader must have 'board' or 'cable' for openFPGALoader")
-    text: Callable[..., str] = _text
-    return LoaderChoice(
-        program,
-        text(table, "board", _LOADER_NAME, default="", where="loader."),
-        text(table, "cable", _LOADER_NAME, default="", where="loader."),
-        text(table, "usb", _USB, default="", where="loader."),
-        _flag(table, "flash", "loader."),
-        _flag(table, "reset", "loader."),
-    )
+    return LoaderChoice(**table)
 
 
 def _check_places(board: Target) -> None:
@@ -262,78 +334,3 @@ def _check_places(board: Target) -> None:
         if pin.path in alike or (any(not path[2] for path in (*alike, pin.path)) and alike):
             raise InputError(f"Resource {pin.resource!r} of {name!r} is another pin's already")
         paths[pin.path] = name
-
-
-def _table(value: Any, what: str, known: Iterable[str] | None) -> dict[str, Any]:
-    """A copy of a table whose keys are all ``known``."""
-    if not isinstance(value, Mapping):
-        raise InputError(f"{what} must be a table, not {_shown(value)}")
-    if known is not None:
-        names = list(known)
-        for key in value:
-            if key not in names:
-                rest = near(str(key), names) or (f"; known are {', '.join(names)}" if names else "")
-                raise InputError(f"{what} has an unknown key {quoted(str(key))}{rest}")
-    return dict(value)
-
-
-def _need(table: Mapping[str, Any], key: str, where: str = "") -> Any:
-    if key not in table:
-        raise InputError(f"{where}{key} is missing")
-    return table[key]
-
-
-def _text(
-    table: Mapping[str, Any], key: str, pattern: str, default: str | None = None, where: str = ""
-) -> str:
-    if default is not None and key not in table:
-        return default
-    return _matches(_need(table, key, where), pattern, where + key)
-
-
-def _matches(value: Any, pattern: str, what: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        raise InputError(f"{what} must be text like {pattern}, not {_shown(value)}")
-    return value
-
-
-def _one_of(
-    table: Mapping[str, Any], key: str, known: tuple[str, ...], what: str, where: str = ""
-) -> str:
-    value = _need(table, key, where)
-    if value not in known:
-        raise InputError(
-            f"{where}{key} must be one of the {what}: {', '.join(known)}; not {_shown(value)}"
-        )
-    return str(value)
-
-
-def _number(
-    table: Mapping[str, Any], key: str, low: float, high: float, where: str = "",
-    whole: bool = False,
-) -> float:  # fmt: skip
-    value = _need(table, key, where)
-    good = isinstance(value, int) or (isinstance(value, float) and not whole)
-    if isinstance(value, bool) or not good or not low <= value <= high or math.isnan(value):
-        kind = "an integer" if whole else "a number"
-        raise InputError(
-            f"{where}{key} must be {kind} from {low:,} to {high:,}, not {_shown(value)}"
-        )
-    return float(value)
-
-
-def _flag(table: Mapping[str, Any], key: str, where: str = "") -> bool:
-    value = table.get(key, False)
-    if not isinstance(value, bool):
-        raise InputError(f"{where}{key} must be true or false, not {_shown(value)}")
-    return value
-
-
-def _shown(value: Any) -> str:
-    """At most 60 characters of a value, in ASCII; Python writes out no endless integer."""
-    if isinstance(value, int) and value.bit_length() > 64:
-        return f"an integer of {value.bit_length():,} bits"
-    try:
-        return f"{value!a:.60}"
-    except (ValueError, RecursionError):
-        return "a value too long to show"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date
 
 import pytest
 import tomli_w
@@ -122,7 +123,7 @@ def test_loaders_of_a_file_make_command_lines():
 
 
 WRONG = {
-    "unknown key": (edited(TOY, "colour", value="red"), "the file has an unknown key 'colour'"),
+    "unknown key": (edited(TOY, "colour", value="red"), "has an unknown key 'colour'"),
     "near key": (edited(TOY, "pakage", value="x"), "'pakage'; did you mean package?"),
     "unknown pin": (edited(TOY, "pins", "led", value="1"), "pins has an unknown key 'led'; known"),
     "unknown setting": (edited(TOY, "pins", "tx", value={"pin": "88", "DRIVE": "4"}),
@@ -130,10 +131,10 @@ WRONG = {
     "device": (edited(TOY, "device", value="iCE40HX9K"), "'iCE40HX9K' is unknown; did you mean"),
     "no device": (edited(TOY, "device"), "device is missing"),
     "package": (edited(TOY, "package", value="SG48"),
-                "one of the packages of iCE40HX4K: BG121, CB132, TQ144; not 'SG48'"),
+                "one of the packages of iCE40HX4K (BG121, CB132, TQ144), not 'SG48'"),
     "speed of an iCE40": (edited(TOY, "speed", value="6"), "iCE40HX4K has no speed grades"),
     "no speed": (edited(ECP5, "speed"), "speed is missing"),
-    "speed": (edited(ECP5, "speed", value="9"), "speed grades of LFE5U-45F: 6, 7, 8; not '9'"),
+    "speed": (edited(ECP5, "speed", value="9"), "speed grades of LFE5U-45F (6, 7, 8), not '9'"),
     "no rx": (edited(TOY, "pins", "rx"), "Pin 'rx' is missing: give pins.rx"),
     "no pins": (edited(TOY, "pins"), "pins is missing"),
     "one place": (edited(TOY, "pins", "tx", value="87"), "'tx' must differ, not both be 87"),
@@ -142,22 +143,22 @@ WRONG = {
     "whole and part": (edited(TOY, "pins", "tx", value={"pin": "88", "resource": "uart.0"}),
                        "Resource 'uart.0' of 'tx' is another pin's already"),
     "clock": (edited(TOY, "clock_mhz", value=300.0), "Clock of toy must be 12 to 275 MHz, not 300"),
-    "endless clock": (edited(TOY, "clock_mhz", value=1e999), "clock_mhz must be a number from 1"),
+    "endless clock": (edited(TOY, "clock_mhz", value=1e999), "clock_mhz must be a finite"),
     "no number": (edited(TOY, "clock_mhz", value="48"), "clock_mhz must be a number"),
     "true clock": (edited(TOY, "clock_mhz", value=True), "clock_mhz must be a number"),
     "oscillator": (edited(TOY, "oscillator", "mhz", value=200), "oscillator.mhz must be a number "
                    "from 10 to 133, not 200"),
-    "baud": (edited(TOY, "baud", value=9.5e5), "baud must be an integer from 1,200 to 12,000,000"),
+    "baud": (edited(TOY, "baud", value=9.5e5), "baud must be an integer, not 950000.0"),
     "huge": (edited(TOY, "baud", value=10**5000), "not an integer of 16,610 bits"),
     "flash": (edited(TOY, "flash", value={"cs": "1"}), "Pin 'clk' of the flash is missing"),
-    "loader": (edited(TOY, "loader", value=[{"program": "rm"}]), "loader.program must be one of"),
+    "loader": (edited(TOY, "loader", value=[{"program": "rm"}]), "loader[0].program must be"),
     "loader without usb": (edited(TOY, "loader", value=[{"program": "dfu-util"}]),
                            "loader.usb is missing: dfu-util needs it"),
     "option as a board": (
         edited(TOY, "loader", value=[{"program": "openFPGALoader", "board": "--write-flash"}]),
-        "loader.board must be text like"),
+        "loader[0].board must be text like"),
     "mclk": (edited(ECP5, "bitstream", "mclk_mhz", value=50.0), "mclk_mhz must be one of 2.4, 4.8"),
-    "no source": (edited(TOY, "source"), "source must be 1 to 8 texts"),
+    "no source": (edited(TOY, "source"), "source is missing"),
     "tested": (edited(TOY, "tested", value=1), "tested must be true or false, not 1"),
     "table": (edited(TOY, "pins", value=[1]), "pins must be a table, not [1]"),
 }  # fmt: skip
@@ -167,7 +168,7 @@ WRONG = {
 def test_what_is_wrong_is_said_in_one_line(values, message):
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         board_from(values, "Board file 'toy.toml'")
-    assert str(caught.value).startswith("Board file 'toy.toml': ")
+    assert str(caught.value).startswith(("Board file 'toy.toml': ", "Board file 'toy.toml' has"))
     assert "\n" not in str(caught.value)
 
 
@@ -205,7 +206,7 @@ def test_files_that_are_no_board_files(tmp_path):
         (b"\x80", "must be a TOML file"),
         (b"x" * (1 << 20) + b"y", "must be a board file of at most 1 MiB"),
         (b"a" + b".a" * 6000 + b"=1", "must be a board file with at most 5,000 dots"),
-        (b"device = 1979-05-27", "device must be text"),
+        (tomli_w.dumps(TOY | {"device": date(1979, 5, 27)}).encode(), "device must be text"),
     ):
         path = tmp_path / "bad.toml"
         path.write_bytes(content)
