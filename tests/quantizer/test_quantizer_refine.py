@@ -16,9 +16,9 @@ from pvq_hw.quantizer.quantize import LayerOptions, quantize
 from pvq_hw.quantizer.refine import refine
 
 
-def coarse(k: int = 6, banks: int = 0) -> tuple[Tape, dict[str, Rows], np.ndarray]:
+def coarse(k: int = 6, banks: int = 0, seed: int = 0) -> tuple[Tape, dict[str, Rows], np.ndarray]:
     """A chain, a coarse quantization of it, and its inputs."""
-    steps, x = network_steps(chain()), (data(500) / 255).astype(np.float32)
+    steps, x = network_steps(chain(seed=seed)), (data(500) / 255).astype(np.float32)
     place, rows = Placement(banks, 2) if banks else None, {}
     for step in steps:
         w = step.weight
@@ -42,12 +42,14 @@ def test_refinement_lowers_the_output_error_and_keeps_the_pulses(banks: int) -> 
 
 
 def test_a_part_of_the_frames_is_enough_for_the_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = refine(*coarse(), sweeps=3)[1]
+    """One network's error may be 1.7 or 0.9 of what all frames give, since a few other pulses
+    move; over several they are the same."""
+    whole = [refine(*coarse(seed=seed), sweeps=3)[1] for seed in range(8)]
     monkeypatch.setattr(expansion, "_COLUMN_FRAMES", 100)
-    part = refine(*coarse(), sweeps=3)[1]
+    part = [refine(*coarse(seed=seed), sweeps=3)[1] for seed in range(8)]
     assert part != whole
-    assert part[-1] < 2 * whole[-1]
-    assert part[-1] < 0.35 * part[0]
+    assert np.median([p[-1] / w[-1] for p, w in zip(part, whole, strict=True)]) < 1.1
+    assert max(p[-1] / p[0] for p in part) < 0.35
 
 
 def test_layers_that_may_not_move_stay() -> None:
