@@ -1,6 +1,7 @@
 """The Python interface: compile a model, load an output folder, and do all the verbs do with it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from pvq_hw.data.dataset import Data
 from pvq_hw.flow.boards import board_table
 from pvq_hw.flow.compile import compile_model
 from pvq_hw.flow.options import load_options
+from pvq_hw.inputs import join_inputs
+from pvq_hw.model.load import load_model
 from pvq_hw.model.objects import model_file
 from pvq_hw.output.accelerator import Accelerator, load
 from pvq_hw.progress import Steps
@@ -46,7 +49,7 @@ def compile(
     *,
     example_inputs: Any = None,
     target: str | None = None,
-    calibrate: Data | npt.ArrayLike | None = None,
+    calibrate: Data | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
     evaluate: Data | None = None,
     metric: str | None = None,
     config: str | os.PathLike[str] | None = None,
@@ -65,11 +68,12 @@ def compile(
         activation a key of `pvq_hw.model.objects.ACTIVATIONS` or None.
     out : path
     example_inputs : array or tensor, optional
-        For a ``torch.nn.Module``: some of its inputs, frames first.
+        For a ``torch.nn.Module``: some of its inputs, frames first; of several a tuple, or a dict
+        by the names of what ``forward`` takes, which are then the inputs' names.
     target : str, optional
         A board; may come from ``config``.
     calibrate : Data or array (frames, ...), optional
-        Inputs to calibrate with.
+        Inputs to calibrate with; of a model of several, arrays by their names.
     evaluate : Data, optional
         Inputs and labels to test with.
     metric : str, optional
@@ -89,10 +93,12 @@ def compile(
         As the verb: in one line, and an earlier ``out`` stays as it was.
     """
     chosen = load_options(Path(config) if config else None, {"target": target, **options})
-    data = calibrate
-    if data is not None and not isinstance(data, Data):
-        data = Data(np.asarray(data), None, chosen.input_scale)
     with model_file(model, example_inputs) as path:
+        data = calibrate
+        if isinstance(data, Mapping):
+            data = join_inputs(load_model(path).inputs, data, chosen.input_scale)
+        if data is not None and not isinstance(data, Data):
+            data = Data(np.asarray(data), None, chosen.input_scale)
         compile_model(
             path, Path(out), chosen,
             calibration=data, evaluation=evaluate, metric=metric, steps=steps,

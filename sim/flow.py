@@ -1,5 +1,6 @@
 """``OUT`` and data in, a comparison of simulated RTL with the golden model out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ _SCENARIO_FRAMES = 16  # of the data, round and round
 
 def simulate_output(
     accelerator: Accelerator,
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | Mapping[str, npt.ArrayLike],
     simulator: str,
     stalls: bool,
     seed: int,

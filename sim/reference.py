@@ -229,6 +229,12 @@ def _lookup(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list
     return [tables[k % len(tables)][value - low] for k, value in enumerate(inputs[0])]
 
 
+@unit_reference.of("pick")
+def _pick(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
+    start, stop = unit["start"], unit["start"] + unit["count"]
+    return [x for k, x in enumerate(inputs[0]) if start <= k % unit["period"] < stop]
+
+
 @unit_reference.of("fork", "fifo", "unpack")
 def _passed(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
     return inputs[0]

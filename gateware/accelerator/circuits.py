@@ -7,6 +7,7 @@ from gateware.core.pulse_core import LayerCore
 from gateware.core.unrolled_core import UnrolledCore
 from gateware.units.join import ForkUnit, JoinUnit
 from gateware.units.lookup import LookupUnit
+from gateware.units.pick import PickUnit
 from gateware.units.pool import PoolUnit
 from gateware.units.queue import StreamFifo
 from gateware.units.unpack import UnpackUnit
@@ -14,7 +15,7 @@ from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreSpec
-from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unpack
+from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pick, Pool, Unpack
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.registry import Face
 
@@ -65,6 +66,11 @@ def _join(unit: Join, images: Images, body: str) -> JoinUnit:
 @unit_circuit.of(Lookup)
 def _lookup(unit: Lookup, images: Images, body: str) -> LookupUnit:
     return LookupUnit(unit, body)
+
+
+@unit_circuit.of(Pick)
+def _pick(unit: Pick, images: Images, body: str) -> PickUnit:
+    return PickUnit(unit)
 
 
 @unit_circuit.of(Fork)

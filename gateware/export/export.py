@@ -25,6 +25,7 @@ from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import ToolError
+from pvq_hw.inputs import Input
 from pvq_hw.naming import Names, check_module_name
 from pvq_hw.outputs import Output
 from pvq_hw.reserved import LANGUAGE
@@ -214,7 +215,11 @@ def _batch_lines(core: CoreBase) -> list[str]:
 
 
 def _header(
-    name: str, graph: GraphSpec, cycles: tuple[int, int], outputs: Sequence[Output] = ()
+    name: str,
+    graph: GraphSpec,
+    cycles: tuple[int, int],
+    outputs: Sequence[Output] = (),
+    inputs: Sequence[Input] = (),
 ) -> str:
     specs, (taken, given) = graph.cores, graph.vectors
     (n, x), (rows, out) = graph.x, graph.out
@@ -229,6 +234,7 @@ def _header(
             "  rst         synchronous, active high; forgets all frames; i__ready is 0 meanwhile",
             f"  i__payload  {_format(x, taken)}",
             f"              frames of {n} transfers, channels last, in order",
+            *(f"              {i.start} to {i.part.stop - 1}: {i.name}" for i in inputs),
             f"  o__payload  {_format(out, given)}",
             f"              frames of {rows} transfers, in order of the rows",
             *(f"              {o.start} to {o.part.stop - 1}: {o.name}" for o in outputs),
@@ -268,15 +274,16 @@ def export_accelerator(
     *,
     cycles: tuple[int, int] | None = None,
     outputs: Sequence[Output] = (),
+    inputs: Sequence[Input] = (),
 ) -> dict[str, str]:
     """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``.
 
     ``images`` are the contents of its cores, in order; ``cycles`` are the interval and the latency
-    where they are known already; ``outputs`` says which transfers are which, where a model has
-    several.
+    where they are known already; ``outputs`` and ``inputs`` say which transfers are which, where a
+    model has several.
     """
     component = Accelerator(graph, images, body="verilog")
-    header = _header(name, graph, cycles or _cycles(graph, images), outputs)
+    header = _header(name, graph, cycles or _cycles(graph, images), outputs, inputs)
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,

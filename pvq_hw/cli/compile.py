@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from pvq_hw.cli.scores import tell_scores
@@ -17,6 +18,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.errors import InputError
     from pvq_hw.flow.compile import compile_model
     from pvq_hw.flow.options import LayerChoice, load_options
+    from pvq_hw.model.load import load_model
 
     overrides = {
         key: getattr(args, key)
@@ -53,8 +55,9 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     if not options.target:
         raise InputError("A target must be given: --target BOARD, or target in --config")
     scale = options.input_scale
-    calibration = load_data(args.calibrate, scale) if args.calibrate else None
-    evaluation = load_data(args.evaluate, scale) if args.evaluate else None
+    inputs = cache(lambda: load_model(args.model).inputs)
+    calibration = load_data(args.calibrate, scale, inputs) if args.calibrate else None
+    evaluation = load_data(args.evaluate, scale, inputs) if args.evaluate else None
     compiled = compile_model(
         args.model, args.out, options,
         calibration=calibration, evaluation=evaluation, metric=args.metric, steps=ui,
@@ -132,6 +135,9 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         )
     if "accuracy" in document:
         tell_scores(ui, document["accuracy"], {"float": "float", "pvq": "PVQ"})
+    for part in document.get("inputs", ()):
+        where = f"values {part['start']} to {part['stop'] - 1} of a frame"
+        ui.say(f"  input {part['name']:<16}{where}, steps of {part['scale']:.4g}")
     for part in document.get("outputs", ()):
         where = f"values {part['start']} to {part['stop'] - 1} of a frame"
         ui.say(f"  output {part['name']:<15}{where}, steps of {part['scale']:.4g}")

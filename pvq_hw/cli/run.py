@@ -17,7 +17,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.output.accelerator import load
 
     accelerator = load(args.out)
-    data = load_data(args.data, accelerator.input_scale)
+    data = load_data(args.data, accelerator.input_scale, accelerator.network.inputs)
     network = accelerator.network
     network = network if args.output is None else network.for_output(args.output)
     check_data(network, data, str(args.data), metric=args.metric)

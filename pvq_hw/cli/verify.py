@@ -12,7 +12,6 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Verifies an output folder; exit status 1 for findings."""
-    from pvq_hw.data.dataset import load_data
     from pvq_hw.errors import InputError
     from pvq_hw.evaluate.accuracy import check_data
     from pvq_hw.evaluate.attribution import check_log
@@ -27,7 +26,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     if args.log:
         check_log(args.log)
     model = load_model(args.model) if args.model else None
-    data = load_data(args.data) if args.data else None
+    data = _data(args, model) if args.data else None
     if model is not None and data is not None:
         check_data(model, data, str(args.data), labels=not model.outputs)
         with ui.step("Compare the model with its file"):
@@ -55,6 +54,15 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     if model is not None and not findings:
         document |= _losses(args, ui, model, data)
     return document, 1 if findings else 0
+
+
+def _data(args: argparse.Namespace, model: Any) -> Any:
+    """The data to verify with; integers beside floats are divided as they were in compiling."""
+    from pvq_hw.data.dataset import load_data
+    from pvq_hw.network.network import Network
+
+    scale = Network.load(args.out / "network").input_scale if model.inputs else 1.0
+    return load_data(args.data, scale, model.inputs)
 
 
 def _losses(args: argparse.Namespace, ui: Ui, model: Any, data: Any) -> dict[str, Any]:

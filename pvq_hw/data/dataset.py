@@ -1,8 +1,9 @@
-"""DATA.npz: inputs ``x``, frames first, and labels ``y`` where there are some."""
+"""DATA.npz: inputs ``x``, or several by their names, frames first, and labels ``y`` where there
+are some."""
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import LARGEST
 from pvq_hw.data.arrays import npz_keys, read_array, read_npz, write_npz
 from pvq_hw.errors import InputError
+from pvq_hw.inputs import Input, join_inputs
 from pvq_hw.naming import quoted
 
 __all__ = ["Data", "load_data", "make_data", "save_data"]
@@ -84,14 +86,31 @@ class Data:
         return real if self.x.dtype.kind == "f" else real / self.input_scale
 
 
-def load_data(path: str | Path, input_scale: float = 1.0) -> Data:
+def load_data(
+    path: str | Path,
+    input_scale: float = 1.0,
+    inputs: Sequence[Input] | Callable[[], Sequence[Input]] = (),
+) -> Data:
     """Reads a DATA.npz: ``x`` and perhaps ``y``; other arrays are ignored.
+
+    For a model of several ``inputs`` (those of a Model or Network, or a function that gives them,
+    which is called where the file holds more than ``x`` and ``y``) it may hold an array for each by
+    its name instead of ``x``; they are joined to one, see `pvq_hw.inputs.join_inputs`.
 
     Raises InputError for anything else, without pickle, and before memory is taken for what
     the file only claims to hold.
     """
     path = Path(path)
     keys = npz_keys(path)
+    if not {*keys} <= {"x", "y"}:
+        several = inputs() if callable(inputs) else inputs
+        names = {each.name for each in several}
+        if names and ("x" not in keys or "x" in names):
+            found = read_npz(path, [key for key in keys if key in {*names, "y"}])
+            y = _labels(found.pop("y", None))
+            return _with_place(
+                path, lambda: Data(join_inputs(several, found, input_scale), y, input_scale)
+            )
     if "x" not in keys:
         held = ", ".join(map(quoted, keys[:20])) or "nothing"
         raise InputError(

@@ -17,7 +17,7 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.sliding_window import SlidingWindow
-from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pool, Unit, Unpack
+from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pick, Pool, Unit, Unpack
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError
 from pvq_hw.registry import Face
@@ -324,6 +324,11 @@ def _forking(unit: Fork, work: Work) -> list[Process]:
     return [_fork(work.inputs[0], work.outputs, work.frames * unit.size)]
 
 
+@timing.of(Pick)
+def _picking(unit: Pick, work: Work) -> list[Process]:
+    return [_pick(unit, work.inputs[0], work.outputs[0], work.frames)]
+
+
 @timing.of(Unpack)
 def _unpacking(unit: Unpack, work: Work) -> list[Process]:
     return [_unpack(unit, work.inputs[0], work.outputs[0], work.frames)]
@@ -379,6 +384,24 @@ def _fork(i: Wire, outputs: list[Wire], total: int) -> Process:
             yield
         i.readies.append(max(o.moved[k] for o in outputs))
         i.settle()
+
+
+def _pick(unit: Pick, i: Wire, o: Wire, frames: int) -> Process:
+    """What is passed on is taken when the output takes it, the rest at once."""
+    for k in range(frames * unit.size):
+        if unit.takes(k % unit.size):
+            while len(i.offers) <= k:
+                yield
+            o.offers.append(max(i.offers[k], i.moved[-1] + 1 if i.moved else 0))
+            o.settle()
+            while len(o.moved) < len(o.offers):
+                yield
+            i.readies.append(o.moved[-1])
+        else:
+            i.readies.append(0)
+        i.settle()
+        while len(i.moved) <= k:
+            yield
 
 
 def streamed(work: Work, size: int, delay: int, depth: int, order: Sequence[int] = ()) -> Process:

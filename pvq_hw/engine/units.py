@@ -1,5 +1,5 @@
-"""Specifications of the units around the cores: poolings, sums, concatenations, tables, forks,
-FIFOs, the unpacker of batches."""
+"""Specifications of the units around the cores: poolings, sums, concatenations, tables, parts
+of frames, forks, FIFOs, the unpacker of batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -29,6 +29,7 @@ __all__ = [
     "Fork",
     "Join",
     "Lookup",
+    "Pick",
     "Pool",
     "Queued",
     "Scale",
@@ -635,6 +636,53 @@ class Fork(Unit):
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
         """Of each input, and of the outputs."""
+        return (self.x,), self.x
+
+
+@UNITS.kind
+@dataclass(frozen=True)
+class Pick(Unit):
+    """Passes a part of every frame on and drops the rest: one of a network's several inputs, or
+    a slice of an axis.
+
+    Parameters
+    ----------
+    x : IntFormat
+    size : int
+        Activations of a frame at the input.
+    start, count, period : int
+        The part: of every ``period`` activations ``start`` to ``start + count - 1``.
+    """
+
+    kind: ClassVar[str] = "pick"
+
+    x: IntFormat
+    size: int
+    start: int
+    count: int
+    period: int
+
+    def __post_init__(self) -> None:
+        fits = 0 <= self.start < self.start + self.count <= self.period
+        if not fits or self.size % self.period:
+            raise InputError(f"Unit {self.name!r} must take a part of {self.size} activations")
+
+    def takes(self, place: int) -> bool:
+        """Whether it passes the activation of that place in a frame on."""
+        return self.start <= place % self.period < self.start + self.count
+
+    def compute(self, *x: npt.ArrayLike) -> IntArray:
+        """(frames, ...) -> (frames, size of the output)."""
+        array = np.asarray(x[0], dtype=np.int64)
+        whole = array.reshape(len(array), -1, self.period)
+        return whole[:, :, self.start : self.start + self.count].reshape(len(array), -1)
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of the input, and of the output."""
+        return (self.size,), self.size // self.period * self.count
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Of the input, and of the output."""
         return (self.x,), self.x
 
 

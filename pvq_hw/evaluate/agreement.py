@@ -164,7 +164,7 @@ def agreement_data(
 
 def _random_inputs(network: Network) -> FloatArray:
     """Real inputs in the file's axes, over the range of the network's input."""
-    real = golden_inputs(network, frames=_RANDOM_FRAMES) * network.input.scale
+    real = golden_inputs(network, frames=_RANDOM_FRAMES) * network.input_unit()
     axes = network.input_axes
     stored = real.reshape(len(real), *(network.input_shape[a] for a in axes))
     return np.asarray(stored.transpose(0, *(1 + np.argsort(axes))), dtype=np.float64)
@@ -233,7 +233,7 @@ def _through(
     layers = {layer.output.name: layer for layer in network.layers}
     values: dict[str, FloatArray] = {
         model.input_name: np.asarray(
-            integers.reshape(-1, *model.shape) * network.input.scale, float
+            integers.reshape(-1, *model.shape) * network.input_unit(), float
         )
     }
     for node in model.nodes:

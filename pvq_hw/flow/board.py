@@ -1,6 +1,7 @@
 """``OUT`` on a real board: load the bitstream, send data, compare with the golden model."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
 def run_output(
     accelerator: Accelerator,
     port: str | None,
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | Mapping[str, npt.ArrayLike],
     *,
     timeout: float = 2.0,
     labels: npt.NDArray[Any] | None = None,

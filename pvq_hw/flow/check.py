@@ -136,6 +136,8 @@ class ModelCheck:
         shapes = {} if found.model is None else {
             "input_shape": list(found.model.input_shape),
             "output_shape": list(found.model.output_shape),
+            **({"inputs": [i.to_json() for i in found.model.inputs]}
+               if found.model.inputs else {}),
             **({"outputs": [o.to_json() for o in found.model.outputs]}
                if found.model.outputs else {}),
         }  # fmt: skip

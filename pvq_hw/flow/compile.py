@@ -244,5 +244,6 @@ def write_core_files(staging: Path, network: Network, planned: Plan, image: Imag
         image.cores,
         cycles=(planned.interval_cycles, planned.latency_cycles),
         outputs=network.outputs,
+        inputs=network.inputs,
     ).items():
         (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")

@@ -208,7 +208,7 @@ def _div(a: Any, b: Any) -> Any:
 @primitive("Pow", 2)
 def _pow(a: Any, b: Any) -> Any:
     power = float(b) if np.ndim(b) == 0 else math.nan
-    if power == round(power) and 0 <= power <= 16:  # products, so the same on every machine
+    if power.is_integer() and 0 <= power <= 16:  # products, so the same on every machine
         return math.prod([a] * int(power), start=np.ones_like(a))
     value = _exp(b * exact.log(np.maximum(a, 1e-300)))
     return np.where(a > 0, value, np.where((a == 0) & (b > 0), 0.0, np.nan))

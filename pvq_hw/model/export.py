@@ -5,6 +5,7 @@ tensors. Weights are stored as float32.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pvq_hw.model.nodes import (
     MaxPool,
     Node,
     Outputs,
+    Part,
     Quantize,
     Relu,
     Sign,
@@ -101,14 +103,20 @@ class Writer:
         """The file's content."""
         from onnx import helper
 
-        self._input()
-        for node in self.model.nodes:
-            self._node(node)
+        model = self.model
+        inputs = [self._value(model.input_name, model.input_shape)]
+        if model.inputs:
+            inputs = self._inputs()
+        else:
+            self._input(model.input_name, model.shape, model.input_shape, model.input_axes)
+        for node in model.nodes:
+            if not model.inputs or node.inputs != (model.input_name,):
+                self._node(node)
         last = self.model.nodes[-1]
         graph = helper.make_graph(
             self.nodes,
             self.model.name,
-            [self._value(self.model.input_name, self.model.input_shape)],
+            inputs,
             [self._value(last.output, _file_shape(last.shape))],
             self.constants,
         )
@@ -141,17 +149,27 @@ class Writer:
 
     # -- layouts --------------------------------------------------------------------------------
 
-    def _input(self) -> None:
-        """The input as the channel-last order reads it, where the file's axes are others."""
-        model, name = self.model, self.model.input_name
-        if _file_shape(model.shape) == model.input_shape and len(model.shape) in (1, 3):
-            axes = (1, 2, 0) if len(model.shape) == 3 else (0,)
-            if model.input_axes == axes:
-                self.names[name, model.shape] = name
-                return
+    def _inputs(self) -> list[Any]:
+        """Each of several inputs, called as what takes it."""
+        takers = self.model.consumers(self.model.input_name)
+        parts = {node.start: node for node in takers if isinstance(node, Part)}
+        for each in self.model.inputs:
+            node = parts[each.start]
+            self._input(node.output, node.shape, each.shape, each.axes)
+            self.shapes[node.output] = node.shape
+        return [self._value(parts[each.start].output, each.shape) for each in self.model.inputs]
+
+    def _input(
+        self, name: str, inner: tuple[int, ...], shape: tuple[int, ...], axes: tuple[int, ...]
+    ) -> None:
+        """An input as the channel-last order reads it, where the file's axes are others."""
+        usual = {1: (0,), 3: (1, 2, 0)}.get(len(inner))
+        if _file_shape(inner) == shape and axes == usual:
+            self.names[name, inner] = name
+            return
         last = f"{name}_last"
-        self.op("Transpose", [name], last, last, perm=[0, *(1 + a for a in model.input_axes)])
-        size = int(np.prod(model.shape))
+        self.op("Transpose", [name], last, last, perm=[0, *(1 + a for a in axes)])
+        size = int(np.prod(inner))
         self._reshape(last, f"{name}_flat", (size,))
         self.names[name, (size,)] = f"{name}_flat"
 
@@ -192,6 +210,20 @@ class Writer:
         source = self.read(node.inputs[0], (node.weight.shape[1],))
         inputs = [source, *self._weights(node.name, node.weight, node.bias)]
         self.op("Gemm", inputs, node.output, node.name, transB=1)
+
+    def part(self, node: Part, shape: tuple[int, ...]) -> None:
+        """A slice of the flat input's periods, given flat."""
+        size = math.prod(self.shapes[node.inputs[0]])
+        source, runs = self.read(node.inputs[0], (size,)), f"{node.output}_runs"
+        self._reshape(source, runs, (size // node.period, node.period))
+        places = {"start": node.start, "stop": node.start + node.count, "axis": 2}
+        bounds = [self.constant(f"{runs}_{what}", np.array([at], dtype=np.int64))
+                  for what, at in places.items()]  # fmt: skip
+        self.op("Slice", [runs, *bounds], f"{runs}_part", node.name)
+        self._reshape(f"{runs}_part", node.output, (node.size,))
+        del self.names[node.output, shape]
+        self.shapes[node.output] = (node.size,)
+        self.names[node.output, (node.size,)] = node.output
 
     def plain(self, node: Node, shape: tuple[int, ...]) -> None:
         """A node of ONNX that is called as ours is."""
@@ -290,6 +322,7 @@ onnx_node.of(Dense)(lambda node, writer, shape: writer.dense(node, shape))
 onnx_node.of(Conv, MaxPool, AveragePool)(lambda node, writer, shape: writer.window(node, shape))
 onnx_node.of(Affine)(lambda node, writer, shape: writer.affine(node, shape))
 onnx_node.of(Function)(lambda node, writer, shape: writer.function(node, shape))
+onnx_node.of(Part)(lambda node, writer, shape: writer.part(node, shape))
 onnx_node.of(Quantize)(lambda node, writer, shape: writer.rounding(node, shape))
 onnx_node.of(Relu, Sign, Clip, Add, Concat)(lambda node, writer, shape: writer.plain(node, shape))
 

@@ -1,12 +1,13 @@
 """The float model: a small channel-last graph that the importers make of a model file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
+from pvq_hw.inputs import Input, channels_last, join_inputs
 from pvq_hw.model.nodes import (
     Add,
     Affine,
@@ -19,6 +20,7 @@ from pvq_hw.model.nodes import (
     MaxPool,
     Node,
     Outputs,
+    Part,
     Quantize,
     Relu,
     Sign,
@@ -38,6 +40,7 @@ __all__ = [
     "Model",
     "Node",
     "Outputs",
+    "Part",
     "Quantize",
     "Relu",
     "Sign",
@@ -77,6 +80,9 @@ class Model:
         Where the file has several: which values of `predict` are which; else empty.
     scored : str
         The one of them that labels belong to; empty where nobody said which.
+    inputs : tuple of Input
+        Where the file has several: which values of a frame are which; else empty. The frame is
+        then flat, all inputs one after the other, and `Part` nodes alone read it.
     """
 
     name: str
@@ -90,6 +96,7 @@ class Model:
     dropped: tuple[str, ...] = ()
     outputs: tuple[Output, ...] = ()
     scored: str = ""
+    inputs: tuple[Input, ...] = ()
 
     @property
     def output(self) -> str:
@@ -130,12 +137,17 @@ class Model:
         shapes = {self.input_name: self.shape} | {n.output: n.shape for n in self.nodes}
         return shapes[tensor]
 
-    def to_internal(self, x: npt.ArrayLike, input_scale: float = 1.0) -> FloatArray:
+    def to_internal(
+        self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike], input_scale: float = 1.0
+    ) -> FloatArray:
         """Data in the file's axes -> float64 (frames, \\*shape), channels last.
 
         ``x`` is (frames, \\*input_shape), or has the same values per frame in another shape;
-        floats are taken as they are, integers are divided by ``input_scale``.
+        floats are taken as they are, integers are divided by ``input_scale``. For several inputs
+        it may be arrays by their names, or is what `pvq_hw.inputs.join_inputs` makes of these.
         """
+        if isinstance(x, Mapping):
+            x = join_inputs(self.inputs, x, input_scale)
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise InputError(f"Data must be numbers, not {array.dtype}")
@@ -148,6 +160,8 @@ class Model:
         real = array.reshape(len(array), *self.input_shape).astype(np.float64)
         if array.dtype.kind != "f":
             real = real / input_scale
+        if self.inputs:
+            real = channels_last(self.inputs, real)
         real = real.transpose(0, *(1 + a for a in self.input_axes))
         return np.ascontiguousarray(real).reshape(len(array), *self.shape)
 
@@ -163,15 +177,21 @@ class Model:
                     del values[name]
             yield node, out
 
-    def trace(self, x: npt.ArrayLike, input_scale: float = 1.0) -> dict[str, FloatArray]:
+    def trace(
+        self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike], input_scale: float = 1.0
+    ) -> dict[str, FloatArray]:
         """Every node's output (frames, \\*node.shape) by the output's name."""
         return {node.output: out for node, out in self.steps(self.to_internal(x, input_scale))}
 
-    def predict(self, x: npt.ArrayLike, input_scale: float = 1.0) -> FloatArray:
+    def predict(
+        self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike], input_scale: float = 1.0
+    ) -> FloatArray:
         """(frames, \\*input_shape) -> float64 (frames, outputs), flattened channels last.
 
         Frames are computed in chunks, so memory stays bounded.
         """
+        if isinstance(x, Mapping):
+            x = join_inputs(self.inputs, x, input_scale)
         array = np.asarray(x)
         largest = max([int(np.prod(self.shape))] + [_working_set(node) for node in self.nodes])
         chunk = max(1, _CHUNK_VALUES // largest)

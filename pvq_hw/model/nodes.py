@@ -30,6 +30,7 @@ __all__ = [
     "Node",
     "Outputs",
     "Pads",
+    "Part",
     "Quantize",
     "Relu",
     "Sign",
@@ -354,6 +355,32 @@ class Affine(Node):
 
 
 @NODES.kind
+@NODES.kind
+@dataclass(frozen=True, eq=False)
+class Part(Node):
+    """Of every ``period`` values those from ``start`` on, ``count`` of them: a slice of one axis,
+    or one of a model's several inputs, which lie one after the other in its one input, each
+    channels last.
+
+    Parameters
+    ----------
+    start, count, period : int
+    """
+
+    op: ClassVar[str] = "Part"
+    alone: ClassVar[bool] = True
+    keeps: ClassVar[bool] = True
+
+    start: int
+    count: int
+    period: int
+
+    def compute(self, *x: FloatArray) -> FloatArray:
+        whole = x[0].reshape(len(x[0]), -1, self.period)
+        part = whole[:, :, self.start : self.start + self.count]
+        return part.reshape(len(part), *self.shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Add(Node):
     """Sum of two branches of the same size."""

@@ -1,6 +1,7 @@
 """A model file run by a runtime of its format: what it says without this package's importer."""
 
 import importlib.util
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,24 +154,38 @@ def _run(runtime: str, file: OnnxFile, model: Model, real: FloatArray) -> list[F
 
     graph = file.model.graph
     weights = {t.name for t in graph.initializer}
-    source = next(i for i in graph.input if i.name not in weights)
+    sources = [i for i in graph.input if i.name not in weights]
     tensors = [_cut(graph, i, len(o.dropped)) for i, o in enumerate(_outputs(model))]
     known = {output.name: output for output in graph.output}
     wanted = list(dict.fromkeys(tensors))
     del graph.output[:]
     graph.output.extend(known.get(t) or helper.make_empty_tensor_value_info(t) for t in wanted)
-    dtype = helper.tensor_dtype_to_np_dtype(source.type.tensor_type.elem_type)
-    call = _session(runtime, file.model, source.name, wanted)
-    dim, *dims = source.type.tensor_type.shape.dim
-    real = real.reshape(len(real), *(int(d.dim_value) for d in dims))
+    call = _session(runtime, file.model, wanted)
+    dim = sources[0].type.tensor_type.shape.dim[0]
+    flat = real.reshape(len(real), -1)
     batch = dim.dim_value if dim.HasField("dim_value") else len(real)
     parts: dict[str, list[FloatArray]] = {tensor: [] for tensor in wanted}
     for start in range(0, len(real), batch):
-        part = real[start : start + batch]
+        part = flat[start : start + batch]
         padded = np.concatenate((part, np.repeat(part[-1:], batch - len(part), axis=0)))
-        for tensor, found in zip(wanted, call(padded.astype(dtype)), strict=True):
+        for tensor, found in zip(wanted, call(_feed(sources, padded)), strict=True):
             parts[tensor].append(np.asarray(found, dtype=np.float64)[: len(part)])
     return [np.concatenate(parts[tensor]) for tensor in tensors]
+
+
+def _feed(sources: list[Any], frames: FloatArray) -> dict[str, npt.NDArray[Any]]:
+    """Frames (frames, n) as the file's inputs, which lie one after the other in them."""
+    from onnx import helper
+
+    feed, start = {}, 0
+    for source in sources:
+        kind = source.type.tensor_type
+        shape = [int(d.dim_value) for d in kind.shape.dim[1:]]
+        stop = start + math.prod(shape)
+        part = frames[:, start:stop].reshape(len(frames), *shape)
+        feed[source.name] = part.astype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        start = stop
+    return feed
 
 
 def _cut(graph: Any, output: int, dropped: int) -> str:
@@ -184,23 +199,23 @@ def _cut(graph: Any, output: int, dropped: int) -> str:
     return str(tensor)
 
 
-def _session(runtime: str, model: Any, source: str, tensors: list[str]) -> Any:
+def _session(runtime: str, model: Any, tensors: list[str]) -> Any:
     if runtime == "onnxruntime":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 4
         session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        return lambda x: session.run(tensors, {source: x})
+        return lambda feed: session.run(tensors, feed)
     from onnx.reference import ReferenceEvaluator
 
     from pvq_hw.model.onnx.qonnx_reference import OPERATORS
 
     evaluator: Any = ReferenceEvaluator(model, new_ops=OPERATORS)
 
-    def run(x: npt.NDArray[Any]) -> Any:
+    def run(feed: dict[str, npt.NDArray[Any]]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return evaluator.run(tensors, {source: x})
+            return evaluator.run(tensors, feed)
 
     return run

@@ -1,7 +1,7 @@
 """The integer network: the numeric contract that every later form must meet bit for bit."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from pvq_hw.documents import Format, Place, document_text, load_json, read, read_kind
 from pvq_hw.errors import InputError
+from pvq_hw.inputs import Input, channels_last, check_inputs, join_inputs
 from pvq_hw.naming import quoted
 from pvq_hw.network.join import Outputs
 from pvq_hw.network.kinds import LAYERS
 from pvq_hw.network.layer import IntArray, Layer, TensorSpec
+from pvq_hw.network.part import Part
 from pvq_hw.outputs import Output, check_outputs, find_output
 from pvq_hw.tables import Table, format_name
 
@@ -45,6 +47,11 @@ class Network:
     outputs : tuple of Output
         Where the model has several: which of the values that a frame gives are which, in the order
         of the model file; else empty.
+    inputs : tuple of Input
+        Where the model has several: which of the values that a frame takes are which, in the order
+        of the model file; else empty. ``input_shape`` is then all their values, flat, and each is
+        read by a layer of its own (`Part`), which has its scale: that of ``input`` is the largest
+        and of no other meaning.
     """
 
     name: str
@@ -54,6 +61,7 @@ class Network:
     input_axes: tuple[int, ...]
     meta: dict[str, Any] = field(default_factory=dict)
     outputs: tuple[Output, ...] = ()
+    inputs: tuple[Input, ...] = ()
 
     @property
     def output(self) -> TensorSpec:
@@ -77,9 +85,43 @@ class Network:
                 raise InputError(f"Layer {layer.name!r} gives {layer.output.name!r} again")
             layer.verify(*(known[name] for name in layer.inputs))
             known[layer.output.name] = layer.output
+        check_inputs(self.inputs, self.input.size)
+        self._check_parts()
         check_outputs(self.outputs, self.output.size)
         if self.scored:
             find_output(self.outputs, self.scored)
+
+    def _check_parts(self) -> None:
+        """Raises InputError unless every one of several inputs has a layer of its own and nothing
+        else reads the stream, and other parts keep their input's scale."""
+        whole, tensors, seen = self.input.size, self.tensors(), set()
+        for layer in self.layers:
+            taken = bool(self.inputs) and self.input.name in layer.inputs
+            if taken and not isinstance(layer, Part):
+                raise InputError(f"Layer {layer.name!r} must read one of the inputs, not all")
+            if isinstance(layer, Part) and taken:
+                seen.add((layer.start, layer.count, layer.period))
+            elif isinstance(layer, Part) and layer.output.scale != tensors[layer.input].scale:
+                raise InputError(f"Layer {layer.name!r} must keep its input's scale")
+        if seen != {(i.start, i.size, whole) for i in self.inputs}:
+            raise InputError("Every one of several inputs must have a layer that takes it")
+
+    def taken(self) -> list[tuple[slice, TensorSpec]]:
+        """The input, or of several each one, as layers read it, and its place in a frame."""
+        if not self.inputs:
+            return [(slice(0, self.input.size), self.input)]
+        parts = [x for x in self.layers if isinstance(x, Part) and x.input == self.input.name]
+        return [(slice(p.start, p.start + p.count), p.output) for p in parts]
+
+    def input_unit(self) -> float | npt.NDArray[np.float64]:
+        """What 1 stands for in the input: a scale, or where there are several inputs, one for each
+        value of a frame."""
+        if not self.inputs:
+            return self.input.scale
+        scales = np.empty(self.input.size)
+        for place, spec in self.taken():
+            scales[place] = spec.scale
+        return scales
 
     def unit(self, layer: Layer | None = None) -> float | npt.NDArray[np.float64]:
         """What 1 stands for in the outputs of a layer, by default the last: a scale, or where
@@ -105,6 +147,11 @@ class Network:
         found = find_output(self.outputs, name)
         return replace(self, meta=self.meta | {"scored_output": found.name})
 
+    def input_documents(self) -> list[dict[str, Any]]:
+        """The several inputs as JSON values, with what 1 stands for in each."""
+        scales = np.broadcast_to(self.input_unit(), (self.input.size,))
+        return [i.to_json() | {"scale": float(scales[i.start])} for i in self.inputs]
+
     def output_documents(self) -> list[dict[str, Any]]:
         """The several outputs as JSON values, with what 1 stands for in each."""
         scales = np.broadcast_to(self.unit(), (self.output.size,))
@@ -121,13 +168,16 @@ class Network:
         """What integer data is divided by, as it was when the model was compiled."""
         return float(self.meta.get("input_scale", 1.0))
 
-    def quantize_input(self, x: npt.ArrayLike, input_scale: float = 1.0) -> npt.NDArray[np.int64]:
+    def quantize_input(
+        self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike], input_scale: float = 1.0
+    ) -> npt.NDArray[np.int64]:
         """Maps data to the integers that the accelerator takes.
 
         Parameters
         ----------
         x : array (frames, \\*input_shape)
-            Floats as the model expects them, or integers that ``input_scale`` divides.
+            Floats as the model expects them, or integers that ``input_scale`` divides; for several
+            inputs arrays by their names, or what `pvq_hw.inputs.join_inputs` makes of these.
         input_scale : float
             What integer data is divided by; 1 by default.
 
@@ -135,6 +185,8 @@ class Network:
         -------
         int64 array (frames, \\*input.shape), channels last, saturated to the input's format.
         """
+        if isinstance(x, Mapping):
+            x = join_inputs(self.inputs, x, input_scale)
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise InputError(f"Data must be numbers, not {array.dtype}")
@@ -149,11 +201,13 @@ class Network:
             raise InputError("Data must be finite numbers, but holds NaN or infinities")
         if array.dtype.kind != "f":
             real = real / input_scale
+        if self.inputs:
+            real = channels_last(self.inputs, real)
         axes = (0, *(1 + a for a in self.input_axes))
         real = real.transpose(axes).reshape(len(array), *self.input.shape)
         if self.input.format.binary:
             return np.where(real < 0, -1, 1).astype(np.int64)
-        return self.input.format.clamp(np.floor(real / self.input.scale + 0.5)).astype(np.int64)
+        return self.input.format.clamp(np.floor(real / self.input_unit() + 0.5)).astype(np.int64)
 
     def steps(self, x: npt.NDArray[np.int64]) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
         """Computes layer by layer: yields each layer's name and output (frames, ...)."""
@@ -280,6 +334,7 @@ class Network:
             "meta": self.meta,
             "layers": [layer.to_json() for layer in self.layers],
             **({"outputs": [o.to_json() for o in self.outputs]} if self.outputs else {}),
+            **({"inputs": [i.to_json() for i in self.inputs]} if self.inputs else {}),
         }
 
     def save(self, folder: Path) -> None:
@@ -318,6 +373,7 @@ class Network:
             input_axes=saved["input_axes"],
             meta=saved["meta"],
             outputs=saved.get("outputs", ()),
+            inputs=saved.get("inputs", ()),
         )
         network.verify()
         return network
@@ -333,6 +389,7 @@ class _Saved(TypedDict):
     meta: dict[str, Any]
     layers: list[dict[str, Any]]
     outputs: NotRequired[tuple[Output, ...]]
+    inputs: NotRequired[tuple[Input, ...]]
     weights_sha256: str
 
 

@@ -28,6 +28,10 @@ from pvq_hw.tables import Table
 __all__ = ["Accelerator", "load"]
 
 
+Inputs = npt.ArrayLike | Mapping[str, npt.ArrayLike]
+"""Frames of a network's input, or of its several inputs by their names."""
+
+
 def load(out: str | os.PathLike[str]) -> "Accelerator":
     """The accelerator in an output folder.
 
@@ -79,11 +83,12 @@ class Accelerator:
         """What integer data is divided by, as it was when the model was compiled."""
         return self.network.input_scale
 
-    def quantize_input(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Data (frames, ...) as the integers that the accelerator takes."""
+    def quantize_input(self, x: Inputs) -> npt.NDArray[np.int64]:
+        """Data (frames, ...) as the integers that the accelerator takes; of a model of several
+        inputs, arrays by their names, ``network.inputs``."""
         return self.network.quantize_input(x, self.input_scale)
 
-    def predict(self, x: npt.ArrayLike) -> Any:
+    def predict(self, x: Inputs) -> Any:
         """What the accelerator says of data (frames, ...), in the model's own unit.
 
         Gives float64 (frames, \\*shape), channels last: the integers of `predict_integers` times
@@ -97,7 +102,7 @@ class Accelerator:
             return split_outputs(self.network.outputs, real)
         return real.reshape(integers.shape)
 
-    def predict_integers(self, x: npt.ArrayLike) -> Any:
+    def predict_integers(self, x: Inputs) -> Any:
         """The golden model on data (frames, ...): the very integers that the circuit gives,
         (frames, \\*shape), channels last; of a model of several outputs a dict by their names."""
         integers = self.network.predict(self.quantize_input(x))
@@ -105,7 +110,7 @@ class Accelerator:
             return split_outputs(self.network.outputs, integers)
         return integers
 
-    def trace(self, x: npt.ArrayLike, *, integers: bool = False) -> dict[str, npt.NDArray[Any]]:
+    def trace(self, x: Inputs, *, integers: bool = False) -> dict[str, npt.NDArray[Any]]:
         """Every layer's outputs by the layer's name, in order; as `predict` gives the last one's,
         or as ``integers``. Several outputs of a model lie side by side in the last one's, (frames,
         n), as in the stream."""
@@ -147,7 +152,7 @@ class Accelerator:
 
     def simulate(
         self,
-        x: npt.ArrayLike,
+        x: Inputs,
         *,
         simulator: str = "compiled",
         stalls: bool = False,

@@ -131,6 +131,7 @@ def make_manifest(
         "n_over_k": significant(network.n_over_k, 10),
         "input": {**network.input.to_json(), **_input(network)},
         "output": {**network.output.to_json(), "scale_value": network.output.scale},
+        **({"inputs": network.input_documents()} if network.inputs else {}),
         **({"outputs": network.output_documents()} if network.outputs else {}),
         "target": plan.target.to_json(),
         "plan": _plan_summary(plan),

@@ -124,6 +124,8 @@ def compile_document(
         "layers": layers,
         "tables": _tables(network, plan),
     }
+    if network.inputs:
+        document["inputs"] = network.input_documents()
     if network.outputs:
         document["outputs"] = network.output_documents()
     if accuracy:

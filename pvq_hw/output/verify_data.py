@@ -117,15 +117,18 @@ def _agreement(model: Model, network: Network, data: Data) -> list[Finding]:
 
 
 def _input(network: Network, data: Data) -> list[Finding]:
-    """The input's scale beside the magnitude of the data."""
-    spec = network.input
-    if spec.format.binary:
+    """The input's scale, or of several each one's, beside the magnitude of the data."""
+    if network.input.format.binary:
         return []
-    top = float(np.abs(data.real()).max(initial=0.0))
-    if not top or spec.scale <= top <= 8 * spec.scale * spec.format.max:
-        return []
-    text = f"has the scale {spec.scale:.3g}, which does not suit data of up to {top:.3g}"
-    return [Finding(_FILE, "input", text)]
+    real, findings = data.real().reshape(len(data), -1), []
+    for place, spec in network.taken():
+        top = float(np.abs(real[:, place]).max(initial=0.0))
+        if top and not spec.scale <= top <= 8 * spec.scale * spec.format.max:
+            text = f"has the scale {spec.scale:.3g}, which does not suit data of up to {top:.3g}"
+            findings.append(
+                Finding(_FILE, f"input {spec.name!r}" if network.inputs else "input", text)
+            )
+    return findings
 
 
 def _biases(model: Model, network: Network, data: Data) -> list[Finding]:

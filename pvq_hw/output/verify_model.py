@@ -19,7 +19,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
 from pvq_hw.network.window import Conv
 from pvq_hw.output.verify_content import Finding
-from pvq_hw.quantizer.fused import Step, network_steps, rounded_input, weight_matrix
+from pvq_hw.quantizer.fused import Step, network_steps, rounded_tensor, weight_matrix
 from pvq_hw.quantizer.layerwise import joining_multipliers
 from pvq_hw.quantizer.requantization import (
     FILE_BITS,
@@ -114,10 +114,11 @@ def check_numbers(model: Model, network: Network) -> list[Finding]:
     if is_equalized(network):
         return findings
     ranged = not network.meta.get("calibration_frames")
-    rounding = rounded_input(model)
-    known = rounding.scale if rounding else _range(model, network.input.name, network.input)
-    if (ranged or rounding) and network.input.scale != known:
-        findings.append(Finding(_FILE, "input", _SCALE))
+    for _, spec in network.taken():
+        rounding = rounded_tensor(model, spec.name)
+        known = rounding.scale if rounding else _range(model, spec.name, spec)
+        if (ranged or rounding) and spec.scale != known:
+            findings.append(Finding(_FILE, "input", _SCALE))
     for part in weighted_steps(model, network):
         place = f"layer {part.layer.name!r}"
         findings += _biases(part, is_bounded_only(network), place)

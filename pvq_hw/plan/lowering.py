@@ -10,12 +10,24 @@ from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.line_buffer import WindowSpec, make_window
 from pvq_hw.engine.timing import fifo_needs, with_depths
-from pvq_hw.engine.units import CoreUnit, Fifo, Fork, Join, Lookup, Pool, Scale, Unit, can_stream
+from pvq_hw.engine.units import (
+    CoreUnit,
+    Fifo,
+    Fork,
+    Join,
+    Lookup,
+    Pick,
+    Pool,
+    Scale,
+    Unit,
+    can_stream,
+)
 from pvq_hw.errors import InputError
 from pvq_hw.naming import Names, safe_name
 from pvq_hw.network.join import Add, Concat, Outputs
 from pvq_hw.network.layer import LAYERS, Layer, TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.network.part import Part
 from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, MaxPool
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
@@ -152,6 +164,13 @@ def _pool(layer: MaxPool | AveragePool, site: Site) -> Pool:
     )
     memory = memory_kind(pool.partials * pool.acc_bits, site.family)
     return replace(pool, memory=memory, queue_memory=site.queue_memory)
+
+
+@layer_unit.of(Part)
+def _pick(layer: Part, site: Site) -> Pick:
+    (x,) = site.x
+    numbers = (x.format, x.size, layer.start, layer.count, layer.period)
+    return Pick(site.name, site.inputs, site.outputs, *numbers)
 
 
 @layer_unit.of(Table)

@@ -10,6 +10,7 @@ from pvq_hw.engine.units import (
     Fork,
     Join,
     Lookup,
+    Pick,
     Pool,
     Scale,
     Unit,
@@ -84,6 +85,12 @@ def _core(unit: CoreUnit, family: Family) -> Resources:
 @unit_cost.of(Fork)
 def _fork(unit: Fork, family: Family) -> Resources:
     return Resources(luts=3 * len(unit.outputs), ffs=len(unit.outputs))
+
+
+@unit_cost.of(Pick)
+def _pick(unit: Pick, family: Family) -> Resources:
+    count = unit.period.bit_length()
+    return Resources(luts=4 * count, ffs=count)
 
 
 @unit_cost.of(Fifo)

@@ -27,6 +27,7 @@ from pvq_hw.model.nodes import (
     Function,
     MaxPool,
     Node,
+    Part,
     Quantize,
     Relu,
 )
@@ -421,6 +422,21 @@ def _back_curve(node: Function, inputs: list[FloatArray], g: FloatArray) -> list
     x = inputs[0]
     slope = node.curve.slope(x.reshape(len(x), *node.shape)).astype(np.float32)
     return [g * np.tile(slope, (len(g) // len(x), *(1,) * len(node.shape)))]
+
+
+@forward.of(Part)
+def _part(node: Part, inputs: list[FloatArray]) -> FloatArray:
+    whole = inputs[0].reshape(len(inputs[0]), -1, node.period)
+    part = whole[:, :, node.start : node.start + node.count]
+    return part.reshape(len(part), *node.shape).copy()
+
+
+@gradient.of(Part)
+def _back_part(node: Part, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
+    runs = inputs[0][0].size // node.period
+    whole = np.zeros((len(g), runs, node.period), dtype=np.float32)
+    whole[:, :, node.start : node.start + node.count] = g.reshape(len(g), runs, -1)
+    return [whole]
 
 
 @forward.of(Concat)

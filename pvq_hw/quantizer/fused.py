@@ -24,7 +24,7 @@ from pvq_hw.model.model import (
 )
 from pvq_hw.quantizer.requantization import FILE_BITS, MULT_BITS
 
-__all__ = ["Step", "network_steps", "rounded_input", "weight_matrix"]
+__all__ = ["Step", "network_steps", "rounded_input", "rounded_tensor", "weight_matrix"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -148,7 +148,12 @@ def network_steps(model: Model) -> tuple[Step, ...]:
 
 def rounded_input(model: Model) -> Quantize | None:
     """What rounds the model's input before all else reads it; None where nothing does."""
-    after = model.consumers(model.input_name)
+    return rounded_tensor(model, model.input_name)
+
+
+def rounded_tensor(model: Model, tensor: str) -> Quantize | None:
+    """What rounds a tensor before all else reads it; None where nothing does."""
+    after = model.consumers(tensor)
     return after[0] if len(after) == 1 and isinstance(after[0], Quantize) else None
 
 

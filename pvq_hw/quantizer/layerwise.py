@@ -24,8 +24,10 @@ from pvq_hw.model.nodes import Conv as ConvNode
 from pvq_hw.model.nodes import Dense as DenseNode
 from pvq_hw.model.nodes import MaxPool as MaxNode
 from pvq_hw.model.nodes import Outputs as OutputsNode
+from pvq_hw.model.nodes import Part as PartNode
 from pvq_hw.network.join import PASSED, Add, Concat, Outputs
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
+from pvq_hw.network.part import Part
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.pyramid.nearest import gain as gains_of
 from pvq_hw.pyramid.nearest import nearest
@@ -47,6 +49,7 @@ from pvq_hw.quantizer.requantization import (
     thresholds,
 )
 from pvq_hw.quantizer.scales import OUTPUT_BITS, output_spec, round_to_lattice
+from pvq_hw.quantizer.source import Source
 from pvq_hw.quantizer.tables import table_input, table_layer
 from pvq_hw.registry import Face
 
@@ -76,8 +79,8 @@ class LayerBuilder:
     Parameters
     ----------
     steps : tuple of Step
-    spec : TensorSpec
-        Of the network's input.
+    source : Source
+        The network's input.
     x : float array (frames, \\*shape), optional
         Inputs that run through the network.
     asked : mapping of layer name to Request
@@ -97,7 +100,7 @@ class LayerBuilder:
     def __init__(
         self,
         steps: tuple[Step, ...],
-        spec: TensorSpec,
+        source: Source,
         x: FloatArray | None,
         asked: Mapping[str, Request],
         pulses: Mapping[str, IntArray],
@@ -109,6 +112,7 @@ class LayerBuilder:
     ) -> None:
         self.steps, self.asked, self.pulses, self.options = steps, asked, pulses, options
         self.ranges, self.measured, self.progress = dict(ranges), measured, progress
+        spec, self.source = source.spec, source
         self.exact = Tape(steps, spec.name)
         self.rng = np.random.default_rng(options.seed)
         self.rows: dict[str, Rows] = {}
@@ -119,7 +123,7 @@ class LayerBuilder:
         self.felt = (
             felt(steps, x.astype(np.float32), options.seed) if fitted and x is not None else {}
         )
-        values = None if x is None else round_to_lattice(x, spec.scale, spec.format)
+        values = None if x is None else round_to_lattice(x, source.unit(), spec.format)
         self.tensors = {
             spec.name: Tensor(
                 spec,
@@ -387,6 +391,17 @@ def _join(
     mult, shift = joining_multipliers([scale / output.scale for scale in scales], step.mult_bits)
     kind = Concat if isinstance(node, ConcatNode) else Add
     return kind(step.name, tuple(t.spec.name for t in x), output, mult, shift)
+
+
+@integer_layer.of(PartNode)
+def _part(
+    node: PartNode, builder: LayerBuilder, step: Step, x: list[Tensor], raw: FloatArray | None
+) -> Layer:
+    """One of several inputs, with a scale of its own, or a slice in the scale of its input."""
+    given = x[0].spec
+    same = TensorSpec(step.output, node.shape, given.format, given.scale)
+    spec = builder.source.parts.get(step.output, same)
+    return Part(step.name, given.name, spec, node.start, node.count, node.period)
 
 
 @integer_layer.of(OutputsNode)

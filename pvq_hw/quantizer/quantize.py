@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.augment import augmented
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Dense, Model, Sign
@@ -15,14 +14,15 @@ from pvq_hw.network.layer import Layer, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.quantizer.autodiff import Lattice, Tape
 from pvq_hw.quantizer.expansion import Rows
-from pvq_hw.quantizer.fused import Step, network_steps, rounded_input
+from pvq_hw.quantizer.fused import Step, network_steps
 from pvq_hw.quantizer.layer_options import LayerOptions, Request, even_pulses, requests
 from pvq_hw.quantizer.layerwise import LayerBuilder, integers
 from pvq_hw.quantizer.mend import drawn_inputs, equalized
 from pvq_hw.quantizer.options import MAX_FRAMES, QuantizerOptions
 from pvq_hw.quantizer.refine import refine
-from pvq_hw.quantizer.scales import calibration_array, input_spec
+from pvq_hw.quantizer.scales import calibration_array
 from pvq_hw.quantizer.sensitivity import measured_pulses
+from pvq_hw.quantizer.source import model_source
 from pvq_hw.quantizer.value_range import near_one
 
 __all__ = [
@@ -104,7 +104,7 @@ def _quantize(
     asked = requests(steps, options)
     _check_bits(steps, options.activation_bits)
     data = _calibration(model, calibration, options)
-    spec = _input_spec(model, options.activation_bits, data, options.input_scale)
+    source = model_source(model, options.activation_bits, data, options.input_scale)
     x = None if data is None else model.to_internal(data, options.input_scale)
     if x is not None:
         _refuse_signs_of_zero(model, x)
@@ -121,17 +121,18 @@ def _quantize(
     elif options.quantizer != "given":
         pulses = even_pulses(steps, asked, options.ratio)
     builder = LayerBuilder(
-        steps, spec, x, asked, pulses, ranges, options, measured=data is not None,
+        steps, source, x, asked, pulses, ranges, options, measured=data is not None,
         progress=progress,
     )  # fmt: skip
     builder.run()
     layers = builder.layers
     if options.calibrated and options.sweeps and x is not None:
-        layers = _refined(builder, asked, spec, x, options, progress)
+        layers = _refined(builder, asked, x, options, progress)
     meta = _meta(model, options, data)
     network = Network(
-        model.name, spec, tuple(layers), model.input_shape, model.input_axes, meta, model.outputs
-    )
+        model.name, source.spec, tuple(layers), model.input_shape, model.input_axes, meta,
+        model.outputs, model.inputs,
+    )  # fmt: skip
     network.verify()
     return network
 
@@ -151,21 +152,23 @@ def _row_budget(
 def _refined(
     builder: LayerBuilder,
     asked: Mapping[str, Request],
-    spec: TensorSpec,
     x: npt.NDArray[Any],
     options: QuantizerOptions,
     progress: Progress | None,
 ) -> list[Layer]:
     """The layers with their pulses moved against the network's outputs; formats stay."""
-    layers, steps = builder.layers, builder.steps
+    layers, steps, spec = builder.layers, builder.steps, builder.source.spec
     tape = Tape(steps, spec.name)
-    tape.lattices[spec.name] = _lattice(spec)
+    inputs, parts = x.astype(np.float32), builder.source.parts
+    if not parts:  # several inputs are rounded where they are taken
+        tape.lattices[spec.name] = _lattice(spec)
+        inputs = tape.lattices[spec.name].round(inputs)
     for step, layer in zip(steps, layers, strict=True):
-        if not step.node.keeps and layer is not layers[-1]:
+        rounds = not step.node.keeps or step.output in parts
+        if rounds and layer is not layers[-1]:
             tape.lattices[layer.output.name] = _lattice(layer.output)
     for name, rows in builder.rows.items():
         rows.put(tape, name)
-    inputs = tape.lattices[spec.name].round(x.astype(np.float32))
     movable = {n: r for n, r in builder.rows.items() if asked[n].movable}
     for name in _before_signs(steps):
         movable.pop(name, None)
@@ -231,17 +234,6 @@ def _check_bits(steps: tuple[Step, ...], bits: int) -> None:
                 f"Activations must have 2 to 16 bits, not 1, since layer {step.name!r} has kind "
                 f"{step.node.op}: only dense layers read one bit"
             )
-
-
-def _input_spec(
-    model: Model, bits: int, data: npt.NDArray[Any] | None, input_scale: float
-) -> TensorSpec:
-    """Format and scale of the input: the model's own, where it rounds it."""
-    rounding = rounded_input(model)
-    if rounding is None:
-        return input_spec(model.input_name, model.shape, bits, data, input_scale, model.ranges)
-    fmt = IntFormat.between(rounding.low, rounding.high)
-    return TensorSpec(model.input_name, model.shape, fmt, rounding.scale)
 
 
 def _refuse_signs_of_zero(model: Model, x: npt.NDArray[Any]) -> None:

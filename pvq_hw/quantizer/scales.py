@@ -76,7 +76,9 @@ def calibration_array(data: Any, frame: tuple[int, ...]) -> npt.NDArray[Any]:
     return array.reshape(len(array), *frame)
 
 
-def round_to_lattice(values: FloatArray, scale: float, fmt: IntFormat) -> npt.NDArray[np.int64]:
+def round_to_lattice(
+    values: FloatArray, scale: float | FloatArray, fmt: IntFormat
+) -> npt.NDArray[np.int64]:
     """The integers nearest to ``values / scale``, ties up, saturated to ``fmt``."""
     if fmt.binary:
         return np.where(values < 0, -1, 1).astype(np.int64)
@@ -182,8 +184,10 @@ def input_spec(
     data: npt.NDArray[Any] | None,
     input_scale: float = 1.0,
     ranges: dict[str, tuple[float, float]] | None = None,
+    *,
+    signed: bool = False,
 ) -> TensorSpec:
-    """Format and scale of the network's input.
+    """Format and scale of the network's input, which may have to be ``signed``.
 
     Integer data that fits ``bits`` keeps its own lattice: the scale is exactly
     ``1 / input_scale``. Other data: unsigned unless negative values occur, and the scale of the
@@ -193,8 +197,9 @@ def input_spec(
         raise InputError(f"The input scale must be a positive number, not {input_scale}")
     if data is None:
         low = float(ranges[name][0]) if ranges and name in ranges else 0.0
-        return tensor_spec(name, shape, IntFormat(bits, bits == 1 or low < 0), None, ranges)
-    fmt = IntFormat(bits, bits == 1 or bool(data.size and data.min() < 0))
+        fmt = IntFormat(bits, signed or bits == 1 or low < 0)
+        return tensor_spec(name, shape, fmt, None, ranges)
+    fmt = IntFormat(bits, signed or bits == 1 or bool(data.size and data.min() < 0))
     if data.dtype.kind == "f":
         return tensor_spec(name, shape, fmt, data.astype(np.float64))
     if fmt.contains(data):

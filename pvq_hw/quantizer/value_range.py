@@ -28,6 +28,7 @@ from pvq_hw.model.model import (
     MaxPool,
     Model,
     Node,
+    Part,
     Quantize,
     Relu,
     Sign,
@@ -90,7 +91,7 @@ divided: Face[[int, int], Node] = NODES.face("division")
 kinds that do not rescale, both are the same."""
 
 
-@divided.of(MaxPool, AveragePool, Relu, Sign, Add, Concat)
+@divided.of(MaxPool, AveragePool, Relu, Sign, Add, Concat, Part)
 def _same(node: Node, read: int, given: int) -> Node:
     return node
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import metric_for
+from pvq_hw.inputs import input_names
 from pvq_hw.model.model import Model
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
@@ -176,6 +177,9 @@ def finetune(
     if model.outputs:
         names = output_names(model.outputs)
         raise InputError(f"Fine-tuning must have a model of one output, not of {names}")
+    if model.inputs:
+        names = input_names(model.inputs)
+        raise InputError(f"Fine-tuning must have a model of one input, not of {names}")
     torch = require_torch()
     array = np.asarray(getattr(x, "x", x))
     labels = _labels(model, y, len(array))

@@ -25,6 +25,7 @@ from pvq_hw.model.nodes import (
     Function,
     MaxPool,
     Node,
+    Part,
     Quantize,
     Relu,
     Window,
@@ -152,6 +153,12 @@ def _mean(node: AveragePool, torch: Any, x: list[Tensor]) -> Tensor:
     padded = _pad(torch, maps, g, 0.0)
     out = torch.nn.functional.avg_pool2d(padded, g.kernel, g.stride, divisor_override=1)
     return out.permute(0, 2, 3, 1) / torch.tensor(node.counts(), dtype=maps.dtype)
+
+
+@torch_values.of(Part)
+def _part(node: Part, graph: Any, x: list[Tensor]) -> Tensor:
+    whole = x[0].reshape(len(x[0]), -1, node.period)
+    return whole[:, :, node.start : node.start + node.count].reshape(len(x[0]), *node.shape)
 
 
 @torch_values.of(Concat)

@@ -208,10 +208,12 @@ def _set_up(
     model = load_model(path)
     if options.output is not None:
         model = model.for_output(options.output)
-    data = load_data(data_path, options.input_scale)
+    data = load_data(data_path, options.input_scale, model.inputs)
     if data.y is None:
         raise InputError(f"{data_path} must have labels y, which the search judges by")
-    evaluation = None if evaluate is None else load_data(Path(evaluate), options.input_scale)
+    evaluation = None
+    if evaluate is not None:
+        evaluation = load_data(Path(evaluate), options.input_scale, model.inputs)
     check_data(model, data, str(data_path), labels=False)
     if evaluation is not None:
         labels(evaluation)

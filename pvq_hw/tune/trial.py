@@ -322,5 +322,6 @@ def loaded(task: Task) -> tuple[Model, Data, Data]:
             raise InputError(f"{path} must be readable by every worker: {error.strerror}") from None
         if not same:
             raise InputError(f"{path} must stay as it was when the search started")
-    calibration, validation = split(load_data(data, task.input_scale), task.seed)
-    return load_model(model), calibration, validation
+    loaded = load_model(model)
+    found = load_data(data, task.input_scale, loaded.inputs)
+    return loaded, *split(found, task.seed)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.units import Fork
+from pvq_hw.engine.units import Fork, Pick
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
@@ -92,9 +92,9 @@ def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
         ins, outs = unit.ports
         readers |= {w: f"{unit.name}.{port}" for w, port in zip(unit.inputs, ins, strict=True)}
         givers |= {w: f"{unit.name}.{port}" for w, port in zip(unit.outputs, outs, strict=True)}
-    # Payloads pass a fork by.
+    # Payloads pass forks and picks by.
     payloads = dict(givers)
-    forks = [unit for unit in graph.units if isinstance(unit, Fork)]
+    forks = [unit for unit in graph.units if isinstance(unit, Fork | Pick)]
     for unit in forks:
         payloads |= dict.fromkeys(unit.outputs, payloads[unit.inputs[0]])
     for wire, giver in givers.items():

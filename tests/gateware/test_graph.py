@@ -38,6 +38,39 @@ def test_tables_are_exact_whatever_they_read_and_give(family: str) -> None:
     assert GraphSpec.from_json(json.loads(json.dumps(built.graph.to_json()))) == built.graph
 
 
+def test_several_inputs_are_parts_of_a_frame() -> None:
+    """A part that waits for a later one, one that is read twice, one of a single activation, and
+    one that joins as it comes."""
+    net = RandomNetwork(5, (60,), S8)
+    image, early, scalar, late = net.parts((4, 5, 2), (12,), (1,), (7,))
+    seen = net.maxpool(net.conv(image, 3, (2, 2)), (2, 2), stride=(2, 2))
+    net.concat(net.dense(early, 3), net.dense(scalar, 2), early, net.add(net.dense(seen, 7), late))
+    built = build(net, frames=2)
+    assert [unit.kind for unit in built.graph.units[:5]] == ["fork", "pick", "pick", "fork", "pick"]
+    with pytest.raises(CheckError, match="stands still"):
+        run_frames(built.graph, built.images, 3)
+    check(built, with_depths(built.graph, fifo_needs(built.graph, built.images)))
+    least = with_depths(built.graph, least_depths(built.graph, built.images))
+    check(built, least)
+    check(built, least, STALLS)
+    assert GraphSpec.from_json(json.loads(json.dumps(built.graph.to_json()))) == built.graph
+
+
+def test_slices_of_every_axis_are_parts_of_it() -> None:
+    """Channels, columns and rows, one after the other, and a whole axis; of an input and of a
+    layer; both halves are read."""
+    net = RandomNetwork(6, (4, 5, 3))
+    first = net.slice(net.input, 2, 0, 1)
+    rest = net.slice(net.slice(net.input, 2, 1, 2), 1, 2, 2)
+    seen = net.conv(rest, 4, (2, 1))
+    halves = net.add(net.slice(seen, 2, 0, 2), net.slice(seen, 2, 2, 2))
+    last = net.slice(first, 0, 3, 1)
+    net.concat(net.dense(halves, 3), net.dense(last, 2))
+    built = build(net, frames=2)
+    check(built, with_depths(built.graph, fifo_needs(built.graph, built.images)))
+    check(built, with_depths(built.graph, least_depths(built.graph, built.images)), STALLS)
+
+
 CONVOLUTIONS = {
     "same": ((6, 5, 2), (3, 3), {"pads": ((1, 1), (1, 1))}),
     "valid": ((6, 5, 2), (3, 3), {}),

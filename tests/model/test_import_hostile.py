@@ -333,7 +333,10 @@ def test_safe_names_are_safe_and_unique(a, b):
 def test_more_than_one_input_or_output(tmp_path):
     model = good()
     model.graph.input.append(helper.make_tensor_value_info("x2", TensorProto.DOUBLE, ["N", 6]))
-    refused_model(tmp_path, model, "must have one input, not 2: 'x', 'x2'")
+    refused_model(tmp_path, model, "must use its input 'x2' or lack it")
+    for k in range(16):
+        model.graph.input.append(helper.make_tensor_value_info(f"i{k}", TensorProto.DOUBLE, None))
+    refused_model(tmp_path, model, "must have 1 to 16 inputs, not 18: 'x', 'x2', 'i0', ")
     model = good()
     model.graph.output.append(helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 6]))
     refused_model(tmp_path, model, "output 'x' must be computed from the input")

@@ -17,14 +17,16 @@ from pvq_hw.target.boards import get_target
 from sim.result import compare
 from sim.run import simulate
 
-LEAST = 83  # of 162 that have frames and a real input are right; the others are refused
-LEAST_RTL = 81  # the quantizer refuses two more by name: clips that do not begin at 0
+LEAST = 205  # of 332 that can have frames are right; the others are refused
+LEAST_RTL = 204  # the quantizer refuses one more by name: the sign of an input
 
 pytestmark = pytest.mark.slow  # the generators alone take 5 seconds
 
 
 def right_cases(tmp_path):
-    """(case, Model) of those that are taken; fails where one is wrong."""
+    """(case, Model) of those that are taken, each in the first way that is; fails where one is
+    wrong, in whatever way."""
+    seen = set()
     for case in node_cases():
         try:
             model = load_model(save(tmp_path, case.model))
@@ -32,7 +34,9 @@ def right_cases(tmp_path):
             continue
         error = float(np.abs(model.predict(case.x) - case.expected).max())
         assert error <= case.bound, (case.name, error)
-        yield case, model
+        if case.name not in seen:
+            seen.add(case.name)
+            yield case, model
 
 
 def test_no_node_case_is_wrong(tmp_path):

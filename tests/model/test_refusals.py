@@ -8,6 +8,7 @@ from onnx_graphs import graph_model, save
 from pvq_hw.errors import InputError
 from pvq_hw.model.load import load_model
 from pvq_hw.model.onnx.read import examine_onnx
+from pvq_hw.quantizer.quantize import quantize
 
 N = helper.make_node
 RNG = np.random.default_rng(4)
@@ -51,12 +52,12 @@ def test_several_inputs_are_named_beside_operations(tmp_path):
     nodes = [N("Add", ["x", "x2"], ["s"]), N("Sin", ["s"], ["out"]), N("Relu", ["s"], ["two"])]
     model = graph_model(nodes, {}, ("N", 4))
     kind = TensorProto.DOUBLE
-    model.graph.input.append(helper.make_tensor_value_info("x2", kind, ("N", 4)))
+    model.graph.input.append(helper.make_tensor_value_info("x2", kind, ("N", "M")))
     model.graph.output.append(helper.make_tensor_value_info("two", kind, ("N", 4)))
     with pytest.raises(InputError) as caught:
         load_model(save(tmp_path, model))
     text = str(caught.value)
-    assert "2 things stop it: the model must have one input, not 2: 'x', 'x2'; " in text
+    assert "2 things stop it: input 'x2' must have a fixed size" in text
     assert "; node 'out' has the operation 'Sin'" in text
 
 
@@ -127,6 +128,31 @@ def test_a_converted_classifier_is_read_by_its_scores(tmp_path):
     assert np.allclose(found.predict(x), (x - offset) * scale @ w + b, rtol=1e-6)
     assert [node.op for node in found.nodes] == ["Dense"]
     assert found.dropped == ("Softmax", "ZipMap")
+
+
+def test_a_converted_classifier_of_two_classes_gives_both_scores(tmp_path):
+    """As the converter writes it: 1 - p beside p, and the label that the larger one has."""
+    w, b = RNG.standard_normal((4, 1)), RNG.standard_normal(1)
+    nodes = [
+        N("Cast", ["x"], ["f"], to=TensorProto.DOUBLE), N("MatMul", ["f", "w"], ["m"]),
+        N("Add", ["m", "b"], ["z"]), N("Sigmoid", ["z"], ["p"]), N("Sub", ["one", "p"], ["q"]),
+        N("Concat", ["q", "p"], ["both"], axis=1), N("ArgMax", ["both"], ["a"], axis=1),
+        N("ArrayFeatureExtractor", ["classes", "a"], ["picked"], domain=ML),
+        N("ZipMap", ["both"], ["maps"], domain=ML, classlabels_int64s=[0, 1]),
+        N("Reshape", ["picked", "flat"], ["r"]),
+        N("Cast", ["r"], ["label"], to=TensorProto.INT64),
+    ]  # fmt: skip
+    constants = {
+        "w": w, "b": b, "one": np.array([1.0]), "classes": np.array([0, 1]), "flat": np.array([-1]),
+    }  # fmt: skip
+    ends = [("label", TensorProto.INT64), ("maps", TensorProto.FLOAT)]
+    found = load_model(save(tmp_path, converted(nodes, constants, ends)))
+    x = RNG.standard_normal((50, 4))
+    p = 1 / (1 + np.exp(-(x @ w + b)))
+    assert np.allclose(found.predict(x), np.concatenate([1 - p, p], axis=1), atol=1e-6)
+    network = quantize(found, calibration=x, quantizer="plain", ratio=0.1)
+    scores = network.real(network.predict(network.quantize_input(x)))
+    assert np.mean(scores.argmax(axis=1) == (p[:, 0] > 0.5)) >= 0.96
 
 
 def test_a_normalizer_is_refused_by_name_with_what_helps(tmp_path):

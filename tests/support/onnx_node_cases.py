@@ -9,24 +9,31 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from pvq_hw.model.curve import PRIMITIVES
 from pvq_hw.model.onnx import read as importer  # the operators register themselves
 from pvq_hw.model.onnx.lowering import handlers
 
 __all__ = ["NodeCase", "node_cases"]
 
 _ROWS = 4
+# Of these any axis may come before: what they do to a value doesn't depend on where it is.
+_SINGLE = {p.name for p in PRIMITIVES.values()} | {
+    "Relu", "Clip", "PRelu", "Sum", "Mean", "Identity", "Dropout", "Cast", "Constant",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class NodeCase:
-    """A case whose first input is real and has frames on its first axis.
+    """A case with frames on the first axis of its real inputs, in one way to have them.
 
     Parameters
     ----------
     name : str
+        The generator's; several ways have the same.
     model : onnx.ModelProto
-        The case's node with its other inputs as constants, and a layer behind it.
+        The case's node, and a layer behind it.
     x : float array (frames, ...)
+        Its input, or several side by side as the importer takes them.
     expected : float array (frames, 4)
         What the generator says of it, through the layer.
     bound : float
@@ -42,8 +49,9 @@ class NodeCase:
 
 
 def node_cases(kinds: set[str] | None = None) -> Iterator[NodeCase]:
-    """The cases of operators that the importer takes (of ``kinds``, where given) that have frames:
-    real inputs and outputs of two axes or more, as many frames in as out."""
+    """The cases of operators that the importer takes (of ``kinds``, where given), in every way
+    that they can have frames: the first axis of one real input, the others constant; that of all
+    real inputs of that length; and where a value's place doesn't matter, an axis before all."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
@@ -56,31 +64,49 @@ def node_cases(kinds: set[str] | None = None) -> Iterator[NodeCase]:
         if not used <= known or (kinds is not None and not used & kinds):
             continue
         inputs, outputs = case.data_sets[0]
-        first = next((i for i, a in enumerate(inputs) if _is_frames(a)), None)
-        if first is None or not _is_frames(outputs[0]):
+        if len(case.model.graph.input) != len(inputs) or not _is_real(outputs[0], 0):
             continue
-        if len(outputs[0]) != len(inputs[first]) or len(case.model.graph.input) != len(inputs):
-            continue
-        yield _with_layer(case.name, case.model, inputs, outputs[0], first)
+        for chosen, before in _ways(used, inputs, outputs[0]):
+            yield _with_layer(case.name, case.model, inputs, outputs[0], chosen, before)
 
 
-def _is_frames(value: object) -> bool:
-    array = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim >= 2
+def _ways(
+    used: set[str], inputs: list[object], output: np.ndarray
+) -> Iterator[tuple[list[int], bool]]:
+    """Which inputs have frames, and whether on an axis that is put before them."""
+    real = [i for i, a in enumerate(inputs) if _is_real(a, 2)]
+    if real and output.ndim >= 2 and len(output) == len(inputs[real[0]]):  # type: ignore[arg-type]
+        yield [real[0]], False
+        several = [i for i in real if len(inputs[i]) == len(output)]  # type: ignore[arg-type]
+        if len(several) > 1:
+            yield several, False
+    first = next((i for i, a in enumerate(inputs) if _is_real(a, 1)), None)
+    if used <= _SINGLE and first is not None and inputs[first].shape == output.shape:  # type: ignore[attr-defined]
+        yield [first], True
+
+
+def _is_real(value: object, rank: int) -> bool:
+    array = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim >= rank
     return bool(array and value.size)  # type: ignore[attr-defined]
 
 
-def _with_layer(name, model, inputs, output, first) -> NodeCase:
+def _with_layer(name, model, inputs, output, chosen, before) -> NodeCase:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     graph = made.graph
-    x = np.asarray(inputs[first])
-    for value, array in zip(list(graph.input), inputs, strict=True):
-        if value.name != graph.input[first].name:
+    kept = [onnx.ValueInfoProto() for _ in chosen]
+    for value, i in zip(kept, chosen, strict=True):
+        value.CopyFrom(graph.input[i])
+    for i, (value, array) in enumerate(zip(list(graph.input), inputs, strict=True)):
+        if i not in chosen:
             graph.initializer.append(numpy_helper.from_array(np.asarray(array), value.name))
-    source = onnx.ValueInfoProto()
-    source.CopyFrom(graph.input[first])
+    arrays = [np.asarray(inputs[i]) for i in chosen]
+    if before:
+        arrays, output = [a[None] for a in arrays], output[None]
     del graph.input[:]
-    graph.input.append(source)
+    for value, array in zip(kept, arrays, strict=True):
+        kind = value.type.tensor_type.elem_type
+        graph.input.append(helper.make_tensor_value_info(value.name, kind, array.shape))
     flat = output.reshape(len(output), -1).astype(np.float64)
     weight = np.random.default_rng(0).standard_normal((flat.shape[1], _ROWS))
     last = graph.output[0].name
@@ -93,7 +119,10 @@ def _with_layer(name, model, inputs, output, first) -> NodeCase:
     del graph.output[:], graph.value_info[:]
     graph.output.append(helper.make_tensor_value_info("layer_y", kind, [len(output), _ROWS]))
     sums = np.abs(flat) @ np.abs(weight)
-    bound = (2e-2 if x.dtype == np.float16 else 1e-4) * float(sums.max())
+    bound = (2e-2 if output.dtype == np.float16 else 1e-4) * float(sums.max())
     if np.array_equal(flat.astype(np.float32), flat.round(4).astype(np.float32)):
         bound += 1e-4 * float(np.abs(weight).sum(axis=0).max())
+    x = arrays[0]
+    if len(arrays) > 1:
+        x = np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
     return NodeCase(name, made, x, flat @ weight, bound)

@@ -10,9 +10,11 @@ from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.geometry import Geometry
+from pvq_hw.inputs import Input
 from pvq_hw.network.join import Add, Concat
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.network.part import Part
 from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.plan.core_layers import core_layers, unit_names
@@ -146,6 +148,24 @@ class RandomNetwork:
         name = f"table{len(self.layers)}"
         return self._add(Table(name, x.name, x.format, tensor, entries, "random"))
 
+    def parts(self, *shapes: tuple[int, ...]) -> list[TensorSpec]:
+        """The input as several, one after the other."""
+        start, found = 0, []
+        for shape in shapes:
+            tensor = self._tensor(shape, self.input.format)
+            place = (start, tensor.size, self.input.size)
+            found.append(self._add(Part(f"input{len(found)}", self.input.name, tensor, *place)))
+            start += tensor.size
+        return found
+
+    def slice(self, x: TensorSpec, axis: int, start: int, count: int) -> TensorSpec:
+        """A part of one axis."""
+        inner = int(np.prod(x.shape[axis + 1 :]))
+        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+        tensor = self._tensor(shape, x.format)
+        place = (start * inner, count * inner, x.shape[axis] * inner)
+        return self._add(Part(f"part{len(self.layers)}", x.name, tensor, *place))
+
     def network(self) -> Network:
         network = Network(
             "random",
@@ -153,6 +173,13 @@ class RandomNetwork:
             tuple(self.layers),
             self.input.shape,
             (0, 1, 2)[: len(self.input.shape)],
+            inputs=tuple(
+                Input(
+                    part.name, part.output.shape, tuple(range(len(part.output.shape))), part.start
+                )
+                for part in self.layers
+                if isinstance(part, Part) and part.name.startswith("input")
+            ),
         )
         network.verify()
         return network

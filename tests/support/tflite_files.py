@@ -64,11 +64,12 @@ class TfliteFiles:
         self.operators.append(op)
         return output
 
-    def bytes(self, source: int, *results: int) -> bytes:
-        """The file."""
+    def bytes(self, source: int | list[int], *results: int) -> bytes:
+        """The file of an input, or of several."""
         graph = schema.SubGraphT()
         graph.tensors, graph.operators = self.tensors, self.operators
-        graph.inputs, graph.outputs = [source], list(results)
+        graph.outputs = list(results)
+        graph.inputs = source if isinstance(source, list) else [source]
         model = schema.ModelT()
         model.version, model.subgraphs, model.buffers = 3, [graph], self.buffers
         model.operatorCodes = []

@@ -12,7 +12,7 @@ from pvq_hw.model.model import Add, Affine, Clip, Concat, Dense, Quantize, Relu,
 from pvq_hw.model.onnx.lowering import ENDS, Lowering, Op, Steps, View, handles
 from pvq_hw.model.onnx.pointwise import lower_function
 
-__all__ = ["affine", "as_steps"]
+__all__ = ["affine", "affined", "as_steps"]
 
 Array = npt.NDArray[Any]
 
@@ -83,7 +83,13 @@ def _matmul(low: Lowering, op: Op) -> None:
 
 
 def affine(low: Lowering, op: Op, x: View, scale: Array | float, offset: Array | float) -> None:
-    """Emits ``x * scale + offset``; the constants broadcast against the file's shape of ``x``."""
+    """Sets the output to ``x * scale + offset``; the constants broadcast against the file's shape
+    of ``x``."""
+    low.put(op, affined(low, op, x, scale, offset))
+
+
+def affined(low: Lowering, op: Op, x: View, scale: Array | float, offset: Array | float) -> View:
+    """Emits ``x * scale + offset`` likewise."""
     constants = [np.asarray(scale, dtype=np.float64), np.asarray(offset, dtype=np.float64)]
     rank = max(len(x.shape), *(c.ndim for c in constants))
     grown = rank - len(x.shape)
@@ -103,7 +109,7 @@ def affine(low: Lowering, op: Op, x: View, scale: Array | float, offset: Array |
     if all((c == c[0]).all() for c in channels):
         vectors = [c[0].copy() for c in channels]
     output = low.emit(op, Affine, (x.tensor,), shape, scale=vectors[0], offset=vectors[1])
-    low.put(op, replace(x, tensor=output, index=index, batch=x.batch + grown))
+    return replace(x, tensor=output, index=index, batch=x.batch + grown)
 
 
 @handles("Add", "Sub", "Mul", "Div")
@@ -142,29 +148,65 @@ def _inverse(c: Array) -> Array:
 
 
 def _fold(low: Lowering, op: Op, left: Array, right: Array) -> Array:
-    """Arithmetic of two constants of real numbers."""
-    left, right = low.weights(op, 0, "operands"), low.weights(op, 1, "operands")
+    """Arithmetic of two constants, of real numbers or of integers, which give shapes."""
+    whole = left.dtype == right.dtype == np.int64
+    if not whole:
+        left, right = low.weights(op, 0, "operands"), low.weights(op, 1, "operands")
     try:
         shape = np.broadcast_shapes(left.shape, right.shape)
     except ValueError:
         op.refuse(f"must have operands that broadcast, not {left.shape} and {right.shape}")
     low.charge(op, weights=math.prod(shape))
-    function = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}[op.kind]
+    if whole and op.kind in ("Div", "Mod") and not right.all():
+        op.refuse("must not divide by 0")
+    functions: dict[str, Any] = {
+        "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Mod": np.mod,
+        "Div": _truncated if whole else np.divide,
+    }  # fmt: skip
     with np.errstate(all="ignore"):
-        return np.asarray(function(left, right))
+        return np.asarray(functions[op.kind](left, right))
+
+
+def _truncated(a: Array, b: Array) -> Array:
+    """The quotient of integers towards 0."""
+    return np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
+
+
+@handles("Mod")
+def _modulo(low: Lowering, op: Op) -> None:
+    left, right = (low.need_constant(op, i, "integers") for i in (0, 1))
+    if not left.dtype == right.dtype == np.int64 or op.attribute("fmod", 0):
+        op.refuse("must be of integers, by the rule of fmod 0")
+    low.put(op, _fold(low, op, left, right))
+
+
+@handles("Sum", "Mean")
+def _sum(low: Lowering, op: Op) -> None:
+    """The sum or mean of branches."""
+    count = len(op.proto.input)
+    total = low.view(op, 0)
+    for i in range(1, count):
+        total = _added(low, op, total, low.view(op, i))
+    if op.kind == "Mean" and count > 1:
+        affine(low, op, total, 1.0 / count, 0.0)
+    else:
+        low.put(op, total)
 
 
 def _add(low: Lowering, op: Op) -> None:
-    a, b = low.view(op, 0), low.view(op, 1)
+    low.put(op, _added(low, op, low.view(op, 0), low.view(op, 1)))
+
+
+def _added(low: Lowering, op: Op, a: View, b: View) -> View:
+    """The sum of two branches."""
     if a.tensor == b.tensor and np.array_equal(a.index, b.index):
-        affine(low, op, a, 2.0, 0.0)
-        return
+        return affined(low, op, a, 2.0, 0.0)
     if a.shape != b.shape or a.batch != b.batch:
         op.refuse(f"must add two branches of one shape, not {a.shape[1:]} and {b.shape[1:]}")
     if not np.array_equal(a.index, b.index):
         op.refuse("must add two branches whose activations are in the same order")
     shape = max(low.shapes[a.tensor], low.shapes[b.tensor], key=len)
-    low.put_same(op, low.emit(op, Add, (a.tensor, b.tensor), shape), a)
+    return replace(a, tensor=low.emit(op, Add, (a.tensor, b.tensor), shape))
 
 
 @handles("Relu")

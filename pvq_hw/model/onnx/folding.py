@@ -23,6 +23,7 @@ from pvq_hw.model.model import (
     Function,
     MaxPool,
     Node,
+    Part,
     Quantize,
     Relu,
     Sign,
@@ -49,6 +50,8 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
     nodes = _merge_roundings(_merge_clips(nodes, result), result)
     shape, nodes = _settle(nodes, source, low.shapes[source])
     for node in nodes:
+        if node.output not in low.ops:  # it takes one of several inputs
+            continue
         op = low.ops[node.output]
         if isinstance(node, Affine) and node.scale.shape != node.shape[-1:]:
             text = "must be by one constant per channel, or stand before a Gemm or MatMul"
@@ -315,12 +318,12 @@ def _settle(
     settled = []
     for node in reversed(nodes):
         wishes = wanted.get(node.output, set())
-        free = isinstance(node, Relu | Sign | Clip | Quantize | Affine | Add) or (
+        free = isinstance(node, Relu | Sign | Clip | Quantize | Affine | Add | Part) or (
             isinstance(node, Function) and node.curve.channels == 1
         )
         if free and len(wishes) == 1:
             node = _reshaped(node, next(iter(wishes)))
-        if not isinstance(node, Dense | Concat):
+        if not isinstance(node, Dense | Concat | Part):
             wish = pool_input(node)
             for name in node.inputs:
                 wanted.setdefault(name, set()).add(wish)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.model.model import Node, Outputs
+from pvq_hw.model.model import Node, Outputs, Part
 from pvq_hw.model.onnx.file import OnnxFile
 from pvq_hw.model.onnx.graph import NodeError, Op
 from pvq_hw.naming import Names, safe_name
@@ -21,6 +21,7 @@ from pvq_hw.naming import Names, safe_name
 __all__ = [
     "ENDS",
     "ML_KINDS",
+    "PARTING",
     "LayoutError",
     "Lowering",
     "Op",
@@ -33,6 +34,9 @@ __all__ = [
 
 ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax", "ZipMap")
 """Final operations that are left out: the accelerator gives what they read."""
+
+PARTING = ("Split",)
+"""Operators all of whose outputs may be used."""
 
 ML_KINDS = ("Scaler", "ZipMap")
 """Operators of the domain ``ai.onnx.ml`` that are taken."""
@@ -266,6 +270,19 @@ class Lowering:
         self.ops[output] = op
         return output
 
+    def take_input(self, source: str, stream: str, start: int, shape: tuple[int, ...]) -> str:
+        """Adds the node that takes one of several inputs; returns its tensor."""
+        name = safe_name(source, self._node_names, "input")
+        output = self.tensor_name(source, shape)
+        size, whole = math.prod(shape), math.prod(self.shapes[stream])
+        self.nodes.append(Part(name, (stream,), output, shape, start, size, whole))
+        return output
+
+    def given_tensors(self, source: str) -> set[str]:
+        """The tensors of the file's inputs; ``source`` is the one, or all of them in one."""
+        takers = (n for n in self.nodes if isinstance(n, Part) and n.inputs == (source,))
+        return {source, *(node.output for node in takers)}
+
     def join_outputs(self, tensors: list[str]) -> str:
         """Adds the node that gives several outputs one after the other; returns its tensor."""
         sizes = tuple(math.prod(self.shapes[tensor]) for tensor in tensors)
@@ -277,13 +294,13 @@ class Lowering:
         self.ops[output] = op
         return output
 
-    def put(self, op: Op, value: View | Constant) -> None:
-        """Sets the node's first output."""
+    def put(self, op: Op, value: View | Constant, which: int = 0) -> None:
+        """Sets one of the node's outputs."""
         if isinstance(value, View):
             self.charge(op, positions=value.index.size)
         else:
             self.charge(op, weights=value.size)
-        self.values[op.proto.output[0]] = value
+        self.values[op.proto.output[which]] = value
 
     def put_map(self, op: Op, tensor: str, rank: int, steps: Steps | None = None) -> None:
         """Sets the node's output to a map (h, w, c) as (1, C, H, W), or (1, C, L) for rank 3."""

@@ -138,10 +138,14 @@ def merged_curves(low: Lowering, nodes: list[Node]) -> list[Node]:
             result.append(node)  # the rounding's bounds carry it out
             continue
         found = _origins_of(node, origins)
-        if not found and isinstance(node, _Pair):
+        if not found and isinstance(node, _Pair) and node.kind == "Sub":
+            other = _negated(low, node)
+            result.append(other)
+            node = Add(node.name, (node.inputs[0], other.output), node.output, node.shape)
+        elif not found and isinstance(node, _Pair):
             low.ops[node.output].refuse(
                 "must have one constant operand, or two that are functions of one tensor; "
-                "two branches can only be added"
+                "two branches can only be added or subtracted"
             )
         base = next((name for name, function in found.items() if function.bent), None)
         if base is not None:
@@ -150,6 +154,14 @@ def merged_curves(low: Lowering, nodes: list[Node]) -> list[Node]:
         origins[node.output] = found | {node.output: _Function(X, False)}
         result.append(node)
     return result
+
+
+def _negated(low: Lowering, pair: _Pair) -> Node:
+    """The second operand of a difference, times -1."""
+    op, shape = low.ops[pair.output], low.shapes[pair.inputs[1]]
+    factors = np.full(shape[-1], -1.0)
+    low.emit(op, Affine, (pair.inputs[1],), shape, scale=factors, offset=np.zeros(shape[-1]))
+    return low.nodes[-1]
 
 
 def _only_rounded(nodes: list[Node]) -> set[str]:

@@ -11,8 +11,10 @@ import numpy as np
 from onnx import shape_inference
 
 from pvq_hw.errors import InputError
+from pvq_hw.inputs import MOST_INPUTS, Input
 from pvq_hw.model.model import Conv, Dense, Model, Node
 from pvq_hw.model.onnx import elementwise as onnx_ops  # noqa: F401  they register
+from pvq_hw.model.onnx import parts as onnx_parts  # noqa: F401  they register
 from pvq_hw.model.onnx import pointwise as onnx_pointwise  # noqa: F401  they register
 from pvq_hw.model.onnx import qonnx as onnx_qonnx  # noqa: F401  they register
 from pvq_hw.model.onnx import quantized as onnx_quantized  # noqa: F401  they register
@@ -24,6 +26,7 @@ from pvq_hw.model.onnx.graph import NodeError
 from pvq_hw.model.onnx.lowering import (
     ACTIVATIONS_LIMIT,
     ENDS,
+    PARTING,
     LayoutError,
     Lowering,
     Op,
@@ -48,7 +51,14 @@ _RELABELS = {
     "Unsqueeze",
     "Transpose",
 }
-_WINDOWS = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+"""A shape in which an input is taken, and the order of its axes in which it is stored."""
+
+_MOST_LAYOUTS = 64
+_WINDOWS = {
+    "Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean",
+    "ReduceMax", "ReduceMin", "ReduceSum",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +117,7 @@ def examine_graph(file: OnnxFile) -> Examined:
     unknown = {refusal.place for refusal in refusals}
     wrong = _ends(file)
     if not wrong:
-        batch, shape, wrong = _input(file)
+        batch, given, wrong = _given(file)
     refusals = [*wrong, *refusals]
     try:
         check(file)
@@ -117,7 +127,7 @@ def examine_graph(file: OnnxFile) -> Examined:
         return Examined(path, None, tuple(refusals), ops, frozenset(unknown))
     if wrong:
         return Examined(path, None, tuple(refusals), ops, frozenset(unknown))
-    low, end, model = _try_layouts(file, ops, unknown, batch, shape)
+    low, end, model = _try_layouts(file, ops, unknown, batch, given)
     held = low.refused + ([end] if end else [])
     refusals += [Refusal(e.op.name, e.op.kind, e.reason, "", e.op.place) for e in held]
     judged = unknown | low.judged | {e.op.place for e in held}
@@ -128,9 +138,9 @@ def examine_graph(file: OnnxFile) -> Examined:
 
 def _try_layouts(
     file: OnnxFile, ops: tuple[Op, ...], unknown: set[int], batch: int | None,
-    shape: tuple[int, ...],
+    given: dict[str, tuple[int, ...]],
 ) -> tuple[Lowering, NodeError | None, Model | None]:  # fmt: skip
-    """Lowers with one order of the input's axes after the other.
+    """Lowers with one order of the inputs' axes after the other.
 
     Gives the first that comes to an end, with the model where nothing was refused; or the one
     that went furthest, with what stopped it.
@@ -139,7 +149,8 @@ def _try_layouts(
     constants = {t.name: file.array(t) for t in graph.initializer}
     windows = any(n.op_type in _WINDOWS for n in graph.node)
     shapes = _Shapes(file, batch)
-    waiting = [(shape, axes) for axes in _orders(len(shape), windows)]
+    each = [[(shape, axes) for axes in _orders(len(shape), windows)] for shape in given.values()]
+    waiting = list(itertools.islice(itertools.product(*each), _MOST_LAYOUTS))
     tried = set(waiting)
     best: tuple[Lowering, NodeError | None] | None = None
     most = -1
@@ -147,16 +158,18 @@ def _try_layouts(
         layout = waiting.pop(0)
         low = Lowering(file, batch)
         try:
-            return low, None, _lower(low, ops, unknown, shapes, constants, shape, *layout)
+            return low, None, _lower(low, ops, unknown, shapes, constants, given, layout)
         except LayoutError as error:
             if len(low.judged) > most:
                 most = len(low.judged)
                 low.values.clear()
                 best = low, error
-            if math.prod(error.shape) == math.prod(shape):  # a map, given flat or otherwise
-                unfolded = (error.shape, _last(len(error.shape)))
-                waiting += [unfolded] if unfolded not in tried else []
-                tried.add(unfolded)
+            for place, shape in enumerate(given.values()):
+                if math.prod(error.shape) == math.prod(shape):  # a map, given flat or otherwise
+                    unfolded = (error.shape, _last(len(error.shape)))
+                    other = (*layout[:place], unfolded, *layout[place + 1 :])
+                    waiting += [other] if other not in tried else []
+                    tried.add(other)
         except NodeError as error:  # in folding, by when all nodes have been looked at
             return low, error, None
     assert best is not None
@@ -230,9 +243,15 @@ def _ends(file: OnnxFile) -> list[Refusal]:
     """What is wrong with the numbers of inputs and outputs."""
     found = []
     inputs, outputs = _inputs(file), [o.name for o in file.model.graph.output]
-    if len(inputs) != 1:
+    if not 1 <= len(inputs) <= MOST_INPUTS:
         names = ", ".join(quoted(i.name) for i in inputs[:8]) or "none"
-        found.append(Refusal("", "", f"must have one input, not {len(inputs)}: {names}"))
+        found.append(
+            Refusal("", "", f"must have 1 to {MOST_INPUTS} inputs, not {len(inputs)}: {names}")
+        )
+    read = {name for node in file.model.graph.node for name in node.input}
+    for source in inputs if len(inputs) > 1 else ():
+        if source.name not in read:
+            found.append(Refusal("", "", f"must use its input {quoted(source.name)} or lack it"))
     if not 1 <= len(outputs) <= MOST_OUTPUTS:
         found.append(Refusal("", "", f"must have 1 to {MOST_OUTPUTS} outputs, not {len(outputs)}"))
     for name in dict.fromkeys(name for name in outputs if outputs.count(name) > 1):
@@ -246,9 +265,26 @@ def _inputs(file: OnnxFile) -> list[Any]:
     return [i for i in file.model.graph.input if i.name not in weights]
 
 
-def _input(file: OnnxFile) -> tuple[int | None, tuple[int, ...], list[Refusal]]:
+def _given(file: OnnxFile) -> tuple[int | None, dict[str, tuple[int, ...]], list[Refusal]]:
+    """The fixed number of frames, if any, the shape of every input's frame by its name, and what is
+    wrong with them."""
+    found: dict[str, tuple[int, ...]] = {}
+    batches, wrong = set(), []
+    for source in _inputs(file):
+        batch, shape, refusals = _input(source)
+        batches.add(batch)
+        found[source.name] = shape
+        wrong += refusals
+    if len(batches) > 1 and not wrong:
+        shown = ", ".join("any number" if b is None else str(b) for b in batches)
+        wrong.append(Refusal("", "", f"must have as many frames in all inputs, not {shown}"))
+    if sum(map(math.prod, found.values())) > ACTIVATIONS_LIMIT:
+        wrong.append(Refusal("", "", f"must have inputs of at most {ACTIVATIONS_LIMIT:,} values"))
+    return (batches.pop() if batches else None), found, wrong
+
+
+def _input(source: Any) -> tuple[int | None, tuple[int, ...], list[Refusal]]:
     """The fixed number of frames, if any, the shape of a frame, and what is wrong with it."""
-    source = _inputs(file)[0]
 
     def wrong(text: str) -> tuple[None, tuple[int, ...], list[Refusal]]:
         return None, (), [Refusal("", "", f"input {quoted(source.name)} {text}")]
@@ -279,21 +315,14 @@ def _lower(
     unknown: set[int],
     shapes: _Shapes,
     constants: dict[str, Any],
-    given: tuple[int, ...],
-    shape: tuple[int, ...],
-    axes: tuple[int, ...],
+    given: dict[str, tuple[int, ...]],
+    layouts: tuple[Layout, ...],
 ) -> Model | None:
-    """Lowers all nodes; the input, ``given`` in the file, is taken as ``shape`` and stored in the
-    order ``axes``. None where nodes were refused."""
+    """Lowers all nodes; each input, ``given`` in the file, is taken as another shape and stored in
+    another order of its axes. None where nodes were refused."""
     file, graph = low.file, low.file.model.graph
-    source = next(i.name for i in graph.input if i.name not in constants)
-    inner = tuple(shape[a] for a in axes)
-    if len(inner) == 2 and axes == (1, 0):
-        inner = (1, *inner)  # 1-D maps have height 1
-    tensor = low.tensor_name(source, inner)
-    stored = np.arange(math.prod(shape)).reshape([shape[a] for a in axes])
     low.values = dict(constants)
-    low.values[source] = View(tensor, stored.transpose(np.argsort(axes)).reshape(1, *given))
+    tensor, inner = _put_inputs(low, given, layouts)
     known, read = handlers(), {name for p in graph.node for name in p.input}
     finals = _final_operations(graph)
     low.ends = set().union(*finals.values())
@@ -302,7 +331,7 @@ def _lower(
             low.guess(op, shapes)
             continue
         try:
-            for name in op.proto.output[1:]:
+            for name in op.proto.output[1:] if op.kind not in PARTING else ():
                 if name and name in read:
                     op.refuse(f"must have one output that is used, but {quoted(name)} is read too")
             known[op.kind](low, op)
@@ -318,20 +347,58 @@ def _lower(
     tensors = list(dict.fromkeys(result.tensor for result in results))
     joined = low.join_outputs(tensors) if len(tensors) > 1 else tensors[0]
     inner, nodes = fold(low, tensor, joined) if low.nodes else (inner, ())
+    if len(given) > 1:
+        inner = (sum(map(math.prod, given.values())),)
     if not any(isinstance(n, Dense | Conv) for n in nodes):
         raise InputError(f"{file.path} must have a Gemm, MatMul or Conv on the way to its output")
     name = safe_name(file.path.stem, default="model")
+    shape, axes = layouts[0] if len(given) == 1 else (inner, (0,))
     model = Model(name, file.sha256, tensor, shape, axes, inner, nodes)
+    if len(given) > 1:
+        model = replace(model, inputs=_named_inputs(given, layouts))
     if len(results) == 1:
         return replace(model, dropped=tuple(low.dropped))
     return replace(model, outputs=_outputs(low, finals, results, tensors))
 
 
+def _put_inputs(
+    low: Lowering, given: dict[str, tuple[int, ...]], layouts: tuple[Layout, ...]
+) -> tuple[str, tuple[int, ...]]:
+    """Sets the inputs' values; gives the tensor of the stream, and its shape inside."""
+    stream, start = "", 0
+    if len(given) > 1:
+        stream = low.tensor_name("inputs", (sum(map(math.prod, given.values())),))
+    for (source, own), (shape, axes) in zip(given.items(), layouts, strict=True):
+        inner = tuple(shape[a] for a in axes)
+        if len(inner) == 2 and axes == (1, 0):
+            inner = (1, *inner)  # 1-D maps have height 1
+        if stream:
+            tensor = low.take_input(source, stream, start, inner)
+        else:
+            tensor = low.tensor_name(source, inner)
+        stored = np.arange(math.prod(shape)).reshape([shape[a] for a in axes])
+        low.values[source] = View(tensor, stored.transpose(np.argsort(axes)).reshape(1, *own))
+        start += stored.size
+    return (stream, (start,)) if stream else (tensor, inner)
+
+
+def _named_inputs(
+    given: dict[str, tuple[int, ...]], layouts: tuple[Layout, ...]
+) -> tuple[Input, ...]:
+    """Which values of a frame are which input's, in the file's order; ``y`` names labels."""
+    used, start, found = Names(("y",)), 0, []
+    for source, (shape, axes) in zip(given, layouts, strict=True):
+        found.append(Input(safe_name(source, used, "input"), shape, axes, start))
+        start += math.prod(shape)
+    return tuple(found)
+
+
 def _result(low: Lowering, name: str, source: str) -> View:
-    """What an output of the file is; ``source`` is the input's tensor."""
+    """What an output of the file is; ``source`` is the tensor of the input, or of several."""
     result, where = low.values.get(name), f"{low.file.path}: output {quoted(name)}"
     several = len(low.file.model.graph.output) > 1
-    if not isinstance(result, View) or (several and result.tensor == source):
+    given = isinstance(result, View) and result.tensor in low.given_tensors(source)
+    if not isinstance(result, View) or (several and given):
         raise InputError(f"{where} must be computed from the input")
     _check_output(where, low, result)
     return result

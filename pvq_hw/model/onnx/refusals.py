@@ -29,9 +29,9 @@ _REMEDIES = {
                      "GridSample", "Col2Im"), _UP),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "Einsum", "RotaryEmbedding"),
                     f"replace by convolutions or dense layers{_TRAIN}"),
-    **dict.fromkeys(("LpPool", "GlobalLpPool", "MaxRoiPool", "RoiAlign", "ReduceMax", "ReduceSum",
-                     "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"), _POOL),
-    **dict.fromkeys(("Mul", "Sub", "Div", "Max", "Min", "Mean", "Sum", "Pow", "Where"), _GATE),
+    **dict.fromkeys(("LpPool", "GlobalLpPool", "MaxRoiPool", "RoiAlign", "ReduceProd", "ReduceL1",
+                     "ReduceL2"), _POOL),
+    **dict.fromkeys(("Mul", "Div", "Max", "Min", "Pow", "Where"), _GATE),
     **dict.fromkeys(("Normalizer", "OneHotEncoder", "LabelEncoder", "Imputer", "TfIdfVectorizer",
                      "StringNormalizer", "FeatureVectorizer", "Binarizer", "DFT", "STFT",
                      "MelWeightMatrix"), _DATA),
@@ -40,7 +40,6 @@ _REMEDIES = {
     **dict.fromkeys(("If", "Loop", "Scan"), "export the model without control flow"),
     "Conv3D": f"replace by 1-D or 2-D convolutions{_TRAIN}",
     "DeformConv": f"replace by Conv{_TRAIN}",
-    "Split": f"give each branch a layer of its own{_TRAIN}",
     "MatMul": f"replace by a dense layer, whose weights are constant{_TRAIN}",
 }  # fmt: skip
 

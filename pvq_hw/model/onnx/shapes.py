@@ -108,7 +108,7 @@ def _transpose(low: Lowering, op: Op) -> None:
 
 
 def axes_of(low: Lowering, op: Op, rank: int) -> list[int] | None:
-    """The axes of Squeeze, Unsqueeze or ReduceMean, an attribute or (later) an input."""
+    """The axes of Squeeze, Unsqueeze or ReduceMean and its like: an attribute, later an input."""
     raw = op.attribute("axes", None)
     if low.given(op, 1):
         raw = low.need_constant(op, 1, "axes").reshape(-1).tolist()
@@ -167,6 +167,20 @@ def _constant(low: Lowering, op: Op) -> None:
         op.refuse("must hold one dense value of numbers")
 
 
+@handles("ConstantOfShape")
+def _filled(low: Lowering, op: Op) -> None:
+    shape = low.need_constant(op, 0, "shape")
+    if shape.ndim != 1 or shape.dtype != np.int64 or len(shape) > _RANK_LIMIT or (shape < 0).any():
+        op.refuse(f"must have a shape of at most {_RANK_LIMIT} integers of 0 or more")
+    dims = [int(n) for n in shape]
+    low.charge(op, weights=math.prod(dims))
+    value = op.attribute("value", None)
+    filler = np.zeros(1) if value is None else low.file.array(value)
+    if filler.size != 1:
+        op.refuse(f"must have one value, not {filler.size}")
+    low.put(op, np.full(dims, filler.reshape(-1)[0]))
+
+
 @handles("Shape")
 def _shape(low: Lowering, op: Op) -> None:
     """The shape of a value; its frames become 0, which Reshape reads as "as it was"."""
@@ -189,25 +203,3 @@ def _gather(low: Lowering, op: Op) -> None:
         low.put(op, np.take(data, picks, axis=axis))
     except IndexError:
         op.refuse("must pick within its data")
-
-
-@handles("Slice")
-def _slice(low: Lowering, op: Op) -> None:
-    data = low.need_constant(op, 0, "data")
-    if low.file.opset < 10:
-        starts, ends = op.attribute("starts", []), op.attribute("ends", [])
-        axes, steps = op.attribute("axes", list(range(len(starts)))), [1] * len(starts)
-    else:
-        lists = [low.need_constant(op, i, "ranges").reshape(-1).tolist() if low.given(op, i)
-                 else None for i in range(1, 5)]  # fmt: skip
-        starts, ends = lists[0] or [], lists[1] or []
-        axes = list(range(len(starts))) if lists[2] is None else lists[2]
-        steps = [1] * len(starts) if lists[3] is None else lists[3]
-    if not len(starts) == len(ends) == len(axes) == len(steps) or any(s < 1 for s in steps):
-        op.refuse("must have a start, an end and a step of 1 or more for each axis")
-    cut = [slice(None)] * data.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if not -data.ndim <= axis < data.ndim:
-            op.refuse(f"must slice an axis of its data, not {axis}")
-        cut[axis] = slice(start, end, step)
-    low.put(op, data[tuple(cut)])

@@ -8,7 +8,7 @@ import numpy as np
 
 from pvq_hw.model.model import AveragePool, Conv, MaxPool
 from pvq_hw.model.nodes import NO_PADS, Pads
-from pvq_hw.model.onnx.elementwise import affine
+from pvq_hw.model.onnx.elementwise import affine, affined
 from pvq_hw.model.onnx.lowering import Lowering, Op, View, handles
 from pvq_hw.model.onnx.shapes import axes_of
 
@@ -186,36 +186,43 @@ def _average_pool(low: Lowering, op: Op, x: View, geometry: _Geometry) -> None:
     low.put_map(op, output, len(x.shape))
 
 
-@handles("GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
+@handles("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum")
 def _global_pool(low: Lowering, op: Op) -> None:
     x = low.view(op)
     rank = len(x.shape)
-    if op.kind == "ReduceMean":
+    if op.kind.startswith("Reduce"):
         axes = axes_of(low, op, rank) or []
         if rank not in (3, 4) or x.batch in axes or len(axes) != rank - 2:
             op.refuse(_MEAN_RULE)
-        _mean(low, op, x, axes)
+        _reduce(low, op, x, axes)
         return
     low.put_map(op, _global(low, op, x), rank)
 
 
 def _global(low: Lowering, op: Op, x: View, rule: str = "") -> str:
     h, w, c = shape = low.as_map(op, x, rule)
-    cls = MaxPool if op.kind == "GlobalMaxPool" else AveragePool
+    cls = MaxPool if "Max" in op.kind or "Min" in op.kind else AveragePool
     output = low.emit(op, cls, (x.tensor,), (1, 1, c), input_shape=shape, kernel=(h, w))
     if x.tensor in low.nonnegative:
         low.nonnegative.add(output)
     return output
 
 
-def _mean(low: Lowering, op: Op, x: View, axes: list[int]) -> None:
-    """The mean over height and width, wherever the channels are."""
+def _reduce(low: Lowering, op: Op, x: View, axes: list[int]) -> None:
+    """The mean, sum or extreme over height and width, wherever the channels are."""
+    if op.kind == "ReduceMin":  # of what is negated, the largest
+        x = affined(low, op, x, -1.0, 0.0)
     (channel,) = {*range(len(x.shape))} - {x.batch, *axes}
     turned = replace(x, index=x.index.transpose(x.batch, channel, *axes), batch=0)
     output = _global(low, op, turned, _MEAN_RULE)
     kept = range(len(x.shape)) if op.attribute("keepdims", 1) else sorted((x.batch, channel))
     shape = [x.shape[a] if a == channel else 1 for a in kept]
-    low.put(op, View(output, np.arange(x.shape[channel]).reshape(shape), list(kept).index(x.batch)))
+    found = View(output, np.arange(x.shape[channel]).reshape(shape), list(kept).index(x.batch))
+    factor = {"ReduceMin": -1.0, "ReduceSum": math.prod(x.shape[a] for a in axes)}.get(op.kind)
+    if factor is None:
+        low.put(op, found)
+    else:
+        affine(low, op, found, factor, 0.0)
 
 
 @handles("Pad")

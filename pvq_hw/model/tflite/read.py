@@ -67,27 +67,24 @@ class _Translation:
     def graph(self) -> Any:
         """The whole graph."""
         file = self.file
-        if len(file.inputs) != 1:
-            raise InputError(f"{file.path} must have one input, not {len(file.inputs)}")
-        source = file.inputs[0]
-        tensor = file.tensors[source]
-        if tensor.data is not None:
-            raise InputError(f"{file.path} must have an input that is not constant")
-        name = self.unique(tensor.name or "input")
-        given = helper.make_tensor_value_info(name, TensorProto.FLOAT, tensor.shape)
-        self.values[source] = self.stored(tensor, name, name)
+        given = []
+        for source in file.inputs:
+            tensor = file.tensors[source]
+            if tensor.data is not None:
+                raise InputError(f"{file.path} must have inputs that are not constant")
+            name = self.unique(tensor.name or "input")
+            given.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, tensor.shape))
+            self.values[source] = self.stored(tensor, name, name)
         for operator in file.operators:
             self.operator(operator)
         if any(result not in self.values for result in file.outputs):
             raise InputError(f"{file.path} must have an output that is computed")
-        self.call_outputs({name, *self.constants})
+        self.call_outputs({*(each.name for each in given), *self.constants})
         outputs = [
             helper.make_tensor_value_info(self.values[result], TensorProto.FLOAT, None)
             for result in file.outputs
         ]
-        return helper.make_graph(
-            self.nodes, "graph", [given], outputs, list(self.constants.values())
-        )
+        return helper.make_graph(self.nodes, "graph", given, outputs, list(self.constants.values()))
 
     def call_outputs(self, fixed: set[str]) -> None:
         """Gives every output its tensor's own name, which a value within may have so far."""

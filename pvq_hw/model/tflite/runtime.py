@@ -1,5 +1,6 @@
 """A TensorFlow Lite file run by its own runtime: what it says without this package's importer."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def run_tflite(path: Path, dropped: int, frames: FloatArray, output: int = 0) ->
     dropped : int
         Final operations that the accelerator leaves out.
     frames : float64 array (frames, ...)
-        Real inputs; any shape of the file's size per frame.
+        Real inputs; any shape of the file's size per frame, of several inputs one after the other.
     output : int
         Which of the file's.
 
@@ -60,14 +61,19 @@ def run_tflite(path: Path, dropped: int, frames: FloatArray, output: int = 0) ->
             experimental_preserve_all_tensors=True,
         )
     interpreter.allocate_tensors()
-    source, given = file.inputs[0], file.tensors[file.inputs[0]]
-    batch = given.shape[0]
+    batch = file.tensors[file.inputs[0]].shape[0]
+    flat = frames.reshape(len(frames), -1)
     outputs = []
     for start in range(0, len(frames), batch):
-        part = frames[start : start + batch]
+        part = flat[start : start + batch]
         padded = np.concatenate((part, np.repeat(part[-1:], batch - len(part), axis=0)))
-        stored = _stored(padded.reshape(given.shape), file, source)
-        interpreter.set_tensor(source, stored)
+        at = 0
+        for source in file.inputs:
+            shape = file.tensors[source].shape
+            wide = math.prod(shape[1:])
+            stored = _stored(padded[:, at : at + wide].reshape(shape), file, source)
+            interpreter.set_tensor(source, stored)
+            at += wide
         interpreter.invoke()
         real = _real(interpreter.get_tensor(result), file, result)
         outputs.append(real.reshape(batch, -1)[: len(part)])
