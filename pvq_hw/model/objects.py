@@ -6,11 +6,12 @@ file is checked of it too.
 """
 
 import contextlib
+import inspect
 import io
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def model_file(model: Any, example_inputs: Any = None) -> Iterator[Path]:
     model : path or object
         See `pvq_hw.api.compile`.
     example_inputs : array or tensor, optional
-        What a ``torch.nn.Module`` is exported with, frames first.
+        What a ``torch.nn.Module`` is exported with, frames first; of several inputs a tuple, or
+        a dict by the names of what ``forward`` takes.
 
     Raises
     ------
@@ -207,17 +209,16 @@ def _export_torch(module: Any, example_inputs: Any, path: Path) -> None:
         raise InputError("A torch.nn.Module must come with example_inputs, a batch of its inputs")
     import torch  # it is there, since the module is
 
-    if isinstance(example_inputs, list | tuple):
-        if len(example_inputs) != 1:
-            raise InputError(f"A model must have one input, not {len(example_inputs)}")
-        (example_inputs,) = example_inputs
-    example = torch.as_tensor(example_inputs)
-    if not example.is_floating_point():
-        example = example.to(torch.get_default_dtype())
+    examples = {
+        name: _example(torch, value) for name, value in _by_name(module, example_inputs).items()
+    }
     training = module.training
     try:
         module.eval()
-        _torch_onnx(torch, module, example[:1], path)
+        try:
+            _torch_onnx(torch, module, examples, path)
+        except Exception:  # what asks for sizes may only be exported for one number of frames
+            _torch_onnx(torch, module, examples, path, frames=1)
     except Exception as error:  # PyTorch refuses in many ways
         first = " ".join((str(error).strip() or type(error).__name__).split())[:200]
         raise ToolError(
@@ -228,8 +229,46 @@ def _export_torch(module: Any, example_inputs: Any, path: Path) -> None:
         module.train(training)
 
 
-def _torch_onnx(torch: Any, module: Any, example: Any, path: Path) -> None:
-    """`torch.onnx.export`, by the way that needs no further package."""
+def _by_name(module: Any, example_inputs: Any) -> dict[str, Any]:
+    """Example inputs by the names of what ``forward`` takes; the only one is called ``x``."""
+    if not isinstance(example_inputs, list | tuple | Mapping):
+        return {"x": example_inputs}
+    if isinstance(example_inputs, list | tuple) and len(example_inputs) == 1:
+        return {"x": example_inputs[0]}
+    names = list(inspect.signature(module.forward).parameters)
+    if isinstance(example_inputs, Mapping):
+        unknown = [str(name) for name in example_inputs if name not in names]
+        if unknown or not example_inputs:
+            raise InputError(
+                f"Example inputs must be called as what forward takes, {', '.join(names)}, not "
+                f"{quoted(unknown[0]) if unknown else 'nothing'}"
+            )
+        ordered = [name for name in names if name in example_inputs]
+        if ordered != names[: len(ordered)]:
+            raise InputError(f"Example inputs must hold {quoted(names[0])} and what follows it")
+        return {name: example_inputs[name] for name in ordered}
+    if not example_inputs or len(example_inputs) > len(names):
+        raise InputError(
+            f"Example inputs must be 1 to {len(names)}, as {_kind(module)} takes them, not "
+            f"{len(example_inputs)}"
+        )
+    return dict(zip(names, example_inputs, strict=False))
+
+
+def _example(torch: Any, value: Any) -> Any:
+    """The first frame of an input, real."""
+    example = torch.as_tensor(value)
+    if not example.is_floating_point():
+        example = example.to(torch.get_default_dtype())
+    return example[:1]
+
+
+def _torch_onnx(
+    torch: Any, module: Any, examples: Mapping[str, Any], path: Path, frames: int | None = None
+) -> None:
+    """`torch.onnx.export`, by the way that needs no further package; for any number of frames
+    unless that is given."""
+    axes = {} if frames else {name: {0: "N"} for name in examples}
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -238,6 +277,7 @@ def _torch_onnx(torch: Any, module: Any, example: Any, path: Path) -> None:
     ):
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, (example,), str(path), input_names=["x"], output_names=["y"],
-            dynamic_axes={"x": {0: "N"}}, opset_version=_OPSET, dynamo=False,
+            module, tuple(examples.values()), str(path), input_names=list(examples),
+            output_names=["output" if "y" in examples else "y"],
+            dynamic_axes=axes, opset_version=_OPSET, dynamo=False,
         )  # fmt: skip

@@ -137,7 +137,8 @@ Module.__module__ = "torch.nn.modules.module"
 
 
 class Network(Module):
-    pass
+    def forward(self, x):
+        raise NotImplementedError
 
 
 def stand_in(export):
@@ -192,8 +193,10 @@ def test_a_module_that_cannot_be_exported_is_one_line(monkeypatch):
     assert network.training
     with pytest.raises(InputError, match="must come with example_inputs"):
         pvq_hw.check(network)
-    with pytest.raises(InputError, match="must have one input, not 2"):
+    with pytest.raises(InputError, match="Example inputs must be 1 to 1, as 'Network' takes them"):
         pvq_hw.check(network, example_inputs=(1, 2))
+    with pytest.raises(InputError, match="must be called as what forward takes, x, not 'image'"):
+        pvq_hw.check(network, example_inputs={"image": 1})
 
 
 @pytest.mark.torch
@@ -203,7 +206,7 @@ def test_a_torch_module_is_exported_as_it_is_in_use(tmp_path):
         torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.ReLU(), torch.nn.Flatten(),
         torch.nn.Dropout(0.5), torch.nn.Linear(32, 3),
     )  # fmt: skip
-    x = RNG.standard_normal((5, 1, 6, 6)).astype(np.float32)
+    x = RNG.standard_normal((20, 1, 6, 6)).astype(np.float32)
     with model_file(module, x) as path:
         found = load_model(path)
     assert module.training
