@@ -10,10 +10,11 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
+from pvq_hw.flow.room import check_room
 from pvq_hw.model.model import Conv, Model
 from pvq_hw.network.network import Network
-from pvq_hw.plan.folding import Folding, FoldLayer, fold, fold_best, known_layers
-from pvq_hw.plan.resources import Resources, budget, top_resources
+from pvq_hw.plan.folding import Folding, FoldLayer, fold_best, known_layers
+from pvq_hw.plan.resources import Resources, top_resources
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.quantizer.autodiff import node_geometry, node_groups
 from pvq_hw.quantizer.fused import Step, network_steps
@@ -40,7 +41,6 @@ QUICK_FRAMES = 1500
 QUICK_PATIENCE = 2
 """Of the moves of pulses of a quick quantization; see `pvq_hw.quantizer.options`."""
 
-_ROOM = 1.1
 _FAVOR = 0.12  # the power of its positions that a convolution's pulses grow with
 
 
@@ -112,7 +112,10 @@ def quantize_for(
     totals = layer_pulses(model, wanted)
     layers = _fold_layers(steps, model.input_name, options, totals)
     if not quick and not free:
-        _check_room(layers, target, asked)
+        check_room(
+            model, target, wanted, data, layers,
+            codes=options.codes(names), lanes=asked["lanes"], each=asked["each"],
+        )  # fmt: skip
     if options.quantizer == "calibrated":
         pulses = row_budget(model, data, wanted, progress=partial(told, 0))
         totals |= {name: int(k.sum()) for name, k in pulses.items()}
@@ -184,23 +187,6 @@ def _reserve(model: Model, steps: Sequence[Step], target: Target, bits: int) -> 
     units = sum(not step.weighted for step in steps)
     top = top_resources(target, math.prod(model.shape) * -(-bits // 8))
     return top + units_reserve(units, target.engine)
-
-
-def _check_room(layers: list[FoldLayer], target: Target, asked: dict[str, Any]) -> None:
-    """Raises InputError where a network of one pulse a row is too large already, by more than what
-    choices that nobody tried could save: then no codes fit, and none need be looked for."""
-    asked = {name: value for name, value in asked.items() if name != "frames"}
-    least = fold([replace(layer, k=1) for layer in layers], target, balanced=False, **asked)
-    limit = budget(target)
-    for name, unit in (("brams", "block RAMs"), ("dsps", "multiplier blocks"),
-                       ("luts", f"{target.logic_cell}s")):  # fmt: skip
-        need, have = getattr(least.cost, name), getattr(limit, name)
-        if not least.fits and need > _ROOM * have + 1:
-            raise InputError(
-                f"The network needs about {need:,} {unit} at a pulse a row already, but "
-                f"{target.name} has {have:,}; use fewer inputs, rows or layers, or choose "
-                "a larger device"
-            )
 
 
 def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:

@@ -386,6 +386,8 @@ def _unrolled_choice(layer: FoldLayer, question: Question) -> Choice:
 def _wired(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
     engine = question.target.engine
     cost = core_resources(spec, engine)
+    # Activations wait in flip-flops, of which a cell has one.
+    cost = replace(cost, luts=max(cost.luts, cost.ffs))
     if layer.geometry is None:
         cycles = max(question.turns * spec.frame_cycles, floor_cycles(layer, layer.n, question))
         return Choice(cycles, cost, spec)

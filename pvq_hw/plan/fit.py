@@ -56,6 +56,11 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
             f"The network needs about {total.luts:,} {target.logic_cell}s, but {target.name} has "
             f"{limit.luts:,} (85 % of {target.device.luts:,}); {_fewer_luts(layers)}"
         )
+    if total.ffs > limit.ffs:
+        raise InputError(
+            f"The network needs about {total.ffs:,} flip-flops, but {target.name} has "
+            f"{limit.ffs:,}; {_fewer_luts(layers, 'ffs')}"
+        )
 
 
 def sold_note(total: Resources, target: Target) -> str:
@@ -79,14 +84,15 @@ def _smaller(codes: int, target: Target) -> str:
     return "lower K, use other lanes or choose a larger device"
 
 
-def _fewer_luts(layers: Sequence[LayerPlan]) -> str:
-    """What makes LUTs enough."""
+def _fewer_luts(layers: Sequence[LayerPlan], part: str = "luts") -> str:
+    """What makes LUTs or flip-flops enough."""
     unrolled = [layer for layer in layers if layer.unrolled]
     if not unrolled:
         return "use fewer lanes or choose a larger device"
-    largest = max(unrolled, key=lambda layer: layer.resources.luts)
+    largest = max(unrolled, key=lambda layer: getattr(layer.resources, part))
+    count = getattr(largest.resources, part)
     return (
-        f"layer {largest.layer!r} takes about {largest.resources.luts:,} of them unrolled: fold it "
+        f"layer {largest.layer!r} takes about {count:,} of them unrolled: fold it "
         f"(--engine {largest.layer}=folded), give it fewer pulses or choose a larger device"
     )
 

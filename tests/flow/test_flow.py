@@ -5,10 +5,13 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from cli_tools import BUNDLED, MODEL, ROOT
+from onnx import helper
+from onnx_graphs import graph_model, save
 
 import pvq_hw
 from pvq_hw.errors import CheckError, InputError
@@ -173,8 +176,55 @@ def test_what_fits_with_no_codes_is_refused_before_any_are_looked_for(
     weights = {f"{i}.weight": rng.normal(size=shape) for i, shape in enumerate(shapes)}
     np.savez(tmp_path / "m.npz", **weights)
     network = pvq_hw.load_model(tmp_path / "m.npz")
-    calibration = pvq_hw.Data(rng.normal(size=(4, shapes[0][1])))
+    calibration = pvq_hw.Data(rng.normal(size=(16, shapes[0][1])))
     monkeypatch.setattr("pvq_hw.flow.quantize.row_budget", lambda *a, **k: pytest.fail("too late"))
-    text = f"needs {need} at a pulse a row already, but {board} has"
+    text = (
+        rf"needs {need} at a pulse a row already, but {board} has \d+; its weights take \d+, most"
+    )
     with pytest.raises(InputError, match=text):
         quantize_for(network, get_target(board), CompileOptions(target=board), calibration)
+
+
+N = helper.make_node
+POOL = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+ENDS = [
+    N("MaxPool", ["last"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
+    N("Flatten", ["small"], ["f"]),
+    N("Gemm", ["f", "w2"], ["out"]),
+]  # fmt: skip
+MAPS = {
+    # Line buffers of poolings, which have no weights.
+    "poolings": (
+        24,
+        [N("MaxPool", [a], [b], name=b, **POOL) for a, b in pairwise([*"abcde", "last"])],
+        r"maps take \d+, most layer '(b|c|d|e|last)' \(\d+\): use smaller maps or fewer channels",
+    ),
+    # One branch of a sum waits for most of a map of the other.
+    "branches": (
+        16,
+        [N("Conv", ["a", "deep"], ["e"], name="far", pads=[12] * 4, dilations=[12, 12]),
+         N("Add", ["a", "e"], ["last"], name="sum")],
+        r"maps take \d+, most layer '(sum|far)' \(\d+\): use smaller maps or fewer channels",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_maps_that_do_not_fit_are_refused_before_any_codes_are_looked_for(
+    tmp_path, monkeypatch, kind
+):
+    channels, nodes, text = MAPS[kind]
+    rng = np.random.default_rng(0)
+    constants = {
+        "w1": rng.normal(size=(channels, 1, 1, 1)), "w2": rng.normal(size=(49 * channels, 2)),
+        "deep": rng.normal(size=(channels, channels, 3, 3)),
+    }  # fmt: skip
+    nodes = [N("Conv", ["x", "w1"], ["a"], name="first"), *nodes, *ENDS]
+    model = graph_model(nodes, constants, ("N", 1, 28, 28))
+    network = pvq_hw.load_model(save(tmp_path, model))
+    calibration = pvq_hw.Data(rng.normal(size=(16, 1, 28, 28)))
+    monkeypatch.setattr("pvq_hw.flow.quantize.row_budget", lambda *a, **k: pytest.fail("too late"))
+    board = get_target("icebreaker")
+    with pytest.raises(InputError, match=text) as raised:
+        quantize_for(network, board, CompileOptions(target="icebreaker"), calibration)
+    assert "block RAMs at a pulse a row already, but icebreaker has 30" in str(raised.value)

@@ -55,6 +55,19 @@ def test_a_plan_mixes_engines_and_says_which_layer_is_what(tmp_path):
     assert made == (first.spec, image.cores[0])
 
 
+def test_flip_flops_are_counted_too():
+    """Many columns wait in many of them, however few the pulses are."""
+    network, _ = random_network((4000, 4), (2,))
+    text = (
+        r"needs about 4\d,\d{3} flip-flops, but ulx3s-25f has 24,288; layer 'fc1' takes about "
+        r"4\d,\d{3} of them unrolled: fold it"
+    )
+    with pytest.raises(InputError, match=text):
+        plan(network, "ulx3s-25f", each=FIRST)
+    planned = plan(network, "ulx3s-25f", each={"fc1": {"engine": "auto"}})
+    assert not planned.layers[0].unrolled
+
+
 def test_what_is_planned_before_the_codes_are_there_is_near_the_codes():
     network, _ = random_network((40, 24, 5), (20, 12), seed=3)
     known = known_layers(network)

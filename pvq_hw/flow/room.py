@@ -1,0 +1,135 @@
+"""What no codes can make fit: refused, by the layer that takes most, before any are looked for."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.kinds import make_layer_core
+from pvq_hw.engine.units import CoreUnit, Fifo, Unit
+from pvq_hw.errors import InputError
+from pvq_hw.flow.options import LayerChoice
+from pvq_hw.model.model import Model
+from pvq_hw.network.network import Network
+from pvq_hw.plan.core_layers import core_layers, unit_names
+from pvq_hw.plan.folding import FoldLayer, fold, known_layers
+from pvq_hw.plan.lowering import plan_graph
+from pvq_hw.plan.plan import Plan, plan
+from pvq_hw.plan.resources import Resources, budget, top_resources
+from pvq_hw.plan.unit_resources import unit_cost
+from pvq_hw.quantizer.fused import network_steps
+from pvq_hw.quantizer.options import QuantizerOptions
+from pvq_hw.quantizer.quantize import quantize
+from pvq_hw.target.boards import Target
+from pvq_hw.target.families import family
+
+__all__ = ["check_room"]
+
+_ROOM = 1.1  # times what a device has: what choices that nobody tried could save
+_FRAMES = 16  # of the calibration data, for widths
+
+
+def check_room(
+    model: Model,
+    target: Target,
+    wanted: QuantizerOptions,
+    data: Any,
+    layers: Sequence[FoldLayer],
+    *,
+    codes: Mapping[str, str],
+    lanes: Sequence[int | None] | None,
+    each: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Raises InputError where a network of one pulse a row is too large for the target already, by
+    a tenth: then no codes fit, and none need be looked for.
+
+    Line buffers, queues where branches meet, tables, parameters and a frame's buffer are those of
+    the real network; only its codes are the smallest that there are.
+
+    Parameters
+    ----------
+    wanted : QuantizerOptions
+    data : array (frames, ...), optional
+        To calibrate with; a few frames are looked at.
+    layers : sequence of FoldLayer
+        With the pulses that they are to have.
+    codes, lanes, each
+        What is asked of the layers, as `pvq_hw.plan.plan.plan` takes it.
+    """
+    folded = {n: dict(own) | ({"engine": "folded"} if own.get("engine") == "auto" else {})
+              for n, own in each.items()}  # fmt: skip
+    network = _least(model, wanted, data)
+    graph = _graph(network, target)
+    rest = sum((_cost(u, target) for u in graph.units if not isinstance(u, CoreUnit)), Resources())
+    frame = network.input.size * -(-network.input.format.bits // 8)
+    known = known_layers(network, codes)
+    reserve = rest + top_resources(target, frame)
+    least = fold(known, target, balanced=False, lanes=lanes, each=folded, reserve=reserve)
+    if least.fits:
+        return
+    if folded != each and fold(layers, target, lanes=lanes, each=each, reserve=reserve).fits:
+        return  # unrolled, whose pulses decide what it takes
+    limit = budget(target)
+    for name, what in (("brams", "block RAMs"), ("dsps", "multiplier blocks"),
+                       ("luts", f"{target.logic_cell}s")):  # fmt: skip
+        need, have = getattr(least.cost, name), getattr(limit, name)
+        if need > _ROOM * have + 1:
+            planned = plan(network, target, check=False, lanes=lanes, each=folded, codes=codes)
+            raise InputError(
+                f"The network needs about {need:,} {what} at a pulse a row already, but "
+                f"{target.name} has {have:,}; {_most(network, planned, name)}"
+            )
+
+
+def _least(model: Model, wanted: QuantizerOptions, data: Any) -> Network:
+    """The network with a pulse a row, or in each group of one."""
+    layers = {}
+    for step in network_steps(model):
+        if step.weighted:
+            given = (wanted.layers or {}).get(step.name) or LayerChoice()
+            rows = len(step.weight) if given.unit == "layer" else 1
+            pulsed = given.encoding != "int8"
+            layers[step.name] = replace(given, ratio=None, k=rows) if pulsed else given
+    options = replace(
+        wanted, quantizer="plain", layers=layers, sweeps=0, max_frames=_FRAMES, augment=None,
+        gain_rule="least-squares", mend="none",
+    )  # fmt: skip
+    return quantize(model, options, calibration=data)
+
+
+def _graph(network: Network, target: Target) -> GraphSpec:
+    """Its units around the smallest cores, with queues as deep as they must be."""
+    names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
+    cores = [
+        make_layer_core(x.dense, x.x, 1, family=target.engine, name=names[x.name])
+        for x in core_layers(network)
+    ]
+    return plan_graph(network, cores, target.engine)
+
+
+def _cost(unit: Unit, target: Target) -> Resources:
+    return unit_cost(unit, family(target.engine))
+
+
+def _most(network: Network, planned: Plan, part: str) -> str:
+    """What takes most of a resource, the layer that has most of that, and what helps."""
+    owners = dict(zip(unit_names(network.layers), (x.name for x in network.layers), strict=True))
+    readers = {wire: unit.name for unit in planned.graph.units for wire in unit.inputs}
+    cores = {layer.layer: layer.resources for layer in planned.layers}
+    maps: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
+    for unit in planned.graph.units:
+        # A queue is that of the layer behind it.
+        at = readers[unit.outputs[0]] if isinstance(unit, Fifo) else unit.name
+        layer = owners.get(at, at)
+        maps[layer] += getattr(_cost(unit, planned.target), part)
+        if isinstance(unit, CoreUnit):
+            weights[layer] += getattr(cores[layer], part)
+    if maps.total() > weights.total():
+        (layer, count), *_ = maps.most_common(1)
+        what, remedy = f"maps take {maps.total():,}", "smaller maps or fewer channels"
+    else:
+        (layer, count), *_ = weights.most_common(1)
+        what, remedy = f"weights take {weights.total():,}", "fewer inputs, rows or layers"
+    return f"its {what}, most layer {layer!r} ({count:,}): use {remedy}, or choose a larger device"
