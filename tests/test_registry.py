@@ -63,6 +63,7 @@ def test_every_kind_has_every_face():
     assert missing(LAYERS) == ["dense has no unit", "conv has no unit"]
     assert {name for r in (UNITS, CORES, CODES, NODES, LAYERS) for name in r.faces} == {
         *("timing", "cost", "energy", "proof", "circuit", "memories", "making", "decoder"),
+        *("counts", "cycles", "reason", "choices"),
         *("integer layer", "forward", "gradient", "division", "ONNX", "PyTorch", "unit"),
     }
 

@@ -96,6 +96,7 @@ class CoreBase(Document, ABC):
     kind: ClassVar[str]
     weight_memory: ClassVar[str]  # what the file of the weights' words is called
     code_memories: ClassVar[tuple[str, ...]] = ("block", "spram")
+    encoding: ClassVar[str] = ""  # of its weights, "pvq" or "int8"; empty where they may be either
 
     name: str
     n: int
@@ -322,8 +323,9 @@ class CoreBase(Document, ABC):
 
 CORES: Registry[CoreBase] = Registry("core")
 """Every kind of core. Its faces: ``timing`` (`pvq_hw.engine.timing`), ``making`` from a layer
-(`pvq_hw.engine.kinds`), ``cost`` and ``energy`` (`pvq_hw.plan`), ``circuit``
-(`gateware.accelerator.circuits`), ``reference`` (`sim.reference`)."""
+(`pvq_hw.engine.kinds`), ``memories``, ``cost`` (`pvq_hw.plan.resources`), ``counts``, ``cycles``,
+``energy`` and ``reason`` (`pvq_hw.plan.layer`), ``choices`` (`pvq_hw.plan.candidates`), ``circuit``
+(`gateware.accelerator.circuits`); `sim.reference` has another by the same names."""
 
 _RANGES = (
     ("n", 1, 1 << 20),

@@ -56,6 +56,7 @@ class Int8Spec(CoreBase):
 
     kind: ClassVar[str] = "int8"
     weight_memory: ClassVar[str] = "weights"
+    encoding: ClassVar[str] = "int8"
 
     lanes: int
     products: str = "mult18"

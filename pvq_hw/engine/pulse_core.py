@@ -50,6 +50,7 @@ class CoreSpec(CoreBase):
 
     kind: ClassVar[str] = "pulses"
     weight_memory: ClassVar[str] = "codes"
+    encoding: ClassVar[str] = "pvq"
 
     code: Code
     words: int

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.core import CORES, CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.kinds import ENGINE_CHOICES, make_layer_core
 from pvq_hw.engine.line_buffer import make_window
@@ -29,6 +29,7 @@ from pvq_hw.plan.unit_resources import window_resources
 from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer import banks as quantizer_balance
+from pvq_hw.registry import Face
 from pvq_hw.target.block_ram import spram_blocks
 from pvq_hw.target.boards import TARGETS, Target
 from pvq_hw.target.families import family
@@ -496,20 +497,31 @@ def _unbeaten(found: Sequence[Choice]) -> list[Choice]:
     return choices
 
 
-def core_options(spec: CoreBase) -> dict[str, Any]:
-    """What was chosen of a core besides lanes and gap bits, as options of `make_core`."""
-    if isinstance(spec, UnrolledSpec):
-        paced = {"multiplier_interval": spec.multiplier_interval}
-        return {"engine": "unrolled"} | (paced if spec.multiplier == "serial" else {})
-    if isinstance(spec, CoreSpec):
-        shifts: dict[str, Any] = {}
-        if spec.code.shift_bits:
-            shifts["shift_bits"] = spec.code.shift_bits
-        if spec.code.kind != PulseCode.kind:
-            shifts["code"] = spec.code.kind
-        serial = {"multiplier": "serial"} if spec.multiplier == "serial" else {}
-        return {key: getattr(spec, key) for key in _MEMORIES} | shifts | serial
+core_options: Face[[], dict[str, Any]] = CORES.face("choices")
+"""What was chosen of a core besides lanes and gap bits, as options of `make_layer_core`."""
+
+
+@core_options.of(UnrolledSpec)
+def _unrolled_options(spec: UnrolledSpec) -> dict[str, Any]:
+    paced = {"multiplier_interval": spec.multiplier_interval}
+    return {"engine": "unrolled"} | (paced if spec.multiplier == "serial" else {})
+
+
+@core_options.of(Int8Spec)
+def _int8_options(spec: Int8Spec) -> dict[str, Any]:
     return {key: getattr(spec, key) for key in (*_MEMORIES, "products")}
+
+
+@core_options.of(CoreSpec)
+def _pulse_options(spec: CoreSpec) -> dict[str, Any]:
+    found = {key: getattr(spec, key) for key in _MEMORIES}
+    if spec.code.shift_bits:
+        found["shift_bits"] = spec.code.shift_bits
+    if not isinstance(spec.code, PulseCode):
+        found["code"] = spec.code.kind
+    if spec.multiplier == "serial":
+        found["multiplier"] = "serial"
+    return found
 
 
 # -- specifications ---------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 
 from pvq_hw.arith.formats import significant
 from pvq_hw.documents import Document, line, write_fields
-from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec
 from pvq_hw.engine.pulse_code import PulseCode, choose_gap_bits, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec
@@ -18,10 +18,18 @@ from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.network.layer import Dense
 from pvq_hw.plan.resources import Resources, core_memories, core_resources
+from pvq_hw.registry import Face
 from pvq_hw.target.boards import Target
 from pvq_hw.target.energy import Operations, energy_nj, int8_operations
 
-__all__ = ["LayerPlan", "plan_layer"]
+__all__ = [
+    "LayerPlan",
+    "core_counts",
+    "core_cycles",
+    "core_energy",
+    "core_reason",
+    "plan_layer",
+]
 
 _LONGEST_REASON = 300
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,63}")  # of files and of Verilog modules
@@ -82,13 +90,12 @@ class LayerPlan(Document):
     @property
     def encoding(self) -> str:
         """``"pvq"`` or ``"int8"``."""
-        pulses = isinstance(self.spec, CoreSpec) or (self.unrolled and self.pulses > 0)
-        return "pvq" if pulses else "int8"
+        return self.spec.encoding or ("pvq" if self.pulses else "int8")
 
     @property
     def unrolled(self) -> bool:
         """Whether its weights are wires: other weights are another circuit."""
-        return isinstance(self.spec, UnrolledSpec)
+        return self.spec.code_memory == "wires"
 
     @property
     def n_over_k(self) -> float | None:
@@ -114,12 +121,7 @@ class LayerPlan(Document):
     def cycles(self) -> int:
         """Of a frame (V: of a batch) while nothing waits: words, or activations in or out where
         they are more."""
-        loaded = self.spec.n if self.positions == 1 else 0
-        if isinstance(self.spec, UnrolledSpec):
-            return self.positions * max(self.spec.sum_cycles, loaded)
-        if self.spec.flush_cycles:
-            loaded *= self.spec.frames
-        return self.positions * max(self.spec.words, loaded, self.spec.rows)
+        return core_cycles(self.spec, self)
 
     @property
     def resources(self) -> Resources:
@@ -128,27 +130,8 @@ class LayerPlan(Document):
 
     @property
     def operations(self) -> Operations:
-        """Of one frame."""
-        spec, requantize, times = self.spec, self._requantize(), self.positions
-        if isinstance(spec, UnrolledSpec):
-            return requantize + Operations(
-                add_bits=times * spec.adder_bits, register_bits=self.resources.ffs * self.cycles
-            )
-        if isinstance(spec, Int8Spec):
-            macs = times * self.codes
-            return requantize + Operations(
-                add_bits=macs * spec.acc_bits,
-                multiply_bits2=macs * WEIGHT_BITS * spec.x.bits,
-                read_bits=times * (self.code_bits + spec.words * spec.lanes * spec.x.bits),
-                register_bits=times * self.resources.ffs * spec.words,
-            )
-        # V frames share the codes' reads and the cycles.
-        codes = self.code_bits // spec.frames
-        return requantize + Operations(
-            add_bits=times * (self.codes + spec.rows * spec.groups) * spec.acc_bits,
-            read_bits=times * (codes + spec.words * spec.lanes * spec.x.bits),
-            register_bits=times * self.resources.ffs * spec.words // spec.frames,
-        )
+        """What happens in one frame."""
+        return self._requantize() + core_energy(self.spec, self)
 
     def _requantize(self) -> Operations:
         spec, times = self.spec, self.positions
@@ -214,13 +197,8 @@ def plan_layer(
 ) -> LayerPlan:
     """The plan of a layer whose core is made; ``reason`` is what the codes say unless given, and
     ``engine_reason`` why it is folded or unrolled where the planner chose that."""
-    pulses, codes = 0, layer.y.size
-    text = _reason(layer, spec) if reason is None else reason
-    if isinstance(spec, UnrolledSpec):
-        codes = int(np.count_nonzero(layer.y))
-        pulses = int(np.abs(layer.y).sum()) if layer.encoding == "pvq" else 0
-    if isinstance(spec, CoreSpec):
-        pulses, codes = int(np.abs(layer.y).sum()), int(spec.code.placed(image.codes).sum())
+    pulses, codes = core_counts(spec, layer, image)
+    text = core_reason(spec, layer) if reason is None else reason
     return LayerPlan(
         layer=layer.name,
         engine=engine,
@@ -233,15 +211,99 @@ def plan_layer(
     )
 
 
-def _reason(layer: Dense, spec: CoreBase) -> str:
-    """What speaks for pulses of 1 or of powers of two, in slots of a window or frame."""
-    if isinstance(spec, UnrolledSpec):
-        return (
-            f"{spec.adders:,} adders in {spec.levels} levels; its weights are wires, so new ones "
-            "need synthesis"
-        )
-    if not isinstance(spec, CoreSpec):
-        return "8-bit weights were asked for"
+# -- what the kinds of cores differ in ----------------------------------------------------------
+
+core_counts: Face[[Dense, CoreImage], tuple[int, int]] = CORES.face("counts")
+"""``sum |y|`` of a layer, where that is of pulses, and what places them or how many weights there
+are, as `LayerPlan` has both."""
+
+core_cycles: Face[[LayerPlan], int] = CORES.face("cycles")
+"""Cycles of a frame (V: of a batch) of the network while nothing waits."""
+
+core_energy: Face[[LayerPlan], Operations] = CORES.face("energy")
+"""What happens in one frame of the network besides the requantizer's work."""
+
+core_reason: Face[[Dense], str] = CORES.face("reason")
+"""What speaks for the way in which a core stores a layer's weights."""
+
+
+@core_counts.of(CoreSpec)
+def _pulses(spec: CoreSpec, layer: Dense, image: CoreImage) -> tuple[int, int]:
+    return int(np.abs(layer.y).sum()), int(spec.code.placed(image.codes).sum())
+
+
+@core_counts.of(Int8Spec)
+def _plain_weights(spec: Int8Spec, layer: Dense, image: CoreImage) -> tuple[int, int]:
+    return 0, layer.y.size
+
+
+@core_counts.of(UnrolledSpec)
+def _wires(spec: UnrolledSpec, layer: Dense, image: CoreImage) -> tuple[int, int]:
+    pulses = int(np.abs(layer.y).sum()) if layer.encoding == "pvq" else 0
+    return pulses, int(np.count_nonzero(layer.y))
+
+
+@core_cycles.of(CoreSpec, Int8Spec)
+def _folded_cycles(spec: CoreBase, plan: LayerPlan) -> int:
+    """Words, or activations in or out where they are more."""
+    loaded = spec.n if plan.positions == 1 else 0
+    if spec.flush_cycles:
+        loaded *= spec.frames
+    return plan.positions * max(spec.words, loaded, spec.rows)
+
+
+@core_cycles.of(UnrolledSpec)
+def _unrolled_cycles(spec: UnrolledSpec, plan: LayerPlan) -> int:
+    loaded = spec.n if plan.positions == 1 else 0
+    return plan.positions * max(spec.sum_cycles, loaded)
+
+
+@core_energy.of(CoreSpec)
+def _pulse_energy(spec: CoreSpec, plan: LayerPlan) -> Operations:
+    """V frames share the codes' reads and the cycles."""
+    times, codes = plan.positions, plan.code_bits // spec.frames
+    return Operations(
+        add_bits=times * (plan.codes + spec.rows * spec.groups) * spec.acc_bits,
+        read_bits=times * (codes + spec.words * spec.lanes * spec.x.bits),
+        register_bits=times * plan.resources.ffs * spec.words // spec.frames,
+    )
+
+
+@core_energy.of(Int8Spec)
+def _int8_energy(spec: Int8Spec, plan: LayerPlan) -> Operations:
+    times, macs = plan.positions, plan.positions * plan.codes
+    return Operations(
+        add_bits=macs * spec.acc_bits,
+        multiply_bits2=macs * WEIGHT_BITS * spec.x.bits,
+        read_bits=times * (plan.code_bits + spec.words * spec.lanes * spec.x.bits),
+        register_bits=times * plan.resources.ffs * spec.words,
+    )
+
+
+@core_energy.of(UnrolledSpec)
+def _unrolled_energy(spec: UnrolledSpec, plan: LayerPlan) -> Operations:
+    return Operations(
+        add_bits=plan.positions * spec.adder_bits,
+        register_bits=plan.resources.ffs * plan.cycles,
+    )
+
+
+@core_reason.of(UnrolledSpec)
+def _why_wires(spec: UnrolledSpec, layer: Dense) -> str:
+    return (
+        f"{spec.adders:,} adders in {spec.levels} levels; its weights are wires, so new ones "
+        "need synthesis"
+    )
+
+
+@core_reason.of(Int8Spec)
+def _why_plain(spec: Int8Spec, layer: Dense) -> str:
+    return "8-bit weights were asked for"
+
+
+@core_reason.of(CoreSpec)
+def _why_pulses(spec: CoreSpec, layer: Dense) -> str:
+    """Pulses of 1 against powers of two, in slots of a window or frame."""
     ours = spec.code
     if not isinstance(ours, PulseCode):
         return f"{ours.kind} codes were asked for: {spec.words:,} slots"
