@@ -14,7 +14,7 @@ from pvq_hw.naming import quoted, safe_name
 __all__ = ["MOST_INPUTS", "Input", "channels_last", "check_inputs", "input_names", "join_inputs"]
 
 MOST_INPUTS = 16
-"""Of one model: each is a branch of the circuit."""
+"""The most inputs of one model: each is a branch of the circuit."""
 
 Array = npt.NDArray[Any]
 
@@ -50,7 +50,7 @@ class Input(Document):
 
     @property
     def part(self) -> slice:
-        """Of a frame's values."""
+        """Which of a frame's values it is."""
         return slice(self.start, self.start + self.size)
 
     def to_json(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 MOST_OUTPUTS = 32
-"""Of one model: each that is no other's is a branch of the circuit."""
+"""The most outputs of one model: each that is no other's is a branch of the circuit."""
 
 Array = npt.NDArray[Any]
 
@@ -59,7 +59,7 @@ class Output(Document):
 
     @property
     def part(self) -> slice:
-        """Of a frame's values."""
+        """Which of a frame's values it is."""
         return slice(self.start, self.start + self.size)
 
     def to_json(self) -> dict[str, Any]:

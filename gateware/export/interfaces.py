@@ -30,12 +30,12 @@ class Side:
 
     @property
     def bits(self) -> int:
-        """Of a payload."""
+        """Bits of a payload."""
         return self.form.bits * self.frames
 
     @property
     def bus_bits(self) -> int:
-        """Of TDATA: whole bytes."""
+        """Bits of TDATA: whole bytes."""
         return -(-self.bits // 8) * 8
 
 

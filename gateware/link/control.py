@@ -102,7 +102,7 @@ class ControlReplies(wiring.Component):
         return length, byte
 
     def _text(self, m: Module, place: Signal, start: int) -> Signal:
-        """Of the 16 bytes of the description from ``start`` on that of ``place``, registered."""
+        """Byte ``place`` of the description's 16 bytes from ``start`` on, registered."""
         text, now = Signal(8, name=f"text{start}"), Signal(8, name=f"now{start}")
         with m.Switch(place[:4]):
             for index, value in enumerate(self._rom[start : start + 16]):

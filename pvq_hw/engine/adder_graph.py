@@ -57,7 +57,7 @@ class Adder:
 
     @property
     def bits(self) -> int:
-        """Of the result; signed where ``low`` is negative."""
+        """Bits of the result, signed where ``low`` is negative."""
         return bits_for(self.low, self.high)
 
     @property

@@ -17,7 +17,7 @@ _LOGIC_BITS = 2048
 
 
 def last_frame_format(frames: int) -> IntFormat:
-    """Of the number of a batch's last frame, which is one less than it has frames."""
+    """The format of the number of a batch's last frame, one less than it has frames."""
     return IntFormat(max(2, (frames - 1).bit_length()), False)
 
 

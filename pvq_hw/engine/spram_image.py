@@ -40,8 +40,8 @@ CODES_MAGIC = b"PVQC"
 CODES_VERSION = 1
 HEADER_BYTES = 16
 FLASH_OFFSET = 1 << 20
-"""Of the file in the board's SPI flash: an UltraPlus's bitstream has 104,090 bytes, four of them
-for warm boot are less than half a megabyte."""
+"""Where the file begins in the board's SPI flash: an UltraPlus's bitstream has 104,090 bytes, four
+of them for warm boot are less than half a megabyte."""
 
 _MASK = (1 << SPRAM_WIDTH) - 1
 

@@ -197,7 +197,7 @@ class _Run:
 
     @property
     def transfers(self) -> int:
-        """Of a round, over all wires."""
+        """Transfers of a round, over all wires."""
         return sum(map(self._given, self.spec.units)) + self.spec.transfers[0]
 
     def repeats(self, ends: list[int]) -> int:

@@ -299,7 +299,7 @@ class CoreUnit(Unit):
         return (taken,), self.positions * self.core.rows
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Of each input, and of the output."""
+        """Formats of each input, and of the output."""
         return (self.core.x,), self.core.out
 
 
@@ -375,7 +375,7 @@ class Pool(Queued):
 
     @property
     def acc_bits(self) -> int:
-        """Of partial results; signed where x is, or where the sum may be negative."""
+        """Bits of partial results, signed where x is, or where the sum may be negative."""
         if self.scale is None:
             return self.x.bits
         taps = self.geometry.kernel[0] * self.geometry.kernel[1]
@@ -410,7 +410,7 @@ class Pool(Queued):
         return (h * w * c,), rows * columns * c
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Of each input, and of the output."""
+        """Formats of each input, and of the output."""
         return (self.x,), self.out
 
 
@@ -510,7 +510,7 @@ class Join(Queued):
         return tuple(run * lead for run in self.runs), self.size
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Of each input, and of the output."""
+        """Formats of each input, and of the output."""
         return self.x, self.out
 
 
@@ -599,7 +599,7 @@ class Lookup(Queued):
         return (self.size,), self.size
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Of the input, and of the output."""
+        """Formats of the input, and of the output."""
         return (self.x,), self.out
 
 
@@ -635,7 +635,7 @@ class Fork(Unit):
         return (self.size,), self.size
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Of each input, and of the outputs."""
+        """Formats of each input, and of the outputs."""
         return (self.x,), self.x
 
 
@@ -682,7 +682,7 @@ class Pick(Unit):
         return (self.size,), self.size // self.period * self.count
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Of the input, and of the output."""
+        """Formats of the input, and of the output."""
         return (self.x,), self.x
 
 
@@ -722,7 +722,7 @@ class Fifo(Queued):
         return (self.size,), self.size
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Of each input, and of the output."""
+        """Formats of each input, and of the output."""
         return (self.x,), self.x
 
 
@@ -804,5 +804,5 @@ class Unpack(Unit):
         return (self.size,), self.size
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Of the input, and of the output."""
+        """Formats of the input, and of the output."""
         return (self.x,), self.x

@@ -165,7 +165,8 @@ def _changed(model: Model, nodes: Mapping[str, Node]) -> Model:
 def _row_errors(
     model: Model, nodes: Mapping[str, Node], x: npt.NDArray[Any], input_scale: float
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray], dict[str, FloatArray]]:
-    """Of the rows' sums, (M,) each: minus the mean error, its variance, and the sums' variance."""
+    """Three figures of the rows' sums, (M,) each: minus the mean error, its variance, and the sums'
+    variance."""
     moments = {name: np.zeros((4, node.shape[-1])) for name, node in nodes.items()}
     count = dict.fromkeys(nodes, 0)
     for start in range(0, len(x), _CHUNK):

@@ -108,7 +108,7 @@ class ModelCheck:
 
     @cached_property
     def estimates(self) -> tuple[Estimate, ...]:
-        """Of every board and ratio; none where the model is refused."""
+        """One for every board and ratio; none where the model is refused."""
         return tuple(e for _, group in self.each_device() for e in group)
 
     def each_device(self) -> Iterator[tuple[list[str], list[Estimate]]]:

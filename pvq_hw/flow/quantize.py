@@ -39,7 +39,7 @@ QUICK_FRAMES = 1500
 """Calibration frames of a quick quantization."""
 
 QUICK_PATIENCE = 2
-"""Of the moves of pulses of a quick quantization; see `pvq_hw.quantizer.options`."""
+"""Patience with moves of pulses in a quick quantization; see `pvq_hw.quantizer.options`."""
 
 _FAVOR = 0.12  # the power of its positions that a convolution's pulses grow with
 

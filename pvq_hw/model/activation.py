@@ -83,14 +83,15 @@ class Activation:
         return (z > 0) & (z < self.high) if self.bounded else z < self.high
 
     def format(self, bits: int, signed: bool = True) -> IntFormat:
-        """Of the output: 1 bit of a sign, unsigned from 0; else ``signed`` says whether values
-        below 0 occur."""
+        """Format of the output: 1 bit of a sign, unsigned from 0; else ``signed`` says whether
+        values below 0 occur."""
         if self.binary:
             return IntFormat(1, True)
         return IntFormat(bits, bits == 1 or (signed and not self.bounded))
 
     def largest_scale(self, fmt: IntFormat) -> float:
-        """Of an output of this format, whose saturation is the upper bound: infinite for none."""
+        """The largest scale of an output of this format, whose saturation is the upper bound;
+        infinite where there is none."""
         return self.high / fmt.max
 
 

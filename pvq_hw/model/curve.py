@@ -25,7 +25,7 @@ __all__ = ["MOST_OPERATIONS", "PRIMITIVES", "Curve", "Primitive", "X", "constant
 FloatArray = npt.NDArray[np.float64]
 
 MOST_OPERATIONS = 40
-"""Of one curve; the importer starts another table beyond that."""
+"""The most that one curve has; the importer starts another table beyond that."""
 
 _STEP = 1e-4  # of a difference quotient, at least, and relative to the value
 

@@ -114,7 +114,7 @@ class Model:
 
     @property
     def parts(self) -> tuple[slice, ...]:
-        """Of the values of `predict`, those that have scales of their own."""
+        """The parts of what `predict` gives that have scales of their own."""
         last = self.nodes[-1]
         return last.parts if isinstance(last, Outputs) else (slice(0, last.size),)
 

@@ -355,10 +355,9 @@ class Affine(Node):
 
 
 @NODES.kind
-@NODES.kind
 @dataclass(frozen=True, eq=False)
 class Part(Node):
-    """Of every ``period`` values those from ``start`` on, ``count`` of them: a slice of one axis,
+    """Takes ``count`` of every ``period`` values, from ``start`` on: a slice of one axis,
     or one of a model's several inputs, which lie one after the other in its one input, each
     channels last.
 
@@ -424,6 +423,6 @@ class Outputs(Concat):
 
     @property
     def parts(self) -> tuple[slice, ...]:
-        """Of the output, by the input."""
+        """Which part of the output comes from each input."""
         ends = np.cumsum((0, *self.sizes)).tolist()
         return tuple(slice(a, b) for a, b in itertools.pairwise(ends))

@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 _FRAMES = 32
 
 _TOLERANCE = 1e-3
-"""Of the largest output; float32 against float64 stays below a hundredth of that."""
+"""Part of the largest output; float32 against float64 stays below a hundredth of that."""
 _JUDGES = ("onnxruntime", "ai-edge-litert")
 _ROUNDING = "ai-edge-litert, which rounds activations here"
 _ROUNDED = 0.02  # the same of quantized files, whose activations may be a step off
@@ -95,7 +95,7 @@ def _outputs(model: Model) -> tuple[Output, ...]:
 
 
 def _errors(exact: FloatArray, found: FloatArray, output: Output) -> FloatArray:
-    """Of an output: the largest difference in every frame, as a part of its largest value."""
+    """An output's largest difference in every frame, as a part of its largest value."""
     largest = float(np.abs(exact).max(initial=0.0)) or 1.0
     orders = [found.reshape(len(exact), -1)]
     if found.ndim > 2:

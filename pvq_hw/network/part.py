@@ -14,7 +14,7 @@ __all__ = ["Part"]
 @LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class Part(Unweighted):
-    """Of every ``period`` values those from ``start`` on, ``count`` of them, as they are: a slice
+    """Takes ``count`` of every ``period`` values, from ``start`` on, as they are: a slice
     of one axis, or one of the inputs of a network that has several, with a scale of its own.
 
     Parameters

@@ -13,7 +13,7 @@ from pvq_hw.network.layer import LAYERS, IntArray, TensorSpec, Unweighted
 __all__ = ["MOST_ENTRIES", "Table"]
 
 MOST_ENTRIES = 1 << 16
-"""Of one layer, over the tables of all its channels."""
+"""The most entries of one layer, over the tables of all its channels."""
 
 _LONGEST = 2000  # characters of a function's text
 

@@ -159,8 +159,8 @@ def _unit(part: Weights) -> FloatArray:
 def _errors(
     model: Model, network: Network, parts: list[Weights], data: Data
 ) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
-    """Of every layer's rows, in real units, (M,) each: mean and deviation of the integer sums
-    less the float ones, and the float sums' deviation."""
+    """Figures of every layer's rows, in real units, (M,) each: mean and deviation of the integer
+    sums less the float ones, and the float sums' deviation."""
     sums = {part.layer.name: np.zeros((4, len(part.layer.bias))) for part in parts}
     count = dict.fromkeys(sums, 0)
     for start in range(0, len(data), _CHUNK):

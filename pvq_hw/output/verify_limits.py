@@ -55,7 +55,7 @@ def unchecked(
 
 
 def _numbers(network: Network, data: Data | None) -> list[str]:
-    """Of the network's numbers, those that follow from calibration data."""
+    """The network's numbers that follow from calibration data."""
     if is_equalized(network):
         return ["scales and biases, which were mended between layers"]
     found = []
@@ -70,7 +70,7 @@ def _numbers(network: Network, data: Data | None) -> list[str]:
 
 
 def _figures(manifest: Mapping[str, Any], data: Data | None) -> list[str]:
-    """Of the manifest's figures, those that come from evaluation data."""
+    """The manifest's figures that come from evaluation data."""
     extra = manifest.get("extra")
     if not isinstance(extra, Mapping) or not extra.get("accuracy"):
         return []

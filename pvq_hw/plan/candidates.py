@@ -426,7 +426,7 @@ def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
 
 
 def _choice(layer: FoldLayer, specs: tuple[CoreBase, CoreBase], question: Question) -> Choice:
-    """Of a core, and of the one with room for more words that its cost is reckoned by."""
+    """The choice of a core whose cost is reckoned by another, with room for more words."""
     spec, larger = specs
     engine = question.target.engine
     cost = core_resources(larger, engine)
@@ -571,7 +571,7 @@ class _Source:
         return replace(spec, words=max(spec.rows, round(spec.rows * fullest)))
 
     def specs(self, lanes: int) -> list[CoreBase]:
-        """Of unit pulses, and where pulses lie upon each other of shifted ones too; of one kind
+        """Cores of unit pulses, and of shifted ones where pulses lie upon each other; of one kind
         alone where that is asked for."""
         own = self.code if self.code not in (None, "pulse", "shifted") else None
         if self.question.reckoned and self.layer.encoding == "pvq" and own is None:
@@ -658,14 +658,14 @@ class _Source:
         return [replace(spec, code_memory="spram") for spec in found]
 
     def _int8(self, layer: Dense, x: TensorSpec, lanes: int) -> CoreBase:
-        """Of all rows of plain weights."""
+        """A core of all rows of plain weights."""
         spec, _ = make_layer_core(layer, x, lanes, family=self.engine, name="core", **self.options)
         kind = "logic" if self.layer.rows <= family(self.engine).logic_rows else "block"
         kind = self.options.get("params_memory", kind)
         return replace(spec, rows=self.layer.rows, params_memory=kind)
 
     def _scaled(self, lanes: int, gap: int | None, more: dict[str, Any]) -> CoreSpec:
-        """Of all rows, from a sample of them."""
+        """A core of all rows, from a sample of them."""
         layer, x = self.sample(lanes, gap)
         options = self.options | more
         spec, _ = make_core(

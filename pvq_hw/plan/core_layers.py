@@ -42,7 +42,7 @@ class CoreLayer:
 
     @property
     def conv_groups(self) -> int:
-        """Of a convolution."""
+        """Groups of a convolution's channels; 1 of a dense layer."""
         return self.source.groups if isinstance(self.source, Conv) else 1
 
     @property

@@ -119,8 +119,8 @@ class LayerPlan(Document):
 
     @property
     def cycles(self) -> int:
-        """Of a frame (V: of a batch) while nothing waits: words, or activations in or out where
-        they are more."""
+        """Cycles of a frame (V: of a batch) while nothing waits: words, or activations in or out
+        where they are more."""
         return core_cycles(self.spec, self)
 
     @property

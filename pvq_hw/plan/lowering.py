@@ -120,12 +120,12 @@ class Site:
 
     @property
     def queue_memory(self) -> str:
-        """Of results: without distributed RAM a queue takes about 150 logic cells or a block."""
+        """Where results wait: a queue without distributed RAM is 150 logic cells or a block."""
         return "logic" if self.family.lutram else "block"
 
     @property
     def multiplier(self) -> str:
-        """Of a unit that scales: DSP blocks where the family has them."""
+        """What a unit scales by: DSP blocks where the family has them."""
         return "logic" if self.family.multiplier == "serial" else self.family.multiplier
 
 

@@ -114,12 +114,12 @@ class Plan(Document):
 
     @property
     def lanes(self) -> tuple[int, ...]:
-        """Of every core."""
+        """The specification of every core."""
         return tuple(layer.spec.lanes for layer in self.layers)
 
     @property
     def clock_hz(self) -> int:
-        """Of the circuit: the highest that the board's PLL makes, up to ``clock_mhz``."""
+        """The circuit's clock: the highest that the board's PLL makes, up to ``clock_mhz``."""
         return _clock_hz(self.target, self.clock_mhz)
 
     @property
@@ -160,7 +160,7 @@ class Plan(Document):
 
     @property
     def operations(self) -> Operations:
-        """Of one inference."""
+        """What happens in one inference."""
         return sum((layer.operations for layer in self.layers), self._lookups)
 
     @property

@@ -550,7 +550,7 @@ def _taps(geometry: Geometry, padded: FloatArray, h: int, w: int) -> Any:
 
 
 def _pad_shape(geometry: Geometry, frames: int) -> tuple[int, int, int, int]:
-    """Of maps with their padding."""
+    """The shape of maps with their padding."""
     height, width, channels = geometry.input_shape
     return frames, height + sum(geometry.pads[0]), width + sum(geometry.pads[1]), channels
 

@@ -83,7 +83,7 @@ class Rows:
 
 
 class VectorForm:
-    """Of a layer that sees one position a frame.
+    """The expansion of a layer that sees one position a frame.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class VectorForm:
 
 
 class MapForm:
-    """Of a layer that sees many positions a frame.
+    """The expansion of a layer that sees many positions a frame.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class Felt:
 
 
 def felt(steps: tuple[Step, ...], x: FloatArray, seed: int = 0) -> dict[str, Felt]:
-    """Of every layer with weights, by its name.
+    """What outputs feel of every layer with weights, by its name.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def _followed(step: Step, steps: tuple[Step, ...]) -> tuple[list[str], str] | No
 
 
 def _spreads(steps: tuple[Step, ...], x: npt.NDArray[Any], tensors: set[str]) -> dict[str, _Spread]:
-    """Of the tensors' channels, over at most 1,000 frames."""
+    """How far the tensors' channels spread, over at most 1,000 frames."""
     tape = Tape(steps, steps[0].inputs[0])
     x = x[:: max(1, len(x) // _FRAMES)][:_FRAMES].astype(np.float32)
     sums: dict[str, tuple[FloatArray, FloatArray]] = {}

@@ -47,7 +47,8 @@ class Metric:
 
 
 def temperature_of(outputs: FloatArray) -> float:
-    """Of the softmax that weighs outputs (frames, C): it must not depend on their unit."""
+    """The temperature of the softmax that weighs outputs (frames, C); their unit has no effect on
+    the weights."""
     spread = outputs - outputs.mean(axis=1, keepdims=True)
     return max(_TEMPERATURE * float(spread.std(dtype=np.float64)), 1e-12)
 

@@ -67,7 +67,7 @@ def memory_layout(width: int, depth: int, family: str) -> tuple[Piece, ...]:
 
 
 def memory_columns(width: int, depth: int, family: str) -> list[tuple[int, int]]:
-    """Of each column of `memory_layout` its bits, and into how many blocks it is cut in depth."""
+    """The bits of each column of `memory_layout`, and into how many blocks it is cut in depth."""
     return [(bits, -(-depth // words)) for bits, (_, words) in _columns(width, depth, family)]
 
 

@@ -72,7 +72,7 @@ class Trial:
 
     @property
     def figures(self) -> Mapping[str, float]:
-        """Of the outcome."""
+        """The outcome's."""
         return self.outcome.figures
 
 

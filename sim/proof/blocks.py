@@ -16,7 +16,7 @@ __all__ = ["MOST_VALUES", "check_leaves", "check_requantizers", "check_trees"]
 IntArray = npt.NDArray[np.int64]
 
 MOST_VALUES = 1 << 20
-"""Of a row's sums, up to which its requantizer is run on each of them."""
+"""The most sums of a row for which its requantizer is run on each of them."""
 
 
 def _leaf(netlist: Netlist, spec: CoreSpec, p: int, v: int) -> list[Bit]:

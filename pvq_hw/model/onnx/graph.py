@@ -181,7 +181,7 @@ def _order(path: Path, graph: Any) -> list[int]:
 
 
 def _needs(path: Path, graph: Any) -> dict[int, set[int]]:
-    """Of every node that the outputs need: the nodes that it reads."""
+    """The nodes that each node reads, for every node that the outputs need."""
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     known = {"", *(i.name for i in graph.input), *(t.name for t in graph.initializer)}
     known.update(t.values.name for t in graph.sparse_initializer)
