@@ -14,7 +14,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -332,25 +332,60 @@ def report(engine: str, cores: Sequence[Counted], values: Sequence[dict[str, flo
         print(f"{engine} {kind}, held out: {', '.join(f'{e:+.1%}' for e in errors)}")
 
 
+def arguments(text: str) -> argparse.ArgumentParser:
+    """What all fits take; ``text`` is the module's description."""
+    parser = argparse.ArgumentParser(description=text.split("\n\n")[0])
+    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
+    parser.add_argument("-o", type=Path, default=_HERE / "results" / "resources.json")
+    parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
+    return parser
+
+
+def fit_families(
+    args: argparse.Namespace,
+    measure: Callable[[str, Path, bool], Iterator[Counted]],
+    describe: Callable[[Any, str], Any],
+) -> dict[str, list[Counted]]:
+    """Measures the cores of each family and prints coefficients and how well they fit.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of `arguments`.
+    measure : callable
+        Of a family, the file of the results and whether nothing is synthesized.
+    describe : callable
+        What the estimate is linear in, of a core and its family's kind of block RAM.
+    """
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for engine in args.family or sorted(FAMILIES):
+        found[engine] = cores = list(measure(engine, args.o, args.check))
+        if not args.check:
+            blocks = family(engine).blocks
+            report(engine, cores, [describe(spec, blocks) for spec, _, _ in cores])
+    return found
+
+
+def show(rows: Iterable[dict[str, Any]]) -> None:
+    """Prints estimates beside counts."""
+    for row in rows:
+        a, b = row["luts"]
+        print(
+            f"{row['engine']} {row['what']}: LUT {a} / {b} ({a / b - 1:+.1%}), BRAM {row['brams']}"
+        )
+
+
 def main() -> None:
     """Prints coefficients, estimates and counts."""
     from benchmarks.fit_int8 import measured as plain
 
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
-    parser.add_argument("-o", type=Path, default=_HERE / "results" / "resources.json")
-    parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
+    parser = arguments(__doc__)
     parser.add_argument("--board", type=Path, action="append", help="an output folder, built")
     parser.add_argument("--page", type=Path, help="a page of the comparison to write")
     args = parser.parse_args()
-    args.o.parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    for engine in args.family or sorted(FAMILIES):
-        cores = list(measured(engine, args.o, args.check))
-        if not args.check:
-            blocks = family(engine).blocks
-            values = [features(spec, blocks) for spec, _, _ in cores]  # type: ignore[arg-type]
-            report(engine, cores, values)
+    for engine, cores in fit_families(args, measured, features).items():
         rows += compared(engine, [*cores, *plain(engine, args.o, check=True)])
     results = json.loads(args.o.read_text())
     if args.board:
@@ -359,11 +394,7 @@ def main() -> None:
         results["boards"] = [known[what] for what in sorted(known)]
         args.o.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     rows += results.get("boards", [])
-    for row in rows:
-        a, b = row["luts"]
-        print(
-            f"{row['engine']} {row['what']}: LUT {a} / {b} ({a / b - 1:+.1%}), BRAM {row['brams']}"
-        )
+    show(rows)
     if args.page:
         write_page(rows, args.page)
 

@@ -4,21 +4,29 @@ Run as ``python -m benchmarks.fit_unrolled --family ecp5``; prints the coefficie
 `pvq_hw.plan.unrolled_resources`. The counts go into the same file.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.fit_resources import S8, S16, U8, Counted, compared, counts_of, report
+from benchmarks.fit_resources import (
+    S8,
+    S16,
+    U8,
+    Counted,
+    arguments,
+    compared,
+    counts_of,
+    fit_families,
+    show,
+)
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.plan.unrolled_resources import unrolled_features
 from pvq_hw.pyramid.nearest import nearest
-from pvq_hw.target.families import FAMILIES
 
 U4 = IntFormat(4, False)
 
@@ -81,20 +89,10 @@ def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
 
 def main() -> None:
     """Prints counts, estimates and coefficients."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
-    parser.add_argument("-o", type=Path, default=Path("benchmarks/results/resources.json"))
-    parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
-    args = parser.parse_args()
-    args.o.parent.mkdir(parents=True, exist_ok=True)
-    for engine in args.family or sorted(FAMILIES):
-        cores = list(measured(engine, args.o, args.check))
-        if not args.check:
-            values = [unrolled_features(spec) for spec, _, _ in cores]  # type: ignore[arg-type]
-            report(engine, cores, values)
-        for row in compared(engine, cores):
-            a, b = row["luts"]
-            print(f"{engine} {row['what']}: LUT {a} / {b} ({a / b - 1:+.1%}), BRAM {row['brams']}")
+    args = arguments(__doc__).parse_args()
+    found = fit_families(args, measured, lambda spec, _: unrolled_features(spec))
+    for engine, cores in found.items():
+        show(compared(engine, cores))
 
 
 if __name__ == "__main__":

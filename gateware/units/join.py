@@ -2,11 +2,11 @@
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from gateware.arith.activation import activation_layout
 from gateware.arith.scaler import Scaler
-from gateware.units.queue import Credits, ResultQueue
+from gateware.units.queue import add_queue, delayed
 from pvq_hw.engine.units import Fork, Join
 
 __all__ = ["ForkUnit", "JoinUnit"]
@@ -34,10 +34,7 @@ class JoinUnit(wiring.Component):
         m = Module()
         spec = self.spec
         inputs = [getattr(self, f"i{k}") for k in range(len(spec.x))]
-        queue = ResultQueue(spec.out, spec.depth, spec.queue_memory, self.body)
-        m.submodules.queue = queue
-        m.submodules.credits = credits = Credits(spec.depth)
-        connect(m, queue.o, flipped(self.o))
+        queue, credits = add_queue(m, self.o, spec.out, spec.depth, spec.queue_memory, self.body)
         products = 1 if spec.runs else len(inputs)
         m.submodules.scaler = scaler = Scaler(spec.scale, products, self.body)
         take = Signal()
@@ -52,14 +49,9 @@ class JoinUnit(wiring.Component):
                     scaler.a[k].eq(i.payload[0]),
                     scaler.mult[k].eq(mult),
                 ]
-        done: Value = take
-        for n in range(spec.scale.delay):
-            later = Signal(name=f"done_{n}")
-            m.d.sync += later.eq(done)
-            done = later
+        done = delayed(m, take, spec.scale.delay)
         m.d.comb += [
             credits.claim.eq(take),
-            credits.returned.eq(queue.popped),
             queue.w_en.eq(done),
             queue.w_data.eq(scaler.o),
         ]

@@ -1,12 +1,10 @@
 """Tables: functions of single activations."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib import wiring
 
-from gateware.arith.activation import activation_layout
 from gateware.device.memory import Rom
-from gateware.units.queue import Credits, ResultQueue
+from gateware.units.queue import add_queue, delayed, unit_ports
 from pvq_hw.engine.units import Lookup
 
 __all__ = ["LookupUnit"]
@@ -26,20 +24,12 @@ class LookupUnit(wiring.Component):
 
     def __init__(self, spec: Lookup, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
-                "o": Out(stream.Signature(activation_layout(spec.out, 1))),
-            }
-        )
+        super().__init__(unit_ports(spec.x, spec.out))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        queue = ResultQueue(spec.out, spec.depth, spec.queue_memory, self.body)
-        m.submodules.queue = queue
-        m.submodules.credits = credits = Credits(spec.depth)
-        connect(m, queue.o, flipped(self.o))
+        queue, credits = add_queue(m, self.o, spec.out, spec.depth, spec.queue_memory, self.body)
         m.submodules.table = table = Rom(
             f"{spec.name}_table",
             spec.out.bits,
@@ -54,14 +44,9 @@ class LookupUnit(wiring.Component):
             self.i.ready.eq(credits.some),
             take.eq(self.i.valid & credits.some),
             credits.claim.eq(take),
-            credits.returned.eq(queue.popped),
             table.addr.eq(Cat(self.i.payload.as_value(), self._channel(m, take))),
         ]
-        done: Value = take
-        for n in range(spec.latency):
-            later = Signal(name=f"done_{n}")
-            m.d.sync += later.eq(done)
-            done = later
+        done = delayed(m, take, spec.latency)
         m.d.comb += [queue.w_en.eq(done), queue.w_data.eq(table.data)]
         return m
 

@@ -1,14 +1,13 @@
 """Poolings: maxima and averages of windows, channel by channel."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from gateware.arith.activation import activation_layout
 from gateware.arith.scaler import Scaler
 from gateware.device.memory import Ram
 from gateware.units.line_buffer import WindowReader
-from gateware.units.queue import Credits, ResultQueue
+from gateware.units.queue import Credits, add_queue, delayed, unit_ports
 from pvq_hw.engine.units import Pool
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.window import AveragePool
@@ -30,21 +29,12 @@ class PoolUnit(wiring.Component):
 
     def __init__(self, spec: Pool, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
-                "o": Out(stream.Signature(activation_layout(spec.out, 1))),
-            }
-        )
+        super().__init__(unit_ports(spec.x, spec.out))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        queue = ResultQueue(spec.out, spec.depth, spec.queue_memory, self.body)
-        m.submodules.queue = queue
-        m.submodules.credits = credits = Credits(spec.depth)
-        connect(m, queue.o, flipped(self.o))
-        m.d.comb += credits.returned.eq(queue.popped)
+        queue, credits = add_queue(m, self.o, spec.out, spec.depth, spec.queue_memory, self.body)
         stage = self._stream if spec.window is None else self._windows
         result, done = stage(m, credits)
         if spec.scale is not None:
@@ -128,11 +118,7 @@ class PoolUnit(wiring.Component):
             scaler.a[0].eq(_typed(result, spec.x.signed)),
             scaler.mult[0].eq(self._multiplier(m, done)),
         ]
-        for i in range(spec.scale.delay):
-            later = Signal(name=f"done_{i}")
-            m.d.sync += later.eq(done)
-            done = later
-        return scaler.o, done
+        return scaler.o, delayed(m, done, spec.scale.delay)
 
     def _multiplier(self, m: Module, done: Value) -> Value:
         """The multiplier of the position whose sum is done: by its row and its column."""

@@ -1,6 +1,8 @@
 """Queues of activations: results that wait for the next unit, and FIFOs of skip branches."""
 
-from amaranth.hdl import Module, Mux, Shape, Signal
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -8,7 +10,7 @@ from gateware.arith.activation import activation_layout
 from gateware.device.memory import Ram
 from pvq_hw.arith.formats import IntFormat
 
-__all__ = ["Credits", "ResultQueue", "StreamFifo"]
+__all__ = ["Credits", "ResultQueue", "StreamFifo", "add_queue", "delayed", "unit_ports"]
 
 
 class ResultQueue(wiring.Component):
@@ -102,6 +104,35 @@ class Credits(wiring.Component):
         return m
 
 
+def unit_ports(x: IntFormat, out: IntFormat) -> dict[str, Any]:
+    """Ports of a unit that takes a stream ``i`` of activations and gives one, ``o``."""
+    return {
+        "i": In(stream.Signature(activation_layout(x, 1))),
+        "o": Out(stream.Signature(activation_layout(out, 1))),
+    }
+
+
+def add_queue(
+    m: Module, o: stream.Interface, form: IntFormat, depth: int, memory: str, body: str
+) -> tuple[ResultQueue, Credits]:
+    """Adds a queue of results in front of a unit's output, and the credits of its places, which
+    come back as results leave; the unit writes the one and claims of the other."""
+    m.submodules.queue = queue = ResultQueue(form, depth, memory, body)
+    m.submodules.credits = credits = Credits(depth)
+    connect(m, queue.o, flipped(o))
+    m.d.comb += credits.returned.eq(queue.popped)
+    return queue, credits
+
+
+def delayed(m: Module, strobe: Value, cycles: int) -> Value:
+    """A strobe so many cycles later."""
+    for n in range(cycles):
+        later = Signal(name=f"done_{n}")
+        m.d.sync += later.eq(strobe)
+        strobe = later
+    return strobe
+
+
 class StreamFifo(wiring.Component):
     """A FIFO of ``depth`` activations; a value is offered two cycles after it came, at best.
 
@@ -114,21 +145,17 @@ class StreamFifo(wiring.Component):
         self, form: IntFormat, depth: int, memory: str = "logic", body: str = "behavioral"
     ) -> None:
         self.form, self.depth, self.memory, self.body = form, depth, memory, body
-        signature = stream.Signature(activation_layout(form, 1))
-        super().__init__({"i": In(signature), "o": Out(signature)})
+        super().__init__(unit_ports(form, form))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.queue = queue = ResultQueue(self.form, self.depth, self.memory, self.body)
-        m.submodules.credits = credits = Credits(self.depth)
+        queue, credits = add_queue(m, self.o, self.form, self.depth, self.memory, self.body)
         take = Signal()
         m.d.comb += [
             self.i.ready.eq(credits.some),
             take.eq(self.i.valid & self.i.ready),
             credits.claim.eq(take),
-            credits.returned.eq(queue.popped),
             queue.w_en.eq(take),
             queue.w_data.eq(self.i.payload.as_value()),
         ]
-        connect(m, queue.o, flipped(self.o))
         return m
