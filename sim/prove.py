@@ -13,6 +13,7 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.units import UNITS, CoreUnit, Fork, Join, Lookup, Unit
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
 from pvq_hw.output.accelerator import Accelerator
@@ -30,6 +31,7 @@ from sim.proof.netlist import Netlist, read_units
 from sim.proof.structure import check_structure, check_wiring
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
+from sim.proof.wires import check_wires
 
 __all__ = ["prove_output"]
 
@@ -185,6 +187,9 @@ def _core(
     netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
 ) -> Iterator[Part]:
     spec = unit.core
+    if isinstance(spec, UnrolledSpec):
+        yield from _unrolled(netlist, spec, layer, image)
+        return
     if not isinstance(spec, CoreSpec | Int8Spec):
         yield "sums", "open", lambda: f"cores of kind {spec.kind} are not followed"
         return
@@ -201,6 +206,27 @@ def _core(
     yield "requantizers", "proven", lambda: _requantizers(netlist, sums, steps)
     # A linear function is known by frames that tell every weight.
     yield "sums", "linear", lambda: _frames(netlist, unit, sums, steps)
+
+
+def _unrolled(
+    netlist: Netlist, spec: UnrolledSpec, layer: Dense, image: CoreImage
+) -> Iterator[Part]:
+    frame = "how activations come to the held frame, and its sums to the requantizer, is simulated"
+    yield "codes", "proven", lambda: _weights(spec, layer, image)
+    yield "adders", "proven", lambda: _wires(netlist, spec, layer)
+    yield "sums", "open", lambda: frame
+    yield "requantizers", "open", lambda: "those of unrolled layers are simulated"
+
+
+def _wires(netlist: Netlist, spec: UnrolledSpec, layer: Dense) -> str:
+    adders = check_wires(netlist, spec, layer.y)
+    return f"{adders:,} adders of a held frame give the {spec.sums:,} sums"
+
+
+def _weights(spec: UnrolledSpec, layer: Dense, image: CoreImage) -> str:
+    if not np.array_equal(spec.decode(image), layer.y):
+        raise CheckError(f"Core {spec.name!r}: the file's weights must be the layer's")
+    return f"{layer.y.size:,} words are the weights"
 
 
 def _pulses(spec: Any) -> CoreSpec:

@@ -165,7 +165,6 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
     chosen = {
         name: part | ({"engine": folding.engine(name)} if "engine" in part else {})
         for name, part in each.items()
-        if name in folding.names
     }
     try:
         limit = folding.limit or None

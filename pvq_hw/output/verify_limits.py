@@ -43,6 +43,11 @@ def unchecked(
             f"the weights of {', '.join(map(quoted, wired))} as wires in the Verilog, which the "
             "files of weights only repeat: pvq-hw simulate runs it"
         )
+    if wired and bitstream:
+        found.append(
+            f"the weights of {', '.join(map(quoted, wired))} as wires in the bitstream, of which "
+            "only memories are compared: pvq-hw build makes it again"
+        )
     if (folder / BUILD).is_dir():
         found.append(
             "the logic in the bitstream: pvq-hw build makes it again"

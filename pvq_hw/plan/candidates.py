@@ -16,6 +16,7 @@ from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.pulse_code import PulseCode, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.engine.sliding_window import SlidingWindow
+from pvq_hw.engine.units import CoreUnit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -25,7 +26,7 @@ from pvq_hw.network.window import Conv
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, window_weights
 from pvq_hw.plan.reckoning import reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
-from pvq_hw.plan.unit_resources import window_resources
+from pvq_hw.plan.unit_resources import unit_resources, window_resources
 from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer import banks as quantizer_balance
@@ -394,7 +395,8 @@ def _wired(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
         return Choice(cycles, cost, spec)
     window = make_window(layer.geometry, layer.x, layer.n, latency=family(engine).bank_latency)
     cycles = question.turns * SlidingWindow(window).frame_cycles(spec.words, spec.levels)
-    return Choice(cycles, cost + window_resources(window, engine), spec)
+    unit = CoreUnit("core", ("i",), ("o",), spec, window)
+    return Choice(cycles, cost + unit_resources(unit, engine), spec)
 
 
 def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:

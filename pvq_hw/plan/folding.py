@@ -103,7 +103,8 @@ class Folding:
 
     def engine(self, name: str) -> str:
         """``"folded"`` or ``"unrolled"``."""
-        return str(self.memories[self.names.index(name)].get("engine", "folded"))
+        chosen = dict(zip(self.names, self.memories, strict=True)).get(name, {})
+        return str(chosen.get("engine", "folded"))
 
     @property
     def banks(self) -> dict[str, int]:
@@ -385,6 +386,11 @@ class _Task:
         layer, question = self.layers[index], self.questions[index]
         lanes = found.choices[index].lanes
         name = f"layer {layer.name!r}"
+        spec = found.choices[index].spec
+        if isinstance(spec, UnrolledSpec) and layer.geometry is not None:
+            if spec.words == spec.sum_cycles:
+                return f"{name} is unrolled: each window's {layer.rows:,} sums leave one a cycle"
+            return f"{name} is unrolled, and takes its {layer.positions:,} windows one by one"
         if floor_cycles(layer, lanes, question) >= found.interval:
             if layer.geometry is not None:
                 return f"{name} loads its {layer.positions:,} windows one after the other"
@@ -393,7 +399,7 @@ class _Task:
                 return f"{name} takes the {layer.n:,} activations{side} one a cycle"
             side = f" of {question.ends[1]} frames" if question.ends[1] > 1 else ""
             return f"{name} gives its {layer.rows:,} results{side} one a cycle"
-        if isinstance(found.choices[index].spec, UnrolledSpec):
+        if isinstance(spec, UnrolledSpec):
             return f"{name} is unrolled: its {layer.rows:,} sums leave one after the other"
         if self.wanted[index] is not None:
             return f"{name} is as fast as the lanes that it was given: {lanes}"

@@ -16,6 +16,7 @@ from pvq_hw.engine.units import (
     Unit,
     Unpack,
 )
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.plan.resources import Resources
 from pvq_hw.registry import Face
 from pvq_hw.target.block_ram import memory_blocks
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 
+# What holds an unrolled core's window: of four cores on the ECP5, from 8 x 9 to 16 x 72, the LUTs
+# that nextpnr packs are then within 8 %; its registers are as many as a dense layer's frame.
+_COLLECTOR = Resources(luts=40, ffs=20)
 _UNIT_LUTS = 220  # of a pooling or a sum, about
 
 
@@ -79,7 +83,10 @@ unit_energy: Face[[], Operations] = UNITS.face("energy")
 
 @unit_cost.of(CoreUnit)
 def _core(unit: CoreUnit, family: Family) -> Resources:
-    return window_resources(unit.window, family.name) if unit.window else Resources()
+    if unit.window is None:
+        return Resources()
+    total = window_resources(unit.window, family.name)
+    return total + _COLLECTOR if isinstance(unit.core, UnrolledSpec) else total
 
 
 @unit_cost.of(Fork)

@@ -1,0 +1,150 @@
+"""The adders of an unrolled layer, read as cells: what each sum is of the activations."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.errors import CheckError
+from sim.proof.netlist import Bit, Cell, Netlist
+
+__all__ = ["check_wires"]
+
+IntArray = npt.NDArray[np.int64]
+Bits = tuple[Bit, ...]
+
+
+def check_wires(netlist: Netlist, spec: UnrolledSpec, y: IntArray) -> int:
+    """Follows the held frame through the adders to the sums: each must be its row's, of every
+    weight, for all activations, at most ``spec.levels`` registers later. Returns how many adders.
+
+    Raises
+    ------
+    CheckError
+        A sum is another one, or a width too small for it; the line names the row.
+    """
+    frame = netlist.net("adders.frame")
+    forms = _Forms(spec, [tuple(frame[k : k + spec.x.bits])
+                          for k in range(0, len(frame), spec.x.bits)])  # fmt: skip
+    forms.makers = {b: cell for cell in netlist.cells for b in cell.output}
+    sums, width = netlist.net("adders.sums"), spec.acc_bits
+    group = np.arange(spec.n) // (spec.n // spec.groups)
+    for number in range(spec.sums):
+        row = number // spec.groups
+        where = f"Core {spec.name!r}: the adders of row {row}"
+        form = forms.total(tuple(sums[number * width : (number + 1) * width]))
+        if form is None:
+            raise CheckError(f"{where} must add activations in widths that hold their sum")
+        sign = -1 if number in spec.inverted else 1
+        wanted = sign * np.where(group == number % spec.groups, y[row], 0)
+        if not np.array_equal(form.weights, wanted):
+            column = int(np.flatnonzero(form.weights != wanted)[0])
+            raise CheckError(f"{where} must have the layer's weight of column {column}")
+        if form.level > spec.levels:
+            raise CheckError(f"{where} must take {spec.levels} cycles at most, not {form.level}")
+    return forms.adders
+
+
+@dataclass(frozen=True)
+class _Form:
+    """``weights @ activations``, which some bits have exactly."""
+
+    weights: IntArray
+    low: int
+    high: int
+    level: int
+
+
+class _Forms:
+    """What bits are of the activations; None where that is no sum of them.
+
+    Bits stand for the sum itself, unsigned where it can't be negative: every adder is as wide as
+    that takes, and its operands are extended as their signs ask for.
+    """
+
+    def __init__(self, spec: UnrolledSpec, inputs: list[Bits]) -> None:
+        self.spec, self.adders = spec, 0
+        self.makers: dict[Bit, Cell] = {}
+        self._known: dict[Bits, _Form | None] = {}
+        for column, bits in enumerate(inputs):
+            weights = np.zeros(spec.n, dtype=np.int64)
+            weights[column] = 1
+            own: Bits = ("1", *bits) if spec.x.binary else bits
+            self._known[own] = self._form(weights, 0)
+
+    def _form(self, weights: IntArray, level: int) -> _Form:
+        ends = np.outer(self.spec.x.limits, weights)
+        return _Form(weights, int(ends.min(axis=0).sum()), int(ends.max(axis=0).sum()), level)
+
+    def total(self, bits: Bits) -> _Form | None:
+        """A row's sum: a form with zeros below it, or 0."""
+        zeros = 0
+        while zeros < len(bits) and bits[zeros] == "0":
+            zeros += 1
+        if zeros == len(bits):
+            return self._form(np.zeros(self.spec.n, dtype=np.int64), 0)
+        form = self.of(bits[zeros:])
+        return form and self._form(form.weights << zeros, form.level)
+
+    def of(self, bits: Bits) -> _Form | None:
+        """The form of some bits, which may repeat their sign or end with zeros."""
+        end = len(bits)
+        if bits in self._known:
+            return self._known[bits]
+        while end > 1 and bits[end - 1] == "0":
+            end -= 1
+        if end < len(bits):
+            form = self.of(bits[:end])
+            return form if form is not None and form.low >= 0 else None
+        while end > 1 and bits[end - 1] == bits[end - 2]:
+            end -= 1
+        if end < len(bits):
+            form = self.of(bits[:end])
+            return form if form is not None and form.high < 1 << (end - 1) else None
+        form = self._made(bits)
+        # The sum must be what the bits say.
+        if form is not None and not _fits(form, len(bits)):
+            form = None
+        self._known[bits] = form
+        return form
+
+    def _made(self, bits: Bits) -> _Form | None:
+        cell = self.makers.get(bits[-1])
+        if cell is None:
+            return None
+        output = tuple(cell.output)
+        if cell.type == "$dff" and output == bits:
+            form = self.of(tuple(cell.ports["D"]))
+            return form and self._form(form.weights, form.level + 1)
+        below = bits.index(output[0]) if output[0] in bits else len(bits)
+        width = len(bits) - below  # upper bits of the adder may be left out
+        if cell.type not in ("$add", "$sub") or bits[below:] != output[:width]:
+            return None
+        # Bits of the first operand below the second one pass by the adder.
+        a = self.of(bits[:below] + tuple(cell.ports["A"]))
+        b = self.of(tuple(cell.ports["B"]))
+        if a is None or b is None:
+            return None
+        if not (_reaches(a, cell, "A", width, below) and _reaches(b, cell, "B", width)):
+            return None
+        self.adders += 1
+        other = b.weights << below
+        weights = a.weights - other if cell.type == "$sub" else a.weights + other
+        return self._form(weights, max(a.level, b.level))
+
+
+def _fits(form: _Form, width: int) -> bool:
+    if form.low < 0:
+        return -(1 << (width - 1)) <= form.low and form.high < 1 << (width - 1)
+    return form.high < 1 << width
+
+
+def _reaches(form: _Form, cell: Cell, port: str, width: int, below: int = 0) -> bool:
+    """Whether an operand is extended to some bits as its sign asks for."""
+    own = len(cell.ports[port])
+    if own >= width:
+        return True
+    if all("1" in cell.parameters[f"{p}_SIGNED"] for p in ("A", "B")):
+        return form.high < 1 << (own + below - 1)
+    return form.low >= 0
