@@ -63,7 +63,8 @@ _BANK_WORDS = 128
 _BANK_BITS = 384  # of a core's banks that may be flip-flops even so
 _CLOSER_GAPS = 0.75  # of the least largest gap; network A at N/K=5 and 20 lost nothing by it
 _FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
-_DENSE_PULSES = 1 / 3  # of a weight: with fewer, shifted pulses save too little
+_DENSE_PULSES = 1 / 3  # of a weight: with fewer, shifted pulses of a large layer save too little
+_SMALL_LAYER = 1 << 17  # weights; weighing shifted pulses takes little time there
 _MORE_ROOM = 3  # per cent; a balanced row's K is a multiple of the lanes
 _FEWER_WORDS = 0.97  # that are worth shifters
 _MORE_WORDS = 1.1  # that a narrower code may cost
@@ -545,6 +546,7 @@ class _Source:
         held = layer.given is None and question.balanced and question.held
         self.least_gap = _FAR_GAPS * layer.n / layer.k if held and layer.groups == 1 else 0.0
         self.code = layer.code
+        self.small = layer.geometry is None and layer.rows * layer.n <= _SMALL_LAYER
         if layer.given is None and layer.groups > 1 and self.code is None:
             # Of groups the sample's words are not the real ones, so shifts cannot be weighed yet.
             self.code = "pulse"
@@ -589,7 +591,7 @@ class _Source:
         found = self._gap_widths(lanes, {})
         if self.code == "pulse" or "shift_bits" in self.options:
             return [*found]
-        if np.abs(layer.y).mean() * self.layer.groups < _DENSE_PULSES:
+        if np.abs(layer.y).mean() * self.layer.groups < _DENSE_PULSES and not self.small:
             return [*found]
         for shift_bits in (1, 2):
             shifted = self._gap_widths(lanes, {"shift_bits": shift_bits})
@@ -603,7 +605,7 @@ class _Source:
         n = layer.n
         even = question.balanced and can_balance(layer, lanes)
         shifts = [self.options["shift_bits"]] if "shift_bits" in self.options else [0]
-        if self.code != "pulse" and layer.k / layer.columns >= _DENSE_PULSES:
+        if self.code != "pulse" and (layer.k / layer.columns >= _DENSE_PULSES or self.small):
             shifts = [1, 2] if self.code == "shifted" else [0, 1, 2]
         found: list[CoreSpec] = []
         for bits in shifts:

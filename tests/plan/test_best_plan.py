@@ -81,6 +81,13 @@ CASES = {
     "ulx3s-25f jets 2": ("ulx3s-25f", lambda: mlp(JETS, 2), 80),
     "icebreaker jets 2, codes": ("icebreaker", lambda: dense(JETS, 2), 155),
     "hx8k jets 2, codes": ("hx8k", lambda: dense(JETS, 2), 155),
+    "ulx3s-25f wide end 3": ("ulx3s-25f", lambda: mlp((114, 27, 53, 311), 3.12), 331),
+    "ulx3s-25f few inputs 5, codes": (
+        "ulx3s-25f",
+        lambda: dense((26, 151, 169, 8), 4.75),
+        205,
+    ),
+    "icebreaker few pulses 11, codes": ("icebreaker", lambda: dense((37, 71, 150), 10.96), 230),
     "icebreaker convolutions": ("icebreaker", convolutions, 1560),
     "ulx3s-25f convolutions": ("ulx3s-25f", convolutions, 1610),
     "ulx3s-25f residual": ("ulx3s-25f", residual, 1090),
