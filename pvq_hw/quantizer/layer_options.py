@@ -14,6 +14,7 @@ from pvq_hw.quantizer.banks import Placement
 from pvq_hw.quantizer.budget import layer_shares, round_to_multiple, spread
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.options import QuantizerOptions
+from pvq_hw.quantizer.pulse_moves import WIDE
 
 __all__ = ["LayerOptions", "Request", "even_pulses", "requests"]
 
@@ -75,6 +76,8 @@ class Request:
     int8 : bool
     keep_zeros : bool
         Whether pulses stay where the weights are not 0.
+    wide : bool
+        Whether rows have more columns than `pvq_hw.quantizer.pulse_moves.WIDE`.
     """
 
     groups: int
@@ -85,11 +88,12 @@ class Request:
     multiple: int
     int8: bool
     keep_zeros: bool = False
+    wide: bool = False
 
     @property
     def movable(self) -> bool:
         """Whether its pulses can move against the network's outputs: rows with a gain each."""
-        return not self.int8 and self.groups == 1 and not self.shared
+        return not (self.int8 or self.groups > 1 or self.shared or self.wide)
 
     def by_group(self, k: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """K of rows (M,) or of their groups (M, G) as that of groups, in multiples of the banks."""
@@ -140,7 +144,7 @@ def _request(step: Step, given: Any, banks: int | None, max_gap: int | None) -> 
     k, total = _pulses(where, option, m, n, groups, shared, banks or 1)
     if node_groups(step.node) > 1:
         placement = None  # a row's columns are its group's, over which lanes are not spread evenly
-    return Request(groups, shared, k, total, placement, banks or 1, False, keep)
+    return Request(groups, shared, k, total, placement, banks or 1, False, keep, n > WIDE)
 
 
 def _unit(step: Step, unit: str | int | None) -> tuple[int, bool]:

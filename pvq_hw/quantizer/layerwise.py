@@ -264,7 +264,8 @@ class LayerBuilder:
                 )
             return given_codes(w, step.name)
         k = request.by_group(self.pulses[step.name])
-        if columns is None or target is None or not self.options.calibrated:
+        fitted = self.options.calibrated and not request.wide
+        if columns is None or target is None or not fitted:
             y = _start(w, k, request, w != 0)
             return y, _plain_gains(w, y, request, self.options.gain_rule)
         parts = node_groups(step.node)

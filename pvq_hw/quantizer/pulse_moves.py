@@ -19,6 +19,7 @@ from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.banks import Placement
 
 __all__ = [
+    "WIDE",
     "Moments",
     "improve",
     "moments",
@@ -30,6 +31,10 @@ __all__ = [
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating]
+
+WIDE = 12_288
+"""Columns of a row beyond which its codes are the plain ones: moments would take 20 N**2 bytes,
+here 3 GB. The rows' numbers of pulses and biases still follow the data."""
 
 _BLOCK = 1 << 16  # weights between two reports of progress
 _PIECE = 4096  # frames at a time

@@ -1,5 +1,6 @@
 """Quantization: a float model becomes the integer network that everything else must meet."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -34,6 +35,9 @@ __all__ = [
     "quantize",
     "row_budget",
 ]
+
+_VALUES = 1 << 27  # of the inputs that are looked at: 1 GiB as they are read
+_LEAST_FRAMES = 256
 
 IntArray = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
@@ -259,7 +263,8 @@ def _calibration(
     """The frames to calibrate with; InputError where there must be some."""
     if calibration is not None:
         data = calibration_array(calibration, model.input_shape)
-        data = data[calibration_frames(len(data), options.max_frames, options.seed)]
+        most = max(_LEAST_FRAMES, _VALUES // math.prod(model.shape))
+        data = data[calibration_frames(len(data), min(options.max_frames, most), options.seed)]
         if options.augment:
             # One axis of the file's may stand for several of the model's; then nothing may move.
             axes = model.input_axes if len(model.shape) == 3 else ()

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith import exact
+from pvq_hw.pyramid.nearest import gain as gains_of
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives, node_groups
 from pvq_hw.quantizer.budget import Curve, allocate, shared_total
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.layer_options import Request
 from pvq_hw.quantizer.metric import Metric, PartMetric, output_metric
-from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights
+from pvq_hw.quantizer.pulse_moves import WIDE, improve, moments, ridge_weights
 
 __all__ = ["measured_pulses"]
 
@@ -127,11 +128,16 @@ def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -
     change = np.empty((len(grid), len(w), w.shape[1] + 1), dtype=np.float32)
     for g in range(groups):
         part = slice(g * size, (g + 1) * size)
-        m = moments(columns[g], sums[:, part], w[part])
-        start = ridge_weights(m)
+        wide = w.shape[1] > WIDE
+        m = None if wide else moments(columns[g], sums[:, part], w[part])
+        start = w[part] if m is None else ridge_weights(m)
         mean = columns[g].mean(axis=0, dtype=np.float64)
         for j, k in enumerate(grid):
-            y, gain = improve(m, nearest(start, np.full(size, k)), patience=4)
+            y = nearest(start, np.full(size, k))
+            if m is None:
+                gain = gains_of(start, y)[:, None]
+            else:
+                y, gain = improve(m, y, patience=4)
             change[j, part, :-1] = y * gain - w[part]
             change[j, part, -1] = -(change[j, part, :-1] * mean).sum(axis=1)
     return change
