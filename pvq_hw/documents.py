@@ -258,7 +258,7 @@ def load_json(path: Path, form: Format, place: Place | None = None) -> dict[str,
             raise InputError(f"{place} must be at most {form.limit >> 20} MiB")
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{place} must be {form.what}: {error.strerror}") from None
+        raise InputError(f"{place} can't be read: {error.strerror}") from None
     return form.check(read_json(data, place, form.what), place)
 
 
@@ -295,7 +295,7 @@ def load_toml(path: Path, what: str) -> dict[str, Any]:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{path} must be a TOML file: {error.strerror}") from None
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} must be a TOML file: {_reason(error)}") from None
 

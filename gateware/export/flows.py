@@ -113,7 +113,7 @@ def export_flow(
         for file, text in files.items():
             (folder / file).write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise InputError(f"{folder} must be a folder to write into: {error.strerror}") from None
+        raise InputError(f"{folder} can't be written into: {error.strerror}") from None
     return sorted(files)
 
 

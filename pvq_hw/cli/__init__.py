@@ -64,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
             print(message or "", end="", file=file or sys.stderr, flush=True)
         except OSError as error:
             silence()
-            complain(f"Standard output must be writable: {error.strerror}")
+            complain(f"Standard output can't be written: {error.strerror}")
             sys.exit(2)
 
 
@@ -149,7 +149,7 @@ def _run(args: argparse.Namespace, ui: Ui) -> int:
         return ui.error(str(interrupt) or "interrupted; earlier output is as it was", 130)
     except StreamError as error:
         silence()
-        complain(f"Standard output must be writable: {error.reason}")
+        complain(f"Standard output can't be written: {error.reason}")
         return 2
     except MemoryError:
         text = "Memory is exhausted; use fewer calibration frames or a smaller model"

@@ -67,7 +67,7 @@ def write_junit(
             f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n', encoding="utf-8", newline="\n"
         )
     except OSError as error:
-        raise InputError(f"{path} must be a file to write: {error.strerror}") from None
+        raise InputError(f"{path} can't be written: {error.strerror}") from None
 
 
 def _lines(document: Mapping[str, Any]) -> list[str]:

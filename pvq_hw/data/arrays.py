@@ -231,6 +231,6 @@ def write_npz(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
                 archive.writestr(info, body.getvalue())
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{path} must be writable: {error.strerror}") from None
+        raise InputError(f"{path} can't be written: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -188,7 +188,7 @@ def _is_npz(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(4) in _ZIP_MAGICS
     except OSError as error:
-        raise InputError(f"{path} must be a readable file: {error.strerror}") from None
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
 
 
 def _collect(paths: list[Path], keys: list[str] | None) -> list[npt.NDArray[Any]]:

@@ -22,7 +22,7 @@ def read_hex(path: Path, bits: int, depth: int) -> list[int]:
         with path.open("rb") as file:
             data = file.read(size + 1)
     except OSError as error:
-        raise InputError(f"{path.name} must be readable: {error.strerror}") from None
+        raise InputError(f"{path.name} can't be read: {error.strerror}") from None
     if len(data) != size:
         found = "more" if len(data) > size else f"{len(data)}"
         raise InputError(f"{path.name} must have {depth} words in {size} bytes, not {found}")

@@ -206,7 +206,7 @@ def weight_log(
     try:
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise InputError(f"{path} must be writable: {error.strerror}") from None
+        raise InputError(f"{path} can't be written: {error.strerror}") from None
 
 
 def check_log(path: Path) -> None:

@@ -132,7 +132,7 @@ class Metric:
             if not self.given:
                 raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(f"Metric {self.name!r} must take the outputs: {reason}") from None
+            raise InputError(f"Metric {self.name!r} fails on the outputs: {reason}") from None
         try:
             number = float(result)
         except (TypeError, ValueError):
@@ -302,7 +302,7 @@ def _imported(module: str, function: str) -> Callable[[Array, Array], float]:
         found = getattr(importlib.import_module(module), function, None)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"Metric module {module!r} must be importable: {reason}") from None
+        raise InputError(f"Metric module {module!r} can't be imported: {reason}") from None
     finally:
         if place in sys.path:
             sys.path.remove(place)

@@ -118,7 +118,7 @@ def _write(
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise InputError(f"{folder} must be a folder to write into: {error.strerror}") from None
+        raise InputError(f"{folder} can't be written into: {error.strerror}") from None
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 

@@ -218,4 +218,4 @@ def _write_bundle(bundle: Path | None, document: dict[str, Any], port: TracedPor
             archive.writestr("selftest.json", json.dumps(document, indent=1, sort_keys=True) + "\n")
             archive.writestr("wire.txt", port.text())
     except OSError as error:
-        raise InputError(f"{bundle} must be a file that can be written: {error.strerror}") from None
+        raise InputError(f"{bundle} can't be written: {error.strerror}") from None

@@ -57,7 +57,7 @@ def file_magic(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(16)
     except OSError as error:
-        raise InputError(f"{path} must be a readable model file: {error.strerror}") from None
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
 
 
 def file_content(path: Path, most: int) -> bytes:
@@ -68,7 +68,7 @@ def file_content(path: Path, most: int) -> bytes:
             raise InputError(f"{path} must have at most {most:,} bytes, not {size:,}")
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} must be a readable model file: {error.strerror}") from None
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
 
 
 def other_format(path: Path, magic: bytes) -> str:

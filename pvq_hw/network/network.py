@@ -357,7 +357,7 @@ class Network:
         try:
             packed = (folder / _WEIGHTS).read_bytes()
         except OSError as error:
-            raise InputError(f"{folder} must hold a saved network: {error}") from None
+            raise InputError(f"{folder} holds no saved network: {error}") from None
         if hashlib.sha256(packed).hexdigest() != saved["weights_sha256"]:
             raise InputError(f"{folder / _WEIGHTS} differs from the hash in {_NETWORK}")
         matrices = iter(unpack_weights(packed))

@@ -30,7 +30,7 @@ def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Findi
         findings.append(Finding("plan.json", "layers", str(error)))
         return
     except OSError as error:
-        findings.append(Finding(file, "", f"must be readable: {error.strerror}"))
+        findings.append(Finding(file, "", f"can't be read: {error.strerror}"))
         return
     if len(data) != len(expected):
         findings.append(Finding(file, "", f"must have {len(expected):,} bytes"))

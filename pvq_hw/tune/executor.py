@@ -91,9 +91,7 @@ class Runner:
                     take(future)
             if isinstance(error, PvqError | BrokenExecutor) or not isinstance(error, Exception):
                 raise
-            raise ToolError(
-                f"A trial must run to its end, but: {type(error).__name__} {error}"
-            ) from None
+            raise ToolError(f"A trial has failed: {type(error).__name__} {error}") from None
 
     def _end(self) -> None:
         executor, self._executor = self._executor, None

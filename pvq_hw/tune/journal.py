@@ -82,7 +82,7 @@ class Journal:
                 raise InputError(f"{folder} must be empty or a folder of pvq-hw tune")
             self._file = self.path.open("a+", encoding="utf-8", newline="\n")
         except OSError as error:
-            raise InputError(f"{folder} must be a writable folder: {error.strerror}") from None
+            raise InputError(f"{folder} can't be written into: {error.strerror}") from None
         try:
             self._acquire()
             self._start(folder, resume)

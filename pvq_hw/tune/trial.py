@@ -319,7 +319,9 @@ def loaded(task: Task) -> tuple[Model, Data, Data]:
         try:
             same = file_sha256(path) == digest
         except OSError as error:
-            raise InputError(f"{path} must be readable by every worker: {error.strerror}") from None
+            raise InputError(
+                f"{path} can't be read, which every worker does: {error.strerror}"
+            ) from None
         if not same:
             raise InputError(f"{path} must stay as it was when the search started")
     loaded = load_model(model)

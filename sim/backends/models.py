@@ -57,7 +57,7 @@ def cached(key: str, make: Callable[[Path], None]) -> Path:
         os.utime(folder)
     except OSError as error:
         remedy = "set PVQ_HW_CACHE to another folder"
-        raise ToolError(f"Cache folder {root} must be writable ({error}); {remedy}") from None
+        raise ToolError(f"Cache folder {root} can't be written ({error}); {remedy}") from None
     return folder
 
 

@@ -185,7 +185,7 @@ OPTIONS = {
     "seed": (("--seed", "-1"), "Seed must be 0 to 2**32 - 1, not -1"),
     "accuracy": (("--min-accuracy", "101"), "Accuracy must be 0 to 100 percent, not 101.0"),
     "accuracy alone": (("--min-accuracy", "9"), "--min-accuracy must come with --evaluate"),
-    "no model": (("--config", "nowhere.toml"), "nowhere.toml must be a TOML file: No such file"),
+    "no model": (("--config", "nowhere.toml"), "nowhere.toml can't be read: No such file"),
 }
 
 

@@ -11,8 +11,8 @@ from cli_tools import refused, run, twin
 
 from pvq_hw.cli.streams import printable
 
-FULL = "pvq-hw: Standard output must be writable: No space left on device\n"
-PIPE = "pvq-hw: Standard output must be writable: Broken pipe\n"
+FULL = "pvq-hw: Standard output can't be written: No space left on device\n"
+PIPE = "pvq-hw: Standard output can't be written: Broken pipe\n"
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_names_that_an_encoding_lacks_are_shown_as_escapes(digits, tmp_path):
 
 def test_what_a_terminal_would_obey_is_shown_instead(tmp_path):
     evil = tmp_path / "gpj\u202excod\u200b\x1b[31m\u2028\x9b.npz"
-    text = "gpj\\u202excod\\u200b\\x1b[31m\\x9b.npz must be a readable file"
-    said = refused(tmp_path, "must be a readable", "data", evil, "-o", tmp_path / "o.npz")
+    text = "gpj\\u202excod\\u200b\\x1b[31m\\x9b.npz can't be read"
+    said = refused(tmp_path, "can't be read", "data", evil, "-o", tmp_path / "o.npz")
     assert text.replace("[31m", "[31m ") in said
     ran = run("data", "--count", "\u202e1", "x", "-o", "y")
     assert ran.complaint.startswith("argument --count: invalid int value: '\\u202e1'")

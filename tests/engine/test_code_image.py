@@ -218,7 +218,7 @@ def test_each_byte_of_the_file_counts_and_findings_name_layer_and_word(out, plan
     assert "must have" in findings[0].message
     path.unlink()
     check_codes(out, network, loaded, findings)
-    assert "must be readable" in findings[1].message
+    assert "can't be read" in findings[1].message
 
 
 def test_a_plan_of_too_many_blocks_is_a_finding(out, planned):

@@ -90,7 +90,7 @@ def test_function_of_the_users(tmp_path, monkeypatch):
     [
         ("precision", "Metric must be accuracy, rmse, auc or module:function, not 'precision'"),
         (":f", "Metric must be accuracy"),
-        ("no_such_module_x:f", "Metric module 'no_such_module_x' must be importable"),
+        ("no_such_module_x:f", "Metric module 'no_such_module_x' can't be imported"),
     ],
 )
 def test_unknown_metrics_are_refused(name, text):
@@ -166,7 +166,7 @@ def test_a_function_of_the_users_that_fails_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_metric_b.py").write_text("def f(values, y):\n    return values[0, 9]\n")
     metric = find_metric("my_metric_b:f", np.array([0]), 2)
-    with pytest.raises(InputError, match="'my_metric_b:f' must take the outputs: IndexError"):
+    with pytest.raises(InputError, match="'my_metric_b:f' fails on the outputs: IndexError"):
         metric.compute(np.ones((1, 2)), np.array([0]))
 
 

@@ -64,7 +64,7 @@ def test_file_that_is_no_model(tmp_path, content):
 
 
 def test_missing_file_and_folder(tmp_path):
-    refused(tmp_path / "none.onnx", "must be a readable model file: No such file")
+    refused(tmp_path / "none.onnx", "can't be read: No such file")
     refused(tmp_path, "must be a model file, not a folder")
 
 

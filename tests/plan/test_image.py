@@ -109,7 +109,7 @@ def test_other_text_is_refused(tmp_path, text, message):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"m\.hex must be readable"):
+    with pytest.raises(InputError, match=r"m\.hex can't be read"):
         read_hex(tmp_path / "m.hex", 8, 1)
 
 

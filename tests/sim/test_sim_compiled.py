@@ -113,7 +113,7 @@ def test_cxxrtl_stands_in_for_verilator(monkeypatch):
 def test_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PVQ_HW_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(ToolError, match=r"must be writable .*; set PVQ_HW_CACHE"):
+    with pytest.raises(ToolError, match=r"can't be written .*; set PVQ_HW_CACHE"):
         build_model(stage_design(tmp_path))
 
 

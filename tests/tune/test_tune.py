@@ -170,7 +170,7 @@ def test_failures_are_results(case, tmp_path):
     assert not document["ok"]
     assert {t["state"] for t in document["trials"]} == {"FAIL"}
     assert document["trials"][0]["reason"] == (
-        "Metric 'failing_metric:never' must take the outputs: ZeroDivisionError: of <b>mine</b>"
+        "Metric 'failing_metric:never' fails on the outputs: ZeroDivisionError: of <b>mine</b>"
     )
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<b>mine" not in page
