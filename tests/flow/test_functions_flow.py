@@ -141,3 +141,17 @@ def test_a_lost_function_does_not_pass_the_comparison(tmp_path):
     spoiled = replace(network, layers=(network.layers[0], wrong, *network.layers[2:]))
     with pytest.raises(CheckError, match="layer 'a'"):
         agreement(model, spoiled, Data(X), "calibration")
+
+
+@pytest.mark.slow
+@pytest.mark.build
+def test_a_network_with_tables_is_built(made, tmp_path):
+    """From synthesis to a bitstream that meets the clock, in which the tables are found again."""
+    accelerator = pvq_hw.load(twin(made / "out", tmp_path / "out"))
+    report = accelerator.build(seeds=(1, 2, 3))
+    assert report["fmax_mhz"] >= accelerator.plan.clock_mhz
+    verified = run("verify", tmp_path / "out", "--bitstream", "--json")
+    assert verified.code == 0, verified.out
+    assert "tables in block RAM" in verified.json["bitstream"]
+    lookups = [unit for unit in accelerator.plan.graph.units if unit.kind == "lookup"]
+    assert "block" in {unit.memory for unit in lookups}
