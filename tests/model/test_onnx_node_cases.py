@@ -18,7 +18,7 @@ from sim.result import compare
 from sim.run import simulate
 
 LEAST = 205  # of 332 that can have frames are right; the others are refused
-LEAST_RTL = 204  # the quantizer refuses one more by name: the sign of an input
+LEAST_RTL = 200  # the quantizer refuses six more by name: a sign of an input, logarithms of 0
 
 pytestmark = pytest.mark.slow  # the generators alone take 5 seconds
 
@@ -51,9 +51,14 @@ def test_every_right_node_case_runs_on_simulated_rtl(tmp_path):
             network_steps(model)
         except InputError:
             continue
-        network = quantize(
-            model, calibration=np.repeat(case.x, 16, axis=0), ratio=1, quantizer="plain"
-        )
+        try:
+            network = quantize(
+                model, calibration=np.repeat(case.x, 16, axis=0), ratio=1, quantizer="plain"
+            )
+        except InputError as error:
+            if "must have a finite value for every input" not in str(error):
+                raise
+            continue
         lanes = [min(4, layer.dense.y.shape[1]) for layer in core_layers(network)]
         made = plan(network, get_target("ulx3s-85f"), lanes=lanes)
         image = emit(network, made)
