@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from hypothesis import strategies as st
 from onnx import helper
-from onnx_graphs import graph_model
+from onnx_graphs import as_single, graph_model
 
 
 class _Builder:
@@ -168,6 +168,83 @@ FUNCTIONS: list[tuple[str, dict[str, float]]] = [
 ]  # fmt: skip
 STEPS = ["conv", "pool", "relu", "clip", "function", "pattern", "norm", "arithmetic", "branch",
          "transposed_relu", "padded_conv"]  # fmt: skip
+WIDE_STEPS = ["second", "part", "halves", "rounded"]
+
+
+class _Wide(_Builder):
+    """A graph that may also have several inputs and outputs, slices, and roundings of a quantized
+    file."""
+
+    def __init__(self, draw: Any, line: bool) -> None:
+        super().__init__(draw, line)
+        self.inputs = [("x", (self.c, *self.sides(self.h, self.w)))]
+        self.outputs: list[str] = []
+
+    def second(self) -> None:
+        """Another input beside what there is."""
+        name = f"input{len(self.inputs)}"
+        self.inputs.append((name, (self.c, *self.sides(self.h, self.w))))
+        kind = self.draw(st.sampled_from(["Add", "Sub", "Concat"]))
+        more = {"axis": 1} if kind == "Concat" else {}
+        self.last = self.add(kind, [self.last, name], **more)
+        self.c, self.positive = self.c * (2 if kind == "Concat" else 1), False
+
+    def part(self) -> None:
+        """A slice of one axis."""
+        axes = {"c": 1, "w": 2} if self.line else {"c": 1, "h": 2, "w": 3}
+        name = self.draw(st.sampled_from([*axes]))
+        size = getattr(self, name)
+        start = self.draw(st.integers(0, size - 1))
+        stop = self.draw(st.integers(start + 1, size))
+        bounds = [self.constant(np.array([n])) for n in (start, stop, axes[name])]
+        self.last = self.add("Slice", [self.last, *bounds])
+        setattr(self, name, stop - start)
+
+    def halves(self) -> None:
+        """Both halves of the channels, one less the other."""
+        if self.c % 2:
+            return
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node("Split", [self.last], [name, f"{name}b"], axis=1))
+        self.last, self.c = self.add("Sub", [name, f"{name}b"]), self.c // 2
+        self.positive = False
+
+    def rounded(self) -> None:
+        """QuantizeLinear and DequantizeLinear."""
+        scale = self.constant(np.array(self.draw(st.sampled_from([0.0371, 0.217]))))
+        zero = self.constant(np.array(self.draw(st.sampled_from([-128, 0, 11])), dtype=np.int8))
+        steps = self.add("QuantizeLinear", [self.last, scale, zero])
+        self.last = self.add("DequantizeLinear", [steps, scale, zero])
+
+    def end(self) -> None:
+        flat, vector = self.add("Flatten", [self.last]), self.draw(st.integers(0, 3))
+        size = self.c * self.h * self.w
+        if vector:
+            self.inputs.append(("vector", (vector,)))
+            flat, size = self.add("Concat", [flat, "vector"], axis=1), size + vector
+        for _ in range(self.draw(st.integers(1, 2))):
+            rows = self.draw(st.integers(1, 4))
+            inputs = [flat, self.numbers(rows, size), self.numbers(rows)]
+            head = self.add("Gemm", inputs, transB=1)
+            if self.draw(st.booleans()):
+                head = self.add("Relu", [head])
+            self.outputs.append(head)
+
+
+@st.composite
+def random_graphs(draw: Any) -> onnx.ModelProto:
+    """A model of up to 6 steps, with one input and output or several; in single precision."""
+    build = _Wide(draw, draw(st.booleans()))
+    for step in draw(st.lists(st.sampled_from([*STEPS, *WIDE_STEPS]), max_size=6)):
+        getattr(build, step)()
+    build.end()
+    model = graph_model(build.nodes, build.constants, ("N", 1), output=build.outputs[0])
+    del model.graph.input[:], model.graph.output[:]
+    for name, shape in build.inputs:
+        model.graph.input.append(helper.make_tensor_value_info(name, 11, ("N", *shape)))
+    for name in build.outputs:
+        model.graph.output.append(helper.make_tensor_value_info(name, 11, None))
+    return as_single(model)
 
 
 @st.composite
