@@ -3,14 +3,16 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from graph_cases import STALLS, check
 from random_graphs import Built, RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.plan.plan import core_images, plan
 
-U8, S8, BIT = IntFormat(8, False), IntFormat(8, True), IntFormat(1, True)
+U8, S8 = IntFormat(8, False), IntFormat(8, True)
 SAME = ((1, 1), (1, 1))
 
 # Map, kernel, rows of weights and what else of the convolution.
@@ -46,3 +48,24 @@ def test_convolutions_are_exact_and_take_the_planned_cycles(case):
     ))  # fmt: skip
     check(built, tight, STALLS)
     assert GraphSpec.from_json(json.loads(json.dumps(tight.to_json()))) == tight
+
+
+def test_a_serial_multiplier_keeps_the_pace_of_the_windows():
+    built = convolution("depthwise", S8, "hx8k", frames=1)
+    assert built.graph.cores[0].multiplier == "serial"
+    check(built, built.graph)
+    check(built, built.graph, STALLS)
+
+
+def test_a_mixed_network_runs_as_planned():
+    """Unrolled, folded and unrolled on one branch of a sum, which the planner chose so."""
+    net = RandomNetwork(4, (6, 6, 2))
+    x = net.conv(net.input, 6, (3, 3), k=5, pads=SAME)
+    y = net.conv(x, 6, (3, 3), k=12, pads=SAME)
+    net.dense(net.maxpool(net.add(x, y), (2, 2), stride=(2, 2)), 3)
+    network = net.network()
+    planned = plan(network, "ulx3s-25f", engine="auto")
+    assert {layer.unrolled for layer in planned.layers} == {True, False}
+    images = planned.graph.named(core_images(network, planned))
+    x = np.random.default_rng(4).integers(0, 256, (2, *network.input.shape))
+    check(Built(network, planned.graph, images, x), planned.graph)

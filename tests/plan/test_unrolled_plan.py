@@ -15,6 +15,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.geometry import Geometry
 from pvq_hw.output.verify import verify_output
+from pvq_hw.output.verify_limits import unchecked
 from pvq_hw.plan.candidates import _synthetic_rows
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold, fold_best, known_layers
@@ -195,3 +196,12 @@ def test_compile_unrolls_a_layer_and_verify_finds_a_changed_weight(tmp_path, dig
     found = [str(finding) for finding in verify_output(out)]
     assert any("logits_weights.hex (layer 'logits' row 1): decodes to" in line for line in found)
     refused(tmp_path, "Engine must be", "compile", *args, "--engine", "wide")
+
+
+def test_verify_says_that_a_bitstreams_wires_are_not_compared(tmp_path):
+    network, _ = random_network((40, 12, 5), (20, 8))
+    planned = plan(network, "ulx3s-25f", each=FIRST)
+    said = [unchecked(tmp_path, network, {}, False, None, b, plan=planned) for b in (True, False)]
+    wires = [[line for line in lines if "as wires in the bitstream" in line] for lines in said]
+    assert [len(lines) for lines in wires] == [1, 0]
+    assert "the weights of 'fc1' as wires" in wires[0][0]
