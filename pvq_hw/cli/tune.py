@@ -25,6 +25,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         input_scale=args.input_scale,
         metric=args.metric,
         output=args.output,
+        engine=args.engine,
         build_finalists=args.build_finalists,
         seeds=args.seeds,
         workers=args.workers,

@@ -217,6 +217,12 @@ def _tune(subparsers: Any) -> None:
     p.add_argument(
         "--min-accuracy", metavar="P", type=float, help="percent to reach (RMSE: to stay below)"
     )
+    p.add_argument(
+        "--engine",
+        choices=("auto", "folded"),
+        default="auto",
+        help="folded: no layer is unrolled where that would make the network faster",
+    )
     p.add_argument("--budget-cycles", metavar="C", type=int, help="most cycles between frames")
     p.add_argument("--trials", metavar="N", type=int, default=64, help="default 64")
     p.add_argument("--seed", type=int, default=0)

@@ -68,6 +68,9 @@ class TuneOptions:
         labels by default.
     output : str, optional
         Of a model of several outputs: the one that labels belong to.
+    engine : str
+        ``"auto"``, or ``"folded"``: no layer is unrolled. Where lanes are fewer than planned, none
+        is either way.
     build_finalists : int
         Configurations, the first of the ranking, that are placed and routed.
     seeds : int
@@ -90,8 +93,11 @@ class TuneOptions:
     workers: int | None = None
     dask: str | None = None
     output: str | None = None
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.engine not in ("auto", "folded"):
+            raise InputError(f"Engine of a search must be auto or folded, not {self.engine!r}")
         if self.trials < 1:
             raise InputError(f"Trials must be at least 1, not {self.trials}")
         if self.budget_cycles is not None and self.budget_cycles < 1:
@@ -114,13 +120,13 @@ class TuneOptions:
 
     @property
     def base(self) -> CompileOptions:
-        """What is common to all configurations; lanes are searched, so layers are folded."""
+        """What is common to all configurations."""
         return CompileOptions(
             target=self.target,
             input_scale=self.input_scale,
             seed=self.seed,
             output=self.output,
-            engine="folded",
+            engine=self.engine,
         )
 
 

@@ -219,10 +219,10 @@ def _tried(job: Job, model: Model, calibration: Data, validation: Data) -> Outco
         return Outcome(figures=judge(job.task, model, network, validation))
     lanes = None
     if job.lane_share > 1:
-        plain = replace(options, quantizer="plain")
+        plain = replace(options, quantizer="plain", engine="folded")
         _, folding = quantize_for(model, target, plain, calibration, quick=True)
         lanes = tuple(max(1, p // job.lane_share) for p in folding.lanes)
-        options = replace(options, lanes=lanes)
+        options = replace(options, lanes=lanes)  # which fold all layers
     network, folding = quantize_for(model, target, options, calibration, quick=True)
     planned = plan_for(network, target, options, folding)
     figures = judge(job.task, model, network, validation) | plan_figures(planned)

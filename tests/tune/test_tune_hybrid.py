@@ -1,6 +1,8 @@
 """The search over encodings, and place and route of its finalists."""
 
+import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from pvq_hw.tune.finalists import build_finalist, finalists
 from pvq_hw.tune.search import TuneOptions, tune
 from pvq_hw.tune.space import Space, SpaceLayer
 from pvq_hw.tune.study import Goal, Trial
-from pvq_hw.tune.trial import Outcome
+from pvq_hw.tune.trial import Job, Outcome, Task, evaluate_trial
 
 SPACE = Space((SpaceLayer("a", 8, 64), SpaceLayer("b", 4, 8)))
 BASE = CompileOptions(target="hx8k")
@@ -132,3 +134,19 @@ def test_refusals():
     with pytest.raises(InputError, match="Seeds must be 1 to 100, not 0"):
         TuneOptions("hx8k", seeds=0)
     assert "--build-finalists" in run("tune", "--help").out
+
+
+def test_layers_are_unrolled_unless_lanes_are_fewer_or_all_are_to_be_folded(tmp_path):
+    model, data = write_case(tmp_path)
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (model, data)]
+    task = Task(str(model), str(data), *hashes, 1.0, None, 0)
+    found = {}
+    for engine in ("auto", "folded"):
+        base = TuneOptions(target="ulx3s-25f", engine=engine).base
+        for share in (1, 2):
+            job = Job(task, replace(base, ratio=0.25), share)
+            found[engine, share] = evaluate_trial(job).figures["interval_cycles"]
+    assert found["auto", 1] < 0.9 * found["folded", 1]
+    assert found["auto", 2] == found["folded", 2] > found["folded", 1]
+    with pytest.raises(InputError, match="Engine of a search must be auto or folded, not 'wires'"):
+        TuneOptions(target="ulx3s-25f", engine="wires")
