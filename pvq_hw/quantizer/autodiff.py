@@ -31,6 +31,7 @@ from pvq_hw.model.nodes import (
     Quantize,
     Relu,
 )
+from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.registry import Face
 
@@ -265,10 +266,9 @@ class Tape:
         values, unit, bits = self._whole(step, x)
         weight, geometry = self._factors(step, bits), node_geometry(step.node)
         assert geometry is not None
-        h, w = geometry.output_size
-        sums = np.zeros((len(x), h, w, len(weight)), dtype=weight.dtype)
-        for i, j, part in _taps(geometry, _pad(geometry, values, 0), h, w):
-            sums += part * weight[:, i * geometry.kernel[1] + j]
+        sums = np.zeros((len(x), *geometry.output_size, len(weight)), dtype=weight.dtype)
+        taps = np.ascontiguousarray(weight.T)
+        kernels.filter_channels(_pad(geometry, values, 0), taps, *_walk(geometry), sums)
         return self._scaled(step, sums, unit)
 
     def backward(
@@ -351,8 +351,8 @@ class Tape:
         height, width, _ = geometry.input_shape
         (top, _), (left, _) = geometry.pads
         back = np.zeros(_pad_shape(geometry, len(g)), dtype=np.float32)
-        for i, j, part in _taps(geometry, back, *geometry.output_size):
-            part += g * weight[:, i * geometry.kernel[1] + j]
+        taps = np.ascontiguousarray(weight.T)
+        kernels.filter_channels_back(g, taps, *_walk(geometry), back)
         return back[:, top : top + height, left : left + width]
 
     def _back_to_columns(self, step: Step, g: FloatArray) -> FloatArray:
@@ -547,6 +547,11 @@ def _taps(geometry: Geometry, padded: FloatArray, h: int, w: int) -> Any:
         for j in range(geometry.kernel[1]):
             rows = slice(i * dh, i * dh + (h - 1) * sh + 1, sh)
             yield i, j, padded[:, rows, j * dw : j * dw + (w - 1) * sw + 1 : sw]
+
+
+def _walk(geometry: Geometry) -> tuple[int, int, int, int, int]:
+    """Width of the kernel, strides and dilations, as `pvq_hw.quantizer.kernels` takes them."""
+    return (geometry.kernel[1], *geometry.stride, *geometry.dilation)
 
 
 def _pad_shape(geometry: Geometry, frames: int) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""Inner loops of the moves of pulses, compiled by Numba.
+"""Inner loops of the moves of pulses and of depthwise filters, compiled by Numba.
 
 Each move depends on the one before, so arrays of NumPy have little to work on at a time: the same
 steps took ten to thirty times as long there. Arithmetic is that of the text, operation by
@@ -16,7 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["TRIES", "improve_rows", "move_pulses", "refine_row", "search_row"]
+__all__ = [
+    "TRIES",
+    "filter_channels",
+    "filter_channels_back",
+    "improve_rows",
+    "move_pulses",
+    "refine_row",
+    "search_row",
+]
 
 TRIES = 12
 """Pulses of a row that are tried between two solutions of its gains."""
@@ -618,3 +626,48 @@ def refine_row(
         for c in range(outputs):
             residual[active[f], c] += a[active[f], c] * by
     return gain + grow, shift
+
+
+@_compiled
+def filter_channels(
+    x: Array, weight: Array, width: int, sh: int, sw: int, dh: int, dw: int, out: Array
+) -> None:
+    """Filters every channel by itself and adds that to ``out``, tap by tap.
+
+    Parameters
+    ----------
+    x : float32 array (frames, H, W, C)
+        Padded.
+    weight : float array (taps, C)
+        The kernel's taps, ``width`` of them in each row.
+    sh, sw, dh, dw : int
+        Strides and dilations.
+    out : float array (frames, h, w, C)
+        Of the type of ``weight``.
+    """
+    frames, h, w, channels = out.shape
+    for f in range(frames):
+        for t in range(len(weight)):
+            top, left, tap = t // width * dh, t % width * dw, weight[t]
+            for i in range(h):
+                for j in range(w):
+                    seen, to = x[f, i * sh + top, j * sw + left], out[f, i, j]
+                    for c in range(channels):
+                        to[c] += seen[c] * tap[c]
+
+
+@_compiled
+def filter_channels_back(
+    g: Array, weight: Array, width: int, sh: int, sw: int, dh: int, dw: int, back: Array
+) -> None:
+    """Adjoint of `filter_channels`: adds the gradients by its input to ``back``, (frames, H, W,
+    C); ``g`` are those by its output."""
+    frames, h, w, channels = g.shape
+    for f in range(frames):
+        for t in range(len(weight)):
+            top, left, tap = t // width * dh, t % width * dw, weight[t]
+            for i in range(h):
+                for j in range(w):
+                    given, to = g[f, i, j], back[f, i * sh + top, j * sw + left]
+                    for c in range(channels):
+                        to[c] += given[c] * tap[c]

@@ -49,7 +49,8 @@ class QuantizerOptions:
         where there are fewer than ``max_frames``, they are taken again and again.
     sweeps : int
         Of moves against the network's outputs, after the layers' own; 0 for none. Each costs
-        about as much as all else and lowers the error further, the more frames there are.
+        about as much as all else and lowers the error further, the more frames there are. With
+        one or more, gains and biases of networks with maps are learned after them.
     patience : int
         A row is done when this many of its cheapest pulses in turn have nowhere better to go;
         less is quicker.

@@ -18,6 +18,7 @@ from pvq_hw.quantizer.expansion import Rows
 from pvq_hw.quantizer.fused import Step, network_steps
 from pvq_hw.quantizer.layer_options import LayerOptions, Request, even_pulses, requests
 from pvq_hw.quantizer.layerwise import LayerBuilder, integers
+from pvq_hw.quantizer.learning import learn
 from pvq_hw.quantizer.mend import drawn_inputs, equalized
 from pvq_hw.quantizer.options import MAX_FRAMES, QuantizerOptions
 from pvq_hw.quantizer.refine import refine
@@ -41,6 +42,8 @@ _LEAST_FRAMES = 256
 
 IntArray = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
+
+_SWEPT = 0.75  # of the time of a refinement that ends with learning
 
 
 def quantize(
@@ -160,7 +163,8 @@ def _refined(
     options: QuantizerOptions,
     progress: Progress | None,
 ) -> list[Layer]:
-    """The layers with their pulses moved against the network's outputs; formats stay."""
+    """The layers with their pulses moved, and gains and biases learned, against the network's
+    outputs; formats stay."""
     layers, steps, spec = builder.layers, builder.steps, builder.source.spec
     tape = Tape(steps, spec.name)
     inputs, parts = x.astype(np.float32), builder.source.parts
@@ -178,9 +182,15 @@ def _refined(
         movable.pop(name, None)
     if not movable:
         return layers
+    maps = any(step.node.size != step.node.shape[-1] for step in steps)
     found, _ = refine(
-        tape, movable, inputs, sweeps=options.sweeps, seed=options.seed, progress=progress
-    )
+        tape, movable, inputs, sweeps=options.sweeps, seed=options.seed,
+        progress=_within(progress, 0, _SWEPT if maps else 1),
+    )  # fmt: skip
+    if maps:  # networks of vectors alone gain a hundredth of their error
+        found, _ = learn(
+            tape, found, inputs, seed=options.seed, progress=_within(progress, _SWEPT, 1)
+        )
     bits = {step.name: step.mult_bits for step in steps}
     specs = {spec.name: spec} | {layer.output.name: layer.output for layer in layers}
     return [
@@ -189,6 +199,13 @@ def _refined(
         else layer
         for layer in layers
     ]
+
+
+def _within(progress: Progress | None, low: float, high: float) -> Progress | None:
+    """Reports the parts of a step as parts between ``low`` and ``high``."""
+    if progress is None:
+        return None
+    return lambda name, part: progress(name, low + (high - low) * part)
 
 
 def _before_signs(steps: tuple[Step, ...]) -> set[str]:

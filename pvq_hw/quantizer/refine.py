@@ -36,7 +36,7 @@ _LEAST_FRAMES = 100  # with fewer, moves are judged by the frames they were made
 _ANCHOR = 0.1
 _ANCHOR_MORE = 0.4  # per weight of the network and number that it is fitted to
 _ANCHOR_MAPS = 0.3  # likewise by the square, where layers have positions
-_ANCHOR_MOST = 50.0  # of those, from here on outputs say too little to be worth a sweep
+_ANCHOR_MOST = 5.0  # of those, from here on outputs say too little to be worth a sweep
 
 
 def refine(

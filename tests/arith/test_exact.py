@@ -87,7 +87,7 @@ _RECORDED = {
     "chain, banks and groups": "24c6d927da2b2751",
     "convolutions": "8bae5774ac523473",
     "residual, depthwise": "0e153f397316a245",
-    "residual, 8 bits and banks": "e01df9405bfb9fb0",
+    "residual, 8 bits and banks": "262598061f9f9c93",
     "folded bias": "7b0702fda64ef4b3",
 }
 

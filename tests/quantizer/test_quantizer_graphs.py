@@ -314,7 +314,7 @@ def test_sweeps_lower_the_error_of_frames_they_have_not_seen() -> None:
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("frames", [40, 300])
+@pytest.mark.parametrize("frames", [60, 300])
 def test_judged_error_never_rises(frames: int) -> None:
     model, x = branched(), inputs(frames).astype(np.float32)
     tape = Tape(network_steps(model), "x")
@@ -330,7 +330,7 @@ def test_judged_error_never_rises(frames: int) -> None:
 
 def test_nothing_is_learned_by_heart_from_few_frames() -> None:
     model, tell = branched(), []
-    for frames in (12, 40):
+    for frames in (12, 60):
         x = inputs(frames).astype(np.float32)
         tape = Tape(network_steps(model), "x")
         rows = {
