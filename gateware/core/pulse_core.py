@@ -13,15 +13,20 @@ from gateware.core.decoder import lane_decoder
 from gateware.core.leaf import Leaf
 from gateware.core.parameters import Strobe, core_rom, row_words
 from gateware.core.sequencer import BankWriter, ResultFifo, Sequencer
+from gateware.core.side_loader import SideLoader
 from gateware.core.window_loader import WindowLoader
 from gateware.device.memory import Ram, Rom
 from gateware.device.spram import CODE_PORT, SpramRom
 from gateware.link.serial_writer import SerialWriter
+from gateware.units.map_order import MapOrderUnit
 from pvq_hw.engine.batch import last_frame_format
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
+from pvq_hw.engine.map_order import map_order
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec
 
 __all__ = ["LayerCore"]
+
+Writer = BankWriter | WindowLoader | SideLoader | SerialWriter
 
 
 class LayerCore(wiring.Component):
@@ -44,6 +49,7 @@ class LayerCore(wiring.Component):
         Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
     window : WindowSpec, optional
         Makes it a convolution: ``i`` takes maps, and each window of a map is a frame of the core.
+        With several windows side by side results leave in the order of the map even so.
 
     Members
     -------
@@ -79,7 +85,7 @@ class LayerCore(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(activation_layout(spec.x, spec.input_frames))),
-                "o": Out(stream.Signature(activation_layout(spec.out, spec.frames))),
+                "o": Out(stream.Signature(activation_layout(spec.out, spec.output_frames))),
                 **loaded,
             }
         )
@@ -94,7 +100,14 @@ class LayerCore(wiring.Component):
         connect(m, flipped(self.i), writer.i)
         if isinstance(writer, SerialWriter):
             connect(m, writer.batch, flipped(self.batch))
-        connect(m, fifo.o, flipped(self.o))
+        order = map_order(spec)
+        if order is None:
+            connect(m, fifo.o, flipped(self.o))
+        else:
+            # The output first, so that it keeps its name in Verilog.
+            m.submodules.order = ordered = MapOrderUnit(order, self.body)
+            connect(m, ordered.o, flipped(self.o))
+            connect(m, fifo.o, ordered.i)
         row_end, base = self._groups(m, group_end)
         m.d.comb += [
             writer.release.eq(sequencer.end),
@@ -111,9 +124,11 @@ class LayerCore(wiring.Component):
         ]
         return m
 
-    def _writer(self) -> BankWriter | WindowLoader | SerialWriter:
+    def _writer(self) -> Writer:
         if self.window is None:
             return SerialWriter(self.spec) if self.spec.flush_cycles else BankWriter(self.spec)
+        if self.window.side > 1:
+            return SideLoader(self.spec, self.window, self.body)
         return WindowLoader(self.spec, self.window, self.body)
 
     def _code_memory(self, m: Module, latency: int) -> Rom | SpramRom:
@@ -163,7 +178,7 @@ class LayerCore(wiring.Component):
     def _lanes(
         self,
         m: Module,
-        writer: BankWriter | WindowLoader | SerialWriter,
+        writer: Writer,
         sequencer: Sequencer,
         word: Value,
         clear: Value,
@@ -202,12 +217,10 @@ class LayerCore(wiring.Component):
             m.submodules[f"tree{v}"] = tree
         return [tree.o for tree in trees]
 
-    def _bank(
-        self, m: Module, p: int, writer: BankWriter | WindowLoader | SerialWriter, address: Value
-    ) -> Value:
-        """The bank of a lane; V memories where the frames of a batch are written one by one."""
+    def _bank(self, m: Module, p: int, writer: Writer, address: Value) -> Value:
+        """The bank of a lane; V memories where its V activations are not written together."""
         spec = self.spec
-        parts = spec.frames if isinstance(writer, SerialWriter) else 1
+        parts = spec.frames // spec.input_frames
         words = []
         for v in range(parts):
             bank = Ram(
@@ -218,12 +231,15 @@ class LayerCore(wiring.Component):
                 body=self.body,
             )
             m.submodules[f"bank{p}" if parts == 1 else f"bank{p}_{v}"] = bank
-            enable: Value = writer.w_en[p]
+            enable, w_addr = writer.w_en[p], writer.w_addr
             if isinstance(writer, SerialWriter):
                 enable = enable & writer.w_part[v]
+            if isinstance(writer, SideLoader):
+                enable = writer.w_en[v * spec.lanes + p]
+                w_addr = writer.w_addr.word_select(v, len(bank.w_addr))
             m.d.comb += [
                 bank.w_en.eq(enable),
-                bank.w_addr.eq(writer.w_addr),
+                bank.w_addr.eq(w_addr),
                 bank.w_data.eq(writer.w_data.word_select(p % writer.width, bank.width)),
                 bank.r_addr.eq(address),
             ]

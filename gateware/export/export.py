@@ -178,12 +178,14 @@ def _core_lines(spec: CoreBase) -> list[str]:
     weights = spec.memory_name("weights")
     roms = {n: s for n, s in spec.memories.items() if n != weights or spec.code_memory != "wires"}
     how = f"lanes: {spec.lanes}, code words: {spec.words}"
+    if spec.row_windows:
+        how += f", {spec.frames} windows of its map side by side"
     if isinstance(spec, UnrolledSpec):
         how = f"unrolled, its weights as wires of {spec.adders} adders in {spec.levels} levels"
     return [
         f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; {how}",
-        f"    in  {_format(spec.x, spec.frames)}",
-        f"    out {_format(spec.out, spec.frames)}",
+        f"    in  {_format(spec.x, spec.output_frames)}",
+        f"    out {_format(spec.out, spec.output_frames)}",
         f"    accumulator {spec.acc_bits} bits, multiplier {spec.mult_bits} bits, "
         f"shift {spec.shift}",
         "    memories: " + ", ".join(f"{n}.hex ({w} x {d})" for n, (w, d) in roms.items()),

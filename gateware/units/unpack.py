@@ -1,6 +1,8 @@
 """From batches of V frames back to one frame after the other."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,7 +12,7 @@ from gateware.units.queue import Credits, ResultQueue, StreamFifo
 from pvq_hw.engine.batch import UNPACKER_QUEUE, last_frame_format
 from pvq_hw.engine.units import Unpack
 
-__all__ = ["UnpackUnit"]
+__all__ = ["UnpackUnit", "read_frame", "take_rows"]
 
 
 class UnpackUnit(wiring.Component):
@@ -63,42 +65,11 @@ class UnpackUnit(wiring.Component):
         connect(m, flipped(self.batch), self.batches.i)
         connect(m, queue.o, flipped(self.o))
         release = Signal()
-        written = self._write(m, ram, release)
+        written = take_rows(m, self.i, ram, spec.size, release)
         read, frame = self._read(m, ram, credits.some, written, release)
-        # What is read is chosen and kept behind the memory.
-        for i in range(spec.latency):
-            later = Signal(name=f"read_{i}"), Signal(len(frame), name=f"frame_{i}", reset_less=True)
-            m.d.sync += [later[0].eq(read), later[1].eq(frame)]
-            read, frame = later
-        chosen, value = Signal(), Signal(spec.x.bits, reset_less=True)
-        m.d.sync += [chosen.eq(read), value.eq(ram.r_data.word_select(frame, spec.x.bits))]
-        m.d.comb += [
-            queue.w_en.eq(chosen),
-            queue.w_data.eq(value),
-            credits.returned.eq(queue.popped),
-        ]
-        m.d.comb += credits.claim.eq(self._issued)
+        read_frame(m, ram, read, frame, spec.batch, queue)
+        m.d.comb += [credits.claim.eq(read), credits.returned.eq(queue.popped)]
         return m
-
-    def _write(self, m: Module, ram: Ram, release: Signal) -> Signal:
-        """Takes rows; gives the strobe of a batch's last one."""
-        rows = self.spec.size
-        free, left, ready = Signal(2, init=2), Signal(2), Signal(init=1)
-        row, half = Signal(max(1, (rows - 1).bit_length())), Signal()
-        take, written = Signal(), Signal()
-        m.d.comb += [
-            self.i.ready.eq(ready),
-            take.eq(self.i.valid & ready),
-            written.eq(take & (row == rows - 1)),
-            left.eq(free + release - written),
-            ram.w_en.eq(take),
-            ram.w_addr.eq(Cat(row, half)),
-            ram.w_data.eq(self.i.payload.as_value()),
-        ]
-        m.d.sync += [free.eq(left), ready.eq(left != 0), half.eq(half ^ written)]
-        with m.If(take):
-            m.d.sync += row.eq(Mux(written, 0, row + 1))
-        return written
 
     def _read(
         self, m: Module, ram: Ram, some: Signal, written: Signal, release: Signal
@@ -108,7 +79,7 @@ class UnpackUnit(wiring.Component):
         row, half = Signal(max(1, (spec.size - 1).bit_length())), Signal()
         frame, last = (Signal(range(spec.batch)) for _ in range(2))
         whole, run, start = Signal(range(3)), Signal(), Signal()
-        self._issued = issued = Signal()
+        issued = Signal()
         at_row, at_frame = row == spec.size - 1, frame == last
         m.d.comb += [
             start.eq(~run & (whole != 0) & self.batches.o.valid),
@@ -129,3 +100,42 @@ class UnpackUnit(wiring.Component):
             with m.If(at_row):
                 m.d.sync += frame.eq(frame + 1)
         return issued, frame
+
+
+def take_rows(m: Module, i: Any, ram: Ram, rows: int, release: Signal) -> Signal:
+    """Writes rows of V results from a stream into the two halves of a memory in turn, as long as
+    one is free; gives the strobe of a half's last row."""
+    free, left, ready = Signal(2, init=2), Signal(2), Signal(init=1)
+    row, half = Signal(max(1, (rows - 1).bit_length()), name="write_row"), Signal(name="write_half")
+    take, written = Signal(), Signal()
+    m.d.comb += [
+        i.ready.eq(ready),
+        take.eq(i.valid & ready),
+        written.eq(take & (row == rows - 1)),
+        left.eq(free + release - written),
+        ram.w_en.eq(take),
+        ram.w_addr.eq(Cat(row, half)),
+        ram.w_data.eq(i.payload.as_value()),
+    ]
+    m.d.sync += [free.eq(left), ready.eq(left != 0), half.eq(half ^ written)]
+    with m.If(take):
+        m.d.sync += row.eq(Mux(written, 0, row + 1))
+    return written
+
+
+def read_frame(
+    m: Module, ram: Ram, read: Signal, frame: Signal, frames: int, queue: ResultQueue
+) -> None:
+    """Behind the memory: one frame's result of the word that is read goes to the queue."""
+    for i in range(ram.latency):
+        later = Signal(name=f"read_{i}"), Signal(len(frame), name=f"frame_{i}", reset_less=True)
+        m.d.sync += [later[0].eq(read), later[1].eq(frame)]
+        read, frame = later
+    bits = ram.width // frames
+    values: list[Value] = [ram.r_data.word_select(v, bits) for v in range(frames)]
+    for bit in frame:
+        pairs = [values[k : k + 2] for k in range(0, len(values), 2)]
+        values = [Mux(bit, *pair[::-1]) if len(pair) > 1 else pair[0] for pair in pairs]
+    chosen, value = Signal(), Signal(bits, reset_less=True)
+    m.d.sync += [chosen.eq(read), value.eq(values[0])]
+    m.d.comb += [queue.w_en.eq(chosen), queue.w_data.eq(value)]

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     layers: dict[str, dict[str, Any]] = {}
     for key in ("code_memory", "multiplier", "engine"):
         overrides[key] = layer_kinds(key, getattr(args, key), layers)
+    overrides["windows"] = _windows(args.windows, layers)
     options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
     for name, kinds in layers.items():
         choice = replace(options.layers.get(name, LayerChoice()), **kinds)
@@ -93,6 +94,20 @@ def layer_kinds(key: str, text: str | None, layers: dict[str, dict[str, Any]]) -
     return whole
 
 
+def _windows(text: str | None, layers: dict[str, dict[str, Any]]) -> int | None:
+    """``"4"`` for all layers, or ``"conv1=4,conv2=2"``, which goes into ``layers``."""
+    from pvq_hw.errors import InputError
+
+    named: dict[str, dict[str, Any]] = {}
+    whole = layer_kinds("windows", text, named)
+    try:
+        for name, part in named.items():
+            layers.setdefault(name, {})["windows"] = int(part["windows"])
+        return None if whole is None else int(whole)
+    except ValueError:
+        raise InputError(f"Windows must be numbers like 4 or conv1=4, not {text!r:.60}") from None
+
+
 def lane_list(text: str | None) -> tuple[int, ...] | None:
     """``"8,4,2"`` as numbers."""
     from pvq_hw.errors import InputError
@@ -114,7 +129,8 @@ def _engine(layer: dict[str, Any]) -> str:
     if layer["utilization"] is None:
         return f"unrolled, {layer['slots']:>6} cycles for its sums"
     used = f"{100 * layer['utilization']:.0f} % used"
-    return f"{layer['lanes']:>3} lanes, {layer['slots']:>6} slots {used}"
+    side = f" x {layer['windows']} windows" if layer["windows"] > 1 else ""
+    return f"{layer['lanes']:>3} lanes{side}, {layer['slots']:>6} slots {used}"
 
 
 def describe(document: dict[str, Any], ui: Ui) -> None:

@@ -180,6 +180,11 @@ def _compile(subparsers: Any) -> None:
     p.add_argument(
         "--frames", metavar="V|auto", help="frames side by side (default 1); auto: most a second"
     )
+    p.add_argument(
+        "--windows",
+        metavar="V|LAYER=V,...",
+        help="windows of a map that convolutions take side by side; planned by default",
+    )
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
     _engine(p)
     p.add_argument(

@@ -70,6 +70,9 @@ class CoreBase(Document, ABC):
     x, out : IntFormat
     frames : int
         V: frames in one bank word.
+    row_windows : int
+        0: the V frames are a network's. Else they are windows of a map, neighbors in a row of so
+        many, and activations come and go one a transfer, in the order of the map.
     flush_cycles : int
         0: V activations come a transfer. Else they come one a transfer, frame after frame; a
         batch that is not full is closed after so many cycles without one, at least 2.
@@ -96,6 +99,7 @@ class CoreBase(Document, ABC):
     kind: ClassVar[str]
     weight_memory: ClassVar[str]  # what the file of the weights' words is called
     code_memories: ClassVar[tuple[str, ...]] = ("block", "spram")
+    takes_windows: ClassVar[bool] = False  # V of a map side by side
     encoding: ClassVar[str] = ""  # of its weights, "pvq" or "int8"; empty where they may be either
 
     name: str
@@ -110,6 +114,7 @@ class CoreBase(Document, ABC):
     shift: int
     groups: int = 1
     frames: int = 1
+    row_windows: int = 0
     flush_cycles: int = 0
     multiplier: str = "mult18"
     multiplier_interval: int = 1
@@ -164,6 +169,13 @@ class CoreBase(Document, ABC):
                 f"{where}: flush_cycles must be 0 with one frame and 2 or more with several, "
                 f"not {self.flush_cycles}"
             )
+        if self.row_windows and not (self.takes_windows and 1 < self.frames <= self.row_windows):
+            raise InputError(
+                f"{where}: a row of {self.row_windows} windows must have 2 or more side by side, "
+                f"not {self.frames}"
+            )
+        if self.row_windows and self.flush_cycles:
+            raise InputError(f"{where}: flush_cycles must be 0 where windows are side by side")
         for key in ("params_memory", "bank_memory", "fifo_memory"):
             if getattr(self, key) not in ("block", "logic"):
                 raise InputError(f"{where}: {key} must be block or logic")
@@ -177,7 +189,12 @@ class CoreBase(Document, ABC):
     @property
     def input_frames(self) -> int:
         """Frames in a transfer of the input."""
-        return 1 if self.flush_cycles else self.frames
+        return 1 if self.flush_cycles or self.row_windows else self.frames
+
+    @property
+    def output_frames(self) -> int:
+        """Frames of a network that it works on side by side, and in a transfer of the output."""
+        return 1 if self.row_windows else self.frames
 
     @property
     @abstractmethod
@@ -332,6 +349,7 @@ _RANGES = (
     ("rows", 1, 1 << 20),
     ("groups", 1, 1 << 16),
     ("frames", 1, 16),
+    ("row_windows", 0, 1 << 20),
     ("flush_cycles", 0, 1 << 20),
     ("acc_bits", 2, 48),
     ("mult_bits", 1, 32),

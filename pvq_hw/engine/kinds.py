@@ -79,8 +79,15 @@ def _remade_pulses(
     spec: CoreSpec, layer: Dense, x: TensorSpec, family: str
 ) -> tuple[CoreBase, CoreImage]:
     choices = (
-        *("frames", "flush_cycles", "multiplier", "code_latency", "code_memory", "bank_latency"),
-        *("carry_chunk", "fifo_depth", "params_memory", "bank_memory", "fifo_memory"),
+        *("frames", "row_windows", "flush_cycles", "multiplier", "code_latency", "code_memory"),
+        *(
+            "bank_latency",
+            "carry_chunk",
+            "fifo_depth",
+            "params_memory",
+            "bank_memory",
+            "fifo_memory",
+        ),
     )
     code = spec.code
     options = _chosen(spec, choices) | {

@@ -1,7 +1,7 @@
 """Specification of a line buffer and the windows that are read from it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,9 @@ class WindowSpec(Document):
         ``"block"`` or ``"logic"``.
     latency : int
         Of the memory, 1 or 2 cycles.
+    side : int
+        V: neighbors in a row of positions that are read at once, see `segment`; only in pixel
+        order.
     """
 
     geometry: Geometry
@@ -73,6 +76,7 @@ class WindowSpec(Document):
     pad: int = 0
     memory: str = "block"
     latency: int = 2
+    side: int = 1
 
     def __post_init__(self) -> None:
         channels = self.geometry.input_shape[2]
@@ -86,9 +90,51 @@ class WindowSpec(Document):
             raise InputError(f"Window rows must be at least {self.least_rows}, not {self.rows}")
         if self.memory not in ("block", "logic") or self.latency not in (1, 2):
             raise InputError("Window memory must be block or logic with a latency of 1 or 2")
+        columns = self.geometry.output_size[1]
+        if not 1 <= self.side <= columns or (self.side > 1 and self.order != "pixel"):
+            raise InputError(
+                f"Windows side by side must be 1 to {columns}, a row of the map, not {self.side}"
+            )
         padded = any(map(any, self.geometry.pads))
         if not self.x.contains(self.pad) and (padded or self.pad != 0):
             raise InputError(f"Window padding must be an activation, not {self.pad}")
+
+    # -- V windows --------------------------------------------------------------------------
+
+    @property
+    def segment(self) -> "WindowSpec":
+        """What is read of the map in one go: a window, or all columns from the first to the last
+        that V neighbors have, each once. Of a row's last windows, which may be fewer than V, the
+        others are read too; they lie in the padding."""
+        if self.side == 1:
+            return self
+        g, v = self.geometry, self.side
+        (kernel, step), stride = (g.kernel[0], g.stride[0]), v * g.stride[1]
+        reach = g.span[1] + (v - 1) * g.stride[1]
+        left = g.pads[1][0]
+        right = max(0, (self.groups - 1) * stride + reach - left - g.input_shape[1])
+        read = Geometry(
+            g.input_shape,
+            (kernel, reach),
+            (step, stride),
+            (g.pads[0], (left, right)),
+            (g.dilation[0], 1),
+        )
+        return replace(self, geometry=read, side=1)
+
+    @property
+    def groups(self) -> int:
+        """Times that V windows are read in a row of positions."""
+        return -(-self.geometry.output_size[1] // self.side)
+
+    def parts(self) -> tuple[int, ...]:
+        """For each column of a segment, the windows that it is a column of, as bits."""
+        g = self.geometry
+        taps = range(0, g.span[1], g.dilation[1])
+        reach = g.span[1] + (self.side - 1) * g.stride[1]
+        return tuple(
+            sum((j - v * g.stride[1] in taps) << v for v in range(self.side)) for j in range(reach)
+        )
 
     # -- sizes ------------------------------------------------------------------------------
 
@@ -165,8 +211,11 @@ class WindowSpec(Document):
 def check_window(core: CoreBase, window: WindowSpec) -> None:
     """Raises InputError unless the core's frames are the windows."""
     where = f"Core {core.name!r}"
-    if core.frames != 1 or window.order != "pixel" or core.x != window.x:
+    if window.order != "pixel" or core.x != window.x:
         raise InputError(f"{where} must take windows of its own format, one at a time")
+    columns = window.geometry.output_size[1] if window.side > 1 else 0
+    if (core.frames, core.row_windows) != (window.side, columns):
+        raise InputError(f"{where} must take as many windows side by side as are read")
     if core.n != window.unit_words * window.width:
         raise InputError(f"{where} must have a column per activation of its window")
     if core.lanes % window.width:
@@ -181,14 +230,16 @@ def make_window(
     latency: int = 2,
     memory: str = "block",
     rows: int | None = None,
+    side: int = 1,
 ) -> WindowSpec:
-    """The windows of a convolution on ``lanes`` lanes: the widest words, rows to read ahead."""
+    """The windows of a convolution on ``lanes`` lanes, ``side`` of them side by side: the widest
+    words, rows to read ahead."""
     width = max(_common(geometry.input_shape[2], lanes))
     most = max(geometry.span[0], 1) + geometry.stride[0]
     least = WindowSpec(geometry, x, 1, most, latency=latency, memory=memory).least_rows
     if rows is None:
         rows = least + min(geometry.stride[0], geometry.input_shape[0])
-    return WindowSpec(geometry, x, width, rows, latency=latency, memory=memory)
+    return WindowSpec(geometry, x, width, rows, latency=latency, memory=memory, side=side)
 
 
 def _common(a: int, b: int) -> Iterator[int]:

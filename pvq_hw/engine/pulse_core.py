@@ -50,6 +50,7 @@ class CoreSpec(CoreBase):
 
     kind: ClassVar[str] = "pulses"
     weight_memory: ClassVar[str] = "codes"
+    takes_windows: ClassVar[bool] = True
     encoding: ClassVar[str] = "pvq"
 
     code: Code

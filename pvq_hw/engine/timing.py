@@ -15,9 +15,22 @@ from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
+from pvq_hw.engine.map_order import MapOrder, map_order
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.sliding_window import SlidingWindow
-from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pick, Pool, Unit, Unpack
+from pvq_hw.engine.units import (
+    UNITS,
+    UNPACKER_QUEUE,
+    CoreUnit,
+    Fifo,
+    Fork,
+    Join,
+    Lookup,
+    Pick,
+    Pool,
+    Unit,
+    Unpack,
+)
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError
 from pvq_hw.registry import Face
@@ -165,6 +178,7 @@ class _Run:
         self.spec = spec
         self.wires = wires = {name: Wire() for name in names}
         self.notes: list[Note] = []
+        self.within: list[Wire] = []
         wires[spec.input].offers += [0] * (rounds * spec.transfers[0])
         wires[spec.output].readies += [0] * (rounds * spec.transfers[1])
         running = [
@@ -174,7 +188,7 @@ class _Run:
         ]
         known = -1
         while running:
-            before, known = known, sum(wire.known for wire in wires.values())
+            before, known = known, sum(w.known for w in (*wires.values(), *self.within))
             known += sum(len(note.times) for note in self.notes)
             if known == before:
                 waiting = [u.name for u in spec.units if not self._finished(u, rounds)]
@@ -185,7 +199,7 @@ class _Run:
         inputs = [self.wires[name] for name in unit.inputs]
         outputs = [self.wires[name] for name in unit.outputs]
         turns = self.spec.frames // unit.frames
-        return Work(inputs, outputs, rounds * turns, turns, images, self.notes)
+        return Work(inputs, outputs, rounds * turns, turns, images, self.notes, self.within)
 
     def _given(self, unit: Unit) -> int:
         """Transfers of a round at each output of a unit."""
@@ -246,6 +260,8 @@ class Work:
     images : mapping of core name to CoreImage
     notes : list of Note
         Takes the times within a unit on which what follows depends, wires' own aside.
+    within : list of Wire
+        Takes the wires within a unit.
     """
 
     inputs: list[Wire]
@@ -254,6 +270,15 @@ class Work:
     turns: int
     images: Mapping[str, CoreImage]
     notes: list[Note]
+    within: list[Wire]
+
+    def wire(self, each: int, reach: int) -> Wire:
+        """A new wire between two processes of a unit, with ``each`` transfers a turn, of which the
+        last ``reach`` bear on what follows."""
+        wire = Wire()
+        self.within.append(wire)
+        self.notes.extend(Note(t, self.turns * each, reach) for t in (wire.moved, wire.offers))
+        return wire
 
     def note(self, each: int, reach: int) -> list[int]:
         """A new list of times, ``each`` of them a turn, of which the last ``reach`` bear on what
@@ -289,14 +314,22 @@ def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Proce
 
 @core_timing.of(CoreSpec, Int8Spec)
 def _folded_core(spec: CoreBase, unit: CoreUnit, work: Work) -> list[Process]:
-    written, released = work.note(unit.positions, 2), work.note(unit.positions, 2)
+    written, released = work.note(unit.walks, 2), work.note(unit.walks, 2)
     if unit.window is None:
         loader = _dense(unit, work.inputs[0], written, released, work.frames)
     else:
-        delay = unit.window.unit_words + unit.window.read_delay
-        loader = _windows(unit.window, work, written.append, delay, released, 2)
-    image = work.images[spec.name]
-    return [loader, _core(unit, image, work.outputs[0], written, released, work.frames)]
+        read = unit.window.segment
+        delay = read.unit_words + read.read_delay
+        loader = _windows(read, work, written.append, delay, released, 2)
+    image, order, o = work.images[spec.name], map_order(spec), work.outputs[0]
+    if order is None:
+        return [loader, _core(unit, image, o, written, released, work.frames)]
+    inner, freed = work.wire(unit.walks * spec.rows, spec.fifo_depth), work.note(unit.walks, 2)
+    return [
+        loader,
+        _core(unit, image, inner, written, released, work.frames),
+        _map_order(order, inner, o, freed, work.frames * unit.walks),
+    ]
 
 
 @timing.of(Pool)
@@ -369,6 +402,30 @@ def _unpack(unit: Unpack, i: Wire, o: Wire, frames: int) -> Process:
         released.append(start + unit.size * unit.batch - 1)
         o.offers += range(start + unit.delay, released[-1] + unit.delay + 1)
         o.settle()
+
+
+def _map_order(order: MapOrder, i: Wire, o: Wire, freed: list[int], passes: int) -> Process:
+    """V windows' rows into the two halves of a memory, from which they are read window by window;
+    ``freed`` holds when each half's last result was read."""
+    pops, results = o.moved, 0
+    i.readies += [0] * (order.rows * min(2, passes))
+    for number in range(passes):
+        while len(i.moved) < (number + 1) * order.rows:
+            i.settle()
+            yield
+        now = max(i.moved[(number + 1) * order.rows - 1] + 2, freed[-1] + 1 if freed else 0)
+        for _ in range(order.rows * order.counts[number % len(order.counts)]):
+            while results - UNPACKER_QUEUE >= len(pops):
+                yield
+            if results >= UNPACKER_QUEUE:
+                now = max(now, pops[results - UNPACKER_QUEUE] + 1)
+            o.offers.append(now + order.delay)
+            o.settle()
+            now, results = now + 1, results + 1
+        freed.append(now - 1)
+        if number + 2 < passes:
+            i.readies += [freed[-1] + 1] * order.rows
+            i.settle()
 
 
 def _fork(i: Wire, outputs: list[Wire], total: int) -> Process:
@@ -612,7 +669,7 @@ def _core(
     strobes: list[int] = []  # rows' ends at the output of the code ROM
     counted = 0
     now = 0
-    for frame in range(frames * unit.positions):
+    for frame in range(frames * unit.walks):
         while len(written) <= frame:
             yield
         now = max(now, written[frame] + 2)

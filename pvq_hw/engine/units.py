@@ -256,14 +256,19 @@ class CoreUnit(Unit):
         return self.window.units if self.window else 1
 
     @property
+    def walks(self) -> int:
+        """Times that the core goes through its codes for a frame of the network."""
+        return self.window.segment.units if self.window else 1
+
+    @property
     def frames(self) -> int:
         """V: frames that it works on side by side."""
-        return self.core.frames
+        return self.core.output_frames
 
     @property
     def side_by_side(self) -> tuple[int, int]:
         """Frames in a transfer of the input, and of the output."""
-        return self.core.input_frames, self.core.frames
+        return self.core.input_frames, self.core.output_frames
 
     @property
     def lags(self) -> bool:
@@ -274,7 +279,7 @@ class CoreUnit(Unit):
     @property
     def waiting(self) -> int:
         """Results that can wait in it."""
-        return self.core.credits
+        return UNPACKER_QUEUE if self.core.row_windows else self.core.credits
 
     @property
     def held(self) -> int:
@@ -283,8 +288,11 @@ class CoreUnit(Unit):
 
     @property
     def rounds(self) -> int:
-        """Frames that it may hold: in the two halves of its banks, and in its queue."""
-        return 3 - -self.core.fifo_depth // self.sizes()[1]
+        """Frames that it may hold: in the two halves of its banks, and in its queues."""
+        core, kept = self.core, self.core.fifo_depth
+        if core.row_windows:  # and V results a row in the two halves of what gives them in order
+            kept = core.frames * (core.fifo_depth + 2 * core.rows) + UNPACKER_QUEUE
+        return 3 - -kept // self.sizes()[1]
 
     def compute_with(self, images: Mapping[str, CoreImage], *x: npt.ArrayLike) -> IntArray:
         """The core's results, window after window."""

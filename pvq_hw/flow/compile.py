@@ -159,6 +159,7 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         target,
         clock_mhz=options.clock_mhz,
         frames=folding.frames,
+        windows=options.windows,
         codes=options.codes(names),
         reasons=folding.reasons,
     )

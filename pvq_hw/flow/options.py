@@ -45,6 +45,8 @@ class LayerChoice:
         ``"block"``, ``"spram"`` or ``"auto"``.
     multiplier : str, optional
         ``"dsp"``, ``"logic"`` or ``"auto"``.
+    windows : int, optional
+        V, 1 to 16: windows of a map that a convolution of pulses takes side by side.
     engine : str, optional
         ``"folded"`` (lanes), ``"unrolled"``: all pulses at once, weights as wires, or ``"auto"``.
     """
@@ -58,6 +60,7 @@ class LayerChoice:
     code: str | None = None
     code_memory: str | None = None
     multiplier: str | None = None
+    windows: int | None = None
     engine: str | None = None
 
     def __post_init__(self) -> None:
@@ -74,9 +77,10 @@ class LayerChoice:
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
-        wired = (self.lanes, self.code, self.code_memory) != (None, None, None)
+        _check_windows(self.windows)
+        wired = (self.lanes, self.code, self.code_memory, self.windows) != (None,) * 4
         if self.engine == "unrolled" and wired:
-            raise InputError("An unrolled layer must have no lanes, code or code_memory")
+            raise InputError("An unrolled layer must have no lanes, windows, code or code_memory")
         if self.lanes is not None and self.lanes < 1:
             raise InputError(f"Lanes must be at least 1, not {self.lanes}")
         if isinstance(self.unit, str) and self.unit not in ("row", "layer"):
@@ -123,6 +127,9 @@ class CompileOptions:
     multiplier : str
         ``"dsp"`` or ``"logic"``: what the layers multiply with. ``"auto"``: DSP blocks, LUTs where
         these are too few.
+    windows : int, optional
+        V, 1 to 16: windows of a map that all convolutions of pulses take side by side, as far as a
+        row of the map has so many; planned when absent.
     engine : str
         ``"folded"`` or ``"unrolled"``: what the layers are computed in. Unrolled layers take all
         pulses at once, in adders, and their weights are wires. ``"auto"``: layers that make the
@@ -169,6 +176,7 @@ class CompileOptions:
     clock_mhz: float | None = None
     code_memory: str | None = None
     multiplier: str = "auto"
+    windows: int | None = None
     engine: str = "auto"
     code: str = "pvq"
     frames: int | str = 1
@@ -200,6 +208,7 @@ class CompileOptions:
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
+        _check_windows(self.windows)
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
         if self.max_loss is not None:
@@ -245,6 +254,7 @@ class CompileOptions:
             if (choice.ratio, choice.k, choice.unit, choice.encoding) != (None,) * 4
             or choice.keep_zeros
             or choice.code not in (None, "auto")
+            or choice.windows is not None
         }
         auto = {n for n, c in self.layers.items() if c.code == "auto"}
         return {name for name in names if self.code == "auto" or name in auto} - kept
@@ -276,6 +286,8 @@ class CompileOptions:
                 part["engine"] = "unrolled"
             elif wanted == "auto" and not _is_folded(choice):
                 part["engine"] = "auto"
+            if choice.windows is not None:
+                part["windows"] = choice.windows
             if kind != "auto":
                 part["multiplier"] = "serial" if kind == "logic" else family(engine).multiplier
             if part:
@@ -301,6 +313,7 @@ class CompileOptions:
                     lanes=choice.lanes,
                     code_memory=choice.code_memory,
                     multiplier=choice.multiplier,
+                    windows=choice.windows,
                     engine=choice.engine,
                 )
             elif name in self.only and name in layers:
@@ -325,9 +338,15 @@ def _is_folded(choice: LayerChoice) -> bool:
     """Whether a layer has options that only folded ones have."""
     return (
         choice.lanes is not None
+        or choice.windows is not None
         or choice.code not in (None, "pvq", "auto")
         or choice.code_memory not in (None, "auto")
     )
+
+
+def _check_windows(windows: int | None) -> None:
+    if windows is not None and not 1 <= windows <= 16:
+        raise InputError(f"Windows side by side must be 1 to 16, not {windows}")
 
 
 def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:

@@ -103,6 +103,7 @@ def quantize_for(
         "lanes": asked_lanes(names, options),
         "each": options.asked(names, target.engine),
         "reserve": _reserve(model, steps, target, options.activation_bits),
+        "windows": options.windows,
         "frames": options.frames if isinstance(options.frames, int) else None,
     }
     if options.quantizer == "given":

@@ -87,6 +87,7 @@ def compile_document(
                 "rows": part["core"]["rows"],
                 "columns": part["core"]["n"],
                 "lanes": part["lanes"],
+                "windows": part["windows"],
                 "encoding": part["encoding"],
                 "gap_bits": part["core"].get("code", {}).get("gap_bits"),
                 "reason": part["reason"],
@@ -443,6 +444,11 @@ def _layer_rows(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _lanes(layer: Mapping[str, Any]) -> str:
+    side = f" x {layer['windows']}" if layer["windows"] > 1 else ""
+    return f"{layer['lanes']}{side}"
+
+
 def _layer_row(layer: Mapping[str, Any]) -> list[str]:
     def number(value: float | None, digits: int) -> str:
         return "" if value is None else f"{value:.{digits}f}"
@@ -451,7 +457,7 @@ def _layer_row(layer: Mapping[str, Any]) -> list[str]:
         layer["name"],
         f"{layer['rows']} x {layer['columns']}",
         "int8" if layer["encoding"] == "int8" else number(layer["n_over_k"], 2),
-        "" if layer["utilization"] is None else str(layer["lanes"]),
+        "" if layer["utilization"] is None else _lanes(layer),
         "unrolled" if layer["utilization"] is None else f"{100 * layer['utilization']:.1f} %",
         number(layer["bits_per_weight"], 3),
         number(layer["cosine"], 4),

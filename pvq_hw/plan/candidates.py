@@ -26,8 +26,9 @@ from pvq_hw.network.window import Conv
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, window_weights
 from pvq_hw.plan.reckoning import reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
-from pvq_hw.plan.unit_resources import unit_resources, window_resources
+from pvq_hw.plan.unit_resources import side_resources, unit_resources, window_resources
 from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
+from pvq_hw.plan.windows import loaded_cycles, map_cycles, with_sides
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer import banks as quantizer_balance
 from pvq_hw.registry import Face
@@ -72,7 +73,7 @@ _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the searc
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
 _WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
 _NEAR = 1.15  # of what is reckoned: no layer that might fit is left out
-_LOAD = 9  # cycles from a free half of the banks to a window in it, besides its words
+_SIDE = ("frames", "row_windows")
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
 
 
@@ -231,6 +232,8 @@ class Question:
         Frames that come, and that go, one after the other.
     reckoned : bool
         Whether cores are reckoned by `pvq_hw.plan.reckoning`, without codes.
+    windows : int, optional
+        V: windows of a map that a convolution takes side by side; free unless given.
     turns : int
         Times that the layer works in a round of V frames: V where it takes one frame at a time.
     """
@@ -242,6 +245,7 @@ class Question:
     held: bool = True
     ends: tuple[int, int] = (1, 1)
     reckoned: bool = False
+    windows: int | None = None
     turns: int = 1
 
     @property
@@ -317,17 +321,25 @@ def _spread(layer: FoldLayer, p: int) -> int:
 
 def layer_choices(layer: FoldLayer, lanes: Sequence[int], question: Question) -> list[Choice]:
     """All choices worth a try for these lanes, rising: gap bits, shifts and memory kinds, as far
-    as they are free. More lanes than bring the layer to its floor are not tried."""
+    as they are free. More lanes than bring the layer to its floor, with as few windows side by side
+    as may be, are not tried."""
     if layer.engine == "unrolled":
         reckoned = question.reckoned and layer.given is None
         return [(_reckoned_choice if reckoned else _unrolled_choice)(layer, question)]
     found: list[Choice] = []
-    floor = min(floor_cycles(layer, p, question) for p in lanes)
+    narrow = replace(question, windows=_windows(layer, question) or 1)
+    floor = min(floor_cycles(layer, p, narrow) for p in lanes)
     for p in lanes:
-        found += _lane_choices(layer, p, question)
-        if min(choice.cycles for choice in found) <= floor:
+        own = _lane_choices(layer, p, question)
+        found += own
+        if min(choice.cycles for choice in own if not _is_wide(choice, question)) <= floor:
             break
     return _unbeaten(found)
+
+
+def _is_wide(choice: Choice, question: Question) -> bool:
+    """Whether it takes more windows side by side than it has to."""
+    return question.windows is None and choice.spec.row_windows > 0
 
 
 def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
@@ -336,7 +348,14 @@ def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
     if layer.geometry is None:
         return question.turns * max(layer.n * question.ends[0], layer.rows * question.ends[1])
     taken = int(np.prod(layer.geometry.input_shape))
-    return question.turns * max(layer.positions * max(_load(layer, lanes), layer.rows), taken)
+    loaded = loaded_cycles(layer.geometry, layer.x, lanes, _windows(layer, question))
+    return question.turns * max(loaded, layer.positions * layer.rows, taken)
+
+
+def _windows(layer: FoldLayer, question: Question) -> int | None:
+    """Windows side by side where they are not free."""
+    several = layer.encoding == "pvq" and layer.engine != "unrolled"
+    return question.windows if several else 1
 
 
 def unrolled_choices(layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
@@ -422,9 +441,13 @@ def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
     source = _Source(layer, question)
     options, engine = question.asked, question.target.engine
     specs = source.specs(p)
-    variants = [v for spec in specs for v in _memory_variants(spec, engine, options)]
     loaded = source.in_spram(specs)
-    variants += [v for spec in loaded for v in _memory_variants(spec, engine, options)]
+    wide = [
+        wide
+        for spec in (*specs, *loaded)
+        for wide in with_sides(spec, layer.geometry, _windows(layer, question))
+    ]
+    variants = [v for spec in wide for v in _memory_variants(spec, engine, options)]
     return [_choice(layer, source.counted(spec), question) for spec in variants]
 
 
@@ -435,6 +458,7 @@ def _choice(layer: FoldLayer, specs: tuple[CoreBase, CoreBase], question: Questi
     cost = core_resources(larger, engine)
     if layer.geometry is not None:
         cost += _window_cost(layer.geometry, spec.x, spec.lanes, engine)
+        cost += side_resources(spec, engine)
     return Choice(_cycles(layer, spec, question), cost, spec)
 
 
@@ -446,19 +470,8 @@ def _window_cost(geometry: Geometry, x: IntFormat, lanes: int, engine: str) -> R
 
 def _cycles(layer: FoldLayer, spec: CoreBase, question: Question) -> int:
     floor = floor_cycles(layer, spec.lanes, question)
-    if layer.geometry is None:
-        return max(question.turns * spec.words, floor)
-    # Of the two halves of the banks one is loaded while the other is read. Results under way wait
-    # for places: no more of them than credits.
-    halves = (spec.words + _load(layer, spec.lanes) + _LOAD) // 2
-    places = -(-spec.rows * (spec.flight + 1) // spec.credits)
-    return max(question.turns * layer.positions * max(spec.words, halves, places), floor)
-
-
-def _load(layer: FoldLayer, lanes: int) -> int:
-    """Cycles to load a window."""
-    assert layer.geometry is not None
-    return layer.n // _window_width(layer.geometry, layer.x, lanes)
+    each = spec.words if layer.geometry is None else map_cycles(spec, layer.geometry)
+    return max(question.turns * each, floor)
 
 
 @lru_cache(maxsize=4096)
@@ -517,7 +530,8 @@ def _int8_options(spec: Int8Spec) -> dict[str, Any]:
 
 @core_options.of(CoreSpec)
 def _pulse_options(spec: CoreSpec) -> dict[str, Any]:
-    found = {key: getattr(spec, key) for key in _MEMORIES}
+    side = _SIDE if spec.row_windows else ()
+    found = {key: getattr(spec, key) for key in (*_MEMORIES, *side)}
     if spec.code.shift_bits:
         found["shift_bits"] = spec.code.shift_bits
     if not isinstance(spec.code, PulseCode):

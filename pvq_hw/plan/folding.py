@@ -35,6 +35,7 @@ from pvq_hw.plan.candidates import (
 )
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
 from pvq_hw.plan.search import Found, search, shortfall
+from pvq_hw.plan.windows import check_side
 from pvq_hw.target.boards import Target
 
 __all__ = [
@@ -132,6 +133,7 @@ def fold(
     reserve: Resources | None = None,
     frames: int = 1,
     serial: bool = True,
+    windows: int | None = None,
     each: Mapping[str, Mapping[str, Any]] | None = None,
     pace: int = 0,
     slowest: str = "",
@@ -157,8 +159,11 @@ def fold(
     frames : int
         V: frames side by side in the last layers (`pvq_hw.plan.candidates.abreast`), one after the
         other at the ends of these if ``serial``.
+    windows : int, optional
+        V of the convolutions of pulses, as far as a row of their maps has windows; free unless
+        given.
     each : mapping of layer name to options, optional
-        Of `make_core`, for single layers.
+        Of `make_core`, for single layers, and ``windows``.
     pace : int
         Cycles between frames that are short enough; 0 for as few as can be.
     slowest : str
@@ -181,13 +186,14 @@ def fold(
     questions = [
         Question(
             target,
-            tuple(sorted((options | side | _of(each, layer.name)).items())),
+            tuple(sorted((options | side | _core_options(each, layer)).items())),
             gap,
             balanced,
             held and layer.geometry is None,
             ends=(frames if serial and i == first else 1, frames if serial and i == last else 1),
             turns=1 if side else frames,
             reckoned=reckoned,
+            windows=_of(each, layer.name).get("windows", windows),
         )
         for i, (layer, gap, side) in enumerate(zip(layers, gaps, sides, strict=True))
     ]
@@ -392,8 +398,11 @@ class _Task:
                 return f"{name} is unrolled: each window's {layer.rows:,} sums leave one a cycle"
             return f"{name} is unrolled, and takes its {layer.positions:,} windows one by one"
         if floor_cycles(layer, lanes, question) >= found.interval:
-            if layer.geometry is not None:
+            if layer.geometry is not None and layer.positions * layer.rows < found.interval:
                 return f"{name} loads its {layer.positions:,} windows one after the other"
+            if layer.geometry is not None:
+                results = layer.positions * layer.rows
+                return f"{name} gives its {results:,} results one a cycle"
             if layer.n * question.ends[0] >= found.interval:
                 side = f" of {question.ends[0]} frames" if question.ends[0] > 1 else ""
                 return f"{name} takes the {layer.n:,} activations{side} one a cycle"
@@ -522,6 +531,17 @@ def _share(cost: Resources, limit: Resources) -> float:
 def _of(each: Mapping[str, Mapping[str, Any]] | None, name: str) -> dict[str, Any]:
     """What is asked of a layer's core; its engine is the layer's own."""
     return {key: value for key, value in (each or {}).get(name, {}).items() if key != "engine"}
+
+
+def _core_options(each: Mapping[str, Mapping[str, Any]] | None, layer: FoldLayer) -> dict[str, Any]:
+    """What is asked of a layer's core; raises InputError where it can't take as many windows."""
+    asked = _of(each, layer.name)
+    side = asked.pop("windows", None)
+    if side is not None:
+        kind = "pulses" if layer.encoding == "pvq" else "8-bit weights"
+        kind = kind if layer.engine == "folded" else "weights that are wires"
+        check_side(layer.name, layer.geometry, kind, side)
+    return asked
 
 
 def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> list[int | None]:

@@ -171,6 +171,7 @@ class LayerPlan(Document):
             "weights": self.weights,
             "n_over_k": None if self.n_over_k is None else significant(self.n_over_k),
             "lanes": self.spec.lanes,
+            "windows": self.spec.frames if self.spec.row_windows else 1,
             "slots": self.spec.words,
             "new_weights": "synthesis" if self.unrolled else "memory contents",
             "cycles": self.cycles,
@@ -246,6 +247,9 @@ def _wires(spec: UnrolledSpec, layer: Dense, image: CoreImage) -> tuple[int, int
 @core_cycles.of(CoreSpec, Int8Spec)
 def _folded_cycles(spec: CoreBase, plan: LayerPlan) -> int:
     """Words, or activations in or out where they are more."""
+    if spec.row_windows:
+        groups = plan.positions // spec.row_windows * -(-spec.row_windows // spec.frames)
+        return max(groups * spec.words, plan.positions * spec.rows)
     loaded = spec.n if plan.positions == 1 else 0
     if spec.flush_cycles:
         loaded *= spec.frames

@@ -23,6 +23,7 @@ from pvq_hw.engine.units import (
     can_stream,
 )
 from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
 from pvq_hw.naming import Names, safe_name
 from pvq_hw.network.join import Add, Concat, Outputs
 from pvq_hw.network.layer import LAYERS, Layer, TensorSpec
@@ -33,7 +34,7 @@ from pvq_hw.network.window import AveragePool, MaxPool
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.registry import Face
 from pvq_hw.reserved import RESERVED
-from pvq_hw.target.block_ram import select_registers
+from pvq_hw.target.block_ram import memory_blocks, select_registers
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
 
@@ -135,7 +136,7 @@ layer_unit: Face[[Site], Unit] = LAYERS.face("unit")
 
 @layer_unit.of(MaxPool, AveragePool)
 def _pool(layer: MaxPool | AveragePool, site: Site) -> Pool:
-    g, latency, x = layer.geometry, site.family.bank_latency, site.x[0]
+    g, latency, x = _apart(layer.geometry), site.family.bank_latency, site.x[0]
     average = layer if isinstance(layer, AveragePool) else None
     window = None
     if not can_stream(g, latency):
@@ -214,8 +215,26 @@ def _join(layer: Add | Concat, site: Site) -> Join:
 
 
 def _placed(window: WindowSpec, family: Family) -> WindowSpec:
-    """A line buffer in the memory that suits its size."""
-    return replace(window, memory=memory_kind(window.depth * window.width * window.x.bits, family))
+    """A line buffer in the memory that suits its size; with more rows where its block RAM has room,
+    so that the next map comes in while the last windows of the one before are read."""
+    word = window.width * window.x.bits
+    window = replace(window, memory=memory_kind(window.depth * word, family))
+    if window.memory == "logic":
+        return window
+    blocks = memory_blocks(word, window.depth, family.blocks)
+    for more in range(window.geometry.stride[0], 0, -1):
+        deeper = replace(window, rows=window.rows + more)
+        if memory_blocks(word, deeper.depth, family.blocks) == blocks:
+            return deeper
+    return window
+
+
+def _apart(g: Geometry) -> Geometry:
+    """The same windows; along an axis with one of them with a stride of no less than the kernel: a
+    pooling of the whole map has no overlaps."""
+    axes = zip(g.kernel, g.stride, g.output_size, strict=True)
+    high, wide = (max(k, s) if count == 1 else s for k, s, count in axes)
+    return replace(g, stride=(high, wide))
 
 
 @dataclass
@@ -259,11 +278,11 @@ class _Builder:
         self, name: str, layer: CoreLayer, core: CoreBase, inputs: tuple[str, ...], output: str
     ) -> None:
         """A layer's core, its line buffer, and at the end of a batch its unpacker."""
-        self.abreast = [*self.abreast, core] if core.frames > 1 else []
+        self.abreast = [*self.abreast, core] if core.output_frames > 1 else []
         window = None
         if layer.geometry is not None:
-            latency = self.family.bank_latency
-            window = make_window(layer.geometry, core.x, core.lanes, latency=latency)
+            latency, side = self.family.bank_latency, core.frames if core.row_windows else 1
+            window = make_window(layer.geometry, core.x, core.lanes, latency=latency, side=side)
             window = _placed(window, self.family)
         unpacked = output == _OUTPUT and self.abreast and self.abreast[0].flush_cycles
         wire = f"w_{name}" if unpacked else output

@@ -302,6 +302,7 @@ def plan(
     check: bool = True,
     frames: int = 1,
     serial: bool = True,
+    windows: int | None = None,
     codes: Mapping[str, str] | None = None,
     each: Mapping[str, Mapping[str, Any]] | None = None,
     reasons: Mapping[str, str] | None = None,
@@ -332,6 +333,9 @@ def plan(
         closed.
     serial : bool
         False: activations of all V frames come and go in one transfer.
+    windows : int, optional
+        V: windows of a map that the convolutions of pulses take side by side, as far as a row has
+        so many; free unless given, and for single layers in ``each``.
     codes : mapping of layer name to str, optional
         ``"pulse"`` or ``"shifted"``: pulses of weight 1, or of powers of two. Free unless given:
         shifted where that saves 3 % of the cycles and fits.
@@ -368,6 +372,7 @@ def plan(
         reserve=reserve + (top_resources(board, input_bytes) if top else Resources()),
         frames=frames,
         serial=serial,
+        windows=windows,
         each=each,
         pace=pace,
         slowest=slowest,
@@ -382,7 +387,7 @@ def plan(
             family=board.engine,
             name=names[layer.name],
             **{
-                **(memories | side | options | dict(each.get(layer.name, {}))),
+                **(memories | side | options | _of_core(each.get(layer.name, {}))),
                 "engine": folding.engine(layer.name),
             },
         )
@@ -431,12 +436,19 @@ def plan(
     return result
 
 
+def _of_core(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a core; how many windows it takes is among what the folding chose."""
+    return {key: value for key, value in asked.items() if key != "windows"}
+
+
 def _lanes(layer: LayerPlan) -> tuple[str, str, str]:
     """Lanes, slots and the used ones, in words."""
     if layer.utilization is None:
         return "unrolled", "", ""
     used = f"{100 * layer.utilization:.0f} %"
-    return f"{layer.spec.lanes}", f"{layer.spec.words:,}", used
+    spec = layer.spec
+    side = f" x {spec.frames}" if spec.row_windows else ""
+    return f"{spec.lanes}{side}", f"{spec.words:,}", used
 
 
 def _with_flush(

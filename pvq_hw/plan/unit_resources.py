@@ -1,7 +1,9 @@
 """What units take of a device besides the cores: block RAM and DSP blocks exactly, LUTs roughly."""
 
+from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.line_buffer import WindowSpec
+from pvq_hw.engine.map_order import map_order
 from pvq_hw.engine.units import (
     UNITS,
     UNPACKER_QUEUE,
@@ -29,6 +31,7 @@ __all__ = [
     "graph_resources",
     "logic_memory",
     "queue_resources",
+    "side_resources",
     "unit_cost",
     "unit_energy",
     "unit_resources",
@@ -68,6 +71,23 @@ def window_resources(window: WindowSpec, engine: str) -> Resources:
     return memory + Resources(luts=luts, ffs=luts - 30)
 
 
+def side_resources(core: CoreBase, engine: str) -> Resources:
+    """What V windows side by side take besides the core and the line buffer: every part's address,
+    and results brought into the order of the map."""
+    order, family = map_order(core), find_family(engine)
+    if order is None:
+        return Resources()
+    count = 3 * (order.depth.bit_length() + order.side.bit_length())
+    parts = core.frames * (2 * core.address_bits + 6)
+    return (
+        _memory(order.width, order.depth, order.memory, family)
+        + queue_resources(order.x.bits, UNPACKER_QUEUE, family)
+        + Resources(
+            luts=30 + count + order.width // 2 + parts, ffs=20 + count + order.x.bits + parts
+        )
+    )
+
+
 def queue_resources(bits: int, depth: int, family: Family, kind: str = "logic") -> Resources:
     """A queue of results."""
     count = 4 * depth.bit_length()
@@ -85,7 +105,7 @@ unit_energy: Face[[], Operations] = UNITS.face("energy")
 def _core(unit: CoreUnit, family: Family) -> Resources:
     if unit.window is None:
         return Resources()
-    total = window_resources(unit.window, family.name)
+    total = window_resources(unit.window, family.name) + side_resources(unit.core, family.name)
     return total + _COLLECTOR if isinstance(unit.core, UnrolledSpec) else total
 
 

@@ -1,7 +1,7 @@
 """A core's sums on frames that tell every weight, from its exported Verilog under stalls."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +54,9 @@ def check_frames(
     positions = windows.shape[1]
     outputs = np.stack([sums.layer.compute(windows[:, p]) for p in range(positions)], axis=1)
     outputs = _codes(outputs.reshape(len(x), -1), spec.out)
-    expected = np.stack([sums.of_frames(windows[:, p]) for p in range(positions)], axis=1)
-    expected = expected.reshape(len(x), -1)
+    together = _side_by_side(x, unit) if spec.row_windows else windows[:, :, None]
+    expected = sums.of_frames(together.reshape(-1, spec.n)).reshape(*together.shape[:3], -1)
+    expected = expected.transpose(0, 1, 3, 2).reshape(len(x), -1, together.shape[2])
     rounds = 1 if unit.window is not None and positions > 2 else _ROUNDS
     orders = [np.roll(np.arange(len(x)), 7 * k) for k in range(rounds)]
     taps = [accumulator(netlist, spec.acc_chunks, v) for v in range(spec.frames)]
@@ -74,7 +75,7 @@ def check_frames(
             turn, index = divmod(given, outputs.shape[1])
             if turn >= rounds:
                 raise CheckError(f"Core {spec.name!r} must give no results without a frame")
-            for v in range(spec.frames):
+            for v in range(spec.output_frames):
                 got = payload >> v * spec.out.bits & ((1 << spec.out.bits) - 1)
                 if not np.array_equal(got, outputs[np.roll(orders[turn], -v), index]):
                     row = index % spec.rows
@@ -86,7 +87,8 @@ def check_frames(
         if turn >= rounds:
             raise CheckError(f"Core {spec.name!r} must give no results without a frame")
         for v, bits in enumerate(taps):
-            wanted = expected[np.roll(orders[turn], -v), index]
+            part, frame = (v, 0) if spec.row_windows else (0, v)
+            wanted = expected[np.roll(orders[turn], -frame), index, part]
             got = as_signed(evaluator.get(bits), spec.acc_bits)
             if not np.array_equal(np.broadcast_to(got, wanted.shape), wanted):
                 row = index // spec.groups % spec.rows
@@ -98,6 +100,18 @@ def check_frames(
     if done != total:
         raise CheckError(f"Core {spec.name!r} must give {total} sums, not {done}")
     return Frames(len(x), total * len(x) * spec.frames, cycles)
+
+
+def _side_by_side(x: IntArray, unit: CoreUnit) -> IntArray:
+    """Windows of frames of maps as they are computed, (frames, passes, V, columns): those beyond a
+    row of the map too, which reach into the padding further than any other."""
+    assert unit.window is not None
+    window, g = unit.window, unit.window.geometry
+    (left, right), columns = g.pads[1], window.groups * window.side
+    reach = (columns - 1) * g.stride[1] + g.span[1] - left - g.input_shape[1]
+    wide = replace(g, pads=(g.pads[0], (left, max(right, reach))))
+    found = replace(window, geometry=wide, side=1).compute(x)
+    return found.reshape(len(x), -1, window.side, unit.core.n)
 
 
 def _parameters(

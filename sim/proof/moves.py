@@ -39,7 +39,8 @@ def check_moves(netlist: Netlist, spec: CoreSpec) -> int:
     for v in range(spec.frames):
         given = netlist.either(f"requantizer{v}.saturate.o", f"requantizer{v}.saturate.value",
                                "fifo.w_data")  # fmt: skip
-        results |= {bit: v * spec.out.bits + k for k, bit in enumerate(given)}
+        own_part = v % spec.output_frames
+        results |= {bit: own_part * spec.out.bits + k for k, bit in enumerate(given)}
     output = netlist.net("o__payload")
     found = _moved(netlist, results, output, where)
     for number, bit in enumerate(output):

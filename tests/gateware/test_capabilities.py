@@ -100,9 +100,11 @@ def test_loaded_codes_groups_signs_and_batches_behind_a_convolution(simulator):
     assert [core.code_memory for core in planned.specs] == ["spram"] * 4
     assert [core.groups for core in planned.specs] == [1, 4, 1, 1]
     assert planned.specs[2].multiplier == "none"
-    assert [core.frames for core in planned.specs] == [1, 3, 3, 3]
+    # The convolution's are windows of one frame.
+    assert [core.frames for core in planned.specs] == [2, 3, 3, 3]
+    assert [core.output_frames for core in planned.specs] == [1, 3, 3, 3]
     first, *others = planned.specs[1:]
-    assert first.flush_cycles > FLUSH_CYCLES + 64
+    assert first.flush_cycles > FLUSH_CYCLES + 32
     assert [core.flush_cycles for core in others] == [0, 0]
     assert isinstance(planned.graph.last, Unpack)
     assert Plan.from_json(planned.to_json()) == planned

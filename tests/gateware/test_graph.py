@@ -127,6 +127,20 @@ def test_poolings_are_exact(case: str, form: IntFormat, kind: str) -> None:
         net.average(net.input, kernel, include=kind == "mean_with_pads", **geometry)
     built = build(net, frames=1)
     check(built, built.graph, NONE if form is U8 else STALLS)
+    if case == "global":  # nothing overlaps, whatever the stride: no map is kept
+        assert built.graph.units[0].window is None
+
+
+def test_line_buffers_keep_more_rows_where_their_block_ram_has_room() -> None:
+    found = {}
+    for width, channels in ((12, 8), (32, 16)):
+        net = RandomNetwork(1, (9, width, channels))
+        net.conv(net.input, 3, (3, 3), stride=(2, 1))
+        window = build(net, lanes={"conv0": 4}, frames=1).graph.units[0].window
+        found[width] = (window.rows - window.least_rows, window.depth)
+    # 7 rows of 12 x 8 channels are 168 words of 32 bits, of a block of 512; of 32 x 16 channels they
+    # are 896, and 5 rows, 640, take two blocks as well.
+    assert found == {12: (4, 168), 32: (4, 896)}
 
 
 # Small ones with joins of every kind and FIFOs that must be deep.

@@ -43,9 +43,9 @@ def depthwise(channels: int, k: int) -> tuple[FoldLayer, Conv]:
     return layer, conv
 
 
-def choices(layer: FoldLayer, lanes: int) -> list[Choice]:
+def choices(layer: FoldLayer, lanes: int, windows: int) -> list[Choice]:
     asked = {"bank_memory": "block", "shift_bits": 0}
-    return layer_choices(layer, [lanes], Question(TARGET, tuple(asked.items())))
+    return layer_choices(layer, [lanes], Question(TARGET, tuple(asked.items()), windows=windows))
 
 
 @pytest.mark.parametrize(("channels", "k"), [(16, 5), (12, 3), (10, 4)])
@@ -54,14 +54,38 @@ def test_cycles_of_depthwise_choices_are_near_the_exact_ones(channels: int, k: i
     g = conv.geometry
     x = TensorSpec("x", g.input_shape, U8, 1.0)
     (core,) = core_layers(Network("n", x, (conv,), g.input_shape, (0, 1, 2)))
-    found = {}
     for lanes in range(1, 13):
-        found[lanes] = min(c.cycles for c in choices(layer, lanes))
-    for lanes, cycles in found.items():
-        spec, image = make_core(core.dense, core.x, lanes, family="ecp5", name="d")
-        unit = CoreUnit("d", ("i",), ("o",), spec, make_window(g, U8, lanes))
+        # 8 windows a row: whole rows, halves, and three with one of a row left for itself.
+        side = (1, 1, 8, 4, 3)[lanes % 5]
+        cycles = min(c.cycles for c in choices(layer, lanes, side))
+        more = {"frames": side, "row_windows": 8 if side > 1 else 0}
+        spec, image = make_core(core.dense, core.x, lanes, family="ecp5", name="d", **more)
+        unit = CoreUnit("d", ("i",), ("o",), spec, make_window(g, U8, lanes, side=side))
         exact = time_graph(GraphSpec((unit,)), {"d": image}).interval_cycles
-        assert cycles == pytest.approx(exact, rel=0.15), lanes
+        assert cycles == pytest.approx(exact, rel=0.15), (lanes, side)
+
+
+def test_windows_side_by_side_are_chosen_or_as_asked() -> None:
+    layers = [stem(32, rows=4), head(128)]
+    free = fold(layers, TARGET)
+    assert free.memories[0]["frames"] > 1
+    assert free.memories[0]["row_windows"] == 28
+    one = fold(layers, TARGET, windows=1)
+    assert "frames" not in one.memories[0]
+    assert free.interval_cycles < one.interval_cycles
+    asked = fold(layers, TARGET, each={"stem": {"windows": 5}})
+    assert asked.memories[0]["frames"] == 5
+    assert fold(layers, TARGET, windows=5).memories == asked.memories
+    plain = [replace(layers[0], encoding="int8"), layers[1]]
+    assert "frames" not in fold(plain, TARGET, windows=5).memories[0]
+    for name, several, line in (
+        ("head", layers, r"'head' must take one window at a time, not 5: it is dense"),
+        ("stem", plain, r"'stem' must take one window at a time, not 5: it has 8-bit weights"),
+    ):
+        with pytest.raises(InputError, match=line):
+            fold(several, TARGET, each={name: {"windows": 5}})
+    with pytest.raises(InputError, match="windows side by side must be 1 to 16, not 17"):
+        fold(layers, TARGET, each={"stem": {"windows": 17}})
 
 
 def test_depthwise_lanes_spread_a_row_over_several_banks() -> None:
@@ -85,7 +109,8 @@ def head(k: int) -> FoldLayer:
 def test_pulses_beyond_the_weights_make_a_layer_dense() -> None:
     """9 weights of 200 pulses: 8-bit weights are fewer words, and no larger."""
     layers, free = [stem(200), head(128)], {"stem", "head"}
-    asked = {"reserve": Resources(luts=1500, brams=8), "held": False}
+    # 8-bit weights take one window at a time.
+    asked = {"reserve": Resources(luts=1500, brams=8), "held": False, "windows": 1}
     chosen = fold(layers, TARGET, **asked)
     dense = fold_best(layers, TARGET, free=free, **asked)
     assert list(dense.reasons) == ["stem"]
@@ -133,7 +158,7 @@ def test_lanes_are_chosen_again_where_the_codes_came_out_too_large() -> None:
     lanes = (30, 4)
     folding = Folding(names, lanes, (None, None), ({}, {}), (0, 0), 0, True, (False, False))
     with pytest.raises(InputError, match="The network needs"):
-        plan_for(network, board, CompileOptions(lanes=lanes), folding)
+        plan_for(network, board, CompileOptions(lanes=lanes, windows=1), folding)
     planned = plan_for(network, board, CompileOptions(), folding)
     planned.verify()
     assert planned.lanes != lanes

@@ -194,14 +194,18 @@ def make_cores(
     family: str,
     lanes: dict[str, int] | None = None,
     unrolled: Collection[str] = (),
+    sides: dict[str, int] | None = None,
 ) -> list[tuple[CoreBase, CoreImage]]:
-    """Cores of the layers with weights; lanes that suit the channels unless they are given."""
+    """Cores of the layers with weights; lanes that suit the channels unless they are given, windows
+    of a map one at a time unless it is said how many side by side."""
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = []
     for layer in core_layers(network):
         p = (lanes or {}).get(layer.name, min(4, layer.dense.y.shape[1]))
         engine = "unrolled" if layer.name in unrolled else "folded"
         options = {"family": family, "name": names[layer.name], "engine": engine}
+        if side := (sides or {}).get(layer.name):
+            options |= {"frames": side, "row_windows": layer.geometry.output_size[1]}
         cores.append(make_layer_core(layer.dense, layer.x, p, **options))
     return cores
 
@@ -214,10 +218,11 @@ def build(
     depths: dict[str, int] | None = None,
     frames: int = 3,
     unrolled: Collection[str] = (),
+    sides: dict[str, int] | None = None,
 ) -> Built:
     """The network with its graph, and random frames."""
     network = source.network()
-    cores = make_cores(network, family, lanes, unrolled)
+    cores = make_cores(network, family, lanes, unrolled, sides)
     graph = build_graph(network, [spec for spec, _ in cores], family, depths)
     form = network.input.format
     x = source.rng.integers(form.min, form.max + 1, (frames, *network.input.shape))

@@ -1,0 +1,89 @@
+"""How many windows of a map a convolution takes side by side, and how long that takes."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.line_buffer import WindowSpec, make_window
+from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
+
+__all__ = ["check_side", "loaded_cycles", "map_cycles", "sides", "with_side", "with_sides"]
+
+_SIDES = (1, 2, 3, 4, 5, 6, 8)  # V that are tried
+_LOAD = 9  # cycles from a free half of the banks to a window in it, besides its words
+
+
+def check_side(name: str, geometry: Geometry | None, kind: str, side: int) -> None:
+    """Raises InputError, with what the layer lacks, unless it can take so many windows at once.
+
+    Parameters
+    ----------
+    name : str
+    geometry : Geometry, optional
+        None of a dense layer.
+    kind : str
+        What computes it: ``"pulses"``, or something else that takes one window at a time.
+    side : int
+    """
+    where = f"Layer {name!r} must take one window at a time, not {side}"
+    if side > 1 and geometry is None:
+        raise InputError(f"{where}: it is dense")
+    if side > 1 and kind != "pulses":
+        raise InputError(f"{where}: it has {kind}")
+    most = min(16, geometry.output_size[1] if geometry else 1)
+    if not 1 <= side <= most:
+        raise InputError(f"Layer {name!r}: windows side by side must be 1 to {most}, not {side}")
+
+
+def sides(geometry: Geometry, wanted: int | None) -> list[int]:
+    """V that are worth a try: the one that is asked for, as far as a row of the map has windows."""
+    columns = geometry.output_size[1]
+    if wanted is not None:
+        return [min(wanted, columns)]
+    return [v for v in _SIDES if v <= columns]
+
+
+def with_side(spec: CoreBase, geometry: Geometry, side: int) -> CoreBase:
+    """The core with V windows side by side."""
+    columns = geometry.output_size[1] if side > 1 else 0
+    return replace(spec, frames=side, row_windows=columns)
+
+
+def with_sides(spec: CoreBase, geometry: Geometry | None, wanted: int | None) -> Iterator[CoreBase]:
+    """The core as it is, or with every number of windows that is worth a try; more of them only
+    while its words, rather than its results, are what takes long."""
+    if geometry is None or not spec.takes_windows:
+        yield spec
+        return
+    for side in sides(geometry, wanted):
+        yield with_side(spec, geometry, side)
+        if side * spec.rows >= spec.words:
+            break
+
+
+def map_cycles(spec: CoreBase, geometry: Geometry) -> int:
+    """About the cycles that a convolution's core takes for a map.
+
+    Of the two halves of the banks one is loaded while the other is read. Results under way wait for
+    places: no more of them than credits.
+    """
+    rows, columns = geometry.output_size
+    window = _window(geometry, spec.x, spec.lanes, spec.frames)
+    load = window.segment.unit_words
+    places = -(-spec.rows * (spec.flight + 1) // spec.credits)
+    each = max(spec.words, (spec.words + load + _LOAD) // 2, places, load)
+    return max(rows * window.groups * each, rows * columns * spec.rows)
+
+
+def loaded_cycles(geometry: Geometry, x: IntFormat, lanes: int, wanted: int | None) -> int:
+    """The fewest cycles in which all windows of a map can be loaded."""
+    windows = [_window(geometry, x, lanes, v) for v in sides(geometry, wanted)]
+    return min(w.segment.units * w.segment.unit_words for w in windows)
+
+
+@lru_cache(maxsize=8192)
+def _window(geometry: Geometry, x: IntFormat, lanes: int, side: int) -> WindowSpec:
+    return make_window(geometry, x, lanes, side=side)
