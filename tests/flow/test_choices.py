@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cli_tools import BUNDLED, MODEL, refused, run
+from onnx import helper
+from onnx_graphs import graph_model, save
 from plan_networks import S16, U8, random_network
 
 from pvq_hw.engine.kinds import make_layer_core
@@ -222,3 +224,44 @@ def test_the_command_line_takes_layers_and_kinds(tmp_path):
             "-o", tmp_path / "no")  # fmt: skip
     refused(tmp_path, "Multiplier must be dsp, logic or auto, not 'x'", "compile", *common,
             "--multiplier", "x", "-o", tmp_path / "no")  # fmt: skip
+
+
+# -- windows side by side ---------------------------------------------------------------------
+
+
+def convolutions(folder):
+    """A file of two convolutions and a dense layer, and inputs."""
+    rng, relu = np.random.default_rng(2), helper.make_node
+    nodes = [
+        helper.make_node("Conv", ["x", "A"], ["a"]), relu("Relu", ["a"], ["ra"]),
+        helper.make_node("Conv", ["ra", "B"], ["b"]), relu("Relu", ["b"], ["rb"]),
+        helper.make_node("Flatten", ["rb"], ["c"]), helper.make_node("Gemm", ["c", "V"], ["out"]),
+    ]  # fmt: skip
+    shapes = {"A": (3, 1, 2, 2), "B": (2, 3, 1, 2), "V": (32, 4)}
+    weights = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    np.savez(folder / "d.npz", x=rng.random((40, 1, 5, 6)))
+    return save(folder, graph_model(nodes, weights, ("N", 1, 5, 6))), folder / "d.npz"
+
+
+def test_compile_with_windows_from_the_command_line(tmp_path):
+    model, data = convolutions(tmp_path)
+    out = tmp_path / "out"
+    args = ("compile", model, "--target", "ulx3s-25f", "--calibrate", data, "-o", out)
+    args += ("--quantizer", "plain", "--ratio", 2)
+    made = run(*args, "--windows", "a=3,b=2", "--json")
+    assert made.code == 0, made.err
+    assert [layer["windows"] for layer in made.json["layers"]] == [3, 2, 1]
+    assert run("verify", out, "--model", model).code == 0
+    done = run("simulate", out, "--data", data, "--count", 5, "--simulator", "amaranth", "--json")
+    assert (done.code, done.json["mismatches"]) == (0, 0)
+    assert done.json["interval_cycles"] == made.json["interval_cycles"]
+    for text, line in (
+        ("two", "Windows must be numbers like 4 or conv1=4, not 'two'"),
+        ("0", "Windows side by side must be 1 to 16, not 0"),
+        ("a=6", "Layer 'a': windows side by side must be 1 to 5, not 6"),
+        ("out=2", "Layer 'out' must take one window at a time, not 2: it is dense"),
+        ("d=2", "Layer 'd' must be one of a, b, out"),
+    ):
+        refused(out, line, *args, "--windows", text)
+    line = "Layer 'a' must take one window at a time, not 2: it has 8-bit weights"
+    refused(out, line, *args, "--windows", "a=2", "--int8", "a")
