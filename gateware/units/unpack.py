@@ -105,9 +105,9 @@ class UnpackUnit(wiring.Component):
 def take_rows(m: Module, i: Any, ram: Ram, rows: int, release: Signal) -> Signal:
     """Writes rows of V results from a stream into the two halves of a memory in turn, as long as
     one is free; gives the strobe of a half's last row."""
-    free, left, ready = Signal(2, init=2), Signal(2), Signal(init=1)
-    row, half = Signal(max(1, (rows - 1).bit_length()), name="write_row"), Signal(name="write_half")
-    take, written = Signal(), Signal()
+    free, left, ready = Signal(2, init=2, name="free"), Signal(2), Signal(init=1)
+    row = Signal(max(1, (rows - 1).bit_length()), name="write_row")
+    half, take, written = Signal(name="write_half"), Signal(), Signal()
     m.d.comb += [
         i.ready.eq(ready),
         take.eq(i.valid & ready),

@@ -138,7 +138,7 @@ def test_line_buffers_keep_more_rows_where_their_block_ram_has_room() -> None:
         net.conv(net.input, 3, (3, 3), stride=(2, 1))
         window = build(net, lanes={"conv0": 4}, frames=1).graph.units[0].window
         found[width] = (window.rows - window.least_rows, window.depth)
-    # 7 rows of 12 x 8 channels are 168 words of 32 bits, of a block of 512; of 32 x 16 channels they
+    # 7 rows of 12 x 8 channels are 168 words of 32 bits, a block has 512; of 32 x 16 channels they
     # are 896, and 5 rows, 640, take two blocks as well.
     assert found == {12: (4, 168), 32: (4, 896)}
 

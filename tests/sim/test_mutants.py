@@ -24,8 +24,9 @@ EQUIVALENT = {
     "unless a whole frame came within its three cycles: frames of more columns cannot",
     r"writer: written, only signal_\d+": "ready falls behind a frame's last activation only, and "
     "frames of more than one column are at their first then",
-    r"writer: w_en, not reset": "banks are written whole before they are read",
-    r"writer: w_en, reset to .*": "banks are written whole before they are read",
+    r"writer: w_en\d?, (not reset|reset to .*)": "banks are written whole before they are read",
+    r"order: i__ready, not reset": "what counts the halves says it again in the next cycle",
+    r"order: free, reset to -1": "a half less at full rate, when results never wait for one",
     r"credits: free, reset to -1": "a place less in a queue that is never full at full rate, and "
     "deeper than it takes to follow up: no result comes later",
     r"fork: taken0, not reset": "the FIFO of the other branch is never full before the convolution",
@@ -68,6 +69,15 @@ def unrolled(folder):
     _ship(folder, net, 6, most=2, unrolled={"conv0"})
 
 
+def side_windows(folder):
+    """A convolution of two windows side by side, of three in a row: the last one is by itself."""
+    net = RandomNetwork(8, (2, 5, 2))
+    net.conv(net.input, 2, (2, 2), k=16, pads=((0, 1), (1, 1)), stride=(1, 2), out=S16)
+    # Full rate and resets at every phase, also of a memory that is full.
+    names = ("full rate", "resets while computing", "resets while the output is blocked")
+    _ship(folder, net, 6, names=names, sides={"conv0": 2}, lanes={"conv0": 4})
+
+
 def poolings(folder):
     """A pooling of windows that overlap, one of activations as they come, and an average whose
     windows are smaller at the border."""
@@ -78,12 +88,13 @@ def poolings(folder):
     _ship(folder, net, 6, most=2)
 
 
-def _ship(folder, net, frames, most=None, **options):
+def _ship(folder, net, frames, most=None, names=None, **options):
     made = build(net, family="up5k", frames=frames, **options)
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
     images = [made.images[spec.name] for spec in graph.cores]
     expected = list(made.network.trace(made.x).values())[-1]
     chosen = scenarios(pace(graph, images))[:most]
+    chosen = [scenario for scenario in chosen if names is None or scenario.name in names]
     ship(folder, graph, images, made.x, expected, chosen)
 
 
@@ -119,6 +130,14 @@ def test_control_mutants_of_an_unrolled_convolution_are_caught(tmp_path):
     unrolled(tmp_path)
     chosen = different(mutants_of(tmp_path, "collector|shifter", "not reset|reset to .*"))
     assert len(chosen) >= 9
+    assert survivors(tmp_path, chosen) == []
+
+
+def test_lost_resets_of_windows_side_by_side_are_caught(tmp_path):
+    side_windows(tmp_path)
+    mutants = mutants_of(tmp_path, "conv0_writer|order|order_credits", "not reset|reset to .*")
+    chosen = different(mutants)
+    assert len(chosen) >= 32
     assert survivors(tmp_path, chosen) == []
 
 
