@@ -16,9 +16,6 @@ from pvq_hw.target.pll import CrystalClock, solve_pll
 
 __all__ = ["BoardTop", "find_port", "make_board_top", "make_platform"]
 
-# iCE40 block RAM reads as zero for about 3 us after configuration; 15 us leaves room for process,
-# voltage and temperature, as in Amaranth's own platform.
-_ICE40_HOLD_SECONDS = 15e-6
 
 _FLASH_HIGH = ("wp", "hold")
 
@@ -95,8 +92,7 @@ class BoardTop(Elaboratable):
     @property
     def hold_clocks(self) -> int:
         """Cycles for which the reset holds on after the lock."""
-        seconds = _ICE40_HOLD_SECONDS if self._target.family == "ice40" else 0
-        return math.ceil(seconds * self._pll.hz)
+        return math.ceil(self._target.device.architecture.hold_seconds * self._pll.hz)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

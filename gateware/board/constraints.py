@@ -16,7 +16,7 @@ __all__ = ["constraints_file", "make_constraints", "write_constraints"]
 def constraints_file(target: str | Target) -> str:
     """Name of the target's file."""
     board = get_target(target)
-    return board.name + (".pcf" if board.family == "ice40" else ".lpf")
+    return board.name + board.device.architecture.constraints
 
 
 def make_constraints(target: str | Target) -> str:

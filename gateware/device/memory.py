@@ -21,6 +21,7 @@ from amaranth.lib.wiring import In, Out
 
 from gateware.device.ebr import EbrBlock
 from gateware.device.ice_ram import IceRam
+from pvq_hw.target.architectures import architecture
 from pvq_hw.target.block_ram import Piece, memory_layout, select_registers
 
 __all__ = ["MEMORY_BODIES", "Ram", "Rom", "check_contents"]
@@ -197,7 +198,7 @@ class Rom(wiring.Component):
         latency allows and the cuts in depth ask for; one that is left is the address's own where
         that goes to blocks all over the device, or else the word's."""
         family = self.body
-        own = min(self.latency, 2) if family == "ecp5" else 1
+        own = min(self.latency, architecture(family).block_latency)
         layout = memory_layout(self.width, self.depth, family)
         left = self.latency - own
         steps = min(left, select_registers(self.width, self.depth, family))
@@ -354,7 +355,7 @@ class Ram(wiring.Component):
 
     def _pieces(self, m: Module) -> None:
         family = self.body
-        own = min(self.latency, 2) if family == "ecp5" else 1
+        own = min(self.latency, architecture(family).block_latency)
         r_addr = self._read_address(m)
         select = _Select(m, r_addr)
         parts: list[tuple[Piece, Value]] = []

@@ -41,10 +41,8 @@ __all__ = [
 ]
 
 _LUT_SHARE = 0.85  # of the device: beyond it place and route slows down and misses clocks
-_TOP_LUTS = {"ice40": 920, "ecp5": 800}  # UART, packets, frame buffer logic, reset
 _LOAD_LUTS, _LOAD_FFS = 320, 170
 _SPRAM_LUTS = 17  # its address has two sources, and its words a second way out
-_TOP_FFS = {"ice40": 590, "ecp5": 450}
 
 
 @dataclass(frozen=True)
@@ -247,8 +245,8 @@ def top_resources(target: Target, input_bytes: int) -> Resources:
     """What the board's top takes besides the cores: UART, packets, a frame's buffer."""
     blocks = memory_blocks(8, input_bytes, family(target.engine).blocks)
     return Resources(
-        luts=_TOP_LUTS[target.family],
-        ffs=_TOP_FFS[target.family],
+        luts=target.device.architecture.top_luts,
+        ffs=target.device.architecture.top_ffs,
         brams=blocks,
         bram_bits=8 * input_bytes,
     )

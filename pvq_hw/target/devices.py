@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pvq_hw.errors import InputError
 from pvq_hw.naming import near
+from pvq_hw.target.architectures import ARCHITECTURES, Architecture
 from pvq_hw.target.block_ram import SPRAM_BITS
 
 __all__ = ["DEVICES", "Device", "find_device"]
@@ -63,14 +64,19 @@ class Device:
     sold_luts: int = 0
 
     @property
+    def architecture(self) -> Architecture:
+        """What it has in common with others of its family."""
+        return ARCHITECTURES[self.family]
+
+    @property
     def logic_cell(self) -> str:
         """What the family calls a LUT with its flip-flop."""
-        return "LC" if self.family == "ice40" else "LUT"
+        return self.architecture.logic_cell
 
     @property
     def bram_block_bits(self) -> int:
         """Capacity of one block, bits."""
-        return 4096 if self.family == "ice40" else 18432
+        return self.architecture.block_bits
 
     @property
     def bram_bits(self) -> int:
@@ -80,9 +86,7 @@ class Device:
     @property
     def dsp(self) -> str:
         """Multiplier primitive, ``""`` without one."""
-        if not self.dsps:
-            return ""
-        return "SB_MAC16" if self.family == "ice40" else "MULT18X18D"
+        return self.architecture.dsp if self.dsps else ""
 
     @property
     def spram_bits(self) -> int:
@@ -92,7 +96,7 @@ class Device:
     @property
     def pll_range_mhz(self) -> tuple[float, float]:
         """What its PLL and clock trees can do."""
-        return (16.0, 275.0) if self.family == "ice40" else (10.0, 400.0)
+        return self.architecture.pll_range_mhz
 
     def nextpnr(self, package: str, speed: str = "") -> tuple[str, ...]:
         """Command and options of place and route for the device in a package."""
