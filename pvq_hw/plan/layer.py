@@ -60,7 +60,7 @@ class LayerPlan(Document):
     """
 
     derived: ClassVar[tuple[str, ...]] = (
-        "encoding", "weights", "n_over_k", "lanes", "slots", "new_weights", "cycles",
+        "encoding", "weights", "n_over_k", "lanes", "slots", "windows", "new_weights", "cycles",
         "utilization", "code_bits", "bits_per_weight", "parameter_bits", "memories", "resources",
         "energy_nj", "energy_int8_nj",
     )  # fmt: skip
