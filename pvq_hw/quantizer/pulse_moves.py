@@ -34,7 +34,7 @@ FloatArray = npt.NDArray[np.floating]
 
 WIDE = 12_288
 """Columns of a row beyond which its codes are the plain ones: moments would take 20 N**2 bytes,
-here 3 GB. The rows' numbers of pulses and biases still follow the data."""
+here 3 GB. Biases still follow the data."""
 
 _BLOCK = 1 << 16  # weights between two reports of progress
 _PIECE = 4096  # frames at a time

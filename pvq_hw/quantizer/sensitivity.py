@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith import exact
-from pvq_hw.pyramid.nearest import gain as gains_of
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives, node_groups
-from pvq_hw.quantizer.budget import Curve, allocate, shared_total
+from pvq_hw.quantizer.budget import Curve, allocate, layer_shares, shared_total, spread
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.layer_options import Request
 from pvq_hw.quantizer.metric import Metric, PartMetric, output_metric
-from pvq_hw.quantizer.pulse_moves import WIDE, improve, moments, ridge_weights
+from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights
 
 __all__ = ["measured_pulses"]
 
@@ -61,9 +60,17 @@ def measured_pulses(
     given = {n: asked[n].k for n in pulsed}
     result = {n: k if k.shape[1] > 1 else k[:, 0] for n, k in given.items() if k is not None}
     sizes = {n: step.weight.size for n, step in pulsed.items() if n not in result}
+    own = {n: total for n in sizes if (total := asked[n].total) is not None}
+    shapes = {n: (len(pulsed[n].weight), size) for n, size in sizes.items() if n not in own}
+    wide = {n for n in sizes if asked[n].wide}
+    shares = own | layer_shares(shapes, ratio) if wide else own
+    for name in wide:  # their plain codes have errors that say nothing of more pulses
+        even = spread(np.ones(len(pulsed[name].weight) * asked[name].groups), shares[name])
+        result[name] = even if asked[name].groups == 1 else even.reshape(-1, asked[name].groups)
+        del sizes[name]
     if not sizes:
         return result
-    own = {n: total for n in sizes if (total := asked[n].total) is not None}
+    own = {n: total for n, total in own.items() if n in sizes}
     ratios = {n: size / own[n] if n in own else ratio for n, size in sizes.items()}
     grids = {n: _grid(pulsed[n], ratios[n]) for n in sizes}
     samples, outputs = _sample(tape, x, list(grids), np.random.default_rng(seed))
@@ -76,8 +83,7 @@ def measured_pulses(
     found = {n: allocate([curves[n]], max(len(curves[n].scale), own[n]))[0] for n in own}
     pool = [n for n in grids if n not in own]
     if pool:
-        matrices = {n: pulsed[n].weight for n in pool}
-        total = shared_total({n: (len(w), w.size) for n, w in matrices.items()}, ratio)
+        total = shared_total(shapes, ratio) - sum(shares[n] for n in wide & shapes.keys())
         found |= dict(zip(pool, allocate([curves[n] for n in pool], total), strict=True))
     for name, k in found.items():
         groups = asked[name].groups
@@ -128,16 +134,11 @@ def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -
     change = np.empty((len(grid), len(w), w.shape[1] + 1), dtype=np.float32)
     for g in range(groups):
         part = slice(g * size, (g + 1) * size)
-        wide = w.shape[1] > WIDE
-        m = None if wide else moments(columns[g], sums[:, part], w[part])
-        start = w[part] if m is None else ridge_weights(m)
+        m = moments(columns[g], sums[:, part], w[part])
+        start = ridge_weights(m)
         mean = columns[g].mean(axis=0, dtype=np.float64)
         for j, k in enumerate(grid):
-            y = nearest(start, np.full(size, k))
-            if m is None:
-                gain = gains_of(start, y)[:, None]
-            else:
-                y, gain = improve(m, y, patience=4)
+            y, gain = improve(m, nearest(start, np.full(size, k)), patience=4)
             change[j, part, :-1] = y * gain - w[part]
             change[j, part, -1] = -(change[j, part, :-1] * mean).sum(axis=1)
     return change
