@@ -71,7 +71,7 @@ def make_project(folder: Path, project: Project) -> list[str]:
     model = load_model(source)
     parts = []
     for path, part in ((project.train, "train"), (project.test, "test")):
-        data = (load_data(path, project.input_scale) if path
+        data = (load_data(path, project.input_scale, model.inputs) if path
                 else make_data([DIGITS_DATA], keys=[f"x_{part}", f"y_{part}"]))  # fmt: skip
         check_data(
             model, data, path.name if path else part, minimum=least if part == "test" else None

@@ -58,6 +58,7 @@ class Manifest(TypedDict):
     n_over_k: float
     input: dict[str, Any]
     output: dict[str, Any]
+    inputs: NotRequired[list[dict[str, Any]]]
     outputs: NotRequired[list[dict[str, Any]]]
     target: dict[str, Any]
     plan: dict[str, Any]

@@ -12,6 +12,7 @@ from onnx_graphs import as_single, graph_model, save
 import pvq_hw
 from pvq_hw.data.dataset import Data, load_data
 from pvq_hw.flow.board import describe_output, run_output
+from pvq_hw.flow.project import Project, make_project
 from pvq_hw.host.board_model import Responder
 from pvq_hw.host.link import Link
 from pvq_hw.inputs import join_inputs
@@ -205,3 +206,12 @@ def test_integers_alone_keep_their_lattice(made, tmp_path):
     )
     assert {layer.output.scale for layer in network.layers[:3]} == {0.01}
     assert np.array_equal(network.quantize_input(data, 100.0)[:, 32:37], data["vector"])
+
+
+def test_a_project_takes_data_of_several_inputs(made, tmp_path):
+    place, _ = made
+    project = Project(
+        place / "m.onnx", place / "d.npz", place / "d.npz", "icebreaker", input_scale=255.0
+    )
+    assert "test.npz" in make_project(tmp_path / "p", project)
+    assert [*np.load(tmp_path / "p" / "test.npz")] == ["y", *frames(1)]
