@@ -265,7 +265,7 @@ def compared(engine: str, cores: Sequence[Counted]) -> list[dict[str, Any]]:
         elif isinstance(spec, Int8Spec):
             what += f", 8-bit weights, {spec.products}"
         else:
-            what += ", unrolled"
+            what += f", {spec.kind}"
         rows.append(
             {"what": what, "engine": engine}
             | {key: [getattr(used, key), count[key]] for key in ("luts", "brams", "dsps")}

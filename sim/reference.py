@@ -88,6 +88,23 @@ class ReferenceCore:
         rows = range(self.spec["rows"])
         return [self._output(row, sums) for row in rows], max(map(abs, sums))
 
+    def taps(self, frame: Sequence[int]) -> list[int]:
+        """Sums of a depthwise layer's rows over one window, each of its own channel."""
+        spec = self.spec
+        channels = spec["geometry"]["input_shape"][2]
+        sums = []
+        for row, word in enumerate(self.codes):
+            channel = row * channels // spec["rows"]
+            total = 0
+            for tap, bits in enumerate(spec["magnitudes"]):
+                size, sign = word % 2**bits, (word >> bits) % 2 if bits else 0
+                word >>= bits + 1 if bits else 0
+                x = frame[tap * channels + channel]
+                # A negative weight adds all bits inverted; the folded bias makes it good.
+                total += size * (~x if sign else x)
+            sums.append(total)
+        return sums
+
     def sums(self, frame: Sequence[int]) -> list[int]:
         """Sums of the pulses of every group."""
         spec = self.spec
@@ -127,6 +144,8 @@ def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[Refere
         groups, rows = spec["groups"], spec["rows"]
         pulses = spec["kind"] == "pulses"
         words = spec["words"] if pulses else rows * spec["n"]
+        if spec["kind"] == "depthwise":
+            words = rows
         if spec["kind"] == "int8":
             words = rows * -(-spec["n"] // spec["lanes"])
         codes, bias = (
@@ -183,6 +202,7 @@ code_reference: Face[[], Iterator[Pulse]] = Face("code", "reference")
 core_reference.of("pulses")(ReferenceCore.sums)
 core_reference.of("int8")(ReferenceCore.products)
 core_reference.of("unrolled")(ReferenceCore.constants)
+core_reference.of("depthwise")(ReferenceCore.taps)
 
 
 @code_reference.of("pulse")
@@ -218,7 +238,8 @@ def _unit(unit: Unit, cores: dict[str, ReferenceCore], inputs: Frames) -> list[i
 @unit_reference.of("core")
 def _core(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
     core = cores[unit["core"]["name"]]
-    frames = inputs if unit["window"] is None else _windows(unit["window"], inputs[0])
+    window = unit["window"] or ({"pad": 0} | unit["core"] if "geometry" in unit["core"] else None)
+    frames = inputs if window is None else _windows(window, inputs[0])
     return [value for frame in frames for value in core.compute(frame)[0]]
 
 

@@ -72,7 +72,7 @@ def taps_of(graph: GraphSpec) -> list[Tap]:
         if isinstance(unit, CoreUnit):
             core = unit.core
             work = core.words + core.n * core.frames + core.output_delay
-            work = unit.positions * work if unit.window else work
+            work = unit.positions * work
         if isinstance(unit, Unpack):
             # The core's results come from here; its own have parts that no frame came for.
             core_tap = found.pop()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gateware.core.depthwise_core import DepthwiseCore
 from gateware.core.int8_core import Int8Core
 from gateware.core.pulse_core import LayerCore
 from gateware.core.unrolled_core import UnrolledCore
@@ -12,6 +13,7 @@ from gateware.units.pool import PoolUnit
 from gateware.units.queue import StreamFifo
 from gateware.units.unpack import UnpackUnit
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreSpec
@@ -46,6 +48,13 @@ def _unrolled(
     spec: UnrolledSpec, image: CoreImage, body: str, window: WindowSpec | None
 ) -> UnrolledCore:
     return UnrolledCore(spec, image, body=body, window=window)
+
+
+@core_circuit.of(DepthwiseSpec)
+def _depthwise(
+    spec: DepthwiseSpec, image: CoreImage, body: str, window: WindowSpec | None
+) -> DepthwiseCore:
+    return DepthwiseCore(spec, image, body=body)
 
 
 @unit_circuit.of(CoreUnit)

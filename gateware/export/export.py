@@ -20,6 +20,7 @@ from gateware.export.verilog_text import ROM_VERILOG, SPRAM_VERILOG
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.spram_image import SPRAM_FILE, has_spram
 from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
@@ -182,6 +183,8 @@ def _core_lines(spec: CoreBase) -> list[str]:
         how += f", {spec.frames} windows of its map side by side"
     if isinstance(spec, UnrolledSpec):
         how = f"unrolled, its weights as wires of {spec.adders} adders in {spec.levels} levels"
+    if isinstance(spec, DepthwiseSpec):
+        how = f"depthwise, a row's {spec.taps} weights in a word"
     return [
         f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; {how}",
         f"    in  {_format(spec.x, spec.output_frames)}",

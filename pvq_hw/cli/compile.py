@@ -129,6 +129,8 @@ def _engine(layer: dict[str, Any]) -> str:
     if layer["utilization"] is None:
         return f"unrolled, {layer['slots']:>6} cycles for its sums"
     used = f"{100 * layer['utilization']:.0f} % used"
+    if layer["kind"] == "depthwise":
+        return f"depthwise, {layer['slots']:>5} slots {used}"
     side = f" x {layer['windows']} windows" if layer["windows"] > 1 else ""
     return f"{layer['lanes']:>3} lanes{side}, {layer['slots']:>6} slots {used}"
 

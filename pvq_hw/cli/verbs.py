@@ -112,8 +112,8 @@ def _engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         metavar="KIND|LAYER=KIND,...",
-        help="folded, or unrolled: a layer all at once, its weights as wires; by default, auto, "
-        "unrolled where that makes the network faster",
+        help="folded; unrolled: a layer all at once, its weights as wires; depthwise: a window of "
+        "one channel a cycle; by default, auto, whichever makes the network faster",
     )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
 from pvq_hw.naming import identifiers
 from pvq_hw.network.layer import Dense
 from pvq_hw.registry import Registry
@@ -185,6 +186,11 @@ class CoreBase(Document, ABC):
             raise InputError(f"{where}: code_latency must be 1 or 2 with codes in SPRAM")
 
     # -- shapes -----------------------------------------------------------------------------
+
+    @property
+    def maps(self) -> Geometry | None:
+        """Of a core that takes whole maps, and whose windows are its own affair."""
+        return None
 
     @property
     def input_frames(self) -> int:

@@ -1,20 +1,23 @@
 """The core of any layer, and its specification from a file: pulses, plain 8-bit weights, or either
-unrolled."""
+unrolled or channel by channel."""
 
 from typing import Any
 
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
+from pvq_hw.engine.depthwise_core import DepthwiseSpec, make_depthwise_core
 from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
 from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.registry import Face
 
 __all__ = ["ENGINES", "ENGINE_CHOICES", "make_layer_core", "remade"]
 
-ENGINES = ("folded", "unrolled")
-"""How a layer may be computed: word after word in lanes, or all at once, its weights as wires."""
+ENGINES = ("folded", "unrolled", "depthwise")
+"""How a layer may be computed: word after word in lanes, all at once, its weights as wires, or
+channel after channel, a row a word."""
 
 ENGINE_CHOICES = ("auto", *ENGINES)
 """What may be asked for; the planner chooses where it is ``"auto"``."""
@@ -25,6 +28,10 @@ _OF_UNROLLED = (
     *("family", "name", "multiplier", "multiplier_interval"),
     *("params_memory", "fifo_memory", "fifo_depth"),
 )
+_OF_DEPTHWISE = (
+    *("family", "name", "multiplier", "params_memory", "fifo_memory", "fifo_depth"),
+    *("queue_memory", "lines_memory", "columns_memory"),
+)
 
 
 def make_layer_core(
@@ -34,6 +41,7 @@ def make_layer_core(
     *,
     gap_bits: int | None = None,
     engine: str = "folded",
+    geometry: Geometry | None = None,
     **options: Any,
 ) -> tuple[CoreBase, CoreImage]:
     """`pvq_hw.engine.pulse_core.make_core` or `pvq_hw.engine.int8_core.make_int8_core`, as the
@@ -46,7 +54,9 @@ def make_layer_core(
     gap_bits : int, optional
         Without a meaning for plain weights.
     engine : str
-        One of `ENGINES`; lanes, gap bits and memories of codes say nothing of unrolled layers.
+        One of `ENGINES`; lanes, gap bits and memories of codes say nothing of any but folded ones.
+    geometry : Geometry, optional
+        Of the convolution that a depthwise core computes.
     **options
         Of both, or of cores of pulses alone, which plain weights pass over.
     """
@@ -60,6 +70,12 @@ def make_layer_core(
             )
         kept = {key: value for key, value in options.items() if key in _OF_UNROLLED}
         return make_unrolled_core(layer, x, **kept)
+    if engine == "depthwise":
+        if geometry is None:
+            raise InputError(f"Layer {layer.name!r} can't be computed channel by channel: it has "
+                             "no windows")  # fmt: skip
+        kept = {key: value for key, value in options.items() if key in _OF_DEPTHWISE}
+        return make_depthwise_core(layer, x, geometry, **kept)
     if layer.encoding != "int8":
         return make_core(layer, x, lanes, gap_bits=gap_bits, **options)
     if options.pop("frames", 1) != 1:
@@ -115,6 +131,18 @@ def _remade_unrolled(
     choices = ("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory")
     options = _chosen(spec, choices)
     return make_unrolled_core(layer, x, family=family, name=spec.name, **options)
+
+
+@remade.of(DepthwiseSpec)
+def _remade_depthwise(
+    spec: DepthwiseSpec, layer: Dense, x: TensorSpec, family: str
+) -> tuple[CoreBase, CoreImage]:
+    choices = (
+        *("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory"),
+        *("queue_memory", "lines_memory", "columns_memory"),
+    )
+    options = {key: getattr(spec, key) for key in choices}
+    return make_depthwise_core(layer, x, spec.geometry, family=family, name=spec.name, **options)
 
 
 def _chosen(spec: CoreBase, choices: tuple[str, ...]) -> dict[str, Any]:

@@ -211,6 +211,8 @@ class WindowSpec(Document):
 def check_window(core: CoreBase, window: WindowSpec) -> None:
     """Raises InputError unless the core's frames are the windows."""
     where = f"Core {core.name!r}"
+    if core.maps is not None:
+        raise InputError(f"{where} must have no window: it takes maps")
     if window.order != "pixel" or core.x != window.x:
         raise InputError(f"{where} must take windows of its own format, one at a time")
     columns = window.geometry.output_size[1] if window.side > 1 else 0

@@ -13,6 +13,8 @@ from itertools import pairwise
 
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
+from pvq_hw.engine.depthwise_timing import Question, depthwise_steps
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_order import MapOrder, map_order
@@ -179,6 +181,7 @@ class _Run:
         self.wires = wires = {name: Wire() for name in names}
         self.notes: list[Note] = []
         self.within: list[Wire] = []
+        self.questions: list[Question] = []
         wires[spec.input].offers += [0] * (rounds * spec.transfers[0])
         wires[spec.output].readies += [0] * (rounds * spec.transfers[1])
         running = [
@@ -190,7 +193,7 @@ class _Run:
         while running:
             before, known = known, sum(w.known for w in (*wires.values(), *self.within))
             known += sum(len(note.times) for note in self.notes)
-            if known == before:
+            if known == before and not self._deny():
                 waiting = [u.name for u in spec.units if not self._finished(u, rounds)]
                 raise CheckError(f"The accelerator stands still: {', '.join(waiting)} wait")
             running = [entry for entry in running if not _advance(*entry)]
@@ -199,7 +202,16 @@ class _Run:
         inputs = [self.wires[name] for name in unit.inputs]
         outputs = [self.wires[name] for name in unit.outputs]
         turns = self.spec.frames // unit.frames
-        return Work(inputs, outputs, rounds * turns, turns, images, self.notes, self.within)
+        return Work(
+            inputs, outputs, rounds * turns, turns, images, self.notes, self.within, self.questions
+        )
+
+    def _deny(self) -> bool:
+        """Answers the earliest question that nothing else does; whether there is one."""
+        waiting = [question for question in self.questions if not question.denied]
+        if waiting:
+            min(waiting, key=lambda question: question.time).denied = True
+        return bool(waiting)
 
     def _given(self, unit: Unit) -> int:
         """Transfers of a round at each output of a unit."""
@@ -262,6 +274,8 @@ class Work:
         Takes the times within a unit on which what follows depends, wires' own aside.
     within : list of Wire
         Takes the wires within a unit.
+    questions : list of Question
+        Takes those that a unit waits with, which are denied when all others wait too.
     """
 
     inputs: list[Wire]
@@ -271,6 +285,7 @@ class Work:
     images: Mapping[str, CoreImage]
     notes: list[Note]
     within: list[Wire]
+    questions: list[Question]
 
     def wire(self, each: int, reach: int) -> Wire:
         """A new wire between two processes of a unit, with ``each`` transfers a turn, of which the
@@ -310,6 +325,13 @@ def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Proce
     whole, moved = (work.note(sliding.reader.units, 2) for _ in range(2))
     loader = _windows(sliding.reader, work, whole.append, sliding.unit_delay, moved, 2)
     return [loader, _slide(sliding, whole, moved, held, loaded, work.frames), compute]
+
+
+@core_timing.of(DepthwiseSpec)
+def _depthwise_core(spec: DepthwiseSpec, unit: CoreUnit, work: Work) -> list[Process]:
+    used = work.note(unit.sizes()[0][0], spec.queue_depth)
+    i, o = work.inputs[0], work.outputs[0]
+    return [depthwise_steps(spec, i, o, used, work.frames, work.questions)]
 
 
 @core_timing.of(CoreSpec, Int8Spec)

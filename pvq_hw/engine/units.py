@@ -251,9 +251,14 @@ class CoreUnit(Unit):
             check_window(self.core, self.window)
 
     @property
+    def maps(self) -> Geometry | None:
+        """How windows slide over the input, where it is a map."""
+        return self.window.geometry if self.window else self.core.maps
+
+    @property
     def positions(self) -> int:
         """Frames of the core in one of the network: window positions."""
-        return self.window.units if self.window else 1
+        return int(np.prod(self.maps.output_size)) if self.maps else 1
 
     @property
     def walks(self) -> int:
@@ -274,7 +279,7 @@ class CoreUnit(Unit):
     def lags(self) -> bool:
         """Whether it may still work on a frame whose results are out: the last activations of a
         map may matter to no window."""
-        return self.window is not None
+        return self.maps is not None
 
     @property
     def waiting(self) -> int:
@@ -303,7 +308,7 @@ class CoreUnit(Unit):
 
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Activations of a frame: of the input, and of the output."""
-        taken = int(np.prod(self.window.geometry.input_shape)) if self.window else self.core.n
+        taken = int(np.prod(self.maps.input_shape)) if self.maps else self.core.n
         return (taken,), self.positions * self.core.rows
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:

@@ -48,7 +48,8 @@ class LayerChoice:
     windows : int, optional
         V, 1 to 16: windows of a map that a convolution of pulses takes side by side.
     engine : str, optional
-        ``"folded"`` (lanes), ``"unrolled"``: all pulses at once, weights as wires, or ``"auto"``.
+        ``"folded"`` (lanes), ``"unrolled"``: all pulses at once, weights as wires,
+        ``"depthwise"``: a window of one channel and a row a cycle, or ``"auto"``.
     """
 
     ratio: float | None = None
@@ -79,8 +80,11 @@ class LayerChoice:
         _check_engine(self.engine)
         _check_windows(self.windows)
         wired = (self.lanes, self.code, self.code_memory, self.windows) != (None,) * 4
-        if self.engine == "unrolled" and wired:
-            raise InputError("An unrolled layer must have no lanes, windows, code or code_memory")
+        if self.engine in ("unrolled", "depthwise") and wired:
+            article = "An" if self.engine == "unrolled" else "A"
+            raise InputError(
+                f"{article} {self.engine} layer must have no lanes, windows, code or code_memory"
+            )
         if self.lanes is not None and self.lanes < 1:
             raise InputError(f"Lanes must be at least 1, not {self.lanes}")
         if isinstance(self.unit, str) and self.unit not in ("row", "layer"):
@@ -133,8 +137,9 @@ class CompileOptions:
     engine : str
         ``"folded"`` or ``"unrolled"``: what the layers are computed in. Unrolled layers take all
         pulses at once, in adders, and their weights are wires. ``"auto"``: layers that make the
-        network faster by it, and fit, are unrolled; none with lanes, code or code memory of its
-        own.
+        network faster by it, and fit, are unrolled, and convolutions of one channel a row are
+        computed channel by channel where that is faster or smaller; none with lanes, code or code
+        memory of its own.
     code : str
         ``"pulse"``, ``"shifted"``, or ``"pvq"``: shifted where that saves cycles (of a dense layer
         3 %) and fits. ``"auto"``: 8-bit weights too, in layers of more pulses than weights that
@@ -209,6 +214,10 @@ class CompileOptions:
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
         _check_windows(self.windows)
+        if self.engine == "depthwise":
+            raise InputError(
+                "Engine of all layers must be folded, unrolled or auto; name what is depthwise"
+            )
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
         if self.max_loss is not None:
@@ -286,6 +295,8 @@ class CompileOptions:
                 part["engine"] = "unrolled"
             elif wanted == "auto" and not _is_folded(choice):
                 part["engine"] = "auto"
+            elif wanted == "depthwise":
+                part["engine"] = wanted
             if choice.windows is not None:
                 part["windows"] = choice.windows
             if kind != "auto":

@@ -89,6 +89,7 @@ def compile_document(
                 "lanes": part["lanes"],
                 "windows": part["windows"],
                 "encoding": part["encoding"],
+                "kind": part["core"]["kind"],
                 "gap_bits": part["core"].get("code", {}).get("gap_bits"),
                 "reason": part["reason"],
                 "shift_bits": part["core"].get("code", {}).get("shift_bits"),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CORES, CoreBase
+from pvq_hw.engine.depthwise_core import DepthwiseSpec, depthwise_cycles, refusal
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.kinds import ENGINE_CHOICES, make_layer_core
 from pvq_hw.engine.line_buffer import make_window
@@ -44,6 +45,7 @@ __all__ = [
     "can_balance",
     "coarse_lanes",
     "core_options",
+    "depthwise_choices",
     "finer_lanes",
     "floor_cycles",
     "known_layers",
@@ -128,6 +130,10 @@ class FoldLayer:
             raise InputError(f"{where}: K must be at least 1, not {self.k}")
         if self.engine not in ENGINE_CHOICES:
             raise InputError(f"{where} must be {' or '.join(ENGINE_CHOICES)}, not {self.engine!r}")
+        if self.engine == "depthwise" and self.not_depthwise:
+            raise InputError(
+                f"{where} must be folded, not channel by channel: {self.not_depthwise}"
+            )
 
     @property
     def positions(self) -> int:
@@ -141,6 +147,16 @@ class FoldLayer:
     def columns(self) -> int:
         """Weights of a row."""
         return self.n // self.groups
+
+    @property
+    def not_depthwise(self) -> str:
+        """Why it can't be computed channel by channel; empty where it can."""
+        if self.geometry is None:
+            return "it is no convolution"
+        if self.given is not None and self.given[0].groups > 1:
+            return "it has several gains a row"
+        most = 0 if self.given is None else int(np.abs(self.given[0].y).max())
+        return refusal(self.geometry, self.groups, self.rows, self.x, most)
 
 
 def known_layers(network: Network, codes: Mapping[str, str] | None = None) -> list[FoldLayer]:
@@ -172,7 +188,7 @@ def with_engines(
 ) -> list[FoldLayer]:
     """The layers with the engines that are asked for among the options of single layers.
 
-    Raises InputError, with the layer, where that one can't be unrolled.
+    Raises InputError, with the layer, where the engine that is asked for can't do it.
     """
     engines = [asked.get(layer.name, {}).get("engine", layer.engine) for layer in layers]
     return [replace(x, engine=engine) for x, engine in zip(layers, engines, strict=True)]
@@ -326,6 +342,8 @@ def layer_choices(layer: FoldLayer, lanes: Sequence[int], question: Question) ->
     if layer.engine == "unrolled":
         reckoned = question.reckoned and layer.given is None
         return [(_reckoned_choice if reckoned else _unrolled_choice)(layer, question)]
+    if layer.engine == "depthwise":
+        return depthwise_choices(layer, question)
     found: list[Choice] = []
     narrow = replace(question, windows=_windows(layer, question) or 1)
     floor = min(floor_cycles(layer, p, narrow) for p in lanes)
@@ -356,6 +374,25 @@ def _windows(layer: FoldLayer, question: Question) -> int | None:
     """Windows side by side where they are not free."""
     several = layer.encoding == "pvq" and layer.engine != "unrolled"
     return question.windows if several else 1
+
+
+def depthwise_choices(layer: FoldLayer, question: Question) -> list[Choice]:
+    """The layer channel by channel, where it can be and may be: of its codes, or of rows like those
+    that a quantizer gives."""
+    free = "code_memory" not in question.asked and layer.code is None and question.gap is None
+    if layer.engine != "depthwise" and (layer.engine != "auto" or not free or layer.not_depthwise):
+        return []
+    assert layer.geometry is not None
+    dense, x = layer.given or _synthetic_rows(layer)
+    engine = question.target.engine
+    options: dict[str, Any] = {"engine": "depthwise", "geometry": layer.geometry}
+    options |= question.asked
+    spec, _ = make_layer_core(dense, x, layer.n, family=engine, name="core", **options)
+    specs = [spec]
+    if family(engine).lutram and layer.groups <= _BANK_WORDS and "columns_memory" not in options:
+        specs.append(replace(spec, columns_memory="logic"))  # type: ignore[call-arg]
+    cycles = question.turns * depthwise_cycles(layer.geometry, layer.rows)
+    return _unbeaten([Choice(cycles, core_resources(s, engine), s) for s in specs])
 
 
 def unrolled_choices(layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
@@ -485,7 +522,7 @@ def with_serial(choices: Sequence[Choice], question: Question) -> list[Choice]:
     more = []
     for choice in choices if "multiplier" not in question.asked else ():
         spec = choice.spec
-        if isinstance(spec, CoreSpec) and spec.multiplier_parts:
+        if isinstance(spec, CoreSpec | DepthwiseSpec) and spec.multiplier_parts:
             interval = min(spec.mult_bits, spec.words // (spec.rows * spec.groups))
             serial = replace(spec, multiplier="serial", multiplier_interval=max(1, interval))
             engine = question.target.engine
@@ -521,6 +558,13 @@ core_options: Face[[], dict[str, Any]] = CORES.face("choices")
 def _unrolled_options(spec: UnrolledSpec) -> dict[str, Any]:
     paced = {"multiplier_interval": spec.multiplier_interval}
     return {"engine": "unrolled"} | (paced if spec.multiplier == "serial" else {})
+
+
+@core_options.of(DepthwiseSpec)
+def _depthwise_options(spec: DepthwiseSpec) -> dict[str, Any]:
+    choices = ("multiplier", "queue_memory", "lines_memory", "columns_memory")
+    own = {key: getattr(spec, key) for key in choices}
+    return {"engine": "depthwise", "geometry": spec.geometry} | own
 
 
 @core_options.of(Int8Spec)

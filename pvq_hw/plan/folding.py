@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pvq_hw.engine.batch import FLUSH_CYCLES
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
+from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
@@ -23,6 +25,7 @@ from pvq_hw.plan.candidates import (
     can_balance,
     coarse_lanes,
     core_options,
+    depthwise_choices,
     finer_lanes,
     floor_cycles,
     known_layers,
@@ -103,7 +106,7 @@ class Folding:
     engine_reasons: Mapping[str, str] = field(default_factory=dict)
 
     def engine(self, name: str) -> str:
-        """``"folded"`` or ``"unrolled"``."""
+        """One of `pvq_hw.engine.kinds.ENGINES`."""
         chosen = dict(zip(self.names, self.memories, strict=True)).get(name, {})
         return str(chosen.get("engine", "folded"))
 
@@ -255,6 +258,7 @@ class _Task:
         """The best choices, and all that they were chosen from."""
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
         choices = [layer_choices(layer, _tried(layer, q) if p is None else [p], q)
+                   + (depthwise_choices(layer, q) if p is None else [])
                    for layer, q, p in parts]  # fmt: skip
         folded = self._refined(self._search(choices), choices)
         return self._mixed(*folded)
@@ -267,7 +271,7 @@ class _Task:
         for _ in range(0 if self.questions[0].reckoned else 2):
             more = [
                 finer_lanes(choice.lanes, layer, q.balanced)
-                if p is None and not isinstance(choice.spec, UnrolledSpec)
+                if p is None and isinstance(choice.spec, CoreSpec | Int8Spec)
                 else []
                 for choice, (layer, q, p) in zip(found.choices, parts, strict=True)
             ]
@@ -322,6 +326,9 @@ class _Task:
             self.layers, best.choices, wires, self.wanted, strict=True
         ):
             if layer.engine != "auto" or p is not None:
+                continue
+            if isinstance(choice.spec, DepthwiseSpec):
+                self.engine_reasons[layer.name] = "depthwise: faster or smaller than in lanes"
                 continue
             text = "folded: too large to be unrolled"
             if isinstance(choice.spec, UnrolledSpec):
@@ -390,6 +397,10 @@ class _Task:
 
     def _layer_limit(self, index: int, found: Found) -> str:
         layer, question = self.layers[index], self.questions[index]
+        if isinstance(found.choices[index].spec, DepthwiseSpec):
+            return (
+                f"layer {layer.name!r} takes its map's activations and gives its rows one a cycle"
+            )
         lanes = found.choices[index].lanes
         name = f"layer {layer.name!r}"
         spec = found.choices[index].spec
@@ -468,7 +479,7 @@ def fold_best(
     for layer in layers if best.frames == 1 else ():
         if layer.name not in free or layer.encoding != "pvq" or layer.k < layer.columns:
             continue
-        if best.engine(layer.name) == "unrolled":
+        if best.engine(layer.name) != "folded":
             continue
         others = [replace(x, encoding="int8") if x is layer else x for x in layers]
         found = fold(others, target, **(asked | {"pace": best.interval_cycles}))
@@ -545,7 +556,7 @@ def _core_options(each: Mapping[str, Mapping[str, Any]] | None, layer: FoldLayer
 
 
 def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> list[int | None]:
-    """Lanes of every layer, None where they are free; an unrolled one has all."""
+    """Lanes of every layer, None where they are free; those that are not folded have all."""
     if not layers:
         raise InputError("A network must have at least one layer with weights")
     if lanes is None:
@@ -555,8 +566,8 @@ def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> 
     for layer, p in zip(layers, lanes, strict=True):
         if p is not None and not 1 <= p <= layer.n:
             raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.n}, not {p}")
-    unrolled = [layer.engine == "unrolled" for layer in layers]
-    return [x.n if all_ else p for x, p, all_ in zip(layers, lanes, unrolled, strict=True)]
+    whole = ("unrolled", "depthwise")
+    return [x.n if x.engine in whole else p for x, p in zip(layers, lanes, strict=True)]
 
 
 def _top(target: Target, first: FoldLayer) -> Resources:

@@ -10,6 +10,7 @@ import numpy as np
 from pvq_hw.arith.formats import significant
 from pvq_hw.documents import Document, line, write_fields
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec
 from pvq_hw.engine.pulse_code import PulseCode, choose_gap_bits, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec
@@ -50,7 +51,7 @@ class LayerPlan(Document):
         ``sum |y|``; 0 of a layer with plain 8-bit weights.
     codes : int
         Lane codes that place a pulse: as many as pulses, fewer with shifted ones. Of plain
-        weights: how many there are. Of an unrolled layer: weights that are not 0.
+        weights: how many there are. Of an unrolled or a depthwise layer: weights that are not 0.
     positions : int
         Frames of the core in one of the network: the window positions of a convolution.
     conv_groups : int
@@ -238,8 +239,8 @@ def _plain_weights(spec: Int8Spec, layer: Dense, image: CoreImage) -> tuple[int,
     return 0, layer.y.size
 
 
-@core_counts.of(UnrolledSpec)
-def _wires(spec: UnrolledSpec, layer: Dense, image: CoreImage) -> tuple[int, int]:
+@core_counts.of(UnrolledSpec, DepthwiseSpec)
+def _not_zero(spec: CoreBase, layer: Dense, image: CoreImage) -> tuple[int, int]:
     pulses = int(np.abs(layer.y).sum()) if layer.encoding == "pvq" else 0
     return pulses, int(np.count_nonzero(layer.y))
 
@@ -260,6 +261,21 @@ def _folded_cycles(spec: CoreBase, plan: LayerPlan) -> int:
 def _unrolled_cycles(spec: UnrolledSpec, plan: LayerPlan) -> int:
     loaded = spec.n if plan.positions == 1 else 0
     return plan.positions * max(spec.sum_cycles, loaded)
+
+
+@core_cycles.of(DepthwiseSpec)
+def _depthwise_cycles(spec: DepthwiseSpec, plan: LayerPlan) -> int:
+    return spec.frame_cycles
+
+
+@core_energy.of(DepthwiseSpec)
+def _depthwise_energy(spec: DepthwiseSpec, plan: LayerPlan) -> Operations:
+    words = plan.positions * spec.rows
+    return Operations(
+        add_bits=words * sum(spec.magnitudes) * spec.leaf_bits,
+        read_bits=words * (spec.word_bits + spec.lanes * spec.x.bits),
+        register_bits=plan.resources.ffs * spec.frame_cycles,
+    )
 
 
 @core_energy.of(CoreSpec)
@@ -297,6 +313,14 @@ def _why_wires(spec: UnrolledSpec, layer: Dense) -> str:
     return (
         f"{spec.adders:,} adders in {spec.levels} levels; its weights are wires, so new ones "
         "need synthesis"
+    )
+
+
+@core_reason.of(DepthwiseSpec)
+def _why_taps(spec: DepthwiseSpec, layer: Dense) -> str:
+    return (
+        f"a row of {spec.taps} weights a cycle, in words of {spec.word_bits} bits, up to "
+        f"{(1 << spec.planes) - 1} times an activation"
     )
 
 

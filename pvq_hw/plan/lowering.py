@@ -280,7 +280,9 @@ class _Builder:
         """A layer's core, its line buffer, and at the end of a batch its unpacker."""
         self.abreast = [*self.abreast, core] if core.output_frames > 1 else []
         window = None
-        if layer.geometry is not None:
+        if core.maps not in (None, layer.geometry):
+            raise InputError(f"Layer {layer.name!r} must have a core of its own maps")
+        if layer.geometry is not None and core.maps is None:
             latency, side = self.family.bank_latency, core.frames if core.row_windows else 1
             window = make_window(layer.geometry, core.x, core.lanes, latency=latency, side=side)
             window = _placed(window, self.family)

@@ -19,6 +19,7 @@ from pvq_hw.documents import (
 )
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.kinds import make_layer_core, remade
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.timing import Timing, run_frames, time_graph
@@ -401,7 +402,9 @@ def plan(
         )
     ]
     why = engine_reasons or folding.engine_reasons
-    asked = {x.name: "unrolled was asked for" for x in known if x.engine == "unrolled"}
+    asked = {
+        x.name: f"{x.engine} was asked for" for x in known if x.engine in ("unrolled", "depthwise")
+    }
     graph, cores = _with_flush(plan_graph(network, cores, board.engine), cores)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
     output = network.output
@@ -447,6 +450,8 @@ def _lanes(layer: LayerPlan) -> tuple[str, str, str]:
         return "unrolled", "", ""
     used = f"{100 * layer.utilization:.0f} %"
     spec = layer.spec
+    if isinstance(spec, DepthwiseSpec):
+        return "depthwise", f"{spec.words:,}", used
     side = f" x {spec.frames}" if spec.row_windows else ""
     return f"{spec.lanes}{side}", f"{spec.words:,}", used
 

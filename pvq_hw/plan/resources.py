@@ -8,10 +8,16 @@ from dataclasses import dataclass, replace
 
 from pvq_hw.documents import Document
 from pvq_hw.engine.core import CORES, CoreBase
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.plan.coefficients import FF_COEFFICIENTS, LUT_COEFFICIENTS
+from pvq_hw.plan.depthwise_resources import (
+    DEPTHWISE_COEFFICIENTS,
+    depthwise_features,
+    depthwise_memories,
+)
 from pvq_hw.plan.int8_resources import (
     INT8_COEFFICIENTS,
     int8_brams,
@@ -97,6 +103,7 @@ core_cost: Face[[Family], Resources] = CORES.face("cost")
 
 core_memories.of(UnrolledSpec)(unrolled_memories)
 core_memories.of(Int8Spec)(int8_memories)
+core_memories.of(DepthwiseSpec)(depthwise_memories)
 
 
 @core_memories.of(CoreSpec)
@@ -196,6 +203,16 @@ def core_resources(spec: CoreBase, engine: str) -> Resources:
 @core_cost.of(UnrolledSpec)
 def _unrolled_cost(spec: UnrolledSpec, device: Family) -> Resources:
     estimates, values = UNROLLED_COEFFICIENTS[device.name], unrolled_features(spec)
+    return _blocks(spec, device) + Resources(
+        luts=_estimate(estimates["luts"], values),
+        ffs=_estimate(estimates["ffs"], values),
+        dsps=spec.multiplier_parts,
+    )
+
+
+@core_cost.of(DepthwiseSpec)
+def _depthwise_cost(spec: DepthwiseSpec, device: Family) -> Resources:
+    estimates, values = DEPTHWISE_COEFFICIENTS[device.name], depthwise_features(spec)
     return _blocks(spec, device) + Resources(
         luts=_estimate(estimates["luts"], values),
         ffs=_estimate(estimates["ffs"], values),

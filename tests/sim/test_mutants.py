@@ -33,6 +33,13 @@ EQUIVALENT = {
     r"reader(_walk)?: (last|inside_0?), not reset": "belongs to a word, whose valid is reset",
     r"(pool|mean)\d+_reader(_walk)?: valid, not reset": "its word is outside the map by then, and "
     "adds nothing to a pooling",
+    r"conv0: places, reset to -1": "a place less where there is always another",
+    r"queue: (room|ahead), reset to .*": "an activation more or less waits, or is there before the "
+    "next map begins, which it then waits for",
+    r"conv0_walk: takes, not reset": "begins with a pixel that takes nothing: a few cycles later",
+    r"conv0_walk: pause, not reset": "counts between two windows, and is set with the first",
+    r"conv0_walk: column, reset to \+1": "names a place in a row of the memory, whichever",
+    r"conv0_walk: channel, not reset": "of the first pixel, with whose column no window is read",
     r"walk: address, (not reset|reset to .*)": "belongs to a word, whose valid is reset",
 }
 
@@ -88,6 +95,14 @@ def poolings(folder):
     _ship(folder, net, 6, most=2)
 
 
+def channels(folder):
+    """A depthwise convolution of two rows a channel, whose last windows need pixels of the next
+    map, or none."""
+    net = RandomNetwork(8, (3, 3, 2))
+    net.conv(net.input, 4, (3, 3), k=12, groups=2, pads=((1, 1), (1, 1)), out=S16)
+    _ship(folder, net, 6, depthwise=["conv0"])
+
+
 def _ship(folder, net, frames, most=None, names=None, **options):
     made = build(net, family="up5k", frames=frames, **options)
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
@@ -138,6 +153,14 @@ def test_lost_resets_of_windows_side_by_side_are_caught(tmp_path):
     mutants = mutants_of(tmp_path, "conv0_writer|order|order_credits", "not reset|reset to .*")
     chosen = different(mutants)
     assert len(chosen) >= 32
+    assert survivors(tmp_path, chosen) == []
+
+
+def test_lost_resets_and_wrong_counts_of_a_depthwise_core_are_caught(tmp_path):
+    channels(tmp_path)
+    mutants = mutants_of(tmp_path, "conv0|conv0_queue|_walk", "not reset|reset to .*|stuck at 1")
+    chosen = different(mutants)
+    assert len(chosen) >= 40
     assert survivors(tmp_path, chosen) == []
 
 

@@ -195,6 +195,7 @@ def make_cores(
     lanes: dict[str, int] | None = None,
     unrolled: Collection[str] = (),
     sides: dict[str, int] | None = None,
+    depthwise: Collection[str] = (),
 ) -> list[tuple[CoreBase, CoreImage]]:
     """Cores of the layers with weights; lanes that suit the channels unless they are given, windows
     of a map one at a time unless it is said how many side by side."""
@@ -203,7 +204,9 @@ def make_cores(
     for layer in core_layers(network):
         p = (lanes or {}).get(layer.name, min(4, layer.dense.y.shape[1]))
         engine = "unrolled" if layer.name in unrolled else "folded"
+        engine = "depthwise" if layer.name in depthwise else engine
         options = {"family": family, "name": names[layer.name], "engine": engine}
+        options["geometry"] = layer.geometry
         if side := (sides or {}).get(layer.name):
             options |= {"frames": side, "row_windows": layer.geometry.output_size[1]}
         cores.append(make_layer_core(layer.dense, layer.x, p, **options))
@@ -219,10 +222,11 @@ def build(
     frames: int = 3,
     unrolled: Collection[str] = (),
     sides: dict[str, int] | None = None,
+    depthwise: Collection[str] = (),
 ) -> Built:
     """The network with its graph, and random frames."""
     network = source.network()
-    cores = make_cores(network, family, lanes, unrolled, sides)
+    cores = make_cores(network, family, lanes, unrolled, sides, depthwise)
     graph = build_graph(network, [spec for spec, _ in cores], family, depths)
     form = network.input.format
     x = source.rng.integers(form.min, form.max + 1, (frames, *network.input.shape))

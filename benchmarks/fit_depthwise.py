@@ -1,0 +1,127 @@
+"""Fits the planner's estimates of depthwise cores, as `benchmarks.fit_resources` does.
+
+Run as ``python -m benchmarks.fit_depthwise --family ecp5``; prints the coefficients for
+`pvq_hw.plan.depthwise_resources`. The counts go into the same file.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.fit_resources import S8, U8, Counted, compared, counts_of, report
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.depthwise_core import DepthwiseSpec, make_depthwise_core
+from pvq_hw.geometry import Geometry
+from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.plan.depthwise_resources import depthwise_features
+from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.target.families import FAMILIES
+
+U4 = IntFormat(4, False)
+_SAME, _LINE = ((1, 1), (1, 1)), ((0, 0), (1, 1))
+_LOGIC = {"columns_memory": "logic"}
+
+# Map, kernel, stride, padding, rows of a channel, pulses of a row (0: 8-bit weights), input,
+# options.
+Shape = tuple[int, int, int]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+Core = tuple[Shape, tuple[int, int], int, Pads, int, int, IntFormat, dict[str, Any]]
+CORES: tuple[Core, ...] = (
+    ((25, 5, 64), (3, 3), 1, _SAME, 1, 5, U8, {}),
+    ((25, 5, 64), (3, 3), 1, _SAME, 1, 18, U8, {}),
+    ((48, 48, 8), (3, 3), 1, _SAME, 1, 9, U8, {}),
+    ((24, 24, 32), (3, 3), 2, _SAME, 1, 3, U8, {}),
+    ((3, 3, 256), (3, 3), 1, _SAME, 1, 4, U8, {}),
+    ((1, 100, 16), (1, 5), 1, ((0, 0), (2, 2)), 1, 10, S8, {}),
+    ((12, 12, 16), (3, 3), 1, _SAME, 1, 0, U8, {}),
+    ((1, 60, 12), (1, 3), 1, _LINE, 2, 2, U4, {}),
+    ((12, 12, 24), (5, 5), 1, ((2, 2), (2, 2)), 1, 12, U8, {}),
+)
+
+# Counted, but not fitted to.
+HELD_OUT: tuple[Core, ...] = (
+    ((16, 16, 32), (3, 3), 1, _SAME, 1, 7, S8, {}),
+    ((6, 6, 128), (3, 3), 1, _SAME, 1, 5, U8, {}),
+    ((1, 40, 24), (1, 3), 1, _LINE, 1, 5, U8, {}),
+)
+
+# Where there is distributed RAM.
+LUT_RAM_CORES: tuple[Core, ...] = (
+    ((25, 5, 64), (3, 3), 1, _SAME, 1, 5, U8, _LOGIC),
+    ((48, 48, 8), (3, 3), 2, _SAME, 1, 24, U8, _LOGIC),
+)
+
+HELD_OUT_LUT_RAM: tuple[Core, ...] = (((12, 12, 32), (3, 3), 1, _SAME, 1, 6, U8, _LOGIC),)
+
+
+def cores_of(engine: str) -> dict[str, Core]:
+    """The cores to measure of a family, by key."""
+    lists = {"": CORES, "held ": HELD_OUT}
+    if FAMILIES[engine].lutram:
+        lists |= {"ram ": LUT_RAM_CORES, "held ram ": HELD_OUT_LUT_RAM}
+    return {
+        f"{engine} depthwise {kind}{i}": core
+        for kind, c in lists.items()
+        for i, core in enumerate(c)
+    }
+
+
+def make(key: str, engine: str) -> tuple[DepthwiseSpec, CoreImage]:
+    """A core of the list with random weights; its place is the seed."""
+    shape, kernel, stride, pads, each, k, x, options = cores_of(engine)[key]
+    rng = np.random.default_rng(int(key.rpartition(" ")[2]))
+    geometry = Geometry(shape, kernel, tuple(stride if n > 1 else 1 for n in shape[:2]), pads)
+    channels, taps = shape[2], kernel[0] * kernel[1]
+    rows = channels * each
+    plain = rng.integers(-127, 128, size=(rows, taps))
+    y = np.zeros((rows, taps, channels), dtype=np.int64)
+    own = nearest(rng.laplace(size=(rows, taps)), k) if k else plain
+    y[np.arange(rows), :, np.arange(rows) // each] = own
+    layer = Dense(
+        name="core",
+        input="x",
+        output=TensorSpec("o", (rows,), U8, 1.0),
+        y=y.reshape(rows, -1),
+        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
+        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
+        shift=22,
+        gain=np.ones((rows, 1)),
+        encoding="pvq" if k else "int8",
+    )
+    x_spec = TensorSpec("x", (taps * channels,), x, 1.0)
+    return make_depthwise_core(layer, x_spec, geometry, family=engine, **options)
+
+
+def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
+    """Every core of the lists with its counts."""
+    for key in cores_of(engine):
+        spec, image = make(key, engine)
+        found = counts_of(key, spec, image, engine, path, check)
+        if found is not None:
+            yield spec, found, "held" in key
+
+
+def main() -> None:
+    """Prints counts, estimates and coefficients."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
+    parser.add_argument("-o", type=Path, default=Path("benchmarks/results/resources.json"))
+    parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
+    args = parser.parse_args()
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    for engine in args.family or sorted(FAMILIES):
+        cores = list(measured(engine, args.o, args.check))
+        if not args.check:
+            values = [depthwise_features(spec) for spec, _, _ in cores]  # type: ignore[arg-type]
+            report(engine, cores, values)
+        for row in compared(engine, cores):
+            a, b = row["luts"]
+            print(f"{engine} {row['what']}: LUT {a} / {b} ({a / b - 1:+.1%}), BRAM {row['brams']}")
+
+
+if __name__ == "__main__":
+    main()
