@@ -64,7 +64,7 @@ def test_a_mixed_network_runs_as_planned():
     y = net.conv(x, 6, (3, 3), k=12, pads=SAME)
     net.dense(net.maxpool(net.add(x, y), (2, 2), stride=(2, 2)), 3)
     network = net.network()
-    planned = plan(network, "ulx3s-25f", engine="auto")
+    planned = plan(network, "ulx3s-25f", engine="auto", windows=1)
     assert {layer.unrolled for layer in planned.layers} == {True, False}
     images = planned.graph.named(core_images(network, planned))
     x = np.random.default_rng(4).integers(0, 256, (2, *network.input.shape))
