@@ -5,17 +5,21 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, TypedDict
 
 from gateware.export.export import ROM_FILE, export_accelerator
 from gateware.export.interfaces import INTERFACES, Side, axis_shell, flow_testbench
+from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.output.accelerator import Accelerator
+from pvq_hw.output.golden_vectors import load_index
 
 __all__ = ["FLOWS", "export_flow", "flow_files"]
 
 _MARK = "pvq-hw-export.json"
+_EXPORT = Format("an export", "pvq-hw export")
 _NAME = r"[a-z][a-z0-9_]{0,40}"
 _NEVER_RUN = "never run by the project's tests, only read and checked for form"
 _MOST_FRAMES = 8  # of golden vectors in a testbench
@@ -129,6 +133,12 @@ def _verilog(accelerator: Accelerator, name: str) -> Mapping[str, str]:
     return {file.replace("pvq_", f"{name}_"): _renamed(text, name) for file, text in made.items()}
 
 
+class _Listing(TypedDict):
+    """What of an export's mark tells its files from the user's."""
+
+    files: list[str]
+
+
 def _earlier(folder: Path) -> set[str]:
     """Names of the files of an earlier export; raises InputError where the folder holds more."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -137,11 +147,10 @@ def _earlier(folder: Path) -> set[str]:
     if not found:
         return set()
     try:
-        listed = json.loads((folder / _MARK).read_text("ascii"))["files"]
-        own = {name for name in listed if isinstance(name, str)} | {_MARK}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(f"{folder} must be empty, or an earlier export") from None
-    own = {name for name in own if name == Path(name).name}
+        listed = read(Annotated[_Listing, OPEN], load_json(folder / _MARK, _EXPORT), _MARK)
+    except InputError as error:
+        raise InputError(f"{folder} must be empty, or an earlier export: {error}") from None
+    own = {name for name in (*listed["files"], _MARK) if name == Path(name).name}
     if found - own:
         other = sorted(found - own)[0]
         raise InputError(f"{folder} holds {quoted(other)}, which no export wrote; move it away")
@@ -156,9 +165,8 @@ def _renamed(text: str, name: str) -> str:
 
 def _frames(accelerator: Accelerator, batch: int) -> int:
     """Golden frames that a testbench takes: whole batches."""
-    folder = accelerator.out / "vectors"
-    frames = json.loads((folder / "vectors.json").read_text("ascii"))["frames"]
-    count = min(_MOST_FRAMES, int(frames)) // batch * batch
+    frames = load_index(accelerator.out / "vectors" / "vectors.json")["frames"]
+    count = min(_MOST_FRAMES, frames) // batch * batch
     if not count or batch > 1:
         raise InputError(f"Frames must be one at a time to export, not {batch} side by side")
     return count
