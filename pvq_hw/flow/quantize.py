@@ -112,7 +112,8 @@ def quantize_for(
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     totals = layer_pulses(model, wanted)
     layers = _fold_layers(steps, model.input_name, options, totals)
-    if not quick and not free:
+    given = data is not None or options.quantizer == "plain"  # else it is refused for that
+    if given and not quick and not free:
         check_room(
             model, target, wanted, data, layers,
             codes=options.codes(names), lanes=asked["lanes"], each=asked["each"],

@@ -92,7 +92,8 @@ def _least(model: Model, wanted: QuantizerOptions, data: Any) -> Network:
             pulsed = given.encoding != "int8"
             layers[step.name] = replace(given, ratio=None, k=rows) if pulsed else given
     options = replace(
-        wanted, quantizer="plain", layers=layers, sweeps=0, max_frames=_FRAMES, augment=None,
+        wanted, quantizer="plain", layers=layers, sweeps=0, max_frames=_FRAMES,
+        augment=wanted.augment if data is None else None,
         gain_rule="least-squares", mend="none",
     )  # fmt: skip
     return quantize(model, options, calibration=data)
