@@ -61,7 +61,7 @@ def check(tmp_path, texts: list[str]) -> Network:
 @pytest.mark.parametrize("end", ENDS)
 def test_a_network_may_end_with_any_operation_and_any_activation(tmp_path, end, after):
     network = check(tmp_path, ENDS[end] + AFTER[after])
-    pooled = end in ("MaxPool", "GlobalMaxPool") and after == "nothing"
+    pooled = end in ("MaxPool", "GlobalMaxPool", "ReduceMax") and after == "nothing"
     assert network.output.format == (
         IntFormat(BITS, True) if pooled else IntFormat(16, after == "nothing")
     )

@@ -43,6 +43,10 @@ ENDS = {
     "Add": [CONV, "d=Conv(c,wd,bd) group=4 pads=1,1,1,1", "t0=Add(c,d)"],
     "Concat": [CONV, "d=Conv(c,wd,bd) group=4 pads=1,1,1,1", "t0=Concat(c,d) axis=1"],
     "Mul": [CONV, "t0=Mul(c,half)"],
+    "Sum": [CONV, "d=Conv(c,wd,bd) group=4 pads=1,1,1,1", "t0=Sum(c,d)"],
+    "Mean": [CONV, "d=Conv(c,wd,bd) group=4 pads=1,1,1,1", "t0=Mean(c,d)"],
+    "ReduceMax": [CONV, "t0=ReduceMax(c) axes=2,3 keepdims=0"],
+    "ReduceMin": [CONV, "t0=ReduceMin(c) axes=2,3 keepdims=0"],
 }  # fmt: skip
 
 
