@@ -120,7 +120,13 @@ class WindowSpec(Document):
             (g.pads[0], (left, right)),
             (g.dilation[0], 1),
         )
-        return replace(self, geometry=read, side=1)
+        return self.reading(read)
+
+    def reading(self, geometry: Geometry) -> "WindowSpec":
+        """The same buffer, read in other units, one at a time. These may reach beyond a map without
+        padding, for no window: any activation stands there where there is no zero."""
+        pad = self.pad if self.x.contains(self.pad) else self.x.limits[0]
+        return replace(self, geometry=geometry, side=1, pad=pad)
 
     @property
     def groups(self) -> int:

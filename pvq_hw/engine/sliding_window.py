@@ -46,7 +46,7 @@ class SlidingWindow:
         narrow = replace(
             g, kernel=(g.kernel[0], self.new_columns), pads=((top, bottom), (left, right))
         )
-        return replace(self.window, geometry=narrow)
+        return self.window.reading(narrow)
 
     @property
     def unit_bits(self) -> int:

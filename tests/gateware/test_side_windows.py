@@ -8,6 +8,7 @@ from graph_cases import STALLS, check
 from proof_cases import core_parts, ship
 from random_graphs import RandomNetwork, build
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.map_order import MapOrder, map_order
@@ -56,6 +57,16 @@ def test_branches_with_the_smallest_fifos_run_as_planned():
     deep, least = fifo_needs(built.graph, built.images), least_depths(built.graph, built.images)
     check(built, with_depths(built.graph, deep))
     check(built, with_depths(built.graph, least))
+
+
+def test_signs_which_have_no_zero_are_read_too():
+    """A row's last windows are fewer than V: the others reach beyond the map."""
+    net = RandomNetwork(3, (4, 6, 2), IntFormat(1, True))
+    net.conv(net.conv(net.input, 4, (2, 2), k=6, out=IntFormat(1, True)), 2, (1, 3), k=3)
+    signs = net.layers[0]
+    net.layers[0] = replace(signs, mult=np.ones_like(signs.mult), bias=signs.bias - 1000, shift=1)
+    built = build(net, sides={"conv0": 3, "conv1": 2}, frames=2)
+    check(built, built.graph)
 
 
 # -- what is read ----------------------------------------------------------------------------------

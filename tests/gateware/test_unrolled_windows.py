@@ -50,6 +50,12 @@ def test_convolutions_are_exact_and_take_the_planned_cycles(case):
     assert GraphSpec.from_json(json.loads(json.dumps(tight.to_json()))) == tight
 
 
+def test_signs_which_have_no_zero_are_read_too():
+    """A row begins with columns that only fill the registers, before the map."""
+    built = convolution("valid", IntFormat(1, True))
+    check(built, built.graph)
+
+
 def test_a_serial_multiplier_keeps_the_pace_of_the_windows():
     built = convolution("depthwise", S8, "hx8k", frames=1)
     assert built.graph.cores[0].multiplier == "serial"

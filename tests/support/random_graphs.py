@@ -230,6 +230,8 @@ def build(
     graph = build_graph(network, [spec for spec, _ in cores], family, depths)
     form = network.input.format
     x = source.rng.integers(form.min, form.max + 1, (frames, *network.input.shape))
+    if form.binary:
+        x = np.where(x < 0, -1, 1)
     return Built(network, graph, {spec.name: image for spec, image in cores}, x)
 
 
