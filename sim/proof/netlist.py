@@ -123,11 +123,12 @@ class Netlist:
 
     @cached_property
     def payloads(self) -> list[Bit]:
-        """The bits of all payloads that come in."""
+        """The bits of all payloads that come in; those that go on to a queue or a table as they are
+        have the name that they have there."""
         return [
             bit
             for name, (direction, bits) in self.ports.items()
-            if direction == "input" and name.endswith("__payload")
+            if direction == "input" and (name.endswith("__payload") or name in ("w_data", "addr"))
             for bit in bits
         ]
 

@@ -109,11 +109,12 @@ def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
 
 
 def _stream(netlist: Netlist, end: str, what: str) -> list[Bit]:
-    """A member of a stream; a FIFO's payload goes to its queue without a name of its own."""
+    """A member of a stream; a FIFO's payload goes to its queue, and a table's to its address,
+    without a name of its own."""
     unit, _, side = end.rpartition(".")
-    inner = {"i": "w_data", "o": "r_data"}.get(side, side) if what == "payload" else ""
-    return netlist.either(f"{end}__{what}", f"{unit}.{inner}", f"{unit}.queue.{inner}",
-                          f"{unit}.queue.{side}__{what}")  # fmt: skip
+    names = {"i": ("w_data", "addr"), "o": ("r_data",)}.get(side, ()) if what == "payload" else ()
+    inner = [f"{unit}.{name}" for name in (*names, *(f"queue.{name}" for name in names[:1]))]
+    return netlist.either(f"{end}__{what}", *inner, f"{unit}.queue.{side}__{what}")
 
 
 def _pins(cell: Cell, tables: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 from proof_cases import core_parts, many_units, ship
+from random_graphs import RandomNetwork, build
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.units import Join, Lookup
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.accumulators import check_accumulators
@@ -104,6 +106,19 @@ def test_circuits_as_they_are_are_proven(case):
         else:
             with pytest.raises(InputError, match="several gains"):
                 check_requantizers(c.netlist, c.sums, nothing)
+
+
+def test_a_single_table_is_read_by_what_comes_in(tmp_path):
+    """Verilog calls its payload by the table's address, which it is."""
+    net = RandomNetwork(1, (4,), IntFormat(4, True))
+    net.table(net.dense(net.table(net.input, out=IntFormat(4, True)), 3))
+    built = build(net)
+    tables = [unit.name for unit in built.graph.units if isinstance(unit, Lookup)]
+    netlists = read_units(ship(tmp_path / "out", built), tables)
+    assert check_wiring(netlists[""], built.graph) == 4
+    for name, bits in zip(tables, (4, 8), strict=True):
+        assert len(netlists[name].payloads) == bits
+        assert check_structure(netlists[name], ("table",)).leaks == []
 
 
 def test_places_of_a_writer_are_those_of_the_code():
