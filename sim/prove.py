@@ -28,7 +28,7 @@ from sim.proof.codes import check_codes
 from sim.proof.frames import check_frames
 from sim.proof.moves import check_moves
 from sim.proof.netlist import Netlist, read_units
-from sim.proof.structure import check_structure, check_wiring
+from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
 from sim.proof.wires import check_wires
@@ -160,7 +160,8 @@ def _parts(
         yield "wiring", "proven", lambda: f"{check_wiring(netlists[''], graph):,} streams"
         return
     unit, netlist = graph.unit(name), netlists[name]
-    yield "structure", "proven", lambda: _structure(netlist, unit.tables)
+    control = control_ports(netlist, unit)
+    yield "structure", "proven", lambda: _structure(netlist, unit.tables, control)
     if isinstance(unit, CoreUnit):
         names = [spec.name for spec in accelerator.plan.specs]
         images = dict(zip(names, accelerator.image.cores, strict=True))
@@ -172,8 +173,8 @@ def _parts(
         yield "values", "proven", lambda: proof(unit, netlist)
 
 
-def _structure(netlist: Netlist, tables: tuple[str, ...]) -> str:
-    found = check_structure(netlist, tables)
+def _structure(netlist: Netlist, tables: tuple[str, ...], control: tuple[str, ...] = ()) -> str:
+    found = check_structure(netlist, tables, control)
     if found.leaks:
         raise CheckError("; ".join(found.leaks))
     return (

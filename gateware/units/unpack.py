@@ -62,10 +62,11 @@ class UnpackUnit(wiring.Component):
         m.submodules.batches = self.batches
         m.submodules.queue = queue = ResultQueue(spec.x, UNPACKER_QUEUE, body=self.body)
         m.submodules.credits = credits = Credits(UNPACKER_QUEUE)
-        connect(m, flipped(self.batch), self.batches.i)
         connect(m, queue.o, flipped(self.o))
         release = Signal()
+        # Results before batches, so that they keep their names in Verilog.
         written = take_rows(m, self.i, ram, spec.size, release)
+        connect(m, flipped(self.batch), self.batches.i)
         read, frame = self._read(m, ram, credits.some, written, release)
         read_frame(m, ram, read, frame, spec.batch, queue)
         m.d.comb += [credits.claim.eq(read), credits.returned.eq(queue.popped)]

@@ -21,6 +21,8 @@ Bit = int | str
 
 _TOP = "accelerator"
 _BITWISE = ("$and", "$or", "$xor", "$xnor", "$not", "$mux", "$dff")
+# Amaranth calls a module's port as what is first joined to it, which need not be `i__payload`.
+_NO_PAYLOAD = re.compile(r"clk|rst|port_\d+_\d+|codes__\w+|\w*(valid|ready)(_\d+)?")
 _OUTPUTS = ("Y", "Q", "RD_DATA")
 
 
@@ -123,14 +125,18 @@ class Netlist:
 
     @cached_property
     def payloads(self) -> list[Bit]:
-        """The bits of all payloads that come in; those that go on to a queue or a table as they are
-        have the name that they have there."""
+        """The bits of all payloads that come in: what is no clock, reset, handshake or loader."""
         return [
             bit
             for name, (direction, bits) in self.ports.items()
-            if direction == "input" and (name.endswith("__payload") or name in ("w_data", "addr"))
+            if direction == "input" and not _NO_PAYLOAD.fullmatch(name)
             for bit in bits
         ]
+
+    @cached_property
+    def makers(self) -> dict[Bit, Cell]:
+        """The cell that drives a bit."""
+        return {bit: cell for cell in self.cells for bit in cell.output}
 
     @cached_property
     def readers(self) -> dict[Bit, list[Cell]]:

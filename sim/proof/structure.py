@@ -3,12 +3,13 @@
 import re
 from dataclasses import dataclass
 
+from pvq_hw.engine.batch import last_frame_format
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.units import Fork, Pick
+from pvq_hw.engine.units import Fork, Pick, Unit, Unpack
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["Structure", "check_structure", "check_wiring"]
+__all__ = ["Structure", "check_structure", "check_wiring", "control_ports"]
 
 # Modules inside a core that know nothing of activations.
 _CONTROL = re.compile(
@@ -17,7 +18,10 @@ _CONTROL = re.compile(
 _STROBE = re.compile(
     r"(^|\.)(controls\d+_\d+|(group_start|group_end|row_end|word_valid)_\d+|first|start)$"
 )
-_HANDSHAKE = re.compile(r"(^|__|\.)(valid|ready|w_en|load|popped|written|release)$")
+# How many frames a batch has is control too: it decides what an unpacker reads.
+_HANDSHAKE = re.compile(r"(^|__|\.)(valid|ready|w_en|load|popped|written|release|batch__payload)$")
+# Where an unpacker takes the sizes of batches.
+_FIFO = {"payload": "w_data", "valid": "i__valid", "ready": "i__ready"}
 _MOST = 5
 
 
@@ -44,7 +48,9 @@ class Structure:
     leaks: list[str]
 
 
-def check_structure(netlist: Netlist, tables: tuple[str, ...] = ()) -> Structure:
+def check_structure(
+    netlist: Netlist, tables: tuple[str, ...] = (), control: tuple[str, ...] = ()
+) -> Structure:
     """Follows the payloads through a netlist.
 
     No payload may reach a ``valid``, a ``ready`` or another strobe, the address or an enable of a
@@ -55,20 +61,23 @@ def check_structure(netlist: Netlist, tables: tuple[str, ...] = ()) -> Structure
     netlist : Netlist
     tables : tuple of str
         What the names of modules start with whose read-only memory a payload may address.
+    control : tuple of str
+        Input ports whose payload is control, see `control_ports`.
     """
-    reached = netlist.reached(netlist.payloads)
+    spared = {bit for name in control for bit in netlist.port(name)}
+    reached = netlist.reached(bit for bit in netlist.payloads if bit not in spared)
     leaks = [
         f"{name} depends on a payload"
         for name, bits in sorted(netlist.nets.items())
         if any(kind.search(name) for kind in (_HANDSHAKE, _CONTROL, _STROBE))
         and not reached.isdisjoint(bits)
     ]
-    control = data = memories = looked_up = 0
+    kept = data = memories = looked_up = 0
     for cell in netlist.cells:
         if cell.type == "$dff":
             count = sum(bit in reached for bit in cell.ports["Q"])
             data += count
-            control += len(cell.ports["Q"]) - count
+            kept += len(cell.ports["Q"]) - count
         clocks = [p for p in ("CLK", "WR_CLK", "RD_CLK") if p in cell.ports]
         pins = _pins(cell, tables)
         looked_up += cell.type == "$mem_v2" and "RD_ADDR" not in pins
@@ -78,14 +87,30 @@ def check_structure(netlist: Netlist, tables: tuple[str, ...] = ()) -> Structure
             for pin in (*clocks, *pins)
             if not reached.isdisjoint(_real(cell.ports[pin]))
         ]
-    return Structure(control, data, memories, looked_up, leaks[:_MOST])
+    return Structure(kept, data, memories, looked_up, leaks[:_MOST])
+
+
+def control_ports(netlist: Netlist, unit: Unit) -> tuple[str, ...]:
+    """The input ports of a unit whose payload says how many frames a batch has, which no activation
+    decides: `check_structure` of the core that counts them shows it."""
+    if not isinstance(unit, Unpack):
+        return ()
+    # V results always have more bits than the number of one of V.
+    width, payloads = last_frame_format(unit.batch).bits, set(netlist.payloads)
+    return tuple(
+        name
+        for name, (_, bits) in netlist.ports.items()
+        if len(bits) == width and payloads.issuperset(bits)
+    )
 
 
 def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
     """Compares the nets of every stream where it is given and where it is taken, in the netlist of
-    the whole; returns how many streams. Raises CheckError where they are not the same ones.
+    the whole, those of batches' sizes among them; returns how many streams. Raises CheckError where
+    they are not the same ones.
 
-    The input's ``ready`` is left aside, which is held low in reset.
+    The input's ``ready`` is low in reset, and where codes are loaded neither its ``valid`` nor its
+    ``ready`` goes through while they are and a cycle longer.
     """
     givers, readers = {graph.input: "i"}, {graph.output: "o"}
     for unit in graph.units:
@@ -98,14 +123,72 @@ def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
     for unit in forks:
         payloads |= dict.fromkeys(unit.outputs, payloads[unit.inputs[0]])
     for wire, giver in givers.items():
-        for what in ("payload", "valid", "ready")[: 2 if wire == graph.input else 3]:
+        for what in ("payload", "valid", "ready"):
             if what == "payload" and any(wire in unit.inputs for unit in forks):
                 continue
             end = payloads[wire] if what == "payload" else giver
             given, taken = (_stream(netlist, x, what) for x in (end, readers[wire]))
-            if given != taken:
+            if wire == graph.input and what != "payload":
+                same = _passes_gate(netlist, what, readers[wire])
+            else:
+                same = given == taken
+            if not same:
                 raise CheckError(f"Stream {wire!r} must have the {what} of {giver} at its reader")
-    return len(givers)
+    unpackers = [unit for unit in graph.units if isinstance(unit, Unpack)]
+    for unit in unpackers:
+        maker = graph.batched(unit)[0]
+        for what in ("payload", "valid", "ready"):
+            given = netlist.net(f"{maker.name}.batch__{what}")
+            ends = (f"{unit.name}.batch__{what}", f"{unit.name}.batches.{_FIFO[what]}")
+            if given != netlist.either(*ends):
+                raise CheckError(
+                    f"Unpacker {unit.name!r} must have the {what} of {maker.name}'s batches"
+                )
+    return len(givers) + len(unpackers)
+
+
+_Literals = frozenset[tuple[Bit, bool]]
+
+
+def _passes_gate(netlist: Netlist, what: str, reader: str) -> bool:
+    """Whether the reader's ``valid``, or the ``ready`` given outside, is the other end's and
+    nothing but reset and loaded codes holds it back."""
+    inner, outer = _stream(netlist, reader, what)[0], netlist.port(f"i__{what}")[0]
+    if what == "valid":
+        found, expected = _factors(netlist, inner), _factors(netlist, outer)
+    else:
+        found = _factors(netlist, outer)
+        expected = _factors(netlist, inner) | {(netlist.port("rst")[0], True)}
+    if "codes__load" in netlist.ports:
+        load = netlist.port("codes__load")[0]
+        later = [q for q, inverted in found - expected if inverted and _is_late(netlist, q, load)]
+        expected |= {(load, True), *((q, True) for q in later[:1])}
+        return found == expected and len(later) == 1
+    return found == expected
+
+
+def _factors(netlist: Netlist, bit: Bit, inverted: bool = False) -> _Literals:
+    """The bits whose conjunction a bit, or its inverse, is; with each, whether it is inverted."""
+    cell = netlist.makers.get(bit)
+    if cell is not None and cell.output == [bit]:
+        if cell.type == "$not":
+            return _factors(netlist, cell.ports["A"][0], not inverted)
+        if cell.type == ("$or" if inverted else "$and"):
+            a, b = (_factors(netlist, cell.ports[port][0], inverted) for port in ("A", "B"))
+            return a | b
+    return frozenset({(bit, inverted)})
+
+
+def _is_late(netlist: Netlist, bit: Bit, before: Bit) -> bool:
+    """Whether a bit is another one a cycle ago, or low after reset."""
+    register = netlist.makers.get(bit)
+    if register is None or register.type != "$dff" or register.output != [bit]:
+        return False
+    d = register.ports["D"][0]
+    reset = netlist.makers.get(d)
+    if reset is not None and reset.type == "$mux" and reset.ports["S"] == netlist.port("rst"):
+        d = reset.ports["A"][0] if reset.ports["B"] == ["0"] else d
+    return d == before
 
 
 def _stream(netlist: Netlist, end: str, what: str) -> list[Bit]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from proof_cases import core_parts, many_units, ship
 from random_graphs import RandomNetwork, build
+from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.units import Join, Lookup
@@ -17,7 +18,7 @@ from sim.proof.codes import check_codes, writer_places
 from sim.proof.frames import check_frames
 from sim.proof.moves import check_moves
 from sim.proof.netlist import Cell, read_units
-from sim.proof.structure import check_structure, check_wiring
+from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
 
@@ -126,6 +127,30 @@ def test_places_of_a_writer_are_those_of_the_code():
     assert writer_places(spec) == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2)]
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """Batches of three frames through cores whose codes are loaded."""
+    both = {"frames": 3, "family": "up5k", "code_memory": "spram"}
+    first = Case(6, 5, 3, options=both | {"flush_cycles": 40})
+    made = make_chain(3, 8, IntFormat(6, False), first, Case(4, 3, 2, options=both))
+    images = dict(zip((spec.name for spec in made.specs), made.images, strict=True))
+    folder = ship(
+        tmp_path_factory.mktemp("loaded") / "out", SimpleNamespace(graph=made.graph, images=images)
+    )
+    names = [unit.name for unit in made.graph.units]
+    return SimpleNamespace(graph=made.graph, netlists=read_units(folder, names))
+
+
+def test_loaded_codes_and_batches_are_proven(loaded):
+    assert check_wiring(loaded.netlists[""], loaded.graph) == 5
+    for unit in loaded.graph.units:
+        netlist = loaded.netlists[unit.name]
+        found = check_structure(netlist, control=control_ports(netlist, unit))
+        assert found.leaks == []
+        assert min(found.control, found.data) > 0
+    assert check_structure(loaded.netlists[""]).leaks == []
+
+
 # -- mutants: each part finds one ------------------------------------------------------------------
 
 
@@ -139,6 +164,40 @@ def test_payload_that_reaches_control_is_found(case):
         if name is not None:
             leaks = check_structure(rewired(c.netlist, name, "D", payload)).leaks
             assert any("depends on a payload" in leak for leak in leaks), name
+
+
+def test_payload_that_says_how_large_a_batch_is_or_what_an_unpacker_reads_is_found(loaded):
+    maker, *_, unpacker = loaded.graph.units
+    netlist = loaded.netlists[maker.name]
+    last = rewired(netlist, "batch__payload", "D", netlist.net("i__payload")[0])
+    assert "batch__payload depends on a payload" in check_structure(last).leaks
+    netlist = loaded.netlists[unpacker.name]
+    (number,) = control_ports(netlist, unpacker)
+    others = set(netlist.payloads) - set(netlist.port(number))
+    row = rewired(netlist, "write_row", "D", min(others))
+    assert check_structure(row, control=(number,)).leaks
+
+
+def test_stream_that_passes_its_gate_is_found(loaded):
+    whole = loaded.netlists[""]
+    maker, *_, unpacker = loaded.graph.units
+    changes = (
+        (f"{maker.name}.i__valid", "A", "1", "valid of i at its reader"),
+        (f"{maker.name}.i__valid", "B", whole.net("o__ready")[0], "valid of i at its reader"),
+        ("i__ready", "A", whole.net(f"{maker.name}.i__ready")[0], "ready of i at its reader"),
+        ("i__ready", "B", "1", "ready of i at its reader"),
+        ("batch__valid", None, unpacker.name, "Unpacker .* must have the valid of"),
+        ("batch__payload", None, unpacker.name, "Unpacker .* must have the payload of"),
+    )
+    for net, port, new, line in changes:
+        if port is None:
+            there = {n: b[::-1] if len(b) > 1 else [9**9] for n, b in whole.nets.items()
+                     if n.startswith(new) and b == whole.net(net)}  # fmt: skip
+            changed = replace(whole, nets={**whole.nets, **there})
+        else:
+            changed = rewired(whole, net, port, new)
+        with pytest.raises(CheckError, match=line):
+            check_wiring(changed, loaded.graph)
 
 
 def test_payload_that_reaches_an_address_is_found(case):
