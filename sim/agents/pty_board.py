@@ -5,7 +5,6 @@ import os
 import pty
 import threading
 import tty
-from collections.abc import Callable
 from typing import Any
 
 from sim.agents.pins import PinSimulation
@@ -23,8 +22,6 @@ class PtyBoard:
     Parameters
     ----------
     top : Top
-    spoil : callable, optional
-        bytes -> bytes: what becomes of what the host sends, to test a bad line.
     flash : SpiFlash, optional
         Of a top that loads its codes.
 
@@ -36,15 +33,9 @@ class PtyBoard:
         What ended the simulation early.
     """
 
-    def __init__(
-        self,
-        top: Any,
-        spoil: Callable[[bytes], bytes] = bytes,
-        flash: SpiFlash | None = None,
-    ) -> None:
+    def __init__(self, top: Any, flash: SpiFlash | None = None) -> None:
         line = SerialLine(top.timing.divisor)
         self._pins = PinSimulation(top, line, limit=1 << 62, flash=flash)
-        self._spoil = spoil
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._board, self._host = pty.openpty()
@@ -74,7 +65,7 @@ class PtyBoard:
         if self._pins.cycle % _POLL_CYCLES == 0:
             line = self._pins.line
             with contextlib.suppress(BlockingIOError):
-                line.send(self._spoil(os.read(self._board, 4096)))
+                line.send(os.read(self._board, 4096))
             if line.received:
                 sent = os.write(self._board, line.received)
                 del line.received[:sent]
