@@ -113,6 +113,6 @@ def test_modules_as_people_have_them_are_taken(name):
     with model_file(module, x) as path:
         model = load_model(path)
     assert np.abs(model.predict(x.numpy()) - wanted).max() < 1e-5
-    network = pvq_hw.quantize(model, calibration=x.numpy(), quantizer="plain", ratio=0.2)
+    network = pvq_hw.quantize(model, calibration=x.numpy(), quantizer="plain", ratio=0.1)
     found = network.real(network.predict(network.quantize_input(x.numpy())))
     assert np.sqrt(np.mean((found - wanted) ** 2)) < 0.3 * wanted.std()
