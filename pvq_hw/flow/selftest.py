@@ -207,7 +207,7 @@ def _versions(accelerator: Accelerator) -> dict[str, Any]:
 
 def _check_bundle(bundle: Path | None) -> None:
     if bundle is not None and (bundle.is_dir() or not bundle.parent.is_dir()):
-        raise InputError(f"{bundle} must be a file that can be written")
+        raise InputError(f"{bundle} can't be written")
 
 
 def _write_bundle(bundle: Path | None, document: dict[str, Any], port: TracedPort) -> None:

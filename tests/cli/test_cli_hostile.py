@@ -198,7 +198,7 @@ def test_impossible_options(place, name):
 CONFIGS = {
     "not TOML": ("target=", "must be a TOML file: Invalid value"),
     "binary": ("\x00\x01", "must be a TOML file: Invalid statement"),
-    "key": ("wings = 2", "c.toml has an unknown key 'wings'; known are target, ratio"),
+    "key": ("feathers = 2", "c.toml has an unknown key 'feathers'; known are target, ratio"),
     "text for a number": ('ratio = "5"', "c.toml: ratio must be a number, not '5'"),
     "truth for a number": ("seed = true", "c.toml: seed must be an integer, not True"),
     "number for text": (
@@ -209,8 +209,8 @@ CONFIGS = {
     "layers": ("layers = 3", "c.toml: layers must be a table, not 3"),
     "layer": ("[layers]\nh = 3", "c.toml: layers.h must be a table, not 3"),
     "layer's key": (
-        "[layers.h]\nwings = 2",
-        "c.toml: layers.h has an unknown key 'wings'; known are ratio, k",
+        "[layers.h]\nfeathers = 2",
+        "c.toml: layers.h has an unknown key 'feathers'; known are ratio, k",
     ),
     "unknown layer": ("[layers.nose]\nk = 2", "Layer 'nose' must be one of h, logits"),
     "K": ("[layers.h]\nk = 0", "c.toml: layers.h: K must be at least 1, not 0"),

@@ -174,8 +174,8 @@ def test_report_and_update(digits, tmp_path):
     [
         ({}, "Target '' is unknown"),
         (
-            {"target": "hx8k", "wings": 2},
-            "configuration has an unknown key 'wings'; known are target",
+            {"target": "hx8k", "feathers": 2},
+            "configuration has an unknown key 'feathers'; known are target",
         ),
         ({"target": "hx8k", "ratio": 0}, "N/K must be a number above 0, not 0"),
         ({"target": "hx8k", "ratio": "2"}, "ratio must be a number, not '2'"),
