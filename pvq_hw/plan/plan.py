@@ -309,6 +309,7 @@ def plan(
     reasons: Mapping[str, str] | None = None,
     engine_reasons: Mapping[str, str] | None = None,
     limit: str | None = None,
+    reserve: Resources | None = None,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -349,6 +350,8 @@ def plan(
         Why a layer is folded or unrolled, where that was chosen before.
     limit : str, optional
         `Plan.limit`, where the lanes come from a folding that says so.
+    reserve : Resources, optional
+        Kept free when lanes are chosen, besides what all units but the cores are reckoned to take.
     **options
         Of `pvq_hw.engine.kinds.make_layer_core`, for all layers (``shift_bits``, ``engine``, ...).
 
@@ -364,13 +367,14 @@ def plan(
     known = with_engines(known, {x.name: {**options, **each.get(x.name, {})} for x in known})
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
-    reserve, (pace, slowest) = _around(network, layers, board)
+    around, (pace, slowest) = _around(network, layers, board)
+    kept = reserve or Resources()
     folding = fold(
         known,
         board,
         lanes=lanes,
         gap_bits=gap_bits,
-        reserve=reserve + (top_resources(board, input_bytes) if top else Resources()),
+        reserve=around + kept + (top_resources(board, input_bytes) if top else Resources()),
         frames=frames,
         serial=serial,
         windows=windows,
@@ -434,9 +438,24 @@ def plan(
         graph=graph,
         limit=folding.limit if limit is None else limit,
     )
+    free = lanes is None or None in lanes
+    if free and folding.fits and not result.resources.within(budget(board)):
+        # Queues and line buffers came out larger than those that the lanes were chosen by.
+        return plan(
+            network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud,
+            top=top, check=check, frames=frames, serial=serial, windows=windows, codes=codes,
+            each=each, reasons=reasons, engine_reasons=engine_reasons, limit=limit,
+            reserve=kept + _lacking(result.resources, folding.cost), **options,
+        )  # fmt: skip
     if check:
         result.verify()
     return result
+
+
+def _lacking(taken: Resources, reckoned: Resources) -> Resources:
+    """What is taken beyond what was reckoned with."""
+    over = taken - reckoned
+    return Resources(**{key: max(0, value) for key, value in vars(over).items()})
 
 
 def _of_core(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pvq_hw.network.window import Conv
 from pvq_hw.plan.candidates import Choice, Question, coarse_lanes, layer_choices
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import Folding, FoldLayer, fold, fold_best
+from pvq_hw.plan.plan import plan
 from pvq_hw.plan.resources import Resources
 from pvq_hw.target.boards import get_target
 
@@ -164,3 +165,18 @@ def test_lanes_are_chosen_again_where_the_codes_came_out_too_large() -> None:
     assert planned.lanes != lanes
     few = replace(folding, lanes=(2, 2))
     assert plan_for(network, board, CompileOptions(), few).lanes == (2, 2)
+
+
+@pytest.mark.parametrize("luts", [1700, 4250])
+def test_lanes_are_chosen_again_where_queues_came_out_larger(monkeypatch, luts):
+    """What lanes are chosen by reckons with queues of which nobody knows yet how deep they are."""
+    monkeypatch.setattr("pvq_hw.plan.plan._FIFO_LUTS", 0)
+    net, same = RandomNetwork(1, (6, 6, 4)), {"pads": ((1, 1), (1, 1))}
+    x = net.conv(net.input, 8, (3, 3), k=12, **same)
+    net.add(x, net.conv(x, 8, (3, 3), k=12, **same))
+    board = get_target("hx8k")
+    small = replace(board, device=replace(board.device, luts=int(luts / 0.85)))
+    planned = plan(net.network(), small, top=False)
+    assert planned.resources.luts <= luts
+    with pytest.raises(InputError, match="The network needs about"):
+        plan(net.network(), replace(board, device=replace(board.device, luts=1000)), top=False)
