@@ -115,13 +115,14 @@ def test_splits_that_do_not_add_up_are_refused(tmp_path):
 
 def test_a_part_keeps_scale_and_format_and_lets_slopes_through(tmp_path):
     """Both halves of a layer meet in a sum; the calibrated quantizer moves pulses before them."""
+    rng = np.random.default_rng(2)  # its own, whatever ran before
     nodes = [
         N("Conv", ["x", "k"], ["c"]), N("Relu", ["c"], ["r"]),
         N("Split", ["r"], ["a", "b"], axis=1), N("Add", ["a", "b"], ["v"]),
     ]  # fmt: skip
-    file, _ = model_of(nodes, {"k": RNG.standard_normal((4, 4, 2, 2))})
+    file, _ = model_of(nodes, {"k": rng.standard_normal((4, 4, 2, 2))})
     model = load_model(save(tmp_path, file))
-    x = RNG.standard_normal((200, *SHAPE))
+    x = rng.standard_normal((200, *SHAPE))
     network = quantize(model, calibration=x, ratio=1.5, sweeps=1)
     layers = {layer.name: layer for layer in network.layers}
     before = next(layer for layer in network.layers if layer.kind == "conv").output
