@@ -17,6 +17,7 @@ from pvq_hw.plan.folding import Folding, FoldLayer, fold_best, known_layers
 from pvq_hw.plan.resources import Resources, top_resources
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.quantizer.autodiff import node_geometry, node_groups
+from pvq_hw.quantizer.banks import COLUMNS_PER_BANK, PLAIN_COLUMNS_PER_BANK
 from pvq_hw.quantizer.fused import Step, network_steps
 from pvq_hw.quantizer.options import QuantizerOptions
 from pvq_hw.quantizer.quantize import layer_pulses, quantize, row_budget
@@ -205,6 +206,7 @@ def _fold_layers(
     """The layers with weights as far as they are known before quantization."""
     formats = _formats(steps, source, options.activation_bits)
     codes = options.codes([step.name for step in steps if step.weighted])
+    columns = PLAIN_COLUMNS_PER_BANK if options.quantizer == "plain" else COLUMNS_PER_BANK
     layers = []
     for step in steps:
         if not step.weighted:
@@ -224,6 +226,7 @@ def _fold_layers(
                 node_geometry(step.node),
                 groups,
                 direct=_is_direct(step, steps),
+                bank_columns=columns,
             )
         )
     return layers

@@ -106,6 +106,8 @@ class FoldLayer:
         Whether its results go to the next layer of the list alone, or out of the network.
     engine : str
         One of `pvq_hw.engine.kinds.ENGINE_CHOICES`.
+    bank_columns : int
+        Columns that a bank must have for its row's pulses to be balanced.
     """
 
     name: str
@@ -121,6 +123,7 @@ class FoldLayer:
     given: tuple[Dense, TensorSpec] | None = None
     direct: bool = True
     engine: str = "folded"
+    bank_columns: int = quantizer_balance.COLUMNS_PER_BANK
 
     def __post_init__(self) -> None:
         where = f"Layer {self.name!r}"
@@ -320,7 +323,7 @@ def can_balance(layer: FoldLayer, lanes: int) -> bool:
     """Whether every bank of a row may be given as many pulses."""
     if layer.geometry is not None:
         return layer.groups == 1 and layer.k >= _WINDOW_PULSES * lanes
-    return quantizer_balance.can_balance(layer.k, layer.n, lanes)
+    return quantizer_balance.can_balance(layer.k, layer.n, lanes, layer.bank_columns)
 
 
 def _spread(layer: FoldLayer, p: int) -> int:

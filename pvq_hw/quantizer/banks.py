@@ -13,6 +13,8 @@ import numpy.typing as npt
 from pvq_hw.errors import InputError
 
 __all__ = [
+    "COLUMNS_PER_BANK",
+    "PLAIN_COLUMNS_PER_BANK",
     "Placement",
     "balance",
     "can_balance",
@@ -20,7 +22,11 @@ __all__ = [
     "nearest_even",
 ]
 
-_COLUMNS_PER_BANK = 4  # with fewer, pulses are not balanced
+COLUMNS_PER_BANK = 4
+"""With fewer columns in a bank, pulses are not balanced."""
+PLAIN_COLUMNS_PER_BANK = 12
+"""The same for codes that no data refines: they do not recover what balance takes from them, see
+docs/decisions/plain-banks.md."""
 
 _ROUNDS = 20  # of scale and pulses by turns; most rows take 2 to 6
 _CHUNK = 1 << 16  # weights that are worked on at a time
@@ -74,10 +80,10 @@ def meets(y: IntArray, placement: Placement) -> bool:
     return bool(np.all((index - before)[banked > 0] <= placement.max_gap))
 
 
-def can_balance(k: int, n: int, banks: int) -> bool:
-    """Whether every bank of a row may be given as many pulses: it has pulses, and columns to
-    choose from. With one column each, all weights would get the same magnitude."""
-    return k >= banks and n >= _COLUMNS_PER_BANK * banks
+def can_balance(k: int, n: int, banks: int, columns: int = COLUMNS_PER_BANK) -> bool:
+    """Whether every bank of a row may be given as many pulses: it has pulses, and ``columns`` at
+    least to choose from. With one column each, all weights would get the same magnitude."""
+    return k >= banks and n >= columns * banks
 
 
 def nearest_even(w: npt.NDArray[np.float64], k: int, banks: int) -> IntArray:

@@ -10,11 +10,16 @@ from onnx import helper
 from onnx_graphs import graph_model, save
 from plan_networks import S16, U8, random_network
 
+from pvq_hw.bundled import DIGITS_DATA
+from pvq_hw.data.dataset import Data
 from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import plan_for
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
+from pvq_hw.flow.quantize import quantize_for
+from pvq_hw.model.load import load_model
 from pvq_hw.network.layer import Dense
+from pvq_hw.plan.candidates import can_balance
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold, fold_best
 from pvq_hw.plan.plan import Plan, plan
@@ -265,3 +270,23 @@ def test_compile_with_windows_from_the_command_line(tmp_path):
         refused(out, line, *args, "--windows", text)
     line = "Layer 'a' must take one window at a time, not 2: it has 8-bit weights"
     refused(out, line, *args, "--windows", "a=2", "--int8", "a")
+
+
+def test_plain_codes_are_balanced_only_where_banks_have_columns_to_choose_from():
+    # Pulses of 64 columns in 14 banks cost the digits 22 points at N/K = 2.
+    model, digits = load_model(MODEL), np.load(DIGITS_DATA)
+    train, test, y = (digits[name] for name in ("x_train", "x_test", "y_test"))
+    for name, ratio in (("hx8k", 2.0), ("hx8k", 1.0), ("ulx3s-25f", 2.0)):
+        options = CompileOptions(ratio=ratio, quantizer="plain", target=name)
+        network, folding = quantize_for(model, get_target(name), options, Data(train))
+        right = network.predict(network.quantize_input(test)).argmax(1) == y
+        assert right.mean() > 0.88, (name, ratio)
+        assert all(
+            n >= 12 * folding.banks.get(layer, 1) for layer, n in (("h", 64), ("logits", 32))
+        )
+    # Wide rows keep their balance, and so do codes that data refines.
+    wide = FoldLayer("a", 64, 784, 392, U8, S16, bank_columns=12)
+    assert fold_best([wide], get_target("icebreaker")).banks
+    assert can_balance(replace(wide, n=64), 5)
+    assert not can_balance(replace(wide, n=64), 6)
+    assert can_balance(replace(wide, n=64, bank_columns=4), 16)
