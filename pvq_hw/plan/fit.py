@@ -88,7 +88,9 @@ def _fewer_luts(layers: Sequence[LayerPlan], part: str = "luts") -> str:
     """What makes LUTs or flip-flops enough."""
     unrolled = [layer for layer in layers if layer.unrolled]
     if not unrolled:
-        return "use fewer lanes or choose a larger device"
+        abreast = any(layer.spec.frames > 1 and not layer.spec.row_windows for layer in layers)
+        what = "fewer frames side by side (--frames)" if abreast else "fewer lanes"
+        return f"use {what} or choose a larger device"
     largest = max(unrolled, key=lambda layer: getattr(layer.resources, part))
     count = getattr(largest.resources, part)
     return (

@@ -355,6 +355,14 @@ def test_too_many_luts_are_refused():
     )
 
 
+def test_frames_side_by_side_are_what_to_take_fewer_of():
+    network, _ = random_network((20, 12, 4), (12, 6))
+    board = TARGETS["ulx3s-25f"]
+    small = replace(board, device=replace(board.device, luts=900))
+    with pytest.raises(InputError, match=r"use fewer frames side by side \(--frames\) or choose"):
+        plan(network, small, frames=8)
+
+
 def test_too_many_multipliers_are_refused():
     with pytest.raises(InputError, match="needs 9 multiplier blocks, but icebreaker has 8"):
         check_fit((), Resources(dsps=9), TARGETS["icebreaker"])
