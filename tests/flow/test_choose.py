@@ -161,6 +161,7 @@ def test_a_choice_that_fails_with_full_effort_is_passed_over(tmp_path, monkeypat
     assert (taken["ratio"] or 0.0, tuple(taken["int8_layers"])) == full_ones[-1] != full_ones[0]
 
 
+@pytest.mark.slow
 def test_python_gives_the_same(chosen, digits, tmp_path):
     out, _ = chosen
     made = pvq_hw.compile(MODEL, tmp_path / "out", target="icebreaker", max_loss=1.0,

@@ -78,8 +78,15 @@ MOMENTS = [
 EXITS = {signal.SIGKILL: {-9}, signal.SIGTERM: {143}, signal.SIGINT: {130, -2}}
 
 
-@pytest.mark.parametrize("how", list(EXITS), ids=lambda s: s.name)
-@pytest.mark.parametrize("earlier", [False, True])
+# Each signal once, with and without an earlier output; the rest in the long run.
+ENDS = [
+    pytest.param(earlier, how, id=f"{earlier}-{how.name}",
+                 marks=() if earlier == (how != signal.SIGINT) else pytest.mark.slow)
+    for earlier in (False, True) for how in EXITS
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("earlier", "how"), ENDS)
 def test_compile_ended_at_any_moment(small, tmp_path, how, earlier):
     out = tmp_path / "out"
     if earlier:
@@ -109,8 +116,11 @@ def test_compile_ended_at_any_moment(small, tmp_path, how, earlier):
     assert run("verify", out, "--model", small.model).code == 0
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT],
-                         ids=lambda s: s.name)  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+    ids=lambda s: s.name,
+)
 def test_build_ended_in_synthesis(small, tmp_path, how):
     out = twin(small.out, tmp_path / "out")
     before = snapshot(out)
