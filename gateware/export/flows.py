@@ -44,7 +44,9 @@ def flow_files(
             "Codes in SPRAM are loaded by the board's top, which no other flow has; compile with "
             "--code-memory block to export"
         )
-    graph, frames = plan.graph, plan.graph.frames
+    graph = plan.graph
+    if graph.frames > 1:
+        raise InputError(f"Frames must be one at a time to export, not {graph.frames} side by side")
     (n, x), (rows, out) = graph.x, graph.out
     taken, given = (Side(n, x, graph.vectors[0]), Side(rows, out, graph.vectors[1]))
     verilog = dict(_verilog(accelerator, name))
@@ -59,10 +61,11 @@ def flow_files(
     if interface == "axis":
         top = f"{name}_axis"
         verilog[f"{top}.v"] = axis_shell(name, taken, given)
-    count = _frames(accelerator, frames)
+    index = load_index(accelerator.out / "vectors" / "vectors.json")
+    count = min(_MOST_FRAMES, index["frames"])
     test = {
         f"{name}_tb.v": flow_testbench(
-            f"{name}_tb", name, interface, taken, given, count // frames, plan.latency_cycles
+            f"{name}_tb", name, interface, taken, given, count, plan.latency_cycles
         ),
         f"{name}_input.hex": _vectors(accelerator, "input.hex", count * n),
         f"{name}_expected.hex": _vectors(accelerator, None, count * rows),
@@ -161,15 +164,6 @@ def _renamed(text: str, name: str) -> str:
     """Helper modules and memory files under the core's own name."""
     text = re.sub(r"\bpvq_(rom|spram)\b", rf"{name}_\1", text)
     return re.sub(r'INIT_FILE\("', f'INIT_FILE("{name}_', text)
-
-
-def _frames(accelerator: Accelerator, batch: int) -> int:
-    """Golden frames that a testbench takes: whole batches."""
-    frames = load_index(accelerator.out / "vectors" / "vectors.json")["frames"]
-    count = min(_MOST_FRAMES, frames) // batch * batch
-    if not count or batch > 1:
-        raise InputError(f"Frames must be one at a time to export, not {batch} side by side")
-    return count
 
 
 def _vectors(accelerator: Accelerator, file: str | None, lines: int) -> str:

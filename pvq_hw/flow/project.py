@@ -7,7 +7,7 @@ from pathlib import Path
 import tomli_w
 
 from pvq_hw.bundled import DIGITS, DIGITS_DATA, DIGITS_RATIO
-from pvq_hw.data.dataset import Data, load_data, make_data
+from pvq_hw.data.dataset import load_data, make_data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data
 from pvq_hw.flow.options import CompileOptions
@@ -69,30 +69,34 @@ def make_project(folder: Path, project: Project) -> list[str]:
     )  # fmt: skip
     source = project.model or DIGITS
     model = load_model(source)
-    parts = []
+    parts: list[tuple[Path | None, str]] = []
+    labeled = False  # of the test data, which come last
     for path, part in ((project.train, "train"), (project.test, "test")):
         data = (load_data(path, project.input_scale, model.inputs) if path
                 else make_data([DIGITS_DATA], keys=[f"x_{part}", f"y_{part}"]))  # fmt: skip
         check_data(
             model, data, path.name if path else part, minimum=least if part == "test" else None
         )
-        parts.append((data, path, f"{part}.npz"))
-    if parts[1][0].y is None and least is not None:
+        parts.append((path, part))
+        labeled = data.y is not None
+    if not labeled and least is not None:
         raise InputError("Test data must have labels y for a least accuracy")
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise InputError(f"{folder} must be a new or an empty folder")
-    return _write(folder, options, source, parts, project.target if own_board else None)
+    board = project.target if own_board else None
+    return _write(folder, options, source, parts, labeled=labeled, board=board)
 
 
 def _write(
     folder: Path,
     options: CompileOptions,
     model: Path,
-    parts: list[tuple[Data, Path | None, str]],
+    parts: list[tuple[Path | None, str]],
+    *,
+    labeled: bool,
     board: str | None,
 ) -> list[str]:
     file = f"model{model.suffix.lower()}"
-    labeled = parts[1][0].y is not None
     texts = {
         "pvq.toml": _toml(options),
         "Makefile": _MAKEFILE.format(model=file, evaluate=" --evaluate test.npz" * labeled),
@@ -103,15 +107,14 @@ def _write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model, folder / file)
-        for data, path, name in parts:
+        for path, part in parts:
+            name = f"{part}.npz"
             if path is None:
-                make_data([DIGITS_DATA], folder / name,
-                          keys=[f"x_{name[:-4]}", f"y_{name[:-4]}"])  # fmt: skip
+                make_data([DIGITS_DATA], folder / name, keys=[f"x_{part}", f"y_{part}"])
             elif path.suffix == ".npz":
                 shutil.copyfile(path, folder / name)
             else:
                 make_data([path], folder / name)
-            del data
         if board is not None:
             shutil.copyfile(board, folder / options.target)
         for name, text in texts.items():

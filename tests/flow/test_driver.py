@@ -6,10 +6,10 @@ import pty
 import threading
 import tty
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from board_port import BoardPort
 from cli_tools import refused, run
 
 import pvq_hw
@@ -17,7 +17,6 @@ from pvq_hw import CheckError, InputError, ToolError
 from pvq_hw.flow.board import describe_output
 from pvq_hw.flow.selftest import TracedPort
 from pvq_hw.host import ports
-from pvq_hw.host.board_model import Responder
 
 
 @pytest.fixture(scope="module")
@@ -28,31 +27,6 @@ def accelerator(digits):
 @pytest.fixture(scope="module")
 def data(digits):
     return pvq_hw.load_data(digits.test)
-
-
-class BoardPort:
-    """A port behind which the golden model of a board answers."""
-
-    def __init__(self, accelerator, *, wrong=lambda out: out, spoil=bytes, **said):
-        network = accelerator.network
-
-        def predict(frame):
-            shaped = frame.reshape(1, *network.input.shape)
-            return wrong(network.predict(shaped).reshape(-1))
-
-        self._board = Responder(replace(describe_output(accelerator), **said), predict)
-        self._spoil, self._coming, self.closed = spoil, b"", False
-
-    def write(self, data):
-        assert not self.closed
-        self._coming += self._board.feed(self._spoil(data))
-
-    def read(self, seconds):
-        data, self._coming = self._coming[:50], self._coming[50:]
-        return data or self._board.idle()
-
-    def close(self):
-        self.closed = True
 
 
 def test_a_board_predicts_as_the_accelerator(accelerator, data):

@@ -5,15 +5,15 @@ import json
 
 import numpy as np
 import pytest
+from board_port import BoardPort
 from cli_tools import refused, reseal, run, twin
 from onnx import TensorProto, helper
 from onnx_graphs import as_single, graph_model, save
 
 import pvq_hw
 from pvq_hw.data.dataset import Data, load_data
-from pvq_hw.flow.board import describe_output, run_output
+from pvq_hw.flow.board import run_output
 from pvq_hw.flow.project import Project, make_project
-from pvq_hw.host.board_model import Responder
 from pvq_hw.host.link import Link
 from pvq_hw.inputs import join_inputs
 from pvq_hw.model.export import save_model
@@ -156,26 +156,9 @@ def test_data_of_other_names_or_shapes_is_one_line(made, tmp_path):
 def test_a_board_takes_them_in_the_same_order(made):
     place, _ = made
     accelerator = pvq_hw.load(place / "out")
-    golden = accelerator.network
-
-    class Line:
-        def __init__(self):
-            self.board = Responder(
-                describe_output(accelerator), lambda x: golden.predict(x[None])[0].ravel()
-            )
-            self.coming = b""
-
-        def write(self, data):
-            self.coming += self.board.feed(data)
-
-        def read(self, seconds):
-            data, self.coming = self.coming, b""
-            return data
-
-        def close(self):
-            pass
-
-    document = run_output(accelerator, "p", frames(4), link=Link(Line(), timeout=0.05))
+    document = run_output(
+        accelerator, "p", frames(4), link=Link(BoardPort(accelerator), timeout=0.05)
+    )
     assert document["mismatches"] == 0
     assert document["outputs"] == accelerator.predict_integers(frames(4)).tolist()
 

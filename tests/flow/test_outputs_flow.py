@@ -5,14 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from board_port import BoardPort
 from cli_tools import refused, reseal, run, twin
 from onnx import TensorProto, helper
 from onnx_graphs import as_single, graph_model, save
 
 import pvq_hw
 from pvq_hw.data.dataset import Data
-from pvq_hw.flow.board import describe_output, run_output
-from pvq_hw.host.board_model import Responder
+from pvq_hw.flow.board import run_output
 from pvq_hw.host.link import Link
 from pvq_hw.outputs import split_outputs
 from pvq_hw.tools import find as tools
@@ -138,27 +138,8 @@ def test_verbs_say_whose_the_labels_are(made, tmp_path):
 def test_a_board_gives_them_in_the_same_order(made):
     place, _ = made
     accelerator = pvq_hw.load(place / "out")
-    golden = accelerator.network
-
-    class Line:
-        def __init__(self):
-            self.board = Responder(
-                describe_output(accelerator), lambda x: golden.predict(x[None])[0].ravel()
-            )
-            self.coming = b""
-
-        def write(self, data):
-            self.coming += self.board.feed(data)
-
-        def read(self, seconds):
-            data, self.coming = self.coming, b""
-            return data
-
-        def close(self):
-            pass
-
     x, y = (np.load(place / "d.npz")[key] for key in "xy")
-    link = Link(Line(), timeout=0.05)
+    link = Link(BoardPort(accelerator), timeout=0.05)
     document = run_output(accelerator, "p", x[:4], labels=y[:4], output="z", link=link)
     assert document["mismatches"] == 0
     assert document["accuracy"]["why"] == "labels are class numbers, output 'z'"

@@ -1,0 +1,31 @@
+"""A serial port behind which the golden model of a board answers."""
+
+from dataclasses import replace
+
+from pvq_hw.flow.board import describe_output
+from pvq_hw.host.board_model import Responder
+
+
+class BoardPort:
+    """A port behind which the golden model of a board answers."""
+
+    def __init__(self, accelerator, *, wrong=lambda out: out, spoil=bytes, **said):
+        network = accelerator.network
+
+        def predict(frame):
+            shaped = frame.reshape(1, *network.input.shape)
+            return wrong(network.predict(shaped).reshape(-1))
+
+        self._board = Responder(replace(describe_output(accelerator), **said), predict)
+        self._spoil, self._coming, self.closed = spoil, b"", False
+
+    def write(self, data):
+        assert not self.closed
+        self._coming += self._board.feed(self._spoil(data))
+
+    def read(self, seconds):
+        data, self._coming = self._coming[:50], self._coming[50:]
+        return data or self._board.idle()
+
+    def close(self):
+        self.closed = True
