@@ -175,6 +175,28 @@ def test_a_self_test_fails_by_name(accelerator, tmp_path, fault, verdict):
         assert json.loads(archive.read("selftest.json"))["verdict"].startswith(verdict)
 
 
+@pytest.mark.parametrize(
+    ("counter", "verdict"),
+    [
+        ("frames", "the board counted 40 of 20 frames"),
+        ("bad_crc", "20 packets with a wrong CRC"),
+        ("truncated", "20 packets that broke off"),
+    ],
+)
+def test_a_self_test_holds_the_boards_counters_against_what_was_sent(accelerator, counter, verdict):
+    counts = {}
+
+    def counted(out):
+        counts[counter] += 1
+        return out
+
+    port = BoardPort(accelerator, wrong=counted)
+    counts = port._board._counts
+    document = pvq_hw.selftest(accelerator, port, frames=20)
+    assert not document["ok"]
+    assert document["verdict"] == verdict
+
+
 def test_a_trace_ends_at_its_limit():
     class Endless(Silent):
         def read(self, seconds):
