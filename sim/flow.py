@@ -135,7 +135,8 @@ def _document(
     }
     if labels is not None:
         network = network.for_output(output) if output else network
-        outputs = network.real(list(result.outputs.values())[-1])
+        scores = network.undecided
+        outputs = scores.real(result.outputs[scores.layers[-1].name])
         y = labels[: len(outputs)]
         judge = metric_for(network, labels, metric)
         document["accuracy"] = {

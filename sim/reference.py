@@ -256,6 +256,18 @@ def _pick(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[i
     return [x for k, x in enumerate(inputs[0]) if start <= k % unit["period"] < stop]
 
 
+@unit_reference.of("largest")
+def _largest(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
+    order = sorted(range(unit["size"]), key=lambda place: (-inputs[0][place], place))
+    places = order[: unit["count"]]
+    return places + [inputs[0][place] for place in places]
+
+
+@unit_reference.of("above")
+def _above(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
+    return [int(x >= t) for x, t in zip(inputs[0], unit["thresholds"], strict=True)]
+
+
 @unit_reference.of("fork", "fifo", "unpack")
 def _passed(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
     return inputs[0]

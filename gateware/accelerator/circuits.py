@@ -6,6 +6,7 @@ from gateware.core.depthwise_core import DepthwiseCore
 from gateware.core.int8_core import Int8Core
 from gateware.core.pulse_core import LayerCore
 from gateware.core.unrolled_core import UnrolledCore
+from gateware.units.decision import AboveCircuit, LargestCircuit
 from gateware.units.join import ForkUnit, JoinUnit
 from gateware.units.lookup import LookupUnit
 from gateware.units.pick import PickUnit
@@ -13,6 +14,7 @@ from gateware.units.pool import PoolUnit
 from gateware.units.queue import StreamFifo
 from gateware.units.unpack import UnpackUnit
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
+from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
@@ -90,6 +92,16 @@ def _fork(unit: Fork, images: Images, body: str) -> ForkUnit:
 @unit_circuit.of(Fifo)
 def _fifo(unit: Fifo, images: Images, body: str) -> StreamFifo:
     return StreamFifo(unit.x, unit.depth, unit.memory, body)
+
+
+@unit_circuit.of(LargestUnit)
+def _largest(unit: LargestUnit, images: Images, body: str) -> LargestCircuit:
+    return LargestCircuit(unit)
+
+
+@unit_circuit.of(AboveUnit)
+def _above(unit: AboveUnit, images: Images, body: str) -> AboveCircuit:
+    return AboveCircuit(unit, body)
 
 
 @unit_circuit.of(Unpack)

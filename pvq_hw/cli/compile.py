@@ -34,6 +34,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "activation_bits",
             "min_accuracy",
             "output",
+            "decide",
             "clock_mhz",
             "keep_zeros",
             "code",

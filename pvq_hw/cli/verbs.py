@@ -80,6 +80,14 @@ def _output(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _decide(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--decide", metavar="RULE",
+        help="what the chip makes of the scores: argmax, top=3, or above=0.5 (one threshold, or "
+        "with commas one for each)",
+    )  # fmt: skip
+
+
 def _target(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--target",
@@ -136,6 +144,7 @@ def _compile(subparsers: Any) -> None:
     p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
     _metric(p)
     _output(p)
+    _decide(p)
     p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
     p.add_argument(

@@ -101,6 +101,7 @@ def metric_for(of: Model | Network, y: npt.NDArray[Any], name: str | None = None
     Raises InputError where there are several outputs and nobody said whose the labels are.
     """
     inputs = math.prod(of.input_shape)
+    of = of.undecided if isinstance(of, Network) else of
     if not of.outputs:
         last = of.output_shape if isinstance(of, Model) else of.output.shape
         return find_metric(name, y, math.prod(last), of.dropped, inputs)
@@ -118,10 +119,12 @@ def metric_for(of: Model | Network, y: npt.NDArray[Any], name: str | None = None
 def evaluate_network(
     model: Model, network: Network, data: Data, metric: str | None = None
 ) -> Evaluation:
-    """Scores both models on labeled data; raises InputError where labels are missing."""
+    """Scores both models on labeled data, decisions of the network aside; raises InputError where
+    labels are missing."""
     if data.y is None:
         raise InputError("Evaluation data must have labels y")
     judge = metric_for(model, data.y, metric)
+    network = network.undecided
     exact = model.predict(data.x, data.input_scale)
     integers = network.predict(network.quantize_input(data.x, data.input_scale))
     real = network.real(integers)
@@ -167,7 +170,7 @@ def check_data(
             raise InputError(f"Data must have the shape (frames, {shape}), not {data.x.shape}")
         if data.y is None or not labels:
             return
-        last = of.output_shape if isinstance(of, Model) else of.output.shape
+        last = of.output_shape if isinstance(of, Model) else of.undecided.output.shape
         judge = metric_for(of, data.y, metric)
         if not judge.given:
             judge.compute(np.broadcast_to(0.0, (len(data), math.prod(last))), data.y)

@@ -113,6 +113,7 @@ def agreement(model: Model, network: Network, data: Data, source: str) -> Agreem
     CheckError
         Where the integer network is not what its codes, scales and the model's operations give.
     """
+    network = network.undecided
     count = _WORK // max(1, 4 * model.macs)
     frames = min(len(data), max(_LEAST_FRAMES, min(_FRAMES, count)))
     x = data.x[:frames]

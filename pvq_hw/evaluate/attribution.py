@@ -69,6 +69,7 @@ def network_losses(
         ``row_share`` (part of the network's loss: the layer's share times the row's part of
         the layer's squares).
     """
+    network = network.undecided
     layers = {x.name: x for x in network.layers if isinstance(x, Dense | Conv)}
     missing = [name for name in layers if name not in {node.name for node in model.nodes}]
     if missing:

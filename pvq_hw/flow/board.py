@@ -150,6 +150,12 @@ def run_output(
         network = network.for_output(output) if output else network
         real = network.real(outputs)
         judge = metric_for(network, labels, metric)
+        if network.undecided is not network:
+            if judge.name != "accuracy" or not network.outputs:
+                tell.note("The labels score nothing: the board gives decisions, not scores")
+                return document
+            # Of the scores only the largest is known, which is what the accuracy asks for.
+            real = one_hot(outputs[:, 0], network.undecided.output.size)
         document["accuracy"] = {
             "metric": judge.name,
             "why": judge.why,
@@ -157,3 +163,8 @@ def run_output(
             "frames": len(labels),
         }
     return document
+
+
+def one_hot(places: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.float64]:
+    """Rows (frames, size) with a 1 at each frame's place."""
+    return np.asarray(np.arange(size) == places[:, None], dtype=np.float64)

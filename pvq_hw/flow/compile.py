@@ -3,6 +3,7 @@
 Each step turns one frozen value into the next: file -> Model -> Network -> Plan -> Image -> OUT.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
 from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.network import Network
+from pvq_hw.network.rule import check_decision, decided
 from pvq_hw.output.folder import OPTIONS, OutputFolder
 from pvq_hw.output.manifest import write_manifest
 from pvq_hw.plan.fit import sold_note
@@ -97,6 +99,9 @@ def compile_model(
             model = load_model(path)
             if options.output is not None:
                 model = model.for_output(options.output)
+            check_decision(
+                options.decide, math.prod(model.output_shape), len(model.outputs), options.frames
+            )
             if calibration is not None:
                 check_data(model, calibration, "Calibration data", labels=False)
             if evaluation is not None:
@@ -117,6 +122,7 @@ def compile_model(
         else:
             with tell.step("Quantize to the pyramid"):
                 network, folding = quantize_for(model, target, options, calibration, tell.progress)
+        network = decided(network, options.decide)
         with tell.step("Plan the cores"):
             planned = plan_for(network, target, options, folding)
             image = emit(network, planned)

@@ -165,6 +165,10 @@ class CompileOptions:
     layers : mapping of layer name to `LayerChoice`
     output : str, optional
         Of a model of several outputs: the one that labels belong to.
+    decide : str
+        What becomes of the scores on the chip: ``"argmax"`` gives the largest's place and value,
+        ``"top=3"`` those of the 3 largest, ``"above=0.5"`` 0 or 1 for each, by one threshold or,
+        after commas, by one for each. None by default: the scores themselves.
     """
 
     target: str = ""
@@ -194,6 +198,7 @@ class CompileOptions:
     keep_zeros: bool = False
     layers: Mapping[str, LayerChoice] = field(default_factory=dict)
     output: str | None = None
+    decide: str = ""
 
     def __post_init__(self) -> None:
         _positive("N/K", self.ratio)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from pvq_hw.arith.formats import requantize
 from pvq_hw.errors import InputError
@@ -102,6 +103,10 @@ class Outputs(Concat):
     meaning."""
 
     kind: ClassVar[str] = "outputs"
+
+    def unit(self, *inputs: TensorSpec) -> npt.NDArray[np.float64]:
+        """What 1 stands for in each value: the scale of the input that it comes from."""
+        return np.repeat([t.scale for t in inputs], [t.size for t in inputs])
 
     def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]:
         """None: `verify` has looked at them."""

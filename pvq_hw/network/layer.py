@@ -76,6 +76,7 @@ class Layer(Protocol):
     def replace_weights(self, weights: IntArray) -> "Layer": ...
     def compute(self, *x: IntArray) -> IntArray: ...
     def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]: ...
+    def unit(self, *inputs: TensorSpec) -> float | npt.NDArray[np.float64]: ...
     def verify(self, *inputs: TensorSpec) -> None: ...
     def to_json(self) -> dict[str, Any]: ...
 
@@ -89,6 +90,11 @@ class Unweighted(Document):
     """What layers without weights share."""
 
     name: str
+    output: TensorSpec
+
+    def unit(self, *inputs: TensorSpec) -> float | npt.NDArray[np.float64]:
+        """What 1 stands for in the output: a scale, or one for each value of a frame."""
+        return self.output.scale
 
     def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]:
         """What its multipliers are to be, before they are scaled to integers by ``2**shift``, and
@@ -119,6 +125,10 @@ class Weighted(Document):
     shift: int
     gain: Annotated[npt.NDArray[np.float64], HEX]
     encoding: str
+
+    def unit(self, *inputs: TensorSpec) -> float:
+        """What 1 stands for in the output."""
+        return self.output.scale
 
     def scaling(self, *inputs: TensorSpec) -> list[tuple[float, int]]:
         """None: its multipliers are made with its codes."""

@@ -13,7 +13,7 @@ from pvq_hw.documents import Format, Place, document_text, load_json, read, read
 from pvq_hw.errors import InputError
 from pvq_hw.inputs import Input, channels_last, check_inputs, join_inputs
 from pvq_hw.naming import quoted
-from pvq_hw.network.join import Outputs
+from pvq_hw.network.decision import Decision
 from pvq_hw.network.kinds import LAYERS
 from pvq_hw.network.layer import IntArray, Layer, TensorSpec
 from pvq_hw.network.part import Part
@@ -67,6 +67,14 @@ class Network:
     def output(self) -> TensorSpec:
         """The tensor of the last layer."""
         return self.layers[-1].output
+
+    @property
+    def undecided(self) -> "Network":
+        """The network without a layer that decides at its end: scores, as the float model has
+        them."""
+        if not isinstance(self.layers[-1], Decision):
+            return self
+        return replace(self, layers=self.layers[:-1], outputs=())
 
     def tensors(self) -> dict[str, TensorSpec]:
         """Every tensor by name, in order."""
@@ -127,11 +135,8 @@ class Network:
         """What 1 stands for in the outputs of a layer, by default the last: a scale, or where
         outputs lie side by side, one for each value of a frame."""
         layer = layer or self.layers[-1]
-        if not isinstance(layer, Outputs):
-            return layer.output.scale
         tensors = self.tensors()
-        specs = [tensors[name] for name in layer.inputs]
-        return np.repeat([t.scale for t in specs], [t.size for t in specs])
+        return layer.unit(*(tensors[name] for name in layer.inputs))
 
     def real(self, integers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Outputs (frames, ...) as float64 (frames, n), in the model's own unit."""

@@ -19,6 +19,7 @@ from pvq_hw.evaluate.code_error import model_weights
 from pvq_hw.model.model import Model
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
+from pvq_hw.network.rule import decided
 from pvq_hw.network.window import Conv
 from pvq_hw.output.build_record import build_changes, built_from
 from pvq_hw.output.folder import MANIFEST, OutputFolder, check_tree
@@ -118,6 +119,8 @@ def examine_output(
     network = _network(folder, findings)
     plan = _plan(folder, findings)
     compared = ""
+    if network is not None:
+        findings += _decision(network)
     if network is not None and plan is not None:
         if model is not None and model.outputs and network.scored:
             model = model.for_output(network.scored)
@@ -135,10 +138,10 @@ def examine_output(
         if weights is not None:
             findings += _gains(network)
         if model is not None:
-            findings += check_numbers(model, network)
+            findings += check_numbers(model, network.undecided)
             if data is not None:
                 data = replace(data, input_scale=network.input_scale)
-                findings += check_data_figures(model, network, document or {}, data)
+                findings += check_data_figures(model, network.undecided, document or {}, data)
     open_ends = unchecked(
         folder, network, document or {}, model is not None, data, bitstream, bool(proof), plan
     )
@@ -271,6 +274,16 @@ def _place(path: tuple[str | int, ...], network: Network) -> str:
         row = f" row {path[3]}" if len(path) > 3 else ""
         return f"layer {layer!r}{row} {path[2]}"
     return ".".join(str(key) for key in path)
+
+
+def _decision(network: Network) -> list[Finding]:
+    """The layer that decides against the rule that was asked for."""
+    try:
+        same = decided(network.undecided, str(network.meta.get("decide", ""))) == network
+    except InputError:
+        same = False
+    text = "has a decision that is not by its rule"
+    return [] if same else [Finding("network/network.json", "meta.decide", text)]
 
 
 def _gains(network: Network) -> list[Finding]:

@@ -8,6 +8,7 @@ import numpy as np
 from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.line_buffer import WindowSpec, make_window
 from pvq_hw.engine.timing import fifo_needs, with_depths
 from pvq_hw.engine.units import (
@@ -25,6 +26,7 @@ from pvq_hw.engine.units import (
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import Names, safe_name
+from pvq_hw.network.decision import Above, Largest
 from pvq_hw.network.join import Add, Concat, Outputs
 from pvq_hw.network.layer import LAYERS, Layer, TensorSpec
 from pvq_hw.network.network import Network
@@ -185,6 +187,20 @@ def _lookup(layer: Table, site: Site) -> Lookup:
     if memory == "block":
         latency += select_registers(width, unit.words, family.blocks)
     return replace(unit, memory=memory, latency=latency)
+
+
+@layer_unit.of(Largest)
+def _largest(layer: Largest, site: Site) -> LargestUnit:
+    (x,) = site.x
+    return LargestUnit(site.name, site.inputs, site.outputs, x.format, x.size, layer.count)
+
+
+@layer_unit.of(Above)
+def _above(layer: Above, site: Site) -> AboveUnit:
+    numbers = (site.x[0].format, layer.thresholds)
+    return AboveUnit(
+        site.name, site.inputs, site.outputs, *numbers, queue_memory=site.queue_memory
+    )  # fmt: skip
 
 
 @layer_unit.of(Add, Concat)

@@ -2,6 +2,7 @@
 
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_order import map_order
 from pvq_hw.engine.units import (
@@ -148,6 +149,24 @@ def _lookup(unit: Lookup, family: Family) -> Resources:
     count = 2 * (len(unit.entries) - 1).bit_length()
     queue = queue_resources(bits, unit.depth, family, unit.queue_memory)
     return tables + queue + Resources(luts=20 + count, ffs=10 + count)
+
+
+@unit_cost.of(LargestUnit)
+def _largest(unit: LargestUnit, family: Family) -> Resources:
+    """Comparators, and the list twice: as it is sorted and as it is sent."""
+    entry = unit.x.bits + unit.place_bits
+    sorted_list = Resources(luts=2 * entry + unit.x.bits, ffs=entry)
+    sent = Resources(luts=2 * unit.out.bits, ffs=2 * unit.out.bits)
+    control = Resources(luts=12 + 3 * unit.place_bits, ffs=6 + unit.place_bits)
+    return sum([sorted_list + sent] * unit.count, control)
+
+
+@unit_cost.of(AboveUnit)
+def _above(unit: AboveUnit, family: Family) -> Resources:
+    queue = queue_resources(unit.out.bits, unit.depth, family, unit.queue_memory)
+    several = len(set(unit.thresholds)) > 1
+    constants = several * unit.x.bits * -(-len(unit.thresholds) // 12)
+    return queue + Resources(luts=20 + unit.x.bits + constants, ffs=10)
 
 
 @unit_cost.of(Join)

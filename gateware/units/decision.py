@@ -1,0 +1,130 @@
+"""Decisions: the largest values of a frame, and values above thresholds."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+
+from gateware.units.queue import add_queue, delayed, unit_ports
+from pvq_hw.engine.decision import AboveUnit, LargestUnit
+
+__all__ = ["AboveCircuit", "LargestCircuit"]
+
+
+class LargestCircuit(wiring.Component):
+    """`LargestUnit.compute` as a circuit: every value finds its place in a sorted list while the
+    next one comes.
+
+    Members
+    -------
+    i, o : streams of activations
+    """
+
+    def __init__(self, spec: LargestUnit) -> None:
+        self.spec = spec
+        super().__init__(unit_ports(spec.x, spec.out))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        count = Signal(range(max(2, spec.size)))
+        full, busy, take, load = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            load.eq(full & ~busy),
+            self.i.ready.eq(~full | ~busy),
+            take.eq(self.i.valid & self.i.ready),
+        ]
+        last = take & (count == spec.size - 1)
+        m.d.sync += full.eq(last | (full & ~load))
+        with m.If(take):
+            m.d.sync += count.eq(Mux(count == spec.size - 1, 0, count + 1))
+        values, places = self._sort(m, take, count)
+        self._send(m, load, busy, values, places)
+        return m
+
+    def _sort(self, m: Module, take: Value, count: Signal) -> tuple[list[Signal], list[Signal]]:
+        """The list, largest first. What isn't taken yet loses against any value."""
+        spec = self.spec
+        x = self.i.payload.as_value()
+        shape = (x.as_signed() if spec.x.signed else x).shape()
+        value = Signal(shape)
+        m.d.comb += value.eq(x)
+        # Payload alone: what a frame began with is forgotten at its first value.
+        values = [Signal(shape, name=f"value_{k}", reset_less=True) for k in range(spec.count)]
+        places = [
+            Signal(spec.place_bits, name=f"place_{k}", reset_less=True) for k in range(spec.count)
+        ]
+        wins = [(count <= k) | (value > held) for k, held in enumerate(values)]
+        with m.If(take):
+            for k in range(spec.count):
+                with m.If(wins[k]):
+                    # Of equal values the first stays ahead, so all places behind one that is
+                    # beaten are beaten too.
+                    before = wins[k - 1] if k else 0
+                    m.d.sync += [
+                        values[k].eq(Mux(before, values[k - 1], value)),
+                        places[k].eq(Mux(before, places[k - 1], count)),
+                    ]
+        return values, places
+
+    def _send(
+        self,
+        m: Module,
+        load: Signal,
+        busy: Signal,
+        values: list[Signal],
+        places: list[Signal],
+    ) -> None:
+        """Places, then values, one a transfer."""
+        spec = self.spec
+        words = Array(
+            Signal(spec.out.bits, name=f"word_{k}", reset_less=True) for k in range(2 * spec.count)
+        )
+        left = Signal(range(2 * spec.count))
+        m.d.comb += [self.o.valid.eq(busy), self.o.payload.eq(words[0])]
+        moved = busy & self.o.ready
+        with m.If(load):
+            m.d.sync += [busy.eq(1), left.eq(2 * spec.count - 1)]
+            m.d.sync += [word.eq(x) for word, x in zip(words, [*places, *values], strict=True)]
+        with m.Elif(moved):
+            m.d.sync += [busy.eq(left != 0), left.eq(left - 1)]
+            m.d.sync += Cat(*words).eq(Cat(*words) >> spec.out.bits)
+
+
+class AboveCircuit(wiring.Component):
+    """`AboveUnit.compute` as a circuit: takes a value a cycle as long as there is a place for the
+    result, which is written a cycle later.
+
+    Members
+    -------
+    i, o : streams of activations
+    """
+
+    def __init__(self, spec: AboveUnit, body: str = "behavioral") -> None:
+        self.spec, self.body = spec, body
+        super().__init__(unit_ports(spec.x, spec.out))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        queue, credits = add_queue(m, self.o, spec.out, spec.depth, spec.queue_memory, self.body)
+        x = self.i.payload.as_value()
+        value = x.as_signed() if spec.x.signed else x
+        take, above = Signal(), Signal(reset_less=True)
+        m.d.comb += [
+            self.i.ready.eq(credits.some),
+            take.eq(self.i.valid & credits.some),
+            credits.claim.eq(take),
+        ]
+        m.d.sync += above.eq(value >= self._threshold(m, take))
+        m.d.comb += [queue.w_en.eq(delayed(m, take, 1)), queue.w_data.eq(above)]
+        return m
+
+    def _threshold(self, m: Module, take: Value) -> Value:
+        """Of the value on offer: a constant where all are equal."""
+        thresholds = self.spec.thresholds
+        constants = Array(Const(t, signed(18)) for t in thresholds)
+        if len(set(thresholds)) == 1:
+            return constants[0]
+        place = Signal(range(len(thresholds)))
+        with m.If(take):
+            m.d.sync += place.eq(Mux(place == len(thresholds) - 1, 0, place + 1))
+        return constants[place]

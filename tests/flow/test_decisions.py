@@ -1,0 +1,135 @@
+"""Decisions on the chip: the largest scores, and scores above thresholds."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from board_port import BoardPort
+from cli_tools import refused, reseal, run
+from plan_networks import random_network
+
+import pvq_hw
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.bundled import DIGITS
+from pvq_hw.data.dataset import Data
+from pvq_hw.errors import InputError
+from pvq_hw.flow.board import run_output
+from pvq_hw.host.link import Link
+from pvq_hw.network.decision import Above, Largest
+from pvq_hw.network.layer import TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.network.rule import Rule, decided
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import plan
+from sim.reference import load_reference, reference_outputs
+from sim.result import compare
+from sim.run import simulate
+
+
+def with_ties(network):
+    """Its last layer with every row twice, where it has that many."""
+    (layer,) = network.layers
+    rows = np.arange(len(layer.y)) // 2
+    fields = {name: getattr(layer, name)[rows] for name in ("y", "mult", "bias", "gain")}
+    return replace(network, layers=(replace(layer, **fields),))
+
+
+def test_the_largest_come_first_and_of_equal_ones_the_first():
+    x = np.array([[3, 7, -1, 7], [-5, -5, -6, -5]])
+    out = TensorSpec("d", (6,), IntFormat(4, signed=True), 1.0)
+    layer = Largest("top", "x", out, 3)
+    layer.verify(TensorSpec("x", (4,), IntFormat(4, signed=True), 0.5))
+    assert layer.compute(x).tolist() == [[1, 3, 0, 7, 7, 3], [0, 1, 3, -5, -5, -5]]
+
+
+def test_thresholds_are_in_the_models_own_unit_and_reached_by_what_equals_them():
+    network, _ = random_network((6, 4), (5,))
+    scale = network.output.scale
+    found = decided(network, f"above={3 * scale},{-2.5 * scale},1e9,-1e9").layers[-1]
+    assert isinstance(found, Above)
+    assert found.thresholds == (3, -2, 1 << 15, -(1 << 15))
+    x = np.array([[3, -2, 32767, -32768], [2, -3, 0, 0]])
+    assert found.compute(x).tolist() == [[1, 1, 0, 1], [0, 0, 0, 1]]
+    network.meta["dropped"] = ["Sigmoid"]
+    halves = decided(network, "above=0.5").layers[-1].thresholds
+    sure = decided(network, "above=1").layers[-1].thresholds
+    assert (set(halves), set(sure)) == ({0}, {1 << 15})
+
+
+def test_what_cannot_be_decided_is_refused():
+    for text in ("argmin", "top=0", "top=17", "top=x", "above", "above=", "above=nan", "top"):
+        with pytest.raises(InputError, match="A decision must be argmax"):
+            Rule.parse(text)
+
+
+def test_decisions_are_the_golden_models_whatever_stalls(tmp_path):
+    """As many values as come and one more, fewer, one, and of a frame of one score."""
+    cases = [((6, 9), "argmax"), ((6, 5), "top=5"), ((6, 1), "argmax"), ((6, 7), "top=2")]
+    cases += [((6, 3), "above=0.1,-0.2,0"), ((6, 4), "above=0")]
+    for sizes, text in cases:
+        network = decided(with_ties(random_network(sizes, (4,), seed=len(text))[0]), text)
+        network.save(tmp_path)
+        assert Network.load(tmp_path) == network
+        made = plan(network, "icebreaker")
+        image = emit(network, made)
+        x = np.random.default_rng(0).integers(0, 256, size=(12, 6))
+        names, golden = [layer.name for layer in network.layers], network.trace(x)
+        for seed, stall in enumerate(("none", "random:0.3", "bursts:40")):
+            result = simulate(
+                made.graph, image.cores, x, "amaranth", names=names, stall=stall, seed=seed
+            )
+            assert compare(result, golden).mismatches == 0, (text, stall)
+            if stall == "none":
+                found = result.interval_cycles, result.latency_cycles
+                assert found == (made.interval_cycles, made.latency_cycles), text
+        graph = json.loads(json.dumps(made.graph.to_json()))
+        for spec, contents in zip(image.specs, image.cores, strict=True):
+            for name, words in spec.contents(contents).items():
+                (tmp_path / f"{name}.hex").write_text("".join(f"{word:x}\n" for word in words))
+        cores = load_reference([u["core"] for u in graph["units"] if u["kind"] == "core"], tmp_path)
+        outputs = reference_outputs(graph, cores, x.tolist())
+        assert outputs[made.graph.last.name] == network.predict(x).tolist()
+
+
+def test_an_accelerator_decides_from_file_to_board(tmp_path):
+    """Compiled, simulated, verified; a rule changed in the folder is found."""
+    data = np.load(DIGITS.parent / "digits.npz")
+    x, y = data["x_test"][:60], data["y_test"][:60]
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    out, given = tmp_path / "o", ("--target", "icebreaker", "--quantizer", "plain", "--ratio", "2")
+    asked = (
+        "compile",
+        DIGITS,
+        *given,
+        "--calibrate",
+        tmp_path / "d.npz",
+        "--evaluate",
+        tmp_path / "d.npz",
+        "-o",
+        out,
+        "--decide",
+    )
+    refused(tmp_path, "must ask for at most the model's 10 outputs", *asked, "top=11")
+    refused(tmp_path, "must have 1 threshold or 10", *asked, "above=1,2")
+    refused(tmp_path, "takes one frame at a time", *asked, "argmax", "--frames", "2")
+    compiled = json.loads(run(*asked, "top=2", "--json").out)
+    assert [part["name"] for part in compiled["outputs"]] == ["class", "score"]
+    accelerator = pvq_hw.load(out)
+    found = accelerator.predict(x)
+    scores = accelerator.network.undecided.predict(accelerator.quantize_input(x))
+    assert (found["class"][:, 0] == scores.argmax(axis=1)).all()
+    assert np.allclose(found["score"][:, 0], scores.max(axis=1) * accelerator.network.layers[1]
+                       .output.scale)  # fmt: skip
+    simulated = accelerator.simulate(x[:20], labels=y[:20])
+    assert simulated["mismatches"] == 0
+    right = (found["class"][:, 0] == y).mean() * 100
+    assert compiled["accuracy"]["pvq"] == pytest.approx(right)
+    assert accelerator.verify(DIGITS, Data(x, y)) == []
+    port = BoardPort(accelerator)
+    ran = run_output(accelerator, "port", x, labels=y, link=Link(port))
+    assert (ran["mismatches"], ran["accuracy"]["board"]) == (0, pytest.approx(right))
+    path = out / "network" / "network.json"
+    path.write_text(path.read_text().replace("top=2", "top=3"))
+    reseal(out)
+    assert "has a decision that is not by its rule" in str(pvq_hw.load(out).verify())
