@@ -14,6 +14,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import identifiers
 from pvq_hw.network.layer import Dense
+from pvq_hw.network.window import Conv
 from pvq_hw.registry import Registry
 
 __all__ = [
@@ -370,9 +371,9 @@ _RANGES = (
 )
 
 
-def is_threshold(layer: Dense) -> bool:
+def is_threshold(layer: Dense | Conv) -> bool:
     """Whether a layer's rows need no multiplier: their sign is that of the sum and the bias."""
-    return layer.output.format.binary and bool((layer.mult == 1).all()) and layer.groups == 1
+    return layer.output.format.binary and bool((layer.mult == 1).all()) and layer.mult.shape[1] == 1
 
 
 def core_stem(name: str) -> str:

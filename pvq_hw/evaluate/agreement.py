@@ -180,7 +180,7 @@ def with_codes(model: Model, network: Network) -> Model:
         layer = layers.get(node.name)
         if layer is None:
             continue
-        if isinstance(layer, Dense) and layer.output.format.binary:
+        if layer.output.format.binary:
             nodes[node.name] = _sign_node(node, layer, tensors[layer.input].scale)
         else:
             nodes[node.name] = quantized_node(node, layer)
@@ -209,7 +209,7 @@ def agreement_lines(document: Mapping[str, Any] | None) -> list[tuple[str, str]]
     return lines
 
 
-def _sign_node(node: Node, layer: Dense, scale: float) -> Node:
+def _sign_node(node: Node, layer: Dense | Conv, scale: float) -> Node:
     """A node with the signs of a layer of binary outputs, which reads ``scale`` times integers.
 
     The sign is that of ``acc * mult + bias + half``, whose 0 counts as positive: a quarter of a
@@ -219,7 +219,7 @@ def _sign_node(node: Node, layer: Dense, scale: float) -> Node:
     if not is_threshold(layer):
         bias = bias * (layer.output.scale / 2.0**layer.shift)
         return replace(quantized_node(node, layer), bias=bias)  # type: ignore[call-arg]
-    weight = layer.y.astype(np.float64)
+    weight = layer.y.astype(np.float64).reshape(node.weight.shape)  # type: ignore[attr-defined]
     return replace(node, weight=weight, bias=bias * scale)  # type: ignore[call-arg]
 
 

@@ -293,7 +293,7 @@ def _gains(network: Network) -> list[Finding]:
     for layer in network.layers:
         if not isinstance(layer, Dense | Conv) or layer.encoding != "pvq":
             continue
-        if isinstance(layer, Dense) and is_threshold(layer):
+        if is_threshold(layer):
             continue  # the gains have gone into the thresholds
         ratio = layer.gain * (scales[layer.input] / layer.output.scale)
         k = layer.k_groups if isinstance(layer, Dense) else layer.k[:, None]

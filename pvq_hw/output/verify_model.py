@@ -95,7 +95,7 @@ class Weights:
     @property
     def is_threshold(self) -> bool:
         """Whether the bias stands in units of the sum."""
-        return isinstance(self.layer, Dense) and is_threshold(self.layer)
+        return is_threshold(self.layer)
 
 
 def weighted_steps(model: Model, network: Network) -> Iterator[Weights]:

@@ -199,9 +199,9 @@ def _rounded_format(roundings: Sequence[Quantize], bounding: Sequence[Node]) -> 
 
 
 def _sign_after(node: Node, model: Model) -> Sign | None:
-    """The sign that a dense layer's output goes into, and nothing else."""
+    """The sign that a layer's output goes into, and nothing else."""
     after = model.consumers(node.output)
-    if isinstance(node, Dense) and len(after) == 1 and isinstance(after[0], Sign):
+    if isinstance(node, Dense | Conv) and len(after) == 1 and isinstance(after[0], Sign):
         return after[0]
     return None
 
@@ -213,13 +213,13 @@ def _sign_refusal(sign: Sign, model: Model) -> str:
         return (
             f"Layer {sign.name!r} must not take a sign after Relu or Clip, which would always be +1"
         )
-    if isinstance(maker, Dense):
+    if isinstance(maker, Dense | Conv):
         return (
             f"Layer {sign.name!r} must be all that reads what {maker.name!r} gives: its output "
             "is one bit"
         )
     what = "the network's input" if maker is None else f"layer {maker.name!r} of kind {maker.op}"
-    return f"Layer {sign.name!r} must take the sign of a dense layer's output, not of {what}"
+    return f"Layer {sign.name!r} must take the sign of what weights give, not of {what}"
 
 
 def _check_weights(node: Node) -> None:

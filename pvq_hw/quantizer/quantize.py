@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pvq_hw.data.augment import augmented
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import Dense, Model, Sign
+from pvq_hw.model.model import Conv, Dense, MaxPool, Model, Sign
 from pvq_hw.network.layer import Layer, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.quantizer.autodiff import Lattice, Tape
@@ -240,11 +240,20 @@ def _check_bits(steps: tuple[Step, ...], bits: int) -> None:
         where = f"Layer {step.name!r}"
         dense = isinstance(step.node, Dense)
         for name in step.inputs:
-            if name in signs and not dense:
+            if name not in signs:
+                continue
+            if not isinstance(step.node, Dense | Conv | MaxPool):
                 raise InputError(
-                    f"{where} must not read signs, here of {signs[name]!r}: only dense layers do, "
-                    f"and it has kind {step.node.op}"
+                    f"{where} must not read signs, here of {signs[name]!r}: layers with weights "
+                    f"and largest values of windows do, and it has kind {step.node.op}"
                 )
+            if isinstance(step.node, Conv) and any(map(any, step.node.geometry.pads)):
+                raise InputError(
+                    f"{where} must not pad signs, here of {signs[name]!r}, with 0, which one bit "
+                    "doesn't hold; pad before the sign, or not at all"
+                )
+            if isinstance(step.node, MaxPool):
+                signs[step.output] = signs[name]
         if bits == 1 and step.activation.bounded:
             raise InputError(
                 f"Activations must have 2 to 16 bits after layer {step.name!r}, not 1: "

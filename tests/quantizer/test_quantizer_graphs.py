@@ -8,7 +8,7 @@ from quantizer_graphs_cases import branched, conv, dense_behind_maps, inputs
 
 from pvq_hw.arith.exact import grid
 from pvq_hw.errors import InputError
-from pvq_hw.model.model import Affine, Dense, MaxPool, Model
+from pvq_hw.model.model import Affine, AveragePool, Dense, MaxPool, Model
 from pvq_hw.network.window import Conv as IntConv
 from pvq_hw.quantizer import importance
 from pvq_hw.quantizer.autodiff import Columns, Lattice, Tape, derivatives, node_groups
@@ -237,10 +237,14 @@ def test_what_a_layer_cannot_do_is_refused_by_its_name() -> None:
     )  # fmt: skip
     nodes = (*nodes[:2], *nodes[4:])
     refused(replace(maps, nodes=nodes), "Layer 'act' must not take a sign after Relu or Clip")
-    nodes = (nodes[0], replace(nodes[2], inputs=("a",)), nodes[3])
-    refused(replace(maps, nodes=nodes), "Layer 'act' must take the sign of a dense layer's output, "
-            "not of layer 'conv' of kind Conv")  # fmt: skip
-    pool = MaxPool("late", ("g",), "h", (1, 6, 1), (1, 12, 1), (1, 2), (1, 2))
+    sign = replace(nodes[2], inputs=("p",), shape=(3, 3, 4))
+    last = replace(nodes[3], weight=np.ones((3, 36)))
+    nodes = (nodes[0], replace(maps.nodes[2], inputs=("a",)), sign, last)
+    refused(replace(maps, nodes=nodes), "Layer 'act' must take the sign of what weights give, not "
+            "of layer 'most' of kind MaxPool")  # fmt: skip
+    pool = AveragePool(
+        "late", ("g",), "h", (1, 6, 1), (1, 12, 1), (1, 2), (1, 2), count_include_pad=False
+    )
     last = replace(maps.nodes[5], inputs=("h",), weight=np.ones((3, 6)))
     refused(replace(maps, nodes=(*maps.nodes[:5], pool, last)),
             "Layer 'late' must not read signs, here of 'first'")  # fmt: skip
