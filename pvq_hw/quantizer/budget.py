@@ -42,7 +42,8 @@ class Curve:
 
     def benefits(self) -> FloatArray:
         """What one more pulse lowers the error by, for ``scale`` 1: entry i is for K = i + 1 to
-        i + 2; never rising, up to the largest K tried."""
+        i + 2; never rising, up to the largest K tried. Where the error hardly falls and then falls
+        more, the pulses on the way count by what they bring together."""
         log_k = exact.log(self.k)
         log_error = exact.log(np.maximum(self.error, 1e-30)).mean(axis=1)
         log_error = np.minimum.accumulate(log_error)
@@ -55,7 +56,22 @@ class Curve:
         at = np.clip(np.searchsorted(log_k, grid, side="right"), 1, len(log_k) - 1)
         slope = (log_error[at] - log_error[at - 1]) / (log_k[at] - log_k[at - 1])
         value = exact.exp(log_error[at - 1] + slope * (grid - log_k[at - 1]))
-        return np.minimum.accumulate(value[:-1] - value[1:])
+        return _never_rising(value[:-1] - value[1:])
+
+
+def _never_rising(benefit: FloatArray) -> FloatArray:
+    """Means of neighbors, where later ones are larger: the slopes of the least convex curve."""
+    means: list[float] = []
+    counts: list[int] = []
+    for value in benefit.tolist():
+        mean, count = value, 1
+        while means and means[-1] < mean:
+            before = counts.pop()
+            mean = (means.pop() * before + mean * count) / (before + count)
+            count += before
+        means.append(mean)
+        counts.append(count)
+    return np.repeat(np.array(means), counts)
 
 
 def shared_total(layers: Mapping[str, tuple[int, int]], ratio: float) -> int:

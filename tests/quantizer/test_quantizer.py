@@ -230,7 +230,9 @@ def test_per_layer_ratios_do_not_touch_the_others_budget() -> None:
     net = quantize(chain(), calibration=data(), ratio=2, layers=options, input_scale=255)
     first, *rest = dense_layers(net)
     assert first.y.size / first.k.sum() == 6
-    assert sum(r.y.size for r in rest) / sum(r.k.sum() for r in rest) == pytest.approx(2, rel=0.02)
+    assert sum(r.y.size for r in rest) / sum(r.k.sum() for r in rest) == pytest.approx(
+        2, rel=0.03
+    )  # in 6 groups
 
 
 def test_zero_rows_give_their_bias() -> None:

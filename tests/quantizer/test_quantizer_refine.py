@@ -130,6 +130,13 @@ def test_sensitive_rows_get_more() -> None:
     assert k[0] < k[1] < k[2]
 
 
+def test_pulses_on_a_flat_way_count_by_where_it_leads() -> None:
+    flat = Curve(np.array([1, 2, 4, 8]), np.array([[90.0], [90.0], [91.0], [9.0]]), np.ones(1))
+    steep = Curve(np.array([1, 2, 4, 8]), np.array([[8.0], [4.0], [2.0], [1.0]]), np.ones(1))
+    assert np.concatenate(allocate([flat, steep], 10)).tolist() == [8, 2]
+    assert flat.benefits().sum() == pytest.approx(81)
+
+
 def test_a_budget_beyond_the_curves_stops_at_their_ends() -> None:
     assert np.array_equal(allocate([_curve([1.0, 1.0], top=10)], 99)[0], [10, 10])
 
