@@ -12,6 +12,7 @@ from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.units import UNITS, CoreUnit, Fork, Join, Lookup, Unit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
@@ -165,6 +166,9 @@ def _parts(
     if isinstance(unit, CoreUnit):
         names = [spec.name for spec in accelerator.plan.specs]
         images = dict(zip(names, accelerator.image.cores, strict=True))
+        if isinstance(unit.core, SharedSpec):
+            yield "sums", "open", lambda: "an engine of several layers is not followed"
+            return
         chain = core_layers(accelerator.network)
         layers = {name: layer.dense for name, layer in zip(names, chain, strict=True)}
         core = unit.core.name

@@ -82,11 +82,30 @@ class ReferenceCore:
 
     def compute(self, frame: Sequence[int]) -> tuple[list[int], int]:
         """One frame's outputs, and the largest ``|sum|`` of any of its groups."""
+        for core in self.parts()[:-1]:
+            frame = core.compute(frame)[0]
+        if len(self.parts()) > 1:
+            return self.parts()[-1].compute(frame)
         sums = core_reference.find(str(self.spec["kind"]), self.spec["name"])(self, frame)
         for value in (min(sums), max(sums)):
             self._check_fits(value, self.spec["acc_bits"])
         rows = range(self.spec["rows"])
         return [self._output(row, sums) for row in rows], max(map(abs, sums))
+
+    def parts(self) -> list["ReferenceCore"]:
+        """The layers of a shared engine, each as a core with its part of the memories; else the
+        core alone."""
+        if self.spec["kind"] != "shared":
+            return [self]
+        found, word, row = [], 0, 0
+        for layer in self.spec["layers"]:
+            spec = self.spec | {key: layer[key] for key in ("n", "rows", "x", "out", "shift")}
+            spec["kind"] = "pulses"
+            words, rows = slice(word, word + layer["words"]), slice(row, row + layer["rows"])
+            part = (self.codes[words], self.mult[rows], self.bias[rows])
+            found.append(ReferenceCore(spec, *part))
+            word, row = words.stop, rows.stop
+        return found
 
     def taps(self, frame: Sequence[int]) -> list[int]:
         """Sums of a depthwise layer's rows over one window, each of its own channel."""
@@ -142,8 +161,12 @@ def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[Refere
     cores = []
     for spec in specs:
         groups, rows = spec["groups"], spec["rows"]
-        pulses = spec["kind"] == "pulses"
-        words = spec["words"] if pulses else rows * spec["n"]
+        pulses = spec["kind"] in ("pulses", "shared")
+        if spec["kind"] == "shared":
+            rows = sum(layer["rows"] for layer in spec["layers"])
+            words = sum(layer["words"] for layer in spec["layers"])
+        else:
+            words = spec["words"] if pulses else rows * spec["n"]
         if spec["kind"] == "depthwise":
             words = rows
         if spec["kind"] == "int8":
@@ -199,7 +222,7 @@ Pulse = tuple[int, int, int, int, int]
 code_reference: Face[[], Iterator[Pulse]] = Face("code", "reference")
 """Pulses of a core's (`ReferenceCore`) words, each as (row, group, column, sign bit, shift)."""
 
-core_reference.of("pulses")(ReferenceCore.sums)
+core_reference.of("pulses", "shared")(ReferenceCore.sums)
 core_reference.of("int8")(ReferenceCore.products)
 core_reference.of("unrolled")(ReferenceCore.constants)
 core_reference.of("depthwise")(ReferenceCore.taps)

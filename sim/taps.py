@@ -10,7 +10,8 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.batch import last_frame_format
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.units import CoreUnit, Unpack
+from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.engine.units import CoreUnit, Unit, Unpack
 
 __all__ = ["BATCHES", "Tap", "deal", "layer_taps", "taps_of"]
 
@@ -80,8 +81,19 @@ def taps_of(graph: GraphSpec) -> list[Tap]:
             found.append(Tap(BATCHES, (unit.name, "batches"), 1, number, 1, core_tap.work))
             found.append(Tap(core_tap.name, (unit.name,), given, form, 1, work))
         else:
+            found += _within(unit, work)
             found.append(Tap(unit.name, (unit.name,), given, form, side, work))
     return found
+
+
+def _within(unit: Unit, work: int) -> list[Tap]:
+    """The layers before the last of an engine of several."""
+    if not isinstance(unit, CoreUnit) or not isinstance(unit.core, SharedSpec):
+        return []
+    return [
+        Tap(layer.name, (unit.name, f"layer{number}"), layer.rows, layer.out, 1, work)
+        for number, layer in enumerate(unit.core.layers[:-1])
+    ]
 
 
 def layer_taps(graph: GraphSpec) -> list[Tap]:

@@ -5,6 +5,7 @@ from typing import Any
 from gateware.core.depthwise_core import DepthwiseCore
 from gateware.core.int8_core import Int8Core
 from gateware.core.pulse_core import LayerCore
+from gateware.core.shared_core import SharedCore
 from gateware.core.unrolled_core import UnrolledCore
 from gateware.units.decision import AboveCircuit, LargestCircuit
 from gateware.units.join import ForkUnit, JoinUnit
@@ -19,6 +20,7 @@ from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pick, Pool, Unpack
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.registry import Face
@@ -57,6 +59,11 @@ def _depthwise(
     spec: DepthwiseSpec, image: CoreImage, body: str, window: WindowSpec | None
 ) -> DepthwiseCore:
     return DepthwiseCore(spec, image, body=body)
+
+
+@core_circuit.of(SharedSpec)
+def _shared(spec: SharedSpec, image: CoreImage, body: str, window: WindowSpec | None) -> SharedCore:
+    return SharedCore(spec, image, body=body)
 
 
 @unit_circuit.of(CoreUnit)

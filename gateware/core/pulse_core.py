@@ -24,7 +24,7 @@ from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.engine.map_order import map_order
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec
 
-__all__ = ["LayerCore"]
+__all__ = ["LayerCore", "read_codes"]
 
 Writer = BankWriter | WindowLoader | SideLoader | SerialWriter
 
@@ -95,7 +95,7 @@ class LayerCore(wiring.Component):
         spec = self.spec
         m.submodules.writer = writer = self._writer()
         m.submodules.sequencer = sequencer = Sequencer(spec)
-        word, group_end, clear = self._codes(m, sequencer)
+        word, group_end, clear = read_codes(self, m, sequencer)
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
         connect(m, flipped(self.i), writer.i)
         if isinstance(writer, SerialWriter):
@@ -130,35 +130,6 @@ class LayerCore(wiring.Component):
         if self.window.side > 1:
             return SideLoader(self.spec, self.window, self.body)
         return WindowLoader(self.spec, self.window, self.body)
-
-    def _code_memory(self, m: Module, latency: int) -> Rom | SpramRom:
-        spec = self.spec
-        if spec.code_memory == "block":
-            return core_rom(self, "weights", latency, "block")
-        width, depth = spec.memories[spec.memory_name("weights")]
-        codes = SpramRom(width, depth, self.first_block, latency=latency, body=self.body)
-        connect(m, flipped(self.codes), codes.codes)
-        return codes
-
-    def _codes(self, m: Module, sequencer: Sequencer) -> tuple[Value, Value, Value]:
-        """The code word at the decoders, the end of its group, and the decoders' clear strobe.
-
-        The word's last register stands here, so that the strobes come out of registers too.
-        """
-        latency = self.spec.code_latency
-        m.submodules.codes = codes = self._code_memory(m, max(1, latency - 1))
-        m.d.comb += codes.addr.eq(sequencer.addr)
-        end = Signal()
-        if latency == 1:
-            fresh = Signal(init=1)
-            m.d.sync += fresh.eq(0)
-            m.d.comb += end.eq(sequencer.valid & codes.data[-1])
-            return codes.data, end, end | fresh
-        word = Signal(len(codes.data), reset_less=True)
-        clear = Signal(init=1)
-        last = sequencer.valid_next & codes.data[-1]
-        m.d.sync += [word.eq(codes.data), end.eq(last), clear.eq(last)]
-        return word, end, clear
 
     def _groups(self, m: Module, group_end: Value) -> tuple[Value, Value | None]:
         """Counts the groups of a row: end of row, base of the group that follows."""
@@ -284,6 +255,43 @@ class LayerCore(wiring.Component):
         if spec.groups > 1:
             flags.follow_rows(m, product)
         return results
+
+
+def read_codes(core: Any, m: Module, sequencer: Any) -> tuple[Value, Value, Value]:
+    """The code word at the decoders, the end of its group, and the decoders' clear strobe.
+
+    The word's last register stands here, so that the strobes come out of registers too.
+
+    Parameters
+    ----------
+    core : LayerCore or SharedCore
+    m : Module
+    sequencer : Sequencer or LayerSequencer
+    """
+    latency = core.spec.code_latency
+    m.submodules.codes = codes = _code_memory(core, m, max(1, latency - 1))
+    m.d.comb += codes.addr.eq(sequencer.addr)
+    end = Signal()
+    if latency == 1:
+        fresh = Signal(init=1)
+        m.d.sync += fresh.eq(0)
+        m.d.comb += end.eq(sequencer.valid & codes.data[-1])
+        return codes.data, end, end | fresh
+    word = Signal(len(codes.data), reset_less=True)
+    clear = Signal(init=1)
+    last = sequencer.valid_next & codes.data[-1]
+    m.d.sync += [word.eq(codes.data), end.eq(last), clear.eq(last)]
+    return word, end, clear
+
+
+def _code_memory(core: Any, m: Module, latency: int) -> Rom | SpramRom:
+    spec = core.spec
+    if spec.code_memory == "block":
+        return core_rom(core, "weights", latency, "block")
+    width, depth = spec.memories[spec.memory_name("weights")]
+    codes = SpramRom(width, depth, core.first_block, latency=latency, body=core.body)
+    connect(m, flipped(core.codes), codes.codes)
+    return codes
 
 
 class _Flags:

@@ -132,6 +132,8 @@ def _engine(layer: dict[str, Any]) -> str:
     used = f"{100 * layer['utilization']:.0f} % used"
     if layer["kind"] == "depthwise":
         return f"depthwise, {layer['slots']:>5} slots {used}"
+    if layer["kind"] == "shared":
+        return f"shared, {layer['slots']:>8} slots {used}"
     side = f" x {layer['windows']} windows" if layer["windows"] > 1 else ""
     return f"{layer['lanes']:>3} lanes{side}, {layer['slots']:>6} slots {used}"
 

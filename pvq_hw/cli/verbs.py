@@ -121,7 +121,8 @@ def _engine(parser: argparse.ArgumentParser) -> None:
         "--engine",
         metavar="KIND|LAYER=KIND,...",
         help="folded; unrolled: a layer all at once, its weights as wires; depthwise: a window of "
-        "one channel a cycle; by default, auto, whichever makes the network faster",
+        "one channel a cycle; shared: all layers in one core; by default, auto, whichever makes "
+        "the network faster, and shared where nothing else fits",
     )
 
 

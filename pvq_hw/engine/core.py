@@ -204,6 +204,16 @@ class CoreBase(Document, ABC):
         return 1 if self.row_windows else self.frames
 
     @property
+    def all_rows(self) -> int:
+        """Rows of all layers that it computes."""
+        return self.rows
+
+    @property
+    def weights(self) -> int:
+        """Weights of all layers that it computes, those of a convolution's other groups counted."""
+        return self.rows * self.n
+
+    @property
     @abstractmethod
     def address_bits(self) -> int:
         """Bits of an address within a half of the activations' memory."""

@@ -7,6 +7,7 @@ from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.depthwise_core import DepthwiseSpec, make_depthwise_core
 from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
+from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -19,8 +20,9 @@ ENGINES = ("folded", "unrolled", "depthwise")
 """How a layer may be computed: word after word in lanes, all at once, its weights as wires, or
 channel after channel, a row a word."""
 
-ENGINE_CHOICES = ("auto", *ENGINES)
-"""What may be asked for; the planner chooses where it is ``"auto"``."""
+ENGINE_CHOICES = ("auto", *ENGINES, "shared")
+"""What may be asked for; the planner chooses where it is ``"auto"``. ``"shared"`` is said of a
+whole network: one core for all of its layers."""
 
 # What may be asked of all layers of a network, but says nothing of plain weights.
 _OF_PULSES = ("shift_bits", "code", "code_latency", "code_memory")
@@ -143,6 +145,15 @@ def _remade_depthwise(
     )
     options = {key: getattr(spec, key) for key in choices}
     return make_depthwise_core(layer, x, spec.geometry, family=family, name=spec.name, **options)
+
+
+@remade.of(SharedSpec)
+def _remade_shared(
+    spec: SharedSpec, layer: Dense, x: TensorSpec, family: str
+) -> tuple[CoreBase, CoreImage]:
+    raise InputError(
+        f"Core {spec.name!r} is of all layers and can't be made of layer {layer.name!r} alone"
+    )
 
 
 def _chosen(spec: CoreBase, choices: tuple[str, ...]) -> dict[str, Any]:

@@ -28,7 +28,14 @@ from pvq_hw.target.block_ram import select_registers
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
 
-__all__ = ["CoreImage", "CoreSpec", "make_core"]
+__all__ = [
+    "CoreImage",
+    "CoreSpec",
+    "make_core",
+    "result_places",
+    "serial_interval",
+    "sums_of_pulses",
+]
 
 
 @CORES.kind
@@ -120,7 +127,7 @@ class CoreSpec(CoreBase):
         mult = self.multipliers(image)
         total = np.zeros((len(array), self.rows), dtype=np.int64)
         width = self.n // self.groups
-        negatives, _ = _weights_of_pulses(self.code, image.codes)
+        negatives, _ = sums_of_pulses(self.code, image.codes)
         negatives = negatives.reshape(self.rows, self.groups)
         for g in range(self.groups):
             part = slice(g * width, (g + 1) * width)
@@ -143,7 +150,7 @@ class CoreSpec(CoreBase):
         return tuple(b - a for a, b in pairwise(rows))
 
 
-def _weights_of_pulses(code: Code, words: Sequence[int]) -> tuple[IntArray, IntArray]:
+def sums_of_pulses(code: Code, words: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Per group, the sum of ``2**shift`` over its negative pulses, and over all of them: K of its
     digits."""
     _, sign, shift, last = code.fields(words)
@@ -155,7 +162,7 @@ def _weights_of_pulses(code: Code, words: Sequence[int]) -> tuple[IntArray, IntA
     return sums[0], sums[1]
 
 
-def _interval(slots: Sequence[int], mult_bits: int) -> int:
+def serial_interval(slots: Sequence[int], mult_bits: int) -> int:
     """The longest interval of a serial multiplier whose padding adds at most 1 % of the slots."""
     array = np.array(slots, dtype=np.int64)
     for interval in range(mult_bits + 1, 1, -1):
@@ -222,9 +229,11 @@ def make_core(
     own = "none" if is_threshold(layer) else multiplier_for(device.multiplier, mult_bits)
     multiplier = options.get("multiplier", own)
     if multiplier == "serial":
-        interval = options.get("multiplier_interval") or _interval(schedule.row_slots, mult_bits)
+        interval = options.get("multiplier_interval") or serial_interval(
+            schedule.row_slots, mult_bits
+        )
         schedule = words.encode(layer.y, groups, min_slots=interval)
-    negatives, k = _weights_of_pulses(words, schedule.words)
+    negatives, k = sums_of_pulses(words, schedule.words)
     image = _image(layer, negatives, schedule, x.format)
     widths = _widths(layer, k, x.format, image)
     spec = CoreSpec(
@@ -251,7 +260,7 @@ def make_core(
     )
     spec = replace(spec, **options)
     if "fifo_depth" not in options:
-        spec = replace(spec, fifo_depth=_fifo_depth(spec, schedule.row_slots))
+        spec = replace(spec, fifo_depth=result_places(spec, schedule.row_slots))
     if "fifo_memory" not in options:
         spec = replace(spec, fifo_memory="logic" if device.lutram else "block")
     return spec, image
@@ -294,7 +303,7 @@ def _code_latency(code: Code, schedule: Schedule, device: Family) -> int:
     return device.code_latency + select_registers(width, schedule.slots, device.blocks)
 
 
-def _fifo_depth(spec: CoreSpec, slots: Sequence[int]) -> int:
+def result_places(spec: CoreBase, slots: Sequence[int]) -> int:
     """A FIFO for the results in flight at full rate in 99 of 100 rows: rows differ in length."""
     ends = np.cumsum(np.array(slots, dtype=np.int64).reshape(spec.rows, -1).sum(axis=1))
     flying = np.searchsorted(ends, ends + spec.flight) - np.arange(spec.rows)

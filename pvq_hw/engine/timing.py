@@ -19,6 +19,8 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_order import MapOrder, map_order
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.engine.shared_timing import compute_layers, take_frames
 from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import (
     UNITS,
@@ -332,6 +334,17 @@ def _depthwise_core(spec: DepthwiseSpec, unit: CoreUnit, work: Work) -> list[Pro
     used = work.note(unit.sizes()[0][0], spec.queue_depth)
     i, o = work.inputs[0], work.outputs[0]
     return [depthwise_steps(spec, i, o, used, work.frames, work.questions)]
+
+
+@core_timing.of(SharedSpec)
+def _shared_core(spec: SharedSpec, unit: CoreUnit, work: Work) -> list[Process]:
+    written, released = work.note(1, 2), work.note(1, 2)
+    blocked: list[set[int]] = []
+    image, (i,), (o,) = work.images[spec.name], work.inputs, work.outputs
+    return [
+        take_frames(spec, i, written, released, blocked, work.frames),
+        compute_layers(spec, image, o, written, released, blocked, work.frames),
+    ]
 
 
 @core_timing.of(CoreSpec, Int8Spec)

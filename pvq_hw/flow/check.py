@@ -241,12 +241,17 @@ def estimate(
     """Fit and speed of a model on a board at a mean N/K."""
     from pvq_hw.flow.quantize import fold_layers
     from pvq_hw.plan.folding import fold
+    from pvq_hw.plan.shared import fold_network
 
     try:
         layers, reserve, pace = fold_layers(model, target, ratio)
         asked = options or CompileOptions()
         each = asked.asked([layer.name for layer in layers], target.engine)
-        found = fold(layers, target, reserve=reserve, pace=pace, reckoned=True, each=each)
+        found = fold_network(
+            layers, target, shared=asked.engine == "shared",
+            may_share=asked.engine == "auto" and asked.may_share, best=fold, reserve=reserve,
+            pace=pace, reckoned=True, each=each,
+        )  # fmt: skip
     except InputError as error:
         return Estimate(target.name, ratio, False, str(error))
     cost, limit = found.cost, budget(target)

@@ -187,7 +187,8 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         if asked is not None and None not in asked:
             raise
         # The codes came out larger than those that the lanes were chosen by.
-        return planned(lanes=asked, each=each)
+        shares = folding.shared
+        return planned(lanes=asked, each=chosen if shares else each)
 
 
 def _write(

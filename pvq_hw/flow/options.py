@@ -1,7 +1,7 @@
 """The options of `compile`: defaults, a TOML file, then the command line, in that order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ class LayerChoice:
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
+        if self.engine == "shared":
+            raise InputError("Engine shared must be asked of all layers, not of single ones")
         _check_windows(self.windows)
         wired = (self.lanes, self.code, self.code_memory, self.windows) != (None,) * 4
         if self.engine in ("unrolled", "depthwise") and wired:
@@ -136,10 +138,11 @@ class CompileOptions:
         row of the map has so many; planned when absent.
     engine : str
         ``"folded"`` or ``"unrolled"``: what the layers are computed in. Unrolled layers take all
-        pulses at once, in adders, and their weights are wires. ``"auto"``: layers that make the
+        pulses at once, in adders, and their weights are wires. ``"shared"``: all layers one after
+        the other in the lanes of one core. ``"auto"``: layers that make the
         network faster by it, and fit, are unrolled, and convolutions of one channel a row are
         computed channel by channel where that is faster or smaller; none with lanes, code or code
-        memory of its own.
+        memory of its own. Where one core a layer doesn't fit, all share one.
     code : str
         ``"pulse"``, ``"shifted"``, or ``"pvq"``: shifted where that saves cycles (of a dense layer
         3 %) and fits. ``"auto"``: 8-bit weights too, in layers of more pulses than weights that
@@ -221,8 +224,10 @@ class CompileOptions:
         _check_windows(self.windows)
         if self.engine == "depthwise":
             raise InputError(
-                "Engine of all layers must be folded, unrolled or auto; name what is depthwise"
+                "Engine of all layers must be folded, unrolled, shared or auto; name what is "
+                "depthwise"
             )
+        self._check_shared()
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
         if self.max_loss is not None:
@@ -252,6 +257,29 @@ class CompileOptions:
         both = set(self.int8) & set(self.only)
         if both:
             raise InputError(f"Layer {min(both)!r} must be in int8 or in only, not in both")
+
+    @property
+    def may_share(self) -> bool:
+        """Whether nothing is asked that an engine for all layers couldn't do."""
+        kept = {"ratio", "k", "unit", "encoding", "keep_zeros"}
+        return (
+            (self.frames, self.windows) == (1, None)
+            and self.code in ("pulse", "pvq", "auto")
+            and all(
+                getattr(choice, f.name) == f.default
+                for choice in self.layers.values()
+                for f in fields(choice)
+                if f.name not in kept
+            )
+        )
+
+    def _check_shared(self) -> None:
+        if self.engine == "shared" and not self.may_share:
+            raise InputError(
+                "A shared engine takes one frame and one window at a time, has codes of single "
+                "pulses, and must be asked for without engines, lanes, codes, code memories or "
+                "multipliers of single layers"
+            )
 
     def codes(self, names: Sequence[str]) -> dict[str, str]:
         """``"pulse"``, ``"shifted"`` or another kind, of those layers whose code is not free."""
@@ -300,7 +328,7 @@ class CompileOptions:
                 part["engine"] = "unrolled"
             elif wanted == "auto" and not _is_folded(choice):
                 part["engine"] = "auto"
-            elif wanted == "depthwise":
+            elif wanted in ("depthwise", "shared"):
                 part["engine"] = wanted
             if choice.windows is not None:
                 part["windows"] = choice.windows

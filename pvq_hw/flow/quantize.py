@@ -15,6 +15,7 @@ from pvq_hw.model.model import Conv, Model
 from pvq_hw.network.network import Network
 from pvq_hw.plan.folding import Folding, FoldLayer, fold_best, known_layers
 from pvq_hw.plan.resources import Resources, top_resources
+from pvq_hw.plan.shared import fold_network
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.quantizer.autodiff import node_geometry, node_groups
 from pvq_hw.quantizer.banks import COLUMNS_PER_BANK, PLAIN_COLUMNS_PER_BANK
@@ -109,22 +110,24 @@ def quantize_for(
     }
     if options.quantizer == "given":
         network = quantize(model, wanted, calibration=data, progress=partial(told, 0))
-        return network, fold_best(known_layers(network, options.codes(names)), target, **asked)
+        known = known_layers(network, options.codes(names))
+        return network, _fold(known, target, options, **asked)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     totals = layer_pulses(model, wanted)
     layers = _fold_layers(steps, model.input_name, options, totals)
     given = data is not None or options.quantizer == "plain"  # else it is refused for that
-    if given and not quick and not free:
+    if given and not quick and not free and options.engine != "shared":
         check_room(
             model, target, wanted, data, layers,
             codes=options.codes(names), lanes=asked["lanes"], each=asked["each"],
+            may_share=options.engine == "auto" and options.may_share,
         )  # fmt: skip
     if options.quantizer == "calibrated":
         pulses = row_budget(model, data, wanted, progress=partial(told, 0))
         totals |= {name: int(k.sum()) for name, k in pulses.items()}
         layers = _fold_layers(steps, model.input_name, options, totals)
         wanted = replace(wanted, pulses=pulses)
-    folding = fold_best(layers, target, free=free, **asked)
+    folding = _fold(layers, target, options, free=free, **asked)
     banks = _balanced(folding.banks, options)
     folding = replace(folding, balanced=tuple(name in banks for name in folding.names))
     # The other layers keep their pulses: none gets those that 8-bit weights make needless.
@@ -137,6 +140,15 @@ def quantize_for(
     )
     network = quantize(model, wanted, calibration=data, progress=partial(told, len(names)))
     return network, folding
+
+
+def _fold(
+    layers: Sequence[FoldLayer], target: Target, options: CompileOptions, **asked: Any
+) -> Folding:
+    return fold_network(
+        layers, target, shared=options.engine == "shared",
+        may_share=options.engine == "auto" and options.may_share, **asked,
+    )  # fmt: skip
 
 
 def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:

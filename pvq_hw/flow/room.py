@@ -17,6 +17,7 @@ from pvq_hw.plan.folding import FoldLayer, fold, known_layers
 from pvq_hw.plan.lowering import plan_graph
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.plan.resources import Resources, budget, top_resources
+from pvq_hw.plan.shared import fold_network
 from pvq_hw.plan.unit_resources import unit_cost
 from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.quantizer.options import QuantizerOptions
@@ -40,6 +41,7 @@ def check_room(
     codes: Mapping[str, str],
     lanes: Sequence[int | None] | None,
     each: Mapping[str, Mapping[str, Any]],
+    may_share: bool = False,
 ) -> None:
     """Raises InputError where a network of one pulse a row is too large for the target already, by
     a tenth: then no codes fit, and none need be looked for.
@@ -56,6 +58,8 @@ def check_room(
         With the pulses that they are to have.
     codes, lanes, each
         What is asked of the layers, as `pvq_hw.plan.plan.plan` takes it.
+    may_share : bool
+        Whether one engine for all layers would do.
     """
     folded = {n: dict(own) | ({"engine": "folded"} if own.get("engine") == "auto" else {})
               for n, own in each.items()}  # fmt: skip
@@ -67,6 +71,13 @@ def check_room(
     reserve = rest + top_resources(target, frame)
     least = fold(known, target, balanced=False, lanes=lanes, each=folded, reserve=reserve)
     if least.fits:
+        return
+    if (
+        may_share
+        and fold_network(
+            layers, target, may_share=True, lanes=lanes, each=folded, reserve=reserve
+        ).shared
+    ):
         return
     if folded != each and fold(layers, target, lanes=lanes, each=each, reserve=reserve).fits:
         return  # unrolled, whose pulses decide what it takes

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import pvq_hw
+from pvq_hw.arith.formats import significant
 from pvq_hw.documents import OPEN, Format, document_text, load_json, read
 from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError
@@ -79,13 +80,14 @@ def compile_document(
     losses = manifest["extra"].get("losses") or {}
     lost = {layer["name"]: layer for layer in losses.get("layers", ())}
     layers = []
-    for part in value["layers"]:
-        about = figures.get(part["layer"], {})
+    pairs = zip(value["layers"], plan.layers, strict=True)
+    for part, own in ((part, own) for part, layer in pairs for own in layer.parts):
+        about = figures.get(own["name"], {})
         layers.append(
             {
-                "name": part["layer"],
-                "rows": part["core"]["rows"],
-                "columns": part["core"]["n"],
+                "name": own["name"],
+                "rows": own["rows"],
+                "columns": own["columns"],
                 "lanes": part["lanes"],
                 "windows": part["windows"],
                 "encoding": part["encoding"],
@@ -93,15 +95,15 @@ def compile_document(
                 "gap_bits": part["core"].get("code", {}).get("gap_bits"),
                 "reason": part["reason"],
                 "shift_bits": part["core"].get("code", {}).get("shift_bits"),
-                "pulses": part["pulses"],
-                "n_over_k": part["n_over_k"],
-                "slots": part["slots"],
+                "pulses": own["pulses"],
+                "n_over_k": _figure(own["n_over_k"]),
+                "slots": own["slots"],
                 "new_weights": part["new_weights"],
-                "utilization": part["utilization"],
-                "bits_per_weight": part["bits_per_weight"],
+                "utilization": _figure(own["utilization"]),
+                "bits_per_weight": _figure(own["bits_per_weight"]),
                 "cosine": about.get("cosine"),
                 "relative_error": about.get("relative_error"),
-                **_loss(about, lost.get(part["layer"], {})),
+                **_loss(about, lost.get(own["name"], {})),
             }
         )
     document = {
@@ -139,6 +141,10 @@ def compile_document(
     if losses:
         document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
     return document
+
+
+def _figure(value: float | None) -> float | None:
+    return None if value is None else significant(value)
 
 
 def _tables(network: Network, plan: Plan) -> list[dict[str, Any]]:

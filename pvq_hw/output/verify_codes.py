@@ -6,8 +6,7 @@ from pvq_hw.engine.spram_image import CODES_FILE, HEADER_BYTES, code_file, code_
 from pvq_hw.errors import InputError
 from pvq_hw.network.network import Network
 from pvq_hw.output.verify_content import Finding
-from pvq_hw.plan.core_layers import core_layers
-from pvq_hw.plan.plan import Plan, remake
+from pvq_hw.plan.plan import Plan, core_images
 
 __all__ = ["check_codes"]
 
@@ -17,11 +16,9 @@ def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Findi
     if not has_spram(plan.specs):
         return
     file = f"image/{CODES_FILE}"
-    images = [
-        remake(layer, part.spec, plan.target.engine)[1]
-        for layer, part in zip(core_layers(network), plan.layers, strict=True)
-    ]
+    shared = plan.shared
     try:
+        images = core_images(network, plan)
         layout = code_layout(plan.specs)
         expected = code_file(layout, images)
         with (folder / file).open("rb") as stream:
@@ -45,5 +42,9 @@ def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Findi
             i for i, (a, b) in enumerate(zip(data[part], expected[part], strict=True)) if a != b
         ]
         if wrong:
-            where = f"layer {plan.layers[block.core].layer!r} word {block.word + wrong[0] // 2}"
+            word = block.word + wrong[0] // 2
+            name = plan.layers[block.core].layer
+            if shared is not None:
+                name = shared.layer_at(shared.memory_name("weights"), word)
+            where = f"layer {name!r} word {word}"
             findings.append(Finding(file, where, "is not the network's code"))

@@ -8,14 +8,18 @@ import numpy as np
 
 from pvq_hw.documents import load_json
 from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.hexfile import read_hex
+from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.engine.timing import Timing
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.output.golden_vectors import load_vectors
 from pvq_hw.plan.core_layers import core_layers, unit_names
-from pvq_hw.plan.layer import plan_layer
+from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.plan import FORMAT, Plan, remake, remake_graph
+from pvq_hw.plan.shared import remake_shared, shared_layer_plan
 
 __all__ = ["Finding", "check_image", "check_plan", "check_vectors", "differences"]
 
@@ -83,6 +87,8 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
     except InputError as error:
         findings.append(Finding("network/network.json", "", str(error)))
         return False
+    if plan.shared is not None:
+        return _check_shared_plan(folder, network, plan, plan.shared, findings)
     if [layer.name for layer in layers] != [part.layer for part in plan.layers]:
         findings.append(Finding(_PLAN, "layers", "are not the network's"))
         return False
@@ -102,23 +108,53 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
     except (InputError, CheckError) as error:
         findings.append(Finding(_PLAN, "graph", str(error)))
         return False
+    parts = tuple(
+        plan_layer(
+            layer.dense,
+            spec,
+            image,
+            plan.target.engine,
+            layer.positions,
+            layer.conv_groups,
+            part.reason,
+        )
+        for layer, (spec, image), part in zip(layers, cores, plan.layers, strict=True)
+    )
+    _compare(folder, network, plan, parts, graph, timing, findings)
+    return True
+
+
+def _check_shared_plan(
+    folder: Path, network: Network, plan: Plan, shared: SharedSpec, findings: list[Finding]
+) -> bool:
+    """The same of an engine that all layers share."""
+    try:
+        core = remake_shared(network, shared, plan.target)
+        graph, timing = remake_graph(network, plan, [core])
+    except (InputError, CheckError) as error:
+        findings.append(Finding(_PLAN, "layers", str(error)))
+        return False
+    parts = (shared_layer_plan(core[0], plan.target),)
+    _compare(folder, network, plan, parts, graph, timing, findings)
+    return True
+
+
+def _compare(
+    folder: Path,
+    network: Network,
+    plan: Plan,
+    parts: tuple[LayerPlan, ...],
+    graph: GraphSpec,
+    timing: Timing,
+    findings: list[Finding],
+) -> None:
+    """Every figure of the plan's file with those that follow from the network."""
     expected = replace(
         plan,
         network=network.name,
         input_bytes=network.input.size * -(-network.input.format.bits // 8),
         output_bytes=network.output.size * -(-network.output.format.bits // 8),
-        layers=tuple(
-            plan_layer(
-                layer.dense,
-                spec,
-                image,
-                plan.target.engine,
-                layer.positions,
-                layer.conv_groups,
-                part.reason,
-            )
-            for layer, (spec, image), part in zip(layers, cores, plan.layers, strict=True)
-        ),
+        layers=parts,
         interval_cycles=timing.interval_cycles,
         latency_cycles=timing.latency_cycles,
         graph=graph,
@@ -128,11 +164,13 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
     for path, old, new in differences(stored, wanted)[:_MOST]:
         where = ".".join(str(key) for key in path)
         findings.append(Finding(_PLAN, where, f"is {old!r:.60}, but must be {new!r:.60}"))
-    return True
 
 
 def check_image(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> None:
     """Decodes the memory files and compares codes, multipliers and folded biases."""
+    if plan.shared is not None:
+        _check_shared_image(folder, network, plan, plan.shared, findings)
+        return
     for core, part in zip(core_layers(network), plan.layers, strict=True):
         layer = core.dense
         spec, expected = remake(core, part.spec, plan.target.engine)
@@ -149,6 +187,24 @@ def check_image(folder: Path, network: Network, plan: Plan, findings: list[Findi
                     _check_codes(file, layer, part.spec, words, findings)
             elif words != contents[name]:
                 _check_words(file, layer, words, contents[name], findings)
+
+
+def _check_shared_image(
+    folder: Path, network: Network, plan: Plan, shared: SharedSpec, findings: list[Finding]
+) -> None:
+    """The same of an engine that all layers share: findings name layer and word."""
+    contents = shared.contents(remake_shared(network, shared, plan.target)[1])
+    for name, (bits, depth) in shared.memories.items():
+        file = f"image/{name}.hex"
+        try:
+            words = read_hex(folder / file, bits, depth)
+        except InputError as error:
+            findings.append(Finding(file, "", str(error)))
+            continue
+        for at, (old, new) in enumerate(zip(words, contents[name], strict=True)):
+            if old != new:
+                where = f"layer {shared.layer_at(name, at)!r} word {at}"
+                findings.append(Finding(file, where, f"is {old:x}, but the network's is {new:x}"))
 
 
 def _check_codes(

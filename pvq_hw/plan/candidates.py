@@ -12,10 +12,11 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CORES, CoreBase
 from pvq_hw.engine.depthwise_core import DepthwiseSpec, depthwise_cycles, refusal
 from pvq_hw.engine.int8_core import Int8Spec
-from pvq_hw.engine.kinds import ENGINE_CHOICES, make_layer_core
+from pvq_hw.engine.kinds import ENGINES, make_layer_core
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.pulse_code import PulseCode, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
+from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import CoreUnit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
@@ -105,7 +106,7 @@ class FoldLayer:
     direct : bool
         Whether its results go to the next layer of the list alone, or out of the network.
     engine : str
-        One of `pvq_hw.engine.kinds.ENGINE_CHOICES`.
+        One of `pvq_hw.engine.kinds.ENGINES`.
     bank_columns : int
         Columns that a bank must have for its row's pulses to be balanced.
     """
@@ -131,8 +132,8 @@ class FoldLayer:
             raise InputError(f"{where} must have rows and columns, not {self.rows} x {self.n}")
         if self.k < 1:
             raise InputError(f"{where}: K must be at least 1, not {self.k}")
-        if self.engine not in ENGINE_CHOICES:
-            raise InputError(f"{where} must be {' or '.join(ENGINE_CHOICES)}, not {self.engine!r}")
+        if self.engine not in ("auto", *ENGINES):
+            raise InputError(f"{where} must be auto or {' or '.join(ENGINES)}, not {self.engine!r}")
         if self.engine == "depthwise" and self.not_depthwise:
             raise InputError(
                 f"{where} must be folded, not channel by channel: {self.not_depthwise}"
@@ -555,6 +556,11 @@ def _unbeaten(found: Sequence[Choice]) -> list[Choice]:
 
 core_options: Face[[], dict[str, Any]] = CORES.face("choices")
 """What was chosen of a core besides lanes and gap bits, as options of `make_layer_core`."""
+
+
+@core_options.of(SharedSpec)
+def _shared_options(spec: SharedSpec) -> dict[str, Any]:
+    return {"engine": "shared", "code_memory": spec.code_memory}
 
 
 @core_options.of(UnrolledSpec)

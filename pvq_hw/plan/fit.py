@@ -25,7 +25,7 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
             continue
         if layer.code_bits > target.device.bram_bits:
             raise InputError(
-                f"Layer {layer.layer!r} needs {_kibit(layer.code_bits)} Kibit of codes, but "
+                f"{_title(layer)} needs {_kibit(layer.code_bits)} Kibit of codes, but "
                 f"{target.name} has {_kibit(target.device.bram_bits)}; lower K or choose a larger "
                 "device"
             )
@@ -97,6 +97,11 @@ def _fewer_luts(layers: Sequence[LayerPlan], part: str = "luts") -> str:
         f"layer {largest.layer!r} takes about {count:,} of them unrolled: fold it "
         f"(--engine {largest.layer}=folded), give it fewer pulses or choose a larger device"
     )
+
+
+def _title(layer: LayerPlan) -> str:
+    shared = len(layer.parts) > 1
+    return "The shared engine" if shared else f"Layer {layer.layer!r}"
 
 
 def _kibit(bits: int) -> str:

@@ -111,6 +111,11 @@ class Folding:
         return str(chosen.get("engine", "folded"))
 
     @property
+    def shared(self) -> bool:
+        """Whether all layers are on one engine."""
+        return self.memories[0].get("engine") == "shared"
+
+    @property
     def banks(self) -> dict[str, int]:
         """Lanes by layer, as `pvq_hw.quantizer.quantize.quantize` takes ``banks``; only balanced
         layers."""

@@ -14,6 +14,7 @@ from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec
 from pvq_hw.engine.pulse_code import PulseCode, choose_gap_bits, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
@@ -86,12 +87,43 @@ class LayerPlan(Document):
     @property
     def weights(self) -> int:
         """N x M."""
-        return self.spec.rows * self.spec.n // self.conv_groups
+        return self.spec.weights // self.conv_groups
 
     @property
     def encoding(self) -> str:
         """``"pvq"`` or ``"int8"``."""
         return self.spec.encoding or ("pvq" if self.pulses else "int8")
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """The network's layers that it computes, for tables: ``name``, ``rows``, ``columns``,
+        ``pulses``, ``n_over_k``, ``slots``, ``utilization`` and ``bits_per_weight``."""
+        if not isinstance(self.spec, SharedSpec):
+            return [
+                {
+                    "name": self.layer,
+                    "rows": self.spec.rows,
+                    "columns": self.spec.n,
+                    "pulses": self.pulses,
+                    "n_over_k": self.n_over_k,
+                    "slots": self.spec.words,
+                    "utilization": self.utilization,
+                    "bits_per_weight": self.code_bits / self.weights,
+                }
+            ]
+        return [
+            {
+                "name": layer.name,
+                "rows": layer.rows,
+                "columns": layer.n,
+                "pulses": layer.pulses,
+                "n_over_k": layer.rows * layer.n / max(1, layer.pulses),
+                "slots": layer.words,
+                "utilization": layer.codes / (layer.words * self.spec.lanes),
+                "bits_per_weight": layer.words * self.spec.word_bits / (layer.rows * layer.n),
+            }
+            for layer in self.spec.layers
+        ]
 
     @property
     def unrolled(self) -> bool:
@@ -136,9 +168,9 @@ class LayerPlan(Document):
 
     def _requantize(self) -> Operations:
         spec, times = self.spec, self.positions
-        products = 0 if spec.multiplier == "none" else spec.rows * spec.groups
+        products = 0 if spec.multiplier == "none" else spec.all_rows * spec.groups
         return Operations(
-            add_bits=times * spec.rows * spec.sum_bits,
+            add_bits=times * spec.all_rows * spec.sum_bits,
             multiply_bits2=times * products * spec.acc_bits * spec.mult_bits,
             read_bits=times * self.parameter_bits,
         )
@@ -151,8 +183,8 @@ class LayerPlan(Document):
         """The same model's figure with plain 8-bit weights."""
         spec = self.spec
         operations = int8_operations(
-            spec.rows * self.positions,
-            spec.n // self.conv_groups,
+            spec.all_rows * self.positions,
+            self.weights // spec.all_rows,
             spec.x.bits,
             spec.lanes,
             self.resources.ffs,
@@ -234,6 +266,11 @@ def _pulses(spec: CoreSpec, layer: Dense, image: CoreImage) -> tuple[int, int]:
     return int(np.abs(layer.y).sum()), int(spec.code.placed(image.codes).sum())
 
 
+@core_counts.of(SharedSpec)
+def _all_pulses(spec: SharedSpec, layer: Dense, image: CoreImage) -> tuple[int, int]:
+    return sum(x.pulses for x in spec.layers), sum(x.codes for x in spec.layers)
+
+
 @core_counts.of(Int8Spec)
 def _plain_weights(spec: Int8Spec, layer: Dense, image: CoreImage) -> tuple[int, int]:
     return 0, layer.y.size
@@ -257,6 +294,11 @@ def _folded_cycles(spec: CoreBase, plan: LayerPlan) -> int:
     return plan.positions * max(spec.words, loaded, spec.rows)
 
 
+@core_cycles.of(SharedSpec)
+def _shared_cycles(spec: SharedSpec, plan: LayerPlan) -> int:
+    return max(spec.frame_cycles, spec.n, spec.rows)
+
+
 @core_cycles.of(UnrolledSpec)
 def _unrolled_cycles(spec: UnrolledSpec, plan: LayerPlan) -> int:
     loaded = spec.n if plan.positions == 1 else 0
@@ -274,6 +316,15 @@ def _depthwise_energy(spec: DepthwiseSpec, plan: LayerPlan) -> Operations:
     return Operations(
         add_bits=words * sum(spec.magnitudes) * spec.leaf_bits,
         read_bits=words * (spec.word_bits + spec.lanes * spec.x.bits),
+        register_bits=plan.resources.ffs * spec.frame_cycles,
+    )
+
+
+@core_energy.of(SharedSpec)
+def _shared_energy(spec: SharedSpec, plan: LayerPlan) -> Operations:
+    return Operations(
+        add_bits=(plan.codes + spec.all_rows) * spec.acc_bits,
+        read_bits=plan.code_bits + spec.words * spec.lanes * spec.bank_bits,
         register_bits=plan.resources.ffs * spec.frame_cycles,
     )
 
@@ -322,6 +373,11 @@ def _why_taps(spec: DepthwiseSpec, layer: Dense) -> str:
         f"a row of {spec.taps} weights a cycle, in words of {spec.word_bits} bits, up to "
         f"{(1 << spec.planes) - 1} times an activation"
     )
+
+
+@core_reason.of(SharedSpec)
+def _why_shared(spec: SharedSpec, layer: Dense) -> str:
+    return f"{len(spec.layers)} layers share {spec.lanes} lanes"
 
 
 @core_reason.of(Int8Spec)

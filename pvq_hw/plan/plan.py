@@ -21,6 +21,7 @@ from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.kinds import make_layer_core, remade
+from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.timing import Timing, run_frames, time_graph
 from pvq_hw.engine.units import CoreUnit, Fifo
@@ -35,6 +36,12 @@ from pvq_hw.plan.folding import batch_options, fold, known_layers
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
+from pvq_hw.plan.shared import (
+    remake_shared,
+    shared_graph,
+    shared_layer_plan,
+    shared_plan,
+)
 from pvq_hw.plan.unit_resources import graph_operations, graph_resources, unit_resources
 from pvq_hw.tables import Table
 from pvq_hw.target.boards import TARGET, Target, get_target
@@ -107,6 +114,12 @@ class Plan(Document):
     def specs(self) -> list[CoreBase]:
         """The cores, in order."""
         return [layer.spec for layer in self.layers]
+
+    @property
+    def shared(self) -> SharedSpec | None:
+        """The engine that all layers share, if they do."""
+        first = self.layers[0].spec
+        return first if isinstance(first, SharedSpec) else None
 
     @property
     def frames(self) -> int:
@@ -200,6 +213,13 @@ class Plan(Document):
         if self.limit:
             figures.append(("not faster since", self.limit))
         rows = [
+            *(
+                (part["name"], f"{part['n_over_k']:.2f}", "shared", f"{part['slots']:,}",
+                 f"{100 * part['utilization']:.0f} %", "", "", "")
+                for layer in self.layers if len(layer.parts) > 1 for part in layer.parts
+            ),
+        ]  # fmt: skip
+        rows += [
             (
                 layer.layer, "int8" if layer.n_over_k is None else f"{layer.n_over_k:.2f}",
                 *_lanes(layer),
@@ -362,6 +382,11 @@ def plan(
     """
     each, reasons = each or {}, reasons or {}
     board = get_target(target) if isinstance(target, str) else target
+    if "shared" in (options.get("engine"), *(x.get("engine") for x in each.values())):
+        return _plan_shared(
+            network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud, top=top,
+            check=check, frames=frames, codes=codes, limit=limit, options=options, each=each,
+        )  # fmt: skip
     layers = core_layers(network)
     known = known_layers(network, codes)
     known = with_engines(known, {x.name: {**options, **each.get(x.name, {})} for x in known})
@@ -452,6 +477,58 @@ def plan(
     return result
 
 
+def _plan_shared(
+    network: Network,
+    board: Target,
+    *,
+    lanes: Sequence[int | None] | None,
+    gap_bits: Sequence[int | None] | None,
+    clock_mhz: float | None,
+    baud: int | None,
+    top: bool,
+    check: bool,
+    frames: int,
+    codes: Mapping[str, str] | None,
+    limit: str | None,
+    options: Mapping[str, Any],
+    each: Mapping[str, Mapping[str, Any]],
+) -> Plan:
+    """The plan of a network on one engine; what is asked of layers must be asked of all."""
+    if frames != 1:
+        raise InputError(f"A shared engine takes one frame at a time, not {frames} side by side")
+    shifted = sorted({kind for kind in (codes or {}).values() if kind != "pulse"})
+    if shifted:
+        raise InputError(f"A shared engine has codes of single pulses, not {shifted[0]} ones")
+    asked = [{**options, **each.get(layer.name, {})} for layer in network.layers]
+    if any(part != asked[0] for part in asked):
+        raise InputError("A shared engine is that of all layers: options must be the same for all")
+    chosen = {key: value for key, value in asked[0].items() if key != "engine"}
+    input_bytes = network.input.size * -(-network.input.format.bits // 8)
+    output = network.output
+    graph, spec, image, folding = shared_plan(
+        network, board, lanes=lanes, gap_bits=gap_bits,
+        reserve=top_resources(board, input_bytes) if top else Resources(), **chosen,
+    )  # fmt: skip
+    timing = time_graph(graph, {spec.name: image})
+    result = Plan(
+        network=network.name,
+        target=board,
+        clock_mhz=board.clock_mhz if clock_mhz is None else float(clock_mhz),
+        baud=board.baud if baud is None else int(baud),
+        input_bytes=input_bytes,
+        output_bytes=output.size * -(-output.format.bits // 8),
+        layers=(shared_layer_plan(spec, board),),
+        interval_cycles=timing.interval_cycles,
+        latency_cycles=timing.latency_cycles,
+        top=top,
+        graph=graph,
+        limit=folding.limit if limit is None else limit,
+    )
+    if check:
+        result.verify()
+    return result
+
+
 def _lacking(taken: Resources, reckoned: Resources) -> Resources:
     """What is taken beyond what was reckoned with."""
     over = taken - reckoned
@@ -520,6 +597,12 @@ def _around(
 def core_images(network: Network, plan: Plan) -> list[CoreImage]:
     """The memory contents of the plan's cores; raises InputError unless the plan is the
     network's."""
+    shared = plan.shared
+    if shared is not None:
+        again, contents = remake_shared(network, shared, plan.target)
+        if again != shared:
+            raise InputError("The plan's shared engine is not the network's")
+        return [contents]
     layers = core_layers(network)
     if [layer.name for layer in layers] != [layer.layer for layer in plan.layers]:
         raise InputError("A plan must have the network's layers")
@@ -554,6 +637,9 @@ def remake_graph(
     """
     images = {spec.name: image for spec, image in cores}
     specs = [spec for spec, _ in cores]
+    if isinstance(specs[0], SharedSpec):
+        graph = shared_graph(network, specs[0])
+        return graph, time_graph(graph, images)
     depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
     graph = build_graph(network, specs, plan.target.engine, depths)
     return graph, time_graph(graph, images)

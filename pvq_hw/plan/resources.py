@@ -11,6 +11,7 @@ from pvq_hw.engine.core import CORES, CoreBase
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.plan.coefficients import FF_COEFFICIENTS, LUT_COEFFICIENTS
 from pvq_hw.plan.depthwise_resources import (
@@ -25,6 +26,7 @@ from pvq_hw.plan.int8_resources import (
     int8_features,
     int8_memories,
 )
+from pvq_hw.plan.shared_resources import SHARED_LUTS, shared_memories
 from pvq_hw.plan.unrolled_resources import (
     UNROLLED_COEFFICIENTS,
     unrolled_features,
@@ -103,6 +105,7 @@ core_cost: Face[[Family], Resources] = CORES.face("cost")
 
 core_memories.of(UnrolledSpec)(unrolled_memories)
 core_memories.of(Int8Spec)(int8_memories)
+core_memories.of(SharedSpec)(shared_memories)
 core_memories.of(DepthwiseSpec)(depthwise_memories)
 
 
@@ -123,7 +126,7 @@ def _pulse_memories(spec: CoreSpec) -> dict[str, tuple[int, int, int]]:
     return memories
 
 
-def features(spec: CoreSpec, blocks: str) -> dict[str, float]:
+def features(spec: CoreSpec | SharedSpec, blocks: str) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in.
 
     ``blocks`` is the key of `pvq_hw.target.block_ram.BLOCK_SHAPES`.
@@ -153,7 +156,7 @@ def features(spec: CoreSpec, blocks: str) -> dict[str, float]:
     }
 
 
-def _bank_luts(spec: CoreSpec, blocks: str) -> int:
+def _bank_luts(spec: CoreSpec | SharedSpec, blocks: str) -> int:
     """LUTs of a bank that is logic: distributed RAM of 16 words on ECP5, else flip-flops."""
     width = spec.frames * spec.x.bits
     if blocks != "ecp5":
@@ -166,12 +169,12 @@ def _bank_luts(spec: CoreSpec, blocks: str) -> int:
     return 6 * ways * -(-width // 4) + width * joined + (1 + enables) * ways * (ways > 1)
 
 
-def bank_ways(spec: CoreSpec) -> int:
+def bank_ways(spec: CoreSpec | SharedSpec) -> int:
     """Distributed RAMs of 16 words one behind the other in a bank of the core."""
     return -(-spec.bank_words // 16)
 
 
-def _tree_bits(spec: CoreSpec) -> int:
+def _tree_bits(spec: CoreSpec | SharedSpec) -> int:
     """Adder bits of the tree: at each level pairs are added, one bit wider than before."""
     total, nodes, width = 0, spec.lanes, spec.leaf_bits
     while nodes > 1:
@@ -180,13 +183,13 @@ def _tree_bits(spec: CoreSpec) -> int:
     return total
 
 
-def _serial_bits(spec: CoreSpec) -> int:
+def _serial_bits(spec: CoreSpec | SharedSpec) -> int:
     """Adder bits of the shift-add multiplier: its stages, each as wide as the product so far."""
     stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     return stages * (spec.acc_bits + spec.mult_bits)
 
 
-def _rom_ways(spec: CoreSpec, blocks: str) -> float:
+def _rom_ways(spec: CoreSpec | SharedSpec, blocks: str) -> float:
     """Bits that are chosen among blocks which a memory is cut into, one for each further way."""
     total = 0
     for copies, width, depth in core_memories(spec).values():
@@ -233,8 +236,17 @@ def _int8_cost(spec: Int8Spec, device: Family) -> Resources:
     )
 
 
+@core_cost.of(SharedSpec)
+def _shared_cost(spec: SharedSpec, device: Family) -> Resources:
+    """As a core of pulses of the same widths, and what switches from layer to layer."""
+    more = SHARED_LUTS[device.name]
+    luts = more["core"] + more["layers"] * len(spec.layers)
+    luts += more["finishes"] * (len(spec.finishes) - 1) * spec.out.bits
+    return _pulse_cost(spec, device) + Resources(luts=round(luts), ffs=round(more["ffs"]))
+
+
 @core_cost.of(CoreSpec)
-def _pulse_cost(spec: CoreSpec, device: Family) -> Resources:
+def _pulse_cost(spec: CoreSpec | SharedSpec, device: Family) -> Resources:
     values = features(spec, device.blocks)
     sprams = spram_blocks(spec.word_bits, spec.words) if spec.code_memory == "spram" else 0
     return _blocks(spec, device) + Resources(

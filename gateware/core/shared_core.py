@@ -1,0 +1,458 @@
+"""Several layers on one set of lanes, whose banks hold the activations between them."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from gateware.arith.activation import activation_layout
+from gateware.arith.requantizer import Saturate, make_multiplier
+from gateware.arith.tree import Accumulator, AdderTree, ChunkedAdder
+from gateware.core.decoder import lane_decoder
+from gateware.core.leaf import Leaf
+from gateware.core.parameters import Strobe, core_rom, row_words
+from gateware.core.pulse_core import read_codes
+from gateware.core.sequencer import ResultFifo
+from gateware.device.memory import Ram
+from gateware.device.spram import CODE_PORT
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.shared_core import SharedSpec
+
+__all__ = ["SharedCore"]
+
+
+class SharedCore(wiring.Component):
+    """Computes several layers, one after the other: `SharedSpec.compute` as a circuit.
+
+    Takes the N activations of a frame in order and gives the last layer's results in order. A frame
+    takes ``spec.frame_cycles`` as long as results are taken. The next frame is taken from when the
+    first layer is through, one activation a cycle but where a result between layers is written. A
+    result depends on its frame alone.
+
+    Back-pressure holds the reading of the last layer's codes, never the datapath behind it. Reset
+    forgets all frames; the first activation after it starts a frame.
+
+    Parameters
+    ----------
+    spec : SharedSpec
+    image : CoreImage
+    body : str
+        Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
+
+    Members
+    -------
+    i, o : streams of activations, see `gateware.arith.activation`
+    codes : In(`gateware.device.spram.CODE_PORT`), only with ``spec.code_memory == "spram"``
+        Fills the code memory. Frames that are under way while it loads come out wrong.
+
+    Attributes
+    ----------
+    first_block : int
+        Number of the code memory's first block on ``codes``; set before elaboration.
+    layer0, layer1, ... : ResultTap
+        What the layers before the last give, to be watched.
+    """
+
+    def __init__(self, spec: SharedSpec, image: CoreImage, *, body: str = "behavioral") -> None:
+        self.spec, self.image, self.body = spec, image, body
+        self.first_block = 0
+        self.taps = [ResultTap(layer.out) for layer in spec.layers[:-1]]
+        for number, tap in enumerate(self.taps):
+            setattr(self, f"layer{number}", tap)
+        loaded = {"codes": In(CODE_PORT)} if spec.code_memory == "spram" else {}
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "o": Out(stream.Signature(activation_layout(spec.out, 1))),
+                **loaded,
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        # The output first, so that it keeps its name in Verilog.
+        m.submodules.fifo = fifo = ResultFifo(spec, self.body)
+        connect(m, fifo.o, flipped(self.o))
+        m.submodules.sequencer = sequencer = LayerSequencer(spec, self.image, self.body)
+        m.submodules.writer = writer = RegionWriter(spec)
+        step = sequencer.step
+        word, group_end, clear = read_codes(self, m, sequencer)
+        row_end = _row_end(m, spec, group_end)
+        total = self._lanes(m, writer, sequencer, word, clear)
+        start = Signal(init=1)
+        with m.If(sequencer.valid):
+            m.d.sync += start.eq(group_end)
+        first = Strobe(m, "group_start", sequencer.valid & start, spec.code_latency)
+        finished = self._requantize(m, total, first, row_end)
+        result = row_end(spec.result_stage)
+        between = self._between(m, sequencer, finished, result)
+        connect(m, flipped(self.i), writer.i)
+        m.d.comb += [
+            sequencer.written.eq(writer.written),
+            sequencer.popped.eq(fifo.popped),
+            sequencer.row_end.eq(group_end),
+            writer.release.eq(sequencer.release),
+            writer.blocked.eq(row_end(spec.result_stage - 1) & ~step.last),
+            writer.result.eq(between),
+            writer.value.eq(self._kept(finished, step)),
+            writer.target.eq(step.target),
+            writer.turn.eq(sequencer.turn),
+            fifo.w_en.eq(result & step.last),
+            fifo.w_data.eq(finished[spec.finishes.index(_finish(spec, -1))]),
+        ]
+        return m
+
+    def _lanes(
+        self, m: Module, writer: "RegionWriter", sequencer: "LayerSequencer", word: Value,
+        clear: Value,
+    ) -> Value:  # fmt: skip
+        """P lanes of decoder, bank and leaf, and the tree's sum."""
+        spec, step = self.spec, sequencer.step
+        bits = spec.code.lane_bits
+        m.submodules.tree = tree = AdderTree(spec.lanes, spec.leaf_bits)
+        for p in range(spec.lanes):
+            decoder: Any = lane_decoder(spec.code, spec.address_bits, False, self.body)
+            bank = Ram(spec.bank_bits, spec.bank_words, latency=spec.bank_latency, body=self.body)
+            leaf = Leaf(spec.lane_x, spec.code.shift_bits)
+            m.submodules[f"decoder{p}"] = decoder
+            m.submodules[f"bank{p}"] = bank
+            m.submodules[f"leaf{p}"] = leaf
+            controls: Value = Cat(decoder.nonzero, decoder.negative, decoder.shift)
+            for i in range(spec.bank_latency):
+                later = Signal(len(controls), name=f"controls{p}_{i}", reset_less=True)
+                m.d.sync += later.eq(controls)
+                controls = later
+            sign = bank.r_data[-1] & step.signed
+            m.d.comb += [
+                decoder.code.eq(word[p * bits : (p + 1) * bits]),
+                decoder.valid.eq(sequencer.valid),
+                decoder.clear.eq(clear),
+                bank.w_en.eq(writer.w_en[p]),
+                bank.w_addr.eq(writer.w_addr),
+                bank.w_data.eq(writer.w_data),
+                bank.r_addr.eq(Cat(decoder.address, step.source)),
+                leaf.x.eq(Cat(bank.r_data, sign) if spec.mixed else bank.r_data),
+                Cat(leaf.nonzero, leaf.negative, leaf.shift).eq(controls),
+                tree.i[p].eq(leaf.value),
+            ]
+        return tree.o
+
+    def _requantize(self, m: Module, total: Value, first: Strobe, row_end: Strobe) -> list[Value]:
+        """The accumulator, the product and the bias; what each of the finishes makes of them."""
+        spec = self.spec
+        m.submodules.accumulator = accumulator = Accumulator(
+            len(total), spec.acc_bits, spec.carry_chunk
+        )
+        m.submodules.adder = adder = ChunkedAdder(spec.sum_bits, spec.carry_chunk)
+        multiplier: Any = make_multiplier(spec, self.body)
+        m.submodules.multiplier = multiplier
+        bias = Signal(signed(spec.sum_bits))
+        m.d.comb += [
+            accumulator.i.eq(total),
+            accumulator.first.eq(first(spec.sum_stage)),
+            multiplier.a.eq(accumulator.o),
+            multiplier.b.eq(row_words(m, self, "mult", row_end, spec.row_stage)),
+            multiplier.start.eq(row_end(spec.row_stage)),
+            bias.eq(row_words(m, self, "bias", row_end, spec.product_stage).as_signed()),
+            adder.a.eq(multiplier.product),
+            adder.b.eq(bias),
+        ]
+        results: list[Value] = []
+        for number, finish in enumerate(spec.finishes):
+            m.submodules[f"saturate{number}"] = saturate = Saturate(finish)
+            m.d.comb += saturate.i.eq(adder.o[finish.shift :])
+            results.append(saturate.o)
+        return results
+
+    def _between(
+        self, m: Module, sequencer: "LayerSequencer", finished: list[Value], result: Value
+    ) -> Value:
+        """Whether there is a result of a layer before the last; it passes that layer's tap."""
+        found: Value = Const(0, 1)
+        for number, tap in enumerate(self.taps):
+            m.submodules[f"layer{number}"] = tap
+            finish = self.spec.finishes.index(_finish(self.spec, number))
+            m.d.comb += [
+                tap.result.eq(result),
+                tap.mine.eq(sequencer.layer == number),
+                tap.value.eq(finished[finish]),
+                tap.o.ready.eq(~sequencer.step.last),
+            ]
+            found = found | tap.taken
+        return found
+
+    def _kept(self, finished: list[Value], step: Any) -> Value:
+        """The activation that a bank keeps, as wide as that is."""
+        spec = self.spec
+        used = {spec.finishes.index(_finish(spec, k)) for k in range(len(self.taps))}
+        wide = [
+            widened(value, finish.out, spec.bank_bits)
+            for value, finish in zip(finished, spec.finishes, strict=True)
+        ]
+        if len(used) < 2:
+            return wide[min(used, default=0)]
+        return Array(wide)[step.finish]
+
+
+def _finish(spec: SharedSpec, number: int) -> Any:
+    layer = spec.layers[number]
+    return next(f for f in spec.finishes if (f.out, f.shift) == (layer.out, layer.shift))
+
+
+def _row_end(m: Module, spec: SharedSpec, group_end: Value) -> Strobe:
+    return Strobe(m, "row_end", group_end, spec.code_latency)
+
+
+def widened(value: Value, form: IntFormat, bits: int) -> Value:
+    """An activation's bits with as many more as make ``bits``; without those above them."""
+    more = bits - form.bits
+    if more <= 0:
+        return value[:bits]
+    return Cat(value, (value[-1] if form.signed else Const(0, 1)).replicate(more))
+
+
+class ResultTap(wiring.Component):
+    """Where a layer's results go to the banks: a stream that is always ready when there is one.
+
+    Parameters
+    ----------
+    out : IntFormat
+
+    Members
+    -------
+    result : strobe, ``value`` is a result
+    mine : whether it is of this layer
+    value : In(out.bits)
+    o : stream of activations
+    taken : strobe, a result of this layer is written
+    """
+
+    def __init__(self, out: IntFormat) -> None:
+        super().__init__(
+            {
+                "result": In(1),
+                "mine": In(1),
+                "value": In(out.bits),
+                "taken": Out(1),
+                "o": Out(stream.Signature(activation_layout(out, 1))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += [
+            self.o.valid.eq(self.result & self.mine),
+            self.o.payload.eq(self.value),
+            self.taken.eq(self.o.valid & self.o.ready),
+        ]
+        return m
+
+
+def step_layout(spec: SharedSpec) -> data.StructLayout:
+    """Layout of a word of the program; see `SharedSpec.program_fields`."""
+    return data.StructLayout(spec.program_fields)
+
+
+class LayerSequencer(wiring.Component):
+    """Reads the code words of one layer after the other, as the program says.
+
+    ``addr`` is the word to read while a layer runs. ``valid`` and ``valid_next`` belong to the word
+    that leaves the code ROM now and next, as `gateware.core.sequencer.Sequencer` has them. After a
+    layer's last word nothing is read for ``spec.turn_cycles - 1`` cycles: then all results of the
+    layer are in the banks, and ``step``, which does not change while any part of the pipeline works
+    on a layer, is the next layer's. The first layer waits for a frame. Words of the last layer are
+    read as far as its results have places.
+
+    Members
+    -------
+    written : strobe, a frame is in the banks
+    row_end : strobe, a row's last word leaves the code ROM
+    popped : strobe, a result has left
+    release : strobe, the first layer's last word leaves the code ROM
+    turn : strobe, a layer's last result is written in this cycle
+    layer : number of the layer
+    step : word of the program
+    """
+
+    def __init__(self, spec: SharedSpec, image: CoreImage, body: str) -> None:
+        self.spec, self.image, self.body = spec, image, body
+        super().__init__(
+            {
+                "written": In(1),
+                "row_end": In(1),
+                "popped": In(1),
+                "addr": Out(max(1, (spec.words - 1).bit_length())),
+                "valid": Out(1),
+                "valid_next": Out(1),
+                "release": Out(1),
+                "turn": Out(1),
+                "layer": Out(range(max(2, len(spec.layers)))),
+                "step": Out(step_layout(spec)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        m.submodules.program = program = core_rom(self, "program", 1, spec.program_memory)
+        layer = Signal(range(max(2, len(spec.layers))))
+        step: Any = self.step
+        m.d.comb += [
+            program.addr.eq(layer),
+            Value.cast(step).eq(program.data),
+            self.layer.eq(layer),
+        ]
+        full = self._credits(m, step)
+        run, at_end, first, idle = Signal(), Signal(), Signal(init=1), Signal(init=1)
+        go, ends = Signal(), Signal()
+        addr = Signal(len(self.addr))
+        m.d.comb += [go.eq(run & ~(full & step.last)), ends.eq(go & at_end), self.addr.eq(addr)]
+        opens = self._turn(m, ends)
+        with m.If(self.turn):
+            m.d.sync += [layer.eq(Mux(step.last, 0, layer + 1)), first.eq(step.last)]
+        # A frame is in the banks and not started: never two, since its region is free only when
+        # the first layer has read it.
+        waiting, starts = Signal(), Signal()
+        m.d.comb += starts.eq((opens | idle) & (waiting | ~first))
+        m.d.sync += [
+            waiting.eq(self.written | (waiting & ~(starts & first))),
+            idle.eq((opens | idle) & ~starts),
+            run.eq(starts | (run & ~ends)),
+        ]
+        with m.If(opens | idle):
+            m.d.sync += at_end.eq(step.single)
+        with m.If(go):
+            m.d.sync += [addr.eq(addr + 1), at_end.eq(addr == step.before)]
+            with m.If(at_end & step.last):
+                m.d.sync += addr.eq(0)
+        flags = [go, ends & first]
+        for i in range(spec.code_latency):
+            later = [Signal(name=f"{n}_{i}") for n in ("valid", "release")]
+            m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
+            before, flags = flags[0], list(later)
+        m.d.comb += [
+            self.valid_next.eq(before), self.valid.eq(flags[0]), self.release.eq(flags[1]),
+        ]  # fmt: skip
+        return m
+
+    def _turn(self, m: Module, ends: Value) -> Signal:
+        """Counts the cycles from a layer's last word on: drives ``turn``, and gives the strobe two
+        cycles after it."""
+        stage = self.spec.result_stage
+        turning, count = Signal(), Signal(range(stage))
+        m.d.comb += self.turn.eq(turning & (count == stage - 1))
+        m.d.sync += turning.eq(ends | (turning & ~self.turn))
+        with m.If(turning):
+            m.d.sync += count.eq(Mux(self.turn, 0, count + 1))
+        read, opens = Signal(), Signal()
+        m.d.sync += [read.eq(self.turn), opens.eq(read)]
+        return opens
+
+    def _credits(self, m: Module, step: Any) -> Value:
+        """Whether the places for the last layer's results are all taken or promised; as in
+        `gateware.core.sequencer.Sequencer`."""
+        top = 1 << (self.spec.credits - 1).bit_length()
+        taken = Signal((2 * top - 1).bit_length(), init=top - self.spec.credits)
+        more, less = Signal(), Signal()
+        promised = self.row_end & step.last
+        m.d.sync += [more.eq(promised & ~self.popped), less.eq(self.popped & ~promised)]
+        with m.If(more | less):
+            m.d.sync += taken.eq(taken + Mux(less, -1, 1))
+        return taken[-1]
+
+
+class RegionWriter(wiring.Component):
+    """Spreads activations over the banks, column n to bank ``n mod P``: those of a frame that come
+    in, and those between layers.
+
+    Takes one activation a cycle while the input's region is free, but none while ``blocked``. The
+    write is on the outputs two cycles after the transfer, and one after ``result``.
+
+    Members
+    -------
+    i : stream of activations
+    release : strobe, the input's region has been read
+    written : strobe, with the transfer of a frame's last activation
+    blocked : strobe, a result comes in the next cycle
+    result, value : strobe, and the activation that goes to region ``target``
+    turn : strobe, with or after a layer's last result
+    w_en : one bit per bank
+    w_addr, w_data : to all banks
+    """
+
+    def __init__(self, spec: SharedSpec) -> None:
+        self.spec = spec
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "release": In(1),
+                "written": Out(1),
+                "blocked": In(1),
+                "result": In(1),
+                "value": In(spec.bank_bits),
+                "target": In(spec.region_bits),
+                "turn": In(1),
+                "w_en": Out(spec.lanes),
+                "w_addr": Out(spec.address_bits + spec.region_bits),
+                "w_data": Out(spec.bank_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        taken, ended = self._take(m)
+        given = Signal(spec.bank_bits, reset_less=True)
+        m.d.sync += given.eq(widened(Value.cast(self.i.payload), spec.x, spec.bank_bits))
+        bank, address = self._place(m, taken, ended, "input")
+        to_bank, to_address = self._place(m, self.result, self.turn, "result")
+        here = Cat(address, Const(0, spec.region_bits))
+        there = Cat(to_address, self.target)
+        w_en = Signal(spec.lanes)
+        w_addr = Signal(len(self.w_addr), reset_less=True)
+        w_data = Signal(spec.bank_bits, reset_less=True)
+        m.d.sync += [
+            w_en.eq(Mux(self.result, to_bank, Mux(taken, bank, 0))),
+            w_addr.eq(Mux(self.result, there, here)),
+            w_data.eq(Mux(self.result, self.value, given)),
+        ]
+        m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
+        return m
+
+    def _take(self, m: Module) -> tuple[Signal, Signal]:
+        """Handshake of the input; a cycle later, whether there was a transfer, and whether it was
+        its frame's last."""
+        n = self.spec.n
+        free, take = Signal(init=1), Signal()
+        count, at_end = Signal(range(n)), Signal(init=int(n == 1))
+        m.d.comb += [
+            self.i.ready.eq(free & ~self.blocked),
+            take.eq(self.i.valid & self.i.ready),
+            self.written.eq(take & at_end),
+        ]
+        m.d.sync += free.eq(self.release | (free & ~self.written))
+        with m.If(take):
+            m.d.sync += count.eq(Mux(at_end, 0, count + 1))
+            if n > 1:
+                m.d.sync += at_end.eq(count == n - 2)
+        taken, ended = Signal(), Signal(reset_less=True)
+        m.d.sync += [taken.eq(take), ended.eq(at_end)]
+        return taken, ended
+
+    def _place(self, m: Module, moves: Value, ends: Value, name: str) -> tuple[Signal, Signal]:
+        """The bank (one bit each) and the address of the next activation; the first ones after an
+        end."""
+        bank = Signal(self.spec.lanes, init=1, name=f"{name}_bank")
+        address = Signal(self.spec.address_bits, name=f"{name}_address")
+        done = Signal(name=f"{name}_done")
+        m.d.comb += done.eq(ends if name == "result" else moves & ends)
+        with m.If(moves):
+            m.d.sync += bank.eq(bank.rotate_left(1))
+            with m.If(bank[-1]):
+                m.d.sync += address.eq(address + 1)
+        with m.If(done):
+            m.d.sync += [bank.eq(1), address.eq(0)]
+        return bank, address

@@ -1,0 +1,107 @@
+"""Exact cycles of an engine of several layers; see `gateware.core.shared_core`."""
+
+from collections.abc import Generator, Sequence
+from typing import Protocol
+
+from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.shared_core import SharedSpec
+
+__all__ = ["compute_layers", "take_frames"]
+
+
+class _Wire(Protocol):
+    """What is needed of `pvq_hw.engine.timing.Wire`."""
+
+    offers: list[int]
+    readies: list[int]
+    moved: list[int]
+
+    def settle(self) -> None: ...
+
+
+def take_frames(
+    spec: SharedSpec,
+    i: _Wire,
+    written: list[int],
+    released: list[int],
+    blocked: Sequence[set[int]],
+    frames: int,
+) -> Generator[None, None, None]:
+    """Takes frames: each when the first layer has read the one before, and nothing in the cycles
+    in which a result between layers takes the banks' way in.
+
+    ``blocked`` has those cycles by frame, known before the frame's ``released``.
+    """
+    for frame in range(frames):
+        while len(released) < frame:
+            yield
+        free = released[frame - 1] + 1 if frame else 0
+        shut = blocked[frame - 1] if frame else set()
+        for k in range(frame * spec.n, (frame + 1) * spec.n):
+            while len(i.offers) <= k:
+                yield
+            now = max(free, i.offers[k], i.moved[-1] + 1 if i.moved else 0)
+            while now in shut:
+                now += 1
+            i.readies.append(now)
+            i.settle()
+        written.append(i.moved[-1])
+
+
+def compute_layers(
+    spec: SharedSpec,
+    image: CoreImage,
+    o: _Wire,
+    written: Sequence[int],
+    released: list[int],
+    blocked: list[set[int]],
+    frames: int,
+) -> Generator[None, None, None]:
+    """Reads code words, layer after layer; those of the last one while results have places."""
+    slots, lengths = spec.row_slots(image), []
+    for layer in spec.layers:
+        lengths.append(slots[: layer.rows])
+        slots = slots[layer.rows :]
+    limit, pops = spec.credits, o.moved
+    strobes: list[int] = []  # rows' ends of the last layer at the output of the code ROM
+    counted = now = 0
+    for frame in range(frames):
+        while len(written) <= frame:
+            yield
+        now = max(now, written[frame] + 2)
+        shut: set[int] = set()
+        blocked.append(shut)
+        at = now
+        for rows in lengths[:-1]:
+            for length in rows:
+                at += length
+                shut.add(at - 1 + spec.result_stage - 1)
+            at += spec.turn_cycles - 1
+        for number, rows in enumerate(lengths):
+            last = number == len(lengths) - 1
+            for left in rows:
+                while left:
+                    if not last:
+                        now, left = now + left, 0
+                        break
+                    seen = now - 1  # the credit counter registers its strobes first
+                    while counted < len(strobes) and strobes[counted] < seen:
+                        counted += 1
+                    if counted >= limit:
+                        while len(pops) <= counted - limit:
+                            yield
+                        if pops[counted - limit] >= seen:
+                            now = pops[counted - limit] + 2
+                            continue
+                    # Without rows under way the rest of the row is read without a stop.
+                    step = left if counted == len(strobes) else 1
+                    now += step
+                    left -= step
+                if last:
+                    strobes.append(now - 1 + spec.code_latency)
+                    o.offers.append(now - 1 + spec.output_delay)
+            if last:
+                o.settle()
+            if number == 0:
+                released.append(now - 1 + spec.code_latency)
+            now += spec.turn_cycles - 1

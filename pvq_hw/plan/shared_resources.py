@@ -1,0 +1,26 @@
+"""What an engine of several layers takes beyond a core of pulses of the same widths."""
+
+from pvq_hw.engine.shared_core import SharedSpec
+
+__all__ = ["SHARED_LUTS", "shared_memories"]
+
+SHARED_LUTS = {
+    "ecp5": {"core": 60.0, "layers": 3.0, "finishes": 3.0, "ffs": 40.0},
+    "up5k": {"core": 60.0, "layers": 3.0, "finishes": 3.0, "ffs": 40.0},
+    "hx8k": {"core": 60.0, "layers": 3.0, "finishes": 3.0, "ffs": 40.0},
+}
+
+
+def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
+    """Memories in block RAM by role: (copies, width in bits, depth in words)."""
+    memories = {"banks": (spec.lanes, spec.bank_bits, spec.bank_words)}
+    if spec.code_memory == "block":
+        memories["codes"] = (1, *spec.memories[spec.memory_name("weights")])
+    if spec.params_memory == "block":
+        for role in ("mult", "bias"):
+            memories[role] = (1, *spec.memories[spec.memory_name(role)])
+    if spec.program_memory == "block":
+        memories["program"] = (1, *spec.memories[spec.memory_name("program")])
+    if spec.fifo_memory == "block":
+        memories["fifo"] = (1, spec.out.bits, spec.fifo_depth)
+    return memories

@@ -1,0 +1,164 @@
+"""Networks whose layers share an engine: what is planned, said, verified, chosen and refused."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from plan_networks import random_network
+from random_graphs import RandomNetwork
+
+from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.errors import InputError
+from pvq_hw.flow.options import CompileOptions, LayerChoice
+from pvq_hw.output.report import compile_document
+from pvq_hw.output.verify_codes import check_codes
+from pvq_hw.output.verify_content import Finding, check_image, check_plan
+from pvq_hw.plan.folding import FoldLayer, fold
+from pvq_hw.plan.image import Image, emit
+from pvq_hw.plan.plan import Plan, plan
+from pvq_hw.plan.resources import Resources, budget, top_resources
+from pvq_hw.plan.shared import fold_network, shared_folding
+from pvq_hw.target.block_ram import memory_blocks
+from pvq_hw.target.boards import get_target
+
+NETWORK, WEIGHTS = random_network((40, 24, 16, 9), (12, 8, 6), seed=2)
+ICE = get_target("icebreaker")
+
+
+def found(folder, network, planned) -> list[Finding]:
+    findings: list[Finding] = []
+    check_plan(folder, network, planned, findings)
+    check_image(folder, network, planned, findings)
+    check_codes(folder, network, planned, findings)
+    return findings
+
+
+@pytest.mark.parametrize("memory", ["block", "spram"])
+def test_a_network_on_one_engine_is_planned_and_verified(tmp_path, memory):
+    planned = plan(NETWORK, "icebreaker", engine="shared", code_memory=memory)
+    spec = planned.shared
+    assert isinstance(spec, SharedSpec)
+    assert planned.specs == [spec]
+    assert [x.name for x in spec.layers] == ["fc1", "fc2", "fc3"]
+    assert planned.interval_cycles == spec.frame_cycles
+    (layer,) = planned.layers
+    assert (layer.weights, layer.pulses) == (40 * 24 + 24 * 16 + 16 * 9, 12 * 24 + 8 * 16 + 6 * 9)
+    assert planned.resources.sprams == (memory == "spram") * -(-spec.word_bits // 16)
+    assert Plan.from_json(planned.to_json()) == planned
+    image = emit(NETWORK, planned)
+    x = np.random.default_rng(1).integers(0, 256, (3, 40))
+    outputs = planned.graph.compute(planned.graph.named(image.cores), x)
+    assert np.array_equal(outputs[planned.graph.last.name], NETWORK.predict(x))
+    image.write(tmp_path)
+    planned.save(tmp_path / "plan.json")
+    assert Image.load(tmp_path, planned) == image
+    assert found(tmp_path, NETWORK, planned) == []
+    # A pulse elsewhere, and a word of the program.
+    for name, layer_name in (("codes", "fc1"), ("program", "fc3"), ("bias", "fc3")):
+        file = tmp_path / "image" / f"engine_{name}.hex"
+        before = file.read_text()
+        lines = before.splitlines()
+        at = 0 if name == "codes" else len(lines) - 1
+        lines[at] = format(int(lines[at], 16) ^ 1, f"0{len(lines[at])}x")
+        file.write_text("\n".join(lines) + "\n")
+        (finding,) = found(tmp_path, NETWORK, planned)
+        assert finding.file == f"image/engine_{name}.hex"
+        assert finding.where == f"layer {layer_name!r} word {at}"
+        file.write_text(before)
+    other = replace(planned, interval_cycles=planned.interval_cycles + 1)
+    other.save(tmp_path / "plan.json")
+    assert "interval_cycles" in {f.where for f in found(tmp_path, NETWORK, other)}
+
+
+def test_tables_and_reports_have_every_layer():
+    planned = plan(NETWORK, "hx8k", engine="shared", lanes=[4, None, 4])
+    text = planned.summary()
+    assert all(name in text for name in ("fc1", "fc2", "fc3", "3 layers", "engine")[:3])
+    manifest = {"layers": [], "extra": {}, "n_over_k": 3.0}
+    document = compile_document(NETWORK, planned, manifest, None, {"limit_bits_per_weight": 1.0})
+    assert [x["name"] for x in document["layers"]] == ["fc1", "fc2", "fc3"]
+    assert [(x["rows"], x["columns"]) for x in document["layers"]] == [(24, 40), (16, 24), (9, 16)]
+    assert {x["lanes"] for x in document["layers"]} == {4}
+    assert sum(x["slots"] for x in document["layers"]) == planned.specs[0].words
+
+
+def test_block_ram_of_an_engine_is_counted_exactly():
+    planned = plan(NETWORK, "icebreaker", engine="shared", lanes=[3] * 3)
+    spec = planned.specs[0]
+    banks = 3 * memory_blocks(8, spec.bank_words, "ice40")
+    names = [f"engine_{role}" for role in ("codes", "mult", "bias")]
+    roms = sum(memory_blocks(*spec.memories[name], "ice40") for name in names)
+    fifo = memory_blocks(16, spec.fifo_depth, "ice40")
+    assert planned.layers[0].resources.brams == banks + roms + fifo
+
+
+def layers(*sizes: int, ratio: int = 5, **options) -> list[FoldLayer]:
+    x = NETWORK.input.format
+    return [
+        FoldLayer(f"fc{i}", m, n, max(1, n // ratio), x, x, **options)
+        for i, (n, m) in enumerate(pairwise(sizes))
+    ]
+
+
+def test_it_is_chosen_where_a_core_a_layer_does_not_fit():
+    ad01 = layers(640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
+    reserve = top_resources(ICE, 640)
+    one = fold_network(ad01, ICE, may_share=True, best=fold, reckoned=True, reserve=reserve)
+    assert one.fits
+    assert one.shared
+    assert one.cost.within(budget(ICE))
+    assert set(one.lanes) == {one.lanes[0]}
+    assert one.engine_reasons["fc3"] == "shared: one core a layer would not fit"
+    several = fold(ad01, ICE, reckoned=True, reserve=reserve)
+    assert (several.fits, several.shared) == (False, False)
+    small = layers(64, 32, 10)
+    assert not fold_network(small, ICE, may_share=True, reserve=reserve).shared
+    assert fold_network(small, ICE, shared=True, reserve=reserve).shared
+
+
+def test_codes_go_to_spram_where_block_ram_is_too_small():
+    large = layers(640, 128, 128, 640)
+    folding = shared_folding(large, ICE, reserve=Resources())
+    assert folding.memories[0] == {"engine": "shared", "code_memory": "spram"}
+    assert shared_folding(layers(64, 32, 10), ICE, reserve=Resources()).memories[0] == {
+        "engine": "shared", "code_memory": "block",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_shared_is_refused_by_name():
+    conv = RandomNetwork(1, (6, 5, 3))
+    conv.dense(conv.conv(conv.input, 4, (3, 3)), 3)
+    with pytest.raises(
+        InputError, match=r"'conv0' can't be on a shared engine: it is of kind conv"
+    ):
+        plan(conv.network(), "icebreaker", engine="shared")
+    with pytest.raises(InputError, match="Lanes must be the same for all layers"):
+        plan(NETWORK, "icebreaker", engine="shared", lanes=[4, 2, 1])
+    with pytest.raises(InputError, match="takes one frame at a time, not 2 side by side"):
+        plan(NETWORK, "icebreaker", engine="shared", frames=2)
+    with pytest.raises(InputError, match="codes of single pulses, not shifted ones"):
+        plan(NETWORK, "icebreaker", engine="shared", codes={"fc1": "shifted"})
+    with pytest.raises(InputError, match="options must be the same for all"):
+        plan(NETWORK, "icebreaker", each={"fc1": {"engine": "shared"}})
+    with pytest.raises(
+        InputError, match="The shared engine needs 152 Kibit of codes, but hx8k has"
+    ):
+        plan(random_network((400, 300, 9), (80, 60), seed=1)[0], "hx8k", engine="shared")
+    with pytest.raises(InputError, match="'fc0' can't be on a shared engine: it has 8-bit weights"):
+        shared_folding(layers(64, 32, encoding="int8"), ICE, reserve=Resources())
+    with pytest.raises(InputError, match="must be asked of all layers, not of single ones"):
+        LayerChoice(engine="shared")
+    for options in ({"frames": 2}, {"windows": 2}, {"code": "shifted"},
+                    {"layers": {"fc1": LayerChoice(lanes=3)}}):  # fmt: skip
+        assert not CompileOptions(**options).may_share
+        with pytest.raises(InputError, match="A shared engine takes one frame and one window"):
+            CompileOptions(engine="shared", **options)
+    assert CompileOptions(layers={"fc1": LayerChoice(ratio=3)}).may_share
+
+
+def test_an_image_of_another_network_is_refused():
+    planned = plan(NETWORK, "icebreaker", engine="shared")
+    other, _ = random_network((40, 24, 16, 9), (12, 8, 7), seed=3)
+    with pytest.raises(InputError, match="The plan's shared engine is not the network's"):
+        emit(other, planned)
