@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import pvq_hw
-from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
@@ -172,7 +172,7 @@ def _parts(
         chain = core_layers(accelerator.network)
         layers = {name: layer.dense for name, layer in zip(names, chain, strict=True)}
         core = unit.core.name
-        yield from _core(netlist, unit, layers[core], images[core], steps)
+        yield from core_proof(unit.core, netlist, unit, layers[core], images[core], steps)
     elif not isinstance(unit, Fork):  # payloads pass a fork by
         yield "values", "proven", lambda: proof(unit, netlist)
 
@@ -188,33 +188,76 @@ def _structure(netlist: Netlist, tables: tuple[str, ...], control: tuple[str, ..
     )
 
 
-def _core(
-    netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
+core_proof: Face[[Netlist, CoreUnit, Dense, CoreImage, Steps], Iterator[Part]] = CORES.face("proof")
+"""The parts of a core, given its unit, what it computes and the contents of its memories."""
+
+
+@core_proof.of(CoreBase)
+def _unknown(
+    spec: CoreBase, netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
 ) -> Iterator[Part]:
-    spec = unit.core
-    if isinstance(spec, UnrolledSpec):
-        yield from _unrolled(netlist, spec, layer, image)
-        return
-    if not isinstance(spec, CoreSpec | Int8Spec):
-        yield "sums", "open", lambda: f"cores of kind {spec.kind} are not followed"
-        return
-    if isinstance(spec, CoreSpec) and not isinstance(spec.code, PulseCode):
+    yield "sums", "open", lambda: f"cores of kind {spec.kind} are not followed"
+
+
+@core_proof.of(CoreSpec)
+def _pulses(
+    spec: CoreSpec, netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
+) -> Iterator[Part]:
+    if not isinstance(spec.code, PulseCode):
         yield "sums", "open", lambda: f"codes of kind {spec.code.kind} are not followed"
         return
-    sums = RowSums.of(layer, spec, image)
+    lanes: list[Part] = [
+        ("moves", "proven", lambda: f"{check_moves(netlist, spec):,} bits"),
+        ("leaves", "proven", lambda: f"{check_leaves(netlist, spec):,} values"),
+        ("adder trees", "proven", lambda: f"{check_trees(netlist, spec):,} adders"),
+    ]
+    yield from _laned(netlist, unit, layer, image, steps, lanes, gated=False)
+
+
+@core_proof.of(Int8Spec)
+def _int8(
+    spec: Int8Spec, netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
+) -> Iterator[Part]:
+    def show() -> str:
+        raise _OpenError("lanes of 8-bit weights multiply, which is not followed")
+
+    lanes: list[Part] = [(what, "proven", show) for what in ("moves", "leaves", "adder trees")]
+    yield from _laned(netlist, unit, layer, image, steps, lanes, gated=True)
+
+
+def _laned(
+    netlist: Netlist,
+    unit: CoreUnit,
+    layer: Dense,
+    image: CoreImage,
+    steps: Steps,
+    lanes: list[Part],
+    *,
+    gated: bool,
+) -> Iterator[Part]:
+    """The parts of a core that computes in lanes, given those of the lanes themselves."""
+    sums = RowSums.of(layer, unit.core, image)
     yield "codes", "proven", lambda: _codes(layer, unit, image)
     yield "widths", "proven", lambda: _widths(sums)
-    yield "moves", "proven", lambda: f"{check_moves(netlist, _pulses(spec)):,} bits"
-    yield "leaves", "proven", lambda: f"{check_leaves(netlist, _pulses(spec)):,} values"
-    yield "adder trees", "proven", lambda: f"{check_trees(netlist, _pulses(spec)):,} adders"
-    yield "accumulators", "proven", lambda: _accumulators(netlist, unit)
+    yield from lanes
+    yield (
+        "accumulators",
+        "proven",
+        lambda: f"{check_accumulators(netlist, unit.core, gated=gated):,} carry chains",
+    )
     yield "requantizers", "proven", lambda: _requantizers(netlist, sums, steps)
     # A linear function is known by frames that tell every weight.
     yield "sums", "linear", lambda: _frames(netlist, unit, sums, steps)
 
 
+@core_proof.of(UnrolledSpec)
 def _unrolled(
-    netlist: Netlist, spec: UnrolledSpec, layer: Dense, image: CoreImage
+    spec: UnrolledSpec,
+    netlist: Netlist,
+    unit: CoreUnit,
+    layer: Dense,
+    image: CoreImage,
+    steps: Steps,
 ) -> Iterator[Part]:
     frame = "how activations come to the held frame, and its sums to the requantizer, is simulated"
     yield "codes", "proven", lambda: _weights(spec, layer, image)
@@ -234,12 +277,6 @@ def _weights(spec: UnrolledSpec, layer: Dense, image: CoreImage) -> str:
     return f"{layer.y.size:,} words are the weights"
 
 
-def _pulses(spec: Any) -> CoreSpec:
-    if not isinstance(spec, CoreSpec):
-        raise _OpenError("lanes of 8-bit weights multiply, which is not followed")
-    return spec
-
-
 def _codes(layer: Dense, unit: CoreUnit, image: CoreImage) -> str:
     found = check_codes(layer, unit.core, image)
     return (
@@ -252,11 +289,6 @@ def _widths(sums: RowSums) -> str:
     sums.check_widths()
     low, high = sums.bounds
     return f"sums are {low.min():,} to {high.max():,} in {sums.spec.acc_bits} bits"
-
-
-def _accumulators(netlist: Netlist, unit: CoreUnit) -> str:
-    gated = not isinstance(unit.core, CoreSpec)
-    return f"{check_accumulators(netlist, unit.core, gated=gated):,} carry chains"
 
 
 def _requantizers(netlist: Netlist, sums: RowSums, steps: Steps) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "ReferenceCore",
     "code_reference",
     "core_reference",
+    "core_words",
     "load_reference",
     "read_hex",
     "reference_outputs",
@@ -160,26 +161,14 @@ def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[Refere
     """The cores of the specifications' JSON, with the memory files of ``folder``."""
     cores = []
     for spec in specs:
-        groups, rows = spec["groups"], spec["rows"]
-        pulses = spec["kind"] in ("pulses", "shared")
-        if spec["kind"] == "shared":
-            rows = sum(layer["rows"] for layer in spec["layers"])
-            words = sum(layer["words"] for layer in spec["layers"])
-        else:
-            words = spec["words"] if pulses else rows * spec["n"]
-        if spec["kind"] == "depthwise":
-            words = rows
-        if spec["kind"] == "int8":
-            words = rows * -(-spec["n"] // spec["lanes"])
-        codes, bias = (
-            read_hex(folder / f"{spec['name']}_{kind}.hex")
-            for kind in ("codes" if pulses else "weights", "bias")
-        )
+        groups, name = spec["groups"], spec["name"]
+        role, words, rows = core_words.find(str(spec["kind"]), name)(spec)
+        codes, bias = (read_hex(folder / f"{name}_{kind}.hex") for kind in (role, "bias"))
         mult = [1] * (rows * groups)
         if spec["multiplier"] != "none":
-            mult = read_hex(folder / f"{spec['name']}_mult.hex")
+            mult = read_hex(folder / f"{name}_mult.hex")
         if len(codes) < words or min(len(mult) // groups, len(bias)) < rows:
-            raise InputError(f"Core {spec['name']!r}: its memory files are too short")
+            raise InputError(f"Core {name!r}: its memory files are too short")
         cores.append(ReferenceCore(spec, codes[:words], mult, bias))
     return cores
 
@@ -217,6 +206,9 @@ unit_reference: Face[[Frames, dict[str, ReferenceCore]], list[int]] = Face("unit
 core_reference: Face[[Sequence[int]], list[int]] = Face("core", "reference")
 """Sums of a core's (`ReferenceCore`) groups for a frame, by plain integers."""
 
+core_words: Face[[], tuple[str, int, int]] = Face("core", "words")
+"""What the file of a core's (its JSON's) weights is called behind its name; words and rows."""
+
 Pulse = tuple[int, int, int, int, int]
 
 code_reference: Face[[], Iterator[Pulse]] = Face("code", "reference")
@@ -226,6 +218,25 @@ core_reference.of("pulses", "shared")(ReferenceCore.sums)
 core_reference.of("int8")(ReferenceCore.products)
 core_reference.of("unrolled")(ReferenceCore.constants)
 core_reference.of("depthwise")(ReferenceCore.taps)
+
+
+@core_words.of("pulses")
+def _slot_words(spec: dict[str, Any]) -> tuple[str, int, int]:
+    return "codes", spec["words"], spec["rows"]
+
+
+@core_words.of("shared")
+def _words_of_layers(spec: dict[str, Any]) -> tuple[str, int, int]:
+    layers = spec["layers"]
+    return "codes", sum(x["words"] for x in layers), sum(x["rows"] for x in layers)
+
+
+@core_words.of("int8", "unrolled", "depthwise")
+def _plain_words(spec: dict[str, Any]) -> tuple[str, int, int]:
+    """Words of several weights, of one, or of all of a row."""
+    rows, n = spec["rows"], spec["n"]
+    each = {"int8": -(-n // spec.get("lanes", 1)), "unrolled": n, "depthwise": 1}
+    return "weights", rows * each[spec["kind"]], rows
 
 
 @code_reference.of("pulse")

@@ -1,9 +1,9 @@
 """What others can add from outside the packages, each from a model file to simulated RTL.
 
 A layer without weights is four files: `toy_node`, `toy_layer`, `toy_unit`, `toy_circuit`; a code is
-two: `toy_code`, `toy_decoder`. The one
-entry of an activation function is in `tests/model/test_functions.py`, the one file of a board in
-`tests/target/test_board_file.py`.
+two: `toy_code`, `toy_decoder`; an engine with its core is two: `toy_engine`, `toy_engine_circuit`.
+The one entry of an activation function is in `tests/model/test_functions.py`, the one file of a
+board in `tests/target/test_board_file.py`.
 """
 
 import json
@@ -15,10 +15,13 @@ from onnx import TensorProto, helper
 from onnx_graphs import graph_model, save
 
 from pvq_hw.engine.pulse_code import PulseCode
+from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import InputError
-from pvq_hw.flow.options import LayerChoice
+from pvq_hw.flow.options import CompileOptions, LayerChoice
+from pvq_hw.geometry import Geometry
 from pvq_hw.model.load import load_model
 from pvq_hw.model.onnx import lowering
+from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, core_images, plan
 from pvq_hw.quantizer.quantize import quantize
@@ -106,3 +109,29 @@ def test_a_code_goes_from_file_to_simulated_rtl(tmp_path):
     assert isinstance(last.spec.code, PulseCode)
     assert first.reason.startswith("absolute codes were asked for: ")
     check(network, made, tmp_path)
+
+
+def test_an_engine_goes_from_file_to_simulated_rtl(tmp_path):
+    import toy_engine_circuit
+
+    model = load_model(model_file(tmp_path, helper.make_node("Relu", ["g"], ["a"], "relu")))
+    network = quantize(model, calibration=FRAMES, ratio=0.5)
+    with pytest.raises(InputError, match="depthwise, shared, sequential or auto, not 's"):
+        LayerChoice(engine="sequentially")
+    with pytest.raises(InputError, match="A sequential layer must have no lanes"):
+        LayerChoice(engine="sequential", lanes=2)
+    options = CompileOptions(layers={"first": LayerChoice(engine="sequential")})
+    made = plan(network, "icebreaker", each=options.asked(["first"], "up5k"))
+    first, last = made.layers
+    assert isinstance(first.spec, toy_engine_circuit.SequentialSpec)
+    assert isinstance(last.spec, CoreSpec)
+    assert first.reason == "30 weights, one a cycle; sequential was asked for"
+    assert made.limit == "layer 'first' is sequential, which takes its 41 cycles"
+    assert made.interval_cycles == first.cycles == 6 + 5 * 7
+    assert "sequential" in made.summary()
+    check(network, made, tmp_path)
+    window = Geometry((4, 4, 2), (3, 3))
+    form = last.spec.x
+    conv = FoldLayer("conv", 4, 18, 6, form, form, geometry=window, engine="sequential")
+    with pytest.raises(InputError, match="'conv' can't be sequential: it is a convolution"):
+        fold([conv], made.target)

@@ -7,6 +7,7 @@ import pytest
 
 from gateware.accelerator import circuits
 from pvq_hw.engine.core import CORES
+from pvq_hw.engine.engines import ENGINES
 from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.engine.units import UNITS
 from pvq_hw.errors import InputError
@@ -18,7 +19,7 @@ from pvq_hw.quantizer import quantize
 from pvq_hw.registry import Registry
 from pvq_hw.train import torch_model
 from sim import prove
-from sim.reference import code_reference, core_reference, unit_reference
+from sim.reference import code_reference, core_reference, core_words, unit_reference
 
 FACES = (circuits, export, plan, prove, quantize, torch_model)  # where they register themselves
 
@@ -51,9 +52,10 @@ def missing(registry):
 def test_every_kind_has_every_face():
     """What has none has another way: weights are the tape's and the graph's, signs are always a
     bound of the layer before them, and layers with weights have cores."""
-    assert missing(UNITS) == missing(CORES) == missing(CODES) == []
+    assert missing(UNITS) == missing(CORES) == missing(ENGINES) == missing(CODES) == []
+    assert {core.engine for core in CORES.kinds().values()} <= set(ENGINES.kinds())
     assert all(map(unit_reference.has, UNITS.kinds())), "by name: it shares no code"
-    assert all(map(core_reference.has, CORES.kinds()))
+    assert all(face.has(kind) for face in (core_reference, core_words) for kind in CORES.kinds())
     assert all(map(code_reference.has, CODES.kinds()))
     weighted = {"Dense", "Conv", "Affine"}
     found = {tuple(line.split(" has no ")) for line in missing(NODES)}
@@ -61,9 +63,9 @@ def test_every_kind_has_every_face():
     signs = {("Sign", face) for face in ("integer layer", "forward", "gradient", "PyTorch")}
     assert found == others | signs
     assert missing(LAYERS) == ["dense has no unit", "conv has no unit"]
-    assert {name for r in (UNITS, CORES, CODES, NODES, LAYERS) for name in r.faces} == {
+    assert {name for r in (UNITS, CORES, ENGINES, CODES, NODES, LAYERS) for name in r.faces} == {
         *("timing", "cost", "energy", "proof", "circuit", "memories", "making", "decoder"),
-        *("counts", "cycles", "reason", "choices"),
+        *("counts", "cycles", "reason", "choices", "variants", "core", "offer", "limit"),
         *("integer layer", "forward", "gradient", "division", "ONNX", "PyTorch", "unit"),
     }
 

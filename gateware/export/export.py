@@ -20,11 +20,9 @@ from gateware.export.verilog_text import ROM_VERILOG, SPRAM_VERILOG
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
-from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.spram_image import SPRAM_FILE, has_spram
 from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
-from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import ToolError
 from pvq_hw.inputs import Input
 from pvq_hw.naming import Names, check_module_name
@@ -178,15 +176,8 @@ def _core_lines(spec: CoreBase) -> list[str]:
     k = "" if spec.groups == 1 else f", {spec.groups} groups a row"
     weights = spec.memory_name("weights")
     roms = {n: s for n, s in spec.memories.items() if n != weights or spec.code_memory != "wires"}
-    how = f"lanes: {spec.lanes}, code words: {spec.words}"
-    if spec.row_windows:
-        how += f", {spec.frames} windows of its map side by side"
-    if isinstance(spec, UnrolledSpec):
-        how = f"unrolled, its weights as wires of {spec.adders} adders in {spec.levels} levels"
-    if isinstance(spec, DepthwiseSpec):
-        how = f"depthwise, a row's {spec.taps} weights in a word"
     return [
-        f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; {how}",
+        f"  {spec.name}: {spec.rows} x {spec.n} weights{k}; {spec.how}",
         f"    in  {_format(spec.x, spec.output_frames)}",
         f"    out {_format(spec.out, spec.output_frames)}",
         f"    accumulator {spec.acc_bits} bits, multiplier {spec.mult_bits} bits, "

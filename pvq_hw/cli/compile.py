@@ -127,13 +127,15 @@ def _ratio(layer: dict[str, Any]) -> str:
 
 
 def _engine(layer: dict[str, Any]) -> str:
+    from pvq_hw.engine.core import CORES
+    from pvq_hw.engine.engines import Folded
+
+    engine = CORES.named(layer["kind"]).engine
     if layer["utilization"] is None:
-        return f"unrolled, {layer['slots']:>6} cycles for its sums"
+        return f"{engine}, {layer['slots']:>{14 - len(engine)}} cycles for its sums"
     used = f"{100 * layer['utilization']:.0f} % used"
-    if layer["kind"] == "depthwise":
-        return f"depthwise, {layer['slots']:>5} slots {used}"
-    if layer["kind"] == "shared":
-        return f"shared, {layer['slots']:>8} slots {used}"
+    if engine != Folded.kind:
+        return f"{engine}, {layer['slots']:>{14 - len(engine)}} slots {used}"
     side = f" x {layer['windows']} windows" if layer["windows"] > 1 else ""
     return f"{layer['lanes']:>3} lanes{side}, {layer['slots']:>6} slots {used}"
 

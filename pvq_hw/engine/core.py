@@ -99,9 +99,13 @@ class CoreBase(Document, ABC):
     """
 
     kind: ClassVar[str]
+    engine: ClassVar[str] = "folded"  # which makes it, of `pvq_hw.engine.engines.ENGINES`
     weight_memory: ClassVar[str]  # what the file of the weights' words is called
     code_memories: ClassVar[tuple[str, ...]] = ("block", "spram")
     takes_windows: ClassVar[bool] = False  # V of a map side by side
+    holds_window: ClassVar[bool] = False  # in registers, all of a convolution's window at once
+    banked: ClassVar[bool] = False  # lanes wait for one another: best with as many pulses each
+    serial_too: ClassVar[bool] = False  # its multiplier may be serial and keep pace with its words
     encoding: ClassVar[str] = ""  # of its weights, "pvq" or "int8"; empty where they may be either
 
     name: str
@@ -227,6 +231,24 @@ class CoreBase(Document, ABC):
     @abstractmethod
     def word_bits(self) -> int:
         """Width of a word of weights."""
+
+    @property
+    def gap_bits(self) -> int:
+        """Bits of a gap in its codes; 1 where there are none."""
+        return 1
+
+    @property
+    def how(self) -> str:
+        """How it computes, for people."""
+        side = f", {self.frames} windows of its map side by side" if self.row_windows else ""
+        return f"lanes: {self.lanes}, code words: {self.words}{side}"
+
+    def weight_roms(self, blocks: str) -> tuple[int, ...]:
+        """Depths of the ROMs that the words of weights are in, one behind the other.
+
+        ``blocks`` is a key of `pvq_hw.target.block_ram.BLOCK_SHAPES`.
+        """
+        return (self.words,)
 
     def memory_name(self, role: str) -> str:
         """What its memory of a role is called, and its file's stem: ``"weights"`` (codes or plain

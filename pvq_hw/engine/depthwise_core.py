@@ -70,6 +70,8 @@ class DepthwiseSpec(CoreBase):
     """
 
     kind: ClassVar[str] = "depthwise"
+    engine: ClassVar[str] = "depthwise"
+    serial_too: ClassVar[bool] = True
     weight_memory: ClassVar[str] = "weights"
     code_memories: ClassVar[tuple[str, ...]] = ("block",)
 
@@ -111,6 +113,11 @@ class DepthwiseSpec(CoreBase):
     def lanes(self) -> int:
         """All taps of a row."""
         return self.taps
+
+    @property
+    def how(self) -> str:
+        """How it computes, for people."""
+        return f"depthwise, a row's {self.taps} weights in a word"
 
     @property
     def each(self) -> int:

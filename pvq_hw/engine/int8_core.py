@@ -104,6 +104,10 @@ class Int8Spec(CoreBase):
         """Width of a word of weights."""
         return WEIGHT_BITS * self.lanes
 
+    def weight_roms(self, blocks: str) -> tuple[int, ...]:
+        """See `pvq_hw.engine.core.CoreBase`; see `weight_segments`."""
+        return weight_segments(self.words, blocks)
+
     @property
     def address_bits(self) -> int:
         """Bits of an address within a half of the activation memory."""

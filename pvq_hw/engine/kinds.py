@@ -5,6 +5,15 @@ from typing import Any
 
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.depthwise_core import DepthwiseSpec, make_depthwise_core
+from pvq_hw.engine.engines import (
+    ENGINES,
+    Depthwise,
+    Folded,
+    Shared,
+    Unrolled,
+    check_engine,
+    engine_named,
+)
 from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.engine.shared_core import SharedSpec
@@ -14,15 +23,9 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.registry import Face
 
-__all__ = ["ENGINES", "ENGINE_CHOICES", "make_layer_core", "remade"]
+__all__ = ["Made", "engine_core", "make_layer_core", "remade"]
 
-ENGINES = ("folded", "unrolled", "depthwise")
-"""How a layer may be computed: word after word in lanes, all at once, its weights as wires, or
-channel after channel, a row a word."""
-
-ENGINE_CHOICES = ("auto", *ENGINES, "shared")
-"""What may be asked for; the planner chooses where it is ``"auto"``. ``"shared"`` is said of a
-whole network: one core for all of its layers."""
+Made = tuple[CoreBase, CoreImage]
 
 # What may be asked of all layers of a network, but says nothing of plain weights.
 _OF_PULSES = ("shift_bits", "code", "code_latency", "code_memory")
@@ -45,57 +48,93 @@ def make_layer_core(
     engine: str = "folded",
     geometry: Geometry | None = None,
     **options: Any,
-) -> tuple[CoreBase, CoreImage]:
-    """`pvq_hw.engine.pulse_core.make_core` or `pvq_hw.engine.int8_core.make_int8_core`, as the
-    layer's encoding says, or `pvq_hw.engine.unrolled_core.make_unrolled_core`.
+) -> Made:
+    """Specification and contents of the core in which an engine computes a layer.
 
     Parameters
     ----------
     layer, x, lanes
-        As both take them.
+        As `pvq_hw.engine.pulse_core.make_core` takes them.
     gap_bits : int, optional
         Without a meaning for plain weights.
     engine : str
-        One of `ENGINES`; lanes, gap bits and memories of codes say nothing of any but folded ones.
+        One of `pvq_hw.engine.engines.ENGINES`; lanes, gap bits and memories of codes say nothing
+        of those without lanes.
     geometry : Geometry, optional
-        Of the convolution that a depthwise core computes.
+        Of the convolution, for engines that take whole maps.
     **options
-        Of both, or of cores of pulses alone, which plain weights pass over.
+        Of the function that makes the engine's cores; what only other kinds have is passed over.
     """
-    if engine not in ENGINES:
-        raise InputError(f"Engine must be {' or '.join(ENGINES)}, not {engine!r}")
-    if engine == "unrolled":
-        if options.get("frames", 1) != 1:
-            raise InputError(
-                f"Layer {layer.name!r} is unrolled: it takes one frame at a time, not "
-                f"{options['frames']} side by side"
-            )
-        kept = {key: value for key, value in options.items() if key in _OF_UNROLLED}
-        return make_unrolled_core(layer, x, **kept)
-    if engine == "depthwise":
-        if geometry is None:
-            raise InputError(f"Layer {layer.name!r} can't be computed channel by channel: it has "
-                             "no windows")  # fmt: skip
-        kept = {key: value for key, value in options.items() if key in _OF_DEPTHWISE}
-        return make_depthwise_core(layer, x, geometry, **kept)
+    check_engine(engine)
+    style = engine_named(engine)
+    if not style.laned and options.get("frames", 1) != 1:
+        raise InputError(
+            f"Layer {layer.name!r} is {style.kind}: it takes one frame at a time, not "
+            f"{options['frames']} side by side"
+        )
+    return engine_core(style, layer, x, lanes, gap_bits, geometry, options)
+
+
+engine_core: Face[[Dense, TensorSpec, int, int | None, Geometry | None, dict[str, Any]], Made] = (
+    ENGINES.face("core")
+)
+"""The core of a layer, with its input, lanes, gap bits, windows and options."""
+
+
+@engine_core.of(Unrolled)
+def _unrolled(
+    engine: Unrolled, layer: Dense, x: TensorSpec, lanes: int, gap_bits: int | None,
+    geometry: Geometry | None, options: dict[str, Any],
+) -> Made:  # fmt: skip
+    return make_unrolled_core(layer, x, **_kept(options, _OF_UNROLLED))
+
+
+@engine_core.of(Depthwise)
+def _depthwise(
+    engine: Depthwise, layer: Dense, x: TensorSpec, lanes: int, gap_bits: int | None,
+    geometry: Geometry | None, options: dict[str, Any],
+) -> Made:  # fmt: skip
+    if geometry is None:
+        raise InputError(
+            f"Layer {layer.name!r} can't be computed channel by channel: it has no windows"
+        )
+    return make_depthwise_core(layer, x, geometry, **_kept(options, _OF_DEPTHWISE))
+
+
+@engine_core.of(Shared)
+def _shared(
+    engine: Shared, layer: Dense, x: TensorSpec, lanes: int, gap_bits: int | None,
+    geometry: Geometry | None, options: dict[str, Any],
+) -> Made:  # fmt: skip
+    raise InputError(f"Layer {layer.name!r} can't have a shared engine to itself")
+
+
+@engine_core.of(Folded)
+def _folded(
+    engine: Folded, layer: Dense, x: TensorSpec, lanes: int, gap_bits: int | None,
+    geometry: Geometry | None, options: dict[str, Any],
+) -> Made:  # fmt: skip
+    """A core of pulses or of plain weights, as the layer's encoding says."""
     if layer.encoding != "int8":
         return make_core(layer, x, lanes, gap_bits=gap_bits, **options)
-    if options.pop("frames", 1) != 1:
+    if options.get("frames", 1) != 1:
         raise InputError(f"Layer {layer.name!r} must be encoded as pvq to take several frames")
-    kept = {key: value for key, value in options.items() if key not in _OF_PULSES}
+    kept = {key: value for key, value in options.items() if key not in (*_OF_PULSES, "frames")}
     if kept.get("multiplier") == "serial":
         kept.setdefault("products", "logic")
     return make_int8_core(layer, x, lanes, **kept)
 
 
-remade: Face[[Dense, TensorSpec, str], tuple[CoreBase, CoreImage]] = CORES.face("making")
+def _kept(options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key in known}
+
+
+remade: Face[[Dense, TensorSpec, str], Made] = CORES.face("making")
 """The core of a layer (with its input, for a family) with the choices that a specification made."""
 
 
 @remade.of(CoreSpec)
-def _remade_pulses(
-    spec: CoreSpec, layer: Dense, x: TensorSpec, family: str
-) -> tuple[CoreBase, CoreImage]:
+def _remade_pulses(spec: CoreSpec, layer: Dense, x: TensorSpec, family: str) -> Made:
     choices = (
         *("frames", "row_windows", "flush_cycles", "multiplier", "code_latency", "code_memory"),
         *(
@@ -115,9 +154,7 @@ def _remade_pulses(
 
 
 @remade.of(Int8Spec)
-def _remade_int8(
-    spec: Int8Spec, layer: Dense, x: TensorSpec, family: str
-) -> tuple[CoreBase, CoreImage]:
+def _remade_int8(spec: Int8Spec, layer: Dense, x: TensorSpec, family: str) -> Made:
     choices = (
         *("products", "multiplier", "bank_latency", "weight_latency", "carry_chunk"),
         *("fifo_depth", "params_memory", "bank_memory", "fifo_memory"),
@@ -127,18 +164,14 @@ def _remade_int8(
 
 
 @remade.of(UnrolledSpec)
-def _remade_unrolled(
-    spec: UnrolledSpec, layer: Dense, x: TensorSpec, family: str
-) -> tuple[CoreBase, CoreImage]:
+def _remade_unrolled(spec: UnrolledSpec, layer: Dense, x: TensorSpec, family: str) -> Made:
     choices = ("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory")
     options = _chosen(spec, choices)
     return make_unrolled_core(layer, x, family=family, name=spec.name, **options)
 
 
 @remade.of(DepthwiseSpec)
-def _remade_depthwise(
-    spec: DepthwiseSpec, layer: Dense, x: TensorSpec, family: str
-) -> tuple[CoreBase, CoreImage]:
+def _remade_depthwise(spec: DepthwiseSpec, layer: Dense, x: TensorSpec, family: str) -> Made:
     choices = (
         *("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory"),
         *("queue_memory", "lines_memory", "columns_memory"),
@@ -148,9 +181,7 @@ def _remade_depthwise(
 
 
 @remade.of(SharedSpec)
-def _remade_shared(
-    spec: SharedSpec, layer: Dense, x: TensorSpec, family: str
-) -> tuple[CoreBase, CoreImage]:
+def _remade_shared(spec: SharedSpec, layer: Dense, x: TensorSpec, family: str) -> Made:
     raise InputError(
         f"Core {spec.name!r} is of all layers and can't be made of layer {layer.name!r} alone"
     )

@@ -58,6 +58,8 @@ class CoreSpec(CoreBase):
     kind: ClassVar[str] = "pulses"
     weight_memory: ClassVar[str] = "codes"
     takes_windows: ClassVar[bool] = True
+    banked: ClassVar[bool] = True
+    serial_too: ClassVar[bool] = True
     encoding: ClassVar[str] = "pvq"
 
     code: Code
@@ -78,6 +80,11 @@ class CoreSpec(CoreBase):
     def lanes(self) -> int:
         """P."""
         return self.code.lanes
+
+    @property
+    def gap_bits(self) -> int:
+        """Bits of a gap in its codes."""
+        return self.code.gap_bits
 
     @property
     def bank_depth(self) -> int:

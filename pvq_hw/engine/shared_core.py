@@ -103,6 +103,7 @@ class SharedSpec(CoreBase):
     """
 
     kind: ClassVar[str] = "shared"
+    engine: ClassVar[str] = "shared"
     weight_memory: ClassVar[str] = "codes"
     encoding: ClassVar[str] = "pvq"
 

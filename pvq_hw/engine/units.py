@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.documents import Document
+from pvq_hw.engine import kinds  # noqa: F401 (every kind of core that a document may hold)
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.kinds import ENGINES as ENGINES  # every kind of core that a document may hold
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry

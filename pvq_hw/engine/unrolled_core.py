@@ -51,6 +51,8 @@ class UnrolledSpec(CoreBase):
     """
 
     kind: ClassVar[str] = "unrolled"
+    engine: ClassVar[str] = "unrolled"
+    holds_window: ClassVar[bool] = True
     weight_memory: ClassVar[str] = "weights"
     code_memories: ClassVar[tuple[str, ...]] = ("wires",)
 
@@ -78,6 +80,11 @@ class UnrolledSpec(CoreBase):
     def lanes(self) -> int:
         """All columns at once."""
         return self.n
+
+    @property
+    def how(self) -> str:
+        """How it computes, for people."""
+        return f"unrolled, its weights as wires of {self.adders} adders in {self.levels} levels"
 
     @property
     def sums(self) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import LARGEST, IntFormat
-from pvq_hw.engine.kinds import ENGINES
+from pvq_hw.engine.engines import check_engine, engine_named
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import write_core_files
 from pvq_hw.network.golden_inputs import golden_inputs
@@ -82,8 +82,9 @@ class LayerRequest:
             raise InputError("A layer must have K or N/K: give --k or --ratio")
         if not 1 <= self.frames <= 16:
             raise InputError(f"Frames side by side must be 1 to 16, not {self.frames}")
-        if self.engine not in ENGINES:
-            raise InputError(f"Engine must be {' or '.join(ENGINES)}, not {self.engine!r}")
+        check_engine(self.engine)
+        if not engine_named(self.engine).for_one:
+            raise InputError(f"Engine {self.engine} is of a whole network, not of one layer")
         if not 1 <= self.vectors <= 10_000:
             raise InputError(f"Golden vectors must be 1 to 10000, not {self.vectors}")
         if not 0 <= self.seed < 1 << 32:
@@ -138,7 +139,7 @@ def _codes(w: npt.NDArray[np.float64], ask: LayerRequest) -> Quantized:
     n, lanes = w.shape[1], ask.lanes
     k = ask.k if ask.ratio is None else pulses_for(n, ask.ratio)
     assert k is not None
-    balanced = ask.balanced and ask.engine == "folded"
+    balanced = ask.balanced and engine_named(ask.engine).laned
     if not (balanced and 1 < lanes <= n and can_balance(k, n, lanes)):
         return quantize(w, k=k, rule=ask.gain)
     if ask.k is None:
@@ -170,7 +171,7 @@ def compile_layer(
         with tell.step("Plan the core"):
             side: dict[str, Any] = {"frames": ask.frames, "serial": False}
             codes = {} if ask.code == "auto" else {_NAME: ask.code}
-            lanes = None if ask.engine == "unrolled" else [ask.lanes]
+            lanes = [ask.lanes] if engine_named(ask.engine).laned else None
             planned = plan(
                 network, ask.target, lanes=lanes, top=False, codes=codes, engine=ask.engine, **side
             )

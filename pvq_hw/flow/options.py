@@ -7,7 +7,7 @@ from typing import Any
 
 from pvq_hw.data.augment import parse_kinds
 from pvq_hw.documents import load_toml, read_fields
-from pvq_hw.engine.kinds import ENGINE_CHOICES, ENGINES
+from pvq_hw.engine.engines import AUTO, ENGINES, Folded, check_engine, engine_named
 from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
@@ -78,12 +78,14 @@ class LayerChoice:
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
-        if self.engine == "shared":
-            raise InputError("Engine shared must be asked of all layers, not of single ones")
+        if self.engine not in (None, AUTO) and not engine_named(self.engine).for_one:
+            raise InputError(
+                f"Engine {self.engine} must be asked of all layers, not of single ones"
+            )
         _check_windows(self.windows)
-        wired = (self.lanes, self.code, self.code_memory, self.windows) != (None,) * 4
-        if self.engine in ("unrolled", "depthwise") and wired:
-            article = "An" if self.engine == "unrolled" else "A"
+        in_lanes = (self.lanes, self.code, self.code_memory, self.windows) != (None,) * 4
+        if self.engine not in (None, AUTO) and in_lanes and not engine_named(self.engine).laned:
+            article = "An" if self.engine[0] in "aeiou" else "A"
             raise InputError(
                 f"{article} {self.engine} layer must have no lanes, windows, code or code_memory"
             )
@@ -222,10 +224,10 @@ class CompileOptions:
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
         _check_windows(self.windows)
-        if self.engine == "depthwise":
+        if self.engine != AUTO and not engine_named(self.engine).for_all:
+            names = ", ".join(kind for kind, engine in ENGINES.kinds().items() if engine.for_all)
             raise InputError(
-                "Engine of all layers must be folded, unrolled, shared or auto; name what is "
-                "depthwise"
+                f"Engine of all layers must be {names} or {AUTO}; name what is {self.engine}"
             )
         self._check_shared()
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
@@ -319,16 +321,15 @@ class CompileOptions:
             if kind == "dsp" and family(engine).multiplier == "serial":
                 raise InputError(f"Layer {name!r}: there are no DSP blocks to multiply with")
             wanted = choice.engine or self.engine
-            if wanted == "unrolled":
-                if self.lanes is not None or choice.lanes is not None:
+            if wanted == AUTO:
+                part |= {} if _is_folded(choice) else {"engine": AUTO}
+            elif wanted != Folded.kind:
+                lanes = self.lanes is not None or choice.lanes is not None
+                if lanes and not engine_named(wanted).laned:
                     raise InputError(
-                        f"Layer {name!r} is unrolled and has no lanes: give those of the others "
+                        f"Layer {name!r} is {wanted} and has no lanes: give those of the others "
                         "one by one, in a configuration"
                     )
-                part["engine"] = "unrolled"
-            elif wanted == "auto" and not _is_folded(choice):
-                part["engine"] = "auto"
-            elif wanted in ("depthwise", "shared"):
                 part["engine"] = wanted
             if choice.windows is not None:
                 part["windows"] = choice.windows
@@ -374,8 +375,8 @@ def _check_code(code: str | None) -> None:
 
 
 def _check_engine(engine: str | None) -> None:
-    if engine is not None and engine not in ENGINE_CHOICES:
-        raise InputError(f"Engine must be {', '.join(ENGINES)} or auto, not {engine!r}")
+    if engine is not None:
+        check_engine(engine, "Engine", AUTO)
 
 
 def _is_folded(choice: LayerChoice) -> bool:

@@ -465,7 +465,7 @@ def _layer_row(layer: Mapping[str, Any]) -> list[str]:
         f"{layer['rows']} x {layer['columns']}",
         "int8" if layer["encoding"] == "int8" else number(layer["n_over_k"], 2),
         "" if layer["utilization"] is None else _lanes(layer),
-        "unrolled" if layer["utilization"] is None else f"{100 * layer['utilization']:.1f} %",
+        layer["kind"] if layer["utilization"] is None else f"{100 * layer['utilization']:.1f} %",
         number(layer["bits_per_weight"], 3),
         number(layer["cosine"], 4),
         number(layer["relative_error"], 4),

@@ -11,7 +11,6 @@ import numpy as np
 
 from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.int8_core import Int8Spec, weight_segments
 from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.output.build_record import BUILD, BUILD_FILE, load_memories, read_build
@@ -149,9 +148,7 @@ def _roms(plan: Plan, image: Image, blocks: str) -> Iterator[_Rom]:
             codes = memory == spec.memory_name("weights")
             if (spec.code_memory if codes else spec.params_memory) != "block":
                 continue
-            depths: tuple[int, ...] = (len(words),)
-            if codes and isinstance(spec, Int8Spec):
-                depths = weight_segments(len(words), blocks)
+            depths = spec.weight_roms(blocks) if codes else (len(words),)
             for number, depth in enumerate(depths):
                 name = memory if depth == len(words) else f"{memory}_{number}"
                 first = sum(depths[:number])

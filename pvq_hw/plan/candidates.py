@@ -10,16 +10,20 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CORES, CoreBase
-from pvq_hw.engine.depthwise_core import DepthwiseSpec, depthwise_cycles, refusal
+from pvq_hw.engine.engines import (
+    AUTO,
+    ENGINES,
+    Engine,
+    Folded,
+    Shared,
+    check_engine,
+    engine_named,
+)
 from pvq_hw.engine.int8_core import Int8Spec
-from pvq_hw.engine.kinds import ENGINES, make_layer_core
+from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.pulse_code import PulseCode, choose_shift_bits
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
-from pvq_hw.engine.shared_core import SharedSpec
-from pvq_hw.engine.sliding_window import SlidingWindow
-from pvq_hw.engine.units import CoreUnit
-from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
@@ -28,15 +32,14 @@ from pvq_hw.network.window import Conv
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, window_weights
 from pvq_hw.plan.reckoning import reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
-from pvq_hw.plan.unit_resources import side_resources, unit_resources, window_resources
-from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
+from pvq_hw.plan.unit_resources import side_resources, window_resources
 from pvq_hw.plan.windows import loaded_cycles, map_cycles, with_sides
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer import banks as quantizer_balance
 from pvq_hw.registry import Face
 from pvq_hw.target.block_ram import spram_blocks
 from pvq_hw.target.boards import TARGETS, Target
-from pvq_hw.target.families import family
+from pvq_hw.target.families import Family, family
 
 __all__ = [
     "Choice",
@@ -46,14 +49,20 @@ __all__ = [
     "can_balance",
     "coarse_lanes",
     "core_options",
-    "depthwise_choices",
+    "core_variants",
+    "engine_choices",
+    "engine_limit",
+    "engine_offer",
     "finer_lanes",
     "floor_cycles",
     "known_layers",
     "layer_choices",
+    "offered",
     "sparse_lanes",
+    "stream_limit",
+    "synthetic_rows",
     "too_thin",
-    "unrolled_choices",
+    "unbeaten",
     "with_engines",
     "with_serial",
 ]
@@ -75,7 +84,6 @@ _MORE_WORDS = 1.1  # that a narrower code may cost
 _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the search can weigh it
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
 _WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
-_NEAR = 1.15  # of what is reckoned: no layer that might fit is left out
 _SIDE = ("frames", "row_windows")
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
 
@@ -106,7 +114,7 @@ class FoldLayer:
     direct : bool
         Whether its results go to the next layer of the list alone, or out of the network.
     engine : str
-        One of `pvq_hw.engine.kinds.ENGINES`.
+        One of `pvq_hw.engine.engines.ENGINES`, or ``"auto"``.
     bank_columns : int
         Columns that a bank must have for its row's pulses to be balanced.
     """
@@ -132,12 +140,7 @@ class FoldLayer:
             raise InputError(f"{where} must have rows and columns, not {self.rows} x {self.n}")
         if self.k < 1:
             raise InputError(f"{where}: K must be at least 1, not {self.k}")
-        if self.engine not in ("auto", *ENGINES):
-            raise InputError(f"{where} must be auto or {' or '.join(ENGINES)}, not {self.engine!r}")
-        if self.engine == "depthwise" and self.not_depthwise:
-            raise InputError(
-                f"{where} must be folded, not channel by channel: {self.not_depthwise}"
-            )
+        check_engine(self.engine, where, AUTO)
 
     @property
     def positions(self) -> int:
@@ -153,14 +156,9 @@ class FoldLayer:
         return self.n // self.groups
 
     @property
-    def not_depthwise(self) -> str:
-        """Why it can't be computed channel by channel; empty where it can."""
-        if self.geometry is None:
-            return "it is no convolution"
-        if self.given is not None and self.given[0].groups > 1:
-            return "it has several gains a row"
-        most = 0 if self.given is None else int(np.abs(self.given[0].y).max())
-        return refusal(self.geometry, self.groups, self.rows, self.x, most)
+    def computed_in(self) -> Engine:
+        """The engine that is asked for; where it is free, the one that computes any layer."""
+        return Folded() if self.engine == AUTO else engine_named(self.engine)
 
 
 def known_layers(network: Network, codes: Mapping[str, str] | None = None) -> list[FoldLayer]:
@@ -190,10 +188,7 @@ def known_layers(network: Network, codes: Mapping[str, str] | None = None) -> li
 def with_engines(
     layers: Sequence[FoldLayer], asked: Mapping[str, Mapping[str, Any]]
 ) -> list[FoldLayer]:
-    """The layers with the engines that are asked for among the options of single layers.
-
-    Raises InputError, with the layer, where the engine that is asked for can't do it.
-    """
+    """The layers with the engines that are asked for among the options of single layers."""
     engines = [asked.get(layer.name, {}).get("engine", layer.engine) for layer in layers]
     return [replace(x, engine=engine) for x, engine in zip(layers, engines, strict=True)]
 
@@ -213,7 +208,7 @@ def abreast(layers: Sequence[FoldLayer]) -> int:
     for layer in reversed(layers):
         if not layer.direct or layer.encoding != "pvq" or layer.geometry is not None:
             break
-        if layer.engine == "unrolled":
+        if not layer.computed_in.laned:
             break
         count += 1
     return count
@@ -231,6 +226,11 @@ class Choice:
     def lanes(self) -> int:
         """P."""
         return self.spec.lanes
+
+    @property
+    def engine(self) -> Engine:
+        """What the core is an example of."""
+        return engine_named(self.spec.engine)
 
 
 @dataclass(frozen=True)
@@ -341,13 +341,74 @@ def _spread(layer: FoldLayer, p: int) -> int:
 
 def layer_choices(layer: FoldLayer, lanes: Sequence[int], question: Question) -> list[Choice]:
     """All choices worth a try for these lanes, rising: gap bits, shifts and memory kinds, as far
-    as they are free. More lanes than bring the layer to its floor, with as few windows side by side
-    as may be, are not tried."""
-    if layer.engine == "unrolled":
-        reckoned = question.reckoned and layer.given is None
-        return [(_reckoned_choice if reckoned else _unrolled_choice)(layer, question)]
-    if layer.engine == "depthwise":
-        return depthwise_choices(layer, question)
+    as they are free.
+
+    Raises InputError, with the layer, where the engine that is asked for can't compute it.
+    """
+    return engine_choices(layer.computed_in, layer, lanes, question)
+
+
+engine_choices: Face[[FoldLayer, Sequence[int], Question], list[Choice]] = ENGINES.face("choices")
+"""`layer_choices` of an engine that is asked for; one without lanes passes them over."""
+
+engine_offer: Face[[FoldLayer, Question, int], list[Choice]] = ENGINES.face("offer")
+"""The choices of an engine for a layer that is free to be computed in any, if it can do it in about
+so many LUTs; none where it is only taken when it is asked for."""
+
+
+@engine_offer.of(Engine)
+def _no_offer(engine: Engine, layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
+    return []
+
+
+def offered(layer: FoldLayer, question: Question, most_luts: int, *, wired: bool) -> list[Choice]:
+    """What engines without lanes, those whose weights are wires or the others, offer for a layer
+    of which nothing is asked that only lanes have."""
+    asked = question.asked
+    folded = "code_memory" in asked or asked.get("frames", 1) != 1
+    if layer.engine != AUTO or folded or layer.code is not None or question.gap is not None:
+        return []
+    engines = [kind() for kind in ENGINES.kinds().values() if kind.wired == wired]
+    return [choice for e in engines for choice in engine_offer(e, layer, question, most_luts)]
+
+
+engine_limit: Face[[FoldLayer, Question, Choice, int, bool], str] = ENGINES.face("limit")
+"""What stops the slowest layer of a network from being faster than its choice, behind its name;
+the network's interval, and whether the layer's lanes were given."""
+
+
+@engine_limit.of(Engine)
+def _engine_limit(
+    engine: Engine, layer: FoldLayer, question: Question, choice: Choice, interval: int, given: bool
+) -> str:
+    return f"is {engine.kind}, which takes its {choice.cycles:,} cycles"
+
+
+def stream_limit(layer: FoldLayer, question: Question, interval: int) -> str:
+    """What of a layer's streams takes an interval, whatever computes it."""
+    if layer.geometry is not None and layer.positions * layer.rows < interval:
+        return f"loads its {layer.positions:,} windows one after the other"
+    if layer.geometry is not None:
+        return f"gives its {layer.positions * layer.rows:,} results one a cycle"
+    taken, given = (f" of {v} frames" if v > 1 else "" for v in question.ends)
+    if layer.n * question.ends[0] >= interval:
+        return f"takes the {layer.n:,} activations{taken} one a cycle"
+    return f"gives its {layer.rows:,} results{given} one a cycle"
+
+
+@engine_choices.of(Shared)
+def _no_choices(
+    engine: Shared, layer: FoldLayer, lanes: Sequence[int], question: Question
+) -> list[Choice]:
+    raise InputError(f"Layer {layer.name!r} can't have a shared engine to itself")
+
+
+@engine_choices.of(Folded)
+def _folded_choices(
+    engine: Folded, layer: FoldLayer, lanes: Sequence[int], question: Question
+) -> list[Choice]:
+    """More lanes than bring the layer to its floor, with as few windows side by side as may be, are
+    not tried."""
     found: list[Choice] = []
     narrow = replace(question, windows=_windows(layer, question) or 1)
     floor = min(floor_cycles(layer, p, narrow) for p in lanes)
@@ -356,7 +417,24 @@ def layer_choices(layer: FoldLayer, lanes: Sequence[int], question: Question) ->
         found += own
         if min(choice.cycles for choice in own if not _is_wide(choice, question)) <= floor:
             break
-    return _unbeaten(found)
+    return unbeaten(found)
+
+
+@engine_limit.of(Folded)
+def _folded_limit(
+    engine: Engine, layer: FoldLayer, question: Question, choice: Choice, interval: int, given: bool
+) -> str:
+    lanes = choice.lanes
+    if floor_cycles(layer, lanes, question) >= interval:
+        return stream_limit(layer, question, interval)
+    if given:
+        return f"is as fast as the lanes that it was given: {lanes}"
+    if too_thin(layer, lanes + 1, question.balanced):
+        return (
+            f"has {layer.k:,} pulses a row, and {lanes} lanes: with fewer than two "
+            "pulses for each lane its codes would lose accuracy"
+        )
+    return f"gains nothing by more lanes than {lanes}"
 
 
 def _is_wide(choice: Choice, question: Question) -> bool:
@@ -376,88 +454,8 @@ def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
 
 def _windows(layer: FoldLayer, question: Question) -> int | None:
     """Windows side by side where they are not free."""
-    several = layer.encoding == "pvq" and layer.engine != "unrolled"
+    several = layer.encoding == "pvq" and layer.computed_in.laned
     return question.windows if several else 1
-
-
-def depthwise_choices(layer: FoldLayer, question: Question) -> list[Choice]:
-    """The layer channel by channel, where it can be and may be: of its codes, or of rows like those
-    that a quantizer gives."""
-    free = "code_memory" not in question.asked and layer.code is None and question.gap is None
-    if layer.engine != "depthwise" and (layer.engine != "auto" or not free or layer.not_depthwise):
-        return []
-    assert layer.geometry is not None
-    dense, x = layer.given or _synthetic_rows(layer)
-    engine = question.target.engine
-    options: dict[str, Any] = {"engine": "depthwise", "geometry": layer.geometry}
-    options |= question.asked
-    spec, _ = make_layer_core(dense, x, layer.n, family=engine, name="core", **options)
-    specs = [spec]
-    if family(engine).lutram and layer.groups <= _BANK_WORDS and "columns_memory" not in options:
-        specs.append(replace(spec, columns_memory="logic"))  # type: ignore[call-arg]
-    cycles = question.turns * depthwise_cycles(layer.geometry, layer.rows)
-    return _unbeaten([Choice(cycles, core_resources(s, engine), s) for s in specs])
-
-
-def unrolled_choices(layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
-    """The layer in wires, where it may be unrolled and takes about so many LUTs at most; before its
-    codes are known the choice is reckoned."""
-    if layer.engine != "auto" or question.asked.get("frames", 1) != 1:
-        return []
-    if "code_memory" in question.asked or layer.code is not None or question.gap is not None:
-        return []
-    found = _reckoned_choice(layer, question)
-    if found.cost.luts > _NEAR * most_luts:
-        return []
-    if layer.given is None:
-        return [found]
-    try:
-        return [_unrolled_choice(layer, question)]
-    except InputError:  # too many pairs of terms
-        return []
-
-
-def _window_pace(layer: FoldLayer) -> int | None:
-    """Cycles in which a convolution's next window comes in, however large it is."""
-    if layer.geometry is None:
-        return None
-    return int(np.prod(layer.geometry.input_shape)) // layer.positions
-
-
-def _reckoned_choice(layer: FoldLayer, question: Question) -> Choice:
-    k = 0 if layer.encoding == "int8" else layer.k
-    spec = reckoned_unrolled(
-        layer.rows, layer.n, k, layer.x, layer.out, question.target.engine, groups=layer.groups,
-        pace=_window_pace(layer), multiplier=question.asked.get("multiplier"),
-    )  # fmt: skip
-    return _wired(layer, spec, question)
-
-
-def _unrolled_choice(layer: FoldLayer, question: Question) -> Choice:
-    """All of the layer in wires: of its codes, or of rows like those that a quantizer gives."""
-    dense, x = layer.given or _synthetic_rows(layer)
-    options = {"engine": "unrolled"} | question.asked
-    pace = _window_pace(layer)
-    if pace is not None:
-        options.setdefault("multiplier_interval", max(1, pace // layer.rows))
-    engine = question.target.engine
-    spec, _ = make_layer_core(dense, x, layer.n, family=engine, name="core", **options)
-    assert isinstance(spec, UnrolledSpec)
-    return _wired(layer, spec, question)
-
-
-def _wired(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
-    engine = question.target.engine
-    cost = core_resources(spec, engine)
-    # Activations wait in flip-flops, of which a cell has one.
-    cost = replace(cost, luts=max(cost.luts, cost.ffs))
-    if layer.geometry is None:
-        cycles = max(question.turns * spec.frame_cycles, floor_cycles(layer, layer.n, question))
-        return Choice(cycles, cost, spec)
-    window = make_window(layer.geometry, layer.x, layer.n, latency=family(engine).bank_latency)
-    cycles = question.turns * SlidingWindow(window).frame_cycles(spec.words, spec.levels)
-    unit = CoreUnit("core", ("i",), ("o",), spec, window)
-    return Choice(cycles, cost + unit_resources(unit, engine), spec)
 
 
 def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
@@ -526,16 +524,16 @@ def with_serial(choices: Sequence[Choice], question: Question) -> list[Choice]:
     more = []
     for choice in choices if "multiplier" not in question.asked else ():
         spec = choice.spec
-        if isinstance(spec, CoreSpec | DepthwiseSpec) and spec.multiplier_parts:
+        if spec.serial_too and spec.multiplier_parts:
             interval = min(spec.mult_bits, spec.words // (spec.rows * spec.groups))
             serial = replace(spec, multiplier="serial", multiplier_interval=max(1, interval))
             engine = question.target.engine
             cost = core_resources(serial, engine) - core_resources(spec, engine)
             more.append(Choice(choice.cycles, choice.cost + cost, serial))
-    return _unbeaten([*choices, *more])
+    return unbeaten([*choices, *more])
 
 
-def _unbeaten(found: Sequence[Choice]) -> list[Choice]:
+def unbeaten(found: Sequence[Choice]) -> list[Choice]:
     """Drops dominated choices."""
 
     def parts(c: Choice) -> tuple[int, ...]:
@@ -555,25 +553,8 @@ def _unbeaten(found: Sequence[Choice]) -> list[Choice]:
 
 
 core_options: Face[[], dict[str, Any]] = CORES.face("choices")
-"""What was chosen of a core besides lanes and gap bits, as options of `make_layer_core`."""
-
-
-@core_options.of(SharedSpec)
-def _shared_options(spec: SharedSpec) -> dict[str, Any]:
-    return {"engine": "shared", "code_memory": spec.code_memory}
-
-
-@core_options.of(UnrolledSpec)
-def _unrolled_options(spec: UnrolledSpec) -> dict[str, Any]:
-    paced = {"multiplier_interval": spec.multiplier_interval}
-    return {"engine": "unrolled"} | (paced if spec.multiplier == "serial" else {})
-
-
-@core_options.of(DepthwiseSpec)
-def _depthwise_options(spec: DepthwiseSpec) -> dict[str, Any]:
-    choices = ("multiplier", "queue_memory", "lines_memory", "columns_memory")
-    own = {key: getattr(spec, key) for key in choices}
-    return {"engine": "depthwise", "geometry": spec.geometry} | own
+"""What was chosen of a core besides engine, lanes and gap bits, as options of
+`make_layer_core`."""
 
 
 @core_options.of(Int8Spec)
@@ -751,20 +732,36 @@ class _Source:
         return replace(spec, rows=rows, words=words, params_memory=kind)
 
 
+core_variants: Face[[Family, dict[str, Any]], list[CoreBase]] = CORES.face("variants")
+"""A core with others of its memories or multipliers as logic, as far as options leave that free."""
+
+
+@core_variants.of(CoreBase)
+def _no_variants(spec: CoreBase, device: Family, options: dict[str, Any]) -> list[CoreBase]:
+    return []
+
+
+@core_variants.of(Int8Spec)
+def _products_in_logic(spec: Int8Spec, device: Family, options: dict[str, Any]) -> list[CoreBase]:
+    free = not {"products", "multiplier"} & set(options)
+    return [replace(spec, products="logic")] if spec.products != "logic" and free else []
+
+
+@core_variants.of(CoreSpec)
+def _banks_in_logic(spec: CoreSpec, device: Family, options: dict[str, Any]) -> list[CoreBase]:
+    if "bank_memory" in options:
+        return []
+    small = spec.frames * spec.lanes * spec.bank_words * spec.x.bits <= _BANK_BITS
+    if device.lutram and spec.bank_words <= _BANK_WORDS:
+        # Two distributed RAMs meet in the leaf; more want a register before it.
+        latency = options.get("bank_latency", 1 + (bank_ways(spec) > 2))
+        return [replace(spec, bank_memory="logic", bank_latency=latency)]
+    return [replace(spec, bank_memory="logic")] if not device.lutram and small else []
+
+
 def _memory_variants(spec: CoreBase, engine: str, options: dict[str, Any]) -> list[CoreBase]:
     """The spec, and where block RAM is scarce also with its small memories as logic."""
-    variants = [spec]
-    free = not {"products", "multiplier"} & set(options)
-    if isinstance(spec, Int8Spec) and spec.products != "logic" and free:
-        variants.append(replace(spec, products="logic"))
-    if isinstance(spec, CoreSpec) and "bank_memory" not in options:
-        small = spec.frames * spec.lanes * spec.bank_words * spec.x.bits <= _BANK_BITS
-        if family(engine).lutram and spec.bank_words <= _BANK_WORDS:
-            # Two distributed RAMs meet in the leaf; more want a register before it.
-            latency = options.get("bank_latency", 1 + (bank_ways(spec) > 2))
-            variants.append(replace(spec, bank_memory="logic", bank_latency=latency))
-        elif not family(engine).lutram and small:
-            variants.append(replace(spec, bank_memory="logic"))
+    variants = [spec, *core_variants(spec, family(engine), options)]
     if family(engine).lutram:
         return variants
     if "fifo_memory" not in options and spec.fifo_memory == "block" and spec.fifo_depth <= 16:
@@ -823,8 +820,9 @@ def _dense_of(layer: FoldLayer, y: npt.NDArray[np.int64]) -> tuple[Dense, Tensor
 
 
 @lru_cache(maxsize=64)
-def _synthetic_rows(layer: FoldLayer) -> tuple[Dense, TensorSpec]:
-    """`_synthetic` with all rows, each of its own: rows share sums as far as they are alike."""
+def synthetic_rows(layer: FoldLayer) -> tuple[Dense, TensorSpec]:
+    """A layer like those that a quantizer gives, all rows each of its own: engines may have rows
+    share sums as far as they are alike."""
     w = np.random.default_rng(0).laplace(size=(layer.rows, layer.columns))
     if layer.encoding == "int8":
         y = np.rint(w * (127 / np.abs(w).max(axis=1, keepdims=True))).astype(np.int64)

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pvq_hw.engine.batch import FLUSH_CYCLES
-from pvq_hw.engine.depthwise_core import DepthwiseSpec
-from pvq_hw.engine.int8_core import Int8Spec
-from pvq_hw.engine.pulse_core import CoreSpec
-from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.engine.engines import AUTO, ENGINES, Folded, engine_named
 from pvq_hw.errors import InputError
+from pvq_hw.plan import depthwise, unrolled  # noqa: F401 (engines register themselves)
 from pvq_hw.plan.candidates import (
     Choice,
     FoldLayer,
@@ -25,14 +23,12 @@ from pvq_hw.plan.candidates import (
     can_balance,
     coarse_lanes,
     core_options,
-    depthwise_choices,
+    engine_limit,
     finer_lanes,
-    floor_cycles,
     known_layers,
     layer_choices,
+    offered,
     sparse_lanes,
-    too_thin,
-    unrolled_choices,
     with_engines,
     with_serial,
 )
@@ -106,9 +102,9 @@ class Folding:
     engine_reasons: Mapping[str, str] = field(default_factory=dict)
 
     def engine(self, name: str) -> str:
-        """One of `pvq_hw.engine.kinds.ENGINES`."""
+        """Of a layer; one of `pvq_hw.engine.engines.ENGINES`."""
         chosen = dict(zip(self.names, self.memories, strict=True)).get(name, {})
-        return str(chosen.get("engine", "folded"))
+        return str(chosen.get("engine", Folded.kind))
 
     @property
     def shared(self) -> bool:
@@ -211,24 +207,17 @@ def fold(
     picked = found.choices
     specs = [choice.spec for choice in picked]
     even = (
-        layer.given is None
-        and balanced
-        and isinstance(spec, CoreSpec)
-        and can_balance(layer, spec.lanes)
+        layer.given is None and balanced and spec.banked and can_balance(layer, spec.lanes)
         for layer, spec in zip(layers, specs, strict=True)
     )
     return Folding(
         names=tuple(layer.name for layer in layers),
         lanes=tuple(spec.lanes for spec in specs),
         gap_bits=tuple(
-            None
-            if layer.given is None and layer.geometry is not None
-            else spec.code.gap_bits
-            if isinstance(spec, CoreSpec)
-            else 1
+            None if layer.given is None and layer.geometry is not None else spec.gap_bits
             for layer, spec in zip(layers, specs, strict=True)
         ),
-        memories=tuple(core_options(spec) for spec in specs),
+        memories=tuple(_told(choice) for choice in picked),
         slots=tuple(spec.words for spec in specs),
         interval_cycles=found.interval,
         fits=found.fits,
@@ -263,7 +252,7 @@ class _Task:
         """The best choices, and all that they were chosen from."""
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
         choices = [layer_choices(layer, _tried(layer, q) if p is None else [p], q)
-                   + (depthwise_choices(layer, q) if p is None else [])
+                   + (offered(layer, q, self.budget.luts, wired=False) if p is None else [])
                    for layer, q, p in parts]  # fmt: skip
         folded = self._refined(self._search(choices), choices)
         return self._mixed(*folded)
@@ -276,7 +265,7 @@ class _Task:
         for _ in range(0 if self.questions[0].reckoned else 2):
             more = [
                 finer_lanes(choice.lanes, layer, q.balanced)
-                if p is None and isinstance(choice.spec, CoreSpec | Int8Spec)
+                if p is None and choice.engine.laned
                 else []
                 for choice, (layer, q, p) in zip(found.choices, parts, strict=True)
             ]
@@ -295,7 +284,7 @@ class _Task:
         """Layers in wires too, where these save a tenth of the cycles, and no more of them than it
         takes for that: new weights of a folded layer need no synthesis."""
         wires = [
-            unrolled_choices(layer, q, self.budget.luts) if p is None else []
+            offered(layer, q, self.budget.luts, wired=True) if p is None else []
             for layer, q, p in zip(self.layers, self.questions, self.wanted, strict=True)
         ]
         best = found
@@ -315,7 +304,7 @@ class _Task:
         """Folds what the network is no slower with, the layers of most weights first."""
         order = sorted(range(len(mixed)), key=lambda i: -self.layers[i].rows * self.layers[i].n)
         for i in order:
-            if not isinstance(best.choices[i].spec, UnrolledSpec) or not wires[i]:
+            if not best.choices[i].engine.wired or not wires[i]:
                 continue
             fewer = [[c for c in own if i != j or c not in wires[i]]
                      for j, own in enumerate(mixed)]  # fmt: skip
@@ -327,28 +316,29 @@ class _Task:
     def _explain(self, folded: Found, best: Found, wires: list[list[Choice]]) -> None:
         """Why each layer whose engine was free is folded or unrolled."""
         cells = f"{self.target.logic_cell}s"
+        wired = " or ".join(kind for kind, engine in ENGINES.kinds().items() if engine.wired)
         for layer, choice, own, p in zip(
             self.layers, best.choices, wires, self.wanted, strict=True
         ):
-            if layer.engine != "auto" or p is not None:
+            if layer.engine != AUTO or p is not None:
                 continue
-            if isinstance(choice.spec, DepthwiseSpec):
-                self.engine_reasons[layer.name] = "depthwise: faster or smaller than in lanes"
-                continue
-            text = "folded: too large to be unrolled"
-            if isinstance(choice.spec, UnrolledSpec):
+            engine = choice.engine
+            text = f"too large to be {wired}"
+            if engine.wired:
                 text = (
-                    f"unrolled: with all layers folded a frame would take about "
+                    "with all layers folded a frame would take about "
                     f"{folded.interval:,} cycles, not {best.interval:,}"
                     if folded.fits
-                    else "unrolled: with all layers folded the network would not fit"
+                    else "with all layers folded the network would not fit"
                 )
+            elif not engine.laned:
+                text = "faster or smaller than in lanes"
             elif own:
                 text = (
-                    f"folded: unrolled, with about {own[0].cost.luts:,} {cells}, it would make the "
-                    "network no faster"
+                    f"{own[0].engine.kind}, with about {own[0].cost.luts:,} {cells}, it would make "
+                    "the network no faster"
                 )
-            self.engine_reasons[layer.name] = text
+            self.engine_reasons[layer.name] = f"{engine.kind}: {text}"
 
     def _search(self, choices: list[list[Choice]]) -> Found:
         """Serial multipliers and codes in SPRAM only where that saves 5 % of the cycles, or where
@@ -401,39 +391,17 @@ class _Task:
         return f"{fewer:.0f} % fewer cycles would take about {what}" if texts else ""
 
     def _layer_limit(self, index: int, found: Found) -> str:
-        layer, question = self.layers[index], self.questions[index]
-        if isinstance(found.choices[index].spec, DepthwiseSpec):
-            return (
-                f"layer {layer.name!r} takes its map's activations and gives its rows one a cycle"
-            )
-        lanes = found.choices[index].lanes
-        name = f"layer {layer.name!r}"
-        spec = found.choices[index].spec
-        if isinstance(spec, UnrolledSpec) and layer.geometry is not None:
-            if spec.words == spec.sum_cycles:
-                return f"{name} is unrolled: each window's {layer.rows:,} sums leave one a cycle"
-            return f"{name} is unrolled, and takes its {layer.positions:,} windows one by one"
-        if floor_cycles(layer, lanes, question) >= found.interval:
-            if layer.geometry is not None and layer.positions * layer.rows < found.interval:
-                return f"{name} loads its {layer.positions:,} windows one after the other"
-            if layer.geometry is not None:
-                results = layer.positions * layer.rows
-                return f"{name} gives its {results:,} results one a cycle"
-            if layer.n * question.ends[0] >= found.interval:
-                side = f" of {question.ends[0]} frames" if question.ends[0] > 1 else ""
-                return f"{name} takes the {layer.n:,} activations{side} one a cycle"
-            side = f" of {question.ends[1]} frames" if question.ends[1] > 1 else ""
-            return f"{name} gives its {layer.rows:,} results{side} one a cycle"
-        if isinstance(spec, UnrolledSpec):
-            return f"{name} is unrolled: its {layer.rows:,} sums leave one after the other"
-        if self.wanted[index] is not None:
-            return f"{name} is as fast as the lanes that it was given: {lanes}"
-        if too_thin(layer, lanes + 1, question.balanced):
-            return (
-                f"{name} has {layer.k:,} pulses a row, and {lanes} lanes: with fewer than two "
-                "pulses for each lane its codes would lose accuracy"
-            )
-        return f"{name} gains nothing by more lanes than {lanes}"
+        layer, question, choice = self.layers[index], self.questions[index], found.choices[index]
+        own = engine_limit(
+            choice.engine, layer, question, choice, found.interval, self.wanted[index] is not None
+        )
+        return f"layer {layer.name!r} {own}"
+
+
+def _told(choice: Choice) -> dict[str, Any]:
+    """What was chosen besides lanes and gap bits, as options of `make_layer_core`."""
+    engine = choice.engine
+    return ({} if engine.laned else {"engine": engine.kind}) | core_options(choice.spec)
 
 
 def _tried(layer: FoldLayer, question: Question) -> list[int]:
@@ -484,7 +452,7 @@ def fold_best(
     for layer in layers if best.frames == 1 else ():
         if layer.name not in free or layer.encoding != "pvq" or layer.k < layer.columns:
             continue
-        if best.engine(layer.name) != "folded":
+        if not engine_named(best.engine(layer.name)).laned:
             continue
         others = [replace(x, encoding="int8") if x is layer else x for x in layers]
         found = fold(others, target, **(asked | {"pace": best.interval_cycles}))
@@ -533,8 +501,8 @@ def batch_options(
 def _kind(layer: FoldLayer) -> str:
     if layer.geometry is not None:
         return "kind conv"
-    if layer.engine == "unrolled":
-        return "weights that are wires"
+    if not layer.computed_in.laned:
+        return layer.computed_in.weights
     return (
         "8-bit weights" if layer.encoding != "pvq" else "results that go to a layer without weights"
     )
@@ -555,7 +523,7 @@ def _core_options(each: Mapping[str, Mapping[str, Any]] | None, layer: FoldLayer
     side = asked.pop("windows", None)
     if side is not None:
         kind = "pulses" if layer.encoding == "pvq" else "8-bit weights"
-        kind = kind if layer.engine == "folded" else "weights that are wires"
+        kind = kind if layer.computed_in.laned else layer.computed_in.weights
         check_side(layer.name, layer.geometry, kind, side)
     return asked
 
@@ -571,8 +539,7 @@ def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> 
     for layer, p in zip(layers, lanes, strict=True):
         if p is not None and not 1 <= p <= layer.n:
             raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {layer.n}, not {p}")
-    whole = ("unrolled", "depthwise")
-    return [x.n if x.engine in whole else p for x, p in zip(layers, lanes, strict=True)]
+    return [p if x.computed_in.laned else x.n for x, p in zip(layers, lanes, strict=True)]
 
 
 def _top(target: Target, first: FoldLayer) -> Resources:

@@ -19,7 +19,7 @@ from pvq_hw.documents import (
 )
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.depthwise_core import DepthwiseSpec
+from pvq_hw.engine.engines import AUTO, engine_named
 from pvq_hw.engine.kinds import make_layer_core, remade
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.spram_image import has_spram
@@ -432,7 +432,9 @@ def plan(
     ]
     why = engine_reasons or folding.engine_reasons
     asked = {
-        x.name: f"{x.engine} was asked for" for x in known if x.engine in ("unrolled", "depthwise")
+        x.name: f"{x.engine} was asked for"
+        for x in known
+        if x.engine != AUTO and not x.computed_in.laned
     }
     graph, cores = _with_flush(plan_graph(network, cores, board.engine), cores)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
@@ -542,14 +544,12 @@ def _of_core(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lanes(layer: LayerPlan) -> tuple[str, str, str]:
     """Lanes, slots and the used ones, in words."""
-    if layer.utilization is None:
-        return "unrolled", "", ""
-    used = f"{100 * layer.utilization:.0f} %"
-    spec = layer.spec
-    if isinstance(spec, DepthwiseSpec):
-        return "depthwise", f"{spec.words:,}", used
+    spec, engine = layer.spec, engine_named(layer.spec.engine)
     side = f" x {spec.frames}" if spec.row_windows else ""
-    return f"{spec.lanes}{side}", f"{spec.words:,}", used
+    lanes = f"{spec.lanes}{side}" if engine.laned else engine.kind
+    if layer.utilization is None:
+        return lanes, "", ""
+    return lanes, f"{spec.words:,}", f"{100 * layer.utilization:.0f} %"
 
 
 def _with_flush(

@@ -20,7 +20,7 @@ from pvq_hw.engine.units import CoreUnit
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.plan.candidates import FoldLayer, can_balance, too_thin
+from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, too_thin
 from pvq_hw.plan.core_layers import unit_names
 from pvq_hw.plan.folding import Folding, fold_best
 from pvq_hw.plan.layer import LayerPlan
@@ -330,6 +330,11 @@ def shared_layer_plan(spec: SharedSpec, target: Target) -> LayerPlan:
         codes=sum(layer.codes for layer in spec.layers),
         reason=f"{len(spec.layers)} layers share {spec.lanes} lanes",
     )
+
+
+@core_options.of(SharedSpec)
+def _shared_options(spec: SharedSpec) -> dict[str, Any]:
+    return {"code_memory": spec.code_memory}
 
 
 def remake_shared(

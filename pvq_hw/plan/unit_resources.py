@@ -19,7 +19,6 @@ from pvq_hw.engine.units import (
     Unit,
     Unpack,
 )
-from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.plan.resources import Resources
 from pvq_hw.registry import Face
 from pvq_hw.target.block_ram import memory_blocks
@@ -107,7 +106,7 @@ def _core(unit: CoreUnit, family: Family) -> Resources:
     if unit.window is None:
         return Resources()
     total = window_resources(unit.window, family.name) + side_resources(unit.core, family.name)
-    return total + _COLLECTOR if isinstance(unit.core, UnrolledSpec) else total
+    return total + _COLLECTOR if unit.core.holds_window else total
 
 
 @unit_cost.of(Fork)

@@ -14,6 +14,7 @@ from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.network.network import Network
 from pvq_hw.output.verify_content import Finding, check_image, check_plan
 from pvq_hw.plan.core_layers import core_layers
+from pvq_hw.plan.depthwise import not_depthwise
 from pvq_hw.plan.folding import fold, known_layers
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, plan, remake
@@ -96,7 +97,7 @@ def test_what_cannot_be_depthwise_is_folded_and_refused_by_its_reason(reason):
     net = RandomNetwork(2, options["shape"], options["form"])
     net.conv(net.input, 4, (3, 3), groups=options["groups"], k=options["k"], **geometry)
     layers = known_layers(net.network())
-    assert layers[0].not_depthwise
+    assert reason in not_depthwise(layers[0])
     with pytest.raises(InputError, match=f"'conv0' must be folded, .*{reason}"):
         fold(layers, get_target("ulx3s-25f"), each={"conv0": {"engine": "depthwise"}})
 

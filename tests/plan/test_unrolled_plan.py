@@ -16,7 +16,7 @@ from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.geometry import Geometry
 from pvq_hw.output.verify import verify_output
 from pvq_hw.output.verify_limits import unchecked
-from pvq_hw.plan.candidates import _synthetic_rows
+from pvq_hw.plan.candidates import synthetic_rows
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold, fold_best, known_layers
 from pvq_hw.plan.image import emit
@@ -146,7 +146,7 @@ def test_a_mixed_network_is_never_slower_than_a_folded_one(seed):
 
 def test_reckoned_adders_are_near_those_that_are_made():
     for rows, n, k in ((16, 27, 9), (10, 32, 16), (32, 64, 32), (24, 40, 13), (16, 72, 24)):
-        made, _ = make_unrolled_core(*_synthetic_rows(FoldLayer("a", rows, n, k, U8, U8)))
+        made, _ = make_unrolled_core(*synthetic_rows(FoldLayer("a", rows, n, k, U8, U8)))
         near = reckoned_unrolled(rows, n, k, U8, U8, "ecp5")
         luts = [core_resources(spec, "ecp5").luts for spec in (near, made)]
         assert abs(luts[0] / luts[1] - 1) < 0.1

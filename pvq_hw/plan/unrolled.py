@@ -1,0 +1,126 @@
+"""The unrolled engine as the planner takes it: all of a layer in wires."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pvq_hw.engine.engines import Unrolled
+from pvq_hw.engine.kinds import make_layer_core
+from pvq_hw.engine.line_buffer import make_window
+from pvq_hw.engine.sliding_window import SlidingWindow
+from pvq_hw.engine.units import CoreUnit
+from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.errors import InputError
+from pvq_hw.plan.candidates import (
+    Choice,
+    FoldLayer,
+    Question,
+    core_options,
+    engine_choices,
+    engine_limit,
+    engine_offer,
+    floor_cycles,
+    stream_limit,
+    synthetic_rows,
+)
+from pvq_hw.plan.resources import core_resources
+from pvq_hw.plan.unit_resources import unit_resources
+from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
+from pvq_hw.target.families import family
+
+__all__: list[str] = []
+
+_NEAR = 1.15  # of what is reckoned: no layer that might fit is left out
+
+
+@engine_choices.of(Unrolled)
+def _choices(
+    engine: Unrolled, layer: FoldLayer, lanes: Sequence[int], question: Question
+) -> list[Choice]:
+    reckoned = question.reckoned and layer.given is None
+    return [(_reckoned if reckoned else _made)(layer, question)]
+
+
+@engine_offer.of(Unrolled)
+def _offer(engine: Unrolled, layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
+    """Before the layer's codes are known the choice is reckoned."""
+    found = _reckoned(layer, question)
+    if found.cost.luts > _NEAR * most_luts:
+        return []
+    if layer.given is None:
+        return [found]
+    try:
+        return [_made(layer, question)]
+    except InputError:  # too many pairs of terms
+        return []
+
+
+def _pace(layer: FoldLayer) -> int | None:
+    """Cycles in which a convolution's next window comes in, however large it is."""
+    if layer.geometry is None:
+        return None
+    return int(np.prod(layer.geometry.input_shape)) // layer.positions
+
+
+def _reckoned(layer: FoldLayer, question: Question) -> Choice:
+    k = 0 if layer.encoding == "int8" else layer.k
+    spec = reckoned_unrolled(
+        layer.rows, layer.n, k, layer.x, layer.out, question.target.engine, groups=layer.groups,
+        pace=_pace(layer), multiplier=question.asked.get("multiplier"),
+    )  # fmt: skip
+    return _choice(layer, spec, question)
+
+
+def _made(layer: FoldLayer, question: Question) -> Choice:
+    """Of the layer's codes, or of rows like those that a quantizer gives."""
+    dense, x = layer.given or synthetic_rows(layer)
+    options = {"engine": Unrolled.kind} | question.asked
+    pace = _pace(layer)
+    if pace is not None:
+        options.setdefault("multiplier_interval", max(1, pace // layer.rows))
+    device = question.target.engine
+    spec, _ = make_layer_core(dense, x, layer.n, family=device, name="core", **options)
+    assert isinstance(spec, UnrolledSpec)
+    return _choice(layer, spec, question)
+
+
+def _choice(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
+    device = question.target.engine
+    cost = core_resources(spec, device)
+    # Activations wait in flip-flops, of which a cell has one.
+    cost = replace(cost, luts=max(cost.luts, cost.ffs))
+    if layer.geometry is None:
+        cycles = max(question.turns * spec.frame_cycles, floor_cycles(layer, layer.n, question))
+        return Choice(cycles, cost, spec)
+    window = make_window(layer.geometry, layer.x, layer.n, latency=family(device).bank_latency)
+    cycles = question.turns * SlidingWindow(window).frame_cycles(spec.words, spec.levels)
+    unit = CoreUnit("core", ("i",), ("o",), spec, window)
+    return Choice(cycles, cost + unit_resources(unit, device), spec)
+
+
+@engine_limit.of(Unrolled)
+def _limit(
+    engine: Unrolled,
+    layer: FoldLayer,
+    question: Question,
+    choice: Choice,
+    interval: int,
+    given: bool,
+) -> str:
+    spec = choice.spec
+    assert isinstance(spec, UnrolledSpec)
+    if layer.geometry is not None:
+        if spec.words == spec.sum_cycles:
+            return f"is unrolled: each window's {layer.rows:,} sums leave one a cycle"
+        return f"is unrolled, and takes its {layer.positions:,} windows one by one"
+    if floor_cycles(layer, choice.lanes, question) >= interval:
+        return stream_limit(layer, question, interval)
+    return f"is unrolled: its {layer.rows:,} sums leave one after the other"
+
+
+@core_options.of(UnrolledSpec)
+def _options(spec: UnrolledSpec) -> dict[str, Any]:
+    paced = {"multiplier_interval": spec.multiplier_interval}
+    return paced if spec.multiplier == "serial" else {}
