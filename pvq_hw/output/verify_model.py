@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import is_threshold
 from pvq_hw.model.model import Function, Model
 from pvq_hw.network.layer import Dense, TensorSpec
@@ -110,7 +111,7 @@ def weighted_steps(model: Model, network: Network) -> Iterator[Weights]:
 def check_numbers(model: Model, network: Network) -> list[Finding]:
     """Biases, shifts, 8-bit weights, multipliers of sums and means, and scales: what is not as
     the model, or the network's own scales, say."""
-    findings = _joins(network) + _tables(model, network)
+    findings = _joins(network) + _tables(model, network) + _bounds(model, network)
     if is_equalized(network):
         return findings
     ranged = not network.meta.get("calibration_frames")
@@ -215,6 +216,20 @@ def _joins(network: Network) -> list[Finding]:
         wanted = [joining_multipliers(ratios, bits) for bits in (MULT_BITS, FILE_BITS)]
         if (found, getattr(layer, "shift", None)) not in wanted:
             text = "has multipliers that are not its scales'"
+            findings.append(Finding(_FILE, f"layer {layer.name!r}", text))
+    return findings
+
+
+def _bounds(model: Model, network: Network) -> list[Finding]:
+    """What activations saturate at: the model's bounds, rounded."""
+    steps, findings = {step.name: step for step in network_steps(model)}, []
+    for layer in network.layers:
+        step, output = steps.get(layer.name), layer.output
+        if step is None or step.format is not None or step.node.keeps:
+            continue
+        width = IntFormat(output.format.bits, output.format.signed)
+        if step.activation.within(width, output.scale) != output.format:
+            text = "saturates elsewhere than the model"
             findings.append(Finding(_FILE, f"layer {layer.name!r}", text))
     return findings
 

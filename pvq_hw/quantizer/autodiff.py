@@ -210,23 +210,17 @@ class Tape:
             return step.activation.compute(z)
         lattice = self.lattices.get(step.output)
         activation = step.activation
-        low = np.float32(0) if activation.bounded else None
-        high = np.float32(activation.high)
+        low, high = (np.float32(end) for end in activation.ends)
         if lattice is not None:
             low = np.float32((lattice.low - 0.5) * lattice.scale)
             high = np.float32((lattice.high + 0.5) * lattice.scale)
             if lattice.low == 0:
                 low = np.float32(0)
         if keep:
-            inside = z < high
-            if low is not None:
-                inside &= z > low
-            self._open[step.output] = inside
+            self._open[step.output] = (z > low) & (z < high)
         if lattice is not None:
             return lattice.round(z)
-        if activation.bounded:
-            return np.clip(z, 0, high, out=z)
-        return np.minimum(z, high, out=z) if np.isfinite(activation.high) else z
+        return np.clip(z, low, high, out=z) if np.isfinite([low, high]).any() else z
 
     def _apply(self, step: Step, inputs: list[FloatArray]) -> FloatArray:
         """The node's output before its activation function; a new array."""

@@ -152,7 +152,7 @@ class LayerBuilder:
         layer = integer_layer(step.node, self, step, inputs, raw)
         self.layers.append(layer)
         values = _layer_chunks(layer, [t.values for t in inputs])
-        if raw is not None and (step.activation.bounded or step.activation.binary):
+        if raw is not None and (step.format is None or step.activation.bounded):
             raw = step.activation.compute(raw)
         self.tensors[step.output] = Tensor(layer.output, values, raw)
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith import exact
+from pvq_hw.model.activation import LINEAR
 from pvq_hw.model.model import Affine, AveragePool, Conv, Dense, MaxPool, Model, Node
 from pvq_hw.model.nodes import Window
 from pvq_hw.quantizer.autodiff import Tape, node_groups
@@ -109,9 +110,8 @@ def _followed(step: Step, steps: tuple[Step, ...]) -> tuple[list[str], str] | No
             return None  # read as another shape
         if reader.weighted:
             return (tensors, reader.name) if node_groups(reader.node) == 1 else None
-        if not isinstance(reader.node, MaxPool | AveragePool) or np.isfinite(
-            reader.activation.high
-        ):
+        scales = reader.activation == LINEAR or reader.activation.is_relu
+        if not isinstance(reader.node, MaxPool | AveragePool) or not scales:
             return None
         tensors.append(reader.output)
 

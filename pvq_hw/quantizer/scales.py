@@ -245,7 +245,9 @@ def output_spec(
         fmt, headroom = kind.format(OUTPUT_BITS - (step.part and kind.bounded)), _HEADROOM
     else:
         fmt, headroom = kind.format(bits, signed), None
-    fmt = bounded_format(step.name, fmt, kind.high, least)
+    if kind.bounded or least > kind.high:
+        fmt = bounded_format(step.name, fmt, kind.high, least)
     real = None if real is None else kind.compute(real)
     found = tensor_spec(step.output, shape, fmt, real, ranges, headroom)
-    return replace(found, scale=max(least, min(found.scale, kind.largest_scale(fmt))))
+    scale = max(least, min(found.scale, kind.largest_scale(fmt)))
+    return replace(found, format=kind.within(fmt, scale), scale=scale)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.inputs import input_names
@@ -380,9 +381,11 @@ class _Run:
                 return out
             spec = self.outputs[step.name]
             if not spec.format.binary and step.format is None:
-                scale = error_minimizing_scale(out.numpy(), spec.format)
-                scale = min(scale, step.activation.largest_scale(spec.format))
-                self.outputs[step.name] = replace(spec, scale=scale)
+                width = IntFormat(spec.format.bits, spec.format.signed)
+                scale = error_minimizing_scale(out.numpy(), width)
+                scale = min(scale, step.activation.largest_scale(width))
+                fmt = step.activation.within(width, scale)
+                self.outputs[step.name] = replace(spec, format=fmt, scale=scale)
             return self._round(step, out)
 
         with self.torch.no_grad():

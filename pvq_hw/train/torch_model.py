@@ -5,6 +5,7 @@ hook may replace the weights of a step (a straight-through layer) and what it gi
 on the lattice of their width).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -115,9 +116,9 @@ class Graph:
             out = self._weighted(step.node, x[0], *pair)
         else:
             out = torch_values(step.node, self._torch, x)
-        if step.activation.bounded:
-            high = step.activation.high
-            return out.relu() if step.activation.is_relu else out.clamp(0, high)
+        ends = step.activation.ends
+        if step.activation.bounded or (step.format is None and any(map(math.isfinite, ends))):
+            return out.relu() if step.activation.is_relu else out.clamp(*ends)
         return fake_quantize(out, 1.0, -1, 1) if step.activation.binary else out
 
     def _weighted(self, node: Node, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -126,11 +126,15 @@ class Netlist:
     @cached_property
     def payloads(self) -> list[Bit]:
         """The bits of all payloads that come in: what is no clock, reset, handshake or loader."""
+        return [bit for name in self.payload_ports for bit in self.ports[name][1]]
+
+    @property
+    def payload_ports(self) -> list[str]:
+        """The names of these ports."""
         return [
-            bit
-            for name, (direction, bits) in self.ports.items()
+            name
+            for name, (direction, _) in self.ports.items()
             if direction == "input" and not _NO_PAYLOAD.fullmatch(name)
-            for bit in bits
         ]
 
     @cached_property

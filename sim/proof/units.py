@@ -30,8 +30,11 @@ def check_table(netlist: Netlist, unit: Lookup) -> int:
         a.ravel() for a in np.meshgrid(np.arange(tables), _values(unit.x), indexing="ij")
     )
     cut = ["channel"] if tables > 1 else []
-    evaluator = Evaluator(netlist, len(x), cut=["i__payload", *cut], wanted=wanted)
-    evaluator.set("i__payload", x & ((1 << unit.x.bits) - 1))
+    if len(netlist.payload_ports) != 1:
+        raise InputError(f"table {unit.name!r} must read one payload")
+    (payload,) = netlist.payload_ports
+    evaluator = Evaluator(netlist, len(x), cut=[payload, *cut], wanted=wanted)
+    evaluator.set(payload, x & ((1 << unit.x.bits) - 1))
     for name in cut:
         evaluator.set(name, channels)
     expected = np.array(unit.entries)[channels, x - unit.x.limits[0]]

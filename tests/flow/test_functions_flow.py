@@ -11,11 +11,13 @@ from cli_tools import reseal, run, twin
 from onnx_graphs import save
 
 import pvq_hw
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.agreement import agreement
 from pvq_hw.model.load import load_model
 from pvq_hw.network.table import Table
+from pvq_hw.output.verify_model import check_numbers
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.quantizer.quantize import quantize
@@ -31,7 +33,7 @@ def test_every_activation_from_a_file_to_simulated_rtl(tmp_path):
     network = quantize(model, calibration=X, ratio=0.5, quantizer="plain")
     agreement(model, network, Data(X), "calibration")
     tables = [layer for layer in network.layers if isinstance(layer, Table)]
-    assert len(tables) == len(ACTIVATIONS)
+    assert len(tables) == len(ACTIVATIONS) - 2  # bounds alone
     assert {len(layer.entries) for layer in tables} == {1, 6}
     assert {layer.output.format.signed for layer in tables} == {True, False}
     planned = plan(network, "ulx3s-85f", lanes=[5, 12])
@@ -155,3 +157,40 @@ def test_a_network_with_tables_is_built(made, tmp_path):
     assert "tables in block RAM" in verified.json["bitstream"]
     lookups = [unit for unit in accelerator.plan.graph.units if unit.kind == "lookup"]
     assert "block" in {unit.memory for unit in lookups}
+
+
+BOUNDS = {
+    "HardTanh": ("a=Clip(g,minus,one)", (-127, 127)),
+    "HardSigmoid": ("a=HardSigmoid(g)", (0, 255)),
+    "an upper bound": ("a=Min(g,half)", None),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds_are_what_the_layer_before_saturates_at(tmp_path, name):
+    """One rounding, no table, golden model and circuit alike; at the network's end too."""
+    text, ends = BOUNDS[name]
+    model = load_model(save(tmp_path, one(text, "o=Gemm(a,v) transB:1; out=Clip(o,minus,three)")))
+    network = quantize(model, calibration=3 * X, ratio=0.5)
+    assert [layer.kind for layer in network.layers] == ["dense", "dense"]
+    form, last = (layer.output.format for layer in network.layers)
+    scale = network.layers[0].output.scale
+    assert (form.min, form.max) == (ends or (-128, round(0.5 / scale)))
+    assert last.max + 3 * last.min in range(-3, 4)
+    agreement(model, network, Data(X), "calibration")
+    assert check_numbers(model, network) == []
+    changed = replace(network.layers[0].output, format=IntFormat(8, form.signed, form.min, 90))
+    other = replace(network.layers[0], output=changed)
+    wrong = check_numbers(model, replace(network, layers=(other, network.layers[1])))
+    assert [finding.message for finding in wrong] == ["saturates elsewhere than the model"]
+    planned = plan(network, "hx8k", lanes=[2, 2])
+    x = network.quantize_input(30 * X[:3])
+    cores, names = emit(network, planned).cores, [layer.name for layer in network.layers]
+    result = simulate(
+        planned.graph, cores, x, "amaranth", names=names, idle="random:0.3", settle=False
+    )
+    trace = network.trace(x)
+    assert compare(result, trace).mismatches == 0
+    first = trace[network.layers[0].name]
+    assert first.max() == form.max
+    assert first.min() == form.min or not ends

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import onnxruntime
 import pytest
-from activation_cases import ACTIVATIONS, REFUSED, all_in_one, one
-from onnx_graphs import save
+from activation_cases import ACTIVATIONS, REFUSED, SATURATED, all_in_one, nodes_of, one
+from onnx import helper
+from onnx_graphs import graph_model, reference, save
 
 from pvq_hw.errors import InputError
 from pvq_hw.model.curve import MOST_OPERATIONS, PRIMITIVES, Curve, X, constant, primitive
@@ -35,7 +36,8 @@ def runtime(content: bytes) -> np.ndarray:
 def test_an_activation_is_one_node_that_computes_what_onnxruntime_does(tmp_path, name):
     file = one(ACTIVATIONS[name])
     model = load_model(save(tmp_path, file))
-    assert [node.op for node in model.nodes] == ["Dense", "Function", "Dense"]
+    kind = "Clip" if name in SATURATED else "Function"
+    assert [node.op for node in model.nodes] == ["Dense", kind, "Dense"]
     expected = runtime(file.SerializeToString())
     assert np.allclose(model.predict(FRAMES), expected, rtol=1e-4, atol=1e-5)
 
@@ -51,7 +53,7 @@ def test_saved_functions_load_as_the_same_model(tmp_path):
     assert [n.name for n in again.nodes] == [n.name for n in model.nodes]
     curves = [(a.curve, b.curve) for a, b in zip(model.nodes, again.nodes, strict=True)
               if isinstance(a, Function)]  # fmt: skip
-    assert len(curves) == len(ACTIVATIONS)
+    assert len(curves) == len(ACTIVATIONS) - 2  # bounds alone, whoever reads the sums besides
     z = np.linspace(-3, 3, 60).reshape(10, 6)
     for before, after in curves:
         assert np.allclose(before(z), after(z), atol=1e-5)
@@ -150,3 +152,31 @@ def test_an_operator_added_from_outside_goes_from_file_to_simulated_rtl(tmp_path
     images = emit(network, made).cores
     result = simulate(made.graph, images, x, "amaranth", names=names, settle=False)
     assert compare(result, network.trace(x)).mismatches == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "p=MaxPool(c) kernel_shape:2; a=Clip(p,minus,one)",
+        "p=MaxPool(c) kernel_shape:2; a=Relu(p)",
+        "n=Mul(c,half); p=MaxPool(n) kernel_shape:2; a=Sign(p)",
+    ],
+)
+def test_what_saturates_changes_places_with_the_largest_of_windows(tmp_path, text):
+    """So that the convolution does it."""
+    rng = np.random.default_rng(5)
+    constants = {"k": rng.normal(size=(3, 2, 3)), "minus": -1.0, "one": 1.0, "half": 0.5}
+    nodes = [helper.make_node("Conv", ["x", "k"], ["c"])]
+    for node in nodes_of(text):
+        if node.op_type == "MaxPool":
+            node = helper.make_node("MaxPool", node.input, node.output, kernel_shape=[2])
+        nodes.append(node)
+    flat = helper.make_node("Flatten", ["a"], ["f"])
+    last = helper.make_node("Gemm", ["f", "v"], ["out"], transB=1)
+    constants = {n: np.asarray(v) for n, v in (constants | {"v": rng.normal(size=(2, 15))}).items()}
+    file = graph_model([*nodes, flat, last], constants, ("N", 2, 8))
+    model = load_model(save(tmp_path, file))
+    assert [node.op for node in model.nodes][2:] == ["MaxPool", "Dense"]
+    assert model.nodes[1].op in ("Clip", "Relu", "Sign")
+    x = rng.normal(size=(9, 2, 8))
+    assert np.allclose(model.predict(x), reference(file, x)[0])

@@ -114,12 +114,15 @@ def test_a_single_table_is_read_by_what_comes_in(tmp_path):
     net = RandomNetwork(1, (4,), IntFormat(4, True))
     net.table(net.dense(net.table(net.input, out=IntFormat(4, True)), 3))
     built = build(net)
-    tables = [unit.name for unit in built.graph.units if isinstance(unit, Lookup)]
+    units = [unit for unit in built.graph.units if isinstance(unit, Lookup)]
+    tables = [unit.name for unit in units]
     netlists = read_units(ship(tmp_path / "out", built), tables)
     assert check_wiring(netlists[""], built.graph) == 4
     for name, bits in zip(tables, (4, 8), strict=True):
         assert len(netlists[name].payloads) == bits
         assert check_structure(netlists[name], ("table",)).leaks == []
+    for unit in units:
+        assert check_table(netlists[unit.name], unit) == 1 << unit.x.bits
 
 
 def test_places_of_a_writer_are_those_of_the_code():

@@ -7,7 +7,7 @@ import onnx
 from onnx import helper
 from onnx_graphs import graph_model
 
-__all__ = ["ACTIVATIONS", "CONSTANTS", "REFUSED", "all_in_one", "nodes_of", "one"]
+__all__ = ["ACTIVATIONS", "CONSTANTS", "REFUSED", "SATURATED", "all_in_one", "nodes_of", "one"]
 
 # What makes "a" of "g"; ``name:value`` are attributes.
 ACTIVATIONS = {
@@ -47,6 +47,9 @@ ACTIVATIONS = {
     "square": "a=Mul(g,g)",
     "sign of a function": "t=Tanh(g); u=Add(t,half); a=Sign(u)",
 }
+
+# Of these, what a layer's saturation does where it is the only one that reads its sums.
+SATURATED = ("HardSigmoid", "HardTanh", "upper bound")
 
 # What cannot be, and the words of the refusal.
 REFUSED = {

@@ -21,7 +21,7 @@ def image_chain():
 
 def line():
     net = Builder("line", (6, 20), 3).conv(8, (1, 5), (1, 2)).relu().depthwise((1, 3)).relu()
-    return net.conv(4, (1, 1)).max_pool((1, 2)).relu().dense(3).model()
+    return net.conv(4, (1, 1)).relu().max_pool((1, 2)).dense(3).model()
 
 
 def branches():

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import LARGEST
 from pvq_hw.errors import InputError
+from pvq_hw.model.curve import X
 from pvq_hw.model.model import (
     Add,
     Affine,
@@ -47,6 +48,7 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
         nodes = _into_makers(low, nodes, result, kinds)
     while (folded := _fold_one(low, nodes, result)) is not None:
         nodes = folded
+    nodes = _before_maxima(low, _hard_sigmoids(low, nodes, result), result)
     nodes = _merge_roundings(_merge_clips(nodes, result), result)
     shape, nodes = _settle(nodes, source, low.shapes[source])
     for node in nodes:
@@ -274,6 +276,54 @@ def _merge_clips(nodes: list[Node], result: str) -> list[Node]:
                 continue
         done[node.output] = node
     return list(done.values())
+
+
+def _hard_sigmoids(low: Lowering, nodes: list[Node], result: str) -> list[Node]:
+    """HardSigmoid behind a layer with weights as bounds of it: the factor and the addend are
+    folded into the weights and biases."""
+    done: dict[str, Node] = {}
+    readers = _readers(nodes)
+    for node in nodes:
+        maker = done.get(node.inputs[0])
+        if (
+            isinstance(node, Function)
+            and (node.curve.kind, node.curve.args) == ("HardSigmoid", (X,))
+            and isinstance(maker, Dense | Conv)
+            and (len(readers[maker.output]), maker.output != result) == (1, True)
+        ):
+            alpha, beta = node.curve.values
+            channels = len(maker.bias)
+            line = Affine(
+                node.name, maker.inputs, maker.output, maker.shape,
+                scale=np.full(channels, alpha), offset=np.full(channels, beta),
+            )  # fmt: skip
+            merged = _into_maker(line, maker)
+            assert merged is not None
+            low.charge(low.ops[node.output], weights=_weights(merged))
+            done[maker.output] = merged
+            node = Clip(node.name, node.inputs, node.output, node.shape, 0.0, 1.0)
+        done[node.output] = node
+    return list(done.values())
+
+
+def _before_maxima(low: Lowering, nodes: list[Node], result: str) -> list[Node]:
+    """ReLU, bounds and signs behind the largest of windows before it, where the layer that the
+    windows are of can take them; exact, as none of them falls anywhere."""
+    makers, readers = {n.output: n for n in nodes}, _readers(nodes)
+    changes: dict[str, Node | None] = {}
+    for node in nodes:
+        pool = makers.get(node.inputs[0])
+        if not (isinstance(node, Relu | Clip | Sign) and isinstance(pool, MaxPool)):
+            continue
+        maker = makers.get(pool.inputs[0])
+        weights = maker is not None and maker.weighted
+        if weights and len(readers[pool.output]) == len(readers[pool.inputs[0]]) == 1 and (
+            pool.output != result
+        ):  # fmt: skip
+            assert maker is not None
+            changes[pool.output], changes[node.output] = _moved(node, pool, maker)
+            low.ops[node.output], low.ops[pool.output] = low.ops[pool.output], low.ops[node.output]
+    return _swap(nodes, changes)
 
 
 def _merge_roundings(nodes: list[Node], result: str) -> list[Node]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.model.activation import saturates
 from pvq_hw.model.curve import MOST_OPERATIONS, PRIMITIVES, Curve, X, constant
 from pvq_hw.model.model import Add, Affine, Clip, Function, Node, Quantize, Relu, Sign
 from pvq_hw.model.onnx.lowering import Lowering, Op, View, handles
@@ -54,6 +55,10 @@ def lower_function(low: Lowering, op: Op) -> None:
     if len(views) == 1:
         args = tuple(X if c is None else _operand(low, op, i, views[0])
                      for i, c in enumerate(constants))  # fmt: skip
+        bound = next((a.values[0] for a in args if len(a.values) == 1), None)
+        if kind in ("Min", "Max") and bound is not None:
+            low.put_same(op, _one_bound(low, op, views[0], bound), views[0])
+            return
         output = low.emit(op, Function, (views[0].tensor,), shape, curve=Curve(kind, args, values))
     else:
         a, b = views
@@ -61,6 +66,20 @@ def lower_function(low: Lowering, op: Op) -> None:
             op.refuse(f"must have two operands of one shape, not {a.shape[1:]} and {b.shape[1:]}")
         output = low.emit(op, _Pair, (a.tensor, b.tensor), shape, kind=kind)
     low.put_same(op, output, views[0])
+
+
+def _one_bound(low: Lowering, op: Op, x: View, bound: float) -> str:
+    """Emits the larger or smaller of a tensor and a number."""
+    fields = (x.tensor,), low.shapes[x.tensor]
+    if op.kind == "Min":
+        return low.emit(op, Clip, *fields, low=-math.inf, high=bound)
+    if bound == 0:
+        output = low.emit(op, Relu, *fields)
+    else:
+        output = low.emit(op, Clip, *fields, low=bound, high=math.inf)
+    if bound >= 0:
+        low.nonnegative.add(output)
+    return output
 
 
 def _kind(op: Op) -> str:
@@ -128,7 +147,7 @@ _Origins = dict[str, _Function]
 def merged_curves(low: Lowering, nodes: list[Node]) -> list[Node]:
     """Every tensor that is a function of an earlier one, and takes a table, as one node of it.
 
-    ReLU, bounds from 0, signs and scalar factors alone stay as they are: layers do them.
+    ReLU, bounds around 0, signs and scalar factors alone stay as they are: layers do them.
     """
     origins: dict[str, _Origins] = {}
     result: list[Node] = []
@@ -179,7 +198,7 @@ def _origins_of(node: Node, origins: dict[str, _Origins]) -> _Origins:
     own = _own_curve(node)
     found: _Origins = {}
     if own is not None:
-        bends = isinstance(node, Function) or not _is_from_zero(node)
+        bends = isinstance(node, Function) or (isinstance(node, Clip) and not saturates(node))
         for base, inner in inputs[0].items():
             found[base] = _Function(own.of(inner.curve), inner.bent or bends)
     elif isinstance(node, _Pair | Add):
@@ -207,11 +226,6 @@ def _own_curve(node: Node) -> Curve | None:
             curve = Curve("Mul", (X, constant(scale[0]))) if scale[0] != 1 else X
             return Curve("Add", (curve, constant(offset[0]))) if offset[0] else curve
     return None
-
-
-def _is_from_zero(node: Node) -> bool:
-    """Whether a layer's own saturation computes the node."""
-    return not isinstance(node, Clip) or (node.low == 0 and node.high > 0)
 
 
 def _is_whole(curve: Curve, node: Node) -> bool:
