@@ -1,32 +1,37 @@
 """What a network loses by quantization, by its activation function.
 
-Run as ``python -m benchmarks.activations --mnist FOLDER -o RESULTS.json``: 784-64-32-10 on MNIST,
-trained from scratch with each activation function by one recipe (Adam, cosine decay, no
-augmentation), then quantized at N/K = 3 with the defaults and judged by the integer golden model.
-All but ReLU are tables. Results that the file already holds are not computed again; ``--report``
-only prints the table.
+Run as ``python -m benchmarks.activations --mnist FOLDER -o RESULTS.json``: two networks on MNIST,
+784-64-32-10 and a small convolutional one, trained from scratch with each activation function by
+one recipe (Adam, cosine decay, no augmentation), then quantized at N/K = 3 with the defaults and
+judged by the integer golden model on every second test image. Every run is written at once with
+its versions and recipe, and not measured again while these stay the same. ``--report`` only prints
+the table. The convolutional network needs PyTorch (extra ``train``).
 """
 
 import argparse
 import itertools
+import platform
 import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.networks import mnist, read, save
+import pvq_hw
+from benchmarks.activations_cnn import train_cnn
+from benchmarks.networks import SCALE, mnist, read, save
 from pvq_hw.data.dataset import Data
 from pvq_hw.model.curve import Curve, X, constant
 from pvq_hw.model.model import Dense, Function, Model, Node, Relu
 from pvq_hw.network.table import Table
 from pvq_hw.quantizer.quantize import quantize
 
-__all__ = ["ACTIVATIONS", "Trained", "measure", "table", "train"]
+__all__ = ["ACTIVATIONS", "Trained", "measure", "tables", "train"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -42,9 +47,14 @@ ACTIVATIONS = {
     "HardSwish": Curve("HardSwish", (X,)),
     "Mish": Curve("Mish", (X,)),
 }
-RATIO, SCALE = 3.0, 255.0
+RATIO = 3.0
+NETWORKS = {"cnn": "three convolutions and a dense layer", "mlp": "784-64-32-10"}
 _HIDDEN = (64, 32)
-_EPOCHS, _BATCH, _RATE = 8, 256, 3e-3
+_EPOCHS, _BATCH, _RATE = 5, 256, 3e-3
+_RECIPES = {
+    "cnn": {"images": 12_000, "epochs": 3, "calibration_frames": 600},
+    "mlp": {"images": 60_000, "epochs": _EPOCHS, "calibration_frames": 3_000},
+}
 
 
 @dataclass
@@ -122,52 +132,90 @@ def _gradients(
     return weights + biases
 
 
-def measure(name: str, seed: int, training: Data, test: Data) -> dict[str, Any]:
-    """Trains and quantizes one network; what the table needs."""
+def measure(network: str, name: str, seed: int, training: Data, test: Data) -> dict[str, Any]:
+    """Trains and quantizes one network; what the tables need."""
     start = time.process_time()
     assert training.y is not None
     assert test.y is not None
-    x = training.x.reshape(len(training.x), -1)
-    model = train(ACTIVATIONS[name], x / SCALE, training.y, seed).model(name)
+    recipe = _RECIPES[network]
+    training = Data(training.x[: recipe["images"]], training.y[: recipe["images"]])
+    if network == "cnn":
+        model = train_cnn(name, training, seed, recipe["epochs"])
+    else:
+        x = training.x.reshape(len(training.x), -1) / SCALE
+        model = train(ACTIVATIONS[name], x, training.y, seed, recipe["epochs"]).model(name)
     middle = time.process_time()
-    network = quantize(model, calibration=x, ratio=RATIO, input_scale=SCALE, seed=seed)
+    x, images = (d.x.reshape(len(d.x), *model.input_shape) for d in (training, test))
+    made = quantize(
+        model,
+        calibration=x,
+        ratio=RATIO,
+        input_scale=SCALE,
+        seed=seed,
+        max_frames=recipe["calibration_frames"],
+    )
     seconds = time.process_time() - middle
-    images = test.x.reshape(len(test.x), -1)
-    exact = model.predict(images, SCALE).argmax(axis=1) == test.y
-    outputs = network.predict(network.quantize_input(images, SCALE)).argmax(axis=1)
+    exact = model.predict(images, SCALE).argmax(axis=1)
+    outputs = made.predict(made.quantize_input(images, SCALE)).reshape(len(images), -1)
+    answers = outputs.argmax(axis=1)
     return {
-        "float_percent": 100 * float(exact.mean()),
-        "pvq_percent": 100 * float((outputs == test.y).mean()),
-        "n_over_k": network.n_over_k,
-        "table_bits": [layer.x.bits for layer in network.layers if isinstance(layer, Table)],
+        "float_percent": 100 * float((exact == test.y).mean()),
+        "pvq_percent": 100 * float((answers == test.y).mean()),
+        "disagreements": int((exact != answers).sum()),
+        "n_over_k": made.n_over_k,
+        "table_bits": [layer.x.bits for layer in made.layers if isinstance(layer, Table)],
         "training_seconds": middle - start,
         "quantizing_seconds": seconds,
+        "stamp": stamp(network),
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table, by the mean over the seeds."""
-    lines = ["| activation | float | N/K = 3 | loss | more than ReLU's | table reads |"]
-    lines.append("|---|---|---|---|---|---|")
-    mean = {
-        name: {
-            key: statistics.mean(run[key] for run in runs)
-            for key in ("float_percent", "pvq_percent")
-        }
-        for name in ACTIVATIONS
-        if (runs := [v for k, v in sorted(results.items()) if k.split(" ")[0] == name])
-    }
-    loss = {name: m["float_percent"] - m["pvq_percent"] for name, m in mean.items()}
-    for name, figures in mean.items():
-        runs = [v for k, v in results.items() if k.split(" ")[0] == name]
-        bits = sorted({b for run in runs for b in run["table_bits"]})
-        more = f"{loss[name] - loss['Relu']:+.2f}" if "Relu" in loss else ""
+def stamp(network: str) -> dict[str, Any]:
+    """What a run depends on: versions and recipe."""
+    named = {"numpy": np.__version__, "pvq-hw": pvq_hw.__version__}
+    if network == "cnn":
+        named["torch"] = metadata.version("torch")
+    versions = named | {"python": platform.python_version()}
+    return {"versions": versions, "recipe": _RECIPES[network]}
+
+
+def tables(results: dict[str, Any]) -> str:
+    """The results as a Markdown table, a row for each activation: by the mean over the seeds."""
+    lines = [
+        "| network | activation | float | N/K = 3 | loss | more than ReLU's, by seed | "
+        "table reads |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for network, name in itertools.product(NETWORKS, ACTIVATIONS):
+        runs = _runs(results, network, name)
+        if not runs:
+            continue
+        exact, loss = (
+            statistics.mean(float(value(run)) for run in runs.values())
+            for value in (lambda run: run["float_percent"], _loss)
+        )
+        relu = _runs(results, network, "Relu")
+        more = [_loss(run) - _loss(relu[seed]) for seed, run in runs.items() if seed in relu]
+        told = ""
+        if more and name != "Relu":
+            told = f"{statistics.mean(more):+.2f} ({', '.join(f'{m:+.2f}' for m in more)})"
+        bits = sorted({b for run in runs.values() for b in run["table_bits"]})
         reads = f"{bits[0]} to {bits[-1]} bits" if bits else ""
         lines.append(
-            f"| {name} ({len(runs)}) | {figures['float_percent']:.2f} % | "
-            f"{figures['pvq_percent']:.2f} % | {loss[name]:.2f} | {more} | {reads} |"
+            f"| {network} | {name} | {exact:.2f} % | {exact - loss:.2f} % | {loss:.2f} | "
+            f"{told} | {reads} |"
         )
     return "\n".join(lines)
+
+
+def _runs(results: dict[str, Any], network: str, name: str) -> dict[int, dict[str, Any]]:
+    """The runs of one network with one activation, by their seeds."""
+    found = {tuple(key.split(" ")): run for key, run in results.items()}
+    return {int(k[2]): run for k, run in sorted(found.items()) if k[:2] == (network, name)}
+
+
+def _loss(run: dict[str, Any]) -> float:
+    return float(run["float_percent"] - run["pvq_percent"])
 
 
 def main() -> None:
@@ -175,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--mnist", type=Path, help="folder of the four idx.gz files")
     parser.add_argument("-o", "--output", type=Path, required=True, help="results, JSON")
+    parser.add_argument("--network", choices=sorted(NETWORKS), help="only this one")
     parser.add_argument("--activation", choices=sorted(ACTIVATIONS), help="only this one")
     parser.add_argument("--seeds", type=int, default=3, help="networks of each")
     parser.add_argument("--report", action="store_true", help="only print what is there")
@@ -183,15 +232,26 @@ def main() -> None:
     if not args.report:
         if args.mnist is None:
             parser.error("--mnist is needed to measure")
-        training, test = mnist(args.mnist)
-        for seed in range(args.seeds):
-            for name in [args.activation] if args.activation else ACTIVATIONS:
-                key = f"{name} {seed}"
-                if key not in results:
-                    results[key] = measure(name, seed, training, test)
-                    save(args.output, results)
-                    print(key, results[key], flush=True)
-    print(table(results))
+        _measure_all(args, results)
+    print(tables(results))
+
+
+def _measure_all(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Measures what ``results`` lacks, and saves after every run."""
+    training, test = mnist(args.mnist)
+    assert test.y is not None
+    test = Data(test.x[::2], test.y[::2])
+    networks = [args.network] if args.network else NETWORKS
+    names = [args.activation] if args.activation else ACTIVATIONS
+    for network, seed, name in itertools.product(networks, range(args.seeds), names):
+        key = f"{network} {name} {seed}"
+        if results.get(key, {}).get("stamp") == stamp(network):
+            continue
+        results[key] = run = measure(network, name, seed, training, test)
+        save(args.output, results)
+        print(f"{key}: {run['float_percent']:.2f} % float, {run['pvq_percent']:.2f} % "
+              f"at N/K {run['n_over_k']:.2f}, {run['training_seconds']:.0f} s of training, "
+              f"{run['quantizing_seconds']:.0f} s of quantizing", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

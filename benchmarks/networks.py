@@ -7,7 +7,7 @@ from typing import Any
 
 from pvq_hw.data.dataset import Data, make_data
 
-__all__ = ["INPUT_SCALES", "NETWORKS", "arguments", "mnist", "parse", "read", "save"]
+__all__ = ["INPUT_SCALES", "NETWORKS", "SCALE", "arguments", "mnist", "parse", "read", "save"]
 
 NETWORKS = {
     "A": "mnist_netA_mlp_784_512_512_10.onnx",
@@ -15,6 +15,9 @@ NETWORKS = {
     "D": "digits_mlp_64_32_10.onnx",
 }
 INPUT_SCALES = {"A": 255.0, "B": 255.0, "D": 1.0}
+SCALE = 255.0
+"""What MNIST's bytes are divided by."""
+
 _FILES = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
 
 

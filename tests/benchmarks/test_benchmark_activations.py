@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.activations import ACTIVATIONS, _gradients, table, train
+from benchmarks.activations import ACTIVATIONS, _gradients, tables, train
+from benchmarks.activations_cnn import CLASSES, train_cnn
+from pvq_hw.data.dataset import Data
 from pvq_hw.model.curve import Curve, X
 
 
@@ -43,6 +45,22 @@ def test_training_learns_and_repeats():
 def test_the_table_tells_the_mean_of_the_seeds():
     run = {"float_percent": 97.0, "pvq_percent": 96.5, "table_bits": []}
     other = {"float_percent": 98.0, "pvq_percent": 97.1, "table_bits": [9, 10]}
-    text = table({"Relu 0": run, "Tanh 0": other, "Tanh 1": other})
-    assert "| Relu (1) | 97.00 % | 96.50 % | 0.50 | +0.00 |  |" in text
-    assert "| Tanh (2) | 98.00 % | 97.10 % | 0.90 | +0.40 | 9 to 10 bits |" in text
+    better = other | {"pvq_percent": 97.3}
+    runs = {"mlp Relu 0": run, "mlp Relu 1": run, "mlp Tanh 0": other, "mlp Tanh 1": better}
+    text = tables(runs | {"cnn Tanh 0": other})
+    assert "| mlp | Relu | 97.00 % | 96.50 % | 0.50 |  |  |" in text
+    assert "| mlp | Tanh | 98.00 % | 97.20 % | 0.80 | +0.30 (+0.40, +0.20) | 9 to 10 bits |" in text
+    assert "| cnn | Tanh | 98.00 % | 97.10 % | 0.90 |  | 9 to 10 bits |" in text
+
+
+@pytest.mark.torch
+def test_the_convolutional_network_is_the_same_with_every_activation():
+    assert set(CLASSES) == set(ACTIVATIONS)
+    rng = np.random.default_rng(2)
+    data = Data(rng.integers(0, 256, (64, 28, 28), dtype=np.uint8), np.arange(64) % 10)
+    models = {name: train_cnn(name, data, 0, epochs=1) for name in ("Relu", "HardTanh", "Silu")}
+    kinds = {name: [n.op for n in m.nodes if not n.weighted] for name, m in models.items()}
+    assert kinds["HardTanh"] == ["Clip", "MaxPool", "Clip", "MaxPool", "Clip"]
+    assert kinds["Silu"] == ["Function", "MaxPool", "Function", "MaxPool", "Function"]
+    weights = sum(n.weight.size + n.bias.size for n in models["Relu"].nodes if n.weighted)
+    assert weights == 7578
