@@ -147,11 +147,14 @@ def _plain_names(text: str) -> str:
 
 def _loops(text: str) -> str:
     """RAMs start at zero: one loop instead of a line per word."""
+    used = {name.lower() for name in re.findall(r"[A-Za-z_]\w*_index_*\b", text)}
     block = re.compile(r"  initial begin\n((?:    (\w+)\[\d+\] = \d+'h0+;\n)+)  end\n")
 
     def loop(found: re.Match[str]) -> str:
         memory, depth = found[2], found[1].count("\n")
         index = f"{memory}_index"
+        while index.lower() in used:
+            index += "_"
         return (
             f"  integer {index};\n"
             f"  initial for ({index} = 0; {index} < {depth}; {index} = {index} + 1)\n"

@@ -1,5 +1,6 @@
 """Whatever the layers are called: every generated name is its own, and no tool's word."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,11 +8,14 @@ import numpy as np
 import pytest
 from random_graphs import RandomNetwork, build
 
+from gateware.export.export import export_accelerator
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.errors import InputError
 from pvq_hw.naming import Names, check_module_name, identifiers
 from pvq_hw.network.golden_inputs import golden_inputs
 from pvq_hw.output.golden_vectors import load_vectors, write_vectors
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import plan
 from pvq_hw.reserved import LANGUAGE, RESERVED, SYSTEM_VERILOG, VERILOG_2005
 from pvq_hw.tools import find as tools
 from sim.result import compare
@@ -109,6 +113,59 @@ def test_a_graph_of_hard_names_computes_in_every_simulator(simulator):
     result = simulate(made.graph, images, made.x, simulator, names=names, settle=False)
     compared = compare(result, made.network.trace(made.x))
     assert (compared.mismatches, compared.outputs_compared) == (0, len(names) + 1)
+
+
+# What modules are made of, by which unit and submodule names meet, and what the top module with
+# codes to load declares itself.
+INNER = [
+    *("a", "a_queue", "A_QUEUE", "a_queue_ram", "a_fifo0_queue", "accelerator_a", "a_fork", "ram"),
+    *("clear", "open_", "first", "signal", "Signal_1", "port_1_0", "n", "mem", "mem_index", "_00_"),
+    *("queue", "credits", "scaler", "reader", "code_port", "bias", "mult", "weights", "table"),
+]
+
+
+def declared(verilog: str) -> dict[str, tuple[list[str], list[str]]]:
+    """Signals and memories, and instances, of every module."""
+    found = {}
+    for module, text in re.findall(
+        r"^module (\w+)(.*?)^endmodule", verilog, re.MULTILINE | re.DOTALL
+    ):
+        kind = r"(?:wire|reg|integer)(?: signed)?(?: \[[^]]*\])?"
+        signals = re.findall(rf"^  {kind} (\w+)", text, re.MULTILINE)
+        cells = re.findall(
+            r"^  (?!initial)\w+ (?:#\(.*?\) )?(\w+) \($", text, re.MULTILINE | re.DOTALL
+        )
+        assert module not in found
+        found[module] = signals, cells
+    return found
+
+
+@pytest.mark.skipif(not tools.have_tool("yosys"), reason="needs Yosys")
+@pytest.mark.parametrize("kind", ["graph", "loaded"])
+def test_layers_called_as_what_is_inside_meet_nothing_there(kind):
+    """In any case of letters, since VHDL and some tools don't tell them apart; and the top module
+    has its units by their own names, by which simulators find them."""
+    if kind == "graph":
+        made = build(named(INNER[:8] + INNER[12:]), frames=1)
+        graph, images = made.graph, [made.images[spec.name] for spec in made.graph.cores]
+    else:
+        net = RandomNetwork(0, (4,))
+        x = net.input
+        for _ in INNER[8:12]:
+            x = net.dense(x, 4)
+        net.layers = [replace(x, name=n) for x, n in zip(net.layers, INNER[8:12], strict=True)]
+        network = net.network()
+        planned = plan(network, "icebreaker", code_memory="spram", check=False)
+        graph, images = planned.graph, emit(network, planned).cores
+    modules = declared(export_accelerator(graph, images)["accelerator.v"])
+    assert len({name.lower() for name in modules}) == len(modules) > len(graph.units)
+    for signals, cells in modules.values():
+        names = [name.lower() for name in (*signals, *cells)]
+        assert sorted(set(names)) == sorted(names)
+    assert {unit.name for unit in graph.units} <= set(modules["accelerator"][1])
+    files = [name.lower() for spec in graph.cores for name in spec.memories]
+    files += [f"{unit.name}.{table}".lower() for unit in graph.units for table in unit.tables]
+    assert len(set(files)) == len(files)
 
 
 @pytest.mark.parametrize("kind", ["chain", "graph"])
