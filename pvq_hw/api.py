@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.data.dataset import Data
+from pvq_hw.errors import InputError
 from pvq_hw.flow.boards import board_table
 from pvq_hw.flow.compile import compile_model
 from pvq_hw.flow.options import load_options
@@ -98,9 +99,24 @@ def compile(
         if isinstance(data, Mapping):
             data = join_inputs(load_model(path).inputs, data, chosen.input_scale)
         if data is not None and not isinstance(data, Data):
-            data = Data(np.asarray(data), None, chosen.input_scale)
+            data = Data(_array(data), None, chosen.input_scale)
+        if evaluate is not None and not isinstance(evaluate, Data):
+            raise InputError(
+                f"evaluate must be Data(x, y) or load_data(FILE), not {type(evaluate).__name__}"
+            )
         compile_model(
             path, Path(out), chosen,
             calibration=data, evaluation=evaluate, metric=metric, steps=steps,
         )  # fmt: skip
     return load(out)
+
+
+def _array(data: Any) -> npt.NDArray[Any]:
+    """Inputs as one array; raises InputError where they are none."""
+    try:
+        return np.asarray(data)
+    except ValueError:
+        raise InputError(
+            f"calibrate must be an array (frames, ...) or Data, not {type(data).__name__} of parts "
+            "of different shapes"
+        ) from None

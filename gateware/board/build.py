@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gateware.board.patch_bitstream import record_memories, replace_contents
+from gateware.board.placement import floorplan, slowest_path
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.output.build_record import load_build, write_build
 from pvq_hw.output.verify_bitstream import MEMORIES
@@ -75,6 +76,8 @@ class BuildReport:
         In the order in which they ran.
     tools : dict
         By tool: ``source`` and ``version``.
+    slowest_path, floorplan : dict
+        See `gateware.board.placement`.
     """
 
     bitstream: str
@@ -86,6 +89,8 @@ class BuildReport:
     seed: int
     attempts: tuple[Attempt, ...]
     tools: dict[str, dict[str, str]] = field(default_factory=dict)
+    slowest_path: dict[str, Any] | None = None
+    floorplan: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values, times rounded to 10 ms."""
@@ -102,6 +107,8 @@ class BuildReport:
                 for a in self.attempts
             ],
             "tools": self.tools,
+            "slowest_path": self.slowest_path,
+            "floorplan": self.floorplan,
         }
 
 
@@ -223,6 +230,7 @@ class _Seeds:
         self._every_seed, self._progress = every_seed, progress
         self._stops: dict[int, threading.Event] = {}
         self._files: dict[int, Path] = {}
+        self.floorplan: dict[str, Any] = {}
 
     def run(self, seeds: Sequence[int], jobs: int) -> list[Attempt]:
         """The attempts in the order of ``seeds``; leaves the best one's files in the folder."""
@@ -277,6 +285,7 @@ class _Seeds:
     def _keep(self, best: int) -> None:
         folder = self._files[best]
         record_memories(folder / "top.json", folder / _ROUTED, folder / MEMORIES)
+        self.floorplan = floorplan(folder / _ROUTED)
         for name in (_LOGS["nextpnr"], _PLACED, MEMORIES, "top.asc", "top.config"):
             if (folder / name).exists():
                 os.replace(folder / name, self._folder / name)
@@ -372,7 +381,8 @@ def build(
         progress("Synthesis")
         seconds["synthesis"] = tools.run(synthesis[0], synthesis[1:], folder=folder, log=log)
         _check_synthesis(log)
-        attempts = _Seeds(place, folder, clock_mhz, every_seed, progress).run(seeds, jobs)
+        runs = _Seeds(place, folder, clock_mhz, every_seed, progress)
+        attempts = runs.run(seeds, jobs)
         seconds["place_route"] = sum(attempt.seconds for attempt in attempts)
         best = max(attempts, key=_merit)
         if not best.met:
@@ -390,6 +400,8 @@ def build(
             seed=best.seed,
             attempts=tuple(attempts),
             tools={name: {"source": t.source, "version": t.version} for name, t in used.items()},
+            slowest_path=slowest_path(placed),
+            floorplan=runs.floorplan,
         )
         for name in _DROP:
             (folder / name).unlink(missing_ok=True)

@@ -28,6 +28,9 @@ __all__ = [
 
 _SCALE_FRAMES = 500
 
+MOST_CLASSES = 24
+"""Of a table of answers by class."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -47,6 +50,8 @@ class Evaluation:
     disagreements : int64 array, optional
         Frames on which their answers differ; None where labels are no class numbers.
     float_answers, pvq_answers : int64 array (frames,)
+    labels : int64 array (frames,), optional
+        The right answers, where the metric is an accuracy.
     only_float, only_pvq : int, optional
         Frames that only one of them has right; None where the metric is no accuracy. These pairs
         tell a loss from chance: the frames that both have right or wrong say nothing of it.
@@ -63,6 +68,7 @@ class Evaluation:
     pvq_answers: npt.NDArray[np.int64]
     only_float: int | None = None
     only_pvq: int | None = None
+    labels: npt.NDArray[np.int64] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; ``float`` and ``pvq`` hold the metric, of an accuracy with the
@@ -79,6 +85,24 @@ class Evaluation:
             "only_pvq": self.only_pvq,
             "float_interval": self._interval(self.exact),
             "pvq_interval": self._interval(self.pvq),
+            **self._confusion(),
+        }
+
+    def _confusion(self) -> dict[str, Any]:
+        """Counts of answers by right ones, of each model, where there are few classes."""
+        if self.labels is None:
+            return {}
+        answers = {"float": self.float_answers, "pvq": self.pvq_answers}
+        classes = 1 + max(int(a.max(initial=0)) for a in (self.labels, *answers.values()))
+        if classes > MOST_CLASSES:
+            return {}
+        return {
+            "confusion": {
+                name: np.bincount(classes * self.labels + given, minlength=classes**2)
+                .reshape(classes, classes)
+                .tolist()
+                for name, given in answers.items()
+            }
         }
 
     def _interval(self, value: float) -> list[float] | None:
@@ -133,10 +157,11 @@ def evaluate_network(
     differ = np.flatnonzero(a != b) if judge.classes else None
     named = reference(network)
     only: tuple[int | None, int | None] = (None, None)
+    y = None
     if judge.name == "accuracy":
-        y = data.y.reshape(-1)
+        y = data.y.reshape(-1).astype(np.int64)
         only = int(((a == y) & (b != y)).sum()), int(((b == y) & (a != y)).sum())
-    return Evaluation(judge.name, judge.why, named, *scores, len(data), differ, a, b, *only)
+    return Evaluation(judge.name, judge.why, named, *scores, len(data), differ, a, b, *only, y)
 
 
 def check_data(

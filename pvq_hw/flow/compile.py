@@ -205,6 +205,7 @@ def _write(
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
     from gateware.export.package import write_testbench
+    from pvq_hw.engine.spans import unit_spans
     from pvq_hw.evaluate.attribution import network_losses
     from pvq_hw.evaluate.code_error import model_weights
     from pvq_hw.network.golden_inputs import golden_inputs
@@ -224,6 +225,9 @@ def _write(
         "agreement": agreed.to_json(),
         "losses": network_losses(model, network, evaluation, metric) if evaluation else None,
         "evaluation_sha256": evaluation.sha256 if evaluation else None,
+        "schedule": [
+            span.to_json() for span in unit_spans(planned.graph, planned.graph.named(image.cores))
+        ],
     }
     if choice is not None:
         extra["choice"] = choice.document

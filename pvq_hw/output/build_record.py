@@ -44,6 +44,8 @@ class Build(TypedDict):
     seed: NotRequired[int]
     seeds: NotRequired[list[dict[str, Any]]]
     tools: NotRequired[dict[str, Any]]
+    slowest_path: NotRequired[dict[str, Any] | None]
+    floorplan: NotRequired[dict[str, Any]]
 
 
 class Memories(TypedDict):

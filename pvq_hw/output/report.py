@@ -13,6 +13,16 @@ from pvq_hw.evaluate.agreement import agreement_lines
 from pvq_hw.evaluate.metrics import metric_text
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
+from pvq_hw.output.pictures import (
+    code_bars,
+    confusion,
+    diagram,
+    floorplan_shapes,
+    picture_data,
+    resource_bars,
+    resource_keys,
+    schedule_rows,
+)
 from pvq_hw.output.proof_record import ProofPart, proof_lines
 from pvq_hw.output.sizes import sizes
 from pvq_hw.plan.core_layers import unit_names
@@ -47,6 +57,20 @@ class Used(TypedDict):
     available: int
 
 
+SlowestPath = TypedDict(
+    "SlowestPath",
+    {"from": str, "to": str, "cells": int, "logic_ns": float, "routing_ns": float},
+)
+"""The path that bounds a build's clock."""
+
+
+class Floorplan(TypedDict):
+    """Which unit lies where, see `gateware.board.placement.floorplan`."""
+
+    owners: list[str]
+    tiles: list[str]
+
+
 class Built(TypedDict):
     """What the page reads of a build."""
 
@@ -55,6 +79,8 @@ class Built(TypedDict):
     inferences_per_second: float
     seed: int
     utilization: dict[str, Annotated[Used, OPEN]]
+    slowest_path: NotRequired[SlowestPath | None]
+    floorplan: NotRequired[Floorplan]
 
 
 class Report(TypedDict):
@@ -127,6 +153,8 @@ def compile_document(
         "quantization": dict(network.meta),
         "layers": layers,
         "tables": _tables(network, plan),
+        "pictures": picture_data(network, plan),
+        "schedule": list(manifest["extra"].get("schedule") or ()),
     }
     if network.inputs:
         document["inputs"] = network.input_documents()
@@ -248,7 +276,58 @@ def _page(parts: Mapping[str, Any]) -> str:
         energy_rows=_energy_rows(compiled["energy"]),
         energy_note=compiled["energy"]["label"],
         version=pvq_hw.__version__,
+        slowest_path=_path_text(parts.get("build")),
+        floorplan=floorplan_shapes(parts.get("build"), compiled["pictures"]),
+        planned=_planned_rows(compiled, parts.get("build")),
+        **_pictures(compiled),
     )
+
+
+def _path_text(built: Mapping[str, Any] | None) -> str:
+    """The path that bounds the clock, in words."""
+    path = (built or {}).get("slowest_path")
+    if not path:
+        return ""
+    where = f"within {path['from']}"
+    if path["from"] != path["to"]:
+        where = f"from {path['from']} to {path['to']}"
+    total = path["logic_ns"] + path["routing_ns"]
+    share = 100 * path["routing_ns"] / max(total, 1e-9)
+    return (
+        f"The slowest path is {where}: {total:.1f} ns through {path['cells']} cells, "
+        f"{share:.0f} % of it on wires"
+    )
+
+
+_PLANNED = {
+    "luts": ("ICESTORM_LC", "TRELLIS_COMB"),
+    "brams": ("ICESTORM_RAM", "DP16KD"),
+    "dsps": ("ICESTORM_DSP", "MULT18X18D"),
+    "sprams": ("ICESTORM_SPRAM",),
+}
+
+
+def _planned_rows(compiled: Mapping[str, Any], built: Mapping[str, Any] | None) -> dict[str, str]:
+    """What was planned of each of a build's resources, by the tools' names."""
+    used = (built or {}).get("utilization", {})
+    return {
+        name: f"{compiled['resources'][key]:,}"
+        for key, names in _PLANNED.items()
+        for name in names
+        if name in used
+    }
+
+
+def _pictures(compiled: Mapping[str, Any]) -> dict[str, Any]:
+    pictures, spans = compiled["pictures"], compiled["schedule"]
+    return {
+        "confusion": confusion(compiled.get("accuracy")),
+        "diagram": diagram(pictures),
+        "schedule": schedule_rows(spans, pictures) if spans else None,
+        "resources": resource_bars(pictures),
+        "codes": code_bars(pictures),
+        "keys": resource_keys(pictures),
+    }
 
 
 def _choice_rows(choice: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pvq_hw.data.dataset import Data
 from pvq_hw.documents import write
 from pvq_hw.engine.core import is_threshold
+from pvq_hw.engine.spans import unit_spans
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.code_error import model_weights
 from pvq_hw.model.model import Model
@@ -43,7 +44,7 @@ from pvq_hw.output.verify_data import check_data_figures
 from pvq_hw.output.verify_limits import unchecked
 from pvq_hw.output.verify_model import check_numbers
 from pvq_hw.plan.image import emit
-from pvq_hw.plan.plan import Plan
+from pvq_hw.plan.plan import Plan, core_images
 
 __all__ = ["Finding", "Verdict", "examine_output", "verify_output"]
 
@@ -132,6 +133,7 @@ def examine_output(
             check_vectors(folder, network, findings)
             if document is not None:
                 findings += _figures(folder, document, network, plan, weights)
+                findings += _schedule(document, network, plan)
             if bitstream:
                 found, compared = check_bitstream(folder, plan, emit(network, plan))
                 findings += found
@@ -264,6 +266,18 @@ def _figures(
         Finding(MANIFEST, _place(path, network), f"is {old!r:.60}, but must be {new!r:.60}")
         for path, old, new in differences(stored, expected)[:_MOST]
     ]
+
+
+def _schedule(document: dict[str, Any], network: Network, plan: Plan) -> list[Finding]:
+    """When units work, as the report draws it, against the exact timing."""
+    extra = document.get("extra")
+    stored = extra.get("schedule") if isinstance(extra, dict) else None
+    if stored is None:
+        return []
+    images = plan.graph.named(core_images(network, plan))
+    if stored == [span.to_json() for span in unit_spans(plan.graph, images)]:
+        return []
+    return [Finding(MANIFEST, "extra.schedule", "is not the plan's timing")]
 
 
 def _place(path: tuple[str | int, ...], network: Network) -> str:

@@ -92,6 +92,7 @@ def _accuracy(
         if found["metric"] == "accuracy":
             counts = dict.fromkeys(("disagreements", "only_float", "only_pvq"), near)
             percent = dict.fromkeys(("float", "float_interval"), 100 * near / len(data))
+            counts["confusion"] = near
             room = (counts | percent).get(key, 0)
         if not _alike(old, value, room):
             text = f"is {old!r:.60}, but must be {value!r:.60}"
@@ -101,6 +102,8 @@ def _accuracy(
 
 def _alike(old: Any, value: Any, room: float) -> bool:
     """Whether a stored figure, or each of a list, is within ``room`` of the right one."""
+    if isinstance(value, Mapping) and isinstance(old, Mapping) and old.keys() == value.keys():
+        return all(_alike(old[key], value[key], room) for key in value)
     if isinstance(value, list) and isinstance(old, list) and len(old) == len(value):
         return all(_alike(a, b, room) for a, b in zip(old, value, strict=True))
     if not isinstance(value, int | float) or not isinstance(old, int | float):
