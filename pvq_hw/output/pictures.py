@@ -45,6 +45,8 @@ def picture_data(network: Network, plan: Plan) -> dict[str, Any]:
     """JSON values: ``units`` in order, with what each takes of the device and which units it
     reads; ``codes``, of the layers with weights; ``budget``, of the device."""
     titles = dict(zip(unit_names(network.layers), (x.name for x in network.layers), strict=True))
+    if plan.shared is not None:
+        titles |= {plan.shared.name: "shared engine"}
     planned = {layer.spec.name: layer for layer in plan.layers}
     givers: dict[str, list[str]] = {plan.graph.input: []}
     units: list[dict[str, Any]] = []
@@ -72,11 +74,7 @@ def picture_data(network: Network, plan: Plan) -> dict[str, Any]:
         "units": units,
         "others": _shares(rest),
         "budget": _shares(whole),
-        "codes": [
-            _codes(layer, next(x for x in plan.layers if x.layer == layer.name))
-            for layer in network.layers
-            if layer.weights is not None
-        ],
+        "codes": [_codes(layer, plan) for layer in network.layers if layer.weights is not None],
     }
 
 
@@ -98,21 +96,22 @@ def _about(unit: Unit, layer: LayerPlan | None) -> str:
     return f"{core.rows} x {core.n}{where}, {work}"
 
 
-def _codes(layer: Layer, planned: LayerPlan) -> dict[str, Any]:
+def _codes(layer: Layer, plan: Plan) -> dict[str, Any]:
     """Counts of the integer weights: of pulses one value a bar, the outer ones and all beyond; of
     8-bit weights as many values each as it takes."""
-    y = np.asarray(layer.weights)
+    y, encoding = np.asarray(layer.weights), getattr(layer, "encoding", "pvq")
+    own = [x for x in plan.layers if x.layer == layer.name]  # none on a shared engine
     width = 1
-    if planned.encoding == "int8":
+    if encoding == "int8":
         width = max(1, -(-int(np.abs(y).max(initial=0)) // _BARS))
     place = np.clip(np.round(y / width), -_BARS, _BARS).astype(np.int64) + _BARS
     return {
         "layer": layer.name,
-        "encoding": planned.encoding,
+        "encoding": encoding,
         "width": width,
         "counts": np.bincount(place.ravel(), minlength=2 * _BARS + 1).tolist(),
-        "bits_per_weight": planned.code_bits / planned.weights,
-        "limit": 8.0 if planned.encoding == "int8" else limit_bits(y) / y.size,
+        "bits_per_weight": own[0].code_bits / own[0].weights if own else plan.bits_per_weight,
+        "limit": 8.0 if encoding == "int8" else limit_bits(y) / y.size,
     }
 
 

@@ -230,7 +230,7 @@ def _before_pool(
     return None if not isinstance(maker, Dense | Conv) else _moved(node, pool, maker)
 
 
-def _moved(node: Affine, pool: Node, maker: Node) -> tuple[Node, Node]:
+def _moved(node: Affine | Relu | Clip | Sign, pool: Node, maker: Node) -> tuple[Node, Node]:
     before = replace(node, inputs=(maker.output,), output=pool.output, shape=pool_input(pool))
     return before, replace(pool, inputs=(pool.output,), output=node.output)
 
