@@ -18,8 +18,8 @@ def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Findi
     file = f"image/{CODES_FILE}"
     shared = plan.shared
     try:
-        images = core_images(network, plan)
         layout = code_layout(plan.specs)
+        images = core_images(network, plan)
         expected = code_file(layout, images)
         with (folder / file).open("rb") as stream:
             data = stream.read(len(expected) + 1)
