@@ -139,7 +139,7 @@ def _built(tree: Path, out: Path) -> dict[str, Any]:
             fmax.append(built["fmax_mhz"])
             used = built["utilization"]
             cells = {
-                key: next(used[name]["used"] for name in names if name in used)
+                key: next((used[name]["used"] for name in names if name in used), 0)
                 for key, names in _USED.items()
             }
         else:  # the clock is not met; the message says what was reached

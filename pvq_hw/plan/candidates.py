@@ -30,7 +30,7 @@ from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, window_weights
-from pvq_hw.plan.reckoning import reckoned_core, reckoned_slots
+from pvq_hw.plan.reckoning import digit_counts, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
 from pvq_hw.plan.unit_resources import side_resources, window_resources
 from pvq_hw.plan.windows import loaded_cycles, map_cycles, with_sides
@@ -56,6 +56,7 @@ __all__ = [
     "finer_lanes",
     "floor_cycles",
     "known_layers",
+    "lanes_between",
     "layer_choices",
     "offered",
     "sparse_lanes",
@@ -77,6 +78,7 @@ _BANK_BITS = 384  # of a core's banks that may be flip-flops even so
 _CLOSER_GAPS = 0.75  # of the least largest gap; network A at N/K=5 and 20 lost nothing by it
 _FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
 _DENSE_PULSES = 1 / 3  # of a weight: with fewer, shifted pulses of a large layer save too little
+_BETWEEN = 24  # numbers of lanes that are tried between two
 _SMALL_LAYER = 1 << 17  # weights; weighing shifted pulses takes little time there
 _MORE_ROOM = 3  # per cent; a balanced row's K is a multiple of the lanes
 _FEWER_WORDS = 0.97  # that are worth shifters
@@ -336,6 +338,27 @@ def _spread(layer: FoldLayer, p: int) -> int:
     return len({(n + c) % p for n in range(0, layer.n, channels) for c in own})
 
 
+def lanes_between(
+    found: Sequence[Choice], layer: FoldLayer, cycles: tuple[float, float], balanced: bool = True
+) -> list[int]:
+    """Lanes that were left out, at which a layer may take from some cycles up to others: for each
+    kind of code and memory those between the choices on both sides."""
+    kinds: dict[tuple[int, bool, int], dict[int, int]] = {}
+    for choice in found:
+        if isinstance(choice.spec, CoreSpec | Int8Spec):
+            kind = _shifts(choice), choice.cost.sprams > 0, choice.spec.row_windows
+            own = kinds.setdefault(kind, {})
+            own[choice.lanes] = min(choice.cycles, own.get(choice.lanes, choice.cycles))
+    wanted: set[int] = set()
+    for own in kinds.values():
+        slower = max((p for p, c in own.items() if c > cycles[1]), default=min(own))
+        faster = min((p for p, c in own.items() if c <= cycles[0]), default=max(own))
+        step = max(1, (faster - slower) // _BETWEEN)
+        wanted |= set(range(slower + step, faster, step))
+    tried = {p for own in kinds.values() for p in own}
+    return sorted(p for p in wanted - tried if not too_thin(layer, p, balanced))
+
+
 # -- choices ----------------------------------------------------------------------------------
 
 
@@ -415,7 +438,8 @@ def _folded_choices(
     for p in lanes:
         own = _lane_choices(layer, p, question)
         found += own
-        if min(choice.cycles for choice in own if not _is_wide(choice, question)) <= floor:
+        usual = [choice for choice in own if not _is_wide(choice, question)]
+        if min(choice.cycles for choice in usual if _shifts(choice) == _shifts(usual[0])) <= floor:
             break
     return unbeaten(found)
 
@@ -435,6 +459,11 @@ def _folded_limit(
             "pulses for each lane its codes would lose accuracy"
         )
     return f"gains nothing by more lanes than {lanes}"
+
+
+def _shifts(choice: Choice) -> int:
+    """Shift bits of its codes, 0 of anything but pulses."""
+    return choice.spec.code.shift_bits if isinstance(choice.spec, CoreSpec) else 0
 
 
 def _is_wide(choice: Choice, question: Question) -> bool:
@@ -639,12 +668,12 @@ class _Source:
         found = self._gap_widths(lanes, {})
         if self.code == "pulse" or "shift_bits" in self.options:
             return [*found]
-        if np.abs(layer.y).mean() * self.layer.groups < _DENSE_PULSES and not self.small:
-            return [*found]
-        for shift_bits in (1, 2):
+        for shift_bits in (1, 2, 3):
+            most = _FEWER_WORDS * min(spec.words for spec in found)
+            if _fewest_words(layer, self.layer.rows, lanes, shift_bits) >= most:
+                continue
             shifted = self._gap_widths(lanes, {"shift_bits": shift_bits})
-            fewest = min(spec.words for spec in found)
-            found += [spec for spec in shifted if spec.words < _FEWER_WORDS * fewest]
+            found += [spec for spec in shifted if spec.words < most]
         return [*found]
 
     def _reckoned(self, lanes: int) -> list[CoreSpec]:
@@ -691,23 +720,25 @@ class _Source:
         may save a block, for which a quantizer is held to closer gaps."""
         found = [spec for spec in specs if isinstance(spec, CoreSpec)]
         found = [spec for spec in found if isinstance(spec.code, PulseCode)]
-        found = [spec for spec in found if spec.code.shift_bits == found[0].code.shift_bits]
-        target = self.question.target
-        if not target.device.sprams or "code_memory" in self.options or not found:
+        if not self.question.target.device.sprams or "code_memory" in self.options:
+            return []
+        narrowest = {spec.code.shift_bits: spec for spec in found}
+        found += [closer for last in narrowest.values() for closer in self._closer(last)]
+        return [replace(spec, code_memory="spram") for spec in found]
+
+    def _closer(self, last: CoreSpec) -> list[CoreSpec]:
+        """With a gap bit less, where that saves an SPRAM."""
+        bits = last.code.gap_bits - 1
+        if bits < 1:
             return []
         if self.question.reckoned:
-            code = replace(found[-1].code, gap_bits=max(1, found[-1].code.gap_bits - 1))
-            if spram_blocks(code.word_bits, 1) < spram_blocks(found[-1].word_bits, 1):
-                found.append(replace(found[-1], code=code))  # by closer gaps, as below
-            return [replace(spec, code_memory="spram") for spec in found]
-        last = found[-1]
-        bits = last.code.gap_bits - 1
-        closer = bits >= 1 and (1 << bits) - 2 >= _CLOSER_GAPS * self.least_gap
-        if self.question.gap is None and closer:
+            narrower = replace(last, code=replace(last.code, gap_bits=bits))
+        elif self.question.gap is None and (1 << bits) - 2 >= _CLOSER_GAPS * self.least_gap:
             narrower = self._scaled(last.lanes, bits, {"shift_bits": last.code.shift_bits})
-            if spram_blocks(narrower.word_bits, 1) < spram_blocks(last.word_bits, 1):
-                found.append(narrower)
-        return [replace(spec, code_memory="spram") for spec in found]
+        else:
+            return []
+        fewer = spram_blocks(narrower.word_bits, 1) < spram_blocks(last.word_bits, 1)
+        return [narrower] if fewer else []
 
     def _int8(self, layer: Dense, x: TensorSpec, lanes: int) -> CoreBase:
         """A core of all rows of plain weights."""
@@ -772,6 +803,16 @@ def _memory_variants(spec: CoreBase, engine: str, options: dict[str, Any]) -> li
 
 
 # -- samples ----------------------------------------------------------------------------------
+
+
+def _fewest_words(layer: Dense, rows: int, lanes: int, shift_bits: int) -> float:
+    """A lower bound on the words of so many rows like the layer's: the pulses of fullest banks."""
+    if layer.groups > 1:
+        return 0.0
+    counts = digit_counts(np.abs(layer.y), shift_bits)
+    counts = np.pad(counts, ((0, 0), (0, -counts.shape[1] % lanes)))
+    fullest = counts.reshape(len(counts), -1, lanes).sum(axis=1).max(axis=1)
+    return float(np.maximum(fullest, 1).mean()) * rows
 
 
 def _some_rows(layer: Dense, most: int) -> Dense:

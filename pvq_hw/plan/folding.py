@@ -26,6 +26,7 @@ from pvq_hw.plan.candidates import (
     engine_limit,
     finer_lanes,
     known_layers,
+    lanes_between,
     layer_choices,
     offered,
     sparse_lanes,
@@ -33,7 +34,7 @@ from pvq_hw.plan.candidates import (
     with_serial,
 )
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
-from pvq_hw.plan.search import Found, search, shortfall
+from pvq_hw.plan.search import Found, cheaper, search, shortfall
 from pvq_hw.plan.windows import check_side
 from pvq_hw.target.boards import Target
 
@@ -50,6 +51,8 @@ __all__ = [
 _FRAMES = (2, 3, 4, 6, 8, 12, 16)  # V that are tried
 _FEWER_CYCLES = 1.03  # times as many frames a second, for which a larger V is taken
 _WORTH = 0.95  # of the cycles: serial multipliers, and codes that have to be loaded, save so much
+_MUCH_FASTER = 0.85  # times the cycles, down to which numbers of lanes are tried one by one
+_FEW_MORE = 1.04  # times the cycles, where these cost much less
 _WIRES_WORTH = 0.9  # the same of layers whose new weights need synthesis
 _MARGIN = 0.95  # of the LUTs, where a convolution's codes are not known yet
 
@@ -262,6 +265,7 @@ class _Task:
     ) -> tuple[Found, list[list[Choice]]]:
         """With more numbers of lanes around those that were chosen."""
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
+        floor = max(self.pace, *(min(choice.cycles for choice in own) for own in choices))
         for _ in range(0 if self.questions[0].reckoned else 2):
             more = [
                 finer_lanes(choice.lanes, layer, q.balanced)
@@ -269,6 +273,14 @@ class _Task:
                 else []
                 for choice, (layer, q, p) in zip(found.choices, parts, strict=True)
             ]
+            if found.fits and found.interval > floor:
+                cycles = _MUCH_FASTER * found.interval, found.interval
+                more = [
+                    sorted({*few, *lanes_between(own, layer, cycles, q.balanced)})
+                    if p is None
+                    else few
+                    for few, own, (layer, q, p) in zip(more, choices, parts, strict=True)
+                ]
             tried = [{choice.lanes for choice in own} for own in choices]
             new = [[p for p in own if p not in old] for own, old in zip(more, tried, strict=True)]
             if not any(new):
@@ -342,21 +354,29 @@ class _Task:
 
     def _search(self, choices: list[list[Choice]]) -> Found:
         """Serial multipliers and codes in SPRAM only where that saves 5 % of the cycles, or where
-        nothing fits without."""
+        nothing fits without; a few cycles more where these cost much less."""
         free = self.budget - self.reserve
         plain = [[c for c in own if not c.cost.sprams] for own in choices]
-        best: Found | None = None
+        tried: list[tuple[Found, list[list[Choice]], Resources]] = []
         if all(plain):
-            best = search(plain, free, self.pace)
+            tried.append((search(plain, free, self.pace), plain, free))
             serial = [with_serial(own, q) for own, q in zip(plain, self.questions, strict=True)]
             if serial != plain:
-                best = _better(best, search(serial, free, self.pace))
+                tried.append((search(serial, free, self.pace), serial, free))
             plain = serial
         if plain != choices and self.target.device.sprams:
             loaded = [with_serial(own, q) for own, q in zip(choices, self.questions, strict=True)]
             room = free - load_resources(self.target)
-            best = _better(best, search(loaded, room, self.pace))
-        return best or search(choices, free, self.pace)
+            tried.append((search(loaded, room, self.pace), loaded, room))
+        if not tried:
+            return search(choices, free, self.pace)
+        best = tried[0]
+        for other in tried[1:]:
+            best = best if _better(best[0], other[0]) is best[0] else other
+        found, own, room = best
+        least = min((f.interval for f, *_ in tried if f.fits), default=found.interval)
+        most = min(_FEW_MORE * found.interval, least / _WORTH)
+        return cheaper(own, room, found, most)
 
     def limit(self, found: Found, choices: list[list[Choice]], slowest: str) -> str:
         """In one line, what stops the choices from being faster."""
@@ -409,9 +429,9 @@ def _tried(layer: FoldLayer, question: Question) -> list[int]:
     return lanes(layer, question.balanced)
 
 
-def _better(a: Found | None, b: Found) -> Found:
+def _better(a: Found, b: Found) -> Found:
     """``b`` where it saves enough."""
-    if a is None or b.fits > a.fits:
+    if b.fits > a.fits:
         return b
     if not b.fits:
         return b if not a.fits and b.excess < a.excess else a

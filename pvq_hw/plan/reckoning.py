@@ -18,7 +18,7 @@ from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.target.block_ram import select_registers
 from pvq_hw.target.families import family
 
-__all__ = ["gap_bits_for", "reckoned_core", "reckoned_slots"]
+__all__ = ["digit_counts", "gap_bits_for", "reckoned_core", "reckoned_slots"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -59,7 +59,7 @@ def reckoned_slots(
     if even and held and not shift_bits:
         return ((gap_bits_for(n, k), max(1.0, k / lanes)),)
     y = _banks(n, k, lanes, even)
-    counts = (_digit_counts(y, shift_bits) if shift_bits else y).sum(axis=2)
+    counts = (digit_counts(y, shift_bits) if shift_bits else y).sum(axis=2)
     if even and held:
         return ((gap_bits_for(n, k), max(1.0, float(counts.max(axis=1).mean()))),)
     used = y > 0
@@ -76,7 +76,7 @@ def reckoned_slots(
     return tuple((b, s) for b, s in reversed(found) if b <= usual and s <= 1.1 * fewest)
 
 
-def _digit_counts(y: IntArray, shift_bits: int) -> IntArray:
+def digit_counts(y: IntArray, shift_bits: int) -> IntArray:
     """Signed powers of two of each magnitude, shifts up to ``2**shift_bits - 1``."""
     table = np.array([len(pulse_digits(v, shift_bits)) for v in range(int(y.max()) + 1)])
     return np.asarray(table[y], dtype=np.int64)

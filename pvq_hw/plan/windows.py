@@ -12,7 +12,7 @@ from pvq_hw.geometry import Geometry
 
 __all__ = ["check_side", "loaded_cycles", "map_cycles", "sides", "with_side", "with_sides"]
 
-_SIDES = (1, 2, 3, 4, 5, 6, 8)  # V that are tried
+_MOST_SIDES = 16
 _LOAD = 9  # cycles from a free half of the banks to a window in it, besides its words
 
 
@@ -33,17 +33,19 @@ def check_side(name: str, geometry: Geometry | None, kind: str, side: int) -> No
         raise InputError(f"{where}: it is dense")
     if side > 1 and kind != "pulses":
         raise InputError(f"{where}: it has {kind}")
-    most = min(16, geometry.output_size[1] if geometry else 1)
+    most = min(_MOST_SIDES, geometry.output_size[1] if geometry else 1)
     if not 1 <= side <= most:
         raise InputError(f"Layer {name!r}: windows side by side must be 1 to {most}, not {side}")
 
 
 def sides(geometry: Geometry, wanted: int | None) -> list[int]:
-    """V that are worth a try: the one that is asked for, as far as a row of the map has windows."""
+    """V that are worth a try: the one that is asked for, as far as a row of the map has windows, or
+    the least for every number of groups that a row can be taken in."""
     columns = geometry.output_size[1]
     if wanted is not None:
         return [min(wanted, columns)]
-    return [v for v in _SIDES if v <= columns]
+    found = sorted({-(-columns // groups) for groups in range(1, columns + 1)})
+    return [v for v in found if v <= _MOST_SIDES]
 
 
 def with_side(spec: CoreBase, geometry: Geometry, side: int) -> CoreBase:
@@ -78,6 +80,7 @@ def map_cycles(spec: CoreBase, geometry: Geometry) -> int:
     return max(rows * window.groups * each, rows * columns * spec.rows)
 
 
+@lru_cache(maxsize=8192)
 def loaded_cycles(geometry: Geometry, x: IntFormat, lanes: int, wanted: int | None) -> int:
     """The fewest cycles in which all windows of a map can be loaded."""
     windows = [_window(geometry, x, lanes, v) for v in sides(geometry, wanted)]

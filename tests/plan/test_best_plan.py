@@ -61,6 +61,20 @@ def depthwise():
     return net.network()
 
 
+def dense_pulses():
+    """More pulses than weights, in windows and beside them."""
+    net, same = RandomNetwork(6, (15, 15, 1)), {"pads": ((1, 1), (1, 1))}
+    x = net.conv(net.conv(net.input, 16, (3, 3), k=8, **same), 16, (3, 3), k=129, **same)
+    net.dense(net.average(x, (15, 15), stride=(15, 15)), 10, k=16)
+    return net.network()
+
+
+def twice_as_many_pulses():
+    """A second layer of 635 pulses for 278 weights."""
+    first, last = mlp((46, 278, 23), 1)
+    return [replace(first, k=47), replace(last, k=635)]
+
+
 # (target, layers or network, cycles that must be reached at least)
 CASES = {
     "icebreaker middle 3": ("icebreaker", lambda: mlp(MIDDLE, 3), 1092),
@@ -92,6 +106,8 @@ CASES = {
     "ulx3s-25f convolutions": ("ulx3s-25f", convolutions, 1610),
     "ulx3s-25f residual": ("ulx3s-25f", residual, 1090),
     "icebreaker depthwise": ("icebreaker", depthwise, 3140),
+    "icebreaker dense pulses": ("icebreaker", dense_pulses, 30000),
+    "icebreaker shifted in SPRAM": ("icebreaker", twice_as_many_pulses, 1431),
     "hx8k depthwise": ("hx8k", depthwise, 2950),
 }
 
@@ -171,6 +187,16 @@ def cheapest(rng, own, parts, weights):
 @pytest.mark.parametrize("name", CASES)
 def test_cycles_are_not_above_those_once_reached(name):
     assert cycles(name) <= CASES[name][2]
+
+
+def test_a_few_cycles_more_are_taken_where_they_cost_much_less():
+    layers, board = mlp(LARGE, 10), get_target("ulx3s-85f")
+    found = fold(layers, board)
+    faster = fold(layers, board, lanes=(39, 208, 1))
+    assert faster.fits
+    assert WORTH * found.interval_cycles < faster.interval_cycles
+    assert found.interval_cycles > faster.interval_cycles
+    assert found.cost.luts < 0.6 * faster.cost.luts
 
 
 @pytest.mark.parametrize(

@@ -445,9 +445,9 @@ def test_estimated_slots_are_those_of_the_mean_k(n, k, lanes):
 
 
 def test_balanced_lanes_leave_pulses_to_choose():
-    folding = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"])
+    folding = fold(mlp(LARGE, 20), TARGETS["ulx3s-25f"])
     assert all(p <= max(1, n // 20 // 2) for p, n in zip(folding.lanes, LARGE, strict=False))
-    free = fold(mlp(LARGE, 20), TARGETS["ulx3s-85f"], balanced=False, lanes=folding.lanes)
+    free = fold(mlp(LARGE, 20), TARGETS["ulx3s-25f"], balanced=False, lanes=folding.lanes)
     assert free.interval_cycles > folding.interval_cycles  # lanes wait for one another
     assert free.banks == {}
 
