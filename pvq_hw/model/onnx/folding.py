@@ -318,7 +318,7 @@ def _before_maxima(low: Lowering, nodes: list[Node], result: str) -> list[Node]:
         maker = makers.get(pool.inputs[0])
         weights = maker is not None and maker.weighted
         if weights and len(readers[pool.output]) == len(readers[pool.inputs[0]]) == 1 and (
-            pool.output != result
+            result not in (pool.output, node.output)  # outputs have more bits than other values
         ):  # fmt: skip
             assert maker is not None
             changes[pool.output], changes[node.output] = _moved(node, pool, maker)
