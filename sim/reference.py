@@ -165,12 +165,25 @@ def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[Refere
         role, words, rows = core_words.find(str(spec["kind"]), name)(spec)
         codes, bias = (read_hex(folder / f"{name}_{kind}.hex") for kind in (role, "bias"))
         mult = [1] * (rows * groups)
+        wide = spec["out_width"] if spec["kind"] == "unrolled" else 1
         if spec["multiplier"] != "none":
             mult = read_hex(folder / f"{name}_mult.hex")
+            mult = _parted(mult, spec["mult_bits"], wide, groups)
+        bias = _parted(bias, spec["bias_bits"], wide, 1)
         if len(codes) < words or min(len(mult) // groups, len(bias)) < rows:
             raise InputError(f"Core {name!r}: its memory files are too short")
         cores.append(ReferenceCore(spec, codes[:words], mult, bias))
     return cores
+
+
+def _parted(words: Sequence[int], bits: int, wide: int, groups: int) -> list[int]:
+    """Values of words that hold those of ``wide`` rows, a word for each group: row by row."""
+    found = []
+    for first in range(0, len(words), groups):
+        for row in range(wide):
+            for word in words[first : first + groups]:
+                found.append((word >> (row * bits)) % 2**bits)
+    return found
 
 
 def reference_outputs(
@@ -302,7 +315,7 @@ def _above(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[
     return [int(x >= t) for x, t in zip(inputs[0], unit["thresholds"], strict=True)]
 
 
-@unit_reference.of("fork", "fifo", "unpack")
+@unit_reference.of("fork", "fifo", "unpack", "converter")
 def _passed(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
     return inputs[0]
 

@@ -227,8 +227,8 @@ class _Job:
     def icarus(self, design: Design) -> SimResult:
         from sim.backends.icarus import run_icarus
 
-        payloads = pack_frames(self.frames, design.form, self.vector)
-        rows = self.graph.out[0]
+        payloads = pack_frames(self.frames, design.form, self.vector, self.graph.widths[0])
+        rows = design.output.transfers
         i, o, *links = run_icarus(
             design,
             payloads,
@@ -241,7 +241,7 @@ class _Job:
             progress=self.progress,
         )
         outputs = {
-            name: unpack_frames(link.payloads, tap.form, tap.frames, tap.rows)
+            name: unpack_frames(link.payloads, tap.form, tap.frames, tap.rows, tap.width)
             for name, link, tap in zip(self.links, links, self.taps, strict=True)
         }
         last = int(o.cycles[-1]) + 1
@@ -251,7 +251,7 @@ class _Job:
     def compiled(self, design: Design) -> SimResult:
         from sim.backends.compiled import run_compiled
 
-        payloads = pack_words(self.frames, design.form, self.vector)
+        payloads = pack_words(self.frames, design.form, self.vector, self.graph.widths[0])
         # Several models are worth it where each has enough frames to settle and to be useful.
         batches = len(payloads) // design.n
         threads = (
@@ -273,7 +273,9 @@ class _Job:
         found = []
         for run in runs:
             parts = zip(self.links, run.links, self.taps, strict=True)
-            outputs = {n: unpack_words(w, tap.form, tap.frames, tap.rows) for n, w, tap in parts}
+            outputs = {
+                n: unpack_words(w, tap.form, tap.frames, tap.rows, tap.width) for n, w, tap in parts
+            }
             found.append(self.deal(outputs))
         outputs = {name: np.concatenate([part[name] for part in found]) for name in self.names}
         stamps = [(run.starts, run.ends, run.cycles) for run in runs]

@@ -36,6 +36,8 @@ class Tap:
         V: frames in a transfer.
     work : int
         Cycles that the unit works on a round, about.
+    width : int
+        W: activations of a frame in a transfer.
     """
 
     name: str
@@ -44,11 +46,17 @@ class Tap:
     form: IntFormat
     frames: int = 1
     work: int = 0
+    width: int = 1
+
+    @property
+    def transfers(self) -> int:
+        """Transfers of a frame (of V side by side)."""
+        return self.rows // self.width
 
     @property
     def bits(self) -> int:
         """Width of the payload."""
-        return self.form.bits * self.frames
+        return self.form.bits * self.frames * self.width
 
     @property
     def words(self) -> int:
@@ -68,7 +76,7 @@ def taps_of(graph: GraphSpec) -> list[Tap]:
         if unit.passes:
             continue
         taken, given = unit.sizes()
-        form, side = unit.formats()[1], unit.side_by_side[1]
+        form, side, wide = unit.formats()[1], unit.side_by_side[1], unit.widths[1]
         work = 4 * max(taken) * unit.frames
         if isinstance(unit, CoreUnit):
             core = unit.core
@@ -82,7 +90,7 @@ def taps_of(graph: GraphSpec) -> list[Tap]:
             found.append(Tap(core_tap.name, (unit.name,), given, form, 1, work))
         else:
             found += _within(unit, work)
-            found.append(Tap(unit.name, (unit.name,), given, form, side, work))
+            found.append(Tap(unit.name, (unit.name,), given, form, side, work, wide))
     return found
 
 

@@ -50,7 +50,7 @@ class Accelerator(wiring.Component):
         self.spec, self.images, self.body = spec, spec.named(images), body
         self.layout = code_layout(spec.cores)
         self.units = {unit.name: unit_circuit(unit, self.images, body) for unit in spec.units}
-        taken, given = spec.vectors
+        taken, given = spec.together
         loaded = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
         super().__init__(
             {
@@ -62,7 +62,7 @@ class Accelerator(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        shape = activation_layout(self.spec.x[1], self.spec.vectors[0])
+        shape = activation_layout(self.spec.x[1], self.spec.together[0])
         first = stream.Signature(shape).create()
         clear = self._load(m, first) if self.layout.blocks else None
         givers: dict[str, Any] = {self.spec.input: flipped(self.i) if clear is None else first}

@@ -7,6 +7,7 @@ from gateware.core.int8_core import Int8Core
 from gateware.core.pulse_core import LayerCore
 from gateware.core.shared_core import SharedCore
 from gateware.core.unrolled_core import UnrolledCore
+from gateware.units.converter import ConverterUnit
 from gateware.units.decision import AboveCircuit, LargestCircuit
 from gateware.units.join import ForkUnit, JoinUnit
 from gateware.units.lookup import LookupUnit
@@ -21,7 +22,18 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
-from pvq_hw.engine.units import UNITS, CoreUnit, Fifo, Fork, Join, Lookup, Pick, Pool, Unpack
+from pvq_hw.engine.units import (
+    UNITS,
+    CoreUnit,
+    Fifo,
+    Fork,
+    Join,
+    Lookup,
+    Pick,
+    Pool,
+    Unpack,
+    WidthConverter,
+)
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.registry import Face
 
@@ -98,7 +110,12 @@ def _fork(unit: Fork, images: Images, body: str) -> ForkUnit:
 
 @unit_circuit.of(Fifo)
 def _fifo(unit: Fifo, images: Images, body: str) -> StreamFifo:
-    return StreamFifo(unit.x, unit.depth, unit.memory, body)
+    return StreamFifo(unit.x, unit.depth, unit.memory, body, unit.width)
+
+
+@unit_circuit.of(WidthConverter)
+def _converter(unit: WidthConverter, images: Images, body: str) -> ConverterUnit:
+    return ConverterUnit(unit)
 
 
 @unit_circuit.of(LargestUnit)

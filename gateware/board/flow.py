@@ -37,10 +37,10 @@ def build_output(
     """
     plan, network = accelerator.plan, accelerator.network
     wires = WireFormat.of(network.input), WireFormat.of(network.output)
-    if plan.graph.vectors != (1, 1):
+    if plan.graph.together != (1, 1):
         raise InputError(
-            f"Bitstreams must take one activation a transfer, not {plan.graph.vectors[0]}; "
-            "the layer's Verilog is for a design of your own"
+            "Bitstreams must take and give one activation a transfer, not {} and {}; the Verilog "
+            "is for a design of your own".format(*plan.graph.together)
         )
     board = describe_output(accelerator)
     image = accelerator.image

@@ -12,10 +12,11 @@ from pvq_hw.engine.line_buffer import WindowSpec
 __all__ = ["WideLoader", "writer_ports"]
 
 
-def writer_ports(spec: Int8Spec) -> dict[str, Member]:
-    """Ports of what gathers activations into words of all lanes and writes them."""
+def writer_ports(spec: Int8Spec, taken: int = 1) -> dict[str, Member]:
+    """Ports of what gathers activations, so many a transfer, into words of all lanes and writes
+    them."""
     return {
-        "i": In(stream.Signature(activation_layout(spec.x, 1))),
+        "i": In(stream.Signature(activation_layout(spec.x, taken))),
         "release": In(1),
         "written": Out(1),
         "w_en": Out(1),
@@ -41,7 +42,7 @@ class WideLoader(wiring.Component):
 
     def __init__(self, spec: Int8Spec, window: WindowSpec, body: str = "behavioral") -> None:
         self.spec, self.window, self.body = spec, window, body
-        super().__init__(writer_ports(spec))
+        super().__init__(writer_ports(spec, window.taken))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

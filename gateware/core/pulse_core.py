@@ -82,10 +82,12 @@ class LayerCore(wiring.Component):
         if spec.flush_cycles:
             number = activation_layout(last_frame_format(spec.frames), 1)
             loaded["batch"] = Out(stream.Signature(number))
+        taken = spec.input_frames if window is None else window.taken
+        given = max(spec.output_frames, spec.out_width)  # one of them is 1
         super().__init__(
             {
-                "i": In(stream.Signature(activation_layout(spec.x, spec.input_frames))),
-                "o": Out(stream.Signature(activation_layout(spec.out, spec.output_frames))),
+                "i": In(stream.Signature(activation_layout(spec.x, taken))),
+                "o": Out(stream.Signature(activation_layout(spec.out, given))),
                 **loaded,
             }
         )

@@ -196,12 +196,13 @@ class ResultFifo(wiring.Component):
 
     def __init__(self, spec: CoreBase, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        self.width = spec.out.bits * spec.frames
+        together = spec.frames if spec.frames > 1 else spec.out_width
+        self.width = spec.out.bits * together
         super().__init__(
             {
                 "w_en": In(1),
                 "w_data": In(self.width),
-                "o": Out(stream.Signature(activation_layout(spec.out, spec.frames))),
+                "o": Out(stream.Signature(activation_layout(spec.out, together))),
                 "popped": Out(1),
             }
         )

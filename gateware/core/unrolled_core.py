@@ -1,7 +1,7 @@
 """An unrolled layer between two streams: frames collected, all rows at once, one requantizer."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.arith.activation import activation_layout
@@ -19,7 +19,7 @@ __all__ = ["UnrolledCore"]
 
 
 class FrameCollector(wiring.Component):
-    """Collects a frame, one activation a transfer, and holds it while the next one comes.
+    """Collects a frame, some activations a transfer, and holds it while the next one comes.
 
     Members
     -------
@@ -33,7 +33,7 @@ class FrameCollector(wiring.Component):
         self.spec = spec
         super().__init__(
             {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "i": In(stream.Signature(activation_layout(spec.x, spec.in_width))),
                 "frame": Out(spec.n * spec.x.bits),
                 "settled": Out(1),
                 "release": In(1),
@@ -42,7 +42,8 @@ class FrameCollector(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        n, bits, levels = self.spec.n, self.spec.x.bits, self.spec.levels
+        spec, levels = self.spec, self.spec.levels
+        n, bits = spec.n // spec.in_width, spec.x.bits * spec.in_width
         coming = Signal(n * bits, reset_less=True)
         frame = Signal(n * bits, reset_less=True)
         count, at_end = Signal(range(n)), Signal(init=int(n == 1))
@@ -75,16 +76,16 @@ class FrameCollector(wiring.Component):
 
 
 class SumShifter(wiring.Component):
-    """Takes all sums of a frame at once and gives one after the other.
+    """Takes all sums of a frame at once and gives W after the other.
 
     Members
     -------
-    sums : of a frame, the first lowest
+    sums : of a frame, those that leave first lowest
     settled : they are right
     load : they are taken in this cycle
-    go : whether a sum may leave
-    o : the sum that leaves with ``step``
-    step, row_end : strobes, a sum leaves; it is its row's last
+    go : whether sums may leave
+    o : the W sums that leave with ``step``
+    step, row_end : strobes, sums leave; they are their rows' last
     """
 
     def __init__(self, spec: UnrolledSpec) -> None:
@@ -95,7 +96,7 @@ class SumShifter(wiring.Component):
                 "settled": In(1),
                 "load": Out(1),
                 "go": In(1),
-                "o": Out(signed(spec.acc_bits)),
+                "o": Out(data.ArrayLayout(signed(spec.acc_bits), spec.out_width)),
                 "step": Out(1),
                 "row_end": Out(1),
             }
@@ -105,20 +106,21 @@ class SumShifter(wiring.Component):
         m = Module()
         spec = self.spec
         kept = Signal(len(self.sums), reset_less=True)
-        left, busy, last = Signal(range(spec.sums + 1), reset_less=True), Signal(), Signal()
+        left, busy, last = Signal(range(spec.steps + 1), reset_less=True), Signal(), Signal()
+        together = spec.out_width * spec.acc_bits
         m.d.comb += [
             self.step.eq(busy & self.go & self._paced(m)),
             last.eq(self.step & (left == 1)),
             self.load.eq(self.settled & (~busy | last)),
-            self.o.eq(kept[: spec.acc_bits]),
+            self.o.eq(kept[:together]),
             self.row_end.eq(self.step & self._last_group(m)),
         ]
         m.d.sync += busy.eq(self.load | (busy & ~last))
         # One enable and one choice, or Yosys takes two LUTs for a bit.
         with m.If(self.load | self.step):
             m.d.sync += [
-                kept.eq(Mux(self.load, self.sums, kept >> spec.acc_bits)),
-                left.eq(Mux(self.load, spec.sums, left - 1)),
+                kept.eq(Mux(self.load, self.sums, kept >> together)),
+                left.eq(Mux(self.load, spec.steps, left - 1)),
             ]
         return m
 
@@ -147,10 +149,10 @@ class SumShifter(wiring.Component):
 class UnrolledCore(wiring.Component):
     """Computes one layer, frame after frame: `UnrolledSpec.compute` as a circuit.
 
-    Takes the N activations of a frame in order, one a cycle, and gives the rows' results in
-    order. A frame takes ``max(N, spec.words, spec.levels + 1)`` cycles as long as results are
-    taken; the first result is offered ``spec.levels + 3 + spec.output_delay`` cycles after the
-    transfer of the frame's last activation.
+    Takes the N activations of a frame in order, a transfer a cycle, and gives the rows' results in
+    order. A frame takes ``spec.frame_cycles`` cycles as long as results are taken; the first result
+    is offered ``spec.levels + 3 + spec.output_delay`` cycles after the transfer of the frame's last
+    activation.
 
     Back-pressure holds the sums of a frame where they are taken one after the other, then the next
     frame, and then the input; never the adders or the requantizer. Reset forgets all frames.
@@ -182,10 +184,11 @@ class UnrolledCore(wiring.Component):
         self.spec, self.image, self.body, self.window = spec, image, body, window
         if window is not None:
             check_window(spec, window)
+        taken = spec.in_width if window is None else window.taken
         super().__init__(
             {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
-                "o": Out(stream.Signature(activation_layout(spec.out, 1))),
+                "i": In(stream.Signature(activation_layout(spec.x, taken))),
+                "o": Out(stream.Signature(activation_layout(spec.out, spec.out_width))),
             }
         )
 
@@ -206,7 +209,10 @@ class UnrolledCore(wiring.Component):
         m.d.comb += [
             adders.frame.eq(collector.frame),
             shifter.sums.eq(
-                Cat(~s if k in spec.inverted else s for k, s in enumerate(adders.sums))
+                Cat(
+                    ~adders.sums[k] if k in spec.inverted else adders.sums[k]
+                    for k in spec.sum_order
+                )
             ),
             shifter.settled.eq(collector.settled),
             collector.release.eq(shifter.load),
@@ -214,7 +220,7 @@ class UnrolledCore(wiring.Component):
             credits.claim.eq(shifter.row_end),
             credits.returned.eq(fifo.popped),
             fifo.w_en.eq(row_end(spec.product_stage + spec.bias_chunks + 1)),
-            fifo.w_data.eq(self._result(m, shifter.o, step, row_end)),
+            fifo.w_data.eq(self._results(m, Value.cast(shifter.o), step, row_end)),
         ]
         return m
 
@@ -223,28 +229,33 @@ class UnrolledCore(wiring.Component):
             return FrameCollector(self.spec)
         return WindowCollector(self.spec, self.window, self.body)
 
-    def _result(self, m: Module, total: Value, step: Strobe, row_end: Strobe) -> Value:
-        """The requantizer, with multipliers and biases out of their ROMs."""
+    def _results(self, m: Module, sums: Value, step: Strobe, row_end: Strobe) -> Value:
+        """W requantizers, with multipliers and biases out of their ROMs."""
         spec = self.spec
-        m.submodules.requantizer = requantizer = Requantizer(spec, self.body)
         for k in range(spec.row_stage):
-            later = Signal(signed(spec.acc_bits), name=f"total_{k}", reset_less=True)
-            m.d.sync += later.eq(total)
-            total = later
-        mult: Value = Const(1)
+            later = Signal(len(sums), name=f"total_{k}", reset_less=True)
+            m.d.sync += later.eq(sums)
+            sums = later
+        mult: Value = Const(1, spec.out_width)
         if spec.multiplier != "none":
             mult = row_words(m, self, "mult", step, spec.row_stage)
         bias = row_words(m, self, "bias", row_end, spec.product_stage)
-        m.d.comb += [
-            requantizer.acc.eq(total),
-            requantizer.mult.eq(mult),
-            requantizer.bias.eq(bias),
-            requantizer.start.eq(step(spec.row_stage)),
-        ]
+        row_start = Signal(init=1)
+        product = spec.row_stage + spec.multiplier_delay
         if spec.groups > 1:
-            product = spec.row_stage + spec.multiplier_delay
-            row_start = Signal(init=1)
             with m.If(step(product)):
                 m.d.sync += row_start.eq(row_end(product))
-            m.d.comb += [requantizer.add.eq(step(product)), requantizer.first.eq(row_start)]
-        return requantizer.o
+        results = []
+        for k in range(spec.out_width):
+            requantizer = Requantizer(spec, self.body)
+            m.submodules[f"requantizer{k or ''}"] = requantizer
+            m.d.comb += [
+                requantizer.acc.eq(sums.word_select(k, spec.acc_bits)),
+                requantizer.mult.eq(mult.word_select(k, spec.mult_bits) if len(mult) > 1 else 1),
+                requantizer.bias.eq(bias.word_select(k, spec.bias_bits)),
+                requantizer.start.eq(step(spec.row_stage)),
+            ]
+            if spec.groups > 1:
+                m.d.comb += [requantizer.add.eq(step(product)), requantizer.first.eq(row_start)]
+            results.append(requantizer.o)
+        return Cat(*results)

@@ -31,7 +31,7 @@ class WindowCollector(wiring.Component):
         self.spec, self.sliding, self.body = spec, SlidingWindow(window), body
         super().__init__(
             {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "i": In(stream.Signature(activation_layout(spec.x, window.taken))),
                 "frame": Out(spec.n * spec.x.bits),
                 "settled": Out(1),
                 "release": In(1),

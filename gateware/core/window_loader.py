@@ -34,7 +34,7 @@ class WindowLoader(wiring.Component):
         self.width = window.width
         super().__init__(
             {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "i": In(stream.Signature(activation_layout(spec.x, window.taken))),
                 "release": In(1),
                 "written": Out(1),
                 "w_en": Out(spec.lanes),

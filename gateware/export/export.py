@@ -164,12 +164,14 @@ def _loops(text: str) -> str:
     return block.sub(loop, text)
 
 
-def _format(form: IntFormat, frames: int) -> str:
+def _format(form: IntFormat, frames: int, width: int = 1) -> str:
     if form.binary:
         kind = "1 bit, 1 stands for -1 and 0 for +1"
     else:
         sign = "signed (two's complement)" if form.signed else "unsigned"
         kind = f"{form.bits} bits, {sign}, {form.min} to {form.max}"
+    if width > 1:
+        return f"{width} x {kind}: {width} activations of a frame, the first lowest"
     if frames == 1:
         return kind
     return f"{frames} x {kind}: one activation of each of {frames} frames, the first lowest"
@@ -220,8 +222,8 @@ def _header(
     outputs: Sequence[Output] = (),
     inputs: Sequence[Input] = (),
 ) -> str:
-    specs, (taken, given) = graph.cores, graph.vectors
-    (n, x), (rows, out) = graph.x, graph.out
+    specs, vectors, widths = graph.cores, graph.vectors, graph.widths
+    (_, x), (_, out), (n, rows) = graph.x, graph.out, graph.frame_transfers
     unit = "frame" if graph.frames == 1 else f"batch of {graph.frames} frames"
     return "\n".join(
         [
@@ -231,10 +233,10 @@ def _header(
             "Ports",
             "  clk         rising edge",
             "  rst         synchronous, active high; forgets all frames; i__ready is 0 meanwhile",
-            f"  i__payload  {_format(x, taken)}",
+            f"  i__payload  {_format(x, vectors[0], widths[0])}",
             f"              frames of {n} transfers, channels last, in order",
             *(f"              {i.start} to {i.part.stop - 1}: {i.name}" for i in inputs),
-            f"  o__payload  {_format(out, given)}",
+            f"  o__payload  {_format(out, vectors[1], widths[1])}",
             f"              frames of {rows} transfers, in order of the rows",
             *(f"              {o.start} to {o.part.stop - 1}: {o.name}" for o in outputs),
             "  *__valid, *__ready: a transfer happens at a clock edge at which both are 1.",

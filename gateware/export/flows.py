@@ -10,6 +10,7 @@ from typing import Annotated, TypedDict
 from gateware.export.export import ROM_FILE, export_accelerator
 from gateware.export.interfaces import INTERFACES, Side, axis_shell, flow_testbench
 from pvq_hw.documents import OPEN, Format, load_json, read
+from pvq_hw.engine.hexfile import packed_hex
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
@@ -48,7 +49,8 @@ def flow_files(
     if graph.frames > 1:
         raise InputError(f"Frames must be one at a time to export, not {graph.frames} side by side")
     (n, x), (rows, out) = graph.x, graph.out
-    taken, given = (Side(n, x, graph.vectors[0]), Side(rows, out, graph.vectors[1]))
+    wide, wide_out = graph.widths
+    taken, given = Side(n // wide, x, wide), Side(rows // wide_out, out, wide_out)
     verilog = dict(_verilog(accelerator, name))
     assert f"{name}_{ROM_FILE.removeprefix('pvq_')}" in verilog
     used = "".join(verilog.values())
@@ -67,8 +69,12 @@ def flow_files(
         f"{name}_tb.v": flow_testbench(
             f"{name}_tb", name, interface, taken, given, count, plan.latency_cycles
         ),
-        f"{name}_input.hex": _vectors(accelerator, "input.hex", count * n),
-        f"{name}_expected.hex": _vectors(accelerator, None, count * rows),
+        f"{name}_input.hex": packed_hex(
+            _vectors(accelerator, "input.hex", count * n), x.bits, wide
+        ),
+        f"{name}_expected.hex": packed_hex(
+            _vectors(accelerator, None, count * rows), out.bits, wide_out
+        ),
     }
     parts = _Parts(
         name, top, interface, tuple(verilog), tuple(memories), tuple(test), taken, given,

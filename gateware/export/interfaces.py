@@ -21,7 +21,7 @@ class Side:
     form : IntFormat
         Of an activation.
     frames : int
-        Activations in a transfer, each of another frame.
+        Activations in a transfer, in the order of the frame, or each of another frame.
     """
 
     transfers: int

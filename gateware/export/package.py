@@ -11,7 +11,7 @@ from gateware.export.testbench import testbench
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import chain_graph
-from pvq_hw.engine.hexfile import hex_text
+from pvq_hw.engine.hexfile import hex_text, packed_hex
 from pvq_hw.engine.scenarios import pace_of, scenarios
 from pvq_hw.engine.spram_image import code_layout, has_spram
 from pvq_hw.engine.timing import time_graph
@@ -183,7 +183,16 @@ def write_testbench(folder: Path, image: Image, plan: Plan, frames: int, output:
     """
     specs = image.specs
     pace = pace_of(plan.graph, image.cores, plan.interval_cycles)
-    (columns, x), (rows, out) = plan.graph.x, plan.graph.out
+    graph = plan.graph
+    (_, x), (_, out), (columns, rows) = graph.x, graph.out, graph.frame_transfers
+    sides = zip(("input", output), (x, out), graph.widths, strict=True)
+    packed = {}
+    for name, form, wide in sides:
+        if wide > 1:  # a payload a line
+            vectors = (folder / "vectors" / f"{name}.hex").read_text(encoding="ascii")
+            packed[f"{name}.hex"] = packed_hex(vectors, form.bits, wide)
+    places = {name: "testbench" if f"{name}.hex" in packed else "vectors"
+              for name in ("input", output)}  # fmt: skip
     command = "iverilog -o /tmp/tb ../testbench/tb.v ../verilog/*.v && vvp /tmp/tb"
     text = testbench(
         "accelerator",
@@ -191,13 +200,13 @@ def write_testbench(folder: Path, image: Image, plan: Plan, frames: int, output:
         scenarios(pace),
         stimuli=frames * columns,
         expected=frames * rows,
-        bits=(x.bits, out.bits),
+        bits=(x.bits * graph.widths[0], out.bits * graph.widths[1]),
         frame_rows=rows,
-        files=("../vectors/input.hex", f"../vectors/{output}.hex"),
+        files=(f"../{places['input']}/input.hex", f"../{places[output]}/{output}.hex"),
         command=f"cd image && {command}",
         layout=code_layout(specs) if has_spram(specs) else None,
     )
     readme = f"Try it with Icarus Verilog, from the folder above: cd image && {command}\n"
     (folder / "testbench").mkdir()
-    for name, content in (("tb.v", text), ("README.txt", readme)):
+    for name, content in (packed | {"tb.v": text, "README.txt": readme}).items():
         (folder / "testbench" / name).write_text(content, encoding="utf-8", newline="\n")

@@ -13,7 +13,7 @@ __all__ = ["ForkUnit", "JoinUnit"]
 
 
 class JoinUnit(wiring.Component):
-    """`Join.compute` as a circuit: takes an activation of each input (a sum), or of one after
+    """`Join.compute` as a circuit: takes a transfer of each input (a sum), or of one after
     the other (a concatenation), once a cycle as long as there is a place for the result, which
     is written ``spec.result_delay`` cycles later.
 
@@ -26,44 +26,54 @@ class JoinUnit(wiring.Component):
     def __init__(self, spec: Join, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
         ports = {
-            f"i{k}": In(stream.Signature(activation_layout(x, 1))) for k, x in enumerate(spec.x)
+            f"i{k}": In(stream.Signature(activation_layout(x, spec.width)))
+            for k, x in enumerate(spec.x)
         }
-        super().__init__(ports | {"o": Out(stream.Signature(activation_layout(spec.out, 1)))})
+        output = stream.Signature(activation_layout(spec.out, spec.width))
+        super().__init__(ports | {"o": Out(output)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
         inputs = [getattr(self, f"i{k}") for k in range(len(spec.x))]
-        queue, credits = add_queue(m, self.o, spec.out, spec.depth, spec.queue_memory, self.body)
+        queue, credits = add_queue(
+            m, self.o, spec.out, spec.depth, spec.queue_memory, self.body, spec.width
+        )
         products = 1 if spec.runs else len(inputs)
-        m.submodules.scaler = scaler = Scaler(spec.scale, products, self.body)
+        scalers = [Scaler(spec.scale, products, self.body) for _ in range(spec.width)]
+        for k, scaler in enumerate(scalers):
+            m.submodules[f"scaler{k or ''}"] = scaler
         take = Signal()
         if spec.runs:
-            self._concatenate(m, inputs, credits.some, take, scaler)
+            self._concatenate(m, inputs, credits.some, take, scalers)
         else:
             valid = Cat(i.valid for i in inputs).all() & credits.some
             m.d.comb += take.eq(valid)
             for k, (i, mult) in enumerate(zip(inputs, spec.mult, strict=True)):
-                m.d.comb += [
-                    i.ready.eq(valid),
-                    scaler.a[k].eq(i.payload[0]),
-                    scaler.mult[k].eq(mult),
-                ]
+                m.d.comb += i.ready.eq(valid)
+                for place, scaler in enumerate(scalers):
+                    m.d.comb += [scaler.a[k].eq(i.payload[place]), scaler.mult[k].eq(mult)]
         done = delayed(m, take, spec.scale.delay)
         m.d.comb += [
             credits.claim.eq(take),
             queue.w_en.eq(done),
-            queue.w_data.eq(scaler.o),
+            queue.w_data.eq(Cat(scaler.o for scaler in scalers)),
         ]
         return m
 
     def _concatenate(
-        self, m: Module, inputs: list[stream.Interface], some: Value, take: Value, scaler: Scaler
+        self,
+        m: Module,
+        inputs: list[stream.Interface],
+        some: Value,
+        take: Value,
+        scalers: list[Scaler],
     ) -> None:
         spec = self.spec
         which = Signal(range(max(2, len(inputs))))
-        count = Signal(range(max(2, *spec.runs)))
-        at_end = count == Array(run - 1 for run in spec.runs)[which]
+        runs = [run // spec.width for run in spec.runs]
+        count = Signal(range(max(2, *runs)))
+        at_end = count == Array(run - 1 for run in runs)[which]
         with m.If(take):
             m.d.sync += count.eq(Mux(at_end, 0, count + 1))
             with m.If(at_end):
@@ -71,12 +81,12 @@ class JoinUnit(wiring.Component):
         with m.Switch(which):
             for k, (i, mult) in enumerate(zip(inputs, spec.mult, strict=True)):
                 with m.Case(k):
-                    m.d.comb += [
-                        i.ready.eq(some),
-                        take.eq(some & i.valid),
-                        scaler.a[0].eq(i.payload[0]),
-                        scaler.mult[0].eq(Const(mult, spec.scale.mult_bits)),
-                    ]
+                    m.d.comb += [i.ready.eq(some), take.eq(some & i.valid)]
+                    for place, scaler in enumerate(scalers):
+                        m.d.comb += [
+                            scaler.a[0].eq(i.payload[place]),
+                            scaler.mult[0].eq(Const(mult, spec.scale.mult_bits)),
+                        ]
 
 
 class ForkUnit(wiring.Component):
@@ -91,7 +101,7 @@ class ForkUnit(wiring.Component):
 
     def __init__(self, spec: Fork) -> None:
         self.spec = spec
-        signature = stream.Signature(activation_layout(spec.x, 1))
+        signature = stream.Signature(activation_layout(spec.x, spec.width))
         outputs = {f"o{k}": Out(signature) for k in range(len(spec.outputs))}
         super().__init__({"i": In(signature)} | outputs)
 

@@ -35,7 +35,7 @@ class WindowReader(wiring.Component):
         self.spec, self.body = spec, body
         super().__init__(
             {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
+                "i": In(stream.Signature(activation_layout(spec.x, spec.taken))),
                 "go": In(1),
                 "start": Out(1),
                 "valid": Out(1),
@@ -108,7 +108,7 @@ class _Writer(wiring.Component):
         super().__init__(
             {
                 "i_valid": In(1),
-                "i_payload": In(spec.x.bits),
+                "i_payload": In(spec.taken * spec.x.bits),
                 "ready": In(1),
                 "column": Out(range(width)),
                 "row_done": Out(1),
@@ -123,17 +123,18 @@ class _Writer(wiring.Component):
         spec = self.spec
         take, full, pixel = Signal(), Signal(), Signal()
         word = Signal(spec.width * spec.x.bits)
-        kept = Signal((spec.width - 1) * spec.x.bits, reset_less=True)
+        together = spec.taken * spec.x.bits
+        kept = Signal(len(word) - together, reset_less=True)
         column = Signal.like(self.column)
         m.d.comb += [
             take.eq(self.i_valid & self.ready),
             word.eq(Cat(kept, self.i_payload)),
-            full.eq(_Counter(m, "part", spec.width, take).end),
+            full.eq(_Counter(m, "part", spec.width // spec.taken, take).end),
             pixel.eq(_Counter(m, "word", spec.pixel_words, full).end),
             self.column.eq(column),
         ]
         with m.If(take):
-            m.d.sync += kept.eq(word[spec.x.bits :])
+            m.d.sync += kept.eq(word[together:])
         at_end = column == spec.geometry.input_shape[1] - 1
         m.d.comb += self.row_done.eq(pixel & at_end)
         with m.If(pixel):

@@ -24,35 +24,43 @@ class LookupUnit(wiring.Component):
 
     def __init__(self, spec: Lookup, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        super().__init__(unit_ports(spec.x, spec.out))
+        super().__init__(unit_ports(spec.x, spec.out, spec.width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        queue, credits = add_queue(m, self.o, spec.out, spec.depth, spec.queue_memory, self.body)
-        m.submodules.table = table = Rom(
-            f"{spec.name}_table",
-            spec.out.bits,
-            spec.words,
-            spec.contents(),
-            latency=spec.latency,
-            kind=spec.memory,
-            body="behavioral" if self.body == "verilog" else self.body,
+        queue, credits = add_queue(
+            m, self.o, spec.out, spec.depth, spec.queue_memory, self.body, spec.width
         )
         take = Signal()
+        channel = self._channel(m, take)
+        tables = []
+        for lane, name in enumerate(spec.tables):
+            table = Rom(
+                f"{spec.name}_{name}",
+                spec.out.bits,
+                spec.words,
+                spec.contents(lane),
+                latency=spec.latency,
+                kind=spec.memory,
+                body="behavioral" if self.body == "verilog" else self.body,
+            )
+            m.submodules[name] = table
+            x = self.i.payload.as_value().word_select(lane, spec.x.bits)
+            m.d.comb += table.addr.eq(Cat(x, channel))
+            tables.append(table.data)
         m.d.comb += [
             self.i.ready.eq(credits.some),
             take.eq(self.i.valid & credits.some),
             credits.claim.eq(take),
-            table.addr.eq(Cat(self.i.payload.as_value(), self._channel(m, take))),
         ]
         done = delayed(m, take, spec.latency)
-        m.d.comb += [queue.w_en.eq(done), queue.w_data.eq(table.data)]
+        m.d.comb += [queue.w_en.eq(done), queue.w_data.eq(Cat(*tables))]
         return m
 
     def _channel(self, m: Module, take: Value) -> Value:
         """The number of the table, where there are several."""
-        tables = len(self.spec.entries)
+        tables = self.spec.tables_each
         channel = Signal((tables - 1).bit_length())
         if tables > 1:
             with m.If(take):

@@ -19,7 +19,7 @@ class MapOrderUnit(wiring.Component):
 
     Takes a row of V results a cycle as long as a half of its memory is free. V windows' first
     result is offered ``spec.delay + 2`` cycles after their last row came, if those before have
-    left; then one a cycle, without a pause between groups that are complete.
+    left; then W a cycle, without a pause between groups that are complete.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class MapOrderUnit(wiring.Component):
     Members
     -------
     i : stream of V results
-    o : stream of results
+    o : stream of W results
     """
 
     def __init__(self, spec: MapOrder, body: str = "behavioral") -> None:
@@ -38,41 +38,52 @@ class MapOrderUnit(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(activation_layout(spec.x, spec.side))),
-                "o": Out(stream.Signature(activation_layout(spec.x, 1))),
+                "o": Out(stream.Signature(activation_layout(spec.x, spec.out_width))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.ram = ram = Ram(
-            spec.width, spec.depth, latency=spec.latency, kind=spec.memory, body=self.body
+        rams = [
+            Ram(spec.width, spec.depth, latency=spec.latency, kind=spec.memory, body=self.body)
+            for _ in range(spec.out_width)
+        ]
+        for k, ram in enumerate(rams):
+            m.submodules[f"ram{k or ''}"] = ram
+        m.submodules.queue = queue = ResultQueue(
+            spec.x, UNPACKER_QUEUE, body=self.body, width=spec.out_width
         )
-        m.submodules.queue = queue = ResultQueue(spec.x, UNPACKER_QUEUE, body=self.body)
         m.submodules.credits = credits = Credits(UNPACKER_QUEUE)
         connect(m, queue.o, flipped(self.o))
         release, issued = Signal(), Signal()
-        written = take_rows(m, self.i, ram, spec.rows, release)
-        frame = self._walk(m, ram, written, release, issued, credits.some)
-        read_frame(m, ram, issued, frame, spec.side, queue)
+        written = take_rows(m, self.i, rams, spec.rows, release)
+        frame = self._walk(m, rams, written, release, issued, credits.some)
+        read_frame(m, rams, issued, frame, spec.side, queue)
         m.d.comb += [credits.claim.eq(issued), credits.returned.eq(queue.popped)]
         return m
 
     def _walk(
-        self, m: Module, ram: Ram, written: Signal, release: Signal, issued: Signal, some: Signal
+        self,
+        m: Module,
+        rams: list[Ram],
+        written: Signal,
+        release: Signal,
+        issued: Signal,
+        some: Signal,
     ) -> Signal:
         """Reads all of a half, window by window; gives the window's number."""
         spec = self.spec
-        row, half = Signal(max(1, (spec.rows - 1).bit_length())), Signal()
+        row, half = Signal(max(1, (spec.words - 1).bit_length())), Signal()
         frame, whole, run = Signal(range(spec.side)), Signal(range(3)), Signal()
-        at_row, at_frame, start = row == spec.rows - 1, Signal(), Signal()
+        at_row, at_frame, start = row == spec.words - 1, Signal(), Signal()
         m.d.comb += [
             issued.eq(run & some),
             release.eq(issued & at_row & at_frame),
             # A half that is complete follows the one before without a pause.
             start.eq((~run | release) & (whole != 0)),
             at_frame.eq(frame == self._last(m, release)),
-            ram.r_addr.eq(Cat(row, half)),
+            *(ram.r_addr.eq(Cat(row, half)) for ram in rams),
         ]
         m.d.sync += [
             whole.eq(whole + written - start),

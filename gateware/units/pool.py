@@ -18,7 +18,7 @@ __all__ = ["PoolUnit"]
 class PoolUnit(wiring.Component):
     """`Pool.compute` as a circuit.
 
-    Streamed, it takes an activation a cycle as long as there is a place for a result, which is
+    Streamed, it takes a transfer a cycle as long as there is a place for a result, which is
     written ``spec.result_delay`` cycles after its window's last activation. With a line buffer,
     it reads an activation a cycle, each window's result after its last one.
 
@@ -29,12 +29,14 @@ class PoolUnit(wiring.Component):
 
     def __init__(self, spec: Pool, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        super().__init__(unit_ports(spec.x, spec.out))
+        super().__init__(unit_ports(spec.x, spec.out, spec.width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        queue, credits = add_queue(m, self.o, spec.out, spec.depth, spec.queue_memory, self.body)
+        queue, credits = add_queue(
+            m, self.o, spec.out, spec.depth, spec.queue_memory, self.body, spec.width
+        )
         stage = self._stream if spec.window is None else self._windows
         result, done = stage(m, credits)
         if spec.scale is not None:
@@ -48,7 +50,7 @@ class PoolUnit(wiring.Component):
         spec = self.spec
         m.submodules.walk = walk = _StreamWalk(spec)
         m.submodules.ram = ram = Ram(
-            spec.acc_bits,
+            spec.acc_bits * spec.width,
             spec.partials,
             latency=spec.latency,
             kind=spec.memory,
@@ -60,24 +62,49 @@ class PoolUnit(wiring.Component):
             credits.claim.eq(walk.take & walk.last),
             ram.r_addr.eq(walk.address),
         ]
-        flags: list[Value] = [walk.take & walk.inside, walk.first, walk.take & walk.last]
-        flags += [walk.address, self.i.payload.as_value()]
+        taken, x, first = walk.take & walk.inside, self.i.payload.as_value(), walk.first
+        if spec.chained:
+            x, taken, first = self._row(m, walk), taken & walk.row_last, walk.row_first
+        flags: list[Value] = [taken, first, walk.take & walk.last]
+        flags += [walk.address, x]
         for i in range(spec.latency):
             later = [Signal(len(f), name=f"flag{k}_{i}") for k, f in enumerate(flags)]
             m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
             flags = list(later)
         inside, first, last, address, x = flags
-        partial = Signal(spec.acc_bits, reset_less=True)
+        partial = Signal(spec.acc_bits * spec.width, reset_less=True)
         w_en, done = Signal(), Signal()
         w_addr = Signal(len(ram.w_addr), reset_less=True)
         m.d.sync += [
-            partial.eq(self._merge(x, ram.r_data, first)),
+            partial.eq(self._merged(x, ram.r_data, first)),
             w_en.eq(inside),
             w_addr.eq(address),
             done.eq(last),
         ]
         m.d.comb += [ram.w_en.eq(w_en), ram.w_addr.eq(w_addr), ram.w_data.eq(partial)]
         return partial, done
+
+    def _row(self, m: Module, walk: "_StreamWalk") -> Value:
+        """What the window's row has so far, in registers: one for each transfer of a pixel."""
+        spec = self.spec
+        chain = Signal(spec.acc_bits * spec.width * spec.pixel_transfers, reset_less=True)
+        before = chain[: spec.acc_bits * spec.width]
+        now = self._merged(self.i.payload.as_value(), before, walk.column_first)
+        with m.If(walk.take & walk.inside):
+            m.d.sync += chain.eq(Cat(chain, now)[len(now) :])
+        return now
+
+    def _merged(self, x: Value, partial: Value, first: Value) -> Value:
+        """W partial results, each with one more activation, or with that of a row."""
+        width, bits = self.spec.width, len(x) // self.spec.width
+        return Cat(
+            Value.cast(
+                self._merge(
+                    x.word_select(k, bits), partial.word_select(k, self.spec.acc_bits), first
+                )
+            )[: self.spec.acc_bits]
+            for k in range(width)
+        )
 
     def _merge(self, x: Value, partial: Value, first: Value) -> Value:
         """The partial result with one more activation."""
@@ -113,12 +140,15 @@ class PoolUnit(wiring.Component):
     def _scaled(self, m: Module, result: Value, done: Value) -> tuple[Value, Value]:
         spec = self.spec
         assert spec.scale is not None
-        m.submodules.scaler = scaler = Scaler(spec.scale, 1, self.body)
-        m.d.comb += [
-            scaler.a[0].eq(_typed(result, spec.x.signed)),
-            scaler.mult[0].eq(self._multiplier(m, done)),
-        ]
-        return scaler.o, delayed(m, done, spec.scale.delay)
+        mult, results = self._multiplier(m, done), []
+        for k in range(spec.width):
+            m.submodules[f"scaler{k or ''}"] = scaler = Scaler(spec.scale, 1, self.body)
+            m.d.comb += [
+                scaler.a[0].eq(_typed(result.word_select(k, spec.acc_bits), spec.x.signed)),
+                scaler.mult[0].eq(mult),
+            ]
+            results.append(scaler.o)
+        return Cat(*results), delayed(m, done, spec.scale.delay)
 
     def _multiplier(self, m: Module, done: Value) -> Value:
         """The multiplier of the position whose sum is done: by its row and its column."""
@@ -128,7 +158,7 @@ class PoolUnit(wiring.Component):
         table = layer.multipliers()
         if (table == table[0, 0]).all():
             return Const(int(table[0, 0]), spec.scale.mult_bits)
-        channel_end = _Counter(m, "done_channel", spec.geometry.input_shape[2], done)
+        channel_end = _Counter(m, "done_channel", spec.pixel_transfers, done)
         column = _Counter(m, "done_column", table.shape[1], channel_end.end)
         row = _Counter(m, "done_row", table.shape[0], column.end)
         mult = Signal(spec.scale.mult_bits)
@@ -166,6 +196,8 @@ class _StreamWalk(wiring.Component):
     take : an activation is taken
     address : of the partial result
     inside, first, last : whether it is in a window, the first and the last one of it
+    column_first, row_first, row_last : whether it is of a window's first column, of its first row,
+        of its last column
     """
 
     def __init__(self, spec: Pool) -> None:
@@ -177,13 +209,17 @@ class _StreamWalk(wiring.Component):
                 "inside": Out(1),
                 "first": Out(1),
                 "last": Out(1),
+                "column_first": Out(1),
+                "row_first": Out(1),
+                "row_last": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         g = self.spec.geometry
-        height, width, channels = g.input_shape
+        height, width, _ = g.input_shape
+        channels = self.spec.pixel_transfers
         channel = _Counter(m, "channel", channels, self.take)
         x = _Axis(m, "x", width, g, 1, channel.end)
         y = _Axis(m, "y", height, g, 0, x.end)
@@ -193,6 +229,9 @@ class _StreamWalk(wiring.Component):
             self.inside.eq(x.inside & y.inside),
             self.first.eq(x.first & y.first),
             self.last.eq(x.last & y.last),
+            self.column_first.eq(x.first),
+            self.row_first.eq(y.first),
+            self.row_last.eq(x.last),
         ]
         with m.If(x.end):
             m.d.sync += start.eq(0)

@@ -26,6 +26,8 @@ class ResultQueue(wiring.Component):
         At least 2.
     memory : str
         ``"logic"`` or ``"block"``.
+    width : int
+        Activations of a value.
 
     Members
     -------
@@ -35,14 +37,20 @@ class ResultQueue(wiring.Component):
     """
 
     def __init__(
-        self, form: IntFormat, depth: int, memory: str = "logic", body: str = "behavioral"
+        self,
+        form: IntFormat,
+        depth: int,
+        memory: str = "logic",
+        body: str = "behavioral",
+        width: int = 1,
     ) -> None:
         self.form, self.depth, self.memory, self.body = form, depth, memory, body
+        self.bits = form.bits * width
         super().__init__(
             {
                 "w_en": In(1),
-                "w_data": In(form.bits),
-                "o": Out(stream.Signature(activation_layout(form, 1))),
+                "w_data": In(self.bits),
+                "o": Out(stream.Signature(activation_layout(form, width))),
                 "popped": Out(1),
             }
         )
@@ -50,7 +58,7 @@ class ResultQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.ram = ram = Ram(
-            self.form.bits, self.depth, latency=1, kind=self.memory, body=self.body
+            self.bits, self.depth, latency=1, kind=self.memory, body=self.body
         )
         pointer = Shape.cast(range(self.depth))
         write, read, held = Signal(pointer), Signal(pointer), Signal(pointer, reset_less=True)
@@ -104,20 +112,26 @@ class Credits(wiring.Component):
         return m
 
 
-def unit_ports(x: IntFormat, out: IntFormat) -> dict[str, Any]:
+def unit_ports(x: IntFormat, out: IntFormat, width: int = 1) -> dict[str, Any]:
     """Ports of a unit that takes a stream ``i`` of activations and gives one, ``o``."""
     return {
-        "i": In(stream.Signature(activation_layout(x, 1))),
-        "o": Out(stream.Signature(activation_layout(out, 1))),
+        "i": In(stream.Signature(activation_layout(x, width))),
+        "o": Out(stream.Signature(activation_layout(out, width))),
     }
 
 
 def add_queue(
-    m: Module, o: stream.Interface, form: IntFormat, depth: int, memory: str, body: str
+    m: Module,
+    o: stream.Interface,
+    form: IntFormat,
+    depth: int,
+    memory: str,
+    body: str,
+    width: int = 1,
 ) -> tuple[ResultQueue, Credits]:
     """Adds a queue of results in front of a unit's output, and the credits of its places, which
     come back as results leave; the unit writes the one and claims of the other."""
-    m.submodules.queue = queue = ResultQueue(form, depth, memory, body)
+    m.submodules.queue = queue = ResultQueue(form, depth, memory, body, width)
     m.submodules.credits = credits = Credits(depth)
     connect(m, queue.o, flipped(o))
     m.d.comb += credits.returned.eq(queue.popped)
@@ -134,7 +148,7 @@ def delayed(m: Module, strobe: Value, cycles: int) -> Value:
 
 
 class StreamFifo(wiring.Component):
-    """A FIFO of ``depth`` activations; a value is offered two cycles after it came, at best.
+    """A FIFO of ``depth`` transfers; a value is offered two cycles after it came, at best.
 
     Members
     -------
@@ -142,14 +156,22 @@ class StreamFifo(wiring.Component):
     """
 
     def __init__(
-        self, form: IntFormat, depth: int, memory: str = "logic", body: str = "behavioral"
+        self,
+        form: IntFormat,
+        depth: int,
+        memory: str = "logic",
+        body: str = "behavioral",
+        width: int = 1,
     ) -> None:
         self.form, self.depth, self.memory, self.body = form, depth, memory, body
-        super().__init__(unit_ports(form, form))
+        self.width = width
+        super().__init__(unit_ports(form, form, width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        queue, credits = add_queue(m, self.o, self.form, self.depth, self.memory, self.body)
+        queue, credits = add_queue(
+            m, self.o, self.form, self.depth, self.memory, self.body, self.width
+        )
         take = Signal()
         m.d.comb += [
             self.i.ready.eq(credits.some),

@@ -1,5 +1,6 @@
 """From batches of V frames back to one frame after the other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
@@ -65,10 +66,10 @@ class UnpackUnit(wiring.Component):
         connect(m, queue.o, flipped(self.o))
         release = Signal()
         # Results before batches, so that they keep their names in Verilog.
-        written = take_rows(m, self.i, ram, spec.size, release)
+        written = take_rows(m, self.i, [ram], spec.size, release)
         connect(m, flipped(self.batch), self.batches.i)
         read, frame = self._read(m, ram, credits.some, written, release)
-        read_frame(m, ram, read, frame, spec.batch, queue)
+        read_frame(m, [ram], read, frame, spec.batch, queue)
         m.d.comb += [credits.claim.eq(read), credits.returned.eq(queue.popped)]
         return m
 
@@ -103,40 +104,50 @@ class UnpackUnit(wiring.Component):
         return issued, frame
 
 
-def take_rows(m: Module, i: Any, ram: Ram, rows: int, release: Signal) -> Signal:
-    """Writes rows of V results from a stream into the two halves of a memory in turn, as long as
-    one is free; gives the strobe of a half's last row."""
+def take_rows(m: Module, i: Any, rams: Sequence[Ram], rows: int, release: Signal) -> Signal:
+    """Writes rows of V results from a stream into the two halves of memories in turn, as long as
+    one is free, a row in each memory; gives the strobe of a half's last row."""
+    words = rows // len(rams)
     free, left, ready = Signal(2, init=2, name="free"), Signal(2), Signal(init=1)
-    row = Signal(max(1, (rows - 1).bit_length()), name="write_row")
+    row = Signal(max(1, (words - 1).bit_length()), name="write_row")
+    which = Signal(len(rams), init=1, name="write_memory")
     half, take, written = Signal(name="write_half"), Signal(), Signal()
     m.d.comb += [
         i.ready.eq(ready),
         take.eq(i.valid & ready),
-        written.eq(take & (row == rows - 1)),
+        written.eq(take & which[-1] & (row == words - 1)),
         left.eq(free + release - written),
-        ram.w_en.eq(take),
-        ram.w_addr.eq(Cat(row, half)),
-        ram.w_data.eq(i.payload.as_value()),
     ]
+    for k, ram in enumerate(rams):
+        m.d.comb += [
+            ram.w_en.eq(take & which[k]),
+            ram.w_addr.eq(Cat(row, half)),
+            ram.w_data.eq(i.payload.as_value()),
+        ]
     m.d.sync += [free.eq(left), ready.eq(left != 0), half.eq(half ^ written)]
     with m.If(take):
+        m.d.sync += which.eq(which.rotate_left(1))
+    with m.If(take & which[-1]):
         m.d.sync += row.eq(Mux(written, 0, row + 1))
     return written
 
 
 def read_frame(
-    m: Module, ram: Ram, read: Signal, frame: Signal, frames: int, queue: ResultQueue
+    m: Module, rams: Sequence[Ram], read: Signal, frame: Signal, frames: int, queue: ResultQueue
 ) -> None:
-    """Behind the memory: one frame's result of the word that is read goes to the queue."""
-    for i in range(ram.latency):
+    """Behind the memories: one frame's result of each word that is read goes to the queue."""
+    for i in range(rams[0].latency):
         later = Signal(name=f"read_{i}"), Signal(len(frame), name=f"frame_{i}", reset_less=True)
         m.d.sync += [later[0].eq(read), later[1].eq(frame)]
         read, frame = later
-    bits = ram.width // frames
-    values: list[Value] = [ram.r_data.word_select(v, bits) for v in range(frames)]
-    for bit in frame:
-        pairs = [values[k : k + 2] for k in range(0, len(values), 2)]
-        values = [Mux(bit, *pair[::-1]) if len(pair) > 1 else pair[0] for pair in pairs]
-    chosen, value = Signal(), Signal(bits, reset_less=True)
-    m.d.sync += [chosen.eq(read), value.eq(values[0])]
+    results = []
+    for ram in rams:
+        bits = ram.width // frames
+        values: list[Value] = [ram.r_data.word_select(v, bits) for v in range(frames)]
+        for bit in frame:
+            pairs = [values[k : k + 2] for k in range(0, len(values), 2)]
+            values = [Mux(bit, *pair[::-1]) if len(pair) > 1 else pair[0] for pair in pairs]
+        results.append(values[0])
+    chosen, value = Signal(), Signal(len(queue.w_data), reset_less=True)
+    m.d.sync += [chosen.eq(read), value.eq(Cat(*results))]
     m.d.comb += [queue.w_en.eq(chosen), queue.w_data.eq(value)]

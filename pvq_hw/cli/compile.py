@@ -36,6 +36,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "output",
             "decide",
             "clock_mhz",
+            "input_width",
+            "output_width",
             "keep_zeros",
             "code",
             "augment",
@@ -49,7 +51,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     layers: dict[str, dict[str, Any]] = {}
     for key in ("code_memory", "multiplier", "engine"):
         overrides[key] = layer_kinds(key, getattr(args, key), layers)
-    overrides["windows"] = _windows(args.windows, layers)
+    overrides["windows"] = _numbers("windows", args.windows, layers)
+    overrides["stream_width"] = _numbers("stream_width", args.stream_width, layers)
     options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
     for name, kinds in layers.items():
         choice = replace(options.layers.get(name, LayerChoice()), **kinds)
@@ -95,18 +98,19 @@ def layer_kinds(key: str, text: str | None, layers: dict[str, dict[str, Any]]) -
     return whole
 
 
-def _windows(text: str | None, layers: dict[str, dict[str, Any]]) -> int | None:
+def _numbers(key: str, text: str | None, layers: dict[str, dict[str, Any]]) -> int | None:
     """``"4"`` for all layers, or ``"conv1=4,conv2=2"``, which goes into ``layers``."""
     from pvq_hw.errors import InputError
 
     named: dict[str, dict[str, Any]] = {}
-    whole = layer_kinds("windows", text, named)
+    whole = layer_kinds(key, text, named)
     try:
         for name, part in named.items():
-            layers.setdefault(name, {})["windows"] = int(part["windows"])
+            layers.setdefault(name, {})[key] = int(part[key])
         return None if whole is None else int(whole)
     except ValueError:
-        raise InputError(f"Windows must be numbers like 4 or conv1=4, not {text!r:.60}") from None
+        what = key.replace("_", " ").capitalize()
+        raise InputError(f"{what} must be numbers like 4 or conv1=4, not {text!r:.60}") from None
 
 
 def lane_list(text: str | None) -> tuple[int, ...] | None:
@@ -131,13 +135,14 @@ def _engine(layer: dict[str, Any]) -> str:
     from pvq_hw.engine.engines import Folded
 
     engine = CORES.named(layer["kind"]).engine
+    wide = f", {layer['stream_width']} a transfer" if layer["stream_width"] > 1 else ""
     if layer["utilization"] is None:
-        return f"{engine}, {layer['slots']:>{14 - len(engine)}} cycles for its sums"
+        return f"{engine}, {layer['slots']:>{14 - len(engine)}} cycles for its sums{wide}"
     used = f"{100 * layer['utilization']:.0f} % used"
     if engine != Folded.kind:
         return f"{engine}, {layer['slots']:>{14 - len(engine)}} slots {used}"
     side = f" x {layer['windows']} windows" if layer["windows"] > 1 else ""
-    return f"{layer['lanes']:>3} lanes{side}, {layer['slots']:>6} slots {used}"
+    return f"{layer['lanes']:>3} lanes{side}, {layer['slots']:>6} slots {used}{wide}"
 
 
 def describe(document: dict[str, Any], ui: Ui) -> None:

@@ -195,6 +195,23 @@ def _compile(subparsers: Any) -> None:
         metavar="V|LAYER=V,...",
         help="windows of a map that convolutions take side by side; planned by default",
     )
+    p.add_argument(
+        "--stream-width",
+        metavar="W|LAYER=W,...",
+        help="results that leave a layer in a transfer; planned by default",
+    )
+    p.add_argument(
+        "--input-width",
+        metavar="W",
+        type=int,
+        help="activations in a transfer of the network's input (default 1, as boards have it)",
+    )
+    p.add_argument(
+        "--output-width",
+        metavar="W",
+        type=int,
+        help="results in a transfer of the network's output (default 1)",
+    )
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
     _engine(p)
     p.add_argument(

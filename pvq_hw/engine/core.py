@@ -1,7 +1,7 @@
 """What all cores have in common: streams, control, requantizer, their numbers and their checks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -80,6 +80,9 @@ class CoreBase(Document, ABC):
         batch that is not full is closed after so many cycles without one, at least 2.
     acc_bits, mult_bits, bias_bits, sum_bits, shift : int
         ``clamp((sum_g acc * mult + bias) >> shift)``; ``sum_bits`` holds the sum.
+    in_width, out_width : int
+        Activations in a transfer of the input, where that is not the line buffer's affair, and in
+        one of the output. They divide columns and rows; above 1 a transfer is of one frame.
     multiplier : str
         Of the requantizer: ``"mult18"``, ``"mac16"``, ``"serial"``, or ``"none"`` where all
         multipliers are 1 because the output is a sign, whose threshold is the bias.
@@ -122,6 +125,8 @@ class CoreBase(Document, ABC):
     frames: int = 1
     row_windows: int = 0
     flush_cycles: int = 0
+    in_width: int = 1
+    out_width: int = 1
     multiplier: str = "mult18"
     multiplier_interval: int = 1
     code_latency: int = 2
@@ -153,6 +158,11 @@ class CoreBase(Document, ABC):
     def __post_init__(self) -> None:
         where = f"Core {self.name!r}"
         self.check_ranges(_RANGES)
+        if self.n % self.in_width or self.rows % self.out_width:
+            raise InputError(
+                f"{where}: widths of streams must divide {self.n} columns and {self.rows} rows, "
+                f"not {self.in_width} and {self.out_width}"
+            )
         if self.fifo_depth & (self.fifo_depth - 1):
             raise InputError(f"{where}: fifo_depth must be a power of two, not {self.fifo_depth}")
         if self.credits < 1:
@@ -259,17 +269,54 @@ class CoreBase(Document, ABC):
     def memories(self) -> dict[str, tuple[int, int]]:
         """ROMs by name: (width in bits, depth in words)."""
         found = {self.memory_name("weights"): (self.word_bits, self.words)}
+        wide = self.requantizers
         if self.multiplier != "none":
-            found[self.memory_name("mult")] = (self.mult_bits, self.rows * self.groups)
-        return found | {self.memory_name("bias"): (self.bias_bits, self.rows)}
+            count = self.rows * self.groups // wide
+            found[self.memory_name("mult")] = (wide * self.mult_bits, count)
+        return found | {self.memory_name("bias"): (wide * self.bias_bits, self.rows // wide)}
 
     def contents(self, image: CoreImage) -> dict[str, list[int]]:
         """ROM words by name, unsigned: what the memory files hold."""
-        mask = (1 << self.bias_bits) - 1
+        mask, wide = (1 << self.bias_bits) - 1, self.requantizers
         found = {self.memory_name("weights"): list(image.codes)}
         if self.multiplier != "none":
-            found[self.memory_name("mult")] = list(image.mult)
-        return found | {self.memory_name("bias"): [b & mask for b in image.bias]}
+            mult = [image.mult[k] for k in self.sum_order] if wide > 1 else image.mult
+            found[self.memory_name("mult")] = _packed(mult, wide, self.mult_bits)
+        bias = _packed([b & mask for b in image.bias], wide, self.bias_bits)
+        return found | {self.memory_name("bias"): bias}
+
+    def image(self, words: Mapping[str, Sequence[int]]) -> CoreImage:
+        """Inverse of `contents`."""
+        wide, mult = self.requantizers, [1] * (self.rows * self.groups)
+        if self.multiplier != "none":
+            found = _parted(words[self.memory_name("mult")], wide, self.mult_bits)
+            if wide == 1:
+                mult = found
+            else:
+                for k, value in zip(self.sum_order, found, strict=True):
+                    mult[k] = value
+        half = 1 << (self.bias_bits - 1)
+        bias = _parted(words[self.memory_name("bias")], wide, self.bias_bits)
+        codes = tuple(words[self.memory_name("weights")])
+        return CoreImage(codes, tuple(mult), tuple((b ^ half) - half for b in bias))
+
+    @property
+    def requantizers(self) -> int:
+        """W: rows whose results are made at once, with W multipliers and biases in a word, the
+        first row's lowest."""
+        return 1
+
+    @property
+    def sum_order(self) -> tuple[int, ...]:
+        """Numbers of the sums, groups fastest, in the order in which they are multiplied: W rows'
+        of a group at once."""
+        wide = self.requantizers
+        return tuple(
+            (row + j) * self.groups + group
+            for row in range(0, self.rows, wide)
+            for group in range(self.groups)
+            for j in range(wide)
+        )
 
     @property
     def weight_bits(self) -> int:
@@ -390,6 +437,8 @@ _RANGES = (
     ("frames", 1, 16),
     ("row_windows", 0, 1 << 20),
     ("flush_cycles", 0, 1 << 20),
+    ("in_width", 1, 1 << 12),
+    ("out_width", 1, 1 << 12),
     ("acc_bits", 2, 48),
     ("mult_bits", 1, 32),
     ("bias_bits", 1, 62),
@@ -401,6 +450,18 @@ _RANGES = (
     ("carry_chunk", 0, 63),
     ("fifo_depth", 16, 256),
 )
+
+
+def _packed(values: Sequence[int], wide: int, bits: int) -> list[int]:
+    """Words of so many values, the first lowest."""
+    words = [values[k : k + wide] for k in range(0, len(values), wide)]
+    return [sum(v << (j * bits) for j, v in enumerate(word)) for word in words]
+
+
+def _parted(words: Sequence[int], wide: int, bits: int) -> list[int]:
+    """Inverse of `_packed`."""
+    mask = (1 << bits) - 1
+    return [word >> (j * bits) & mask for word in words for j in range(wide)]
 
 
 def is_threshold(layer: Dense | Conv) -> bool:

@@ -56,6 +56,7 @@ class GraphSpec(Document):
             self.input: (first.sizes()[0][at], first.formats()[0][at])
         }
         side = {self.input: first.side_by_side[0]}
+        width = {self.input: first.widths[0]}
         given = {self.input}
         for unit in self.units:
             (taken, size), (read, form) = unit.sizes(), unit.formats()
@@ -66,6 +67,11 @@ class GraphSpec(Document):
                         f"Unit {unit.name!r} takes {takes} frames side by side, but wire "
                         f"{wire!r} gives {side[wire]}"
                     )
+                if width.get(wire, unit.widths[0]) != unit.widths[0]:
+                    raise InputError(
+                        f"Unit {unit.name!r} takes {unit.widths[0]} activations a transfer, but "
+                        f"wire {wire!r} gives {width[wire]}"
+                    )
                 if free.pop(wire, None) != (count, x):
                     raise InputError(f"Unit {unit.name!r} must take what wire {wire!r} gives")
             for wire in unit.outputs:
@@ -73,7 +79,7 @@ class GraphSpec(Document):
                     raise InputError(f"Wire {wire!r} must be given once")
                 given.add(wire)
                 free[wire] = (size, form)
-                side[wire] = gives
+                side[wire], width[wire] = gives, unit.widths[1]
         return list(free)
 
     # -- parts ------------------------------------------------------------------------------
@@ -139,10 +145,27 @@ class GraphSpec(Document):
         return self.first.side_by_side[0], self.last.side_by_side[1]
 
     @property
+    def widths(self) -> tuple[int, int]:
+        """Activations of a frame in a transfer of the input, and of the output."""
+        return self.first.widths[0], self.last.widths[1]
+
+    @property
+    def together(self) -> tuple[int, int]:
+        """Activations in a transfer of the input, and of the output: of one frame or of several."""
+        (frames, wide), (given, out) = zip(self.vectors, self.widths, strict=True)
+        return frames * wide, given * out
+
+    @property
+    def frame_transfers(self) -> tuple[int, int]:
+        """Transfers of a frame (of those side by side) at the input, and at the output."""
+        taken, given = self.widths
+        return self.x[0] // taken, self.out[0] // given
+
+    @property
     def transfers(self) -> tuple[int, int]:
         """Transfers of a round at the input, and at the output."""
-        taken, given = self.vectors
-        return self.x[0] * self.frames // taken, self.out[0] * self.frames // given
+        (taken, given), (n, rows) = self.vectors, self.frame_transfers
+        return n * self.frames // taken, rows * self.frames // given
 
     @property
     def lags(self) -> bool:

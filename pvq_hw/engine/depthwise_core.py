@@ -295,6 +295,8 @@ class DepthwiseSpec(CoreBase):
 _RANGES = (
     ("groups", 1, 1),
     ("frames", 1, 1),
+    ("in_width", 1, 1),
+    ("out_width", 1, 1),
     ("flush_cycles", 0, 0),
     ("multiplier_interval", 1, 1),
 )

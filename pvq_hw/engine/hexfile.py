@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pvq_hw.errors import InputError
 
-__all__ = ["hex_text", "read_hex", "signed", "unsigned"]
+__all__ = ["hex_text", "packed_hex", "read_hex", "signed", "unsigned"]
 
 
 def hex_text(words: Iterable[int], bits: int) -> str:
@@ -43,6 +43,15 @@ def unsigned(values: Iterable[int], bits: int) -> list[int]:
     """Two's complement of ``bits`` bits."""
     mask = (1 << bits) - 1
     return [int(value) & mask for value in values]
+
+
+def packed_hex(text: str, bits: int, width: int) -> str:
+    """Text of words of so many bits, ``width`` of them together in a word, the first lowest."""
+    values = [int(word, 16) for word in text.split()]
+    words = [values[k : k + width] for k in range(0, len(values), width)]
+    return hex_text(
+        [sum(v << (j * bits) for j, v in enumerate(word)) for word in words], bits * width
+    )
 
 
 def signed(words: Sequence[int], bits: int) -> list[int]:

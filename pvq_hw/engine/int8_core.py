@@ -186,6 +186,8 @@ def weight_segments(words: int, blocks: str) -> tuple[int, ...]:
 _RANGES = (
     ("groups", 1, 1),
     ("frames", 1, 1),
+    ("in_width", 1, 1),
+    ("out_width", 1, 1),
     ("code_latency", 1, 1),
     ("lanes", 1, 1024),
     ("weight_latency", 2, 6),

@@ -28,10 +28,10 @@ __all__ = ["Made", "engine_core", "make_layer_core", "remade"]
 Made = tuple[CoreBase, CoreImage]
 
 # What may be asked of all layers of a network, but says nothing of plain weights.
-_OF_PULSES = ("shift_bits", "code", "code_latency", "code_memory")
+_OF_PULSES = ("shift_bits", "code", "code_latency", "code_memory", "out_width")
 _OF_UNROLLED = (
     *("family", "name", "multiplier", "multiplier_interval"),
-    *("params_memory", "fifo_memory", "fifo_depth"),
+    *("params_memory", "fifo_memory", "fifo_depth", "out_width"),
 )
 _OF_DEPTHWISE = (
     *("family", "name", "multiplier", "params_memory", "fifo_memory", "fifo_depth"),
@@ -138,6 +138,7 @@ def _remade_pulses(spec: CoreSpec, layer: Dense, x: TensorSpec, family: str) -> 
     choices = (
         *("frames", "row_windows", "flush_cycles", "multiplier", "code_latency", "code_memory"),
         *(
+            "out_width",
             "bank_latency",
             "carry_chunk",
             "fifo_depth",
@@ -165,7 +166,10 @@ def _remade_int8(spec: Int8Spec, layer: Dense, x: TensorSpec, family: str) -> Ma
 
 @remade.of(UnrolledSpec)
 def _remade_unrolled(spec: UnrolledSpec, layer: Dense, x: TensorSpec, family: str) -> Made:
-    choices = ("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory")
+    choices = (
+        *("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory"),
+        *("in_width", "out_width"),
+    )
     options = _chosen(spec, choices)
     return make_unrolled_core(layer, x, family=family, name=spec.name, **options)
 

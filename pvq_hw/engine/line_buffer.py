@@ -40,7 +40,7 @@ class Band:
 class WindowSpec(Document):
     """A circular buffer of some rows of a map, and the order in which windows are read from it.
 
-    A map comes in channel-last order, one activation a transfer, and is kept in words of
+    A map comes in channel-last order, some activations a transfer, and is kept in words of
     ``width`` channels. Windows leave in the order of their positions. In ``"pixel"`` order a
     window is one unit of kernel rows, kernel columns and words of channels, the last ones
     fastest; in ``"channel"`` order a window is as many units as there are channels, one
@@ -66,6 +66,8 @@ class WindowSpec(Document):
     side : int
         V: neighbors in a row of positions that are read at once, see `segment`; only in pixel
         order.
+    taken : int
+        Activations a transfer; divides ``width``.
     """
 
     geometry: Geometry
@@ -77,6 +79,7 @@ class WindowSpec(Document):
     memory: str = "block"
     latency: int = 2
     side: int = 1
+    taken: int = 1
 
     def __post_init__(self) -> None:
         channels = self.geometry.input_shape[2]
@@ -84,6 +87,11 @@ class WindowSpec(Document):
             raise InputError(f"Window order must be pixel or channel, not {self.order!r}")
         if self.width < 1 or channels % self.width:
             raise InputError(f"Window width must divide {channels} channels, not {self.width}")
+        if self.taken < 1 or self.width % self.taken:
+            raise InputError(
+                f"Activations a transfer must divide the window width {self.width}, "
+                f"not {self.taken}"
+            )
         if self.order == "channel" and self.width != 1:
             raise InputError(f"Window width must be 1 in channel order, not {self.width}")
         if self.rows < self.least_rows:
@@ -239,15 +247,19 @@ def make_window(
     memory: str = "block",
     rows: int | None = None,
     side: int = 1,
+    taken: int = 1,
 ) -> WindowSpec:
     """The windows of a convolution on ``lanes`` lanes, ``side`` of them side by side: the widest
-    words, rows to read ahead."""
+    words, rows to read ahead; ``taken`` activations a transfer, or as many as suit the words."""
     width = max(_common(geometry.input_shape[2], lanes))
     most = max(geometry.span[0], 1) + geometry.stride[0]
     least = WindowSpec(geometry, x, 1, most, latency=latency, memory=memory).least_rows
     if rows is None:
         rows = least + min(geometry.stride[0], geometry.input_shape[0])
-    return WindowSpec(geometry, x, width, rows, latency=latency, memory=memory, side=side)
+    taken = max(_common(taken, width))
+    return WindowSpec(
+        geometry, x, width, rows, latency=latency, memory=memory, side=side, taken=taken
+    )
 
 
 def _common(a: int, b: int) -> Iterator[int]:

@@ -1,6 +1,6 @@
 """Results of V windows side by side, which come row by row, in the order of the map."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
@@ -8,6 +8,7 @@ from pvq_hw.engine.core import CoreBase
 __all__ = ["MapOrder", "map_order"]
 
 _LOGIC_BITS = 2048
+_LOGIC_WORDS = 16  # a piece of distributed RAM
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class MapOrder:
         Windows of a row of the map: of its last ones, those beyond it are dropped.
     memory : str
         ``"logic"`` or ``"block"``; of two times V windows' results, a row's V results a word.
+    out_width : int
+        W: results that leave in a transfer; divides the rows. Every W-th row is in a memory of its
+        own.
     """
 
     x: IntFormat
@@ -33,16 +37,22 @@ class MapOrder:
     side: int
     columns: int
     memory: str = "block"
+    out_width: int = 1
+
+    @property
+    def words(self) -> int:
+        """Transfers of a window's results, which are words of a half."""
+        return self.rows // self.out_width
 
     @property
     def width(self) -> int:
-        """Bits of a word of its memory."""
+        """Bits of a word of a memory."""
         return self.side * self.x.bits
 
     @property
     def depth(self) -> int:
-        """Words of its memory: two halves, the second from a power of two on."""
-        return (1 << max(1, (self.rows - 1).bit_length())) + self.rows
+        """Words of a memory: two halves, the second from a power of two on."""
+        return (1 << max(1, (self.words - 1).bit_length())) + self.words
 
     @property
     def latency(self) -> int:
@@ -66,7 +76,8 @@ def map_order(core: CoreBase) -> MapOrder | None:
     small and the results wait in logic too."""
     if not core.row_windows:
         return None
-    order = MapOrder(core.out, core.rows, core.frames, core.row_windows, "logic")
-    if core.fifo_memory == "logic" and order.width * order.depth <= _LOGIC_BITS:
+    order = MapOrder(core.out, core.rows, core.frames, core.row_windows, "logic", core.out_width)
+    bits = order.width * order.depth * order.out_width
+    if core.fifo_memory == "logic" and (bits <= _LOGIC_BITS or order.depth <= _LOGIC_WORDS):
         return order
-    return MapOrder(core.out, core.rows, core.frames, core.row_windows)
+    return replace(order, memory="block")

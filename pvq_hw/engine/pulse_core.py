@@ -66,7 +66,9 @@ class CoreSpec(CoreBase):
     words: int
 
     def __post_init__(self) -> None:
-        self.check_ranges((("words", 1, 1 << 24),))
+        # Several results leave at once where V windows of a map have come together.
+        most = self.rows if self.row_windows else 1
+        self.check_ranges((("words", 1, 1 << 24), ("in_width", 1, 1), ("out_width", 1, most)))
         super().__post_init__()
         where = f"Core {self.name!r}"
         if self.n % self.groups:

@@ -70,4 +70,5 @@ class SlidingWindow:
         rows, columns = self.window.geometry.output_size
         position = max(words, levels + 1, self.unit_cycles)
         begin = max(0, self.lead * self.unit_cycles + levels + 1 - position)
-        return max(rows * (columns * position + begin), height * width * channels)
+        taken = height * width * channels // self.window.taken
+        return max(rows * (columns * position + begin), taken)

@@ -34,6 +34,7 @@ from pvq_hw.engine.units import (
     Pool,
     Unit,
     Unpack,
+    WidthConverter,
 )
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError
@@ -217,7 +218,7 @@ class _Run:
 
     def _given(self, unit: Unit) -> int:
         """Transfers of a round at each output of a unit."""
-        return unit.sizes()[1] * self.spec.frames // unit.side_by_side[1]
+        return unit.transfers[1] * self.spec.frames // unit.side_by_side[1]
 
     def _finished(self, unit: Unit, rounds: int) -> bool:
         count = rounds * self._given(unit)
@@ -378,18 +379,18 @@ def _pooling(unit: Pool, work: Work) -> list[Process]:
 
 @timing.of(Join)
 def _joining(unit: Join, work: Work) -> list[Process]:
-    order = [n for n, run in enumerate(unit.runs) for _ in range(run)]
-    return [streamed(work, unit.size, unit.result_delay, unit.depth, order)]
+    order = [n for n, run in enumerate(unit.runs) for _ in range(run // unit.width)]
+    return [streamed(work, unit.transfers[1], unit.result_delay, unit.depth, order)]
 
 
 @timing.of(Lookup)
 def _looking_up(unit: Lookup, work: Work) -> list[Process]:
-    return [streamed(work, unit.size, unit.result_delay, unit.depth)]
+    return [streamed(work, unit.transfers[1], unit.result_delay, unit.depth)]
 
 
 @timing.of(Fork)
 def _forking(unit: Fork, work: Work) -> list[Process]:
-    return [_fork(work.inputs[0], work.outputs, work.frames * unit.size)]
+    return [_fork(work.inputs[0], work.outputs, work.frames * unit.transfers[1])]
 
 
 @timing.of(Pick)
@@ -402,13 +403,47 @@ def _unpacking(unit: Unpack, work: Work) -> list[Process]:
     return [_unpack(unit, work.inputs[0], work.outputs[0], work.frames)]
 
 
+@timing.of(WidthConverter)
+def _converting(unit: WidthConverter, work: Work) -> list[Process]:
+    i, o = work.inputs[0], work.outputs[0]
+    if unit.taken > unit.given:
+        return [_narrowed(i, o, unit.parts, work.frames * unit.transfers[0][0])]
+    return [_widened(i, o, unit.parts, work.frames * unit.transfers[1])]
+
+
+def _narrowed(i: Wire, o: Wire, parts: int, total: int) -> Process:
+    """A transfer is taken while the last part of the one before leaves."""
+    for k in range(total):
+        while len(o.moved) < k * parts:
+            yield
+        i.readies.append(o.moved[k * parts - 1] if k else 0)
+        i.settle()
+        while len(i.moved) <= k:
+            yield
+        o.offers += [i.moved[k] + 1] * parts
+        o.settle()
+
+
+def _widened(i: Wire, o: Wire, parts: int, total: int) -> Process:
+    """A transfer's first part is taken while the one before leaves."""
+    for k in range(total):
+        while len(o.moved) < k:
+            yield
+        i.readies += [o.moved[k - 1] if k else 0] * parts
+        i.settle()
+        while len(i.moved) < (k + 1) * parts:
+            yield
+        o.offers.append(i.moved[-1] + 1)
+        o.settle()
+
+
 @timing.of(Fifo)
 def _waiting(unit: Fifo, work: Work) -> list[Process]:
     return [_fifo(unit, work.inputs[0], work.outputs[0], work.frames)]
 
 
 def _fifo(unit: Fifo, i: Wire, o: Wire, frames: int) -> Process:
-    total = frames * unit.size
+    total = frames * unit.transfers[1]
     while len(o.offers) < total:
         yield
         start = len(i.readies)
@@ -449,7 +484,7 @@ def _map_order(order: MapOrder, i: Wire, o: Wire, freed: list[int], passes: int)
             i.settle()
             yield
         now = max(i.moved[(number + 1) * order.rows - 1] + 2, freed[-1] + 1 if freed else 0)
-        for _ in range(order.rows * order.counts[number % len(order.counts)]):
+        for _ in range(order.words * order.counts[number % len(order.counts)]):
             while results - UNPACKER_QUEUE >= len(pops):
                 yield
             if results >= UNPACKER_QUEUE:
@@ -503,7 +538,7 @@ def streamed(work: Work, size: int, delay: int, depth: int, order: Sequence[int]
     ----------
     work : Work
     size : int
-        Activations that it gives in a frame.
+        Transfers that it gives in a frame.
     delay : int
         Cycles from a transfer to the write into the queue of results.
     depth : int
@@ -555,7 +590,7 @@ def _pool(unit: Pool, i: Wire, o: Wire, frames: int) -> Process:
 
 
 def _window_ends(unit: Pool) -> list[bool]:
-    """For every activation of a map whether it is the last one of a window."""
+    """For every transfer of a map whether it has the last activations of windows."""
     g = unit.geometry
     axes = []
     for axis in (0, 1):
@@ -565,7 +600,7 @@ def _window_ends(unit: Pool) -> list[bool]:
             for n in range(g.output_size[axis])
         }
         axes.append([place in lasts for place in range(size)])
-    return [y and x for y in axes[0] for x in axes[1] for _ in range(g.input_shape[2])]
+    return [y and x for y in axes[0] for x in axes[1] for _ in range(unit.pixel_transfers)]
 
 
 def _windows(
@@ -580,6 +615,7 @@ def _windows(
     one of some places; ``returned`` holds when places came back."""
     i, frames = work.inputs[0], work.frames
     height, width, channels = spec.geometry.input_shape
+    channels //= spec.taken  # transfers of a pixel
     cleared = work.note(height, spec.rows)  # when the line buffer gave its rows back
     row_size = width * channels
     bands, rights = spec.bands(), spec.rights()
@@ -622,7 +658,7 @@ def _dense(
     unit: CoreUnit, i: Wire, written: list[int], released: list[int], frames: int
 ) -> Process:
     """Whole frames into the two halves of the banks; of a batch, one frame after the other."""
-    n = unit.core.n * unit.core.frames // unit.core.input_frames
+    n = unit.transfers[0][0] * unit.core.frames // unit.core.input_frames
     for frame in range(frames):
         while frame >= 2 and len(released) <= frame - 2:
             yield
@@ -637,10 +673,11 @@ def _collect(
     spec: UnrolledSpec, i: Wire, held: list[int], loaded: list[int], frames: int
 ) -> Process:
     """Whole frames, each held as soon as the sums of the one before are loaded."""
+    transfers = spec.n // spec.in_width
     for frame in range(frames):
-        i.readies += [held[-1] if held else 0] * spec.n
+        i.readies += [held[-1] if held else 0] * transfers
         i.settle()
-        while len(i.moved) < (frame + 1) * spec.n:
+        while len(i.moved) < (frame + 1) * transfers:
             yield
         while len(loaded) < frame:
             yield
@@ -673,12 +710,12 @@ def _unrolled(
 ) -> Process:
     """Loads the sums of a held frame when the last of the one before has left; see
     `gateware.core.unrolled_core`."""
-    step, pops = -spec.multiplier_interval, o.moved
+    step, pops, rows = -spec.multiplier_interval, o.moved, spec.rows // spec.out_width
     for frame in range(frames):
         while len(held) <= frame:
             yield
         loaded.append(max(held[frame] + 1 + spec.levels, step))
-        for row in range(frame * spec.rows, (frame + 1) * spec.rows):
+        for row in range(frame * rows, (frame + 1) * rows):
             for _ in range(spec.groups):
                 step = max(step + spec.multiplier_interval, loaded[-1] + 1)
                 while row - spec.credits >= len(pops):
@@ -747,7 +784,7 @@ def with_depths(spec: GraphSpec, depths: Mapping[str, int]) -> GraphSpec:
 def fifo_needs(spec: GraphSpec, images: Mapping[str, CoreImage], frames: int = 4) -> dict[str, int]:
     """Depths with which no FIFO ever holds anything up, by name, told by some rounds of frames."""
     fifos = [unit for unit in spec.units if isinstance(unit, Fifo)]
-    free = {fifo.name: frames * spec.frames * fifo.size + 2 for fifo in fifos}
+    free = {fifo.name: frames * spec.frames * fifo.transfers[1] + 2 for fifo in fifos}
     wires = run_frames(with_depths(spec, free), images, frames)
     needs = {}
     for fifo in fifos:

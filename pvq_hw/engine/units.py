@@ -1,10 +1,10 @@
 """Specifications of the units around the cores: poolings, sums, concatenations, tables, parts
-of frames, forks, FIFOs, the unpacker of batches."""
+of frames, forks, FIFOs, width converters, the unpacker of batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ __all__ = [
     "Scale",
     "Unit",
     "Unpack",
+    "WidthConverter",
 ]
 
 IntArray = npt.NDArray[np.int64]
@@ -147,6 +148,17 @@ class Unit(Document, ABC):
         return 1, 1
 
     @property
+    def widths(self) -> tuple[int, int]:
+        """Activations of a frame in a transfer of the inputs, and of the outputs."""
+        return 1, 1
+
+    @property
+    def transfers(self) -> tuple[tuple[int, ...], int]:
+        """Transfers of a frame (of V side by side): of each input, and of an output."""
+        (taken, size), (wide, out) = self.sizes(), self.widths
+        return tuple(count // wide for count in taken), size // out
+
+    @property
     def ports(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the streams that its circuit takes and gives, for each of its wires."""
         return ("i",), ("o",)
@@ -179,12 +191,12 @@ class Unit(Document, ABC):
     @property
     def rounds(self) -> int:
         """Frames that it may hold."""
-        return 1 - -self.waiting // self.sizes()[1] if self.waiting else 0
+        return 1 - -self.waiting // self.transfers[1] if self.waiting else 0
 
     @property
     def cycles(self) -> int:
-        """Cycles of a frame while nothing waits, cores aside: an activation a cycle."""
-        return max(*self.sizes()[0], self.sizes()[1])
+        """Cycles of a frame while nothing waits, cores aside: a transfer a cycle."""
+        return max(*self.transfers[0], self.transfers[1])
 
     @abstractmethod
     def sizes(self) -> tuple[tuple[int, ...], int]:
@@ -204,6 +216,35 @@ class Unit(Document, ABC):
         return self.compute(*x)
 
 
+class Wide(Unit):
+    """A unit that takes and gives ``width`` activations a transfer, which divide a frame's."""
+
+    if TYPE_CHECKING:  # a field
+
+        @property
+        def width(self) -> int:
+            """W."""
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Activations of a frame in a transfer of the inputs, and of the outputs."""
+        return self.width, self.width
+
+    def with_width(self, width: int) -> Self:
+        """The unit with other transfers."""
+        changed: dict[str, Any] = {"width": width}
+        return replace(self, **changed)
+
+    def check_width(self, *divided: int) -> None:
+        """Raises InputError unless the width divides all of these, such as channels."""
+        counts = (*self.sizes()[0], self.sizes()[1], *divided)
+        if self.width < 1 or any(count % self.width for count in counts):
+            raise InputError(
+                f"Unit {self.name!r}: activations a transfer must divide "
+                f"{', '.join(map(str, dict.fromkeys(counts)))}, not {self.width}"
+            )
+
+
 class Queued(Unit):
     """A unit whose results wait in a queue of ``depth`` places."""
 
@@ -215,7 +256,7 @@ class Queued(Unit):
 
     @property
     def waiting(self) -> int:
-        """Results that can wait in it."""
+        """Transfers of results that can wait in it."""
         return self.depth
 
     @property
@@ -276,6 +317,12 @@ class CoreUnit(Unit):
         return self.core.input_frames, self.core.output_frames
 
     @property
+    def widths(self) -> tuple[int, int]:
+        """Activations of a frame in a transfer of the input, and of the output."""
+        taken = self.window.taken if self.window else self.core.in_width
+        return taken, self.core.out_width
+
+    @property
     def lags(self) -> bool:
         """Whether it may still work on a frame whose results are out: the last activations of a
         map may matter to no window."""
@@ -296,8 +343,9 @@ class CoreUnit(Unit):
         """Frames that it may hold: in the two halves of its banks, and in its queues."""
         core, kept = self.core, self.core.fifo_depth
         if core.row_windows:  # and V results a row in the two halves of what gives them in order
-            kept = core.frames * (core.fifo_depth + 2 * core.rows) + UNPACKER_QUEUE
-        return 3 - -kept // self.sizes()[1]
+            kept = core.frames * (core.fifo_depth + 2 * core.rows) // core.out_width
+            kept += UNPACKER_QUEUE
+        return 3 - -kept // self.transfers[1]
 
     def compute_with(self, images: Mapping[str, CoreImage], *x: npt.ArrayLike) -> IntArray:
         """The core's results, window after window."""
@@ -318,7 +366,7 @@ class CoreUnit(Unit):
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Pool(Queued):
+class Pool(Wide, Queued):
     """A pooling. Where no windows overlap, activations are pooled as they come, into a partial
     result for each column of windows; else windows are read from a line buffer.
 
@@ -339,6 +387,8 @@ class Pool(Queued):
         Of that queue.
     memory, latency
         Of the partial results.
+    width : int
+        W: channels a transfer; 1 with a line buffer.
     """
 
     kind: ClassVar[str] = "pool"
@@ -354,15 +404,19 @@ class Pool(Queued):
     queue_memory: str = "logic"
     memory: str = "block"
     latency: int = 2
+    width: int = 1
 
     def __post_init__(self) -> None:
         where = f"Pooling {self.name!r}"
-        if self.window is None and not can_stream(self.geometry, self.latency):
+        self.check_width(self.geometry.input_shape[2])
+        if self.window is None and not can_stream(self.geometry, self.latency, self.width):
             raise InputError(
                 f"{where} must have a line buffer: windows overlap or pixels are short"
             )
         if self.window is not None and self.window.order != "channel":
             raise InputError(f"{where} must read its windows channel by channel")
+        if self.window is not None and self.width != self.window.taken:
+            raise InputError(f"{where} must take and give one activation a transfer")
         if self.scale is None and self.x != self.out:
             raise InputError(f"{where} must keep its format")
         if self.scale is not None and self.x.binary:
@@ -396,9 +450,20 @@ class Pool(Queued):
         return bits_for(low * taps, high * taps)
 
     @property
+    def pixel_transfers(self) -> int:
+        """Transfers of a pixel."""
+        return self.geometry.input_shape[2] // self.width
+
+    @property
     def partials(self) -> int:
-        """Partial results that a streamed pooling keeps."""
-        return self.geometry.output_size[1] * self.geometry.input_shape[2]
+        """Partial results that a streamed pooling keeps, W in a word."""
+        return self.geometry.output_size[1] * self.pixel_transfers
+
+    @property
+    def chained(self) -> bool:
+        """Whether pixels are so short that a partial result would be read before it is written: a
+        row of a window is then pooled in registers, and the memory has one word for each row."""
+        return self.window is None and self.pixel_transfers < self.latency + 2
 
     def layer(self) -> MaxPool | AveragePool:
         """The golden model, scales aside."""
@@ -427,9 +492,9 @@ class Pool(Queued):
         return (self.x,), self.out
 
 
-def can_stream(geometry: Geometry, latency: int) -> bool:
+def can_stream(geometry: Geometry, latency: int, width: int = 1) -> bool:
     """Whether a pooling can do without a line buffer: every activation is in one window at most,
-    every window has one inside the map, and a partial result is written before it is read."""
+    every window has one inside the map, and a row's partial result is written before it is read."""
     g = geometry
     if g.dilation != (1, 1) or any(k > s for k, s in zip(g.kernel, g.stride, strict=True)):
         return False
@@ -438,12 +503,12 @@ def can_stream(geometry: Geometry, latency: int) -> bool:
     ):
         if kernel <= pad[0] or (count - 1) * step - pad[0] >= size:
             return False
-    return g.input_shape[2] >= latency + 2
+    return g.input_shape[1] * g.input_shape[2] // width >= latency + 2
 
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Join(Queued):
+class Join(Wide, Queued):
     """A sum of streams, or streams one after the other, brought to one scale.
 
     Parameters
@@ -461,6 +526,8 @@ class Join(Queued):
         Of the queue of results.
     queue_memory : str
         Of that queue.
+    width : int
+        W: activations a transfer.
     """
 
     kind: ClassVar[str] = "join"
@@ -473,6 +540,7 @@ class Join(Queued):
     runs: tuple[int, ...] = ()
     depth: int = 16
     queue_memory: str = "logic"
+    width: int = 1
 
     def __post_init__(self) -> None:
         where = f"Unit {self.name!r}"
@@ -481,6 +549,7 @@ class Join(Queued):
             raise InputError(f"{where} must have a format and a multiplier for every input")
         if self.runs and (min(self.runs) < 1 or self.size % sum(self.runs)):
             raise InputError(f"{where} must be made of runs {self.runs}")
+        self.check_width(*self.runs)
         if any(x.binary for x in (*self.x, self.out)):
             raise InputError(f"{where} must not join binary activations")
 
@@ -492,7 +561,7 @@ class Join(Queued):
     @property
     def cycles(self) -> int:
         """Cycles of a frame while nothing waits: those of the output, which all inputs share."""
-        return self.size
+        return self.size // self.width
 
     @property
     def result_delay(self) -> int:
@@ -529,7 +598,7 @@ class Join(Queued):
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Lookup(Queued):
+class Lookup(Wide, Queued):
     """A table of an activation's function, or one for each channel.
 
     Parameters
@@ -547,6 +616,8 @@ class Lookup(Queued):
         Of that queue.
     memory : str
         Of the tables: ``"logic"`` (LUTs) or ``"block"``.
+    width : int
+        W: activations a transfer, each with a memory of its own.
     """
 
     kind: ClassVar[str] = "lookup"
@@ -559,6 +630,7 @@ class Lookup(Queued):
     depth: int = 16
     queue_memory: str = "logic"
     memory: str = "block"
+    width: int = 1
 
     def __post_init__(self) -> None:
         where = f"Unit {self.name!r}"
@@ -568,6 +640,7 @@ class Lookup(Queued):
             raise InputError(f"{where} must have {1 << self.x.bits} entries a table")
         if not self.entries or self.size % len(self.entries) or self.words > 2 * MOST_ENTRIES:
             raise InputError(f"{where} must have 1 table or one for each channel")
+        self.check_width(*((len(self.entries),) if len(self.entries) > 1 else ()))
         if not all(self.out.contains(row) for row in self.entries):
             raise InputError(f"{where} must have entries of {self.out.bits} bits")
         if not 1 <= self.latency <= 6 or self.memory not in ("logic", "block"):
@@ -576,22 +649,29 @@ class Lookup(Queued):
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of its memories that activations address."""
-        return ("table",)
+        return tuple(f"table{k or ''}" for k in range(self.width))
+
+    @property
+    def tables_each(self) -> int:
+        """Tables in a memory: every W-th channel's, or the one."""
+        return -(-len(self.entries) // self.width)
 
     @property
     def words(self) -> int:
-        """Words of the memory: the number of tables rounded up to a power of two."""
-        return 1 << (self.x.bits + (len(self.entries) - 1).bit_length())
+        """Words of a memory: the number of its tables rounded up to a power of two."""
+        return 1 << (self.x.bits + (self.tables_each - 1).bit_length())
 
     @property
     def result_delay(self) -> int:
         """Cycles from a transfer to the write into the queue."""
         return self.latency
 
-    def contents(self) -> list[int]:
-        """Words of the memory, by the input's bits below the table's number."""
+    def contents(self, lane: int = 0) -> list[int]:
+        """Words of the memory of a transfer's activation of that number, by the input's bits below
+        the table's number."""
         mask, half = (1 << self.out.bits) - 1, -self.x.limits[0]
-        words = [v & mask for row in self.entries for v in (*row[half:], *row[:half])]
+        entries = self.entries[lane :: self.width] if len(self.entries) > 1 else self.entries
+        words = [v & mask for row in entries for v in (*row[half:], *row[:half])]
         return words + [0] * (self.words - len(words))
 
     def layer(self) -> Table:
@@ -618,20 +698,26 @@ class Lookup(Queued):
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Fork(Unit):
-    """Gives every activation to each of its outputs, as soon as each takes it.
+class Fork(Wide):
+    """Gives every transfer to each of its outputs, as soon as each takes it.
 
     Parameters
     ----------
     x : IntFormat
     size : int
         Activations of a frame.
+    width : int
+        W: activations a transfer.
     """
 
     kind: ClassVar[str] = "fork"
 
     x: IntFormat
     size: int
+    width: int = 1
+
+    def __post_init__(self) -> None:
+        self.check_width()
 
     @property
     def ports(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -701,8 +787,8 @@ class Pick(Unit):
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Fifo(Queued):
-    """Holds ``depth`` activations of a branch.
+class Fifo(Wide, Queued):
+    """Holds ``depth`` transfers of a branch.
 
     Parameters
     ----------
@@ -712,6 +798,8 @@ class Fifo(Queued):
     depth : int
     memory : str
         ``"logic"`` or ``"block"``.
+    width : int
+        W: activations a transfer.
     """
 
     kind: ClassVar[str] = "fifo"
@@ -720,10 +808,12 @@ class Fifo(Queued):
     size: int
     depth: int
     memory: str = "logic"
+    width: int = 1
 
     def __post_init__(self) -> None:
+        self.check_width()
         if not 2 <= self.depth <= 1 << 20 or self.memory not in ("logic", "block"):
-            raise InputError(f"FIFO {self.name!r} must hold 2 activations or more")
+            raise InputError(f"FIFO {self.name!r} must hold 2 transfers or more")
 
     @property
     def passes(self) -> bool:
@@ -736,6 +826,64 @@ class Fifo(Queued):
 
     def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
         """Formats of each input, and of the output."""
+        return (self.x,), self.x
+
+
+@UNITS.kind
+@dataclass(frozen=True)
+class WidthConverter(Unit):
+    """Puts transfers together to wider ones, or gives them in parts, where neighbors differ.
+
+    Parameters
+    ----------
+    x : IntFormat
+    size : int
+        Activations of a frame.
+    taken, given : int
+        Activations in a transfer of the input, and of the output; one divides the other.
+    """
+
+    kind: ClassVar[str] = "converter"
+
+    x: IntFormat
+    size: int
+    taken: int
+    given: int
+
+    def __post_init__(self) -> None:
+        low, high = sorted((self.taken, self.given))
+        if low < 1 or high % low or self.size % high or low == high:
+            raise InputError(
+                f"Unit {self.name!r} must have two widths of which one divides the other, and "
+                f"both {self.size}, not {self.taken} and {self.given}"
+            )
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Activations of a frame in a transfer of the input, and of the output."""
+        return self.taken, self.given
+
+    @property
+    def passes(self) -> bool:
+        """Whether it gives what another unit has given, unchanged."""
+        return True
+
+    @property
+    def parts(self) -> int:
+        """Narrow transfers in a wide one."""
+        return max(self.taken, self.given) // min(self.taken, self.given)
+
+    @property
+    def rounds(self) -> int:
+        """Frames that it may hold."""
+        return 1
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of the input, and of the output."""
+        return (self.size,), self.size
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Formats of the input, and of the output."""
         return (self.x,), self.x
 
 

@@ -1,9 +1,9 @@
 """Specification of an unrolled layer: all rows at once in one graph of adders, weights as wires.
 
-Activations come one a transfer. A whole frame is held while the graph's registers fill; its sums
-are then taken into a register for each row, and pass one requantizer one after the other while the
-next frame comes in. A frame a ``max(N, M)`` cycles is what streams of one activation a transfer
-allow, so one requantizer is enough, and a serial one has as many cycles for a product as are left.
+A whole frame is held while the graph's registers fill; its sums are then taken into a register for
+each row, and leave through as many requantizers as the output has results a transfer, while the
+next frame comes in. With one activation a transfer a frame takes ``max(N, M)`` cycles at least, so
+one requantizer is enough, and a serial one has as many cycles for a product as are left.
 """
 
 from dataclasses import dataclass, replace
@@ -92,14 +92,24 @@ class UnrolledSpec(CoreBase):
         return self.rows * self.groups
 
     @property
+    def requantizers(self) -> int:
+        """W: a transfer's results are made at once."""
+        return self.out_width
+
+    @property
+    def steps(self) -> int:
+        """Times that sums leave for the requantizers, W rows' at once."""
+        return self.sums // self.out_width
+
+    @property
     def words(self) -> int:
-        """Cycles in which the requantizer takes a frame's sums."""
-        return self.sums * self.multiplier_interval
+        """Cycles in which the requantizers take a frame's sums."""
+        return self.steps * self.multiplier_interval
 
     @property
     def frame_cycles(self) -> int:
         """Cycles between two frames of a dense layer while nothing waits."""
-        return max(self.n, self.sum_cycles)
+        return max(self.n // self.in_width, self.sum_cycles)
 
     @property
     def sum_cycles(self) -> int:

@@ -166,6 +166,8 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         clock_mhz=options.clock_mhz,
         frames=folding.frames,
         windows=options.windows,
+        stream_width=options.stream_width,
+        widths=(options.input_width, options.output_width),
         codes=options.codes(names),
         reasons=folding.reasons,
     )

@@ -19,6 +19,7 @@ OBJECTIVES = ("speed", "latency", "size", "energy")
 _LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
 _MOST_FRAMES = 1_000_000
 _MOST_SWEEPS = 100
+_MOST_WIDTH = 4096
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class LayerChoice:
         ``"dsp"``, ``"logic"`` or ``"auto"``.
     windows : int, optional
         V, 1 to 16: windows of a map that a convolution of pulses takes side by side.
+    stream_width : int, optional
+        Results that leave the layer in a transfer; they divide its rows.
     engine : str, optional
         ``"folded"`` (lanes), ``"unrolled"``: all pulses at once, weights as wires,
         ``"depthwise"``: a window of one channel and a row a cycle, or ``"auto"``.
@@ -62,6 +65,7 @@ class LayerChoice:
     code_memory: str | None = None
     multiplier: str | None = None
     windows: int | None = None
+    stream_width: int | None = None
     engine: str | None = None
 
     def __post_init__(self) -> None:
@@ -83,6 +87,7 @@ class LayerChoice:
                 f"Engine {self.engine} must be asked of all layers, not of single ones"
             )
         _check_windows(self.windows)
+        _check_width("Results a transfer", self.stream_width)
         in_lanes = (self.lanes, self.code, self.code_memory, self.windows) != (None,) * 4
         if self.engine not in (None, AUTO) and in_lanes and not engine_named(self.engine).laned:
             article = "An" if self.engine[0] in "aeiou" else "A"
@@ -138,6 +143,13 @@ class CompileOptions:
     windows : int, optional
         V, 1 to 16: windows of a map that all convolutions of pulses take side by side, as far as a
         row of the map has so many; planned when absent.
+    stream_width : int, optional
+        Results that leave a layer in a transfer, of all layers that can give several (unrolled
+        ones, convolutions with windows side by side), as far as it divides their rows; planned
+        when absent.
+    input_width, output_width : int
+        Activations in a transfer of the network's input, and of its output. A board's top takes and
+        gives one.
     engine : str
         ``"folded"`` or ``"unrolled"``: what the layers are computed in. Unrolled layers take all
         pulses at once, in adders, and their weights are wires. ``"shared"``: all layers one after
@@ -191,6 +203,9 @@ class CompileOptions:
     code_memory: str | None = None
     multiplier: str = "auto"
     windows: int | None = None
+    stream_width: int | None = None
+    input_width: int = 1
+    output_width: int = 1
     engine: str = "auto"
     code: str = "pvq"
     frames: int | str = 1
@@ -224,6 +239,9 @@ class CompileOptions:
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
         _check_windows(self.windows)
+        _check_width("Results a transfer", self.stream_width)
+        _check_width("Activations a transfer of the input", self.input_width)
+        _check_width("Activations a transfer of the output", self.output_width)
         if self.engine != AUTO and not engine_named(self.engine).for_all:
             names = ", ".join(kind for kind, engine in ENGINES.kinds().items() if engine.for_all)
             raise InputError(
@@ -299,6 +317,7 @@ class CompileOptions:
             or choice.keep_zeros
             or choice.code not in (None, "auto")
             or choice.windows is not None
+            or choice.stream_width is not None
         }
         auto = {n for n, c in self.layers.items() if c.code == "auto"}
         return {name for name in names if self.code == "auto" or name in auto} - kept
@@ -333,6 +352,8 @@ class CompileOptions:
                 part["engine"] = wanted
             if choice.windows is not None:
                 part["windows"] = choice.windows
+            if choice.stream_width is not None:
+                part["stream_width"] = choice.stream_width
             if kind != "auto":
                 part["multiplier"] = "serial" if kind == "logic" else family(engine).multiplier
             if part:
@@ -359,6 +380,7 @@ class CompileOptions:
                     code_memory=choice.code_memory,
                     multiplier=choice.multiplier,
                     windows=choice.windows,
+                    stream_width=choice.stream_width,
                     engine=choice.engine,
                 )
             elif name in self.only and name in layers:
@@ -392,6 +414,11 @@ def _is_folded(choice: LayerChoice) -> bool:
 def _check_windows(windows: int | None) -> None:
     if windows is not None and not 1 <= windows <= 16:
         raise InputError(f"Windows side by side must be 1 to 16, not {windows}")
+
+
+def _check_width(what: str, width: int | None) -> None:
+    if width is not None and not 1 <= width <= _MOST_WIDTH:
+        raise InputError(f"{what} must be 1 to {_MOST_WIDTH:,}, not {width}")
 
 
 def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:

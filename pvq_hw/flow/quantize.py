@@ -106,6 +106,9 @@ def quantize_for(
         "each": options.asked(names, target.engine),
         "reserve": _reserve(model, steps, target, options.activation_bits),
         "windows": options.windows,
+        "stream_width": options.stream_width,
+        "input_width": options.input_width,
+        "pace": _ends_pace(model, options),
         "frames": options.frames if isinstance(options.frames, int) else None,
     }
     if options.quantizer == "given":
@@ -151,6 +154,12 @@ def _fold(
     )  # fmt: skip
 
 
+def _ends_pace(model: Model, options: CompileOptions) -> int:
+    """Cycles between frames that no layer need be faster than: those of the network's ends."""
+    taken = math.prod(model.input_shape) // options.input_width
+    return max(taken, math.prod(model.output_shape) // options.output_width)
+
+
 def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
     """Lanes, memories and cycles that the planner would choose before quantization, with a pulse a
     row at least."""
@@ -162,7 +171,7 @@ def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
     layers = _fold_layers(steps, model.input_name, options, totals)
     reserve = _reserve(model, steps, target, options.activation_bits)
     each = options.asked([layer.name for layer in layers], target.engine)
-    return fold_best(layers, target, reserve=reserve, each=each)
+    return fold_best(layers, target, reserve=reserve, each=each, pace=_ends_pace(model, options))
 
 
 def fold_layers(

@@ -116,6 +116,7 @@ def compile_document(
                 "columns": own["columns"],
                 "lanes": part["lanes"],
                 "windows": part["windows"],
+                "stream_width": part["stream_width"],
                 "encoding": part["encoding"],
                 "kind": part["core"]["kind"],
                 "gap_bits": part["core"].get("code", {}).get("gap_bits"),

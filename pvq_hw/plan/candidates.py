@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ __all__ = [
     "lanes_between",
     "layer_choices",
     "offered",
+    "per_cycle",
     "sparse_lanes",
     "stream_limit",
     "synthetic_rows",
@@ -86,7 +88,7 @@ _MORE_WORDS = 1.1  # that a narrower code may cost
 _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the search can weigh it
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
 _WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
-_SIDE = ("frames", "row_windows")
+_SIDE = ("frames", "row_windows", "out_width")
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
 
 
@@ -258,6 +260,10 @@ class Question:
         V: windows of a map that a convolution takes side by side; free unless given.
     turns : int
         Times that the layer works in a round of V frames: V where it takes one frame at a time.
+    width : int, optional
+        Results a transfer; free unless given.
+    feed : int, optional
+        Activations a transfer that come; of a layer that others feed, as many as it takes.
     """
 
     target: Target
@@ -269,6 +275,8 @@ class Question:
     reckoned: bool = False
     windows: int | None = None
     turns: int = 1
+    width: int | None = None
+    feed: int | None = None
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -395,6 +403,11 @@ def offered(layer: FoldLayer, question: Question, most_luts: int, *, wired: bool
     return [choice for e in engines for choice in engine_offer(e, layer, question, most_luts)]
 
 
+def per_cycle(width: int) -> str:
+    """``"one a cycle"``, or how many."""
+    return f"{width if width > 1 else 'one'} a cycle"
+
+
 engine_limit: Face[[FoldLayer, Question, Choice, int, bool], str] = ENGINES.face("limit")
 """What stops the slowest layer of a network from being faster than its choice, behind its name;
 the network's interval, and whether the layer's lanes were given."""
@@ -407,15 +420,20 @@ def _engine_limit(
     return f"is {engine.kind}, which takes its {choice.cycles:,} cycles"
 
 
-def stream_limit(layer: FoldLayer, question: Question, interval: int) -> str:
-    """What of a layer's streams takes an interval, whatever computes it."""
-    if layer.geometry is not None and layer.positions * layer.rows < interval:
-        return f"loads its {layer.positions:,} windows one after the other"
+def stream_limit(layer: FoldLayer, question: Question, interval: int, width: int = 1) -> str:
+    """What of a layer's streams takes an interval, whatever computes it; ``width`` results leave in
+    a transfer."""
     if layer.geometry is not None:
-        return f"gives its {layer.positions * layer.rows:,} results one a cycle"
-    taken, given = (f" of {v} frames" if v > 1 else "" for v in question.ends)
+        taken, feed = int(np.prod(layer.geometry.input_shape)), question.feed
+        results = layer.positions * layer.rows
+        if feed is not None and taken // feed >= interval:
+            return f"takes the network's {taken:,} activations {per_cycle(feed)}"
+        if results // width >= interval:
+            return f"gives its {results:,} results {per_cycle(width)}"
+        return f"loads its {layer.positions:,} windows one after the other"
+    coming, given = (f" of {v} frames" if v > 1 else "" for v in question.ends)
     if layer.n * question.ends[0] >= interval:
-        return f"takes the {layer.n:,} activations{taken} one a cycle"
+        return f"takes the {layer.n:,} activations{coming} one a cycle"
     return f"gives its {layer.rows:,} results{given} one a cycle"
 
 
@@ -450,7 +468,7 @@ def _folded_limit(
 ) -> str:
     lanes = choice.lanes
     if floor_cycles(layer, lanes, question) >= interval:
-        return stream_limit(layer, question, interval)
+        return stream_limit(layer, question, interval, choice.spec.out_width)
     if given:
         return f"is as fast as the lanes that it was given: {lanes}"
     if too_thin(layer, lanes + 1, question.balanced):
@@ -476,9 +494,24 @@ def floor_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
     come and go one a cycle, and windows are loaded."""
     if layer.geometry is None:
         return question.turns * max(layer.n * question.ends[0], layer.rows * question.ends[1])
-    taken = int(np.prod(layer.geometry.input_shape))
     loaded = loaded_cycles(layer.geometry, layer.x, lanes, _windows(layer, question))
-    return question.turns * max(loaded, layer.positions * layer.rows, taken)
+    results = layer.positions * layer.rows // _most_results(layer, question)
+    return question.turns * max(loaded, results, _taken_cycles(layer, lanes, question))
+
+
+def _taken_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
+    """The fewest cycles in which a convolution takes a map, a transfer a cycle."""
+    assert layer.geometry is not None
+    width = _window_width(layer.geometry, layer.x, lanes)
+    together = width if question.feed is None else gcd(width, question.feed)
+    return int(np.prod(layer.geometry.input_shape)) // together
+
+
+def _most_results(layer: FoldLayer, question: Question) -> int:
+    """The most results a transfer that a folded layer can give."""
+    if _windows(layer, question) == 1 or layer.encoding != "pvq":
+        return 1
+    return question.width or layer.rows
 
 
 def _windows(layer: FoldLayer, question: Question) -> int | None:
@@ -513,7 +546,7 @@ def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
     wide = [
         wide
         for spec in (*specs, *loaded)
-        for wide in with_sides(spec, layer.geometry, _windows(layer, question))
+        for wide in with_sides(spec, layer.geometry, _windows(layer, question), question.width)
     ]
     variants = [v for spec in wide for v in _memory_variants(spec, engine, options)]
     return [_choice(layer, source.counted(spec), question) for spec in variants]
@@ -537,9 +570,10 @@ def _window_cost(geometry: Geometry, x: IntFormat, lanes: int, engine: str) -> R
 
 
 def _cycles(layer: FoldLayer, spec: CoreBase, question: Question) -> int:
-    floor = floor_cycles(layer, spec.lanes, question)
-    each = spec.words if layer.geometry is None else map_cycles(spec, layer.geometry)
-    return max(question.turns * each, floor)
+    if layer.geometry is None:
+        return max(question.turns * spec.words, floor_cycles(layer, spec.lanes, question))
+    taken = _taken_cycles(layer, spec.lanes, question)
+    return question.turns * max(map_cycles(spec, layer.geometry), taken)
 
 
 @lru_cache(maxsize=4096)

@@ -9,10 +9,11 @@ are folded first; some are unrolled where that makes the network faster.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import gcd
 from typing import Any
 
 from pvq_hw.engine.batch import FLUSH_CYCLES
-from pvq_hw.engine.engines import AUTO, ENGINES, Folded, engine_named
+from pvq_hw.engine.engines import AUTO, ENGINES, Folded, Unrolled, engine_named
 from pvq_hw.errors import InputError
 from pvq_hw.plan import depthwise, unrolled  # noqa: F401 (engines register themselves)
 from pvq_hw.plan.candidates import (
@@ -141,6 +142,8 @@ def fold(
     frames: int = 1,
     serial: bool = True,
     windows: int | None = None,
+    stream_width: int | None = None,
+    input_width: int = 1,
     each: Mapping[str, Mapping[str, Any]] | None = None,
     pace: int = 0,
     slowest: str = "",
@@ -169,8 +172,12 @@ def fold(
     windows : int, optional
         V of the convolutions of pulses, as far as a row of their maps has windows; free unless
         given.
+    stream_width : int, optional
+        Results a transfer of all layers that can give several; free unless given.
+    input_width : int
+        Activations a transfer at the network's input.
     each : mapping of layer name to options, optional
-        Of `make_core`, for single layers, and ``windows``.
+        Of `make_core`, for single layers, ``windows`` and ``stream_width``.
     pace : int
         Cycles between frames that are short enough; 0 for as few as can be.
     slowest : str
@@ -182,7 +189,7 @@ def fold(
         The same for all layers, for instance ``shift_bits``.
     """
     asked = {x.name: options | dict((each or {}).get(x.name, {})) for x in layers}
-    layers = with_engines(layers, asked)
+    layers = _with_widths(with_engines(layers, asked), asked)
     options.pop("engine", None)
     wanted = _wanted(layers, lanes)
     gaps = [None] * len(layers) if gap_bits is None else list(gap_bits)
@@ -201,6 +208,8 @@ def fold(
             turns=1 if side else frames,
             reckoned=reckoned,
             windows=_of(each, layer.name).get("windows", windows),
+            width=_width(layer, _of(each, layer.name), stream_width),
+            feed=input_width if i == 0 else None,
         )
         for i, (layer, gap, side) in enumerate(zip(layers, gaps, sides, strict=True))
     ]
@@ -541,11 +550,66 @@ def _core_options(each: Mapping[str, Mapping[str, Any]] | None, layer: FoldLayer
     """What is asked of a layer's core; raises InputError where it can't take as many windows."""
     asked = _of(each, layer.name)
     side = asked.pop("windows", None)
+    width = asked.pop("stream_width", None)
     if side is not None:
         kind = "pulses" if layer.encoding == "pvq" else "8-bit weights"
         kind = kind if layer.computed_in.laned else layer.computed_in.weights
         check_side(layer.name, layer.geometry, kind, side)
+    if width is not None:
+        _check_width(layer, width, side)
     return asked
+
+
+def _check_width(layer: FoldLayer, width: int, side: int | None) -> None:
+    """Raises InputError, with what the layer lacks, unless it can give so many results a
+    transfer."""
+    if width < 1 or layer.rows % width:
+        raise InputError(
+            f"Layer {layer.name!r}: results a transfer must divide its {layer.rows:,} rows, "
+            f"not {width}"
+        )
+    if width == 1 or layer.engine == Unrolled.kind:
+        return
+    reason = ""
+    if layer.encoding != "pvq":
+        reason = "it has 8-bit weights in lanes"
+    if not layer.computed_in.laned:
+        reason = f"it is {layer.engine}"
+    if side == 1 or (layer.geometry is not None and layer.geometry.output_size[1] == 1):
+        reason = "its windows are computed one at a time"
+    if layer.geometry is None:
+        reason = "it is dense and folded"
+    if reason:
+        raise InputError(
+            f"Layer {layer.name!r} must give one result a transfer, not {width}: {reason}"
+        )
+
+
+def _width(layer: FoldLayer, asked: Mapping[str, Any], all_of: int | None) -> int | None:
+    """Results a transfer where they are not free: what is asked of all layers, as far as it divides
+    the rows, of those that can."""
+    if "stream_width" in asked:
+        return int(asked["stream_width"])
+    if all_of is None:
+        return None
+    folded = layer.geometry is not None and layer.encoding == "pvq"
+    able = layer.engine == Unrolled.kind or (
+        folded and (layer.engine == AUTO or layer.computed_in.laned)
+    )
+    return gcd(all_of, layer.rows) if able else None
+
+
+def _with_widths(
+    layers: Sequence[FoldLayer], asked: Mapping[str, Mapping[str, Any]]
+) -> list[FoldLayer]:
+    """Unrolled where the engine is free and only unrolled layers give as many results as asked."""
+    found = []
+    for layer in layers:
+        wide = asked.get(layer.name, {}).get("stream_width", 1) > 1
+        folded = layer.geometry is not None and layer.encoding == "pvq"
+        unroll = layer.engine == AUTO and wide and not folded
+        found.append(replace(layer, engine=Unrolled.kind) if unroll else layer)
+    return found
 
 
 def _wanted(layers: Sequence[FoldLayer], lanes: Sequence[int | None] | None) -> list[int | None]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.hexfile import hex_text, read_hex, signed
+from pvq_hw.engine.hexfile import hex_text, read_hex
 from pvq_hw.engine.spram_image import CODES_FILE, code_file, code_layout, has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.network.network import Network
@@ -63,11 +63,7 @@ def load_core(folder: Path, spec: CoreBase) -> CoreImage:
     words = {}
     for name, (bits, depth) in spec.memories.items():
         words[name] = read_hex(folder / _FOLDER / f"{name}.hex", bits, depth)
-    return CoreImage(
-        codes=tuple(words[spec.memory_name("weights")]),
-        mult=tuple(words.get(spec.memory_name("mult"), [1] * (spec.rows * spec.groups))),
-        bias=tuple(signed(words[spec.memory_name("bias")], spec.bias_bits)),
-    )
+    return spec.image(words)
 
 
 def emit(network: Network, plan: Plan) -> Image:

@@ -62,9 +62,9 @@ class LayerPlan(Document):
     """
 
     derived: ClassVar[tuple[str, ...]] = (
-        "encoding", "weights", "n_over_k", "lanes", "slots", "windows", "new_weights", "cycles",
-        "utilization", "code_bits", "bits_per_weight", "parameter_bits", "memories", "resources",
-        "energy_nj", "energy_int8_nj",
+        "encoding", "weights", "n_over_k", "lanes", "slots", "windows", "stream_width",
+        "new_weights", "cycles", "utilization", "code_bits", "bits_per_weight", "parameter_bits",
+        "memories", "resources", "energy_nj", "energy_int8_nj",
     )  # fmt: skip
     keys: ClassVar[Mapping[str, str]] = {"spec": "core"}
 
@@ -205,6 +205,7 @@ class LayerPlan(Document):
             "n_over_k": None if self.n_over_k is None else significant(self.n_over_k),
             "lanes": self.spec.lanes,
             "windows": self.spec.frames if self.spec.row_windows else 1,
+            "stream_width": self.spec.out_width,
             "slots": self.spec.words,
             "new_weights": "synthesis" if self.unrolled else "memory contents",
             "cycles": self.cycles,
@@ -287,7 +288,7 @@ def _folded_cycles(spec: CoreBase, plan: LayerPlan) -> int:
     """Words, or activations in or out where they are more."""
     if spec.row_windows:
         groups = plan.positions // spec.row_windows * -(-spec.row_windows // spec.frames)
-        return max(groups * spec.words, plan.positions * spec.rows)
+        return max(groups * spec.words, plan.positions * spec.rows // spec.out_width)
     loaded = spec.n if plan.positions == 1 else 0
     if spec.flush_cycles:
         loaded *= spec.frames
@@ -301,7 +302,7 @@ def _shared_cycles(spec: SharedSpec, plan: LayerPlan) -> int:
 
 @core_cycles.of(UnrolledSpec)
 def _unrolled_cycles(spec: UnrolledSpec, plan: LayerPlan) -> int:
-    loaded = spec.n if plan.positions == 1 else 0
+    loaded = spec.n // spec.in_width if plan.positions == 1 else 0
     return plan.positions * max(spec.sum_cycles, loaded)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import gcd
 
 import numpy as np
 
@@ -21,8 +22,11 @@ from pvq_hw.engine.units import (
     Pool,
     Scale,
     Unit,
+    Wide,
+    WidthConverter,
     can_stream,
 )
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import Names, safe_name
@@ -47,7 +51,10 @@ _INPUT, _OUTPUT = "i", "o"
 
 
 def plan_graph(
-    network: Network, cores: Sequence[tuple[CoreBase, CoreImage]], engine: str
+    network: Network,
+    cores: Sequence[tuple[CoreBase, CoreImage]],
+    engine: str,
+    widths: tuple[int, int] = (1, 1),
 ) -> GraphSpec:
     """The graph of a network, its FIFOs as deep as keeps every unit at its own pace.
 
@@ -58,8 +65,10 @@ def plan_graph(
         Of its layers with weights, in order.
     engine : str
         Key of `pvq_hw.target.families.FAMILIES`.
+    widths : (int, int)
+        Activations in a transfer of the input, and of the output.
     """
-    graph = build_graph(network, [spec for spec, _ in cores], engine)
+    graph = build_graph(network, [spec for spec, _ in cores], engine, widths=widths)
     if not any(isinstance(unit, Fifo) for unit in graph.units):
         return graph
     needs = fifo_needs(graph, {spec.name: image for spec, image in cores})
@@ -71,15 +80,19 @@ def build_graph(
     cores: Sequence[CoreBase],
     engine: str,
     depths: Mapping[str, int] | None = None,
+    widths: tuple[int, int] = (1, 1),
 ) -> GraphSpec:
-    """The graph of a network.
+    """The graph of a network. Streams are as wide as the unit that gives them, and what reads them
+    takes as much where it can; converters stand where it can't.
 
     Parameters
     ----------
     depths : mapping of FIFO name to int, optional
         2 where nothing is said.
+    widths : (int, int)
+        Activations in a transfer of the input, and of the output.
     """
-    builder = _Builder(network, list(cores), find_family(engine))
+    builder = _Builder(network, list(cores), find_family(engine), widths)
     graph = builder.build()
     return _with_memories(with_depths(graph, depths or {}), builder.family)
 
@@ -87,7 +100,7 @@ def build_graph(
 def _with_memories(graph: GraphSpec, family: Family) -> GraphSpec:
     """Deep FIFOs in block RAM."""
     units = [
-        replace(unit, memory=memory_kind(unit.depth * unit.x.bits, family))
+        replace(unit, memory=memory_kind(unit.depth * unit.x.bits * unit.width, family))
         if isinstance(unit, Fifo)
         else unit
         for unit in graph.units
@@ -253,15 +266,38 @@ def _apart(g: Geometry) -> Geometry:
     return replace(g, stride=(high, wide))
 
 
+def _widened(unit: Wide, given: Sequence[int]) -> Unit:
+    """The unit with transfers as wide as those that it reads, as far as it can: a sum is no faster
+    than its narrowest input."""
+    if isinstance(unit, Pool) and unit.window is not None:
+        return unit
+    counts = [*unit.sizes()[0], unit.sizes()[1]]
+    if isinstance(unit, Pool):
+        counts.append(unit.geometry.input_shape[2])
+    if isinstance(unit, Lookup) and len(unit.entries) > 1:
+        counts.append(len(unit.entries))
+    if isinstance(unit, Join):
+        counts += unit.runs
+    width = max(given) if isinstance(unit, Join) and unit.runs else min(given)
+    width = gcd(width, *counts)
+    while isinstance(unit, Pool) and not can_stream(unit.geometry, unit.latency, width):
+        width = max(w for w in range(1, width) if width % w == 0)
+    return unit.with_width(width)
+
+
 @dataclass
 class _Builder:
-    """Walks the layers in order; ``free`` holds the wires of every tensor that are not read."""
+    """Walks the layers in order; ``free`` holds the wires of every tensor that are not read, and
+    ``wide`` the activations in a transfer of each wire."""
 
     network: Network
     cores: list[CoreBase]
     family: Family
+    widths: tuple[int, int] = (1, 1)
     units: list[Unit] = field(default_factory=list)
     free: dict[str, list[str]] = field(default_factory=dict)
+    wide: dict[str, int] = field(default_factory=dict)
+    last: str = ""
 
     def build(self) -> GraphSpec:
         network = self.network
@@ -273,41 +309,92 @@ class _Builder:
         pairs = zip(core_layers(network), self.cores, strict=False)
         waiting = {layer.name: (layer, core) for layer, core in pairs}
         self.abreast: list[CoreBase] = []
+        for tensor, width in zip((network.input, network.output), self.widths, strict=True):
+            if width < 1 or tensor.size % width:
+                raise InputError(
+                    f"Activations a transfer must divide the {tensor.size:,} of "
+                    f"{tensor.name!r}, not {width}"
+                )
+        self.wide[_INPUT] = self.widths[0]
         self._give(network.input, _INPUT)
         for layer in network.layers:
             name = self.names[layer.output.name]
             inputs = tuple(self._take(layer, n) for n in range(len(layer.inputs)))
             last = layer is network.layers[-1]
-            output = _OUTPUT if last else f"w_{name}"
+            output = f"w_{name}"
             if layer.weights is None:
                 x = tuple(self.tensors[tensor] for tensor in layer.inputs)
-                self.units.append(layer_unit(layer, Site(name, inputs, (output,), x, self.family)))
+                self._add(layer_unit(layer, Site(name, inputs, (output,), x, self.family)))
             elif layer.name in waiting:
                 self._core(name, *waiting[layer.name], inputs, output)
             else:
                 raise InputError(f"Layer {layer.name!r} must have a core")
             if not last:
                 self._give(layer.output, output)
+        self._leave(self.last or output)
         return GraphSpec(tuple(self.units), _INPUT, _OUTPUT)
+
+    def _leave(self, wire: str) -> None:
+        """Makes a wire the output, as wide as it is to be."""
+        wire = self._converted(wire, self.widths[1])
+        self.units = [
+            replace(unit, outputs=tuple(_OUTPUT if w == wire else w for w in unit.outputs))
+            for unit in self.units
+        ]
+
+    def _add(self, unit: Unit) -> None:
+        """A unit behind wires of some width: as wide as they are where it can be."""
+        given = [self.wide[wire] for wire in unit.inputs]
+        if isinstance(unit, Wide):
+            unit = _widened(unit, given)
+        wires = tuple(self._converted(wire, unit.widths[0]) for wire in unit.inputs)
+        self.units.append(replace(unit, inputs=wires))
+        for wire in unit.outputs:
+            self.wide[wire] = unit.widths[1]
+
+    def _converted(self, wire: str, width: int) -> str:
+        """The wire, through converters where its transfers aren't so wide."""
+        at = self.wide[wire]
+        steps = [] if at == width else [width]
+        if steps and at % width and width % at:
+            steps.insert(0, gcd(at, width))
+        for step in steps:
+            giver = next((u for u in self.units if wire in u.outputs), None)
+            if giver is not None:
+                size, form = giver.sizes()[1], giver.formats()[1]
+            else:
+                size, form = self.network.input.size, self.network.input.format
+            name = self._free_name(f"{giver.name if giver else 'input'}_width")
+            unit = WidthConverter(name, (wire,), (f"w_{name}",), form, size, self.wide[wire], step)
+            self.units.append(unit)
+            wire = f"w_{name}"
+            self.wide[wire] = step
+        return wire
 
     def _core(
         self, name: str, layer: CoreLayer, core: CoreBase, inputs: tuple[str, ...], output: str
     ) -> None:
         """A layer's core, its line buffer, and at the end of a batch its unpacker."""
+        (wire,) = inputs
+        wide = self.wide[wire]
         self.abreast = [*self.abreast, core] if core.output_frames > 1 else []
         window = None
         if core.maps not in (None, layer.geometry):
             raise InputError(f"Layer {layer.name!r} must have a core of its own maps")
         if layer.geometry is not None and core.maps is None:
             latency, side = self.family.bank_latency, core.frames if core.row_windows else 1
-            window = make_window(layer.geometry, core.x, core.lanes, latency=latency, side=side)
+            window = make_window(
+                layer.geometry, core.x, core.lanes, latency=latency, side=side, taken=wide
+            )
             window = _placed(window, self.family)
-        unpacked = output == _OUTPUT and self.abreast and self.abreast[0].flush_cycles
-        wire = f"w_{name}" if unpacked else output
-        self.units.append(CoreUnit(name, inputs, (wire,), core, window))
-        if unpacked:
+        elif isinstance(core, UnrolledSpec):
+            core = replace(core, in_width=gcd(wide, core.n))
+        self._add(CoreUnit(name, inputs, (output,), core, window))
+        last = layer.source is self.network.layers[-1]
+        if last and self.abreast and self.abreast[0].flush_cycles:
             unpack = self._free_name(f"{name}_unpacker")
-            self.units.append(make_unpack(unpack, (wire, output), self.abreast))
+            self._add(make_unpack(unpack, (output, f"w_{unpack}"), self.abreast))
+            self.last = f"w_{unpack}"
 
     def _give(self, tensor: TensorSpec, wire: str) -> None:
         """Registers a tensor's wire, forked when several layers read it."""
@@ -323,7 +410,7 @@ class _Builder:
         fork = Fork(
             self._free_name(f"{name}_fork"), (wire,), tuple(wires), tensor.format, tensor.size
         )
-        self.units.append(fork)
+        self._add(fork)
         self.free[tensor.name] = wires
 
     def _take(self, layer: Layer, n: int) -> str:
@@ -335,7 +422,7 @@ class _Builder:
         name = self.names[layer.output.name]
         out = f"w_{name}.in{n}"
         unit = self._free_name(f"{name}_fifo{n}")
-        self.units.append(Fifo(unit, (wire,), (out,), tensor.format, tensor.size, 2))
+        self._add(Fifo(unit, (wire,), (out,), tensor.format, tensor.size, 2))
         return out
 
     def _free_name(self, text: str) -> str:

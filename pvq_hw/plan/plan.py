@@ -24,7 +24,7 @@ from pvq_hw.engine.kinds import make_layer_core, remade
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.timing import Timing, run_frames, time_graph
-from pvq_hw.engine.units import CoreUnit, Fifo
+from pvq_hw.engine.units import CoreUnit, Fifo, Pool, Unit, Wide
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD
 from pvq_hw.naming import quoted
@@ -324,6 +324,8 @@ def plan(
     frames: int = 1,
     serial: bool = True,
     windows: int | None = None,
+    stream_width: int | None = None,
+    widths: tuple[int, int] = (1, 1),
     codes: Mapping[str, str] | None = None,
     each: Mapping[str, Mapping[str, Any]] | None = None,
     reasons: Mapping[str, str] | None = None,
@@ -358,6 +360,12 @@ def plan(
     windows : int, optional
         V: windows of a map that the convolutions of pulses take side by side, as far as a row has
         so many; free unless given, and for single layers in ``each``.
+    stream_width : int, optional
+        Results that leave a layer in a transfer, where it can give several: unrolled ones and
+        convolutions with windows side by side; free unless given, and for single layers in
+        ``each``.
+    widths : (int, int)
+        Activations in a transfer of the network's input, and of its output.
     codes : mapping of layer name to str, optional
         ``"pulse"`` or ``"shifted"``: pulses of weight 1, or of powers of two. Free unless given:
         shifted where that saves 3 % of the cycles and fits.
@@ -392,7 +400,7 @@ def plan(
     known = with_engines(known, {x.name: {**options, **each.get(x.name, {})} for x in known})
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
-    around, (pace, slowest) = _around(network, layers, board)
+    around, (pace, slowest) = _around(network, layers, board, widths)
     kept = reserve or Resources()
     folding = fold(
         known,
@@ -403,6 +411,8 @@ def plan(
         frames=frames,
         serial=serial,
         windows=windows,
+        stream_width=stream_width,
+        input_width=widths[0],
         each=each,
         pace=pace,
         slowest=slowest,
@@ -436,7 +446,7 @@ def plan(
         for x in known
         if x.engine != AUTO and not x.computed_in.laned
     }
-    graph, cores = _with_flush(plan_graph(network, cores, board.engine), cores)
+    graph, cores = _with_flush(plan_graph(network, cores, board.engine, widths), cores)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
     output = network.output
     result = Plan(
@@ -470,8 +480,9 @@ def plan(
         # Queues and line buffers came out larger than those that the lanes were chosen by.
         return plan(
             network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud,
-            top=top, check=check, frames=frames, serial=serial, windows=windows, codes=codes,
-            each=each, reasons=reasons, engine_reasons=engine_reasons, limit=limit,
+            top=top, check=check, frames=frames, serial=serial, windows=windows,
+            stream_width=stream_width, widths=widths, codes=codes, each=each, reasons=reasons,
+            engine_reasons=engine_reasons, limit=limit,
             reserve=kept + _lacking(result.resources, folding.cost), **options,
         )  # fmt: skip
     if check:
@@ -538,15 +549,17 @@ def _lacking(taken: Resources, reckoned: Resources) -> Resources:
 
 
 def _of_core(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a core; how many windows it takes is among what the folding chose."""
-    return {key: value for key, value in asked.items() if key != "windows"}
+    """Options of a core; how many windows it takes, and results it gives a transfer, are among what
+    the folding chose."""
+    return {key: value for key, value in asked.items() if key not in ("windows", "stream_width")}
 
 
 def _lanes(layer: LayerPlan) -> tuple[str, str, str]:
     """Lanes, slots and the used ones, in words."""
     spec, engine = layer.spec, engine_named(layer.spec.engine)
     side = f" x {spec.frames}" if spec.row_windows else ""
-    lanes = f"{spec.lanes}{side}" if engine.laned else engine.kind
+    wide = f", {spec.out_width} a cycle" if spec.out_width > 1 else ""
+    lanes = (f"{spec.lanes}{side}" if engine.laned else engine.kind) + wide
     if layer.utilization is None:
         return lanes, "", ""
     return lanes, f"{spec.words:,}", f"{100 * layer.utilization:.0f} %"
@@ -557,6 +570,8 @@ def _with_flush(
 ) -> tuple[GraphSpec, list[tuple[CoreBase, CoreImage]]]:
     """A core that makes batches of what other units give waits longer for the next frame than
     these pause between two."""
+    images = [image for _, image in cores]
+    cores = list(zip(graph.cores, images, strict=True))  # which take as much as their wires give
     makers = [u for u in graph.units if isinstance(u, CoreUnit) and u.core.flush_cycles]
     if not makers or makers[0] is graph.first:
         return graph, cores
@@ -574,24 +589,37 @@ def _with_flush(
 
 
 def _around(
-    network: Network, layers: Sequence[CoreLayer], target: Target
+    network: Network, layers: Sequence[CoreLayer], target: Target, widths: tuple[int, int]
 ) -> tuple[Resources, tuple[int, str]]:
     """What all units but the cores take, with room for FIFOs, whose depths are not known yet; the
-    cycles of the slowest of them, and which one that is."""
+    cycles of the slowest of them or of the network's ends, and which one that is."""
     family = find_family(target.engine)
     cores = [make_layer_core(x.dense, x.x, 1, family=target.engine)[0] for x in layers]
     graph = build_graph(network, cores, target.engine)
     total, slowest = Resources(), (0, "")
+    for what, tensor, width in zip(
+        ("inputs come", "results leave"), (network.input, network.output), widths, strict=True
+    ):
+        if tensor.size // width > slowest[0]:
+            text = f"the network's {tensor.size:,} {what} {width if width > 1 else 'one'} a cycle"
+            slowest = tensor.size // width, text
     for unit in graph.units:
         if isinstance(unit, CoreUnit):
             continue
-        if (cycles := unit.cycles) > slowest[0]:
+        if (cycles := _least_cycles(unit)) > slowest[0]:
             slowest = cycles, f"unit {unit.name!r} passes {cycles:,} activations one a cycle"
         if isinstance(unit, Fifo):
             total += Resources(luts=_FIFO_LUTS, ffs=_FIFO_LUTS, brams=not family.lutram)
         else:
             total += unit_resources(unit, target.engine)
     return total, slowest
+
+
+def _least_cycles(unit: Unit) -> int:
+    """Cycles that a unit takes for a frame, however wide its streams are; 0 where they may be."""
+    if isinstance(unit, Wide) and not (isinstance(unit, Pool) and unit.window):
+        return 0
+    return unit.cycles
 
 
 def core_images(network: Network, plan: Plan) -> list[CoreImage]:
@@ -641,5 +669,5 @@ def remake_graph(
         graph = shared_graph(network, specs[0])
         return graph, time_graph(graph, images)
     depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
-    graph = build_graph(network, specs, plan.target.engine, depths)
+    graph = build_graph(network, specs, plan.target.engine, depths, plan.graph.widths)
     return graph, time_graph(graph, images)

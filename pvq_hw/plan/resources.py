@@ -209,7 +209,7 @@ def _unrolled_cost(spec: UnrolledSpec, device: Family) -> Resources:
     return _blocks(spec, device) + Resources(
         luts=_estimate(estimates["luts"], values),
         ffs=_estimate(estimates["ffs"], values),
-        dsps=spec.multiplier_parts,
+        dsps=spec.out_width * spec.multiplier_parts,
     )
 
 

@@ -18,6 +18,7 @@ from pvq_hw.engine.units import (
     Scale,
     Unit,
     Unpack,
+    WidthConverter,
 )
 from pvq_hw.plan.resources import Resources
 from pvq_hw.registry import Face
@@ -78,14 +79,19 @@ def side_resources(core: CoreBase, engine: str) -> Resources:
     if order is None:
         return Resources()
     count = 3 * (order.depth.bit_length() + order.side.bit_length())
-    parts = core.frames * (2 * core.address_bits + 6)
+    parts, wide = core.frames * (2 * core.address_bits + 6), order.out_width
     return (
-        _memory(order.width, order.depth, order.memory, family)
-        + queue_resources(order.x.bits, UNPACKER_QUEUE, family)
+        _times(wide, _memory(order.width, order.depth, order.memory, family))
+        + queue_resources(wide * order.x.bits, UNPACKER_QUEUE, family)
         + Resources(
-            luts=30 + count + order.width // 2 + parts, ffs=20 + count + order.x.bits + parts
+            luts=30 + count + wide * (order.width // 2 + 1) + parts,
+            ffs=20 + count + wide * (order.x.bits + 1) + parts,
         )
     )
+
+
+def _times(count: int, cost: Resources) -> Resources:
+    return Resources(**{key: count * value for key, value in vars(cost).items()})
 
 
 def queue_resources(bits: int, depth: int, family: Family, kind: str = "logic") -> Resources:
@@ -123,8 +129,16 @@ def _pick(unit: Pick, family: Family) -> Resources:
 @unit_cost.of(Fifo)
 def _fifo(unit: Fifo, family: Family) -> Resources:
     count = 5 * unit.depth.bit_length()
-    memory = _memory(unit.x.bits, unit.depth, unit.memory, family)
+    memory = _memory(unit.width * unit.x.bits, unit.depth, unit.memory, family)
     return memory + Resources(luts=10 + count, ffs=count)
+
+
+@unit_cost.of(WidthConverter)
+def _converter(unit: WidthConverter, family: Family) -> Resources:
+    """The wide transfer in registers; where it leaves in parts, each bit has a second source."""
+    bits, count = unit.x.bits * max(unit.taken, unit.given), unit.parts.bit_length()
+    luts = bits if unit.taken > unit.given else 0
+    return Resources(luts=luts + 5 + 2 * count, ffs=bits + 1 + count)
 
 
 @unit_cost.of(Unpack)
@@ -145,9 +159,9 @@ def _lookup(unit: Lookup, family: Family) -> Resources:
     tables = Resources(luts=bits * -(-words // 12), ffs=bits)
     if unit.memory == "block":
         tables = _memory(bits, words, "block", family)
-    count = 2 * (len(unit.entries) - 1).bit_length()
-    queue = queue_resources(bits, unit.depth, family, unit.queue_memory)
-    return tables + queue + Resources(luts=20 + count, ffs=10 + count)
+    count = 2 * (unit.tables_each - 1).bit_length()
+    queue = queue_resources(unit.width * bits, unit.depth, family, unit.queue_memory)
+    return _times(unit.width, tables) + queue + Resources(luts=20 + count, ffs=10 + count)
 
 
 @unit_cost.of(LargestUnit)
@@ -170,19 +184,23 @@ def _above(unit: AboveUnit, family: Family) -> Resources:
 
 @unit_cost.of(Join)
 def _join(unit: Join, family: Family) -> Resources:
-    queue = queue_resources(unit.out.bits, unit.depth, family, unit.queue_memory)
-    return queue + _scaling(unit.scale, 1 if unit.runs else len(unit.inputs), unit.out.bits)
+    queue = queue_resources(unit.width * unit.out.bits, unit.depth, family, unit.queue_memory)
+    products = 1 if unit.runs else len(unit.inputs)
+    return queue + _times(unit.width, _scaling(unit.scale, products, unit.out.bits))
 
 
 @unit_cost.of(Pool)
 def _pool(unit: Pool, family: Family) -> Resources:
-    total = queue_resources(unit.out.bits, unit.depth, family, unit.queue_memory)
+    bits, out = unit.width * unit.acc_bits, unit.width * unit.out.bits
+    total = queue_resources(out, unit.depth, family, unit.queue_memory)
     if unit.scale is not None:
-        total += _scaling(unit.scale, 1, unit.out.bits)
-    total += Resources(luts=90 + 4 * unit.acc_bits, ffs=60 + 4 * unit.acc_bits)
+        total += _times(unit.width, _scaling(unit.scale, 1, unit.out.bits))
+    total += Resources(luts=90 + 4 * bits, ffs=60 + 4 * bits)
     if unit.window is not None:
         return total + window_resources(unit.window, family.name)
-    return total + _memory(unit.acc_bits, unit.partials, unit.memory, family)
+    if unit.chained:  # a row's maxima or sums are made before they meet those of the rows above
+        total += Resources(luts=2 * bits, ffs=bits * (unit.pixel_transfers + unit.latency))
+    return total + _memory(bits, unit.partials, unit.memory, family)
 
 
 def _scaling(scale: Scale, products: int, bits: int) -> Resources:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from pvq_hw.plan.candidates import (
     engine_limit,
     engine_offer,
     floor_cycles,
+    per_cycle,
     stream_limit,
     synthetic_rows,
 )
@@ -40,7 +42,7 @@ def _choices(
     engine: Unrolled, layer: FoldLayer, lanes: Sequence[int], question: Question
 ) -> list[Choice]:
     reckoned = question.reckoned and layer.given is None
-    return [(_reckoned if reckoned else _made)(layer, question)]
+    return _all_widths(layer, (_reckoned if reckoned else _made)(layer, question), question)
 
 
 @engine_offer.of(Unrolled)
@@ -50,11 +52,28 @@ def _offer(engine: Unrolled, layer: FoldLayer, question: Question, most_luts: in
     if found.cost.luts > _NEAR * most_luts:
         return []
     if layer.given is None:
-        return [found]
+        return _all_widths(layer, found, question)
     try:
-        return [_made(layer, question)]
+        return _all_widths(layer, _made(layer, question), question)
     except InputError:  # too many pairs of terms
         return []
+
+
+def _all_widths(layer: FoldLayer, choice: Choice, question: Question) -> list[Choice]:
+    """The choice with as many results a transfer as are asked for, or with every number of them
+    that makes it faster."""
+    spec = choice.spec
+    assert isinstance(spec, UnrolledSpec)
+    if question.width is not None:
+        return [_choice(layer, replace(spec, out_width=question.width), question)]
+    found = [choice]
+    for width in range(2, layer.rows + 1):
+        if layer.rows % width == 0:
+            wide = _choice(layer, replace(spec, out_width=width), question)
+            if wide.cycles >= found[-1].cycles:
+                break
+            found.append(wide)
+    return found
 
 
 def _pace(layer: FoldLayer) -> int | None:
@@ -92,9 +111,13 @@ def _choice(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
     # Activations wait in flip-flops, of which a cell has one.
     cost = replace(cost, luts=max(cost.luts, cost.ffs))
     if layer.geometry is None:
-        cycles = max(question.turns * spec.frame_cycles, floor_cycles(layer, layer.n, question))
-        return Choice(cycles, cost, spec)
-    window = make_window(layer.geometry, layer.x, layer.n, latency=family(device).bank_latency)
+        taken = layer.n // (gcd(question.feed, layer.n) if question.feed else layer.n)
+        ends = max(taken * question.ends[0], layer.rows // spec.out_width * question.ends[1])
+        return Choice(question.turns * max(spec.sum_cycles, ends), cost, spec)
+    together = layer.geometry.input_shape[2] if question.feed is None else question.feed
+    window = make_window(
+        layer.geometry, layer.x, layer.n, latency=family(device).bank_latency, taken=together
+    )
     cycles = question.turns * SlidingWindow(window).frame_cycles(spec.words, spec.levels)
     unit = CoreUnit("core", ("i",), ("o",), spec, window)
     return Choice(cycles, cost + unit_resources(unit, device), spec)
@@ -113,7 +136,8 @@ def _limit(
     assert isinstance(spec, UnrolledSpec)
     if layer.geometry is not None:
         if spec.words == spec.sum_cycles:
-            return f"is unrolled: each window's {layer.rows:,} sums leave one a cycle"
+            sums = f"each window's {layer.rows:,} sums"
+            return f"is unrolled: {sums} leave {per_cycle(spec.out_width)}"
         return f"is unrolled, and takes its {layer.positions:,} windows one by one"
     if floor_cycles(layer, choice.lanes, question) >= interval:
         return stream_limit(layer, question, interval)
@@ -122,5 +146,6 @@ def _limit(
 
 @core_options.of(UnrolledSpec)
 def _options(spec: UnrolledSpec) -> dict[str, Any]:
+    wide = {"out_width": spec.out_width}
     paced = {"multiplier_interval": spec.multiplier_interval}
-    return paced if spec.multiplier == "serial" else {}
+    return wide | (paced if spec.multiplier == "serial" else {})

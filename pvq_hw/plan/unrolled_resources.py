@@ -13,7 +13,7 @@ def unrolled_memories(spec: UnrolledSpec) -> dict[str, tuple[int, int, int]]:
             if spec.memory_name(role) in spec.memories:
                 memories[role] = (1, *spec.memories[spec.memory_name(role)])
     if spec.fifo_memory == "block":
-        memories["fifo"] = (1, spec.out.bits, spec.fifo_depth)
+        memories["fifo"] = (1, spec.out_width * spec.out.bits, spec.fifo_depth)
     return memories
 
 
@@ -22,7 +22,9 @@ def unrolled_features(spec: UnrolledSpec) -> dict[str, float]:
     serial = spec.multiplier == "serial"
     stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     mult_bits = 0 if spec.multiplier == "none" else spec.mult_bits
-    rom_bits = mult_bits * -(-spec.sums // 16) + spec.bias_bits * -(-spec.rows // 16)
+    wide = spec.out_width
+    rows = spec.rows // wide
+    rom_bits = mult_bits * -(-rows * spec.groups // 16) + spec.bias_bits * -(-rows // 16)
     return {
         "core": 1.0,
         "adders": spec.adders,
@@ -30,11 +32,12 @@ def unrolled_features(spec: UnrolledSpec) -> dict[str, float]:
         "register_bits": spec.register_bits,
         "inputs": spec.n * spec.x.bits,
         "sums": spec.sums * spec.acc_bits,
-        "requantizer": spec.sum_bits + spec.out.bits,
-        "serial": stages * (spec.acc_bits + spec.mult_bits) if serial else 0.0,
-        "parts": (spec.multiplier_parts > 1) * spec.multiplier_parts * spec.mult_bits,
-        "logic_roms": rom_bits if spec.params_memory == "logic" else 0.0,
-        "fifo": spec.out.bits * spec.fifo_depth / 16 if spec.fifo_memory == "logic" else 0.0,
+        "requantizer": wide * (spec.sum_bits + spec.out.bits),
+        "further": (wide - 1) * (spec.sum_bits + spec.out.bits),
+        "serial": wide * stages * (spec.acc_bits + spec.mult_bits) if serial else 0.0,
+        "parts": wide * (spec.multiplier_parts > 1) * spec.multiplier_parts * spec.mult_bits,
+        "logic_roms": wide * rom_bits if spec.params_memory == "logic" else 0.0,
+        "fifo": wide * spec.out.bits * spec.fifo_depth / 16 if spec.fifo_memory == "logic" else 0.0,
     }
 
 
@@ -47,6 +50,7 @@ UNROLLED_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
             "adder_bits": 0.6637,
             "sums": 0.4745,
             "fifo": 4.919,
+            "further": 1.5,
             "serial": 2.0,
         },
         "ffs": {

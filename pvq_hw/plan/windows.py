@@ -54,15 +54,29 @@ def with_side(spec: CoreBase, geometry: Geometry, side: int) -> CoreBase:
     return replace(spec, frames=side, row_windows=columns)
 
 
-def with_sides(spec: CoreBase, geometry: Geometry | None, wanted: int | None) -> Iterator[CoreBase]:
+def with_sides(
+    spec: CoreBase, geometry: Geometry | None, wanted: int | None, width: int | None = None
+) -> Iterator[CoreBase]:
     """The core as it is, or with every number of windows that is worth a try; more of them only
-    while its words, rather than its results, are what takes long."""
+    while its words, rather than its results, are what takes long. With more results than cycles
+    they leave as many a transfer as it takes, or ``width``; and one too where that is free."""
     if geometry is None or not spec.takes_windows:
-        yield spec
+        if width in (None, 1):
+            yield spec
         return
     for side in sides(geometry, wanted):
-        yield with_side(spec, geometry, side)
-        if side * spec.rows >= spec.words:
+        wide = with_side(spec, geometry, side)
+        if side == 1:
+            if width in (None, 1):
+                yield wide
+            continue
+        least = -(-side * spec.rows // spec.words) if width is None else width
+        if width is None:
+            least = next(w for w in range(least, spec.rows + 1) if spec.rows % w == 0)
+            if least > 1:
+                yield wide
+        yield replace(wide, out_width=least)
+        if side * spec.rows >= spec.words * (width or spec.rows):
             break
 
 
@@ -77,7 +91,7 @@ def map_cycles(spec: CoreBase, geometry: Geometry) -> int:
     load = window.segment.unit_words
     places = -(-spec.rows * (spec.flight + 1) // spec.credits)
     each = max(spec.words, (spec.words + load + _LOAD) // 2, places, load)
-    return max(rows * window.groups * each, rows * columns * spec.rows)
+    return max(rows * window.groups * each, rows * columns * spec.rows // spec.out_width)
 
 
 @lru_cache(maxsize=8192)

@@ -27,13 +27,18 @@ def from_wire(words: IntArray, form: IntFormat) -> IntArray:
     return words - ((words >> (form.bits - 1)) << form.bits)
 
 
-def pack_words(x: IntArray, form: IntFormat, vector: int) -> npt.NDArray[np.uint32]:
-    """Frames (frames, n) -> payloads of ``vector`` frames each, in the order of the stream.
+def pack_words(x: IntArray, form: IntFormat, vector: int, width: int = 1) -> npt.NDArray[np.uint32]:
+    """Frames (frames, n) -> payloads of ``vector`` frames each, or of ``width`` activations of one,
+    in the order of the stream.
 
     Frame 0 of a batch is in the lowest bits; the last batch is filled up with its last frame.
     Gives the payloads' 32-bit words, lowest first: (payloads, words).
     """
     wires = to_wire(x, form)
+    if width > 1:
+        # Every W-th activation, as if it were a frame of its own.
+        split = wires.reshape(len(wires), -1, width).transpose(0, 2, 1)
+        wires, vector = split.reshape(-1, split.shape[2]), width
     if len(wires) % vector:
         wires = np.concatenate([wires, np.repeat(wires[-1:], -len(wires) % vector, axis=0)])
     lanes = wires.reshape(-1, vector, wires.shape[1]).transpose(0, 2, 1).reshape(-1, vector)
@@ -46,25 +51,31 @@ def pack_words(x: IntArray, form: IntFormat, vector: int) -> npt.NDArray[np.uint
     return words[:, :-1].astype(np.uint32)
 
 
-def pack_frames(x: IntArray, form: IntFormat, vector: int) -> list[int]:
+def pack_frames(x: IntArray, form: IntFormat, vector: int, width: int = 1) -> list[int]:
     """`pack_words` as integers, one a payload."""
-    words = pack_words(x, form, vector)
+    words = pack_words(x, form, vector, width)
     if words.shape[1] == 1:
         return [int(word) for word in words[:, 0]]
     return [int.from_bytes(row.astype("<u4").tobytes(), "little") for row in words]
 
 
-def unpack_frames(payloads: list[int], form: IntFormat, vector: int, rows: int) -> IntArray:
+def unpack_frames(
+    payloads: list[int], form: IntFormat, vector: int, rows: int, width: int = 1
+) -> IntArray:
     """Inverse of `pack_frames`: payloads -> (frames, rows); an unfinished batch is left out."""
-    size = -(-form.bits * vector // 32)
+    size = -(-form.bits * vector * width // 32)
     octets = b"".join(payload.to_bytes(4 * size, "little") for payload in payloads)
-    return unpack_words(np.frombuffer(octets, "<u4").reshape(-1, size), form, vector, rows)
+    return unpack_words(np.frombuffer(octets, "<u4").reshape(-1, size), form, vector, rows, width)
 
 
 def unpack_words(
-    words: npt.NDArray[np.uint32], form: IntFormat, vector: int, rows: int
+    words: npt.NDArray[np.uint32], form: IntFormat, vector: int, rows: int, width: int = 1
 ) -> IntArray:
     """`unpack_frames` from the payloads' 32-bit words, (payloads, words)."""
+    if width > 1:
+        parts = unpack_words(words, form, width, rows // width)
+        split = parts.reshape(-1, width, rows // width).transpose(0, 2, 1)
+        return split.reshape(len(split), rows)
     words = words[: len(words) // rows * rows]
     wide = np.concatenate([words, np.zeros_like(words[:, :1])], axis=1).astype(np.uint64)
     lanes = []

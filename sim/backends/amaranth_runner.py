@@ -56,9 +56,10 @@ def simulate_amaranth(
         A stream broke its protocol or stood still.
     """
     accelerator: Any = Accelerator(graph, images)
-    taps, (n, form), vector = taps_of(graph), graph.x, graph.vectors[0]
+    taps, form, vector = taps_of(graph), graph.x[1], graph.vectors[0]
+    n, rows = graph.frame_transfers
     streams = [_stream(accelerator, tap.scope) for tap in taps]
-    payloads = pack_frames(x, form, vector)
+    payloads = pack_frames(x, form, vector, graph.widths[0])
     bench = Bench(accelerator, quiet)
     if accelerator.layout.blocks:
         layout = accelerator.layout
@@ -66,7 +67,6 @@ def simulate_amaranth(
     source = bench.source(accelerator.i, Source(payloads, idle, seed))
     sink = bench.sink(accelerator.o, Sink(stall, seed + 1, after_valid))
     links = [bench.monitor(o, tap.name) for o, tap in zip(streams, taps, strict=True)]
-    rows = graph.out[0]
     total = len(payloads) // n * rows
 
     told = 0
@@ -81,7 +81,7 @@ def simulate_amaranth(
 
     bench.run(done, resets)
     outputs = {
-        tap.name: unpack_frames(link.payloads, tap.form, tap.frames, tap.rows)
+        tap.name: unpack_frames(link.payloads, tap.form, tap.frames, tap.rows, tap.width)
         for tap, link in zip(taps, links, strict=True)
     }
     outputs = deal(outputs, taps)

@@ -48,7 +48,14 @@ def build_model(design: Design, backend: str | None = None, optimize: str = "-O1
         raise InputError(f"Backend must be one of {sorted(BACKENDS)}, not {backend!r}")
     chosen = BACKENDS[backend]
     files = [*source_files(), *design.sources, *(design.memories if chosen.embeds else ())]
-    ports = (design.top, design.form, design.vector, design.links, bool(design.loads))
+    ports = (
+        design.top,
+        design.form,
+        design.vector,
+        design.links,
+        design.out_width,
+        bool(design.loads),
+    )
     parts = [backend.encode(), optimize.encode(), repr(ports).encode()]
     parts += [part for file in files for part in (file.name.encode(), file.read_bytes())]
 
@@ -88,7 +95,7 @@ def run_compiled(
         A stream broke its protocol or stood still.
     """
     model = build_model(design, backend, optimize)
-    numbers: list[Any] = [threads, len(payloads) // design.n, design.n, design.links[-1].rows]
+    numbers: list[Any] = [threads, len(payloads) // design.n, design.n, design.output.transfers]
     numbers += [quiet, _pauses(idle, seed), _pauses(stall, seed + 1), *resets]
     said: list[str] = []
 

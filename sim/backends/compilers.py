@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pvq_hw.tools import find as tools
@@ -31,7 +31,7 @@ def source_files() -> tuple[Path, ...]:
 
 def _streams(design: Design) -> list[Tap]:
     """What is watched: the layers' links, then ``o``."""
-    return [*design.links, replace(design.links[-1], name="o", scope=())]
+    return [*design.links, design.output]
 
 
 def _tables(design: Design) -> str:
@@ -62,7 +62,7 @@ def _wrapper(design: Design) -> str:
             ".codes__load(load), .codes__w_en(load), .codes__addr(load_addr), "
             ".codes__w_data(load_data), .codes__r_data(), "
         )
-    i_bits, o_bits = design.form.bits * design.vector, design.links[-1].bits
+    i_bits, o_bits = design.form.bits * design.vector, design.output.bits
     body = [
         f"wire o_valid; wire [{o_bits - 1}:0] o_payload;",
         f"{design.top} dut(.clk(clk), .rst(rst), {codes}.i__valid(i_valid), .i__ready(i_ready), "

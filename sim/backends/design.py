@@ -1,6 +1,6 @@
 """What the simulators of Verilog take: sources, memory files, and where the streams are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pvq_hw.arith.formats import IntFormat
@@ -26,13 +26,15 @@ class Design:
     memories : tuple of Path
         Files that ``$readmemh`` reads, by their plain names, from the working folder.
     n : int
-        Activations per input frame.
+        Transfers of a frame (of V side by side) at the input.
     form : IntFormat
         Of the input.
     links : tuple of Tap
         Every layer's output, in order; the last one's rows leave at ``o``.
     vector : int
-        Frames per payload of ``i`` (V).
+        Activations per payload of ``i``: of V frames, or W of one.
+    out_width : int, optional
+        Activations of a frame in a transfer of ``o``, where they are not those of the last link.
     loads : tuple of (int, int)
         Addresses and words that are written through the port ``codes`` first, if there is one.
     """
@@ -45,6 +47,13 @@ class Design:
     links: tuple[Tap, ...]
     vector: int = 1
     loads: tuple[tuple[int, int], ...] = ()
+    out_width: int | None = None
+
+    @property
+    def output(self) -> Tap:
+        """The stream ``o``."""
+        wide = self.links[-1].width if self.out_width is None else self.out_width
+        return replace(self.links[-1], name="o", scope=(), width=wide)
 
     @property
     def words(self) -> int:
@@ -72,4 +81,5 @@ def design_of(graph: GraphSpec, folder: Path) -> Design:
     for file in loaded:
         loads = tuple(code_writes(code_layout(cores), file.read_bytes()))
     links = tuple(taps_of(graph))
-    return Design(_TOP, sources, memories, *graph.x, links, graph.vectors[0], loads)
+    (n, _), (vector, _), (_, given) = graph.frame_transfers, graph.together, graph.widths
+    return Design(_TOP, sources, memories, n, graph.x[1], links, vector, loads, given)

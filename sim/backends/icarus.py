@@ -99,7 +99,7 @@ def run_icarus(
             "links": [link.to_json() for link in design.links],
             "loads": design.loads,
             "outputs": outputs,
-            "rows": design.links[-1].rows,
+            "rows": design.output.transfers,
             "idle": str(idle),
             "stall": str(stall),
             "seed": seed,

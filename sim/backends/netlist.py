@@ -241,14 +241,14 @@ def run_frames(
         A tool is missing or fails.
     """
     side_by_side = graph.vectors[0]
-    (columns, x_form), (rows, out_form) = graph.x, graph.out
+    (_, x_form), (_, out_form), (columns, rows) = graph.x, graph.out, graph.frame_transfers
     netlist = make_netlist(Accelerator(graph, images, body=family), family, synthesize=synthesize)
     netlist = Netlist(netlist.top, edit(netlist.verilog), family)
     inputs, outputs = (
-        list(pack_frames(values, form, side_by_side))
-        for values, form in ((x, x_form), (expected, out_form))
+        list(pack_frames(values, form, side_by_side, wide))
+        for values, form, wide in zip((x, expected), (x_form, out_form), graph.widths, strict=True)
     )
-    bits = x_form.bits * side_by_side, out_form.bits * side_by_side
+    bits = x_form.bits * graph.together[0], out_form.bits * graph.together[1]
     interval = time_graph(graph, graph.named(images)).interval_cycles
     pace = pace_of(graph, images, interval)
     pace = replace(pace, columns=columns, rows=rows)  # the last batch need not be full
@@ -271,4 +271,4 @@ def run_frames(
     if not passed:
         said = "; ".join(line for line in lines if "finish" not in line)[-300:]
         raise CheckError(f"The netlist must give the golden model's results: {said}")
-    return NetlistRun(int(passed[1]) * side_by_side, netlist.cells)
+    return NetlistRun(int(passed[1]) * graph.together[1], netlist.cells)

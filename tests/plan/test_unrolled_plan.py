@@ -89,7 +89,7 @@ def test_an_unrolled_convolution_is_planned_to_the_cycle_that_estimates_are_near
     each = {name: {"engine": "unrolled"} for name in ("conv0", "conv1")}
     planned = plan(network, "ulx3s-25f", each=each)
     first, second, _ = planned.layers
-    assert (first.positions, first.cycles) == (90, 90 * 16)
+    assert (first.positions, first.cycles) == (90, 450)
     assert (second.conv_groups, second.unrolled) == (16, True)
     assert 90 * 16 <= planned.interval_cycles <= 90 * 16 * 1.02
     assert Plan.from_json(planned.to_json()) == planned

@@ -7,7 +7,6 @@ from gateware.accelerator.accelerator import Accelerator
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
 from pvq_hw.engine.timing import run_frames
-from pvq_hw.engine.units import Fifo, Fork
 from sim.agents.bench import Bench
 from sim.agents.streams import Sink, Source
 from sim.agents.wire import pack_frames, unpack_frames
@@ -21,21 +20,23 @@ def check(built: Built, graph: GraphSpec, pattern: Pattern = NONE, quiet: int = 
     The network's own outputs are compared for one frame more, the first one again.
     """
     frames, (n, form), (size, _) = len(built.x), graph.x, graph.out
+    taken, given = graph.widths
     dut = Accelerator(graph, [built.images[core.name] for core in graph.cores])
     bench = Bench(dut, quiet)
     # One frame more: the last activations of a map may matter to no window, so that a layer
     # before it is not done when the results are.
     x = np.concatenate([built.x, built.x[:1]]).reshape(frames + 1, n)
-    source = bench.source(dut.i, Source(pack_frames(x, form, 1), pattern, 3))
+    source = bench.source(dut.i, Source(pack_frames(x, form, 1, taken), pattern, 3))
     sink = bench.sink(dut.o, Sink(pattern, 4))
-    units = [u for u in graph.units if not isinstance(u, Fork | Fifo)]
+    units = [u for u in graph.units if not u.passes]
     monitors = [bench.monitor(dut.units[u.name].o, u.name) for u in units]
-    bench.run(lambda: len(sink.payloads) >= (frames + 1) * size)
+    bench.run(lambda: len(sink.payloads) >= (frames + 1) * size // given)
     trace = built.network.trace(built.x)
     for layer, unit, monitor in zip(built.network.layers, units, monitors, strict=True):
-        got = unpack_frames(monitor.payloads, unit.formats()[1], 1, unit.sizes()[1])
+        _, wide = unit.widths
+        got = unpack_frames(monitor.payloads, unit.formats()[1], 1, unit.sizes()[1], wide)
         assert np.array_equal(got[:frames], trace[layer.name].reshape(frames, -1)), layer.name
-    again = unpack_frames(sink.payloads, graph.out[1], 1, size)[frames:]
+    again = unpack_frames(sink.payloads, graph.out[1], 1, size, given)[frames:]
     assert np.array_equal(again, trace[built.network.layers[-1].name][:1].reshape(1, -1))
     if pattern is NONE:
         wires = run_frames(graph, built.images, frames + 1)

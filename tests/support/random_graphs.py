@@ -196,6 +196,7 @@ def make_cores(
     unrolled: Collection[str] = (),
     sides: dict[str, int] | None = None,
     depthwise: Collection[str] = (),
+    widths: dict[str, int] | None = None,
 ) -> list[tuple[CoreBase, CoreImage]]:
     """Cores of the layers with weights; lanes that suit the channels unless they are given, windows
     of a map one at a time unless it is said how many side by side."""
@@ -209,6 +210,8 @@ def make_cores(
         options["geometry"] = layer.geometry
         if side := (sides or {}).get(layer.name):
             options |= {"frames": side, "row_windows": layer.geometry.output_size[1]}
+        if width := (widths or {}).get(layer.name):
+            options["out_width"] = width
         cores.append(make_layer_core(layer.dense, layer.x, p, **options))
     return cores
 
@@ -223,11 +226,13 @@ def build(
     unrolled: Collection[str] = (),
     sides: dict[str, int] | None = None,
     depthwise: Collection[str] = (),
+    widths: dict[str, int] | None = None,
+    ends: tuple[int, int] = (1, 1),
 ) -> Built:
     """The network with its graph, and random frames."""
     network = source.network()
-    cores = make_cores(network, family, lanes, unrolled, sides, depthwise)
-    graph = build_graph(network, [spec for spec, _ in cores], family, depths)
+    cores = make_cores(network, family, lanes, unrolled, sides, depthwise, widths)
+    graph = build_graph(network, [spec for spec, _ in cores], family, depths, ends)
     form = network.input.format
     x = source.rng.integers(form.min, form.max + 1, (frames, *network.input.shape))
     if form.binary:

@@ -1,0 +1,64 @@
+"""Converters of the width of streams."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from gateware.arith.activation import activation_layout
+from pvq_hw.engine.units import WidthConverter
+
+__all__ = ["ConverterUnit"]
+
+
+class ConverterUnit(wiring.Component):
+    """Gives a transfer in parts, the first activations first, or puts parts together to one.
+
+    A part is offered in the cycle after its transfer, a transfer in the cycle after its last part;
+    no cycle is lost: while the last part leaves, the next transfer is taken, and while a transfer
+    leaves, the next one's first part.
+
+    Members
+    -------
+    i : stream of ``spec.taken`` activations
+    o : stream of ``spec.given`` activations
+    """
+
+    def __init__(self, spec: WidthConverter) -> None:
+        self.spec = spec
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, spec.taken))),
+                "o": Out(stream.Signature(activation_layout(spec.x, spec.given))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        part = spec.x.bits * min(spec.taken, spec.given)
+        kept = Signal(spec.x.bits * max(spec.taken, spec.given), reset_less=True)
+        take, leave, full = Signal(), Signal(), Signal()
+        place, at_end = Signal(range(spec.parts)), Signal()
+        narrows = spec.taken > spec.given
+        m.d.comb += [
+            take.eq(self.i.valid & self.i.ready),
+            leave.eq(full & self.o.ready),
+            at_end.eq(place == spec.parts - 1),
+            self.i.ready.eq(~full | (self.o.ready & at_end if narrows else self.o.ready)),
+            self.o.valid.eq(full),
+            self.o.payload.eq(kept[:part] if narrows else kept),
+        ]
+        step = leave if narrows else take
+        with m.If(step):
+            m.d.sync += place.eq(Mux(at_end, 0, place + 1))
+        if narrows:
+            m.d.sync += full.eq(take | (full & ~(leave & at_end)))
+            with m.If(take):
+                m.d.sync += kept.eq(self.i.payload.as_value())
+            with m.Elif(leave):
+                m.d.sync += kept.eq(kept >> part)
+        else:
+            m.d.sync += full.eq((take & at_end) | (full & ~leave))
+            with m.If(take):
+                m.d.sync += kept.eq(Cat(kept, self.i.payload.as_value())[part:])
+        return m
