@@ -96,7 +96,7 @@ def train(
     for step, batch in enumerate(_batches(len(x), epochs, rng), 1):
         rate = _RATE * 0.5 * (1 + np.cos(np.pi * step / steps))
         for value, gradient, m, v in zip(
-            values, _gradients(net, curve, x[batch], y[batch]), first, second, strict=True
+            values, gradients(net, curve, x[batch], y[batch]), first, second, strict=True
         ):
             m += 0.1 * (gradient - m)
             v += 0.001 * (gradient * gradient - v)
@@ -110,7 +110,7 @@ def _batches(count: int, epochs: int, rng: np.random.Generator) -> Iterator[npt.
         yield from (order[i : i + _BATCH] for i in range(0, count, _BATCH))
 
 
-def _gradients(
+def gradients(
     net: Trained, curve: Curve, x: FloatArray, y: npt.NDArray[np.int64]
 ) -> list[FloatArray]:
     """Of the mean cross entropy, by all weights, then by all biases."""

@@ -32,7 +32,7 @@ __all__ = ["ROWS", "Row", "figures", "main", "measure", "table"]
 
 RESULTS = Path(__file__).parent / "results" / "baselines.json"
 _ROOT = Path(__file__).parents[1]
-_MARKS = ("<!-- baselines: begin -->", "<!-- baselines: end -->")
+MARKS = ("<!-- baselines: begin -->", "<!-- baselines: end -->")
 _FRAMES = 3000  # to calibrate with
 _SEEDS = (0, 1, 2)
 _USED = {
@@ -240,9 +240,9 @@ def main() -> None:
     if args.side:
         _measure_side(args)
     if args.page:
-        before, rest = args.page.read_text(encoding="utf-8").split(_MARKS[0])
-        text = f"{before}{_MARKS[0]}\n{table(read(args.output))}{_MARKS[1]}"
-        args.page.write_text(text + rest.split(_MARKS[1])[1], encoding="utf-8", newline="\n")
+        before, rest = args.page.read_text(encoding="utf-8").split(MARKS[0])
+        text = f"{before}{MARKS[0]}\n{table(read(args.output))}{MARKS[1]}"
+        args.page.write_text(text + rest.split(MARKS[1])[1], encoding="utf-8", newline="\n")
 
 
 def _measure_side(args: argparse.Namespace) -> None:

@@ -69,7 +69,7 @@ def points(
                         yield device, engine, together
 
 
-def _same_engine(engine: Engine, sources: Sources, rows: int) -> str:
+def same_engine(engine: Engine, sources: Sources, rows: int) -> str:
     """A digest of the circuit as it is synthesized: new where gateware or codes are."""
     from amaranth.back import rtlil
 
@@ -114,7 +114,7 @@ def run(
         if key not in tiles:
             tiles[key] = largest_tile(together, sources, device.body, device.brams)
         rows = tiles[key]
-        digest = _same_engine(engine, sources, rows)
+        digest = same_engine(engine, sources, rows)
         name = f"{device.name} {engine.name}"
         known = document["points"].get(name, {})
         stamp = {"circuit": digest, "seeds": list(seeds), "versions": document["versions"]}

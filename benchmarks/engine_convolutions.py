@@ -111,7 +111,7 @@ def make_conv(node: ConvNode, ratio: float | None, lanes: int) -> Conv:
     )
 
 
-def _network(conv: Conv) -> Network:
+def network_of(conv: Conv) -> Network:
     shape = conv.geometry.input_shape
     x = TensorSpec("x", shape, IntFormat(8, False), 1 / 255)
     network = Network("convolution", x, (conv,), shape, (0, 1, 2))
@@ -119,7 +119,7 @@ def _network(conv: Conv) -> Network:
     return network
 
 
-def _unit(layer: CoreLayer, lanes: int, engine: str) -> tuple[CoreUnit, CoreImage]:
+def unit_of(layer: CoreLayer, lanes: int, engine: str) -> tuple[CoreUnit, CoreImage]:
     """The core behind its line buffer, as the plan makes it."""
     options: dict[str, Any] = {}
     spec, image = make_layer_core(layer.dense, layer.x, lanes, family=engine, name="conv")
@@ -134,7 +134,7 @@ def _unit(layer: CoreLayer, lanes: int, engine: str) -> tuple[CoreUnit, CoreImag
     return CoreUnit("conv", ("i",), ("o",), spec, window), image
 
 
-def _cycles(network: Network, unit: CoreUnit, image: CoreImage) -> dict[str, Any]:
+def cycles_of(network: Network, unit: CoreUnit, image: CoreImage) -> dict[str, Any]:
     graph = GraphSpec((unit,))
     spec: CoreBase = unit.core
     x = np.random.default_rng(1).integers(0, 256, (_FRAMES, *network.input.shape))
@@ -154,8 +154,8 @@ def _built(
 ) -> tuple[Network, CoreUnit, CoreImage]:
     """The layer alone as a network, its core behind a line buffer, and what that holds."""
     nodes = [n for n in load_model(models / f"{case.model}.onnx").nodes if isinstance(n, ConvNode)]
-    network = _network(make_conv(nodes[case.index], ratio, case.lanes))
-    return network, *_unit(core_layers(network)[0], case.lanes, device.family)
+    network = network_of(make_conv(nodes[case.index], ratio, case.lanes))
+    return network, *unit_of(core_layers(network)[0], case.lanes, device.family)
 
 
 def _digest(unit: CoreUnit, image: CoreImage, device: Device) -> str:
@@ -172,7 +172,7 @@ def measure(
     network, unit, image = _built(case, ratio, device, models)
     (conv,) = network.layers
     assert isinstance(conv, Conv)
-    result = _cycles(network, unit, image)
+    result = cycles_of(network, unit, image)
     if result["mismatches"] or result["interval_cycles"] != result["timing_cycles"]:
         raise SystemExit(f"{case.name}: simulation and model must agree: {result}")
     circuit = core_component(unit.core, image, body=device.body, window=unit.window)

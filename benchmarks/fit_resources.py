@@ -34,7 +34,7 @@ from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.target.devices import find_device
 from pvq_hw.target.families import FAMILIES, family
 
-_HERE = Path(__file__).parent
+HERE = Path(__file__).parent
 U8, S8, S16, U4 = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True), IntFormat(4, False)
 
 # rows, n, k, lanes, input, output, options: sizes as networks have them, and corners.
@@ -181,7 +181,7 @@ def fit(rows: list[dict[str, float]], counts: list[int], steps: int = 50_000) ->
     return {key: float(f"{v:.4g}") for key, v in zip(keys, x / scale, strict=True) if v > 0}
 
 
-def _estimate(coefficients: dict[str, float], row: dict[str, float]) -> float:
+def estimate(coefficients: dict[str, float], row: dict[str, float]) -> float:
     return sum(coefficients.get(key, 0.0) * value for key, value in row.items())
 
 
@@ -338,7 +338,7 @@ def report(engine: str, cores: Sequence[Counted], values: Sequence[dict[str, flo
         others = [
             (row, count[kind]) for row, (_, count, held) in zip(values, cores, strict=True) if held
         ]
-        errors = [_estimate(found, row) / count - 1 for row, count in others]
+        errors = [estimate(found, row) / count - 1 for row, count in others]
         print(f"{engine} {kind}, held out: {', '.join(f'{e:+.1%}' for e in errors)}")
 
 
@@ -346,7 +346,7 @@ def arguments(text: str) -> argparse.ArgumentParser:
     """What all fits take; ``text`` is the module's description."""
     parser = argparse.ArgumentParser(description=text.split("\n\n")[0])
     parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
-    parser.add_argument("-o", type=Path, default=_HERE / "results" / "resources.json")
+    parser.add_argument("-o", type=Path, default=HERE / "results" / "resources.json")
     parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
     return parser
 

@@ -29,7 +29,7 @@ from pvq_hw.train.flow import start_network
 __all__ = ["ROWS", "Row", "main", "measure", "table"]
 
 RESULTS = Path(__file__).parent / "results" / "graphs.json"
-_MARKS = ("<!-- accuracy of graphs: begin -->", "<!-- accuracy of graphs: end -->")
+MARKS = ("<!-- accuracy of graphs: begin -->", "<!-- accuracy of graphs: end -->")
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,10 @@ def _told(row: Row) -> str:
 def _into_page(page: Path, text: str) -> None:
     """Replaces what stands between the page's marks."""
     whole = page.read_text(encoding="utf-8")
-    before, rest = whole.split(_MARKS[0])
-    after = rest.split(_MARKS[1])[1]
+    before, rest = whole.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
     page.write_text(
-        f"{before}{_MARKS[0]}\n{text}\n{_MARKS[1]}{after}", encoding="utf-8", newline="\n"
+        f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8", newline="\n"
     )
 
 
@@ -183,7 +183,7 @@ def main() -> None:
         for seed in range(args.seeds):
             if row.key(seed) in results or args.network not in (None, row.name):
                 continue
-            data = _data(row, args)
+            data = bundled_data(row, args)
             if data is None:
                 continue
             print(f"{row.name} on {row.target}, seed {seed} ...", flush=True)
@@ -194,7 +194,7 @@ def main() -> None:
         _into_page(args.page, table(results))
 
 
-def _data(row: Row, args: argparse.Namespace) -> tuple[Data, Data] | None:
+def bundled_data(row: Row, args: argparse.Namespace) -> tuple[Data, Data] | None:
     """Training frames and the test set; none where the row needs frames that were not given."""
     past = _PAST.get(row.name, 0) if row.training else 0
     if row.name != "ResNet8":

@@ -32,7 +32,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def text(self) -> str:
-        """For a terminal: one line each."""
+        """The table for a terminal, one line a row."""
         out = [_plain(self.title)]
         wide = max((len(_plain(what)) for what, _ in self.lines), default=0)
         out += [f"  {_plain(what):<{wide}}  {_plain(much)}" for what, much in self.lines]
@@ -45,7 +45,7 @@ class Table:
         return "\n".join(out)
 
     def html(self) -> str:
-        """For a notebook."""
+        """The table for a notebook."""
         lines = "".join(f"<tr><th style='text-align:left'>{_safe(what)}</th><td>{_safe(much)}</td>"
                         "</tr>" for what, much in self.lines)  # fmt: skip
         head = "".join(f"<th>{_safe(c)}</th>" for c in self.header)

@@ -84,7 +84,7 @@ def prove_output(accelerator: Accelerator, steps: Steps, *, fresh: bool) -> dict
             with steps.step("Read the exported Verilog"):
                 netlists = read_units(accelerator.out, [unit.name for unit in units])
         with steps.step(f"Prove {name}"):
-            found += _prove(accelerator, name, netlists, steps)
+            found += prove_unit(accelerator, name, netlists, steps)
         document = _save(accelerator, head, found)
     if not netlists:
         document = _save(accelerator, head, found)
@@ -131,7 +131,7 @@ def _save(
     return value
 
 
-def _prove(
+def prove_unit(
     accelerator: Accelerator, name: str, netlists: dict[str, Netlist], steps: Steps
 ) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []

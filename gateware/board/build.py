@@ -135,7 +135,7 @@ def _write_files(plan: Any, folder: Path) -> None:
 
 
 @contextmanager
-def _logs_kept(folder: Path, failed: Path) -> Iterator[None]:
+def logs_kept(folder: Path, failed: Path) -> Iterator[None]:
     """After an error the logs lie in ``failed``, which the error's message names."""
     try:
         _forget_logs(failed)
@@ -173,7 +173,7 @@ def _check_synthesis(log: Path) -> None:
                 )
 
 
-def _check_constraints(log: Path) -> None:
+def check_constraints(log: Path) -> None:
     """Refuses a design in which nextpnr did not find a net that is constrained."""
     with log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -194,7 +194,7 @@ def _clocks(placed: dict[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def _judge(clocks: dict[str, dict[str, float]], clock_mhz: float) -> tuple[float, bool]:
+def judge(clocks: dict[str, dict[str, float]], clock_mhz: float) -> tuple[float, bool]:
     """Fmax of the clock at ``clock_mhz``, and whether all clocks meet their constraints."""
     # nextpnr rounds a constraint to whole picoseconds, a PLL its frequency to what it can make.
     main = [
@@ -211,7 +211,7 @@ def _judge(clocks: dict[str, dict[str, float]], clock_mhz: float) -> tuple[float
     return min(main), met and min(main) >= clock_mhz
 
 
-class _Seeds:
+class SeedSearch:
     """Place and route with several seeds, some at a time, each in a folder of its own.
 
     The result is that of one seed after the other: the first of them that meets the clock, however
@@ -270,12 +270,12 @@ class _Seeds:
             seconds = tools.run(
                 name, _with_seed(rest, seed), folder=folder, log=log, stop=self._stops[seed]
             )
-            _check_constraints(log)
+            check_constraints(log)
         except (ToolError, CheckError) as error:
             shutil.copyfile(log, self._folder / log.name)
             raise type(error)(str(error).replace(str(folder), str(self._folder))) from None
         placed = json.loads((folder / _PLACED).read_text())
-        fmax, met = _judge(_clocks(placed), self._clock_mhz)
+        fmax, met = judge(_clocks(placed), self._clock_mhz)
         self._progress(f"Place and route, seed {seed}: {fmax:g} MHz of {self._clock_mhz:g} MHz")
         if met and not self._every_seed:
             order = list(self._stops)
@@ -374,14 +374,14 @@ def build(
     used = {command[0]: tools.find_tool(command[0]) for command in commands}
     seconds = {"warm_up": tools.warm_up(used, progress)}
     failed = failed or folder.with_name(folder.name + ".failed")
-    with _logs_kept(folder, failed):
+    with logs_kept(folder, failed):
         _prepare_folder(folder)
         _write_files(plan, folder)
         log = folder / _LOGS["yosys"]
         progress("Synthesis")
         seconds["synthesis"] = tools.run(synthesis[0], synthesis[1:], folder=folder, log=log)
         _check_synthesis(log)
-        runs = _Seeds(place, folder, clock_mhz, every_seed, progress)
+        runs = SeedSearch(place, folder, clock_mhz, every_seed, progress)
         attempts = runs.run(seeds, jobs)
         seconds["place_route"] = sum(attempt.seconds for attempt in attempts)
         best = max(attempts, key=_merit)
@@ -445,7 +445,7 @@ def rebuild(
     plan = platform.prepare(top, _NAME, emit_src=False, **overrides)
     synthesis, _, pack = _commands(plan)
     tools.warm_up((synthesis[0], pack[0]), progress)
-    with _logs_kept(folder, failed or folder.with_name(folder.name + ".failed")):
+    with logs_kept(folder, failed or folder.with_name(folder.name + ".failed")):
         _prepare_folder(folder)
         _write_files(plan, folder)
         log = folder / _LOGS["yosys"]

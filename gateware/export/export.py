@@ -121,7 +121,8 @@ class _ClosedInReset(wiring.Component):
 
 
 def _tidy(verilog: str) -> str:
-    """Without yosys's first line and attributes; plain identifiers; RAM cleared by a loop."""
+    """The Verilog without yosys's first line and attributes, with plain identifiers and RAM cleared
+    by loops."""
     body = verilog.partition("*/\n")[2].lstrip("\n")
     # Says again what the declaration that follows says.
     body = re.sub(r"^ *\(\* init = [^*]* \*\)\n", "", body, flags=re.MULTILINE)

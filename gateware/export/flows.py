@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, TypedDict
 
 from gateware.export.export import ROM_FILE, export_accelerator
-from gateware.export.interfaces import INTERFACES, Side, axis_shell, flow_testbench
+from gateware.export.interfaces import Side, axis_shell, flow_testbench
+from pvq_hw.choices import FLOWS, INTERFACES
 from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.hexfile import packed_hex
 from pvq_hw.engine.spram_image import has_spram
@@ -17,7 +18,7 @@ from pvq_hw.naming import quoted
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.golden_vectors import load_index
 
-__all__ = ["FLOWS", "export_flow", "flow_files"]
+__all__ = ["export_flow", "flow_files"]
 
 _MARK = "pvq-hw-export.json"
 _EXPORT = Format("an export", "pvq-hw export")
@@ -80,7 +81,7 @@ def flow_files(
         name, top, interface, tuple(verilog), tuple(memories), tuple(test), taken, given,
         plan.clock_mhz,
     )  # fmt: skip
-    more = FLOWS[flow](parts) | {f"{name}.vlt": _WAIVERS.format(name=name)}
+    more = _WRITERS[flow](parts) | {f"{name}.vlt": _WAIVERS.format(name=name)}
     return {**verilog, **memories, **test, **more, "README.txt": parts.readme(flow, more)}
 
 
@@ -100,7 +101,7 @@ def export_flow(
     folder : Path
         New, empty, or an earlier export, whose files are replaced.
     flow : str
-        A key of `FLOWS`.
+        One of `pvq_hw.choices.FLOWS`.
     interface : str
         ``"stream"``: valid, ready and payload. ``"axis"``: AXI4-Stream.
     name : str
@@ -498,10 +499,6 @@ ipx::save_core $core
     return {f"{parts.name}_package.tcl": text}
 
 
-FLOWS: Mapping[str, Callable[[_Parts], dict[str, str]]] = {
-    "fusesoc": _fusesoc,
-    "edalize": _edalize,
-    "litex": _litex,
-    "apio": _apio,
-    "vivado": _vivado,
-}
+_WRITERS: Mapping[str, Callable[[_Parts], dict[str, str]]] = dict(
+    zip(FLOWS, (_fusesoc, _edalize, _litex, _apio, _vivado), strict=True)
+)

@@ -5,9 +5,7 @@ from string import Template
 
 from pvq_hw.arith.formats import IntFormat
 
-__all__ = ["INTERFACES", "Side", "axis_shell", "flow_testbench"]
-
-INTERFACES = ("stream", "axis")
+__all__ = ["Side", "axis_shell", "flow_testbench"]
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ endmodule
 def flow_testbench(
     name: str, core: str, interface: str, taken: Side, given: Side, frames: int, cycles: int
 ) -> str:
-    """Verilog of a testbench ``name`` of an accelerator behind one of the `INTERFACES`.
+    """Verilog of a testbench ``name`` of an accelerator behind one of `pvq_hw.choices.INTERFACES`.
 
     ``frames`` frames are in ``<core>_input.hex`` and ``<core>_expected.hex``; ``cycles`` is more
     than a frame takes.

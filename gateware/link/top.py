@@ -78,7 +78,7 @@ class Top(wiring.Component):
         codes_crc: int | None = None,
         flash_offset: int = FLASH_OFFSET,
     ) -> None:
-        self._accelerator = accelerator
+        self.accelerator = accelerator
         self.codes_crc, self._flash_offset = codes_crc, flash_offset
         self._idle_clocks = idle_clocks
         self._body = body
@@ -99,7 +99,7 @@ class Top(wiring.Component):
         m.submodules.receiver = receiver = UartReceiver(self.timing)
         m.submodules.packets = packets = PacketReceiver(self._idle_clocks)
         m.submodules.loader = loader = FrameLoader(self.description.input, self._body)
-        m.submodules.accelerator = accelerator = self._accelerator
+        m.submodules.accelerator = accelerator = self.accelerator
         m.submodules.results = results = ResultSender(self.description.output)
         m.submodules.control = control = ControlReplies(self.description)
         m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
@@ -152,9 +152,9 @@ class Top(wiring.Component):
             return None
         wake_clocks = math.ceil(WAKE_SECONDS * self.description.clock_hz)
         m.submodules.codes = codes = CodeControl(
-            self._accelerator.layout, self.codes_crc, self._flash_offset, wake_clocks
+            self.accelerator.layout, self.codes_crc, self._flash_offset, wake_clocks
         )
-        connect(m, codes.codes, self._accelerator.codes)
+        connect(m, codes.codes, self.accelerator.codes)
         connect(m, codes.flash, flipped(self.flash))
         m.d.comb += [
             codes.header.eq(packets.header),

@@ -119,7 +119,7 @@ class AboveCircuit(wiring.Component):
         return m
 
     def _threshold(self, m: Module, take: Value) -> Value:
-        """Of the value on offer: a constant where all are equal."""
+        """The threshold of the value on offer: a constant where all are equal."""
         thresholds = self.spec.thresholds
         constants = Array(Const(t, signed(18)) for t in thresholds)
         if len(set(thresholds)) == 1:

@@ -5,11 +5,11 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.choices import FLOWS, GAINS, INTERFACES, MENDS, OBJECTIVES, QUANTIZERS
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["add_verbs", "run_verb"]
 
-OBJECTIVES = ("speed", "latency", "size", "energy")
 _CODE_HELP = "pulses of 1, or of powers of two; by default these where they save 3 %% of the cycles"
 _PORT_HELP = "serial port, e.g. /dev/ttyUSB1; by default the ports on USB are asked for the board"
 
@@ -147,6 +147,14 @@ def _compile(subparsers: Any) -> None:
     _output(p)
     _decide(p)
     p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
+    _quantization(p)
+    _hardware(p)
+    p.add_argument("--seed", type=int, help="default 0")
+    p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
+
+
+def _quantization(p: argparse.ArgumentParser) -> None:
+    """What decides a network's codes and formats."""
     p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
     p.add_argument(
         "--max-loss",
@@ -165,21 +173,32 @@ def _compile(subparsers: Any) -> None:
     )
     p.add_argument(
         "--quantizer",
-        choices=("calibrated", "plain", "given"),
+        choices=QUANTIZERS,
         help="default calibrated; given: of a fine-tuned model, whose weights are codes",
     )
-    p.add_argument(
-        "--gain", choices=("least-squares", "norm"), help="rule of the plain quantizer's gains"
-    )
+    p.add_argument("--gain", choices=GAINS, help="rule of the plain quantizer's gains")
     p.add_argument(
         "--mend",
-        choices=("none", "biases", "scales", "both"),
+        choices=MENDS,
         help="what the plain quantizer corrects by calibration inputs or drawn ones (default none)",
     )
     p.add_argument(
         "--input-scale", metavar="S", type=float, help="integer data is divided by it (default 1)"
     )
     p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
+    p.add_argument(
+        "--int8", metavar="LAYER[,LAYER]", help="layers that keep 8-bit weights; all: every one"
+    )
+    p.add_argument(
+        "--only", metavar="LAYER[,LAYER]", help="make these pulses, the others keep 8-bit weights"
+    )
+    p.add_argument(
+        "--keep-zeros", action="store_true", default=None, help="weights of 0 (pruned) stay 0"
+    )
+
+
+def _hardware(p: argparse.ArgumentParser) -> None:
+    """What decides how the layers are computed."""
     p.add_argument("--lanes", metavar="P[,P...]", help="lanes of each layer; planned by default")
     p.add_argument(
         "--code",
@@ -224,17 +243,6 @@ def _compile(subparsers: Any) -> None:
         metavar="KIND|LAYER=KIND,...",
         help="dsp or logic (by default, auto, LUTs where DSP blocks are too few)",
     )
-    p.add_argument("--seed", type=int, help="default 0")
-    p.add_argument(
-        "--int8", metavar="LAYER[,LAYER]", help="layers that keep 8-bit weights; all: every one"
-    )
-    p.add_argument(
-        "--only", metavar="LAYER[,LAYER]", help="make these pulses, the others keep 8-bit weights"
-    )
-    p.add_argument(
-        "--keep-zeros", action="store_true", default=None, help="weights of 0 (pruned) stay 0"
-    )
-    p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
 
 
 def _tune(subparsers: Any) -> None:
@@ -324,7 +332,7 @@ def _layer(subparsers: Any) -> None:
     _target(p, required=False)
     p.add_argument("--k", type=int, help="pulses of each row")
     p.add_argument("--ratio", metavar="R", type=float, help="N/K instead of --k")
-    p.add_argument("--gain", choices=("least-squares", "norm"), default="least-squares")
+    p.add_argument("--gain", choices=GAINS, default="least-squares")
     p.add_argument("--bias", metavar="BIAS.npy", type=Path, help="float vector (rows,)")
     p.add_argument("--lanes", metavar="P", type=int, default=8)
     p.add_argument(
@@ -424,12 +432,10 @@ def _export(subparsers: Any) -> None:
     )
     _folder(p)
     p.add_argument("-o", "--into", metavar="DIR", type=Path, required=True, help="its folder")
-    p.add_argument(
-        "--flow", choices=("fusesoc", "edalize", "litex", "apio", "vivado"), required=True
-    )
+    p.add_argument("--flow", choices=FLOWS, required=True)
     p.add_argument(
         "--interface",
-        choices=("stream", "axis"),
+        choices=INTERFACES,
         default="stream",
         help="valid, ready and payload (default), or AXI4-Stream",
     )

@@ -204,7 +204,7 @@ class CoreBase(Document, ABC):
 
     @property
     def maps(self) -> Geometry | None:
-        """Of a core that takes whole maps, and whose windows are its own affair."""
+        """How windows slide over the maps that are its frames; None where frames are windows."""
         return None
 
     @property

@@ -45,12 +45,12 @@ class LargestUnit(Unit):
 
     @property
     def out(self) -> IntFormat:
-        """Of places and values."""
+        """Format of what it gives: places and values share one."""
         return Largest.form(self.x, self.size)
 
     @property
     def place_bits(self) -> int:
-        """Of a place in a frame."""
+        """Bits of a place in a frame."""
         return bits_for(0, max(1, self.size - 1))
 
     @property

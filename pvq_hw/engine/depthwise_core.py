@@ -141,12 +141,12 @@ class DepthwiseSpec(CoreBase):
 
     @property
     def pixels(self) -> int:
-        """Of a map."""
+        """Pixels of a map."""
         return self.geometry.input_shape[0] * self.geometry.input_shape[1]
 
     @property
     def maps(self) -> Geometry:
-        """Of the maps that are the core's frames."""
+        """How windows slide over the maps that are the core's frames."""
         return self.geometry
 
     @property
@@ -204,7 +204,7 @@ class DepthwiseSpec(CoreBase):
 
     @property
     def address_bits(self) -> int:
-        """Of a channel."""
+        """Bits of a channel's number."""
         return max(1, (self.channels - 1).bit_length())
 
     @property

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pvq_hw.errors import InputError
+from pvq_hw.choices import check_choice
 from pvq_hw.registry import Registry
 
 __all__ = [
@@ -103,6 +103,4 @@ def engine_named(name: str) -> Engine:
 
 def check_engine(name: object, what: str = "Engine", *also: str) -> None:
     """Raises InputError unless there is an engine of that name, or it is among ``also``."""
-    known = [*ENGINES.kinds(), *also]
-    if name not in known:
-        raise InputError(f"{what} must be {', '.join(known[:-1])} or {known[-1]}, not {name!r}")
+    check_choice(what, name, (*ENGINES.kinds(), *also))

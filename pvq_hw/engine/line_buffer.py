@@ -142,7 +142,7 @@ class WindowSpec(Document):
         return -(-self.geometry.output_size[1] // self.side)
 
     def parts(self) -> tuple[int, ...]:
-        """For each column of a segment, the windows that it is a column of, as bits."""
+        """The windows that each column of a segment belongs to, as bits."""
         g = self.geometry
         taps = range(0, g.span[1], g.dilation[1])
         reach = g.span[1] + (self.side - 1) * g.stride[1]
@@ -205,8 +205,8 @@ class WindowSpec(Document):
         return tuple(Band(a, b - a, c - a) for a, b, c in zip(low, high, after, strict=True))
 
     def rights(self) -> tuple[int, ...]:
-        """For every column of positions the last column of the map that is needed; negative
-        where none is, beyond the map where all are."""
+        """The last column of the map that each column of positions needs; negative where it needs
+        none, beyond the map where it needs all."""
         g = self.geometry
         first = g.span[1] - 1 - g.pads[1][0]
         return tuple(first + x * g.stride[1] for x in range(g.output_size[1]))

@@ -156,7 +156,7 @@ class SharedSpec(CoreBase):
 
     @property
     def weights(self) -> int:
-        """Of all layers."""
+        """Weights of all layers."""
         return sum(layer.rows * layer.n for layer in self.layers)
 
     @property
@@ -326,8 +326,8 @@ class SharedSpec(CoreBase):
 
     @property
     def turn_cycles(self) -> int:
-        """From a layer's last word to the next one's first: its last result is written, then the
-        next layer's step of the program is read, then compared with."""
+        """Cycles from a layer's last word to the next one's first: its last result is written,
+        then the next layer's step of the program is read, then compared with."""
         return self.result_stage + 3
 
     @property

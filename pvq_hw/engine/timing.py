@@ -590,7 +590,7 @@ def _pool(unit: Pool, i: Wire, o: Wire, frames: int) -> Process:
 
 
 def _window_ends(unit: Pool) -> list[bool]:
-    """For every transfer of a map whether it has the last activations of windows."""
+    """Whether each transfer of a map has the last activations of windows."""
     g = unit.geometry
     axes = []
     for axis in (0, 1):

@@ -106,7 +106,7 @@ class Scale(Document):
     def of(
         cls, out: IntFormat, shift: int, low: int, high: int, mult: tuple[int, ...], kind: str
     ) -> "Scale":
-        """For operands from ``low`` to ``high``, and one product for each of ``mult``."""
+        """The scale for operands from ``low`` to ``high``, and one product for each of ``mult``."""
         bound = max(abs(low), abs(high), 1) * sum(mult) + (1 << shift)
         if bits_for(0, max(mult)) > _MULTIPLIERS[kind] - (kind == "mult18"):
             kind = "logic"

@@ -70,7 +70,7 @@ class Estimate:
         }
 
     def line(self) -> str:
-        """For people, without the board's name."""
+        """The estimate for people, without the board's name."""
         head = f"N/K {self.ratio:<4g}"
         if not self.interval_cycles:
             return f"{head} no    {self.reason}"

@@ -162,10 +162,10 @@ def choose(
             f"--max-loss must come with --calibrate and at least {_LEAST_FRAMES} inputs to choose "
             f"by, not {count}"
         )
-    return _Search(model, target, options, calibration, planner, steps or Steps()).run()
+    return Search(model, target, options, calibration, planner, steps or Steps()).run()
 
 
-class _Search:
+class Search:
     """Trials on one model; see `choose`."""
 
     def __init__(
@@ -218,12 +218,12 @@ class _Search:
         what = f"N/K {ratio:g}" if ratio else "8-bit weights"
         more = f", 8-bit weights in {len(int8)}" if ratio and int8 else ""
         with self._steps.step(f"{'Quantize at' if full else 'Try'} {what}{more}"):
-            trial = self._trial(ratio, int8, full)
+            trial = self.trial(ratio, int8, full)
         self.trials.append(trial)
         self._steps.note(trial.text(self.unit))
         return trial
 
-    def _trial(self, ratio: float, int8: tuple[str, ...], full: bool) -> Trial:
+    def trial(self, ratio: float, int8: tuple[str, ...], full: bool) -> Trial:
         options = self._asked(ratio, int8)
         try:
             network, folding = quantize_for(

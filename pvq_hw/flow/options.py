@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pvq_hw.choices import GAINS, OBJECTIVES, QUANTIZERS, check_choice
 from pvq_hw.data.augment import parse_kinds
 from pvq_hw.documents import load_toml, read_fields
 from pvq_hw.engine.engines import AUTO, ENGINES, Folded, check_engine, engine_named
@@ -12,9 +13,8 @@ from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
 
-__all__ = ["OBJECTIVES", "CompileOptions", "LayerChoice", "load_options"]
+__all__ = ["CompileOptions", "LayerChoice", "load_options"]
 
-OBJECTIVES = ("speed", "latency", "size", "energy")
 
 _LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
 _MOST_FRAMES = 1_000_000
@@ -223,12 +223,8 @@ class CompileOptions:
     def __post_init__(self) -> None:
         _positive("N/K", self.ratio)
         _positive("Input scale", self.input_scale)
-        if self.quantizer not in ("calibrated", "plain", "given"):
-            raise InputError(
-                f"Quantizer must be calibrated, plain or given, not {self.quantizer!r}"
-            )
-        if self.gain not in ("least-squares", "norm"):
-            raise InputError(f"Gain must be least-squares or norm, not {self.gain!r}")
+        check_choice("Quantizer", self.quantizer, QUANTIZERS)
+        check_choice("Gain", self.gain, GAINS)
         if not 1 <= self.activation_bits <= 16:
             raise InputError(f"Activation width must be 1 to 16 bits, not {self.activation_bits}")
         if self.lanes is not None and (not self.lanes or min(self.lanes) < 1):
@@ -257,11 +253,7 @@ class CompileOptions:
                 raise InputError(
                     f"A loss must come with the calibrated quantizer, not {self.quantizer!r}"
                 )
-        if self.objective not in OBJECTIVES:
-            raise InputError(
-                f"Objective must be {', '.join(OBJECTIVES[:-1])} or {OBJECTIVES[-1]}, "
-                f"not {self.objective!r}"
-            )
+        check_choice("Objective", self.objective, OBJECTIVES)
         if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
             raise InputError(f"Frames side by side must be 1 to 16 or auto, not {self.frames}")
         if self.augment:

@@ -50,18 +50,18 @@ class TracedPort:
         self._left = _TRACE_BYTES
 
     def read(self, seconds: float) -> bytes:
-        """As `Port.read`."""
+        """Reads, see `Port.read`."""
         data = self._port.read(seconds)
         self._keep(False, data)
         return data
 
     def write(self, data: bytes) -> None:
-        """As `Port.write`."""
+        """Writes, see `Port.write`."""
         self._keep(True, data)
         self._port.write(data)
 
     def close(self) -> None:
-        """As `Port.close`."""
+        """Closes, see `Port.close`."""
         self._port.close()
 
     def text(self) -> str:

@@ -43,11 +43,11 @@ class Responder:
         predict: Callable[[IntArray], IntArray],
         codes: CodeMemory | None = None,
     ) -> None:
-        self._codes = codes
-        self._description = description
-        self._predict = predict
+        self.codes = codes
+        self.description = description
+        self.predict = predict
         self._decoder = PacketDecoder()
-        self._counts = {"frames": 0, "bad_crc": 0, "truncated": 0}
+        self.counts = {"frames": 0, "bad_crc": 0, "truncated": 0}
 
     def feed(self, data: bytes) -> bytes:
         """The replies to the packets that ``data`` completes."""
@@ -56,7 +56,7 @@ class Responder:
             for packet in self._decoder.feed(bytes((byte,))):
                 replies += self._answer(packet).encode()
             for packet in self._decoder.bad:
-                self._counts["bad_crc"] += 1
+                self.counts["bad_crc"] += 1
                 replies += self._error(packet, ErrorCode.BAD_CRC).encode()
             self._decoder.bad.clear()
         return replies
@@ -67,7 +67,7 @@ class Responder:
         self._decoder.idle()
         if started is None:
             return b""
-        self._counts["truncated"] += 1
+        self.counts["truncated"] += 1
         return self._error(started, ErrorCode.TRUNCATED).encode()
 
     def _error(self, packet: Packet, code: ErrorCode) -> Packet:
@@ -77,32 +77,32 @@ class Responder:
         lengths = {
             Kind.DESCRIBE: 0,
             Kind.STATUS: 0,
-            Kind.INFER: self._description.input.frame_bytes,
-            Kind.CLASSIFY: self._description.input.frame_bytes,
+            Kind.INFER: self.description.input.frame_bytes,
+            Kind.CLASSIFY: self.description.input.frame_bytes,
         }
-        if self._codes is not None and packet.kind in CODE_KINDS:
-            refused = self._codes.carry_out(Kind(packet.kind), packet.payload)
+        if self.codes is not None and packet.kind in CODE_KINDS:
+            refused = self.codes.carry_out(Kind(packet.kind), packet.payload)
             if refused is not None:
                 return self._error(packet, refused)
-            return Packet(Kind.CODES, packet.tag, self._codes.status.encode())
+            return Packet(Kind.CODES, packet.tag, self.codes.status.encode())
         if packet.kind not in lengths:
             return self._error(packet, ErrorCode.BAD_KIND)
         kind = Kind(packet.kind)
         if len(packet.payload) != lengths[kind]:
             return self._error(packet, ErrorCode.BAD_LENGTH)
         if kind is Kind.DESCRIBE:
-            return Packet(Kind.DESCRIPTION, packet.tag, self._description.encode())
+            return Packet(Kind.DESCRIPTION, packet.tag, self.description.encode())
         if kind is Kind.STATUS:
-            counters = Counters(overruns=0, framing_errors=0, **self._counts)
+            counters = Counters(overruns=0, framing_errors=0, **self.counts)
             return Packet(Kind.COUNTERS, packet.tag, counters.encode())
-        if self._codes is not None and self._codes.status.state is not CodeState.READY:
+        if self.codes is not None and self.codes.status.state is not CodeState.READY:
             return self._error(packet, ErrorCode.NOT_READY)
-        self._counts["frames"] += 1
-        out = self._predict(self._description.input.decode(packet.payload))
+        self.counts["frames"] += 1
+        out = self.predict(self.description.input.decode(packet.payload))
         if kind is Kind.INFER:
-            return Packet(Kind.RESULTS, packet.tag, self._description.output.encode(out))
+            return Packet(Kind.RESULTS, packet.tag, self.description.output.encode(out))
         best = int(np.argmax(out))
-        return Packet(Kind.TOP, packet.tag, top_payload(self._description.output, best, out[best]))
+        return Packet(Kind.TOP, packet.tag, top_payload(self.description.output, best, out[best]))
 
 
 def top_payload(output: WireFormat, index: int, value: int) -> bytes:

@@ -32,7 +32,7 @@ class CodeMemory:
     """
 
     def __init__(self, layout: CodeLayout, crc: int, flash: bytes = b"") -> None:
-        self._layout, self._crc, self._flash = layout, crc, flash
+        self._layout, self.crc, self._flash = layout, crc, flash
         self._words = {
             number << 14 | at: 0 for number, b in enumerate(layout.blocks) for at in range(b.words)
         }
@@ -72,11 +72,11 @@ class CodeMemory:
 
     def _check(self) -> None:
         crc = zlib.crc32(struct.pack(f"<{len(self._words)}H", *self._words.values()))
-        state = CodeState.READY if crc == self._crc else CodeState.WRONG
+        state = CodeState.READY if crc == self.crc else CodeState.WRONG
         self.status = CodeStatus(state, crc)
 
     def _reload(self) -> None:
-        header = self._layout.header(self._crc)
+        header = self._layout.header(self.crc)
         if self._flash[: len(header)] != header:
             self.status = CodeStatus(CodeState.ABSENT, self.status.crc)
             return

@@ -88,7 +88,7 @@ class Link:
     def __init__(
         self, port: Port, *, timeout: float = 0.5, retries: int = 5, baud: int | None = None
     ) -> None:
-        self._port = port
+        self.port = port
         self._timeout = timeout
         self._retries = retries
         self._baud = baud
@@ -105,7 +105,7 @@ class Link:
 
     def close(self) -> None:
         """Closes the port."""
-        self._port.close()
+        self.port.close()
 
     def describe(self) -> Description:
         """What the board is; asked once.
@@ -208,12 +208,12 @@ class Link:
         return None
 
     def _send(self, data: bytes, *, again: bool) -> None:
-        self._port.write(data)
+        self.port.write(data)
         self.statistics.sent += 1
         self.statistics.retries += again
 
     def _receive(self, seconds: float) -> list[Packet]:
-        packets = self._decoder.feed(self._port.read(seconds))
+        packets = self._decoder.feed(self.port.read(seconds))
         self.statistics.damaged += len(self._decoder.bad)
         self._decoder.bad.clear()
         return packets

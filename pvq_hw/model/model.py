@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
-_CHUNK_VALUES = 1 << 22  # activations of one chunk of frames in `predict`
+CHUNK_VALUES = 1 << 22  # activations of one chunk of frames in `predict`
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,7 @@ class Model:
             x = join_inputs(self.inputs, x, input_scale)
         array = np.asarray(x)
         largest = max([int(np.prod(self.shape))] + [_working_set(node) for node in self.nodes])
-        chunk = max(1, _CHUNK_VALUES // largest)
+        chunk = max(1, CHUNK_VALUES // largest)
         outputs = [np.zeros((0, self.nodes[-1].size))]
         for start in range(0, len(array) if array.ndim else 1, chunk):
             part = array[start : start + chunk] if array.ndim else array

@@ -23,13 +23,13 @@ from pvq_hw.naming import quoted, safe_name
 __all__ = ["import_npz"]
 
 _KEY = re.compile(r"(0|[1-9][0-9]{0,5})\.(weight|bias)", re.ASCII)
-_BYTES_LIMIT = 8 << 26  # of the arrays, 8 for each value, as for ONNX
+BYTES_LIMIT = 8 << 26  # of the arrays, 8 for each value, as for ONNX
 _LAYOUT = "the layout is 0.weight, 0.bias, 1.weight, ... with ReLU between"
 
 
 def import_npz(path: Path) -> Model:
     """Reads an npz of ordered weights; raises InputError where it is broken or ambiguous."""
-    arrays = read_npz(path, limit=_BYTES_LIMIT)
+    arrays = read_npz(path, limit=BYTES_LIMIT)
     for key in arrays:
         if not _KEY.fullmatch(key):
             raise InputError(

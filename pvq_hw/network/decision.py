@@ -87,7 +87,7 @@ class Largest(Decision):
 @LAYERS.kind
 @dataclass(frozen=True, eq=False)
 class Above(Decision):
-    """For each value 1 where it is no less than a threshold, else 0.
+    """Gives 1 for each value that is no less than its threshold, else 0.
 
     Parameters
     ----------

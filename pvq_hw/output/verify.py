@@ -138,7 +138,7 @@ def examine_output(
                 found, compared = check_bitstream(folder, plan, emit(network, plan))
                 findings += found
         if weights is not None:
-            findings += _gains(network)
+            findings += check_gains(network)
         if model is not None:
             findings += check_numbers(model, network.undecided)
             if data is not None:
@@ -300,7 +300,7 @@ def _decision(network: Network) -> list[Finding]:
     return [] if same else [Finding("network/network.json", "meta.decide", text)]
 
 
-def _gains(network: Network) -> list[Finding]:
+def check_gains(network: Network) -> list[Finding]:
     """Multipliers against the gains and scales that they hold."""
     findings = []
     scales = {name: spec.scale for name, spec in network.tensors().items()}

@@ -25,7 +25,7 @@ from pvq_hw.tools import find as tools
 __all__ = ["MEMORIES", "check_bitstream"]
 
 MEMORIES = "memories.json"
-"""In a build's folder: where place and route put each block RAM."""
+"""Where place and route put each block RAM; a file of a build's folder."""
 
 _SCRIPT = Format("a build's script")
 _MOST = 20  # findings of one kind
@@ -76,7 +76,7 @@ def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Findin
     places = load_memories(build / MEMORIES)["memories"]
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
         try:
-            text = _unpack(build / name, Path(place), blocks)
+            text = unpack_bitstream(build / name, Path(place), blocks)
             found = sections(text, blocks)
         except (ToolError, InputError) as error:
             if isinstance(error, ToolError) and not tools.have_tool(_UNPACK[blocks][0]):
@@ -119,7 +119,7 @@ def _pack_command(path: Path, blocks: str) -> list[str]:
     raise InputError(f"{path} must have a command of {_PACK[blocks]} on files beside it")
 
 
-def _unpack(bitstream: Path, place: Path, blocks: str) -> str:
+def unpack_bitstream(bitstream: Path, place: Path, blocks: str) -> str:
     """The text of a bitstream; ToolError where the tool refuses it."""
     if bitstream.stat().st_size > _LIMIT:
         raise InputError(f"{bitstream} must be below {_LIMIT:,} bytes")

@@ -677,7 +677,7 @@ class _Source:
         return spec, replace(spec, words=-(-spec.words * (100 + _MORE_ROOM) // 100))
 
     def _of_groups(self, spec: CoreSpec) -> CoreSpec:
-        """With as many words as rows take whose pulses are in few banks."""
+        """The core with as many words as rows take whose pulses are in few banks."""
         layer = self.layer
         if layer.groups == 1 or layer.given is not None:
             return spec
@@ -732,7 +732,7 @@ class _Source:
         return found
 
     def _gap_widths(self, lanes: int, more: dict[str, Any]) -> list[CoreSpec]:
-        """With the gap width of fewest slots, and with narrower ones that store fewer bits."""
+        """Cores of the gap width of fewest slots, and of narrower ones that store fewer bits."""
         gap = self.question.gap
         spec = self._scaled(lanes, gap, more)
         specs = [spec]
@@ -750,8 +750,8 @@ class _Source:
         return specs
 
     def in_spram(self, specs: Sequence[CoreBase]) -> list[CoreBase]:
-        """With codes in SPRAM, where the target has it. Its words are 16 bits wide: a gap bit less
-        may save a block, for which a quantizer is held to closer gaps."""
+        """The cores with codes in SPRAM, where the target has it. Its words are 16 bits wide: a gap
+        bit less may save a block, for which a quantizer is held to closer gaps."""
         found = [spec for spec in specs if isinstance(spec, CoreSpec)]
         found = [spec for spec in found if isinstance(spec.code, PulseCode)]
         if not self.question.target.device.sprams or "code_memory" in self.options:

@@ -43,7 +43,7 @@ def not_depthwise(layer: FoldLayer) -> str:
 def _choices(
     engine: Depthwise, layer: FoldLayer, lanes: Sequence[int], question: Question
 ) -> list[Choice]:
-    """Of the layer's codes, or of rows like those that a quantizer gives."""
+    """Made of the layer's codes, or of rows like those that a quantizer gives."""
     reason = not_depthwise(layer)
     if layer.geometry is None or reason:
         raise InputError(f"Layer {layer.name!r} must be folded, not channel by channel: {reason}")

@@ -106,7 +106,7 @@ class Folding:
     engine_reasons: Mapping[str, str] = field(default_factory=dict)
 
     def engine(self, name: str) -> str:
-        """Of a layer; one of `pvq_hw.engine.engines.ENGINES`."""
+        """The engine of a layer, one of `pvq_hw.engine.engines.ENGINES`."""
         chosen = dict(zip(self.names, self.memories, strict=True)).get(name, {})
         return str(chosen.get("engine", Folded.kind))
 
@@ -272,7 +272,7 @@ class _Task:
     def _refined(
         self, found: Found, choices: list[list[Choice]]
     ) -> tuple[Found, list[list[Choice]]]:
-        """With more numbers of lanes around those that were chosen."""
+        """Searches again, with more numbers of lanes around those that were chosen."""
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
         floor = max(self.pace, *(min(choice.cycles for choice in own) for own in choices))
         for _ in range(0 if self.questions[0].reckoned else 2):

@@ -59,7 +59,7 @@ __all__ = [
 
 FORMAT = Format("a plan", "pvq-hw plan", 2, 1 << 26)
 _LONGEST_LIMIT = 300
-_FIFO_LUTS = 110  # about
+FIFO_LUTS = 110  # about
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Plan(Document):
 
     @property
     def inferences_per_second_over_link(self) -> float:
-        """As the serial line allows, both ways at once, each byte 10 symbols."""
+        """What the serial line allows, both ways at once, each byte 10 symbols."""
         longest = OVERHEAD + max(self.input_bytes, self.output_bytes)
         return min(self.inferences_per_second, self.baud / 10 / longest)
 
@@ -609,7 +609,7 @@ def _around(
         if (cycles := _least_cycles(unit)) > slowest[0]:
             slowest = cycles, f"unit {unit.name!r} passes {cycles:,} activations one a cycle"
         if isinstance(unit, Fifo):
-            total += Resources(luts=_FIFO_LUTS, ffs=_FIFO_LUTS, brams=not family.lutram)
+            total += Resources(luts=FIFO_LUTS, ffs=FIFO_LUTS, brams=not family.lutram)
         else:
             total += unit_resources(unit, target.engine)
     return total, slowest

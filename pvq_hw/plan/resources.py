@@ -238,7 +238,7 @@ def _int8_cost(spec: Int8Spec, device: Family) -> Resources:
 
 @core_cost.of(SharedSpec)
 def _shared_cost(spec: SharedSpec, device: Family) -> Resources:
-    """As a core of pulses of the same widths, and what switches from layer to layer."""
+    """What a core of pulses of the same widths takes, and what switches from layer to layer."""
     more = SHARED_LUTS[device.name]
     luts = more["core"] + more["layers"] * len(spec.layers)
     luts += more["finishes"] * (len(spec.finishes) - 1) * spec.out.bits

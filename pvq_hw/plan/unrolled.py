@@ -93,7 +93,7 @@ def _reckoned(layer: FoldLayer, question: Question) -> Choice:
 
 
 def _made(layer: FoldLayer, question: Question) -> Choice:
-    """Of the layer's codes, or of rows like those that a quantizer gives."""
+    """Made of the layer's codes, or of rows like those that a quantizer gives."""
     dense, x = layer.given or synthetic_rows(layer)
     options = {"engine": Unrolled.kind} | question.asked
     pace = _pace(layer)

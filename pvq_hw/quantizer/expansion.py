@@ -32,7 +32,7 @@ IntArray = npt.NDArray[np.int64]
 
 _PULL = 0.3  # to the original weights, as a part of H's mean diagonal
 _RIDGE = 1e-3  # part of H's mean diagonal that a pulse must earn where it goes
-_COLUMN_FRAMES = 3000  # frames where a unit matters that its row's H is made of
+COLUMN_FRAMES = 3000  # frames where a unit matters that its row's H is made of
 _BLOCK = 1 << 25  # values of the derivatives of a block of rows
 _PIECE = 4096  # positions at a time, where float64 copies of all would be large
 
@@ -136,7 +136,7 @@ class VectorForm:
                 gram, sums, mean[m], square[m], float(self.mass[m] + share[m] * len(x)),
                 float(share[m]), self.pull[m], float(self.total[m]), goal[m],
                 0.0 if rows.weight is None else _PULL, rows.closed(m), *rows.banks,
-                _COLUMN_FRAMES, room,
+                COLUMN_FRAMES, room,
             )  # fmt: skip
             bias[m] += shift
         return replace(rows, y=y, gain=gain, bias=bias)

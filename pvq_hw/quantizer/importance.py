@@ -23,14 +23,14 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 RealArray = npt.NDArray[np.float64]
 
-_POSITIONS = 12_000  # of a layer that are looked at
+POSITIONS = 12_000  # of a layer that are looked at
 _DRAWS = 4  # random combinations of the outputs of a frame
-_WORK = 1e10  # multiplications of all passes
-_LEAST_FRAMES = 100
+WORK = 1e10  # multiplications of all passes
+LEAST_FRAMES = 100
 _CHUNK = 16
 _OWN = 1.0  # weight of all positions alike beside that of what the outputs feel
 _DAMPING = 0.03  # pull to the original weights, as a part of H's mean diagonal
-_ROUNDS = 2  # of moves, with gain and bias solved after each
+ROUNDS = 2  # of moves, with gain and bias solved after each
 _COLUMN_POSITIONS = 1500  # that the columns of a row's H are made of
 
 
@@ -62,13 +62,13 @@ def felt(steps: tuple[Step, ...], x: FloatArray, seed: int = 0) -> dict[str, Fel
     tape, rng = Tape(steps, steps[0].inputs[0]), np.random.default_rng(seed)
     weighted = [step for step in steps if step.weighted]
     macs = sum(s.weight.size * s.node.size // len(s.weight) for s in weighted)
-    count = min(len(x), max(_LEAST_FRAMES, int(_WORK / (3 * _DRAWS * macs))))
+    count = min(len(x), max(LEAST_FRAMES, int(WORK / (3 * _DRAWS * macs))))
     frames = np.linspace(0, len(x) - 1, count).astype(np.int64)
     places = {s.name: s.node.size // len(s.weight) for s in weighted}
     chosen = {}
     for name, size in places.items():
         total = count * size
-        some = rng.choice(total, min(total, _POSITIONS), replace=False)
+        some = rng.choice(total, min(total, POSITIONS), replace=False)
         chosen[name] = np.sort(some)
     metric_of = output_metric(steps[-1], tape.outputs(x[frames], _CHUNK))
     found: dict[str, list[FloatArray]] = {name: [] for name in places}
@@ -166,7 +166,7 @@ class Weighed:
         used = np.flatnonzero(y)
         sums = gain * (self.x[:, used].astype(np.float64) @ y[used])
         residual = (root[:, 0] * (sums + bias - goals)).astype(np.float32)[:, None]
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             used = np.flatnonzero(y)
             pull = gain * (self.gram[:, used] * y[used]).sum(axis=1) + bias * self.sums
             total = gain * float((self.sums[used] * y[used]).sum())

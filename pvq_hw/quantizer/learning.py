@@ -28,8 +28,8 @@ _BATCH = 50
 _STEPS = 160
 _EPOCHS = 20  # at most
 _LEAST = 0.5  # of these steps: with fewer, more is lost on the way than they bring
-_WORK = 7e10  # multiplications of all steps, forwards and backwards
-_RATE = 0.01  # of the first step, falling to 0; parts of a gain and of an output's deviation
+WORK = 7e10  # multiplications of all steps, forwards and backwards
+RATE = 0.01  # of the first step, falling to 0; parts of a gain and of an output's deviation
 _MEAN, _SQUARE = 0.9, 0.99  # how slowly averages of gradients and of their squares change
 _JUDGES = 0.2  # part of the frames, up to 500, on which the true error must fall
 _LEAST_FRAMES = 100  # with fewer, nothing is learned
@@ -84,7 +84,7 @@ def _steps(tape: Tape, frames: int) -> int:
     """How many steps are made; 0 where what they take leaves too few."""
     macs = sum(tape.weights[s.name].shape[1] * s.node.size for s in tape.steps if s.weighted)
     wanted = max(_CHECKS, min(_STEPS, _EPOCHS * frames // _BATCH))
-    count = min(wanted, int(_WORK / (3 * _BATCH * macs)))
+    count = min(wanted, int(WORK / (3 * _BATCH * macs)))
     return count if count >= _LEAST * wanted else 0
 
 
@@ -150,7 +150,7 @@ class _Learner:
                 (g * sums).sum(axis=0, dtype=np.float64) / (1 + found[0]),
                 g.sum(axis=0, dtype=np.float64) * unit,
             ])  # fmt: skip
-            self._adam(name, by, _RATE * part)
+            self._adam(name, by, RATE * part)
         for name, now in self.rows().items():
             now.put(self.tape, name)
 

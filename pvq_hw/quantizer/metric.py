@@ -77,11 +77,11 @@ class PartMetric:
         self.metrics = [Metric(outputs[:, part] / by, t) for (part, by), t in both]
 
     def weigh(self, v: FloatArray) -> FloatArray:
-        """As `Metric.weigh`."""
+        """Weighs outputs, see `Metric.weigh`."""
         return self._each("weigh", v)
 
     def weigh_back(self, u: FloatArray) -> FloatArray:
-        """As `Metric.weigh_back`."""
+        """Takes gradients back, see `Metric.weigh_back`."""
         return self._each("weigh_back", u)
 
     def _each(self, what: str, v: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.choices import GAINS, MENDS, QUANTIZERS, check_choice
 from pvq_hw.errors import InputError
 
 __all__ = ["MAX_FRAMES", "QuantizerOptions"]
@@ -85,18 +86,13 @@ class QuantizerOptions:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.ratio) and self.ratio > 0):
             raise InputError(f"The ratio N/K must be a positive number, not {self.ratio}")
-        if self.quantizer not in ("calibrated", "plain", "given"):
-            raise InputError(
-                f"Quantizer must be calibrated, plain or given, not {self.quantizer!r}"
-            )
+        check_choice("Quantizer", self.quantizer, QUANTIZERS)
         if self.max_frames < 1:
             raise InputError(f"Calibration frames must be at least 1, not {self.max_frames}")
         if self.sweeps < 0:
             raise InputError(f"Sweeps must be at least 0, not {self.sweeps}")
-        if self.gain_rule not in ("least-squares", "norm"):
-            raise InputError(f"Gain rule must be least-squares or norm, not {self.gain_rule!r}")
-        if self.mend not in ("none", "biases", "scales", "both"):
-            raise InputError(f"Mending must be none, biases, scales or both, not {self.mend!r}")
+        check_choice("Gain rule", self.gain_rule, GAINS)
+        check_choice("Mending", self.mend, MENDS)
         if self.mend != "none" and self.quantizer != "plain":
             raise InputError("Mending must come with the plain quantizer")
         if self.gain_rule != "least-squares" and self.quantizer != "plain":

@@ -259,7 +259,7 @@ class _Front:
         return {name: value[frames] for name, value in self.values.items()}
 
     def advance(self, name: str) -> None:
-        """On to what is read from another step on."""
+        """Goes on to what is read from another step on."""
         needed = self.tape.needed(name)
         parts = [
             {n: v for n, v in made.items() if n in needed}

@@ -44,7 +44,7 @@ class Check:
 
 _COMPILER = ("compile", "layer", "simulate", "build", "verify", "report", "run")
 # Distribution, what mends it, the verbs that need it.
-_PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("numpy", "pip install pvq-hw", _COMPILER),
     ("onnx", "pip install pvq-hw", ("compile",)),
     ("amaranth", "pip install pvq-hw", _COMPILER),
@@ -160,7 +160,7 @@ def doctor(folder: Path | None = None) -> list[Check]:
     Takes about a second; starts no YoWASP tool, since its first start may take minutes.
     """
     checks = [_python()]
-    checks += [_package(*entry) for entry in _PACKAGES]
+    checks += [_package(*entry) for entry in PACKAGES]
     checks += [_tool(name) for name in tools.TOOLS]
     checks += [_cache(), _disk(folder or Path.cwd()), _disk(yowasp.cache_folder()), _serial()]
     return checks + _verbs(checks)

@@ -199,7 +199,7 @@ def finetune(
     plan = training or Training()
     torch.set_num_threads(plan.threads)
     try:
-        run = _Run(model, start, plan, _placements(banks, max_gap))
+        run = Run(model, start, plan, _placements(banks, max_gap))
         inputs = _integers(start, array, input_scale)
         lessons = Lessons(run.graph, inputs, labels, start.input.scale, plan.shift, plan.mirror)
         losses = run.train(lessons, seed, progress, each_epoch)
@@ -241,7 +241,7 @@ def _integers(network: Network, x: npt.NDArray[Any], input_scale: float) -> npt.
     return whole.astype(np.int16) if whole.max(initial=0) < 1 << 15 else whole  # type: ignore
 
 
-class _Run:
+class Run:
     """One fine-tuning: the float network that teaches, the layers that learn, the scales."""
 
     def __init__(
@@ -287,13 +287,13 @@ class _Run:
         for epoch in range(plan.epochs):
             probe = lessons.some(_PROBE, rng)
             if self.heat is None:
-                self.heat = self._heat(probe)
+                self.heat = self.measured_heat(probe)
             self._scales(probe)
             total = 0.0
             for some in batches(len(lessons), plan.batch, rng):
                 for optimizer, rate in zip(optimizers, (plan.side_rate, plan.rate), strict=False):
                     optimizer.param_groups[0]["lr"] = rate * schedule(step)
-                loss = self._loss(lessons.take(some, rng))
+                loss = self.loss_of(lessons.take(some, rng))
                 for optimizer in optimizers:
                     optimizer.zero_grad()
                 loss.backward()
@@ -315,7 +315,7 @@ class _Run:
         for layer in self.layers.values() if self.plan.rate > 0 else ():
             layer.project()
 
-    def _loss(self, lot: Lot) -> Tensor:
+    def loss_of(self, lot: Lot) -> Tensor:
         plan, functional = self.plan, self.torch.nn.functional
         with self.torch.autocast("cpu", dtype=self.torch.bfloat16, enabled=plan.half):
             out = self.forward(lot.x).float()
@@ -367,7 +367,7 @@ class _Run:
         spec = self.outputs[step.name]
         return fake_quantize(out, spec.scale, spec.format.min, spec.format.max)
 
-    def _heat(self, x: Tensor) -> float:
+    def measured_heat(self, x: Tensor) -> float:
         """The temperature that suits the float network's outputs."""
         with self.torch.no_grad():
             outputs = self.graph.run(x)

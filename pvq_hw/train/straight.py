@@ -68,7 +68,7 @@ class PvqLayer:
         self.latent = _leaf(torch, start)
         self.log_gain = _leaf(torch, np.zeros_like(gain))
         self.offset = _leaf(torch, np.zeros_like(bias))
-        self._bias, self._unit = torch.tensor(bias.astype(np.float32)), unit
+        self._bias, self.unit = torch.tensor(bias.astype(np.float32)), unit
         self._start = torch.tensor(gain.astype(np.float32))
         self._pulses = torch.tensor(self.y.astype(np.float32))
 
@@ -79,7 +79,7 @@ class PvqLayer:
     @property
     def bias(self) -> Tensor:
         """(M,)."""
-        return self._bias + self._unit * self.offset
+        return self._bias + self.unit * self.offset
 
     def project(self) -> int:
         """Codes anew from the latent weights; the number of weights whose code changed."""
@@ -122,7 +122,7 @@ class Int8Layer:
         step = np.where(most > 0, most, 1.0) / 16
         self.latent, self.offset = _leaf(torch, w / step), _leaf(torch, np.zeros_like(bias))
         self._step = torch.tensor(step.astype(np.float32))
-        self._bias, self._unit = torch.tensor(bias.astype(np.float32)), unit
+        self._bias, self.unit = torch.tensor(bias.astype(np.float32)), unit
 
     def parts(self) -> tuple[list[Tensor], list[Tensor]]:
         """The latent weights, and what is learned besides."""
@@ -131,7 +131,7 @@ class Int8Layer:
     @property
     def bias(self) -> Tensor:
         """(M,)."""
-        return self._bias + self._unit * self.offset
+        return self._bias + self.unit * self.offset
 
     def project(self) -> int:
         """Nothing to do."""

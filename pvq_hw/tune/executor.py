@@ -19,7 +19,7 @@ from pvq_hw.tune.trial import Job, Outcome, evaluate_trial
 __all__ = ["Runner", "dask_runner", "process_runner"]
 
 _RETRIES = 3  # of trials whose worker died
-_PATIENCE = 30  # seconds until a cluster must have answered
+PATIENCE = 30  # seconds until a cluster must have answered
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -37,8 +37,8 @@ class Runner:
     def __init__(
         self, start: Callable[[], Executor], stop: Callable[[Executor], None] | None = None
     ) -> None:
-        self._start = start
-        self._stop = stop or (lambda executor: None)
+        self.start = start
+        self.stop = stop or (lambda executor: None)
         self._executor: Executor | None = None
 
     def __enter__(self) -> "Runner":
@@ -71,7 +71,7 @@ class Runner:
 
     def _round(self, left: dict[int, Job], done: Callable[[int, Outcome], None]) -> None:
         if self._executor is None:
-            self._executor = self._start()
+            self._executor = self.start()
         with _interrupts_wait():
             futures: dict[Future[Outcome], int] = {
                 self._executor.submit(evaluate_trial, job): i for i, job in left.items()
@@ -96,7 +96,7 @@ class Runner:
     def _end(self) -> None:
         executor, self._executor = self._executor, None
         if executor is not None:
-            self._stop(executor)
+            self.stop(executor)
 
 
 def _succeeded(future: Future[Outcome]) -> bool:
@@ -183,8 +183,8 @@ def dask_runner(address: str) -> Iterator[Runner]:
     client: Any = None
     try:
         try:
-            client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
-            client.wait_for_workers(1, timeout=_PATIENCE)
+            client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+            client.wait_for_workers(1, timeout=PATIENCE)
         except (OSError, ValueError, TimeoutError) as error:
             raise InputError(
                 f"--dask must name a scheduler with workers, not {address!r} "

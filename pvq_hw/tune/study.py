@@ -39,7 +39,7 @@ class Goal:
     budget_cycles: int | None = None
 
     def excess(self, outcome: Outcome) -> dict[str, float]:
-        """By constraint, how far an outcome is from meeting it; 0 or less where it does."""
+        """How far an outcome is from meeting each constraint; 0 or less where it does."""
         found = {}
         if self.bound is not None:
             loss = self.metric.loss(outcome.figures["metric"])

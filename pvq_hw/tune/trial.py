@@ -159,7 +159,7 @@ class Outcome:
             return cls(reason=read(Failed, value, place)["reason"] or "unknown")
         told = read(Complete, value, place)
         figures, where = told["figures"], place.key("figures")
-        for name in (*_JUDGED, *(_COUNTED if planned else ())):
+        for name in (*_JUDGED, *(COUNTED if planned else ())):
             if name not in figures:
                 raise InputError(f"{where.key(name)} is missing")
             if name != "metric" and figures[name] < 0:
@@ -272,7 +272,7 @@ _PLANNED = (
     "parameter_bits_per_weight",
 )
 _USED = ("luts", "ffs", "brams", "dsps")
-_COUNTED = (*_PLANNED, *_USED, "energy_nj", "energy_int8_nj")
+COUNTED = (*_PLANNED, *_USED, "energy_nj", "energy_int8_nj")
 
 
 def _outputs(network: Network, data: Data) -> npt.NDArray[np.float64]:

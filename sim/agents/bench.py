@@ -31,7 +31,7 @@ class Bench:
         self._module.domains.sync = self._sync = ClockDomain("sync")
         self._module.submodules.dut = dut
         self._drivers: list[tuple[Any, Source | Sink, Monitor]] = []
-        self._monitors: list[tuple[Any, Monitor]] = []
+        self.monitors: list[tuple[Any, Monitor]] = []
         self._quiet = quiet
         self._port: Any = None
         self._writes: Sequence[tuple[int, int]] = ()
@@ -48,7 +48,7 @@ class Bench:
     def monitor(self, stream: Any, name: str) -> Monitor:
         """Watches any stream, inside the circuit too."""
         monitor = Monitor(name)
-        self._monitors.append((stream, monitor))
+        self.monitors.append((stream, monitor))
         return monitor
 
     def load(self, port: Any, writes: Sequence[tuple[int, int]]) -> None:
@@ -61,7 +61,7 @@ class Bench:
         return monitor
 
     def _state(self) -> str:
-        seen = (f"{m.name} {len(m.payloads)}" for _, m in self._monitors)
+        seen = (f"{m.name} {len(m.payloads)}" for _, m in self.monitors)
         return f"transfers so far: {', '.join(seen)}"
 
     def run(self, done: Callable[[], bool], resets: Iterable[int] = ()) -> None:
@@ -112,7 +112,7 @@ class Bench:
         """Three wires of each monitor, as bits."""
         wires = [
             Value.cast(wire)
-            for stream, _ in self._monitors
+            for stream, _ in self.monitors
             for wire in (stream.valid, stream.ready, stream.payload)
         ]
         return [wire.as_unsigned() if wire.shape().signed else wire for wire in wires]
@@ -142,7 +142,7 @@ class Bench:
     def _clock(self, levels: list[int], watchdog: Watchdog) -> None:
         moved = False
         seen = {}
-        for index, (_, monitor) in enumerate(self._monitors):
+        for index, (_, monitor) in enumerate(self.monitors):
             valid, ready, payload = levels[3 * index : 3 * index + 3]
             seen[id(monitor)] = (valid, ready)
             moved |= monitor.clock(self.cycle, valid, ready, payload)
@@ -152,7 +152,7 @@ class Bench:
         watchdog.clock(moved)
 
     def _reset(self) -> None:
-        for _, monitor in self._monitors:
+        for _, monitor in self.monitors:
             monitor.reset()
         for _, agent, _ in self._drivers:
             if isinstance(agent, Source):

@@ -54,6 +54,11 @@ class SerialLine:
         """Queues an idle line."""
         self._out.extend([1] * bits)
 
+    def forget(self) -> None:
+        """Drops what is queued, and what comes in."""
+        self._out.clear()
+        self._sampling = None
+
     def clock(self, tx: int) -> None:
         """One clock edge, at which the board's ``tx`` was seen."""
         self._receive(tx)

@@ -41,7 +41,7 @@ class RowSums:
 
     @classmethod
     def of(cls, layer: Dense, spec: CoreBase, image: CoreImage) -> "RowSums":
-        """From the layer's numbers; of the image only how pulses are split."""
+        """The sums by the layer's numbers; the image only tells how pulses are split."""
         constant = np.zeros((spec.rows, spec.groups), dtype=np.int64)
         mult = layer.mult.astype(np.int64)
         half = 1 << (layer.shift - 1)

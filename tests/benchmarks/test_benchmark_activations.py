@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.activations import ACTIVATIONS, _gradients, tables, train
+from benchmarks.activations import ACTIVATIONS, gradients, tables, train
 from benchmarks.activations_cnn import CLASSES, train_cnn
 from pvq_hw.data.dataset import Data
 from pvq_hw.model.curve import Curve, X
@@ -24,7 +24,7 @@ def test_gradients_are_those_of_the_loss(name):
         value = value - value.max(axis=1, keepdims=True)
         return float(np.mean(np.log(np.exp(value).sum(axis=1)) - value[np.arange(20), y]))
 
-    found = _gradients(net, curve, x, y)
+    found = gradients(net, curve, x, y)
     for place, values in enumerate([*net.weights, *net.biases]):
         before, at = loss(), np.unravel_index(3 % values.size, values.shape)
         values[at] += 1e-6

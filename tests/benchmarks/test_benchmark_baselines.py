@@ -39,7 +39,7 @@ def test_rows_are_of_every_kind_and_each_is_one_of_a_kind():
 
 def test_the_page_is_renewed_between_its_marks(digits, tmp_path, monkeypatch):
     page, results = tmp_path / "page.md", tmp_path / "results.json"
-    begin, end = baselines._MARKS
+    begin, end = baselines.MARKS
     page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     results.write_text(json.dumps({"old": side(digits), "new": side(digits)}))
     monkeypatch.setattr("sys.argv", ["baselines", "-o", str(results), "--page", str(page)])

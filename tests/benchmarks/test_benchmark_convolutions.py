@@ -21,16 +21,16 @@ def node() -> ConvNode:
 @pytest.mark.parametrize("ratio", [None, 2.0])
 def test_both_engines_compute_the_convolution_in_the_cycles_of_the_model(ratio):
     conv = bench.make_conv(node(), ratio, 4)
-    network = bench._network(conv)
-    unit, image = bench._unit(core_layers(network)[0], 4, "ecp5")
-    found = bench._cycles(network, unit, image)
+    network = bench.network_of(conv)
+    unit, image = bench.unit_of(core_layers(network)[0], 4, "ecp5")
+    found = bench.cycles_of(network, unit, image)
     assert found["mismatches"] == 0
     assert found["outputs_compared"] == 3 * 96
     assert found["interval_cycles"] == found["timing_cycles"]
     if ratio is not None:  # as many pulses in every bank: lanes never wait
         assert unit.core.words == conv.k.sum() // 4
         broken = image.__class__(image.codes, image.mult, (image.bias[0] + 99999, *image.bias[1:]))
-        assert bench._cycles(network, unit, broken)["mismatches"] > 0
+        assert bench.cycles_of(network, unit, broken)["mismatches"] > 0
 
 
 def _point(ratio, gmacs):

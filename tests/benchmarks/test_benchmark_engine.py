@@ -65,7 +65,7 @@ def test_points_are_measured_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bench, "measure", measure)
     monkeypatch.setattr(bench, "largest_tile", lambda *args: 9)
-    monkeypatch.setattr(bench, "_same_engine", lambda engine, sources, rows: engine.name)
+    monkeypatch.setattr(bench, "same_engine", lambda engine, sources, rows: engine.name)
     sources = bench.Sources(tmp_path, tmp_path, "plain", tmp_path)
     args = (sources, tmp_path / "results.json", ["UP5K"], ["fc2"])
     bench.run(*args, [5])

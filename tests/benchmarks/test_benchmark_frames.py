@@ -7,7 +7,7 @@ import pytest
 from benchmarks import fit_resources, frames
 from pvq_hw.plan.resources import core_resources
 
-RESULTS = fit_resources._HERE / "results" / "resources.json"
+RESULTS = fit_resources.HERE / "results" / "resources.json"
 
 
 def test_page_of_frames_has_the_figures(tmp_path):
@@ -54,7 +54,7 @@ def test_fit_finds_the_coefficients_of_made_up_counts():
     counts = [round(50 + 3 * row["b"] + 2 * row["c"]) for row in rows]
     found = fit_resources.fit(rows, counts)
     for row, count in zip(rows, counts, strict=True):
-        assert abs(fit_resources._estimate(found, row) / count - 1) < 0.05
+        assert abs(fit_resources.estimate(found, row) / count - 1) < 0.05
 
 
 @pytest.mark.parametrize("engine", ["ecp5", "up5k", "hx8k"])

@@ -36,7 +36,7 @@ def test_the_table_takes_the_median_of_the_seeds() -> None:
 
 def test_the_page_gets_the_table_between_its_marks(tmp_path, monkeypatch, capsys) -> None:
     page, results = tmp_path / "page.md", tmp_path / "results.json"
-    page.write_text("before\n{}\nold\n{}\nafter\n".format(*graphs._MARKS))
+    page.write_text("before\n{}\nold\n{}\nafter\n".format(*graphs.MARKS))
     row = graphs.ROWS[0]
     results.write_text(json.dumps({row.key(0): result(row, 98.0)}))
     monkeypatch.setattr("sys.argv", ["graphs", "-o", str(results), "--page", str(page)])
@@ -58,8 +58,8 @@ def test_fine_tuned_rows_say_so_and_wait_for_their_images(tmp_path) -> None:
     file = tmp_path / "cifar.npz"
     np.savez(file, x=np.zeros((2, 4)), y=np.zeros(2, np.int64), x_calibration=np.zeros((3, 4)))
     args = argparse.Namespace(mnist=None, cifar=file, cifar_train=None)
-    assert graphs._data(rows[-1], args) is None
-    train, _ = graphs._data(next(r for r in graphs.ROWS if r.name == "ResNet8"), args)
+    assert graphs.bundled_data(rows[-1], args) is None
+    train, _ = graphs.bundled_data(next(r for r in graphs.ROWS if r.name == "ResNet8"), args)
     assert len(train) == 3
 
 

@@ -153,7 +153,7 @@ def test_program_writes_codes_into_the_flash_or_over_the_line(out, tmp_path, mon
     assert calls == [("top.bin", "icebreaker", codes), ("top.bin", "icebreaker", None)]
     ((port, baud, line),) = lines
     assert (port, baud) == ("/dev/ttyX", describe_output(accelerator).baud)
-    assert line.board._codes.status.state.name == "READY"
+    assert line.board.codes.status.state.name == "READY"
     assert FLASH_OFFSET >= 2 * 104_090
 
 
@@ -175,7 +175,7 @@ def test_a_board_at_another_rate_is_refused_before_any_frame(out, data):
     x = np.load(data)["x"][:3]
     for load in (False, True):
         line = Line(accelerator)
-        line.board._description = replace(line.board._description, baud=1)
+        line.board.description = replace(line.board.description, baud=1)
         link = Link(line, timeout=0.05)
         with pytest.raises(CheckError, match=r"^Board's baud must be \d+, not 1$"):
             run_output(accelerator, "p", x, link=link, load=load)

@@ -63,7 +63,7 @@ def test_what_is_proven_is_kept_and_what_was_interrupted_goes_on(out, monkeypatc
 
     monkeypatch.setattr(sim.prove, "read_units", real)
     with monkeypatch.context() as patch:
-        patch.setattr(sim.prove, "_prove", stops)
+        patch.setattr(sim.prove, "prove_unit", stops)
         assert run("prove", out, "--quiet", "--fresh").code == 130
     assert not json.loads((out / "proof.json").read_text())["complete"]
     assert run("prove", out, "--quiet").code == 0

@@ -145,7 +145,7 @@ def test_what_can_not_be_reached_is_said_and_nothing_is_written(digits, tmp_path
 def test_a_choice_that_fails_with_full_effort_is_passed_over(tmp_path, monkeypatch):
     """The loss of full quantizations is measured, not taken from the quick ones."""
     model, data = _regression(tmp_path)
-    real = choosing._Search._trial
+    real = choosing.Search.trial
     full_ones = []
 
     def worse(self, ratio, int8, full):
@@ -153,7 +153,7 @@ def test_a_choice_that_fails_with_full_effort_is_passed_over(tmp_path, monkeypat
         full_ones.extend([(ratio, int8)] * full)
         return replace(trial, loss=99.0) if full and len(full_ones) == 1 else trial
 
-    monkeypatch.setattr(choosing._Search, "_trial", worse)
+    monkeypatch.setattr(choosing.Search, "trial", worse)
     found = _choose(model, data, max_loss=90.0)
     taken = found.document["trials"][found.document["chosen"]]
     assert len(full_ones) > 1

@@ -191,7 +191,7 @@ def test_a_self_test_holds_the_boards_counters_against_what_was_sent(accelerator
         return out
 
     port = BoardPort(accelerator, wrong=counted)
-    counts = port._board._counts
+    counts = port.board.counts
     document = pvq_hw.selftest(accelerator, port, frames=20)
     assert not document["ok"]
     assert document["verdict"] == verdict
@@ -219,8 +219,8 @@ def test_the_verb_over_a_pseudo_terminal(digits, accelerator, tmp_path):
         try:
             while data := os.read(master, 4096):
                 port.write(data)
-                os.write(master, port._coming)
-                port._coming = b""
+                os.write(master, port.coming)
+                port.coming = b""
         except OSError:
             pass
 
@@ -231,7 +231,7 @@ def test_the_verb_over_a_pseudo_terminal(digits, accelerator, tmp_path):
     assert ran.code == 0, ran.err
     assert "Passed: 5 golden vectors, 50 outputs: all as computed" in ran.err + ran.out
     assert (tmp_path / "b.zip").exists()
-    port._board._predict = lambda frame: np.zeros(10, dtype=np.int64)
+    port.board.predict = lambda frame: np.zeros(10, dtype=np.int64)
     ran = run(*args, "--json")
     assert ran.code == 1
     assert not ran.json["ok"]

@@ -137,18 +137,18 @@ def test_a_main_clock_without_a_constraint_fails(tmp_path):
 def test_a_clock_constraint_without_a_net_fails(tmp_path):
     log = tmp_path / "place_route.log"
     log.write_text("Info: constraining clock net 'pll.clk' to 36.00 MHz\n")
-    module._check_constraints(log)
+    module.check_constraints(log)
     warning = "Warning: net 'clk_sync' does not exist in design, ignoring clock constraint"
     log.write_text(warning + "\n")
     with pytest.raises(CheckError) as error:
-        module._check_constraints(log)
+        module.check_constraints(log)
     text = f"Every constrained clock must be in the netlist: {warning}; see {log}"
     assert str(error.value) == text
 
 
 def test_seeds_are_tried_until_one_meets_the_clock(tmp_path, monkeypatch):
     fmax = iter([(10.0, False), (13.0, True), (14.0, True)])
-    monkeypatch.setattr(module, "_judge", lambda clocks, clock_mhz: next(fmax))
+    monkeypatch.setattr(module, "judge", lambda clocks, clock_mhz: next(fmax))
     report = build(Blinky(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12, seeds=(5, 6, 7))
     assert report.seed == 6
     assert [(a.seed, a.met) for a in report.attempts] == [(5, False), (6, True)]
@@ -181,7 +181,7 @@ def test_seeds_at_a_time_give_what_one_after_the_other_gives(tmp_path, monkeypat
     monkeypatch.setattr(tools, "run", place)
     monkeypatch.setattr(module, "record_memories", lambda *paths: None)
     (tmp_path / "top.json").write_text("netlist")
-    search = module._Seeds(["nextpnr", "--seed", "5"], tmp_path, 12.0, False, lambda line: None)
+    search = module.SeedSearch(["nextpnr", "--seed", "5"], tmp_path, 12.0, False, lambda line: None)
     attempts = search.run((5, 6, 7, 8), 3)
     assert attempts == [Attempt(5, 11.0, False, 1.5), Attempt(6, 13.0, True, 1.5)]
     assert (tmp_path / "top.asc").read_text() == "seed 6"
@@ -193,7 +193,7 @@ def test_seeds_at_a_time_give_what_one_after_the_other_gives(tmp_path, monkeypat
 @pytest.mark.slow
 def test_of_all_seeds_the_fastest_is_kept(tmp_path, monkeypatch):
     fmax = iter([(13.0, True), (15.0, True), (14.0, True)])
-    monkeypatch.setattr(module, "_judge", lambda clocks, clock_mhz: next(fmax))
+    monkeypatch.setattr(module, "judge", lambda clocks, clock_mhz: next(fmax))
     report = build(
         Blinky(),
         ICEBreakerPlatform(),
@@ -296,11 +296,11 @@ def test_files_of_the_user_beside_the_logs_of_a_failed_build_stay(tmp_path):
     (failed / "mine.txt").write_text("mine")
     for text in ("first", "second"):
         (folder / "pack.log").write_text(text)
-        with pytest.raises(ToolError, match="x"), module._logs_kept(folder, failed):
+        with pytest.raises(ToolError, match="x"), module.logs_kept(folder, failed):
             raise ToolError("x")
         assert (failed / "pack.log").read_text() == text
-    with module._logs_kept(folder, failed):
+    with module.logs_kept(folder, failed):
         assert [path.name for path in failed.iterdir()] == ["mine.txt"]
     (failed / "mine.txt").unlink()
-    with module._logs_kept(folder, failed):
+    with module.logs_kept(folder, failed):
         assert not failed.exists()

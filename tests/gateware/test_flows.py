@@ -12,7 +12,7 @@ import yaml
 from cli_tools import refused, run, twin
 
 import pvq_hw
-from gateware.export.flows import FLOWS
+from pvq_hw.choices import FLOWS
 from pvq_hw.errors import InputError
 from pvq_hw.tools.find import find_tool
 

@@ -34,7 +34,7 @@ def _frames(top, count, seed=0):
 
 
 def _compute(top, frame):
-    return top._accelerator.compute(frame)
+    return top.accelerator.compute(frame)
 
 
 def _replies(data):
@@ -268,8 +268,7 @@ def test_reset_in_mid_frame_leaves_nothing_behind():
         # The reset falls into the third frame and, 37 bits on, into the reply of the first.
         if pins.cycle == 1500:
             pins.line.received.clear()
-            pins.line._sampling = None
-            pins.line._out.clear()
+            pins.line.forget()
             pins.line.pause(40)
             pins.line.send(next(stages))
         return pins.cycle > 1500 and len(_whole(pins.line.received)) == 1

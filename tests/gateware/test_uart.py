@@ -100,7 +100,7 @@ def simulator_line(bench: Bench, dut: UartTransmitter, line: SerialLine) -> None
             line.clock(payload)
             return False
 
-    bench._monitors.append((Listener, Ear()))
+    bench.monitors.append((Listener, Ear()))
 
 
 def test_what_one_sends_the_other_receives():

@@ -63,7 +63,7 @@ def test_long_codes_go_in_pieces(monkeypatch):
     monkeypatch.setattr("pvq_hw.host.code_link.CHUNK_WORDS", 2)
     link = _link(LOADED.responder(b""))
     _load(link)
-    writes = [p for p in link._port.packets if p[2] == Kind.CODES_WRITE]
+    writes = [p for p in link.port.packets if p[2] == Kind.CODES_WRITE]
     assert len(writes) == sum(-(-len(block) // 2) for block in LOADED.words)
     assert code_status(link).state is CodeState.READY
 
@@ -97,7 +97,7 @@ def test_a_board_that_stays_wrong_is_given_up():
 
 def test_another_networks_board_is_told_apart():
     board = LOADED.responder(b"")
-    board._codes._crc ^= 1
+    board.codes.crc ^= 1
     with pytest.raises(InputError, match="Board must hold this network, but it wants other codes"):
         _load(_link(board))
 

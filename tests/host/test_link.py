@@ -38,7 +38,7 @@ def _frames(wire, count, seed=0):
 
 
 def _golden(top, frames):
-    return np.array([top._accelerator.compute(f) for f in frames])
+    return np.array([top.accelerator.compute(f) for f in frames])
 
 
 class Wire:

@@ -482,7 +482,7 @@ def test_failed_orders_of_the_input_are_not_kept(tmp_path):
 
 @pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.FLOAT16, TensorProto.DOUBLE])
 def test_tensors_are_charged_by_what_they_take_here(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("pvq_hw.model.onnx.file._VALUES_LIMIT", 29)
+    monkeypatch.setattr("pvq_hw.model.onnx.file.VALUES_LIMIT", 29)
     raw = bytes(30 * np.dtype(helper.tensor_dtype_to_np_dtype(kind)).itemsize)
     model = graph_model([GEMM], {"w": tensor([6, 5], kind, raw)}, ("N", 6))
     refused_model(tmp_path, model, "tensor 'w' claims 30 values; at most 29 are read")
@@ -526,10 +526,10 @@ def test_many_inputs_and_outputs_take_little_time(tmp_path):
 def test_constants_are_folded_in_one_pass(tmp_path, monkeypatch, every):
     """And into each other before they go into weights."""
     passes, weighted = [], []
-    one, into = fold._fold_one, fold._into_maker
-    monkeypatch.setattr(fold, "_fold_one", lambda *args: passes.append(1) or one(*args))
+    one, into = fold.fold_one, fold.into_maker
+    monkeypatch.setattr(fold, "fold_one", lambda *args: passes.append(1) or one(*args))
     monkeypatch.setattr(
-        fold, "_into_maker", lambda a, b: weighted.append(b.op != "Affine") or into(a, b)
+        fold, "into_maker", lambda a, b: weighted.append(b.op != "Affine") or into(a, b)
     )
     nodes, last = [N("MatMul", ["x", "w"], ["g"])], "g"
     for i in range(1990):
@@ -714,7 +714,7 @@ def test_npz_compressed_as_numpy_never_does(tmp_path, method):
 
 def test_npz_is_charged_by_what_it_takes_here(tmp_path, monkeypatch):
     """Half a megabyte of zeros that become 2 GB."""
-    monkeypatch.setattr("pvq_hw.model.npz._BYTES_LIMIT", 8_000_000)
+    monkeypatch.setattr("pvq_hw.model.npz.BYTES_LIMIT", 8_000_000)
     shape = "{'descr': '<f2', 'fortran_order': False, 'shape': (1001, 1000)}"
     members = [("0.weight.npy", header(shape, bytes(2_002_000)))]
     path = npz(tmp_path, members, zipfile.ZIP_DEFLATED)

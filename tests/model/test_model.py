@@ -112,7 +112,7 @@ def test_predict_and_trace_take_the_files_axes(model):
 def test_predict_in_chunks_equals_predict_at_once(model, monkeypatch):
     x = RNG.standard_normal((23, 3, 4, 5))
     whole = model.predict(x)
-    monkeypatch.setattr("pvq_hw.model.model._CHUNK_VALUES", 5 * 576)
+    monkeypatch.setattr("pvq_hw.model.model.CHUNK_VALUES", 5 * 576)
     assert np.allclose(model.predict(x), whole, rtol=1e-12)
     assert model.predict(x[:0]).shape == (0, 6)
 

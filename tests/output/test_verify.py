@@ -252,7 +252,7 @@ def test_multiplier_that_is_not_the_gains_is_found(out, weights):
     gain = first.gain.copy()
     gain[2] *= 1.1
     forged = replace(network, layers=(replace(first, gain=gain), *network.layers[1:]))
-    findings = verify_module._gains(forged)
+    findings = verify_module.check_gains(forged)
     assert [f.where for f in findings] == ["layer 'fc1' row 2"]
 
 

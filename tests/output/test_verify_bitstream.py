@@ -21,7 +21,7 @@ def built(tmp_path, monkeypatch):
     (out / "build").mkdir()
     (out / "build" / "top.bit").write_bytes(b"bits")
     record(out)
-    monkeypatch.setattr(verify_bitstream, "_unpack", lambda *args: "")
+    monkeypatch.setattr(verify_bitstream, "unpack_bitstream", lambda *args: "")
     monkeypatch.setattr(verify_bitstream.tools, "run", lambda *args, **more: pytest.fail("ran"))
     return out
 

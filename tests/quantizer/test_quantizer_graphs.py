@@ -286,9 +286,9 @@ def test_sums_that_are_cut_off_are_not_felt() -> None:
 
 
 def test_fewer_frames_and_positions_are_looked_at_where_there_are_many(monkeypatch) -> None:
-    monkeypatch.setattr(importance, "_LEAST_FRAMES", 10)
-    monkeypatch.setattr(importance, "_WORK", 1.0)
-    monkeypatch.setattr(importance, "_POSITIONS", 50)
+    monkeypatch.setattr(importance, "LEAST_FRAMES", 10)
+    monkeypatch.setattr(importance, "WORK", 1.0)
+    monkeypatch.setattr(importance, "POSITIONS", 50)
     found = felt(network_steps(branched()), inputs(40).astype(np.float32))
     frames = np.linspace(0, 39, 10).astype(int)
     for name, size in (("stem", 36), ("right", 9), ("head", 1)):
@@ -300,7 +300,7 @@ def test_fewer_frames_and_positions_are_looked_at_where_there_are_many(monkeypat
 def test_pulses_go_where_sums_are_felt(monkeypatch) -> None:
     model, x, test = branched(), inputs(600), inputs(300, seed=9)
     weighed = quantize(model, calibration=x, ratio=4.0, sweeps=0)
-    monkeypatch.setattr(importance, "_ROUNDS", 0)
+    monkeypatch.setattr(importance, "ROUNDS", 0)
     alike = quantize(model, calibration=x, ratio=4.0, sweeps=0)
     assert weighed_error(model, weighed, test) < 0.9 * weighed_error(model, alike, test)
     one, two = pulses_of(weighed), pulses_of(alike)

@@ -50,7 +50,7 @@ def test_learning_lowers_the_error_of_frames_it_has_not_seen_and_keeps_the_pulse
 
 
 def test_what_makes_the_judged_error_larger_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learning, "_RATE", 30.0)
+    monkeypatch.setattr(learning, "RATE", 30.0)
     tape, rows = coarse(1.0)
     x = inputs(120).astype(np.float32)
     found, errors = learn(tape, rows, x)
@@ -63,7 +63,7 @@ def test_what_makes_the_judged_error_larger_is_left(monkeypatch: pytest.MonkeyPa
 def test_nothing_is_learned_from_few_frames_or_in_too_few_steps(monkeypatch) -> None:
     tape, rows = coarse()
     assert learn(tape, rows, inputs(90).astype(np.float32)) == (rows, [])
-    monkeypatch.setattr(learning, "_WORK", 1e6)
+    monkeypatch.setattr(learning, "WORK", 1e6)
     assert learn(tape, rows, inputs(120).astype(np.float32)) == (rows, [])
 
 

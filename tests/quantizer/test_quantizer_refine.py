@@ -45,7 +45,7 @@ def test_a_part_of_the_frames_is_enough_for_the_curvature(monkeypatch: pytest.Mo
     """One network's error may be 1.7 or 0.9 of what all frames give, since a few other pulses
     move; over several they are the same."""
     whole = [refine(*coarse(seed=seed), sweeps=3)[1] for seed in range(8)]
-    monkeypatch.setattr(expansion, "_COLUMN_FRAMES", 100)
+    monkeypatch.setattr(expansion, "COLUMN_FRAMES", 100)
     part = [refine(*coarse(seed=seed), sweeps=3)[1] for seed in range(8)]
     assert part != whole
     assert np.median([p[-1] / w[-1] for p, w in zip(part, whole, strict=True)]) < 1.1

@@ -16,16 +16,16 @@ class BoardPort:
             shaped = frame.reshape(1, *network.input.shape)
             return wrong(network.predict(shaped).reshape(-1))
 
-        self._board = Responder(replace(describe_output(accelerator), **said), predict)
-        self._spoil, self._coming, self.closed = spoil, b"", False
+        self.board = Responder(replace(describe_output(accelerator), **said), predict)
+        self._spoil, self.coming, self.closed = spoil, b"", False
 
     def write(self, data):
         assert not self.closed
-        self._coming += self._board.feed(self._spoil(data))
+        self.coming += self.board.feed(self._spoil(data))
 
     def read(self, seconds):
-        data, self._coming = self._coming[:50], self._coming[50:]
-        return data or self._board.idle()
+        data, self.coming = self.coming[:50], self.coming[50:]
+        return data or self.board.idle()
 
     def close(self):
         self.closed = True

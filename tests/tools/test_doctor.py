@@ -45,7 +45,7 @@ def test_each_verb_says_what_it_needs(monkeypatch):
 
 def test_exit_code_is_that_of_compile(monkeypatch):
     assert exit_code(doctor()) == 0
-    monkeypatch.setattr(module, "_PACKAGES", (("pvq-no-such", "pip install x", ("compile",)),))
+    monkeypatch.setattr(module, "PACKAGES", (("pvq-no-such", "pip install x", ("compile",)),))
     checks = doctor()
     assert exit_code(checks) == 2
     assert _by_name(checks, "package")["pvq-no-such"].remedy == "pip install x"

@@ -278,11 +278,11 @@ def test_cold_tools_import_no_python_files_of_the_current_folder(shadowed, tmp_p
 
 def test_workers_import_no_python_files_of_the_current_folder(shadowed):
     def pids(runner):
-        executor = runner._start()
+        executor = runner.start()
         try:
             return executor.submit(os.getpid).result()
         finally:
-            runner._stop(executor)
+            runner.stop(executor)
 
     with process_runner(1) as runner:
         assert pids(runner) != os.getpid()

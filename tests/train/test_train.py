@@ -25,7 +25,7 @@ from pvq_hw.quantizer.quantize import LayerOptions, quantize
 from pvq_hw.quantizer.scales import round_to_lattice
 from pvq_hw.target.boards import get_target
 from pvq_hw.train.batches import Lessons
-from pvq_hw.train.finetune import Training, _Run, finetune
+from pvq_hw.train.finetune import Run, Training, finetune
 from pvq_hw.train.fit import shifted
 from pvq_hw.train.networks import train_network
 from pvq_hw.train.row_adam import RowAdam
@@ -319,12 +319,12 @@ def test_the_unit_of_outputs_does_not_matter(digits):
     runs = []
     for net in (model, replace(model, nodes=(*model.nodes[:-1], larger))):
         start = quantize(net, calibration=train.x, ratio=12)
-        run = _Run(net, start, Training(distill=0), {})
+        run = Run(net, start, Training(distill=0), {})
         x = start.quantize_input(train.x)
         lessons = Lessons(run.graph, x, train.y.astype(np.int64), start.input.scale)
-        run.heat = run._heat(lessons.some(500, np.random.default_rng(0)))
+        run.heat = run.measured_heat(lessons.some(500, np.random.default_rng(0)))
         lot = lessons.take(np.arange(len(x)), np.random.default_rng(0))
-        runs.append((float(run._loss(lot).detach()), [x._unit for x in run.layers.values()]))
+        runs.append((float(run.loss_of(lot).detach()), [x.unit for x in run.layers.values()]))
     assert runs[1][0] < 4 * runs[0][0]
     np.testing.assert_allclose(runs[1][1][:-1], runs[0][1][:-1], rtol=0.2)
     np.testing.assert_allclose(runs[1][1][-1] / runs[0][1][-1], 1024, rtol=0.2)
@@ -407,6 +407,6 @@ def test_training_goes_on_from_where_it_was(digits):
     train, _ = digits
     model = load_model(MODEL)
     first = finetune(model, train.x, train.y, ratio=12, training=Training(epochs=1, batch=64))
-    for layer in _Run(model, first.network, Training(), {}).layers.values():
+    for layer in Run(model, first.network, Training(), {}).layers.values():
         np.testing.assert_allclose(layer.latent.detach(), layer.y, atol=1e-5)
         assert layer.project() == 0

@@ -90,7 +90,7 @@ def test_a_killed_worker_changes_nothing(tmp_path):
 
 
 def test_an_absent_scheduler_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("pvq_hw.tune.executor._PATIENCE", 1)
+    monkeypatch.setattr("pvq_hw.tune.executor.PATIENCE", 1)
     model, data = write_case(tmp_path)
     ran = run(
         "tune", model, "--data", data, "--target", "icebreaker", "--dask", "tcp://127.0.0.1:9",

@@ -8,7 +8,7 @@ from cli_tools import twin
 
 from pvq_hw.errors import InputError
 from pvq_hw.tune.journal import JOURNAL, Journal
-from pvq_hw.tune.trial import _COUNTED
+from pvq_hw.tune.trial import COUNTED
 
 
 def test_journal_that_is_no_text_is_refused(tmp_path):
@@ -40,7 +40,7 @@ def test_files_of_the_user_among_the_finalists_are_not_lost(tmp_path, digits):
 
 REFUSED = r"[.:a-z_\[\]0-9 ]* (is missing|must be )"
 HEADER = '{"format": "pvq-hw tune journal", "format_version": 1}\n'
-FIGURES = dict.fromkeys(_COUNTED, 1.0) | {"metric": -1.0, "output_error": 0.1, "n_over_k": 2.0}
+FIGURES = dict.fromkeys(COUNTED, 1.0) | {"metric": -1.0, "output_error": 0.1, "n_over_k": 2.0}
 OUTCOME = {"state": "COMPLETE", "figures": FIGURES, "lanes": None,
            "layers": [{"layer": "fc", "n_over_k": 2.0, "lanes": 4, "pulses": 9}]}  # fmt: skip
 BUILT = {"clock_mhz": 1, "fmax_mhz": 2.0, "interval_cycles": 3, "inferences_per_second": 4.0,

@@ -29,7 +29,7 @@ from pvq_hw.naming import quoted
 __all__ = ["OnnxFile", "read_onnx"]
 
 _BYTES_LIMIT = 1 << 30  # of the file and its external data: protobuf itself ends at 2 GiB
-_VALUES_LIMIT = 1 << 26  # of all tensors: each value takes 8 bytes here, whatever it takes there
+VALUES_LIMIT = 1 << 26  # of all tensors: each value takes 8 bytes here, whatever it takes there
 _RANK_LIMIT = 8
 _FIRST_OPSET = 7
 _FIELDS = {
@@ -108,7 +108,7 @@ def read_onnx(path: Path) -> OnnxFile:
     digest = hashlib.sha256(content)
     del content
     tidy(path, model.graph)
-    budget = _VALUES_LIMIT
+    budget = VALUES_LIMIT
     for tensor in _tensors(model.graph):
         budget -= _check_tensor(path, tensor, budget)
         if tensor.data_location == TensorProto.EXTERNAL:

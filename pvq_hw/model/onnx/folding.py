@@ -46,7 +46,7 @@ def fold(low: Lowering, source: str, result: str) -> tuple[tuple[int, ...], tupl
     nodes = _prune(merged_curves(low, _merge_clips(nodes, result)), result)
     for kinds in ((Affine,), (Dense, Conv)):  # constants first: weights are multiplied once
         nodes = _into_makers(low, nodes, result, kinds)
-    while (folded := _fold_one(low, nodes, result)) is not None:
+    while (folded := fold_one(low, nodes, result)) is not None:
         nodes = folded
     nodes = _before_maxima(low, _hard_sigmoids(low, nodes, result), result)
     nodes = _merge_roundings(_merge_clips(nodes, result), result)
@@ -91,7 +91,7 @@ def _into_makers(
         maker = done.get(node.inputs[0])
         alone = maker is not None and len(readers[maker.output]) == 1 and maker.output != result
         if isinstance(node, Affine) and isinstance(maker, kinds) and alone:
-            merged = _into_maker(node, maker)
+            merged = into_maker(node, maker)
             if merged is not None:
                 low.charge(low.ops[node.output], weights=_weights(merged))
                 del done[maker.output]
@@ -114,7 +114,7 @@ def _swap(nodes: list[Node], changes: dict[str, Node | None]) -> list[Node]:
     return [n for n in changed if n is not None]
 
 
-def _fold_one(low: Lowering, nodes: list[Node], result: str) -> list[Node] | None:
+def fold_one(low: Lowering, nodes: list[Node], result: str) -> list[Node] | None:
     """One step of folding; None when there is nothing left to do."""
     makers = {n.output: n for n in nodes}
     readers = _readers(nodes)
@@ -124,7 +124,7 @@ def _fold_one(low: Lowering, nodes: list[Node], result: str) -> list[Node] | Non
         maker = makers.get(node.inputs[0])
         alone = maker is not None and len(readers[maker.output]) == 1 and maker.output != result
         if maker is not None and alone:
-            merged = _into_maker(node, maker)
+            merged = into_maker(node, maker)
             if merged is not None:
                 low.charge(low.ops[node.output], weights=_weights(merged))
                 return _swap(nodes, {maker.output: None, node.output: merged})
@@ -160,7 +160,7 @@ def _constants(node: Affine, size: int, channels: int) -> tuple[Vector, Vector] 
     return result[0], result[1]
 
 
-def _into_maker(node: Affine, maker: Node) -> Node | None:
+def into_maker(node: Affine, maker: Node) -> Node | None:
     """``maker`` (Dense, Conv or Affine) followed by ``node``, as one node."""
     with np.errstate(all="ignore"):
         if isinstance(maker, Affine):
@@ -297,7 +297,7 @@ def _hard_sigmoids(low: Lowering, nodes: list[Node], result: str) -> list[Node]:
                 node.name, maker.inputs, maker.output, maker.shape,
                 scale=np.full(channels, alpha), offset=np.full(channels, beta),
             )  # fmt: skip
-            merged = _into_maker(line, maker)
+            merged = into_maker(line, maker)
             assert merged is not None
             low.charge(low.ops[node.output], weights=_weights(merged))
             done[maker.output] = merged

@@ -27,6 +27,7 @@ __all__ = [
     "Op",
     "Steps",
     "View",
+    "forget",
     "handlers",
     "handles",
     "is_known",
@@ -142,6 +143,12 @@ def handles(
         return function
 
     return register
+
+
+def forget(kind: str) -> None:
+    """Takes back what `handles` made of an operator type."""
+    del _HANDLERS[kind], _DOMAINS[kind]
+    _TAKEN.discard(kind)
 
 
 def handlers() -> dict[str, Handler]:

@@ -1,0 +1,33 @@
+"""Names that the command line offers and other modules give a meaning: each list stands once.
+
+No large module is imported here, so that help is quick.
+"""
+
+from collections.abc import Sequence
+
+from pvq_hw.errors import InputError
+
+__all__ = ["FLOWS", "GAINS", "INTERFACES", "MENDS", "OBJECTIVES", "QUANTIZERS", "check_choice"]
+
+OBJECTIVES = ("speed", "latency", "size", "energy")
+"""What a choice within a loss may be best at."""
+
+QUANTIZERS = ("calibrated", "plain", "given")
+
+GAINS = ("least-squares", "norm")
+"""Rules of the plain quantizer's gains."""
+
+MENDS = ("none", "biases", "scales", "both")
+"""What the plain quantizer corrects."""
+
+FLOWS = ("fusesoc", "edalize", "litex", "apio", "vivado")
+"""What an accelerator is exported for."""
+
+INTERFACES = ("stream", "axis")
+"""What its ports are then."""
+
+
+def check_choice(what: str, value: object, known: Sequence[str]) -> None:
+    """Raises InputError, which begins with ``what``, unless the value is among ``known``."""
+    if value not in known:
+        raise InputError(f"{what} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
