@@ -192,7 +192,9 @@ def _chain(seed=3, frames=1):
     rng = np.random.default_rng(seed)
     first, second = random_layer(rng, 9, 23, U8, U8), random_layer(rng, 4, 9, U8, S16)
     cores = [
-        make_core(first, tensor(23, U8), 5, family="up5k", name="a", code_memory="spram"),
+        make_core(
+            first, tensor(23, U8), 5, family="up5k", name="a", shift_bits=1, code_memory="spram"
+        ),
         make_core(second, tensor(9, U8), 2, family="up5k", name="b"),
     ]
     specs, images = [c[0] for c in cores], [c[1] for c in cores]
