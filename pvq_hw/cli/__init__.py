@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from pvq_hw import __version__
 from pvq_hw.cli import verbs
+from pvq_hw.cli.completion import complete
 from pvq_hw.cli.streams import StreamError, complain, open_streams, silence
 from pvq_hw.cli.ui import Ui
 
@@ -110,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns its exit status and never shows a traceback for an expected fault."""
     open_streams()
     parser = build_parser()
+    complete(parser)
     argv = sys.argv[1:] if argv is None else argv
     if not argv:
         parser.print_help(sys.stderr)

@@ -8,6 +8,7 @@ from pvq_hw.cli.ui import Ui
 __all__ = ["run"]
 
 TARGET = "icebreaker"
+_PACKERS = {"ice40": "icepack", "ecp5": "ecppack"}
 _SHADES = " .:-=+*#%@"
 
 
@@ -20,15 +21,19 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.flow.compile import compile_model
     from pvq_hw.flow.options import load_options
     from pvq_hw.output.accelerator import load
+    from pvq_hw.target.boards import get_target
     from pvq_hw.tools import find as tools
 
     model = DIGITS
     train = make_data([DIGITS_DATA], keys=["x_train", "y_train"])
     test = make_data([DIGITS_DATA], keys=["x_test", "y_test"])
-    needed = ["yosys"] if args.no_build else ["yosys", "nextpnr-ice40", "icepack"]
+    target = get_target(args.target or TARGET)
+    needed = ["yosys"]
+    if not args.no_build:
+        needed += [f"nextpnr-{target.family}", _PACKERS[target.family]]
     with ui.step("Warm up the tools (once on a machine)"):
         tools.warm_up(needed, ui.note)
-    options = load_options(None, {"target": TARGET, "ratio": DIGITS_RATIO})
+    options = load_options(None, {"target": args.target or TARGET, "ratio": DIGITS_RATIO})
     compiled = compile_model(model, args.out, options, calibration=train, evaluation=test, steps=ui)
     _show_digits(compiled, test, ui)
     compile.describe(compiled.document, ui)
@@ -51,7 +56,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     _show_times(ui)
     ui.say(f"\nAll of it is in {args.out}; look at {args.out / 'report.html'}.")
     if not args.no_build:
-        ui.say(f"With an iCEBreaker plugged in: pvq-hw program {args.out}")
+        ui.say(f"With a board plugged in ({target.board}): pvq-hw program {args.out}")
     document["seconds"] = ui.seconds
     return document, 1 if findings or simulated["mismatches"] else 0
 

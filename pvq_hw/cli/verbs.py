@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.choices import FLOWS, GAINS, INTERFACES, MENDS, OBJECTIVES, QUANTIZERS
+from pvq_hw.cli.completion import board_names
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["add_verbs", "run_verb"]
@@ -89,18 +90,20 @@ def _decide(parser: argparse.ArgumentParser) -> None:
 
 
 def _target(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument(
+    board: Any = parser.add_argument(
         "--target",
         "--board",
         metavar="BOARD",
         required=required,
         help="one of those that `pvq-hw boards` lists, or a FILE.toml that describes another",
     )
+    board.completer = board_names  # read by argcomplete
 
 
 def _demo(subparsers: Any) -> None:
     p = _verb(subparsers, "demo", "the whole path on a bundled trained network", "demo")
     p.add_argument("-o", "--out", metavar="OUT", type=Path, default=Path("demo-out"))
+    _target(p, required=False)
     p.add_argument("--no-build", action="store_true", help="stop before synthesis")
 
 

@@ -1,5 +1,6 @@
 """Help and usage: every verb explains itself at once, and nothing heavy is imported for it."""
 
+import os
 import subprocess
 import sys
 
@@ -24,6 +25,23 @@ def test_help_lists_the_verbs_that_are_built():
 def test_no_verb_at_all_lists_the_verbs():
     ran = run()
     assert (ran.code, ran.out, ran.err) == (2, "", run("--help").out)
+
+
+def completed(line, tmp_path):
+    """What a shell offers after a line, as argcomplete's scripts ask for it."""
+    found = tmp_path / "found"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(found), "COMP_LINE": line,
+             "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n", "COMP_TYPE": "63"}  # fmt: skip
+    command = [sys.executable, "-c", "from pvq_hw.cli import main; main()"]
+    subprocess.run(command, env=os.environ | asked, cwd=tmp_path, check=True)
+    return [word.strip() for word in found.read_text().splitlines()]
+
+
+def test_a_shell_completes_verbs_options_and_boards(tmp_path):
+    assert completed("pvq-hw com", tmp_path) == ["compile"]
+    assert "--max-loss" in completed("pvq-hw compile --ma", tmp_path)
+    boards = completed("pvq-hw demo --board icebr", tmp_path)
+    assert sorted(boards) == ["icebreaker", "icebreaker-bitsy"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
