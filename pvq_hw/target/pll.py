@@ -3,6 +3,7 @@
 Ranges: iCE40 sysCLOCK PLL guide (FPGA-TN-02052) and ECP5 data sheet (FPGA-DS-02012).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -115,14 +116,15 @@ def _ice40(reference: int) -> Iterator[Ice40Pll]:
 def _ecp5(reference: int, wish: Fraction) -> Iterator[Ecp5Pll]:
     for refdiv in range(1, reference // (10 * _MHZ) + 1):
         for fbdiv in range(1, 81):
-            for opdiv in range(1, 129):
-                vco = Fraction(reference * fbdiv * opdiv, refdiv)
-                if not 400 * _MHZ <= vco <= 800 * _MHZ or vco / opdiv > 400 * _MHZ:
-                    continue
+            feedback = Fraction(reference * fbdiv, refdiv)
+            if feedback > 400 * _MHZ:
+                break
+            first, last = math.ceil(400 * _MHZ / feedback), math.floor(800 * _MHZ / feedback)
+            for opdiv in range(first, min(last, 128) + 1):
                 # Any smaller divider would exceed the wish or the output's 400 MHz.
-                osdiv = max(-(-vco // wish), -(-vco // (400 * _MHZ)))
+                osdiv = math.ceil(feedback * opdiv / min(wish, Fraction(400 * _MHZ)))
                 if osdiv <= 128:
-                    yield Ecp5Pll(reference, refdiv, fbdiv, opdiv, int(osdiv))
+                    yield Ecp5Pll(reference, refdiv, fbdiv, opdiv, osdiv)
 
 
 def _preference(pll: PllSettings) -> tuple[Fraction, int, Fraction, Fraction]:
