@@ -31,7 +31,6 @@ from pvq_hw.model.nodes import (
     Quantize,
     Relu,
 )
-from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.registry import Face
 
@@ -257,6 +256,8 @@ class Tape:
 
     def _separate_sums(self, step: Step, x: FloatArray) -> FloatArray:
         """Sums of a step whose channels are filtered by themselves, tap by tap."""
+        from pvq_hw.quantizer import kernels
+
         values, unit, bits = self._whole(step, x)
         weight, geometry = self._factors(step, bits), node_geometry(step.node)
         assert geometry is not None
@@ -337,6 +338,8 @@ class Tape:
 
     def _back_separate(self, step: Step, g: FloatArray) -> FloatArray:
         """Gradients by the input of a step whose channels are filtered by themselves."""
+        from pvq_hw.quantizer import kernels
+
         geometry = node_geometry(step.node)
         assert geometry is not None
         weight = self.weights[step.name]

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.exact import DOUBLE, grid, grid_bits, span_bits
-from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives
 from pvq_hw.quantizer.banks import Placement
 
@@ -118,6 +117,8 @@ class VectorForm:
 
     def solve(self, rows: Rows) -> Rows:
         """The rows with their pulses moved, gains and biases solved, first to last."""
+        from pvq_hw.quantizer import kernels
+
         x, share = self.inputs, self.share
         gram, sums = x.T @ x, x.sum(axis=0)
         heavy = grid(self.weights, self.bits)
@@ -277,6 +278,8 @@ def _growth(h: RealArray, slope: RealArray, y: IntArray, gain: float) -> float:
 def _move(h: RealArray, gradient: RealArray, rows: Rows, m: int, r: float) -> IntArray:
     """Moves single pulses of row m at a fixed gain, the best one first, while each earns more
     than the ridge."""
+    from pvq_hw.quantizer import kernels
+
     y = np.array(rows.y[m], dtype=np.int64)
     diagonal = np.maximum(np.diag(h), 0)
     none = np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0)

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith import exact
-from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.autodiff import Tape
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.metric import output_metric
@@ -162,6 +161,8 @@ class Weighed:
         -------
         (gain, bias), solved for the new pulses.
         """
+        from pvq_hw.quantizer import kernels
+
         root = np.sqrt(self.weight[:, m])[:, None]
         used = np.flatnonzero(y)
         sums = gain * (self.x[:, used].astype(np.float64) @ y[used])

@@ -5,6 +5,9 @@ steps took ten to thirty times as long there. Arithmetic is that of the text, op
 operation: without fast math nothing is reordered or contracted, so results do not depend on the
 processor, and are those of the same functions interpreted (``NUMBA_DISABLE_JIT=1``).
 
+Those who call them import this module where they do: Numba takes half a second, which most verbs
+need not wait for.
+
 Placements come as two whole numbers: column n is in bank ``n mod banks``, and pulses of a bank are
 at most ``gap`` positions apart, counted from 0; a gap of 0 stands for none.
 """

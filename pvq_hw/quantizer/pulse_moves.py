@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.exact import grid, grid_bits, product
-from pvq_hw.quantizer import kernels
 from pvq_hw.quantizer.banks import Placement
 
 __all__ = [
@@ -226,6 +225,8 @@ def improve(
     patience : int
         A row is done when this many of its cheapest pulses in turn have nowhere better to go.
     """
+    from pvq_hw.quantizer import kernels
+
     y = np.ascontiguousarray(y, dtype=np.int64).copy()
     rows, n = y.shape
     closed = np.zeros((1, n), dtype=bool) if allowed is None else np.ascontiguousarray(~allowed)
@@ -255,6 +256,8 @@ def _improve_shared(
     patience: int,
 ) -> None:
     """`improve` of rows that share a gain, in place."""
+    from pvq_hw.quantizer import kernels
+
     rows, n = y.shape
     barred, failures = np.zeros(y.shape, dtype=bool), np.zeros(rows, dtype=np.int64)
     active = np.flatnonzero(y.any(axis=1))
