@@ -35,6 +35,16 @@ class Bench:
         self._quiet = quiet
         self._port: Any = None
         self._writes: Sequence[tuple[int, int]] = ()
+        self._simulator: Simulator | None = None
+        self._done: Callable[[], bool] = bool
+        self._pending: set[int] = set()
+        self.cycle = 0
+
+    def clear(self) -> None:
+        """Takes all agents away: the next run starts from power-on with those attached then, in the
+        same circuit, which is elaborated and compiled once."""
+        self._drivers.clear()
+        self.monitors.clear()
         self.cycle = 0
 
     def source(self, stream: Any, agent: Source, name: str = "i") -> Monitor:
@@ -70,43 +80,45 @@ class Bench:
         ``resets`` are cycles that end with a reset: what is in flight is lost, the monitors
         forget what they saw, and the sources start again with their first payload.
         """
-        pending = set(resets)
-        simulator = Simulator(self._module)
-        simulator.add_clock(1e-6)
+        self._done, self._pending = done, set(resets)
+        if self._simulator is None:
+            self._simulator = Simulator(self._module)
+            self._simulator.add_clock(1e-6)
+            self._simulator.add_testbench(self._testbench)
+        else:
+            self._simulator.reset()
+        self._simulator.run()
 
-        async def testbench(ctx: SimulatorContext) -> None:
-            watchdog = Watchdog(self._quiet, self._state)
-            for address, word in self._writes:
-                ctx.set(self._port.load, 1)
-                ctx.set(self._port.w_en, 1)
-                ctx.set(self._port.addr, address)
-                ctx.set(self._port.w_data, word)
-                await ctx.tick()
-            if self._writes:
-                ctx.set(self._port.load, 0)
-                ctx.set(self._port.w_en, 0)
-            # Every change of a wire makes the simulator settle the whole circuit, so that all are
-            # set at once and only where one changes; one trigger serves for all cycles.
-            driven, last = self._driven(), 0
-            ticks = ctx.tick().sample(*self._watched()).__aiter__()
-            try:
-                while not done():
-                    reset = self.cycle in pending
-                    levels = self._levels(reset)
-                    if levels != last:
-                        ctx.set(driven, levels)
-                        last = levels
-                    _, _, *seen = await anext(ticks)
-                    if reset:
-                        self._reset()
-                    else:
-                        self._clock(seen, watchdog)
-                    self.cycle += 1
-            finally:
-                await ticks.aclose()
-
-        simulator.add_testbench(testbench)
-        simulator.run()
+    async def _testbench(self, ctx: SimulatorContext) -> None:
+        watchdog = Watchdog(self._quiet, self._state)
+        for address, word in self._writes:
+            ctx.set(self._port.load, 1)
+            ctx.set(self._port.w_en, 1)
+            ctx.set(self._port.addr, address)
+            ctx.set(self._port.w_data, word)
+            await ctx.tick()
+        if self._writes:
+            ctx.set(self._port.load, 0)
+            ctx.set(self._port.w_en, 0)
+        # Every change of a wire makes the simulator settle the whole circuit, so that all are
+        # set at once and only where one changes; one trigger serves for all cycles.
+        driven, last = self._driven(), 0
+        ticks = ctx.tick().sample(*self._watched()).__aiter__()
+        try:
+            while not self._done():
+                reset = self.cycle in self._pending
+                levels = self._levels(reset)
+                if levels != last:
+                    ctx.set(driven, levels)
+                    last = levels
+                _, _, *seen = await anext(ticks)
+                if reset:
+                    self._reset()
+                else:
+                    self._clock(seen, watchdog)
+                self.cycle += 1
+        finally:
+            await ticks.aclose()
 
     def _watched(self) -> list[Value]:
         """Three wires of each monitor, as bits."""

@@ -14,6 +14,7 @@ from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.line_buffer import make_window
+from pvq_hw.engine.patterns import NONE
 from pvq_hw.engine.timing import least_depths, time_graph, with_depths
 from pvq_hw.engine.units import CoreUnit
 from pvq_hw.errors import InputError
@@ -67,8 +68,7 @@ def test_results_are_the_golden_models_and_cycles_the_timings(name: str) -> None
     assert GraphSpec.from_json(json.loads(json.dumps(built.graph.to_json()))) == built.graph
     wanted = built.network.predict(built.x).reshape(2, -1)
     assert np.array_equal(spec.compute(image, built.x), wanted)
-    check(built, built.graph)
-    check(built, built.graph, STALLS)
+    check(built, built.graph, NONE, STALLS)
     timing = time_graph(built.graph, built.images)
     assert timing.interval_cycles == spec.frame_cycles
 
@@ -100,8 +100,7 @@ def test_plain_weights_serial_multipliers_and_signs_are_computed_too(tmp_path: P
     built = build(net, family="hx8k", depthwise=["conv0", "conv1"], frames=2)
     cores = built.graph.cores
     assert [spec.multiplier for spec in cores] == ["serial", "none"]
-    check(built, built.graph, STALLS)
-    check(built, built.graph)
+    check(built, built.graph, STALLS, NONE)
     images = [built.images[spec.name] for spec in cores]
     Image(tuple(cores), tuple(images)).write(tmp_path)
     reference = load_reference([spec.to_json() for spec in cores], tmp_path / "image")
@@ -117,8 +116,7 @@ def test_a_skip_branch_around_a_depthwise_core_never_stands_still() -> None:
     built = build(net, depthwise=["conv0"], frames=3)
     least = least_depths(built.graph, built.images)
     assert max(least.values()) > 2
-    check(built, with_depths(built.graph, least), STALLS, quiet=500)
-    check(built, with_depths(built.graph, least), quiet=500)
+    check(built, with_depths(built.graph, least), STALLS, NONE, quiet=500)
 
 
 def test_broken_words_and_cores_are_refused() -> None:

@@ -14,15 +14,24 @@ from sim.agents.wire import pack_frames, unpack_frames
 STALLS = Pattern.random(0.5)
 
 
-def check(built: Built, graph: GraphSpec, pattern: Pattern = NONE, quiet: int = 4000) -> None:
-    """Every layer's outputs are the golden model's; without stalls, every cycle the plan's.
+def check(built: Built, graph: GraphSpec, *patterns: Pattern, quiet: int = 4000) -> None:
+    """Every layer's outputs are the golden model's, with each pattern of pauses, none by default;
+    without pauses, every cycle is the plan's.
 
     The network's own outputs are compared for one frame more, the first one again.
     """
-    frames, (n, form), (size, _) = len(built.x), graph.x, graph.out
-    taken, given = graph.widths
     dut = Accelerator(graph, [built.images[core.name] for core in graph.cores])
     bench = Bench(dut, quiet)
+    for pattern in patterns or (NONE,):
+        bench.clear()
+        _check(built, graph, dut, bench, pattern)
+
+
+def _check(
+    built: Built, graph: GraphSpec, dut: Accelerator, bench: Bench, pattern: Pattern
+) -> None:
+    frames, (n, form), (size, _) = len(built.x), graph.x, graph.out
+    taken, given = graph.widths
     # One frame more: the last activations of a map may matter to no window, so that a layer
     # before it is not done when the results are.
     x = np.concatenate([built.x, built.x[:1]]).reshape(frames + 1, n)
