@@ -124,6 +124,7 @@ def quantize_for(
             model, target, wanted, data, layers,
             codes=options.codes(names), lanes=asked["lanes"], each=asked["each"],
             may_share=options.engine == "auto" and options.may_share,
+            frames=asked["frames"] or 1, windows=options.windows,
         )  # fmt: skip
     if options.quantizer == "calibrated":
         pulses = row_budget(model, data, wanted, progress=partial(told, 0))

@@ -28,6 +28,7 @@ from pvq_hw.target.families import family
 __all__ = ["check_room"]
 
 _ROOM = 1.1  # times what a device has: what choices that nobody tried could save
+_LIKELY_ROOM = 1.5  # the same where codes are those of random weights
 _FRAMES = 16  # of the calibration data, for widths
 
 
@@ -42,9 +43,12 @@ def check_room(
     lanes: Sequence[int | None] | None,
     each: Mapping[str, Mapping[str, Any]],
     may_share: bool = False,
+    frames: int = 1,
+    windows: int | None = None,
 ) -> None:
     """Raises InputError where a network of one pulse a row is too large for the target already, by
-    a tenth: then no codes fit, and none need be looked for.
+    a tenth: then no codes fit, and none need be looked for. The same where one of random weights
+    and as many pulses as it is to have is, by half.
 
     Line buffers, queues where branches meet, tables, parameters and a frame's buffer are those of
     the real network; only its codes are the smallest that there are.
@@ -56,7 +60,7 @@ def check_room(
         To calibrate with; a few frames are looked at.
     layers : sequence of FoldLayer
         With the pulses that they are to have.
-    codes, lanes, each
+    codes, lanes, each, frames, windows
         What is asked of the layers, as `pvq_hw.plan.plan.plan` takes it.
     may_share : bool
         Whether one engine for all layers would do.
@@ -69,27 +73,40 @@ def check_room(
     frame = network.input.size * -(-network.input.format.bits // 8)
     known = known_layers(network, codes)
     reserve = rest + top_resources(target, frame)
-    least = fold(known, target, balanced=False, lanes=lanes, each=folded, reserve=reserve)
-    if least.fits:
+    asked: dict[str, Any] = {"lanes": lanes, "windows": windows, "reserve": reserve}
+    likely = fold(layers, target, each=each, frames=frames, **asked)
+    if likely.fits:
         return
-    if (
-        may_share
-        and fold_network(
-            layers, target, may_share=True, lanes=lanes, each=folded, reserve=reserve
-        ).shared
-    ):
+    if may_share and fold_network(layers, target, may_share=True, each=folded, **asked).shared:
         return
-    if folded != each and fold(layers, target, lanes=lanes, each=each, reserve=reserve).fits:
-        return  # unrolled, whose pulses decide what it takes
+    least = fold(known, target, balanced=False, each=folded, frames=frames, **asked)
     limit = budget(target)
+    side = f" with {frames} frames side by side" if frames > 1 else ""
     for name, what in (("brams", "block RAMs"), ("dsps", "multiplier blocks"),
                        ("luts", f"{target.logic_cell}s")):  # fmt: skip
-        need, have = getattr(least.cost, name), getattr(limit, name)
-        if need > _ROOM * have + 1:
-            planned = plan(network, target, check=False, lanes=lanes, each=folded, codes=codes)
+        # Serial multipliers of few pulses a row take more, since they must be faster.
+        most, need, have = (getattr(x, name) for x in (likely.cost, least.cost, limit))
+        if not least.fits and min(most, need) > _ROOM * have + 1:
+            one = least
+            if frames > 1:
+                one = fold(known, target, balanced=False, each=folded, **asked)
+            remedy = "use fewer frames side by side (--frames) or choose a larger device"
+            if not one.fits:
+                del asked["reserve"]
+                planned = plan(
+                    network, target, check=False, each=folded, codes=codes, frames=frames, **asked
+                )
+                remedy = _most(network, planned, name)
             raise InputError(
-                f"The network needs about {need:,} {what} at a pulse a row already, but "
-                f"{target.name} has {have:,}; {_most(network, planned, name)}"
+                f"The network needs about {need:,} {what} at a pulse a row already{side}, but "
+                f"{target.name} has {have:,}; {remedy}"
+            )
+        if most > _LIKELY_ROOM * have + 1:
+            fewer = ", fewer frames side by side (--frames)" if frames > 1 else ""
+            raise InputError(
+                f"The network needs about {most:,} {what} with as many pulses as were asked for"
+                f"{side}, but {target.name} has {have:,}; use fewer pulses (a higher --ratio)"
+                f"{fewer}, or choose a larger device"
             )
 
 

@@ -89,7 +89,10 @@ def _fewer_luts(layers: Sequence[LayerPlan], part: str = "luts") -> str:
     unrolled = [layer for layer in layers if layer.unrolled]
     if not unrolled:
         abreast = any(layer.spec.frames > 1 and not layer.spec.row_windows for layer in layers)
-        what = "fewer frames side by side (--frames)" if abreast else "fewer lanes"
+        single = bool(layers) and all(layer.spec.lanes == 1 for layer in layers)
+        what = "fewer or smaller layers" if single else "fewer lanes"
+        if abreast:
+            what = "fewer frames side by side (--frames)"
         return f"use {what} or choose a larger device"
     largest = max(unrolled, key=lambda layer: getattr(layer.resources, part))
     count = getattr(largest.resources, part)

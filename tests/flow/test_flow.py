@@ -185,6 +185,41 @@ def test_what_fits_with_no_codes_is_refused_before_any_are_looked_for(
         quantize_for(network, get_target(board), CompileOptions(target=board), calibration)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"frames": 16}, "at a pulse a row already with 16 frames side by side, but hx8k has 32; "
+         "use fewer frames side by side"),
+        ({"frames": 2, "ratio": 0.02}, "with as many pulses as were asked for with 2 frames side "
+         r"by side, but hx8k has 32; use fewer pulses \(a higher --ratio\), fewer frames"),
+        ({"ratio": 0.01}, "with as many pulses as were asked for, but hx8k has 32; use fewer pul"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_is_refused_early_where_it_is_far_too_much(
+    model, data, monkeypatch, options, text
+):
+    monkeypatch.setattr("pvq_hw.flow.quantize.row_budget", lambda *a, **k: pytest.fail("too late"))
+    options = CompileOptions(target="hx8k", code="pulse", **options)
+    with pytest.raises(InputError, match=f"^The network needs about .* block RAMs {text}"):
+        quantize_for(model, get_target("hx8k"), options, data[0])
+
+
+def test_what_more_pulses_make_smaller_is_not_refused_for_fewer(tmp_path, monkeypatch):
+    """A serial multiplier takes more cells where a row has one pulse and little time: cores of the
+    pulses that were asked for fit."""
+    shapes = [(16, 32), (16, 16), (16, 16), (10, 16)]
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "m.npz", **{f"{i}.weight": rng.normal(size=s) for i, s in enumerate(shapes)}
+    )
+    network = pvq_hw.load_model(tmp_path / "m.npz")
+    calibration = pvq_hw.Data(rng.normal(size=(16, 32)))
+    monkeypatch.setattr("pvq_hw.flow.quantize.row_budget", lambda *a, **k: pytest.fail("goes on"))
+    options = CompileOptions(target="hx8k", ratio=2, engine="folded")
+    with pytest.raises(pytest.fail.Exception, match="goes on"):
+        quantize_for(network, get_target("hx8k"), options, calibration)
+
+
 N = helper.make_node
 POOL = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 ENDS = [

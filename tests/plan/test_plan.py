@@ -361,6 +361,11 @@ def test_frames_side_by_side_are_what_to_take_fewer_of():
     small = replace(board, device=replace(board.device, luts=900))
     with pytest.raises(InputError, match=r"use fewer frames side by side \(--frames\) or choose"):
         plan(network, small, frames=8)
+    smaller = replace(board, device=replace(board.device, luts=450))
+    with pytest.raises(InputError, match="; use fewer or smaller layers or choose a larger dev"):
+        plan(network, smaller, lanes=(1, 1))
+    with pytest.raises(InputError, match="; use fewer lanes or choose a larger device"):
+        plan(network, smaller, lanes=(2, 1))
 
 
 def test_too_many_multipliers_are_refused():
