@@ -1,5 +1,6 @@
 """``report.json`` and ``report.html``: what an output folder holds, for programs and for people."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -81,6 +82,13 @@ class Built(TypedDict):
     utilization: dict[str, Annotated[Used, OPEN]]
     slowest_path: NotRequired[SlowestPath | None]
     floorplan: NotRequired[Floorplan]
+
+
+_LEFT: dict[str, Any] = {
+    "simulate": Annotated[Simulated, OPEN],
+    "prove": Annotated[Proven, OPEN],
+    "build": Annotated[Built, OPEN],
+}
 
 
 class Report(TypedDict):
@@ -221,12 +229,17 @@ def _loss(about: Mapping[str, Any], lost: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """The parts that other verbs have left in an output's report, where they did."""
-    try:
-        found = load_report(folder)
-    except InputError:
-        return {}  # a report can be made again from the rest
-    return {part: found[part] for part in ("simulate", "prove", "build") if part in found}
+    """The parts that other verbs have left in an output's report, where they did: each that can be
+    read, whatever else the file holds."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(InputError):  # a report can be made again from the rest
+        found = load_json(folder / _REPORT, FORMAT)
+    parts = {}
+    for name, kind in _LEFT.items():
+        if name in found:
+            with contextlib.suppress(InputError):
+                parts[name] = read(kind, found[name], f"{_REPORT} {name}")
+    return parts
 
 
 def load_report(folder: Path) -> dict[str, Any]:

@@ -254,6 +254,13 @@ def test_report_is_made_again_from_the_rest(digits, tmp_path):
         key: v for key, v in digits.document.items() if key not in ("out", "seconds", "model_file")
     }
     assert ran.json["compile"] == known
+    # Figures of long runs stay, whatever stands beside them.
+    report = json.loads((out / "report.json").read_text())
+    kept = {"mismatches": 0, "outputs_compared": 9, "frames": 3, "simulator": "compiled", "x": 1}
+    report |= {"simulate": kept, "flash": {"seconds": 1}, "build": {"seed": "?"}}
+    (out / "report.json").write_text(json.dumps(report))
+    assert run("report", out, "--json").json.keys() == {"compile", "simulate"}
+    assert json.loads((out / "report.json").read_text())["simulate"] == kept
 
 
 # -- layer is in test_cli_layer; build and demo in test_cli_demo ---------------------------------
