@@ -257,7 +257,7 @@ def test_compile_with_windows_from_the_command_line(tmp_path):
     assert made.code == 0, made.err
     assert [layer["windows"] for layer in made.json["layers"]] == [3, 2, 1]
     assert run("verify", out, "--model", model).code == 0
-    done = run("simulate", out, "--data", data, "--count", 5, "--simulator", "amaranth", "--json")
+    done = run("simulate", out, "--data", data, "--count", 5, "--json")
     assert (done.code, done.json["mismatches"]) == (0, 0)
     assert done.json["interval_cycles"] == made.json["interval_cycles"]
     for text, line in (

@@ -49,8 +49,8 @@ def wrong(made, result):
         (2, "ecp5", {}),
         (3, "up5k", {}),
         (4, "hx8k", {}),
-        (5, "ecp5", {"bank_memory": "logic", "bank_latency": 1}),
-        (8, "ecp5", {"fifo_memory": "block"}),
+        (5, "ecp5", {"bank_memory": "logic", "bank_latency": 1, "fifo_memory": "block"}),
+        pytest.param(8, "ecp5", {}, marks=pytest.mark.slow),
     ],
 )
 def test_cycles_are_those_of_the_timing_model(frames, family, options):
@@ -82,7 +82,7 @@ def test_a_batch_that_is_not_full_is_closed_after_the_stated_cycles():
 
 
 def test_pauses_close_batches_in_every_simulator_alike():
-    made = chain(3, 2, count=23)
+    made = chain(3, 2, count=14)
     words = {"idle": "random:0.4", "stall": "random:0.3", "seed": 5}
     bursts = {"idle": Pattern(0.3, 0.4, "p"), "stall": Pattern(0.2, 0.6, "q"), "seed": 5}
     for pauses, simulators in (
@@ -96,7 +96,9 @@ def test_pauses_close_batches_in_every_simulator_alike():
             assert np.array_equal(result.ends, runs[0].ends)
 
 
-@pytest.mark.parametrize("at", [3, 14, 30, 47, 75, 120])
+@pytest.mark.parametrize(
+    "at", [14, 47, 75, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 30, 120))]
+)
 def test_reset_leaves_no_trace(at):
     made = chain(3, 5, count=8)
     result = simulate_amaranth(made.graph, made.images, made.x, resets=[at], idle=Pattern(0.2, 0.4))
@@ -114,15 +116,15 @@ def test_what_bitstreams_are_made_of(family):
 
 
 def test_plan_image_and_simulation_of_batches(tmp_path):
-    network, _ = random_network((50, 20, 5), (25, 10))
-    planned = plan(network, "ulx3s-25f", frames=4)
+    network, _ = random_network((24, 12, 5), (12, 6))
+    planned = plan(network, "ulx3s-25f", frames=3)
     planned.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == planned
-    assert planned.frames == 4
+    assert planned.frames == 3
     # Frames come one after the other, and no core takes longer.
-    assert planned.interval_cycles == 4 * 50
-    assert planned.inferences_per_second == planned.clock_hz / 50
-    x = np.random.default_rng(0).integers(0, 256, (9, 50))
+    assert planned.interval_cycles == 3 * 24
+    assert planned.inferences_per_second == planned.clock_hz / 24
+    x = np.random.default_rng(0).integers(0, 256, (7, 24))
     result = simulate(planned.graph, emit(network, planned).cores, x, "amaranth")
     assert (result.interval_cycles, result.latency_cycles) == (
         planned.interval_cycles,

@@ -235,6 +235,12 @@ def _pulse_core(folder, family):
     return _core(folder, "pulse", layer, x, family=family, params_memory="logic")
 
 
+def _narrow_core(folder, family):
+    """Its products take few logic cells."""
+    layer, x = _layer(16, 6, 10, U8, S16, name="narrow")
+    return _core(folder, "narrow", layer, x, family=family)
+
+
 def _wide_core(folder, family):
     """Its products take two multiplier blocks."""
     layer, x = _layer(12, 3, 300, U8, S16, name="wide")
@@ -250,19 +256,37 @@ def _int8_core(folder, family):
 
 EXPORTS = {
     "pulse core": _pulse_core,
+    "narrow core": _narrow_core,
     "wide core": _wide_core,
     "8-bit core": _int8_core,
     "chain": _chain,
     "graph with a window core": _graph,
+    "graph with an average": partial(_graph, mean=True),
 }
 SCRIPTS = [("ice40", ""), ("ice40", " -dsp"), ("ecp5", ""), ("ecp5", " -nodsp")]
 SMALL = ("pulse core", "8-bit core")
 LARGE = [("wide core", "chain"), ("graph with a window core",)]
 # Multipliers in logic cells take longest to synthesize: those of 8-bit weights are slow tests.
 WITH_BLOCKS = [("ice40", " -dsp"), ("ecp5", "")]
-QUICK = [(*script, SMALL if script in WITH_BLOCKS else SMALL[:1]) for script in SCRIPTS]
-SLOW = [(*script, SMALL[1:]) for script in SCRIPTS if script not in WITH_BLOCKS]
+NARROW = ("narrow core",)
+QUICK = [(*script, SMALL if script in WITH_BLOCKS else NARROW) for script in SCRIPTS]
+SLOW = [(*script, SMALL) for script in SCRIPTS if script not in WITH_BLOCKS]
 SLOW += [(*script, names) for script in SCRIPTS for names in LARGE]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Puts a copy of an export, by its name and device, into a folder; each is made once."""
+    made = {}
+
+    def copy(name, device, folder):
+        if (name, device) not in made:
+            place = tmp_path_factory.mktemp("exported") / "e"
+            made[name, device] = EXPORTS[name](place, device)
+        shutil.copytree(made[name, device].folder, folder)
+        return replace(made[name, device], folder=folder)
+
+    return copy
 
 
 @pytest.mark.parametrize(
@@ -270,14 +294,14 @@ SLOW += [(*script, names) for script in SCRIPTS for names in LARGE]
     [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
 )
 def test_plain_yosys_scripts_synthesize_every_core_and_its_netlist_passes(
-    tmp_path, family, flags, names
+    tmp_path, exported, family, flags, names
 ):
     """Products of the small core are as wide as those that `synth_ice40 -dsp` once made constants
     of: exactly two registers followed."""
     if not (tools.have_tool("yosys") and tools.have_tool("iverilog")):
         pytest.skip("needs yosys and Icarus Verilog")
     device = "up5k" if family == "ice40" else "ecp5"
-    exports = [EXPORTS[name](tmp_path / f"e{i}", device) for i, name in enumerate(names)]
+    exports = [exported(name, device, tmp_path / f"e{i}") for i, name in enumerate(names)]
     for e in exports:
         _all_in(tmp_path, e)
     (tmp_path / "together.v").write_text(_together(exports))
@@ -330,12 +354,12 @@ def _alone(e, exports):
     )
 
 
-@pytest.mark.parametrize("family", ["up5k", "hx8k", "ecp5"])
-def test_no_product_of_exported_verilog_may_leave_its_register(tmp_path, family):
+@pytest.mark.parametrize("family", ["up5k", pytest.param("hx8k", marks=pytest.mark.slow), "ecp5"])
+def test_no_product_of_exported_verilog_may_leave_its_register(tmp_path, exported, family):
     """Each product, also of poolings and joins, goes into one register that is kept."""
     products = 0
-    for i, make in enumerate((_wide_core, _int8_core, partial(_graph, mean=True))):
-        e = make(tmp_path / f"e{i}", family)
+    for i, name in enumerate(("wide core", "8-bit core", "graph with an average")):
+        e = exported(name, family, tmp_path / f"e{i}")
         for module in (e.folder / f"{e.top}.v").read_text().split("\nmodule ")[1:]:
             found = set(re.findall(r"assign (\w+) = .* \* ", module))
             kept = re.findall(r"\(\* keep = 32'd1 \*\)\n +reg [^;=]*?(\w+)(?: =.*)?;", module)
@@ -404,11 +428,11 @@ endmodule
 """
 
 
-@pytest.mark.parametrize("name", ["pulse core", "8-bit core", "chain", "graph with a window core"])
-def test_nothing_is_taken_in_reset(tmp_path, name):
+@pytest.mark.parametrize("name", ["pulse core", "8-bit core", "chain", "graph with an average"])
+def test_nothing_is_taken_in_reset(tmp_path, exported, name):
     if not tools.have_tool("iverilog"):
         pytest.skip("needs Icarus Verilog")
-    e = EXPORTS[name](tmp_path / "e", "ecp5")
+    e = exported(name, "ecp5", tmp_path / "e")
     bench = _RESET_TB.format(
         top=e.top,
         input_top=e.input_bits - 1,

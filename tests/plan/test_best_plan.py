@@ -112,6 +112,14 @@ CASES = {
 }
 
 
+# Further samples of what the other cases are of.
+LONG = {
+    "ulx3s-25f large 5", "ulx3s-25f large 10", "ulx3s-25f large 20", "icebreaker large 5",
+    "icebreaker small 5", "hx8k small 10", "ulx3s-25f small 2", "ulx3s-25f wide 2",
+    "ulx3s-25f convolutions", "hx8k depthwise", "hx8k jets 2, codes",
+}  # fmt: skip
+
+
 @cache
 def case(name):
     """Layers, target, reserve, and the planner's cycles."""
@@ -130,7 +138,9 @@ def cycles(name):
     return found if isinstance(found, int) else found.interval_cycles
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in CASES]
+)
 def test_a_search_at_random_finds_no_faster_plan(name):
     layers, board, reserve, _ = case(name)
     goal = WORTH * cycles(name)
