@@ -5,10 +5,10 @@ from typing import Any
 
 from amaranth.hdl import Const, Module, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, connect, flipped
 
 from gateware.accelerator.circuits import unit_circuit
-from gateware.arith.activation import activation_layout
+from gateware.arith.activation import activation_layout, stream_ports
 from gateware.device.spram import CODE_PORT
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
@@ -52,13 +52,7 @@ class Accelerator(wiring.Component):
         self.units = {unit.name: unit_circuit(unit, self.images, body) for unit in spec.units}
         taken, given = spec.together
         loaded = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x[1], taken))),
-                "o": Out(stream.Signature(activation_layout(spec.out[1], given))),
-                **loaded,
-            }
-        )
+        super().__init__(stream_ports(spec.x[1], spec.out[1], taken, given) | loaded)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from gateware.arith.activation import activation_layout
+from gateware.arith.activation import activation_layout, stream_ports
 from gateware.arith.requantizer import Requantizer
 from gateware.arith.tree import AdderTree
 from gateware.core.parameters import Strobe, core_rom, row_words
@@ -324,12 +324,7 @@ class DepthwiseCore(wiring.Component):
 
     def __init__(self, spec: DepthwiseSpec, image: CoreImage, *, body: str = "behavioral") -> None:
         self.spec, self.image, self.body = spec, image, body
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, 1))),
-                "o": Out(stream.Signature(activation_layout(spec.out, 1))),
-            }
-        )
+        super().__init__(stream_ports(spec.x, spec.out))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

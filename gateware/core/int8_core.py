@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.arith.tree import AdderTree
 from gateware.core.int8_products import LaneProducts
-from gateware.core.int8_window import WideLoader, writer_ports
+from gateware.core.int8_window import WideLoader, wide_ports
 from gateware.core.pulse_core import LayerCore
 from gateware.core.pulse_core import _Flags as RowFlags
 from gateware.core.sequencer import ResultFifo, Sequencer, take_frames
@@ -38,7 +38,7 @@ class WideWriter(wiring.Component):
 
     def __init__(self, spec: Int8Spec) -> None:
         self.spec = spec
-        super().__init__(writer_ports(spec))
+        super().__init__(wide_ports(spec))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,28 +1,23 @@
 """Loads the activation memory of an 8-bit core with one window of a map after the other."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Member, Out, connect, flipped
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Member
 
-from gateware.arith.activation import activation_layout
-from gateware.units.line_buffer import WindowReader
+from gateware.core.writer_ports import read_windows, writer_ports
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 
-__all__ = ["WideLoader", "writer_ports"]
+__all__ = ["WideLoader", "wide_ports"]
 
 
-def writer_ports(spec: Int8Spec, taken: int = 1) -> dict[str, Member]:
+def wide_ports(spec: Int8Spec, taken: int = 1) -> dict[str, Member]:
     """Ports of what gathers activations, so many a transfer, into words of all lanes and writes
     them."""
-    return {
-        "i": In(stream.Signature(activation_layout(spec.x, taken))),
-        "release": In(1),
-        "written": Out(1),
-        "w_en": Out(1),
-        "w_addr": Out(spec.address_bits + 1),
-        "w_data": Out(spec.x.bits * spec.lanes),
-    }
+    return writer_ports(
+        spec.x, taken, enables=1, address_bits=spec.address_bits + 1,
+        data_bits=spec.x.bits * spec.lanes,
+    )  # fmt: skip
 
 
 class WideLoader(wiring.Component):
@@ -42,16 +37,13 @@ class WideLoader(wiring.Component):
 
     def __init__(self, spec: Int8Spec, window: WindowSpec, body: str = "behavioral") -> None:
         self.spec, self.window, self.body = spec, window, body
-        super().__init__(writer_ports(spec, window.taken))
+        super().__init__(wide_ports(spec, window.taken))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec, width = self.spec, self.window.width
-        m.submodules.reader = reader = WindowReader(self.window, self.body)
-        connect(m, flipped(self.i), reader.i)
         free = Signal(2, init=2)
-        m.d.comb += [reader.go.eq(free != 0), self.written.eq(reader.valid & reader.last)]
-        m.d.sync += free.eq(free + self.release - reader.start)
+        reader = read_windows(m, self, self.window, free)
         steps = spec.lanes // width
         step, full = Signal(range(steps)), Signal(init=int(steps == 1))
         address, half = Signal(spec.address_bits), Signal()

@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from gateware.arith.activation import activation_layout
+from gateware.arith.activation import activation_layout, stream_ports
 from gateware.arith.requantizer import Requantizer
 from gateware.arith.tree import Accumulator, AdderTree
 from gateware.core.decoder import lane_decoder
@@ -84,13 +84,7 @@ class LayerCore(wiring.Component):
             loaded["batch"] = Out(stream.Signature(number))
         taken = spec.input_frames if window is None else window.taken
         given = max(spec.output_frames, spec.out_width)  # one of them is 1
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, taken))),
-                "o": Out(stream.Signature(activation_layout(spec.out, given))),
-                **loaded,
-            }
-        )
+        super().__init__(stream_ports(spec.x, spec.out, taken, given) | loaded)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from gateware.arith.activation import activation_layout
+from gateware.core.writer_ports import writer_ports
 from gateware.device.memory import Ram
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.pulse_core import CoreSpec
@@ -65,14 +66,13 @@ class BankWriter(wiring.Component):
         self.spec, self.width = spec, 1
         width = spec.x.bits * spec.frames
         super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, spec.frames))),
-                "release": In(1),
-                "written": Out(1),
-                "w_en": Out(spec.lanes),
-                "w_addr": Out(spec.address_bits + 1),
-                "w_data": Out(width),
-            }
+            writer_ports(
+                spec.x,
+                spec.frames,
+                enables=spec.lanes,
+                address_bits=spec.address_bits + 1,
+                data_bits=width,
+            )
         )
 
     def elaborate(self, platform: object) -> Module:

@@ -1,11 +1,9 @@
 """Loads the banks of a core with V neighboring windows of a map, side by side."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib import wiring
 
-from gateware.arith.activation import activation_layout
-from gateware.units.line_buffer import WindowReader
+from gateware.core.writer_ports import read_windows, writer_ports
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.line_buffer import WindowSpec
 
@@ -36,24 +34,20 @@ class SideLoader(wiring.Component):
         self.spec, self.window, self.body = spec, window, body
         self.width = window.width
         super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, window.taken))),
-                "release": In(1),
-                "written": Out(1),
-                "w_en": Out(window.side * spec.lanes),
-                "w_addr": Out(window.side * (spec.address_bits + 1)),
-                "w_data": Out(window.width * spec.x.bits),
-            }
+            writer_ports(
+                spec.x,
+                window.taken,
+                enables=window.side * spec.lanes,
+                address_bits=window.side * (spec.address_bits + 1),
+                data_bits=window.width * spec.x.bits,
+            )
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         side = self.window.side
-        m.submodules.reader = reader = WindowReader(self.window.segment, self.body)
-        connect(m, flipped(self.i), reader.i)
         free, half = Signal(2, init=2), Signal()
-        m.d.comb += [reader.go.eq(free != 0), self.written.eq(reader.valid & reader.last)]
-        m.d.sync += free.eq(free + self.release - reader.start)
+        reader = read_windows(m, self, self.window.segment, free)
         # Two registers: what says whose column it is stands before the parts' addresses.
         taken, last = Signal(side), Signal()
         data, w_data = (Signal(len(self.w_data), name=n, reset_less=True) for n in ("data", "word"))

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from gateware.arith.activation import activation_layout
+from gateware.arith.activation import activation_layout, stream_ports
 from gateware.arith.adder_graph import AdderNetwork
 from gateware.arith.requantizer import Requantizer
 from gateware.core.parameters import Strobe, row_words
@@ -185,12 +185,7 @@ class UnrolledCore(wiring.Component):
         if window is not None:
             check_window(spec, window)
         taken = spec.in_width if window is None else window.taken
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, taken))),
-                "o": Out(stream.Signature(activation_layout(spec.out, spec.out_width))),
-            }
-        )
+        super().__init__(stream_ports(spec.x, spec.out, taken, spec.out_width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

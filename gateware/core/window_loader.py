@@ -1,11 +1,9 @@
 """Loads the banks of a layer's core with one window after the other."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib import wiring
 
-from gateware.arith.activation import activation_layout
-from gateware.units.line_buffer import WindowReader
+from gateware.core.writer_ports import read_windows, writer_ports
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.line_buffer import WindowSpec
 
@@ -33,24 +31,20 @@ class WindowLoader(wiring.Component):
         self.spec, self.window, self.body = spec, window, body
         self.width = window.width
         super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, window.taken))),
-                "release": In(1),
-                "written": Out(1),
-                "w_en": Out(spec.lanes),
-                "w_addr": Out(spec.address_bits + 1),
-                "w_data": Out(window.width * spec.x.bits),
-            }
+            writer_ports(
+                spec.x,
+                window.taken,
+                enables=spec.lanes,
+                address_bits=spec.address_bits + 1,
+                data_bits=window.width * spec.x.bits,
+            )
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec, width = self.spec, self.width
-        m.submodules.reader = reader = WindowReader(self.window, self.body)
-        connect(m, flipped(self.i), reader.i)
         free = Signal(2, init=2)
-        m.d.comb += [reader.go.eq(free != 0), self.written.eq(reader.valid & reader.last)]
-        m.d.sync += free.eq(free + self.release - reader.start)
+        reader = read_windows(m, self, self.window, free)
         banks = Signal(spec.lanes // width, init=1)
         address, half = Signal(spec.address_bits), Signal()
         with m.If(self.written):

@@ -1,10 +1,9 @@
 """Converters of the width of streams."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
 
-from gateware.arith.activation import activation_layout
+from gateware.arith.activation import stream_ports
 from pvq_hw.engine.units import WidthConverter
 
 __all__ = ["ConverterUnit"]
@@ -25,12 +24,7 @@ class ConverterUnit(wiring.Component):
 
     def __init__(self, spec: WidthConverter) -> None:
         self.spec = spec
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, spec.taken))),
-                "o": Out(stream.Signature(activation_layout(spec.x, spec.given))),
-            }
-        )
+        super().__init__(stream_ports(spec.x, spec.x, spec.taken, spec.given))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -3,7 +3,8 @@
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 
-from gateware.units.queue import add_queue, delayed, unit_ports
+from gateware.arith.activation import stream_ports
+from gateware.units.queue import add_queue, delayed
 from pvq_hw.engine.decision import AboveUnit, LargestUnit
 
 __all__ = ["AboveCircuit", "LargestCircuit"]
@@ -20,7 +21,7 @@ class LargestCircuit(wiring.Component):
 
     def __init__(self, spec: LargestUnit) -> None:
         self.spec = spec
-        super().__init__(unit_ports(spec.x, spec.out))
+        super().__init__(stream_ports(spec.x, spec.out))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -100,7 +101,7 @@ class AboveCircuit(wiring.Component):
 
     def __init__(self, spec: AboveUnit, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        super().__init__(unit_ports(spec.x, spec.out))
+        super().__init__(stream_ports(spec.x, spec.out))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -3,8 +3,9 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 
+from gateware.arith.activation import stream_ports
 from gateware.device.memory import Rom
-from gateware.units.queue import add_queue, delayed, unit_ports
+from gateware.units.queue import add_queue, delayed
 from pvq_hw.engine.units import Lookup
 
 __all__ = ["LookupUnit"]
@@ -24,7 +25,7 @@ class LookupUnit(wiring.Component):
 
     def __init__(self, spec: Lookup, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        super().__init__(unit_ports(spec.x, spec.out, spec.width))
+        super().__init__(stream_ports(spec.x, spec.out, spec.width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,10 +1,10 @@
 """From the results of V windows of a map to one window's after the other."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib import wiring
+from amaranth.lib.wiring import connect, flipped
 
-from gateware.arith.activation import activation_layout
+from gateware.arith.activation import stream_ports
 from gateware.device.memory import Ram
 from gateware.units.queue import Credits, ResultQueue
 from gateware.units.unpack import read_frame, take_rows
@@ -35,12 +35,7 @@ class MapOrderUnit(wiring.Component):
 
     def __init__(self, spec: MapOrder, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        super().__init__(
-            {
-                "i": In(stream.Signature(activation_layout(spec.x, spec.side))),
-                "o": Out(stream.Signature(activation_layout(spec.x, spec.out_width))),
-            }
-        )
+        super().__init__(stream_ports(spec.x, spec.x, spec.side, spec.out_width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -4,10 +4,11 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from gateware.arith.activation import stream_ports
 from gateware.arith.scaler import Scaler
 from gateware.device.memory import Ram
 from gateware.units.line_buffer import WindowReader
-from gateware.units.queue import Credits, add_queue, delayed, unit_ports
+from gateware.units.queue import Credits, add_queue, delayed
 from pvq_hw.engine.units import Pool
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.window import AveragePool
@@ -29,7 +30,7 @@ class PoolUnit(wiring.Component):
 
     def __init__(self, spec: Pool, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
-        super().__init__(unit_ports(spec.x, spec.out, spec.width))
+        super().__init__(stream_ports(spec.x, spec.out, spec.width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

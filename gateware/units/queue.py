@@ -1,16 +1,14 @@
 """Queues of activations: results that wait for the next unit, and FIFOs of skip branches."""
 
-from typing import Any
-
 from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from gateware.arith.activation import activation_layout
+from gateware.arith.activation import activation_layout, stream_ports
 from gateware.device.memory import Ram
 from pvq_hw.arith.formats import IntFormat
 
-__all__ = ["Credits", "ResultQueue", "StreamFifo", "add_queue", "delayed", "unit_ports"]
+__all__ = ["Credits", "ResultQueue", "StreamFifo", "add_queue", "delayed"]
 
 
 class ResultQueue(wiring.Component):
@@ -112,14 +110,6 @@ class Credits(wiring.Component):
         return m
 
 
-def unit_ports(x: IntFormat, out: IntFormat, width: int = 1) -> dict[str, Any]:
-    """Ports of a unit that takes a stream ``i`` of activations and gives one, ``o``."""
-    return {
-        "i": In(stream.Signature(activation_layout(x, width))),
-        "o": Out(stream.Signature(activation_layout(out, width))),
-    }
-
-
 def add_queue(
     m: Module,
     o: stream.Interface,
@@ -165,7 +155,7 @@ class StreamFifo(wiring.Component):
     ) -> None:
         self.form, self.depth, self.memory, self.body = form, depth, memory, body
         self.width = width
-        super().__init__(unit_ports(form, form, width))
+        super().__init__(stream_ports(form, form, width))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -96,24 +96,10 @@ def compile_model(
         raise InputError("Evaluation data must have labels y")
     with OutputFolder(out).replace() as staging:
         with tell.step("Import the model"):
-            model = load_model(path)
-            if options.output is not None:
-                model = model.for_output(options.output)
-            check_decision(
-                options.decide, math.prod(model.output_shape), len(model.outputs), options.frames
-            )
-            if calibration is not None:
-                check_data(model, calibration, "Calibration data", labels=False)
-            if evaluation is not None:
-                check_data(
-                    model, evaluation, "Evaluation data",
-                    minimum=options.min_accuracy, metric=metric,
-                )  # fmt: skip
-        for data in (evaluation, calibration):
-            warning = scale_warning(model, data)
-            if warning:
-                tell.note(warning)
-                break
+            model = _import(path, options, calibration, evaluation, metric)
+        warnings = (scale_warning(model, data) for data in (evaluation, calibration))
+        if warning := next(filter(None, warnings), None):
+            tell.note(warning)
         tools.warm_up(["yosys"], tell.note)
         choice = None
         if options.max_loss is not None:
@@ -126,8 +112,7 @@ def compile_model(
         with tell.step("Plan the cores"):
             planned = plan_for(network, target, options, folding)
             image = emit(network, planned)
-        note = sold_note(planned.resources, target)
-        if note:
+        if note := sold_note(planned.resources, target):
             tell.note(note)
         judged = None
         if evaluation is not None:
@@ -153,6 +138,29 @@ def compile_model(
             )
             document["model_file"] = own.to_json() if own else None
     return Compiled(model, network, planned, image, judged, document)
+
+
+def _import(
+    path: Path,
+    options: CompileOptions,
+    calibration: Data | None,
+    evaluation: Data | None,
+    metric: str | None,
+) -> Model:
+    """The model, to which the data and what is asked of its outputs fit."""
+    model = load_model(path)
+    if options.output is not None:
+        model = model.for_output(options.output)
+    check_decision(
+        options.decide, math.prod(model.output_shape), len(model.outputs), options.frames
+    )
+    if calibration is not None:
+        check_data(model, calibration, "Calibration data", labels=False)
+    if evaluation is not None:
+        check_data(
+            model, evaluation, "Evaluation data", minimum=options.min_accuracy, metric=metric
+        )
+    return model
 
 
 def plan_for(network: Network, target: Target, options: CompileOptions, folding: Folding) -> Plan:

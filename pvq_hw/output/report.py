@@ -110,6 +110,52 @@ def compile_document(
 ) -> dict[str, Any]:
     """What `compile` says, as JSON values; units are in the names."""
     value = plan.to_json()
+    losses = manifest["extra"].get("losses") or {}
+    document = {
+        "network": network.name,
+        "target": plan.target.name,
+        "n_over_k": manifest["n_over_k"],
+        "int8_layers": network.int8_layers,
+        "bits_per_weight": value["bits_per_weight"],
+        "parameter_bits_per_weight": value["parameter_bits_per_weight"],
+        "bits_per_weight_limit": sizes["limit_bits_per_weight"],
+        "weights_file": dict(sizes),
+        "clock_mhz": plan.clock_mhz,
+        "frames_side_by_side": plan.frames,
+        "interval_cycles": plan.interval_cycles,
+        "latency_cycles": plan.latency_cycles,
+        "limit": plan.limit,
+        "inferences_per_second": value["inferences_per_second"],
+        "inferences_per_second_over_link": value["inferences_per_second_over_link"],
+        "resources": value["resources"],
+        "energy": value["energy"],
+        "quantization": dict(network.meta),
+        "layers": _layers(plan, value, manifest),
+        "tables": _tables(network, plan),
+        "pictures": picture_data(network, plan),
+        "schedule": list(manifest["extra"].get("schedule") or ()),
+    }
+    if network.inputs:
+        document["inputs"] = network.input_documents()
+    if network.outputs:
+        document["outputs"] = network.output_documents()
+    if accuracy:
+        document["accuracy"] = dict(accuracy)
+    document |= {
+        key: dict(manifest["extra"][key])
+        for key in ("agreement", "choice")
+        if key in manifest["extra"]
+    }
+    if losses:
+        document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
+    return document
+
+
+def _layers(
+    plan: Plan, value: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What `compile` says of each layer, from its plan (``value``: its JSON) and how near its codes
+    come."""
     figures = {layer["name"]: layer for layer in manifest["layers"]}
     losses = manifest["extra"].get("losses") or {}
     lost = {layer["name"]: layer for layer in losses.get("layers", ())}
@@ -141,43 +187,7 @@ def compile_document(
                 **_loss(about, lost.get(own["name"], {})),
             }
         )
-    document = {
-        "network": network.name,
-        "target": plan.target.name,
-        "n_over_k": manifest["n_over_k"],
-        "int8_layers": network.int8_layers,
-        "bits_per_weight": value["bits_per_weight"],
-        "parameter_bits_per_weight": value["parameter_bits_per_weight"],
-        "bits_per_weight_limit": sizes["limit_bits_per_weight"],
-        "weights_file": dict(sizes),
-        "clock_mhz": plan.clock_mhz,
-        "frames_side_by_side": plan.frames,
-        "interval_cycles": plan.interval_cycles,
-        "latency_cycles": plan.latency_cycles,
-        "limit": plan.limit,
-        "inferences_per_second": value["inferences_per_second"],
-        "inferences_per_second_over_link": value["inferences_per_second_over_link"],
-        "resources": value["resources"],
-        "energy": value["energy"],
-        "quantization": dict(network.meta),
-        "layers": layers,
-        "tables": _tables(network, plan),
-        "pictures": picture_data(network, plan),
-        "schedule": list(manifest["extra"].get("schedule") or ()),
-    }
-    if network.inputs:
-        document["inputs"] = network.input_documents()
-    if network.outputs:
-        document["outputs"] = network.output_documents()
-    if accuracy:
-        document["accuracy"] = dict(accuracy)
-    if "agreement" in manifest["extra"]:
-        document["agreement"] = dict(manifest["extra"]["agreement"])
-    if "choice" in manifest["extra"]:
-        document["choice"] = dict(manifest["extra"]["choice"])
-    if losses:
-        document["losses"] = {key: value for key, value in losses.items() if key != "layers"}
-    return document
+    return layers
 
 
 def _figure(value: float | None) -> float | None:

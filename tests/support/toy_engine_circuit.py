@@ -7,8 +7,8 @@ from amaranth.lib import wiring
 from toy_engine import SequentialSpec
 
 from gateware.accelerator.circuits import core_circuit
+from gateware.arith.activation import stream_ports
 from gateware.core.parameters import core_rom
-from gateware.units.queue import unit_ports
 from pvq_hw.engine.core import CoreImage
 from sim.reference import ReferenceCore, core_reference, core_words
 
@@ -18,7 +18,7 @@ class SequentialCore(wiring.Component):
 
     def __init__(self, spec: SequentialSpec, image: CoreImage, body: str) -> None:
         self.spec, self.image, self.body = spec, image, body
-        super().__init__(unit_ports(spec.x, spec.out))
+        super().__init__(stream_ports(spec.x, spec.out))
 
     def elaborate(self, platform: object) -> Module:
         m, spec = Module(), self.spec
