@@ -4,19 +4,26 @@ Run as ``python -m benchmarks.fit_depthwise --family ecp5``; prints the coeffici
 `pvq_hw.plan.depthwise_resources`. The counts go into the same file.
 """
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.fit_resources import S8, U8, Counted, compared, counts_of, report
+from benchmarks.fit_resources import (
+    S8,
+    U8,
+    arguments,
+    compared,
+    counted,
+    fit_families,
+    random_layer,
+    show,
+)
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.depthwise_core import DepthwiseSpec, make_depthwise_core
 from pvq_hw.geometry import Geometry
-from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.layer import TensorSpec
 from pvq_hw.plan.depthwise_resources import depthwise_features
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.target.families import FAMILIES
@@ -81,46 +88,18 @@ def make(key: str, engine: str) -> tuple[DepthwiseSpec, CoreImage]:
     y = np.zeros((rows, taps, channels), dtype=np.int64)
     own = nearest(rng.laplace(size=(rows, taps)), k) if k else plain
     y[np.arange(rows), :, np.arange(rows) // each] = own
-    layer = Dense(
-        name="core",
-        input="x",
-        output=TensorSpec("o", (rows,), U8, 1.0),
-        y=y.reshape(rows, -1),
-        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
-        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
-        shift=22,
-        gain=np.ones((rows, 1)),
-        encoding="pvq" if k else "int8",
-    )
+    layer = random_layer(y.reshape(rows, -1), U8, rng, "pvq" if k else "int8")
     x_spec = TensorSpec("x", (taps * channels,), x, 1.0)
     return make_depthwise_core(layer, x_spec, geometry, family=engine, **options)
 
 
-def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
-    """Every core of the lists with its counts."""
-    for key in cores_of(engine):
-        spec, image = make(key, engine)
-        found = counts_of(key, spec, image, engine, path, check)
-        if found is not None:
-            yield spec, found, "held" in key
-
-
 def main() -> None:
     """Prints counts, estimates and coefficients."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
-    parser.add_argument("-o", type=Path, default=Path("benchmarks/results/resources.json"))
-    parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
-    args = parser.parse_args()
-    args.o.parent.mkdir(parents=True, exist_ok=True)
-    for engine in args.family or sorted(FAMILIES):
-        cores = list(measured(engine, args.o, args.check))
-        if not args.check:
-            values = [depthwise_features(spec) for spec, _, _ in cores]  # type: ignore[arg-type]
-            report(engine, cores, values)
-        for row in compared(engine, cores):
-            a, b = row["luts"]
-            print(f"{engine} {row['what']}: LUT {a} / {b} ({a / b - 1:+.1%}), BRAM {row['brams']}")
+    args = arguments(__doc__).parse_args()
+    measure = partial(counted, cores_of, make)
+    found = fit_families(args, measure, lambda spec, _: depthwise_features(spec))
+    for engine, cores in found.items():
+        show(compared(engine, cores))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ Run as ``python -m benchmarks.fit_int8 --family ecp5``; prints the coefficients 
 `pvq_hw.plan.int8_resources`. The counts go into the same file.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,17 @@ from benchmarks.fit_resources import (
     S8,
     S16,
     U8,
-    Counted,
     arguments,
     compared,
-    counts_of,
+    counted,
     fit_families,
+    random_layer,
     show,
 )
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
-from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.layer import TensorSpec
 from pvq_hw.plan.int8_resources import int8_features
 from pvq_hw.plan.resources import core_resources
 
@@ -64,29 +63,19 @@ def make(key: str, engine: str) -> tuple[Int8Spec, CoreImage]:
     """A core of the list with random weights; its place is the seed."""
     rows, n, lanes, x, out, options = cores_of(engine)[key]
     rng = np.random.default_rng(int(key.rpartition(" ")[2]))
-    layer = Dense(
-        name="core",
-        input="x",
-        output=TensorSpec("o", (rows,), out, 1.0),
-        y=rng.integers(-127, 128, size=(rows, n)),
-        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
-        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
-        shift=22,
-        gain=np.ones((rows, 1)),
-        encoding="int8",
-    )
+    layer = random_layer(rng.integers(-127, 128, size=(rows, n)), out, rng, "int8")
     return make_int8_core(layer, TensorSpec("x", (n,), x, 1.0), lanes, family=engine, **options)
 
 
-def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
-    """Every core of the lists that the device has room for, with its counts."""
-    for key in cores_of(engine):
-        spec, image = make(key, engine)
-        if engine != "ecp5" and core_resources(spec, engine).brams > 30:
-            continue
-        found = counts_of(key, spec, image, engine, path, check)
-        if found is not None:
-            yield spec, found, "held" in key
+def roomy(engine: str) -> list[str]:
+    """The keys of those cores that the device has room for."""
+    most = 30 if engine != "ecp5" else 1 << 20
+    keys = cores_of(engine)
+    return [key for key in keys if core_resources(make(key, engine)[0], engine).brams <= most]
+
+
+measured = partial(counted, roomy, make)
+"""The cores of a family with their counts, of the results in a file."""
 
 
 def main() -> None:

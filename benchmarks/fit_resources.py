@@ -15,10 +15,12 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from amaranth.back import rtlil
 
 from gateware.accelerator.circuits import core_component
@@ -119,16 +121,7 @@ def make(key: str, engine: str) -> tuple[CoreSpec, CoreImage]:
     """A core of the list with random weights; its place gives the seed."""
     rows, n, k, lanes, x, out, options = cores_of(engine)[key]
     rng = np.random.default_rng(int(key.rpartition(" ")[2]) + 16 * (" ram " in key))
-    layer = Dense(
-        name="core",
-        input="x",
-        output=TensorSpec("o", (rows,), out, 1.0),
-        y=nearest(rng.laplace(size=(rows, n)), k),
-        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
-        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
-        shift=22,
-        gain=np.ones((rows, 1)),
-    )
+    layer = random_layer(nearest(rng.laplace(size=(rows, n)), k), out, rng)
     return make_core(layer, TensorSpec("x", (n,), x, 1.0), lanes, family=engine, **options)
 
 
@@ -213,13 +206,45 @@ def counts_of(
     return known
 
 
-def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
-    """Every core of the lists with its counts; without those that the device has no blocks for."""
+def counted(
+    cores_of: Callable[[str], Iterable[str]],
+    make: Callable[[str, str], tuple[CoreBase, CoreImage]],
+    engine: str,
+    path: Path,
+    check: bool,
+) -> Iterator[Counted]:
+    """Every core of a family with its counts; without those that the device has no blocks for.
+
+    Parameters
+    ----------
+    cores_of, make : callable
+        The cores' keys of a family, and the core of a key and family.
+    engine, path, check
+        As `counts_of` takes them.
+    """
     for key in cores_of(engine):
         spec, image = make(key, engine)
         found = counts_of(key, spec, image, engine, path, check)
         if found is not None:
             yield spec, found, "held" in key
+
+
+def random_layer(
+    y: npt.NDArray[np.int64], out: IntFormat, rng: np.random.Generator, encoding: str = "pvq"
+) -> Dense:
+    """A layer of these weights, with multipliers and biases as wide as a quantizer's."""
+    rows = len(y)
+    return Dense(
+        name="core",
+        input="x",
+        output=TensorSpec("o", (rows,), out, 1.0),
+        y=y,
+        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
+        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
+        shift=22,
+        gain=np.ones((rows, 1)),
+        encoding=encoding,
+    )
 
 
 def boards(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -395,7 +420,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="a page of the comparison to write")
     args = parser.parse_args()
     rows = []
-    for engine, cores in fit_families(args, measured, features).items():
+    for engine, cores in fit_families(args, partial(counted, cores_of, make), features).items():
         rows += compared(engine, [*cores, *plain(engine, args.o, check=True)])
     results = json.loads(args.o.read_text())
     if args.board:

@@ -4,7 +4,7 @@ Run as ``python -m benchmarks.fit_unrolled --family ecp5``; prints the coefficie
 `pvq_hw.plan.unrolled_resources`. The counts go into the same file.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from benchmarks.fit_resources import (
     S8,
     S16,
     U8,
-    Counted,
     arguments,
     compared,
+    counted,
     counts_of,
     fit_families,
+    random_layer,
     show,
 )
 from pvq_hw.arith.formats import IntFormat
@@ -26,7 +27,7 @@ from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.units import CoreUnit
 from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
 from pvq_hw.geometry import Geometry
-from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv
 from pvq_hw.plan.core_layers import core_layers
@@ -82,27 +83,9 @@ def make(key: str, engine: str) -> tuple[UnrolledSpec, CoreImage]:
     rows, n, k, x, out = cores_of(engine)[key]
     rng = np.random.default_rng(int(key.rpartition(" ")[2]))
     plain = rng.integers(-127, 128, size=(rows, n))
-    layer = Dense(
-        name="core",
-        input="x",
-        output=TensorSpec("o", (rows,), out, 1.0),
-        y=nearest(rng.laplace(size=(rows, n)), k) if k else plain,
-        mult=rng.integers(1 << 13, 1 << 15, size=(rows, 1)),
-        bias=rng.integers(-(1 << 26), 1 << 26, size=rows),
-        shift=22,
-        gain=np.ones((rows, 1)),
-        encoding="pvq" if k else "int8",
-    )
+    y = nearest(rng.laplace(size=(rows, n)), k) if k else plain
+    layer = random_layer(y, out, rng, "pvq" if k else "int8")
     return make_unrolled_core(layer, TensorSpec("x", (n,), x, 1.0), family=engine)
-
-
-def measured(engine: str, path: Path, check: bool) -> Iterator[Counted]:
-    """Every core of the lists with its counts."""
-    for key in cores_of(engine):
-        spec, image = make(key, engine)
-        found = counts_of(key, spec, image, engine, path, check)
-        if found is not None:
-            yield spec, found, "held" in key
 
 
 def convolution(number: int, engine: str) -> tuple[CoreUnit, CoreImage]:
@@ -146,7 +129,9 @@ def convolutions(engine: str, path: Path, check: bool) -> None:
 def main() -> None:
     """Prints counts, estimates and coefficients."""
     args = arguments(__doc__).parse_args()
-    found = fit_families(args, measured, lambda spec, _: unrolled_features(spec))
+    found = fit_families(
+        args, partial(counted, cores_of, make), lambda spec, _: unrolled_features(spec)
+    )
     for engine, cores in found.items():
         show(compared(engine, cores))
         convolutions(engine, args.o, args.check)

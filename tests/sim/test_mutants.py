@@ -120,57 +120,29 @@ def different(mutants):
     return [mutant for mutant in mutants if not re.search(rf"(?:{known})$", mutant.name)]
 
 
-def test_lost_resets_and_wrong_credits_of_a_core_are_caught(tmp_path):
-    core(tmp_path)
-    mutants = mutants_of(tmp_path, "sequencer|fifo|writer", "not reset|reset to .*|stuck at 1")
-    chosen = different(mutants)
-    assert len(chosen) >= 40
-    assert survivors(tmp_path, chosen) == []
+LOST, STUCK = "not reset|reset to .*", "not reset|reset to .*|stuck at 1"
+
+# What is shipped, whose modules are changed, how, and at least how many of these do something.
+CAUGHT = {
+    "a core": (core, "sequencer|fifo|writer", STUCK, 40),
+    "queues and forks": (graph, "_credits|_fork", LOST, 9),
+    "windows": (window, "reader|_walk|reader_writer", LOST, 28),
+    "an unrolled convolution": (unrolled, "collector|shifter", LOST, 9),
+    "windows side by side": (side_windows, "conv0_writer|order|order_credits", LOST, 32),
+    "a depthwise core": (channels, "conv0|conv0_queue|_walk", STUCK, 40),
+    "poolings": (poolings, r"pool\d+|reader|_walk|reader_writer", LOST, 60),
+}
+LONG = {"poolings"}
 
 
-def test_lost_resets_and_wrong_credits_of_queues_and_forks_are_caught(tmp_path):
-    graph(tmp_path)
-    chosen = different(mutants_of(tmp_path, "_credits|_fork", "not reset|reset to .*"))
-    assert len(chosen) >= 9
-    assert survivors(tmp_path, chosen) == []
-
-
-def test_lost_resets_of_windows_are_caught(tmp_path):
-    window(tmp_path)
-    chosen = different(mutants_of(tmp_path, "reader|_walk|reader_writer", "not reset|reset to .*"))
-    assert len(chosen) >= 28
-    assert survivors(tmp_path, chosen) == []
-
-
-def test_control_mutants_of_an_unrolled_convolution_are_caught(tmp_path):
-    unrolled(tmp_path)
-    chosen = different(mutants_of(tmp_path, "collector|shifter", "not reset|reset to .*"))
-    assert len(chosen) >= 9
-    assert survivors(tmp_path, chosen) == []
-
-
-def test_lost_resets_of_windows_side_by_side_are_caught(tmp_path):
-    side_windows(tmp_path)
-    mutants = mutants_of(tmp_path, "conv0_writer|order|order_credits", "not reset|reset to .*")
-    chosen = different(mutants)
-    assert len(chosen) >= 32
-    assert survivors(tmp_path, chosen) == []
-
-
-def test_lost_resets_and_wrong_counts_of_a_depthwise_core_are_caught(tmp_path):
-    channels(tmp_path)
-    mutants = mutants_of(tmp_path, "conv0|conv0_queue|_walk", "not reset|reset to .*|stuck at 1")
-    chosen = different(mutants)
-    assert len(chosen) >= 40
-    assert survivors(tmp_path, chosen) == []
-
-
-@pytest.mark.slow
-def test_lost_resets_of_poolings_are_caught(tmp_path):
-    poolings(tmp_path)
-    mutants = mutants_of(tmp_path, r"pool\d+|reader|_walk|reader_writer", "not reset|reset to .*")
-    chosen = different(mutants)
-    assert len(chosen) >= 60
+@pytest.mark.parametrize(
+    "what", [pytest.param(w, marks=[pytest.mark.slow] * (w in LONG)) for w in CAUGHT]
+)
+def test_lost_resets_and_wrong_counts_are_caught(tmp_path, what):
+    shipped, modules, changes, least = CAUGHT[what]
+    shipped(tmp_path)
+    chosen = different(mutants_of(tmp_path, modules, changes))
+    assert len(chosen) >= least
     assert survivors(tmp_path, chosen) == []
 
 
