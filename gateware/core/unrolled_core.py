@@ -10,7 +10,7 @@ from gateware.arith.requantizer import Requantizer
 from gateware.core.parameters import Strobe, row_words
 from gateware.core.sequencer import ResultFifo
 from gateware.core.window_collector import WindowCollector
-from gateware.units.queue import Credits
+from gateware.units.queue import Credits, delayed
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.engine.unrolled_core import UnrolledSpec
@@ -25,7 +25,7 @@ class FrameCollector(wiring.Component):
     -------
     i : stream of activations
     frame : the frame that is held
-    settled : it has been held for ``spec.levels`` cycles
+    settled : it has been held for ``spec.levels`` cycles; if pipelined, it is held
     release : strobe, only with ``settled``; it is not needed after this cycle
     """
 
@@ -42,7 +42,8 @@ class FrameCollector(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        spec, levels = self.spec, self.spec.levels
+        spec = self.spec
+        levels = 0 if spec.pipelined else spec.levels
         n, bits = spec.n // spec.in_width, spec.x.bits * spec.in_width
         coming = Signal(n * bits, reset_less=True)
         frame = Signal(n * bits, reset_less=True)
@@ -72,6 +73,45 @@ class FrameCollector(wiring.Component):
             m.d.sync += [frame.eq(coming), wait.eq(levels)]
         with m.Elif(wait != 0):
             m.d.sync += wait.eq(wait - 1)
+        return m
+
+
+class FramePacer(wiring.Component):
+    """Lets a frame into pipelined adders when its sums and its results will find places.
+
+    Members
+    -------
+    settled : a frame is held
+    popped : strobe, a transfer of results has left
+    start : strobe, the frame goes into the adders
+    """
+
+    def __init__(self, spec: UnrolledSpec) -> None:
+        self.spec = spec
+        super().__init__({"settled": In(1), "popped": In(1), "start": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        places, words = self.spec.frame_places, self.spec.words
+        m.submodules.credits = credits = Credits(self.spec.credits // places)
+        m.d.comb += [
+            self.start.eq(self.settled & credits.some),
+            credits.claim.eq(self.start),
+            credits.returned.eq(self.popped),
+        ]
+        if words > 1:
+            pause = Signal(range(words))
+            m.d.comb += self.start.eq(self.settled & credits.some & (pause == 0))
+            with m.If(self.start):
+                m.d.sync += pause.eq(words - 1)
+            with m.Elif(pause != 0):
+                m.d.sync += pause.eq(pause - 1)
+        if places > 1:
+            left = Signal(range(places))
+            at_end = left == places - 1
+            m.d.comb += credits.returned.eq(self.popped & at_end)
+            with m.If(self.popped):
+                m.d.sync += left.eq(Mux(at_end, 0, left + 1))
         return m
 
 
@@ -155,7 +195,8 @@ class UnrolledCore(wiring.Component):
     activation.
 
     Back-pressure holds the sums of a frame where they are taken one after the other, then the next
-    frame, and then the input; never the adders or the requantizer. Reset forgets all frames.
+    frame, and then the input; never the adders or the requantizer. In a pipelined core it holds the
+    frame before the adders. Reset forgets all frames.
 
     Parameters
     ----------
@@ -192,10 +233,9 @@ class UnrolledCore(wiring.Component):
         spec = self.spec
         m.submodules.collector = collector = self._collector()
         m.submodules.adders = adders = AdderNetwork(
-            spec.graph(self.image), spec.x, spec.acc_bits, balanced=False
+            spec.graph(self.image), spec.x, spec.acc_bits, balanced=spec.pipelined
         )
         m.submodules.shifter = shifter = SumShifter(spec)
-        m.submodules.credits = credits = Credits(spec.credits)
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
         connect(m, flipped(self.i), collector.i)
         connect(m, fifo.o, flipped(self.o))
@@ -209,14 +249,27 @@ class UnrolledCore(wiring.Component):
                     for k in spec.sum_order
                 )
             ),
-            shifter.settled.eq(collector.settled),
-            collector.release.eq(shifter.load),
-            shifter.go.eq(credits.some),
-            credits.claim.eq(shifter.row_end),
-            credits.returned.eq(fifo.popped),
             fifo.w_en.eq(row_end(spec.product_stage + spec.bias_chunks + 1)),
             fifo.w_data.eq(self._results(m, Value.cast(shifter.o), step, row_end)),
         ]
+        if spec.pipelined:
+            m.submodules.pacer = pacer = FramePacer(spec)
+            m.d.comb += [
+                pacer.settled.eq(collector.settled),
+                pacer.popped.eq(fifo.popped),
+                collector.release.eq(pacer.start),
+                shifter.settled.eq(delayed(m, pacer.start, spec.levels)),
+                shifter.go.eq(1),
+            ]
+        else:
+            m.submodules.credits = credits = Credits(spec.credits)
+            m.d.comb += [
+                shifter.settled.eq(collector.settled),
+                collector.release.eq(shifter.load),
+                shifter.go.eq(credits.some),
+                credits.claim.eq(shifter.row_end),
+                credits.returned.eq(fifo.popped),
+            ]
         return m
 
     def _collector(self) -> FrameCollector | WindowCollector:

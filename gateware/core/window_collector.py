@@ -40,7 +40,7 @@ class WindowCollector(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        sliding, levels = self.sliding, self.spec.levels
+        sliding, levels = self.sliding, 0 if self.spec.pipelined else self.spec.levels
         m.submodules.reader = reader = WindowReader(sliding.reader, self.body)
         connect(m, flipped(self.i), reader.i)
         # ``whole``: a unit has come; ``full``: one waits. Registers without a reset are data.

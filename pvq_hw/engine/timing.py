@@ -321,7 +321,8 @@ def _core_unit(unit: CoreUnit, work: Work) -> list[Process]:
 @core_timing.of(UnrolledSpec)
 def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Process]:
     held, loaded = work.note(unit.positions, 1), work.note(unit.positions, 1)
-    compute = _unrolled(spec, work.outputs[0], held, loaded, work.frames * unit.positions)
+    run = _pipelined if spec.pipelined else _unrolled
+    compute = run(spec, work.outputs[0], held, loaded, work.frames * unit.positions)
     if unit.window is None:
         return [_collect(spec, work.inputs[0], held, loaded, work.frames), compute]
     sliding = SlidingWindow(unit.window)
@@ -724,6 +725,28 @@ def _unrolled(
                     step = max(step, pops[row - spec.credits] + 1)
             o.offers.append(step + spec.output_delay)
             o.settle()
+
+
+def _pipelined(
+    spec: UnrolledSpec, o: Wire, held: list[int], started: list[int], frames: int
+) -> Process:
+    """A held frame goes into the adders when its sums and its results will find places."""
+    places, pops = spec.frame_places, o.moved
+    for frame in range(frames):
+        while len(held) <= frame:
+            yield
+        start = max(held[frame] + 1, started[-1] + spec.words if started else 0)
+        before = frame * places + places - spec.credits - 1  # the result that leaves room
+        while before >= len(pops):
+            yield
+        if before >= 0:
+            start = max(start, pops[before] + 1)
+        started.append(start)
+        step = start + spec.levels + 1
+        for _ in range(places):
+            step += spec.groups * spec.multiplier_interval
+            o.offers.append(step - spec.multiplier_interval + spec.output_delay)
+        o.settle()
 
 
 def _core(

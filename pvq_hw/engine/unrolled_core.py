@@ -4,6 +4,9 @@ A whole frame is held while the graph's registers fill; its sums are then taken 
 each row, and leave through as many requantizers as the output has results a transfer, while the
 next frame comes in. With one activation a transfer a frame takes ``max(N, M)`` cycles at least, so
 one requantizer is enough, and a serial one has as many cycles for a product as are left.
+
+A pipelined core holds no frame: operands wait in registers for their partners, so that a frame may
+come while the sums of others are still being added, every cycle where all results leave at once.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +30,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.families import family as find_family
 
-__all__ = ["UnrolledSpec", "make_unrolled_core"]
+__all__ = ["UnrolledSpec", "as_pipelined", "make_unrolled_core"]
 
 
 @CORES.kind
@@ -46,6 +49,10 @@ class UnrolledSpec(CoreBase):
         Of the adder graph, a register behind each.
     adders, adder_bits, register_bits : int
         Of the adder graph, see `pvq_hw.engine.adder_graph.AdderGraph`.
+    delay_bits : int
+        Of the registers in which operands wait in a pipelined core.
+    pipelined : bool
+        Whether frames follow one another into the adders without waiting for the sums.
     inverted : tuple of int
         Sums, numbered over rows and groups, that the graph gives as their negatives.
     """
@@ -61,14 +68,21 @@ class UnrolledSpec(CoreBase):
     adders: int
     adder_bits: int
     register_bits: int
+    delay_bits: int = 0
+    pipelined: bool = False
     inverted: tuple[int, ...] = ()
     code_latency: int = 1
     code_memory: str = "wires"
 
     def __post_init__(self) -> None:
         self.check_ranges(_RANGES)
-        super().__post_init__()
         where = f"Core {self.name!r}"
+        if self.pipelined and self.frame_places > self.fifo_depth:
+            raise InputError(
+                f"{where}: fifo_depth must be a frame's {self.frame_places} transfers or more, "
+                f"not {self.fifo_depth}"
+            )
+        super().__post_init__()
         if self.n % self.groups:
             raise InputError(f"{where}: columns must divide into {self.groups} groups")
         if not set(self.inverted) <= set(range(self.sums)):
@@ -114,7 +128,12 @@ class UnrolledSpec(CoreBase):
     @property
     def sum_cycles(self) -> int:
         """The same where frames come fast enough: windows of a convolution."""
-        return max(self.words, self.levels + 1)
+        return self.words if self.pipelined else max(self.words, self.levels + 1)
+
+    @property
+    def frame_places(self) -> int:
+        """Places in the FIFO that a frame's results take."""
+        return self.rows // self.out_width
 
     @property
     def address_bits(self) -> int:
@@ -145,8 +164,22 @@ class UnrolledSpec(CoreBase):
 
     @property
     def credits(self) -> int:
-        """Places that results claim as their sums go into the requantizer: all of the FIFO's."""
-        return self.fifo_depth
+        """Places that results claim as their sums go into the requantizer, or a frame's as it goes
+        into the adders of a pipelined core: all of the FIFO's."""
+        return (
+            self.fifo_depth // self.frame_places * self.frame_places
+            if self.pipelined
+            else self.fifo_depth
+        )
+
+    @property
+    def least_fifo(self) -> int:
+        """Places with which the FIFO never holds a core up whose results are taken at once."""
+        if self.pipelined:
+            flight = self.levels + self.output_delay + 4
+            return (-(-flight // self.words) + 1) * self.frame_places
+        # A row claims its place when its sum leaves, and gives it back when its result does.
+        return -(-(self.output_delay + 1) // (self.groups * self.multiplier_interval)) + 1
 
     # -- latencies in cycles, after the cycle in which a sum goes into the requantizer -----------
 
@@ -191,6 +224,8 @@ class UnrolledSpec(CoreBase):
         return (self.n,) * self.rows
 
 
+_MOST_FIFO = 256
+
 _RANGES = (
     ("frames", 1, 1),
     ("flush_cycles", 0, 0),
@@ -199,6 +234,7 @@ _RANGES = (
     ("adders", 0, 1 << 24),
     ("adder_bits", 0, 1 << 30),
     ("register_bits", 0, 1 << 30),
+    ("delay_bits", 0, 1 << 30),
 )
 
 
@@ -269,6 +305,7 @@ def make_unrolled_core(
         adders=len(graph.adders),
         adder_bits=graph.adder_bits,
         register_bits=graph.register_bits,
+        delay_bits=graph.delay_bits,
         inverted=tuple(np.flatnonzero(_inverted(graph)).tolist()),
         mult_bits=mult_bits,
         shift=layer.shift,
@@ -281,18 +318,28 @@ def make_unrolled_core(
         bias_bits=widths["bias_bits"],
         sum_bits=widths["sum_bits"],
     )
+    pipelined = options.pop("pipelined", False)
     spec = replace(spec, **options)
-    if "fifo_depth" not in options:
-        # A row claims its place when its sum leaves, and gives it back when its result does.
-        step = spec.groups * spec.multiplier_interval
-        flight = -(-(spec.output_delay + 1) // step) + 1
-        spec = replace(spec, fifo_depth=max(16, 1 << (flight - 1).bit_length()))
+    if pipelined:
+        spec = as_pipelined(spec)
+    elif "fifo_depth" not in options:
+        spec = replace(spec, fifo_depth=_fifo_depth(spec))
     image = CoreImage(
         codes=tuple(int(v) & ((1 << width) - 1) for v in layer.y.ravel()),
         mult=tuple(int(m) for m in layer.mult.ravel()),
         bias=tuple(int(b) for b in bias),
     )
     return spec, image
+
+
+def as_pipelined(spec: UnrolledSpec) -> UnrolledSpec:
+    """The core with frames that follow one another into its adders."""
+    deep = replace(spec, fifo_depth=_MOST_FIFO, pipelined=True)
+    return replace(deep, fifo_depth=_fifo_depth(deep))
+
+
+def _fifo_depth(spec: UnrolledSpec) -> int:
+    return max(16, min(_MOST_FIFO, 1 << (spec.least_fifo - 1).bit_length()))
 
 
 def _widths(layer: Dense, graph: AdderGraph, bias: IntArray) -> dict[str, int]:

@@ -362,9 +362,10 @@ def _unrolled_energy(spec: UnrolledSpec, plan: LayerPlan) -> Operations:
 
 @core_reason.of(UnrolledSpec)
 def _why_wires(spec: UnrolledSpec, layer: Dense) -> str:
+    piped = ", which frames follow one another into" if spec.pipelined else ""
     return (
-        f"{spec.adders:,} adders in {spec.levels} levels; its weights are wires, so new ones "
-        "need synthesis"
+        f"{spec.adders:,} adders in {spec.levels} levels{piped}; its weights are wires, so new "
+        "ones need synthesis"
     )
 
 

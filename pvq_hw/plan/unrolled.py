@@ -12,7 +12,7 @@ from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import CoreUnit
-from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.engine.unrolled_core import UnrolledSpec, as_pipelined
 from pvq_hw.errors import InputError
 from pvq_hw.plan.candidates import (
     Choice,
@@ -65,14 +65,16 @@ def _all_widths(layer: FoldLayer, choice: Choice, question: Question) -> list[Ch
     spec = choice.spec
     assert isinstance(spec, UnrolledSpec)
     if question.width is not None:
-        return [_choice(layer, replace(spec, out_width=question.width), question)]
-    found = [choice]
-    for width in range(2, layer.rows + 1):
-        if layer.rows % width == 0:
-            wide = _choice(layer, replace(spec, out_width=width), question)
-            if wide.cycles >= found[-1].cycles:
-                break
-            found.append(wide)
+        widths = [question.width]
+    else:
+        widths = [w for w in range(1, layer.rows + 1) if layer.rows % w == 0]
+    found: list[Choice] = []
+    for width in widths:
+        wide = replace(spec, out_width=width)
+        for other in (wide, as_pipelined(wide)) if wide.words <= spec.levels else (wide,):
+            own = _choice(layer, other, question)
+            if not found or own.cycles < found[-1].cycles:
+                found.append(own)
     return found
 
 
@@ -146,6 +148,6 @@ def _limit(
 
 @core_options.of(UnrolledSpec)
 def _options(spec: UnrolledSpec) -> dict[str, Any]:
-    wide = {"out_width": spec.out_width}
+    wide = {"out_width": spec.out_width, "pipelined": spec.pipelined}
     paced = {"multiplier_interval": spec.multiplier_interval}
     return wide | (paced if spec.multiplier == "serial" else {})

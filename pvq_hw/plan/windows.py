@@ -72,7 +72,9 @@ def with_sides(
             continue
         least = -(-side * spec.rows // spec.words) if width is None else width
         if width is None:
-            least = next(w for w in range(least, spec.rows + 1) if spec.rows % w == 0)
+            least = next(
+                w for w in range(min(least, spec.rows), spec.rows + 1) if spec.rows % w == 0
+            )
             if least > 1:
                 yield wide
         yield replace(wide, out_width=least)

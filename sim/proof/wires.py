@@ -41,8 +41,10 @@ def check_wires(netlist: Netlist, spec: UnrolledSpec, y: IntArray) -> int:
         if not np.array_equal(form.weights, wanted):
             column = int(np.flatnonzero(form.weights != wanted)[0])
             raise CheckError(f"{where} must have the layer's weight of column {column}")
-        if form.level > spec.levels:
-            raise CheckError(f"{where} must take {spec.levels} cycles at most, not {form.level}")
+        late = form.level > spec.levels
+        if late or (spec.pipelined and form.weights.any() and form.level != spec.levels):
+            most = "" if spec.pipelined else " at most"
+            raise CheckError(f"{where} must take {spec.levels} cycles{most}, not {form.level}")
     return forms.adders
 
 
@@ -124,7 +126,7 @@ class _Forms:
         # Bits of the first operand below the second one pass by the adder.
         a = self.of(bits[:below] + tuple(cell.ports["A"]))
         b = self.of(tuple(cell.ports["B"]))
-        if a is None or b is None:
+        if a is None or b is None or (self.spec.pipelined and a.level != b.level):
             return None
         if not (_reaches(a, cell, "A", width, below) and _reaches(b, cell, "B", width)):
             return None

@@ -1,5 +1,7 @@
 """Streams of several activations a transfer: exact, every cycle as the timing has it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from graph_cases import STALLS, check
@@ -8,7 +10,7 @@ from random_graphs import Built, RandomNetwork, build
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE
-from pvq_hw.engine.timing import fifo_needs, run_frames, with_depths
+from pvq_hw.engine.timing import fifo_needs, run_frames, time_graph, with_depths
 from pvq_hw.engine.units import Fork, Pool, WidthConverter
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions
@@ -41,7 +43,9 @@ def deep(built: Built) -> GraphSpec:
     ("widths", "ends"),
     [
         ({"conv0": 8, "conv1": 4, "conv7": 3, "fc8": 4}, (2, 4)),
-        ({"conv0": 4, "conv1": 1, "conv7": 2, "fc8": 2}, (1, 1)),
+        pytest.param(
+            {"conv0": 4, "conv1": 1, "conv7": 2, "fc8": 2}, (1, 1), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_units_of_every_kind_take_and_give_several_activations_a_transfer(widths, ends):
@@ -77,6 +81,29 @@ def test_short_pixels_are_pooled_in_a_row_before_they_meet_the_rows_above():
         check(built, built.graph, pattern)
 
 
+def test_pipelined_layers_take_a_frame_a_cycle_where_all_of_it_comes_and_goes_at_once():
+    net = RandomNetwork(5, (12,))
+    net.dense(net.dense(net.input, 8, k=9), 4, k=6)
+    names, frames = {"fc0", "fc1"}, 20
+    built = build(net, unrolled=names, widths={"fc0": -8, "fc1": -4}, ends=(12, 4), frames=frames)
+    assert time_graph(built.graph, built.images).interval_cycles == 1
+    for pattern in (NONE, STALLS):
+        check(built, built.graph, pattern)
+
+
+def test_pipelined_layers_give_their_results_in_several_transfers_too():
+    net = RandomNetwork(4, (4, 5, 2))
+    x = net.dense(net.conv(net.input, 4, (3, 3), k=5, pads=SAME), 6, k=20, groups=2)
+    net.dense(x, 4, k=9, sign=True)
+    widths = {"conv0": -2, "fc1": -3, "fc2": -2}
+    built = build(net, unrolled=set(widths), widths=widths, frames=3)
+    assert all(core.pipelined for core in built.graph.cores)
+    for pattern in (NONE, STALLS):
+        check(built, built.graph, pattern)
+    with pytest.raises(InputError, match="fifo_depth must be a frame's 20 transfers or more"):
+        replace(built.graph.cores[0], rows=20, out_width=1, fifo_depth=16)
+
+
 def test_a_wider_stream_takes_fewer_cycles():
     found = []
     for width in (1, 2, 8):
@@ -88,9 +115,8 @@ def test_a_wider_stream_takes_fewer_cycles():
     assert found[0] > found[1] > found[2]
 
 
-@pytest.mark.parametrize(
-    "simulator", ["amaranth", pytest.param("compiled", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", ["amaranth", "compiled"])
 def test_wide_ends_are_simulated_as_others_are(simulator):
     built = build(every_unit(), widths={"conv0": 8, "fc8": 2}, ends=(2, 4), frames=3, **WIRED)
     images = [built.images[core.name] for core in built.graph.cores]

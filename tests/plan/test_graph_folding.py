@@ -46,7 +46,8 @@ def depthwise(channels: int, k: int) -> tuple[FoldLayer, Conv]:
 
 def choices(layer: FoldLayer, lanes: int, windows: int) -> list[Choice]:
     asked = {"bank_memory": "block", "shift_bits": 0}
-    return layer_choices(layer, [lanes], Question(TARGET, tuple(asked.items()), windows=windows))
+    question = Question(TARGET, tuple(asked.items()), windows=windows, width=1)
+    return layer_choices(layer, [lanes], question)
 
 
 @pytest.mark.parametrize(("channels", "k"), [(16, 5), (12, 3), (10, 4)])

@@ -87,14 +87,14 @@ def test_an_unrolled_convolution_is_planned_to_the_cycle_that_estimates_are_near
     net.dense(net.conv(conv, 16, (3, 3), groups=16, k=4, stride=(2, 2)), 4)
     network = net.network()
     each = {name: {"engine": "unrolled"} for name in ("conv0", "conv1")}
-    planned = plan(network, "ulx3s-25f", each=each)
+    planned = plan(network, "ulx3s-25f", each=each, stream_width=1)
     first, second, _ = planned.layers
-    assert (first.positions, first.cycles) == (90, 450)
+    assert (first.positions, first.cycles) == (90, 90 * 16)
     assert (second.conv_groups, second.unrolled) == (16, True)
     assert 90 * 16 <= planned.interval_cycles <= 90 * 16 * 1.02
     assert Plan.from_json(planned.to_json()) == planned
     unknown = [replace(layer, given=None) for layer in known_layers(network)]
-    before = fold(unknown, get_target("ulx3s-25f"), each=each)
+    before = fold(unknown, get_target("ulx3s-25f"), each=each, stream_width=1)
     assert abs(before.interval_cycles / planned.interval_cycles - 1) < 0.02
 
 
@@ -108,8 +108,9 @@ def test_the_planner_unrolls_what_makes_a_network_faster_and_no_more():
     ]
     board = get_target("ulx3s-85f")
     auto = {layer.name: {"engine": "auto"} for layer in layers}
-    # Windows side by side would be another way to the same pace.
-    folded, mixed = (fold(layers, board, each=each, windows=1) for each in (None, auto))
+    # Windows side by side would be another way to the same pace, wider streams to a shorter one.
+    one = {"windows": 1, "stream_width": 1}
+    folded, mixed = (fold(layers, board, each=each, **one) for each in (None, auto))
     assert mixed.engine("first") == "unrolled"
     assert mixed.engine("last") == "folded"
     assert mixed.fits

@@ -22,7 +22,8 @@ def parts(tmp_path_factory):
     net.layers[0].y[2] = 0
     x = net.dense(net.dense(x, 6, k=40, sign=True), 4, groups=3)
     net.dense(x, 3, k=7)
-    built = build(net, unrolled={layer.name for layer in net.layers})
+    names = {layer.name for layer in net.layers}
+    built = build(net, unrolled=names, widths={"fc3": -3})  # the last one pipelined
     folder = ship(tmp_path_factory.mktemp("wires") / "out", built)
     netlists = read_units(folder, [unit.name for unit in built.graph.units])
     return [(netlists[unit.name], unit.core, layer.y) for layer, unit in core_parts(built)]
@@ -43,6 +44,13 @@ def test_other_weights_than_the_wires_are_found(parts):
     netlist, spec, y = parts[0]
     with pytest.raises(CheckError, match="cycles at most, not"):
         check_wires(netlist, replace(spec, levels=1), y)
+    netlist, spec, y = parts[-1]
+    with pytest.raises(CheckError, match=f"must take {spec.levels + 1} cycles, not"):
+        check_wires(netlist, replace(spec, levels=spec.levels + 1), y)
+    # A held frame's adders have no registers in which an operand waits for its partner.
+    netlist, spec, y = parts[2]
+    with pytest.raises(CheckError):
+        check_wires(netlist, replace(spec, pipelined=True), y)
 
 
 def test_wrong_adders_and_narrow_widths_are_found(parts):

@@ -198,8 +198,9 @@ def make_cores(
     depthwise: Collection[str] = (),
     widths: dict[str, int] | None = None,
 ) -> list[tuple[CoreBase, CoreImage]]:
-    """Cores of the layers with weights; lanes that suit the channels unless they are given, windows
-    of a map one at a time unless it is said how many side by side."""
+    """Cores of the layers with weights, pipelined where the width is negative; lanes that suit the
+    channels unless they are given, windows of a map one at a time unless it is said how many side
+    by side."""
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = []
     for layer in core_layers(network):
@@ -211,7 +212,8 @@ def make_cores(
         if side := (sides or {}).get(layer.name):
             options |= {"frames": side, "row_windows": layer.geometry.output_size[1]}
         if width := (widths or {}).get(layer.name):
-            options["out_width"] = width
+            options["out_width"] = abs(width)
+            options |= {"pipelined": True} if width < 0 else {}
         cores.append(make_layer_core(layer.dense, layer.x, p, **options))
     return cores
 
