@@ -115,14 +115,18 @@ def _numbers(key: str, text: str | None, layers: dict[str, dict[str, Any]]) -> i
 
 def lane_list(text: str | None) -> tuple[int, ...] | None:
     """``"8,4,2"`` as numbers."""
+    return None if text is None else numbers("lanes", text)
+
+
+def numbers(what: str, text: str) -> tuple[int, ...]:
+    """``"8,4,2"`` as numbers; raises InputError for anything else."""
     from pvq_hw.errors import InputError
 
-    if text is None:
-        return None
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"Lanes must be numbers like 8,4,2, not {text!r}") from None
+        name = what.capitalize()
+        raise InputError(f"{name} must be numbers like 8,4,2, not {text!r:.60}") from None
 
 
 def _ratio(layer: dict[str, Any]) -> str:

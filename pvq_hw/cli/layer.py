@@ -29,13 +29,37 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         frames=args.frames,
         balanced=args.balanced,
         engine=args.engine,
+        slide=_slide(args),
     )
     weights = read_array(args.weights)
     bias = read_array(args.bias) if args.bias else None
     document = compile_layer(weights, args.out, request, bias=bias, steps=ui)
     describe(document, ui)
+    folder, command = "testbench", "iverilog -o tb *.v && vvp tb"
+    if request.slide is not None:
+        folder = "image"
+        command = "iverilog -o /tmp/tb ../testbench/tb.v ../verilog/*.v && vvp /tmp/tb"
     ui.say(
-        f"\n{args.out} is written; try it with Icarus alone:\n"
-        f"  cd {args.out / 'testbench'} && iverilog -o tb *.v && vvp tb"
+        f"\n{args.out} is written; try it with Icarus alone:\n  cd {args.out / folder} && {command}"
     )
     return document | {"out": str(args.out)}, 0
+
+
+def _slide(args: argparse.Namespace) -> Any:
+    """The way of a convolution's window, where a map is given."""
+    from pvq_hw.cli.compile import numbers
+    from pvq_hw.errors import InputError
+    from pvq_hw.flow.layer import Slide
+
+    names = {"stride": args.stride, "pads": args.pads, "dilation": args.dilation}
+    given: dict[str, Any] = {
+        name: numbers(name, text) for name, text in names.items() if text is not None
+    }
+    for name in ("groups", "windows"):
+        if getattr(args, name) is not None:
+            given[name] = getattr(args, name)
+    if args.map is None:
+        if given:
+            raise InputError(f"--{min(given)} must come with --map, the size of the map")
+        return None
+    return Slide(numbers("map", args.map), **given)

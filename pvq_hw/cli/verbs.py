@@ -330,7 +330,12 @@ def _layer(subparsers: Any) -> None:
         "one layer's core: Verilog, memory files, golden vectors and a testbench",
         "layer",
     )
-    p.add_argument("weights", metavar="WEIGHTS.npy", type=Path, help="float matrix (rows, columns)")
+    p.add_argument(
+        "weights",
+        metavar="WEIGHTS.npy",
+        type=Path,
+        help="float matrix (rows, columns), or of a convolution (rows, channels, kernel)",
+    )
     _into(p)
     _target(p, required=False)
     p.add_argument("--k", type=int, help="pulses of each row")
@@ -348,10 +353,20 @@ def _layer(subparsers: Any) -> None:
     p.add_argument("--frames", metavar="V", type=int, default=1, help="frames in each transfer")
     p.add_argument(
         "--engine",
-        choices=("folded", "unrolled"),
+        choices=("folded", "unrolled", "depthwise"),
         default="folded",
         help="unrolled: all at once, without lanes, its weights as wires",
     )
+    p.add_argument(
+        "--map", metavar="H,W", help="size of the map: weights (rows, channels, kernel) are then "
+        "those of a convolution; W alone of a 1-D one",
+    )  # fmt: skip
+    p.add_argument("--stride", metavar="N[,N]", help="of the window (default 1)")
+    p.add_argument("--pads", metavar="N[,N,..]", help="zeros around the map: top, bottom, left, "
+                   "right, or one for all (default 0)")  # fmt: skip
+    p.add_argument("--dilation", metavar="N[,N]", help="of the window (default 1)")
+    p.add_argument("--groups", metavar="G", type=int, help="of channels (default 1)")
+    p.add_argument("--windows", metavar="V", type=int, help="windows of the map side by side")
     p.add_argument("--x-bits", metavar="B", type=int, default=8, help="width of an activation")
     p.add_argument("--x-signed", action="store_true", help="activations are signed")
     p.add_argument("--out-bits", metavar="B", type=int, default=16, help="width of a result")

@@ -11,9 +11,11 @@ from pvq_hw.arith.formats import LARGEST, IntFormat
 from pvq_hw.engine.engines import check_engine, engine_named
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import write_core_files
+from pvq_hw.geometry import Geometry
 from pvq_hw.network.golden_inputs import golden_inputs
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.network.window import Conv
 from pvq_hw.output.folder import OutputFolder
 from pvq_hw.output.golden_vectors import write_vectors
 from pvq_hw.output.manifest import write_manifest
@@ -25,10 +27,65 @@ from pvq_hw.pyramid.nearest import Quantized, gain, pulses_for, quantize
 from pvq_hw.quantizer.banks import can_balance, nearest_even
 from pvq_hw.quantizer.requantization import feasible_scale, requantization
 
-__all__ = ["LayerRequest", "compile_layer", "layer_network"]
+__all__ = ["LayerRequest", "Slide", "compile_layer", "layer_network"]
 
 _NAME = "layer"
 _X, _OUT = IntFormat(8, False), IntFormat(16, True)
+
+
+@dataclass(frozen=True)
+class Slide:
+    """How the window of a convolution slides over its map; one number stands for both axes.
+
+    Parameters
+    ----------
+    size : (height, width) or (width,)
+        Of the map; one number of a 1-D convolution.
+    stride, dilation : tuple of int
+        For each axis, or one for all.
+    pads : tuple of int
+        (top, bottom, left, right), (before, after) of a 1-D convolution, or one for all sides.
+    groups : int
+    windows : int, optional
+        V, 1 to 16: windows side by side.
+    """
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...] = (1,)
+    pads: tuple[int, ...] = (0,)
+    dilation: tuple[int, ...] = (1,)
+    groups: int = 1
+    windows: int | None = None
+
+    def geometry(self, shape: tuple[int, ...]) -> Geometry:
+        """Of weights (rows, channels of a group, *kernel); raises InputError where they don't
+        match."""
+        axes = len(shape) - 2
+        if axes not in (1, 2) or len(self.size) != axes:
+            raise InputError(
+                f"A convolution must have weights (rows, channels, kernel) and a map of as many "
+                f"axes as its kernel, not {shape} and {self.size}"
+            )
+        if self.groups < 1 or shape[0] % self.groups:
+            raise InputError(f"Groups must divide the {shape[0]} rows, not {self.groups}")
+        flat = {"stride": self.stride, "dilation": self.dilation, "pads": self.pads}
+        for name, values in flat.items():
+            wanted = axes * (1 + (name == "pads"))
+            if len(values) not in (1, wanted):
+                raise InputError(f"The {name} must be 1 or {wanted} numbers, not {len(values)}")
+        pads = (self.pads * 2 * axes)[: 2 * axes]
+        return Geometry(
+            (*_pair(self.size), shape[1] * self.groups),
+            _pair(shape[2:]),
+            _pair((self.stride * axes)[:axes]),
+            ((0, 0), (pads[0], pads[1])) if axes == 1 else ((pads[0], pads[1]), (pads[2], pads[3])),
+            _pair((self.dilation * axes)[:axes]),
+        )
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    """Of the rows and columns of a map; a 1-D one has a single row."""
+    return (1, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
 @dataclass(frozen=True)
@@ -58,7 +115,10 @@ class LayerRequest:
     frames : int
         V, 1 to 16: frames whose activations come and go in one transfer.
     engine : str
-        ``"folded"``, or ``"unrolled"``: no lanes, one frame at a time, weights as wires.
+        ``"folded"``, or ``"unrolled"``: no lanes, one frame at a time, weights as wires; of a
+        convolution of one channel a row also ``"depthwise"``.
+    slide : Slide, optional
+        Makes the layer a convolution, with weights (rows, channels, *kernel).
     """
 
     k: int | None = None
@@ -74,6 +134,7 @@ class LayerRequest:
     frames: int = 1
     balanced: bool = True
     engine: str = "folded"
+    slide: Slide | None = None
 
     def __post_init__(self) -> None:
         if self.code not in ("auto", "pulse", "shifted"):
@@ -85,6 +146,8 @@ class LayerRequest:
         check_engine(self.engine)
         if not engine_named(self.engine).for_one:
             raise InputError(f"Engine {self.engine} is of a whole network, not of one layer")
+        if self.slide is not None and self.frames > 1:
+            raise InputError("A convolution takes windows side by side, not frames: leave frames 1")
         if not 1 <= self.vectors <= 10_000:
             raise InputError(f"Golden vectors must be 1 to 10000, not {self.vectors}")
         if not 0 <= self.seed < 1 << 32:
@@ -103,35 +166,44 @@ def layer_network(
     """
     if weights.dtype.kind not in "fiu":
         raise InputError(f"Weights must be real numbers, not {weights.dtype}")
-    if weights.ndim != 2 or weights.size == 0:
-        raise InputError(f"Weights must be a matrix (rows, columns), not {weights.shape}")
+    slide, shape = ask.slide, weights.shape
+    if (slide is None and weights.ndim != 2) or weights.size == 0:
+        more = "; those of a convolution need the size of its map" if weights.ndim > 2 else ""
+        raise InputError(f"Weights must be a matrix (rows, columns), not {shape}{more}")
+    geometry = None if slide is None else slide.geometry(shape)
     if not np.isfinite(weights).all():
         raise InputError("Weights must be finite, but hold NaN or infinities")
-    rows, n = weights.shape
+    matrix = _matrix(weights)
+    rows, n = matrix.shape
     real_bias = np.zeros(rows) if bias is None else np.asarray(bias, dtype=np.float64)
     if real_bias.shape != (rows,) or not np.isfinite(real_bias).all():
         raise InputError(f"Biases must be {rows} finite numbers, not {real_bias.shape}")
     for what, array in (("Weights", weights), ("Biases", real_bias)):
         if max(-float(array.min()), float(array.max())) > LARGEST:
             raise InputError(f"{what} must be at most {LARGEST:g} in magnitude")
-    codes = _codes(weights.astype(np.float64), ask)
+    codes = _codes(matrix, ask)
     k = np.abs(codes.y).sum(axis=1, keepdims=True)
     largest = float((k * ask.x.max_abs * codes.gain + np.abs(real_bias)[:, None]).max())
     scale = feasible_scale(codes.gain, 1.0, max(largest, 1e-30) / ask.out.max)
     numbers = requantization(codes.gain, real_bias, k, ask.x, 1.0, ask.out, scale)
-    layer = Dense(
-        name=_NAME,
-        input="x",
-        output=TensorSpec("y", (rows,), ask.out, scale),
-        y=codes.y,
-        mult=numbers.mult,
-        bias=numbers.bias,
-        shift=numbers.shift,
-        gain=codes.gain,
-    )
+    parts: dict[str, Any] = {"name": _NAME, "input": "x", "y": codes.y, "mult": numbers.mult,
+             "bias": numbers.bias, "shift": numbers.shift, "gain": codes.gain}  # fmt: skip
     meta = {"quantizer": "plain", "seed": ask.seed, "source_sha256": None, "input_scale": 1.0}
-    x = TensorSpec("x", (n,), ask.x, 1.0)
-    return Network(_NAME, x, (layer,), (n,), (0,), meta)
+    if geometry is None or slide is None:
+        x = TensorSpec("x", (n,), ask.x, 1.0)
+        dense = Dense(output=TensorSpec("y", (rows,), ask.out, scale), **parts)
+        return Network(_NAME, x, (dense,), (n,), (0,), meta)
+    output = TensorSpec("y", (*geometry.output_size, rows), ask.out, scale)
+    conv = Conv(output=output, geometry=geometry, groups=slide.groups, **parts)
+    size, channels = slide.size, geometry.input_shape[2]
+    x = TensorSpec("x", (*size, channels), ask.x, 1.0)
+    return Network(_NAME, x, (conv,), (channels, *size), (*range(1, weights.ndim - 1), 0), meta)
+
+
+def _matrix(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(rows, columns), those of a window in the order (kernel row, kernel column, channel)."""
+    order = (0, *range(2, weights.ndim), 1)
+    return weights.astype(np.float64).transpose(order).reshape(len(weights), -1)
 
 
 def _codes(w: npt.NDArray[np.float64], ask: LayerRequest) -> Quantized:
@@ -158,9 +230,10 @@ def compile_layer(
 ) -> dict[str, Any]:
     """Writes the output folder of one layer's core; gives the document of `compile`.
 
-    Besides what every output has, ``OUT/testbench`` is a package that runs with Icarus alone.
+    Besides what every output has, ``OUT/testbench`` of a dense layer is a package that runs with
+    Icarus alone; of a convolution it is the testbench that every compiled network has.
     """
-    from gateware.export.package import write_layer_package
+    from gateware.export.package import write_layer_package, write_testbench
     from pvq_hw.tools import find as tools
 
     tell = steps or Steps()
@@ -173,7 +246,14 @@ def compile_layer(
             codes = {} if ask.code == "auto" else {_NAME: ask.code}
             lanes = [ask.lanes] if engine_named(ask.engine).laned else None
             planned = plan(
-                network, ask.target, lanes=lanes, top=False, codes=codes, engine=ask.engine, **side
+                network,
+                ask.target,
+                lanes=lanes,
+                top=False,
+                codes=codes,
+                engine=ask.engine,
+                windows=ask.slide.windows if ask.slide else None,
+                **side,
             )
             image = emit(network, planned)
         tools.warm_up(["yosys"], tell.note)
@@ -181,12 +261,12 @@ def compile_layer(
             x = golden_inputs(network, ask.vectors, ask.seed)
             write_core_files(staging, network, planned, image)
             write_vectors(staging, network, x)
-            write_layer_package(
-                staging / "testbench", image.specs[0], image.cores[0], x, network.predict(x)
-            )
-            manifest = write_manifest(
-                staging, network, planned, weights={_NAME: weights.astype(np.float64)}
-            )
+            if ask.slide is None:
+                core = image.specs[0], image.cores[0]
+                write_layer_package(staging / "testbench", *core, x, network.predict(x))
+            else:
+                write_testbench(staging, image, planned, len(x), _NAME)
+            manifest = write_manifest(staging, network, planned, weights={_NAME: _matrix(weights)})
             document = document_of(staging, network, planned, manifest)
             write_report(staging, {"compile": document})
     return document

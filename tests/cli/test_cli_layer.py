@@ -55,6 +55,86 @@ def test_a_stranger_runs_it_with_icarus_alone(tmp_path, name):
     assert run("verify", tmp_path / "out", "--json").json["findings"] == []
 
 
+CONVOLUTIONS = {
+    "windows side by side": (
+        (8, 4, 3, 3), ("--map", "6,5", "--pads", "1,0,2,1", "--k", 12, "--lanes", 4,
+                       "--windows", 2),
+        ((1, 1), (1, 2, 0, 1), (1, 1), 1),
+    ),
+    "one axis": (
+        (6, 2, 5), ("--map", 12, "--stride", 2, "--pads", "2,1", "--dilation", 2, "--ratio", 2,
+                    "--groups", 3),
+        ((1, 2), (0, 2, 0, 1), (1, 2), 3),
+    ),
+    "depthwise": (
+        (4, 1, 2, 3), ("--map", "4,5", "--groups", 4, "--k", 4, "--stride", "2,1", "--engine",
+                       "depthwise", "--target", "icebreaker"),
+        ((2, 1), (0, 0, 0, 0), (1, 1), 4),
+    ),
+    "unrolled": (
+        (4, 3, 2, 2), ("--map", "4,4", "--k", 5, "--engine", "unrolled", "--relu"),
+        ((1, 1), (0, 0, 0, 0), (1, 1), 1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_is_what_the_weights_say_and_runs_with_icarus_alone(tmp_path, name):
+    shape, args, way = CONVOLUTIONS[name]
+    ran = run(*make(tmp_path, *args, "--vectors", 3, weights=RNG.standard_normal(shape)))
+    assert ran.code == 0, ran.err
+    accelerator = pvq_hw.load(tmp_path / "out")
+    (conv,) = accelerator.network.layers
+    x = np.random.default_rng(1).integers(0, 256, (5, *accelerator.network.input_shape))
+    real = np.stack([convolved(frame, conv, shape, way) for frame in x])
+    real = np.maximum(real, 0) if "--relu" in args else real
+    error = np.abs(accelerator.predict(x).reshape(real.shape) - real).max()
+    assert error < 3 * accelerator.network.output.scale
+    if name == "one axis":
+        assert simulated(tmp_path / "out" / "image", tmp_path / "tb").startswith("PASS")
+    assert run("verify", tmp_path / "out", "--json").json["findings"] == []
+
+
+def simulated(images, made):
+    """The last line of an output's testbench, by Icarus alone."""
+    command = f"iverilog -o {made} ../testbench/tb.v ../verilog/*.v && vvp {made}"
+    ran = subprocess.run(command, shell=True, cwd=images, capture_output=True, text=True)
+    return ran.stdout.splitlines()[-1]
+
+
+def convolved(frame, conv, shape, way):
+    """A frame (channels, *map) by the codes and gains, sum for sum: (rows, columns, M)."""
+    (down, across), (top, left, bottom, right), (row, column), groups = way
+    kernel = (1, *shape[2:])[-2:]
+    w = (conv.y * conv.gain).reshape(shape[0], *kernel, shape[1])
+    x = np.pad(frame.reshape(frame.shape[0], -1, frame.shape[-1]),
+               ((0, 0), (top, bottom), (left, right)))  # fmt: skip
+    high, wide = ((n - (k - 1) * d - 1) // s + 1 for n, k, d, s in
+                  zip(x.shape[1:], kernel, (row, column), (down, across), strict=True))  # fmt: skip
+    out = np.zeros((high, wide, shape[0]))
+    for m, i, j, c in np.ndindex(shape[0], *kernel, shape[1]):
+        channel = m // (shape[0] // groups) * shape[1] + c
+        part = x[channel, i * row :, j * column :][::down, ::across][:high, :wide]
+        out[:, :, m] += w[m, i, j, c] * part
+    return out
+
+
+def test_what_is_no_convolution_is_refused(tmp_path):
+    weights, out = RNG.standard_normal((4, 2, 3, 3)), tmp_path / "out"
+    for args, text in (
+        ((), "those of a convolution need the size of its map"),
+        (("--stride", 2), "--stride must come with --map"),
+        (("--map", 8), "a map of as many axes as its kernel"),
+        (("--map", "8,x"), "Map must be numbers like 8,4,2"),
+        (("--map", "2,2"), "must fit into its padded map"),
+        (("--map", "8,8", "--groups", 3), "Groups must divide the 4 rows, not 3"),
+        (("--map", "8,8", "--pads", "1,2,3"), "The pads must be 1 or 4 numbers, not 3"),
+        (("--map", "8,8", "--frames", 2), "takes windows side by side, not frames"),
+    ):
+        refused(tmp_path, text, *make(tmp_path, "--k", 3, *args, weights=weights))
+        assert not out.exists()
+
+
 def test_a_wrong_expected_word_fails_the_testbench(tmp_path):
     assert run(*make(tmp_path, "--k", 12, "--lanes", 4)).code == 0
     folder = tmp_path / "out" / "testbench"
