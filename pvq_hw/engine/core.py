@@ -1,27 +1,31 @@
 """What all cores have in common: streams, control, requantizer, their numbers and their checks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.arith.formats import IntFormat
+from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import identifiers
-from pvq_hw.network.layer import Dense
+from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.window import Conv
 from pvq_hw.registry import Registry
+from pvq_hw.target.families import family as find_family
 
 __all__ = [
     "CORES",
     "CoreBase",
     "CoreImage",
     "IntArray",
+    "core_fields",
+    "core_image",
+    "core_multiplier",
     "core_stem",
     "is_threshold",
     "multiplier_for",
@@ -462,6 +466,41 @@ def _parted(words: Sequence[int], wide: int, bits: int) -> list[int]:
     """Inverse of `_packed`."""
     mask = (1 << bits) - 1
     return [word >> (j * bits) & mask for word in words for j in range(wide)]
+
+
+def core_fields(layer: Dense, x: TensorSpec, family: str, name: str | None) -> dict[str, Any]:
+    """Fields of a core that follow from its layer and the family alone, whatever its kind.
+
+    Raises InputError where the layer does not fit to its input.
+    """
+    layer.verify(x)
+    device = find_family(family)
+    rows, n = layer.y.shape
+    return {
+        "name": name or core_stem(layer.name),
+        "n": n,
+        "rows": rows,
+        "groups": layer.groups,
+        "x": x.format,
+        "out": layer.output.format,
+        "shift": layer.shift,
+        "carry_chunk": device.carry_chunk,
+        "params_memory": "logic" if rows * layer.groups <= device.logic_rows else "block",
+        "fifo_memory": "logic" if device.lutram else "block",
+    }
+
+
+def core_multiplier(layer: Dense, family: str) -> dict[str, Any]:
+    """Width and kind of a core's multipliers, if its sums are the layer's."""
+    bits = bits_for(0, int(layer.mult.max(initial=1)))
+    own = "none" if is_threshold(layer) else multiplier_for(find_family(family).multiplier, bits)
+    return {"mult_bits": bits, "multiplier": own}
+
+
+def core_image(codes: Iterable[int], mult: IntArray, bias: IntArray) -> CoreImage:
+    """Memory contents of arrays."""
+    parts = (codes, mult.ravel(), bias)
+    return CoreImage(*(tuple(int(value) for value in part) for part in parts))
 
 
 def is_threshold(layer: Dense | Conv) -> bool:

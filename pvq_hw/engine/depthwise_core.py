@@ -25,9 +25,9 @@ from pvq_hw.engine.core import (
     CoreBase,
     CoreImage,
     IntArray,
-    core_stem,
-    is_threshold,
-    multiplier_for,
+    core_fields,
+    core_image,
+    core_multiplier,
 )
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -396,9 +396,8 @@ def make_depthwise_core(
     InputError
         The layer must be folded; the line says why.
     """
-    layer.verify(x)
+    fields = core_fields(layer, x, family, name)
     rows, n = layer.y.shape
-    where = f"Layer {layer.name!r}"
     device = find_family(family)
     channels = geometry.input_shape[2]
     most = int(np.abs(layer.y).max(initial=0))
@@ -408,28 +407,17 @@ def make_depthwise_core(
     if layer.groups != 1:
         reason = "it has several gains a row"
     if reason:
-        raise InputError(f"{where} can't be computed channel by channel: {reason}")
+        raise InputError(f"Layer {layer.name!r} can't be computed channel by channel: {reason}")
     magnitudes = tuple(int(v).bit_length() for v in np.abs(y).max(axis=0))
     mult = layer.mult[:, 0]
-    mult_bits = bits_for(0, int(mult.max(initial=1)))
-    own = "none" if is_threshold(layer) else multiplier_for(device.multiplier, mult_bits)
     bias = layer.bias + (1 << (layer.shift - 1)) + mult * _negatives(y)
     spec = DepthwiseSpec(
-        name=name or core_stem(layer.name),
-        n=n,
-        rows=rows,
-        x=x.format,
-        out=layer.output.format,
+        **fields,
+        **core_multiplier(layer, family),
         geometry=geometry,
         magnitudes=magnitudes,
-        mult_bits=mult_bits,
-        shift=layer.shift,
-        multiplier=own,
         code_latency=device.bank_latency,
         bank_latency=device.bank_latency,
-        carry_chunk=device.carry_chunk,
-        params_memory="logic" if rows <= device.logic_rows else "block",
-        fifo_memory="logic" if device.lutram else "block",
         **_widths(layer, y, x.format, bias),
     )
     spec = replace(spec, **_memories(spec, device))
@@ -437,12 +425,7 @@ def make_depthwise_core(
     if "fifo_depth" not in options:
         # A row claims its place when its window is read, and gives it back when its result leaves.
         spec = replace(spec, fifo_depth=max(16, 1 << (spec.output_delay + 1).bit_length()))
-    image = CoreImage(
-        codes=_words(y, magnitudes),
-        mult=tuple(int(m) for m in mult),
-        bias=tuple(int(b) for b in bias),
-    )
-    return spec, image
+    return spec, core_image(_words(y, magnitudes), mult, bias)
 
 
 def _memories(spec: DepthwiseSpec, device: Family) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.halves import Halves
 
 __all__ = ["MapOrder", "map_order"]
 
@@ -12,7 +13,7 @@ _LOGIC_WORDS = 16  # a piece of distributed RAM
 
 
 @dataclass(frozen=True)
-class MapOrder:
+class MapOrder(Halves):
     """Gives all rows' results of a window before those of its neighbor.
 
     Parameters
@@ -43,26 +44,6 @@ class MapOrder:
     def words(self) -> int:
         """Transfers of a window's results, which are words of a half."""
         return self.rows // self.out_width
-
-    @property
-    def width(self) -> int:
-        """Bits of a word of a memory."""
-        return self.side * self.x.bits
-
-    @property
-    def depth(self) -> int:
-        """Words of a memory: two halves, the second from a power of two on."""
-        return (1 << max(1, (self.words - 1).bit_length())) + self.words
-
-    @property
-    def latency(self) -> int:
-        """Cycles of a read of its memory."""
-        return 1 if self.memory == "logic" else 2
-
-    @property
-    def delay(self) -> int:
-        """Cycles from a read of its memory to the transfer, the output always ready."""
-        return self.latency + 3
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.documents import Document
 from pvq_hw.engine import kinds  # noqa: F401 (every kind of core that a document may hold)
 from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.halves import Halves
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -889,7 +890,7 @@ class WidthConverter(Unit):
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Unpack(Unit):
+class Unpack(Halves, Unit):
     """Gives the frames of a batch one after the other, behind the last core that takes several;
     drops those that no frame came for.
 
@@ -941,24 +942,14 @@ class Unpack(Unit):
         return 0
 
     @property
-    def width(self) -> int:
-        """Bits of a word of its memory."""
-        return self.batch * self.x.bits
+    def side(self) -> int:
+        """V."""
+        return self.batch
 
     @property
-    def depth(self) -> int:
-        """Words of its memory: two batches, the second from a power of two on."""
-        return (1 << max(1, (self.size - 1).bit_length())) + self.size
-
-    @property
-    def latency(self) -> int:
-        """Cycles of a read of its memory."""
-        return 1 if self.memory == "logic" else 2
-
-    @property
-    def delay(self) -> int:
-        """Cycles from a read of its memory to the transfer, the output always ready."""
-        return self.latency + 3
+    def words(self) -> int:
+        """Words of a half of its memory."""
+        return self.size
 
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Activations of a frame: of the input, and of the output."""

@@ -22,13 +22,12 @@ from pvq_hw.engine.core import (
     CoreBase,
     CoreImage,
     IntArray,
-    core_stem,
-    is_threshold,
-    multiplier_for,
+    core_fields,
+    core_image,
+    core_multiplier,
 )
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
-from pvq_hw.target.families import family as find_family
 
 __all__ = ["UnrolledSpec", "as_pipelined", "make_unrolled_core"]
 
@@ -275,16 +274,14 @@ def make_unrolled_core(
     InputError
         The layer has too many pulses, see `pvq_hw.engine.adder_graph.MOST_PAIRS`.
     """
-    layer.verify(x)
+    fields = core_fields(layer, x, family, name)
     rows, n = layer.y.shape
-    device = find_family(family)
     try:
         graph = _graph(layer.y, layer.groups, x.format)
     except InputError as error:
         raise InputError(f"Layer {layer.name!r} is too large to be unrolled: {error}") from None
-    mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
-    own = "none" if is_threshold(layer) else multiplier_for(device.multiplier, mult_bits)
-    multiplier = options.get("multiplier", own)
+    fields |= core_multiplier(layer, family)
+    mult_bits, multiplier = fields["mult_bits"], options.get("multiplier", fields["multiplier"])
     sums = rows * layer.groups
     interval = min(mult_bits + 1, options.pop("multiplier_interval", max(n, sums) // sums))
     if multiplier != "serial":
@@ -292,14 +289,10 @@ def make_unrolled_core(
     inverted = _inverted(graph).reshape(layer.mult.shape)
     bias = layer.bias + (1 << (layer.shift - 1)) + (layer.mult * inverted).sum(axis=1)
     width = bits_for(min(-1, int(layer.y.min(initial=0))), int(layer.y.max(initial=0)))
-    widths = _widths(layer, graph, bias)
+    fields |= {"multiplier": multiplier, "multiplier_interval": interval}
+    fields |= _widths(layer, graph, bias)
     spec = UnrolledSpec(
-        name=name or core_stem(layer.name),
-        n=n,
-        rows=rows,
-        groups=layer.groups,
-        x=x.format,
-        out=layer.output.format,
+        **fields,
         weight_width=width,
         levels=graph.depth,
         adders=len(graph.adders),
@@ -307,16 +300,6 @@ def make_unrolled_core(
         register_bits=graph.register_bits,
         delay_bits=graph.delay_bits,
         inverted=tuple(np.flatnonzero(_inverted(graph)).tolist()),
-        mult_bits=mult_bits,
-        shift=layer.shift,
-        multiplier=multiplier,
-        multiplier_interval=interval,
-        carry_chunk=device.carry_chunk,
-        params_memory="logic" if sums <= device.logic_rows else "block",
-        fifo_memory="logic" if device.lutram else "block",
-        acc_bits=widths["acc_bits"],
-        bias_bits=widths["bias_bits"],
-        sum_bits=widths["sum_bits"],
     )
     pipelined = options.pop("pipelined", False)
     spec = replace(spec, **options)
@@ -324,12 +307,7 @@ def make_unrolled_core(
         spec = as_pipelined(spec)
     elif "fifo_depth" not in options:
         spec = replace(spec, fifo_depth=_fifo_depth(spec))
-    image = CoreImage(
-        codes=tuple(int(v) & ((1 << width) - 1) for v in layer.y.ravel()),
-        mult=tuple(int(m) for m in layer.mult.ravel()),
-        bias=tuple(int(b) for b in bias),
-    )
-    return spec, image
+    return spec, core_image(layer.y.ravel() & ((1 << width) - 1), layer.mult, bias)
 
 
 def as_pipelined(spec: UnrolledSpec) -> UnrolledSpec:
