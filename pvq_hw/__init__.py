@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pvq_hw.api import Accelerator, boards, compile, load
+    from pvq_hw.api import Accelerator, boards, compile, load, update
     from pvq_hw.data.augment import augmented
     from pvq_hw.data.dataset import Data, load_data, make_data
     from pvq_hw.errors import CheckError, InputError, PvqError, ToolError
@@ -45,6 +45,7 @@ __all__ = [
     "make_data",
     "quantize",
     "selftest",
+    "update",
 ]
 
 _HOME = {
@@ -52,6 +53,7 @@ _HOME = {
     "boards": "api",
     "compile": "api",
     "load": "api",
+    "update": "api",
     "augmented": "data.augment",
     "Data": "data.dataset",
     "load_data": "data.dataset",

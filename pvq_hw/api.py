@@ -13,13 +13,17 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.boards import board_table
 from pvq_hw.flow.compile import compile_model
 from pvq_hw.flow.options import load_options
+from pvq_hw.flow.update import update_output
 from pvq_hw.inputs import join_inputs
 from pvq_hw.model.load import load_model
 from pvq_hw.model.objects import model_file
 from pvq_hw.output.accelerator import Accelerator, load
 from pvq_hw.progress import Steps
 
-__all__ = ["Accelerator", "boards", "compile", "load"]
+__all__ = ["Accelerator", "boards", "compile", "load", "update"]
+
+Calibration = Data | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None
+"""Inputs to calibrate with; of a model of several, arrays by their names."""
 
 
 def boards(
@@ -50,7 +54,7 @@ def compile(
     *,
     example_inputs: Any = None,
     target: str | None = None,
-    calibrate: Data | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
+    calibrate: Calibration = None,
     evaluate: Data | None = None,
     metric: str | None = None,
     config: str | os.PathLike[str] | None = None,
@@ -95,18 +99,11 @@ def compile(
     """
     chosen = load_options(Path(config) if config else None, {"target": target, **options})
     with model_file(model, example_inputs) as path:
-        data = calibrate
-        if isinstance(data, Mapping):
-            data = join_inputs(load_model(path).inputs, data, chosen.input_scale)
-        if data is not None and not isinstance(data, Data):
-            data = Data(_array(data), None, chosen.input_scale)
-        if evaluate is not None and not isinstance(evaluate, Data):
-            raise InputError(
-                f"evaluate must be Data(x, y) or load_data(FILE), not {type(evaluate).__name__}"
-            )
+        _check_labeled(evaluate)
         compile_model(
             path, Path(out), chosen,
-            calibration=data, evaluation=evaluate, metric=metric, steps=steps,
+            calibration=_data(calibrate, path, chosen.input_scale),
+            evaluation=evaluate, metric=metric, steps=steps,
         )  # fmt: skip
     return load(out)
 
@@ -120,3 +117,51 @@ def _array(data: Any) -> npt.NDArray[Any]:
             f"calibrate must be an array (frames, ...) or Data, not {type(data).__name__} of parts "
             "of different shapes"
         ) from None
+
+
+def update(
+    out: str | os.PathLike[str],
+    model: Any,
+    *,
+    example_inputs: Any = None,
+    calibrate: Calibration = None,
+    evaluate: Data | None = None,
+    metric: str | None = None,
+    min_accuracy: float | None = None,
+    steps: Steps | None = None,
+) -> "Accelerator":
+    """Gives the accelerator in ``out``, compiled with ``updatable=True``, the weights of another
+    model of the same shape, its bitstream included; what ``pvq-hw update`` does.
+
+    Parameters as those of `compile`; ``min_accuracy`` is percent.
+
+    Raises
+    ------
+    InputError, CheckError
+        As the verb: in one line, and ``out`` stays as it was.
+    """
+    accelerator = load(out)
+    _check_labeled(evaluate)
+    with model_file(model, example_inputs) as path:
+        update_output(
+            accelerator, path,
+            calibration=_data(calibrate, path, accelerator.input_scale),
+            evaluation=evaluate, metric=metric, min_accuracy=min_accuracy, steps=steps,
+        )  # fmt: skip
+    return load(out)
+
+
+def _data(given: Calibration, path: Path, scale: float) -> Data | None:
+    """Inputs to calibrate with, as the flow takes them."""
+    if isinstance(given, Mapping):
+        given = join_inputs(load_model(path).inputs, given, scale)
+    if given is None or isinstance(given, Data):
+        return given
+    return Data(_array(given), None, scale)
+
+
+def _check_labeled(evaluate: Any) -> None:
+    if evaluate is not None and not isinstance(evaluate, Data):
+        raise InputError(
+            f"evaluate must be Data(x, y) or load_data(FILE), not {type(evaluate).__name__}"
+        )

@@ -166,9 +166,11 @@ def make_board_top(
     output: WireFormat,
     identity: bytes,
     codes_crc: int | None = None,
+    stored: bool = False,
 ) -> BoardTop:
     """`gateware.link.top.make_top` on the target's pins; see there."""
     top = make_top(
-        accelerator, target, clock_mhz, baud, input, output, identity, codes_crc=codes_crc
-    )
+        accelerator, target, clock_mhz, baud, input, output, identity,
+        codes_crc=codes_crc, stored=stored,
+    )  # fmt: skip
     return BoardTop(top, target, clock_mhz)

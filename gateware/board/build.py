@@ -27,6 +27,7 @@ from pvq_hw.tools.process import StoppedError
 __all__ = ["Attempt", "BuildReport", "build", "rebuild"]
 
 _NAME = "top"
+_DESIGN = "top.il"
 _PLACED = "nextpnr.json"
 _ROUTED = "routed.json"
 _LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
@@ -284,7 +285,7 @@ class SeedSearch:
 
     def _keep(self, best: int) -> None:
         folder = self._files[best]
-        record_memories(folder / "top.json", folder / _ROUTED, folder / MEMORIES)
+        record_memories(folder / _DESIGN, folder / _ROUTED, folder / MEMORIES)
         self.floorplan = floorplan(folder / _ROUTED)
         for name in (_LOGS["nextpnr"], _PLACED, MEMORIES, "top.asc", "top.config"):
             if (folder / name).exists():
@@ -422,7 +423,7 @@ def rebuild(
 ) -> None:
     """Builds ``top`` by new block RAM contents in the placed design of ``built``.
 
-    For new weights of the same specification: takes synthesis and packing, no place and route.
+    For new weights of the same specification: takes packing, no synthesis, no place and route.
     The bitstream is the one that `build` gives with ``built``'s seed, and its timing is
     ``built``'s.
 
@@ -433,7 +434,7 @@ def rebuild(
     built : Path
         Folder that `build` filled.
     folder : Path
-        New or empty; gets the bitstream, a copy of ``built``'s reports, and the logs.
+        New or empty; gets the bitstream, and what else is in ``built``.
     failed, about, progress
         As for `build`.
 
@@ -443,23 +444,19 @@ def rebuild(
         The design differs from ``built``'s in more than the contents of block RAMs.
     """
     plan = platform.prepare(top, _NAME, emit_src=False, **overrides)
-    synthesis, _, pack = _commands(plan)
-    tools.warm_up((synthesis[0], pack[0]), progress)
+    pack = _commands(plan)[-1]
+    tools.warm_up((pack[0],), progress)
+    report = load_build(built)
     with logs_kept(folder, failed or folder.with_name(folder.name + ".failed")):
         _prepare_folder(folder)
-        _write_files(plan, folder)
-        log = folder / _LOGS["yosys"]
-        progress("Synthesis")
-        tools.run(synthesis[0], synthesis[1:], folder=folder, log=log)
-        _check_synthesis(log)
-        replace_contents(built, folder / "top.json", folder, progress)
+        for name in report["files"]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(built / name, folder / name)
+        (folder / _DESIGN).write_text(plan.files[_DESIGN], encoding="utf-8", newline="\n")
+        replace_contents(built, plan.files[_DESIGN], folder, progress)
         progress("Bitstream")
         tools.run(pack[0], pack[1:], folder=folder, log=folder / _LOGS["pack"])
-        for name in (_PLACED, _LOGS["nextpnr"]):
-            shutil.copyfile(built / name, folder / name)
-        for name in _DROP:
-            (folder / name).unlink(missing_ok=True)
-        write_build(folder, load_build(built) | dict(about or {}))
+        write_build(folder, report | dict(about or {}))
 
 
 def _prepare_folder(folder: Path) -> None:

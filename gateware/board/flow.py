@@ -6,7 +6,7 @@ from typing import Any
 
 from gateware.accelerator.accelerator import Accelerator as Circuit
 from gateware.board.boards import make_board_top, make_platform
-from gateware.board.build import build
+from gateware.board.build import build, rebuild
 from pvq_hw.engine.spram_image import code_crc, code_layout, has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
@@ -15,7 +15,7 @@ from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD
 from pvq_hw.progress import Steps
 
-__all__ = ["build_output"]
+__all__ = ["build_figures", "build_output", "rebuild_output"]
 
 
 def build_output(
@@ -35,32 +35,18 @@ def build_output(
     ToolError
         A tool is missing or failed.
     """
-    plan, network = accelerator.plan, accelerator.network
-    wires = WireFormat.of(network.input), WireFormat.of(network.output)
+    plan = accelerator.plan
     if plan.graph.together != (1, 1):
         raise InputError(
             "Bitstreams must take and give one activation a transfer, not {} and {}; the Verilog "
             "is for a design of your own".format(*plan.graph.together)
         )
     board = describe_output(accelerator)
-    image = accelerator.image
 
     def fill(staging: Path) -> dict[str, Any]:
-        # Made once nothing can refuse any more: Amaranth complains of circuits left unused.
         platform = make_platform(plan.target)
-        circuit = Circuit(plan.graph, image.cores, body=plan.target.family)
-        loaded = has_spram(image.specs)
-        top = make_board_top(
-            circuit,
-            plan.target,
-            plan.clock_mhz,
-            plan.baud,
-            *wires,
-            board.identity,
-            code_crc(code_layout(image.specs), image.cores) if loaded else None,
-        )
         report = build(
-            top,
+            _board_top(accelerator),
             platform,
             staging / BUILD,
             clock_mhz=board.clock_hz / 1e6,
@@ -71,15 +57,52 @@ def build_output(
             about={"manifest_sha256": accelerator.manifest["manifest_sha256"]},
             progress=steps.note,
         )
-        document = report.to_json() | {
-            "target": plan.target.name,
-            "interval_cycles": plan.interval_cycles,
-            "latency_cycles": plan.latency_cycles,
-            "inferences_per_second": plan.frames * report.clock_mhz * 1e6 / plan.interval_cycles,
-            "inferences_per_second_over_link": board.frames_per_second(
-                -(-plan.interval_cycles // plan.frames)
-            ),
-        }
-        return {"build": document}
+        return {"build": report.to_json() | build_figures(accelerator)}
 
     return accelerator.update(fill, BUILD)["build"]
+
+
+def build_figures(accelerator: Accelerator) -> dict[str, Any]:
+    """What a build's document says of the accelerator: cycles, and inferences a second."""
+    plan, board = accelerator.plan, describe_output(accelerator)
+    return {
+        "target": plan.target.name,
+        "interval_cycles": plan.interval_cycles,
+        "latency_cycles": plan.latency_cycles,
+        "inferences_per_second": plan.frames * board.clock_hz / plan.interval_cycles,
+        "inferences_per_second_over_link": board.frames_per_second(
+            -(-plan.interval_cycles // plan.frames)
+        ),
+    }
+
+
+def rebuild_output(accelerator: Accelerator, built: Path, folder: Path, steps: Steps) -> None:
+    """Fills ``folder`` with the build of an updatable accelerator, by new contents in the placed
+    design of ``built``; see `gateware.board.build.rebuild` for what it raises."""
+    rebuild(
+        _board_top(accelerator),
+        make_platform(accelerator.plan.target),
+        built,
+        folder,
+        about={"manifest_sha256": accelerator.manifest["manifest_sha256"]},
+        progress=steps.note,
+    )
+
+
+def _board_top(accelerator: Accelerator) -> Any:
+    """The design. Made once nothing can refuse any more: Amaranth complains of circuits left
+    unused."""
+    plan, network, image = accelerator.plan, accelerator.network, accelerator.image
+    circuit = Circuit(plan.graph, image.cores, body=plan.target.family)
+    loaded = has_spram(image.specs)
+    return make_board_top(
+        circuit,
+        plan.target,
+        plan.clock_mhz,
+        plan.baud,
+        WireFormat.of(network.input),
+        WireFormat.of(network.output),
+        describe_output(accelerator).identity,
+        code_crc(code_layout(image.specs), image.cores) if loaded else None,
+        plan.updatable,
+    )

@@ -1,9 +1,9 @@
-"""New memory contents in a placed design: a new bitstream without place and route.
+"""New memory contents in a placed design: a new bitstream without synthesis, place and route.
 
-Place and route never looks at what block RAMs hold, so the placed design of other weights serves
-as long as the netlists differ in nothing else. Synthesis runs again and proves that; then the
-contents are written into the placed design's text and packed. The bitstream is byte for byte the
-one that a build with the same seed gives.
+Neither synthesis nor place and route looks at what block RAMs hold, so the placed design of other
+weights serves as long as the designs differ in nothing else. What synthesis would read (RTLIL)
+proves that; then the contents are written into the placed design's text and packed. The bitstream
+is byte for byte the one that a build with the same seed gives.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,44 +27,40 @@ _TYPES = ("SB_RAM40_4K", "DP16KD")
 _MAX_BYTES = 1 << 30
 
 
-def _cells(netlist: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Takes the contents of all block RAMs out of a netlist of yosys: by cell."""
-    contents = {}
-    for module in netlist["modules"].values():
-        for name, cell in module.get("cells", {}).items():
-            if cell["type"].startswith(_TYPES):
-                parameters = cell["parameters"]
-                found = {
-                    key: parameters.pop(key) for key in sorted(parameters) if key[:4] == "INIT"
-                }
-                contents[name] = found
-    return contents
+def _read(text: str) -> tuple[dict[str, dict[str, str]], str]:
+    """Contents of the block RAMs of a design, by cell as the flat netlist calls it, and the hash of
+    everything else.
+
+    ``text`` is RTLIL as Amaranth writes it: a module for each instance, called by its place.
+    """
+    contents: dict[str, dict[str, str]] = {}
+    digest, module, found = hashlib.sha256(), "", None
+    for line in text.splitlines():
+        word = line.split(maxsplit=2)
+        if line.startswith("module "):
+            module = word[1].removeprefix("\\").partition(".")[2]
+        elif word[:1] == ["cell"]:
+            found = None
+            if word[1].removeprefix("\\").startswith(_TYPES):
+                name = ".".join(filter(None, (module, word[2].removeprefix("\\"))))
+                found = contents[name] = {}
+        elif found is not None and word[:1] == ["parameter"] and word[1].startswith("\\INIT"):
+            found[word[1].removeprefix("\\")] = word[2].partition("'")[2]
+            continue
+        digest.update(line.encode() + b"\n")
+    return contents, digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, dict[str, str]], str]:
-    """Contents of the block RAMs of a netlist, and the hash of everything else."""
-    netlist = json.loads(path.read_text(encoding="utf-8"))
-    # The cells' own models are named by a hash of their parameters, contents included.
-    netlist["modules"] = {
-        name: module
-        for name, module in netlist["modules"].items()
-        if not {"blackbox", "whitebox"} & set(module.get("attributes", {}))
-    }
-    contents = _cells(netlist)
-    digest = hashlib.sha256(json.dumps(netlist, sort_keys=True).encode()).hexdigest()
-    return contents, digest
-
-
-def record_memories(netlist: Path, placed: Path, target: Path) -> None:
-    """Writes where place and route put each block RAM, and the hash of the netlist without them.
+def record_memories(design: Path, placed: Path, target: Path) -> None:
+    """Writes where place and route put each block RAM, and the hash of the design without them.
 
     Parameters
     ----------
-    netlist, placed : Path
-        What yosys and nextpnr (``--write``) wrote.
+    design, placed : Path
+        What yosys read, and what nextpnr (``--write``) wrote.
     target : Path
     """
-    contents, digest = _read(netlist)
+    contents, digest = _read(design.read_text(encoding="utf-8"))
     document = json.loads(placed.read_text(encoding="utf-8"))
     places = {}
     for module in document["modules"].values():
@@ -117,18 +112,18 @@ def _patch(text: str, sections: dict[str, list[str]]) -> str:
 
 def replace_contents(
     built: Path,
-    netlist: Path,
+    design: str,
     folder: Path,
     progress: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Puts the contents of ``netlist``'s block RAMs into the placed design of ``built``.
+    """Puts the contents of ``design``'s block RAMs into the placed design of ``built``.
 
     Parameters
     ----------
     built : Path
         A build folder, with its `MEMORIES`.
-    netlist : Path
-        The new design's, as yosys wrote it.
+    design : str
+        The new one, as yosys would read it.
     folder : Path
         Gets ``top.asc`` or ``top.config`` with the new contents, and a copy of `MEMORIES`.
 
@@ -145,7 +140,7 @@ def replace_contents(
         raise InputError(f"{built} must hold a placed design")
     recorded = load_memories(built / MEMORIES)
     digest, memories = recorded["netlist"], recorded["memories"]
-    contents, now = _read(netlist)
+    contents, now = _read(design)
     if now != digest or set(memories) - set(contents):
         raise CheckError(
             "The designs must differ in the contents of block RAMs only; run a full build"

@@ -6,9 +6,10 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from gateware.device.memory import Rom
 from gateware.link.packet import PACKETS
 from pvq_hw.host.code_state import CodeStatus
-from pvq_hw.host.protocol import ERROR_BYTES, Counters, Description
+from pvq_hw.host.protocol import DESCRIPTION_ROM, ERROR_BYTES, Counters, Description
 
 __all__ = ["CODES", "COUNTERS", "REQUEST", "ControlReplies"]
 
@@ -30,6 +31,10 @@ class ControlReplies(wiring.Component):
     Parameters
     ----------
     description : Description
+    stored : bool
+        Whether it is read from block RAM: it names the network, so that other weights change it.
+    body : str
+        Of that, see `gateware.device.memory.MEMORY_BODIES`.
 
     Members
     -------
@@ -42,8 +47,10 @@ class ControlReplies(wiring.Component):
     packets : Out(PACKETS)
     """
 
-    def __init__(self, description: Description) -> None:
-        self._rom = description.encode()
+    def __init__(
+        self, description: Description, *, stored: bool = False, body: str = "behavioral"
+    ) -> None:
+        self._rom, self._stored, self._body = description.encode(), stored, body
         super().__init__(
             {
                 "start": In(1),
@@ -65,25 +72,25 @@ class ControlReplies(wiring.Component):
             m.d.sync += [pending.eq(self.request), self.busy.eq(self.start), place.eq(0)]
         with m.Elif(head.ready):
             m.d.sync += self.busy.eq(0)
-        # Byte and length are registered: a byte is offered in every third cycle at most.
-        settled = Signal()
+        # Byte and length are registered: a byte is offered in every third cycle at most, and where
+        # the description is in block RAM in every fourth.
+        settled = [Signal(name=f"settled{n}") for n in range(2 if self._stored else 1)]
         m.d.sync += [
+            *(later.eq(now) for now, later in zip((self.busy, *settled), settled, strict=False)),
             body.payload.eq(byte),
-            settled.eq(self.busy),
-            body.valid.eq(settled),
+            body.valid.eq(settled[-1]),
             head.payload.length.eq(length),
             head.valid.eq(self.busy & ~head.ready),
         ]
         with m.If(body.valid & body.ready):
-            m.d.sync += [place.eq(place + 1), settled.eq(0), body.valid.eq(0)]
+            m.d.sync += [place.eq(place + 1), Cat(settled).eq(0), body.valid.eq(0)]
         m.d.comb += [head.payload.kind.eq(pending.kind), head.payload.tag.eq(pending.tag)]
         return m
 
     def _choose(self, m: Module, pending: Any, place: Signal) -> tuple[Signal, Signal]:
         """Length of the pending reply and the byte at ``place``."""
         length, byte, counted, loaded = Signal(16), Signal(8), Signal(8), Signal(8)
-        # A LUT for each bit of 16 bytes, a register, and then the choice.
-        described = [self._text(m, place, i) for i in range(0, len(self._rom), 16)]
+        described = self._memory(m, place) if self._stored else self._lines(m, place)
         m.d.sync += [
             counted.eq(Value.cast(self.counters).word_select(place[:4], 8)),
             loaded.eq(Value.cast(self.codes).word_select(place[:3], 8)),
@@ -91,7 +98,7 @@ class ControlReplies(wiring.Component):
         # Told apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, CODES 0x90, ERROR 0xFF.
         with m.Switch(Cat(pending.kind[0], pending.kind[2])):
             with m.Case(0b01):
-                m.d.comb += [length.eq(len(self._rom)), byte.eq(Array(described)[place[4:]])]
+                m.d.comb += [length.eq(len(self._rom)), byte.eq(described)]
             with m.Case(0b10):
                 m.d.comb += [length.eq(Counters.SIZE), byte.eq(counted)]
             with m.Case(0b00):
@@ -100,6 +107,19 @@ class ControlReplies(wiring.Component):
                 m.d.comb += length.eq(ERROR_BYTES)
                 m.d.comb += byte.eq(Mux(place[0], pending.offender, pending.code))
         return length, byte
+
+    def _memory(self, m: Module, place: Signal) -> Value:
+        """Byte ``place`` of the description, two cycles later."""
+        m.submodules.description = rom = Rom(
+            DESCRIPTION_ROM, 8, len(self._rom), list(self._rom), latency=2, body=self._body
+        )
+        m.d.comb += rom.addr.eq(place)
+        return rom.data
+
+    def _lines(self, m: Module, place: Signal) -> Value:
+        """The same in logic, a cycle later: a LUT for each bit of 16 bytes, a register, and then
+        the choice."""
+        return Array(self._text(m, place, i) for i in range(0, len(self._rom), 16))[place[4:]]
 
     def _text(self, m: Module, place: Signal, start: int) -> Signal:
         """Byte ``place`` of the description's 16 bytes from ``start`` on, registered."""

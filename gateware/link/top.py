@@ -52,6 +52,8 @@ class Top(wiring.Component):
         flash or by the host. Until they are right, frames are refused.
     flash_offset : int
         Of the codes' file.
+    stored : bool
+        Whether the description is in block RAM, as what an update of the weights may change.
 
     Members
     -------
@@ -77,11 +79,12 @@ class Top(wiring.Component):
         body: str = "behavioral",
         codes_crc: int | None = None,
         flash_offset: int = FLASH_OFFSET,
+        stored: bool = False,
     ) -> None:
         self.accelerator = accelerator
         self.codes_crc, self._flash_offset = codes_crc, flash_offset
         self._idle_clocks = idle_clocks
-        self._body = body
+        self._body, self._stored = body, stored
         self.description = description
         self.timing = BaudTiming(description.clock_hz, description.baud)
         super().__init__(
@@ -101,7 +104,9 @@ class Top(wiring.Component):
         m.submodules.loader = loader = FrameLoader(self.description.input, self._body)
         m.submodules.accelerator = accelerator = self.accelerator
         m.submodules.results = results = ResultSender(self.description.output)
-        m.submodules.control = control = ControlReplies(self.description)
+        m.submodules.control = control = ControlReplies(
+            self.description, stored=self._stored, body=self._body
+        )
         m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
         connect(m, receiver.o, packets.i)
         connect(m, loader.o, accelerator.i)
@@ -272,6 +277,7 @@ def make_top(
     window: int = WINDOW,
     body: str | None = None,
     codes_crc: int | None = None,
+    stored: bool = False,
 ) -> Top:
     """The top of an accelerator for a board, at the clock that the board's PLL achieves.
 
@@ -284,10 +290,10 @@ def make_top(
         Call it before the accelerator is made: Amaranth warns of circuits that are never used.
     body : str, optional
         Of the frame buffer; by default the target family's, which Amaranth cannot simulate.
-    codes_crc : int, optional
-        Of the codes that are loaded, see `Top`.
+    codes_crc, stored : optional
+        See `Top`.
     """
     description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
     idle_clocks = round(IDLE_SECONDS * description.clock_hz)
     body = body or get_target(target).family
-    return Top(accelerator, description, idle_clocks, body=body, codes_crc=codes_crc)
+    return Top(accelerator, description, idle_clocks, body=body, codes_crc=codes_crc, stored=stored)

@@ -39,6 +39,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "input_width",
             "output_width",
             "keep_zeros",
+            "updatable",
+            "spare",
             "code",
             "augment",
             "calibration_frames",
@@ -187,6 +189,8 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         f"  cycles                {document['interval_cycles']:,} between {between}, "
         f"{document['latency_cycles']:,} latency"
     )
+    if document["updatable"]:
+        ui.say("  updatable             weights are in block RAM: others need no synthesis")
     if document["limit"]:
         ui.say(f"  not faster since      {document['limit']}")
     ui.say(

@@ -32,6 +32,7 @@ def add_verbs(subparsers: Any) -> None:
     _layer(subparsers)
     _simulate(subparsers)
     _build(subparsers)
+    _update(subparsers)
     _verify(subparsers)
     _prove(subparsers)
     _report(subparsers)
@@ -246,6 +247,18 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         metavar="KIND|LAYER=KIND,...",
         help="dsp or logic (by default, auto, LUTs where DSP blocks are too few)",
     )
+    p.add_argument(
+        "--updatable",
+        action="store_true",
+        default=None,
+        help="weights in block RAM, so that `pvq-hw update` changes them without place and route",
+    )
+    p.add_argument(
+        "--spare",
+        metavar="P",
+        type=int,
+        help="percent of words and sums that --updatable keeps free for other weights (default 5)",
+    )
 
 
 def _tune(subparsers: Any) -> None:
@@ -405,6 +418,23 @@ def _build(subparsers: Any) -> None:
     p.add_argument("--seed", type=int, default=1, help="the first of them")
     p.add_argument("--best", action="store_true", help="try all seeds and keep the fastest")
     p.add_argument("--jobs", metavar="N", type=int, default=1, help="seeds at a time")
+
+
+def _update(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "update",
+        "other weights for an accelerator compiled with --updatable; no place and route",
+        "update",
+    )
+    _folder(p)
+    p.add_argument(
+        "--model", metavar="NEW", type=Path, required=True, help="a model of the same shape"
+    )
+    p.add_argument("--calibrate", metavar="TRAIN.npz", type=Path, help="inputs to calibrate with")
+    p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
+    _metric(p)
+    p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
 
 
 def _verify(subparsers: Any) -> None:

@@ -29,12 +29,20 @@ __all__ = [
     "core_stem",
     "is_threshold",
     "multiplier_for",
+    "widest_multiplier",
 ]
 
 IntArray = npt.NDArray[np.int64]
 
 _MULTIPLIERS = ("mult18", "mac16", "serial", "none")
 _MULTIPLIER_LIMITS = {"mult18": (18, 17), "mac16": (16, 16), "none": (48, 1)}
+
+
+def widest_multiplier(kind: str, bits: int) -> int:
+    """Bits of the multipliers that cost nothing beside ``bits``; one more where each costs."""
+    if kind == "none":
+        return bits
+    return _MULTIPLIER_LIMITS[kind][1] if kind in _MULTIPLIER_LIMITS else bits + 1
 
 
 def multiplier_for(kind: str, bits: int) -> str:
@@ -103,6 +111,10 @@ class CoreBase(Document, ABC):
     code_memory : str
         ``"block"``, or ``"spram"``: the UltraPlus's large RAM, loaded after configuration.
         ``"wires"`` of unrolled layers, which read no weights.
+    updatable : bool
+        Whether all that follows from the weights is in block RAM, and words and widths have room:
+        other weights that find room in them go into the same circuit. See
+        `pvq_hw.engine.reserve`.
     """
 
     kind: ClassVar[str]
@@ -141,6 +153,7 @@ class CoreBase(Document, ABC):
     bank_memory: str = "block"
     fifo_memory: str = "logic"
     code_memory: str = "block"
+    updatable: bool = False
 
     if TYPE_CHECKING:  # fields of some kinds, properties of others
 
@@ -201,6 +214,8 @@ class CoreBase(Document, ABC):
                 raise InputError(f"{where}: {key} must be block or logic")
         if self.code_memory not in self.code_memories:
             raise InputError(f"{where}: code_memory must be {' or '.join(self.code_memories)}")
+        if self.updatable and (self.code_memory, self.params_memory) != ("block", "block"):
+            raise InputError(f"{where}: weights, multipliers and biases must be in block RAM")
         if self.code_memory == "spram" and self.code_latency > 2:
             raise InputError(f"{where}: code_latency must be 1 or 2 with codes in SPRAM")
 

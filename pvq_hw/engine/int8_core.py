@@ -21,6 +21,7 @@ from pvq_hw.engine.core import (
     is_threshold,
     multiplier_for,
 )
+from pvq_hw.engine.reserve import require_placed, reserved_widths, with_room
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.families import family as find_family
@@ -231,6 +232,8 @@ def make_int8_core(
     *,
     family: str = "ecp5",
     name: str | None = None,
+    spare: int | None = None,
+    placed: Int8Spec | None = None,
     **options: Any,
 ) -> tuple[Int8Spec, CoreImage]:
     """Specification and contents of the core of a layer with ``encoding == "int8"``.
@@ -247,6 +250,8 @@ def make_int8_core(
         Key of `pvq_hw.target.families.FAMILIES`; sets latencies, carry chunks and multipliers.
     name : str, optional
         Stem of the memory files; the layer's name by default, reduced to letters and digits.
+    spare, placed : optional
+        See `pvq_hw.engine.pulse_core.make_core`.
     **options
         Fields of `Int8Spec` to set otherwise.
     """
@@ -267,8 +272,27 @@ def make_int8_core(
     chosen |= {key: options[key] for key in chosen if key in options}
     mult, bias = _params(layer, form, threshold=chosen["multiplier"] == "none")
     mult_bits = bits_for(0, int(mult.max(initial=1)))
+    widths = _widths(layer, form, mult, bias, spare or 0) | {"mult_bits": mult_bits}
+    if spare is not None:
+        widths = reserved_widths(
+            widths, multiplier=chosen["multiplier"], groups=1, shift=layer.shift,
+            out=layer.output.format,
+        )  # fmt: skip
+        options = {"updatable": True, "params_memory": "block"} | options
     if chosen["multiplier"] == "serial":
-        chosen.setdefault("multiplier_interval", min(-(-n // lanes), mult_bits + 1))
+        interval = min(-(-n // lanes), widths["mult_bits"] + 1)
+        chosen.setdefault("multiplier_interval", interval)
+    image = CoreImage(
+        codes=_words(layer.y, lanes),
+        mult=tuple(int(m) for m in mult),
+        bias=tuple(int(b) for b in bias),
+    )
+    if placed is not None:
+        same = {"n": n, "rows": rows, "x": form, "out": layer.output.format}
+        same |= {"shift": layer.shift, "multiplier": chosen["multiplier"]}
+        del widths["sum_bits"]
+        require_placed(layer.name, placed, widths, same)
+        return placed, image
     spec = Int8Spec(
         name=name or core_stem(layer.name),
         n=n,
@@ -276,25 +300,19 @@ def make_int8_core(
         lanes=lanes,
         x=form,
         out=layer.output.format,
-        mult_bits=mult_bits,
         shift=layer.shift,
         bank_latency=device.bank_latency,
         weight_latency=6 if device.blocks == "ecp5" else 2,
         carry_chunk=device.carry_chunk,
         params_memory="logic" if rows <= device.logic_rows else "block",
         fifo_memory="logic" if device.lutram else "block",
-        **{**_widths(layer, form, mult, bias), **chosen},
+        **{**widths, **chosen},
     )
     spec = replace(spec, **options)
     if "fifo_depth" not in options:
         flight = 1 + -(-(spec.output_delay + 2) // spec.row_words)
         depth = 2 * (1 << (flight - 1).bit_length())
         spec = replace(spec, fifo_depth=min(128, max(16, depth)))
-    image = CoreImage(
-        codes=_words(layer.y, lanes),
-        mult=tuple(int(m) for m in mult),
-        bias=tuple(int(b) for b in bias),
-    )
     return spec, image
 
 
@@ -319,15 +337,23 @@ def _params(layer: Dense, x: IntFormat, *, threshold: bool) -> tuple[IntArray, I
     return (mult, bias >> 1) if threshold else (2 * mult, bias)
 
 
-def _widths(layer: Dense, x: IntFormat, mult: IntArray, bias: IntArray) -> dict[str, int]:
-    """Accumulator, bias and sum widths by their bounds: activations are 0 to ``2**bits - 1``."""
+def _widths(
+    layer: Dense, x: IntFormat, mult: IntArray, bias: IntArray, spare: int = 0
+) -> dict[str, int]:
+    """Accumulator, bias and sum widths by their bounds: activations are 0 to ``2**bits - 1``. Sums
+    may have ``spare`` percent more."""
     top = (1 << x.bits) - 1
     high = np.maximum(layer.y, 0).sum(axis=1) * top
     low = np.minimum(layer.y, 0).sum(axis=1) * top
     sums = np.concatenate((high, low)) * np.tile(mult, 2) + np.tile(bias, 2)
     least, most = int(min(sums.min(), bias.min(), -1)), int(max(sums.max(), bias.max()))
     return {
-        "acc_bits": max(2, bits_for(int(min(low.min(), -1)), int(high.max()))),
+        "acc_bits": max(
+            2,
+            bits_for(
+                -with_room(-int(min(low.min(), -1)), spare), with_room(int(high.max()), spare)
+            ),
+        ),
         "bias_bits": bits_for(int(min(bias.min(), -1)), int(bias.max())),
         "sum_bits": max(bits_for(least, most), layer.shift + layer.output.format.bits + 1),
     }

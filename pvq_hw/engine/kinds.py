@@ -194,4 +194,5 @@ def _remade_shared(spec: SharedSpec, layer: Dense, x: TensorSpec, family: str) -
 def _chosen(spec: CoreBase, choices: tuple[str, ...]) -> dict[str, Any]:
     """Fields of a specification as options of what makes its core."""
     serial = ("multiplier_interval",) if spec.multiplier == "serial" else ()
-    return {key: getattr(spec, key) for key in (*choices, *serial)}
+    found = {key: getattr(spec, key) for key in (*choices, *serial)}
+    return found | {"placed": spec} if spec.updatable else found

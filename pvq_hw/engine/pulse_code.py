@@ -106,8 +106,9 @@ class Code(Document, ABC):
         """The code whose ``gap_bits`` suit the weights best."""
 
     @abstractmethod
-    def encode(self, y: IntArray, groups: int = 1, min_slots: int = 1) -> Schedule:
-        """Codes of the integer weights ``y`` (rows, N), each group in at least ``min_slots``."""
+    def encode(self, y: IntArray, groups: int = 1, min_slots: int = 1, slots: int = 0) -> Schedule:
+        """Codes of the integer weights ``y`` (rows, N), each group in at least ``min_slots``, and
+        the last one in as many more as there are to be of all (``slots``), if that is more."""
 
     @abstractmethod
     def decode(self, words: Sequence[int], shape: tuple[int, int], groups: int = 1) -> IntArray:
@@ -173,10 +174,11 @@ class PulseCode(Code):
         gap, *_ = self.fields(words)
         return np.asarray(gap != self.escape)
 
-    def encode(self, y: IntArray, groups: int = 1, min_slots: int = 1) -> Schedule:
-        """Codes of the integer weights ``y`` (rows, N), each group in at least ``min_slots``."""
+    def encode(self, y: IntArray, groups: int = 1, min_slots: int = 1, slots: int = 0) -> Schedule:
+        """See `Code.encode`."""
         pulses = _Pulses(self, y, groups)
         row_slots = pulses.slots(self, min_slots)
+        row_slots[-1] += max(0, slots - int(row_slots.sum()))
         return _assemble(self, pulses, row_slots)
 
     def decode(self, words: Sequence[int], shape: tuple[int, int], groups: int = 1) -> IntArray:

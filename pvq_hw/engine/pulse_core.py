@@ -21,6 +21,7 @@ from pvq_hw.engine.core import (
     multiplier_for,
 )
 from pvq_hw.engine.pulse_code import CODES, Code
+from pvq_hw.engine.reserve import require_placed, reserved_widths, with_room
 from pvq_hw.engine.schedule import Schedule
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
@@ -192,6 +193,8 @@ def make_core(
     code: str = "pulse",
     family: str = "ecp5",
     name: str | None = None,
+    spare: int | None = None,
+    placed: CoreSpec | None = None,
     **options: Any,
 ) -> tuple[CoreSpec, CoreImage]:
     """Specification and contents of a layer's core.
@@ -216,6 +219,11 @@ def make_core(
         Key of `pvq_hw.target.families.FAMILIES`; sets latencies, carry chunks and multiplier.
     name : str, optional
         Stem of the memory files; the layer's name by default, reduced to letters and digits.
+    spare : int, optional
+        Percent of words and sums that are kept free for other weights: makes it updatable.
+    placed : CoreSpec, optional
+        An updatable core that the weights are to go into; it is the specification then. Raises
+        InputError where they don't.
     **options
         Fields of `CoreSpec` to set otherwise (``multiplier``, ``params_memory``, ...).
     """
@@ -242,9 +250,29 @@ def make_core(
             schedule.row_slots, mult_bits
         )
         schedule = words.encode(layer.y, groups, min_slots=interval)
+    slots = schedule.slots
+    if placed is not None:
+        room = placed.words
+    else:
+        room = slots if spare is None else with_room(slots, spare)
+    if room > slots:
+        schedule = words.encode(layer.y, groups, min_slots=interval, slots=room)
     negatives, k = sums_of_pulses(words, schedule.words)
     image = _image(layer, negatives, schedule, x.format)
-    widths = _widths(layer, k, x.format, image)
+    if placed is not None:
+        needs = {"words": slots, "mult_bits": mult_bits, **_widths(layer, k, x.format, image)}
+        del needs["sum_bits"]  # no more than the others give
+        same = {"n": n, "rows": rows, "groups": groups, "x": x.format, "out": layer.output.format}
+        same |= {"code": words, "shift": layer.shift, "multiplier": multiplier}
+        require_placed(layer.name, placed, needs, same)
+        return placed, image
+    widths = _widths(layer, k, x.format, image, spare or 0) | {"mult_bits": mult_bits}
+    if spare is not None:
+        widths = reserved_widths(
+            widths, multiplier=multiplier, groups=groups, shift=layer.shift,
+            out=layer.output.format,
+        )  # fmt: skip
+        options = {"updatable": True, "params_memory": "block"} | options
     spec = CoreSpec(
         name=name or core_stem(layer.name),
         n=n,
@@ -256,7 +284,7 @@ def make_core(
         words=schedule.slots,
         frames=frames,
         acc_bits=widths["acc_bits"],
-        mult_bits=mult_bits,
+        mult_bits=widths["mult_bits"],
         bias_bits=widths["bias_bits"],
         sum_bits=widths["sum_bits"],
         shift=layer.shift,
@@ -287,12 +315,16 @@ def _image(layer: Dense, negatives: IntArray, schedule: Schedule, x: IntFormat) 
     )
 
 
-def _widths(layer: Dense, k: IntArray, x: IntFormat, image: CoreImage) -> dict[str, int]:
-    """Accumulator, bias and sum widths by their bounds; ``k`` is every group's."""
+def _widths(
+    layer: Dense, k: IntArray, x: IntFormat, image: CoreImage, spare: int = 0
+) -> dict[str, int]:
+    """Accumulator, bias and sum widths by their bounds; ``k`` is every group's, and sums may have
+    ``spare`` percent more."""
     k = k.reshape(layer.mult.shape)
     # ~x of a signed activation is within the range of x; of an unsigned one it is -(max|x| + 1).
     inverted = not x.signed
-    acc_bits = max(2, accumulator_bits(int(k.max(initial=1)), x, inverted_leaves=inverted))
+    most = with_room(int(k.max(initial=1)), spare)
+    acc_bits = max(2, accumulator_bits(most, x, inverted_leaves=inverted))
     bound = (k * layer.mult).sum(axis=1) * (x.max_abs + inverted)
     low = min(image.bias)
     high = max(image.bias)

@@ -11,13 +11,13 @@ from pvq_hw.engine.spram_image import CODES_FILE, code_crc, code_layout, code_wo
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.host.code_link import load_codes, require_codes
-from pvq_hw.host.description import describe_board
 from pvq_hw.host.link import Link, connect
 from pvq_hw.host.ports import find_port
 from pvq_hw.host.programmer import Loader, program
-from pvq_hw.host.protocol import Description, WireFormat
+from pvq_hw.host.protocol import Description
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD, read_build
+from pvq_hw.output.description import describe
 from pvq_hw.progress import Steps
 
 __all__ = ["describe_output", "load_output", "program_output", "run_output"]
@@ -27,19 +27,8 @@ _LONGEST_TIMEOUT = 3600.0
 
 
 def describe_output(accelerator: Accelerator) -> Description:
-    """What the board with this accelerator says of itself.
-
-    Its identity is the first 8 bytes of the manifest's own hash.
-    """
-    plan, network = accelerator.plan, accelerator.network
-    return describe_board(
-        plan.target,
-        plan.clock_mhz,
-        plan.baud,
-        WireFormat.of(network.input),
-        WireFormat.of(network.output),
-        bytes.fromhex(accelerator.manifest["manifest_sha256"])[:8],
-    )
+    """What the board with this accelerator says of itself; see `pvq_hw.output.description`."""
+    return describe(accelerator.plan, accelerator.network, accelerator.manifest)
 
 
 def program_output(accelerator: Accelerator, steps: Steps, port: str | None = None) -> Loader:

@@ -21,8 +21,9 @@ from pvq_hw.evaluate.accuracy import (
     scale_warning,
 )
 from pvq_hw.evaluate.agreement import Agreement, agreement, agreement_data
-from pvq_hw.flow.choose import Choice, choose
+from pvq_hw.flow.choose import choose
 from pvq_hw.flow.options import CompileOptions
+from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.flow.quantize import asked_lanes, quantize_for
 from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
@@ -45,6 +46,7 @@ __all__ = [
     "plan_for",
     "quantize_for",
     "write_core_files",
+    "write_output",
 ]
 
 
@@ -124,18 +126,13 @@ def compile_model(
             agreed = agreement(model, network, data, source)
             own = check_own_graph(path, model, data)
         with tell.step("Write the files"):
-            document = _write(
-                staging,
-                model,
-                network,
-                planned,
-                image,
-                judged,
-                agreed,
-                evaluation,
-                metric,
-                choice,
-            )
+            config = f"{_CHOSEN}{choice.document['config']}" if choice else None
+            if options.updatable and choice is None:
+                config = options_toml(options)
+            document = write_output(
+                staging, model, network, planned, image, judged, agreed, evaluation, metric,
+                config, {"choice": choice.document} if choice else {},
+            )  # fmt: skip
             document["model_file"] = own.to_json() if own else None
     return Compiled(model, network, planned, image, judged, document)
 
@@ -201,7 +198,7 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         return planned(lanes=asked, each=chosen if shares else each)
 
 
-def _write(
+def write_output(
     staging: Path,
     model: Model,
     network: Network,
@@ -211,9 +208,11 @@ def _write(
     agreed: Agreement,
     evaluation: Data | None,
     metric: str | None,
-    choice: Choice | None,
+    config: str | None,
+    more: dict[str, Any],
 ) -> dict[str, Any]:
-    """Every file of an output, the manifest last; gives the JSON document of `compile`."""
+    """Every file of an output, the manifest last; gives the JSON document of `compile`. ``config``
+    is the text of its options, where they are kept, and ``more`` goes into the manifest."""
     from gateware.export.package import write_testbench
     from pvq_hw.engine.spans import unit_spans
     from pvq_hw.evaluate.attribution import network_losses
@@ -238,11 +237,10 @@ def _write(
         "schedule": [
             span.to_json() for span in unit_spans(planned.graph, planned.graph.named(image.cores))
         ],
+        **more,
     }
-    if choice is not None:
-        extra["choice"] = choice.document
-        text = f"{_CHOSEN}{choice.document['config']}"
-        (staging / OPTIONS).write_text(text, encoding="utf-8", newline="\n")
+    if config is not None:
+        (staging / OPTIONS).write_text(config, encoding="utf-8", newline="\n")
     manifest = write_manifest(
         staging, network, planned, weights=model_weights(model, network), extra=extra
     )

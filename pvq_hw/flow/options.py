@@ -13,10 +13,14 @@ from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.errors import InputError
 from pvq_hw.target.families import family
 
-__all__ = ["CompileOptions", "LayerChoice", "load_options"]
+__all__ = ["SPARE", "CompileOptions", "LayerChoice", "load_options"]
 
 
 _LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
+SPARE = 5
+"""Percent of words and sums that an updatable accelerator keeps free."""
+
+_MOST_SPARE = 400
 _MOST_FRAMES = 1_000_000
 _MOST_SWEEPS = 100
 _MOST_WIDTH = 4096
@@ -186,6 +190,12 @@ class CompileOptions:
         What becomes of the scores on the chip: ``"argmax"`` gives the largest's place and value,
         ``"top=3"`` those of the 3 largest, ``"above=0.5"`` 0 or 1 for each, by one threshold or,
         after commas, by one for each. None by default: the scores themselves.
+    updatable : bool
+        Whether all that follows from the weights is to be in block RAM, so that the bitstream takes
+        those of a network trained again without synthesis; see `pvq_hw.flow.update`.
+    spare : int, optional
+        Percent of each layer's words and sums kept free for such weights: 0 to 400, `SPARE` unless
+        given.
     """
 
     target: str = ""
@@ -219,6 +229,8 @@ class CompileOptions:
     layers: Mapping[str, LayerChoice] = field(default_factory=dict)
     output: str | None = None
     decide: str = ""
+    updatable: bool = False
+    spare: int | None = None
 
     def __post_init__(self) -> None:
         _positive("N/K", self.ratio)
@@ -243,6 +255,8 @@ class CompileOptions:
             raise InputError(
                 f"Engine of all layers must be {names} or {AUTO}; name what is {self.engine}"
             )
+        if self.updatable and self.engine not in (AUTO, Folded.kind):
+            raise InputError(f"Layers must be folded to be updatable, not {self.engine}")
         self._check_shared()
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
@@ -266,6 +280,12 @@ class CompileOptions:
             raise InputError(f"Sweeps must be 0 to {_MOST_SWEEPS}, not {self.sweeps}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
+        if self.spare is not None and not self.updatable:
+            raise InputError("Spare room must come with updatable weights: --updatable")
+        if self.spare is not None and not 0 <= self.spare <= _MOST_SPARE:
+            raise InputError(f"Spare room must be 0 to {_MOST_SPARE} percent, not {self.spare}")
+        if self.updatable and self.code_memory == "spram":
+            raise InputError("Updatable weights must be in block RAM, not in SPRAM")
         both = set(self.int8) & set(self.only)
         if both:
             raise InputError(f"Layer {min(both)!r} must be in int8 or in only, not in both")
@@ -275,7 +295,7 @@ class CompileOptions:
         """Whether nothing is asked that an engine for all layers couldn't do."""
         kept = {"ratio", "k", "unit", "encoding", "keep_zeros"}
         return (
-            (self.frames, self.windows) == (1, None)
+            (self.frames, self.windows, self.updatable) == (1, None, False)
             and self.code in ("pulse", "pvq", "auto")
             and all(
                 getattr(choice, f.name) == f.default
@@ -332,6 +352,9 @@ class CompileOptions:
             if kind == "dsp" and family(engine).multiplier == "serial":
                 raise InputError(f"Layer {name!r}: there are no DSP blocks to multiply with")
             wanted = choice.engine or self.engine
+            if self.updatable:
+                part |= self._updatable(name, memory, wanted)
+                wanted = Folded.kind
             if wanted == AUTO:
                 part |= {} if _is_folded(choice) else {"engine": AUTO}
             elif wanted != Folded.kind:
@@ -351,6 +374,15 @@ class CompileOptions:
             if part:
                 found[name] = part
         return found
+
+    def _updatable(self, name: str, memory: str, engine: str) -> dict[str, Any]:
+        """What an updatable layer asks of its core."""
+        if engine not in (AUTO, Folded.kind):
+            raise InputError(f"Layer {name!r} must be folded to be updatable, not {engine}")
+        if memory == "spram":
+            raise InputError(f"Layer {name!r} must have its codes in block RAM to be updatable")
+        spare = SPARE if self.spare is None else self.spare
+        return {"spare": spare, "params_memory": "block", "code_memory": "block"}
 
     def resolved(self, names: Sequence[str]) -> "CompileOptions":
         """The same with ``int8``, ``only`` and ``keep_zeros`` said layer by layer.

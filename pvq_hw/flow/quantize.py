@@ -1,26 +1,32 @@
 """Lanes and codes of a model for a target: what the lanes are decides where pulses may be."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
+
+import numpy as np
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.dataset import Data
+from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.flow.room import check_room
 from pvq_hw.model.model import Conv, Model
 from pvq_hw.network.network import Network
+from pvq_hw.plan.candidates import can_balance
+from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import Folding, FoldLayer, fold_best, known_layers
+from pvq_hw.plan.layer import LayerPlan
+from pvq_hw.plan.plan import Plan
 from pvq_hw.plan.resources import Resources, top_resources
 from pvq_hw.plan.shared import fold_network
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.quantizer.autodiff import node_geometry, node_groups
 from pvq_hw.quantizer.banks import COLUMNS_PER_BANK, PLAIN_COLUMNS_PER_BANK
 from pvq_hw.quantizer.fused import Step, network_steps
-from pvq_hw.quantizer.options import QuantizerOptions
+from pvq_hw.quantizer.options import PlacedLayer, QuantizerOptions
 from pvq_hw.quantizer.quantize import layer_pulses, quantize, row_budget
 from pvq_hw.quantizer.scales import OUTPUT_BITS
 from pvq_hw.target.boards import Target
@@ -32,6 +38,7 @@ __all__ = [
     "estimate",
     "fold_layers",
     "quantize_for",
+    "quantize_placed",
     "quantizer_options",
 ]
 
@@ -43,6 +50,8 @@ QUICK_FRAMES = 1500
 QUICK_PATIENCE = 2
 """Patience with moves of pulses in a quick quantization; see `pvq_hw.quantizer.options`."""
 
+_PLACED_ROUNDS = 4  # of quantization, each with fewer pulses where there were too many
+_PLACED_ROOM = 0.99  # of the words, for codes that are not as long as they should be
 _FAVOR = 0.12  # the power of its positions that a convolution's pulses grow with
 
 
@@ -91,20 +100,10 @@ def quantize_for(
     data = None if calibration is None else calibration.x
     wanted, free = quantizer_options(options, quick=quick), options.free(names)
 
-    count = 3 * len(names)  # to measure, to quantize and to refine a layer take about as long
-
-    def told(done: int, layer: str, part: float) -> None:
-        if progress is not None:
-            if layer in names:
-                place = names.index(layer) + part
-            else:
-                place = len(names) * (part + (layer == "all layers"))
-            progress(min(done + place, count), count, layer)
-
     asked: dict[str, Any] = {
         "lanes": asked_lanes(names, options),
         "each": options.asked(names, target.engine),
-        "reserve": _reserve(model, steps, target, options.activation_bits),
+        "reserve": _reserve(model, steps, target, options.activation_bits, options.updatable),
         "windows": options.windows,
         "stream_width": options.stream_width,
         "input_width": options.input_width,
@@ -112,7 +111,7 @@ def quantize_for(
         "frames": options.frames if isinstance(options.frames, int) else None,
     }
     if options.quantizer == "given":
-        network = quantize(model, wanted, calibration=data, progress=partial(told, 0))
+        network = quantize(model, wanted, calibration=data, progress=_told(progress, names, 0))
         known = known_layers(network, options.codes(names))
         return network, _fold(known, target, options, **asked)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
@@ -127,7 +126,7 @@ def quantize_for(
             frames=asked["frames"] or 1, windows=options.windows,
         )  # fmt: skip
     if options.quantizer == "calibrated":
-        pulses = row_budget(model, data, wanted, progress=partial(told, 0))
+        pulses = row_budget(model, data, wanted, progress=_told(progress, names, 0))
         totals |= {name: int(k.sum()) for name, k in pulses.items()}
         layers = _fold_layers(steps, model.input_name, options, totals)
         wanted = replace(wanted, pulses=pulses)
@@ -142,7 +141,8 @@ def quantize_for(
         banks=banks,
         max_gap=folding.max_gap,
     )
-    network = quantize(model, wanted, calibration=data, progress=partial(told, len(names)))
+    told = _told(progress, names, len(names))
+    network = quantize(model, wanted, calibration=data, progress=told)
     return network, folding
 
 
@@ -159,6 +159,25 @@ def _ends_pace(model: Model, options: CompileOptions) -> int:
     """Cycles between frames that no layer need be faster than: those of the network's ends."""
     taken = math.prod(model.input_shape) // options.input_width
     return max(taken, math.prod(model.output_shape) // options.output_width)
+
+
+def _told(
+    progress: Progress | None, names: Sequence[str], done: int
+) -> Callable[[str, float], None] | None:
+    """Progress by layers, ``done`` of three times as many as there are: to measure, to quantize and
+    to refine a layer take about as long."""
+    if progress is None:
+        return None
+    count = 3 * len(names)
+
+    def told(layer: str, part: float) -> None:
+        if layer in names:
+            place = names.index(layer) + part
+        else:
+            place = len(names) * (part + (layer == "all layers"))
+        progress(min(done + place, count), count, layer)
+
+    return told
 
 
 def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
@@ -207,10 +226,12 @@ def asked_lanes(names: Sequence[str], options: CompileOptions) -> list[int | Non
     return None if all(p is None for p in given) else given
 
 
-def _reserve(model: Model, steps: Sequence[Step], target: Target, bits: int) -> Resources:
+def _reserve(
+    model: Model, steps: Sequence[Step], target: Target, bits: int, updatable: bool = False
+) -> Resources:
     """What the board's top and the units without weights take, about."""
     units = sum(not step.weighted for step in steps)
-    top = top_resources(target, math.prod(model.shape) * -(-bits // 8))
+    top = top_resources(target, math.prod(model.shape) * -(-bits // 8), updatable)
     return top + units_reserve(units, target.engine)
 
 
@@ -276,4 +297,123 @@ def _formats(steps: Sequence[Step], source: str, bits: int) -> dict[str, IntForm
             found[step.output] = IntFormat(OUTPUT_BITS, signed)
         else:
             found[step.output] = IntFormat(bits, bits == 1 or signed)
+    return found
+
+
+def quantize_placed(
+    model: Model,
+    plan: Plan,
+    options: CompileOptions,
+    calibration: Data | None,
+    pulses: Mapping[str, int],
+    progress: Progress | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Network:
+    """The network of a model in the circuit of an updatable plan: with its lanes, code widths and
+    shifts, and ``pulses`` in each layer, or fewer where codes came out longer than there are words.
+
+    ``options`` are those that the plan came from; ``note`` is told of pulses given up. Whether all
+    fits is for `pvq_hw.plan.plan.remake` to say. Raises InputError where the layers are others.
+    """
+    steps = network_steps(model)
+    weighted = {step.name: step for step in steps if step.weighted}
+    parts = {part.layer: part for part in plan.layers}
+    _check_same(weighted, parts)
+    options = options.resolved(list(weighted))
+    totals = {name: max(pulses[name], part.spec.rows) for name, part in parts.items()}
+    most = {name: _most_pulses(part) for name, part in parts.items()}
+    for _ in range(_PLACED_ROUNDS):
+        wanted = _placed_options(steps, parts, totals, options, model.input_name)
+        data = None if calibration is None else calibration.x
+        if options.quantizer == "calibrated":
+            found = row_budget(model, data, wanted, progress=_told(progress, list(parts), 0))
+            multiples = {name: (wanted.banks or {}).get(name, 1) for name in found}
+            # Rounding to the banks brings rows nearer to their mean, none beyond the most.
+            held = {n: max(1, most[n] // m * m) for n, m in multiples.items()}
+            wanted = replace(wanted, pulses={n: np.minimum(k, held[n]) for n, k in found.items()})
+        told = _told(progress, list(parts), len(parts))
+        network = quantize(model, wanted, calibration=data, progress=told)
+        excess = _excess(network, parts)
+        if not excess or options.quantizer == "given":
+            return network
+        for name, (words, sums) in excess.items():
+            most[name] = max(1, int(_PLACED_ROOM * most[name] / sums)) if sums > 1 else most[name]
+            if words > 1:
+                total = max(parts[name].spec.rows, int(_PLACED_ROOM * totals[name] / words))
+                note(f"Layer {name!r} gets {total:,} pulses instead of {totals[name]:,}, to fit")
+                totals[name] = total
+    return network
+
+
+def _check_same(weighted: Mapping[str, Step], parts: Mapping[str, LayerPlan]) -> None:
+    """Raises InputError unless a model has the layers of a plan, in order."""
+    if list(weighted) != list(parts):
+        raise InputError(
+            f"The model must have the layers {', '.join(parts)} as the placed design, "
+            f"not {', '.join(weighted)}"
+        )
+    for name, step in weighted.items():
+        spec, (rows, n) = parts[name].spec, step.weight.shape
+        if (rows, n * node_groups(step.node)) != (spec.rows, spec.n):
+            raise InputError(
+                f"Layer {name!r} must have {spec.rows} x {spec.n} weights as in the placed design, "
+                f"not {rows} x {n * node_groups(step.node)}"
+            )
+
+
+def _placed_options(
+    steps: Sequence[Step],
+    parts: Mapping[str, LayerPlan],
+    totals: Mapping[str, int],
+    options: CompileOptions,
+    source: str,
+) -> QuantizerOptions:
+    """What a placed design asks of the quantizer."""
+    chosen = {}
+    for name, part in parts.items():
+        choice = options.layers.get(name, LayerChoice())
+        if part.encoding == "int8":
+            chosen[name] = LayerChoice(encoding="int8")
+        elif choice.k is not None:
+            chosen[name] = choice
+        else:
+            chosen[name] = replace(choice, ratio=part.weights / totals[name])
+    folds = {fold.name: fold for fold in _fold_layers(steps, source, options, dict(totals))}
+    pulses = {n: part.spec for n, part in parts.items() if isinstance(part.spec, CoreSpec)}
+    lanes = {
+        n: s.lanes for n, s in pulses.items() if s.lanes > 1 and can_balance(folds[n], s.lanes)
+    }
+    banks = _balanced(lanes, replace(options, layers=chosen))
+    gaps = {n: max(1, (1 << pulses[n].code.gap_bits) - 2) for n in banks}
+    return replace(
+        quantizer_options(options),
+        layers=chosen,
+        banks=banks,
+        max_gap={n: gap for n, gap in gaps.items() if folds[n].geometry is None},
+        placed={
+            n: PlacedLayer(part.spec.mult_bits, part.spec.shift, part.spec.out.bits)
+            for n, part in parts.items()
+        },
+    )
+
+
+def _most_pulses(part: LayerPlan) -> int:
+    """The largest K of a row that the accumulator is made for."""
+    spec = part.spec
+    return ((1 << (spec.acc_bits - 1)) - 1) // (spec.x.max_abs + (not spec.x.signed))
+
+
+def _excess(network: Network, parts: Mapping[str, LayerPlan]) -> dict[str, tuple[float, float]]:
+    """By how much layers have too many code words, and rows too large sums: as parts of what there
+    is room for, where one of them is above 1."""
+    found = {}
+    for layer in core_layers(network):
+        spec = parts[layer.name].spec
+        if isinstance(spec, CoreSpec):
+            interval = spec.multiplier_interval
+            codes = spec.code.encode(layer.dense.y, spec.groups, min_slots=interval)
+            sums = int(sums_of_pulses(spec.code, codes.words)[1].max(initial=1))
+            need = codes.slots / spec.words, sums / _most_pulses(parts[layer.name])
+            if max(need) > 1:
+                found[layer.name] = need
     return found

@@ -68,11 +68,12 @@ def check_room(
     folded = {n: dict(own) | ({"engine": "folded"} if own.get("engine") == "auto" else {})
               for n, own in each.items()}  # fmt: skip
     network = _least(model, wanted, data)
-    graph = _graph(network, target)
+    updatable = all("spare" in own for own in each.values()) and bool(each)
+    graph = _graph(network, target, {"spare": 0} if updatable else {})
     rest = sum((_cost(u, target) for u in graph.units if not isinstance(u, CoreUnit)), Resources())
     frame = network.input.size * -(-network.input.format.bits // 8)
     known = known_layers(network, codes)
-    reserve = rest + top_resources(target, frame)
+    reserve = rest + top_resources(target, frame, updatable)
     asked: dict[str, Any] = {"lanes": lanes, "windows": windows, "reserve": reserve}
     likely = fold(layers, target, each=each, frames=frames, **asked)
     if likely.fits:
@@ -127,11 +128,11 @@ def _least(model: Model, wanted: QuantizerOptions, data: Any) -> Network:
     return quantize(model, options, calibration=data)
 
 
-def _graph(network: Network, target: Target) -> GraphSpec:
+def _graph(network: Network, target: Target, options: Mapping[str, Any]) -> GraphSpec:
     """Its units around the smallest cores, with queues as deep as they must be."""
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = [
-        make_layer_core(x.dense, x.x, 1, family=target.engine, name=names[x.name])
+        make_layer_core(x.dense, x.x, 1, family=target.engine, name=names[x.name], **options)
         for x in core_layers(network)
     ]
     return plan_graph(network, cores, target.engine)

@@ -17,6 +17,7 @@ from pvq_hw.host.wire_format import MAX_PAYLOAD, WireFormat
 __all__ = [
     "CRC_INIT",
     "CRC_POLYNOMIAL",
+    "DESCRIPTION_ROM",
     "ERROR_BYTES",
     "MAGIC",
     "MAX_PAYLOAD",
@@ -37,6 +38,9 @@ VERSION = 1
 MAGIC = b"PV"
 CRC_POLYNOMIAL = 0x1021
 CRC_INIT = 0xFFFF
+DESCRIPTION_ROM = "description"
+"""Name of the memory that an updatable board's description is in."""
+
 OVERHEAD = 8  # bytes of a packet that are not payload
 TOP_BYTES = 4  # payload of `Kind.TOP`: index and value
 ERROR_BYTES = 2  # payload of `Kind.ERROR`: code and kind

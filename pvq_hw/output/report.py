@@ -125,6 +125,7 @@ def compile_document(
         "interval_cycles": plan.interval_cycles,
         "latency_cycles": plan.latency_cycles,
         "limit": plan.limit,
+        "updatable": plan.updatable,
         "inferences_per_second": value["inferences_per_second"],
         "inferences_per_second_over_link": value["inferences_per_second_over_link"],
         "resources": value["resources"],

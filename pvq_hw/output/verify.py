@@ -23,6 +23,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.network.rule import decided
 from pvq_hw.network.window import Conv
 from pvq_hw.output.build_record import build_changes, built_from
+from pvq_hw.output.description import describe
 from pvq_hw.output.folder import MANIFEST, OutputFolder, check_tree
 from pvq_hw.output.manifest import (
     file_changes,
@@ -135,7 +136,8 @@ def examine_output(
                 findings += _figures(folder, document, network, plan, weights)
                 findings += _schedule(document, network, plan)
             if bitstream:
-                found, compared = check_bitstream(folder, plan, emit(network, plan))
+                told = _told(plan, network, document)
+                found, compared = check_bitstream(folder, plan, emit(network, plan), told)
                 findings += found
         if weights is not None:
             findings += check_gains(network)
@@ -148,6 +150,17 @@ def examine_output(
         folder, network, document or {}, model is not None, data, bitstream, bool(proof), plan
     )
     return Verdict(list(dict.fromkeys(findings)), open_ends, compared, proof)
+
+
+def _told(plan: Plan, network: Network, document: dict[str, Any] | None) -> bytes | None:
+    """What an updatable board says of itself out of block RAM; None where the manifest, which names
+    it, is damaged."""
+    if not plan.updatable or document is None:
+        return None
+    try:
+        return describe(plan, network, document).encode()
+    except ValueError:
+        return None
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:

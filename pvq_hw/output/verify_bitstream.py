@@ -13,6 +13,7 @@ from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError, ToolError
+from pvq_hw.host.protocol import DESCRIPTION_ROM
 from pvq_hw.output.build_record import BUILD, BUILD_FILE, load_memories, read_build
 from pvq_hw.output.verify_content import Finding
 from pvq_hw.plan.image import Image
@@ -42,7 +43,7 @@ _UNPACK = {
 @dataclass(frozen=True)
 class _Rom:
     """A memory whose contents are in the bitstream: words of a core's memory, from one on; or of
-    a table, which has no core."""
+    a table, which has no core, or of the board's top, which is no layer's."""
 
     layer: str
     core: tuple[CoreBase, CoreImage] | None
@@ -53,8 +54,11 @@ class _Rom:
     words: list[int]
 
 
-def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Finding], str]:
+def check_bitstream(
+    folder: Path, plan: Plan, image: Image, told: bytes | None = None
+) -> tuple[list[Finding], str]:
     """What of an output's bitstream is not as its image says, and what was compared, in words.
+    ``told`` is what the board says of itself, where that is in block RAM.
 
     The bitstream is unpacked; the contents of every block RAM that the design fills, found by its
     place, must be the image's to the last bit, and those of all other blocks zeros. All else of
@@ -88,11 +92,11 @@ def check_bitstream(folder: Path, plan: Plan, image: Image) -> tuple[list[Findin
             else [Finding(file, "", f"is not what {_PLACED[blocks]} beside it packs to")]
         )
     compared = 0
-    for rom in _roms(plan, image, blocks):
+    for rom in _roms(plan, image, blocks, told):
         for number, piece in enumerate(memory_layout(rom.width, len(rom.words), blocks)):
             cells = [cell for cell in places if f".{rom.name}_{number}." in cell]
             if len(cells) != 1 or places[cells[0]] not in found:
-                where = f"layer {rom.layer!r} {rom.memory}"
+                where = f"{_owner(rom)} {rom.memory}"
                 findings.append(Finding(file, where, f"has no place for its block RAM {number}"))
                 continue
             findings += _compare(file, rom, piece, found.pop(places[cells[0]]), blocks)
@@ -139,8 +143,10 @@ def _same_design(build: Path, bitstream: str, place: Path, command: list[str]) -
     return (place / bitstream).read_bytes() == (build / bitstream).read_bytes()
 
 
-def _roms(plan: Plan, image: Image, blocks: str) -> Iterator[_Rom]:
+def _roms(plan: Plan, image: Image, blocks: str, told: bytes | None) -> Iterator[_Rom]:
     """The ROMs in block RAM, as the circuits build them."""
+    if told is not None:
+        yield _Rom("", None, "the board's description", DESCRIPTION_ROM, 8, 0, list(told))
     for part, spec, core in zip(plan.layers, image.specs, image.cores, strict=True):
         contents = spec.contents(core)
         for memory, (width, _) in spec.memories.items():
@@ -174,9 +180,13 @@ def _compare(file: str, rom: _Rom, piece: Piece, bits: Bits, blocks: str) -> lis
         word = rom.first + piece.word + int(at)
         wrong = int(found[at] ^ wanted[at])
         bit = piece.bit + (wrong & -wrong).bit_length() - 1
-        where = f"layer {rom.layer!r}{_row(rom, word)} {rom.memory} word {word} bit {bit}"
+        where = f"{_owner(rom)}{_row(rom, word)} {rom.memory} word {word} bit {bit}"
         findings.append(Finding(file, where, f"is {found[at] >> bit - piece.bit & 1}"))
     return findings
+
+
+def _owner(rom: _Rom) -> str:
+    return f"layer {rom.layer!r}" if rom.layer else "top"
 
 
 def _row(rom: _Rom, word: int) -> str:

@@ -1,6 +1,6 @@
 """Checks of what the files of an output say, beyond their hashes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.output.golden_vectors import load_vectors
 from pvq_hw.plan.core_layers import core_layers, unit_names
 from pvq_hw.plan.layer import LayerPlan, plan_layer
-from pvq_hw.plan.plan import FORMAT, Plan, remake, remake_graph
+from pvq_hw.plan.plan import FORMAT, Plan, remake, remake_graph, replanned
 from pvq_hw.plan.shared import remake_shared, shared_layer_plan
 
 __all__ = ["Finding", "check_image", "check_plan", "check_vectors", "differences"]
@@ -149,16 +149,7 @@ def _compare(
     findings: list[Finding],
 ) -> None:
     """Every figure of the plan's file with those that follow from the network."""
-    expected = replace(
-        plan,
-        network=network.name,
-        input_bytes=network.input.size * -(-network.input.format.bits // 8),
-        output_bytes=network.output.size * -(-network.output.format.bits // 8),
-        layers=parts,
-        interval_cycles=timing.interval_cycles,
-        latency_cycles=timing.latency_cycles,
-        graph=graph,
-    )
+    expected = replanned(network, plan, parts, graph, timing)
     stored = load_json(folder / _PLAN, FORMAT) | FORMAT.header
     wanted = expected.to_json()
     for path, old, new in differences(stored, wanted)[:_MOST]:

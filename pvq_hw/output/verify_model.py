@@ -66,6 +66,8 @@ class Weights:
     layer: Dense | Conv
     step: Step
     x: TensorSpec
+    placed: bool = False
+    """Whether its shift is that of a circuit which was there before its weights."""
 
     @property
     def k(self) -> IntArray:
@@ -102,10 +104,11 @@ class Weights:
 def weighted_steps(model: Model, network: Network) -> Iterator[Weights]:
     """The layers with weights, each with its step of the model."""
     steps = {step.name: step for step in network_steps(model)}
-    tensors = network.tensors()
+    tensors, placed = network.tensors(), network.meta.get("placed") or ()
     for layer in network.layers:
         if isinstance(layer, Dense | Conv):
-            yield Weights(layer, steps[layer.name], tensors[layer.input])
+            fixed = layer.name in placed
+            yield Weights(layer, steps[layer.name], tensors[layer.input], fixed)
 
 
 def check_numbers(model: Model, network: Network) -> list[Finding]:
@@ -188,8 +191,9 @@ def _integers(part: Weights, bias: FloatArray) -> Any:
         return thresholds(layer.gain[:, 0] * x.scale, bias, most)
     out = layer.output
     return requantization(
-        layer.gain, bias, part.k, x.format, x.scale, out.format, out.scale, part.step.mult_bits
-    )
+        layer.gain, bias, part.k, x.format, x.scale, out.format, out.scale, part.step.mult_bits,
+        layer.shift if part.placed else None,
+    )  # fmt: skip
 
 
 def _int8(part: Weights, place: str) -> list[Finding]:

@@ -126,6 +126,8 @@ class Site:
     x : tuple of TensorSpec
         What it reads.
     family : Family
+    updatable : bool
+        Whether other weights are to go into the same circuit; see `CoreBase`.
     """
 
     name: str
@@ -133,6 +135,7 @@ class Site:
     outputs: tuple[str, ...]
     x: tuple[TensorSpec, ...]
     family: Family
+    updatable: bool = False
 
     @property
     def queue_memory(self) -> str:
@@ -143,6 +146,14 @@ class Site:
     def multiplier(self) -> str:
         """What a unit scales by: DSP blocks where the family has them."""
         return "logic" if self.family.multiplier == "serial" else self.family.multiplier
+
+    def require_fixed(self, layer: Layer) -> None:
+        """Raises InputError for multipliers that other weights would change."""
+        if self.updatable:
+            raise InputError(
+                f"Layer {layer.name!r} has multipliers that are constants in logic: a network with "
+                "sums, means or changes of scale can't be updatable"
+            )
 
 
 layer_unit: Face[[Site], Unit] = LAYERS.face("unit")
@@ -161,6 +172,7 @@ def _pool(layer: MaxPool | AveragePool, site: Site) -> Pool:
         window = _placed(window, site.family)
     scale = None
     if average is not None:
+        site.require_fixed(layer)
         taps = g.kernel[0] * g.kernel[1]
         largest = max(m for _, m in average.mult)
         low, high = (limit * taps for limit in x.format.limits)
@@ -195,7 +207,7 @@ def _lookup(layer: Table, site: Site) -> Lookup:
     numbers = (layer.x, layer.output.format, layer.output.size, entries)
     unit = Lookup(site.name, site.inputs, site.outputs, *numbers, queue_memory=site.queue_memory)
     width, family = unit.out.bits, site.family
-    memory = memory_kind(width * unit.words, family)
+    memory = "block" if site.updatable else memory_kind(width * unit.words, family)
     latency = family.bank_latency
     if memory == "block":
         latency += select_registers(width, unit.words, family.blocks)
@@ -219,6 +231,8 @@ def _above(layer: Above, site: Site) -> AboveUnit:
 @layer_unit.of(Add, Concat)
 def _join(layer: Add | Concat, site: Site) -> Join:
     formats = tuple(t.format for t in site.x)
+    if not isinstance(layer, Outputs):
+        site.require_fixed(layer)
     low = min(f.limits[0] for f in formats)
     high = max(f.limits[1] for f in formats)
     runs: tuple[int, ...] = ()
@@ -324,7 +338,9 @@ class _Builder:
             output = f"w_{name}"
             if layer.weights is None:
                 x = tuple(self.tensors[tensor] for tensor in layer.inputs)
-                self._add(layer_unit(layer, Site(name, inputs, (output,), x, self.family)))
+                fixed = any(core.updatable for core in self.cores)
+                site = Site(name, inputs, (output,), x, self.family, fixed)
+                self._add(layer_unit(layer, site))
             elif layer.name in waiting:
                 self._core(name, *waiting[layer.name], inputs, output)
             else:

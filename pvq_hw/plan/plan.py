@@ -55,6 +55,7 @@ __all__ = [
     "plan",
     "remake",
     "remake_graph",
+    "replanned",
 ]
 
 FORMAT = Format("a plan", "pvq-hw plan", 2, 1 << 26)
@@ -92,7 +93,7 @@ class Plan(Document):
     derived: ClassVar[tuple[str, ...]] = (
         "clock_hz", "frames", "inferences_per_second", "inferences_per_second_over_link",
         "code_bits", "bits_per_weight", "parameter_bits_per_weight", "resources", "budget",
-        "energy",
+        "energy", "updatable",
     )  # fmt: skip
 
     network: str
@@ -127,6 +128,11 @@ class Plan(Document):
         return self.graph.frames
 
     @property
+    def updatable(self) -> bool:
+        """Whether other weights of the same shape go into the same circuit."""
+        return all(spec.updatable for spec in self.specs)
+
+    @property
     def lanes(self) -> tuple[int, ...]:
         """The specification of every core."""
         return tuple(layer.spec.lanes for layer in self.layers)
@@ -150,7 +156,9 @@ class Plan(Document):
     @property
     def resources(self) -> Resources:
         """All cores, and the board's top where it is counted."""
-        start = top_resources(self.target, self.input_bytes) if self.top else Resources()
+        start = Resources()
+        if self.top:
+            start = top_resources(self.target, self.input_bytes, self.updatable)
         if self.top and has_spram(self.specs):
             start += load_resources(self.target)
         start += graph_resources(self.graph, self.target.engine)
@@ -258,6 +266,7 @@ class Plan(Document):
             **write_fields(self, but=("layers",)),
             "clock_hz": self.clock_hz,
             "frames": self.frames,
+            "updatable": self.updatable,
             "inferences_per_second": significant(self.inferences_per_second),
             "inferences_per_second_over_link": significant(self.inferences_per_second_over_link),
             "code_bits": self.code_bits,
@@ -401,13 +410,16 @@ def plan(
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     around, (pace, slowest) = _around(network, layers, board, widths)
+    if top:
+        updatable = all("spare" in {**options, **each.get(x.name, {})} for x in layers)
+        around += top_resources(board, input_bytes, updatable)
     kept = reserve or Resources()
     folding = fold(
         known,
         board,
         lanes=lanes,
         gap_bits=gap_bits,
-        reserve=around + kept + (top_resources(board, input_bytes) if top else Resources()),
+        reserve=around + kept,
         frames=frames,
         serial=serial,
         windows=windows,
@@ -649,6 +661,23 @@ def remake(layer: CoreLayer, spec: CoreBase, engine: str) -> tuple[CoreBase, Cor
     if spec.lanes > dense.y.shape[1]:
         raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {dense.y.shape[1]}")
     return remade(spec, dense, x, engine)
+
+
+def replanned(
+    network: Network, plan: Plan, layers: Sequence[LayerPlan], graph: GraphSpec, timing: Timing
+) -> Plan:
+    """The plan of a network in the circuit of a plan, given its layers, and graph and timing as
+    `remake_graph` gives them."""
+    return replace(
+        plan,
+        network=network.name,
+        input_bytes=network.input.size * -(-network.input.format.bits // 8),
+        output_bytes=network.output.size * -(-network.output.format.bits // 8),
+        layers=tuple(layers),
+        interval_cycles=timing.interval_cycles,
+        latency_cycles=timing.latency_cycles,
+        graph=graph,
+    )
 
 
 def remake_graph(

@@ -13,6 +13,7 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.host.protocol import Description
 from pvq_hw.plan.coefficients import FF_COEFFICIENTS, LUT_COEFFICIENTS
 from pvq_hw.plan.depthwise_resources import (
     DEPTHWISE_COEFFICIENTS,
@@ -270,14 +271,16 @@ def _estimate(coefficients: dict[str, float], values: dict[str, float]) -> int:
     return max(1, round(sum(coefficients.get(key, 0.0) * v for key, v in values.items())))
 
 
-def top_resources(target: Target, input_bytes: int) -> Resources:
-    """What the board's top takes besides the cores: UART, packets, a frame's buffer."""
+def top_resources(target: Target, input_bytes: int, updatable: bool = False) -> Resources:
+    """What the board's top takes besides the cores: UART, packets, a frame's buffer, and in block
+    RAM what it says of itself where that is ``updatable``."""
     blocks = memory_blocks(8, input_bytes, family(target.engine).blocks)
+    told = Description.SIZE if updatable else 0
     return Resources(
         luts=target.device.architecture.top_luts,
         ffs=target.device.architecture.top_ffs,
-        brams=blocks,
-        bram_bits=8 * input_bytes,
+        brams=blocks + memory_blocks(8, told, family(target.engine).blocks),
+        bram_bits=8 * (input_bytes + told),
     )
 
 

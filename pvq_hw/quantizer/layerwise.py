@@ -186,7 +186,11 @@ class LayerBuilder:
         free = step.format is None and step.activation == LINEAR and not step.last
         tables = [node.curve for node in readers if isinstance(node, Function)]
         if tables and len(tables) == len(readers) and free:
-            return table_input(step.output, shape, tables[0], seen, bits, least, self.ranges)
+            placed = (self.options.placed or {}).get(step.name)
+            return table_input(
+                step.output, shape, tables[0], seen, bits, least, self.ranges,
+                placed.out_bits if placed else None,
+            )  # fmt: skip
         return output_spec(step, shape, seen, bits, signed, least, self.ranges)
 
     # -- layers with weights ----------------------------------------------------------------
@@ -219,10 +223,11 @@ class LayerBuilder:
             real = _products(columns, y, gain, parts) * x.spec.scale + bias
         self.rows[step.name] = rows
         shape = (len(w),) if geometry is None else (*geometry.output_size, len(w))
+        wide = self.options.multipliers(step.name, step.mult_bits)
         output = self.output(
-            step, shape, real, True, feasible_scale(gain, x.spec.scale, 0.0, step.mult_bits)
+            step, shape, real, True, feasible_scale(gain, x.spec.scale, 0.0, *wide)
         )
-        numbers = integers(rows, x.spec, output, step.mult_bits)
+        numbers = integers(rows, x.spec, output, *wide)
         common: dict[str, Any] = {
             "name": step.name,
             "input": x.spec.name,
@@ -458,13 +463,15 @@ def _plain_gains(w: FloatArray, y: IntArray, request: Request, rule: str) -> Flo
     return np.asarray(rho.reshape(len(y), request.groups))
 
 
-def integers(rows: Rows, x: TensorSpec, output: TensorSpec, bits: int) -> Requantization:
+def integers(
+    rows: Rows, x: TensorSpec, output: TensorSpec, bits: int, shift: int | None = None
+) -> Requantization:
     """Multipliers, biases and shift of a layer, from its codes, its input and its output."""
     k = np.abs(rows.y).reshape(*rows.gain.shape, -1).sum(axis=2)
     if output.format.binary and rows.gain.shape[1] == 1:
         return thresholds(rows.gain[:, 0] * x.scale, rows.bias, k[:, 0] * x.format.max_abs)
     return requantization(
-        rows.gain, rows.bias, k, x.format, x.scale, output.format, output.scale, bits
+        rows.gain, rows.bias, k, x.format, x.scale, output.format, output.scale, bits, shift
     )
 
 

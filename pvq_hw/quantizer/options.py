@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,19 @@ import numpy.typing as npt
 from pvq_hw.choices import GAINS, MENDS, QUANTIZERS, check_choice
 from pvq_hw.errors import InputError
 
-__all__ = ["MAX_FRAMES", "QuantizerOptions"]
+__all__ = ["MAX_FRAMES", "PlacedLayer", "QuantizerOptions"]
 
 MAX_FRAMES = 6000
 """Calibration frames that are looked at where nothing else is said."""
+
+
+class PlacedLayer(NamedTuple):
+    """What a layer with weights in a circuit that is there has: the width of its multipliers, its
+    shift, and the bits of its output."""
+
+    mult_bits: int
+    shift: int
+    out_bits: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +74,9 @@ class QuantizerOptions:
     pulses : mapping of layer name to int64 array (M,), optional
         K of every row, as `pvq_hw.quantizer.quantize.row_budget` gave them for the same model,
         data and options; they are then not measured again, only rounded to the banks.
+    placed : mapping of layer name to PlacedLayer, optional
+        What is constant of layers whose circuit is there already; scales of their outputs are such
+        that it suffices.
     """
 
     ratio: float = 10.0
@@ -82,6 +94,7 @@ class QuantizerOptions:
     gain_rule: str = "least-squares"
     mend: str = "none"
     pulses: Mapping[str, npt.NDArray[np.int64]] | None = None
+    placed: Mapping[str, "PlacedLayer"] | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.ratio) and self.ratio > 0):
@@ -97,6 +110,11 @@ class QuantizerOptions:
             raise InputError("Mending must come with the plain quantizer")
         if self.gain_rule != "least-squares" and self.quantizer != "plain":
             raise InputError("Norm-preserving gains must come with the plain quantizer")
+
+    def multipliers(self, name: str, bits: int) -> tuple[int, int | None]:
+        """Width of a layer's multipliers, ``bits`` where it is free, and the shift if it isn't."""
+        found = (self.placed or {}).get(name)
+        return (bits, None) if found is None else (found.mult_bits, found.shift)
 
     @property
     def calibrated(self) -> bool:

@@ -191,10 +191,10 @@ def _refined(
         found, _ = learn(
             tape, found, inputs, seed=options.seed, progress=_within(progress, _SWEPT, 1)
         )
-    bits = {step.name: step.mult_bits for step in steps}
+    wide = {step.name: options.multipliers(step.name, step.mult_bits) for step in steps}
     specs = {spec.name: spec} | {layer.output.name: layer.output for layer in layers}
     return [
-        _again(layer, found[layer.name], specs[layer.inputs[0]], bits[layer.name])
+        _again(layer, found[layer.name], specs[layer.inputs[0]], *wide[layer.name])
         if layer.name in found
         else layer
         for layer in layers
@@ -223,11 +223,12 @@ def _lattice(spec: TensorSpec) -> Lattice:
     return Lattice(spec.scale, spec.format.min, spec.format.max, spec.format.binary)
 
 
-def _again(layer: Any, rows: Rows, x: TensorSpec, bits: int) -> Layer:
+def _again(layer: Any, rows: Rows, x: TensorSpec, bits: int, shift: int | None) -> Layer:
     """The layer with other codes, and the same output."""
-    most = ((1 << bits) - 1) / 2 * layer.output.scale / x.scale  # see `feasible_scale`
+    # See `feasible_scale`.
+    most = ((1 << bits) - 1) / (1 << (shift or 1)) * layer.output.scale / x.scale
     rows = replace(rows, gain=np.minimum(rows.gain, most))
-    numbers = integers(rows, x, layer.output, bits)
+    numbers = integers(rows, x, layer.output, bits, shift)
     return replace(  # type: ignore[no-any-return]
         layer, y=rows.y, gain=rows.gain, mult=numbers.mult, bias=numbers.bias, shift=numbers.shift
     )
@@ -334,4 +335,5 @@ def _meta(model: Model, options: QuantizerOptions, data: npt.NDArray[Any] | None
         **({"scored_output": model.scored} if model.scored else {}),
         "gain_rule": options.gain_rule,
         "mend": options.mend,
+        **({"placed": sorted(options.placed)} if options.placed else {}),
     }

@@ -64,11 +64,15 @@ def int8_codes(
 
 
 def feasible_scale(
-    gain: npt.NDArray[np.float64], scale_in: float, scale_out: float, bits: int = MULT_BITS
+    gain: npt.NDArray[np.float64],
+    scale_in: float,
+    scale_out: float,
+    bits: int = MULT_BITS,
+    shift: int | None = None,
 ) -> float:
-    """``scale_out``, or the larger one that the shift of at least 1 asks for."""
+    """``scale_out``, or the larger one that the shift asks for: of at least 1, or a given one."""
     largest = float(gain.max(initial=0.0)) * scale_in
-    return max(scale_out, 2 * largest / ((1 << bits) - 1))
+    return max(scale_out, (1 << (shift or 1)) * largest / ((1 << bits) - 1))
 
 
 def requantization(
@@ -80,12 +84,13 @@ def requantization(
     out: IntFormat,
     scale_out: float,
     bits: int = MULT_BITS,
+    shift: int | None = None,
 ) -> Requantization:
     """Integers for ``out = (rho * acc * scale_in + bias) / scale_out``.
 
-    The shift is the largest at which every multiplier fits. A bias beyond what the products can
-    bring back into the output's range is cut to that, which changes no output and bounds its
-    width: ``|bias| <= sum_g K*max|x|*mult + (max|out| + 2) * 2**shift``.
+    The shift is the largest at which every multiplier fits, unless it is given. A bias beyond what
+    the products can bring back into the output's range is cut to that, which changes no output and
+    bounds its width: ``|bias| <= sum_g K*max|x|*mult + (max|out| + 2) * 2**shift``.
 
     Parameters
     ----------
@@ -96,14 +101,18 @@ def requantization(
     k : int64 array (M, G)
         ``sum |y|`` of every row and group.
     bits : int
-        Of the largest multiplier.
+        Of the largest multiplier; more where a given shift and scale ask for more.
+    shift : int, optional
     """
     ratio = gain * (scale_in / scale_out)
     largest = float(ratio.max(initial=0.0))
     limit = (1 << bits) - 1
-    shift = _MAX_SHIFT
-    while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
-        shift -= 1
+    if shift is None:
+        shift = _MAX_SHIFT
+        while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
+            shift -= 1
+    elif largest * (1 << shift) > limit + 0.5:
+        limit = (1 << 31) - 1
     mult = np.minimum(np.floor(ratio * (1 << shift) + 0.5), limit).astype(np.int64)
     mult[k == 0] = 0
     room = (k * x.max_abs * mult).sum(axis=1) + ((out.max_abs + 2) << shift)

@@ -35,6 +35,7 @@ def table_input(
     bits: int,
     least: float,
     ranges: dict[str, tuple[float, float]],
+    width: int | None = None,
 ) -> TensorSpec:
     """Format and scale of a tensor that only a table reads.
 
@@ -49,8 +50,10 @@ def table_input(
         Of the function's rounded values.
     least : float
         The smallest scale that the multipliers allow.
+    width : int, optional
+        Of the format, where it is given.
     """
-    widths = [b for b in ENTRY_BITS if curve.channels << b <= MOST_ENTRIES]
+    widths = [b for b in ENTRY_BITS if curve.channels << b <= MOST_ENTRIES and width in (None, b)]
     if not widths:
         raise InputError(
             f"Layer {name!r} is followed by a function with constants for {curve.channels} "

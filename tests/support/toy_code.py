@@ -31,12 +31,15 @@ class AbsoluteCode(Code):
         address, *_ = self.fields(words)
         return address != self.idle
 
-    def encode(self, y: np.ndarray, groups: int = 1, min_slots: int = 1) -> Schedule:
+    def encode(
+        self, y: np.ndarray, groups: int = 1, min_slots: int = 1, slots: int = 0
+    ) -> Schedule:
         if self.bank_depth(y.shape[1]) > self.idle:
             raise InputError(f"Addresses must have more than {self.gap_bits} bits")
         words: list[int] = []
         row_slots, pulses, width = [], 0, y.shape[1] // groups
-        for group in y.reshape(len(y) * groups, width):
+        count = len(y) * groups
+        for index, group in enumerate(y.reshape(count, width)):
             first = len(row_slots) % groups * width
             banks: list[list[int]] = [[] for _ in range(self.lanes)]
             for n in np.flatnonzero(group):
@@ -45,13 +48,13 @@ class AbsoluteCode(Code):
                     banks[lane].append(
                         address | (sign < 0) << self.gap_bits | shift << (self.gap_bits + 1)
                     )
-            slots = max(min_slots, *map(len, banks))
+            own = max(min_slots, *map(len, banks), slots - len(words) if index == count - 1 else 0)
             pulses += sum(map(len, banks))
-            for slot in range(slots):
+            for slot in range(own):
                 codes = [bank[slot] if slot < len(bank) else self.idle for bank in banks]
                 word = sum(code << lane * self.lane_bits for lane, code in enumerate(codes))
-                words.append(word | (slot == slots - 1) << (self.word_bits - 1))
-            row_slots.append(slots)
+                words.append(word | (slot == own - 1) << (self.word_bits - 1))
+            row_slots.append(own)
         bits = len(words) * self.word_bits
         return Schedule(tuple(words), tuple(row_slots), pulses, bits, self.word_bits, self.lanes)
 

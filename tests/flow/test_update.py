@@ -1,0 +1,219 @@
+"""Other weights for an accelerator that is there: the same circuit, other contents."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from onnx import helper
+from onnx_graphs import graph_model
+
+import pvq_hw
+from gateware.board import patch_bitstream
+from gateware.board.boards import make_platform
+from gateware.board.flow import _board_top
+from pvq_hw.cli import main
+from pvq_hw.errors import CheckError, InputError, ToolError
+from pvq_hw.flow import quantize as placed_quantize
+from pvq_hw.model.objects import model_file
+from pvq_hw.progress import Steps
+from pvq_hw.tools import find as tools
+
+OPTIONS = {"target": "icebreaker", "ratio": 2, "updatable": True, "sweeps": 0}
+
+
+def network(seed, activation="sigmoid", sizes=(12, 9, 7, 5), scale=1.0):
+    """Layers of random weights: the second of three ends in a table."""
+    rng = np.random.default_rng(seed)
+    names = ["relu", activation] + [None] * (len(sizes) - 3)
+    return [
+        (scale * rng.laplace(size=(m, n)), rng.normal(size=m), name)
+        for n, m, name in zip(sizes, sizes[1:], names, strict=False)
+    ]
+
+
+def inputs(seed=0, n=12):
+    return np.random.default_rng(seed).uniform(0, 1, (200, n))
+
+
+def compiled(out, **options):
+    return pvq_hw.compile(network(1), out, calibrate=inputs(), **(OPTIONS | options))
+
+
+def design(accelerator):
+    """Contents of block RAMs and hash of the rest of a board's design."""
+    plan = make_platform(accelerator.plan.target).prepare(_board_top(accelerator), "top")
+    return patch_bitstream._read(plan.files["top.il"])
+
+
+def tree(folder):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("update") / "out"
+    compiled(folder, int8=("fc2",))
+    return folder
+
+
+@pytest.fixture
+def copy(out, tmp_path):
+    return shutil.copytree(out, tmp_path / "out")
+
+
+def test_new_weights_go_into_the_same_circuit(copy):
+    """Pulses, 8-bit weights, a table, and what the board says of itself: all in block RAM."""
+    before = pvq_hw.load(copy)
+    old, held = design(before)
+    assert {layer.encoding for layer in before.plan.layers} == {"pvq", "int8"}
+    after = pvq_hw.update(copy, network(2, scale=1.7), calibrate=inputs(5))
+    assert after.plan.specs == before.plan.specs
+    assert after.manifest["model"] != before.manifest["model"]
+    new, same = design(after)
+    assert same == held
+    changed = {name for name in old if old[name] != new[name]}
+    for part in ("codes", "weights", "mult", "bias", "table", "description"):
+        assert any(f"_{part}_" in name or f".{part}_" in name for name in changed), part
+    assert not after.verify()
+    found = after.simulate(inputs(9)[:1], simulator="amaranth")
+    assert (found["mismatches"], found["outputs_compared"]) == (0, 9 + 7 + 7 + 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda: network(2, sizes=(12, 9, 7, 6)), r"Layer 'fc\d' must have 5 x 7 weights as in"),
+        (lambda: network(2)[:2], "The model must have the layers fc1, fc2, fc3 as"),
+        (lambda: network(2, activation="relu"), "must"),
+    ],
+)
+def test_other_shapes_are_refused_and_the_folder_stays(copy, change, text):
+    before = tree(copy)
+    with pytest.raises(InputError, match=text):
+        pvq_hw.update(copy, change(), calibrate=inputs())
+    assert tree(copy) == before
+
+
+def test_inputs_of_another_sign_are_refused(copy):
+    with pytest.raises(InputError, match="The input must have 8 unsigned bits and the shape"):
+        pvq_hw.update(copy, network(2), calibrate=inputs() - 0.5)
+
+
+def test_what_is_not_accurate_enough_is_refused_and_the_folder_stays(copy):
+    before = tree(copy)
+    labels = pvq_hw.Data(inputs(3), np.arange(200) % 5)
+    with pytest.raises(CheckError, match="Accuracy must be at least 99"):
+        pvq_hw.update(copy, network(2), calibrate=inputs(), evaluate=labels, min_accuracy=99)
+    assert tree(copy) == before
+
+
+def test_codes_that_come_out_too_long_get_fewer_pulses(tmp_path, monkeypatch):
+    """Powers of two share slots: how many there are depends on the weights. The next update has
+    the pulses again that one gave up."""
+    out, tight = tmp_path / "out", tmp_path / "tight"
+    plan = compiled(out, ratio=0.5, code="shifted", spare=0, lanes=(4, 3, 2)).plan
+    first = {part.layer: part.pulses for part in plan.layers}
+    shutil.copytree(out, tight)
+    said = []
+
+    class Told(Steps):
+        def note(self, line):
+            said.append(line)
+
+    heavy = [(np.sign(w) * np.abs(w) ** 0.1, b, a) for w, b, a in network(2)]
+    after = pvq_hw.update(out, heavy, calibrate=inputs(), steps=Told())
+    assert any(line.endswith("to fit") for line in said)
+    assert after.plan.specs == plan.specs
+    assert sum(part.pulses for part in after.plan.layers) < sum(first.values())
+    assert after.manifest["extra"]["compiled_pulses"] == first
+    again = pvq_hw.update(out, network(1), calibrate=inputs())
+    assert {part.layer: part.pulses for part in again.plan.layers} == first
+    monkeypatch.setattr(placed_quantize, "_PLACED_ROUNDS", 1)
+    with pytest.raises(InputError, match=r"Layer 'fc\d' needs \d+ words of weights, but the"):
+        pvq_hw.update(tight, heavy, calibrate=inputs())
+
+
+def test_only_updatable_accelerators_take_other_weights(digits):
+    with pytest.raises(InputError, match="must have been compiled with --updatable"):
+        pvq_hw.update(digits.out, network(2), calibrate=inputs())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"updatable": False, "spare": 5}, "Spare room must come with updatable weights"),
+        ({"spare": 401}, "Spare room must be 0 to 400 percent, not 401"),
+        ({"code_memory": "spram"}, "Updatable weights must be in block RAM, not in SPRAM"),
+        ({"engine": "unrolled"}, "Layers must be folded to be updatable, not unrolled"),
+    ],
+)
+def test_options_that_contradict_are_refused(tmp_path, options, text):
+    with pytest.raises(InputError, match=text):
+        compiled(tmp_path / "out", **options)
+
+
+def test_sums_have_constants_in_logic_and_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    constants = {"a": rng.normal(size=(6, 6)), "b": rng.normal(size=(6, 6))}
+    nodes = [
+        helper.make_node("Gemm", ["x", "a"], ["p"], transB=1),
+        helper.make_node("Gemm", ["x", "b"], ["q"], transB=1),
+        helper.make_node("Add", ["p", "q"], ["out"]),
+    ]
+    model = graph_model(nodes, constants, (1, 6))
+    with pytest.raises(InputError, match="multipliers that are constants in logic"):
+        pvq_hw.compile(model, tmp_path / "out", calibrate=inputs(n=6), **OPTIONS)
+
+
+def test_the_verb_says_what_it_did(copy, tmp_path, capsys):
+    model, data = tmp_path / "new.onnx", tmp_path / "train.npz"
+    with model_file(network(3)) as path:
+        model.write_bytes(path.read_bytes())
+    np.savez(data, x=inputs())
+    verb = ["update", str(copy), "--model", str(model), "--json", "--quiet"]
+    assert main([*verb, "--calibrate", str(data)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["bitstream"] is None
+    assert document["out"] == str(copy)
+    assert [layer["name"] for layer in document["layers"]] == ["fc1", "fc2", "fc3"]
+    assert main(verb) == 2
+    assert "must have calibration data" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["icebreaker", "ulx3s-25f"])
+def test_an_updated_bitstream_is_that_of_a_full_build(tmp_path, target):
+    """Byte for byte, and every memory in it is as the files say."""
+    if not tools.have_tool("yosys"):
+        pytest.skip("needs the tools")
+    out = tmp_path / "out"
+    compiled(out, target=target, int8=("fc2",), clock_mhz=20).build(seeds=(1,))
+    old = (out / "build").glob("top.bi*")
+    (name,) = [path.name for path in old]
+    earlier = (out / "build" / name).read_bytes()
+    after = pvq_hw.update(out, network(2), calibrate=inputs(5))
+    renewed = (out / "build" / name).read_bytes()
+    assert renewed != earlier
+    assert not after.verify(bitstream=True)
+    report = json.loads((out / "report.json").read_text())
+    assert report["build"]["interval_cycles"] == after.plan.interval_cycles
+    after.build(seeds=(1,))
+    assert (out / "build" / name).read_bytes() == renewed
+
+
+def test_an_interrupted_update_leaves_the_folder(copy, monkeypatch):
+    before = tree(copy)
+
+    def stop(*args):
+        raise ToolError("stopped")
+
+    monkeypatch.setattr("pvq_hw.flow.update.quantize_placed", stop)
+    with pytest.raises(ToolError, match="stopped"):
+        pvq_hw.update(copy, network(2), calibrate=inputs())
+    assert tree(copy) == before
