@@ -303,6 +303,7 @@ def _formats(steps: Sequence[Step], source: str, bits: int) -> dict[str, IntForm
 def quantize_placed(
     model: Model,
     plan: Plan,
+    before: Network,
     options: CompileOptions,
     calibration: Data | None,
     pulses: Mapping[str, int],
@@ -311,6 +312,7 @@ def quantize_placed(
 ) -> Network:
     """The network of a model in the circuit of an updatable plan: with its lanes, code widths and
     shifts, and ``pulses`` in each layer, or fewer where codes came out longer than there are words.
+    What sums and means read and give has the scales of ``before``, the plan's network.
 
     ``options`` are those that the plan came from; ``note`` is told of pulses given up. Whether all
     fits is for `pvq_hw.plan.plan.remake` to say. Raises InputError where the layers are others.
@@ -324,6 +326,7 @@ def quantize_placed(
     most = {name: _most_pulses(part) for name, part in parts.items()}
     for _ in range(_PLACED_ROUNDS):
         wanted = _placed_options(steps, parts, totals, options, model.input_name)
+        wanted = replace(wanted, scales=_fixed_scales(before))
         data = None if calibration is None else calibration.x
         if options.quantizer == "calibrated":
             found = row_budget(model, data, wanted, progress=_told(progress, list(parts), 0))
@@ -395,6 +398,17 @@ def _placed_options(
             for n, part in parts.items()
         },
     )
+
+
+def _fixed_scales(network: Network) -> dict[str, float]:
+    """Scales of the tensors around layers with multipliers that are constants of their circuit."""
+    tensors = network.tensors()
+    found: dict[str, float] = {}
+    for layer in network.layers:
+        if layer.weights is None and layer.scaling(*(tensors[name] for name in layer.inputs)):
+            names = (*layer.inputs, layer.output.name)
+            found |= {name: tensors[name].scale for name in names}
+    return found
 
 
 def _most_pulses(part: LayerPlan) -> int:

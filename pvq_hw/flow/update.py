@@ -101,8 +101,9 @@ def update_output(
         with tell.step("Quantize into the placed design"):
             pulses = _first_pulses(accelerator)
             network = quantize_placed(
-                model, plan, options, calibration, pulses, tell.progress, tell.note
-            )
+                model, plan, accelerator.network, options, calibration, pulses,
+                tell.progress, tell.note,
+            )  # fmt: skip
             planned = _replan(network, plan, accelerator.network)
             image = emit(network, planned)
         judged = None

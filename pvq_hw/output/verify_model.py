@@ -144,6 +144,8 @@ def _range(model: Model, tensor: str, spec: TensorSpec) -> float | None:
 def _scale(model: Model, part: Weights, ranged: bool, place: str) -> list[Finding]:
     """The scale of the model's own range; or one that the layer's sums can ask for."""
     output, step = part.layer.output, part.step
+    if part.placed:
+        return []  # what the circuit asks for, or what it had for the weights before
     if step.format is not None:
         given = (output.format, output.scale) == (step.format, step.scale)
         return [] if given else [Finding(_FILE, place, _SCALE)]

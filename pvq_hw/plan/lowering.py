@@ -147,14 +147,6 @@ class Site:
         """What a unit scales by: DSP blocks where the family has them."""
         return "logic" if self.family.multiplier == "serial" else self.family.multiplier
 
-    def require_fixed(self, layer: Layer) -> None:
-        """Raises InputError for multipliers that other weights would change."""
-        if self.updatable:
-            raise InputError(
-                f"Layer {layer.name!r} has multipliers that are constants in logic: a network with "
-                "sums, means or changes of scale can't be updatable"
-            )
-
 
 layer_unit: Face[[Site], Unit] = LAYERS.face("unit")
 """The unit that computes a layer without weights."""
@@ -172,7 +164,6 @@ def _pool(layer: MaxPool | AveragePool, site: Site) -> Pool:
         window = _placed(window, site.family)
     scale = None
     if average is not None:
-        site.require_fixed(layer)
         taps = g.kernel[0] * g.kernel[1]
         largest = max(m for _, m in average.mult)
         low, high = (limit * taps for limit in x.format.limits)
@@ -231,8 +222,6 @@ def _above(layer: Above, site: Site) -> AboveUnit:
 @layer_unit.of(Add, Concat)
 def _join(layer: Add | Concat, site: Site) -> Join:
     formats = tuple(t.format for t in site.x)
-    if not isinstance(layer, Outputs):
-        site.require_fixed(layer)
     low = min(f.limits[0] for f in formats)
     high = max(f.limits[1] for f in formats)
     runs: tuple[int, ...] = ()

@@ -180,7 +180,19 @@ class LayerBuilder:
         signed: bool,
         least: float,
     ) -> TensorSpec:
-        """Format and scale of the least error on the real outputs, the scale ``least`` or more."""
+        """Format and scale of the least error on the real outputs, the scale ``least`` or more, or
+        the one that is given."""
+        found = self._best_output(step, shape, real, signed, least)
+        return replace(found, scale=(self.options.scales or {}).get(step.output, found.scale))
+
+    def _best_output(
+        self,
+        step: Step,
+        shape: tuple[int, ...],
+        real: FloatArray | None,
+        signed: bool,
+        least: float,
+    ) -> TensorSpec:
         seen, bits = real if self.measured else None, self.options.activation_bits
         readers = [other.node for other in self.steps if step.output in other.inputs]
         free = step.format is None and step.activation == LINEAR and not step.last

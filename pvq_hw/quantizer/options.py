@@ -77,6 +77,9 @@ class QuantizerOptions:
     placed : mapping of layer name to PlacedLayer, optional
         What is constant of layers whose circuit is there already; scales of their outputs are such
         that it suffices.
+    scales : mapping of tensor name to float, optional
+        Scales that are given: of what sums and means read and give in such a circuit, whose
+        multipliers are its constants.
     """
 
     ratio: float = 10.0
@@ -95,6 +98,7 @@ class QuantizerOptions:
     mend: str = "none"
     pulses: Mapping[str, npt.NDArray[np.int64]] | None = None
     placed: Mapping[str, "PlacedLayer"] | None = None
+    scales: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.ratio) and self.ratio > 0):

@@ -112,6 +112,9 @@ def _quantize(
     _check_bits(steps, options.activation_bits)
     data = _calibration(model, calibration, options)
     source = model_source(model, options.activation_bits, data, options.input_scale)
+    if source.spec.name in (options.scales or {}):
+        scale = (options.scales or {})[source.spec.name]
+        source = replace(source, spec=replace(source.spec, scale=scale))
     x = None if data is None else model.to_internal(data, options.input_scale)
     if x is not None:
         _refuse_signs_of_zero(model, x)

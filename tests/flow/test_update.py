@@ -158,17 +158,36 @@ def test_options_that_contradict_are_refused(tmp_path, options, text):
         compiled(tmp_path / "out", **options)
 
 
-def test_sums_have_constants_in_logic_and_are_refused(tmp_path):
-    rng = np.random.default_rng(0)
-    constants = {"a": rng.normal(size=(6, 6)), "b": rng.normal(size=(6, 6))}
+def branches(seed):
+    """Convolutions with a sum of branches, a mean and a bound between them."""
+    rng = np.random.default_rng(seed)
+    constants = {f"w{i}": rng.laplace(size=(4, c, 3, 3)) for i, c in enumerate((2, 4))}
+    constants |= {f"b{i}": rng.normal(size=4) for i in range(2)}
+    constants |= {"w2": rng.laplace(size=(3, 16)), "six": np.array(2.0), "zero": np.array(0.0)}
+    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
     nodes = [
-        helper.make_node("Gemm", ["x", "a"], ["p"], transB=1),
-        helper.make_node("Gemm", ["x", "b"], ["q"], transB=1),
-        helper.make_node("Add", ["p", "q"], ["out"]),
+        helper.make_node("Conv", ["x", "w0", "b0"], ["a"], **same),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Conv", ["r", "w1", "b1"], ["c"], **same),
+        helper.make_node("Add", ["c", "r"], ["s"]),
+        helper.make_node("Clip", ["s", "zero", "six"], ["k"]),
+        helper.make_node("AveragePool", ["k"], ["m"], **pool),
+        helper.make_node("Flatten", ["m"], ["f"]),
+        helper.make_node("Gemm", ["f", "w2"], ["out"], transB=1),
     ]
-    model = graph_model(nodes, constants, (1, 6))
-    with pytest.raises(InputError, match="multipliers that are constants in logic"):
-        pvq_hw.compile(model, tmp_path / "out", calibrate=inputs(n=6), **OPTIONS)
+    return graph_model(nodes, constants, ("n", 2, 4, 4))
+
+
+def test_sums_and_means_keep_the_scales_around_them(tmp_path):
+    """Their multipliers are constants in logic."""
+    x = np.random.default_rng(0).uniform(0, 1, (40, 2, 4, 4))
+    before = pvq_hw.compile(branches(1), tmp_path / "out", calibrate=x, lanes=(2, 2, 2), **OPTIONS)
+    held, scale = design(before)[1], before.network.layers[1].output.scale
+    after = pvq_hw.update(tmp_path / "out", branches(2), calibrate=2 * x)
+    assert design(after)[1] == held
+    assert after.network.layers[1].output.scale == scale
+    assert not after.verify()
 
 
 def test_the_verb_says_what_it_did(copy, tmp_path, capsys):
