@@ -216,6 +216,12 @@ def fold(
     reserve = _top(target, layers[0]) if reserve is None else reserve
     task = _Task(layers, questions, wanted, target, reserve, frames * pace)
     found, choices = task.run()
+    return _folding(task, found, frames, balanced, task.limit(found, choices, slowest))
+
+
+def _folding(task: "_Task", found: Found, frames: int, balanced: bool, limit: str) -> Folding:
+    """What the choices of a task are together."""
+    layers = task.layers
     picked = found.choices
     specs = [choice.spec for choice in picked]
     even = (
@@ -236,7 +242,7 @@ def fold(
         balanced=tuple(even),
         frames=frames,
         cost=sum((choice.cost for choice in picked), task.reserve),
-        limit=task.limit(found, choices, slowest),
+        limit=limit,
         engine_reasons=task.engine_reasons,
     )
 

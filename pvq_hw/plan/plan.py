@@ -32,7 +32,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.plan.candidates import with_engines
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.plan.fit import check_fit
-from pvq_hw.plan.folding import batch_options, fold, known_layers
+from pvq_hw.plan.folding import Folding, batch_options, fold, known_layers
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
@@ -408,7 +408,6 @@ def plan(
     known = known_layers(network, codes)
     known = with_engines(known, {x.name: {**options, **each.get(x.name, {})} for x in known})
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
-    names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     around, (pace, slowest) = _around(network, layers, board, widths)
     if top:
         updatable = all("spare" in {**options, **each.get(x.name, {})} for x in layers)
@@ -430,28 +429,8 @@ def plan(
         slowest=slowest,
         **options,
     )
-    cores = [
-        make_layer_core(
-            layer.dense,
-            layer.x,
-            p,
-            gap_bits=gap,
-            family=board.engine,
-            name=names[layer.name],
-            **{
-                **(memories | side | options | _of_core(each.get(layer.name, {}))),
-                "engine": folding.engine(layer.name),
-            },
-        )
-        for layer, p, gap, memories, side in zip(
-            layers,
-            folding.lanes,
-            folding.gap_bits,
-            folding.memories,
-            batch_options(known, frames, serial),
-            strict=True,
-        )
-    ]
+    sides = batch_options(known, frames, serial)
+    cores = _made(network, layers, board, folding, sides, options, each)
     why = engine_reasons or folding.engine_reasons
     asked = {
         x.name: f"{x.engine} was asked for"
@@ -460,33 +439,23 @@ def plan(
     }
     graph, cores = _with_flush(plan_graph(network, cores, board.engine, widths), cores)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
-    output = network.output
-    result = Plan(
-        network=network.name,
-        target=board,
-        clock_mhz=board.clock_mhz if clock_mhz is None else float(clock_mhz),
-        baud=board.baud if baud is None else int(baud),
-        input_bytes=input_bytes,
-        output_bytes=output.size * -(-output.format.bits // 8),
-        layers=tuple(
-            plan_layer(
-                layer.dense,
-                spec,
-                image,
-                board.engine,
-                layer.positions,
-                layer.conv_groups,
-                reasons.get(layer.name),
-                why.get(layer.name) or asked.get(layer.name),
-            )
-            for layer, (spec, image) in zip(layers, cores, strict=True)
-        ),
-        interval_cycles=timing.interval_cycles,
-        latency_cycles=timing.latency_cycles,
-        top=top,
-        graph=graph,
-        limit=folding.limit if limit is None else limit,
+    parts = tuple(
+        plan_layer(
+            layer.dense,
+            spec,
+            image,
+            board.engine,
+            layer.positions,
+            layer.conv_groups,
+            reasons.get(layer.name),
+            why.get(layer.name) or asked.get(layer.name),
+        )
+        for layer, (spec, image) in zip(layers, cores, strict=True)
     )
+    result = _joined(
+        network, board, parts, graph, timing, clock_mhz=clock_mhz, baud=baud, top=top,
+        limit=folding.limit if limit is None else limit,
+    )  # fmt: skip
     free = lanes is None or None in lanes
     if free and folding.fits and not result.resources.within(budget(board)):
         # Queues and line buffers came out larger than those that the lanes were chosen by.
@@ -529,29 +498,85 @@ def _plan_shared(
         raise InputError("A shared engine is that of all layers: options must be the same for all")
     chosen = {key: value for key, value in asked[0].items() if key != "engine"}
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
-    output = network.output
     graph, spec, image, folding = shared_plan(
         network, board, lanes=lanes, gap_bits=gap_bits,
         reserve=top_resources(board, input_bytes) if top else Resources(), **chosen,
     )  # fmt: skip
     timing = time_graph(graph, {spec.name: image})
-    result = Plan(
+    result = _joined(
+        network, board, (shared_layer_plan(spec, board),), graph, timing, clock_mhz=clock_mhz,
+        baud=baud, top=top, limit=folding.limit if limit is None else limit,
+    )  # fmt: skip
+    if check:
+        result.verify()
+    return result
+
+
+def _joined(
+    network: Network,
+    board: Target,
+    layers: tuple[LayerPlan, ...],
+    graph: GraphSpec,
+    timing: Timing,
+    *,
+    clock_mhz: float | None,
+    baud: int | None,
+    top: bool,
+    limit: str,
+) -> Plan:
+    """The plan of layers and the graph around them; clock and baud rate are the board's where they
+    are None."""
+    output = network.output
+    return Plan(
         network=network.name,
         target=board,
         clock_mhz=board.clock_mhz if clock_mhz is None else float(clock_mhz),
         baud=board.baud if baud is None else int(baud),
-        input_bytes=input_bytes,
+        input_bytes=network.input.size * -(-network.input.format.bits // 8),
         output_bytes=output.size * -(-output.format.bits // 8),
-        layers=(shared_layer_plan(spec, board),),
+        layers=layers,
         interval_cycles=timing.interval_cycles,
         latency_cycles=timing.latency_cycles,
         top=top,
         graph=graph,
-        limit=folding.limit if limit is None else limit,
+        limit=limit,
     )
-    if check:
-        result.verify()
-    return result
+
+
+def _made(
+    network: Network,
+    layers: Sequence[CoreLayer],
+    board: Target,
+    folding: Folding,
+    sides: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Any],
+    each: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[CoreBase, CoreImage]]:
+    """The cores of a folding; what was asked of all layers, and of single ones, goes before what
+    it chose."""
+    names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
+    return [
+        make_layer_core(
+            layer.dense,
+            layer.x,
+            p,
+            gap_bits=gap,
+            family=board.engine,
+            name=names[layer.name],
+            **{
+                **(memories | dict(side) | dict(options) | _of_core(each.get(layer.name, {}))),
+                "engine": folding.engine(layer.name),
+            },
+        )
+        for layer, p, gap, memories, side in zip(
+            layers,
+            folding.lanes,
+            folding.gap_bits,
+            folding.memories,
+            sides,
+            strict=True,
+        )
+    ]
 
 
 def _lacking(taken: Resources, reckoned: Resources) -> Resources:
