@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 
 from gateware.arith.activation import stream_ports
 from gateware.device.memory import Rom
+from gateware.units.lines import LinesUnit
 from gateware.units.queue import add_queue, delayed
 from pvq_hw.engine.units import Lookup
 
@@ -16,7 +17,7 @@ class LookupUnit(wiring.Component):
     the result, which is written ``spec.result_delay`` cycles later.
 
     The tables are constants of the circuit, like the multipliers of sums: exported Verilog holds
-    them.
+    them. Entries on two lines may be added up instead.
 
     Members
     -------
@@ -35,29 +36,39 @@ class LookupUnit(wiring.Component):
         )
         take = Signal()
         channel = self._channel(m, take)
-        tables = []
-        for lane, name in enumerate(spec.tables):
-            table = Rom(
-                f"{spec.name}_{name}",
-                spec.out.bits,
-                spec.words,
-                spec.contents(lane),
-                latency=spec.latency,
-                kind=spec.memory,
-                body="behavioral" if self.body == "verilog" else self.body,
-            )
-            m.submodules[name] = table
+        values = []
+        for lane in range(spec.width):
             x = self.i.payload.as_value().word_select(lane, spec.x.bits)
-            m.d.comb += table.addr.eq(Cat(x, channel))
-            tables.append(table.data)
+            values.append(self._value(m, lane, x, channel))
         m.d.comb += [
             self.i.ready.eq(credits.some),
             take.eq(self.i.valid & credits.some),
             credits.claim.eq(take),
         ]
         done = delayed(m, take, spec.latency)
-        m.d.comb += [queue.w_en.eq(done), queue.w_data.eq(Cat(*tables))]
+        m.d.comb += [queue.w_en.eq(done), queue.w_data.eq(Cat(*values))]
         return m
+
+    def _value(self, m: Module, lane: int, x: Value, channel: Value) -> Value:
+        """The function's value, ``latency`` cycles after its activation."""
+        spec = self.spec
+        if spec.memory == "lines":
+            assert spec.lines is not None
+            m.submodules[f"lines{lane or ''}"] = lines = LinesUnit(spec.lines)
+            m.d.comb += lines.i.eq(x)
+            return lines.o
+        name = spec.tables[lane]
+        m.submodules[name] = table = Rom(
+            f"{spec.name}_{name}",
+            spec.out.bits,
+            spec.words,
+            spec.contents(lane),
+            latency=spec.latency,
+            kind=spec.memory,
+            body="behavioral" if self.body == "verilog" else self.body,
+        )
+        m.d.comb += table.addr.eq(Cat(x, channel))
+        return table.data
 
     def _channel(self, m: Module, take: Value) -> Value:
         """The number of the table, where there are several."""

@@ -154,6 +154,7 @@ def _engine(layer: dict[str, Any]) -> str:
 def describe(document: dict[str, Any], ui: Ui) -> None:
     """The figures of a compile for people."""
     from pvq_hw.evaluate.agreement import agreement_lines
+    from pvq_hw.output.report import table_place
 
     plain = document["int8_layers"]
     ratio = f"{document['n_over_k']:.2f}"
@@ -205,3 +206,6 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         )
         if layer["reason"] and (layer["encoding"] == "int8" or layer["utilization"] is None):
             ui.say(f"  {'':<14} {layer['reason']}")
+    for table in document["tables"]:
+        bits = f"{table['input_bits']} to {table['output_bits']} bits"
+        ui.say(f"  {table['name']:<14} {table['function']:.60}: {bits}, {table_place(table)}")

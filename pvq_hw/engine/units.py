@@ -15,6 +15,7 @@ from pvq_hw.engine import kinds  # noqa: F401 (every kind of core that a documen
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.halves import Halves
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
+from pvq_hw.engine.lines import LINES_DELAY, Lines, lines_of
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.join import Add, Concat
@@ -616,7 +617,8 @@ class Lookup(Wide, Queued):
     queue_memory : str
         Of that queue.
     memory : str
-        Of the tables: ``"logic"`` (LUTs) or ``"block"``.
+        Of the tables: ``"logic"`` (LUTs) or ``"block"``; or ``"lines"``, which needs none: the
+        entries lie on two lines.
     width : int
         W: activations a transfer, each with a memory of its own.
     """
@@ -644,12 +646,21 @@ class Lookup(Wide, Queued):
         self.check_width(*((len(self.entries),) if len(self.entries) > 1 else ()))
         if not all(self.out.contains(row) for row in self.entries):
             raise InputError(f"{where} must have entries of {self.out.bits} bits")
-        if not 1 <= self.latency <= 6 or self.memory not in ("logic", "block"):
-            raise InputError(f"{where} must have a memory of 1 to 6 cycles, logic or block")
+        if not 1 <= self.latency <= 6 or self.memory not in ("logic", "block", "lines"):
+            raise InputError(f"{where} must have a memory of 1 to 6 cycles, logic, block or lines")
+        if self.memory == "lines" and (self.lines is None or self.latency != LINES_DELAY):
+            raise InputError(f"{where} must have entries on two lines, in {LINES_DELAY} cycles")
+
+    @property
+    def lines(self) -> Lines | None:
+        """The two lines on which the entries lie, where they do."""
+        return lines_of(self.entries[0], self.x, self.out) if len(self.entries) == 1 else None
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of its memories that activations address."""
+        if self.memory == "lines":
+            return ()
         return tuple(f"table{k or ''}" for k in range(self.width))
 
     @property

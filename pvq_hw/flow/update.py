@@ -180,8 +180,8 @@ def _require_same(graph: GraphSpec, placed: GraphSpec) -> None:
 
 
 def _emptied(unit: Unit) -> Unit:
-    """A table with as many entries, all 0; any other unit as it is."""
-    if not isinstance(unit, Lookup):
+    """A table in a memory with as many entries, all 0; any other unit as it is."""
+    if not isinstance(unit, Lookup) or unit.memory == "lines":
         return unit
     return replace(unit, entries=tuple((0,) * len(row) for row in unit.entries))
 

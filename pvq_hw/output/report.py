@@ -29,7 +29,14 @@ from pvq_hw.output.sizes import sizes
 from pvq_hw.plan.core_layers import unit_names
 from pvq_hw.plan.plan import Plan
 
-__all__ = ["compile_document", "document_of", "load_report", "read_report", "write_report"]
+__all__ = [
+    "compile_document",
+    "document_of",
+    "load_report",
+    "read_report",
+    "table_place",
+    "write_report",
+]
 
 FORMAT = Format("a report", "pvq-hw report")
 _REPORT = "report.json"
@@ -439,6 +446,14 @@ def _worst_rows(layers: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
+def table_place(table: Mapping[str, Any]) -> str:
+    """How a function is carried out, in words."""
+    if table["memory"] == "lines":
+        return "two slopes, no table"
+    where = {"block": "block RAM", "logic": "logic"}[table["memory"]]
+    return f"{table['tables']} x {table['entries']:,} entries in {where}"
+
+
 def _table_rows(tables: list[dict[str, Any]]) -> list[list[str]]:
     """A line for each function that is looked up."""
     return [
@@ -446,7 +461,7 @@ def _table_rows(tables: list[dict[str, Any]]) -> list[list[str]]:
             table["name"],
             table["function"],
             f"{table['input_bits']} to {table['output_bits']} bits",
-            f"{table['tables']} x {table['entries']:,} entries in {table['memory']}",
+            table_place(table),
         ]
         for table in tables
     ]

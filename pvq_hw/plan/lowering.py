@@ -11,6 +11,7 @@ from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.line_buffer import WindowSpec, make_window
+from pvq_hw.engine.lines import LINES_DELAY
 from pvq_hw.engine.timing import fifo_needs, with_depths
 from pvq_hw.engine.units import (
     CoreUnit,
@@ -38,6 +39,8 @@ from pvq_hw.network.part import Part
 from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, MaxPool
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
+from pvq_hw.plan.resources import Resources
+from pvq_hw.plan.unit_resources import unit_cost
 from pvq_hw.registry import Face
 from pvq_hw.reserved import RESERVED
 from pvq_hw.target.block_ram import memory_blocks, select_registers
@@ -47,6 +50,8 @@ from pvq_hw.target.families import family as find_family
 __all__ = ["Site", "build_graph", "layer_unit", "memory_kind", "plan_graph"]
 
 _SMALL_BITS = 512  # memories up to this size become logic
+# LUTs that a chip has for each block RAM: 402 to 433 of ECP5, 80 to 240 of iCE40.
+_BLOCK_LUTS = {True: 400, False: 100}  # by whether LUTs can be RAM
 _INPUT, _OUTPUT = "i", "o"
 
 
@@ -202,7 +207,16 @@ def _lookup(layer: Table, site: Site) -> Lookup:
     latency = family.bank_latency
     if memory == "block":
         latency += select_registers(width, unit.words, family.blocks)
-    return replace(unit, memory=memory, latency=latency)
+    table = replace(unit, memory=memory, latency=latency)
+    if unit.lines is None or site.updatable:
+        return table
+    lines = replace(unit, memory="lines", latency=LINES_DELAY)
+    return min((table, lines), key=lambda choice: _weight(unit_cost(choice, family), family))
+
+
+def _weight(taken: Resources, family: Family) -> int:
+    """LUTs, with block RAM counted as some."""
+    return taken.luts + _BLOCK_LUTS[family.lutram] * taken.brams
 
 
 @layer_unit.of(Largest)

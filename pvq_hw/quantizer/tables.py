@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.lines import lines_near
 from pvq_hw.errors import InputError
 from pvq_hw.model.curve import Curve
 from pvq_hw.network.layer import TensorSpec
@@ -25,6 +26,9 @@ _BLIND_BITS = 10  # without calibration data
 _ENOUGH = 1.25  # times the error of the widest table
 _CLIPS = 2.0 ** -np.arange(0, 5.01, 0.25)
 _SAMPLES = 1 << 13
+_POWERS = 2.0 ** np.arange(1, -6, -1)  # of the output's scale
+_SIZES = (1e-3, 0.37, 5.1, 1e4)
+_ALIKE = 0.15
 
 
 def table_input(
@@ -74,15 +78,27 @@ def table_input(
     step = error_minimizing_scale(wanted, goal)
     top = float(np.abs(z).max(initial=0.0)) or 1.0
     tried: list[tuple[float, IntFormat, float]] = []
+    powers = step * _POWERS[step * _POWERS >= least] if _is_two_lines(curve) else np.zeros(0)
     for width in widths:
         fmt = IntFormat(width, signed)
         scales = np.unique(np.maximum(top / fmt.max * _CLIPS, least))
+        scales = powers if powers.size else scales
         errors = [_error(curve, z, wanted, fmt, float(s), goal, step) for s in scales]
         best = int(np.argmin(errors))
         tried.append((errors[best], fmt, float(scales[best])))
     limit = _ENOUGH * min(error for error, _, _ in tried)
     _, fmt, scale = next(entry for entry in tried if entry[0] <= limit)
     return TensorSpec(name, shape, fmt, scale)
+
+
+def _is_two_lines(curve: Curve) -> bool:
+    """Whether a function is a slope below 0 and one above, as far as some values tell."""
+    if curve.channels > 1:
+        return False
+    x = np.array([-1.0, 1.0])
+    return bool(curve(np.zeros(1))[0] == 0) and all(
+        np.allclose(curve(x * size), curve(x) * size, rtol=1e-12, atol=0) for size in _SIZES
+    )
 
 
 def _error(
@@ -139,12 +155,31 @@ def table_layer(
     elif real is None or last:
         spec = TensorSpec(output, shape, fmt, float(np.abs(values).max()) / fmt.max or 1.0)
     else:
-        spec = TensorSpec(output, shape, fmt, error_minimizing_scale(real, fmt))
+        spec = TensorSpec(output, shape, fmt, _output_scale(curve, x, real, fmt))
     return Table(name, x.name, x.format, spec, table_entries(curve, x, spec), str(curve))
 
 
+def _output_scale(
+    curve: Curve, x: TensorSpec, real: npt.NDArray[np.floating], fmt: IntFormat
+) -> float:
+    """The scale of the least error; of functions that are two slopes the nearest power of two
+    times the input's, where that is about the same, so that a slope of 1 is a shift."""
+    best = error_minimizing_scale(real, fmt)
+    near = x.scale * 2.0 ** np.rint(np.log2(best / x.scale))
+    alike = abs(best / near - 1) < _ALIKE and _is_two_lines(curve)
+    return float(near) if alike else best
+
+
 def table_entries(curve: Curve, x: TensorSpec, output: TensorSpec) -> npt.NDArray[np.int64]:
-    """The function's values on the input's lattice, rounded to the output's, (G, 2**bits)."""
+    """The function's values on the input's lattice, rounded to the output's, (G, 2**bits); of
+    functions that are two slopes, with these rounded to few digits (`lines_near`)."""
+    if _is_two_lines(curve):
+        below, above = np.array([-1.0, 1.0]) * curve(np.array([-1.0, 1.0]))
+        unit = x.scale / output.scale
+        lines = lines_near(below * unit, above * unit, x.format, output.format)
+        if lines is not None:
+            low, high = x.format.limits
+            return lines.compute(np.arange(low, high + 1))[None]
     return round_to_lattice(_values(curve, x), output.scale, output.format)
 
 

@@ -13,6 +13,7 @@ from onnx_graphs import save
 import pvq_hw
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.dataset import Data
+from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.agreement import agreement
 from pvq_hw.model.load import load_model
@@ -38,6 +39,10 @@ def test_every_activation_from_a_file_to_simulated_rtl(tmp_path):
     assert {layer.output.format.signed for layer in tables} == {True, False}
     planned = plan(network, "ulx3s-85f", lanes=[5, 12])
     assert Plan.from_json(json.loads(json.dumps(planned.to_json()))) == planned
+    memories = {unit.name: unit.memory for unit in planned.graph.units if isinstance(unit, Lookup)}
+    lines = {name for name, memory in memories.items() if memory == "lines"}
+    assert len(lines) == 3  # LeakyRelu, PRelu, the larger of two
+    assert {"block", "logic"} >= set(memories.values()) - {"lines"}
     x = network.quantize_input(X[:2])
     result = simulate(
         planned.graph,
