@@ -65,20 +65,23 @@ class Lines:
 def lines_near(below: float, above: float, x: IntFormat, out: IntFormat) -> Lines | None:
     """Lines of these slopes (outputs' steps by inputs'), each rounded to the fewest digits with
     which no value is off by more than a sixteenth of a step; None where 6 are too few."""
-    halves = [_rounded(below, -x.limits[0], out), _rounded(above, x.limits[1], out)]
-    if None in halves:
-        return None
-    shift = max(1, *(s for _, s in halves))
-    return Lines(x, out, *(m << shift - s for m, s in halves), shift)
+    left, right = _rounded(below, -x.limits[0], out), _rounded(above, x.limits[1], out)
+    return None if left is None or right is None else _lines(left, right, x, out)
+
+
+def _lines(left: tuple[int, int], right: tuple[int, int], x: IntFormat, out: IntFormat) -> Lines:
+    """Lines of two slopes (m, shift)."""
+    shift = max(1, left[1], right[1])
+    return Lines(x, out, left[0] << shift - left[1], right[0] << shift - right[1], shift)
 
 
 def _rounded(slope: float, reach: int, out: IntFormat) -> tuple[int, int] | None:
     """(m, shift) of a slope on values of magnitudes up to ``reach``, or less where it saturates."""
-    reach = min(float(reach), (out.max_abs + 1) / max(abs(slope), 1e-9))
+    most = min(float(reach), (out.max_abs + 1) / max(abs(slope), 1e-9))
     tried = []
     for shift in range(_MOST_SHIFT):
         m = int(np.floor(slope * 2**shift + 0.5))
-        if abs(m / 2**shift - slope) * reach <= _OFF:
+        if abs(m / 2**shift - slope) * most <= _OFF:
             tried.append((len(signed_digits(m)), shift, m))
     if not tried or min(tried)[0] > _MOST_DIGITS:
         return None
@@ -98,15 +101,10 @@ def lines_of(entries: tuple[int, ...], x: IntFormat, out: IntFormat) -> Lines | 
     table = np.array(entries, dtype=np.int64)
     if entries[-x.limits[0]] != 0:
         return None
-    halves = []
-    for side in (values < 0, values > 0):
-        slope = _slope(values[side], table[side], out)
-        if slope is None:
-            return None
-        halves.append(slope)
-    shift = max(1, *(s for _, s in halves))
-    below, above = (m << shift - s for m, s in halves)
-    found = Lines(x, out, below, above, shift)
+    left, right = (_slope(values[side], table[side], out) for side in (values < 0, values > 0))
+    if left is None or right is None:
+        return None
+    found = _lines(left, right, x, out)
     return found if np.array_equal(found.compute(values), table) else None
 
 

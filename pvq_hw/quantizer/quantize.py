@@ -22,7 +22,7 @@ from pvq_hw.quantizer.learning import learn
 from pvq_hw.quantizer.mend import drawn_inputs, equalized
 from pvq_hw.quantizer.options import MAX_FRAMES, QuantizerOptions
 from pvq_hw.quantizer.refine import refine
-from pvq_hw.quantizer.scales import calibration_array
+from pvq_hw.quantizer.scales import GIVE_DATA, calibration_array
 from pvq_hw.quantizer.sensitivity import measured_pulses
 from pvq_hw.quantizer.source import model_source
 from pvq_hw.quantizer.value_range import near_one
@@ -307,12 +307,12 @@ def _calibration(
     if options.calibrated and not model.ranges:
         raise InputError(
             "Quantization must have calibration data, since the model carries no ranges; "
-            "give --calibrate TRAIN.npz (calibration= in Python)"
+            f"{GIVE_DATA}"
         )
     if options.calibrated:
         raise InputError(
-            "Calibrated quantization must have calibration data; give --calibrate TRAIN.npz "
-            "(calibration= in Python) or choose the plain quantizer"
+            f"Calibrated quantization must have calibration data; {GIVE_DATA} "
+            "or choose the plain quantizer"
         )
     return None
 

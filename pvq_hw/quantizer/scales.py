@@ -12,6 +12,7 @@ from pvq_hw.network.layer import TensorSpec
 from pvq_hw.quantizer.fused import Step
 
 __all__ = [
+    "GIVE_DATA",
     "MIN_FRAMES",
     "OUTPUT_BITS",
     "bounded_format",
@@ -31,9 +32,10 @@ OUTPUT_BITS = 16
 
 _HEADROOM = 1.5  # of the final output's range over the largest value seen
 _SAMPLES = 1 << 17
+GIVE_DATA = "give --calibrate TRAIN.npz (in Python calibrate= of compile, calibration= of quantize)"
 _NO_CALIBRATION = (
     "Activation scales must come from calibration data, since the model carries no range for "
-    "{name!r}; give --calibrate TRAIN.npz (calibration= in Python)"
+    f"{{name!r}}; {GIVE_DATA}"
 )
 
 FloatArray = npt.NDArray[np.float64]
