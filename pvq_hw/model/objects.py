@@ -27,12 +27,18 @@ Floats = npt.NDArray[np.float64]
 
 ACTIVATIONS = {
     "relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid", "sigmoid": "Sigmoid", "elu": "Elu",
-    "selu": "Selu", "softplus": "Softplus", "softsign": "Softsign", "hardswish": "HardSwish",
-    "sign": "Sign", "softmax": "Softmax",
+    "selu": "Selu", "celu": "Celu", "softplus": "Softplus", "softsign": "Softsign",
+    "leaky_relu": "LeakyRelu", "relu6": "Relu6", "hardtanh": "HardTanh",
+    "hardsigmoid": "HardSigmoid", "hardswish": "HardSwish", "gelu": "Gelu", "silu": "Silu",
+    "swish": "Silu", "mish": "Mish", "sign": "Sign", "softmax": "Softmax",
 }  # fmt: skip
-"""Operators of the activations that a list of layers may name; None and ``"identity"`` are none."""
+"""What the activations are that a list of layers may name, with PyTorch's constants; None and
+``"identity"`` are none."""
 
+_ATTRIBUTES = {"LeakyRelu": {"alpha": 0.01}, "HardSigmoid": {"alpha": 1 / 6, "beta": 0.5}}
+_BOUNDS = {"Relu6": (0.0, 6.0), "HardTanh": (-1.0, 1.0)}
 _OPSET = 17
+_CHAIN_OPSET = 20  # the first with Gelu
 _TAKEN = (
     "a path, a torch.nn.Module, an onnx.ModelProto, a scikit-learn MLPClassifier, MLPRegressor or "
     "Pipeline that ends in one, or a list of (weights, biases, activation)"
@@ -184,7 +190,7 @@ def _chain(scalers: Sequence[tuple[Floats, Floats]], layers: Sequence[Layer]) ->
         for key, array in constants.items():
             tensors.append(numpy_helper.from_array(array, f"{name}.{key}"))
         inputs = [at, *(f"{name}.{key}" for key in constants)]
-        more: dict[str, Any] = {"transB": 1} if kind == "Gemm" else {}
+        more: dict[str, Any] = {"transB": 1} if kind == "Gemm" else _ATTRIBUTES.get(kind, {})
         nodes.append(helper.make_node(kind, inputs, [name], name, **more))
         at = name
 
@@ -193,14 +199,24 @@ def _chain(scalers: Sequence[tuple[Floats, Floats]], layers: Sequence[Layer]) ->
         add("Add", f"moved{i}", offset=offset)
     for i, (weight, bias, activation) in enumerate(layers, start=1):
         add("Gemm", f"fc{i}", weight=weight, bias=bias)
-        if activation:
-            add(activation, f"{activation.lower()}{i}")
+        sums, called = at, f"{activation.lower()}{i}"
+        if activation in _BOUNDS:
+            low, high = (np.array(bound) for bound in _BOUNDS[activation])
+            add("Clip", called, low=low, high=high)
+        elif activation == "Silu":
+            add("Sigmoid", f"sigmoid{i}")
+            nodes.append(helper.make_node("Mul", [sums, at], [called], called))
+            at = called
+        elif activation:
+            add(activation, called)
     ends = [
         helper.make_tensor_value_info(name, TensorProto.DOUBLE, ("N", wide))
         for name, wide in (("x", layers[0][0].shape[1]), (at, len(layers[-1][0])))
     ]
     graph = helper.make_graph(nodes, "layers", ends[:1], ends[1:], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", _CHAIN_OPSET)], ir_version=9
+    )
 
 
 def _export_torch(module: Any, example_inputs: Any, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Models that are Python objects: compiled, checked and verified as files are."""
 
 import contextlib
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from cli_tools import MODEL
 
 import pvq_hw
+from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.model.load import load_model
 from pvq_hw.model.objects import model_file
+from pvq_hw.model.own_graph import check_own_graph
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((60, 6)) * [1, 20, 0.1, 3, 1, 5] + [0, 100, 0, -4, 2, 0]
@@ -41,6 +44,28 @@ def test_a_list_of_layers_becomes_an_accelerator(tmp_path):
     assert made.simulate(X[:3], simulator="amaranth")["mismatches"] == 0
     assert made.verify(LAYERS) == []
     assert pvq_hw.check(LAYERS, "hx8k").ok
+
+
+def test_activations_of_a_list_are_what_their_names_say():
+    """Against the formulas; all in one network, which runs in the format's runtime too."""
+    (w1, b1, _), (w2, _, _) = LAYERS
+    z = np.clip(X @ w1.T + b1, -40, 40) / 10
+    sigmoid = 1 / (1 + np.exp(-z))
+    expected = {
+        "leaky_relu": np.where(z < 0, 0.01 * z, z), "relu6": np.clip(z, 0, 6),
+        "hardtanh": np.clip(z, -1, 1), "hardsigmoid": np.clip(z / 6 + 0.5, 0, 1),
+        "silu": z * sigmoid, "swish": z * sigmoid, "mish": z * np.tanh(np.log1p(np.exp(z))),
+        "gelu": 0.5 * z * (1 + np.vectorize(math.erf)(z / 2**0.5)),
+        "celu": np.where(z < 0, np.expm1(z), z), "logistic": sigmoid,
+        "hardswish": z * np.clip(z / 6 + 0.5, 0, 1), "softsign": z / (1 + np.abs(z)),
+    }  # fmt: skip
+    for name, values in expected.items():
+        layers = [(np.eye(8), None, name), (w2, None, None)]
+        with model_file(layers) as path:
+            model = load_model(path)
+            own = check_own_graph(path, model, Data(z))
+        assert own is not None
+        assert np.allclose(model.predict(z), values @ w2.T, rtol=1e-6, atol=1e-6), name
 
 
 def test_a_protobuf_is_the_file_that_it_would_be(tmp_path):
