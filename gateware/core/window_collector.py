@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.arith.activation import activation_layout
 from gateware.units.line_buffer import WindowReader
 from pvq_hw.engine.line_buffer import WindowSpec
-from pvq_hw.engine.sliding_window import SlidingWindow
+from pvq_hw.engine.sliding_window import UNITS_UNDER_WAY, SlidingWindow
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 
 __all__ = ["WindowCollector"]
@@ -16,7 +16,7 @@ __all__ = ["WindowCollector"]
 class WindowCollector(wiring.Component):
     """Reads units of new columns from a line buffer and moves them into the window's registers.
 
-    A unit comes in while the one before it waits for the window, so two are under way at most; the
+    A unit comes in while two before it wait for the window, so three are under way at most; the
     window moves as soon as its sums are taken, or at once where a row of positions only begins.
 
     Members
@@ -43,31 +43,40 @@ class WindowCollector(wiring.Component):
         sliding, levels = self.sliding, 0 if self.spec.pipelined else self.spec.levels
         m.submodules.reader = reader = WindowReader(sliding.reader, self.body)
         connect(m, flipped(self.i), reader.i)
-        # ``whole``: a unit has come; ``full``: one waits. Registers without a reset are data.
+        # ``whole``: a unit has come; ``full``: one waits; ``second``: another behind it. Registers
+        # without a reset are data.
         coming = Signal(sliding.unit_bits, reset_less=True)
         waiting = Signal(sliding.unit_bits, reset_less=True)
         frame = Signal(len(self.frame), reset_less=True)
-        names = ("whole", "full", "held", "move", "shift")
-        whole, full, held, move, shift = (Signal(name=name) for name in names)
-        places = Signal(range(3), init=2)
+        behind = Signal(sliding.unit_bits, reset_less=True)
+        names = ("whole", "full", "second", "held", "first_free", "move", "wait_behind", "shift")
+        whole, full, second, held, first_free, move, wait_behind, shift = (
+            Signal(name=name) for name in names
+        )
+        places = Signal(range(UNITS_UNDER_WAY + 1), init=UNITS_UNDER_WAY)
         wait = Signal(range(levels + 1), reset_less=True)
         m.d.comb += [
             reader.go.eq(places != 0),
             shift.eq(full & (~held | self.release)),
-            move.eq(whole & (~full | shift)),
+            first_free.eq(~full | shift),
+            move.eq(whole & (first_free | ~second)),
+            wait_behind.eq(move & (second | ~first_free)),
             self.frame.eq(frame),
             self.settled.eq(held & (wait == 0)),
         ]
         m.d.sync += [
             places.eq(places - reader.start + shift),
             whole.eq((reader.valid & reader.last) | (whole & ~move)),
-            full.eq(move | (full & ~shift)),
+            full.eq((move & ~wait_behind) | second | (full & ~shift)),
+            second.eq(wait_behind | (second & ~first_free)),
             held.eq(Mux(shift, self._is_window(m, shift), held & ~self.release)),
         ]
         with m.If(reader.valid):
             m.d.sync += coming.eq(Cat(coming, reader.data)[len(reader.data) :])
-        with m.If(move):
-            m.d.sync += waiting.eq(coming)
+        with m.If(first_free):
+            m.d.sync += waiting.eq(Mux(second, behind, coming))
+        with m.If(wait_behind):
+            m.d.sync += behind.eq(coming)
         with m.If(shift):
             m.d.sync += [frame.eq(self._moved(frame, waiting)), wait.eq(levels)]
         with m.Elif(wait != 0):

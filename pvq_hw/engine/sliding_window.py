@@ -5,7 +5,10 @@ from functools import cached_property
 
 from pvq_hw.engine.line_buffer import WindowSpec
 
-__all__ = ["SlidingWindow"]
+__all__ = ["UNITS_UNDER_WAY", "SlidingWindow"]
+
+UNITS_UNDER_WAY = 3
+"""Units that have started and not moved into the window."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class SlidingWindow:
 
     @property
     def unit_cycles(self) -> int:
-        """Cycles between two units while nothing waits: two of them are under way at most."""
-        return max(self.reader.unit_words, -(-(self.unit_delay + 2) // 2))
+        """Cycles between two units while nothing waits, of which a few are under way at most."""
+        return max(self.reader.unit_words, -(-(self.unit_delay + 2) // UNITS_UNDER_WAY))
 
     def frame_cycles(self, words: int, levels: int) -> int:
         """About the cycles of a map whose windows' sums are there ``levels`` cycles after a window

@@ -21,7 +21,7 @@ from pvq_hw.engine.map_order import MapOrder, map_order
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.shared_timing import compute_layers, take_frames
-from pvq_hw.engine.sliding_window import SlidingWindow
+from pvq_hw.engine.sliding_window import UNITS_UNDER_WAY, SlidingWindow
 from pvq_hw.engine.units import (
     UNITS,
     UNPACKER_QUEUE,
@@ -326,8 +326,9 @@ def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Proce
     if unit.window is None:
         return [_collect(spec, work.inputs[0], held, loaded, work.frames), compute]
     sliding = SlidingWindow(unit.window)
-    whole, moved = (work.note(sliding.reader.units, 2) for _ in range(2))
-    loader = _windows(sliding.reader, work, whole.append, sliding.unit_delay, moved, 2)
+    places = UNITS_UNDER_WAY
+    whole, moved = (work.note(sliding.reader.units, places) for _ in range(2))
+    loader = _windows(sliding.reader, work, whole.append, sliding.unit_delay, moved, places)
     return [loader, _slide(sliding, whole, moved, held, loaded, work.frames), compute]
 
 

@@ -28,8 +28,10 @@ from pvq_hw.engine.core import (
 )
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.target.families import Family
+from pvq_hw.target.families import family as find_family
 
-__all__ = ["UnrolledSpec", "as_pipelined", "make_unrolled_core"]
+__all__ = ["UnrolledSpec", "as_pipelined", "make_unrolled_core", "params_kind"]
 
 
 @CORES.kind
@@ -291,6 +293,8 @@ def make_unrolled_core(
     width = bits_for(min(-1, int(layer.y.min(initial=0))), int(layer.y.max(initial=0)))
     fields |= {"multiplier": multiplier, "multiplier_interval": interval}
     fields |= _widths(layer, graph, bias)
+    words = sums // options.get("out_width", 1)
+    fields["params_memory"] = params_kind(words, find_family(family))
     spec = UnrolledSpec(
         **fields,
         weight_width=width,
@@ -308,6 +312,11 @@ def make_unrolled_core(
     elif "fifo_depth" not in options:
         spec = replace(spec, fifo_depth=_fifo_depth(spec))
     return spec, core_image(layer.y.ravel() & ((1 << width) - 1), layer.mult, bias)
+
+
+def params_kind(words: int, device: Family) -> str:
+    """Where so many words of multipliers are, however wide."""
+    return "logic" if words <= device.logic_rows else "block"
 
 
 def as_pipelined(spec: UnrolledSpec) -> UnrolledSpec:

@@ -5,6 +5,7 @@ from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_order import map_order
+from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import (
     UNITS,
     UNPACKER_QUEUE,
@@ -112,7 +113,10 @@ def _core(unit: CoreUnit, family: Family) -> Resources:
     if unit.window is None:
         return Resources()
     total = window_resources(unit.window, family.name) + side_resources(unit.core, family.name)
-    return total + _COLLECTOR if unit.core.holds_window else total
+    if unit.core.holds_window:
+        bits = SlidingWindow(unit.window).unit_bits  # of a unit that waits behind another
+        total += _COLLECTOR + Resources(luts=bits, ffs=bits)
+    return total
 
 
 @unit_cost.of(Fork)

@@ -12,7 +12,7 @@ from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import CoreUnit
-from pvq_hw.engine.unrolled_core import UnrolledSpec, as_pipelined
+from pvq_hw.engine.unrolled_core import UnrolledSpec, as_pipelined, params_kind
 from pvq_hw.errors import InputError
 from pvq_hw.plan.candidates import (
     Choice,
@@ -71,6 +71,9 @@ def _all_widths(layer: FoldLayer, choice: Choice, question: Question) -> list[Ch
     found: list[Choice] = []
     for width in widths:
         wide = replace(spec, out_width=width)
+        if "params_memory" not in question.asked:
+            device = family(question.target.engine)
+            wide = replace(wide, params_memory=params_kind(wide.steps, device))
         for other in (wide, as_pipelined(wide)) if wide.words <= spec.levels else (wide,):
             own = _choice(layer, other, question)
             if not found or own.cycles < found[-1].cycles:
@@ -120,7 +123,9 @@ def _choice(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
     window = make_window(
         layer.geometry, layer.x, layer.n, latency=family(device).bank_latency, taken=together
     )
-    cycles = question.turns * SlidingWindow(window).frame_cycles(spec.words, spec.levels)
+    cycles = question.turns * SlidingWindow(window).frame_cycles(
+        spec.words, 0 if spec.pipelined else spec.levels
+    )
     unit = CoreUnit("core", ("i",), ("o",), spec, window)
     return Choice(cycles, cost + unit_resources(unit, device), spec)
 
