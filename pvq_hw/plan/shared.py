@@ -197,10 +197,11 @@ def _reckoned(
     options: Mapping[str, Any],
 ) -> SharedSpec:
     pulses = [layer.k * layer.rows for layer in layers]
+    notable = min(_NOTABLE * sum(pulses), max(pulses))
     gap = gap or max(
         gap_bits_for(layer.n, layer.k)
         for layer, count in zip(layers, pulses, strict=True)
-        if count >= _NOTABLE * sum(pulses)
+        if count >= notable
     )
     code = PulseCode(p, gap)
     cores, described = [], []

@@ -181,8 +181,9 @@ def test_what_fits_with_no_codes_is_refused_before_any_are_looked_for(
     text = (
         rf"needs {need} at a pulse a row already, but {board} has \d+; its weights take \d+, most"
     )
+    options = CompileOptions(target=board, engine="folded")
     with pytest.raises(InputError, match=text):
-        quantize_for(network, get_target(board), CompileOptions(target=board), calibration)
+        quantize_for(network, get_target(board), options, calibration)
 
 
 @pytest.mark.parametrize(
