@@ -36,6 +36,7 @@ __all__ = [
     "line",
     "load_json",
     "load_toml",
+    "no_pipe",
     "number_range",
     "one_of",
     "read",
@@ -247,12 +248,20 @@ class Format:
         return {key: item for key, item in value.items() if key not in self.header}
 
 
+def no_pipe(path: Path) -> None:
+    """Raises InputError for a device or a pipe: to open one may wait for ever, and to read it may
+    never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} must be a file, not a device or a pipe")
+
+
 def load_json(path: Path, form: Format, place: Place | None = None) -> dict[str, Any]:
     """The entries of a JSON file without its header; raises InputError where it is none.
 
     Messages call it by its path, or by ``place``.
     """
     place = place or Place(str(path))
+    no_pipe(path)
     try:
         if path.stat().st_size > form.limit:
             raise InputError(f"{place} must be at most {form.limit >> 20} MiB")
@@ -285,6 +294,7 @@ def load_toml(path: Path, what: str) -> dict[str, Any]:
 
     Raises InputError, which calls the file ``what``, where it's too large or no TOML.
     """
+    no_pipe(path)
     try:
         if path.stat().st_size > _TOML_BYTES:
             raise InputError(f"{path} must be {what} of at most 1 MiB")

@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.documents import no_pipe
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 
@@ -42,6 +43,7 @@ Array = npt.NDArray[Any]
 @contextlib.contextmanager
 def _readable(path: Path, what: str) -> Iterator[None]:
     """Turns what the standard library raises on broken files into one InputError."""
+    no_pipe(path)
     try:
         yield
     except InputError:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import LARGEST
 from pvq_hw.data.arrays import npz_keys, read_array, read_npz, write_npz
+from pvq_hw.documents import no_pipe
 from pvq_hw.errors import InputError
 from pvq_hw.inputs import Input, join_inputs
 from pvq_hw.naming import quoted
@@ -184,6 +185,7 @@ def _reshaped(x: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
 
 def _is_npz(path: Path) -> bool:
+    no_pipe(path)
     try:
         with path.open("rb") as file:
             return file.read(4) in _ZIP_MAGICS

@@ -1,13 +1,16 @@
 """DATA.npz: what makes it, what reads it, and what is refused."""
 
 import gzip
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pvq_hw.data.arrays import read_npz, write_npz
+from pvq_hw.data.arrays import read_array, read_npz, write_npz
 from pvq_hw.data.dataset import Data, load_data, make_data, save_data
+from pvq_hw.documents import Format, load_json, load_toml
 from pvq_hw.errors import InputError
 
 RNG = np.random.default_rng(11)
@@ -191,3 +194,14 @@ def test_limit_counts_all_arrays(tmp_path):
     write_npz(tmp_path / "d.npz", {"x": X, "y": X})
     with pytest.raises(InputError, match="array 'y' claims 248 bytes; 40 are left"):
         read_npz(tmp_path / "d.npz", limit=1000)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_and_devices_are_refused_before_anything_waits_for_them(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        for read in (load_data, read_npz, read_array, lambda p: load_toml(p, "a file"),
+                     lambda p: load_json(p, Format("a file"))):  # fmt: skip
+            with pytest.raises(InputError, match=r"must be a file, not a device or a pipe$"):
+                read(path)
