@@ -153,7 +153,8 @@ def _earlier(folder: Path) -> set[str]:
     """Names of the files of an earlier export; raises InputError where the folder holds more."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} must be a folder")
-    found = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    found = {entry.name for entry in entries}
     if not found:
         return set()
     try:
@@ -164,6 +165,9 @@ def _earlier(folder: Path) -> set[str]:
     if found - own:
         other = sorted(found - own)[0]
         raise InputError(f"{folder} holds {quoted(other)}, which no export wrote; move it away")
+    for entry in entries:
+        if entry.is_symlink() or not entry.is_file():
+            raise InputError(f"{folder} holds {quoted(entry.name)}, which is no file; move it away")
     return own
 
 

@@ -185,6 +185,11 @@ def test_the_verb_replaces_its_own_files_only(digits, tmp_path):
     assert run(*args, "--interface", "axis").code == 0
     assert run(*args).code == 0
     assert not (tmp_path / "core" / "n_axis.v").exists()
+    (tmp_path / "else.v").write_text("mine")
+    (tmp_path / "core" / "n.v").rename(tmp_path / "n.v")
+    (tmp_path / "core" / "n.v").symlink_to(tmp_path / "else.v")
+    refused(tmp_path, "holds 'n.v', which is no file; move it away", *args)
+    (tmp_path / "core" / "n.v").unlink()
     (tmp_path / "core" / "mine.v").write_text("")
     refused(tmp_path, "holds 'mine.v', which no export wrote; move it away", *args)
     (tmp_path / "other").mkdir()
