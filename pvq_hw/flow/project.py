@@ -1,5 +1,6 @@
 """A small project around a network: checked, simulated and built by continuous integration."""
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from pvq_hw.data.dataset import load_data, make_data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data
 from pvq_hw.flow.options import CompileOptions
+from pvq_hw.model.file_kind import is_onnx
 from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Model
 from pvq_hw.target.boards import get_target
 
 __all__ = ["Project", "make_project"]
@@ -60,11 +63,13 @@ def make_project(folder: Path, project: Project) -> list[str]:
     target = get_target(project.target)
     own_board = target.name if Path(project.target).suffix == ".toml" else None
     digits = project.model is None
-    ratio = project.ratio or (DIGITS_RATIO if digits else CompileOptions().ratio)
+    ratio = project.ratio
+    if ratio is None:
+        ratio = DIGITS_RATIO if digits else CompileOptions().ratio
     least = project.min_accuracy
     least = _DIGITS_ACCURACY if digits and least is None else least
     options = CompileOptions(
-        target=f"{own_board}.toml" if own_board else target.name, ratio=ratio,
+        target=f"board-{own_board}.toml" if own_board else target.name, ratio=ratio,
         input_scale=project.input_scale, min_accuracy=least,
     )  # fmt: skip
     source = project.model or DIGITS
@@ -84,19 +89,20 @@ def make_project(folder: Path, project: Project) -> list[str]:
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise InputError(f"{folder} must be a new or an empty folder")
     board = project.target if own_board else None
-    return _write(folder, options, source, parts, labeled=labeled, board=board)
+    return _write(folder, options, source, model, parts, labeled=labeled, board=board)
 
 
 def _write(
     folder: Path,
     options: CompileOptions,
-    model: Path,
+    source: Path,
+    model: Model,
     parts: list[tuple[Path | None, str]],
     *,
     labeled: bool,
     board: str | None,
 ) -> list[str]:
-    file = f"model{model.suffix.lower()}"
+    file = f"model{source.suffix.lower()}"
     texts = {
         "pvq.toml": _toml(options),
         "Makefile": _MAKEFILE.format(model=file, evaluate=" --evaluate test.npz" * labeled),
@@ -106,7 +112,7 @@ def _write(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(model, folder / file)
+        _copy(source, model, folder / file)
         for path, part in parts:
             name = f"{part}.npz"
             if path is None:
@@ -123,6 +129,17 @@ def _write(
     except OSError as error:
         raise InputError(f"{folder} can't be written into: {error.strerror}") from None
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def _copy(source: Path, model: Model, place: Path) -> None:
+    """Copies a model file; weights that lie in files beside it come to lie in the copy."""
+    alone = hashlib.sha256(source.read_bytes()).hexdigest() == model.source_sha256
+    if alone or not is_onnx(source):
+        shutil.copyfile(source, place)
+        return
+    from pvq_hw.model.onnx.file import read_onnx
+
+    place.write_bytes(read_onnx(source).model.SerializeToString(deterministic=True))
 
 
 def _toml(options: CompileOptions) -> str:

@@ -5,11 +5,19 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import numpy as np
+import onnx
 import pytest
+import tomli_w
 import yaml
 from cli_tools import MODEL, ROOT, refused, run, twin
+from some_boards import STICK
 
 from pvq_hw.cli.junit import write_junit
+from pvq_hw.data.dataset import load_data
+from pvq_hw.flow.options import load_options
+from pvq_hw.model.load import load_model
+from pvq_hw.target.boards import get_target
 
 
 def case(path):
@@ -116,6 +124,24 @@ def test_init_refuses_what_would_fail_later(project, digits, tmp_path):
     all_of_it = ("--model", MODEL, "--train", digits.train, "--test", digits.test)
     refused(tmp_path, "unknown", "init", new, *all_of_it, "--target", "icebreakr")
     refused(tmp_path, "Accuracy must be 0 to 100", "init", new, *all_of_it, "--min-accuracy", 120)
+    refused(tmp_path, "N/K must be", "init", new, *all_of_it, "--ratio", 0)
     assert not new.exists()
     assert run("init", new, *all_of_it, "--target", "hx8k", "--ratio", 2).code == 0
     assert "min_accuracy =" not in (new / "pvq.toml").read_text()
+
+
+def test_a_project_has_all_of_its_model_and_its_board(digits, tmp_path):
+    """Weights that lie beside a model file, and a board called as a file of the project."""
+    model, board, new = tmp_path / "m.onnx", tmp_path / "stick.toml", tmp_path / "new"
+    onnx.save(onnx.load(MODEL), model, save_as_external_data=True, size_threshold=0)
+    assert len(list(tmp_path.iterdir())) > 1
+    board.write_text(tomli_w.dumps(STICK | {"name": "pvq"}))
+    ran = run("init", new, "--model", model, "--train", digits.train, "--test", digits.test,
+              "--target", board, "--min-accuracy", 90)  # fmt: skip
+    assert ran.code == 0, ran.err
+    options = load_options(new / "pvq.toml", {})
+    assert get_target(str(new / options.target)).name == "pvq"
+    assert options.min_accuracy == 90
+    x = load_data(digits.test).x[:20]
+    made, given = load_model(new / "model.onnx"), load_model(MODEL)
+    assert np.array_equal(made.predict(x), given.predict(x))

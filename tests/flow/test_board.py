@@ -5,21 +5,9 @@ import json
 import numpy as np
 import tomli_w
 from cli_tools import run
+from some_boards import STICK
 
 from pvq_hw.output.accelerator import load
-
-BOARD = {
-    "name": "my-stick",
-    "board": "My stick",
-    "device": "iCE40HX4K",
-    "package": "TQ144",
-    "clock_mhz": 36.0,
-    "baud": 1_000_000,
-    "link": "USB",
-    "source": "its own drawing",
-    "oscillator": {"mhz": 12.0},
-    "pins": {"clk": "21", "rx": "9", "tx": "8", "heartbeat": "99"},
-}
 
 
 def test_a_board_file_goes_from_the_model_to_simulated_verilog(tmp_path):
@@ -30,7 +18,7 @@ def test_a_board_file_goes_from_the_model_to_simulated_verilog(tmp_path):
     )
     np.savez(tmp_path / "x.npz", x=generator.integers(0, 256, (20, 12)))
     board, out = tmp_path / "stick.toml", tmp_path / "out"
-    board.write_text(tomli_w.dumps(BOARD))
+    board.write_text(tomli_w.dumps(STICK))
     ran = run("compile", tmp_path / "m.npz", "--board", board, "--ratio", 2,
               "--calibrate", tmp_path / "x.npz", "-o", out)  # fmt: skip
     assert ran.code == 0, ran.err
@@ -49,7 +37,7 @@ def test_a_device_that_is_too_small_is_one_line(tmp_path):
     np.savez(tmp_path / "m.npz", **{"0.weight": np.eye(12)})
     np.savez(tmp_path / "x.npz", x=np.arange(240).reshape(20, 12))
     board = tmp_path / "stick.toml"
-    board.write_text(tomli_w.dumps(BOARD | {"device": "iCE40HX1K"}))
+    board.write_text(tomli_w.dumps(STICK | {"device": "iCE40HX1K"}))
     ran = run("compile", tmp_path / "m.npz", "--board", board,
               "--calibrate", tmp_path / "x.npz", "-o", tmp_path / "out")  # fmt: skip
     assert ran.code == 2
@@ -58,7 +46,7 @@ def test_a_device_that_is_too_small_is_one_line(tmp_path):
 
 def test_a_wrong_board_file_is_one_line(tmp_path):
     board = tmp_path / "stick.toml"
-    board.write_text(tomli_w.dumps(BOARD | {"device": "iCE40HX1"}))
+    board.write_text(tomli_w.dumps(STICK | {"device": "iCE40HX1"}))
     ran = run("compile", tmp_path / "m.npz", "--target", board, "-o", tmp_path / "out")
     assert ran.code == 2
     assert ran.complaint.startswith("Board file 'stick.toml': Device 'iCE40HX1' is unknown; did ")
