@@ -30,4 +30,6 @@ INTERFACES = ("stream", "axis")
 def check_choice(what: str, value: object, known: Sequence[str]) -> None:
     """Raises InputError, which begins with ``what``, unless the value is among ``known``."""
     if value not in known:
-        raise InputError(f"{what} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
+        raise InputError(
+            f"{what} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r:.60}"
+        )

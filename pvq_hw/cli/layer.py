@@ -22,7 +22,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         lanes=args.lanes,
         x=IntFormat(args.x_bits, args.x_signed),
         out=IntFormat(args.out_bits, not args.relu),
-        target=args.target or LayerRequest.target,
+        target=LayerRequest.target if args.target is None else args.target,
         vectors=args.vectors,
         seed=args.seed,
         code=args.code or "auto",

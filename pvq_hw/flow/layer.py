@@ -138,7 +138,7 @@ class LayerRequest:
 
     def __post_init__(self) -> None:
         if self.code not in ("auto", "pulse", "shifted"):
-            raise InputError(f"Code must be pulse, shifted or auto, not {self.code!r}")
+            raise InputError(f"Code must be pulse, shifted or auto, not {self.code!r:.60}")
         if (self.k is None) == (self.ratio is None):
             raise InputError("A layer must have K or N/K: give --k or --ratio")
         if not 1 <= self.frames <= 16:

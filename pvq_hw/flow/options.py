@@ -11,6 +11,7 @@ from pvq_hw.documents import load_toml, read_fields
 from pvq_hw.engine.engines import AUTO, ENGINES, Folded, check_engine, engine_named
 from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.errors import InputError
+from pvq_hw.naming import quoted
 from pvq_hw.target.families import family
 
 __all__ = ["SPARE", "CompileOptions", "LayerChoice", "load_options"]
@@ -82,7 +83,7 @@ class LayerChoice:
         if self.encoding == "int8" and (self.ratio, self.k, self.unit) != (None, None, None):
             raise InputError("A layer of 8-bit weights must have no ratio, k or unit")
         if self.encoding not in (None, "pvq", "int8"):
-            raise InputError(f"Encoding must be pvq or int8, not {self.encoding!r}")
+            raise InputError(f"Encoding must be pvq or int8, not {self.encoding!r:.60}")
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
@@ -101,7 +102,9 @@ class LayerChoice:
         if self.lanes is not None and self.lanes < 1:
             raise InputError(f"Lanes must be at least 1, not {self.lanes}")
         if isinstance(self.unit, str) and self.unit not in ("row", "layer"):
-            raise InputError(f"Unit must be row, layer or a number of columns, not {self.unit!r}")
+            raise InputError(
+                f"Unit must be row, layer or a number of columns, not {self.unit!r:.60}"
+            )
         if isinstance(self.unit, int) and self.unit < 1:
             raise InputError(f"Columns of a group must be at least 1, not {self.unit}")
 
@@ -269,7 +272,9 @@ class CompileOptions:
                 )
         check_choice("Objective", self.objective, OBJECTIVES)
         if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
-            raise InputError(f"Frames side by side must be 1 to 16 or auto, not {self.frames}")
+            raise InputError(
+                f"Frames side by side must be 1 to 16 or auto, not {self.frames!s:.60}"
+            )
         if self.augment:
             parse_kinds(self.augment)
         if not 1 <= self.calibration_frames <= _MOST_FRAMES:
@@ -392,7 +397,7 @@ class CompileOptions:
         int8 = tuple(names) if self.int8 == ("all",) and "all" not in names else self.int8
         for name in (*self.layers, *int8, *self.only):
             if name not in names:
-                raise InputError(f"Layer {name!r} must be one of {', '.join(names)}")
+                raise InputError(f"Layer {quoted(name)} must be one of {', '.join(names)}")
         plain = {*int8, *(n for n in names if self.only and n not in self.only)}
         layers = dict(self.layers)
         for name in names:
@@ -417,7 +422,7 @@ class CompileOptions:
 def _check_code(code: str | None) -> None:
     if code not in (None, "pulse", "shifted", "pvq", "auto", *CODES.kinds()):
         more = "".join(f"{kind}, " for kind in CODES.kinds() if kind != "pulse")
-        raise InputError(f"Code must be pulse, shifted, {more}pvq or auto, not {code!r}")
+        raise InputError(f"Code must be pulse, shifted, {more}pvq or auto, not {code!r:.60}")
 
 
 def _check_engine(engine: str | None) -> None:
@@ -447,9 +452,9 @@ def _check_width(what: str, width: int | None) -> None:
 
 def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:
     if code_memory not in (None, "auto", "block", "spram"):
-        raise InputError(f"Code memory must be block, spram or auto, not {code_memory!r}")
+        raise InputError(f"Code memory must be block, spram or auto, not {code_memory!r:.60}")
     if multiplier not in (None, "auto", "dsp", "logic"):
-        raise InputError(f"Multiplier must be dsp, logic or auto, not {multiplier!r}")
+        raise InputError(f"Multiplier must be dsp, logic or auto, not {multiplier!r:.60}")
 
 
 def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOptions:

@@ -469,3 +469,19 @@ def test_a_missing_tool_is_one_line(place, monkeypatch):
         "--simulator", "icarus",
     )  # fmt: skip
     refused(place, "yosys", "build", place / "out")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--lanes", "--frames", "--only", "--int8", "--code", "--code-memory", "--multiplier",
+     "--windows", "--engine", "--stream-width", "--decide", "--gain", "--mend", "--augment"],
+)  # fmt: skip
+def test_long_options_make_no_long_messages(place, option):
+    said = compile_refused(place, "", MODEL, option, "a" * 5000)
+    assert len(said) < 400
+
+
+def test_no_board_is_not_the_usual_one(tmp_path):
+    np.save(tmp_path / "w.npy", W.T)
+    refused(tmp_path, "", "layer", tmp_path / "w.npy", "--k", 8, "--target", "", "-o",
+            tmp_path / "out")  # fmt: skip
