@@ -16,7 +16,11 @@ _UNSPEAKABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 def check_junit(path: Path) -> None:
     """Raises InputError where no file can be written at ``path``."""
-    if path.is_dir() or not path.parent.is_dir():
+    try:
+        usable = not path.is_dir() and path.parent.is_dir()
+    except OSError as error:
+        raise InputError(f"{str(path)[:60]} can't be written: {error.strerror}") from None
+    if not usable:
         raise InputError(f"{path} must be a file in a folder that exists")
 
 

@@ -89,7 +89,14 @@ def make_project(folder: Path, project: Project) -> list[str]:
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise InputError(f"{folder} must be a new or an empty folder")
     board = project.target if own_board else None
-    return _write(folder, options, source, model, parts, labeled=labeled, board=board)
+    new = not folder.exists()
+    try:
+        return _write(folder, options, source, model, parts, labeled=labeled, board=board)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # which held nothing before
+        if not new:
+            folder.mkdir()
+        raise
 
 
 def _write(

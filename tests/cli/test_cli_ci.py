@@ -51,6 +51,8 @@ def test_a_file_that_can_not_be_written_is_said_before_the_work(digits, tmp_path
             "icebreaker", "-o", tmp_path / "out", "--junit", tmp_path / "no" / "j.xml")  # fmt: skip
     refused(tmp_path, "must be a file in a folder that exists", "report", digits.out, "--junit",
             tmp_path)  # fmt: skip
+    refused(tmp_path, "can't be written: File name too long", "report", digits.out, "--junit",
+            "a" * 5000)  # fmt: skip
 
 
 def test_what_xml_can_not_say_is_replaced(tmp_path):
@@ -100,6 +102,16 @@ def test_a_network_below_the_threshold_stops_it(project, tmp_path):
     assert counts["failures"] == 1
     assert "Accuracy must be at least 99.9 %" in test[0].get("message")
     assert not (folder / "out").exists()
+
+
+def test_a_full_disk_leaves_no_half_project(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pvq_hw.flow.project.shutil.copyfile", full)
+    refused(tmp_path, "can't be written into: No space left", "init", tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path, "can't be written into: No space left", "init", tmp_path / "empty")
 
 
 def test_the_workflows_call_steps_that_exist(project):
