@@ -277,7 +277,7 @@ def test_a_clip_that_does_not_begin_at_0_is_refused_by_name() -> None:
     after = Clip("bounds", ("a",), "b", (4,), 0.25, 1.5)
     before = Clip("bounds", ("x",), "b", (3,), 0.25, 1.5)
     first = Dense("fc1", ("x",), "a", (4,), np.ones((4, 3)), np.zeros(4))
-    text = "Layer 'bounds' must clip from exactly 0 upwards, not from 0.25 to 1.5"
+    text = "Layer 'bounds' must clip from 0 or less upwards, not from 0.25 to 1.5"
     for nodes in ((first, after), (before, replace(first, inputs=("b",)))):
         at = Model("m", "", "x", (3,), (0,), (3,), nodes)
         with pytest.raises(InputError, match=text):
