@@ -17,7 +17,8 @@ from pvq_hw.engine.core import (
     CoreBase,
     CoreImage,
     IntArray,
-    core_stem,
+    core_fields,
+    core_image,
     is_threshold,
     multiplier_for,
 )
@@ -255,7 +256,7 @@ def make_int8_core(
     **options
         Fields of `Int8Spec` to set otherwise.
     """
-    layer.verify(x)
+    fields = core_fields(layer, x, family, name)
     rows, n = layer.y.shape
     where = f"Layer {layer.name!r}"
     if layer.encoding != "int8":
@@ -282,31 +283,19 @@ def make_int8_core(
     if chosen["multiplier"] == "serial":
         interval = min(-(-n // lanes), widths["mult_bits"] + 1)
         chosen.setdefault("multiplier_interval", interval)
-    image = CoreImage(
-        codes=_words(layer.y, lanes),
-        mult=tuple(int(m) for m in mult),
-        bias=tuple(int(b) for b in bias),
-    )
+    image = core_image(_words(layer.y, lanes), mult, bias)
     if placed is not None:
         same = {"n": n, "rows": rows, "x": form, "out": layer.output.format}
         same |= {"shift": layer.shift, "multiplier": chosen["multiplier"]}
         del widths["sum_bits"]
         require_placed(layer.name, placed, widths, same)
         return placed, image
+    fields |= widths | chosen
     spec = Int8Spec(
-        name=name or core_stem(layer.name),
-        n=n,
-        rows=rows,
+        **fields,
         lanes=lanes,
-        x=form,
-        out=layer.output.format,
-        shift=layer.shift,
         bank_latency=device.bank_latency,
         weight_latency=6 if device.blocks == "ecp5" else 2,
-        carry_chunk=device.carry_chunk,
-        params_memory="logic" if rows <= device.logic_rows else "block",
-        fifo_memory="logic" if device.lutram else "block",
-        **{**widths, **chosen},
     )
     spec = replace(spec, **options)
     if "fifo_depth" not in options:

@@ -16,9 +16,9 @@ from pvq_hw.engine.core import (
     CoreBase,
     CoreImage,
     IntArray,
-    core_stem,
-    is_threshold,
-    multiplier_for,
+    core_fields,
+    core_image,
+    core_multiplier,
 )
 from pvq_hw.engine.pulse_code import CODES, Code
 from pvq_hw.engine.reserve import require_placed, reserved_widths, with_room
@@ -227,7 +227,7 @@ def make_core(
     **options
         Fields of `CoreSpec` to set otherwise (``multiplier``, ``params_memory``, ...).
     """
-    layer.verify(x)
+    fields = core_fields(layer, x, family, name) | core_multiplier(layer, family)
     if layer.encoding != "pvq":
         raise InputError(f"Layer {layer.name!r} must be encoded as pvq, not {layer.encoding}")
     rows, n = layer.y.shape
@@ -240,15 +240,11 @@ def make_core(
         words = kind.fitting(layer.y, lanes, groups, shift_bits)
     else:
         words = kind(lanes, gap_bits, shift_bits)
-    mult_bits = bits_for(0, int(layer.mult.max(initial=1)))
-    schedule = words.encode(layer.y, groups)
-    interval = 1
-    own = "none" if is_threshold(layer) else multiplier_for(device.multiplier, mult_bits)
-    multiplier = options.get("multiplier", own)
+    mult_bits, multiplier = fields["mult_bits"], options.get("multiplier", fields["multiplier"])
+    schedule, interval = words.encode(layer.y, groups), 1
     if multiplier == "serial":
-        interval = options.get("multiplier_interval") or serial_interval(
-            schedule.row_slots, mult_bits
-        )
+        asked = options.get("multiplier_interval")
+        interval = asked or serial_interval(schedule.row_slots, mult_bits)
         schedule = words.encode(layer.y, groups, min_slots=interval)
     slots = schedule.slots
     if placed is not None:
@@ -273,33 +269,18 @@ def make_core(
             out=layer.output.format,
         )  # fmt: skip
         options = {"updatable": True, "params_memory": "block"} | options
+    fields |= widths | {"multiplier": multiplier, "multiplier_interval": interval}
     spec = CoreSpec(
-        name=name or core_stem(layer.name),
-        n=n,
-        rows=rows,
-        groups=groups,
-        x=x.format,
-        out=layer.output.format,
+        **fields,
         code=words,
         words=schedule.slots,
         frames=frames,
-        acc_bits=widths["acc_bits"],
-        mult_bits=widths["mult_bits"],
-        bias_bits=widths["bias_bits"],
-        sum_bits=widths["sum_bits"],
-        shift=layer.shift,
-        multiplier=multiplier,
-        multiplier_interval=interval,
         code_latency=_code_latency(words, schedule, device),
         bank_latency=device.bank_latency,
-        carry_chunk=device.carry_chunk,
-        params_memory="logic" if rows * groups <= device.logic_rows else "block",
     )
     spec = replace(spec, **options)
     if "fifo_depth" not in options:
         spec = replace(spec, fifo_depth=result_places(spec, schedule.row_slots))
-    if "fifo_memory" not in options:
-        spec = replace(spec, fifo_memory="logic" if device.lutram else "block")
     return spec, image
 
 
@@ -308,11 +289,7 @@ def _image(layer: Dense, negatives: IntArray, schedule: Schedule, x: IntFormat) 
     bias = layer.bias + (1 << (layer.shift - 1))
     if not x.binary:
         bias = bias + (layer.mult * negatives.reshape(layer.mult.shape)).sum(axis=1)
-    return CoreImage(
-        codes=schedule.words,
-        mult=tuple(int(m) for m in layer.mult.ravel()),
-        bias=tuple(int(b) for b in bias),
-    )
+    return core_image(schedule.words, layer.mult, bias)
 
 
 def _widths(
