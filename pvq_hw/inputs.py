@@ -91,7 +91,7 @@ def join_inputs(
     the result is what the model expects. Raises InputError for names or shapes that are others.
     """
     if not inputs:
-        raise InputError("Arrays by name must be for a model of several inputs; this one has one")
+        raise InputError("Only models of several inputs take arrays by name; this one has one")
     found = {str(name): np.asarray(value) for name, value in arrays.items()}
     names = {each.name for each in inputs}
     if set(found) != names:

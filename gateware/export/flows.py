@@ -48,7 +48,7 @@ def flow_files(
         )
     graph = plan.graph
     if graph.frames > 1:
-        raise InputError(f"Frames must be one at a time to export, not {graph.frames} side by side")
+        raise InputError(f"What takes {graph.frames} frames side by side cannot be exported")
     (n, x), (rows, out) = graph.x, graph.out
     wide, wide_out = graph.widths
     taken, given = Side(n // wide, x, wide), Side(rows // wide_out, out, wide_out)

@@ -41,7 +41,7 @@ class GraphSpec(Document):
             raise InputError("A graph must have units of different names")
         wires = self._check_wires()
         if list(wires) != [self.output]:
-            raise InputError(f"Wires of a graph must be read: {', '.join(wires)} are not")
+            raise InputError(f"Wires {', '.join(wires)} of the graph are read by no unit")
         for unit in self.units:
             if isinstance(unit, Unpack) and not self.batched(unit)[0].core.flush_cycles:
                 raise InputError(f"Unit {unit.name!r} must follow a core that makes batches")

@@ -550,7 +550,9 @@ class Join(Wide, Queued):
         if len(counts) > 1 or not self.inputs:
             raise InputError(f"{where} must have a format and a multiplier for every input")
         if self.runs and (min(self.runs) < 1 or self.size % sum(self.runs)):
-            raise InputError(f"{where} must be made of runs {self.runs}")
+            raise InputError(
+                f"{where}: runs {self.runs} must be positive and divide {self.size} activations"
+            )
         self.check_width(*self.runs)
         if any(x.binary for x in (*self.x, self.out)):
             raise InputError(f"{where} must not join binary activations")

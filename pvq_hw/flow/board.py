@@ -39,7 +39,7 @@ def program_output(accelerator: Accelerator, steps: Steps, port: str | None = No
     build = read_build(accelerator.out)
     loads = has_spram(accelerator.plan.specs)
     if port is not None and not loads:
-        raise InputError("A serial port must be given for accelerators whose codes are loaded only")
+        raise InputError("Only accelerators whose codes are loaded take a serial port here")
     loader = program(
         accelerator.out / BUILD / build["bitstream"],
         accelerator.plan.target,
@@ -59,7 +59,7 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
     """
     specs, images = accelerator.plan.specs, accelerator.image.cores
     if not has_spram(specs):
-        raise InputError("Codes must be those of an accelerator that loads them; this one has them")
+        raise InputError("There are no codes to load: this accelerator has them in its bitstream")
     expected = describe_output(accelerator)
     board.describe().require(expected)
     layout = code_layout(specs)

@@ -78,7 +78,7 @@ class PinSimulation:
                         self._flash.clock(*seen)
                     self.cycle += 1
                     if self.cycle > self._limit:
-                        raise StreamError(f"Pins must be done within {self._limit:,} cycles")
+                        raise StreamError(f"The pins were not done within {self._limit:,} cycles")
             finally:
                 await ticks.aclose()
 

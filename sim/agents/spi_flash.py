@@ -81,9 +81,9 @@ class SpiFlash:
             command = self._number(0, 8)
             self.commands.append(command)
             if command not in (_WAKE, _READ):
-                raise CheckError(f"Flash must be given commands it knows, not {command:#04x}")
+                raise CheckError(f"Flash was given {command:#04x}, a command that it does not know")
             if command == _READ and not self._asleep and self._cycle < self._ready_at:
-                raise CheckError("Flash must be given time to wake up")
+                raise CheckError("Flash was given a command before it had time to wake up")
 
     def _fall(self) -> None:
         count = len(self._bits)

@@ -185,10 +185,10 @@ def test_a_board_at_another_rate_is_refused_before_any_frame(out, data):
 def test_accelerators_that_hold_their_codes_take_none(tmp_path, data):
     assert run(*_arguments(data, tmp_path / "out", *BOARD)).code == 0
     accelerator = pvq_hw.load(tmp_path / "out")
-    with pytest.raises(InputError, match="Codes must be those of an accelerator that loads them"):
+    with pytest.raises(InputError, match="There are no codes to load: this accelerator has them"):
         run_output(accelerator, "p", np.load(data)["x"], link=Link(Quiet()), load=True)
     built = _built(tmp_path / "out", tmp_path / "built")
-    with pytest.raises(InputError, match="serial port must be given for accelerators whose codes"):
+    with pytest.raises(InputError, match="Only accelerators whose codes"):
         program_output(built, Steps(), "/dev/ttyX")
 
 
