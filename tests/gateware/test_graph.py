@@ -207,9 +207,8 @@ def test_graphs_that_are_none_are_refused() -> None:
         replace(built.graph, output="elsewhere")
     value = built.graph.to_json()
     value["units"][0]["kind"] = "spoon"
-    with pytest.raises(
-        InputError, match=r"units\[0\].kind must be .*core or fifo .*, not 'spoon'; did you mean pool"
-    ):
+    kinds = r"units\[0\].kind must be .*core or fifo .*, not 'spoon'; did you mean pool"
+    with pytest.raises(InputError, match=kinds):
         GraphSpec.from_json(value)
 
 
