@@ -247,6 +247,28 @@ class Wide(Unit):
             )
 
 
+class Carrier(Unit):
+    """A unit that gives the activations that it takes; it has the fields ``x`` and ``size``."""
+
+    if TYPE_CHECKING:  # fields
+
+        @property
+        def x(self) -> IntFormat:
+            """Of the activations."""
+
+        @property
+        def size(self) -> int:
+            """Activations of a frame."""
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of the input, and of an output."""
+        return (self.size,), self.size
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Formats of the input, and of the outputs."""
+        return (self.x,), self.x
+
+
 class Queued(Unit):
     """A unit whose results wait in a queue of ``depth`` places."""
 
@@ -712,7 +734,7 @@ class Lookup(Wide, Queued):
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Fork(Wide):
+class Fork(Carrier, Wide):
     """Gives every transfer to each of its outputs, as soon as each takes it.
 
     Parameters
@@ -742,14 +764,6 @@ class Fork(Wide):
     def passes(self) -> bool:
         """Whether it gives what another unit has given, unchanged."""
         return True
-
-    def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Activations of a frame: of each input, and of an output."""
-        return (self.size,), self.size
-
-    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Formats of each input, and of the outputs."""
-        return (self.x,), self.x
 
 
 @UNITS.kind
@@ -801,7 +815,7 @@ class Pick(Unit):
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Fifo(Wide, Queued):
+class Fifo(Carrier, Wide, Queued):
     """Holds ``depth`` transfers of a branch.
 
     Parameters
@@ -834,18 +848,10 @@ class Fifo(Wide, Queued):
         """Whether it gives what another unit has given, unchanged."""
         return True
 
-    def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Activations of a frame: of each input, and of the output."""
-        return (self.size,), self.size
-
-    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Formats of each input, and of the output."""
-        return (self.x,), self.x
-
 
 @UNITS.kind
 @dataclass(frozen=True)
-class WidthConverter(Unit):
+class WidthConverter(Carrier):
     """Puts transfers together to wider ones, or gives them in parts, where neighbors differ.
 
     Parameters
@@ -892,18 +898,10 @@ class WidthConverter(Unit):
         """Frames that it may hold."""
         return 1
 
-    def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Activations of a frame: of the input, and of the output."""
-        return (self.size,), self.size
-
-    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Formats of the input, and of the output."""
-        return (self.x,), self.x
-
 
 @UNITS.kind
 @dataclass(frozen=True)
-class Unpack(Halves, Unit):
+class Unpack(Halves, Carrier):
     """Gives the frames of a batch one after the other, behind the last core that takes several;
     drops those that no frame came for.
 
@@ -963,11 +961,3 @@ class Unpack(Halves, Unit):
     def words(self) -> int:
         """Words of a half of its memory."""
         return self.size
-
-    def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Activations of a frame: of the input, and of the output."""
-        return (self.size,), self.size
-
-    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
-        """Formats of the input, and of the output."""
-        return (self.x,), self.x
