@@ -1,9 +1,9 @@
 """The example that trains with PyTorch, as people run it; and modules as people have them."""
 
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,14 @@ ROOT = Path(pvq_hw.__file__).parents[1]
 IMAGE = (1, 8, 8)
 
 
+def children_seconds():
+    """Processor time of the processes that ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def test_the_example_trains_compiles_and_simulates(tmp_path):
-    script, started = ROOT / "examples" / "train_torch.py", time.process_time()
+    script, started = ROOT / "examples" / "train_torch.py", children_seconds()
     ran = subprocess.run(
         [sys.executable, script, "-o", tmp_path / "out"],
         cwd=tmp_path, capture_output=True, text=True, timeout=600,
@@ -31,7 +37,7 @@ def test_the_example_trains_compiles_and_simulates(tmp_path):
     assert float(found[1]) > 95
     assert float(found[2]) > float(found[1]) - 2
     assert (tmp_path / "out" / "report.html").exists()
-    assert time.process_time() - started < 120
+    assert 1 < children_seconds() - started < 120
 
 
 def modules():
