@@ -183,8 +183,11 @@ def test_compile_unrolls_a_layer_and_verify_finds_a_changed_weight(tmp_path, dig
     out, (train, _) = tmp_path / "out", digits_data
     args = (MODEL, "-o", out, "--target", "ulx3s-25f", "--ratio", 5, "--quantizer", "plain")
     args += ("--calibrate", train, "--input-scale", 16)
-    ran = run("compile", *args, "--engine", "logits=unrolled")
+    wide = ("--stream-width", "logits=5", "--input-width", 4, "--output-width", 10)
+    ran = run("compile", *args, "--engine", "h=folded,logits=unrolled", *wide)
     assert ran.code == 0, ran.err
+    assert "cycles for its sums, 5 a transfer" in ran.out
+    assert Plan.load(out / "plan.json").graph.widths == (4, 10)
     assert "unrolled was asked for" in ran.out
     report = json.loads((out / "report.json").read_text())["compile"]["layers"]
     assert [layer["new_weights"] for layer in report] == ["memory contents", "synthesis"]
@@ -201,6 +204,8 @@ def test_compile_unrolls_a_layer_and_verify_finds_a_changed_weight(tmp_path, dig
     found = [str(finding) for finding in verify_output(out)]
     assert any("logits_weights.hex (layer 'logits' row 1): decodes to" in line for line in found)
     refused(tmp_path, "Engine must be", "compile", *args, "--engine", "wide")
+    text = "Stream width must be numbers like 4 or conv1=4, not 'logits=x'"
+    refused(tmp_path, text, "compile", *args, "--stream-width", "logits=x")
 
 
 def test_verify_says_that_a_bitstreams_wires_are_not_compared(tmp_path):
