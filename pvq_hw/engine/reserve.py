@@ -13,8 +13,9 @@ from pvq_hw.errors import InputError
 
 __all__ = ["MORE_BIAS_BITS", "require_placed", "reserved_widths", "with_room"]
 
-MORE_BIAS_BITS = 2
-"""By which biases may be longer, whatever the reserve: they vary more than sums do."""
+MORE_BIAS_BITS = 4
+"""By which biases may be longer, whatever the reserve: they vary more than sums do, and in the adder
+they are beside products that are longer still."""
 
 _NEEDS = {
     "words": ("words of weights", "give the layer fewer pulses or compile with a larger --spare"),
@@ -72,8 +73,12 @@ def reserved_widths(
     """
     acc_bits = needs["acc_bits"]
     mult_bits = widest_multiplier(multiplier, needs["mult_bits"])
-    bias_bits = needs["bias_bits"] + MORE_BIAS_BITS
-    most = (groups << (acc_bits - 1)) * ((1 << mult_bits) - 1) + (1 << (bias_bits - 1))
+    product = (groups << (acc_bits - 1)) * ((1 << mult_bits) - 1)
+    # Biases beyond what products bring back into the output's range are cut, see
+    # `pvq_hw.quantizer.requantization.requantization`.
+    cut = 2 * product + ((out.max_abs + 2) << shift)
+    bias_bits = min(needs["bias_bits"] + MORE_BIAS_BITS, bits_for(-cut, cut))
+    most = product + (1 << (bias_bits - 1))
     return {
         "acc_bits": acc_bits,
         "mult_bits": mult_bits,

@@ -60,7 +60,7 @@ def test_room_is_as_much_as_was_asked_for():
     assert (none.words, none.acc_bits) == (tight.words, tight.acc_bits)
     assert half.words == -(-tight.words * 3 // 2)
     assert half.acc_bits >= tight.acc_bits
-    assert (none.mult_bits, none.bias_bits) == (16, tight.bias_bits + 2)
+    assert (none.mult_bits, none.bias_bits) == (16, tight.bias_bits + 4)
     serial, _ = make_layer_core(layer, x, 8, family="hx8k", spare=0)
     assert serial.mult_bits == tight.mult_bits + 1
 

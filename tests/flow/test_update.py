@@ -179,6 +179,7 @@ def branches(seed):
     return graph_model(nodes, constants, ("n", 2, 4, 4))
 
 
+@pytest.mark.slow
 def test_sums_and_means_keep_the_scales_around_them(tmp_path):
     """Their multipliers are constants in logic."""
     x = np.random.default_rng(0).uniform(0, 1, (40, 2, 4, 4))
