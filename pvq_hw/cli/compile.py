@@ -36,6 +36,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "output",
             "decide",
             "clock_mhz",
+            "baud",
             "input_width",
             "output_width",
             "keep_zeros",

@@ -236,6 +236,7 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         help="results in a transfer of the network's output (default 1)",
     )
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
+    p.add_argument("--baud", metavar="B", type=int, help="of the serial line; the board's own")
     _engine(p)
     p.add_argument(
         "--code-memory",

@@ -14,8 +14,8 @@ from pvq_hw.errors import InputError
 __all__ = ["MORE_BIAS_BITS", "require_placed", "reserved_widths", "with_room"]
 
 MORE_BIAS_BITS = 4
-"""By which biases may be longer, whatever the reserve: they vary more than sums do, and in the adder
-they are beside products that are longer still."""
+"""By which biases may be longer, whatever the reserve: they vary more than sums do, and in the
+adder they are beside products that are longer still."""
 
 _NEEDS = {
     "words": ("words of weights", "give the layer fewer pulses or compile with a larger --spare"),

@@ -37,12 +37,15 @@ from pvq_hw.plan.folding import Folding
 from pvq_hw.plan.image import Image, emit
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.progress import Steps
+from pvq_hw.target.baud import BaudTiming
 from pvq_hw.target.boards import Target, get_target
+from pvq_hw.target.pll import solve_pll
 from pvq_hw.tools import find as tools
 
 __all__ = [
     "Compiled",
     "compile_model",
+    "import_model",
     "plan_for",
     "quantize_for",
     "write_core_files",
@@ -91,6 +94,8 @@ def compile_model(
     """
     tell = steps or Steps()
     target = get_target(options.target)
+    if options.baud is not None:
+        BaudTiming(solve_pll(target, options.clock_mhz or target.clock_mhz).hz, options.baud)
     for name, value in (("--min-accuracy", options.min_accuracy), ("--metric", metric)):
         if value is not None and evaluation is None:
             raise InputError(f"{name} must come with --evaluate TEST.npz")
@@ -98,7 +103,7 @@ def compile_model(
         raise InputError("Evaluation data must have labels y")
     with OutputFolder(out).replace() as staging:
         with tell.step("Import the model"):
-            model = _import(path, options, calibration, evaluation, metric)
+            model = import_model(path, options, calibration, evaluation, metric)
         warnings = (scale_warning(model, data) for data in (evaluation, calibration))
         if warning := next(filter(None, warnings), None):
             tell.note(warning)
@@ -137,7 +142,7 @@ def compile_model(
     return Compiled(model, network, planned, image, judged, document)
 
 
-def _import(
+def import_model(
     path: Path,
     options: CompileOptions,
     calibration: Data | None,
@@ -169,6 +174,7 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         network,
         target,
         clock_mhz=options.clock_mhz,
+        baud=options.baud,
         frames=folding.frames,
         windows=options.windows,
         stream_width=options.stream_width,

@@ -22,6 +22,7 @@ SPARE = 5
 """Percent of words and sums that an updatable accelerator keeps free."""
 
 _MOST_SPARE = 400
+_MOST_BAUD = 100_000_000
 _MOST_FRAMES = 1_000_000
 _MOST_SWEEPS = 100
 _MOST_WIDTH = 4096
@@ -141,6 +142,8 @@ class CompileOptions:
         Of each core, in order; planned when absent.
     clock_mhz : float, optional
         The board's clock to plan for; the target's own when absent.
+    baud : int, optional
+        Symbols a second of the serial line; the target's own when absent.
     code_memory : str, optional
         ``"block"`` or ``"spram"``: where the codes of all layers are. By default (``"auto"``) SPRAM
         where they do not fit into block RAM.
@@ -213,6 +216,7 @@ class CompileOptions:
     objective: str = "speed"
     lanes: tuple[int, ...] | None = None
     clock_mhz: float | None = None
+    baud: int | None = None
     code_memory: str | None = None
     multiplier: str = "auto"
     windows: int | None = None
@@ -246,6 +250,8 @@ class CompileOptions:
             raise InputError("Lanes must be at least 1 for every layer")
         if self.clock_mhz is not None:
             _positive("Clock (MHz)", self.clock_mhz)
+        if self.baud is not None and not 1 <= self.baud <= _MOST_BAUD:
+            raise InputError(f"Baud must be 1 to {_MOST_BAUD:,}, not {self.baud:,}")
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)

@@ -14,6 +14,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.flow.room import check_room
 from pvq_hw.model.model import Conv, Model
+from pvq_hw.network.decision import Above
 from pvq_hw.network.network import Network
 from pvq_hw.plan.candidates import can_balance
 from pvq_hw.plan.core_layers import core_layers
@@ -401,11 +402,13 @@ def _placed_options(
 
 
 def _fixed_scales(network: Network) -> dict[str, float]:
-    """Scales of the tensors around layers with multipliers that are constants of their circuit."""
+    """Scales of the tensors around layers with multipliers, or thresholds, that are constants of
+    their circuit."""
     tensors = network.tensors()
     found: dict[str, float] = {}
     for layer in network.layers:
-        if layer.weights is None and layer.scaling(*(tensors[name] for name in layer.inputs)):
+        scaled = layer.scaling(*(tensors[name] for name in layer.inputs))
+        if isinstance(layer, Above) or (layer.weights is None and scaled):
             names = (*layer.inputs, layer.output.name)
             found |= {name: tensors[name].scale for name in names}
     return found

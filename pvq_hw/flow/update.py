@@ -14,14 +14,14 @@ from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.reserve import said
 from pvq_hw.engine.units import Lookup, Unit
 from pvq_hw.errors import InputError
-from pvq_hw.evaluate.accuracy import check_accuracy, check_data, evaluate_network
+from pvq_hw.evaluate.accuracy import check_accuracy, evaluate_network
 from pvq_hw.evaluate.agreement import agreement, agreement_data
-from pvq_hw.flow.compile import write_output
+from pvq_hw.flow.compile import import_model, write_output
 from pvq_hw.flow.options import load_options
 from pvq_hw.flow.quantize import quantize_placed
-from pvq_hw.model.load import load_model
 from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.network import Network
+from pvq_hw.network.rule import decided
 from pvq_hw.output.accelerator import Accelerator, load
 from pvq_hw.output.build_record import BUILD, BUILD_FILE, read_build
 from pvq_hw.output.folder import OPTIONS, OutputFolder
@@ -89,21 +89,15 @@ def update_output(
     options = load_options(out / OPTIONS, {})
     with OutputFolder(out).replace() as staging:
         with tell.step("Import the model"):
-            model = load_model(path)
-            if options.output is not None:
-                model = model.for_output(options.output)
-            if calibration is not None:
-                check_data(model, calibration, "Calibration data", labels=False)
-            if evaluation is not None:
-                check_data(
-                    model, evaluation, "Evaluation data", minimum=min_accuracy, metric=metric
-                )
+            asked = replace(options, min_accuracy=min_accuracy)
+            model = import_model(path, asked, calibration, evaluation, metric)
         with tell.step("Quantize into the placed design"):
             pulses = _first_pulses(accelerator)
             network = quantize_placed(
                 model, plan, accelerator.network, options, calibration, pulses,
                 tell.progress, tell.note,
             )  # fmt: skip
+            network = decided(network, options.decide)
             planned = _replan(network, plan, accelerator.network)
             image = emit(network, planned)
         judged = None

@@ -58,7 +58,7 @@ def tree(folder):
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("update") / "out"
-    compiled(folder, int8=("fc2",))
+    compiled(folder, int8=("fc2",), baud=2_000_000)
     return folder
 
 
@@ -237,3 +237,11 @@ def test_an_interrupted_update_leaves_the_folder(copy, monkeypatch):
     with pytest.raises(ToolError, match="stopped"):
         pvq_hw.update(copy, network(2), calibrate=inputs())
     assert tree(copy) == before
+
+
+def test_the_line_is_as_fast_as_asked_for(out, tmp_path):
+    assert pvq_hw.load(out).plan.baud == 2_000_000
+    with pytest.raises(InputError, match="Baud must be at most 9,000,000 at a clock of 36 MHz"):
+        compiled(tmp_path / "out", baud=12_000_000)
+    with pytest.raises(InputError, match="Baud must be 1 to 100,000,000, not 0"):
+        compiled(tmp_path / "out", baud=0)
