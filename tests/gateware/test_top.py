@@ -118,6 +118,15 @@ def test_answers_as_the_golden_model_does(x, out):
     assert len(replies) == 6
 
 
+def test_a_description_in_block_ram_reads_alike():
+    top = small_top(stored=True)
+    board = Responder(top.description, lambda frame: np.array(_compute(top, frame)))
+    packets = [Packet(kind, tag) for tag, kind in enumerate((Kind.DESCRIBE, Kind.STATUS) * 2)]
+    expected = [reply for packet in packets for reply in _replies(board.feed(packet.encode()))]
+    assert _talk(top, [(packet.encode(), 1) for packet in packets]) == expected
+    assert len(expected) == 4
+
+
 def test_damage_noise_and_lengths_are_answered_as_by_the_golden_model():
     top = small_top()
     board = Responder(top.description, lambda frame: np.array(_compute(top, frame)))
