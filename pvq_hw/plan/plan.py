@@ -46,7 +46,6 @@ from pvq_hw.plan.unit_resources import graph_operations, graph_resources, unit_r
 from pvq_hw.tables import Table
 from pvq_hw.target.boards import TARGET, Target, get_target
 from pvq_hw.target.energy import LABEL, Operations, energy_nj
-from pvq_hw.target.families import family as find_family
 from pvq_hw.target.pll import solve_pll
 
 __all__ = [
@@ -60,7 +59,6 @@ __all__ = [
 
 FORMAT = Format("a plan", "pvq-hw plan", 2, 1 << 26)
 _LONGEST_LIMIT = 300
-FIFO_LUTS = 110  # about
 
 
 @dataclass(frozen=True)
@@ -628,9 +626,8 @@ def _with_flush(
 def _around(
     network: Network, layers: Sequence[CoreLayer], target: Target, widths: tuple[int, int]
 ) -> tuple[Resources, tuple[int, str]]:
-    """What all units but the cores take, with room for FIFOs, whose depths are not known yet; the
-    cycles of the slowest of them or of the network's ends, and which one that is."""
-    family = find_family(target.engine)
+    """What all units but the cores take, their FIFOs the shortest, since their depths are not known
+    yet; the cycles of the slowest of them or of the network's ends, and which one that is."""
     cores = [make_layer_core(x.dense, x.x, 1, family=target.engine)[0] for x in layers]
     graph = build_graph(network, cores, target.engine)
     total, slowest = Resources(), (0, "")
@@ -645,10 +642,7 @@ def _around(
             continue
         if (cycles := _least_cycles(unit)) > slowest[0]:
             slowest = cycles, f"unit {unit.name!r} passes {cycles:,} activations one a cycle"
-        if isinstance(unit, Fifo):
-            total += Resources(luts=FIFO_LUTS, ffs=FIFO_LUTS, brams=not family.lutram)
-        else:
-            total += unit_resources(unit, target.engine)
+        total += unit_resources(unit, target.engine)
     return total, slowest
 
 
