@@ -83,25 +83,42 @@ class ReferenceCore:
 
     def compute(self, frame: Sequence[int]) -> tuple[list[int], int]:
         """One frame's outputs, and the largest ``|sum|`` of any of its groups."""
-        for core in self.parts()[:-1]:
-            frame = core.compute(frame)[0]
-        if len(self.parts()) > 1:
-            return self.parts()[-1].compute(frame)
+        if self.spec["kind"] in ("shared", "maps"):
+            for core in self.parts():
+                frame, largest = core.over_map(frame)
+            return list(frame), largest
         sums = core_reference.find(str(self.spec["kind"]), self.spec["name"])(self, frame)
         for value in (min(sums), max(sums)):
             self._check_fits(value, self.spec["acc_bits"])
         rows = range(self.spec["rows"])
         return [self._output(row, sums) for row in rows], max(map(abs, sums))
 
+    def over_map(self, frame: Sequence[int]) -> tuple[list[int], int]:
+        """`compute` of every window of a map, or of a frame that is none."""
+        geometry, windows = self.spec.get("geometry"), [list(frame)]
+        if geometry is not None and self.spec["chunk"]:
+            size, channels = self.spec["chunk"], geometry["input_shape"][2]
+            windows = [
+                [x for at in range(first, len(frame), channels) for x in frame[at : at + size]]
+                for first in range(0, channels, size)
+            ]
+        elif geometry is not None:
+            windows = list(_windows({"geometry": geometry, "pad": 0}, list(frame)))
+            channels = geometry["input_shape"][2]
+            if channels % 2:  # a word has two channels: the last one's other half has no weights
+                windows = [
+                    [y for k, x in enumerate(w, 1) for y in ([x, 0] if k % channels == 0 else [x])]
+                    for w in windows
+                ]
+        found = [self.compute(window) for window in windows]
+        return [x for values, _ in found for x in values], max(most for _, most in found)
+
     def parts(self) -> list["ReferenceCore"]:
-        """The layers of a shared engine, each as a core with its part of the memories; else the
-        core alone."""
-        if self.spec["kind"] != "shared":
-            return [self]
+        """The layers of a shared engine, each as a core with its part of the memories."""
         found, word, row = [], 0, 0
         for layer in self.spec["layers"]:
             spec = self.spec | {key: layer[key] for key in ("n", "rows", "x", "out", "shift")}
-            spec["kind"] = "pulses"
+            spec |= {"kind": "pulses"} | {k: layer.get(k) for k in ("geometry", "chunk")}
             words, rows = slice(word, word + layer["words"]), slice(row, row + layer["rows"])
             part = (self.codes[words], self.mult[rows], self.bias[rows])
             found.append(ReferenceCore(spec, *part))
@@ -227,7 +244,7 @@ Pulse = tuple[int, int, int, int, int]
 code_reference: Face[[], Iterator[Pulse]] = Face("code", "reference")
 """Pulses of a core's (`ReferenceCore`) words, each as (row, group, column, sign bit, shift)."""
 
-core_reference.of("pulses", "shared")(ReferenceCore.sums)
+core_reference.of("pulses", "shared", "maps")(ReferenceCore.sums)
 core_reference.of("int8")(ReferenceCore.products)
 core_reference.of("unrolled")(ReferenceCore.constants)
 core_reference.of("depthwise")(ReferenceCore.taps)
@@ -238,7 +255,7 @@ def _slot_words(spec: dict[str, Any]) -> tuple[str, int, int]:
     return "codes", spec["words"], spec["rows"]
 
 
-@core_words.of("shared")
+@core_words.of("shared", "maps")
 def _words_of_layers(spec: dict[str, Any]) -> tuple[str, int, int]:
     layers = spec["layers"]
     return "codes", sum(x["words"] for x in layers), sum(x["rows"] for x in layers)

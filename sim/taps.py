@@ -99,7 +99,7 @@ def _within(unit: Unit, work: int) -> list[Tap]:
     if not isinstance(unit, CoreUnit) or not isinstance(unit.core, SharedSpec):
         return []
     return [
-        Tap(layer.name, (unit.name, f"layer{number}"), layer.rows, layer.out, 1, work)
+        Tap(layer.name, (unit.name, f"layer{number}"), layer.results, layer.out, 1, work)
         for number, layer in enumerate(unit.core.layers[:-1])
     ]
 

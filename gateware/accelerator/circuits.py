@@ -4,6 +4,7 @@ from typing import Any
 
 from gateware.core.depthwise_core import DepthwiseCore
 from gateware.core.int8_core import Int8Core
+from gateware.core.map_core import MapCore
 from gateware.core.pulse_core import LayerCore
 from gateware.core.shared_core import SharedCore
 from gateware.core.unrolled_core import UnrolledCore
@@ -20,6 +21,7 @@ from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
+from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.units import (
@@ -76,6 +78,11 @@ def _depthwise(
 @core_circuit.of(SharedSpec)
 def _shared(spec: SharedSpec, image: CoreImage, body: str, window: WindowSpec | None) -> SharedCore:
     return SharedCore(spec, image, body=body)
+
+
+@core_circuit.of(MapSpec)
+def _maps(spec: MapSpec, image: CoreImage, body: str, window: WindowSpec | None) -> MapCore:
+    return MapCore(spec, image, body=body)
 
 
 @unit_circuit.of(CoreUnit)

@@ -1,5 +1,6 @@
 """Several layers on one set of lanes, whose banks hold the activations between them."""
 
+from collections.abc import Callable
 from typing import Any
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
@@ -18,9 +19,18 @@ from gateware.device.memory import Ram
 from gateware.device.spram import CODE_PORT
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
-from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.engine.shared_core import Finish, SharedSpec
 
-__all__ = ["SharedCore"]
+__all__ = [
+    "ResultTap",
+    "SharedCore",
+    "credits_left",
+    "finish_of",
+    "lane_sum",
+    "layer_turn",
+    "step_layout",
+    "widened",
+]
 
 
 class SharedCore(wiring.Component):
@@ -80,13 +90,15 @@ class SharedCore(wiring.Component):
         m.submodules.writer = writer = RegionWriter(spec)
         step = sequencer.step
         word, group_end, clear = read_codes(self, m, sequencer)
-        row_end = _row_end(m, spec, group_end)
-        total = self._lanes(m, writer, sequencer, word, clear)
+        row_end = Strobe(m, "row_end", group_end, spec.code_latency)
+        total = lane_sum(m, self, word, clear, sequencer, writer.ports, step.source)
         start = Signal(init=1)
         with m.If(sequencer.valid):
             m.d.sync += start.eq(group_end)
         first = Strobe(m, "group_start", sequencer.valid & start, spec.code_latency)
-        finished = self._requantize(m, total, first, row_end)
+        bias = row_words(m, self, "bias", row_end, spec.product_stage)
+        mult = row_words(m, self, "mult", row_end, spec.row_stage)
+        finished = self._results(m, total, first, row_end, mult, bias)
         result = row_end(spec.result_stage)
         between = self._between(m, sequencer, finished, result)
         connect(m, flipped(self.i), writer.i)
@@ -101,46 +113,13 @@ class SharedCore(wiring.Component):
             writer.target.eq(step.target),
             writer.turn.eq(sequencer.turn),
             fifo.w_en.eq(result & step.last),
-            fifo.w_data.eq(finished[spec.finishes.index(_finish(spec, -1))]),
+            fifo.w_data.eq(finished[spec.finishes.index(finish_of(spec, -1))]),
         ]
         return m
 
-    def _lanes(
-        self, m: Module, writer: "RegionWriter", sequencer: "LayerSequencer", word: Value,
-        clear: Value,
-    ) -> Value:  # fmt: skip
-        """P lanes of decoder, bank and leaf, and the tree's sum."""
-        spec, step = self.spec, sequencer.step
-        bits = spec.code.lane_bits
-        m.submodules.tree = tree = AdderTree(spec.lanes, spec.leaf_bits)
-        for p in range(spec.lanes):
-            decoder: Any = lane_decoder(spec.code, spec.address_bits, False, self.body)
-            bank = Ram(spec.bank_bits, spec.bank_words, latency=spec.bank_latency, body=self.body)
-            leaf = Leaf(spec.lane_x, spec.code.shift_bits)
-            m.submodules[f"decoder{p}"] = decoder
-            m.submodules[f"bank{p}"] = bank
-            m.submodules[f"leaf{p}"] = leaf
-            controls: Value = Cat(decoder.nonzero, decoder.negative, decoder.shift)
-            for i in range(spec.bank_latency):
-                later = Signal(len(controls), name=f"controls{p}_{i}", reset_less=True)
-                m.d.sync += later.eq(controls)
-                controls = later
-            sign = bank.r_data[-1] & step.signed
-            m.d.comb += [
-                decoder.code.eq(word[p * bits : (p + 1) * bits]),
-                decoder.valid.eq(sequencer.valid),
-                decoder.clear.eq(clear),
-                bank.w_en.eq(writer.w_en[p]),
-                bank.w_addr.eq(writer.w_addr),
-                bank.w_data.eq(writer.w_data),
-                bank.r_addr.eq(Cat(decoder.address, step.source)),
-                leaf.x.eq(Cat(bank.r_data, sign) if spec.mixed else bank.r_data),
-                Cat(leaf.nonzero, leaf.negative, leaf.shift).eq(controls),
-                tree.i[p].eq(leaf.value),
-            ]
-        return tree.o
-
-    def _requantize(self, m: Module, total: Value, first: Strobe, row_end: Strobe) -> list[Value]:
+    def _results(
+        self, m: Module, total: Value, first: Strobe, row_end: Strobe, mult: Value, bias: Value
+    ) -> list[Value]:
         """The accumulator, the product and the bias; what each of the finishes makes of them."""
         spec = self.spec
         m.submodules.accumulator = accumulator = Accumulator(
@@ -149,16 +128,16 @@ class SharedCore(wiring.Component):
         m.submodules.adder = adder = ChunkedAdder(spec.sum_bits, spec.carry_chunk)
         multiplier: Any = make_multiplier(spec, self.body)
         m.submodules.multiplier = multiplier
-        bias = Signal(signed(spec.sum_bits))
+        wide = Signal(signed(spec.sum_bits))
         m.d.comb += [
             accumulator.i.eq(total),
             accumulator.first.eq(first(spec.sum_stage)),
             multiplier.a.eq(accumulator.o),
-            multiplier.b.eq(row_words(m, self, "mult", row_end, spec.row_stage)),
+            multiplier.b.eq(mult),
             multiplier.start.eq(row_end(spec.row_stage)),
-            bias.eq(row_words(m, self, "bias", row_end, spec.product_stage).as_signed()),
+            wide.eq(bias.as_signed()),
             adder.a.eq(multiplier.product),
-            adder.b.eq(bias),
+            adder.b.eq(wide),
         ]
         results: list[Value] = []
         for number, finish in enumerate(spec.finishes):
@@ -174,7 +153,7 @@ class SharedCore(wiring.Component):
         found: Value = Const(0, 1)
         for number, tap in enumerate(self.taps):
             m.submodules[f"layer{number}"] = tap
-            finish = self.spec.finishes.index(_finish(self.spec, number))
+            finish = self.spec.finishes.index(finish_of(self.spec, number))
             m.d.comb += [
                 tap.result.eq(result),
                 tap.mine.eq(sequencer.layer == number),
@@ -187,7 +166,7 @@ class SharedCore(wiring.Component):
     def _kept(self, finished: list[Value], step: Any) -> Value:
         """The activation that a bank keeps, as wide as that is."""
         spec = self.spec
-        used = {spec.finishes.index(_finish(spec, k)) for k in range(len(self.taps))}
+        used = {spec.finishes.index(finish_of(spec, k)) for k in range(len(self.taps))}
         wide = [
             widened(value, finish.out, spec.bank_bits)
             for value, finish in zip(finished, spec.finishes, strict=True)
@@ -197,13 +176,10 @@ class SharedCore(wiring.Component):
         return Array(wide)[step.finish]
 
 
-def _finish(spec: SharedSpec, number: int) -> Any:
+def finish_of(spec: SharedSpec, number: int) -> Finish:
+    """How a layer's sums become activations."""
     layer = spec.layers[number]
     return next(f for f in spec.finishes if (f.out, f.shift) == (layer.out, layer.shift))
-
-
-def _row_end(m: Module, spec: SharedSpec, group_end: Value) -> Strobe:
-    return Strobe(m, "row_end", group_end, spec.code_latency)
 
 
 def widened(value: Value, form: IntFormat, bits: int) -> Value:
@@ -212,6 +188,78 @@ def widened(value: Value, form: IntFormat, bits: int) -> Value:
     if more <= 0:
         return value[:bits]
     return Cat(value, (value[-1] if form.signed else Const(0, 1)).replicate(more))
+
+
+def lane_sum(
+    m: Module,
+    core: Any,
+    word: Value,
+    clear: Value,
+    sequencer: Any,
+    ports: Callable[[int], tuple[Value, Value, Value]],
+    upper: Value,
+) -> Value:
+    """P lanes of decoder, bank and leaf, and the tree's sum.
+
+    ``ports`` gives enable, address and data of a bank's writes, ``upper`` is the upper part of the
+    addresses that are read.
+    """
+    spec, step = core.spec, sequencer.step
+    bits = spec.code.lane_bits
+    m.submodules.tree = tree = AdderTree(spec.lanes, spec.leaf_bits)
+    for p in range(spec.lanes):
+        decoder: Any = lane_decoder(spec.code, spec.address_bits, False, core.body)
+        bank = Ram(spec.bank_bits, spec.bank_words, latency=spec.bank_latency, body=core.body)
+        leaf = Leaf(spec.lane_x, spec.code.shift_bits)
+        m.submodules[f"decoder{p}"] = decoder
+        m.submodules[f"bank{p}"] = bank
+        m.submodules[f"leaf{p}"] = leaf
+        controls: Value = Cat(decoder.nonzero, decoder.negative, decoder.shift)
+        for i in range(spec.bank_latency):
+            later = Signal(len(controls), name=f"controls{p}_{i}", reset_less=True)
+            m.d.sync += later.eq(controls)
+            controls = later
+        w_en, w_addr, w_data = ports(p)
+        sign = bank.r_data[-1] & step.signed
+        m.d.comb += [
+            decoder.code.eq(word[p * bits : (p + 1) * bits]),
+            decoder.valid.eq(sequencer.valid),
+            decoder.clear.eq(clear),
+            bank.w_en.eq(w_en),
+            bank.w_addr.eq(w_addr),
+            bank.w_data.eq(w_data),
+            bank.r_addr.eq(Cat(decoder.address, upper)),
+            leaf.x.eq(Cat(bank.r_data, sign) if spec.mixed else bank.r_data),
+            Cat(leaf.nonzero, leaf.negative, leaf.shift).eq(controls),
+            tree.i[p].eq(leaf.value),
+        ]
+    return tree.o
+
+
+def layer_turn(m: Module, spec: SharedSpec, ends: Value) -> tuple[Signal, Signal]:
+    """Strobes after a layer's last word is read: when its last result is there, and two cycles
+    later, when the next layer's word of the program is."""
+    stage = spec.result_stage
+    turning, count, turn = Signal(), Signal(range(stage)), Signal()
+    m.d.comb += turn.eq(turning & (count == stage - 1))
+    m.d.sync += turning.eq(ends | (turning & ~turn))
+    with m.If(turning):
+        m.d.sync += count.eq(Mux(turn, 0, count + 1))
+    read, opens = Signal(), Signal()
+    m.d.sync += [read.eq(turn), opens.eq(read)]
+    return turn, opens
+
+
+def credits_left(m: Module, spec: SharedSpec, promised: Value, popped: Value) -> Value:
+    """Whether the places for the last layer's results are all taken or promised; as in
+    `gateware.core.sequencer.Sequencer`."""
+    top = 1 << (spec.credits - 1).bit_length()
+    taken = Signal((2 * top - 1).bit_length(), init=top - spec.credits)
+    more, less = Signal(), Signal()
+    m.d.sync += [more.eq(promised & ~popped), less.eq(popped & ~promised)]
+    with m.If(more | less):
+        m.d.sync += taken.eq(taken + Mux(less, -1, 1))
+    return taken[-1]
 
 
 class ResultTap(wiring.Component):
@@ -305,12 +353,13 @@ class LayerSequencer(wiring.Component):
             Value.cast(step).eq(program.data),
             self.layer.eq(layer),
         ]
-        full = self._credits(m, step)
+        full = credits_left(m, spec, self.row_end & step.last, self.popped)
         run, at_end, first, idle = Signal(), Signal(), Signal(init=1), Signal(init=1)
         go, ends = Signal(), Signal()
         addr = Signal(len(self.addr))
         m.d.comb += [go.eq(run & ~(full & step.last)), ends.eq(go & at_end), self.addr.eq(addr)]
-        opens = self._turn(m, ends)
+        turn, opens = layer_turn(m, spec, ends)
+        m.d.comb += self.turn.eq(turn)
         with m.If(self.turn):
             m.d.sync += [layer.eq(Mux(step.last, 0, layer + 1)), first.eq(step.last)]
         # A frame is in the banks and not started: never two, since its region is free only when
@@ -337,31 +386,6 @@ class LayerSequencer(wiring.Component):
             self.valid_next.eq(before), self.valid.eq(flags[0]), self.release.eq(flags[1]),
         ]  # fmt: skip
         return m
-
-    def _turn(self, m: Module, ends: Value) -> Signal:
-        """Counts the cycles from a layer's last word on: drives ``turn``, and gives the strobe two
-        cycles after it."""
-        stage = self.spec.result_stage
-        turning, count = Signal(), Signal(range(stage))
-        m.d.comb += self.turn.eq(turning & (count == stage - 1))
-        m.d.sync += turning.eq(ends | (turning & ~self.turn))
-        with m.If(turning):
-            m.d.sync += count.eq(Mux(self.turn, 0, count + 1))
-        read, opens = Signal(), Signal()
-        m.d.sync += [read.eq(self.turn), opens.eq(read)]
-        return opens
-
-    def _credits(self, m: Module, step: Any) -> Value:
-        """Whether the places for the last layer's results are all taken or promised; as in
-        `gateware.core.sequencer.Sequencer`."""
-        top = 1 << (self.spec.credits - 1).bit_length()
-        taken = Signal((2 * top - 1).bit_length(), init=top - self.spec.credits)
-        more, less = Signal(), Signal()
-        promised = self.row_end & step.last
-        m.d.sync += [more.eq(promised & ~self.popped), less.eq(self.popped & ~promised)]
-        with m.If(more | less):
-            m.d.sync += taken.eq(taken + Mux(less, -1, 1))
-        return taken[-1]
 
 
 class RegionWriter(wiring.Component):
@@ -421,6 +445,10 @@ class RegionWriter(wiring.Component):
         ]
         m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
         return m
+
+    def ports(self, p: int) -> tuple[Value, Value, Value]:
+        """Enable, address and data of the writes of bank ``p``."""
+        return self.w_en[p], self.w_addr, self.w_data
 
     def _take(self, m: Module) -> tuple[Signal, Signal]:
         """Handshake of the input; a cycle later, whether there was a transfer, and whether it was

@@ -6,10 +6,10 @@ network's input and two that the layers' results take in turns. What differs fro
 a word of the program.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,13 @@ __all__ = [
     "SharedLayer",
     "SharedSpec",
     "make_shared_core",
+    "make_spec",
     "refuse_shared",
     "share",
+    "share_layers",
 ]
+
+Spec = TypeVar("Spec", bound="SharedSpec")
 
 _OPERANDS = {"mult18": 17, "mac16": 16}  # bits of an unsigned multiplier
 _LOGIC_WORDS = 16  # of a program that becomes LUTs
@@ -63,6 +67,9 @@ class SharedLayer(Document):
         ``sum |y|``.
     codes : int
         Lane codes that place a pulse.
+    weights : int
+        Of the network's layer; 0 of a pooling, which is computed as a layer of ones and has no
+        pulses that count.
     """
 
     name: str
@@ -74,6 +81,12 @@ class SharedLayer(Document):
     shift: int
     pulses: int
     codes: int
+    weights: int
+
+    @property
+    def results(self) -> int:
+        """Activations that it gives in a frame."""
+        return self.rows
 
 
 @dataclass(frozen=True)
@@ -114,18 +127,20 @@ class SharedSpec(CoreBase):
         where = f"Core {self.name!r}"
         if not self.layers or len(self.layers) > 1 << 10:
             raise InputError(f"{where} must have 1 to 1024 layers, not {len(self.layers)}")
-        ends = (self.layers[0], self.layers[-1])
-        if (self.n, self.x) != (ends[0].n, ends[0].x):
-            raise InputError(f"{where} must take what its first layer takes")
-        if (self.rows, self.out, self.shift) != (ends[1].rows, ends[1].out, ends[1].shift):
+        last = self.layers[-1]
+        if (self.rows, self.out, self.shift) != (last.rows, last.out, last.shift):
             raise InputError(f"{where} must give what its last layer gives")
-        for before, layer in pairwise(self.layers):
-            if (before.rows, before.out) != (layer.n, layer.x):
-                raise InputError(f"{where}: layer {layer.name!r} must take what is before it")
+        self._check_chain(where)
         for layer in self.layers:
-            for key, most in (("n", 20), ("rows", 20), ("words", 24), ("pulses", 40)):
+            for key, most in (
+                ("n", 20),
+                ("rows", 20),
+                ("words", 24),
+                ("pulses", 40),
+                ("weights", 40),
+            ):
                 value = getattr(layer, key)
-                if not int(key != "pulses") <= value < 1 << most:
+                if not int(most < 40) <= value < 1 << most:
                     raise InputError(f"{where}: {key} of layer {layer.name!r} must not be {value}")
             if not 1 <= layer.shift <= 62:
                 raise InputError(f"{where}: layer {layer.name!r} must have a shift of 1 to 62")
@@ -136,6 +151,14 @@ class SharedSpec(CoreBase):
         if self.multiplier == "none" or self.bank_memory != "block":
             raise InputError(f"{where} must have a multiplier, and its banks in block RAM")
         super().__post_init__()
+
+    def _check_chain(self, where: str) -> None:
+        """Raises InputError unless each layer takes what the one before gives."""
+        if (self.n, self.x) != (self.layers[0].n, self.layers[0].x):
+            raise InputError(f"{where} must take what its first layer takes")
+        for before, layer in pairwise(self.layers):
+            if (before.rows, before.out) != (layer.n, layer.x):
+                raise InputError(f"{where}: layer {layer.name!r} must take what is before it")
 
     # -- shapes -----------------------------------------------------------------------------
 
@@ -157,7 +180,7 @@ class SharedSpec(CoreBase):
     @property
     def weights(self) -> int:
         """Weights of all layers."""
-        return sum(layer.rows * layer.n for layer in self.layers)
+        return sum(layer.weights for layer in self.layers)
 
     @property
     def mixed(self) -> bool:
@@ -434,6 +457,29 @@ def make_shared_core(
     InputError
         A layer can't be on a shared engine.
     """
+    return share_layers(
+        layers, lanes, make_spec, gap_bits=gap_bits, shift_bits=shift_bits, code=code,
+        family=family, name=name, **options,
+    )  # fmt: skip
+
+
+def make_spec(layers: Sequence[SharedLayer], **fields: Any) -> SharedSpec:
+    return SharedSpec(**(fields | {"layers": tuple(layers)}))
+
+
+def share_layers(
+    layers: Sequence[tuple[Dense, TensorSpec]],
+    lanes: int,
+    make: Callable[..., Spec],
+    *,
+    gap_bits: int | None = None,
+    shift_bits: int = 0,
+    code: str = "pulse",
+    family: str = "ecp5",
+    name: str = "engine",
+    **options: Any,
+) -> tuple[Spec, CoreImage]:
+    """`make_shared_core`, with what makes the specification of layers and fields."""
     if not layers:
         raise InputError("A shared engine must have at least one layer")
     for layer, x in layers:
@@ -463,7 +509,7 @@ def make_shared_core(
         make_core(*_padded(layer, x, lanes), lanes, **asked, multiplier=options["multiplier"])
         for layer, x in layers
     ]
-    return _merged(layers, parts, family, name, options)
+    return _merged(layers, parts, make, family, name, options)
 
 
 def _multiplier(layers: Sequence[tuple[Dense, TensorSpec]], kind: str) -> str:
@@ -496,10 +542,11 @@ def _shifts(parts: Sequence[CoreSpec], limit: int) -> list[int]:
 def _merged(
     layers: Sequence[tuple[Dense, TensorSpec]],
     parts: Sequence[tuple[CoreSpec, CoreImage]],
+    make: Callable[..., Spec],
     family: str,
     name: str,
     options: dict[str, Any],
-) -> tuple[SharedSpec, CoreImage]:
+) -> tuple[Spec, CoreImage]:
     """One specification that holds all layers' widths, and the contents one after the other."""
     specs = [spec for spec, _ in parts]
     widest = max(spec.mult_bits for spec in specs)
@@ -514,11 +561,11 @@ def _merged(
     described = [
         SharedLayer(
             layer.name, layer.y.shape[1], spec.rows, spec.x, spec.out, spec.words, shift,
-            int(np.abs(layer.y).sum()), int(code.placed(part.codes).sum()),
+            int(np.abs(layer.y).sum()), int(code.placed(part.codes).sum()), layer.y.size,
         )
         for (layer, _), (spec, part), shift in zip(layers, parts, shifts, strict=True)
     ]  # fmt: skip
-    spec = share(described, specs, family, name, **options)
+    spec = share(described, specs, family, name, make=make, **options)
     if "fifo_depth" not in options:
         last = spec.row_slots(image)[-spec.rows :]
         spec = replace(spec, fifo_depth=result_places(spec, last))
@@ -530,8 +577,10 @@ def share(
     cores: Sequence[CoreSpec],
     family: str,
     name: str = "engine",
+    *,
+    make: Callable[..., Spec],
     **options: Any,
-) -> SharedSpec:
+) -> Spec:
     """The engine of layers each of which alone would be one of ``cores``, all of one code.
 
     The layers' shifts may be larger than the cores': widths grow with them.
@@ -547,14 +596,13 @@ def share(
         pairs = zip(layers, cores, strict=True)
         return max(int(getattr(core, key)) + layer.shift - core.shift for layer, core in pairs)
 
-    spec = SharedSpec(
+    fields: dict[str, Any] = dict(  # noqa: C408
         name=name,
         n=layers[0].n,
         rows=layers[-1].rows,
         x=layers[0].x,
         out=layers[-1].out,
         code=code,
-        layers=tuple(layers),
         acc_bits=max(core.acc_bits for core in cores),
         mult_bits=widest("mult_bits"),
         bias_bits=widest("bias_bits"),
@@ -568,4 +616,4 @@ def share(
         params_memory="logic" if rows <= device.logic_rows else "block",
         fifo_memory="logic" if device.lutram else "block",
     )
-    return replace(spec, **options)
+    return make(layers, **(fields | options))

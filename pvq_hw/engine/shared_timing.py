@@ -4,9 +4,10 @@ from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from pvq_hw.engine.core import CoreImage
+from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.shared_core import SharedSpec
 
-__all__ = ["compute_layers", "take_frames"]
+__all__ = ["compute_layers", "map_layers", "take_frames"]
 
 
 class _Wire(Protocol):
@@ -105,3 +106,41 @@ def compute_layers(
             if number == 0:
                 released.append(now - 1 + spec.code_latency)
             now += spec.turn_cycles - 1
+
+
+def map_layers(
+    spec: MapSpec, image: CoreImage, i: _Wire, o: _Wire, frames: int
+) -> Generator[None, None, None]:
+    """Takes a frame, then fetches and computes window after window; see
+    `gateware.core.map_core`."""
+    last = spec.layers[-1]
+    lengths = spec.row_slots(image)[-last.rows :]
+    limit, pops = spec.credits, o.moved
+    strobes: list[int] = []
+    counted = free = 0
+    for frame in range(frames):
+        i.readies += [free] * spec.n
+        i.settle()
+        while len(i.moved) < (frame + 1) * spec.n:
+            yield
+        start = i.moved[-1] + 1
+        for layer in spec.layers[:-1]:
+            start = spec.windows(layer, start)[-1] + spec.turn_cycles
+        now = spec.fetch(last, start + 2, (), 0) + 2
+        for left in lengths:
+            while left:
+                seen = now - 1  # the credit counter registers its strobes first
+                while counted < len(strobes) and strobes[counted] < seen:
+                    counted += 1
+                if counted >= limit:
+                    while len(pops) <= counted - limit:
+                        yield
+                    if pops[counted - limit] >= seen:
+                        now = pops[counted - limit] + 2
+                        continue
+                step = left if counted == len(strobes) else 1
+                now, left = now + step, left - step
+            strobes.append(now - 1 + spec.code_latency)
+            o.offers.append(now - 1 + spec.output_delay)
+        o.settle()
+        free = now - 1 + spec.turn_cycles + 1

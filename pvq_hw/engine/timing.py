@@ -17,10 +17,11 @@ from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.depthwise_timing import Question, depthwise_steps
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
+from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.map_order import MapOrder, map_order
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
-from pvq_hw.engine.shared_timing import compute_layers, take_frames
+from pvq_hw.engine.shared_timing import compute_layers, map_layers, take_frames
 from pvq_hw.engine.sliding_window import UNITS_UNDER_WAY, SlidingWindow
 from pvq_hw.engine.units import (
     UNITS,
@@ -348,6 +349,12 @@ def _shared_core(spec: SharedSpec, unit: CoreUnit, work: Work) -> list[Process]:
         take_frames(spec, i, written, released, blocked, work.frames),
         compute_layers(spec, image, o, written, released, blocked, work.frames),
     ]
+
+
+@core_timing.of(MapSpec)
+def _map_core(spec: MapSpec, unit: CoreUnit, work: Work) -> list[Process]:
+    (i,), (o,) = work.inputs, work.outputs
+    return [map_layers(spec, work.images[spec.name], i, o, work.frames)]
 
 
 @core_timing.of(CoreSpec, Int8Spec)

@@ -239,7 +239,7 @@ def estimate(
     model: Model, target: Target, ratio: float, options: CompileOptions | None = None
 ) -> Estimate:
     """Fit and speed of a model on a board at a mean N/K."""
-    from pvq_hw.flow.quantize import fold_layers
+    from pvq_hw.flow.quantize import can_share, fold_layers
     from pvq_hw.plan.folding import fold
     from pvq_hw.plan.shared import fold_network
 
@@ -249,7 +249,7 @@ def estimate(
         each = asked.asked([layer.name for layer in layers], target.engine)
         found = fold_network(
             layers, target, shared=asked.engine == "shared",
-            may_share=asked.engine == "auto" and asked.may_share, best=fold, reserve=reserve,
+            may_share=can_share(model, asked), best=fold, reserve=reserve,
             pace=pace, reckoned=True, each=each,
         )  # fmt: skip
     except InputError as error:

@@ -13,7 +13,7 @@ from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.flow.room import check_room
-from pvq_hw.model.model import Conv, Model
+from pvq_hw.model.model import AveragePool, Conv, Model
 from pvq_hw.network.decision import Above
 from pvq_hw.network.network import Network
 from pvq_hw.plan.candidates import can_balance
@@ -36,6 +36,7 @@ __all__ = [
     "QUICK_FRAMES",
     "QUICK_PATIENCE",
     "asked_lanes",
+    "can_share",
     "estimate",
     "fold_layers",
     "quantize_for",
@@ -111,10 +112,14 @@ def quantize_for(
         "pace": _ends_pace(model, options),
         "frames": options.frames if isinstance(options.frames, int) else None,
     }
+    shares: dict[str, Any] = {
+        "shared": options.engine == "shared",
+        "may_share": can_share(model, options),
+    }
     if options.quantizer == "given":
         network = quantize(model, wanted, calibration=data, progress=_told(progress, names, 0))
         known = known_layers(network, options.codes(names))
-        return network, _fold(known, target, options, **asked)
+        return network, fold_network(known, target, **asked, **shares)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     totals = layer_pulses(model, wanted)
     layers = _fold_layers(steps, model.input_name, options, totals)
@@ -123,15 +128,14 @@ def quantize_for(
         check_room(
             model, target, wanted, data, layers,
             codes=options.codes(names), lanes=asked["lanes"], each=asked["each"],
-            may_share=options.engine == "auto" and options.may_share,
-            frames=asked["frames"] or 1, windows=options.windows,
+            may_share=shares["may_share"], frames=asked["frames"] or 1, windows=options.windows,
         )  # fmt: skip
     if options.quantizer == "calibrated":
         pulses = row_budget(model, data, wanted, progress=_told(progress, names, 0))
         totals |= {name: int(k.sum()) for name, k in pulses.items()}
         layers = _fold_layers(steps, model.input_name, options, totals)
         wanted = replace(wanted, pulses=pulses)
-    folding = _fold(layers, target, options, free=free, **asked)
+    folding = fold_network(layers, target, free=free, **asked, **shares)
     banks = _balanced(folding.banks, options)
     folding = replace(folding, balanced=tuple(name in banks for name in folding.names))
     # The other layers keep their pulses: none gets those that 8-bit weights make needless.
@@ -147,13 +151,15 @@ def quantize_for(
     return network, folding
 
 
-def _fold(
-    layers: Sequence[FoldLayer], target: Target, options: CompileOptions, **asked: Any
-) -> Folding:
-    return fold_network(
-        layers, target, shared=options.engine == "shared",
-        may_share=options.engine == "auto" and options.may_share, **asked,
-    )  # fmt: skip
+def can_share(model: Model, options: CompileOptions) -> bool:
+    """Whether one engine may be taken for all layers unasked: nothing speaks against it in the
+    options, and each layer has weights, or is an average, and reads the one before alone."""
+    before = model.input_name
+    for step in network_steps(model):
+        if step.inputs != (before,) or not (step.weighted or isinstance(step.node, AveragePool)):
+            return False
+        before = step.output
+    return options.engine == "auto" and options.may_share
 
 
 def _ends_pace(model: Model, options: CompileOptions) -> int:

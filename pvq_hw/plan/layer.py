@@ -117,12 +117,13 @@ class LayerPlan(Document):
                 "rows": layer.rows,
                 "columns": layer.n,
                 "pulses": layer.pulses,
-                "n_over_k": layer.rows * layer.n / max(1, layer.pulses),
+                "n_over_k": layer.weights / max(1, layer.pulses),
                 "slots": layer.words,
                 "utilization": layer.codes / (layer.words * self.spec.lanes),
-                "bits_per_weight": layer.words * self.spec.word_bits / (layer.rows * layer.n),
+                "bits_per_weight": layer.words * self.spec.word_bits / layer.weights,
             }
             for layer in self.spec.layers
+            if layer.weights
         ]
 
     @property
@@ -323,9 +324,13 @@ def _depthwise_energy(spec: DepthwiseSpec, plan: LayerPlan) -> Operations:
 
 @core_energy.of(SharedSpec)
 def _shared_energy(spec: SharedSpec, plan: LayerPlan) -> Operations:
+    times = [layer.results // layer.rows for layer in spec.layers]
+    pairs = list(zip(times, spec.layers, strict=True))
+    words = sum(t * layer.words for t, layer in pairs)
+    adds = sum(t * (layer.codes + layer.rows) for t, layer in pairs)
     return Operations(
-        add_bits=(plan.codes + spec.all_rows) * spec.acc_bits,
-        read_bits=plan.code_bits + spec.words * spec.lanes * spec.bank_bits,
+        add_bits=adds * spec.acc_bits,
+        read_bits=words * (spec.word_bits + spec.lanes * spec.bank_bits),
         register_bits=plan.resources.ffs * spec.frame_cycles,
     )
 

@@ -491,7 +491,8 @@ def _plan_shared(
     shifted = sorted({kind for kind in (codes or {}).values() if kind != "pulse"})
     if shifted:
         raise InputError(f"A shared engine has codes of single pulses, not {shifted[0]} ones")
-    asked = [{**options, **each.get(layer.name, {})} for layer in network.layers]
+    weighted = [layer.name for layer in network.layers if layer.weights is not None]
+    asked = [{**options, **each.get(name, {})} for name in weighted]
     if any(part != asked[0] for part in asked):
         raise InputError("A shared engine is that of all layers: options must be the same for all")
     chosen = {key: value for key, value in asked[0].items() if key != "engine"}

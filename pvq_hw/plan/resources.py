@@ -10,6 +10,7 @@ from pvq_hw.documents import Document
 from pvq_hw.engine.core import CORES, CoreBase
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
@@ -27,7 +28,7 @@ from pvq_hw.plan.int8_resources import (
     int8_features,
     int8_memories,
 )
-from pvq_hw.plan.shared_resources import SHARED_LUTS, shared_memories
+from pvq_hw.plan.shared_resources import MAP_LUTS, SHARED_LUTS, shared_memories
 from pvq_hw.plan.unrolled_resources import (
     UNROLLED_COEFFICIENTS,
     unrolled_features,
@@ -244,6 +245,16 @@ def _shared_cost(spec: SharedSpec, device: Family) -> Resources:
     luts = more["core"] + more["layers"] * len(spec.layers)
     luts += more["finishes"] * (len(spec.finishes) - 1) * spec.out.bits
     return _pulse_cost(spec, device) + Resources(luts=round(luts), ffs=round(more["ffs"]))
+
+
+@core_cost.of(MapSpec)
+def _map_cost(spec: MapSpec, device: Family) -> Resources:
+    """As one without maps, and what fetches windows and keeps the maps."""
+    sprams = 2 if spec.map_memory == "spram" else 0
+    own = spec.program_bits // 4 if spec.program_memory == "logic" else 0
+    return _shared_cost(spec, device) + Resources(
+        luts=MAP_LUTS + own + _SPRAM_LUTS * sprams, ffs=MAP_LUTS // 2, sprams=sprams
+    )
 
 
 @core_cost.of(CoreSpec)

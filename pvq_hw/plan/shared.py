@@ -1,5 +1,6 @@
 """A network on one engine that its layers share: lanes and code of all of them, then its core."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,20 +9,32 @@ import numpy as np
 
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.map_core import (
+    MapLayer,
+    MapSpec,
+    MapWindow,
+    make_map_core,
+    make_map_spec,
+    paired,
+    window_layer,
+)
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.shared_core import (
     SharedLayer,
     SharedSpec,
     make_shared_core,
+    make_spec,
     refuse_shared,
     share,
 )
 from pvq_hw.engine.units import CoreUnit
 from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, too_thin
-from pvq_hw.plan.core_layers import unit_names
+from pvq_hw.network.window import AveragePool
+from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, spread_banks, too_thin
+from pvq_hw.plan.core_layers import core_layers, unit_names
 from pvq_hw.plan.folding import Folding, fold_best
 from pvq_hw.plan.layer import LayerPlan
 from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
@@ -42,6 +55,7 @@ ENGINE = "engine"
 """What the one core of such a network is called."""
 
 _MOST_LANES = 32
+_CHUNKS = (8, 6, 4, 2)
 _NOTABLE = 0.05  # of the pulses: layers with fewer don't decide the code's gap bits
 _WORTH = 0.95  # of the cycles: codes that have to be loaded save so much
 
@@ -69,7 +83,7 @@ def shared_folding(
     reserve : Resources
         Kept free.
     **options
-        ``code_memory`` and ``multiplier``, free unless given.
+        ``code_memory``, ``map_memory`` and ``multiplier``, free unless given.
 
     Raises
     ------
@@ -83,24 +97,31 @@ def shared_folding(
         )
     for layer in layers:
         _check(layer)
-    room = budget(target) - reserve
+    room, whole = budget(target) - reserve, _with_pools(layers)
+    maps = any(layer.geometry is not None for layer in whole)
     found = []
-    for p in given or range(1, _MOST_LANES + 1):
-        made = _reckoned(layers, p, gap_bits, target, options)
-        for memory in _memories(target, options):
-            spec = replace(made, code_memory=memory)
-            cost = core_resources(spec, target.engine)
-            cost += load_resources(target) if memory == "spram" else Resources()
-            found.append(_Reckoned(spec, cost, cost.within(room), _over(cost, room)))
+    if maps and any(p % 2 for p in given):
+        raise InputError(f"Lanes must be even where layers have windows, not {max(given)}")
+    for p in given or range(1 + maps, _MOST_LANES + 1, 1 + maps):
+        for gap in _gaps(whole, gap_bits, maps):
+            made = _reckoned(whole, p, gap, target, options, maps)
+            for fields in _memories(made, target, options):
+                spec = replace(made, **fields)
+                cost = core_resources(spec, target.engine)
+                cost += load_resources(target) if spec.code_memory == "spram" else Resources()
+                found.append(_Reckoned(spec, cost, cost.within(room), _over(cost, room)))
     best = _best(found)
     spec = best.spec
     memory_options = {"engine": "shared", "code_memory": spec.code_memory, **options}
+    if isinstance(spec, MapSpec):
+        memory_options["map_memory"] = spec.map_memory
+    words = {layer.name: layer.words for layer in spec.layers}
     return Folding(
         names=tuple(layer.name for layer in layers),
         lanes=(spec.lanes,) * len(layers),
         gap_bits=(spec.code.gap_bits,) * len(layers),
         memories=(memory_options,) * len(layers),
-        slots=tuple(layer.words for layer in spec.layers),
+        slots=tuple(words[layer.name] for layer in layers),
         interval_cycles=spec.frame_cycles,
         fits=best.fits,
         balanced=tuple(layer.given is None and _even(layer, spec.lanes) for layer in layers),
@@ -170,18 +191,67 @@ def _check(layer: FoldLayer) -> None:
         why = "it has 8-bit weights" if layer.encoding != "pvq" else ""
         if layer.x.binary or layer.out.binary:
             why = "its activations are signs"
-    if layer.geometry is not None:
-        why = "it is a convolution: only dense layers share an engine"
+    if layer.geometry is not None and layer.geometry.dilation != (1, 1):
+        why = "it is dilated"
     if layer.code not in (None, "pulse"):
         why = f"it is to have {layer.code} codes"
     if why:
         raise InputError(f"Layer {layer.name!r} can't be on a shared engine: {why}")
 
 
-def _memories(target: Target, options: Mapping[str, Any]) -> list[str]:
-    if "code_memory" in options:
-        return [options["code_memory"]]
-    return ["block", "spram"] if target.device.sprams else ["block"]
+def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where codes may be, and with them the maps: in SPRAM both or the codes alone."""
+    kinds = ["block", "spram"] if target.device.sprams else ["block"]
+    found: list[dict[str, Any]] = []
+    for kind in [options["code_memory"]] if "code_memory" in options else kinds:
+        found.append({"code_memory": kind})
+        if kind == "spram" and isinstance(spec, MapSpec) and spec.fits_spram:
+            found.append({"code_memory": kind, "map_memory": "spram"})
+    asked = options.get("map_memory")
+    return [x for x in found if asked in (None, x.get("map_memory", "block"))]
+
+
+def _gaps(layers: Sequence[FoldLayer], gap: int | None, maps: bool) -> list[int]:
+    """Gap bits that are tried: those of the layers with many pulses; of convolutions, whose rows
+    may have few pulses far apart, some narrower ones too."""
+    if gap:
+        return [gap]
+    pulses = [layer.k * layer.rows for layer in layers]
+    notable = min(_NOTABLE * sum(pulses), max(pulses))
+    most = max(
+        gap_bits_for(layer.n, layer.k)
+        for layer, count in zip(layers, pulses, strict=True)
+        if count >= notable
+    )
+    return list(range(max(3, most), 2, -1)) if maps else [most]
+
+
+def _with_pools(layers: Sequence[FoldLayer]) -> list[FoldLayer]:
+    """The layers, and before quantization a pooling of the whole map where only that makes what a
+    layer gives what the next one reads."""
+    found: list[FoldLayer] = []
+    for layer in layers:
+        before = found[-1] if found else None
+        if before is not None and before.geometry is not None and layer.given is None:
+            rows, columns = before.geometry.output_size
+            read = layer.n if layer.geometry is None else math.prod(layer.geometry.input_shape)
+            if read != rows * columns * before.rows:
+                shape = (rows, columns, before.rows)
+                if read != before.rows:
+                    raise InputError(
+                        f"Layer {layer.name!r} can't be on a shared engine: between it and "
+                        f"{before.name!r} is more than an average of the whole map"
+                    )
+                channels = _chunk(before.rows)
+                found.append(
+                    FoldLayer(
+                        f"{before.name} pooled", channels, channels * rows * columns,
+                        rows * columns, before.out, layer.x,
+                        geometry=Geometry(shape, (rows, columns)), groups=channels,
+                    )
+                )  # fmt: skip
+        found.append(layer)
+    return found
 
 
 def _even(layer: FoldLayer, lanes: int) -> bool:
@@ -192,40 +262,57 @@ def _even(layer: FoldLayer, lanes: int) -> bool:
 def _reckoned(
     layers: Sequence[FoldLayer],
     p: int,
-    gap: int | None,
+    gap: int,
     target: Target,
     options: Mapping[str, Any],
+    maps: bool,
 ) -> SharedSpec:
-    pulses = [layer.k * layer.rows for layer in layers]
-    notable = min(_NOTABLE * sum(pulses), max(pulses))
-    gap = gap or max(
-        gap_bits_for(layer.n, layer.k)
-        for layer, count in zip(layers, pulses, strict=True)
-        if count >= notable
-    )
     code = PulseCode(p, gap)
-    cores, described = [], []
+    cores, described, chunks = [], [], []
     for layer in layers:
-        slots = _slots(layer, code)
+        n, chunk = layer.n, 0
+        if maps:
+            channels = n if layer.geometry is None else layer.geometry.input_shape[2]
+            if layer.geometry is not None and n != channels * math.prod(layer.geometry.kernel):
+                channels = chunk = n // math.prod(layer.geometry.kernel)
+            n = n // channels * paired(channels)
+            chunks.append(chunk)
         core = reckoned_core(
-            layer.rows, max(layer.n, p), layer.k, layer.x, layer.out, code, slots, target.engine,
-            {key: value for key, value in options.items() if key == "multiplier"},
+            layer.rows, max(n, p), layer.k, layer.x, layer.out, code, _slots(layer, code),
+            target.engine, {key: value for key, value in options.items() if key == "multiplier"},
         )  # fmt: skip
         cores.append(core)
         count = layer.k * layer.rows
         described.append(
             SharedLayer(
-                layer.name, layer.n, layer.rows, layer.x, layer.out, core.words, core.shift,
-                count, count,
+                layer.name, n, layer.rows, layer.x, layer.out, core.words, core.shift,
+                count, count, layer.rows * layer.columns,
             )
         )  # fmt: skip
-    return share(described, cores, target.engine, ENGINE, fifo_depth=64, **options)
+
+    def make(found: Sequence[SharedLayer], **fields: Any) -> SharedSpec:
+        if not maps:
+            return make_spec(found, **fields)
+        windows = [
+            MapLayer(
+                **vars(own),
+                chunk=chunk,
+                geometry=layer.geometry or Geometry((1, 1, layer.n), (1, 1)),
+            )
+            for own, layer, chunk in zip(found, layers, chunks, strict=True)
+        ]
+        return make_map_spec(windows, **fields)
+
+    return share(described, cores, target.engine, ENGINE, make=make, fifo_depth=64, **options)
 
 
 def _slots(layer: FoldLayer, code: PulseCode) -> float:
     """Words of a row: of known codes, those of the rows as they are."""
     if layer.given is not None:
         return code.encode(layer.given[0].y).slots / layer.rows
+    if layer.groups > 1:
+        banks = spread_banks(layer, code.lanes)
+        return max(1.0, layer.k / banks + layer.n / code.lanes / code.escape)
     if _even(layer, code.lanes):
         return float(-(-layer.k // code.lanes))
     found = dict(reckoned_slots(layer.n, layer.k, min(code.lanes, layer.n), False, False, 0))
@@ -269,20 +356,68 @@ def _limit(found: Sequence[_Reckoned], best: _Reckoned, target: Target) -> str:
 # -- known networks ---------------------------------------------------------------------------
 
 
-def _chain(network: Network) -> list[tuple[Dense, TensorSpec]]:
-    """The layers with their inputs; raises InputError where one can't be on a shared engine."""
+def _chain(network: Network) -> tuple[list[MapWindow], bool]:
+    """The layers as the engine computes them, without channels of zeros, and whether there are
+    maps; raises InputError where a layer can't be on a shared engine."""
     tensors, before = network.tensors(), network.input.name
-    found = []
+    cores = {layer.name: layer for layer in core_layers(network)}
+    found, maps = [], False
     for layer in network.layers:
         x = tensors[layer.inputs[0]]
-        why = refuse_shared(layer, x, layer.output)
-        if not why and layer.inputs[0] != before:
-            why = f"it doesn't read what the layer before it gives, but {layer.inputs[0]!r}"
-        if why or not isinstance(layer, Dense):
+        core, chunk = cores.get(layer.name), 0
+        if core is not None:
+            dense, window, geometry = core.dense, core.x, core.geometry
+            weights = core.source.y.size
+            why = refuse_shared(dense, window, layer.output)
+        elif isinstance(layer, AveragePool):
+            dense, window, why = _ones(layer, x)
+            geometry, weights = layer.geometry, 0
+            chunk = dense.y.shape[0] if len(dense.y) < layer.output.shape[-1] else 0
+        else:
+            kind = str(getattr(layer, "kind", type(layer).__name__))
+            why = f"it is of kind {kind}: only dense layers, convolutions and averages share one"
+        if not why and layer.inputs != (before,):
+            why = f"it doesn't read only what the layer before it gives, but {layer.inputs[0]!r}"
+        if not why and geometry is not None and geometry.dilation != (1, 1):
+            why = "it is dilated"
+        if why:
             raise InputError(f"Layer {layer.name!r} can't be on a shared engine: {why}")
+        maps = maps or geometry is not None
+        if geometry is None:
+            shape = x.shape if len(x.shape) == 3 else (1, 1, x.size)
+            geometry = Geometry(shape, shape[:2])
         before = layer.output.name
-        found.append((layer, x))
-    return found
+        found.append(MapWindow(dense, window, geometry, weights, chunk))
+    return found, maps
+
+
+def _ones(layer: AveragePool, x: TensorSpec) -> tuple[Dense, TensorSpec, str]:
+    """An average as a layer of ones, channel by channel, of a whole map of some channels; and why
+    it can't be one."""
+    g = layer.geometry
+    counts = np.unique(g.counts(include_pads=layer.include_pads)).tolist()
+    channels, taps = g.input_shape[2], g.kernel[0] * g.kernel[1]
+    if g.kernel == g.input_shape[:2] and g.output_size == (1, 1):
+        channels = _chunk(channels)
+    y = np.zeros((channels, taps, channels), dtype=np.int64)
+    y[np.arange(channels), :, np.arange(channels)] = 1
+    dense = Dense(
+        name=layer.name,
+        input=layer.input,
+        output=replace(layer.output, shape=(channels,)),
+        y=y.reshape(channels, -1),
+        mult=np.full((channels, 1), dict(layer.mult)[counts[0]], dtype=np.int64),
+        bias=np.zeros(channels, dtype=np.int64),
+        shift=layer.shift,
+        gain=np.ones((channels, 1)),
+    )
+    why = "it averages windows of different sizes" if len(counts) > 1 else ""
+    return dense, replace(x, shape=(taps * channels,)), why
+
+
+def _chunk(channels: int) -> int:
+    """Channels whose averages over a whole map are computed together: all have the same codes."""
+    return next((c for c in _CHUNKS if channels % c == 0), channels)
 
 
 def shared_plan(
@@ -296,24 +431,45 @@ def shared_plan(
 ) -> tuple[GraphSpec, SharedSpec, CoreImage, Folding]:
     """The engine of a network's layers, with the lanes and gap bits given or those that suit its
     codes best; what `shared_folding` reckoned comes with it."""
-    chain = _chain(network)
-    layers = [
-        FoldLayer(
-            layer.name, layer.y.shape[0], layer.y.shape[1],
-            max(1, round(int(np.abs(layer.y).sum()) / layer.y.shape[0])),
-            x.format, layer.output.format, given=(layer, x),
-        )
-        for layer, x in chain
-    ]  # fmt: skip
+    chain, maps = _chain(network)
+    layers = []
+    for part in chain:
+        layer, x = part.dense, part.x
+        if maps:
+            wide = window_layer(part)
+            layer, x = wide.dense, wide.x
+        rows, n = part.dense.y.shape
+        layers.append(
+            FoldLayer(
+                layer.name, rows, n, max(1, round(int(np.abs(layer.y).sum()) / rows)),
+                x.format, layer.output.format, geometry=part.geometry if maps else None,
+                given=(layer, x),
+            )
+        )  # fmt: skip
     given = {gap for gap in gap_bits or () if gap is not None}
-    gap = max(given) if given else None
-    folding = shared_folding(layers, target, lanes=lanes, gap_bits=gap, reserve=reserve, **options)
-    made = {**options, "code_memory": folding.memories[0]["code_memory"]}
-    spec, image = make_shared_core(
-        chain, folding.lanes[0], gap_bits=folding.gap_bits[0], family=target.engine, name=ENGINE,
+    folding = shared_folding(
+        layers, target, lanes=lanes[:1] if lanes else None,
+        gap_bits=max(given) if given and not maps else None, reserve=reserve, **options,
+    )  # fmt: skip
+    if lanes is not None and len({p for p in lanes if p is not None}) > 1:
+        raise InputError(
+            f"Lanes must be the same for all layers of a shared engine, not {list(lanes)}"
+        )
+    made = dict(folding.memories[0])
+    del made["engine"]
+    spec, image = _made(
+        network, folding.lanes[0], gap_bits=folding.gap_bits[0], family=target.engine, name=ENGINE,
         **made,
     )  # fmt: skip
     return shared_graph(network, spec), spec, image, folding
+
+
+def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, CoreImage]:
+    """The engine of a network, with maps where it has any."""
+    chain, maps = _chain(network)
+    if not maps:
+        return make_shared_core([(part.dense, part.x) for part in chain], lanes, **options)
+    return make_map_core([window_layer(part) for part in chain], lanes, **options)
 
 
 def shared_graph(network: Network, spec: SharedSpec) -> GraphSpec:
@@ -351,8 +507,10 @@ def remake_shared(
     }
     if spec.multiplier == "serial":
         options["multiplier_interval"] = spec.multiplier_interval
+    if isinstance(spec, MapSpec):
+        options["map_memory"] = spec.map_memory
     code = spec.code
-    return make_shared_core(
-        _chain(network), code.lanes, gap_bits=code.gap_bits, shift_bits=code.shift_bits,
+    return _made(
+        network, code.lanes, gap_bits=code.gap_bits, shift_bits=code.shift_bits,
         code=code.kind, family=target.engine, name=spec.name, **options,
     )  # fmt: skip

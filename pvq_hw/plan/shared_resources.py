@@ -1,19 +1,26 @@
 """What an engine of several layers takes beyond a core of pulses of the same widths."""
 
+from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.shared_core import SharedSpec
 
-__all__ = ["SHARED_LUTS", "shared_memories"]
+__all__ = ["MAP_LUTS", "SHARED_LUTS", "shared_memories"]
 
 SHARED_LUTS = {
     "ecp5": {"core": 60.0, "layers": 3.0, "finishes": 3.0, "ffs": 40.0},
-    "up5k": {"core": 60.0, "layers": 3.0, "finishes": 3.0, "ffs": 40.0},
-    "hx8k": {"core": 60.0, "layers": 3.0, "finishes": 3.0, "ffs": 40.0},
+    "up5k": {"core": 165.0, "layers": 0.0, "finishes": 3.0, "ffs": 40.0},
+    "hx8k": {"core": 165.0, "layers": 0.0, "finishes": 3.0, "ffs": 40.0},
 }
+
+
+MAP_LUTS = 420
+"""What fetching windows and writing maps takes."""
 
 
 def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
     """Memories in block RAM by role: (copies, width in bits, depth in words)."""
     memories = {"banks": (spec.lanes, spec.bank_bits, spec.bank_words)}
+    if isinstance(spec, MapSpec) and spec.map_memory == "block":
+        memories["maps"] = (2, spec.map_bits, spec.map_depth)
     if spec.code_memory == "block":
         memories["codes"] = (1, *spec.memories[spec.memory_name("weights")])
     if spec.params_memory == "block":

@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from plan_networks import random_network
-from random_graphs import RandomNetwork
 
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.errors import InputError
@@ -127,12 +126,6 @@ def test_codes_go_to_spram_where_block_ram_is_too_small():
 
 
 def test_what_cannot_be_shared_is_refused_by_name():
-    conv = RandomNetwork(1, (6, 5, 3))
-    conv.dense(conv.conv(conv.input, 4, (3, 3)), 3)
-    with pytest.raises(
-        InputError, match=r"'conv0' can't be on a shared engine: it is of kind conv"
-    ):
-        plan(conv.network(), "icebreaker", engine="shared")
     with pytest.raises(InputError, match="Lanes must be the same for all layers"):
         plan(NETWORK, "icebreaker", engine="shared", lanes=[4, 2, 1])
     with pytest.raises(InputError, match="takes one frame at a time, not 2 side by side"):

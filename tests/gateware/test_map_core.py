@@ -1,0 +1,144 @@
+"""Convolutions on a shared engine with maps: golden model, circuit and timing model agree."""
+
+import numpy as np
+import pytest
+from random_graphs import RandomNetwork
+
+import sim
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.map_core import MapSpec
+from pvq_hw.errors import InputError
+from pvq_hw.network.network import Network
+from pvq_hw.output.verify_content import Finding, check_image, check_plan
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import Plan, plan
+from sim.reference import load_reference, reference_outputs
+
+S8 = IntFormat(8, True)
+SAME = ((1, 1), (1, 1))
+
+
+def convolutions() -> Network:
+    """Odd channels, padding, strides, signed and unsigned activations; a dense layer of a map."""
+    net = RandomNetwork(3, (5, 4, 3))
+    x = net.conv(net.input, 3, (3, 3), pads=SAME, k=5)
+    x = net.conv(x, 5, (2, 3), out=S8, k=6, stride=(2, 1))
+    net.dense(x, 9)
+    return net.network()
+
+
+def depthwise() -> Network:
+    """Rows of one channel, points, an average of the whole map."""
+    net = RandomNetwork(5, (5, 4, 1))
+    x = net.conv(net.input, 6, (3, 2), stride=(2, 2), pads=((1, 1), (0, 1)), k=4)
+    x = net.conv(x, 6, (3, 3), groups=6, pads=SAME, k=3)
+    x = net.average(net.conv(x, 4, (1, 1), k=3), (3, 2))
+    net.dense(x, 9)
+    return net.network()
+
+
+def flat() -> Network:
+    """One dimension."""
+    net = RandomNetwork(7, (1, 9, 1))
+    net.dense(net.conv(net.input, 3, (1, 3), k=3), 9)
+    return net.network()
+
+
+NETWORKS = {"convolutions": convolutions, "depthwise": depthwise, "flat": flat}
+CASES = [
+    ("convolutions", "hx8k", 2, {}),
+    ("depthwise", "icebreaker", 4, {"code_memory": "spram", "map_memory": "spram"}),
+    ("flat", "ulx3s-25f", 6, {}),
+]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[1:]]
+
+
+def planned(name: str, board: str, lanes: int, options: dict) -> tuple[Network, Plan, np.ndarray]:
+    network = NETWORKS[name]()
+    made = plan(network, board, engine="shared", lanes=[lanes] * 9, **options)
+    form = network.input.format
+    x = np.random.default_rng(1).integers(form.min, form.max + 1, (2, network.input.size))
+    return network, made, x
+
+
+def traced(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
+    trace = network.trace(x.reshape(len(x), *network.input.shape))
+    return {x.name: np.asarray(trace[x.name]).reshape(len(trace[x.name]), -1)
+            for x in network.layers}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "board", "lanes", "options"), [CASES[0], *SLOW])
+def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options):
+    network, made, x = planned(name, board, lanes, options)
+    names = [layer.name for layer in network.layers]
+    images = emit(network, made).cores
+    result = sim.simulate(made.graph, images, x, "amaranth", names=names, settle=False)
+    compared = sim.compare(result, traced(network, x))
+    assert compared.mismatches == 0, str(compared.first)
+    assert (result.interval_cycles, result.latency_cycles) in (
+        (None, made.latency_cycles), (made.interval_cycles, made.latency_cycles),
+    )  # fmt: skip
+    assert made.interval_cycles == made.specs[0].frame_cycles
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "board", "lanes", "options"), CASES)
+def test_the_exported_verilog_under_stalls_and_resets(name, board, lanes, options):
+    network, made, x = planned(name, board, lanes, options)
+    names = [layer.name for layer in network.layers]
+    images = emit(network, made).cores
+    steady = sim.simulate(made.graph, images, x, "compiled", names=names)
+    assert sim.compare(steady, traced(network, x)).mismatches == 0
+    assert steady.interval_cycles == made.interval_cycles
+    result = sim.simulate(
+        made.graph, images, x, "compiled", names=names, idle="random:0.4", stall="bursts:9",
+        seed=5, resets=(30, 31, 140),
+    )  # fmt: skip
+    assert sim.compare(result, traced(network, x)).mismatches == 0
+
+
+@pytest.mark.parametrize(("name", "board", "lanes", "options"), CASES)
+def test_golden_model_reference_and_files(tmp_path, name, board, lanes, options):
+    network, made, x = planned(name, board, lanes, options)
+    spec = made.shared
+    assert isinstance(spec, MapSpec)
+    assert spec.map_memory == ("spram" if options else "block")
+    assert Plan.from_json(made.to_json()) == made
+    image = emit(network, made)
+    trace, found = traced(network, x), spec.trace(image.cores[0], x)
+    for layer in network.layers:
+        assert np.array_equal(found[layer.name], trace[layer.name]), layer.name
+    image.write(tmp_path)
+    made.save(tmp_path / "plan.json")
+    findings: list[Finding] = []
+    assert check_plan(tmp_path, network, made, findings)
+    check_image(tmp_path, network, made, findings)
+    assert findings == []
+    cores = load_reference([spec.to_json()], tmp_path / "image")
+    outputs = reference_outputs(made.graph.to_json(), cores, x.tolist())
+    assert outputs[made.graph.last.name] == trace[network.layers[-1].name].tolist()
+
+
+def test_what_has_no_place_among_maps_is_refused_by_name():
+    def refusal(net: RandomNetwork, **options) -> str:
+        with pytest.raises(InputError) as caught:
+            plan(net.network(), "icebreaker", engine="shared", **options)
+        return str(caught.value)
+
+    net = RandomNetwork(1, (6, 6, 4))
+    x = net.conv(net.input, 4, (3, 3), pads=SAME)
+    net.dense(net.maxpool(x, (2, 2), stride=(2, 2)), 3)
+    assert "can't be on a shared engine: it is of kind maxpool" in refusal(net)
+    net = RandomNetwork(1, (6, 6, 4))
+    x = net.conv(net.input, 4, (3, 3), pads=SAME)
+    net.dense(net.add(net.conv(x, 4, (3, 3), pads=SAME), x), 3)
+    assert "can't be on a shared engine: it is of kind add" in refusal(net)
+    net = RandomNetwork(1, (6, 6, 4))
+    net.dense(net.conv(net.input, 4, (3, 3), dilation=(1, 2)), 3)
+    assert "'conv0' can't be on a shared engine: it is dilated" in refusal(net)
+    net = RandomNetwork(1, (6, 6, 4))
+    net.dense(net.conv(net.input, 4, (3, 3)), 3)
+    assert "Lanes must be even where layers have windows, not 3" in refusal(net, lanes=[3, 3])
+    net = RandomNetwork(1, (6, 6, 4))
+    net.conv(net.input, 4, (3, 3))
+    assert "layer 'conv0', its last, must have one position" in refusal(net)
