@@ -12,7 +12,7 @@ SHARED_LUTS = {
 }
 
 
-MAP_LUTS = 420
+MAP_LUTS = 220
 """What fetching windows and writing maps takes."""
 
 

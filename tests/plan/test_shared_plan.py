@@ -10,6 +10,7 @@ from plan_networks import random_network
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
+from pvq_hw.geometry import Geometry
 from pvq_hw.output.report import compile_document
 from pvq_hw.output.verify_codes import check_codes
 from pvq_hw.output.verify_content import Finding, check_image, check_plan
@@ -114,6 +115,31 @@ def test_it_is_chosen_where_a_core_a_layer_does_not_fit():
     small = layers(64, 32, 10)
     assert not fold_network(small, ICE, may_share=True, reserve=reserve).shared
     assert fold_network(small, ICE, shared=True, reserve=reserve).shared
+
+
+def test_a_convolutional_chain_is_shared_too_with_its_average_between():
+    x, same = NETWORK.input.format, ((1, 1), (1, 1))
+    wide = Geometry((25, 5, 64), (3, 3), pads=same)
+    points = Geometry((25, 5, 64), (1, 1))
+    first = Geometry((49, 10, 1), (10, 4), (2, 2), ((4, 5), (1, 1)))
+    keywords = [FoldLayer("conv0", 64, 40, 13, x, x, geometry=first)]
+    for number in range(4):
+        keywords += [
+            FoldLayer(f"dw{number}", 64, 576, 3, x, x, geometry=wide, groups=64),
+            FoldLayer(f"pw{number}", 64, 64, 21, x, x, geometry=points),
+        ]
+    keywords.append(FoldLayer("fc", 12, 64, 21, x, x))
+    reserve = top_resources(ICE, 490)
+    one = fold_network(keywords, ICE, shared=True, reserve=reserve)
+    assert (one.fits, one.shared) == (True, True)
+    assert one.names == tuple(layer.name for layer in keywords)
+    assert one.memories[0]["map_memory"] == "spram"
+    assert one.cost.sprams == 4
+    assert one.lanes[0] % 2 == 0
+    # What is between two layers must be an average of the whole map.
+    other = [keywords[0], FoldLayer("fc", 12, 8, 4, x, x)]
+    with pytest.raises(InputError, match="more than an average of the whole map"):
+        shared_folding(other, ICE, reserve=reserve)
 
 
 def test_codes_go_to_spram_where_block_ram_is_too_small():
