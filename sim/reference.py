@@ -96,6 +96,8 @@ class ReferenceCore:
     def over_map(self, frame: Sequence[int]) -> tuple[list[int], int]:
         """`compute` of every window of a map, or of a frame that is none."""
         geometry, windows = self.spec.get("geometry"), [list(frame)]
+        if geometry is not None and self.spec["parts"] > 1:
+            return self._over_parts(list(frame))
         if geometry is not None and self.spec["chunk"]:
             size, channels = self.spec["chunk"], geometry["input_shape"][2]
             windows = [
@@ -113,12 +115,36 @@ class ReferenceCore:
         found = [self.compute(window) for window in windows]
         return [x for values, _ in found for x in values], max(most for _, most in found)
 
+    def _over_parts(self, frame: list[int]) -> tuple[list[int], int]:
+        """Every window of a map, some channels after the others, each with rows of its own."""
+        spec, largest = self.spec, 0
+        size, channels = spec["chunk"], spec["geometry"]["input_shape"][2]
+        each, rows, found = len(self.codes) // spec["parts"], spec["rows"] // spec["parts"], []
+        cores = [
+            ReferenceCore(
+                spec | {"rows": rows, "geometry": None},
+                self.codes[k * each : (k + 1) * each],
+                self.mult[k * rows : (k + 1) * rows],
+                self.bias[k * rows : (k + 1) * rows],
+            )
+            for k in range(spec["parts"])
+        ]
+        for window in _windows({"geometry": spec["geometry"], "pad": 0}, frame):
+            for first, core in zip(range(0, channels, size), cores, strict=True):
+                own = [
+                    x for at in range(first, len(window), channels) for x in window[at : at + size]
+                ]
+                values, most = core.compute(own)
+                found += values
+                largest = max(largest, most)
+        return found, largest
+
     def parts(self) -> list["ReferenceCore"]:
         """The layers of a shared engine, each as a core with its part of the memories."""
         found, word, row = [], 0, 0
         for layer in self.spec["layers"]:
             spec = self.spec | {key: layer[key] for key in ("n", "rows", "x", "out", "shift")}
-            spec |= {"kind": "pulses"} | {k: layer.get(k) for k in ("geometry", "chunk")}
+            spec |= {"kind": "pulses"} | {k: layer.get(k) for k in ("geometry", "chunk", "parts")}
             words, rows = slice(word, word + layer["words"]), slice(row, row + layer["rows"])
             part = (self.codes[words], self.mult[rows], self.bias[rows])
             found.append(ReferenceCore(spec, *part))

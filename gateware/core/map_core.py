@@ -49,7 +49,7 @@ class MapCore(SharedCore):
         word, row_end, clear = read_codes(self, m, sequencer)
         ends = Strobe(m, "row_end", row_end, spec.code_latency)
         again = Strobe(m, "again", sequencer.again, spec.code_latency)
-        position = Strobe(m, "position", sequencer.end, spec.code_latency)
+        position = Strobe(m, "position", sequencer.pixel, spec.code_latency)
         starting = Signal(init=1)
         with m.If(sequencer.valid):
             m.d.sync += starting.eq(row_end)
@@ -71,6 +71,7 @@ class MapCore(SharedCore):
             fetcher.start.eq(sequencer.opens),
             fetcher.release.eq(sequencer.end),
             sequencer.written.eq(fetcher.written),
+            sequencer.whole.eq(fetcher.whole),
             sequencer.final.eq(fetcher.final),
             sequencer.taken.eq(writer.written),
             sequencer.popped.eq(fifo.popped),
@@ -174,7 +175,8 @@ class WindowFetcher(wiring.Component):
     start : strobe, a layer begins
     release : strobe, a half has been read
     addr, data : of the map; ``data`` comes a cycle later
-    written, final : strobe, and with it whether the window is its layer's last
+    written, whole, final : strobe, and with it whether the window is its position's last, and its
+        layer's
     w_en : one bit for each pair of banks
     w_addr, w_data : to all of them
     """
@@ -189,6 +191,7 @@ class WindowFetcher(wiring.Component):
                 "addr": Out(spec.map_address_bits),
                 "data": In(spec.map_bits),
                 "written": Out(1),
+                "whole": Out(1),
                 "final": Out(1),
                 "w_en": Out(spec.lanes // 2),
                 "w_addr": Out(spec.address_bits + 1),
@@ -208,21 +211,29 @@ class WindowFetcher(wiring.Component):
         # Positions: the place and the address of the window's first pixel.
         column, row = Signal(fields["columns"]), Signal(fields["rows"])
         left, top = Signal(signed(fields["x"])), Signal(signed(fields["y"]))
-        line, place = Signal(bits, reset_less=True), Signal(bits, reset_less=True)
-        at_column, at_row = Signal(), Signal()
-        m.d.comb += [at_column.eq(column == step.columns), at_row.eq(row == step.rows)]
+        line, base = Signal(bits, reset_less=True), Signal(bits, reset_less=True)
+        place, part = Signal(bits, reset_less=True), Signal(fields["parts"])
+        at_column, at_row, at_part = Signal(), Signal(), Signal()
+        m.d.comb += [
+            at_column.eq(column == step.columns), at_row.eq(row == step.rows),
+            at_part.eq(part == step.parts),
+        ]  # fmt: skip
         first_x, first_y = step.x.as_signed(), step.y.as_signed()
         with m.If(self.start):
             m.d.sync += [column.eq(0), row.eq(0), left.eq(first_x), top.eq(first_y)]
-            m.d.sync += [line.eq(step.first), place.eq(step.first)]
+            m.d.sync += [line.eq(step.first), base.eq(step.first), place.eq(step.first)]
+            m.d.sync += part.eq(0)
         with m.Elif(after):
-            with m.If(~at_column):
+            m.d.sync += part.eq(Mux(at_part, 0, part + 1))
+            with m.If(~at_part):
+                m.d.sync += place.eq(place + step.words + 1)
+            with m.Elif(~at_column):
                 m.d.sync += [column.eq(column + 1), left.eq(left + step.step_x)]
-                m.d.sync += place.eq(place + step.right)
+                m.d.sync += [base.eq(base + step.right), place.eq(base + step.right)]
             with m.Else():
                 m.d.sync += [column.eq(0), left.eq(first_x), row.eq(row + 1)]
                 m.d.sync += [top.eq(top + step.step_y), line.eq(line + step.below)]
-                m.d.sync += place.eq(line + step.below)
+                m.d.sync += [base.eq(line + step.below), place.eq(line + step.below)]
         # Within a window.
         word, tap, kernel = (Signal(fields[k], name=k) for k in ("words", "taps", "lines"))
         x, y = Signal(signed(fields["x"] + 1)), Signal(signed(fields["y"] + 1))
@@ -232,7 +243,8 @@ class WindowFetcher(wiring.Component):
             at_word.eq(word == step.words), at_tap.eq(tap == step.taps),
             at_kernel.eq(kernel == step.lines),
             self.written.eq(run & at_word & at_tap & at_kernel),
-            self.final.eq(at_column & at_row),
+            self.whole.eq(at_part),
+            self.final.eq(at_column & at_row & at_part),
             self.addr.eq(addr),
         ]  # fmt: skip
         m.d.sync += [
@@ -283,13 +295,14 @@ class WindowSequencer(wiring.Component):
     """Reads a layer's code words for one window after the other, and layer after layer.
 
     As `gateware.core.shared_core.LayerSequencer`, but what starts a run of words is a window in the
-    banks. ``end`` and ``again`` belong to the word that leaves the code ROM now: it is a window's
-    last, and others of the layer follow.
+    banks. ``end``, ``pixel`` and ``again`` belong to the word that leaves the code ROM now: it is
+    a window's last, a position's, and others of the layer follow.
 
     Members
     -------
     taken : strobe, a frame is in its map
-    written, final : strobe, a window is in the banks; whether it is the layer's last
+    written, whole, final : strobe, a window is in the banks; whether it is the position's last, and
+        the layer's
     opens : strobe, ``step`` is another layer's, whose windows may be fetched
     done : strobe, a frame's last layer is through
     """
@@ -300,6 +313,7 @@ class WindowSequencer(wiring.Component):
             {
                 "taken": In(1),
                 "written": In(1),
+                "whole": In(1),
                 "final": In(1),
                 "row_end": In(1),
                 "popped": In(1),
@@ -308,6 +322,7 @@ class WindowSequencer(wiring.Component):
                 "valid_next": Out(1),
                 "half": Out(1),
                 "end": Out(1),
+                "pixel": Out(1),
                 "again": Out(1),
                 "turn": Out(1),
                 "opens": Out(1),
@@ -329,6 +344,8 @@ class WindowSequencer(wiring.Component):
         full = credits_left(m, spec, self.row_end & step.last, self.popped)
         run, half, at_end = Signal(), Signal(), Signal()
         waiting, next_final, final = Signal(), Signal(), Signal()
+        next_whole, whole = Signal(), Signal()
+        count = Signal(len(step.before))
         go, ends, busy, over = Signal(), Signal(), Signal(), Signal()
         addr = Signal(len(self.addr))
         m.d.comb += [
@@ -346,31 +363,32 @@ class WindowSequencer(wiring.Component):
         m.d.sync += frame.eq(self.taken)
         m.d.comb += [self.opens.eq((opens & ~first) | frame), self.done.eq(opens & first)]
         with m.If(self.written):
-            m.d.sync += next_final.eq(self.final)
+            m.d.sync += [next_final.eq(self.final), next_whole.eq(self.whole)]
         with m.If(waiting & ~busy):
-            m.d.sync += final.eq(next_final)
+            m.d.sync += [final.eq(next_final), whole.eq(next_whole)]
         m.d.sync += [
             run.eq(waiting | busy), waiting.eq(self.written | (waiting & busy)),
             half.eq(half ^ ends),
         ]  # fmt: skip
         with m.If(go):
-            m.d.sync += [addr.eq(addr + 1), at_end.eq(addr == step.before)]
+            m.d.sync += [addr.eq(addr + 1), count.eq(count + 1)]
+            m.d.sync += at_end.eq(count == step.before)
         with m.If(ends):
-            m.d.sync += at_end.eq(step.single)
-            with m.If(~final):
+            m.d.sync += [at_end.eq(step.single), count.eq(0)]
+            with m.If(whole & ~final):
                 m.d.sync += addr.eq(step.start)
-            with m.Elif(step.last):
+            with m.Elif(whole & step.last):
                 m.d.sync += addr.eq(0)
         with m.Elif(~run):
             m.d.sync += at_end.eq(step.single)
-        flags = [go, half, ends, ends & ~final]
+        flags = [go, half, ends, ends & whole, ends & whole & ~final]
         for i in range(spec.code_latency):
-            later = [Signal(name=f"{n}_{i}") for n in ("valid", "half", "end", "again")]
+            later = [Signal(name=f"{n}_{i}") for n in ("valid", "half", "end", "pixel", "again")]
             m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
             before, flags = flags[0], list(later)
         m.d.comb += [
             self.valid_next.eq(before), self.valid.eq(flags[0]), self.half.eq(flags[1]),
-            self.end.eq(flags[2]), self.again.eq(flags[3]),
+            self.end.eq(flags[2]), self.pixel.eq(flags[3]), self.again.eq(flags[4]),
         ]  # fmt: skip
         return m
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.engine.core import CORES, CoreImage, IntArray
-from pvq_hw.engine.pulse_core import sums_of_pulses
+from pvq_hw.engine.pulse_code import PulseCode
+from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
 from pvq_hw.engine.shared_core import SharedLayer, SharedSpec, share_layers
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -46,31 +47,46 @@ class MapLayer(SharedLayer):
     geometry : Geometry
         Of its windows; a dense layer has one, of the whole map.
     chunk : int
-        0, or of the average of a whole map: channels of a window. The windows are then those of
-        some channels after the others, and share codes and rows.
+        0, or channels of a window where it doesn't have all: the windows of a position are then
+        those of some channels after the others.
+    parts : int
+        How many chunks have rows of their own, which is all of them where rows read some channels
+        only. 1 of the average of a whole map, whose chunks share codes and rows and are counted
+        as positions.
     """
 
     geometry: Geometry
     chunk: int = 0
+    parts: int = 1
 
     @property
     def places(self) -> tuple[int, int]:
         """Rows and columns of windows."""
-        if self.chunk:
+        if self.chunk and self.parts == 1:
             return 1, self.geometry.input_shape[2] // self.chunk
         return self.geometry.output_size
 
     @property
     def positions(self) -> int:
-        """Windows of a frame."""
+        """Times that all rows are computed."""
         return math.prod(self.places)
 
     @property
-    def chunks_whole_map(self) -> bool:
-        """Whether its chunks divide a map that is one window."""
-        g = self.geometry
-        even = self.chunk % _PAIR == 0 and g.input_shape[2] % self.chunk == 0
-        return even and g.kernel == g.input_shape[:2] and g.output_size == (1, 1)
+    def divides(self) -> bool:
+        """Whether its chunks divide the channels, and rows and words the chunks that have their
+        own, or a map that is one window."""
+        g, channels = self.geometry, self.geometry.input_shape[2]
+        if not self.chunk:
+            return self.parts == 1
+        even = self.chunk % _PAIR == 0 and channels % self.chunk == 0
+        whole = g.kernel == g.input_shape[:2] and g.output_size == (1, 1)
+        own = self.parts * self.chunk == channels and self.rows % self.parts == 0
+        return even and self.words % self.parts == 0 and (whole if self.parts == 1 else own)
+
+    @property
+    def window_cycles(self) -> int:
+        """Slot words of a window."""
+        return self.words // self.parts
 
     @property
     def window_words(self) -> int:
@@ -128,7 +144,7 @@ class MapSpec(SharedSpec):
         first, last = self.layers[0], self.layers[-1]
         if (self.n, self.x) != (int(np.prod(first.geometry.input_shape)), first.x):
             raise InputError(f"{where} must take what its first layer takes")
-        if last.positions != 1:
+        if (last.positions, last.parts) != (1, 1):
             raise InputError(f"{where}: layer {last.name!r}, its last, must have one position")
         for before, layer in pairwise(self.layers):
             given = before.positions * before.rows
@@ -137,7 +153,7 @@ class MapSpec(SharedSpec):
                 raise InputError(f"{where}: layer {layer.name!r} must take what is before it")
         for layer in self.layers:
             g = layer.geometry
-            if layer.n != _PAIR * layer.fetched or (layer.chunk and not layer.chunks_whole_map):
+            if layer.n != _PAIR * layer.fetched or not layer.divides:
                 raise InputError(f"{where}: layer {layer.name!r} must have the columns of a window")
             if g.dilation != (1, 1):
                 raise InputError(f"{where}: layer {layer.name!r} must not be dilated")
@@ -218,6 +234,7 @@ class MapSpec(SharedSpec):
             "step_x": max(x.stride[1] for x in g).bit_length(),
             "step_y": max(x.stride[0] for x in g).bit_length(),
             "across": max(1, max(x.pixel_words for x in self.layers).bit_length()),
+            "parts": max(1, max(x.parts - 1 for x in self.layers).bit_length()),
             "words": max(1, max(x.window_words - 1 for x in self.layers).bit_length()),
             "taps": max(1, max(x.kernel[1] - 1 for x in g).bit_length()),
             "lines": max(1, max(x.kernel[0] - 1 for x in g).bit_length()),
@@ -237,15 +254,19 @@ class MapSpec(SharedSpec):
             g, words = layer.geometry, layer.pixel_words
             (top, _), (left, _) = g.pads
             down, places = g.input_shape[1] * words, layer.places
-            right = layer.chunk // _PAIR or g.stride[1] * words
+            # Positions of a map that is one window are its chunks.
+            chunks = layer.chunk > 0 and layer.parts == 1
+            right = layer.chunk // _PAIR if chunks else g.stride[1] * words
             fields = {
                 "start": start, "row": row, "first": -top * down - left * words, "down": down,
                 "right": right, "below": g.stride[0] * down, "x": -left, "y": -top,
                 "width": g.input_shape[1], "height": g.input_shape[0],
-                "step_x": 0 if layer.chunk else g.stride[1], "step_y": g.stride[0],
+                "step_x": 0 if chunks else g.stride[1], "step_y": g.stride[0],
                 "across": words - layer.window_words + 1, "words": layer.window_words - 1,
                 "taps": g.kernel[1] - 1, "lines": g.kernel[0] - 1,
-                "columns": places[1] - 1, "rows": places[0] - 1,
+                "columns": places[1] - 1, "rows": places[0] - 1, "parts": layer.parts - 1,
+                "before": max(0, layer.window_cycles - 2),
+                "single": int(layer.window_cycles == 1),
             }  # fmt: skip
             bits = self.program_fields
             found.append(step | {k: v & ((1 << bits[k]) - 1) for k, v in fields.items()})
@@ -268,13 +289,13 @@ class MapSpec(SharedSpec):
         return now
 
     def windows(self, layer: MapLayer, start: int) -> list[int]:
-        """When the last word of every position is read, for a layer that starts then."""
+        """When the last word of every window is read, for a layer that starts then."""
         ends: list[int] = []
         hold = start + 2
-        for number in range(layer.positions):
+        for number in range(layer.positions * layer.parts):
             done = self.fetch(layer, hold, ends, number)
             hold = done + 3
-            ends.append(max(done + 2, ends[-1] + 1 if ends else 0) + layer.words - 1)
+            ends.append(max(done + 2, ends[-1] + 1 if ends else 0) + layer.window_cycles - 1)
         return ends
 
     def fetch(self, layer: MapLayer, hold: int, ends: Sequence[int], number: int) -> int:
@@ -295,25 +316,31 @@ class MapSpec(SharedSpec):
             y = self.code.decode(part.codes, (layer.rows, layer.n))
             negatives, _ = sums_of_pulses(self.code, part.codes)
             windows = _windows(value, layer)
-            total = (windows @ y.T - negatives) * np.array(part.mult) + np.array(part.bias)
+            sums = windows @ y.reshape(layer.parts, -1, layer.n).transpose(0, 2, 1)
+            acc = sums.reshape(len(array), layer.positions, layer.rows) - negatives
+            total = acc * np.array(part.mult) + np.array(part.bias)
             out = np.asarray(layer.out.clamp(total >> layer.shift), dtype=np.int64)
             found[layer.name] = value = out.reshape(len(array), -1)
         return found
 
 
 def _windows(x: npt.NDArray[Any], layer: MapLayer) -> IntArray:
-    """(frames, ...) -> (frames, positions, columns of a window as it is in the banks)."""
-    geometry, chunk = layer.geometry, layer.chunk
+    """(frames, ...) -> (frames, positions, parts, 1, columns of a window as it is in the banks)."""
+    geometry, chunk, shape = layer.geometry, layer.chunk, (len(x), layer.positions, layer.parts, 1)
+    if chunk and layer.parts == 1:
+        split = x.reshape(len(x), -1, layer.positions, chunk)
+        return np.asarray(split.transpose(0, 2, 1, 3).reshape(*shape, -1))
     if chunk:
-        parts = x.reshape(len(x), -1, layer.positions, chunk)
-        return np.asarray(parts.transpose(0, 2, 1, 3).reshape(len(x), layer.positions, -1))
+        taps = geometry.kernel[0] * geometry.kernel[1]
+        split = geometry.columns(x)[0].reshape(len(x), layer.positions, taps, layer.parts, chunk)
+        return np.asarray(split.transpose(0, 1, 3, 2, 4).reshape(*shape, -1))
     h, w, c = geometry.input_shape
     maps: npt.NDArray[Any] = np.pad(
         x.reshape(len(x), h, w, c), ((0, 0), (0, 0), (0, 0), (0, c % _PAIR))
     )
     wide = replace(geometry, input_shape=(h, w, paired(c)))
     columns = wide.columns(maps)[0]
-    return np.asarray(columns.reshape(len(x), -1, columns.shape[-1]))
+    return np.asarray(columns.reshape(*shape, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,8 +357,8 @@ class MapWindow:
         How windows go over the map.
     weights : int
         Of the network's layer; 0 of a pooling.
-    chunk : int
-        As `MapLayer` has it.
+    chunk, parts : int
+        As `MapLayer` has them.
     """
 
     dense: Dense
@@ -339,6 +366,7 @@ class MapWindow:
     geometry: Geometry
     weights: int
     chunk: int = 0
+    parts: int = 1
 
 
 def window_layer(window: MapWindow) -> MapWindow:
@@ -377,11 +405,35 @@ def make_map_core(
         for layer, window in zip(described, layers, strict=True):
             own = vars(layer) | {
                 "geometry": window.geometry, "weights": window.weights, "chunk": window.chunk,
+                "parts": window.parts,
             }  # fmt: skip
             found.append(MapLayer(**(own if window.weights else own | {"pulses": 0})))
         return make_map_spec(found, map_memory=map_memory, **fields)
 
-    return share_layers([(layer.dense, layer.x) for layer in layers], lanes, make, **options)
+    def even(number: int, core: CoreSpec, image: CoreImage) -> tuple[CoreSpec, CoreImage]:
+        return _even_parts(core, image, layers[number].parts)
+
+    pairs = [(layer.dense, layer.x) for layer in layers]
+    return share_layers(pairs, lanes, make, adjust=even, **options)
+
+
+def _even_parts(core: CoreSpec, image: CoreImage, parts: int) -> tuple[CoreSpec, CoreImage]:
+    """As many words for each part of a layer's rows: idle ones follow the last row's."""
+    if parts == 1:
+        return core, image
+    slots = np.array(core.row_slots(image)).reshape(parts, -1).sum(axis=1)
+    most, start, words = int(slots.max()), 0, list[int]()
+    last = 1 << (core.code.word_bits - 1)
+    assert isinstance(core.code, PulseCode)
+    idle = core.code.idle
+    for count in slots.tolist():
+        own = list(image.codes[start : start + count])
+        missing = most - count
+        if missing:
+            own = [*own[:-1], own[-1] - last, *[idle] * (missing - 1), idle + last]
+        words += own
+        start += count
+    return replace(core, words=len(words)), replace(image, codes=tuple(words))
 
 
 def make_map_spec(layers: Sequence[MapLayer], **fields: Any) -> MapSpec:

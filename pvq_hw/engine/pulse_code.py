@@ -159,6 +159,11 @@ class PulseCode(Code):
         return (1 << self.gap_bits) - 1
 
     @property
+    def idle(self) -> int:
+        """A word that places no pulse and ends no group."""
+        return sum(self.escape << lane * self.lane_bits for lane in range(self.lanes))
+
+    @property
     def max_gap(self) -> int:
         """Largest gap that needs no escape."""
         return self.escape - 1

@@ -472,6 +472,7 @@ def share_layers(
     lanes: int,
     make: Callable[..., Spec],
     *,
+    adjust: Callable[[int, CoreSpec, CoreImage], tuple[CoreSpec, CoreImage]] | None = None,
     gap_bits: int | None = None,
     shift_bits: int = 0,
     code: str = "pulse",
@@ -479,7 +480,8 @@ def share_layers(
     name: str = "engine",
     **options: Any,
 ) -> tuple[Spec, CoreImage]:
-    """`make_shared_core`, with what makes the specification of layers and fields."""
+    """`make_shared_core`, with what makes the specification of layers and fields, and may adjust
+    every layer's words."""
     if not layers:
         raise InputError("A shared engine must have at least one layer")
     for layer, x in layers:
@@ -509,6 +511,8 @@ def share_layers(
         make_core(*_padded(layer, x, lanes), lanes, **asked, multiplier=options["multiplier"])
         for layer, x in layers
     ]
+    if adjust is not None:
+        parts = [adjust(number, spec, image) for number, (spec, image) in enumerate(parts)]
     return _merged(layers, parts, make, family, name, options)
 
 

@@ -62,7 +62,6 @@ __all__ = [
     "offered",
     "per_cycle",
     "sparse_lanes",
-    "spread_banks",
     "stream_limit",
     "synthetic_rows",
     "too_thin",
@@ -338,7 +337,7 @@ def can_balance(layer: FoldLayer, lanes: int) -> bool:
     return quantizer_balance.can_balance(layer.k, layer.n, lanes, layer.bank_columns)
 
 
-def spread_banks(layer: FoldLayer, p: int) -> int:
+def _spread(layer: FoldLayer, p: int) -> int:
     """Banks that a row's columns are in: all, or those of its group's columns."""
     if layer.geometry is None or layer.groups == 1:
         return p
@@ -682,7 +681,7 @@ class _Source:
         layer = self.layer
         if layer.groups == 1 or layer.given is not None:
             return spec
-        spread = spread_banks(layer, spec.lanes)
+        spread = _spread(layer, spec.lanes)
         fullest = layer.k / spread + (0.5 if spread > 1 else 0)
         return replace(spec, words=max(spec.rows, round(spec.rows * fullest)))
 

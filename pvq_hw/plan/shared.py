@@ -33,8 +33,8 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import AveragePool
-from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, spread_banks, too_thin
-from pvq_hw.plan.core_layers import core_layers, unit_names
+from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, too_thin
+from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.plan.folding import Folding, fold_best
 from pvq_hw.plan.layer import LayerPlan
 from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
@@ -270,23 +270,19 @@ def _reckoned(
     code = PulseCode(p, gap)
     cores, described, chunks = [], [], []
     for layer in layers:
-        n, chunk = layer.n, 0
-        if maps:
-            channels = n if layer.geometry is None else layer.geometry.input_shape[2]
-            if layer.geometry is not None and n != channels * math.prod(layer.geometry.kernel):
-                channels = chunk = n // math.prod(layer.geometry.kernel)
-            n = n // channels * paired(channels)
-            chunks.append(chunk)
+        n, chunk, parts = _window_columns(layer) if maps else (layer.n, 0, 1)
+        chunks.append((chunk, parts))
         core = reckoned_core(
-            layer.rows, max(n, p), layer.k, layer.x, layer.out, code, _slots(layer, code),
+            layer.rows, max(n, p), layer.k, layer.x, layer.out, code, _slots(layer, code, chunk),
             target.engine, {key: value for key, value in options.items() if key == "multiplier"},
         )  # fmt: skip
         cores.append(core)
         count = layer.k * layer.rows
         described.append(
             SharedLayer(
-                layer.name, n, layer.rows, layer.x, layer.out, core.words, core.shift,
-                count, count, layer.rows * layer.columns,
+                layer.name, n, layer.rows, layer.x, layer.out,
+                -(-core.words // parts) * parts, core.shift, count, count,
+                layer.rows * layer.columns,
             )
         )  # fmt: skip
 
@@ -297,22 +293,39 @@ def _reckoned(
             MapLayer(
                 **vars(own),
                 chunk=chunk,
+                parts=parts,
                 geometry=layer.geometry or Geometry((1, 1, layer.n), (1, 1)),
             )
-            for own, layer, chunk in zip(found, layers, chunks, strict=True)
+            for own, layer, (chunk, parts) in zip(found, layers, chunks, strict=True)
         ]
         return make_map_spec(windows, **fields)
 
     return share(described, cores, target.engine, ENGINE, make=make, fifo_depth=64, **options)
 
 
-def _slots(layer: FoldLayer, code: PulseCode) -> float:
+def _window_columns(layer: FoldLayer) -> tuple[int, int, int]:
+    """Columns of a window in the banks, the channels of a chunk, and how many of these there are
+    with rows of their own."""
+    g = layer.geometry
+    if g is None:
+        return paired(layer.n), 0, 1
+    channels, taps = g.input_shape[2], math.prod(g.kernel)
+    chunk = 0 if layer.n == taps * channels else layer.n // taps
+    if layer.given is None and not chunk:
+        chunk = _row_chunk(channels, layer.groups)
+    if not chunk:
+        return taps * paired(channels), 0, 1
+    return taps * chunk, chunk, 1 if layer.rows == chunk else channels // chunk
+
+
+def _slots(layer: FoldLayer, code: PulseCode, chunk: int) -> float:
     """Words of a row: of known codes, those of the rows as they are."""
     if layer.given is not None:
         return code.encode(layer.given[0].y).slots / layer.rows
-    if layer.groups > 1:
-        banks = spread_banks(layer, code.lanes)
-        return max(1.0, layer.k / banks + layer.n / code.lanes / code.escape)
+    if chunk and layer.geometry is not None:
+        taps = math.prod(layer.geometry.kernel)
+        banks = len({t * chunk % code.lanes for t in range(taps)})
+        return max(1.0, 1.2 * layer.k / min(banks, layer.k))
     if _even(layer, code.lanes):
         return float(-(-layer.k // code.lanes))
     found = dict(reckoned_slots(layer.n, layer.k, min(code.lanes, layer.n), False, False, 0))
@@ -364,10 +377,11 @@ def _chain(network: Network) -> tuple[list[MapWindow], bool]:
     found, maps = [], False
     for layer in network.layers:
         x = tensors[layer.inputs[0]]
-        core, chunk = cores.get(layer.name), 0
+        core, chunk, parts = cores.get(layer.name), 0, 1
         if core is not None:
             dense, window, geometry = core.dense, core.x, core.geometry
             weights = core.source.y.size
+            dense, window, chunk, parts = _in_chunks(core)
             why = refuse_shared(dense, window, layer.output)
         elif isinstance(layer, AveragePool):
             dense, window, why = _ones(layer, x)
@@ -387,8 +401,31 @@ def _chain(network: Network) -> tuple[list[MapWindow], bool]:
             shape = x.shape if len(x.shape) == 3 else (1, 1, x.size)
             geometry = Geometry(shape, shape[:2])
         before = layer.output.name
-        found.append(MapWindow(dense, window, geometry, weights, chunk))
+        found.append(MapWindow(dense, window, geometry, weights, chunk, parts))
     return found, maps
+
+
+def _in_chunks(core: CoreLayer) -> tuple[Dense, TensorSpec, int, int]:
+    """What is computed of a window, the channels of a chunk, and how many there are: rows that read
+    the channels of their group alone need no windows of all."""
+    layer, groups, g = core.source, core.conv_groups, core.geometry
+    size = 0 if g is None else _row_chunk(g.input_shape[2], groups)
+    if g is None or not size:
+        return core.dense, core.x, 0, 1
+    rows, taps, channels = len(layer.y), g.kernel[0] * g.kernel[1], g.input_shape[2]
+    width = channels // groups
+    group = np.arange(rows) // (rows // groups) % (size // width)
+    y = np.zeros((rows, taps, size // width, width), dtype=np.int64)
+    y[np.arange(rows), :, group] = layer.y.reshape(rows, taps, width)
+    window = replace(core.x, shape=(taps * size,))
+    return replace(core.dense, y=y.reshape(rows, -1)), window, size, channels // size
+
+
+def _row_chunk(channels: int, groups: int) -> int:
+    """Channels of a window where rows read some alone; 0 where it has all."""
+    fits = (c for c in _CHUNKS if channels % c == 0 and c % (channels // groups) == 0)
+    found = next(fits, channels) if groups > 1 else channels
+    return found if found < channels else 0
 
 
 def _ones(layer: AveragePool, x: TensorSpec) -> tuple[Dense, TensorSpec, str]:

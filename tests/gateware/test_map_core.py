@@ -28,11 +28,11 @@ def convolutions() -> Network:
 
 
 def depthwise() -> Network:
-    """Rows of one channel, points, an average of the whole map."""
+    """Rows of one channel, in chunks of 2; points; an average of the whole map, at a time."""
     net = RandomNetwork(5, (5, 4, 1))
-    x = net.conv(net.input, 6, (3, 2), stride=(2, 2), pads=((1, 1), (0, 1)), k=4)
-    x = net.conv(x, 6, (3, 3), groups=6, pads=SAME, k=3)
-    x = net.average(net.conv(x, 4, (1, 1), k=3), (3, 2))
+    x = net.conv(net.input, 10, (3, 2), stride=(2, 2), pads=((1, 1), (0, 1)), k=4)
+    x = net.conv(x, 20, (3, 3), groups=10, pads=SAME, k=3)
+    x = net.average(net.conv(x, 6, (1, 1), k=3), (3, 2))
     net.dense(x, 9)
     return net.network()
 
