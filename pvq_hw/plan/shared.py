@@ -1,7 +1,7 @@
 """A network on one engine that its layers share: lanes and code of all of them, then its core."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +67,7 @@ def shared_folding(
     lanes: Sequence[int | None] | None = None,
     gap_bits: int | None = None,
     reserve: Resources,
+    but: Container[tuple[Any, ...]] = (),
     **options: Any,
 ) -> Folding:
     """Lanes, gap bits and the codes' memory of one engine for all layers, reckoned.
@@ -82,6 +83,8 @@ def shared_folding(
         Free unless given.
     reserve : Resources
         Kept free.
+    but : container
+        `_choice` of engines that turned out too large.
     **options
         ``code_memory``, ``map_memory`` and ``multiplier``, free unless given.
 
@@ -110,7 +113,7 @@ def shared_folding(
                 cost = core_resources(spec, target.engine)
                 cost += load_resources(target) if spec.code_memory == "spram" else Resources()
                 found.append(_Reckoned(spec, cost, cost.within(room), _over(cost, room)))
-    best = _best(found)
+    best = _best([x for x in found if _choice(x.spec) not in but] or found)
     spec = best.spec
     memory_options = {"engine": "shared", "code_memory": spec.code_memory, **options}
     if isinstance(spec, MapSpec):
@@ -337,6 +340,11 @@ def _over(cost: Resources, room: Resources) -> float:
     return max((getattr(cost, k) - getattr(room, k)) / max(1, getattr(room, k)) for k in parts)
 
 
+def _choice(spec: SharedSpec) -> tuple[Any, ...]:
+    """What is chosen of an engine."""
+    return spec.lanes, spec.code.gap_bits, spec.code_memory, getattr(spec, "map_memory", "")
+
+
 def _best(found: Sequence[_Reckoned]) -> _Reckoned:
     """The fewest cycles that fit, in block RAM where SPRAM saves less than 5 % of them; what is
     least over where none do."""
@@ -484,20 +492,27 @@ def shared_plan(
             )
         )  # fmt: skip
     given = {gap for gap in gap_bits or () if gap is not None}
-    folding = shared_folding(
-        layers, target, lanes=lanes[:1] if lanes else None,
-        gap_bits=max(given) if given and not maps else None, reserve=reserve, **options,
-    )  # fmt: skip
     if lanes is not None and len({p for p in lanes if p is not None}) > 1:
         raise InputError(
             f"Lanes must be the same for all layers of a shared engine, not {list(lanes)}"
         )
-    made = dict(folding.memories[0])
-    del made["engine"]
-    spec, image = _made(
-        network, folding.lanes[0], gap_bits=folding.gap_bits[0], family=target.engine, name=ENGINE,
-        **made,
-    )  # fmt: skip
+    tried: set[tuple[Any, ...]] = set()
+    while True:
+        folding = shared_folding(
+            layers, target, lanes=lanes[:1] if lanes else None, reserve=reserve, but=tried,
+            gap_bits=max(given) if given and not maps else None, **options,
+        )  # fmt: skip
+        made = {key: value for key, value in folding.memories[0].items() if key != "engine"}
+        spec, image = _made(
+            network, folding.lanes[0], gap_bits=folding.gap_bits[0], family=target.engine,
+            name=ENGINE, **made,
+        )  # fmt: skip
+        # Parameters may be wider than was reckoned.
+        cost = core_resources(spec, target.engine) + reserve
+        cost += load_resources(target) if spec.code_memory == "spram" else Resources()
+        if cost.within(budget(target)) or not folding.fits or _choice(spec) in tried:
+            break
+        tried.add(_choice(spec))
     return shared_graph(network, spec), spec, image, folding
 
 

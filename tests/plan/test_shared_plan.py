@@ -151,6 +151,19 @@ def test_codes_go_to_spram_where_block_ram_is_too_small():
     }  # fmt: skip
 
 
+def test_lanes_that_real_parameters_are_too_wide_for_are_left_for_others():
+    network, _ = random_network((300, 128, 128, 128, 40), (60, 40, 40, 40), seed=4)
+    last = network.layers[-1]
+    wide = replace(last, bias=np.where(np.arange(40) == 0, 1 << 40, last.bias))
+    network = replace(network, layers=(*network.layers[:-1], wide))
+    first = plan(network, "icebreaker", engine="shared", check=False)
+    # So many block RAMs are enough for the engine as it is reckoned, but not for its biases.
+    small = replace(ICE, device=replace(ICE.device, brams=first.resources.brams - 1))
+    again = plan(network, small, engine="shared")
+    assert again.resources.brams < first.resources.brams
+    assert again.lanes < first.lanes
+
+
 def test_what_cannot_be_shared_is_refused_by_name():
     with pytest.raises(InputError, match="Lanes must be the same for all layers"):
         plan(NETWORK, "icebreaker", engine="shared", lanes=[4, 2, 1])
