@@ -103,6 +103,8 @@ def test_unknown_units_are_refused_by_name():
         kind: str = "abacus"
         frames: int = 1
         side_by_side: tuple = (1, 1)
+        widths: tuple = (1, 1)
+        transfers: tuple = ((3,), 3)
 
         def sizes(self):
             return (3,), 3
