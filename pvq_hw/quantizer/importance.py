@@ -16,7 +16,7 @@ from pvq_hw.quantizer.autodiff import Tape
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.metric import output_metric
 
-__all__ = ["Felt", "Weighed", "felt"]
+__all__ = ["Felt", "Moved", "Weighed", "felt"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -97,6 +97,15 @@ def felt(steps: tuple[Step, ...], x: FloatArray, seed: int = 0) -> dict[str, Fel
     return result
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A row's gain and bias after its moves, and the error that they leave, but for a constant."""
+
+    gain: float
+    bias: float
+    error: float
+
+
 class Weighed:
     """Sums of a group's rows that are fitted where the outputs feel them, and a little elsewhere.
 
@@ -138,7 +147,7 @@ class Weighed:
         banks: int,
         gap: int,
         room: RealArray,
-    ) -> tuple[float, float]:
+    ) -> "Moved":
         """Moves the pulses of row m, in place.
 
         Parameters
@@ -157,9 +166,7 @@ class Weighed:
         room : float64 array (N, N)
             Is overwritten.
 
-        Returns
-        -------
-        (gain, bias), solved for the new pulses.
+        Gain and bias are solved for the new pulses.
         """
         from pvq_hw.quantizer import kernels
 
@@ -178,4 +185,23 @@ class Weighed:
                 float(total), goal, _DAMPING, closed, banks, gap, _COLUMN_POSITIONS, room,
             )  # fmt: skip
             bias += shift
-        return gain, bias
+        return Moved(gain, bias, self._error(m, y, gain, bias, residual, goal))
+
+    def _error(
+        self,
+        m: int,
+        y: IntArray,
+        gain: float,
+        bias: float,
+        residual: FloatArray,
+        goal: RealArray,
+    ) -> float:
+        """What the moves of row m make small, but for a constant."""
+        used = np.flatnonzero(y)
+        v = gain * y[used]
+        own = float((v * (self.gram[np.ix_(used, used)] * v).sum(axis=1)).sum())
+        own += 2 * bias * float((self.sums[used] * v).sum()) + bias * bias * len(self.x)
+        own -= 2 * (float((self.aim[m, used] * v).sum()) + bias * float(self.total[m]))
+        level = np.maximum(self.square[m] - np.square(self.mean[m]) / self.mass[m], 0).mean()
+        drawn = _DAMPING * float(level) * float(np.square(gain * y - goal).sum())
+        return float(np.square(residual, dtype=np.float64).sum()) + _OWN * own + drawn

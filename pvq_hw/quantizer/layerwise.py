@@ -39,7 +39,14 @@ from pvq_hw.quantizer.given import given_codes
 from pvq_hw.quantizer.importance import Weighed, felt
 from pvq_hw.quantizer.layer_options import Request
 from pvq_hw.quantizer.options import QuantizerOptions
-from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights, within
+from pvq_hw.quantizer.pulse_moves import (
+    Moments,
+    improve,
+    moments,
+    output_error,
+    ridge_weights,
+    within,
+)
 from pvq_hw.quantizer.requantization import (
     MULT_BITS,
     Requantization,
@@ -62,6 +69,11 @@ Progress = Callable[[str, float], None]
 _SAMPLES = 30_000  # window positions that a layer is fitted to
 _CHUNK = 1 << 22  # values of the windows of one chunk of frames
 _DAMPING = 0.03  # of the moments: what held-out images ask for at 6,000 frames
+_TRIES = 32  # starts of a layer's moves, at most
+_TRIED = 6e7  # rows times squares of columns of all of them
+_NOISE = 0.5  # of the starts, in pulses, at most
+_FELT_TRIES = 4  # the same where the outputs feel the sums
+_FELT_TRIED = 200_000_000  # positions times weights of all of them
 
 
 @dataclass(eq=False)
@@ -115,6 +127,7 @@ class LayerBuilder:
         spec, self.source = source.spec, source
         self.exact = Tape(steps, spec.name)
         self.rng = np.random.default_rng(options.seed)
+        self.noise = np.random.default_rng(options.seed + 1)
         self.rows: dict[str, Rows] = {}
         self.layers: list[Layer] = []
         # Networks of vectors alone gain nothing that the sweeps don't.
@@ -291,20 +304,50 @@ class LayerBuilder:
         for g in range(parts):
             part = slice(g * size, (g + 1) * size)
             m = moments(columns[g], target[:, part], w[part], _DAMPING)
-            allowed = w[part] != 0
-            y, gain = improve(
-                m,
-                _start(ridge_weights(m), k[part], request, allowed),
-                groups=request.groups,
-                shared=request.shared,
-                placement=request.placement,
-                allowed=allowed if request.keep_zeros else None,
-                patience=self.options.patience,
-                progress=self._told(step.name, g, parts),
-            )
+            told = self._told(step.name, g, parts)
+            y, gain = self._moved(m, k[part], request, w[part] != 0, told)
             ys.append(y)
             gains.append(gain)
         return np.concatenate(ys), np.concatenate(gains)
+
+    def _moved(
+        self,
+        m: Moments,
+        k: IntArray,
+        request: Request,
+        allowed: npt.NDArray[np.bool_],
+        progress: Callable[[float], None] | None,
+    ) -> tuple[IntArray, FloatArray]:
+        """Codes and gains of a group's rows by pulse moves, of each row the best of several starts:
+        the ridge solution's codeword, and those of it with noise."""
+        score = ridge_weights(m)
+        start = _start(score, k, request, allowed)
+        rows, n = start.shape
+        tries = 1 if request.shared or request.groups > 1 else _tries(rows, n)
+        again = np.tile(np.arange(rows), tries)
+        if tries > 1:
+            unit = np.abs(gains_of(score, start))[:, None]
+            noise = unit * self.noise.uniform(-_NOISE, _NOISE, (tries - 1, rows, n))
+            others = (score + noise).reshape(-1, n)
+            start = np.concatenate(
+                [start, _start(others, k[again[rows:]], request, allowed[again[rows:]])]
+            )
+        many = m if tries == 1 else m.rows(again)
+        y, gain = improve(
+            many,
+            start,
+            groups=request.groups,
+            shared=request.shared,
+            placement=request.placement,
+            allowed=allowed[again] if request.keep_zeros else None,
+            patience=self.options.patience,
+            progress=progress,
+        )
+        if tries == 1:
+            return y, gain
+        error = output_error(many, y, gain).reshape(tries, rows)
+        best = error.argmin(axis=0) * rows + np.arange(rows)
+        return y[best], gain[best]
 
     def _weighed(
         self,
@@ -325,18 +368,28 @@ class LayerBuilder:
         goals = raw.reshape(-1, len(y))[felt.positions]
         n, size = y.shape[1], len(y) // groups
         room = np.empty((n, n))
+        tries = max(1, min(_FELT_TRIES, _FELT_TRIED // (len(felt.positions) * y.size)))
+        noise = 2 * _NOISE * self.noise.uniform(-1, 1, (tries - 1, *y.shape))
+        k, asked = np.abs(y).sum(axis=1, keepdims=True), self.asked[step.name]
+        starts = np.stack([y, *(_start(y + some, k, asked, step.weight != 0) for some in noise)])
         for g in range(groups):
             part = slice(g * size, (g + 1) * size)
             layer = Weighed(
                 np.ascontiguousarray(some[g]), felt.weight[:, part], columns[g], target[:, part]
             )
             for m in range(part.start, part.stop):
-                if gain[m] > 0 and y[m].any():
-                    goal = np.asarray(step.weight[m] * scale, dtype=np.float64)
-                    gain[m], bias[m] = layer.move(
-                        m - part.start, y[m], float(gain[m]), float(bias[m]), goals[:, m], goal,
+                if not (gain[m] > 0 and y[m].any()):
+                    continue
+                goal = np.asarray(step.weight[m] * scale, dtype=np.float64)
+                found = [
+                    layer.move(
+                        m - part.start, start, float(gain[m]), float(bias[m]), goals[:, m], goal,
                         rows.closed(m), *rows.banks, room,
-                    )  # fmt: skip
+                    )
+                    for start in starts[:, m]
+                ]  # fmt: skip
+                best = int(np.argmin([moved.error for moved in found]))
+                y[m], gain[m], bias[m] = starts[best, m], found[best].gain, found[best].bias
         return replace(rows, y=y, gain=gain[:, None] / scale, bias=bias)
 
     def _told(self, name: str, group: int, groups: int) -> Callable[[float], None] | None:
@@ -449,6 +502,11 @@ def joining_multipliers(ratios: list[float], bits: int = MULT_BITS) -> tuple[tup
     while shift > 1 and np.floor(largest * (1 << shift) + 0.5) > limit:
         shift -= 1
     return tuple(min(limit, int(np.floor(r * (1 << shift) + 0.5))) for r in ratios), shift
+
+
+def _tries(rows: int, columns: int) -> int:
+    """How many starts a layer's moves are worth."""
+    return max(1, min(_TRIES, int(_TRIED / (rows * columns**2))))
 
 
 def _start(

@@ -10,12 +10,13 @@ from pvq_hw.arith.exact import grid
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Affine, AveragePool, Dense, MaxPool, Model
 from pvq_hw.network.window import Conv as IntConv
-from pvq_hw.quantizer import importance
+from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.quantizer import importance, layerwise
 from pvq_hw.quantizer.autodiff import Columns, Lattice, Tape, derivatives, node_groups
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.expansion import Rows
 from pvq_hw.quantizer.fused import network_steps, weight_matrix
-from pvq_hw.quantizer.importance import felt
+from pvq_hw.quantizer.importance import Weighed, felt
 from pvq_hw.quantizer.metric import Metric, temperature_of
 from pvq_hw.quantizer.quantize import LayerOptions, quantize, row_budget
 from pvq_hw.quantizer.refine import orthogonal, refine
@@ -298,6 +299,8 @@ def test_fewer_frames_and_positions_are_looked_at_where_there_are_many(monkeypat
 
 
 def test_pulses_go_where_sums_are_felt(monkeypatch) -> None:
+    for tries in ("_TRIES", "_FELT_TRIES"):  # which of several starts is best is chance here
+        monkeypatch.setattr(layerwise, tries, 1)
     model, x, test = branched(), inputs(600), inputs(300, seed=9)
     weighed = quantize(model, calibration=x, ratio=4.0, sweeps=0)
     monkeypatch.setattr(importance, "ROUNDS", 0)
@@ -305,6 +308,43 @@ def test_pulses_go_where_sums_are_felt(monkeypatch) -> None:
     assert weighed_error(model, weighed, test) < 0.9 * weighed_error(model, alike, test)
     one, two = pulses_of(weighed), pulses_of(alike)
     assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_rows_keep_the_best_of_several_starts(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(400, 6)) @ rng.normal(size=(6, 24))).astype(np.float32)
+    node = Dense("d", ("x",), "y", (16,), rng.normal(size=(16, 24)), np.zeros(16))
+    model = Model("m", "", "x", (24,), (0,), (24,), (node,))
+    errors = []
+    for tries in (1, layerwise._TRIES):
+        monkeypatch.setattr(layerwise, "_TRIES", tries)
+        network = quantize(model, calibration=x, ratio=3.0, sweeps=0)
+        real = network.predict(network.quantize_input(x)) * network.output.scale
+        errors.append(np.square(real - model.predict(x)).mean(axis=0))
+    assert errors[1].sum() < 0.8 * errors[0].sum()
+    assert (errors[1] < 1.02 * errors[0]).all()  # but for the rounding of activations
+
+
+def test_the_error_of_a_row_is_that_of_its_sums() -> None:
+    rng = np.random.default_rng(0)
+    x, columns = (rng.integers(0, 9, (n, 12)).astype(np.float32) for n in (300, 150))
+    w, weight = rng.normal(size=12), rng.random((300, 1)).astype(np.float32)
+    goals, target = x @ w.astype(np.float32), columns @ w.astype(np.float32)[:, None]
+    layer = Weighed(x, weight, columns, target)
+    found = []
+    for seed in range(3):
+        y = nearest((w + seed * rng.normal(size=12))[None], 6)[0]
+        moved = layer.move(
+            0, y, 0.4, 0.0, goals, w, np.zeros(12, dtype=bool), 1, 0, np.empty((12, 12))
+        )
+        felt = weight[:, 0] @ np.square(x @ y * moved.gain + moved.bias - goals)
+        own = 2 * np.square(columns @ y * moved.gain + moved.bias - target[:, 0]).sum()
+        mean, square, mass = layer.mean[0], layer.square[0], layer.mass[0]
+        drawn = 0.03 * (square - mean**2 / mass).mean() * np.square(moved.gain * y - w).sum()
+        found.append((moved.error, felt + own + drawn))
+    constant = found[0][1] - found[0][0]
+    assert constant == pytest.approx(2 * np.square(target).sum(), rel=1e-4)
+    assert [b - a for a, b in found] == pytest.approx([constant] * 3, rel=1e-4)
 
 
 # -- moves against the outputs ------------------------------------------------------------------

@@ -53,13 +53,13 @@ def test_a_part_of_the_frames_is_enough_for_the_curvature(monkeypatch: pytest.Mo
 
 
 def test_layers_that_may_not_move_stay() -> None:
-    layers = {"fc1": LayerOptions(unit=8), "fc2": LayerOptions(unit="layer")}
+    layers = {"fc2": LayerOptions(unit="layer"), "fc3": LayerOptions(unit=4)}
     args = {"calibration": data(), "ratio": 3.0, "input_scale": 255, "layers": layers}
     before, after = (quantize(chain(), **args, sweeps=n) for n in (0, 2))
-    for one, two in zip(before.layers[:2], after.layers[:2], strict=True):
+    for one, two in zip(before.layers[1:], after.layers[1:], strict=True):
         assert np.array_equal(one.y, two.y)
         assert np.array_equal(one.gain, two.gain)
-    assert not np.array_equal(before.layers[2].y, after.layers[2].y)
+    assert not np.array_equal(before.layers[0].y, after.layers[0].y)
 
 
 def test_a_form_of_rows_that_see_one_position_follows_the_outputs() -> None:
