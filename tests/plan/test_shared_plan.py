@@ -142,6 +142,12 @@ def test_a_convolutional_chain_is_shared_too_with_its_average_between():
         shared_folding(other, ICE, reserve=reserve)
 
 
+def test_many_layers_share_an_engine():
+    many = layers(*[64] * 31)
+    folding = shared_folding(many, ICE, reserve=Resources())
+    assert (folding.fits, len(folding.names)) == (True, 30)
+
+
 def test_codes_go_to_spram_where_block_ram_is_too_small():
     large = layers(640, 128, 128, 640)
     folding = shared_folding(large, ICE, reserve=Resources())
