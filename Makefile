@@ -15,6 +15,8 @@ help:
 	@echo "make test-all        the same with the long builds (about two hours), folder by folder: started"
 	@echo "                     again it goes on after those that passed; with -k in spite of failures"
 	@echo "make test-train      tests of fine-tuning; installs PyTorch"
+	@echo "make bench-accuracy  accuracy after quantization, beside other codes: MODELS=FOLDER MNIST=FOLDER"
+	@echo "                     [KWS=FOLDER CIFAR=FILE.npz AD=FOLDER]"
 	@echo "make bench-finetune  accuracy after training: MODELS=FOLDER MNIST=FOLDER"
 	@echo "make bench-quantize  time and memory of the pyramid search"
 	@echo "make bench-unrolled  adders of unrolled layers beside da4ml's and plain trees; installs da4ml"
@@ -90,6 +92,15 @@ test-train: $(VENV)/.installed-train
 bench-finetune: $(VENV)/.installed-train
 	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }
 	@$(BIN)/python -m benchmarks.finetune --models "$(MODELS)" --mnist "$(MNIST)"
+
+bench-accuracy: $(VENV)/.installed-test
+	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }
+	@$(BIN)/python -m benchmarks.accuracy --models "$(MODELS)" --mnist "$(MNIST)" \
+	    -o benchmarks/results/accuracy.json --page docs/accuracy.md --chart docs/accuracy.svg
+	@$(BIN)/python -m benchmarks.anchors --models "$(MODELS)" --mnist "$(MNIST)" $(KWS:%=--kws %) \
+	    --page docs/benchmarks-codes.md
+	@$(BIN)/python -m benchmarks.reach --models "$(MODELS)" --mnist "$(MNIST)" $(KWS:%=--kws %) \
+	    $(CIFAR:%=--cifar %) $(AD:%=--ad %) --page docs/benchmarks-reach.md
 
 bench-quantize: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks.quantize

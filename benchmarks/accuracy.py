@@ -48,6 +48,7 @@ ROWS: tuple[Row, ...] = (
 )
 # What balance over the lanes costs, by the defaults of the flow.
 BALANCED: tuple[Row, ...] = (("A", 5, 0, 6000, 1), ("A", 20, 0, 6000, 1))
+TEST_FRAMES = {"A": 10_000, "B": 10_000, "D": 500}
 KINDS = ("plain", "calibrated", "unbalanced", "balanced")
 LANES, BOARD = 16, "ulx3s-85f"
 _DIGITS = Path(__file__).parents[1] / "pvq_hw" / "bundled" / "digits.npz"
@@ -154,6 +155,9 @@ def points(results: dict[str, Any]) -> list[dict[str, Any]]:
                 "median": statistics.median(draws),
                 "draws": draws,
                 "goal": entries[0]["goal_percent"],
+                "test_frames": TEST_FRAMES[name],
+                # Until the quantizer of all networks, results said which part was distorted.
+                "earlier": any("distorted_part" in e for e in entries),
                 "float": entries[0]["float_percent"],
                 "frames": entries[0]["calibration_frames"],
                 "sweeps": entries[0]["sweeps"],
