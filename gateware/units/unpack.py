@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -110,8 +110,12 @@ def take_rows(m: Module, i: Any, rams: Sequence[Ram], rows: int, release: Signal
     words = rows // len(rams)
     free, left, ready = Signal(2, init=2, name="free"), Signal(2), Signal(init=1)
     row = Signal(max(1, (words - 1).bit_length()), name="write_row")
-    which = Signal(len(rams), init=1, name="write_memory")
+    which: Value = Const(1, 1)
     half, take, written = Signal(name="write_half"), Signal(), Signal()
+    if len(rams) > 1:
+        which = Signal(len(rams), init=1, name="write_memory")
+        with m.If(take):
+            m.d.sync += which.eq(which.rotate_left(1))
     m.d.comb += [
         i.ready.eq(ready),
         take.eq(i.valid & ready),
@@ -125,8 +129,6 @@ def take_rows(m: Module, i: Any, rams: Sequence[Ram], rows: int, release: Signal
             ram.w_data.eq(i.payload.as_value()),
         ]
     m.d.sync += [free.eq(left), ready.eq(left != 0), half.eq(half ^ written)]
-    with m.If(take):
-        m.d.sync += which.eq(which.rotate_left(1))
     with m.If(take & which[-1]):
         m.d.sync += row.eq(Mux(written, 0, row + 1))
     return written

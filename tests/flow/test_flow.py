@@ -72,6 +72,10 @@ def test_evaluation_counts_and_compares(model, digits, data):
         "only_pvq": int(((a != y) & (b == y)).sum()),
         "float_interval": [pytest.approx(v, rel=1e-3) for v in wilson(int((a == y).sum()), 500)],
         "pvq_interval": [pytest.approx(v, rel=1e-3) for v in wilson(int((b == y).sum()), 500)],
+        "confusion": {
+            name: [[int(((y == k) & (given == n)).sum()) for n in range(10)] for k in range(10)]
+            for name, given in (("float", a), ("pvq", b))
+        },
     }
     check_accuracy(judged, judged.pvq)  # just reached
     check_accuracy(judged, None)

@@ -145,7 +145,9 @@ def test_data_of_other_names_or_shapes_is_one_line(made, tmp_path):
     for text, arrays in cases.items():
         np.savez(tmp_path / "d.npz", **arrays)
         refused(tmp_path, text, "simulate", out, "--data", tmp_path / "d.npz")
-    with pytest.raises(pvq_hw.InputError, match="must be for a model of several inputs"):
+    with pytest.raises(
+        pvq_hw.InputError, match="Only models of several inputs take arrays by name"
+    ):
         join_inputs((), data)
     with pytest.raises(pvq_hw.InputError, match="must hold 'x', but holds 'y', 'image'"):
         load_data(place / "d.npz")

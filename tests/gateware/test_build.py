@@ -180,6 +180,7 @@ def test_seeds_at_a_time_give_what_one_after_the_other_gives(tmp_path, monkeypat
 
     monkeypatch.setattr(tools, "run", place)
     monkeypatch.setattr(module, "record_memories", lambda *paths: None)
+    monkeypatch.setattr(module, "floorplan", lambda path: {})
     (tmp_path / "top.json").write_text("netlist")
     search = module.SeedSearch(["nextpnr", "--seed", "5"], tmp_path, 12.0, False, lambda line: None)
     attempts = search.run((5, 6, 7, 8), 3)

@@ -382,7 +382,7 @@ def test_normalization_after_a_pooling_goes_into_the_convolution_before(tmp_path
         bn, N("Relu", ["n"], ["out"]),
     ]  # fmt: skip
     model = agree(tmp_path, nodes, constants | {"w": W[4, 3, 3, 3]}, ("N", 3, 7, 7))
-    assert kinds(model) == ["Conv", "Relu", "MaxPool"]
+    assert kinds(model) == ["Conv", "MaxPool", "Relu"]  # the last of a network keeps 16 bits
 
 
 def test_offset_is_not_moved_past_counted_padding(tmp_path):
