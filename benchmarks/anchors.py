@@ -132,7 +132,9 @@ the codes of the weights differ. *RTN* rounds to the nearest, each row with the 
 squared error; *GPTQ* and *AdaRound* are calibrated codes of these classes, written for this
 benchmark (`benchmarks/uniform.py`): symmetric, a scale a row, layer by layer on the integer
 network's own inputs, gains solved anew and biases corrected at the end. PVQ is `pvq_hw.quantize`
-with its defaults, pulses wherever they are best. Neither is trained. *bits*: entropy of the codes
+with its defaults, pulses wherever they are best. No weights are trained; of
+networks with maps PVQ learns gains and biases of all layers together, without labels, where the
+others' are solved layer by layer. *bits*: entropy of the codes
 a weight, each layer with a distribution of its own, for all alike. *adds*: additions of one
 inference, of PVQ a pulse each; of the others a digit each of the weights as signed binary numbers
 of the fewest digits, with shifts for nothing, which is less than a multiplier costs. *PVQ at equal
