@@ -8,7 +8,6 @@ from gateware.accelerator.accelerator import Accelerator as Circuit
 from gateware.board.boards import make_board_top, make_platform
 from gateware.board.build import build, rebuild
 from pvq_hw.engine.spram_image import code_crc, code_layout, has_spram
-from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
 from pvq_hw.host.protocol import WireFormat
 from pvq_hw.output.accelerator import Accelerator
@@ -36,11 +35,6 @@ def build_output(
         A tool is missing or failed.
     """
     plan = accelerator.plan
-    if plan.graph.together != (1, 1):
-        raise InputError(
-            "Bitstreams must take and give one activation a transfer, not {} and {}; the Verilog "
-            "is for a design of your own".format(*plan.graph.together)
-        )
     board = describe_output(accelerator)
 
     def fill(staging: Path) -> dict[str, Any]:

@@ -27,7 +27,16 @@ _LONGEST_TIMEOUT = 3600.0
 
 
 def describe_output(accelerator: Accelerator) -> Description:
-    """What the board with this accelerator says of itself; see `pvq_hw.output.description`."""
+    """What the board with this accelerator says of itself; see `pvq_hw.output.description`.
+
+    Raises InputError where its streams carry several activations a transfer: no board has the like.
+    """
+    together = accelerator.plan.graph.together
+    if together != (1, 1):
+        raise InputError(
+            "Bitstreams must take and give one activation a transfer, not {} and {}; the Verilog "
+            "is for a design of your own".format(*together)
+        )
     return describe(accelerator.plan, accelerator.network, accelerator.manifest)
 
 

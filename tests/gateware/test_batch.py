@@ -8,6 +8,7 @@ from cli_tools import BUNDLED, MODEL, run
 from plan_networks import random_network
 from random_layers import Case, make_chain
 
+import pvq_hw
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.patterns import Pattern
@@ -18,6 +19,7 @@ from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.tools import find as tools
 from sim.backends.amaranth_runner import simulate_amaranth
 from sim.backends.netlist import run_frames
+from sim.board import simulated_port
 from sim.run import simulate
 
 U8, S8, S16, BIT = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True), IntFormat(1, True)
@@ -214,3 +216,5 @@ def test_a_layer_with_frames_in_each_transfer(tmp_path):
     assert refused.code == 2
     text = "Bitstreams must take and give one activation a transfer, not 3"
     assert refused.complaint.startswith(text)
+    with pytest.raises(InputError, match=text), simulated_port(pvq_hw.load(out)):
+        pass
