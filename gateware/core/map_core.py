@@ -9,13 +9,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.arith.activation import activation_layout
 from gateware.core.parameters import Strobe, core_rom
 from gateware.core.pulse_core import read_codes
-from gateware.core.sequencer import ResultFifo
+from gateware.core.sequencer import ResultFifo, count_credits, credits_taken
 from gateware.core.shared_core import (
     SharedCore,
-    credits_left,
     finish_of,
     lane_sum,
-    layer_turn,
+    layer_steps,
     step_layout,
     widened,
 )
@@ -335,13 +334,10 @@ class WindowSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.program = program = core_rom(self, "program", 1, spec.program_memory)
-        layer = Signal(range(max(2, len(spec.layers))))
         step: Any = self.step
-        m.d.comb += [
-            program.addr.eq(layer), Value.cast(step).eq(program.data), self.layer.eq(layer),
-        ]  # fmt: skip
-        full = credits_left(m, spec, self.row_end & step.last, self.popped)
+        taken = credits_taken(spec)
+        full = taken[-1]
+        count_credits(m, taken, self.row_end & step.last, self.popped)
         run, half, at_end = Signal(), Signal(), Signal()
         waiting, next_final, final = Signal(), Signal(), Signal()
         next_whole, whole = Signal(), Signal()
@@ -355,11 +351,8 @@ class WindowSequencer(wiring.Component):
             over.eq(ends & final),
             self.addr.eq(addr),
         ]
-        turn, opens = layer_turn(m, spec, over)
-        first, frame = Signal(init=1), Signal()
-        m.d.comb += self.turn.eq(turn)
-        with m.If(turn):
-            m.d.sync += [layer.eq(Mux(step.last, 0, layer + 1)), first.eq(step.last)]
+        opens, first = layer_steps(m, self, over)
+        frame = Signal()
         m.d.sync += frame.eq(self.taken)
         m.d.comb += [self.opens.eq((opens & ~first) | frame), self.done.eq(opens & first)]
         with m.If(self.written):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,7 @@ from gateware.device.memory import Ram
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.pulse_core import CoreSpec
 
-__all__ = ["BankWriter", "ResultFifo", "Sequencer", "take_frames"]
+__all__ = ["BankWriter", "ResultFifo", "Sequencer", "count_credits", "credits_taken", "take_frames"]
 
 
 def take_frames(m: Module, writer: Any, n: int) -> tuple[Signal, Signal]:
@@ -103,6 +103,21 @@ class BankWriter(wiring.Component):
         m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr)]
 
 
+def credits_taken(spec: CoreBase) -> Signal:
+    """A count of places for results that are taken or promised, for `count_credits`: it starts so
+    high that its top bit is set when the last one is gone."""
+    top = 1 << (spec.credits - 1).bit_length()
+    return Signal((2 * top - 1).bit_length(), init=top - spec.credits, name="taken")
+
+
+def count_credits(m: Module, taken: Signal, promised: Value, popped: Value) -> None:
+    """Counts places, two cycles after the strobes."""
+    more, less = Signal(), Signal()
+    m.d.sync += [more.eq(promised & ~popped), less.eq(popped & ~promised)]
+    with m.If(more | less):
+        m.d.sync += taken.eq(taken + Mux(less, -1, 1))
+
+
 class Sequencer(wiring.Component):
     """Reads the code words of one frame after the other, as far as results have places.
 
@@ -143,9 +158,7 @@ class Sequencer(wiring.Component):
         waiting, run, half = Signal(), Signal(), Signal()
         at_end = Signal(init=int(words == 1))
         addr = Signal(len(self.addr))
-        # It starts so high that its top bit is set when the last credit is gone.
-        top = 1 << (self.spec.credits - 1).bit_length()
-        taken = Signal((2 * top - 1).bit_length(), init=top - self.spec.credits)
+        taken = credits_taken(self.spec)
         full = taken[-1]
         go, busy = Signal(), Signal()
         m.d.comb += [
@@ -159,13 +172,7 @@ class Sequencer(wiring.Component):
             waiting.eq(self.written | (waiting & busy)),
             half.eq(half ^ (go & at_end)),
         ]
-        more, less = Signal(), Signal()
-        m.d.sync += [
-            more.eq(self.row_end & ~self.popped),
-            less.eq(self.popped & ~self.row_end),
-        ]
-        with m.If(more | less):
-            m.d.sync += taken.eq(taken + Mux(less, -1, 1))
+        count_credits(m, taken, self.row_end, self.popped)
         with m.If(go):
             m.d.sync += addr.eq(addr + 1)
             if words > 1:

@@ -14,7 +14,7 @@ from gateware.core.decoder import lane_decoder
 from gateware.core.leaf import Leaf
 from gateware.core.parameters import Strobe, core_rom, row_words
 from gateware.core.pulse_core import read_codes
-from gateware.core.sequencer import ResultFifo
+from gateware.core.sequencer import ResultFifo, count_credits, credits_taken
 from gateware.device.memory import Ram
 from gateware.device.spram import CODE_PORT
 from pvq_hw.arith.formats import IntFormat
@@ -24,10 +24,9 @@ from pvq_hw.engine.shared_core import Finish, SharedSpec
 __all__ = [
     "ResultTap",
     "SharedCore",
-    "credits_left",
     "finish_of",
     "lane_sum",
-    "layer_turn",
+    "layer_steps",
     "step_layout",
     "widened",
 ]
@@ -250,16 +249,23 @@ def layer_turn(m: Module, spec: SharedSpec, ends: Value) -> tuple[Signal, Signal
     return turn, opens
 
 
-def credits_left(m: Module, spec: SharedSpec, promised: Value, popped: Value) -> Value:
-    """Whether the places for the last layer's results are all taken or promised; as in
-    `gateware.core.sequencer.Sequencer`."""
-    top = 1 << (spec.credits - 1).bit_length()
-    taken = Signal((2 * top - 1).bit_length(), init=top - spec.credits)
-    more, less = Signal(), Signal()
-    m.d.sync += [more.eq(promised & ~popped), less.eq(popped & ~promised)]
-    with m.If(more | less):
-        m.d.sync += taken.eq(taken + Mux(less, -1, 1))
-    return taken[-1]
+def layer_steps(m: Module, sequencer: Any, ends: Value) -> tuple[Signal, Signal]:
+    """Reads the program into a sequencer's ``step``, its ``layer`` and ``turn`` with it: the word
+    of a layer until all results of the one that ``ends`` are there. Gives the strobe with which
+    the next word comes, and whether it is the first layer's."""
+    spec, step = sequencer.spec, sequencer.step
+    m.submodules.program = program = core_rom(sequencer, "program", 1, spec.program_memory)
+    layer, first = Signal(range(max(2, len(spec.layers)))), Signal(init=1)
+    turn, opens = layer_turn(m, spec, ends)
+    m.d.comb += [
+        program.addr.eq(layer),
+        Value.cast(step).eq(program.data),
+        sequencer.layer.eq(layer),
+        sequencer.turn.eq(turn),
+    ]
+    with m.If(turn):
+        m.d.sync += [layer.eq(Mux(step.last, 0, layer + 1)), first.eq(step.last)]
+    return opens, first
 
 
 class ResultTap(wiring.Component):
@@ -345,23 +351,15 @@ class LayerSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        m.submodules.program = program = core_rom(self, "program", 1, spec.program_memory)
-        layer = Signal(range(max(2, len(spec.layers))))
         step: Any = self.step
-        m.d.comb += [
-            program.addr.eq(layer),
-            Value.cast(step).eq(program.data),
-            self.layer.eq(layer),
-        ]
-        full = credits_left(m, spec, self.row_end & step.last, self.popped)
-        run, at_end, first, idle = Signal(), Signal(), Signal(init=1), Signal(init=1)
+        taken = credits_taken(spec)
+        full = taken[-1]
+        count_credits(m, taken, self.row_end & step.last, self.popped)
+        run, at_end, idle = Signal(), Signal(), Signal(init=1)
         go, ends = Signal(), Signal()
         addr = Signal(len(self.addr))
         m.d.comb += [go.eq(run & ~(full & step.last)), ends.eq(go & at_end), self.addr.eq(addr)]
-        turn, opens = layer_turn(m, spec, ends)
-        m.d.comb += self.turn.eq(turn)
-        with m.If(self.turn):
-            m.d.sync += [layer.eq(Mux(step.last, 0, layer + 1)), first.eq(step.last)]
+        opens, first = layer_steps(m, self, ends)
         # A frame is in the banks and not started: never two, since its region is free only when
         # the first layer has read it.
         waiting, starts = Signal(), Signal()

@@ -1,28 +1,18 @@
 """Exact cycles of an engine of several layers; see `gateware.core.shared_core`."""
 
 from collections.abc import Generator, Sequence
-from typing import Protocol
 
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.map_core import MapSpec
+from pvq_hw.engine.row_reads import RowReads, Stream
 from pvq_hw.engine.shared_core import SharedSpec
 
 __all__ = ["compute_layers", "map_layers", "take_frames"]
 
 
-class _Wire(Protocol):
-    """What is needed of `pvq_hw.engine.timing.Wire`."""
-
-    offers: list[int]
-    readies: list[int]
-    moved: list[int]
-
-    def settle(self) -> None: ...
-
-
 def take_frames(
     spec: SharedSpec,
-    i: _Wire,
+    i: Stream,
     written: list[int],
     released: list[int],
     blocked: Sequence[set[int]],
@@ -52,7 +42,7 @@ def take_frames(
 def compute_layers(
     spec: SharedSpec,
     image: CoreImage,
-    o: _Wire,
+    o: Stream,
     written: Sequence[int],
     released: list[int],
     blocked: list[set[int]],
@@ -63,9 +53,7 @@ def compute_layers(
     for layer in spec.layers:
         lengths.append(slots[: layer.rows])
         slots = slots[layer.rows :]
-    limit, pops = spec.credits, o.moved
-    strobes: list[int] = []  # rows' ends of the last layer at the output of the code ROM
-    counted = now = 0
+    reads, now = RowReads(spec, o), 0
     for frame in range(frames):
         while len(written) <= frame:
             yield
@@ -79,45 +67,23 @@ def compute_layers(
                 shut.add(at - 1 + spec.result_stage - 1)
             at += spec.turn_cycles - 1
         for number, rows in enumerate(lengths):
-            last = number == len(lengths) - 1
-            for left in rows:
-                while left:
-                    if not last:
-                        now, left = now + left, 0
-                        break
-                    seen = now - 1  # the credit counter registers its strobes first
-                    while counted < len(strobes) and strobes[counted] < seen:
-                        counted += 1
-                    if counted >= limit:
-                        while len(pops) <= counted - limit:
-                            yield
-                        if pops[counted - limit] >= seen:
-                            now = pops[counted - limit] + 2
-                            continue
-                    # Without rows under way the rest of the row is read without a stop.
-                    step = left if counted == len(strobes) else 1
-                    now += step
-                    left -= step
-                if last:
-                    strobes.append(now - 1 + spec.code_latency)
-                    o.offers.append(now - 1 + spec.output_delay)
-            if last:
-                o.settle()
+            if number == len(lengths) - 1:
+                now = yield from reads.rows(now, rows)
+            else:
+                now += sum(rows)
             if number == 0:
                 released.append(now - 1 + spec.code_latency)
             now += spec.turn_cycles - 1
 
 
 def map_layers(
-    spec: MapSpec, image: CoreImage, i: _Wire, o: _Wire, frames: int
+    spec: MapSpec, image: CoreImage, i: Stream, o: Stream, frames: int
 ) -> Generator[None, None, None]:
     """Takes a frame, then fetches and computes window after window; see
     `gateware.core.map_core`."""
     last = spec.layers[-1]
     lengths = spec.row_slots(image)[-last.rows :]
-    limit, pops = spec.credits, o.moved
-    strobes: list[int] = []
-    counted = free = 0
+    reads, free = RowReads(spec, o), 0
     for frame in range(frames):
         i.readies += [free] * spec.n
         i.settle()
@@ -126,21 +92,5 @@ def map_layers(
         start = i.moved[-1] + 1
         for layer in spec.layers[:-1]:
             start = spec.windows(layer, start)[-1] + spec.turn_cycles
-        now = spec.fetch(last, start + 2, (), 0) + 2
-        for left in lengths:
-            while left:
-                seen = now - 1  # the credit counter registers its strobes first
-                while counted < len(strobes) and strobes[counted] < seen:
-                    counted += 1
-                if counted >= limit:
-                    while len(pops) <= counted - limit:
-                        yield
-                    if pops[counted - limit] >= seen:
-                        now = pops[counted - limit] + 2
-                        continue
-                step = left if counted == len(strobes) else 1
-                now, left = now + step, left - step
-            strobes.append(now - 1 + spec.code_latency)
-            o.offers.append(now - 1 + spec.output_delay)
-        o.settle()
-        free = now - 1 + spec.turn_cycles + 1
+        start = spec.fetch(last, start + 2, (), 0) + 2
+        free = (yield from reads.rows(start, lengths)) + spec.turn_cycles

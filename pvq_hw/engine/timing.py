@@ -20,6 +20,7 @@ from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.map_order import MapOrder, map_order
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.row_reads import RowReads
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.shared_timing import compute_layers, map_layers, take_frames
 from pvq_hw.engine.sliding_window import UNITS_UNDER_WAY, SlidingWindow
@@ -765,36 +766,13 @@ def _core(
     released: list[int],
     frames: int,
 ) -> Process:
-    """Reads code words while results have places; see `gateware.core.sequencer.Sequencer`."""
-    spec = unit.core
-    row_slots = spec.row_slots(image)
-    limit, pops = spec.credits, o.moved
-    strobes: list[int] = []  # rows' ends at the output of the code ROM
-    counted = 0
-    now = 0
+    """Reads the code words of frame after frame; see `gateware.core.sequencer.Sequencer`."""
+    spec, now = unit.core, 0
+    row_slots, reads = spec.row_slots(image), RowReads(spec, o)
     for frame in range(frames * unit.walks):
         while len(written) <= frame:
             yield
-        now = max(now, written[frame] + 2)
-        for slots in row_slots:
-            left = slots
-            while left:
-                seen = now - 1  # the credit counter registers its strobes first
-                while counted < len(strobes) and strobes[counted] < seen:
-                    counted += 1
-                if counted >= limit:
-                    while len(pops) <= counted - limit:
-                        yield
-                    if pops[counted - limit] >= seen:
-                        now = pops[counted - limit] + 2
-                        continue
-                # Without rows under way the rest of the row is read without a stop.
-                step = left if counted == len(strobes) else 1
-                now += step
-                left -= step
-            strobes.append(now - 1 + spec.code_latency)
-            o.offers.append(now - 1 + spec.output_delay)
-        o.settle()
+        now = yield from reads.rows(max(now, written[frame] + 2), row_slots)
         released.append(now - 1 + spec.code_latency)
 
 

@@ -45,11 +45,11 @@ from pvq_hw.tools import find as tools
 __all__ = [
     "Compiled",
     "compile_model",
+    "finish_output",
     "import_model",
     "plan_for",
     "quantize_for",
     "write_core_files",
-    "write_output",
 ]
 
 
@@ -121,24 +121,15 @@ def compile_model(
             image = emit(network, planned)
         if note := sold_note(planned.resources, target):
             tell.note(note)
-        judged = None
-        if evaluation is not None:
-            with tell.step("Evaluate float and golden model"):
-                judged = evaluate_network(model, network, evaluation, metric)
-                check_accuracy(judged, options.min_accuracy)
-        with tell.step("Compare integers, codes and the model file"):
-            data, source = agreement_data(network, evaluation, calibration)
-            agreed = agreement(model, network, data, source)
-            own = check_own_graph(path, model, data)
-        with tell.step("Write the files"):
-            config = f"{_CHOSEN}{choice.document['config']}" if choice else None
-            if options.updatable and choice is None:
-                config = options_toml(options)
-            document = write_output(
-                staging, model, network, planned, image, judged, agreed, evaluation, metric,
-                config, {"choice": choice.document} if choice else {},
-            )  # fmt: skip
-            document["model_file"] = own.to_json() if own else None
+        config = f"{_CHOSEN}{choice.document['config']}" if choice else None
+        if options.updatable and choice is None:
+            config = options_toml(options)
+        document, judged = finish_output(
+            staging, path, model, network, planned, image, tell,
+            calibration=calibration, evaluation=evaluation, metric=metric,
+            minimum=options.min_accuracy, config=config,
+            more={"choice": choice.document} if choice else {},
+        )  # fmt: skip
     return Compiled(model, network, planned, image, judged, document)
 
 
@@ -204,7 +195,48 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         return planned(lanes=asked, each=chosen if shares else each)
 
 
-def write_output(
+def finish_output(
+    staging: Path,
+    path: Path,
+    model: Model,
+    network: Network,
+    planned: Plan,
+    image: Image,
+    tell: Steps,
+    *,
+    calibration: Data | None,
+    evaluation: Data | None,
+    metric: str | None,
+    minimum: float | None,
+    config: str | None,
+    more: dict[str, Any],
+) -> tuple[dict[str, Any], Evaluation | None]:
+    """Judges a network, compares it with the model and the model's file, and writes every file of
+    an output; gives the JSON document of `compile`, and how the network was judged.
+
+    ``minimum`` is the accuracy asked for, ``config`` the text of the options, where they are kept,
+    and ``more`` goes into the manifest. Raises CheckError, before anything is written, for too low
+    an accuracy and for integers that are not what the model's weights and scales give.
+    """
+    judged = None
+    if evaluation is not None:
+        with tell.step("Evaluate float and golden model"):
+            judged = evaluate_network(model, network, evaluation, metric)
+            check_accuracy(judged, minimum)
+    with tell.step("Compare integers, codes and the model file"):
+        data, source = agreement_data(network, evaluation, calibration)
+        agreed = agreement(model, network, data, source)
+        own = check_own_graph(path, model, data)
+    with tell.step("Write the files"):
+        document = _write(
+            staging, model, network, planned, image, judged, agreed, evaluation, metric, config,
+            more,
+        )  # fmt: skip
+        document["model_file"] = own.to_json() if own else None
+    return document, judged
+
+
+def _write(
     staging: Path,
     model: Model,
     network: Network,
@@ -217,8 +249,7 @@ def write_output(
     config: str | None,
     more: dict[str, Any],
 ) -> dict[str, Any]:
-    """Every file of an output, the manifest last; gives the JSON document of `compile`. ``config``
-    is the text of its options, where they are kept, and ``more`` goes into the manifest."""
+    """Every file of an output, the manifest last; gives the JSON document of `compile`."""
     from gateware.export.package import write_testbench
     from pvq_hw.engine.spans import unit_spans
     from pvq_hw.evaluate.attribution import network_losses

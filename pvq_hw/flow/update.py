@@ -14,12 +14,9 @@ from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.reserve import said
 from pvq_hw.engine.units import Lookup, Unit
 from pvq_hw.errors import InputError
-from pvq_hw.evaluate.accuracy import check_accuracy, evaluate_network
-from pvq_hw.evaluate.agreement import agreement, agreement_data
-from pvq_hw.flow.compile import import_model, write_output
+from pvq_hw.flow.compile import finish_output, import_model
 from pvq_hw.flow.options import load_options
 from pvq_hw.flow.quantize import quantize_placed
-from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.network import Network
 from pvq_hw.network.rule import decided
 from pvq_hw.output.accelerator import Accelerator, load
@@ -100,21 +97,11 @@ def update_output(
             network = decided(network, options.decide)
             planned = _replan(network, plan, accelerator.network)
             image = emit(network, planned)
-        judged = None
-        if evaluation is not None:
-            with tell.step("Evaluate float and golden model"):
-                judged = evaluate_network(model, network, evaluation, metric)
-                check_accuracy(judged, min_accuracy)
-        with tell.step("Compare integers, codes and the model file"):
-            data, source = agreement_data(network, evaluation, calibration)
-            agreed = agreement(model, network, data, source)
-            own = check_own_graph(path, model, data)
-        with tell.step("Write the files"):
-            document = write_output(
-                staging, model, network, planned, image, judged, agreed, evaluation, metric,
-                config, {_PULSES: pulses},
-            )  # fmt: skip
-        document["model_file"] = own.to_json() if own else None
+        document, _ = finish_output(
+            staging, path, model, network, planned, image, tell,
+            calibration=calibration, evaluation=evaluation, metric=metric, minimum=min_accuracy,
+            config=config, more={_PULSES: pulses},
+        )  # fmt: skip
         document["bitstream"] = None
         if built:
             with tell.step("New contents for the bitstream"):

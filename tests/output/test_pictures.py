@@ -93,3 +93,12 @@ def test_a_schedule_that_is_not_the_plans_is_found(made, tmp_path):
     path.write_text(json.dumps(document))
     reseal(out)
     assert "extra.schedule" in str(pvq_hw.load(out).verify())
+
+
+def test_the_page_draws_all_of_it(made):
+    page = (made.out / "report.html").read_text()
+    assert page.count('<text class="name"') == page.count('<div class="histogram">') == 2
+    assert page.count('<b class="give f1"') == 2
+    assert page.count('<td class="cell') == 100
+    kinds = [kind for kind in ("luts", "brams", "dsps") if getattr(made.plan.resources, kind)]
+    assert page.count('<div class="lane"><i class="h0"') == len(kinds) == 3

@@ -1,0 +1,62 @@
+"""When a sequencer reads rows of code words while their results have places."""
+
+from collections.abc import Generator, Iterable
+from typing import Protocol
+
+from pvq_hw.engine.core import CoreBase
+
+__all__ = ["RowReads", "Stream"]
+
+
+class Stream(Protocol):
+    """What is needed of `pvq_hw.engine.timing.Wire`."""
+
+    offers: list[int]
+    readies: list[int]
+    moved: list[int]
+
+    def settle(self) -> None: ...
+
+
+class RowReads:
+    """Rows whose results are given on a stream, as `gateware.core.sequencer.Sequencer` reads them.
+
+    Parameters
+    ----------
+    spec : CoreBase
+        Its ``credits`` are the places that may be promised.
+    o : Stream
+        Gets every result's offer.
+    """
+
+    def __init__(self, spec: CoreBase, o: Stream) -> None:
+        self.spec, self.o = spec, o
+        self._strobes: list[int] = []  # rows' ends at the output of the code ROM
+        self._counted = 0
+
+    def rows(self, now: int, lengths: Iterable[int]) -> Generator[None, None, int]:
+        """Reads rows of so many words from cycle ``now`` on, or later; returns the cycle after the
+        last word's read. Yields while what it needs to know isn't known."""
+        spec, o, strobes, counted = self.spec, self.o, self._strobes, self._counted
+        limit, pops = spec.credits, o.moved
+        for length in lengths:
+            left = length
+            while left:
+                seen = now - 1  # the credit counter registers its strobes first
+                while counted < len(strobes) and strobes[counted] < seen:
+                    counted += 1
+                if counted >= limit:
+                    while len(pops) <= counted - limit:
+                        yield
+                    if pops[counted - limit] >= seen:
+                        now = pops[counted - limit] + 2
+                        continue
+                # Without rows under way the rest of the row is read without a stop.
+                step = left if counted == len(strobes) else 1
+                now += step
+                left -= step
+            strobes.append(now - 1 + spec.code_latency)
+            o.offers.append(now - 1 + spec.output_delay)
+        self._counted = counted
+        o.settle()
+        return now
