@@ -8,6 +8,8 @@ the boards' data files.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pvq_hw.errors import InputError
+from pvq_hw.files import whole_file
 from pvq_hw.target.boards import TARGETS, Pin, Target, get_target
 
 __all__ = ["constraints_file", "make_constraints", "write_constraints"]
@@ -30,11 +32,15 @@ def make_constraints(target: str | Target) -> str:
 
 def write_constraints(folder: Path, boards: Sequence[str] = ()) -> list[Path]:
     """Writes the files of some boards, or of all that are shipped; gives their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} can't be written into: {error.strerror}") from None
     written = []
     for target in [get_target(name) for name in boards] or TARGETS.values():
         path = folder / constraints_file(target)
-        path.write_text(make_constraints(target), encoding="ascii", newline="\n")
+        with whole_file(path) as new:
+            new.write_text(make_constraints(target), encoding="ascii", newline="\n")
         written.append(path)
     return written
 

@@ -120,12 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     ui = Ui(as_json=args.json, quiet=args.quiet)
     if args.junit is None:
         return _run(args, ui)
-    from pvq_hw.cli.junit import check_junit, write_junit
+    from pvq_hw.cli.junit import write_junit
     from pvq_hw.errors import InputError
+    from pvq_hw.files import check_writable
 
     begun = time.monotonic()
     try:
-        check_junit(args.junit)
+        check_writable(args.junit)
         status = _run(args, ui)
         subject = str(next((getattr(args, n) for n in ("out", "model") if hasattr(args, n)), ""))
         seconds = time.monotonic() - begun

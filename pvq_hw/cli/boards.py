@@ -16,6 +16,9 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.flow.boards import board_table, write_pin_files
 
     document = board_table(args.boards, model=args.model, ratio=args.ratio)
+    if args.constraints is not None:
+        written = write_pin_files(args.constraints, args.boards)
+        document["constraints"] = [str(path) for path in written]
     rows = [(*_HEADS, *_NETWORK), *(_cells(row) for row in document["boards"])]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADS) + len(_NETWORK))]
     for row in rows:
@@ -29,8 +32,6 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     if not any(row["tested"] for row in document["boards"]):
         ui.say("No bitstream of this project has run on a real one of these boards yet.")
     if args.constraints is not None:
-        written = write_pin_files(args.constraints, args.boards)
-        document["constraints"] = [str(path) for path in written]
         ui.say(f"{len(written)} pin files are in {args.constraints}")
     return document, 0
 

@@ -6,22 +6,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from pvq_hw.errors import InputError
+from pvq_hw.files import whole_file
 
-__all__ = ["check_junit", "write_junit"]
+__all__ = ["write_junit"]
 
 # What XML 1.0 has no way to say (section 2.2).
 _UNSPEAKABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def check_junit(path: Path) -> None:
-    """Raises InputError where no file can be written at ``path``."""
-    try:
-        usable = not path.is_dir() and path.parent.is_dir()
-    except OSError as error:
-        raise InputError(f"{str(path)[:60]} can't be written: {error.strerror}") from None
-    if not usable:
-        raise InputError(f"{path} must be a file in a folder that exists")
 
 
 def write_junit(
@@ -66,12 +56,10 @@ def write_junit(
         what.text = _clean("\n".join(lines))
     ElementTree.indent(suites)
     text = ElementTree.tostring(suites, encoding="unicode", xml_declaration=False)
-    try:
-        path.write_text(
+    with whole_file(path) as new:
+        new.write_text(
             f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n', encoding="utf-8", newline="\n"
         )
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from None
 
 
 def _lines(document: Mapping[str, Any]) -> list[str]:

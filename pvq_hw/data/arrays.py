@@ -9,7 +9,6 @@ import contextlib
 import gzip
 import io
 import math
-import os
 import struct
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from pvq_hw.documents import no_pipe
 from pvq_hw.errors import InputError
+from pvq_hw.files import whole_file
 from pvq_hw.naming import quoted
 
 __all__ = ["BYTES_LIMIT", "npz_keys", "read_array", "read_npz", "write_npz"]
@@ -222,17 +222,10 @@ def write_npz(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
 
     Members are stored, not compressed: compressed bytes differ between versions of zlib.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, value in arrays.items():
-                body = io.BytesIO()
-                np.lib.format.write_array(body, np.asarray(value), (1, 0), allow_pickle=False)
-                info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                info.create_system, info.external_attr = 3, 0o644 << 16
-                archive.writestr(info, body.getvalue())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
+        for name, value in arrays.items():
+            body = io.BytesIO()
+            np.lib.format.write_array(body, np.asarray(value), (1, 0), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            archive.writestr(info, body.getvalue())

@@ -23,6 +23,7 @@ from pvq_hw.documents import document_text
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import metric_for, reference
 from pvq_hw.evaluate.code_error import layer_errors, model_weights
+from pvq_hw.files import check_writable, whole_file
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import Affine, Node
 from pvq_hw.network.layer import Dense
@@ -204,18 +205,15 @@ def weight_log(
     weights = model_weights(model, network)
     layers = [x for x in network.layers if isinstance(x, Dense | Conv)]
     text = _csv(layers, weights) if path.suffix == ".csv" else _json(layers, weights, losses or {})
-    try:
-        path.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from None
+    with whole_file(path) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
 
 
 def check_log(path: Path) -> None:
-    """Raises InputError for a name that `weight_log` refuses, or in a folder that is none."""
+    """Raises InputError for a name that `weight_log` refuses, or where no file can be."""
     if path.suffix not in (".csv", ".json"):
         raise InputError(f"The log must be a .csv or .json file, not {path.name!r}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path} must be in a folder that exists")
+    check_writable(path)
 
 
 def _csv(layers: list[Dense | Conv], weights: Mapping[str, FloatArray]) -> str:

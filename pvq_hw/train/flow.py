@@ -9,6 +9,7 @@ from pvq_hw.data.dataset import Data
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data, evaluate_network, scale_warning
 from pvq_hw.evaluate.metrics import metric_text
+from pvq_hw.files import check_writable, whole_file
 from pvq_hw.flow.compile import quantize_for
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import quantizer_options
@@ -66,6 +67,9 @@ def finetune_file(
     """
     tell = steps or Steps()
     check_format(None, out)
+    config = out.with_suffix(".toml")
+    check_writable(out)
+    check_writable(config)
     if options.quantizer != "calibrated":
         raise InputError("Fine-tuning must start from the calibrated quantizer's codes")
     if evaluation is not None and evaluation.y is None:
@@ -113,14 +117,15 @@ def finetune_file(
                 "tuned": judged[1].pvq,
                 "frames": len(evaluation),
             }
-    config = out.with_suffix(".toml")
-    _write(out, lambda part: save_model(tuned.model, part))
+    with whole_file(out) as new:
+        save_model(tuned.model, new)
     text = _config(options)
     if accuracy:
         figure = metric_text(accuracy["metric"], accuracy["float"])
         note = f"# Before training, float: {accuracy['metric']} {figure}"
         text = f"{note} on {accuracy['frames']} frames\n{text}"
-    _write(config, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+    with whole_file(config) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
     return {
         "model": str(out),
         "config": str(config),
@@ -166,13 +171,3 @@ def _config(options: CompileOptions) -> str:
         if choice.encoding == "int8":
             lines += [f'[layers."{name}"]', 'encoding = "int8"']
     return "\n".join(lines) + "\n"
-
-
-def _write(path: Path, fill: Any) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        fill(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pvq_hw.data.dataset import Data, load_data
 from pvq_hw.documents import document_text
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data, metric_for, scale_warning
+from pvq_hw.files import whole_file
 from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
@@ -477,9 +478,5 @@ def _write(out: Path, document: Mapping[str, Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.new")
-    with new.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    with whole_file(path) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")

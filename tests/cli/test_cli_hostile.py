@@ -485,3 +485,38 @@ def test_no_board_is_not_the_usual_one(tmp_path):
     np.save(tmp_path / "w.npy", W.T)
     refused(tmp_path, "", "layer", tmp_path / "w.npy", "--k", 8, "--target", "", "-o",
             tmp_path / "out")  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("what", ["pipe", "device", "folder", "no folder"])
+def test_files_are_written_into_files_only(place, tmp_path, monkeypatch, what):
+    """Nothing waits for a pipe's reader, and no device is replaced by a file: asked before work."""
+    folder = tmp_path / "folder"
+    at = {"no folder": "none/f", "device": "null"}.get(what, "f")
+
+    def spot(suffix):
+        path = folder / f"{at}{suffix}"
+        if what == "pipe":
+            os.mkfifo(path)
+        elif what == "folder":
+            path.mkdir()
+        elif what == "device":
+            path.symlink_to("/dev/null")
+        return path
+
+    folder.mkdir()
+    text = "must be a file in a folder that exists"
+    refused(folder, text, "report", place / "out", "--junit", spot(".xml"))
+    refused(folder, text, "data", place / "train.npz", "-o", spot(".npz"))
+    verify = ("verify", place / "out", "--model", MODEL, "--log")
+    refused(folder, text, *verify, spot(".csv"))
+    tune = ("finetune", MODEL, "--data", place / "train.npz", "-o", folder / f"{at}.onnx")
+    spot(".toml")  # written beside the model
+    refused(folder, text, *tune)
+    spot(".onnx")
+    refused(folder, text, *tune)
+    if what != "no folder":
+        spot("icebreaker.pcf").rename(folder / "icebreaker.pcf")
+        refused(folder, text, "boards", "icebreaker", "--constraints", folder)
+    refused(folder, "can't be written into: File exists", "boards", "icebreaker", "--constraints",
+            place / "train.npz")  # fmt: skip
