@@ -7,6 +7,7 @@ from functools import lru_cache
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.line_buffer import WindowSpec, make_window
+from pvq_hw.engine.map_order import map_order
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 
@@ -14,6 +15,7 @@ __all__ = ["check_side", "loaded_cycles", "map_cycles", "sides", "with_side", "w
 
 _MOST_SIDES = 16
 _LOAD = 9  # cycles from a free half of the banks to a window in it, besides its words
+_MOVE = 3  # cycles from the last result of V windows in a half to the first one that leaves
 
 
 def check_side(name: str, geometry: Geometry | None, kind: str, side: int) -> None:
@@ -93,7 +95,29 @@ def map_cycles(spec: CoreBase, geometry: Geometry) -> int:
     load = window.segment.unit_words
     places = -(-spec.rows * (spec.flight + 1) // spec.credits)
     each = max(spec.words, (spec.words + load + _LOAD) // 2, places, load)
-    return max(rows * window.groups * each, rows * columns * spec.rows // spec.out_width)
+    return rows * max(window.groups * each, _row_cycles(spec, columns))
+
+
+def _row_cycles(spec: CoreBase, columns: int) -> int:
+    """About the cycles in which the results of a row of windows leave.
+
+    V windows side by side leave from one of two halves of a memory while the next V are written
+    into the other, which waits until it is empty. The results of as many rows as there are credits
+    wait for that moment; the others are computed after it. Where V windows take less time to leave
+    than these to come, as the last few of a row of the map may, the output pauses.
+    """
+    order = map_order(spec)
+    if order is None:
+        return columns * spec.rows
+    behind = max(0, spec.rows - spec.credits)
+    written = spec.rows + _MOVE
+    if behind:
+        written = max(written, spec.flight + behind * spec.words // spec.rows)
+    *whole, last = (count * order.words for count in order.counts)
+    if not whole:
+        return last + max(0, written - last) // 2
+    pauses = max(0, written - whole[0]) * len(whole) // 2 + max(0, written - last)
+    return sum(whole) + last + pauses
 
 
 @lru_cache(maxsize=8192)
