@@ -6,7 +6,7 @@ rounds and saturates by itself. Slow, and right in an evident way.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,12 @@ class ReferenceCore:
     def compute(self, frame: Sequence[int]) -> tuple[list[int], int]:
         """One frame's outputs, and the largest ``|sum|`` of any of its groups."""
         if self.spec["kind"] in ("shared", "maps"):
-            for core in self.parts():
-                frame, largest = core.over_map(frame)
-            return list(frame), largest
+            maps = [list(frame)]
+            for number, core in enumerate(self.parts()):
+                read = [maps[k + 1] for k in core.spec["reads"] or [number - 1]]
+                values, largest = core.over_map(read[0]) if len(read) == 1 else core.joined(read)
+                maps.append(values)
+            return maps[-1], largest
         sums = core_reference.find(str(self.spec["kind"]), self.spec["name"])(self, frame)
         for value in (min(sums), max(sums)):
             self._check_fits(value, self.spec["acc_bits"])
@@ -114,6 +117,21 @@ class ReferenceCore:
                 ]
         found = [self.compute(window) for window in windows]
         return [x for values, _ in found for x in values], max(most for _, most in found)
+
+    def joined(self, maps: Sequence[Sequence[int]]) -> tuple[list[int], int]:
+        """Sums of maps, pixel by pixel: as many rows of codes make an activation."""
+        spec, count = self.spec, len(maps)
+        channels, most = spec["geometry"]["input_shape"][2], 0
+        each = replace(self, spec=spec | {"geometry": None})
+        found = []
+        for first in range(0, len(maps[0]), channels):
+            pixels = [list(x[first : first + channels]) + [0] * (channels % 2) for x in maps]
+            sums = each.sums([value for pixel in pixels for value in pixel])
+            most = max(most, *map(abs, sums))
+            for row in range(0, len(sums), count):
+                terms = [s * m for s, m in zip(sums[row:], self.mult[row:][:count], strict=False)]
+                found.append(self._finished(sum(terms), row + count - 1))
+        return found, most
 
     def _over_parts(self, frame: list[int]) -> tuple[list[int], int]:
         """Every window of a map, some channels after the others, each with rows of its own."""
@@ -144,7 +162,8 @@ class ReferenceCore:
         found, word, row = [], 0, 0
         for layer in self.spec["layers"]:
             spec = self.spec | {key: layer[key] for key in ("n", "rows", "x", "out", "shift")}
-            spec |= {"kind": "pulses"} | {k: layer.get(k) for k in ("geometry", "chunk", "parts")}
+            own = ("geometry", "chunk", "parts", "reads")
+            spec |= {"kind": "pulses"} | {key: layer.get(key) for key in own}
             words, rows = slice(word, word + layer["words"]), slice(row, row + layer["rows"])
             part = (self.codes[words], self.mult[rows], self.bias[rows])
             found.append(ReferenceCore(spec, *part))
@@ -189,10 +208,15 @@ class ReferenceCore:
 
     def _output(self, row: int, sums: list[int]) -> int:
         spec = self.spec
-        groups, width = spec["groups"], spec["bias_bits"]
-        total = self.bias[row] - 2**width * (self.bias[row] >> (width - 1))
+        groups, total = spec["groups"], 0
         for g in range(row * groups, (row + 1) * groups):
             total += sums[g] * (1 if spec["multiplier"] == "none" else self.mult[g])
+        return self._finished(total, row)
+
+    def _finished(self, total: int, row: int) -> int:
+        """The activation of a row's products."""
+        spec, width = self.spec, self.spec["bias_bits"]
+        total += self.bias[row] - 2**width * (self.bias[row] >> (width - 1))
         self._check_fits(total, spec["sum_bits"])
         if spec["out"]["bits"] == 1:
             return -1 if total < 0 else 1

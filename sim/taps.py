@@ -101,6 +101,7 @@ def _within(unit: Unit, work: int) -> list[Tap]:
     return [
         Tap(layer.name, (unit.name, f"layer{number}"), layer.results, layer.out, 1, work)
         for number, layer in enumerate(unit.core.layers[:-1])
+        if not layer.copies
     ]
 
 

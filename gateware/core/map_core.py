@@ -45,23 +45,24 @@ class MapCore(SharedCore):
         m.submodules.fetcher = fetcher = WindowFetcher(spec)
         m.submodules.writer = writer = MapWriter(spec)
         step: Any = sequencer.step
-        word, row_end, clear = read_codes(self, m, sequencer)
-        ends = Strobe(m, "row_end", row_end, spec.code_latency)
+        word, word_end, clear = read_codes(self, m, sequencer)
+        row_end, is_signed, sums = self._sums(m, word_end, step)
+        ends = Strobe(m, "word_end", word_end, spec.code_latency)
         again = Strobe(m, "again", sequencer.again, spec.code_latency)
         position = Strobe(m, "position", sequencer.pixel, spec.code_latency)
         starting = Signal(init=1)
         with m.If(sequencer.valid):
-            m.d.sync += starting.eq(row_end)
+            m.d.sync += starting.eq(word_end)
         first = Strobe(m, "group_start", sequencer.valid & starting, spec.code_latency)
         half = Signal(reset_less=True)
         m.d.sync += half.eq(sequencer.half)
-        total = lane_sum(m, self, word, clear, sequencer, _banks(fetcher), half)
-        words = [
+        total = lane_sum(m, self, word, clear, sequencer, _banks(fetcher), half, is_signed)
+        mult, bias = (
             _row_words(m, self, role, ends, again, stage, step)
             for role, stage in (("mult", spec.row_stage), ("bias", spec.product_stage))
-        ]
-        finished = self._results(m, total, first, ends, *words)
-        result = ends(spec.result_stage)
+        )
+        finished = self._results(m, total, first, ends, mult, bias, sums)
+        result = row_end(spec.result_stage)
         between = self._between(m, sequencer, finished, result)
         connect(m, flipped(self.i), writer.i)
         self._maps(m, fetcher, writer, step)
@@ -74,16 +75,40 @@ class MapCore(SharedCore):
             sequencer.final.eq(fetcher.final),
             sequencer.taken.eq(writer.written),
             sequencer.popped.eq(fifo.popped),
-            sequencer.row_end.eq(row_end),
+            sequencer.row_end.eq(row_end(spec.code_latency)),
             writer.opens.eq(sequencer.done),
             writer.result.eq(between),
             writer.ends.eq(position(spec.result_stage)),
             writer.value.eq(self._kept(finished, step)),
-            writer.turn.eq(sequencer.turn),
+            writer.starts.eq(sequencer.opens),
+            writer.base.eq(step.base),
             fifo.w_en.eq(result & step.last),
             fifo.w_data.eq(finished[spec.finishes.index(finish_of(spec, -1))]),
         ]
         return m
+
+    def _sums(
+        self, m: Module, word_end: Value, step: Any
+    ) -> tuple[Strobe, Value, tuple[Strobe, Strobe] | None]:
+        """Ends of the rows that give a result, the sign of what the lanes read, and the ends of
+        rows whose products begin a sum or are added to it."""
+        spec = self.spec
+        if not spec.joined:
+            return Strobe(m, "row_end", word_end, spec.code_latency), step.signed, None
+        # Whether the row is of a sum's second map.
+        second = Signal()
+        with m.If(word_end):
+            m.d.sync += second.eq(~second & step.joins)
+        ends = word_end & (second | ~step.joins)
+        sign = Strobe(m, "sign", Mux(second, step.others, step.signed), spec.code_latency)
+        strobes = [
+            Strobe(m, name, flag, spec.code_latency)
+            for name, flag in (("begins", word_end & ~second), ("adds", word_end & second))
+        ]
+        stage = spec.code_latency + 1 + spec.bank_latency
+        return (
+            Strobe(m, "row_end", ends, spec.code_latency), sign(stage), (strobes[0], strobes[1])
+        )  # fmt: skip
 
     def _maps(self, m: Module, fetcher: "WindowFetcher", writer: "MapWriter", step: Any) -> None:
         """The two memories: one is read by the fetcher, the other written. While a frame comes in,
@@ -396,7 +421,7 @@ class MapWriter(wiring.Component):
     coming : a frame comes in, or may
     written : strobe, with the transfer of a frame's last activation
     result, value, ends : strobe, an activation, and whether it is its pixel's last
-    turn : strobe, with or after a layer's last result
+    starts, base : strobe, a layer begins, and the first word of the map that it gives
     w_en, w_addr, w_data : two cycles after a transfer, one after ``result``
     """
 
@@ -411,7 +436,8 @@ class MapWriter(wiring.Component):
                 "result": In(1),
                 "value": In(spec.bank_bits),
                 "ends": In(1),
-                "turn": In(1),
+                "starts": In(1),
+                "base": In(spec.program_fields["base"]),
                 "w_en": Out(1),
                 "w_addr": Out(spec.map_address_bits),
                 "w_data": Out(spec.map_bits),
@@ -462,8 +488,8 @@ class MapWriter(wiring.Component):
             m.d.sync += [odd.eq(~(odd | last)), low.eq(value)]
         with m.If(full):
             m.d.sync += address.eq(address + 1)
-        with m.If(self.turn | frame):
-            m.d.sync += address.eq(0)
+        with m.If(self.starts | self.opens):
+            m.d.sync += address.eq(Mux(self.starts, self.base, 0))
         m.d.sync += [
             w_en.eq(full), w_addr.eq(address),
             w_data.eq(Mux(odd, Cat(low, value), Cat(value, value))),

@@ -90,7 +90,7 @@ class SharedCore(wiring.Component):
         step = sequencer.step
         word, group_end, clear = read_codes(self, m, sequencer)
         row_end = Strobe(m, "row_end", group_end, spec.code_latency)
-        total = lane_sum(m, self, word, clear, sequencer, writer.ports, step.source)
+        total = lane_sum(m, self, word, clear, sequencer, writer.ports, step.source, step.signed)
         start = Signal(init=1)
         with m.If(sequencer.valid):
             m.d.sync += start.eq(group_end)
@@ -117,9 +117,20 @@ class SharedCore(wiring.Component):
         return m
 
     def _results(
-        self, m: Module, total: Value, first: Strobe, row_end: Strobe, mult: Value, bias: Value
+        self,
+        m: Module,
+        total: Value,
+        first: Strobe,
+        row_end: Strobe,
+        mult: Value,
+        bias: Value,
+        sums: tuple[Strobe, Strobe] | None = None,
     ) -> list[Value]:
-        """The accumulator, the product and the bias; what each of the finishes makes of them."""
+        """The accumulator, the product and the bias; what each of the finishes makes of them.
+
+        ``sums``: where products of several rows are added, the ends of rows that are a sum's
+        first, and of its others.
+        """
         spec = self.spec
         m.submodules.accumulator = accumulator = Accumulator(
             len(total), spec.acc_bits, spec.carry_chunk
@@ -135,7 +146,7 @@ class SharedCore(wiring.Component):
             multiplier.b.eq(mult),
             multiplier.start.eq(row_end(spec.row_stage)),
             wide.eq(bias.as_signed()),
-            adder.a.eq(multiplier.product),
+            adder.a.eq(self._added(m, multiplier.product, sums)),
             adder.b.eq(wide),
         ]
         results: list[Value] = []
@@ -144,6 +155,19 @@ class SharedCore(wiring.Component):
             m.d.comb += saturate.i.eq(adder.o[finish.shift :])
             results.append(saturate.o)
         return results
+
+    def _added(self, m: Module, product: Value, sums: tuple[Strobe, Strobe] | None) -> Value:
+        """The product, or that of a row and those of the ones before that it is added to."""
+        if sums is None:
+            return product
+        spec = self.spec
+        first, other = (strobe(spec.row_stage + spec.multiplier_delay) for strobe in sums)
+        products = Signal(signed(spec.sum_bits), name="products", reset_less=True)
+        with m.If(first):
+            m.d.sync += products.eq(product)
+        with m.Elif(other):
+            m.d.sync += products.eq(products + product)
+        return products
 
     def _between(
         self, m: Module, sequencer: "LayerSequencer", finished: list[Value], result: Value
@@ -197,13 +221,14 @@ def lane_sum(
     sequencer: Any,
     ports: Callable[[int], tuple[Value, Value, Value]],
     upper: Value,
+    is_signed: Value,
 ) -> Value:
     """P lanes of decoder, bank and leaf, and the tree's sum.
 
     ``ports`` gives enable, address and data of a bank's writes, ``upper`` is the upper part of the
-    addresses that are read.
+    addresses that are read, ``is_signed`` whether what has been read is.
     """
-    spec, step = core.spec, sequencer.step
+    spec = core.spec
     bits = spec.code.lane_bits
     m.submodules.tree = tree = AdderTree(spec.lanes, spec.leaf_bits)
     for p in range(spec.lanes):
@@ -219,7 +244,7 @@ def lane_sum(
             m.d.sync += later.eq(controls)
             controls = later
         w_en, w_addr, w_data = ports(p)
-        sign = bank.r_data[-1] & step.signed
+        sign = bank.r_data[-1] & is_signed
         m.d.comb += [
             decoder.code.eq(word[p * bits : (p + 1) * bits]),
             decoder.valid.eq(sequencer.valid),

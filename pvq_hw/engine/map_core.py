@@ -8,13 +8,15 @@ half of the lanes' banks, while the position before is computed from the other h
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CORES, CoreImage, IntArray
+from pvq_hw.engine.map_places import FRAME, MapPlace, place_maps
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
 from pvq_hw.engine.shared_core import SharedLayer, SharedSpec, share_layers
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _PAIR = 2  # channels of a word
+_MOST_JOINS = 2  # maps of a sum
 _SPRAM_WORDS, _SPRAM_BITS = 1 << 14, 8
 _MOST_WORDS = 1 << 16  # of a map
 
@@ -53,11 +56,24 @@ class MapLayer(SharedLayer):
         How many chunks have rows of their own, which is all of them where rows read some channels
         only. 1 of the average of a whole map, whose chunks share codes and rows and are counted
         as positions.
+    reads : tuple of int
+        Numbers of the layers whose maps it reads, `FRAME` for the frame; empty where it is the
+        layer before alone.
+    joins : int
+        0; of a sum of maps, how many there are, and so many rows one after the other make one
+        activation: the products are added, and the last one's bias. 1 of a map's copy.
     """
 
     geometry: Geometry
     chunk: int = 0
     parts: int = 1
+    reads: tuple[int, ...] = ()
+    joins: int = 0
+
+    @property
+    def copies(self) -> bool:
+        """Whether it is no layer of the network's, but takes a map to the other memory."""
+        return self.joins == 1
 
     @property
     def places(self) -> tuple[int, int]:
@@ -76,6 +92,9 @@ class MapLayer(SharedLayer):
         """Whether its chunks divide the channels, and rows and words the chunks that have their
         own, or a map that is one window."""
         g, channels = self.geometry, self.geometry.input_shape[2]
+        if self.joins:
+            plain = (self.chunk, self.parts, g.single) == (0, 1, True)
+            return plain and self.rows == self.joins * channels and self.joins <= _MOST_JOINS
         if not self.chunk:
             return self.parts == 1
         even = self.chunk % _PAIR == 0 and channels % self.chunk == 0
@@ -96,7 +115,17 @@ class MapLayer(SharedLayer):
     @property
     def results(self) -> int:
         """Activations that it gives in a frame."""
-        return self.positions * self.rows
+        return self.positions * (self.rows // max(1, self.joins))
+
+    @property
+    def times(self) -> int:
+        """Times that its words are read in a frame."""
+        return self.positions
+
+    @property
+    def given_words(self) -> int:
+        """Words of the map that it gives."""
+        return self.positions * -(-self.results // self.positions // _PAIR)
 
     @property
     def pixel_words(self) -> int:
@@ -113,7 +142,7 @@ class MapLayer(SharedLayer):
     def fetched(self) -> int:
         """Words of a window."""
         kernel = self.geometry.kernel
-        return kernel[0] * kernel[1] * self.window_words
+        return max(1, self.joins) * kernel[0] * kernel[1] * self.window_words
 
 
 def paired(channels: int) -> int:
@@ -146,11 +175,17 @@ class MapSpec(SharedSpec):
             raise InputError(f"{where} must take what its first layer takes")
         if (last.positions, last.parts) != (1, 1):
             raise InputError(f"{where}: layer {last.name!r}, its last, must have one position")
-        for before, layer in pairwise(self.layers):
-            given = before.positions * before.rows
+        for number, layer in enumerate(self.layers):
             read = int(np.prod(layer.geometry.input_shape))
-            if (given, before.out) != (read, layer.x):
-                raise InputError(f"{where}: layer {layer.name!r} must take what is before it")
+            maps = self.read_by(number)
+            if len(maps) != max(1, layer.joins) or not all(FRAME <= k < number for k in maps):
+                raise InputError(f"{where}: layer {layer.name!r} must read maps before it")
+            for k in maps:
+                given = self.n if k == FRAME else self.layers[k].results
+                form = self.form_of(k)
+                fits = form.bits <= layer.x.bits if layer.joins else form == layer.x
+                if given != read or not fits:
+                    raise InputError(f"{where}: layer {layer.name!r} must take what is before it")
         for layer in self.layers:
             g = layer.geometry
             if layer.n != _PAIR * layer.fetched or not layer.divides:
@@ -169,6 +204,40 @@ class MapSpec(SharedSpec):
             if not self.fits_spram:
                 raise InputError(f"{where} must have maps of {_SPRAM_WORDS:,} words of two bytes")
 
+    # -- maps -------------------------------------------------------------------------------
+
+    def read_by(self, number: int) -> tuple[int, ...]:
+        """Numbers of the maps that a layer reads."""
+        return self.layers[number].reads or (number - 1,)
+
+    def form_of(self, number: int) -> IntFormat:
+        """Format of a map's activations."""
+        return self.x if number == FRAME else self.layers[number].out
+
+    def signs(self, number: int) -> tuple[bool, ...]:
+        """Of each map that a layer reads, whether its activations are signed."""
+        return tuple(self.form_of(k).signed for k in self.read_by(number))
+
+    @property
+    def places(self) -> tuple[MapPlace, ...]:
+        """Where the frame is, and what each layer but the last gives."""
+        return _places(self.layers, f"Core {self.name!r}")
+
+    @property
+    def joined(self) -> bool:
+        """Whether products of several rows are added."""
+        return any(layer.joins > 1 for layer in self.layers)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some maps that are read are signed and others unsigned."""
+        return len({s for k in range(len(self.layers)) for s in self.signs(k)}) > 1
+
+    @property
+    def product_stage(self) -> int:
+        """When a row's product, or the sum of those of several rows, is at the bias adder."""
+        return super().product_stage + self.joined
+
     # -- shapes -----------------------------------------------------------------------------
 
     @property
@@ -179,7 +248,7 @@ class MapSpec(SharedSpec):
     @property
     def map_depth(self) -> int:
         """Words of each of the two memories."""
-        return max(layer.map_words for layer in self.layers)
+        return max(place.end for place in self.places)
 
     @property
     def map_bits(self) -> int:
@@ -193,7 +262,7 @@ class MapSpec(SharedSpec):
 
     def region(self, number: int) -> int:
         """The memory that layer ``number`` reads."""
-        return number % 2
+        return self.places[self.read_by(number)[0] + 1].memory
 
     @property
     def bank_words(self) -> int:
@@ -212,10 +281,12 @@ class MapSpec(SharedSpec):
         ``across`` those from a pixel's last word to the next pixel's first, ``right`` and ``below``
         those from one position to the next in a row and in a column; ``x`` and ``y`` the first
         window's place (signed), ``step_x`` and ``step_y`` the stride; the rest are the last numbers
-        of what they count.
+        of what they count. ``joins`` says that two maps are added, ``others`` is the sign of the
+        second one's activations, ``base`` the first word of what the layer gives. For a window of
+        two maps the second one is another row of the first.
         """
         g = [layer.geometry for layer in self.layers]
-        edge = max(max(x.input_shape[:2]) for x in g).bit_length()
+        edge = max(max(*x.input_shape[:2], _MOST_JOINS) for x in g).bit_length()
         # A window begins before the map, and its last tap may be as far behind it.
         sign = 1 + max(max(x.input_shape[:2]) + max(x.pads[0] + x.pads[1]) for x in g).bit_length()
         sizes = [max(layer.places) for layer in self.layers]
@@ -238,6 +309,9 @@ class MapSpec(SharedSpec):
             "words": max(1, max(x.window_words - 1 for x in self.layers).bit_length()),
             "taps": max(1, max(x.kernel[1] - 1 for x in g).bit_length()),
             "lines": max(1, max(x.kernel[0] - 1 for x in g).bit_length()),
+            "joins": int(self.joined),
+            "others": int(self.joined),
+            "base": max(place.base for place in self.places).bit_length(),
             "columns": max(1, max(sizes).bit_length()),
             "rows": max(1, max(sizes).bit_length()),
         }
@@ -250,28 +324,46 @@ class MapSpec(SharedSpec):
     def steps(self) -> list[dict[str, int]]:
         """The program: the fields of every layer's word."""
         found, start, row = [], 0, 0
-        for layer, step in zip(self.layers, super().steps(), strict=True):
-            g, words = layer.geometry, layer.pixel_words
-            (top, _), (left, _) = g.pads
-            down, places = g.input_shape[1] * words, layer.places
-            # Positions of a map that is one window are its chunks.
-            chunks = layer.chunk > 0 and layer.parts == 1
-            right = layer.chunk // _PAIR if chunks else g.stride[1] * words
-            fields = {
-                "start": start, "row": row, "first": -top * down - left * words, "down": down,
-                "right": right, "below": g.stride[0] * down, "x": -left, "y": -top,
-                "width": g.input_shape[1], "height": g.input_shape[0],
-                "step_x": 0 if chunks else g.stride[1], "step_y": g.stride[0],
-                "across": words - layer.window_words + 1, "words": layer.window_words - 1,
-                "taps": g.kernel[1] - 1, "lines": g.kernel[0] - 1,
-                "columns": places[1] - 1, "rows": places[0] - 1, "parts": layer.parts - 1,
+        bits = self.program_fields
+        for number, (layer, step) in enumerate(zip(self.layers, super().steps(), strict=True)):
+            places = self._walk(number) | {
+                "start": start, "row": row, "words": layer.window_words - 1,
+                "across": layer.pixel_words - layer.window_words + 1,
+                "columns": layer.places[1] - 1, "rows": layer.places[0] - 1,
+                "parts": layer.parts - 1, "joins": int(layer.joins > 1),
                 "before": max(0, layer.window_cycles - 2),
                 "single": int(layer.window_cycles == 1),
+                "target": 1 - step["source"],
+                "signed": int(self.signs(number)[0]), "others": int(self.signs(number)[-1]),
+                "base": 0 if step["last"] else self.places[number + 1].base,
             }  # fmt: skip
-            bits = self.program_fields
-            found.append(step | {k: v & ((1 << bits[k]) - 1) for k, v in fields.items()})
+            found.append(step | {k: v & ((1 << bits[k]) - 1) for k, v in places.items()})
             start, row = start + layer.words, row + layer.rows
         return found
+
+    def _walk(self, number: int) -> dict[str, int]:
+        """The fields of the program that say how a layer's windows go over its maps."""
+        layer = self.layers[number]
+        g, words = layer.geometry, layer.pixel_words
+        bases = [self.places[k + 1].base for k in self.read_by(number)]
+        line = g.input_shape[1] * words
+        if layer.joins > 1:
+            return {
+                "first": bases[0], "down": bases[1] - bases[0], "right": words, "below": line,
+                "x": 0, "y": 0, "width": g.input_shape[1], "height": len(bases),
+                "step_x": 1, "step_y": 0, "taps": 0, "lines": len(bases) - 1,
+            }  # fmt: skip
+        (top, _), (left, _) = g.pads
+        # Positions of a map that is one window are its chunks.
+        chunks = layer.chunk > 0 and layer.parts == 1
+        return {
+            "first": bases[0] - top * line - left * words, "down": line,
+            "right": layer.chunk // _PAIR if chunks else g.stride[1] * words,
+            "below": g.stride[0] * line, "x": -left, "y": -top,
+            "width": g.input_shape[1], "height": g.input_shape[0],
+            "step_x": 0 if chunks else g.stride[1], "step_y": g.stride[0],
+            "taps": g.kernel[1] - 1, "lines": g.kernel[0] - 1,
+        }  # fmt: skip
 
     # -- cycles -----------------------------------------------------------------------------
 
@@ -310,22 +402,35 @@ class MapSpec(SharedSpec):
         """What every layer gives, (frames, positions * rows) by its name, from the memory contents
         alone."""
         array = np.asarray(x, dtype=np.int64)
-        value: npt.NDArray[Any] = array.reshape(len(array), -1)
-        found = {}
-        for layer, part in zip(self.layers, self.parts(image), strict=True):
+        maps: list[npt.NDArray[Any]] = [array.reshape(len(array), -1)]
+        for number, (layer, part) in enumerate(zip(self.layers, self.parts(image), strict=True)):
             y = self.code.decode(part.codes, (layer.rows, layer.n))
             negatives, _ = sums_of_pulses(self.code, part.codes)
-            windows = _windows(value, layer)
+            windows = _windows([maps[k + 1] for k in self.read_by(number)], layer)
             sums = windows @ y.reshape(layer.parts, -1, layer.n).transpose(0, 2, 1)
             acc = sums.reshape(len(array), layer.positions, layer.rows) - negatives
-            total = acc * np.array(part.mult) + np.array(part.bias)
+            each = (*acc.shape[:2], -1, max(1, layer.joins))
+            total = (acc * np.array(part.mult)).reshape(each).sum(axis=-1)
+            total += np.array(part.bias)[each[-1] - 1 :: each[-1]]
             out = np.asarray(layer.out.clamp(total >> layer.shift), dtype=np.int64)
-            found[layer.name] = value = out.reshape(len(array), -1)
-        return found
+            maps.append(out.reshape(len(array), -1))
+        return {layer.name: found for layer, found in zip(self.layers, maps[1:], strict=True)}
 
 
-def _windows(x: npt.NDArray[Any], layer: MapLayer) -> IntArray:
-    """(frames, ...) -> (frames, positions, parts, 1, columns of a window as it is in the banks)."""
+@lru_cache(maxsize=64)
+def _places(layers: tuple[MapLayer, ...], where: str) -> tuple[MapPlace, ...]:
+    reads = [layer.reads or (number - 1,) for number, layer in enumerate(layers)]
+    sizes = [layers[0].map_words, *(layer.given_words for layer in layers)]
+    return place_maps(sizes, reads, where)
+
+
+def _windows(maps: Sequence[npt.NDArray[Any]], layer: MapLayer) -> IntArray:
+    """(frames, ...) of each map -> (frames, positions, parts, 1, columns of a window as it is in
+    the banks)."""
+    if layer.joins > 1:
+        one = replace(layer, joins=1)
+        return np.concatenate([_windows([x], one) for x in maps], axis=-1)
+    x = maps[0]
     geometry, chunk, shape = layer.geometry, layer.chunk, (len(x), layer.positions, layer.parts, 1)
     if chunk and layer.parts == 1:
         split = x.reshape(len(x), -1, layer.positions, chunk)
@@ -335,11 +440,11 @@ def _windows(x: npt.NDArray[Any], layer: MapLayer) -> IntArray:
         split = geometry.columns(x)[0].reshape(len(x), layer.positions, taps, layer.parts, chunk)
         return np.asarray(split.transpose(0, 1, 3, 2, 4).reshape(*shape, -1))
     h, w, c = geometry.input_shape
-    maps: npt.NDArray[Any] = np.pad(
+    padded: npt.NDArray[Any] = np.pad(
         x.reshape(len(x), h, w, c), ((0, 0), (0, 0), (0, 0), (0, c % _PAIR))
     )
     wide = replace(geometry, input_shape=(h, w, paired(c)))
-    columns = wide.columns(maps)[0]
+    columns = wide.columns(padded)[0]
     return np.asarray(columns.reshape(*shape, -1))
 
 
@@ -357,7 +462,7 @@ class MapWindow:
         How windows go over the map.
     weights : int
         Of the network's layer; 0 of a pooling.
-    chunk, parts : int
+    chunk, parts, reads, joins
         As `MapLayer` has them.
     """
 
@@ -367,13 +472,15 @@ class MapWindow:
     weights: int
     chunk: int = 0
     parts: int = 1
+    reads: tuple[int, ...] = ()
+    joins: int = 0
 
 
 def window_layer(window: MapWindow) -> MapWindow:
     """A layer's window with a channel of zeros where it has an odd number."""
     layer, x, geometry = window.dense, window.x, window.geometry
     channels = window.chunk or geometry.input_shape[2]
-    taps = geometry.kernel[0] * geometry.kernel[1]
+    taps = geometry.kernel[0] * geometry.kernel[1] * max(1, window.joins)
     split = layer.y.reshape(len(layer.y), taps, channels)
     split = np.pad(split, ((0, 0), (0, 0), (0, channels % _PAIR)))
     y = split.reshape(len(split), -1)
@@ -405,12 +512,14 @@ def make_map_core(
         for layer, window in zip(described, layers, strict=True):
             own = vars(layer) | {
                 "geometry": window.geometry, "weights": window.weights, "chunk": window.chunk,
-                "parts": window.parts,
+                "parts": window.parts, "reads": window.reads, "joins": window.joins,
             }  # fmt: skip
             found.append(MapLayer(**(own if window.weights else own | {"pulses": 0})))
         return make_map_spec(found, map_memory=map_memory, **fields)
 
     def even(number: int, core: CoreSpec, image: CoreImage) -> tuple[CoreSpec, CoreImage]:
+        more = (max(1, layers[number].joins) - 1).bit_length()  # bits of the products' sum
+        core = replace(core, sum_bits=core.sum_bits + more)
         return _even_parts(core, image, layers[number].parts)
 
     pairs = [(layer.dense, layer.x) for layer in layers]

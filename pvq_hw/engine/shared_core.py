@@ -88,6 +88,16 @@ class SharedLayer(Document):
         """Activations that it gives in a frame."""
         return self.rows
 
+    @property
+    def times(self) -> int:
+        """Times that its words are read in a frame."""
+        return 1
+
+    @property
+    def copies(self) -> bool:
+        """Whether it is no layer of the network's."""
+        return False
+
 
 @dataclass(frozen=True)
 class Finish:
@@ -181,6 +191,11 @@ class SharedSpec(CoreBase):
     def weights(self) -> int:
         """Weights of all layers."""
         return sum(layer.weights for layer in self.layers)
+
+    @property
+    def joined(self) -> bool:
+        """Whether products of several rows are added."""
+        return False
 
     @property
     def mixed(self) -> bool:

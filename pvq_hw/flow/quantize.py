@@ -13,10 +13,10 @@ from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.flow.room import check_room
-from pvq_hw.model.model import AveragePool, Conv, Model
+from pvq_hw.model.model import Add, AveragePool, Conv, Model
 from pvq_hw.network.decision import Above
 from pvq_hw.network.network import Network
-from pvq_hw.plan.candidates import can_balance
+from pvq_hw.plan.candidates import Passed, can_balance
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import Folding, FoldLayer, fold_best, known_layers
 from pvq_hw.plan.layer import LayerPlan
@@ -153,12 +153,10 @@ def quantize_for(
 
 def can_share(model: Model, options: CompileOptions) -> bool:
     """Whether one engine may be taken for all layers unasked: nothing speaks against it in the
-    options, and each layer has weights, or is an average, and reads the one before alone."""
-    before = model.input_name
-    for step in network_steps(model):
-        if step.inputs != (before,) or not (step.weighted or isinstance(step.node, AveragePool)):
-            return False
-        before = step.output
+    options, and each layer has weights, or is an average or a sum."""
+    steps = network_steps(model)
+    if any(not (step.weighted or isinstance(step.node, Add | AveragePool)) for step in steps):
+        return False
     return options.engine == "auto" and options.may_share
 
 
@@ -277,9 +275,31 @@ def _fold_layers(
                 groups,
                 direct=_is_direct(step, steps),
                 bank_columns=columns,
+                reads=step.inputs[0],
+                gives=step.output,
+                then=_passed_after(step, steps, formats),
             )
         )
     return layers
+
+
+def _passed_after(
+    step: Step, steps: Sequence[Step], formats: Mapping[str, IntFormat]
+) -> tuple[Passed, ...]:
+    """The steps without weights between one with weights and the next."""
+    found = []
+    for other in steps[steps.index(step) + 1 :]:
+        if other.weighted:
+            break
+        node = other.node
+        shape = (1, 1, *node.shape)[-3:]
+        found.append(
+            Passed(
+                node.name, node.op, other.inputs, other.output, (shape[0], shape[1], shape[2]),
+                formats[other.output], getattr(node, "geometry", None),
+            )
+        )  # fmt: skip
+    return tuple(found)
 
 
 def _is_direct(step: Step, steps: Sequence[Step]) -> bool:

@@ -45,6 +45,7 @@ from pvq_hw.target.families import Family, family
 __all__ = [
     "Choice",
     "FoldLayer",
+    "Passed",
     "Question",
     "abreast",
     "can_balance",
@@ -93,6 +94,33 @@ _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank
 
 
 @dataclass(frozen=True)
+class Passed:
+    """A step without weights, as far as a shared engine asks of it.
+
+    Parameters
+    ----------
+    name : str
+    op : str
+        Of its node: ``"Add"``, ``"AveragePool"``, ...
+    inputs, output : tuple of str, str
+        Tensors.
+    shape : (height, width, channels)
+        Of what it gives.
+    out : IntFormat
+    geometry : Geometry, optional
+        Of a pooling.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    shape: tuple[int, int, int]
+    out: IntFormat
+    geometry: Geometry | None = None
+
+
+@dataclass(frozen=True)
 class FoldLayer:
     """A layer with weights as far as it is known, before or after quantization.
 
@@ -121,6 +149,10 @@ class FoldLayer:
         One of `pvq_hw.engine.engines.ENGINES`, or ``"auto"``.
     bank_columns : int
         Columns that a bank must have for its row's pulses to be balanced.
+    reads, gives : str
+        Tensors, where it is known how the layers hang together.
+    then : tuple of Passed
+        The steps without weights between it and the next layer of the list.
     """
 
     name: str
@@ -137,6 +169,9 @@ class FoldLayer:
     direct: bool = True
     engine: str = "folded"
     bank_columns: int = quantizer_balance.COLUMNS_PER_BANK
+    reads: str = ""
+    gives: str = ""
+    then: tuple[Passed, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"Layer {self.name!r}"

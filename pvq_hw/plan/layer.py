@@ -324,7 +324,7 @@ def _depthwise_energy(spec: DepthwiseSpec, plan: LayerPlan) -> Operations:
 
 @core_energy.of(SharedSpec)
 def _shared_energy(spec: SharedSpec, plan: LayerPlan) -> Operations:
-    times = [layer.results // layer.rows for layer in spec.layers]
+    times = [layer.times for layer in spec.layers]
     pairs = list(zip(times, spec.layers, strict=True))
     words = sum(t * layer.words for t, layer in pairs)
     adds = sum(t * (layer.codes + layer.rows) for t, layer in pairs)

@@ -12,10 +12,8 @@ from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.map_core import (
     MapLayer,
     MapSpec,
-    MapWindow,
     make_map_core,
     make_map_spec,
-    paired,
     window_layer,
 )
 from pvq_hw.engine.pulse_code import PulseCode
@@ -30,15 +28,14 @@ from pvq_hw.engine.shared_core import (
 from pvq_hw.engine.units import CoreUnit
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
-from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import AveragePool
 from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, too_thin
-from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
+from pvq_hw.plan.core_layers import unit_names
 from pvq_hw.plan.folding import Folding, fold_best
 from pvq_hw.plan.layer import LayerPlan
 from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, budget, core_resources, load_resources
+from pvq_hw.plan.shared_steps import SharedStep, network_chain, reckoned_steps, window_columns
 from pvq_hw.target.boards import Target
 
 __all__ = [
@@ -55,7 +52,6 @@ ENGINE = "engine"
 """What the one core of such a network is called."""
 
 _MOST_LANES = 32
-_CHUNKS = (8, 6, 4, 2)
 _NOTABLE = 0.05  # of the pulses: layers with fewer don't decide the code's gap bits
 _WORTH = 0.95  # of the cycles: codes that have to be loaded save so much
 
@@ -68,6 +64,7 @@ def shared_folding(
     gap_bits: int | None = None,
     reserve: Resources,
     but: Container[tuple[Any, ...]] = (),
+    steps: Sequence[SharedStep] | None = None,
     **options: Any,
 ) -> Folding:
     """Lanes, gap bits and the codes' memory of one engine for all layers, reckoned.
@@ -85,6 +82,8 @@ def shared_folding(
         Kept free.
     but : container
         `_choice` of engines that turned out too large.
+    steps : sequence of SharedStep, optional
+        What the engine does, where it is known; else as the layers hang together.
     **options
         ``code_memory``, ``map_memory`` and ``multiplier``, free unless given.
 
@@ -100,8 +99,8 @@ def shared_folding(
         )
     for layer in layers:
         _check(layer)
-    room, whole = budget(target) - reserve, _with_pools(layers)
-    maps = any(layer.geometry is not None for layer in whole)
+    room, whole = budget(target) - reserve, steps or reckoned_steps(layers)
+    maps = any(step.layer.geometry is not None or step.joins for step in whole)
     found = []
     if maps and any(p % 2 for p in given):
         raise InputError(f"Lanes must be even where layers have windows, not {max(given)}")
@@ -214,11 +213,12 @@ def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> l
     return [x for x in found if asked in (None, x.get("map_memory", "block"))]
 
 
-def _gaps(layers: Sequence[FoldLayer], gap: int | None, maps: bool) -> list[int]:
+def _gaps(steps: Sequence[SharedStep], gap: int | None, maps: bool) -> list[int]:
     """Gap bits that are tried: those of the layers with many pulses; of convolutions, whose rows
     may have few pulses far apart, some narrower ones too."""
     if gap:
         return [gap]
+    layers = [step.layer for step in steps]
     pulses = [layer.k * layer.rows for layer in layers]
     notable = min(_NOTABLE * sum(pulses), max(pulses))
     most = max(
@@ -229,41 +229,13 @@ def _gaps(layers: Sequence[FoldLayer], gap: int | None, maps: bool) -> list[int]
     return list(range(max(3, most), 2, -1)) if maps else [most]
 
 
-def _with_pools(layers: Sequence[FoldLayer]) -> list[FoldLayer]:
-    """The layers, and before quantization a pooling of the whole map where only that makes what a
-    layer gives what the next one reads."""
-    found: list[FoldLayer] = []
-    for layer in layers:
-        before = found[-1] if found else None
-        if before is not None and before.geometry is not None and layer.given is None:
-            rows, columns = before.geometry.output_size
-            read = layer.n if layer.geometry is None else math.prod(layer.geometry.input_shape)
-            if read != rows * columns * before.rows:
-                shape = (rows, columns, before.rows)
-                if read != before.rows:
-                    raise InputError(
-                        f"Layer {layer.name!r} can't be on a shared engine: between it and "
-                        f"{before.name!r} is more than an average of the whole map"
-                    )
-                channels = _chunk(before.rows)
-                found.append(
-                    FoldLayer(
-                        f"{before.name} pooled", channels, channels * rows * columns,
-                        rows * columns, before.out, layer.x,
-                        geometry=Geometry(shape, (rows, columns)), groups=channels,
-                    )
-                )  # fmt: skip
-        found.append(layer)
-    return found
-
-
 def _even(layer: FoldLayer, lanes: int) -> bool:
     """Whether the quantizer gives every bank of a row as many pulses."""
     return can_balance(layer, lanes) and not too_thin(layer, lanes)
 
 
 def _reckoned(
-    layers: Sequence[FoldLayer],
+    steps: Sequence[SharedStep],
     p: int,
     gap: int,
     target: Target,
@@ -272,8 +244,9 @@ def _reckoned(
 ) -> SharedSpec:
     code = PulseCode(p, gap)
     cores, described, chunks = [], [], []
-    for layer in layers:
-        n, chunk, parts = _window_columns(layer) if maps else (layer.n, 0, 1)
+    for step in steps:
+        layer = step.layer
+        n, chunk, parts = window_columns(step) if maps else (layer.n, 0, 1)
         chunks.append((chunk, parts))
         core = reckoned_core(
             layer.rows, max(n, p), layer.k, layer.x, layer.out, code, _slots(layer, code, chunk),
@@ -297,28 +270,15 @@ def _reckoned(
                 **vars(own),
                 chunk=chunk,
                 parts=parts,
-                geometry=layer.geometry or Geometry((1, 1, layer.n), (1, 1)),
+                geometry=step.layer.geometry or Geometry((1, 1, step.layer.n), (1, 1)),
+                reads=step.reads,
+                joins=step.joins,
             )
-            for own, layer, (chunk, parts) in zip(found, layers, chunks, strict=True)
+            for own, step, (chunk, parts) in zip(found, steps, chunks, strict=True)
         ]
         return make_map_spec(windows, **fields)
 
     return share(described, cores, target.engine, ENGINE, make=make, fifo_depth=64, **options)
-
-
-def _window_columns(layer: FoldLayer) -> tuple[int, int, int]:
-    """Columns of a window in the banks, the channels of a chunk, and how many of these there are
-    with rows of their own."""
-    g = layer.geometry
-    if g is None:
-        return paired(layer.n), 0, 1
-    channels, taps = g.input_shape[2], math.prod(g.kernel)
-    chunk = 0 if layer.n == taps * channels else layer.n // taps
-    if layer.given is None and not chunk:
-        chunk = _row_chunk(channels, layer.groups)
-    if not chunk:
-        return taps * paired(channels), 0, 1
-    return taps * chunk, chunk, 1 if layer.rows == chunk else channels // chunk
 
 
 def _slots(layer: FoldLayer, code: PulseCode, chunk: int) -> float:
@@ -377,94 +337,6 @@ def _limit(found: Sequence[_Reckoned], best: _Reckoned, target: Target) -> str:
 # -- known networks ---------------------------------------------------------------------------
 
 
-def _chain(network: Network) -> tuple[list[MapWindow], bool]:
-    """The layers as the engine computes them, without channels of zeros, and whether there are
-    maps; raises InputError where a layer can't be on a shared engine."""
-    tensors, before = network.tensors(), network.input.name
-    cores = {layer.name: layer for layer in core_layers(network)}
-    found, maps = [], False
-    for layer in network.layers:
-        x = tensors[layer.inputs[0]]
-        core, chunk, parts = cores.get(layer.name), 0, 1
-        if core is not None:
-            dense, window, geometry = core.dense, core.x, core.geometry
-            weights = core.source.y.size
-            dense, window, chunk, parts = _in_chunks(core)
-            why = refuse_shared(dense, window, layer.output)
-        elif isinstance(layer, AveragePool):
-            dense, window, why = _ones(layer, x)
-            geometry, weights = layer.geometry, 0
-            chunk = dense.y.shape[0] if len(dense.y) < layer.output.shape[-1] else 0
-        else:
-            kind = str(getattr(layer, "kind", type(layer).__name__))
-            why = f"it is of kind {kind}: only dense layers, convolutions and averages share one"
-        if not why and layer.inputs != (before,):
-            why = f"it doesn't read only what the layer before it gives, but {layer.inputs[0]!r}"
-        if not why and geometry is not None and geometry.dilation != (1, 1):
-            why = "it is dilated"
-        if why:
-            raise InputError(f"Layer {layer.name!r} can't be on a shared engine: {why}")
-        maps = maps or geometry is not None
-        if geometry is None:
-            shape = x.shape if len(x.shape) == 3 else (1, 1, x.size)
-            geometry = Geometry(shape, shape[:2])
-        before = layer.output.name
-        found.append(MapWindow(dense, window, geometry, weights, chunk, parts))
-    return found, maps
-
-
-def _in_chunks(core: CoreLayer) -> tuple[Dense, TensorSpec, int, int]:
-    """What is computed of a window, the channels of a chunk, and how many there are: rows that read
-    the channels of their group alone need no windows of all."""
-    layer, groups, g = core.source, core.conv_groups, core.geometry
-    size = 0 if g is None else _row_chunk(g.input_shape[2], groups)
-    if g is None or not size:
-        return core.dense, core.x, 0, 1
-    rows, taps, channels = len(layer.y), g.kernel[0] * g.kernel[1], g.input_shape[2]
-    width = channels // groups
-    group = np.arange(rows) // (rows // groups) % (size // width)
-    y = np.zeros((rows, taps, size // width, width), dtype=np.int64)
-    y[np.arange(rows), :, group] = layer.y.reshape(rows, taps, width)
-    window = replace(core.x, shape=(taps * size,))
-    return replace(core.dense, y=y.reshape(rows, -1)), window, size, channels // size
-
-
-def _row_chunk(channels: int, groups: int) -> int:
-    """Channels of a window where rows read some alone; 0 where it has all."""
-    fits = (c for c in _CHUNKS if channels % c == 0 and c % (channels // groups) == 0)
-    found = next(fits, channels) if groups > 1 else channels
-    return found if found < channels else 0
-
-
-def _ones(layer: AveragePool, x: TensorSpec) -> tuple[Dense, TensorSpec, str]:
-    """An average as a layer of ones, channel by channel, of a whole map of some channels; and why
-    it can't be one."""
-    g = layer.geometry
-    counts = np.unique(g.counts(include_pads=layer.include_pads)).tolist()
-    channels, taps = g.input_shape[2], g.kernel[0] * g.kernel[1]
-    if g.kernel == g.input_shape[:2] and g.output_size == (1, 1):
-        channels = _chunk(channels)
-    y = np.zeros((channels, taps, channels), dtype=np.int64)
-    y[np.arange(channels), :, np.arange(channels)] = 1
-    dense = Dense(
-        name=layer.name,
-        input=layer.input,
-        output=replace(layer.output, shape=(channels,)),
-        y=y.reshape(channels, -1),
-        mult=np.full((channels, 1), dict(layer.mult)[counts[0]], dtype=np.int64),
-        bias=np.zeros(channels, dtype=np.int64),
-        shift=layer.shift,
-        gain=np.ones((channels, 1)),
-    )
-    why = "it averages windows of different sizes" if len(counts) > 1 else ""
-    return dense, replace(x, shape=(taps * channels,)), why
-
-
-def _chunk(channels: int) -> int:
-    """Channels whose averages over a whole map are computed together: all have the same codes."""
-    return next((c for c in _CHUNKS if channels % c == 0), channels)
-
-
 def shared_plan(
     network: Network,
     target: Target,
@@ -476,21 +348,20 @@ def shared_plan(
 ) -> tuple[GraphSpec, SharedSpec, CoreImage, Folding]:
     """The engine of a network's layers, with the lanes and gap bits given or those that suit its
     codes best; what `shared_folding` reckoned comes with it."""
-    chain, maps = _chain(network)
-    layers = []
+    chain, maps = network_chain(network)
+    steps = []
     for part in chain:
         layer, x = part.dense, part.x
         if maps:
             wide = window_layer(part)
             layer, x = wide.dense, wide.x
         rows, n = part.dense.y.shape
-        layers.append(
-            FoldLayer(
-                layer.name, rows, n, max(1, round(int(np.abs(layer.y).sum()) / rows)),
-                x.format, layer.output.format, geometry=part.geometry if maps else None,
-                given=(layer, x),
-            )
+        known = FoldLayer(
+            layer.name, rows, n, max(1, round(int(np.abs(layer.y).sum()) / rows)),
+            x.format, layer.output.format, geometry=part.geometry if maps else None,
+            given=(layer, x),
         )  # fmt: skip
+        steps.append(SharedStep(known, part.reads, part.joins))
     given = {gap for gap in gap_bits or () if gap is not None}
     if lanes is not None and len({p for p in lanes if p is not None}) > 1:
         raise InputError(
@@ -499,7 +370,8 @@ def shared_plan(
     tried: set[tuple[Any, ...]] = set()
     while True:
         folding = shared_folding(
-            layers, target, lanes=lanes[:1] if lanes else None, reserve=reserve, but=tried,
+            [step.layer for step in steps], target, lanes=lanes[:1] if lanes else None,
+            reserve=reserve, but=tried, steps=steps,
             gap_bits=max(given) if given and not maps else None, **options,
         )  # fmt: skip
         made = {key: value for key, value in folding.memories[0].items() if key != "engine"}
@@ -518,7 +390,7 @@ def shared_plan(
 
 def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, CoreImage]:
     """The engine of a network, with maps where it has any."""
-    chain, maps = _chain(network)
+    chain, maps = network_chain(network)
     if not maps:
         return make_shared_core([(part.dense, part.x) for part in chain], lanes, **options)
     return make_map_core([window_layer(part) for part in chain], lanes, **options)

@@ -44,13 +44,31 @@ def flat() -> Network:
     return net.network()
 
 
-NETWORKS = {"convolutions": convolutions, "depthwise": depthwise, "flat": flat}
+def residual() -> Network:
+    """Sums of maps: of one memory and of both, signed with unsigned ones; a strided shortcut."""
+    net = RandomNetwork(11, (4, 4, 2))
+    x = net.conv(net.input, 3, (3, 3), pads=SAME, k=4)
+    y = net.conv(net.conv(x, 3, (1, 1), k=2), 3, (3, 3), pads=SAME, out=S8, k=4)
+    x = net.add(x, y)
+    y = net.conv(net.conv(x, 4, (3, 3), pads=SAME, stride=(2, 2), k=4), 4, (1, 1), out=S8, k=2)
+    x = net.add(y, net.conv(x, 4, (1, 1), stride=(2, 2), out=S8, k=2))
+    net.dense(net.average(x, (2, 2)), 5)
+    return net.network()
+
+
+NETWORKS = {
+    "residual": residual,
+    "convolutions": convolutions,
+    "depthwise": depthwise,
+    "flat": flat,
+}
 CASES = [
+    ("residual", "icebreaker", 4, {"code_memory": "spram", "map_memory": "spram"}),
     ("convolutions", "hx8k", 2, {}),
     ("depthwise", "icebreaker", 4, {"code_memory": "spram", "map_memory": "spram"}),
     ("flat", "ulx3s-25f", 6, {}),
 ]
-SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[1:]]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[2:]]
 
 
 def planned(name: str, board: str, lanes: int, options: dict) -> tuple[Network, Plan, np.ndarray]:
@@ -67,7 +85,7 @@ def traced(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
             for x in network.layers}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "board", "lanes", "options"), [CASES[0], *SLOW])
+@pytest.mark.parametrize(("name", "board", "lanes", "options"), [*CASES[:2], *SLOW])
 def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options):
     network, made, x = planned(name, board, lanes, options)
     names = [layer.name for layer in network.layers]
@@ -131,8 +149,8 @@ def test_what_has_no_place_among_maps_is_refused_by_name():
     assert "can't be on a shared engine: it is of kind maxpool" in refusal(net)
     net = RandomNetwork(1, (6, 6, 4))
     x = net.conv(net.input, 4, (3, 3), pads=SAME)
-    net.dense(net.add(net.conv(x, 4, (3, 3), pads=SAME), x), 3)
-    assert "can't be on a shared engine: it is of kind add" in refusal(net)
+    net.dense(net.add(x, x, x), 3)
+    assert "can't be on a shared engine: it adds more than two maps" in refusal(net)
     net = RandomNetwork(1, (6, 6, 4))
     net.dense(net.conv(net.input, 4, (3, 3), dilation=(1, 2)), 3)
     assert "'conv0' can't be on a shared engine: it is dilated" in refusal(net)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from plan_networks import random_network
 
+from pvq_hw.engine.map_places import place_maps, with_copies
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
@@ -14,11 +15,13 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.output.report import compile_document
 from pvq_hw.output.verify_codes import check_codes
 from pvq_hw.output.verify_content import Finding, check_image, check_plan
+from pvq_hw.plan.candidates import Passed
 from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.plan.image import Image, emit
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.plan.resources import Resources, budget, top_resources
 from pvq_hw.plan.shared import fold_network, shared_folding
+from pvq_hw.plan.shared_steps import reckoned_steps
 from pvq_hw.target.block_ram import memory_blocks
 from pvq_hw.target.boards import get_target
 
@@ -140,6 +143,45 @@ def test_a_convolutional_chain_is_shared_too_with_its_average_between():
     other = [keywords[0], FoldLayer("fc", 12, 8, 4, x, x)]
     with pytest.raises(InputError, match="more than an average of the whole map"):
         shared_folding(other, ICE, reserve=reserve)
+
+
+def test_sums_are_reckoned_as_the_layers_hang_together():
+    x, g = NETWORK.input.format, Geometry((8, 8, 16), (3, 3), pads=((1, 1), (1, 1)))
+    down, short = replace(g, stride=(2, 2)), Geometry((8, 8, 16), (1, 1), (2, 2))
+    same = Passed("sum", "Add", ("b", "a"), "s", (8, 8, 16), x)
+    other = Passed("sum2", "Add", ("c", "d"), "t", (4, 4, 16), x)
+    mean = Passed("mean", "AveragePool", ("t",), "m", (1, 1, 16), x, Geometry((4, 4, 16), (4, 4)))
+    body = [
+        FoldLayer("a", 16, 144, 48, x, x, geometry=g, reads="x", gives="a"),
+        FoldLayer("b", 16, 144, 48, x, x, geometry=g, reads="a", gives="b0"),
+        FoldLayer("b1", 16, 144, 48, x, x, geometry=g, reads="b0", gives="b", then=(same,)),
+        FoldLayer("c", 16, 144, 48, x, x, geometry=down, reads="s", gives="c0"),
+        FoldLayer("c1", 16, 144, 48, x, x, geometry=replace(g, input_shape=(4, 4, 16)),
+                  reads="c0", gives="c"),
+        FoldLayer("d", 16, 16, 5, x, x, geometry=short, reads="s", gives="d", then=(other, mean)),
+        FoldLayer("fc", 9, 16, 5, x, x, reads="m", gives="o"),
+    ]  # fmt: skip
+    steps = reckoned_steps(body)
+    assert [(step.layer.name, step.reads, step.joins) for step in steps] == [
+        ("a", (-1,), 0), ("b", (0,), 0), ("b1", (1,), 0), ("sum", (2, 0), 2), ("c", (3,), 0),
+        ("c1", (4,), 0), ("d", (3,), 0), ("d copied", (6,), 1), ("sum2", (5, 7), 2),
+        ("mean", (8,), 0), ("fc", (9,), 0),
+    ]  # fmt: skip
+    folding = shared_folding(body, ICE, reserve=Resources())
+    assert folding.fits
+    assert folding.names == tuple(layer.name for layer in body)
+    pool = replace(mean, name="pool", op="MaxPool", inputs=("a",))
+    with pytest.raises(InputError, match="'pool' can't be on a shared engine: it is of kind maxp"):
+        shared_folding([replace(body[0], then=(pool,))], ICE, reserve=Resources())
+
+
+def test_maps_keep_their_words_until_they_are_read_and_no_longer():
+    reads = [(-1,), (0,), (1,), (0, 2), (3,)]
+    places = place_maps([5, 8, 8, 8, 4, 1], reads, "Core")
+    assert [(p.memory, p.base) for p in places] == [(0, 0), (1, 0), (0, 0), (1, 8), (0, 0)]
+    with pytest.raises(InputError, match="Core: layer 1 must read maps of one memory"):
+        place_maps([5, 8, 8], [(-1,), (-1, 0)], "Core")
+    assert with_copies([(-1,), (-1, 0)]) == [(0, (-1,)), (None, (0,)), (1, (-1, 1))]
 
 
 def test_many_layers_share_an_engine():

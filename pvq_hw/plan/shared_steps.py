@@ -1,0 +1,333 @@
+"""What a shared engine does for a network, step by step: layers, averages, sums, copies of maps."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.map_core import MapWindow, paired
+from pvq_hw.engine.map_places import FRAME, with_copies
+from pvq_hw.engine.shared_core import refuse_shared
+from pvq_hw.errors import InputError
+from pvq_hw.geometry import Geometry
+from pvq_hw.network.join import PASSED, Add
+from pvq_hw.network.layer import Dense, Layer, TensorSpec
+from pvq_hw.network.network import Network
+from pvq_hw.network.window import AveragePool
+from pvq_hw.plan.candidates import FoldLayer, Passed
+from pvq_hw.plan.core_layers import CoreLayer, core_layers
+
+__all__ = ["SharedStep", "network_chain", "reckoned_steps", "window_columns"]
+
+Shape = tuple[int, int, int]
+S = TypeVar("S", "SharedStep", MapWindow)
+
+_CHUNKS = (8, 6, 4, 2)
+
+
+@dataclass(frozen=True)
+class SharedStep:
+    """A layer as an engine is reckoned for it; the rest as `pvq_hw.engine.map_core.MapLayer` has
+    it."""
+
+    layer: FoldLayer
+    reads: tuple[int, ...] = ()
+    joins: int = 0
+
+
+def _complete(steps: Sequence[S], copied: Callable[[Sequence[S], int], S]) -> list[S]:
+    """The steps with copies of maps where one reads of both memories; ``copied`` makes that of a
+    map, by its number among the steps so far."""
+    done: list[S] = []
+    for step, reads in with_copies([x.reads for x in steps]):
+        if step is None:
+            done.append(copied(done, reads[0]))
+        else:
+            done.append(replace(steps[step], reads=reads))
+    return done
+
+
+def window_columns(step: SharedStep) -> tuple[int, int, int]:
+    """Columns of a window in the banks, the channels of a chunk, and how many of these there are
+    with rows of their own."""
+    layer = step.layer
+    g = layer.geometry
+    if g is None:
+        return paired(layer.n), 0, 1
+    channels, taps = g.input_shape[2], math.prod(g.kernel)
+    if step.joins:
+        return step.joins * paired(channels), 0, 1
+    chunk = 0 if layer.n == taps * channels else layer.n // taps
+    if layer.given is None and not chunk:
+        chunk = _row_chunk(channels, layer.groups)
+    if not chunk:
+        return taps * paired(channels), 0, 1
+    return taps * chunk, chunk, 1 if layer.rows == chunk else channels // chunk
+
+
+# -- before quantization ----------------------------------------------------------------------
+
+
+def reckoned_steps(layers: Sequence[FoldLayer]) -> list[SharedStep]:
+    """What an engine does for layers that aren't quantized yet.
+
+    Raises
+    ------
+    InputError
+        Between two layers is what an engine can't do.
+    """
+    if not all(layer.gives for layer in layers):
+        return [SharedStep(layer) for layer in _with_pools(layers)]
+    found: list[SharedStep] = []
+    numbers = {layers[0].reads: FRAME}
+
+    def number(name: str, reader: str) -> int:
+        if name not in numbers:
+            raise _refused(reader, f"it reads {name!r}, which none of the layers before it gives")
+        return numbers[name]
+
+    for layer in layers:
+        found.append(SharedStep(replace(layer, then=()), (number(layer.reads, layer.name),)))
+        numbers[layer.gives] = len(found) - 1
+        for passed in layer.then:
+            reads = tuple(number(name, passed.name) for name in passed.inputs)
+            forms = [layers[0].x if k == FRAME else found[k].layer.out for k in reads]
+            found.append(_passed_step(passed, reads, forms))
+            numbers[passed.output] = len(found) - 1
+    if all(step.reads == (k - 1,) for k, step in enumerate(found)):
+        return found
+
+    def copied(done: Sequence[SharedStep], k: int) -> SharedStep:
+        if k == FRAME:
+            return _sum_step(
+                "input copied", _frame_shape(layers[0]), [layers[0].x], layers[0].x, (k,)
+            )
+        of = done[k].layer
+        return _sum_step(f"{of.name} copied", _shape_of(done[k]), [of.out], of.out, (k,))
+
+    return _complete(found, copied)
+
+
+def _refused(name: str, why: str) -> InputError:
+    return InputError(f"Layer {name!r} can't be on a shared engine: {why}")
+
+
+def _frame_shape(first: FoldLayer) -> Shape:
+    return (1, 1, first.n) if first.geometry is None else first.geometry.input_shape
+
+
+def _shape_of(step: SharedStep) -> Shape:
+    """The map that a step gives."""
+    layer, g = step.layer, step.layer.geometry
+    if g is None:
+        return 1, 1, layer.rows
+    if step.joins:
+        return g.input_shape
+    whole = g.output_size == (1, 1) and g.kernel == g.input_shape[:2]
+    pooled = layer.rows == layer.groups and layer.gives == "" and whole
+    return (*g.output_size, g.input_shape[2] if pooled else layer.rows)
+
+
+def _passed_step(passed: Passed, reads: tuple[int, ...], forms: Sequence[IntFormat]) -> SharedStep:
+    if passed.op == "Add":
+        return _sum_step(passed.name, passed.shape, forms, passed.out, reads)
+    if passed.op != "AveragePool" or passed.geometry is None:
+        raise _refused(passed.name, f"it is of kind {passed.op.lower()}: {_KINDS}")
+    return SharedStep(_average(passed.name, passed.geometry, forms[0], passed.out), reads)
+
+
+_KINDS = "only dense layers, convolutions, averages and sums share one"
+
+
+def _sum_step(
+    name: str, shape: Shape, forms: Sequence[IntFormat], out: IntFormat, reads: tuple[int, ...]
+) -> SharedStep:
+    """A sum of maps, or a copy of one, whose rows are a pulse each."""
+    count, channels = len(forms), shape[2]
+    layer = FoldLayer(
+        name, channels * count, channels * count, 1, _widest(forms), out,
+        geometry=Geometry(shape, (1, 1)),
+    )  # fmt: skip
+    return SharedStep(layer, reads, count)
+
+
+def _average(name: str, g: Geometry, x: IntFormat, out: IntFormat) -> FoldLayer:
+    """An average as a layer of ones: of a whole map, some channels at a time."""
+    channels, taps = g.input_shape[2], math.prod(g.kernel)
+    if g.kernel == g.input_shape[:2] and g.output_size == (1, 1):
+        channels = _chunk(channels)
+    groups = channels if channels < g.input_shape[2] else 1
+    return FoldLayer(name, channels, channels * taps, taps, x, out, geometry=g, groups=groups)
+
+
+def _with_pools(layers: Sequence[FoldLayer]) -> list[FoldLayer]:
+    """The layers, and before quantization a pooling of the whole map where only that makes what a
+    layer gives what the next one reads."""
+    found: list[FoldLayer] = []
+    for layer in layers:
+        before = found[-1] if found else None
+        if before is not None and before.geometry is not None and layer.given is None:
+            rows, columns = before.geometry.output_size
+            read = layer.n if layer.geometry is None else math.prod(layer.geometry.input_shape)
+            if read != rows * columns * before.rows:
+                if read != before.rows:
+                    raise InputError(
+                        f"Layer {layer.name!r} can't be on a shared engine: between it and "
+                        f"{before.name!r} is more than an average of the whole map"
+                    )
+                whole = Geometry((rows, columns, before.rows), (rows, columns))
+                found.append(_average(f"{before.name} pooled", whole, before.out, layer.x))
+        found.append(layer)
+    return found
+
+
+# -- known networks ---------------------------------------------------------------------------
+
+
+def network_chain(network: Network) -> tuple[list[MapWindow], bool]:
+    """The layers as the engine computes them, without channels of zeros, and whether there are
+    maps; raises InputError where a layer can't be on a shared engine."""
+    tensors = network.tensors()
+    numbers = {network.input.name: FRAME}
+    cores = {layer.name: layer for layer in core_layers(network)}
+    found, maps = list[MapWindow](), False
+    for layer in network.layers:
+        inputs = [tensors[name] for name in layer.inputs]
+        step, why = _step(layer, cores.get(layer.name), inputs)
+        lacking = [name for name in layer.inputs if name not in numbers]
+        if not why and lacking:
+            why = f"it reads {lacking[0]!r}, which none of the layers before it gives"
+        if step is None or why:
+            raise _refused(layer.name, why)
+        core = cores.get(layer.name)
+        maps = maps or core is None or core.geometry is not None
+        found.append(replace(step, reads=tuple(numbers[name] for name in layer.inputs)))
+        numbers[layer.output.name] = len(found) - 1
+    if not maps:
+        return found, False
+
+    def copied(done: Sequence[MapWindow], k: int) -> MapWindow:
+        name = network.input.name if k == FRAME else done[k].dense.name
+        tensor = next((t.output for t in network.layers if t.name == name), network.input)
+        return replace(
+            _sum(f"{name} copied", [tensor], tensor, (PASSED[0],), PASSED[1]), reads=(k,)
+        )
+
+    return _complete(found, copied), True
+
+
+def _step(
+    layer: Layer, core: CoreLayer | None, inputs: Sequence[TensorSpec]
+) -> tuple[MapWindow | None, str]:
+    """What an engine computes for a layer, and why it can't."""
+    if core is not None:
+        dense, window, chunk, parts = _in_chunks(core)
+        why = refuse_shared(dense, window, layer.output)
+        geometry = core.geometry
+        if geometry is not None and geometry.dilation != (1, 1):
+            why = why or "it is dilated"
+        if geometry is None:
+            shape = _map_shape(inputs[0])
+            geometry = Geometry(shape, shape[:2])
+        return MapWindow(dense, window, geometry, core.source.y.size, chunk, parts), why
+    if isinstance(layer, AveragePool):
+        dense, window, why = _ones(layer, inputs[0])
+        chunk = dense.y.shape[0] if len(dense.y) < layer.output.shape[-1] else 0
+        return MapWindow(dense, window, layer.geometry, 0, chunk, 1), why
+    if isinstance(layer, Add):
+        why = "it adds more than two maps" if len(inputs) > 2 else ""
+        if layer.output.format.binary or any(x.format.binary for x in inputs):
+            why = "its activations are signs"
+        step = _sum(layer.name, inputs, layer.output, layer.mult, layer.shift)
+        return replace(step, joins=len(inputs) if len(inputs) > 1 else 0), why
+    kind = str(getattr(layer, "kind", type(layer).__name__))
+    return None, f"it is of kind {kind}: {_KINDS}"
+
+
+def _map_shape(x: TensorSpec) -> Shape:
+    if len(x.shape) == 3:
+        return x.shape[0], x.shape[1], x.shape[2]
+    return 1, 1, x.size
+
+
+def _widest(forms: Sequence[IntFormat]) -> IntFormat:
+    """The format that bounds the activations of all."""
+    return max(forms, key=lambda form: (form.bits, not form.signed))
+
+
+def _sum(
+    name: str, inputs: Sequence[TensorSpec], output: TensorSpec, mult: Sequence[int], shift: int
+) -> MapWindow:
+    """Maps times a multiplier each: of every channel a row for each map, of one pulse."""
+    shape, count = _map_shape(output), len(inputs)
+    channels = shape[2]
+    row = np.arange(channels * count)
+    y = np.zeros((len(row), len(row)), dtype=np.int64)
+    y[row, row % count * channels + row // count] = 1
+    dense = Dense(
+        name=name,
+        input=inputs[0].name,
+        output=replace(output, shape=(len(row),)),
+        y=y,
+        mult=np.tile(np.array(mult, dtype=np.int64), channels)[:, None],
+        bias=np.zeros(len(row), dtype=np.int64),
+        shift=shift,
+        gain=np.ones((len(row), 1)),
+    )
+    x = replace(inputs[0], shape=(len(row),), format=_widest([t.format for t in inputs]))
+    return MapWindow(dense, x, Geometry(shape, (1, 1)), 0, joins=count)
+
+
+def _in_chunks(core: CoreLayer) -> tuple[Dense, TensorSpec, int, int]:
+    """What is computed of a window, the channels of a chunk, and how many there are: rows that read
+    the channels of their group alone need no windows of all."""
+    layer, groups, g = core.source, core.conv_groups, core.geometry
+    size = 0 if g is None else _row_chunk(g.input_shape[2], groups)
+    if g is None or not size:
+        return core.dense, core.x, 0, 1
+    rows, taps, channels = len(layer.y), g.kernel[0] * g.kernel[1], g.input_shape[2]
+    width = channels // groups
+    group = np.arange(rows) // (rows // groups) % (size // width)
+    y = np.zeros((rows, taps, size // width, width), dtype=np.int64)
+    y[np.arange(rows), :, group] = layer.y.reshape(rows, taps, width)
+    window = replace(core.x, shape=(taps * size,))
+    return replace(core.dense, y=y.reshape(rows, -1)), window, size, channels // size
+
+
+def _row_chunk(channels: int, groups: int) -> int:
+    """Channels of a window where rows read some alone; 0 where it has all."""
+    fits = (c for c in _CHUNKS if channels % c == 0 and c % (channels // groups) == 0)
+    found = next(fits, channels) if groups > 1 else channels
+    return found if found < channels else 0
+
+
+def _ones(layer: AveragePool, x: TensorSpec) -> tuple[Dense, TensorSpec, str]:
+    """An average as a layer of ones, channel by channel, of a whole map of some channels; and why
+    it can't be one."""
+    g = layer.geometry
+    counts = np.unique(g.counts(include_pads=layer.include_pads)).tolist()
+    channels, taps = g.input_shape[2], g.kernel[0] * g.kernel[1]
+    if g.kernel == g.input_shape[:2] and g.output_size == (1, 1):
+        channels = _chunk(channels)
+    y = np.zeros((channels, taps, channels), dtype=np.int64)
+    y[np.arange(channels), :, np.arange(channels)] = 1
+    dense = Dense(
+        name=layer.name,
+        input=layer.input,
+        output=replace(layer.output, shape=(channels,)),
+        y=y.reshape(channels, -1),
+        mult=np.full((channels, 1), dict(layer.mult)[counts[0]], dtype=np.int64),
+        bias=np.zeros(channels, dtype=np.int64),
+        shift=layer.shift,
+        gain=np.ones((channels, 1)),
+    )
+    why = "it averages windows of different sizes" if len(counts) > 1 else ""
+    return dense, replace(x, shape=(taps * channels,)), why
+
+
+def _chunk(channels: int) -> int:
+    """Channels whose averages over a whole map are computed together: all have the same codes."""
+    return next((c for c in _CHUNKS if channels % c == 0), channels)
