@@ -40,11 +40,18 @@ $(VENV)/.installed-test: pyproject.toml
 demo: $(VENV)/.installed-demo
 	@$(BIN)/pvq-hw demo
 
-lint: $(VENV)/.installed-test
+lint: types style imports
+
+types: $(VENV)/.installed-test
+	@$(BIN)/mypy
+
+style: $(VENV)/.installed-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+
+imports: $(VENV)/.installed-test
 	@$(BIN)/lint-imports --no-logo --no-cache
+.PHONY: types style imports
 
 iverilog:
 	@command -v iverilog >/dev/null || { \
@@ -54,8 +61,9 @@ iverilog:
 	|| { echo "pvq-hw: Icarus Verilog is needed for the tests: install iverilog"; exit 2; }
 .PHONY: iverilog
 
-test: $(VENV)/.installed-test iverilog lint
-	@$(BIN)/python -m pvq_hw doctor --warm-up
+# Types take most of a minute of one core: the tools are looked at beside them.
+test: $(VENV)/.installed-test iverilog
+	@$(MAKE) --no-print-directory -j 2 lint warm
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch" -q
 
 # What passed is not run again until a source changes, or until all has passed.

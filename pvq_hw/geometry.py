@@ -1,6 +1,7 @@
 """How a window slides over a map, channels last; shared by convolutions and poolings."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Geometry(Document):
         steps = (*self.kernel, *self.stride)
         return steps == (1, 1, 1, 1) and not any(map(any, self.pads))
 
-    @property
+    @cached_property
     def output_size(self) -> tuple[int, int]:
         """Rows and columns of window positions."""
         h, w = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,7 @@ class WindowSpec(Document):
 
     # -- V windows --------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def segment(self) -> "WindowSpec":
         """What is read of the map in one go: a window, or all columns from the first to the last
         that V neighbors have, each once. Of a row's last windows, which may be fewer than V, the

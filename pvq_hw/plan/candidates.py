@@ -619,16 +619,22 @@ def _window_width(geometry: Geometry, x: IntFormat, lanes: int) -> int:
 def with_serial(choices: Sequence[Choice], question: Question) -> list[Choice]:
     """The choices, and those with serial multipliers, which take LUTs instead of DSP blocks and
     bound the clock of a small device."""
-    more = []
-    for choice in choices if "multiplier" not in question.asked else ():
-        spec = choice.spec
-        if spec.serial_too and spec.multiplier_parts:
-            interval = min(spec.mult_bits, spec.words // (spec.rows * spec.groups))
-            serial = replace(spec, multiplier="serial", multiplier_interval=max(1, interval))
-            engine = question.target.engine
-            cost = core_resources(serial, engine) - core_resources(spec, engine)
-            more.append(Choice(choice.cycles, choice.cost + cost, serial))
-    return unbeaten([*choices, *more])
+    if "multiplier" in question.asked:
+        return unbeaten(choices)
+    more = (_serial(choice, question.target.engine) for choice in choices)
+    return unbeaten([*choices, *(choice for choice in more if choice is not None)])
+
+
+@lru_cache(maxsize=1 << 14)
+def _serial(choice: Choice, engine: str) -> Choice | None:
+    """A choice with a serial multiplier, where it has one to spare; a search asks many times."""
+    spec = choice.spec
+    if not spec.serial_too or not spec.multiplier_parts:
+        return None
+    interval = min(spec.mult_bits, spec.words // (spec.rows * spec.groups))
+    serial = replace(spec, multiplier="serial", multiplier_interval=max(1, interval))
+    cost = core_resources(serial, engine) - core_resources(spec, engine)
+    return Choice(choice.cycles, choice.cost + cost, serial)
 
 
 def unbeaten(found: Sequence[Choice]) -> list[Choice]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processor import CANDIDATES, environments, runnable_kernels
+from processor import CANDIDATES, GENERIC, environments, runnable_kernels
 
 from pvq_hw.arith.exact import exp, grid, grid_bits, log, product, sums
 
@@ -113,6 +113,12 @@ def test_codes_are_the_same_for_all_kernels_threads_and_instruction_sets(record_
         assert len(kernels) >= 2, "every x86-64 processor runs two of OpenBLAS's kernels"
     for environment in environments():
         assert _digests(environment) == _RECORDED, environment
+
+
+@pytest.mark.slow
+def test_moves_compiled_for_any_processor_give_the_same_codes() -> None:
+    """Beside them, those for this one, whose instructions are more, and the text itself."""
+    assert _digests(GENERIC) == _RECORDED
 
 
 def test_compiled_moves_are_those_of_the_interpreted_text() -> None:

@@ -51,6 +51,10 @@ def _core_name(kernel: str) -> str:
     return done.stdout.strip().lower() if done.returncode == 0 else ""
 
 
+GENERIC = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+"""Numba's code for any processor of the architecture; compiled anew, it takes a quarter minute."""
+
+
 def environments() -> list[dict[str, str]]:
     """Ways to compute that should make no difference: kernels, threads, instruction sets.
 
@@ -58,9 +62,7 @@ def environments() -> list[dict[str, str]]:
     loops without their fastest instructions.
     """
     kernels = runnable_kernels()
-    # With Numba's code for any processor of the architecture, and for this one.
     found = [_threads(1), _threads(2) | {"NPY_DISABLE_CPU_FEATURES": _features()}]
-    found[0] |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     if kernels:
         found[0] |= {"OPENBLAS_CORETYPE": kernels[0]}
         found[1] |= {"OPENBLAS_CORETYPE": kernels[-1]}
