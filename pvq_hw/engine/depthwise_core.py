@@ -1,15 +1,10 @@
 """Specification of a depthwise convolution's core: one channel's window a cycle.
 
 A row of a depthwise convolution has weights for its own channel alone. Activations come one a
-cycle, channels fastest, so the windows of a pixel's channels come one after the other too: the rows
-of the map above are in one memory, the columns to the left in another, and whatever comes in makes
-a whole window of its channel. All taps of a row are multiplied at once, bit by bit of their
-magnitudes, and a row's weights are one word.
+cycle, channels fastest, so the windows of a pixel's channels come one after the other too. All taps
+of a row are multiplied at once, bit by bit of their magnitudes, and a row's weights are one word.
 
-Pixels go in as in a raster, one map behind the other. A window is there with its last pixel, and
-where that is beyond the map, with as many pixels of the next one. If these have not come when the
-map has, its last windows are read with pixels of nothing in their place: results never wait for the
-next map.
+How windows come to be: `pvq_hw.engine.raster`.
 """
 
 from collections.abc import Sequence
@@ -29,6 +24,7 @@ from pvq_hw.engine.core import (
     core_image,
     core_multiplier,
 )
+from pvq_hw.engine.raster import Raster, raster_refusal
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
@@ -140,62 +136,22 @@ class DepthwiseSpec(CoreBase):
         return max(self.magnitudes)
 
     @property
-    def pixels(self) -> int:
-        """Pixels of a map."""
-        return self.geometry.input_shape[0] * self.geometry.input_shape[1]
-
-    @property
     def maps(self) -> Geometry:
         """How windows slide over the maps that are the core's frames."""
         return self.geometry
 
     @property
-    def first(self) -> int:
-        """The pixel of a map with which its first window is there."""
-        (kh, kw), ((top, _), (left, _)) = self.geometry.kernel, self.geometry.pads
-        return (kh - 1 - top) * self.geometry.input_shape[1] + kw - 1 - left
-
-    @property
-    def turn(self) -> int:
-        """Pixels from a row's last window to the first one of the next row."""
-        (down, across), width = self.geometry.stride, self.geometry.input_shape[1]
-        return down * width - (self.geometry.output_size[1] - 1) * across
-
-    @property
-    def tail(self) -> int:
-        """Pixels behind a map's last one that its last windows wait for; 0 where none do."""
-        g = self.geometry
-        (rows, columns), (down, across) = g.output_size, g.stride
-        last = self.first + (rows - 1) * down * g.input_shape[1] + (columns - 1) * across
-        return max(0, last + 1 - self.pixels)
-
-    @property
-    def enough(self) -> int:
-        """Activations that must wait for the next map to begin while the last windows of the one
-        before are read: these then need no others."""
-        return self.tail * self.channels + 1
-
-    @property
-    def queue_depth(self) -> int:
-        """Activations that can wait, a power of two."""
-        return max(16, 1 << (self.enough + 3).bit_length())
-
-    @property
-    def lines(self) -> tuple[int, int]:
-        """Width and depth of the memory of the rows above; width 0 where there are none."""
-        height = self.geometry.kernel[0] - 1
-        return height * self.x.bits, self.geometry.input_shape[1] * self.channels
-
-    @property
-    def columns(self) -> tuple[int, int]:
-        """Width and depth of the memory of the columns to the left; width 0 where there are
-        none."""
-        kh, kw = self.geometry.kernel
-        return kh * (kw - 1) * self.x.bits, self.channels
-
-    def in_registers(self, size: tuple[int, int]) -> bool:
-        """Whether `lines` or `columns` are shift registers."""
-        return size[1] <= self.bank_latency
+    def raster(self) -> Raster:
+        """How its windows come to be."""
+        return Raster(
+            self.geometry,
+            self.x,
+            each=self.each,
+            latency=self.bank_latency,
+            queue_memory=self.queue_memory,
+            lines_memory=self.lines_memory,
+            columns_memory=self.columns_memory,
+        )
 
     @property
     def frame_cycles(self) -> int:
@@ -315,18 +271,11 @@ def refusal(geometry: Geometry, groups: int, rows: int, x: IntFormat, most: int 
     most : int
         Largest ``|y|``, where it is known.
     """
-    height, width, channels = geometry.input_shape
-    (kh, kw), pads = geometry.kernel, geometry.pads
+    channels = geometry.input_shape[2]
     if groups != channels or rows % channels:
         return "its rows have weights for more than one channel"
-    if geometry.dilation != (1, 1):
-        return "it is dilated"
-    if sum(pads[0]) >= kh or sum(pads[1]) >= kw:
-        return "its padding is as large as its kernel"
-    if (kh - 1 - pads[0][0]) * width + kw - 1 - pads[1][0] >= height * width:
-        return "its map is smaller than its kernel"
-    if x.binary:
-        return "its activations are binary"
+    if reason := raster_refusal(geometry, x):
+        return reason
     if most >> _MOST_BITS:
         return f"it has weights of more than {_MOST_BITS} bits"
     return ""
@@ -430,7 +379,9 @@ def make_depthwise_core(
 
 def _memories(spec: DepthwiseSpec, device: Family) -> dict[str, Any]:
     most = _SMALL_BITS if device.lutram else _SMALL_BITS // 4
-    sizes = [w * d for w, d in ((spec.x.bits, spec.queue_depth), spec.lines, spec.columns)]
+    raster = spec.raster
+    queue = spec.x.bits, raster.queue_depth
+    sizes = [w * d for w, d in (queue, raster.lines, raster.columns)]
     return {
         key: "logic" if size <= most else "block" for key, size in zip(_KINDS, sizes, strict=True)
     }

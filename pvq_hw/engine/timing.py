@@ -14,12 +14,13 @@ from itertools import pairwise
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
-from pvq_hw.engine.depthwise_timing import Question, depthwise_steps
+from pvq_hw.engine.depthwise_timing import depthwise_steps
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.map_order import MapOrder, map_order
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.raster import Question
 from pvq_hw.engine.row_reads import RowReads
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.shared_timing import compute_layers, map_layers, take_frames
@@ -336,7 +337,7 @@ def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Proce
 
 @core_timing.of(DepthwiseSpec)
 def _depthwise_core(spec: DepthwiseSpec, unit: CoreUnit, work: Work) -> list[Process]:
-    used = work.note(unit.sizes()[0][0], spec.queue_depth)
+    used = work.note(unit.sizes()[0][0], spec.raster.queue_depth)
     i, o = work.inputs[0], work.outputs[0]
     return [depthwise_steps(spec, i, o, used, work.frames, work.questions)]
 

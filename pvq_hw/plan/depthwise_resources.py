@@ -20,18 +20,20 @@ def depthwise_memories(spec: DepthwiseSpec) -> dict[str, tuple[int, int, int]]:
 
 
 def _window_memories(spec: DepthwiseSpec, kind: str) -> dict[str, tuple[int, int]]:
+    raster = spec.raster
     memories = {
         role: size
-        for role, size in {"lines": spec.lines, "columns": spec.columns}.items()
-        if size[0] and not spec.in_registers(size)
+        for role, size in {"lines": raster.lines, "columns": raster.columns}.items()
+        if size[0] and not raster.in_registers(size)
     }
-    memories["queue"] = spec.x.bits, spec.queue_depth
+    memories["queue"] = spec.x.bits, raster.queue_depth
     return {r: size for r, size in memories.items() if getattr(spec, f"{r}_memory") == kind}
 
 
 def depthwise_features(spec: DepthwiseSpec) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in."""
     mult_bits = 0 if spec.multiplier == "none" else spec.mult_bits
+    raster = spec.raster
     rom_bits = (mult_bits + spec.bias_bits) * -(-spec.rows // 16)
     adder_bits, register_bits = _adders(spec)
     logic = [
@@ -40,10 +42,11 @@ def depthwise_features(spec: DepthwiseSpec) -> dict[str, float]:
     ]
     shifted = [
         width * depth
-        for width, depth in (spec.lines, spec.columns)
-        if spec.in_registers((width, depth))
+        for width, depth in (raster.lines, raster.columns)
+        if raster.in_registers((width, depth))
     ]
-    counts = (spec.queue_depth, spec.queue_depth, spec.lines[1], spec.pixels, spec.rows)
+    queue = raster.queue_depth
+    counts = (queue, queue, raster.lines[1], raster.pixels, spec.rows)
     return {
         "core": 1.0,
         "leaves": sum(spec.magnitudes) * spec.leaf_bits,
