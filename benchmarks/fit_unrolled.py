@@ -1,7 +1,8 @@
 """Fits the planner's estimates of unrolled cores, as `benchmarks.fit_resources` does.
 
 Run as ``python -m benchmarks.fit_unrolled --family ecp5``; prints the coefficients for
-`pvq_hw.plan.unrolled_resources`. The counts go into the same file.
+`pvq_hw.plan.unrolled_resources`, those of cores with adders of whole sums and then those of
+digit-serial ones. The counts go into the same file.
 """
 
 from functools import partial
@@ -34,7 +35,7 @@ from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.lowering import build_graph
 from pvq_hw.plan.resources import core_resources
 from pvq_hw.plan.unit_resources import unit_resources
-from pvq_hw.plan.unrolled_resources import unrolled_features
+from pvq_hw.plan.unrolled_resources import digital_features, unrolled_features
 from pvq_hw.pyramid.nearest import nearest
 
 U4 = IntFormat(4, False)
@@ -55,6 +56,24 @@ CORES: tuple[tuple[int, int, int, IntFormat, IntFormat], ...] = (
 HELD_OUT: tuple[tuple[int, int, int, IntFormat, IntFormat], ...] = (
     (24, 48, 24, U8, U8),
     (32, 16, 16, S8, S8),
+)
+
+
+# The same of digit-serial cores, with the bits that are added a cycle and results a transfer.
+DIGITAL: tuple[tuple[int, int, int, IntFormat, IntFormat, int, int], ...] = (
+    (32, 64, 13, U8, U8, 1, 1),
+    (10, 32, 16, U8, S16, 1, 1),
+    (64, 100, 10, U8, U8, 1, 2),
+    (32, 32, 16, S8, U8, 2, 1),
+    (16, 64, 8, U4, U4, 1, 1),
+    (24, 48, 24, U8, U8, 4, 1),
+    (8, 16, 0, U8, S8, 1, 1),
+    (32, 64, 32, U8, U8, 1, 4),
+    (10, 40, 12, U8, S16, 8, 1),
+)
+DIGITAL_HELD_OUT: tuple[tuple[int, int, int, IntFormat, IntFormat, int, int], ...] = (
+    (48, 64, 20, U8, U8, 1, 1),
+    (32, 16, 16, S8, S8, 2, 2),
 )
 
 
@@ -80,12 +99,32 @@ def cores_of(engine: str) -> dict[str, tuple[Any, ...]]:
 
 def make(key: str, engine: str) -> tuple[UnrolledSpec, CoreImage]:
     """A core of the list with random weights; its place is the seed."""
-    rows, n, k, x, out = cores_of(engine)[key]
-    rng = np.random.default_rng(int(key.rpartition(" ")[2]))
+    return _core(int(key.rpartition(" ")[2]), engine, *cores_of(engine)[key])
+
+
+def digital_of(engine: str) -> dict[str, tuple[Any, ...]]:
+    """The digit-serial cores to measure of a family, by key."""
+    lists = {"": DIGITAL, "held ": DIGITAL_HELD_OUT}
+    return {
+        f"{engine} digital {kind}{i}": core for kind, c in lists.items() for i, core in enumerate(c)
+    }
+
+
+def make_digital(key: str, engine: str) -> tuple[UnrolledSpec, CoreImage]:
+    """A core of the list with random weights; its place is the seed."""
+    *core, digit, width = digital_of(engine)[key]
+    seed = int(key.rpartition(" ")[2])
+    return _core(seed, engine, *core, digit=digit, out_width=width)
+
+
+def _core(
+    seed: int, engine: str, rows: int, n: int, k: int, x: IntFormat, out: IntFormat, **options: Any
+) -> tuple[UnrolledSpec, CoreImage]:
+    rng = np.random.default_rng(seed)
     plain = rng.integers(-127, 128, size=(rows, n))
     y = nearest(rng.laplace(size=(rows, n)), k) if k else plain
     layer = random_layer(y, out, rng, "pvq" if k else "int8")
-    return make_unrolled_core(layer, TensorSpec("x", (n,), x, 1.0), family=engine)
+    return make_unrolled_core(layer, TensorSpec("x", (n,), x, 1.0), family=engine, **options)
 
 
 def convolution(number: int, engine: str) -> tuple[CoreUnit, CoreImage]:
@@ -135,6 +174,13 @@ def main() -> None:
     for engine, cores in found.items():
         show(compared(engine, cores))
         convolutions(engine, args.o, args.check)
+    found = fit_families(
+        args,
+        partial(counted, digital_of, make_digital),
+        lambda spec, _: digital_features(spec),
+    )
+    for engine, cores in found.items():
+        show(compared(engine, cores))
 
 
 if __name__ == "__main__":

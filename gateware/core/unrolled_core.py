@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.arith.activation import activation_layout, stream_ports
 from gateware.arith.adder_graph import AdderNetwork
+from gateware.arith.digit_adders import DigitNetwork
 from gateware.arith.requantizer import Requantizer
 from gateware.core.parameters import Strobe, row_words
 from gateware.core.sequencer import ResultFifo
@@ -27,6 +28,8 @@ class FrameCollector(wiring.Component):
     frame : the frame that is held
     settled : it has been held for ``spec.levels`` cycles; if pipelined, it is held
     release : strobe, only with ``settled``; it is not needed after this cycle
+
+    Digit-serial adders take a frame into registers of their own: there is none for it here.
     """
 
     def __init__(self, spec: UnrolledSpec) -> None:
@@ -52,16 +55,10 @@ class FrameCollector(wiring.Component):
         whole, held, hold, take = Signal(), Signal(), Signal(), Signal()
         wait = Signal(range(levels + 1), reset_less=True)
         m.d.comb += [
-            hold.eq(whole & (~held | self.release)),
             self.i.ready.eq(~whole | hold),
             take.eq(self.i.valid & self.i.ready),
-            self.frame.eq(frame),
-            self.settled.eq(held & (wait == 0)),
         ]
-        m.d.sync += [
-            whole.eq((take & at_end) | (whole & ~hold)),
-            held.eq(hold | (held & ~self.release)),
-        ]
+        m.d.sync += whole.eq((take & at_end) | (whole & ~hold))
         with m.If(take):
             m.d.sync += [
                 coming.eq(Cat(coming, self.i.payload.as_value())[bits:]),
@@ -69,6 +66,15 @@ class FrameCollector(wiring.Component):
             ]
             if n > 1:
                 m.d.sync += at_end.eq(count == n - 2)
+        if spec.digit:
+            m.d.comb += [hold.eq(self.release), self.frame.eq(coming), self.settled.eq(whole)]
+            return m
+        m.d.comb += [
+            hold.eq(whole & (~held | self.release)),
+            self.frame.eq(frame),
+            self.settled.eq(held & (wait == 0)),
+        ]
+        m.d.sync += held.eq(hold | (held & ~self.release))
         with m.If(hold):
             m.d.sync += [frame.eq(coming), wait.eq(levels)]
         with m.Elif(wait != 0):
@@ -92,7 +98,7 @@ class FramePacer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        places, words = self.spec.frame_places, self.spec.words
+        places, words = self.spec.frame_places, self.spec.sum_cycles
         m.submodules.credits = credits = Credits(self.spec.credits // places)
         m.d.comb += [
             self.start.eq(self.settled & credits.some),
@@ -192,7 +198,7 @@ class UnrolledCore(wiring.Component):
     Takes the N activations of a frame in order, a transfer a cycle, and gives the rows' results in
     order. A frame takes ``spec.frame_cycles`` cycles as long as results are taken; the first result
     is offered ``spec.levels + 3 + spec.output_delay`` cycles after the transfer of the frame's last
-    activation.
+    activation; of a digit-serial core, ``spec.sum_delay + 2 + spec.output_delay``.
 
     Back-pressure holds the sums of a frame where they are taken one after the other, then the next
     frame, and then the input; never the adders or the requantizer. In a pipelined core it holds the
@@ -232,9 +238,7 @@ class UnrolledCore(wiring.Component):
         m = Module()
         spec = self.spec
         m.submodules.collector = collector = self._collector()
-        m.submodules.adders = adders = AdderNetwork(
-            spec.graph(self.image), spec.x, spec.acc_bits, balanced=spec.pipelined
-        )
+        m.submodules.adders = adders = self._adders()
         m.submodules.shifter = shifter = SumShifter(spec)
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
         connect(m, flipped(self.i), collector.i)
@@ -258,9 +262,11 @@ class UnrolledCore(wiring.Component):
                 pacer.settled.eq(collector.settled),
                 pacer.popped.eq(fifo.popped),
                 collector.release.eq(pacer.start),
-                shifter.settled.eq(delayed(m, pacer.start, spec.levels)),
+                shifter.settled.eq(delayed(m, pacer.start, spec.sum_delay)),
                 shifter.go.eq(1),
             ]
+            if isinstance(adders, DigitNetwork):
+                m.d.comb += adders.start.eq(pacer.start)
         else:
             m.submodules.credits = credits = Credits(spec.credits)
             m.d.comb += [
@@ -271,6 +277,12 @@ class UnrolledCore(wiring.Component):
                 credits.returned.eq(fifo.popped),
             ]
         return m
+
+    def _adders(self) -> AdderNetwork | DigitNetwork:
+        spec, graph = self.spec, self.spec.graph(self.image)
+        if spec.digit:
+            return DigitNetwork(graph, spec.x, spec.acc_bits, spec.digit)
+        return AdderNetwork(graph, spec.x, spec.acc_bits, balanced=spec.pipelined)
 
     def _collector(self) -> FrameCollector | WindowCollector:
         if self.window is None:

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         overrides[key] = layer_kinds(key, getattr(args, key), layers)
     overrides["windows"] = _numbers("windows", args.windows, layers)
     overrides["stream_width"] = _numbers("stream_width", args.stream_width, layers)
+    overrides["digit"] = _numbers("digit", args.digit, layers)
     options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
     for name, kinds in layers.items():
         choice = replace(options.layers.get(name, LayerChoice()), **kinds)

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         frames=args.frames,
         balanced=args.balanced,
         engine=args.engine,
+        digit=args.digit,
         slide=_slide(args),
     )
     weights = read_array(args.weights)

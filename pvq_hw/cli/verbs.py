@@ -224,6 +224,12 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         help="results that leave a layer in a transfer; planned by default",
     )
     p.add_argument(
+        "--digit",
+        metavar="B|LAYER=B,...",
+        help="bits that the adders of unrolled layers take a cycle: 1, 2, 4, 8, or 0 for all at "
+        "once; planned by default",
+    )
+    p.add_argument(
         "--input-width",
         metavar="W",
         type=int,
@@ -371,6 +377,10 @@ def _layer(subparsers: Any) -> None:
         default="folded",
         help="unrolled: all at once, without lanes, its weights as wires",
     )
+    p.add_argument(
+        "--digit", metavar="B", type=int,
+        help="bits that an unrolled layer's adders take a cycle: 1, 2, 4, 8, or 0 for all at once",
+    )  # fmt: skip
     p.add_argument(
         "--map", metavar="H,W", help="size of the map: weights (rows, channels, kernel) are then "
         "those of a convolution; W alone of a 1-D one",

@@ -683,13 +683,19 @@ def _dense(
 def _collect(
     spec: UnrolledSpec, i: Wire, held: list[int], loaded: list[int], frames: int
 ) -> Process:
-    """Whole frames, each held as soon as the sums of the one before are loaded."""
-    transfers = spec.n // spec.in_width
+    """Whole frames, each held as soon as the sums of the one before are loaded; digit-serial adders
+    take them from where they come in."""
+    transfers, past = spec.n // spec.in_width, loaded if spec.digit else held
     for frame in range(frames):
-        i.readies += [held[-1] if held else 0] * transfers
+        while spec.digit and len(loaded) < frame:
+            yield
+        i.readies += [past[-1] if past else 0] * transfers
         i.settle()
         while len(i.moved) < (frame + 1) * transfers:
             yield
+        if spec.digit:
+            held.append(i.moved[-1])
+            continue
         while len(loaded) < frame:
             yield
         held.append(max(i.moved[-1] + 1, loaded[-1] if loaded else 0))
@@ -745,14 +751,14 @@ def _pipelined(
     for frame in range(frames):
         while len(held) <= frame:
             yield
-        start = max(held[frame] + 1, started[-1] + spec.words if started else 0)
+        start = max(held[frame] + 1, started[-1] + spec.sum_cycles if started else 0)
         before = frame * places + places - spec.credits - 1  # the result that leaves room
         while before >= len(pops):
             yield
         if before >= 0:
             start = max(start, pops[before] + 1)
         started.append(start)
-        step = start + spec.levels + 1
+        step = start + spec.sum_delay + 1
         for _ in range(places):
             step += spec.groups * spec.multiplier_interval
             o.offers.append(step - spec.multiplier_interval + spec.output_delay)

@@ -7,6 +7,10 @@ one requantizer is enough, and a serial one has as many cycles for a product as 
 
 A pipelined core holds no frame: operands wait in registers for their partners, so that a frame may
 come while the sums of others are still being added, every cycle where all results leave at once.
+
+A digit-serial one adds 1, 2, 4 or 8 bits a cycle, the lowest first: an adder is as many full adders
+and a flip-flop for the carry, and a frame takes as many cycles as its sums have digits, in which
+few requantizers do for many rows.
 """
 
 from dataclasses import dataclass, replace
@@ -31,7 +35,19 @@ from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
 
-__all__ = ["UnrolledSpec", "as_pipelined", "make_unrolled_core", "params_kind"]
+__all__ = [
+    "DIGITS",
+    "MOST_PLACES",
+    "UnrolledSpec",
+    "as_digits",
+    "as_pipelined",
+    "check_digit",
+    "make_unrolled_core",
+    "params_kind",
+]
+
+DIGITS = (1, 2, 4, 8)
+"""Bits a cycle of digit-serial adders."""
 
 
 @CORES.kind
@@ -54,6 +70,11 @@ class UnrolledSpec(CoreBase):
         Of the registers in which operands wait in a pipelined core.
     pipelined : bool
         Whether frames follow one another into the adders without waiting for the sums.
+    digit : int
+        Bits that the adders take a cycle, one of `DIGITS`, in a pipelined core; 0: all at once.
+    waits, shifted_bits : int
+        Registers of a digit in which operands of digit-serial adders wait, and bits of those that
+        shift them.
     inverted : tuple of int
         Sums, numbered over rows and groups, that the graph gives as their negatives.
     """
@@ -71,6 +92,9 @@ class UnrolledSpec(CoreBase):
     register_bits: int
     delay_bits: int = 0
     pipelined: bool = False
+    digit: int = 0
+    waits: int = 0
+    shifted_bits: int = 0
     inverted: tuple[int, ...] = ()
     code_latency: int = 1
     code_memory: str = "wires"
@@ -78,6 +102,9 @@ class UnrolledSpec(CoreBase):
     def __post_init__(self) -> None:
         self.check_ranges(_RANGES)
         where = f"Core {self.name!r}"
+        check_digit(self.digit, where)
+        if self.digit and not self.pipelined:
+            raise InputError(f"{where} must be pipelined to add {self.digit} bits a cycle")
         if self.pipelined and self.frame_places > self.fifo_depth:
             raise InputError(
                 f"{where}: fifo_depth must be a frame's {self.frame_places} transfers or more, "
@@ -99,7 +126,14 @@ class UnrolledSpec(CoreBase):
     @property
     def how(self) -> str:
         """How it computes, for people."""
-        return f"unrolled, its weights as wires of {self.adders} adders in {self.levels} levels"
+        digits = f", {self.digit} bit{'s' * (self.digit > 1)} a cycle" if self.digit else ""
+        wires = f"{self.adders} adders in {self.levels} levels"
+        return f"unrolled, its weights as wires of {wires}{digits}"
+
+    @property
+    def digits(self) -> int:
+        """T: digits of a sum, which is cycles between two frames at least; 0 if all are at once."""
+        return -(-self.acc_bits // self.digit) if self.digit else 0
 
     @property
     def sums(self) -> int:
@@ -129,7 +163,12 @@ class UnrolledSpec(CoreBase):
     @property
     def sum_cycles(self) -> int:
         """The same where frames come fast enough: windows of a convolution."""
-        return self.words if self.pipelined else max(self.words, self.levels + 1)
+        return max(self.words, self.digits if self.pipelined else self.levels + 1)
+
+    @property
+    def sum_delay(self) -> int:
+        """Cycles from a frame's start in the adders until all of its sums are there."""
+        return self.levels + self.digits
 
     @property
     def frame_places(self) -> int:
@@ -177,8 +216,8 @@ class UnrolledSpec(CoreBase):
     def least_fifo(self) -> int:
         """Places with which the FIFO never holds a core up whose results are taken at once."""
         if self.pipelined:
-            flight = self.levels + self.output_delay + 4
-            return (-(-flight // self.words) + 1) * self.frame_places
+            flight = self.sum_delay + self.output_delay + 4
+            return (-(-flight // self.sum_cycles) + 1) * self.frame_places
         # A row claims its place when its sum leaves, and gives it back when its result does.
         return -(-(self.output_delay + 1) // (self.groups * self.multiplier_interval)) + 1
 
@@ -225,7 +264,8 @@ class UnrolledSpec(CoreBase):
         return (self.n,) * self.rows
 
 
-_MOST_FIFO = 256
+MOST_PLACES = 256
+"""Transfers of a frame's results at most, in a core that claims their places together."""
 
 _RANGES = (
     ("frames", 1, 1),
@@ -236,7 +276,16 @@ _RANGES = (
     ("adder_bits", 0, 1 << 30),
     ("register_bits", 0, 1 << 30),
     ("delay_bits", 0, 1 << 30),
+    ("waits", 0, 1 << 30),
+    ("shifted_bits", 0, 1 << 30),
 )
+
+
+def check_digit(digit: int | None, where: str) -> None:
+    """Raises InputError unless adders can be built for so many bits a cycle, 0 for all."""
+    if digit not in (None, 0, *DIGITS):
+        ways = ", ".join(map(str, DIGITS))
+        raise InputError(f"{where}: digit must be {ways} bits a cycle, or 0 for all, not {digit}")
 
 
 def _graph(y: IntArray, groups: int, x: IntFormat) -> AdderGraph:
@@ -303,11 +352,15 @@ def make_unrolled_core(
         adder_bits=graph.adder_bits,
         register_bits=graph.register_bits,
         delay_bits=graph.delay_bits,
+        waits=sum(graph.delays.values()),
+        shifted_bits=sum(adder.shift for adder in graph.adders),
         inverted=tuple(np.flatnonzero(_inverted(graph)).tolist()),
     )
-    pipelined = options.pop("pipelined", False)
+    pipelined, digit = options.pop("pipelined", False), options.pop("digit", 0)
     spec = replace(spec, **options)
-    if pipelined:
+    if digit:
+        spec = as_digits(spec, digit)
+    elif pipelined:
         spec = as_pipelined(spec)
     elif "fifo_depth" not in options:
         spec = replace(spec, fifo_depth=_fifo_depth(spec))
@@ -321,12 +374,18 @@ def params_kind(words: int, device: Family) -> str:
 
 def as_pipelined(spec: UnrolledSpec) -> UnrolledSpec:
     """The core with frames that follow one another into its adders."""
-    deep = replace(spec, fifo_depth=_MOST_FIFO, pipelined=True)
+    deep = replace(spec, fifo_depth=MOST_PLACES, pipelined=True, digit=0)
+    return replace(deep, fifo_depth=_fifo_depth(deep))
+
+
+def as_digits(spec: UnrolledSpec, digit: int) -> UnrolledSpec:
+    """The core with adders of so many bits a cycle."""
+    deep = replace(spec, fifo_depth=MOST_PLACES, pipelined=True, digit=digit)
     return replace(deep, fifo_depth=_fifo_depth(deep))
 
 
 def _fifo_depth(spec: UnrolledSpec) -> int:
-    return max(16, min(_MOST_FIFO, 1 << (spec.least_fifo - 1).bit_length()))
+    return max(16, min(MOST_PLACES, 1 << (spec.least_fifo - 1).bit_length()))
 
 
 def _widths(layer: Dense, graph: AdderGraph, bias: IntArray) -> dict[str, int]:

@@ -169,6 +169,7 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         frames=folding.frames,
         windows=options.windows,
         stream_width=options.stream_width,
+        digit=options.digit,
         widths=(options.input_width, options.output_width),
         codes=options.codes(names),
         reasons=folding.reasons,

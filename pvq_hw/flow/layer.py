@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import LARGEST, IntFormat
-from pvq_hw.engine.engines import check_engine, engine_named
+from pvq_hw.engine.engines import Unrolled, check_engine, engine_named
+from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import write_core_files
 from pvq_hw.geometry import Geometry
@@ -117,6 +118,8 @@ class LayerRequest:
     engine : str
         ``"folded"``, or ``"unrolled"``: no lanes, one frame at a time, weights as wires; of a
         convolution of one channel a row also ``"depthwise"``.
+    digit : int, optional
+        1, 2, 4 or 8: bits that an unrolled layer's adders take a cycle; 0: all at once.
     slide : Slide, optional
         Makes the layer a convolution, with weights (rows, channels, *kernel).
     """
@@ -134,6 +137,7 @@ class LayerRequest:
     frames: int = 1
     balanced: bool = True
     engine: str = "folded"
+    digit: int | None = None
     slide: Slide | None = None
 
     def __post_init__(self) -> None:
@@ -146,6 +150,9 @@ class LayerRequest:
         check_engine(self.engine)
         if not engine_named(self.engine).for_one:
             raise InputError(f"Engine {self.engine} is of a whole network, not of one layer")
+        check_digit(self.digit, "Unrolled layer")
+        if self.digit is not None and self.engine != Unrolled.kind:
+            raise InputError(f"A layer must be unrolled to have a digit, not {self.engine}")
         if self.slide is not None and self.frames > 1:
             raise InputError("A convolution takes windows side by side, not frames: leave frames 1")
         if not 1 <= self.vectors <= 10_000:
@@ -253,6 +260,7 @@ def compile_layer(
                 codes=codes,
                 engine=ask.engine,
                 windows=ask.slide.windows if ask.slide else None,
+                digit=ask.digit,
                 **side,
             )
             image = emit(network, planned)

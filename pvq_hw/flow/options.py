@@ -8,8 +8,9 @@ from typing import Any
 from pvq_hw.choices import GAINS, OBJECTIVES, QUANTIZERS, check_choice
 from pvq_hw.data.augment import parse_kinds
 from pvq_hw.documents import load_toml, read_fields
-from pvq_hw.engine.engines import AUTO, ENGINES, Folded, check_engine, engine_named
+from pvq_hw.engine.engines import AUTO, ENGINES, Folded, Unrolled, check_engine, engine_named
 from pvq_hw.engine.pulse_code import CODES
+from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.target.families import family
@@ -56,6 +57,8 @@ class LayerChoice:
         V, 1 to 16: windows of a map that a convolution of pulses takes side by side.
     stream_width : int, optional
         Results that leave the layer in a transfer; they divide its rows.
+    digit : int, optional
+        1, 2, 4 or 8: bits that the adders of an unrolled layer take a cycle; 0: all at once.
     engine : str, optional
         ``"folded"`` (lanes), ``"unrolled"``: all pulses at once, weights as wires,
         ``"depthwise"``: a window of one channel and a row a cycle, or ``"auto"``.
@@ -72,6 +75,7 @@ class LayerChoice:
     multiplier: str | None = None
     windows: int | None = None
     stream_width: int | None = None
+    digit: int | None = None
     engine: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +98,9 @@ class LayerChoice:
             )
         _check_windows(self.windows)
         _check_width("Results a transfer", self.stream_width)
+        check_digit(self.digit, "Unrolled layer")
+        if self.digit is not None and self.engine not in (None, AUTO, Unrolled.kind):
+            raise InputError(f"A layer must be unrolled to have a digit, not {self.engine}")
         in_lanes = (self.lanes, self.code, self.code_memory, self.windows) != (None,) * 4
         if self.engine not in (None, AUTO) and in_lanes and not engine_named(self.engine).laned:
             article = "An" if self.engine[0] in "aeiou" else "A"
@@ -157,6 +164,9 @@ class CompileOptions:
         Results that leave a layer in a transfer, of all layers that can give several (unrolled
         ones, convolutions with windows side by side), as far as it divides their rows; planned
         when absent.
+    digit : int, optional
+        1, 2, 4 or 8: bits that the adders of all unrolled layers take a cycle; 0: all at once.
+        Planned when absent.
     input_width, output_width : int
         Activations in a transfer of the network's input, and of its output. A board's top takes and
         gives one.
@@ -221,6 +231,7 @@ class CompileOptions:
     multiplier: str = "auto"
     windows: int | None = None
     stream_width: int | None = None
+    digit: int | None = None
     input_width: int = 1
     output_width: int = 1
     engine: str = "auto"
@@ -257,6 +268,7 @@ class CompileOptions:
         _check_engine(self.engine)
         _check_windows(self.windows)
         _check_width("Results a transfer", self.stream_width)
+        check_digit(self.digit, "Unrolled layers")
         _check_width("Activations a transfer of the input", self.input_width)
         _check_width("Activations a transfer of the output", self.output_width)
         if self.engine != AUTO and not engine_named(self.engine).for_all:
@@ -341,6 +353,7 @@ class CompileOptions:
             or choice.code not in (None, "auto")
             or choice.windows is not None
             or choice.stream_width is not None
+            or choice.digit is not None
         }
         auto = {n for n, c in self.layers.items() if c.code == "auto"}
         return {name for name in names if self.code == "auto" or name in auto} - kept
@@ -380,6 +393,8 @@ class CompileOptions:
                 part["windows"] = choice.windows
             if choice.stream_width is not None:
                 part["stream_width"] = choice.stream_width
+            if choice.digit is not None:
+                part["digit"] = choice.digit
             if kind != "auto":
                 part["multiplier"] = "serial" if kind == "logic" else family(engine).multiplier
             if part:
@@ -416,6 +431,7 @@ class CompileOptions:
                     multiplier=choice.multiplier,
                     windows=choice.windows,
                     stream_width=choice.stream_width,
+                    digit=choice.digit,
                     engine=choice.engine,
                 )
             elif name in self.only and name in layers:

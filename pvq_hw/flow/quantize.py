@@ -108,6 +108,7 @@ def quantize_for(
         "reserve": _reserve(model, steps, target, options.activation_bits, options.updatable),
         "windows": options.windows,
         "stream_width": options.stream_width,
+        "digit": options.digit,
         "input_width": options.input_width,
         "pace": _ends_pace(model, options),
         "frames": options.frames if isinstance(options.frames, int) else None,

@@ -299,6 +299,8 @@ class Question:
         Results a transfer; free unless given.
     feed : int, optional
         Activations a transfer that come; of a layer that others feed, as many as it takes.
+    digit : int, optional
+        Bits a cycle of an unrolled layer's adders, 0 for all at once; free unless given.
     """
 
     target: Target
@@ -312,6 +314,7 @@ class Question:
     turns: int = 1
     width: int | None = None
     feed: int | None = None
+    digit: int | None = None
 
     @property
     def asked(self) -> dict[str, Any]:

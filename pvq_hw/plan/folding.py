@@ -14,6 +14,7 @@ from typing import Any
 
 from pvq_hw.engine.batch import FLUSH_CYCLES
 from pvq_hw.engine.engines import AUTO, ENGINES, Folded, Unrolled, engine_named
+from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.plan import depthwise, unrolled  # noqa: F401 (engines register themselves)
 from pvq_hw.plan.candidates import (
@@ -143,6 +144,7 @@ def fold(
     serial: bool = True,
     windows: int | None = None,
     stream_width: int | None = None,
+    digit: int | None = None,
     input_width: int = 1,
     each: Mapping[str, Mapping[str, Any]] | None = None,
     pace: int = 0,
@@ -174,10 +176,12 @@ def fold(
         given.
     stream_width : int, optional
         Results a transfer of all layers that can give several; free unless given.
+    digit : int, optional
+        Bits a cycle of the adders of all unrolled layers, 0 for all at once; free unless given.
     input_width : int
         Activations a transfer at the network's input.
     each : mapping of layer name to options, optional
-        Of `make_core`, for single layers, ``windows`` and ``stream_width``.
+        Of `make_core`, for single layers, ``windows``, ``stream_width`` and ``digit``.
     pace : int
         Cycles between frames that are short enough; 0 for as few as can be.
     slowest : str
@@ -188,6 +192,7 @@ def fold(
     **options
         The same for all layers, for instance ``shift_bits``.
     """
+    check_digit(digit, "Unrolled layers")
     asked = {x.name: options | dict((each or {}).get(x.name, {})) for x in layers}
     layers = _with_widths(with_engines(layers, asked), asked)
     options.pop("engine", None)
@@ -210,6 +215,7 @@ def fold(
             windows=_of(each, layer.name).get("windows", windows),
             width=_width(layer, _of(each, layer.name), stream_width),
             feed=input_width if i == 0 else None,
+            digit=_of(each, layer.name).get("digit", digit),
         )
         for i, (layer, gap, side) in enumerate(zip(layers, gaps, sides, strict=True))
     ]
@@ -557,6 +563,7 @@ def _core_options(each: Mapping[str, Mapping[str, Any]] | None, layer: FoldLayer
     asked = _of(each, layer.name)
     side = asked.pop("windows", None)
     width = asked.pop("stream_width", None)
+    asked.pop("digit", None)
     if side is not None:
         kind = "pulses" if layer.encoding == "pvq" else "8-bit weights"
         kind = kind if layer.computed_in.laned else layer.computed_in.weights
@@ -608,12 +615,20 @@ def _width(layer: FoldLayer, asked: Mapping[str, Any], all_of: int | None) -> in
 def _with_widths(
     layers: Sequence[FoldLayer], asked: Mapping[str, Mapping[str, Any]]
 ) -> list[FoldLayer]:
-    """Unrolled where the engine is free and only unrolled layers give as many results as asked."""
+    """Unrolled where the engine is free and only unrolled layers give as many results as asked, or
+    have the digits that are asked of the layer."""
     found = []
     for layer in layers:
-        wide = asked.get(layer.name, {}).get("stream_width", 1) > 1
+        own = asked.get(layer.name, {})
+        digit = own.get("digit")
+        check_digit(digit, f"Layer {layer.name!r}")
+        if digit is not None and layer.engine not in (AUTO, Unrolled.kind):
+            raise InputError(
+                f"Layer {layer.name!r} is {layer.engine}: only unrolled layers add digit by digit"
+            )
         folded = layer.geometry is not None and layer.encoding == "pvq"
-        unroll = layer.engine == AUTO and wide and not folded
+        wide = own.get("stream_width", 1) > 1 and not folded
+        unroll = layer.engine == AUTO and (wide or digit is not None)
         found.append(replace(layer, engine=Unrolled.kind) if unroll else layer)
     return found
 

@@ -360,7 +360,7 @@ def _int8_energy(spec: Int8Spec, plan: LayerPlan) -> Operations:
 @core_energy.of(UnrolledSpec)
 def _unrolled_energy(spec: UnrolledSpec, plan: LayerPlan) -> Operations:
     return Operations(
-        add_bits=plan.positions * spec.adder_bits,
+        add_bits=plan.positions * (spec.adders * spec.digits * spec.digit or spec.adder_bits),
         register_bits=plan.resources.ffs * plan.cycles,
     )
 
@@ -368,6 +368,8 @@ def _unrolled_energy(spec: UnrolledSpec, plan: LayerPlan) -> Operations:
 @core_reason.of(UnrolledSpec)
 def _why_wires(spec: UnrolledSpec, layer: Dense) -> str:
     piped = ", which frames follow one another into" if spec.pipelined else ""
+    if spec.digit:
+        piped = f" that add {spec.digit} bit{'s' * (spec.digit > 1)} of {spec.acc_bits} a cycle"
     return (
         f"{spec.adders:,} adders in {spec.levels} levels{piped}; its weights are wires, so new "
         "ones need synthesis"

@@ -332,6 +332,7 @@ def plan(
     serial: bool = True,
     windows: int | None = None,
     stream_width: int | None = None,
+    digit: int | None = None,
     widths: tuple[int, int] = (1, 1),
     codes: Mapping[str, str] | None = None,
     each: Mapping[str, Mapping[str, Any]] | None = None,
@@ -371,6 +372,10 @@ def plan(
         Results that leave a layer in a transfer, where it can give several: unrolled ones and
         convolutions with windows side by side; free unless given, and for single layers in
         ``each``.
+    digit : int, optional
+        Bits that the adders of unrolled layers take a cycle, one of
+        `pvq_hw.engine.unrolled_core.DIGITS`, 0 for all at once; free unless given, and for single
+        layers in ``each``.
     widths : (int, int)
         Activations in a transfer of the network's input, and of its output.
     codes : mapping of layer name to str, optional
@@ -421,6 +426,7 @@ def plan(
         serial=serial,
         windows=windows,
         stream_width=stream_width,
+        digit=digit,
         input_width=widths[0],
         each=each,
         pace=pace,
@@ -460,8 +466,8 @@ def plan(
         return plan(
             network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud,
             top=top, check=check, frames=frames, serial=serial, windows=windows,
-            stream_width=stream_width, widths=widths, codes=codes, each=each, reasons=reasons,
-            engine_reasons=engine_reasons, limit=limit,
+            stream_width=stream_width, digit=digit, widths=widths, codes=codes, each=each,
+            reasons=reasons, engine_reasons=engine_reasons, limit=limit,
             reserve=kept + _lacking(result.resources, folding.cost), **options,
         )  # fmt: skip
     if check:
@@ -585,9 +591,9 @@ def _lacking(taken: Resources, reckoned: Resources) -> Resources:
 
 
 def _of_core(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a core; how many windows it takes, and results it gives a transfer, are among what
-    the folding chose."""
-    return {key: value for key, value in asked.items() if key not in ("windows", "stream_width")}
+    """Options of a core; what it takes and gives at once is among what the folding chose."""
+    chosen = ("windows", "stream_width", "digit")
+    return {key: value for key, value in asked.items() if key not in chosen}
 
 
 def _lanes(layer: LayerPlan) -> tuple[str, str, str]:

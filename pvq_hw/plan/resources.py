@@ -30,7 +30,9 @@ from pvq_hw.plan.int8_resources import (
 )
 from pvq_hw.plan.shared_resources import MAP_LUTS, SHARED_LUTS, shared_memories
 from pvq_hw.plan.unrolled_resources import (
+    DIGITAL_COEFFICIENTS,
     UNROLLED_COEFFICIENTS,
+    digital_features,
     unrolled_features,
     unrolled_memories,
 )
@@ -208,6 +210,8 @@ def core_resources(spec: CoreBase, engine: str) -> Resources:
 @core_cost.of(UnrolledSpec)
 def _unrolled_cost(spec: UnrolledSpec, device: Family) -> Resources:
     estimates, values = UNROLLED_COEFFICIENTS[device.name], unrolled_features(spec)
+    if spec.digit:
+        estimates, values = DIGITAL_COEFFICIENTS[device.name], digital_features(spec)
     return _blocks(spec, device) + Resources(
         luts=_estimate(estimates["luts"], values),
         ffs=_estimate(estimates["ffs"], values),

@@ -1,6 +1,6 @@
 """The unrolled engine as the planner takes it: all of a layer in wires."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import gcd
 from typing import Any
@@ -12,7 +12,14 @@ from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import CoreUnit
-from pvq_hw.engine.unrolled_core import UnrolledSpec, as_pipelined, params_kind
+from pvq_hw.engine.unrolled_core import (
+    DIGITS,
+    MOST_PLACES,
+    UnrolledSpec,
+    as_digits,
+    as_pipelined,
+    params_kind,
+)
 from pvq_hw.errors import InputError
 from pvq_hw.plan.candidates import (
     Choice,
@@ -26,6 +33,7 @@ from pvq_hw.plan.candidates import (
     per_cycle,
     stream_limit,
     synthetic_rows,
+    unbeaten,
 )
 from pvq_hw.plan.resources import core_resources
 from pvq_hw.plan.unit_resources import unit_resources
@@ -42,26 +50,28 @@ def _choices(
     engine: Unrolled, layer: FoldLayer, lanes: Sequence[int], question: Question
 ) -> list[Choice]:
     reckoned = question.reckoned and layer.given is None
-    return _all_widths(layer, (_reckoned if reckoned else _made)(layer, question), question)
+    return _all_ways(layer, (_reckoned if reckoned else _made)(layer, question), question)
 
 
 @engine_offer.of(Unrolled)
 def _offer(engine: Unrolled, layer: FoldLayer, question: Question, most_luts: int) -> list[Choice]:
     """Before the layer's codes are known the choice is reckoned."""
-    found = _reckoned(layer, question)
-    if found.cost.luts > _NEAR * most_luts:
-        return []
-    if layer.given is None:
-        return _all_widths(layer, found, question)
+
+    def small(choices: list[Choice]) -> list[Choice]:
+        return [choice for choice in choices if choice.cost.luts <= _NEAR * most_luts]
+
+    found = small(_all_ways(layer, _reckoned(layer, question), question))
+    if layer.given is None or not found:
+        return found
     try:
-        return _all_widths(layer, _made(layer, question), question)
+        return small(_all_ways(layer, _made(layer, question), question))
     except InputError:  # too many pairs of terms
         return []
 
 
-def _all_widths(layer: FoldLayer, choice: Choice, question: Question) -> list[Choice]:
-    """The choice with as many results a transfer as are asked for, or with every number of them
-    that makes it faster."""
+def _all_ways(layer: FoldLayer, choice: Choice, question: Question) -> list[Choice]:
+    """The choice with as many bits a cycle and results a transfer as are asked for, or of every
+    number of bits with every number of results that makes it faster."""
     spec = choice.spec
     assert isinstance(spec, UnrolledSpec)
     if question.width is not None:
@@ -69,16 +79,36 @@ def _all_widths(layer: FoldLayer, choice: Choice, question: Question) -> list[Ch
     else:
         widths = [w for w in range(1, layer.rows + 1) if layer.rows % w == 0]
     found: list[Choice] = []
-    for width in widths:
-        wide = replace(spec, out_width=width)
-        if "params_memory" not in question.asked:
-            device = family(question.target.engine)
-            wide = replace(wide, params_memory=params_kind(wide.steps, device))
-        for other in (wide, as_pipelined(wide)) if wide.words <= spec.levels else (wide,):
-            own = _choice(layer, other, question)
-            if not found or own.cycles < found[-1].cycles:
-                found.append(own)
-    return found
+    for digit in (0, *DIGITS) if question.digit is None else (question.digit,):
+        own: list[Choice] = []
+        for width in widths:
+            for form in _forms(spec, width, digit, question):
+                other = _choice(layer, form, question)
+                if not own or other.cycles < own[-1].cycles:
+                    own.append(other)
+        found += own
+    return unbeaten(found)
+
+
+def _forms(
+    spec: UnrolledSpec, width: int, digit: int, question: Question
+) -> Iterator[UnrolledSpec]:
+    """The core with so many results a transfer and bits a cycle."""
+    wide = replace(spec, out_width=width)
+    if "params_memory" not in question.asked:
+        device = family(question.target.engine)
+        wide = replace(wide, params_memory=params_kind(wide.steps, device))
+    if not digit:
+        yield wide
+        if wide.words <= spec.levels:
+            yield as_pipelined(wide)
+    elif wide.frame_places <= MOST_PLACES:
+        yield as_digits(wide, digit)
+    elif question.digit is not None and question.width is not None:
+        raise InputError(
+            f"An unrolled layer of {spec.rows:,} rows must give {-(-spec.rows // MOST_PLACES)} "
+            f"results a transfer or more to add digit by digit, not {width}"
+        )
 
 
 def _pace(layer: FoldLayer) -> int | None:
@@ -124,7 +154,7 @@ def _choice(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
         layer.geometry, layer.x, layer.n, latency=family(device).bank_latency, taken=together
     )
     cycles = question.turns * SlidingWindow(window).frame_cycles(
-        spec.words, 0 if spec.pipelined else spec.levels
+        spec.sum_cycles if spec.pipelined else spec.words, 0 if spec.pipelined else spec.levels
     )
     unit = CoreUnit("core", ("i",), ("o",), spec, window)
     return Choice(cycles, cost + unit_resources(unit, device), spec)
@@ -141,6 +171,9 @@ def _limit(
 ) -> str:
     spec = choice.spec
     assert isinstance(spec, UnrolledSpec)
+    if spec.digits > spec.words and spec.digits * question.turns * layer.positions >= interval:
+        bits = f"{spec.digit} bit{'s' * (spec.digit > 1)} a cycle"
+        return f"is unrolled: its sums of {spec.acc_bits} bits are added {bits}"
     if layer.geometry is not None:
         if spec.words == spec.sum_cycles:
             sums = f"each window's {layer.rows:,} sums"
@@ -153,6 +186,6 @@ def _limit(
 
 @core_options.of(UnrolledSpec)
 def _options(spec: UnrolledSpec) -> dict[str, Any]:
-    wide = {"out_width": spec.out_width, "pipelined": spec.pipelined}
+    wide = {"out_width": spec.out_width, "pipelined": spec.pipelined, "digit": spec.digit}
     paced = {"multiplier_interval": spec.multiplier_interval}
     return wide | (paced if spec.multiplier == "serial" else {})

@@ -2,7 +2,13 @@
 
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 
-__all__ = ["UNROLLED_COEFFICIENTS", "unrolled_features", "unrolled_memories"]
+__all__ = [
+    "DIGITAL_COEFFICIENTS",
+    "UNROLLED_COEFFICIENTS",
+    "digital_features",
+    "unrolled_features",
+    "unrolled_memories",
+]
 
 
 def unrolled_memories(spec: UnrolledSpec) -> dict[str, tuple[int, int, int]]:
@@ -41,6 +47,19 @@ def unrolled_features(spec: UnrolledSpec) -> dict[str, float]:
         "logic_roms": wide * rom_bits if spec.params_memory == "logic" else 0.0,
         "fifo": fifo,
         "further_fifo": (wide - 1) * fifo,
+    }
+
+
+def digital_features(spec: UnrolledSpec) -> dict[str, float]:
+    """The same of digit-serial cores."""
+    shared = unrolled_features(spec)
+    kept = ("core", "inputs", "sums", "requantizer", "serial", "parts", "logic_roms", "fifo")
+    few = 2 * spec.adders * spec.digit if spec.digit <= 4 else 0
+    return {key: shared[key] for key in kept} | {
+        "full_adders": few,
+        "chains": 0 if few else spec.adders * (spec.digit + 2),
+        "digits": spec.adders * (spec.digit + 1) + spec.waits * spec.digit + spec.shifted_bits,
+        "signs": spec.n * spec.x.signed,
     }
 
 
@@ -116,6 +135,70 @@ UNROLLED_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
             "sums": 0.9805,
             "requantizer": 3.441,
             "serial": 2.33,
+        },
+    },
+}
+
+# Printed by `benchmarks/fit_unrolled.py`.
+DIGITAL_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
+    "ecp5": {
+        "luts": {
+            "inputs": 1.307,
+            "sums": 0.2901,
+            "requantizer": 2.129,
+            "parts": 2.033,
+            "fifo": 2.014,
+            "full_adders": 1.322,
+            "chains": 1.6,
+            "serial": 2.0,
+        },
+        "ffs": {
+            "inputs": 2.028,
+            "sums": 2.135,
+            "requantizer": 2.759,
+            "parts": 4.8,
+            "fifo": 0.8721,
+            "full_adders": 0.1581,
+            "digits": 0.7692,
+            "serial": 2.0,
+        },
+    },
+    "up5k": {
+        "luts": {
+            "core": 100.0,
+            "full_adders": 1.0,
+            "chains": 1.1,
+            "inputs": 2.0,
+            "sums": 2.0,
+            "requantizer": 2.0,
+            "serial": 4.0,
+        },
+        "ffs": {
+            "core": 130.0,
+            "digits": 0.98,
+            "inputs": 2.0,
+            "sums": 2.0,
+            "requantizer": 1.5,
+            "serial": 2.0,
+        },
+    },
+    "hx8k": {
+        "luts": {
+            "core": 100.0,
+            "full_adders": 1.0,
+            "chains": 1.1,
+            "inputs": 2.0,
+            "sums": 2.0,
+            "requantizer": 2.0,
+            "serial": 4.0,
+        },
+        "ffs": {
+            "core": 130.0,
+            "digits": 0.98,
+            "inputs": 2.0,
+            "sums": 2.0,
+            "requantizer": 1.5,
+            "serial": 2.0,
         },
     },
 }

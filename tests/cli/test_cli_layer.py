@@ -25,6 +25,7 @@ LAYERS = {
     ),
     "wide": (("--k", 30, "--lanes", 3, "--x-bits", 16, "--x-signed", "--vectors", 5), 6),
     "binary": (("--k", 9, "--lanes", 1, "--x-bits", 1, "--x-signed", "--target", "hx8k"), 6),
+    "digit by digit": (("--k", 12, "--engine", "unrolled", "--digit", 2, "--x-bits", 4), 6),
 }  # fmt: skip
 
 

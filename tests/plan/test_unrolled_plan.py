@@ -179,15 +179,65 @@ def test_options_say_what_an_unrolled_layer_has_none_of():
     assert kept.resolved(["a", "b"]).layers["a"] == LayerChoice(encoding="int8", engine="unrolled")
 
 
+def test_adders_take_as_few_bits_a_cycle_as_keep_the_pace():
+    network, _ = random_network((24, 16, 4), (12, 8))
+    each = {"engine": "unrolled"}
+
+    def digits(board="ulx3s-25f", **asked):
+        planned = plan(network, board, **each, **asked)
+        return planned, [layer.spec.digit for layer in planned.layers]
+
+    free, own = digits()
+    assert own == [1, 1]
+    whole, none = digits(digit=0)
+    assert none == [0, 0]
+    assert free.interval_cycles == whole.interval_cycles == 24
+    assert free.resources.luts < 0.6 * whole.resources.luts
+    assert "that add 1 bit of" in free.layers[0].reason
+    # Where frames come sooner than sums have bits, digits are wider; else these are what limits.
+    fast, wider = digits(widths=(6, 4))
+    assert min(wider) > 1 or 0 in wider
+    slow, _ = digits(widths=(6, 4), digit=1)
+    bits = slow.layers[0].spec.acc_bits
+    assert slow.interval_cycles == bits > fast.interval_cycles
+    assert slow.limit == f"layer 'fc1' is unrolled: its sums of {bits} bits are added 1 bit a cycle"
+    one, mixed = digits(each={"fc2": {"engine": "unrolled", "digit": 8}})
+    assert mixed == [1, 8]
+    assert Plan.from_json(one.to_json()) == one
+    with pytest.raises(InputError, match="'fc1' is folded: only unrolled layers add digit by"):
+        plan(network, "hx8k", each={"fc1": {"engine": "folded", "digit": 1}})
+    with pytest.raises(InputError, match="must be unrolled to have a digit, not depthwise"):
+        LayerChoice(engine="depthwise", digit=2)
+
+
+def test_a_layer_too_large_for_whole_adders_is_unrolled_digit_by_digit():
+    """A first layer of many positions sets the pace; its adders fit only bit by bit."""
+    layers = [
+        FoldLayer("first", 32, 288, 96, U8, U8, geometry=Geometry((24, 24, 32), (3, 3), pads=PADS)),
+        FoldLayer("last", 10, 32 * 576, 200, U8, U8),
+    ]
+    auto = {layer.name: {"engine": "auto"} for layer in layers}
+    found = fold(layers, get_target("ulx3s-25f"), each=auto, windows=1, stream_width=1)
+    chosen = found.memories[0]
+    assert (chosen["engine"], chosen["digit"]) == ("unrolled", 1)
+    assert found.fits
+    whole = fold(layers, get_target("ulx3s-25f"), each=auto, windows=1, stream_width=1, digit=0)
+    assert found.interval_cycles < whole.interval_cycles
+
+
 def test_compile_unrolls_a_layer_and_verify_finds_a_changed_weight(tmp_path, digits_data):
     out, (train, _) = tmp_path / "out", digits_data
     args = (MODEL, "-o", out, "--target", "ulx3s-25f", "--ratio", 5, "--quantizer", "plain")
     args += ("--calibrate", train, "--input-scale", 16)
     wide = ("--stream-width", "logits=5", "--input-width", 4, "--output-width", 10)
+    wide += ("--digit", "logits=4")
     ran = run("compile", *args, "--engine", "h=folded,logits=unrolled", *wide)
     assert ran.code == 0, ran.err
     assert "cycles for its sums, 5 a transfer" in ran.out
-    assert Plan.load(out / "plan.json").graph.widths == (4, 10)
+    planned = Plan.load(out / "plan.json")
+    assert planned.graph.widths == (4, 10)
+    assert planned.layers[1].spec.digit == 4
+    assert "that add 4 bits of" in ran.out
     assert "unrolled was asked for" in ran.out
     report = json.loads((out / "report.json").read_text())["compile"]["layers"]
     assert [layer["new_weights"] for layer in report] == ["memory contents", "synthesis"]
@@ -206,6 +256,8 @@ def test_compile_unrolls_a_layer_and_verify_finds_a_changed_weight(tmp_path, dig
     refused(tmp_path, "Engine must be", "compile", *args, "--engine", "wide")
     text = "Stream width must be numbers like 4 or conv1=4, not 'logits=x'"
     refused(tmp_path, text, "compile", *args, "--stream-width", "logits=x")
+    text = "Unrolled layer: digit must be 1, 2, 4, 8 bits a cycle, or 0 for all, not 3"
+    refused(tmp_path, text, "compile", *args, "--digit", "logits=3")
 
 
 def test_verify_says_that_a_bitstreams_wires_are_not_compared(tmp_path):

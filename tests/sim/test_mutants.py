@@ -1,6 +1,7 @@
 """Control mutants of exported circuits: the shipped testbench catches each, or it is equivalent."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.patterns import Pattern
 from pvq_hw.engine.scenarios import scenarios
 from pvq_hw.engine.timing import fifo_needs, with_depths
 from pvq_hw.tools import find as tools
@@ -36,6 +38,8 @@ EQUIVALENT = {
     r"conv0: places, reset to -1": "a place less where there is always another",
     r"queue: (room|ahead), reset to .*": "an activation more or less waits, or is there before the "
     "next map begins, which it then waits for",
+    r"pacer: left, reset to \+1": "gives a place back early, and the queue has one more, on offer",
+    r"pacer: pause, reset to \+1": "is counted down before the first frame has come",
     r"conv0_walk: takes, not reset": "begins with a pixel that takes nothing: a few cycles later",
     r"conv0_walk: pause, not reset": "counts between two windows, and is set with the first",
     r"conv0_walk: column, reset to \+1": "names a place in a row of the memory, whichever",
@@ -76,6 +80,14 @@ def unrolled(folder):
     _ship(folder, net, 6, most=2, unrolled={"conv0"})
 
 
+def digits(folder):
+    """An unrolled layer that adds two bits a cycle, whose frames come faster than its sums."""
+    net = RandomNetwork(8, (4,))
+    net.dense(net.input, 8, k=9)
+    names = ("full rate", "resets while computing", "resets while the output is blocked")
+    _ship(folder, net, 12, names=names, blocked=60, digits={"fc0": 2})
+
+
 def side_windows(folder):
     """A convolution of two windows side by side, of three in a row: the last one is by itself."""
     net = RandomNetwork(8, (2, 5, 2))
@@ -104,13 +116,16 @@ def channels(folder):
     _ship(folder, net, 6, most=3, depthwise=["conv0"])
 
 
-def _ship(folder, net, frames, most=None, names=None, **options):
+def _ship(folder, net, frames, most=None, names=None, blocked=None, **options):
     made = build(net, family="up5k", frames=frames, **options)
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
     images = [made.images[spec.name] for spec in graph.cores]
     expected = list(made.network.trace(made.x).values())[-1]
     chosen = scenarios(pace(graph, images))[:most]
     chosen = [scenario for scenario in chosen if names is None or scenario.name in names]
+    if blocked is not None:  # until all memory is full
+        stall = Pattern.script(*(3, blocked, 2, blocked) * 40)
+        chosen[-1] = replace(chosen[-1], stall=stall)
     ship(folder, graph, images, made.x, expected, chosen)
 
 
@@ -128,6 +143,7 @@ CAUGHT = {
     "queues and forks": (graph, "_credits|_fork", LOST, 9),
     "windows": (window, "reader|_walk|reader_writer", LOST, 28),
     "an unrolled convolution": (unrolled, "collector|shifter", LOST, 9),
+    "digit-serial adders": (digits, "collector|shifter|pacer|pacer_credits", LOST, 12),
     "windows side by side": (side_windows, "conv0_writer|order|order_credits", LOST, 32),
     "a depthwise core": (channels, "conv0|conv0_queue|_walk", STUCK, 40),
     "poolings": (poolings, r"pool\d+|reader|_walk|reader_writer", LOST, 60),

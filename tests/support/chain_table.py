@@ -15,6 +15,8 @@ U8, S8, S16, BINARY = (
     IntFormat(1, True),
 )
 
+_UNROLLED = {"engine": "unrolled"}
+
 # name: (inputs, input format, layers)
 CHAINS: dict[str, tuple[int, IntFormat, tuple[Case, ...]]] = {
     "plain": (24, U8, (Case(10, 16, 4), Case(8, 9, 3), Case(5, 6, 2, S16))),
@@ -109,6 +111,15 @@ CHAINS: dict[str, tuple[int, IntFormat, tuple[Case, ...]]] = {
             Case(9, 14, 1, S8, groups=2, zero_rows=(4,), options={"engine": "unrolled"}),
             Case(6, 8, 3),
             Case(5, 0, 1, S16, shift=12, encoding="int8", options={"engine": "unrolled"}),
+        ),
+    ),
+    "digit by digit": (
+        16,
+        U8,
+        (
+            Case(9, 14, 1, S8, groups=2, zero_rows=(4,), options=_UNROLLED | {"digit": 1}),
+            Case(6, 8, 1, options=_UNROLLED | {"digit": 4}),
+            Case(5, 0, 1, S16, shift=12, encoding="int8", options=_UNROLLED | {"digit": 2}),
         ),
     ),
     "one bit shift": (12, S8, (Case(6, 8, 3, S8, shift=1), Case(3, 4, 2, S16, shift=1))),
