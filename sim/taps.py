@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.batch import last_frame_format
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.engine.shared_core import SharedLayer, SharedSpec
 from pvq_hw.engine.units import CoreUnit, Unit, Unpack
 
 __all__ = ["BATCHES", "Tap", "deal", "layer_taps", "taps_of"]
@@ -38,6 +38,8 @@ class Tap:
         Cycles that the unit works on a round, about.
     width : int
         W: activations of a frame in a transfer.
+    order : int array, optional
+        The place of each activation in the layer's output, where they come in another order.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Tap:
     frames: int = 1
     work: int = 0
     width: int = 1
+    order: npt.NDArray[np.int64] | None = None
 
     @property
     def transfers(self) -> int:
@@ -99,10 +102,15 @@ def _within(unit: Unit, work: int) -> list[Tap]:
     if not isinstance(unit, CoreUnit) or not isinstance(unit.core, SharedSpec):
         return []
     return [
-        Tap(layer.name, (unit.name, f"layer{number}"), layer.results, layer.out, 1, work)
+        _layer_tap(unit.name, number, layer, work)
         for number, layer in enumerate(unit.core.layers[:-1])
         if not layer.copies
     ]
+
+
+def _layer_tap(unit: str, number: int, layer: SharedLayer, work: int) -> Tap:
+    scope, form = (unit, f"layer{number}"), layer.out
+    return Tap(layer.name, scope, layer.results, form, 1, work, order=layer.order)
 
 
 def layer_taps(graph: GraphSpec) -> list[Tap]:
@@ -113,9 +121,16 @@ def layer_taps(graph: GraphSpec) -> list[Tap]:
 def deal(
     outputs: Mapping[str, npt.NDArray[np.int64]], taps: Sequence[Tap]
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Outputs (frames, rows) by name, without those of a batch's parts that no frame came for."""
+    """Outputs (frames, rows) by name, each in its layer's order, without those of a batch's parts
+    that no frame came for."""
+    outputs = dict(outputs)
+    for tap in taps:
+        if tap.order is not None and tap.name in outputs:
+            given = outputs[tap.name]
+            outputs[tap.name] = np.empty_like(given)
+            outputs[tap.name][:, tap.order] = given
     if BATCHES not in outputs:
-        return dict(outputs)
+        return outputs
     frames = {tap.name: tap.frames for tap in taps}
     most = max(frames.values())
     keep = (np.arange(most) <= outputs[BATCHES].reshape(-1, 1)).ravel()

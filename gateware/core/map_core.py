@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.arith.activation import activation_layout
@@ -13,7 +13,7 @@ from gateware.core.sequencer import ResultFifo, count_credits, credits_taken
 from gateware.core.shared_core import (
     SharedCore,
     finish_of,
-    lane_sum,
+    lane_sums,
     layer_steps,
     step_layout,
     widened,
@@ -24,6 +24,10 @@ from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.map_core import MapSpec
 
 __all__ = ["MapCore"]
+
+_MARKS = data.StructLayout({"whole": 1, "final": 1, "both": 1, "edge": 1})
+"""Of a window: it is its positions' last, its layer's, the second position counts, and they are the
+last of their row."""
 
 
 class MapCore(SharedCore):
@@ -46,24 +50,36 @@ class MapCore(SharedCore):
         m.submodules.writer = writer = MapWriter(spec)
         step: Any = sequencer.step
         word, word_end, clear = read_codes(self, m, sequencer)
-        row_end, is_signed, sums = self._sums(m, word_end, step)
+        rows = _Rows(m, spec, word_end, step)
         ends = Strobe(m, "word_end", word_end, spec.code_latency)
         again = Strobe(m, "again", sequencer.again, spec.code_latency)
-        position = Strobe(m, "position", sequencer.pixel, spec.code_latency)
+        marks = [
+            Strobe(m, name, flag, spec.code_latency)
+            for name, flag in (("position", sequencer.pixel), ("edge", sequencer.edge))
+        ]
         starting = Signal(init=1)
         with m.If(sequencer.valid):
             m.d.sync += starting.eq(word_end)
         first = Strobe(m, "group_start", sequencer.valid & starting, spec.code_latency)
         half = Signal(reset_less=True)
         m.d.sync += half.eq(sequencer.half)
-        total = lane_sum(m, self, word, clear, sequencer, _banks(fetcher), half, is_signed)
+        totals = lane_sums(
+            m, self, word, clear, sequencer, _banks(fetcher), half, rows.is_signed, spec.side
+        )
         mult, bias = (
             _row_words(m, self, role, ends, again, stage, step)
             for role, stage in (("mult", spec.row_stage), ("bias", spec.product_stage))
         )
-        finished = self._results(m, total, first, ends, mult, bias, sums)
-        result = row_end(spec.result_stage)
-        between = self._between(m, sequencer, finished, result)
+        acc, start = self._in_turn(m, totals, first, ends)
+        finished = self._results(m, acc, start, mult, bias, lambda x: rows.added(m, x))
+        result = rows.end(spec.result_stage)
+        # The second position's result is a cycle behind the first one's.
+        second: Value = Const(0, 1)
+        if spec.side > 1:
+            counts = Strobe(m, "both", sequencer.both, spec.code_latency)
+            stage = spec.result_stage + 1
+            second = rows.end(stage) & counts(stage)
+        between = self._between(m, sequencer, finished, result | second)
         connect(m, flipped(self.i), writer.i)
         self._maps(m, fetcher, writer, step)
         m.d.comb += [
@@ -71,44 +87,40 @@ class MapCore(SharedCore):
             fetcher.start.eq(sequencer.opens),
             fetcher.release.eq(sequencer.end),
             sequencer.written.eq(fetcher.written),
-            sequencer.whole.eq(fetcher.whole),
-            sequencer.final.eq(fetcher.final),
+            sequencer.marks.eq(fetcher.marks),
             sequencer.taken.eq(writer.written),
             sequencer.popped.eq(fifo.popped),
-            sequencer.row_end.eq(row_end(spec.code_latency)),
+            sequencer.row_end.eq(rows.end(spec.code_latency)),
             writer.opens.eq(sequencer.done),
-            writer.result.eq(between),
-            writer.ends.eq(position(spec.result_stage)),
+            writer.result.eq(between & ~second),
+            writer.second.eq(between & second),
+            writer.ends.eq(marks[0](spec.result_stage)),
+            writer.edge.eq(marks[1](spec.result_stage)),
             writer.value.eq(self._kept(finished, step)),
             writer.starts.eq(sequencer.opens),
             writer.base.eq(step.base),
+            writer.line.eq(step.line),
             fifo.w_en.eq(result & step.last),
             fifo.w_data.eq(finished[spec.finishes.index(finish_of(spec, -1))]),
         ]
         return m
 
-    def _sums(
-        self, m: Module, word_end: Value, step: Any
-    ) -> tuple[Strobe, Value, tuple[Strobe, Strobe] | None]:
-        """Ends of the rows that give a result, the sign of what the lanes read, and the ends of
-        rows whose products begin a sum or are added to it."""
+    def _in_turn(
+        self, m: Module, totals: list[Value], first: Strobe, ends: Strobe
+    ) -> tuple[Value, Value]:
+        """The sums of a row's positions, one a cycle, and the strobe that belongs to them."""
         spec = self.spec
-        if not spec.joined:
-            return Strobe(m, "row_end", word_end, spec.code_latency), step.signed, None
-        # Whether the row is of a sum's second map.
-        second = Signal()
-        with m.If(word_end):
-            m.d.sync += second.eq(~second & step.joins)
-        ends = word_end & (second | ~step.joins)
-        sign = Strobe(m, "sign", Mux(second, step.others, step.signed), spec.code_latency)
-        strobes = [
-            Strobe(m, name, flag, spec.code_latency)
-            for name, flag in (("begins", word_end & ~second), ("adds", word_end & second))
+        sums = [
+            self._accumulated(m, total, first, str(v) if spec.side > 1 else "")
+            for v, total in enumerate(totals)
         ]
-        stage = spec.code_latency + 1 + spec.bank_latency
-        return (
-            Strobe(m, "row_end", ends, spec.code_latency), sign(stage), (strobes[0], strobes[1])
-        )  # fmt: skip
+        start = ends(spec.row_stage)
+        if spec.side == 1:
+            return sums[0], start
+        later = Signal(signed(spec.acc_bits), reset_less=True)
+        m.d.sync += later.eq(sums[1])
+        behind = ends(spec.row_stage + 1)
+        return Mux(behind, later, sums[0]), start | behind
 
     def _maps(self, m: Module, fetcher: "WindowFetcher", writer: "MapWriter", step: Any) -> None:
         """The two memories: one is read by the fetcher, the other written. While a frame comes in,
@@ -128,10 +140,12 @@ class MapCore(SharedCore):
 
 def _banks(fetcher: "WindowFetcher") -> Any:
     """The fetcher as what writes the banks: of lane ``p`` the pair ``p // 2``."""
+    pairs = fetcher.spec.lanes // 2
 
-    def ports(p: int) -> tuple[Value, Value, Value]:
+    def ports(p: int, v: int) -> tuple[Value, Value, Value]:
         data = fetcher.w_data.word_select(p % 2, len(fetcher.w_data) // 2)
-        return fetcher.w_en[p // 2], fetcher.w_addr, data
+        address = fetcher.w_addr.word_select(v, fetcher.spec.address_bits + 1)
+        return fetcher.w_en[v * pairs + p // 2], address, data
 
     return ports
 
@@ -140,18 +154,59 @@ def _row_words(
     m: Module, core: Any, which: str, strobe: Strobe, again: Strobe, stage: int, step: Any
 ) -> Value:
     """As `gateware.core.parameters.row_words`; at the end of a position the layer's rows begin
-    anew while there are others."""
+    anew while there are others. Words stay for V cycles."""
     spec = core.spec
     rom = core_rom(core, which, spec.params_latency, spec.params_memory)
     m.submodules[which] = rom
     address = Signal(max(1, (rom.depth - 1).bit_length()), name=f"{which}_address")
     early = stage - spec.params_latency
     following = Mux(address == rom.depth - 1, 0, address + 1)
-    following = Mux(again(early), step.row, following)
-    with m.If(strobe(early)):
+    following = Mux(again(early + spec.side - 1), step.row, following)
+    with m.If(strobe(early + spec.side - 1)):
         m.d.sync += address.eq(following)
     m.d.comb += rom.addr.eq(address)
     return rom.data
+
+
+class _Rows:
+    """Rows of codes, of which two make one activation where maps are added.
+
+    ``end`` are those that give a result, ``is_signed`` is the sign of what the lanes read.
+    """
+
+    def __init__(self, m: Module, spec: MapSpec, word_end: Value, step: Any) -> None:
+        self.spec = spec
+        self.is_signed: Value = step.signed
+        if not spec.joined:
+            self.end = Strobe(m, "row_end", word_end, spec.code_latency)
+            return
+        # Whether the row is of a sum's second map.
+        second = Signal()
+        with m.If(word_end):
+            m.d.sync += second.eq(~second & step.joins)
+        self.end = Strobe(m, "row_end", word_end & (second | ~step.joins), spec.code_latency)
+        sign = Strobe(m, "sign", Mux(second, step.others, step.signed), spec.code_latency)
+        self.is_signed = sign(spec.code_latency + 1 + spec.bank_latency)
+        self._first = Strobe(m, "sum_start", word_end & ~second, spec.code_latency)
+        self._other = Strobe(m, "sum_end", word_end & second, spec.code_latency)
+
+    def added(self, m: Module, product: Value) -> Value:
+        """A product, or that of a row and of the one before that it is added to."""
+        spec = self.spec
+        if not spec.joined:
+            return product
+        stage, found = spec.row_stage + spec.multiplier_delay, []
+        for v in range(spec.side):
+            products = Signal(signed(spec.sum_bits), name=f"products{v}", reset_less=True)
+            first, other = self._first(stage + v), self._other(stage + v)
+            with m.If(first):
+                m.d.sync += products.eq(product)
+            with m.Elif(other):
+                m.d.sync += products.eq(products + product)
+            found.append(products)
+        if spec.side == 1:
+            return found[0]
+        return Mux(self.end(stage + 2), found[1], found[0])
 
 
 class MapMemory(wiring.Component):
@@ -199,10 +254,9 @@ class WindowFetcher(wiring.Component):
     start : strobe, a layer begins
     release : strobe, a half has been read
     addr, data : of the map; ``data`` comes a cycle later
-    written, whole, final : strobe, and with it whether the window is its position's last, and its
-        layer's
+    written, marks : strobe, and with it what the window is, see `_MARKS`
     w_en : one bit for each pair of banks
-    w_addr, w_data : to all of them
+    w_addr, w_data : to the banks of each position, and to all of them
     """
 
     def __init__(self, spec: MapSpec) -> None:
@@ -215,10 +269,9 @@ class WindowFetcher(wiring.Component):
                 "addr": Out(spec.map_address_bits),
                 "data": In(spec.map_bits),
                 "written": Out(1),
-                "whole": Out(1),
-                "final": Out(1),
-                "w_en": Out(spec.lanes // 2),
-                "w_addr": Out(spec.address_bits + 1),
+                "marks": Out(_MARKS),
+                "w_en": Out(spec.side * spec.lanes // 2),
+                "w_addr": Out(spec.side * (spec.address_bits + 1)),
                 "w_data": Out(spec.map_bits),
             }
         )
@@ -267,12 +320,14 @@ class WindowFetcher(wiring.Component):
             at_word.eq(word == step.words), at_tap.eq(tap == step.taps),
             at_kernel.eq(kernel == step.lines),
             self.written.eq(run & at_word & at_tap & at_kernel),
-            self.whole.eq(at_part),
-            self.final.eq(at_column & at_row & at_part),
+            self.marks.whole.eq(at_part),
+            self.marks.final.eq(at_column & at_row & at_part),
+            self.marks.both.eq(~(at_row & step.odd)),
+            self.marks.edge.eq(at_column),
             self.addr.eq(addr),
         ]  # fmt: skip
         m.d.sync += [
-            arm.eq(self.start | (after & ~self.final)),
+            arm.eq(self.start | (after & ~self.marks.final)),
             hold.eq(arm | (hold & ~begin)),
             run.eq(begin | (run & ~self.written)),
             after.eq(self.written),
@@ -288,28 +343,45 @@ class WindowFetcher(wiring.Component):
                     m.d.sync += [tap.eq(0), kernel.eq(kernel + 1), x.eq(left), y.eq(y + 1)]
                     m.d.sync += [start.eq(start + step.down), addr.eq(start + step.down)]
         inside = (x >= 0) & (x < step.width) & (y >= 0) & (y < step.height)
-        self._write(m, run, inside)
+        takes = [Const(1, 1)]
+        if spec.side > 1:
+            takes = [
+                Mux(step.sums, tap == 0, kernel <= step.upper),
+                Mux(step.sums, tap == 1, kernel >= step.lower),
+            ]
+        self._write(m, run, inside, takes)
         return m
 
-    def _write(self, m: Module, run: Value, inside: Value) -> None:
-        """Two cycles later: the word, or zeros beyond the map, into the next pair of banks."""
+    def _write(self, m: Module, run: Value, inside: Value, takes: list[Value]) -> None:
+        """Two cycles later: the word, or zeros beyond the map, into the next pair of banks of each
+        position that takes it."""
         spec = self.spec
         moves, within, ended = Signal(), Signal(reset_less=True), Signal()
+        half, pairs, addresses = Signal(), list[Value](), list[Value]()
         m.d.sync += [moves.eq(run), within.eq(inside), ended.eq(self.written)]
-        pair = Signal(spec.lanes // 2, init=1)
-        address, half = Signal(spec.address_bits), Signal()
-        with m.If(moves):
-            m.d.sync += pair.eq(pair.rotate_left(1))
-            with m.If(pair[-1]):
-                m.d.sync += address.eq(address + 1)
         with m.If(ended):
-            m.d.sync += [pair.eq(1), address.eq(0), half.eq(~half)]
-        w_en = Signal(len(pair))
+            m.d.sync += half.eq(~half)
+        for v, take in enumerate(takes):
+            mine = moves
+            if spec.side > 1:
+                mine = Signal(name=f"takes{v}")
+                m.d.sync += mine.eq(run & take)
+            pair = Signal(spec.lanes // 2, init=1, name=f"pair{v}")
+            address = Signal(spec.address_bits, name=f"address{v}")
+            with m.If(mine):
+                m.d.sync += pair.eq(pair.rotate_left(1))
+                with m.If(pair[-1]):
+                    m.d.sync += address.eq(address + 1)
+            with m.If(ended):
+                m.d.sync += [pair.eq(1), address.eq(0)]
+            pairs.append(Mux(mine, pair, 0))
+            addresses.append(Cat(address, half))
+        w_en = Signal(len(self.w_en))
         w_addr = Signal(len(self.w_addr), reset_less=True)
         w_data = Signal(spec.map_bits, reset_less=True)
         m.d.sync += [
-            w_en.eq(Mux(moves, pair, 0)),
-            w_addr.eq(Cat(address, half)),
+            w_en.eq(Cat(*pairs)),
+            w_addr.eq(Cat(*addresses)),
             w_data.eq(Mux(within, self.data, 0)),
         ]
         m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
@@ -320,13 +392,13 @@ class WindowSequencer(wiring.Component):
 
     As `gateware.core.shared_core.LayerSequencer`, but what starts a run of words is a window in the
     banks. ``end``, ``pixel`` and ``again`` belong to the word that leaves the code ROM now: it is
-    a window's last, a position's, and others of the layer follow.
+    a window's last, a position's, and others of the layer follow. ``edge`` and ``both`` belong to
+    all words of a window: it is a row's last, and its second position counts.
 
     Members
     -------
     taken : strobe, a frame is in its map
-    written, whole, final : strobe, a window is in the banks; whether it is the position's last, and
-        the layer's
+    written, marks : strobe, a window is in the banks; what it is, see `_MARKS`
     opens : strobe, ``step`` is another layer's, whose windows may be fetched
     done : strobe, a frame's last layer is through
     """
@@ -337,8 +409,7 @@ class WindowSequencer(wiring.Component):
             {
                 "taken": In(1),
                 "written": In(1),
-                "whole": In(1),
-                "final": In(1),
+                "marks": In(_MARKS),
                 "row_end": In(1),
                 "popped": In(1),
                 "addr": Out(max(1, (spec.words - 1).bit_length())),
@@ -348,6 +419,8 @@ class WindowSequencer(wiring.Component):
                 "end": Out(1),
                 "pixel": Out(1),
                 "again": Out(1),
+                "edge": Out(1),
+                "both": Out(1),
                 "turn": Out(1),
                 "opens": Out(1),
                 "done": Out(1),
@@ -364,8 +437,8 @@ class WindowSequencer(wiring.Component):
         full = taken[-1]
         count_credits(m, taken, self.row_end & step.last, self.popped)
         run, half, at_end = Signal(), Signal(), Signal()
-        waiting, next_final, final = Signal(), Signal(), Signal()
-        next_whole, whole = Signal(), Signal()
+        waiting, following, marks = Signal(), Signal(_MARKS), Signal(_MARKS)
+        final, whole = marks.final, marks.whole
         count = Signal(len(step.before))
         go, ends, busy, over = Signal(), Signal(), Signal(), Signal()
         addr = Signal(len(self.addr))
@@ -381,9 +454,9 @@ class WindowSequencer(wiring.Component):
         m.d.sync += frame.eq(self.taken)
         m.d.comb += [self.opens.eq((opens & ~first) | frame), self.done.eq(opens & first)]
         with m.If(self.written):
-            m.d.sync += [next_final.eq(self.final), next_whole.eq(self.whole)]
+            m.d.sync += following.eq(self.marks)
         with m.If(waiting & ~busy):
-            m.d.sync += [final.eq(next_final), whole.eq(next_whole)]
+            m.d.sync += marks.eq(following)
         m.d.sync += [
             run.eq(waiting | busy), waiting.eq(self.written | (waiting & busy)),
             half.eq(half ^ ends),
@@ -399,14 +472,16 @@ class WindowSequencer(wiring.Component):
                 m.d.sync += addr.eq(0)
         with m.Elif(~run):
             m.d.sync += at_end.eq(step.single)
-        flags = [go, half, ends, ends & whole, ends & whole & ~final]
+        flags = [go, half, ends, ends & whole, ends & whole & ~final, marks.edge, marks.both]
+        names = ("valid", "half", "end", "pixel", "again", "edge", "both")
         for i in range(spec.code_latency):
-            later = [Signal(name=f"{n}_{i}") for n in ("valid", "half", "end", "pixel", "again")]
+            later = [Signal(name=f"{n}_{i}") for n in names]
             m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
             before, flags = flags[0], list(later)
         m.d.comb += [
             self.valid_next.eq(before), self.valid.eq(flags[0]), self.half.eq(flags[1]),
             self.end.eq(flags[2]), self.pixel.eq(flags[3]), self.again.eq(flags[4]),
+            self.edge.eq(flags[5]), self.both.eq(flags[6]),
         ]  # fmt: skip
         return m
 
@@ -421,6 +496,8 @@ class MapWriter(wiring.Component):
     coming : a frame comes in, or may
     written : strobe, with the transfer of a frame's last activation
     result, value, ends : strobe, an activation, and whether it is its pixel's last
+    second : strobe, a cycle after ``result``: the same channel's of the pixel below
+    edge, line : whether the pixel is its row's last, and words of a row
     starts, base : strobe, a layer begins, and the first word of the map that it gives
     w_en, w_addr, w_data : two cycles after a transfer, one after ``result``
     """
@@ -434,8 +511,11 @@ class MapWriter(wiring.Component):
                 "coming": Out(1),
                 "written": Out(1),
                 "result": In(1),
+                "second": In(1),
                 "value": In(spec.bank_bits),
                 "ends": In(1),
+                "edge": In(1),
+                "line": In(spec.program_fields["line"]),
                 "starts": In(1),
                 "base": In(spec.program_fields["base"]),
                 "w_en": Out(1),
@@ -475,24 +555,58 @@ class MapWriter(wiring.Component):
         moves, value, last = Signal(), Signal(spec.bank_bits), Signal()
         m.d.comb += [
             moves.eq(self.result | taken),
-            value.eq(Mux(self.result, self.value, given)),
+            value.eq(Mux(taken, given, self.value)),
             last.eq(Mux(self.result, self.ends, pixel)),
         ]
         odd, low = Signal(), Signal(spec.bank_bits, reset_less=True)
-        address = Signal(spec.map_address_bits)
-        w_en, w_addr = Signal(), Signal(spec.map_address_bits, reset_less=True)
-        w_data = Signal(spec.map_bits, reset_less=True)
         full = Signal()
         m.d.comb += full.eq(moves & (odd | last))
         with m.If(moves):
             m.d.sync += [odd.eq(~(odd | last)), low.eq(value)]
-        with m.If(full):
-            m.d.sync += address.eq(address + 1)
+        word = Mux(odd, Cat(low, value), Cat(value, value))
+        if spec.side == 1:
+            self._put(m, full, 1, full, 0, word)
+        else:
+            self._below(m, taken, full, odd, value, word)
+        return m
+
+    def _below(
+        self, m: Module, taken: Value, full: Value, odd: Value, value: Value, word: Value
+    ) -> None:
+        """Words of a pixel and of the one below it, which comes a cycle later."""
+        spec = self.spec
+        was_full, was_odd, skips = Signal(), Signal(reset_less=True), Signal(reset_less=True)
+        below = Signal(spec.bank_bits, reset_less=True)
+        m.d.sync += [
+            was_full.eq(full & ~taken), was_odd.eq(odd), skips.eq(self.edge & self.ends),
+        ]  # fmt: skip
+        with m.If(self.second):
+            m.d.sync += below.eq(value)
+        other = Mux(was_odd, Cat(below, value), Cat(value, value))
+        second = self.second & was_full
+        step = Mux(was_full & skips, self.line + 1, 1)
+        self._put(
+            m, was_full | (full & taken), step, full | second, Mux(second, self.line, 0),
+            Mux(second, other, word),
+        )  # fmt: skip
+
+    def _put(
+        self,
+        m: Module,
+        moves: Value,
+        step: Value | int,
+        puts: Value,
+        down: Value | int,
+        word: Value,
+    ) -> None:
+        """Writes a word at the address, or ``down`` from there, and moves the address."""
+        spec = self.spec
+        address = Signal(spec.map_address_bits)
+        w_en, w_addr = Signal(), Signal(spec.map_address_bits, reset_less=True)
+        w_data = Signal(spec.map_bits, reset_less=True)
+        with m.If(moves):
+            m.d.sync += address.eq(address + step)
         with m.If(self.starts | self.opens):
             m.d.sync += address.eq(Mux(self.starts, self.base, 0))
-        m.d.sync += [
-            w_en.eq(full), w_addr.eq(address),
-            w_data.eq(Mux(odd, Cat(low, value), Cat(value, value))),
-        ]  # fmt: skip
+        m.d.sync += [w_en.eq(puts), w_addr.eq(address + down), w_data.eq(word)]
         m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
-        return m

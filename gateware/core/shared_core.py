@@ -25,7 +25,7 @@ __all__ = [
     "ResultTap",
     "SharedCore",
     "finish_of",
-    "lane_sum",
+    "lane_sums",
     "layer_steps",
     "step_layout",
     "widened",
@@ -90,14 +90,17 @@ class SharedCore(wiring.Component):
         step = sequencer.step
         word, group_end, clear = read_codes(self, m, sequencer)
         row_end = Strobe(m, "row_end", group_end, spec.code_latency)
-        total = lane_sum(m, self, word, clear, sequencer, writer.ports, step.source, step.signed)
+        (total,) = lane_sums(
+            m, self, word, clear, sequencer, writer.ports, step.source, step.signed
+        )
         start = Signal(init=1)
         with m.If(sequencer.valid):
             m.d.sync += start.eq(group_end)
         first = Strobe(m, "group_start", sequencer.valid & start, spec.code_latency)
         bias = row_words(m, self, "bias", row_end, spec.product_stage)
         mult = row_words(m, self, "mult", row_end, spec.row_stage)
-        finished = self._results(m, total, first, row_end, mult, bias)
+        acc = self._accumulated(m, total, first)
+        finished = self._results(m, acc, row_end(spec.row_stage), mult, bias)
         result = row_end(spec.result_stage)
         between = self._between(m, sequencer, finished, result)
         connect(m, flipped(self.i), writer.i)
@@ -116,37 +119,38 @@ class SharedCore(wiring.Component):
         ]
         return m
 
+    def _accumulated(self, m: Module, total: Value, first: Strobe, name: str = "") -> Value:
+        """The sum of a row's words."""
+        spec = self.spec
+        accumulator = Accumulator(len(total), spec.acc_bits, spec.carry_chunk)
+        m.submodules[f"accumulator{name}"] = accumulator
+        m.d.comb += [accumulator.i.eq(total), accumulator.first.eq(first(spec.sum_stage))]
+        return accumulator.o
+
     def _results(
         self,
         m: Module,
-        total: Value,
-        first: Strobe,
-        row_end: Strobe,
+        acc: Value,
+        start: Value,
         mult: Value,
         bias: Value,
-        sums: tuple[Strobe, Strobe] | None = None,
+        added: Callable[[Value], Value] = lambda product: product,
     ) -> list[Value]:
-        """The accumulator, the product and the bias; what each of the finishes makes of them.
+        """The product and the bias; what each of the finishes makes of their sum.
 
-        ``sums``: where products of several rows are added, the ends of rows that are a sum's
-        first, and of its others.
+        ``added`` makes of products what the bias is added to.
         """
         spec = self.spec
-        m.submodules.accumulator = accumulator = Accumulator(
-            len(total), spec.acc_bits, spec.carry_chunk
-        )
         m.submodules.adder = adder = ChunkedAdder(spec.sum_bits, spec.carry_chunk)
         multiplier: Any = make_multiplier(spec, self.body)
         m.submodules.multiplier = multiplier
         wide = Signal(signed(spec.sum_bits))
         m.d.comb += [
-            accumulator.i.eq(total),
-            accumulator.first.eq(first(spec.sum_stage)),
-            multiplier.a.eq(accumulator.o),
+            multiplier.a.eq(acc),
             multiplier.b.eq(mult),
-            multiplier.start.eq(row_end(spec.row_stage)),
+            multiplier.start.eq(start),
             wide.eq(bias.as_signed()),
-            adder.a.eq(self._added(m, multiplier.product, sums)),
+            adder.a.eq(added(multiplier.product)),
             adder.b.eq(wide),
         ]
         results: list[Value] = []
@@ -155,19 +159,6 @@ class SharedCore(wiring.Component):
             m.d.comb += saturate.i.eq(adder.o[finish.shift :])
             results.append(saturate.o)
         return results
-
-    def _added(self, m: Module, product: Value, sums: tuple[Strobe, Strobe] | None) -> Value:
-        """The product, or that of a row and those of the ones before that it is added to."""
-        if sums is None:
-            return product
-        spec = self.spec
-        first, other = (strobe(spec.row_stage + spec.multiplier_delay) for strobe in sums)
-        products = Signal(signed(spec.sum_bits), name="products", reset_less=True)
-        with m.If(first):
-            m.d.sync += products.eq(product)
-        with m.Elif(other):
-            m.d.sync += products.eq(products + product)
-        return products
 
     def _between(
         self, m: Module, sequencer: "LayerSequencer", finished: list[Value], result: Value
@@ -213,57 +204,63 @@ def widened(value: Value, form: IntFormat, bits: int) -> Value:
     return Cat(value, (value[-1] if form.signed else Const(0, 1)).replicate(more))
 
 
-def lane_sum(
+def lane_sums(
     m: Module,
     core: Any,
     word: Value,
     clear: Value,
     sequencer: Any,
-    ports: Callable[[int], tuple[Value, Value, Value]],
+    ports: Callable[[int, int], tuple[Value, Value, Value]],
     upper: Value,
     is_signed: Value,
-) -> Value:
-    """P lanes of decoder, bank and leaf, and the tree's sum.
+    side: int = 1,
+) -> list[Value]:
+    """P lanes of a decoder and V banks and leaves, and the sums of V trees.
 
-    ``ports`` gives enable, address and data of a bank's writes, ``upper`` is the upper part of the
-    addresses that are read, ``is_signed`` whether what has been read is.
+    ``ports`` gives enable, address and data of the writes of a lane's bank, ``upper`` is the upper
+    part of the addresses that are read, ``is_signed`` whether what has been read is.
     """
     spec = core.spec
     bits = spec.code.lane_bits
-    m.submodules.tree = tree = AdderTree(spec.lanes, spec.leaf_bits)
+    trees = [AdderTree(spec.lanes, spec.leaf_bits) for _ in range(side)]
+    for v, tree in enumerate(trees):
+        m.submodules[f"tree{v}" if side > 1 else "tree"] = tree
     for p in range(spec.lanes):
         decoder: Any = lane_decoder(spec.code, spec.address_bits, False, core.body)
-        bank = Ram(spec.bank_bits, spec.bank_words, latency=spec.bank_latency, body=core.body)
-        leaf = Leaf(spec.lane_x, spec.code.shift_bits)
         m.submodules[f"decoder{p}"] = decoder
-        m.submodules[f"bank{p}"] = bank
-        m.submodules[f"leaf{p}"] = leaf
         controls: Value = Cat(decoder.nonzero, decoder.negative, decoder.shift)
         for i in range(spec.bank_latency):
             later = Signal(len(controls), name=f"controls{p}_{i}", reset_less=True)
             m.d.sync += later.eq(controls)
             controls = later
-        w_en, w_addr, w_data = ports(p)
-        sign = bank.r_data[-1] & is_signed
         m.d.comb += [
             decoder.code.eq(word[p * bits : (p + 1) * bits]),
             decoder.valid.eq(sequencer.valid),
             decoder.clear.eq(clear),
-            bank.w_en.eq(w_en),
-            bank.w_addr.eq(w_addr),
-            bank.w_data.eq(w_data),
-            bank.r_addr.eq(Cat(decoder.address, upper)),
-            leaf.x.eq(Cat(bank.r_data, sign) if spec.mixed else bank.r_data),
-            Cat(leaf.nonzero, leaf.negative, leaf.shift).eq(controls),
-            tree.i[p].eq(leaf.value),
         ]
-    return tree.o
+        for v, tree in enumerate(trees):
+            bank = Ram(spec.bank_bits, spec.bank_words, latency=spec.bank_latency, body=core.body)
+            leaf = Leaf(spec.lane_x, spec.code.shift_bits)
+            m.submodules[f"bank{p}_{v}" if side > 1 else f"bank{p}"] = bank
+            m.submodules[f"leaf{p}_{v}" if side > 1 else f"leaf{p}"] = leaf
+            w_en, w_addr, w_data = ports(p, v)
+            sign = bank.r_data[-1] & is_signed
+            m.d.comb += [
+                bank.w_en.eq(w_en),
+                bank.w_addr.eq(w_addr),
+                bank.w_data.eq(w_data),
+                bank.r_addr.eq(Cat(decoder.address, upper)),
+                leaf.x.eq(Cat(bank.r_data, sign) if spec.mixed else bank.r_data),
+                Cat(leaf.nonzero, leaf.negative, leaf.shift).eq(controls),
+                tree.i[p].eq(leaf.value),
+            ]
+    return [tree.o for tree in trees]
 
 
 def layer_turn(m: Module, spec: SharedSpec, ends: Value) -> tuple[Signal, Signal]:
     """Strobes after a layer's last word is read: when its last result is there, and two cycles
     later, when the next layer's word of the program is."""
-    stage = spec.result_stage
+    stage = spec.last_result_stage
     turning, count, turn = Signal(), Signal(range(stage)), Signal()
     m.d.comb += turn.eq(turning & (count == stage - 1))
     m.d.sync += turning.eq(ends | (turning & ~turn))
@@ -469,8 +466,8 @@ class RegionWriter(wiring.Component):
         m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
         return m
 
-    def ports(self, p: int) -> tuple[Value, Value, Value]:
-        """Enable, address and data of the writes of bank ``p``."""
+    def ports(self, p: int, v: int) -> tuple[Value, Value, Value]:
+        """Enable, address and data of the writes of lane ``p``'s bank."""
         return self.w_en[p], self.w_addr, self.w_data
 
     def _take(self, m: Module) -> tuple[Signal, Signal]:

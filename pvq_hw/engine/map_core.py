@@ -30,12 +30,14 @@ __all__ = [
     "MapWindow",
     "make_map_core",
     "make_map_spec",
+    "map_layer",
     "paired",
     "window_layer",
 ]
 
 _PAIR = 2  # channels of a word
 _MOST_JOINS = 2  # maps of a sum
+_MOST_SIDE = 2  # positions that are computed together
 _SPRAM_WORDS, _SPRAM_BITS = 1 << 14, 8
 _MOST_WORDS = 1 << 16  # of a map
 
@@ -59,6 +61,9 @@ class MapLayer(SharedLayer):
     reads : tuple of int
         Numbers of the layers whose maps it reads, `FRAME` for the frame; empty where it is the
         layer before alone.
+    side : int
+        V: positions, one below the other, that are computed together; 1 where there is one row of
+        them.
     joins : int
         0; of a sum of maps, how many there are, and so many rows one after the other make one
         activation: the products are added, and the last one's bias. 1 of a map's copy.
@@ -69,6 +74,7 @@ class MapLayer(SharedLayer):
     parts: int = 1
     reads: tuple[int, ...] = ()
     joins: int = 0
+    side: int = 1
 
     @property
     def copies(self) -> bool:
@@ -89,9 +95,11 @@ class MapLayer(SharedLayer):
 
     @property
     def divides(self) -> bool:
-        """Whether its chunks divide the channels, and rows and words the chunks that have their
-        own, or a map that is one window."""
+        """Whether it has V positions one below the other, and its chunks divide the channels, and
+        rows and words the chunks that have their own, or a map that is one window."""
         g, channels = self.geometry, self.geometry.input_shape[2]
+        if not 1 <= self.side <= min(_MOST_SIDE, self.places[0]):
+            return False
         if self.joins:
             plain = (self.chunk, self.parts, g.single) == (0, 1, True)
             return plain and self.rows == self.joins * channels and self.joins <= _MOST_JOINS
@@ -118,9 +126,26 @@ class MapLayer(SharedLayer):
         return self.positions * (self.rows // max(1, self.joins))
 
     @property
+    def lines(self) -> int:
+        """Rows of windows that are computed together."""
+        return -(-self.places[0] // self.side)
+
+    @property
     def times(self) -> int:
         """Times that its words are read in a frame."""
-        return self.positions
+        return self.lines * self.places[1]
+
+    @property
+    def order(self) -> IntArray | None:
+        """The places in the map of the activations in the order in which they are given; None
+        where that is the map's."""
+        if self.side == 1:
+            return None
+        (rows, columns), each = self.places, self.results // self.positions
+        line, column, result, below = np.ogrid[: self.lines, :columns, :each, : self.side]
+        row = line * self.side + below
+        place = (row * columns + column) * each + result
+        return np.asarray(place[np.broadcast_to(row < rows, place.shape)])
 
     @property
     def given_words(self) -> int:
@@ -141,8 +166,16 @@ class MapLayer(SharedLayer):
     @property
     def fetched(self) -> int:
         """Words of a window."""
-        kernel = self.geometry.kernel
-        return max(1, self.joins) * kernel[0] * kernel[1] * self.window_words
+        return self.patch[0] * self.patch[1] * self.window_words
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """Rows and columns of pixels that V windows one below the other have; of a sum, its maps
+        and the pixels that V positions read of each."""
+        if self.joins:
+            return self.joins, self.side
+        (height, width), down = self.geometry.kernel, self.geometry.stride[0]
+        return height + (self.side - 1) * down, width
 
 
 def paired(channels: int) -> int:
@@ -188,12 +221,15 @@ class MapSpec(SharedSpec):
                     raise InputError(f"{where}: layer {layer.name!r} must take what is before it")
         for layer in self.layers:
             g = layer.geometry
-            if layer.n != _PAIR * layer.fetched or not layer.divides:
+            taps = max(1, layer.joins) * math.prod(g.kernel)
+            if layer.n != _PAIR * taps * layer.window_words or not layer.divides:
                 raise InputError(f"{where}: layer {layer.name!r} must have the columns of a window")
             if g.dilation != (1, 1):
                 raise InputError(f"{where}: layer {layer.name!r} must not be dilated")
             if layer.map_words > _MOST_WORDS:
                 raise InputError(f"{where}: layer {layer.name!r} must read a smaller map")
+        if self.side > 1 and self.multiplier == "serial":
+            raise InputError(f"{where} must have a fast multiplier for positions side by side")
         if self.lanes % _PAIR:
             raise InputError(f"{where} must have an even number of lanes, not {self.lanes}")
         if self.map_memory not in ("block", "spram"):
@@ -222,6 +258,16 @@ class MapSpec(SharedSpec):
     def places(self) -> tuple[MapPlace, ...]:
         """Where the frame is, and what each layer but the last gives."""
         return _places(self.layers, f"Core {self.name!r}")
+
+    @property
+    def side(self) -> int:
+        """V: positions that are computed together, one below the other."""
+        return max(layer.side for layer in self.layers)
+
+    @property
+    def last_result_stage(self) -> int:
+        """When the last of a row's V results, saturated, is there after its last word."""
+        return self.result_stage + self.side - 1
 
     @property
     def joined(self) -> bool:
@@ -284,12 +330,18 @@ class MapSpec(SharedSpec):
         of what they count. ``joins`` says that two maps are added, ``others`` is the sign of the
         second one's activations, ``base`` the first word of what the layer gives. For a window of
         two maps the second one is another row of the first.
+
+        Where positions are computed together, rows of the patch up to ``upper`` are of the first
+        one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
+        the second pixel. ``odd`` says that the last one has none below it, ``line`` are the words
+        of a row of the map that the layer gives.
         """
         g = [layer.geometry for layer in self.layers]
         edge = max(max(*x.input_shape[:2], _MOST_JOINS) for x in g).bit_length()
         # A window begins before the map, and its last tap may be as far behind it.
         sign = 1 + max(max(x.input_shape[:2]) + max(x.pads[0] + x.pads[1]) for x in g).bit_length()
         sizes = [max(layer.places) for layer in self.layers]
+        lines = max(1, max(x.patch[0] - 1 for x in self.layers).bit_length())
         return {
             **super().program_fields,
             "start": max(1, (self.words - 1).bit_length()),
@@ -303,14 +355,19 @@ class MapSpec(SharedSpec):
             "width": edge,
             "height": edge,
             "step_x": max(x.stride[1] for x in g).bit_length(),
-            "step_y": max(x.stride[0] for x in g).bit_length(),
-            "across": max(1, max(x.pixel_words for x in self.layers).bit_length()),
+            "step_y": max(x.side * x.geometry.stride[0] for x in self.layers).bit_length(),
+            "across": max(1, max(self._across(x) for x in self.layers).bit_length()),
             "parts": max(1, max(x.parts - 1 for x in self.layers).bit_length()),
             "words": max(1, max(x.window_words - 1 for x in self.layers).bit_length()),
-            "taps": max(1, max(x.kernel[1] - 1 for x in g).bit_length()),
-            "lines": max(1, max(x.kernel[0] - 1 for x in g).bit_length()),
+            "taps": max(1, max(x.patch[1] - 1 for x in self.layers).bit_length()),
+            "lines": lines,
             "joins": int(self.joined),
             "others": int(self.joined),
+            "sums": int(self.side > 1 and any(x.joins for x in self.layers)),
+            "upper": lines if self.side > 1 else 0,
+            "lower": lines if self.side > 1 else 0,
+            "odd": int(self.side > 1),
+            "line": self.map_address_bits if self.side > 1 else 0,
             "base": max(place.base for place in self.places).bit_length(),
             "columns": max(1, max(sizes).bit_length()),
             "rows": max(1, max(sizes).bit_length()),
@@ -328,8 +385,13 @@ class MapSpec(SharedSpec):
         for number, (layer, step) in enumerate(zip(self.layers, super().steps(), strict=True)):
             places = self._walk(number) | {
                 "start": start, "row": row, "words": layer.window_words - 1,
-                "across": layer.pixel_words - layer.window_words + 1,
-                "columns": layer.places[1] - 1, "rows": layer.places[0] - 1,
+                "across": self._across(layer), "sums": int(layer.joins > 0),
+                "columns": layer.places[1] - 1, "rows": layer.lines - 1,
+                "lines": layer.patch[0] - 1, "taps": layer.patch[1] - 1,
+                "upper": layer.geometry.kernel[0] - 1,
+                "lower": layer.geometry.stride[0] * (layer.side - 1),
+                "odd": layer.places[0] % self.side,
+                "line": layer.given_words // layer.places[0],
                 "parts": layer.parts - 1, "joins": int(layer.joins > 1),
                 "before": max(0, layer.window_cycles - 2),
                 "single": int(layer.window_cycles == 1),
@@ -347,11 +409,11 @@ class MapSpec(SharedSpec):
         g, words = layer.geometry, layer.pixel_words
         bases = [self.places[k + 1].base for k in self.read_by(number)]
         line = g.input_shape[1] * words
-        if layer.joins > 1:
+        if layer.joins:
             return {
-                "first": bases[0], "down": bases[1] - bases[0], "right": words, "below": line,
-                "x": 0, "y": 0, "width": g.input_shape[1], "height": len(bases),
-                "step_x": 1, "step_y": 0, "taps": 0, "lines": len(bases) - 1,
+                "first": bases[0], "down": bases[-1] - bases[0], "right": words,
+                "below": layer.side * line, "x": 0, "y": 0, "width": max(g.input_shape[1], 2),
+                "height": len(bases), "step_x": 0, "step_y": 0,
             }  # fmt: skip
         (top, _), (left, _) = g.pads
         # Positions of a map that is one window are its chunks.
@@ -359,18 +421,23 @@ class MapSpec(SharedSpec):
         return {
             "first": bases[0] - top * line - left * words, "down": line,
             "right": layer.chunk // _PAIR if chunks else g.stride[1] * words,
-            "below": g.stride[0] * line, "x": -left, "y": -top,
+            "below": layer.side * g.stride[0] * line, "x": -left, "y": -top,
             "width": g.input_shape[1], "height": g.input_shape[0],
-            "step_x": 0 if chunks else g.stride[1], "step_y": g.stride[0],
-            "taps": g.kernel[1] - 1, "lines": g.kernel[0] - 1,
+            "step_x": 0 if chunks else g.stride[1], "step_y": layer.side * g.stride[0],
         }  # fmt: skip
+
+    def _across(self, layer: MapLayer) -> int:
+        """Words from a pixel's last word to the first of the next one that is read in its row; of
+        sums that is the one below."""
+        next_pixel = 1 if not layer.joins else layer.geometry.input_shape[1]
+        return next_pixel * layer.pixel_words - layer.window_words + 1
 
     # -- cycles -----------------------------------------------------------------------------
 
     @property
     def turn_cycles(self) -> int:
         """From a layer's last word to the start of the next one's first window."""
-        return self.result_stage + 2
+        return self.last_result_stage + 2
 
     @property
     def frame_cycles(self) -> int:
@@ -384,7 +451,7 @@ class MapSpec(SharedSpec):
         """When the last word of every window is read, for a layer that starts then."""
         ends: list[int] = []
         hold = start + 2
-        for number in range(layer.positions * layer.parts):
+        for number in range(layer.times * layer.parts):
             done = self.fetch(layer, hold, ends, number)
             hold = done + 3
             ends.append(max(done + 2, ends[-1] + 1 if ends else 0) + layer.window_cycles - 1)
@@ -492,6 +559,7 @@ def make_map_core(
     layers: Sequence[MapWindow],
     lanes: int,
     *,
+    side: int = 1,
     map_memory: str = "block",
     **options: Any,
 ) -> tuple[MapSpec, CoreImage]:
@@ -503,6 +571,8 @@ def make_map_core(
         As `window_layer` gives them.
     lanes : int
         P, even.
+    side : int
+        V: positions, one below the other, that are computed together where there are any.
     **options
         As `pvq_hw.engine.shared_core.make_shared_core` takes them.
     """
@@ -513,8 +583,9 @@ def make_map_core(
             own = vars(layer) | {
                 "geometry": window.geometry, "weights": window.weights, "chunk": window.chunk,
                 "parts": window.parts, "reads": window.reads, "joins": window.joins,
+                "side": side,
             }  # fmt: skip
-            found.append(MapLayer(**(own if window.weights else own | {"pulses": 0})))
+            found.append(map_layer(**(own if window.weights else own | {"pulses": 0})))
         return make_map_spec(found, map_memory=map_memory, **fields)
 
     def even(number: int, core: CoreSpec, image: CoreImage) -> tuple[CoreSpec, CoreImage]:
@@ -523,7 +594,20 @@ def make_map_core(
         return _even_parts(core, image, layers[number].parts)
 
     pairs = [(layer.dense, layer.x) for layer in layers]
-    return share_layers(pairs, lanes, make, adjust=even, **options)
+    return share_layers(pairs, lanes, make, adjust=even, min_slots=side, **options)
+
+
+def map_layer(*, geometry: Geometry, side: int, **fields: Any) -> MapLayer:
+    """A layer, V of whose positions are computed together where it has them. What has one row is
+    taken as one column, which is the same map."""
+    if geometry.input_shape[0] == geometry.output_size[0] == geometry.kernel[0] == 1:
+        h, w, c = geometry.input_shape
+        geometry = Geometry(
+            (w, h, c), geometry.kernel[::-1], geometry.stride[::-1], geometry.pads[::-1],
+            geometry.dilation[::-1],
+        )  # fmt: skip
+    one = MapLayer(geometry=geometry, **fields)
+    return replace(one, side=min(side, one.places[0]))
 
 
 def _even_parts(core: CoreSpec, image: CoreImage, parts: int) -> tuple[CoreSpec, CoreImage]:

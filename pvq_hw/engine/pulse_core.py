@@ -195,6 +195,7 @@ def make_core(
     name: str | None = None,
     spare: int | None = None,
     placed: CoreSpec | None = None,
+    min_slots: int = 1,
     **options: Any,
 ) -> tuple[CoreSpec, CoreImage]:
     """Specification and contents of a layer's core.
@@ -224,6 +225,8 @@ def make_core(
     placed : CoreSpec, optional
         An updatable core that the weights are to go into; it is the specification then. Raises
         InputError where they don't.
+    min_slots : int
+        Words that a group has at least.
     **options
         Fields of `CoreSpec` to set otherwise (``multiplier``, ``params_memory``, ...).
     """
@@ -241,18 +244,19 @@ def make_core(
     else:
         words = kind(lanes, gap_bits, shift_bits)
     mult_bits, multiplier = fields["mult_bits"], options.get("multiplier", fields["multiplier"])
-    schedule, interval = words.encode(layer.y, groups), 1
+    schedule, interval = words.encode(layer.y, groups, min_slots=min_slots), 1
     if multiplier == "serial":
         asked = options.get("multiplier_interval")
         interval = asked or serial_interval(schedule.row_slots, mult_bits)
-        schedule = words.encode(layer.y, groups, min_slots=interval)
+        min_slots = max(min_slots, interval)
+        schedule = words.encode(layer.y, groups, min_slots=min_slots)
     slots = schedule.slots
     if placed is not None:
         room = placed.words
     else:
         room = slots if spare is None else with_room(slots, spare)
     if room > slots:
-        schedule = words.encode(layer.y, groups, min_slots=interval, slots=room)
+        schedule = words.encode(layer.y, groups, min_slots=min_slots, slots=room)
     negatives, k = sums_of_pulses(words, schedule.words)
     image = _image(layer, negatives, schedule, x.format)
     if placed is not None:

@@ -98,6 +98,12 @@ class SharedLayer(Document):
         """Whether it is no layer of the network's."""
         return False
 
+    @property
+    def order(self) -> IntArray | None:
+        """The places of its activations in the order in which they are given; None where that is
+        their own."""
+        return None
+
 
 @dataclass(frozen=True)
 class Finish:
@@ -363,6 +369,11 @@ class SharedSpec(CoreBase):
         return self.product_stage + self.bias_chunks + 1
 
     @property
+    def last_result_stage(self) -> int:
+        """When all results of a row are there."""
+        return self.result_stage
+
+    @property
     def turn_cycles(self) -> int:
         """Cycles from a layer's last word to the next one's first: its last result is written,
         then the next layer's step of the program is read, then compared with."""
@@ -493,10 +504,11 @@ def share_layers(
     code: str = "pulse",
     family: str = "ecp5",
     name: str = "engine",
+    min_slots: int = 1,
     **options: Any,
 ) -> tuple[Spec, CoreImage]:
     """`make_shared_core`, with what makes the specification of layers and fields, and may adjust
-    every layer's words."""
+    every layer's words. A row has at least ``min_slots`` of them."""
     if not layers:
         raise InputError("A shared engine must have at least one layer")
     for layer, x in layers:
@@ -513,6 +525,7 @@ def share_layers(
         "shift_bits": shift_bits,
         "code": code,
         "family": family,
+        "min_slots": min_slots,
     }
     if options["multiplier"] == "serial":
         widest = max(int(layer.mult.max()).bit_length() for layer, _ in layers)

@@ -256,6 +256,10 @@ def _map_cost(spec: MapSpec, device: Family) -> Resources:
     """As one without maps, and what fetches windows and keeps the maps."""
     sprams = 2 if spec.map_memory == "spram" else 0
     own = spec.program_bits // 4 if spec.program_memory == "logic" else 0
+    if spec.side > 1:
+        values = features(spec, device.blocks)
+        beside = {key: values[key] for key in ("leaves", "tree", "accumulator")}
+        own += (spec.side - 1) * _estimate(LUT_COEFFICIENTS[device.name], beside)
     return _shared_cost(spec, device) + Resources(
         luts=MAP_LUTS + own + _SPRAM_LUTS * sprams, ffs=MAP_LUTS // 2, sprams=sprams
     )

@@ -10,10 +10,10 @@ import numpy as np
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.map_core import (
-    MapLayer,
     MapSpec,
     make_map_core,
     make_map_spec,
+    map_layer,
     window_layer,
 )
 from pvq_hw.engine.pulse_code import PulseCode
@@ -37,6 +37,7 @@ from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, budget, core_resources, load_resources
 from pvq_hw.plan.shared_steps import SharedStep, network_chain, reckoned_steps, window_columns
 from pvq_hw.target.boards import Target
+from pvq_hw.target.families import family
 
 __all__ = [
     "ENGINE",
@@ -85,7 +86,7 @@ def shared_folding(
     steps : sequence of SharedStep, optional
         What the engine does, where it is known; else as the layers hang together.
     **options
-        ``code_memory``, ``map_memory`` and ``multiplier``, free unless given.
+        ``code_memory``, ``map_memory``, ``side`` and ``multiplier``, free unless given.
 
     Raises
     ------
@@ -104,27 +105,32 @@ def shared_folding(
     found = []
     if maps and any(p % 2 for p in given):
         raise InputError(f"Lanes must be even where layers have windows, not {max(given)}")
+    words = _Words()
+    asked = {key: value for key, value in options.items() if key != "side"}
     for p in given or range(1 + maps, _MOST_LANES + 1, 1 + maps):
         for gap in _gaps(whole, gap_bits, maps):
-            made = _reckoned(whole, p, gap, target, options, maps)
-            for fields in _memories(made, target, options):
-                spec = replace(made, **fields)
-                cost = core_resources(spec, target.engine)
-                cost += load_resources(target) if spec.code_memory == "spram" else Resources()
-                found.append(_Reckoned(spec, cost, cost.within(room), _over(cost, room)))
+            for side in _sides(whole, target, options) if maps else (1,):
+                made = _reckoned(whole, PulseCode(p, gap), side, target, asked, maps, words)
+                cycles = made.frame_cycles
+                for fields in _memories(made, target, options):
+                    spec = replace(made, **fields)
+                    cost = core_resources(spec, target.engine)
+                    cost += load_resources(target) if spec.code_memory == "spram" else Resources()
+                    over = _over(cost, room)
+                    found.append(_Reckoned(spec, cost, cost.within(room), over, cycles))
     best = _best([x for x in found if _choice(x.spec) not in but] or found)
     spec = best.spec
     memory_options = {"engine": "shared", "code_memory": spec.code_memory, **options}
     if isinstance(spec, MapSpec):
-        memory_options["map_memory"] = spec.map_memory
-    words = {layer.name: layer.words for layer in spec.layers}
+        memory_options |= {"map_memory": spec.map_memory, "side": spec.side}
+    slots = {layer.name: layer.words for layer in spec.layers}
     return Folding(
         names=tuple(layer.name for layer in layers),
         lanes=(spec.lanes,) * len(layers),
         gap_bits=(spec.code.gap_bits,) * len(layers),
         memories=(memory_options,) * len(layers),
-        slots=tuple(words[layer.name] for layer in layers),
-        interval_cycles=spec.frame_cycles,
+        slots=tuple(slots[layer.name] for layer in layers),
+        interval_cycles=best.cycles,
         fits=best.fits,
         balanced=tuple(layer.given is None and _even(layer, spec.lanes) for layer in layers),
         cost=best.cost + reserve,
@@ -183,6 +189,7 @@ class _Reckoned:
     cost: Resources
     fits: bool
     over: float
+    cycles: int
 
 
 def _check(layer: FoldLayer) -> None:
@@ -229,6 +236,18 @@ def _gaps(steps: Sequence[SharedStep], gap: int | None, maps: bool) -> list[int]
     return list(range(max(3, most), 2, -1)) if maps else [most]
 
 
+def _sides(
+    steps: Sequence[SharedStep], target: Target, options: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """How many positions may be computed together: two where a row's results can follow one
+    another at once."""
+    if "side" in options:
+        return (options["side"],)
+    kind = options.get("multiplier", family(target.engine).multiplier)
+    shapes = [step.layer.geometry.output_size for step in steps if step.layer.geometry]
+    return (1, 2) if kind != "serial" and max(math.prod(x) for x in shapes) > 1 else (1,)
+
+
 def _even(layer: FoldLayer, lanes: int) -> bool:
     """Whether the quantizer gives every bank of a row as many pulses."""
     return can_balance(layer, lanes) and not too_thin(layer, lanes)
@@ -236,21 +255,22 @@ def _even(layer: FoldLayer, lanes: int) -> bool:
 
 def _reckoned(
     steps: Sequence[SharedStep],
-    p: int,
-    gap: int,
+    code: PulseCode,
+    side: int,
     target: Target,
     options: Mapping[str, Any],
     maps: bool,
+    words: "_Words",
 ) -> SharedSpec:
-    code = PulseCode(p, gap)
     cores, described, chunks = [], [], []
+    multiplier = {key: value for key, value in options.items() if key == "multiplier"}
     for step in steps:
         layer = step.layer
         n, chunk, parts = window_columns(step) if maps else (layer.n, 0, 1)
         chunks.append((chunk, parts))
         core = reckoned_core(
-            layer.rows, max(n, p), layer.k, layer.x, layer.out, code, _slots(layer, code, chunk),
-            target.engine, {key: value for key, value in options.items() if key == "multiplier"},
+            layer.rows, max(n, code.lanes), layer.k, layer.x, layer.out, code,
+            words.of_row(layer, code, chunk, side), target.engine, multiplier,
         )  # fmt: skip
         cores.append(core)
         count = layer.k * layer.rows
@@ -266,13 +286,14 @@ def _reckoned(
         if not maps:
             return make_spec(found, **fields)
         windows = [
-            MapLayer(
+            map_layer(
                 **vars(own),
                 chunk=chunk,
                 parts=parts,
                 geometry=step.layer.geometry or Geometry((1, 1, step.layer.n), (1, 1)),
                 reads=step.reads,
                 joins=step.joins,
+                side=side,
             )
             for own, step, (chunk, parts) in zip(found, steps, chunks, strict=True)
         ]
@@ -281,10 +302,24 @@ def _reckoned(
     return share(described, cores, target.engine, ENGINE, make=make, fifo_depth=64, **options)
 
 
+class _Words:
+    """Words of rows, which are counted once for the codes of known layers."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, PulseCode], Any] = {}
+
+    def of_row(self, layer: FoldLayer, code: PulseCode, chunk: int, least: int) -> float:
+        """Words of a row, ``least`` or more: of known codes, those of the rows as they are."""
+        if layer.given is None:
+            return max(float(least), _slots(layer, code, chunk))
+        key = (layer.name, code)
+        if key not in self._known:
+            self._known[key] = np.array(code.encode(layer.given[0].y).row_slots)
+        return float(np.maximum(self._known[key], least).sum()) / layer.rows
+
+
 def _slots(layer: FoldLayer, code: PulseCode, chunk: int) -> float:
-    """Words of a row: of known codes, those of the rows as they are."""
-    if layer.given is not None:
-        return code.encode(layer.given[0].y).slots / layer.rows
+    """Words of a row whose codes aren't known."""
     if chunk and layer.geometry is not None:
         taps = math.prod(layer.geometry.kernel)
         banks = len({t * chunk % code.lanes for t in range(taps)})
@@ -302,7 +337,8 @@ def _over(cost: Resources, room: Resources) -> float:
 
 def _choice(spec: SharedSpec) -> tuple[Any, ...]:
     """What is chosen of an engine."""
-    return spec.lanes, spec.code.gap_bits, spec.code_memory, getattr(spec, "map_memory", "")
+    maps = (getattr(spec, "map_memory", ""), getattr(spec, "side", 1))
+    return spec.lanes, spec.code.gap_bits, spec.code_memory, *maps
 
 
 def _best(found: Sequence[_Reckoned]) -> _Reckoned:
@@ -310,11 +346,11 @@ def _best(found: Sequence[_Reckoned]) -> _Reckoned:
     least over where none do."""
     fitting = [x for x in found if x.fits]
     if not fitting:
-        return min(found, key=lambda x: (x.over, x.spec.frame_cycles))
+        return min(found, key=lambda x: (x.over, x.cycles))
 
     def rank(x: _Reckoned) -> tuple[float, int, int]:
         worth = _WORTH if x.spec.code_memory == "spram" else 1.0
-        return x.spec.frame_cycles / worth, x.cost.luts, x.cost.brams
+        return x.cycles / worth, x.cost.luts, x.cost.brams
 
     return min(fitting, key=rank)
 
@@ -322,11 +358,11 @@ def _best(found: Sequence[_Reckoned]) -> _Reckoned:
 def _limit(found: Sequence[_Reckoned], best: _Reckoned, target: Target) -> str:
     """In one line, what stops the engine from being faster."""
     room = {"luts": f"{target.logic_cell}s", "brams": "block RAMs", "sprams": "SPRAMs"}
-    faster = [x for x in found if x.spec.frame_cycles < best.spec.frame_cycles and not x.fits]
+    faster = [x for x in found if x.cycles < best.cycles and not x.fits]
     if not faster:
         return f"the shared engine gains nothing by more lanes than {best.spec.lanes}"
-    least = min(faster, key=lambda x: (x.over, x.spec.frame_cycles))
-    saved = 100 * (1 - least.spec.frame_cycles / best.spec.frame_cycles)
+    least = min(faster, key=lambda x: (x.over, x.cycles))
+    saved = 100 * (1 - least.cycles / best.cycles)
     key = max(room, key=lambda k: getattr(least.cost, k) / max(1, getattr(budget(target), k)))
     return (
         f"{saved:.0f} % fewer cycles would take {least.spec.lanes} lanes instead of "
@@ -432,7 +468,7 @@ def remake_shared(
     if spec.multiplier == "serial":
         options["multiplier_interval"] = spec.multiplier_interval
     if isinstance(spec, MapSpec):
-        options["map_memory"] = spec.map_memory
+        options |= {"map_memory": spec.map_memory, "side": spec.side}
     code = spec.code
     return _made(
         network, code.lanes, gap_bits=code.gap_bits, shift_bits=code.shift_bits,

@@ -18,7 +18,8 @@ MAP_LUTS = 220
 
 def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
     """Memories in block RAM by role: (copies, width in bits, depth in words)."""
-    memories = {"banks": (spec.lanes, spec.bank_bits, spec.bank_words)}
+    side = spec.side if isinstance(spec, MapSpec) else 1
+    memories = {"banks": (side * spec.lanes, spec.bank_bits, spec.bank_words)}
     if isinstance(spec, MapSpec) and spec.map_memory == "block":
         memories["maps"] = (2, spec.map_bits, spec.map_depth)
     if spec.code_memory == "block":

@@ -62,11 +62,16 @@ NETWORKS = {
     "depthwise": depthwise,
     "flat": flat,
 }
+SPRAM = {"code_memory": "spram", "map_memory": "spram"}
+# The last one's V: positions, one below the other, that are computed together.
 CASES = [
-    ("residual", "icebreaker", 4, {"code_memory": "spram", "map_memory": "spram"}),
-    ("convolutions", "hx8k", 2, {}),
-    ("depthwise", "icebreaker", 4, {"code_memory": "spram", "map_memory": "spram"}),
-    ("flat", "ulx3s-25f", 6, {}),
+    ("residual", "icebreaker", 4, SPRAM, 2),
+    ("convolutions", "hx8k", 2, {}, 1),
+    ("convolutions", "ulx3s-25f", 4, {}, 2),
+    ("depthwise", "icebreaker", 4, SPRAM, 2),
+    ("flat", "ulx3s-25f", 6, {}, 2),
+    ("residual", "ulx3s-25f", 2, {}, 1),
+    ("depthwise", "ulx3s-25f", 6, {}, 1),
 ]
 SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[2:]]
 
@@ -85,9 +90,9 @@ def traced(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
             for x in network.layers}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "board", "lanes", "options"), [*CASES[:2], *SLOW])
-def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options):
-    network, made, x = planned(name, board, lanes, options)
+@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:2], *SLOW])
+def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options, side):
+    network, made, x = planned(name, board, lanes, options | {"side": side})
     names = [layer.name for layer in network.layers]
     images = emit(network, made).cores
     result = sim.simulate(made.graph, images, x, "amaranth", names=names, settle=False)
@@ -100,9 +105,9 @@ def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "board", "lanes", "options"), CASES)
-def test_the_exported_verilog_under_stalls_and_resets(name, board, lanes, options):
-    network, made, x = planned(name, board, lanes, options)
+@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), CASES)
+def test_the_exported_verilog_under_stalls_and_resets(name, board, lanes, options, side):
+    network, made, x = planned(name, board, lanes, options | {"side": side})
     names = [layer.name for layer in network.layers]
     images = emit(network, made).cores
     steady = sim.simulate(made.graph, images, x, "compiled", names=names)
@@ -115,11 +120,12 @@ def test_the_exported_verilog_under_stalls_and_resets(name, board, lanes, option
     assert sim.compare(result, traced(network, x)).mismatches == 0
 
 
-@pytest.mark.parametrize(("name", "board", "lanes", "options"), CASES)
-def test_golden_model_reference_and_files(tmp_path, name, board, lanes, options):
-    network, made, x = planned(name, board, lanes, options)
+@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), CASES)
+def test_golden_model_reference_and_files(tmp_path, name, board, lanes, options, side):
+    network, made, x = planned(name, board, lanes, options | {"side": side})
     spec = made.shared
     assert isinstance(spec, MapSpec)
+    assert spec.side == side
     assert spec.map_memory == ("spram" if options else "block")
     assert Plan.from_json(made.to_json()) == made
     image = emit(network, made)
