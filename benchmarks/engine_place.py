@@ -30,7 +30,7 @@ class Device:
     family : str
         Key of `pvq_hw.target.families.FAMILIES`.
     body : str
-        See `gateware.device.memory.MEMORY_BODIES`.
+        See `gateware.device.bodies.bodies`.
     synthesis : str
         Yosys's command.
     tool : str

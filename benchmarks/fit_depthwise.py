@@ -26,7 +26,7 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.plan.depthwise_resources import depthwise_features
 from pvq_hw.pyramid.nearest import nearest
-from pvq_hw.target.families import FAMILIES
+from pvq_hw.target.families import family
 
 U4 = IntFormat(4, False)
 _SAME, _LINE = ((1, 1), (1, 1)), ((0, 0), (1, 1))
@@ -68,7 +68,7 @@ HELD_OUT_LUT_RAM: tuple[Core, ...] = (((12, 12, 32), (3, 3), 1, _SAME, 1, 6, U8,
 def cores_of(engine: str) -> dict[str, Core]:
     """The cores to measure of a family, by key."""
     lists = {"": CORES, "held ": HELD_OUT}
-    if FAMILIES[engine].lutram:
+    if family(engine).lutram:
         lists |= {"ram ": LUT_RAM_CORES, "held ram ": HELD_OUT_LUT_RAM}
     return {
         f"{engine} depthwise {kind}{i}": core

@@ -370,7 +370,7 @@ def report(engine: str, cores: Sequence[Counted], values: Sequence[dict[str, flo
 def arguments(text: str) -> argparse.ArgumentParser:
     """What all fits take; ``text`` is the module's description."""
     parser = argparse.ArgumentParser(description=text.split("\n\n")[0])
-    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
+    parser.add_argument("--family", choices=sorted(FAMILIES.kinds()), action="append")
     parser.add_argument("-o", type=Path, default=HERE / "results" / "resources.json")
     parser.add_argument("--check", action="store_true", help="synthesize and fit nothing")
     return parser
@@ -394,7 +394,7 @@ def fit_families(
     """
     args.o.parent.mkdir(parents=True, exist_ok=True)
     found = {}
-    for engine in args.family or sorted(FAMILIES):
+    for engine in args.family or sorted(FAMILIES.kinds()):
         found[engine] = cores = list(measure(engine, args.o, args.check))
         if not args.check:
             blocks = family(engine).blocks

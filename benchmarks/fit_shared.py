@@ -58,11 +58,11 @@ def make(number: int, engine: str) -> tuple[SharedSpec, CoreImage]:
 def main() -> None:
     """Prints counts and estimates."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
+    parser.add_argument("--family", choices=sorted(FAMILIES.kinds()), action="append")
     parser.add_argument("-o", type=Path, default=Path("benchmarks/results/shared.json"))
     parser.add_argument("--check", action="store_true", help="synthesize nothing")
     args = parser.parse_args()
-    for engine in args.family or sorted(FAMILIES):
+    for engine in args.family or sorted(FAMILIES.kinds()):
         for number in range(len(ENGINES)):
             spec, image = make(number, engine)
             found = counts_of(f"{engine} shared {number}", spec, image, engine, args.o, args.check)

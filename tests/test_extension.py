@@ -1,7 +1,8 @@
 """What others can add from outside the packages, each from a model file to simulated RTL.
 
 A layer without weights is four files: `toy_node`, `toy_layer`, `toy_unit`, `toy_circuit`; a code is
-two: `toy_code`, `toy_decoder`; an engine with its core is two: `toy_engine`, `toy_engine_circuit`.
+two: `toy_code`, `toy_decoder`; an engine with its core is two: `toy_engine`, `toy_engine_circuit`;
+a family of devices is one: `toy_family`.
 The one entry of an activation function is in `tests/model/test_functions.py`, the one file of a
 board in `tests/target/test_board_file.py`.
 """
@@ -14,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_graphs import graph_model, save
 
+from gateware.device.memory import rom_block
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import InputError
@@ -25,6 +27,8 @@ from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, core_images, plan
 from pvq_hw.quantizer.quantize import quantize
+from pvq_hw.target.block_ram import memory_columns
+from pvq_hw.target.families import family
 from sim.reference import load_reference, reference_outputs
 from sim.result import compare
 from sim.run import simulate
@@ -133,3 +137,24 @@ def test_an_engine_goes_from_file_to_simulated_rtl(tmp_path):
     conv = FoldLayer("conv", 4, 18, 6, form, form, geometry=window, engine="sequential")
     with pytest.raises(InputError, match="'conv' can't be sequential: it is a convolution"):
         fold([conv], made.target)
+
+
+def test_a_family_of_devices_goes_from_board_file_to_simulated_rtl(tmp_path):
+    import toy_family
+
+    model = load_model(model_file(tmp_path, helper.make_node("Relu", ["g"], ["a"], "relu")))
+    network = quantize(model, calibration=FRAMES, ratio=0.5)
+    toy_family.register()
+    try:
+        made = plan(network, toy_family.board(tmp_path))
+        assert made.target.device.architecture == toy_family.TOY
+        assert {spec.multiplier for spec in made.specs} == {"serial"}
+        assert "cells" in made.summary()
+        assert memory_columns(30, 512, "toy") == [(10, 1)] * 3
+        check(network, made, tmp_path)
+        with pytest.raises(InputError, match="Architecture has no ROM block: its kind 'toy' is"):
+            rom_block("toy")
+    finally:
+        toy_family.forget()
+    with pytest.raises(InputError, match="'toy', which is not known: ecp5, hx8k, up5k are"):
+        family("toy")

@@ -1,11 +1,13 @@
 """Kinds and their faces: every kind stands once with all of them, and the unknown is refused."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
 from gateware.accelerator import circuits
+from gateware.board import boards, constraints, patch_bitstream
 from pvq_hw.engine.core import CORES
 from pvq_hw.engine.engines import ENGINES
 from pvq_hw.engine.pulse_code import CODES
@@ -16,12 +18,18 @@ from pvq_hw.model.nodes import NODES
 from pvq_hw.network.kinds import LAYERS
 from pvq_hw.plan import plan
 from pvq_hw.quantizer import quantize
-from pvq_hw.registry import Registry
+from pvq_hw.registry import Registry, Values
+from pvq_hw.target import devices, pll
+from pvq_hw.target.architectures import ARCHITECTURES
+from pvq_hw.target.families import FAMILIES
 from pvq_hw.train import torch_model
 from sim import prove
+from sim.backends import netlist
 from sim.reference import code_reference, core_reference, core_words, unit_reference
 
-FACES = (circuits, export, plan, prove, quantize, torch_model)  # where they register themselves
+# Where faces register themselves.
+FACES = (circuits, export, plan, prove, quantize, torch_model)
+FACES += (boards, constraints, devices, netlist, patch_bitstream, pll)
 
 
 def shapes():
@@ -68,6 +76,36 @@ def test_every_kind_has_every_face():
         *("counts", "cycles", "reason", "choices", "variants", "core", "offer", "limit"),
         *("integer layer", "forward", "gradient", "division", "ONNX", "PyTorch", "unit"),
     }
+
+
+def test_every_architecture_and_family_has_every_face():
+    assert ARCHITECTURES.missing() == FAMILIES.missing() == []
+    assert set(ARCHITECTURES.faces) == {
+        *("place and route", "bit places", "PLL settings", "constraints", "platform"),
+        *("block parameters", "ROM block", "RAM block", "multiplier block", "cell models"),
+    }
+    assert len(FAMILIES.faces) == 7
+    assert {family.blocks for family in FAMILIES.kinds().values()} == set(ARCHITECTURES.kinds())
+
+
+def test_values_have_faces_by_their_names():
+    registry = Values("metal")
+    iron = registry.add(SimpleNamespace(name="iron"))
+    weight = registry.facts("weight", {"iron": 7.9})
+    use = registry.face("use")
+    use.of("iron")(lambda metal, what: f"{what} of iron")
+    assert (weight["iron"], use("iron", "nails")) == (7.9, "nails of iron")
+    assert use(iron, "rails") == "rails of iron"
+    registry.add(SimpleNamespace(name="lead"))
+    assert registry.missing() == ["lead has no weight", "lead has no use"]
+    with pytest.raises(InputError, match=r"^Metal 'lead' has no weight$"):
+        weight["lead"]
+    with pytest.raises(InputError, match=r"^Metal has no use: its kind 'lead' is not known$"):
+        use("lead", "pipes")
+    with pytest.raises(InputError, match="A metal 'iron' is known already"):
+        registry.add(SimpleNamespace(name="iron", rusts=True))
+    with pytest.raises(InputError, match="'irn', which is not known: iron, lead are; did you mean"):
+        registry.named("irn")
 
 
 def test_a_face_is_that_of_the_kind_or_of_its_base():

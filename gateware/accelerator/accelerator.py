@@ -27,7 +27,7 @@ class Accelerator(wiring.Component):
     images : sequence of CoreImage
         Of its cores, in order.
     body : str
-        Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
+        Of memories and multipliers, see `gateware.device.bodies.bodies`.
 
     Members
     -------

@@ -9,7 +9,11 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal,
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["WHOLE", "DspMultiplier", "SerialMultiplier"]
+from gateware.device.bodies import device_of
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.architectures import ARCHITECTURES
+
+__all__ = ["WHOLE", "DspMultiplier", "SerialMultiplier", "multiplier_block"]
 
 WHOLE = {"keep": 1}
 """Attributes of a product's first register in Verilog for any tool: none may take it into a block.
@@ -31,7 +35,7 @@ class DspMultiplier(wiring.Component):
     size : int
         18 (MULT18X18D) or 16 (SB_MAC16): width of the block's operands.
     body : str
-        See `gateware.device.memory.MEMORY_BODIES`.
+        See `gateware.device.bodies.bodies`.
     """
 
     def __init__(self, a_bits: int, b_bits: int, size: int, body: str = "behavioral") -> None:
@@ -72,10 +76,8 @@ class DspMultiplier(wiring.Component):
         return m
 
     def _block(self, m: Module, a: Value, k: int) -> Value:
-        if self.body == "ecp5":
-            return _mult18x18d(m, a, self.b, k)
-        if self.body == "ice40":
-            return _sb_mac16(m, a, self.b, k)
+        if device_of(self.body):
+            return multiplier_block(self.body, m, a, self.b, k)
         a_in = Signal(signed(len(a)), name=f"a{k}", reset_less=True)
         b_in = Signal(len(self.b), name=f"b{k}", reset_less=True)
         shape = signed(len(a) + len(self.b))
@@ -86,7 +88,15 @@ class DspMultiplier(wiring.Component):
         return second
 
 
-def _mult18x18d(m: Module, a: Value, b: Value, k: int) -> Value:
+multiplier_block: ValueFace[[Module, Value, Value, int], Value] = ARCHITECTURES.face(
+    "multiplier block"
+)
+"""Signed times unsigned in a DSP block with registers, the k-th of its multiplier: the product,
+three cycles later."""
+
+
+@multiplier_block.of("ecp5")
+def _mult18x18d(family: str, m: Module, a: Value, b: Value, k: int) -> Value:
     """MULT18X18D with input, pipeline and output registers; Lattice FPGA-TN-02205."""
     wide_a, wide_b = Signal(signed(18), name=f"dsp_a{k}"), Signal(18, name=f"dsp_b{k}")
     product = Signal(36, name=f"dsp_p{k}")
@@ -124,7 +134,8 @@ _MAC16_LOW = (
 )
 
 
-def _sb_mac16(m: Module, a: Value, b: Value, k: int) -> Value:
+@multiplier_block.of("ice40")
+def _sb_mac16(family: str, m: Module, a: Value, b: Value, k: int) -> Value:
     """SB_MAC16 as a 16 x 16 multiplier, three registers; Lattice FPGA-TN-02007, table 5."""
     wide_a, wide_b = Signal(signed(16), name=f"dsp_a{k}"), Signal(16, name=f"dsp_b{k}")
     product = Signal(32, name=f"dsp_p{k}")

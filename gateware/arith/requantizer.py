@@ -81,7 +81,7 @@ class Requantizer(wiring.Component):
     ----------
     spec : CoreBase
     body : str
-        See `gateware.device.memory.MEMORY_BODIES`.
+        See `gateware.device.bodies.bodies`.
     """
 
     def __init__(self, spec: CoreBase, body: str = "behavioral") -> None:

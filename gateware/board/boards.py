@@ -11,10 +11,12 @@ from amaranth.vendor import LatticeECP5Platform, LatticeICE40Platform
 from gateware.device.pll import Pll, ResetHold
 from gateware.link.top import Top, make_top
 from pvq_hw.host.protocol import WireFormat
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.architectures import ARCHITECTURES
 from pvq_hw.target.boards import Pin, Target, get_target
 from pvq_hw.target.pll import CrystalClock, solve_pll
 
-__all__ = ["BoardTop", "find_port", "make_board_top", "make_platform"]
+__all__ = ["BoardTop", "find_port", "make_board_top", "make_platform", "platform_of"]
 
 
 _FLASH_HIGH = ("wp", "hold")
@@ -23,17 +25,16 @@ _FLASH_HIGH = ("wp", "hold")
 def make_platform(target: str | Target) -> Any:
     """A fresh Amaranth platform for a target, made of its data; one platform serves one build."""
     board = get_target(target)
-    family = {"ice40": LatticeICE40Platform, "ecp5": _Ecp5Platform}[board.family]
+    base, more = platform_of(board.family, board)
     values: dict[str, Any] = {
         "device": board.device.name,
         "package": board.package,
         "default_clk": board.clk.path[0],
         "resources": _resources(board),
         "connectors": [],
+        **more,
     }
-    if board.family == "ecp5":
-        values |= {"speed": board.speed, "pack_opts": _pack_options(board)}
-    return type("BoardPlatform", (family,), values)()
+    return type("BoardPlatform", (base,), values)()
 
 
 class _Ecp5Platform(LatticeECP5Platform):
@@ -42,6 +43,20 @@ class _Ecp5Platform(LatticeECP5Platform):
     def toolchain_prepare(self, fragment: Any, name: str, **overrides: Any) -> Any:
         options = {"ecppack_opts": self.pack_opts} | overrides
         return super().toolchain_prepare(fragment, name, **options)
+
+
+platform_of: ValueFace[[Target], tuple[type[Any], dict[str, Any]]] = ARCHITECTURES.face("platform")
+"""The class that a board's Amaranth platform derives from, and what it needs beside the pins."""
+
+
+@platform_of.of("ice40")
+def _ice40(family: str, board: Target) -> tuple[type[Any], dict[str, Any]]:
+    return LatticeICE40Platform, {}
+
+
+@platform_of.of("ecp5")
+def _ecp5(family: str, board: Target) -> tuple[type[Any], dict[str, Any]]:
+    return _Ecp5Platform, {"speed": board.speed, "pack_opts": _pack_options(board)}
 
 
 def _pack_options(board: Target) -> str:

@@ -5,14 +5,16 @@ top module with the ports ``clk``, ``rx``, ``tx``, ``heartbeat`` and ``busy``. T
 the boards' data files.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pvq_hw.errors import InputError
 from pvq_hw.files import whole_file
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.architectures import ARCHITECTURES
 from pvq_hw.target.boards import TARGETS, Pin, Target, get_target
 
-__all__ = ["constraints_file", "make_constraints", "write_constraints"]
+__all__ = ["constraints_file", "make_constraints", "pin_lines", "write_constraints"]
 
 
 def constraints_file(target: str | Target) -> str:
@@ -26,7 +28,7 @@ def make_constraints(target: str | Target) -> str:
     board = get_target(target)
     lines = [f"# {board.board}: {board.device.name}-{board.package}"]
     lines += [f"# {' '.join(board.device.nextpnr(board.package, board.speed))}"]
-    lines += _pcf(board) if board.family == "ice40" else _lpf(board)
+    lines += pin_lines(board.family, board)
     return "\n".join(lines) + "\n"
 
 
@@ -56,7 +58,12 @@ def _pins(board: Target) -> Iterator[tuple[str, Pin, str]]:
         yield f"{name}_{part}" if part else name, pin, "hold it high"
 
 
-def _pcf(board: Target) -> Iterator[str]:
+pin_lines: ValueFace[[Target], Iterable[str]] = ARCHITECTURES.face("constraints")
+"""The lines of a board's pins and clock, as the architecture's tools read them."""
+
+
+@pin_lines.of("ice40")
+def _pcf(family: str, board: Target) -> Iterator[str]:
     for name, pin, remark in _pins(board):
         # Only an input has a use for the pull-up that a board file may give both UART pins.
         pull = "-pullup yes " if name == "rx" and dict(pin.attributes).get("PULLUP") else ""
@@ -64,7 +71,8 @@ def _pcf(board: Target) -> Iterator[str]:
     yield f"set_frequency clk {board.crystal_mhz:g}"
 
 
-def _lpf(board: Target) -> Iterator[str]:
+@pin_lines.of("ecp5")
+def _lpf(family: str, board: Target) -> Iterator[str]:
     yield "BLOCK ASYNCPATHS;"
     yield "BLOCK RESETPATHS;"
     for name, pin, remark in _pins(board):

@@ -19,6 +19,8 @@ from pvq_hw.documents import document_text
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.output.build_record import load_memories
 from pvq_hw.output.verify_bitstream import MEMORIES
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.architectures import ARCHITECTURES
 from pvq_hw.target.block_contents import section_lines
 
 __all__ = ["record_memories", "replace_contents"]
@@ -80,15 +82,28 @@ def _bits(text: str, width: int) -> int:
     return int(re.sub("[^01]", "0", text)[-width:] or "0", 2)
 
 
+block_parts: ValueFace[[dict[str, str]], list[tuple[int, int]]] = ARCHITECTURES.face(
+    "block parameters"
+)
+"""Contents of a block RAM, in its order, from the parameters of its primitive: numbers, and how
+many of the lowest bits of each are meant."""
+
+
+@block_parts.of("ice40")
+def _of_ram40(family: str, contents: dict[str, str]) -> list[tuple[int, int]]:
+    return [(_bits(contents[f"INIT_{row:X}"], 256), 256) for row in range(16)]
+
+
+@block_parts.of("ecp5")
+def _of_dp16kd(family: str, contents: dict[str, str]) -> list[tuple[int, int]]:
+    """INITVAL holds 16 x 18 bits in steps of 20 (FPGA-TN-02204)."""
+    words = [_bits(contents.get(f"INITVAL_{row:02X}", "0"), 320) for row in range(64)]
+    return [(word >> 20 * step, 18) for word in words for step in range(16)]
+
+
 def _lines(contents: dict[str, str], family: str) -> list[str]:
-    """Contents in the text of a placed design; INITVAL holds 16 x 18 bits in steps of 20
-    (FPGA-TN-02204)."""
-    if family == "ice40":
-        words = [_bits(contents[f"INIT_{row:X}"], 256) for row in range(16)]
-        parts = [(word, 256) for word in words]
-    else:
-        words = [_bits(contents.get(f"INITVAL_{row:02X}", "0"), 320) for row in range(64)]
-        parts = [(word >> 20 * step, 18) for word in words for step in range(16)]
+    """Contents in the text of a placed design."""
+    parts = block_parts(family, contents)
     bits = [word >> bit & 1 for word, width in parts for bit in range(width)]
     return section_lines(np.array(bits, dtype=np.uint8), family)
 
@@ -135,7 +150,8 @@ def replace_contents(
     InputError
         ``built`` is not a build folder, or a broken one.
     """
-    source = next((built / n for n in ("top.asc", "top.config") if (built / n).is_file()), None)
+    placed = {built / device.placed: name for name, device in ARCHITECTURES.kinds().items()}
+    source = next((path for path in placed if path.is_file()), None)
     if source is None or source.stat().st_size > _MAX_BYTES:
         raise InputError(f"{built} must hold a placed design")
     recorded = load_memories(built / MEMORIES)
@@ -145,7 +161,7 @@ def replace_contents(
         raise CheckError(
             "The designs must differ in the contents of block RAMs only; run a full build"
         )
-    family = "ice40" if source.name == "top.asc" else "ecp5"
+    family = placed[source]
     progress(f"New contents for {len(memories)} block RAMs")
     sections = {heading: _lines(contents[name], family) for name, heading in memories.items()}
     text = _patch(source.read_text(encoding="ascii"), sections)

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from gateware.arith.carry import gated_sum
+from gateware.device.bodies import device_of
 from pvq_hw.engine.pulse_code import CODES, Code, PulseCode
 from pvq_hw.registry import Face
 
@@ -31,7 +32,7 @@ class LaneDecoder(wiring.Component):
     based : bool
         Whether groups have bases other than 0.
     body : str
-        See `gateware.device.memory.MEMORY_BODIES`. On ECP5 a walk is one register, whose start from
+        See `gateware.device.bodies.bodies`. On ECP5 a walk is one register, whose start from
         0 is a gate in the LUTs of the carry chain; elsewhere it is one register with a clear for
         the next code and one for the address.
 
@@ -68,7 +69,8 @@ class LaneDecoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        gated = self.body == "ecp5" and not self.based
+        device = device_of(self.body)
+        gated = device is not None and device.gated_carry and not self.based
         address = self._gated(m) if gated else self._cleared(m)
         nonzero, negative = Signal(reset_less=True), Signal(reset_less=True)
         shift = Signal(self.format.shift_bits, reset_less=True)

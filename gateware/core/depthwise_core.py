@@ -97,7 +97,7 @@ class DepthwiseCore(wiring.Component):
     spec : DepthwiseSpec
     image : CoreImage
     body : str
-        Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
+        Of memories and multipliers, see `gateware.device.bodies.bodies`.
 
     Members
     -------

@@ -13,6 +13,7 @@ from gateware.core.int8_window import WideLoader, wide_ports
 from gateware.core.pulse_core import LayerCore
 from gateware.core.pulse_core import _Flags as RowFlags
 from gateware.core.sequencer import ResultFifo, Sequencer, take_frames
+from gateware.device.bodies import device_of
 from gateware.device.memory import Ram, Rom
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.int8_core import Int8Spec, weight_segments
@@ -83,7 +84,7 @@ class WeightRom(wiring.Component):
     spec : Int8Spec
     words : sequence of int
     body : str
-        See `gateware.device.memory.MEMORY_BODIES`.
+        See `gateware.device.bodies.bodies`.
     """
 
     def __init__(self, spec: Int8Spec, words: Sequence[int], body: str) -> None:
@@ -94,9 +95,9 @@ class WeightRom(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        vendor = self.body in ("ecp5", "ice40")
-        own = {"ecp5": 2, "ice40": 1}.get(self.body, 2)
-        depths = weight_segments(len(self.words), self.body) if vendor else (len(self.words),)
+        device = device_of(self.body)
+        own = device.block_latency if device else 2
+        depths = weight_segments(len(self.words), self.body) if device else (len(self.words),)
         step = (depths[0] - 1).bit_length()
         spare = self.spec.weight_latency - own
         stages = min(2, spare)
@@ -153,7 +154,7 @@ class Int8Core(LayerCore):
     spec : Int8Spec
     image : CoreImage
     body : str
-        Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
+        Of memories and multipliers, see `gateware.device.bodies.bodies`.
     window : WindowSpec, optional
         Makes it a convolution, see `gateware.core.pulse_core.LayerCore`.
 

@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from gateware.arith.multiplier import WHOLE, DspMultiplier
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec
+from pvq_hw.registry import ValueFace
 
-__all__ = ["LaneProducts"]
+__all__ = ["LaneProducts", "dual_multiplier"]
 
 
 class LaneProducts(wiring.Component):
@@ -19,7 +20,7 @@ class LaneProducts(wiring.Component):
     ----------
     spec : Int8Spec
     body : str
-        See `gateware.device.memory.MEMORY_BODIES`.
+        See `gateware.device.bodies.bodies`.
     """
 
     def __init__(self, spec: Int8Spec, body: str = "behavioral") -> None:
@@ -36,8 +37,8 @@ class LaneProducts(wiring.Component):
         m = Module()
         if self.spec.products == "mult18":
             self._mult18(m)
-        elif self.spec.products == "mac16" and self.body == "ice40":
-            self._mac16(m)
+        elif self.spec.products == "mac16" and dual_multiplier.has(self.body):
+            self._pairs(m)
         else:
             for p in range(self.spec.lanes):
                 product = self._rows(m, p) if self.spec.products == "logic" else self._plain(m, p)
@@ -82,8 +83,8 @@ class LaneProducts(wiring.Component):
             values, weight = sums, weight * 2
         return values[0]
 
-    def _mac16(self, m: Module) -> None:
-        """Two lanes in one SB_MAC16; Lattice FPGA-TN-02007, mode 8 x 8, all pipelined."""
+    def _pairs(self, m: Module) -> None:
+        """Two lanes in one DSP block."""
         pairs = -(-self.spec.lanes // 2)
         for k in range(pairs):
             a, b = Signal(16, name=f"dsp_a{k}"), Signal(16, name=f"dsp_b{k}")
@@ -95,7 +96,7 @@ class LaneProducts(wiring.Component):
                     b[8 * half : 8 * half + self.spec.x.bits].eq(self.x[p]),
                     self.o[p].eq(product[16 * half : 16 * half + 16]),
                 ]
-            m.submodules[f"dsp{k}"] = _dual_mac16(a, b, product)
+            m.submodules[f"dsp{k}"] = dual_multiplier(self.body, a, b, product)
 
 
 _LOW = (
@@ -105,8 +106,14 @@ _LOW = (
 )
 
 
-def _dual_mac16(a: Value, b: Value, product: Value) -> Instance:
-    """Signed bytes of ``a`` times unsigned bytes of ``b``, input and product registers in use."""
+dual_multiplier = ValueFace[[Value, Value, Value], Instance]("architecture", "dual multiplier")
+"""A DSP block that multiplies the two signed bytes of ``a`` by the unsigned ones of ``b``, input
+and product registers in use; an architecture without it multiplies one pair in a block."""
+
+
+@dual_multiplier.of("ice40")
+def _dual_mac16(family: str, a: Value, b: Value, product: Value) -> Instance:
+    """Lattice FPGA-TN-02007, mode 8 x 8, all pipelined."""
     zero, one = Const(0, 1), Const(1, 1)
     ones = ("A_REG", "B_REG", "TOP_8x8_MULT_REG", "BOT_8x8_MULT_REG", "PIPELINE_16x16_MULT_REG1")
     zeros = (

@@ -48,7 +48,7 @@ class SharedCore(wiring.Component):
     spec : SharedSpec
     image : CoreImage
     body : str
-        Of memories and multipliers, see `gateware.device.memory.MEMORY_BODIES`.
+        Of memories and multipliers, see `gateware.device.bodies.bodies`.
 
     Members
     -------

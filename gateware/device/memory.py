@@ -8,7 +8,8 @@
 - ``"ice40"``: block memories are cut into pieces of one SB_RAM40_4K each; RAMs are instances.
 - ``"ecp5"``: block memories are DP16KD instances with their output register in use.
 
-`pvq_hw.target.block_ram.memory_layout` says what the pieces are; `MEMORY_BODIES` lists the bodies.
+`pvq_hw.target.block_ram.memory_layout` says what the pieces are; `gateware.device.bodies` lists the
+bodies, one of which each architecture has.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,14 @@ from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Mux, 
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from gateware.device.bodies import bodies, device_of
 from gateware.device.ebr import EbrBlock
 from gateware.device.ice_ram import IceRam
-from pvq_hw.target.architectures import architecture
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.architectures import ARCHITECTURES, architecture
 from pvq_hw.target.block_ram import Piece, memory_layout, select_registers
 
-__all__ = ["MEMORY_BODIES", "Ram", "Rom", "check_contents"]
-
-_LUT_WORDS = 16  # of a TRELLIS_DPR16X4
-
-MEMORY_BODIES = ("behavioral", "verilog", "ice40", "ecp5")
+__all__ = ["Ram", "Rom", "check_contents", "ram_block", "rom_block"]
 
 
 def _address_bits(depth: int) -> int:
@@ -43,8 +42,8 @@ def _check(width: int, depth: int, latency: int, kind: str, body: str) -> None:
         raise ValueError(f"Memory latency must be {least} to 6 cycles, not {latency}")
     if kind not in ("block", "logic"):
         raise ValueError(f"Memory kind must be block or logic, not {kind!r}")
-    if body not in MEMORY_BODIES:
-        raise ValueError(f"Memory body must be one of {MEMORY_BODIES}, not {body!r}")
+    if body not in bodies():
+        raise ValueError(f"Memory body must be one of {bodies()}, not {body!r}")
 
 
 def check_contents(name: str, width: int, depth: int, init: Sequence[int]) -> None:
@@ -131,7 +130,7 @@ class Rom(wiring.Component):
     kind : str
         ``"block"`` or ``"logic"`` (LUTs).
     body : str
-        One of `MEMORY_BODIES`.
+        One of `gateware.device.bodies.bodies`.
     """
 
     def __init__(
@@ -211,20 +210,32 @@ class Rom(wiring.Component):
             words = self.init[piece.word : piece.word + piece.words]
             init = [(w >> piece.bit) & ((1 << piece.bits) - 1) for w in words]
             addr = address[: _address_bits(piece.shape[1])]
-            data = _rom_piece(m, f"{self.name}_{i}", piece, init, addr, family, own)
+            data = rom_block(family, m, f"{self.name}_{i}", piece, init, addr, own)
             parts.append((piece, data))
         joined = select.join(parts, own, steps)
         m.d.comb += self.data.eq(_delay(m, joined, left, "data"))
 
 
-def _rom_piece(
-    m: Module, name: str, piece: Piece, init: list[int], addr: Value, family: str, latency: int
+rom_block: ValueFace[[Module, str, Piece, list[int], Value, int], Value] = ARCHITECTURES.face(
+    "ROM block"
+)
+"""A piece of a ROM as a block RAM: its data for an address, some cycles later."""
+
+
+@rom_block.of("ecp5")
+def _dp16kd_rom(
+    family: str, m: Module, name: str, piece: Piece, init: list[int], addr: Value, latency: int
 ) -> Value:
-    if family == "ecp5":
-        block = EbrBlock(piece.shape[0], piece.bits, init=init, registered=latency == 2)
-        m.submodules[name] = block
-        m.d.comb += block.r_addr.eq(addr)
-        return block.r_data
+    block = EbrBlock(piece.shape[0], piece.bits, init=init, registered=latency == 2)
+    m.submodules[name] = block
+    m.d.comb += block.r_addr.eq(addr)
+    return block.r_data
+
+
+@rom_block.of("ice40")
+def _ram40_rom(
+    family: str, m: Module, name: str, piece: Piece, init: list[int], addr: Value, latency: int
+) -> Value:
     ram = IceRam(piece.shape[0], piece.bits, init=init, writable=False)
     m.submodules[name] = ram
     m.d.comb += ram.r_addr.eq(addr)
@@ -246,7 +257,7 @@ class Ram(wiring.Component):
     kind : str
         ``"block"``, or ``"logic"``: distributed RAM, or flip-flops where there is none.
     body : str
-        One of `MEMORY_BODIES`.
+        One of `gateware.device.bodies.bodies`.
     holds : bool
         Adds ``r_en``: where it is low, ``r_data`` stays as it is, as long as that word is not
         written. Of block memories with a latency of 1 in one piece.
@@ -284,18 +295,20 @@ class Ram(wiring.Component):
         m = Module()
         if self.kind == "logic":
             self._logic(m)
-        elif self.body in ("ice40", "ecp5"):
+        elif device_of(self.body):
             self._pieces(m)
         else:
             self._whole(m)
         return m
 
     def _logic(self, m: Module) -> None:
-        if self.body == "ecp5" and self.latency and self.depth > _LUT_WORDS:
-            self._ways(m)
+        device = device_of(self.body)
+        words = device.lutram_words if device else 0
+        if words and self.latency and self.depth > words:
+            self._ways(m, words)
             return
         # Where there is no distributed RAM, Yosys would take a block RAM for 128 bits and more.
-        attrs = {"ram_style": "logic"} if self.body == "ice40" else {}
+        attrs = {"ram_style": "logic"} if device and not words else {}
         m.submodules.mem = mem = memory.Memory(
             shape=self.width, depth=self.depth, init=[], attrs=attrs
         )
@@ -308,13 +321,13 @@ class Ram(wiring.Component):
             self.r_data.eq(_delay(m, read.data, self.latency, "data")),
         ]
 
-    def _ways(self, m: Module) -> None:
-        """Distributed RAM 16 words deep, each with a register that is cleared where it is not
+    def _ways(self, m: Module, words: int) -> None:
+        """Distributed RAM so many words deep, each with a register that is cleared where it is not
         meant: an OR takes a quarter of the LUTs of the multiplexer that Yosys makes."""
         parts: list[Value] = []
-        low = _address_bits(_LUT_WORDS)
-        for way in range(-(-self.depth // _LUT_WORDS)):
-            mem = memory.Memory(shape=self.width, depth=_LUT_WORDS, init=[])
+        low = _address_bits(words)
+        for way in range(-(-self.depth // words)):
+            mem = memory.Memory(shape=self.width, depth=words, init=[])
             m.submodules[f"way{way}"] = mem
             write, read = mem.write_port(), mem.read_port(domain="comb")
             part = Signal(self.width, name=f"way{way}_data", reset_less=True)
@@ -345,8 +358,8 @@ class Ram(wiring.Component):
             m.d.comb += read.en.eq(self.r_en)
 
     def _read_address(self, m: Module) -> Value:
-        """On ECP5 the word that is held is read again and again."""
-        if not self.holds or self.body != "ecp5":
+        """Without a read enable the word that is held is read again and again."""
+        if not self.holds or architecture(self.body).read_enable:
             return self.r_addr
         last = Signal(len(self.r_addr), reset_less=True)
         with m.If(self.r_en):
@@ -364,34 +377,60 @@ class Ram(wiring.Component):
             enable = self.w_en & (self.w_addr[low:] == piece.word >> low)
             if self.depth <= piece.shape[1]:
                 enable = self.w_en
-            data = self._piece(m, f"piece_{i}", piece, enable, r_addr[:low], own)
+            data = ram_block(family, m, f"piece_{i}", piece, self, enable, r_addr[:low], own)
             parts.append((piece, data))
         joined = select.join(parts, own, 0)
         m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - own, "data"))
 
-    def _piece(
-        self, m: Module, name: str, piece: Piece, enable: Value, r_addr: Value, latency: int
-    ) -> Value:
-        low = len(r_addr)
-        w_data = self.w_data[piece.bit : piece.bit + piece.bits]
-        if self.body == "ecp5":
-            block = EbrBlock(piece.shape[0], piece.bits, writable=True, registered=latency == 2)
-            m.submodules[name] = block
-            m.d.comb += [
-                block.w_en.eq(enable),
-                block.w_addr.eq(self.w_addr[:low]),
-                block.w_data.eq(w_data),
-                block.r_addr.eq(r_addr),
-            ]
-            return block.r_data
-        ram = IceRam(piece.shape[0], piece.bits, holds=self.holds)
-        m.submodules[name] = ram
-        m.d.comb += [
-            ram.w_en.eq(enable),
-            ram.w_addr.eq(self.w_addr[:low]),
-            ram.w_data.eq(w_data),
-            ram.r_addr.eq(r_addr),
-        ]
-        if self.holds:
-            m.d.comb += ram.r_en.eq(self.r_en)
-        return ram.r_data
+
+ram_block: ValueFace[[Module, str, Piece, Ram, Value, Value, int], Value] = ARCHITECTURES.face(
+    "RAM block"
+)
+"""A piece of a `Ram` as a block RAM that writes where it is enabled: its data for an address, some
+cycles later."""
+
+
+@ram_block.of("ecp5")
+def _dp16kd_ram(
+    family: str,
+    m: Module,
+    name: str,
+    piece: Piece,
+    ram: Ram,
+    enable: Value,
+    r_addr: Value,
+    latency: int,
+) -> Value:
+    block = EbrBlock(piece.shape[0], piece.bits, writable=True, registered=latency == 2)
+    m.submodules[name] = block
+    m.d.comb += [
+        block.w_en.eq(enable),
+        block.w_addr.eq(ram.w_addr[: len(r_addr)]),
+        block.w_data.eq(ram.w_data[piece.bit : piece.bit + piece.bits]),
+        block.r_addr.eq(r_addr),
+    ]
+    return block.r_data
+
+
+@ram_block.of("ice40")
+def _ram40_ram(
+    family: str,
+    m: Module,
+    name: str,
+    piece: Piece,
+    ram: Ram,
+    enable: Value,
+    r_addr: Value,
+    latency: int,
+) -> Value:
+    block = IceRam(piece.shape[0], piece.bits, holds=ram.holds)
+    m.submodules[name] = block
+    m.d.comb += [
+        block.w_en.eq(enable),
+        block.w_addr.eq(ram.w_addr[: len(r_addr)]),
+        block.w_data.eq(ram.w_data[piece.bit : piece.bit + piece.bits]),
+        block.r_addr.eq(r_addr),
+    ]
+    if ram.holds:
+        m.d.comb += block.r_en.eq(ram.r_en)
+    return block.r_data

@@ -7,9 +7,10 @@ from amaranth.lib import io, wiring
 from amaranth.lib.cdc import AsyncFFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-from pvq_hw.target.pll import CrystalClock, Ecp5Pll, Ice40Pll, PllSettings, solve_pll
+from pvq_hw.registry import Face
+from pvq_hw.target.pll import CrystalClock, Ecp5Pll, Ice40Pll, solve_pll
 
-__all__ = ["Pll", "ResetHold", "solve_pll"]
+__all__ = ["Pll", "ResetHold", "clock_circuit", "solve_pll"]
 
 
 class Pll(wiring.Component):
@@ -17,7 +18,8 @@ class Pll(wiring.Component):
 
     Parameters
     ----------
-    settings : PllSettings
+    settings : CrystalClock
+        Or those of a PLL.
     port : amaranth.lib.io.SingleEndedPort
         The oscillator's pin.
     pad : bool
@@ -29,97 +31,105 @@ class Pll(wiring.Component):
         ``locked`` is asynchronous.
     """
 
-    def __init__(self, settings: PllSettings, port: Any, *, pad: bool = False) -> None:
+    def __init__(self, settings: CrystalClock, port: Any, *, pad: bool = False) -> None:
         self._settings = settings
-        self._port = port
-        self._pad = pad
+        self.port = port
+        self.pad = pad
         super().__init__({"clk": Out(1), "locked": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        if isinstance(self._settings, Ice40Pll):
-            self._ice40(m, self._settings)
-        elif isinstance(self._settings, Ecp5Pll):
-            self._ecp5(m, self._settings)
-        else:
-            assert isinstance(self._settings, CrystalClock)
-            m.d.comb += [self.clk.eq(self._buffered(m)), self.locked.eq(1)]
+        clock_circuit(self._settings, m, self)
         return m
 
-    def _buffered(self, m: Module) -> Signal:
-        m.submodules.buffer = buffer = io.Buffer("i", self._port)
+    def buffered(self, m: Module) -> Signal:
+        """The oscillator, through a buffer."""
+        m.submodules.buffer = buffer = io.Buffer("i", self.port)
         return buffer.i
 
-    def _ice40(self, m: Module, pll: Ice40Pll) -> None:
-        parameters = {
-            "p_FEEDBACK_PATH": "SIMPLE",
-            "p_PLLOUT_SELECT": "GENCLK",
-            "p_DIVR": Const(pll.divr, 4),
-            "p_DIVF": Const(pll.divf, 7),
-            "p_DIVQ": Const(pll.divq, 3),
-            "p_FILTER_RANGE": Const(pll.filter_range, 3),
-        }
-        if self._pad:
-            kind, reference = "SB_PLL40_PAD", {"i_PACKAGEPIN": self._port.io}
-        else:
-            kind, reference = "SB_PLL40_CORE", {"i_REFERENCECLK": self._buffered(m)}
-        m.submodules.pll = Instance(
-            kind,
-            **parameters,
-            **reference,
-            i_RESETB=Const(1),
-            i_BYPASS=Const(0),
-            o_PLLOUTGLOBAL=self.clk,
-            o_LOCK=self.locked,
-        )
 
-    def _ecp5(self, m: Module, pll: Ecp5Pll) -> None:
-        direct = pll.opdiv == pll.osdiv
-        feedback = self.clk if direct else Signal(name="clkop")
-        second = {
-            "p_CLKOS_ENABLE": "ENABLED",
-            "p_CLKOS_DIV": pll.osdiv,
-            "p_CLKOS_CPHASE": pll.osdiv - 1,
-            "p_CLKOS_FPHASE": 0,
-            "o_CLKOS": self.clk,
-        }
-        m.submodules.pll = Instance(
-            "EHXPLLL",
-            # The analog settings are those that Lattice's tools and Project Trellis use.
-            a_ICP_CURRENT="12",
-            a_LPF_RESISTOR="8",
-            a_MFG_ENABLE_FILTEROPAMP="1",
-            a_MFG_GMCREF_SEL="2",
-            p_PLLRST_ENA="DISABLED",
-            p_INTFB_WAKE="DISABLED",
-            p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED",
-            p_OUTDIVIDER_MUXA="DIVA",
-            p_OUTDIVIDER_MUXB="DIVB",
-            p_OUTDIVIDER_MUXC="DIVC",
-            p_OUTDIVIDER_MUXD="DIVD",
-            p_FEEDBK_PATH="CLKOP",
-            p_CLKI_DIV=pll.refdiv,
-            p_CLKFB_DIV=pll.fbdiv,
-            p_CLKOP_ENABLE="ENABLED",
-            p_CLKOP_DIV=pll.opdiv,
-            p_CLKOP_CPHASE=pll.opdiv - 1,
-            p_CLKOP_FPHASE=0,
-            **({} if direct else second),
-            i_CLKI=self._buffered(m),
-            i_CLKFB=feedback,
-            o_CLKOP=feedback,
-            i_RST=Const(0),
-            i_STDBY=Const(0),
-            i_PHASESEL0=Const(0),
-            i_PHASESEL1=Const(0),
-            i_PHASEDIR=Const(1),
-            i_PHASESTEP=Const(1),
-            i_PHASELOADREG=Const(1),
-            i_PLLWAKESYNC=Const(0),
-            i_ENCLKOP=Const(0),
-            o_LOCK=self.locked,
-        )
+clock_circuit: Face[[Module, Pll], None] = Face("clock", "circuit")
+"""Puts into a module what gives a `Pll` its clock, by the kind of its settings."""
+
+
+@clock_circuit.of(CrystalClock)
+def _crystal(settings: CrystalClock, m: Module, clock: Pll) -> None:
+    m.d.comb += [clock.clk.eq(clock.buffered(m)), clock.locked.eq(1)]
+
+
+@clock_circuit.of(Ice40Pll)
+def _ice40(pll: Ice40Pll, m: Module, clock: Pll) -> None:
+    parameters = {
+        "p_FEEDBACK_PATH": "SIMPLE",
+        "p_PLLOUT_SELECT": "GENCLK",
+        "p_DIVR": Const(pll.divr, 4),
+        "p_DIVF": Const(pll.divf, 7),
+        "p_DIVQ": Const(pll.divq, 3),
+        "p_FILTER_RANGE": Const(pll.filter_range, 3),
+    }
+    if clock.pad:
+        kind, reference = "SB_PLL40_PAD", {"i_PACKAGEPIN": clock.port.io}
+    else:
+        kind, reference = "SB_PLL40_CORE", {"i_REFERENCECLK": clock.buffered(m)}
+    m.submodules.pll = Instance(
+        kind,
+        **parameters,
+        **reference,
+        i_RESETB=Const(1),
+        i_BYPASS=Const(0),
+        o_PLLOUTGLOBAL=clock.clk,
+        o_LOCK=clock.locked,
+    )
+
+
+@clock_circuit.of(Ecp5Pll)
+def _ecp5(pll: Ecp5Pll, m: Module, clock: Pll) -> None:
+    direct = pll.opdiv == pll.osdiv
+    feedback = clock.clk if direct else Signal(name="clkop")
+    second = {
+        "p_CLKOS_ENABLE": "ENABLED",
+        "p_CLKOS_DIV": pll.osdiv,
+        "p_CLKOS_CPHASE": pll.osdiv - 1,
+        "p_CLKOS_FPHASE": 0,
+        "o_CLKOS": clock.clk,
+    }
+    m.submodules.pll = Instance(
+        "EHXPLLL",
+        # The analog settings are those that Lattice's tools and Project Trellis use.
+        a_ICP_CURRENT="12",
+        a_LPF_RESISTOR="8",
+        a_MFG_ENABLE_FILTEROPAMP="1",
+        a_MFG_GMCREF_SEL="2",
+        p_PLLRST_ENA="DISABLED",
+        p_INTFB_WAKE="DISABLED",
+        p_STDBY_ENABLE="DISABLED",
+        p_DPHASE_SOURCE="DISABLED",
+        p_OUTDIVIDER_MUXA="DIVA",
+        p_OUTDIVIDER_MUXB="DIVB",
+        p_OUTDIVIDER_MUXC="DIVC",
+        p_OUTDIVIDER_MUXD="DIVD",
+        p_FEEDBK_PATH="CLKOP",
+        p_CLKI_DIV=pll.refdiv,
+        p_CLKFB_DIV=pll.fbdiv,
+        p_CLKOP_ENABLE="ENABLED",
+        p_CLKOP_DIV=pll.opdiv,
+        p_CLKOP_CPHASE=pll.opdiv - 1,
+        p_CLKOP_FPHASE=0,
+        **({} if direct else second),
+        i_CLKI=clock.buffered(m),
+        i_CLKFB=feedback,
+        o_CLKOP=feedback,
+        i_RST=Const(0),
+        i_STDBY=Const(0),
+        i_PHASESEL0=Const(0),
+        i_PHASESEL1=Const(0),
+        i_PHASEDIR=Const(1),
+        i_PHASESTEP=Const(1),
+        i_PHASELOADREG=Const(1),
+        i_PLLWAKESYNC=Const(0),
+        i_ENCLKOP=Const(0),
+        o_LOCK=clock.locked,
+    )
 
 
 class ResetHold(wiring.Component):

@@ -12,10 +12,11 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal,
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from gateware.device.memory import MEMORY_BODIES
+from gateware.device.bodies import PLAIN_BODIES, device_of
+from pvq_hw.registry import ValueFace
 from pvq_hw.target.block_ram import SPRAM_DEPTH, SPRAM_WIDTH
 
-__all__ = ["CODE_PORT", "SpramBlock", "SpramRom"]
+__all__ = ["CODE_PORT", "SpramBlock", "SpramRom", "spram_block"]
 
 _ADDRESS_BITS = (SPRAM_DEPTH - 1).bit_length()
 
@@ -43,14 +44,15 @@ class SpramBlock(wiring.Component):
     Parameters
     ----------
     body : str
-        ``"behavioral"``, ``"verilog"`` (an instance of ``pvq_spram``) or ``"ice40"``.
+        ``"behavioral"``, ``"verilog"`` (an instance of ``pvq_spram``), or that of an architecture
+        with such blocks.
     words : int
         In use; the behavioral body has the next power of two, where further addresses wrap.
     """
 
     def __init__(self, body: str = "behavioral", words: int = SPRAM_DEPTH) -> None:
-        if body not in MEMORY_BODIES or body == "ecp5":
-            raise ValueError(f"SPRAM's body must be behavioral, verilog or ice40, not {body!r}")
+        if body not in PLAIN_BODIES and not spram_block.has(body):
+            raise ValueError(f"SPRAM's body must be that of a device that has it, not {body!r}")
         self.body, self.words = body, words
         super().__init__(
             {
@@ -63,8 +65,8 @@ class SpramBlock(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if self.body == "ice40":
-            self._vendor(m)
+        if device_of(self.body):
+            spram_block(self.body, m, self)
         elif self.body == "verilog":
             m.submodules.spram = Instance(
                 "pvq_spram",
@@ -77,21 +79,6 @@ class SpramBlock(wiring.Component):
         else:
             self._behavioral(m)
         return m
-
-    def _vendor(self, m: Module) -> None:
-        m.submodules.spram = Instance(
-            "SB_SPRAM256KA",
-            i_CLOCK=ClockSignal("sync"),
-            i_ADDRESS=self.addr,
-            i_DATAIN=self.w_data,
-            i_MASKWREN=Const(0b1111, 4),
-            i_WREN=self.w_en,
-            i_CHIPSELECT=Const(1, 1),
-            i_STANDBY=Const(0, 1),
-            i_SLEEP=Const(0, 1),
-            i_POWEROFF=Const(1, 1),  # active low
-            o_DATAOUT=self.data,
-        )
 
     def _behavioral(self, m: Module) -> None:
         # What was never written and what follows a write is something, but never what is hoped for.
@@ -108,6 +95,27 @@ class SpramBlock(wiring.Component):
             read.addr.eq(self.addr),
             self.data.eq(Mux(wrote, ~read.data, read.data)),
         ]
+
+
+spram_block = ValueFace[[Module, SpramBlock], None]("architecture", "SPRAM")
+"""Puts the primitive of a `SpramBlock` into a module; architectures without it have no such RAM."""
+
+
+@spram_block.of("ice40")
+def _spram256ka(family: str, m: Module, block: SpramBlock) -> None:
+    m.submodules.spram = Instance(
+        "SB_SPRAM256KA",
+        i_CLOCK=ClockSignal("sync"),
+        i_ADDRESS=block.addr,
+        i_DATAIN=block.w_data,
+        i_MASKWREN=Const(0b1111, 4),
+        i_WREN=block.w_en,
+        i_CHIPSELECT=Const(1, 1),
+        i_STANDBY=Const(0, 1),
+        i_SLEEP=Const(0, 1),
+        i_POWEROFF=Const(1, 1),  # active low
+        o_DATAOUT=block.data,
+    )
 
 
 class SpramRom(wiring.Component):

@@ -17,6 +17,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.golden_vectors import load_index
+from pvq_hw.target.architectures import ARCHITECTURES
 
 __all__ = ["export_flow", "flow_files"]
 
@@ -305,8 +306,13 @@ def _edalize(parts: _Parts) -> dict[str, str]:
     memories = [{"name": n, "file_type": "user"} for n in parts.memories]
     bench = [{"name": parts.test[0], "file_type": "verilogSource"},
              *({"name": n, "file_type": "user"} for n in parts.test[1:])]  # fmt: skip
+    lines = [
+        f'    "{arch}": ("yosys", {{"arch": "{arch}", "makefile_name": "{parts.name}.mk"}}),'
+        for arch in ARCHITECTURES.kinds()
+    ]
+    kinds = "|".join(("sim", *ARCHITECTURES.kinds()))
     text = f'''\
-"""Runs {parts.name} through Edalize: python {parts.name}_edalize.py sim|ice40|ecp5 [WORK]."""
+"""Runs {parts.name} through Edalize: python {parts.name}_edalize.py {kinds} [WORK]."""
 
 import shutil
 import sys
@@ -319,8 +325,7 @@ FILES = {json.dumps(sources + memories, indent=4)}
 BENCH = {json.dumps(bench, indent=4)}
 TOOLS = {{
     "sim": ("icarus", {{"iverilog_options": ["-g2005"]}}),
-    "ice40": ("yosys", {{"arch": "ice40", "makefile_name": "{parts.name}.mk"}}),
-    "ecp5": ("yosys", {{"arch": "ecp5", "makefile_name": "{parts.name}.mk"}}),
+{chr(10).join(lines)}
 }}
 
 

@@ -34,7 +34,7 @@ class ControlReplies(wiring.Component):
     stored : bool
         Whether it is read from block RAM: it names the network, so that other weights change it.
     body : str
-        Of that, see `gateware.device.memory.MEMORY_BODIES`.
+        Of that, see `gateware.device.bodies.bodies`.
 
     Members
     -------

@@ -32,7 +32,7 @@ class FrameLoader(wiring.Component):
     ----------
     tensor : WireFormat
     body : str
-        Of the buffer, see `gateware.device.memory.MEMORY_BODIES`.
+        Of the buffer, see `gateware.device.bodies.bodies`.
 
     Members
     -------

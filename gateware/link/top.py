@@ -46,7 +46,7 @@ class Top(wiring.Component):
     idle_clocks : int
         Time-out of a packet under way in which no byte comes, cycles (the next power of two).
     body : str
-        Of the frame buffer, see `gateware.device.memory.MEMORY_BODIES`.
+        Of the frame buffer, see `gateware.device.bodies.bodies`.
     codes_crc : int, optional
         CRC-32 of the codes that an accelerator with a port ``codes`` is loaded with, from the
         flash or by the host. Until they are right, frames are refused.

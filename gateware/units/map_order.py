@@ -25,7 +25,7 @@ class MapOrderUnit(wiring.Component):
     ----------
     spec : MapOrder
     body : str
-        Of memories, see `gateware.device.memory.MEMORY_BODIES`.
+        Of memories, see `gateware.device.bodies.bodies`.
 
     Members
     -------

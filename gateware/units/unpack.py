@@ -27,7 +27,7 @@ class UnpackUnit(wiring.Component):
     ----------
     spec : Unpack
     body : str
-        Of memories, see `gateware.device.memory.MEMORY_BODIES`.
+        Of memories, see `gateware.device.bodies.bodies`.
 
     Members
     -------

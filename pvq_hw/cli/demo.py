@@ -8,7 +8,6 @@ from pvq_hw.cli.ui import Ui
 __all__ = ["run"]
 
 TARGET = "icebreaker"
-_PACKERS = {"ice40": "icepack", "ecp5": "ecppack"}
 _SHADES = " .:-=+*#%@"
 
 
@@ -30,7 +29,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     target = get_target(args.target or TARGET)
     needed = ["yosys"]
     if not args.no_build:
-        needed += [f"nextpnr-{target.family}", _PACKERS[target.family]]
+        needed += [f"nextpnr-{target.family}", target.device.architecture.packer]
     with ui.step("Warm up the tools (once on a machine)"):
         tools.warm_up(needed, ui.note)
     options = load_options(None, {"target": args.target or TARGET, "ratio": DIGITS_RATIO})

@@ -275,7 +275,7 @@ class CoreBase(Document, ABC):
     def weight_roms(self, blocks: str) -> tuple[int, ...]:
         """Depths of the ROMs that the words of weights are in, one behind the other.
 
-        ``blocks`` is a key of `pvq_hw.target.block_ram.BLOCK_SHAPES`.
+        ``blocks`` is one of `pvq_hw.target.architectures.ARCHITECTURES`.
         """
         return (self.words,)
 

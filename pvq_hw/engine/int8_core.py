@@ -25,6 +25,7 @@ from pvq_hw.engine.core import (
 from pvq_hw.engine.reserve import require_placed, reserved_widths, with_room
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.target.architectures import architecture
 from pvq_hw.target.families import family as find_family
 
 __all__ = ["WEIGHT_BITS", "Int8Spec", "make_int8_core", "weight_segments"]
@@ -175,13 +176,9 @@ class Int8Spec(CoreBase):
         return (self.row_words,) * self.rows
 
 
-# Words of a block RAM in a shape that wastes no bits of 128-bit words.
-_SEGMENT = {"ecp5": 2048, "ice40": 256}
-
-
 def weight_segments(words: int, blocks: str) -> tuple[int, ...]:
     """Depths of the ROMs that the weights are cut into, none of which is cut again."""
-    step = _SEGMENT[blocks]
+    step = architecture(blocks).segment_words
     return tuple(min(step, words - start) for start in range(0, words, step))
 
 
@@ -295,7 +292,7 @@ def make_int8_core(
         **fields,
         lanes=lanes,
         bank_latency=device.bank_latency,
-        weight_latency=6 if device.blocks == "ecp5" else 2,
+        weight_latency=architecture(device.blocks).segment_latency,
     )
     spec = replace(spec, **options)
     if "fifo_depth" not in options:

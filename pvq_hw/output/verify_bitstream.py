@@ -18,9 +18,9 @@ from pvq_hw.output.build_record import BUILD, BUILD_FILE, load_memories, read_bu
 from pvq_hw.output.verify_content import Finding
 from pvq_hw.plan.image import Image
 from pvq_hw.plan.plan import Plan
+from pvq_hw.target.architectures import architecture
 from pvq_hw.target.block_contents import Bits, block_words, sections
 from pvq_hw.target.block_ram import Piece, memory_layout
-from pvq_hw.target.families import family
 from pvq_hw.tools import find as tools
 
 __all__ = ["MEMORIES", "check_bitstream"]
@@ -31,13 +31,6 @@ MEMORIES = "memories.json"
 _SCRIPT = Format("a build's script")
 _MOST = 20  # findings of one kind
 _LIMIT = 1 << 30  # bytes of a file
-_BITSTREAM = {"ice40": "top.bin", "ecp5": "top.bit"}
-_PLACED = {"ice40": "top.asc", "ecp5": "top.config"}
-_PACK = {"ice40": "icepack", "ecp5": "ecppack"}
-_UNPACK = {
-    "ice40": ("icepack", "-u", "in", "out"),
-    "ecp5": ("ecpunpack", "--input", "in", "--textcfg", "out"),
-}
 
 
 @dataclass(frozen=True)
@@ -71,25 +64,25 @@ def check_bitstream(
     ToolError
         A packer is missing.
     """
-    build, blocks = folder / BUILD, family(plan.target.engine).blocks
-    name = _BITSTREAM[blocks]
+    build, device = folder / BUILD, plan.target.device.architecture
+    name, blocks = device.bitstream, device.name
     file = f"{BUILD}/{name}"
     if read_build(folder, strict=False)["bitstream"] != name:
         raise InputError(f"{build / BUILD_FILE} must name the bitstream {name}")
-    command = _pack_command(build / "build_top.json", blocks)
+    command = _pack_command(build / "build_top.json", device.packer)
     places = load_memories(build / MEMORIES)["memories"]
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
         try:
             text = unpack_bitstream(build / name, Path(place), blocks)
             found = sections(text, blocks)
         except (ToolError, InputError) as error:
-            if isinstance(error, ToolError) and not tools.have_tool(_UNPACK[blocks][0]):
+            if isinstance(error, ToolError) and not tools.have_tool(device.unpack[0]):
                 raise
             return [Finding(file, "", "can't be unpacked: it is damaged")], ""
         findings = (
             []
             if _same_design(build, name, Path(place), command)
-            else [Finding(file, "", f"is not what {_PLACED[blocks]} beside it packs to")]
+            else [Finding(file, "", f"is not what {device.placed} beside it packs to")]
         )
     compared = 0
     for rom in _roms(plan, image, blocks, told):
@@ -113,14 +106,14 @@ class _Script(TypedDict):
     commands: list[list[str]]
 
 
-def _pack_command(path: Path, blocks: str) -> list[str]:
+def _pack_command(path: Path, packer: str) -> list[str]:
     """The command that packed the bitstream, in which every word is an option, a number or the name
     of a file: it runs again, in a folder of its own."""
     commands = read(Annotated[_Script, OPEN], load_json(path, _SCRIPT), str(path))["commands"]
     for words in commands:
-        if words[:1] == [_PACK[blocks]] and all(re.fullmatch(r"[\w.=-]+", word) for word in words):
+        if words[:1] == [packer] and all(re.fullmatch(r"[\w.=-]+", word) for word in words):
             return list(words)
-    raise InputError(f"{path} must have a command of {_PACK[blocks]} on files beside it")
+    raise InputError(f"{path} must have a command of {packer} on files beside it")
 
 
 def unpack_bitstream(bitstream: Path, place: Path, blocks: str) -> str:
@@ -128,7 +121,7 @@ def unpack_bitstream(bitstream: Path, place: Path, blocks: str) -> str:
     if bitstream.stat().st_size > _LIMIT:
         raise InputError(f"{bitstream} must be below {_LIMIT:,} bytes")
     (place / "in").write_bytes(bitstream.read_bytes())
-    tool, *arguments = _UNPACK[blocks]
+    tool, *arguments = architecture(blocks).unpack
     tools.run(tool, arguments, folder=place, log=place / "log")
     return (place / "out").read_text(encoding="ascii", errors="replace")
 

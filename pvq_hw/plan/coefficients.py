@@ -1,5 +1,8 @@
 """Coefficients of `pvq_hw.plan.resources`, printed by `benchmarks/fit_resources.py`."""
 
+from pvq_hw.registry import Facts
+from pvq_hw.target.families import FAMILIES
+
 __all__ = ["FF_COEFFICIENTS", "LUT_COEFFICIENTS"]
 
 _UP5K_LUTS = {
@@ -57,38 +60,44 @@ _HX8K_FFS = {
     "banks": 0.4775,
 }
 
-LUT_COEFFICIENTS: dict[str, dict[str, float]] = {
-    "ecp5": {
-        "core": 68.14,
-        "addresses": 1.726,
-        "leaves": 2.761,
-        "shifts": 1.074,
-        "accumulator": 1.555,
-        "requantizer": 1.099,
-        "counters": 1.583,
-        "logic_roms": 0.9749,
-        "rom_ways": 1.104,
-        "banks": 0.994,
-        "serial": 2.0,
+LUT_COEFFICIENTS: Facts[dict[str, float]] = FAMILIES.facts(
+    "LUTs of cores of pulses",
+    {
+        "ecp5": {
+            "core": 68.14,
+            "addresses": 1.726,
+            "leaves": 2.761,
+            "shifts": 1.074,
+            "accumulator": 1.555,
+            "requantizer": 1.099,
+            "counters": 1.583,
+            "logic_roms": 0.9749,
+            "rom_ways": 1.104,
+            "banks": 0.994,
+            "serial": 2.0,
+        },
+        "up5k": _UP5K_LUTS,
+        "hx8k": _HX8K_LUTS,
     },
-    "up5k": _UP5K_LUTS,
-    "hx8k": _HX8K_LUTS,
-}
+)
 
-FF_COEFFICIENTS: dict[str, dict[str, float]] = {
-    "ecp5": {
-        "core": 158.3,
-        "addresses": 3.013,
-        "shifts": 2.13,
-        "tree": 2.183,
-        "accumulator": 2.513,
-        "counters": 0.4821,
-        "logic_roms": 0.003185,
-        "fifo": 5.248,
-        "rom_ways": 1.383,
-        "banks": 0.6134,
-        "serial": 2.1,
+FF_COEFFICIENTS: Facts[dict[str, float]] = FAMILIES.facts(
+    "flip-flops of cores of pulses",
+    {
+        "ecp5": {
+            "core": 158.3,
+            "addresses": 3.013,
+            "shifts": 2.13,
+            "tree": 2.183,
+            "accumulator": 2.513,
+            "counters": 0.4821,
+            "logic_roms": 0.003185,
+            "fifo": 5.248,
+            "rom_ways": 1.383,
+            "banks": 0.6134,
+            "serial": 2.1,
+        },
+        "up5k": _UP5K_FFS,
+        "hx8k": _HX8K_FFS,
     },
-    "up5k": _UP5K_FFS,
-    "hx8k": _HX8K_FFS,
-}
+)

@@ -1,6 +1,8 @@
 """What a depthwise core takes of a device: the quantities that its estimate is linear in."""
 
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
+from pvq_hw.registry import Facts
+from pvq_hw.target.families import FAMILIES
 
 __all__ = ["DEPTHWISE_COEFFICIENTS", "depthwise_features", "depthwise_memories"]
 
@@ -94,61 +96,64 @@ def _adders(spec: DepthwiseSpec) -> tuple[int, int]:
 
 
 # Printed by `benchmarks/fit_depthwise.py`.
-DEPTHWISE_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
-    "ecp5": {
-        "luts": {
-            "core": 107.5,
-            "leaves": 1.415,
-            "adders": 0.993,
-            "registers": 0.3836,
-            "counters": 3.427,
-            "requantizer": 0.7337,
-            "logic_roms": 0.5366,
-            "logic_rams": 7.445,
-            "fifo": 1.838,
+DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
+    "cost of depthwise cores",
+    {
+        "ecp5": {
+            "luts": {
+                "core": 107.5,
+                "leaves": 1.415,
+                "adders": 0.993,
+                "registers": 0.3836,
+                "counters": 3.427,
+                "requantizer": 0.7337,
+                "logic_roms": 0.5366,
+                "logic_rams": 7.445,
+                "fifo": 1.838,
+            },
+            "ffs": {
+                "core": 18.78,
+                "leaves": 2.163,
+                "adders": 0.1224,
+                "registers": 0.9315,
+                "counters": 4.919,
+                "logic_roms": 0.2434,
+                "logic_rams": 5.146,
+                "fifo": 0.3903,
+            },
         },
-        "ffs": {
-            "core": 18.78,
-            "leaves": 2.163,
-            "adders": 0.1224,
-            "registers": 0.9315,
-            "counters": 4.919,
-            "logic_roms": 0.2434,
-            "logic_rams": 5.146,
-            "fifo": 0.3903,
+        "up5k": {
+            "luts": {
+                "core": 25.43,
+                "leaves": 2.713,
+                "registers": 0.1576,
+                "counters": 8.133,
+                "logic_roms": 0.08488,
+                "logic_rams": 145.4,
+            },
+            "ffs": {
+                "leaves": 2.308,
+                "adders": 0.01025,
+                "registers": 1.007,
+                "counters": 5.36,
+                "logic_rams": 59.73,
+            },
+        },
+        "hx8k": {
+            "luts": {
+                "leaves": 2.697,
+                "counters": 8.257,
+                "serial": 7.95,
+                "logic_roms": 0.1635,
+                "logic_rams": 135.5,
+            },
+            "ffs": {
+                "leaves": 2.283,
+                "registers": 1.262,
+                "counters": 6.394,
+                "serial": 5.031,
+                "logic_rams": 52.12,
+            },
         },
     },
-    "up5k": {
-        "luts": {
-            "core": 25.43,
-            "leaves": 2.713,
-            "registers": 0.1576,
-            "counters": 8.133,
-            "logic_roms": 0.08488,
-            "logic_rams": 145.4,
-        },
-        "ffs": {
-            "leaves": 2.308,
-            "adders": 0.01025,
-            "registers": 1.007,
-            "counters": 5.36,
-            "logic_rams": 59.73,
-        },
-    },
-    "hx8k": {
-        "luts": {
-            "leaves": 2.697,
-            "counters": 8.257,
-            "serial": 7.95,
-            "logic_roms": 0.1635,
-            "logic_rams": 135.5,
-        },
-        "ffs": {
-            "leaves": 2.283,
-            "registers": 1.262,
-            "counters": 6.394,
-            "serial": 5.031,
-            "logic_rams": 52.12,
-        },
-    },
-}
+)

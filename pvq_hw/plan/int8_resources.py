@@ -1,7 +1,9 @@
 """What a core with 8-bit weights takes of a device; see `pvq_hw.plan.resources`."""
 
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec, weight_segments
+from pvq_hw.registry import Facts
 from pvq_hw.target.block_ram import memory_blocks, memory_columns
+from pvq_hw.target.families import FAMILIES
 
 __all__ = ["INT8_COEFFICIENTS", "int8_brams", "int8_dsps", "int8_features", "int8_memories"]
 
@@ -78,82 +80,85 @@ def _ways(spec: Int8Spec, blocks: str) -> float:
 
 
 # Printed by `benchmarks/fit_int8.py`.
-INT8_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
-    "ecp5": {
-        "luts": {
-            "core": 21.06,
-            "writer": 0.7181,
-            "weights": 0.7181,
-            "products": 2.974,
-            "tree": 0.6306,
-            "requantizer": 0.8491,
-            "parts": 1.669,
-            "counters": 2.714,
-            "logic_roms": 1.082,
-            "fifo": 1.735,
-            "choices": 1.13,
+INT8_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
+    "cost of 8-bit cores",
+    {
+        "ecp5": {
+            "luts": {
+                "core": 21.06,
+                "writer": 0.7181,
+                "weights": 0.7181,
+                "products": 2.974,
+                "tree": 0.6306,
+                "requantizer": 0.8491,
+                "parts": 1.669,
+                "counters": 2.714,
+                "logic_roms": 1.082,
+                "fifo": 1.735,
+                "choices": 1.13,
+            },
+            "ffs": {
+                "core": 6.089,
+                "writer": 2.816,
+                "weights": 3.816,
+                "products": 2.382,
+                "tree": 0.749,
+                "requantizer": 1.099,
+                "parts": 1.17,
+                "counters": 4.898,
+                "logic_roms": 1.168,
+                "fifo": 1.38,
+                "choices": 1.698,
+            },
         },
-        "ffs": {
-            "core": 6.089,
-            "writer": 2.816,
-            "weights": 3.816,
-            "products": 2.382,
-            "tree": 0.749,
-            "requantizer": 1.099,
-            "parts": 1.17,
-            "counters": 4.898,
-            "logic_roms": 1.168,
-            "fifo": 1.38,
-            "choices": 1.698,
+        "up5k": {
+            "luts": {
+                "core": 46.82,
+                "writer": 1.589,
+                "weights": 1.589,
+                "products": 2.8,
+                "requantizer": 0.4233,
+                "serial": 4.34,
+                "counters": 5.368,
+                "logic_roms": 1.432,
+                "fifo": 31.94,
+                "choices": 1.307,
+            },
+            "ffs": {
+                "writer": 1.839,
+                "weights": 1.839,
+                "products": 2.713,
+                "tree": 0.08033,
+                "requantizer": 2.933,
+                "serial": 3.095,
+                "counters": 1.94,
+                "fifo": 19.12,
+                "choices": 0.6098,
+            },
+        },
+        "hx8k": {
+            "luts": {
+                "core": 88.68,
+                "writer": 5.238,
+                "weights": 5.238,
+                "products": 1.605,
+                "requantizer": 0.6542,
+                "serial": 3.99,
+                "counters": 6.735,
+                "logic_roms": 0.7962,
+                "fifo": 30.69,
+                "choices": 1.011,
+            },
+            "ffs": {
+                "writer": 5.468,
+                "weights": 5.468,
+                "products": 1.638,
+                "requantizer": 3.752,
+                "serial": 2.981,
+                "counters": 2.007,
+                "fifo": 19.56,
+                "choices": 0.6098,
+            },
         },
     },
-    "up5k": {
-        "luts": {
-            "core": 46.82,
-            "writer": 1.589,
-            "weights": 1.589,
-            "products": 2.8,
-            "requantizer": 0.4233,
-            "serial": 4.34,
-            "counters": 5.368,
-            "logic_roms": 1.432,
-            "fifo": 31.94,
-            "choices": 1.307,
-        },
-        "ffs": {
-            "writer": 1.839,
-            "weights": 1.839,
-            "products": 2.713,
-            "tree": 0.08033,
-            "requantizer": 2.933,
-            "serial": 3.095,
-            "counters": 1.94,
-            "fifo": 19.12,
-            "choices": 0.6098,
-        },
-    },
-    "hx8k": {
-        "luts": {
-            "core": 88.68,
-            "writer": 5.238,
-            "weights": 5.238,
-            "products": 1.605,
-            "requantizer": 0.6542,
-            "serial": 3.99,
-            "counters": 6.735,
-            "logic_roms": 0.7962,
-            "fifo": 30.69,
-            "choices": 1.011,
-        },
-        "ffs": {
-            "writer": 5.468,
-            "weights": 5.468,
-            "products": 1.638,
-            "requantizer": 3.752,
-            "serial": 2.981,
-            "counters": 2.007,
-            "fifo": 19.56,
-            "choices": 0.6098,
-        },
-    },
-}
+)

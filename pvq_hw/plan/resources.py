@@ -37,6 +37,7 @@ from pvq_hw.plan.unrolled_resources import (
     unrolled_memories,
 )
 from pvq_hw.registry import Face
+from pvq_hw.target.architectures import architecture
 from pvq_hw.target.block_ram import memory_blocks, memory_columns, spram_blocks
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import Family, family
@@ -133,7 +134,7 @@ def _pulse_memories(spec: CoreSpec) -> dict[str, tuple[int, int, int]]:
 def features(spec: CoreSpec | SharedSpec, blocks: str) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in.
 
-    ``blocks`` is the key of `pvq_hw.target.block_ram.BLOCK_SHAPES`.
+    ``blocks`` is one of `pvq_hw.target.architectures.ARCHITECTURES`.
     """
     p, v = spec.lanes, spec.frames
     rows = -(-spec.rows * spec.groups // 16)
@@ -163,7 +164,7 @@ def features(spec: CoreSpec | SharedSpec, blocks: str) -> dict[str, float]:
 def _bank_luts(spec: CoreSpec | SharedSpec, blocks: str) -> int:
     """LUTs of a bank that is logic: distributed RAM of 16 words on ECP5, else flip-flops."""
     width = spec.frames * spec.x.bits
-    if blocks != "ecp5":
+    if not architecture(blocks).lutram_words:
         # A cell each, and as many to choose among them: 8 x 8 bits take 120, 8 x 16 take 257.
         return 2 * width * spec.bank_words
     ways = bank_ways(spec)

@@ -2,14 +2,19 @@
 
 from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.registry import Facts
+from pvq_hw.target.families import FAMILIES
 
 __all__ = ["MAP_LUTS", "SHARED_LUTS", "shared_memories"]
 
-SHARED_LUTS = {
-    "ecp5": {"core": 60.0, "layers": 3.0, "finishes": 3.0, "ffs": 40.0},
-    "up5k": {"core": 165.0, "layers": 0.0, "finishes": 3.0, "ffs": 40.0},
-    "hx8k": {"core": 165.0, "layers": 0.0, "finishes": 3.0, "ffs": 40.0},
-}
+SHARED_LUTS: Facts[dict[str, float]] = FAMILIES.facts(
+    "cost of shared engines",
+    {
+        "ecp5": {"core": 60.0, "layers": 3.0, "finishes": 3.0, "ffs": 40.0},
+        "up5k": {"core": 165.0, "layers": 0.0, "finishes": 3.0, "ffs": 40.0},
+        "hx8k": {"core": 165.0, "layers": 0.0, "finishes": 3.0, "ffs": 40.0},
+    },
+)
 
 
 MAP_LUTS = 220

@@ -1,6 +1,8 @@
 """What an unrolled core takes of a device: the quantities that its estimate is linear in."""
 
 from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.registry import Facts
+from pvq_hw.target.families import FAMILIES
 
 __all__ = [
     "DIGITAL_COEFFICIENTS",
@@ -65,140 +67,146 @@ def digital_features(spec: UnrolledSpec) -> dict[str, float]:
 
 # Printed by `benchmarks/fit_unrolled.py`; those of delays and of further results a transfer
 # ("further") are set by hand, see docs/decisions/streams.md.
-UNROLLED_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
-    "ecp5": {
-        "luts": {
-            "core": 50.34,
-            "adders": 9.955,
-            "adder_bits": 0.6637,
-            "sums": 0.4745,
-            "fifo": 4.919,
-            "further": 1.1,
-            "further_fifo": 1.75,
-            "serial": 2.0,
+UNROLLED_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
+    "cost of unrolled cores",
+    {
+        "ecp5": {
+            "luts": {
+                "core": 50.34,
+                "adders": 9.955,
+                "adder_bits": 0.6637,
+                "sums": 0.4745,
+                "fifo": 4.919,
+                "further": 1.1,
+                "further_fifo": 1.75,
+                "serial": 2.0,
+            },
+            "ffs": {
+                "core": 89.11,
+                "adders": 0.6135,
+                "adder_bits": 0.5338,
+                "register_bits": 0.4776,
+                "delays": 0.6,
+                "inputs": 1.476,
+                "sums": 0.865,
+                "requantizer": 1.591,
+                "logic_roms": 0.9412,
+                "fifo": 3.689,
+                "further": -0.9,
+                "further_fifo": 0.55,
+                "serial": 2.1,
+            },
         },
-        "ffs": {
-            "core": 89.11,
-            "adders": 0.6135,
-            "adder_bits": 0.5338,
-            "register_bits": 0.4776,
-            "delays": 0.6,
-            "inputs": 1.476,
-            "sums": 0.865,
-            "requantizer": 1.591,
-            "logic_roms": 0.9412,
-            "fifo": 3.689,
-            "further": -0.9,
-            "further_fifo": 0.55,
-            "serial": 2.1,
+        "up5k": {
+            "luts": {
+                "adder_bits": 0.6546,
+                "register_bits": 0.7075,
+                "delays": 1.0,
+                "inputs": 2.429,
+                "sums": 1.042,
+                "requantizer": 2.167,
+                "logic_roms": 2.3,
+                "serial": 4.0,
+            },
+            "ffs": {
+                "adder_bits": 0.582,
+                "register_bits": 0.462,
+                "delays": 1.0,
+                "inputs": 1.531,
+                "sums": 1.007,
+                "requantizer": 5.08,
+                "serial": 2.3,
+            },
+        },
+        "hx8k": {
+            "luts": {
+                "adders": 2.41,
+                "adder_bits": 0.897,
+                "register_bits": 0.3885,
+                "delays": 1.0,
+                "inputs": 1.628,
+                "sums": 0.3433,
+                "requantizer": 5.611,
+                "serial": 4.062,
+            },
+            "ffs": {
+                "core": 174.2,
+                "adders": 0.165,
+                "adder_bits": 0.456,
+                "register_bits": 0.5827,
+                "delays": 1.0,
+                "inputs": 1.458,
+                "sums": 0.9805,
+                "requantizer": 3.441,
+                "serial": 2.33,
+            },
         },
     },
-    "up5k": {
-        "luts": {
-            "adder_bits": 0.6546,
-            "register_bits": 0.7075,
-            "delays": 1.0,
-            "inputs": 2.429,
-            "sums": 1.042,
-            "requantizer": 2.167,
-            "logic_roms": 2.3,
-            "serial": 4.0,
-        },
-        "ffs": {
-            "adder_bits": 0.582,
-            "register_bits": 0.462,
-            "delays": 1.0,
-            "inputs": 1.531,
-            "sums": 1.007,
-            "requantizer": 5.08,
-            "serial": 2.3,
-        },
-    },
-    "hx8k": {
-        "luts": {
-            "adders": 2.41,
-            "adder_bits": 0.897,
-            "register_bits": 0.3885,
-            "delays": 1.0,
-            "inputs": 1.628,
-            "sums": 0.3433,
-            "requantizer": 5.611,
-            "serial": 4.062,
-        },
-        "ffs": {
-            "core": 174.2,
-            "adders": 0.165,
-            "adder_bits": 0.456,
-            "register_bits": 0.5827,
-            "delays": 1.0,
-            "inputs": 1.458,
-            "sums": 0.9805,
-            "requantizer": 3.441,
-            "serial": 2.33,
-        },
-    },
-}
+)
 
 # Printed by `benchmarks/fit_unrolled.py`.
-DIGITAL_COEFFICIENTS: dict[str, dict[str, dict[str, float]]] = {
-    "ecp5": {
-        "luts": {
-            "inputs": 1.307,
-            "sums": 0.2901,
-            "requantizer": 2.129,
-            "parts": 2.033,
-            "fifo": 2.014,
-            "full_adders": 1.322,
-            "chains": 1.6,
-            "serial": 2.0,
+DIGITAL_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
+    "cost of digit-serial cores",
+    {
+        "ecp5": {
+            "luts": {
+                "inputs": 1.307,
+                "sums": 0.2901,
+                "requantizer": 2.129,
+                "parts": 2.033,
+                "fifo": 2.014,
+                "full_adders": 1.322,
+                "chains": 1.6,
+                "serial": 2.0,
+            },
+            "ffs": {
+                "inputs": 2.028,
+                "sums": 2.135,
+                "requantizer": 2.759,
+                "parts": 4.8,
+                "fifo": 0.8721,
+                "full_adders": 0.1581,
+                "digits": 0.7692,
+                "serial": 2.0,
+            },
         },
-        "ffs": {
-            "inputs": 2.028,
-            "sums": 2.135,
-            "requantizer": 2.759,
-            "parts": 4.8,
-            "fifo": 0.8721,
-            "full_adders": 0.1581,
-            "digits": 0.7692,
-            "serial": 2.0,
+        "up5k": {
+            "luts": {
+                "core": 100.0,
+                "full_adders": 1.0,
+                "chains": 1.1,
+                "inputs": 2.0,
+                "sums": 2.0,
+                "requantizer": 2.0,
+                "serial": 4.0,
+            },
+            "ffs": {
+                "core": 130.0,
+                "digits": 0.98,
+                "inputs": 2.0,
+                "sums": 2.0,
+                "requantizer": 1.5,
+                "serial": 2.0,
+            },
+        },
+        "hx8k": {
+            "luts": {
+                "core": 100.0,
+                "full_adders": 1.0,
+                "chains": 1.1,
+                "inputs": 2.0,
+                "sums": 2.0,
+                "requantizer": 2.0,
+                "serial": 4.0,
+            },
+            "ffs": {
+                "core": 130.0,
+                "digits": 0.98,
+                "inputs": 2.0,
+                "sums": 2.0,
+                "requantizer": 1.5,
+                "serial": 2.0,
+            },
         },
     },
-    "up5k": {
-        "luts": {
-            "core": 100.0,
-            "full_adders": 1.0,
-            "chains": 1.1,
-            "inputs": 2.0,
-            "sums": 2.0,
-            "requantizer": 2.0,
-            "serial": 4.0,
-        },
-        "ffs": {
-            "core": 130.0,
-            "digits": 0.98,
-            "inputs": 2.0,
-            "sums": 2.0,
-            "requantizer": 1.5,
-            "serial": 2.0,
-        },
-    },
-    "hx8k": {
-        "luts": {
-            "core": 100.0,
-            "full_adders": 1.0,
-            "chains": 1.1,
-            "inputs": 2.0,
-            "sums": 2.0,
-            "requantizer": 2.0,
-            "serial": 4.0,
-        },
-        "ffs": {
-            "core": 130.0,
-            "digits": 0.98,
-            "inputs": 2.0,
-            "sums": 2.0,
-            "requantizer": 1.5,
-            "serial": 2.0,
-        },
-    },
-}
+)

@@ -12,28 +12,36 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
-from pvq_hw.target.block_ram import BLOCK_SHAPES
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.architectures import ARCHITECTURES, architecture
 
-__all__ = ["BLOCK_BITS", "block_bits", "block_words", "parse_section", "section_lines", "sections"]
-
-BLOCK_BITS = {"ice40": 4096, "ecp5": 18432}
-"""Bits of a block."""
-
-_HEADINGS = {"ice40": r"\.ram_data \d+ \d+", "ecp5": r"\.bram_init \d+"}
-# Lines of a section: their number, and a line's words of so many bits in so many digits.
-_LINES = {"ice40": (16, 1, 256, 64), "ecp5": (256, 8, 9, 3)}
+__all__ = [
+    "bit_places",
+    "block_bits",
+    "block_words",
+    "parse_section",
+    "section_lines",
+    "sections",
+]
 
 Bits = npt.NDArray[np.uint8]
 
 
-@cache
-def _places(width: int, family: str) -> npt.NDArray[np.int64]:
-    """(words, width): the number of each bit."""
-    depth = dict(BLOCK_SHAPES[family])[width]
-    word, bit = np.arange(depth)[:, None], np.arange(width)
-    if family == "ice40":
-        # Narrow words share a row of 16 bits: the upper bits of the address choose the bit.
-        return 16 * (word & 255) + 16 // width * bit + (word >> 8)
+bit_places: ValueFace[[npt.NDArray[np.int64], int], npt.NDArray[np.int64]] = ARCHITECTURES.face(
+    "bit places"
+)
+"""The number (words, width) of each bit of ``word`` (words, 1), words of ``width`` bits."""
+
+
+@bit_places.of("ice40")
+def _shared_rows(family: str, word: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:
+    # Narrow words share a row of 16 bits: the upper bits of the address choose the bit.
+    return 16 * (word & 255) + 16 // width * np.arange(width) + (word >> 8)
+
+
+@bit_places.of("ecp5")
+def _in_turn(family: str, word: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:
+    bit = np.arange(width)
     if width >= 9:
         return word * width + bit
     # Words of 1, 2 or 4 bits fill 8 of every 9 bits.
@@ -41,9 +49,16 @@ def _places(width: int, family: str) -> npt.NDArray[np.int64]:
     return word // per * 9 + word % per * width + bit
 
 
+@cache
+def _places(width: int, family: str) -> npt.NDArray[np.int64]:
+    """(words, width): the number of each bit."""
+    depth = dict(architecture(family).block_shapes)[width]
+    return bit_places(family, np.arange(depth)[:, None], width)
+
+
 def block_bits(words: Sequence[int], width: int, family: str) -> Bits:
-    """The bits (`BLOCK_BITS`,) of a block that holds ``words`` of ``width`` bits, zeros behind."""
-    bits = np.zeros(BLOCK_BITS[family], dtype=np.uint8)
+    """All bits of a block that holds ``words`` of ``width`` bits, zeros behind."""
+    bits = np.zeros(architecture(family).block_bits, dtype=np.uint8)
     value = np.array(words, dtype=np.int64)[:, None] >> np.arange(width) & 1
     bits[_places(width, family)[: len(words)]] = value
     return bits
@@ -56,7 +71,7 @@ def block_words(bits: Bits, width: int, family: str) -> npt.NDArray[np.int64]:
 
 def section_lines(bits: Bits, family: str) -> list[str]:
     """The lines of a block's contents in the text of a placed design."""
-    count, per, size, digits = _LINES[family]
+    count, per, size, digits = architecture(family).section
     octets = np.packbits(bits.reshape(count * per, size), axis=1, bitorder="little")
     words = [f"{int.from_bytes(row.tobytes(), 'little'):0{digits}x}" for row in octets]
     return [" ".join(words[i : i + per]) for i in range(0, len(words), per)]
@@ -64,7 +79,7 @@ def section_lines(bits: Bits, family: str) -> list[str]:
 
 def parse_section(lines: Sequence[str], family: str) -> Bits:
     """The inverse of `section_lines`; raises InputError on anything else."""
-    count, per, size, digits = _LINES[family]
+    count, per, size, digits = architecture(family).section
     words = [word for line in lines for word in line.split()]
     whole = re.compile(rf"[0-9a-f]{{{digits}}}")
     if len(words) != count * per or not all(map(whole.fullmatch, words)):
@@ -79,7 +94,8 @@ def sections(text: str, family: str) -> dict[str, Bits]:
     A section is ``.ram_data X Y`` on iCE40 and ``.bram_init N`` on ECP5. Raises InputError where
     one is broken.
     """
-    heading, count = re.compile(_HEADINGS[family]), _LINES[family][0]
+    device = architecture(family)
+    heading, count = re.compile(device.heading), device.section[0]
     lines = text.split("\n")
     return {
         line: parse_section(lines[number + 1 : number + 1 + count], family)

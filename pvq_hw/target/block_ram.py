@@ -1,5 +1,7 @@
 """Block RAM as the device families have it: how a memory is composed, and what it takes.
 
+``family`` is the name of an architecture, `pvq_hw.target.architectures.ARCHITECTURES`.
+
 The circuits build every memory from the pieces that `memory_layout` gives, one block RAM each,
 so that the count of `memory_blocks` is what place and route reports.
 """
@@ -8,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pvq_hw.errors import InputError
+from pvq_hw.target.architectures import architecture
 
 __all__ = [
-    "BLOCK_SHAPES",
     "SPRAM_BITS",
     "SPRAM_DEPTH",
     "SPRAM_WIDTH",
@@ -22,18 +24,8 @@ __all__ = [
     "spram_blocks",
 ]
 
-BLOCK_SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
-    # Lattice FPGA-TN-02204: DP16KD, and PDPW16KD for 36 bits; (width, depth), widest first.
-    "ecp5": ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384)),
-    # Lattice FPGA-TN-02002: SB_RAM40_4K.
-    "ice40": ((16, 256), (8, 512), (4, 1024), (2, 2048)),
-}
-
 SPRAM_WIDTH, SPRAM_DEPTH = 16, 16384  # of an SB_SPRAM256KA, Lattice FPGA-TN-02022
 SPRAM_BITS = SPRAM_WIDTH * SPRAM_DEPTH
-
-# LUTs that choose between blocks, one per bit and further block, that a block is worth.
-_PRICES = {"ecp5": 64, "ice40": 1000}
 
 
 @dataclass(frozen=True)
@@ -94,11 +86,10 @@ def select_registers(width: int, depth: int, family: str) -> int:
 def _columns(width: int, depth: int, family: str) -> tuple[tuple[int, tuple[int, int]], ...]:
     """Columns that cover ``width``, widest first: bits of the memory and shape of the blocks. An
     unbounded knapsack."""
-    if family not in BLOCK_SHAPES:
-        raise InputError(f"Family must be one of {sorted(BLOCK_SHAPES)}, not {family!r}")
+    device = architecture(family)
     if width < 1 or depth < 1 or width > 1 << 16 or depth > 1 << 24:
         raise InputError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
-    shapes, price = BLOCK_SHAPES[family], _PRICES[family]
+    shapes, price = device.block_shapes, device.block_luts
     columns = [(w, -(-depth // d), index) for index, (w, d) in enumerate(shapes)]
     # Of every width: the price, the blocks, and the shape of the last column.
     best = [(0, 0, 0)]

@@ -37,22 +37,6 @@ _CLASS = r"[a-z0-9_]{1,40}:[A-Za-z0-9_]{1,60}"
 _LOADER_NAME = r"[A-Za-z0-9][A-Za-z0-9_+-]{0,39}"
 _USB = r"[0-9a-f]{4}:[0-9a-f]{4}"
 
-_ATTRIBUTES: dict[str, dict[str, tuple[str | int, ...]]] = {
-    "ice40": {
-        "IO_STANDARD": ("SB_LVCMOS", "SB_LVTTL"),
-        "PULLUP": (0, 1),
-        "GLOBAL": (0, 1),
-    },
-    "ecp5": {
-        "IO_TYPE": ("LVCMOS33", "LVCMOS25", "LVCMOS18", "LVCMOS15", "LVCMOS12", "LVTTL33",
-                    "SSTL15_I", "SSTL135_I"),
-        "PULLMODE": ("UP", "DOWN", "NONE"),
-        "DRIVE": ("4", "8", "12", "16"),
-        "SLEWRATE": ("SLOW", "FAST"),
-        "OPENDRAIN": ("ON", "OFF"),
-    },
-}  # fmt: skip
-_REFERENCE_MHZ = {"ice40": (10, 133), "ecp5": (8, 400)}  # of the PLLs
 _MCLK_MHZ = (2.4, 4.8, 9.7, 19.4, 38.8, 62.0)
 _BAUDS = 1_200, 12_000_000
 _LOADERS: dict[str, tuple[str, ...]] = {  # the keys that each one needs
@@ -196,8 +180,8 @@ class _Reader:
         else:
             self._among("speed", device.speeds, f"speed grades of {device.name}")
         oscillator = values["oscillator"]
-        family = self.family = device.family
-        crystal = Annotated[float, number_range(*_REFERENCE_MHZ[family])]
+        self.known = dict(device.architecture.pin_attributes)
+        crystal = Annotated[float, number_range(*device.architecture.reference_mhz)]
         read(crystal, oscillator["mhz"], place.key("oscillator").key("mhz"))
         own = values.get("attributes", {})
         self.default = self._attributes(own, place.key("attributes"))
@@ -209,7 +193,7 @@ class _Reader:
             if key not in found:
                 raise InputError(f"Pin {key!r} is missing: give pins.{key}")
         extra = read(
-            _Bitstream if family == "ecp5" else _NoBitstream,
+            _Bitstream if device.architecture.bitstream_options else _NoBitstream,
             values.get("bitstream", {}),
             place.key("bitstream"),
         )
@@ -250,7 +234,7 @@ class _Reader:
             raise self.place.key(key).wrong(rule, self.values[key])
 
     def _attributes(self, table: Mapping[str, Any], place: Place) -> dict[str, str | int]:
-        known, found = _ATTRIBUTES[self.family], {}
+        known, found = self.known, {}
         for key, setting in table.items():
             if key not in known:
                 raise unknown_key(place, key, known)
@@ -260,7 +244,7 @@ class _Reader:
         return found
 
     def _pin(self, value: Any, place: Place, resource: str, invert: bool = False) -> Pin:
-        known = _ATTRIBUTES[self.family]
+        known = self.known
         table = {"pin": value} if isinstance(value, str) else value
         own = {key: table[key] for key in table if key in known}
         told = read(_Pin, {key: table[key] for key in table if key not in own}, place)

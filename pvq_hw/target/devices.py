@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from pvq_hw.errors import InputError
 from pvq_hw.naming import near
+from pvq_hw.registry import ValueFace
 from pvq_hw.target.architectures import ARCHITECTURES, Architecture
 from pvq_hw.target.block_ram import SPRAM_BITS
 
-__all__ = ["DEVICES", "Device", "find_device"]
+__all__ = ["DEVICES", "Device", "find_device", "nextpnr_options"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Device:
     name : str
         As its vendor and Amaranth name it.
     family : str
-        ``"ice40"`` or ``"ecp5"``: the tools, ``nextpnr-<family>`` and ``synth_<family>``.
+        One of `pvq_hw.target.architectures.ARCHITECTURES`: the tools, ``nextpnr-<family>`` and
+        ``synth_<family>``.
     engine : str
         Key of `pvq_hw.target.families.FAMILIES`: how cores are built for the device.
     die : str
@@ -66,7 +68,7 @@ class Device:
     @property
     def architecture(self) -> Architecture:
         """What it has in common with others of its family."""
-        return ARCHITECTURES[self.family]
+        return ARCHITECTURES.named(self.family)
 
     @property
     def logic_cell(self) -> str:
@@ -100,11 +102,25 @@ class Device:
 
     def nextpnr(self, package: str, speed: str = "") -> tuple[str, ...]:
         """Command and options of place and route for the device in a package."""
-        if self.family == "ice40":
-            suffix = ":4k" if self.name.endswith("4K") else ""
-            return "nextpnr-ice40", f"--{self.die}", "--package", package.lower() + suffix
-        long = _ECP5_PACKAGES[package]
-        return "nextpnr-ecp5", f"--{self.die}", "--package", long, "--speed", speed
+        options = nextpnr_options(self.family, self, package, speed)
+        return f"nextpnr-{self.family}", f"--{self.die}", *options
+
+
+nextpnr_options: ValueFace[[Device, str, str], tuple[str, ...]] = ARCHITECTURES.face(
+    "place and route"
+)
+"""nextpnr's options for a device's package and speed grade."""
+
+
+@nextpnr_options.of("ice40")
+def _ice40_options(family: str, device: Device, package: str, speed: str) -> tuple[str, ...]:
+    suffix = ":4k" if device.name.endswith("4K") else ""
+    return "--package", package.lower() + suffix
+
+
+@nextpnr_options.of("ecp5")
+def _ecp5_options(family: str, device: Device, package: str, speed: str) -> tuple[str, ...]:
+    return "--package", _ECP5_PACKAGES[package], "--speed", speed
 
 
 # By Amaranth's name, nextpnr's.

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pvq_hw.errors import InputError
+from pvq_hw.registry import Values
+from pvq_hw.target.architectures import architecture
 
 __all__ = ["FAMILIES", "Family", "family"]
 
@@ -15,7 +16,8 @@ class Family:
     ----------
     name : str
     blocks : str
-        Key of `pvq_hw.target.block_ram.BLOCK_SHAPES`.
+        The architecture, one of `pvq_hw.target.architectures.ARCHITECTURES`, whose block RAMs
+        it has.
     code_latency, bank_latency : int
         Cycles from address to data. On ECP5 2 uses the block RAM's output register, 3 registers
         the code word once more, behind the selector of a ROM that is cut in depth.
@@ -25,8 +27,6 @@ class Family:
         ``"mult18"`` (MULT18X18D), ``"mac16"`` (SB_MAC16) or ``"serial"`` (no DSP block).
     logic_rows : int
         ROMs of multipliers and biases up to this depth become LUTs.
-    lutram : bool
-        Whether the family has distributed RAM.
     """
 
     name: str
@@ -36,21 +36,21 @@ class Family:
     carry_chunk: int
     multiplier: str
     logic_rows: int
-    lutram: bool
+
+    @property
+    def lutram(self) -> bool:
+        """Whether the family has distributed RAM."""
+        return architecture(self.blocks).lutram_words > 0
 
 
-FAMILIES: dict[str, Family] = {
-    f.name: f
-    for f in (
-        Family("ecp5", "ecp5", 3, 2, 18, "mult18", 16, True),
-        Family("up5k", "ice40", 2, 1, 12, "mac16", 32, False),
-        Family("hx8k", "ice40", 2, 1, 9, "serial", 32, False),
-    )
-}
+FAMILIES: Values[Family] = Values("family")
+"""Faces, all data: what each kind of core costs (`pvq_hw.plan.resources`)."""
+
+FAMILIES.add(Family("ecp5", "ecp5", 3, 2, 18, "mult18", 16))
+FAMILIES.add(Family("up5k", "ice40", 2, 1, 12, "mac16", 32))
+FAMILIES.add(Family("hx8k", "ice40", 2, 1, 9, "serial", 32))
 
 
 def family(name: str) -> Family:
     """The family by name; raises InputError with the known ones."""
-    if name not in FAMILIES:
-        raise InputError(f"Family must be one of {sorted(FAMILIES)}, not {name!r}")
-    return FAMILIES[name]
+    return FAMILIES.named(name)

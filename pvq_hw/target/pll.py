@@ -4,14 +4,16 @@ Ranges: iCE40 sysCLOCK PLL guide (FPGA-TN-02052) and ECP5 data sheet (FPGA-DS-02
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 from pvq_hw.errors import InputError
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.architectures import ARCHITECTURES
 from pvq_hw.target.boards import Target
 
-__all__ = ["CrystalClock", "Ecp5Pll", "Ice40Pll", "PllSettings", "solve_pll"]
+__all__ = ["CrystalClock", "Ecp5Pll", "Ice40Pll", "pll_settings", "solve_pll"]
 
 _MHZ = 1_000_000
 
@@ -36,6 +38,12 @@ class CrystalClock:
     def hz(self) -> int:
         """Frequency, Hz, rounded down."""
         return int(self.output)
+
+    @property
+    def preference(self) -> tuple[Fraction, int, Fraction, Fraction]:
+        """The highest is taken: the highest output; of equal ones no PLL, then one output alone,
+        then the fastest phase detector."""
+        return self.output, 2, self.output, self.output
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,11 @@ class Ice40Pll(CrystalClock):
         limits = (17, 26, 44, 66, 101)
         return 1 + sum(self.pfd >= limit * _MHZ for limit in limits)
 
+    @property
+    def preference(self) -> tuple[Fraction, int, Fraction, Fraction]:
+        """See `CrystalClock.preference`."""
+        return self.output, 0, self.pfd, self.vco
+
 
 @dataclass(frozen=True)
 class Ecp5Pll(CrystalClock):
@@ -95,11 +108,20 @@ class Ecp5Pll(CrystalClock):
         """Frequency, Hz."""
         return self.vco / self.osdiv
 
+    @property
+    def preference(self) -> tuple[Fraction, int, Fraction, Fraction]:
+        """See `CrystalClock.preference`; CLKOP alone is one output."""
+        return self.output, int(self.opdiv == self.osdiv), self.pfd, self.vco
 
-PllSettings = CrystalClock | Ice40Pll | Ecp5Pll
+
+pll_settings: ValueFace[[int, Fraction], Iterable[CrystalClock]] = ARCHITECTURES.face(
+    "PLL settings"
+)
+"""Settings for a reference and a wish, Hz: those below the wish at least."""
 
 
-def _ice40(reference: int) -> Iterator[Ice40Pll]:
+@pll_settings.of("ice40")
+def _ice40(family: str, reference: int, wish: Fraction) -> Iterator[Ice40Pll]:
     for divr in range(16):
         for divf in range(128):
             pll = Ice40Pll(reference, divr, divf, 1)
@@ -113,7 +135,8 @@ def _ice40(reference: int) -> Iterator[Ice40Pll]:
                     yield pll
 
 
-def _ecp5(reference: int, wish: Fraction) -> Iterator[Ecp5Pll]:
+@pll_settings.of("ecp5")
+def _ecp5(family: str, reference: int, wish: Fraction) -> Iterator[Ecp5Pll]:
     for refdiv in range(1, reference // (10 * _MHZ) + 1):
         for fbdiv in range(1, 81):
             feedback = Fraction(reference * fbdiv, refdiv)
@@ -127,16 +150,7 @@ def _ecp5(reference: int, wish: Fraction) -> Iterator[Ecp5Pll]:
                     yield Ecp5Pll(reference, refdiv, fbdiv, opdiv, osdiv)
 
 
-def _preference(pll: PllSettings) -> tuple[Fraction, int, Fraction, Fraction]:
-    """Highest output; of equal ones no PLL, then CLKOP alone, then the fastest phase detector."""
-    if isinstance(pll, Ice40Pll):
-        return pll.output, 0, pll.pfd, pll.vco
-    if isinstance(pll, Ecp5Pll):
-        return pll.output, int(pll.opdiv == pll.osdiv), pll.pfd, pll.vco
-    return pll.output, 2, pll.output, pll.output
-
-
-def solve_pll(target: Target, clock_mhz: float) -> PllSettings:
+def solve_pll(target: Target, clock_mhz: float) -> CrystalClock:
     """The settings that come nearest to ``clock_mhz`` from below.
 
     Raises
@@ -148,12 +162,11 @@ def solve_pll(target: Target, clock_mhz: float) -> PllSettings:
     # A wish of 66.6667 is meant as a decimal number.
     wish = Fraction(str(clock_mhz)) * _MHZ
     reference = round(target.crystal_mhz * _MHZ)
-    solutions: list[PllSettings] = [CrystalClock(reference)]
-    solutions += _ice40(reference) if target.family == "ice40" else _ecp5(reference, wish)
+    solutions = [CrystalClock(reference), *pll_settings(target.family, reference, wish)]
     fitting = [pll for pll in solutions if pll.output <= wish]
     if not fitting:
         lowest = min(pll.output for pll in solutions) / _MHZ
         raise InputError(
             f"Clock of {target.name} must be at least {float(lowest):g} MHz, not {clock_mhz:g}"
         )
-    return max(fitting, key=_preference)
+    return max(fitting, key=lambda pll: pll.preference)

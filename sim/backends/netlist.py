@@ -26,19 +26,24 @@ from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.hexfile import hex_text
 from pvq_hw.engine.scenarios import pace_of, short_scenarios
 from pvq_hw.engine.timing import time_graph
-from pvq_hw.errors import CheckError, InputError, ToolError
+from pvq_hw.errors import CheckError, ToolError
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.architectures import ARCHITECTURES, architecture
 from pvq_hw.tools import find as tools
 from sim.agents.wire import pack_frames
 
-__all__ = ["Netlist", "NetlistRun", "make_netlist", "primitives", "run_frames", "run_vectors"]
+__all__ = [
+    "Netlist",
+    "NetlistRun",
+    "cell_models",
+    "make_netlist",
+    "primitives",
+    "run_frames",
+    "run_vectors",
+]
 
 IntArray = npt.NDArray[np.int64]
 
-# Yosys's libraries of primitives, and its synthesis as Amaranth's platforms call it.
-_LIBRARIES = {
-    "ice40": ("ice40/cells_sim.v",),
-    "ecp5": ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh"),
-}
 _PLAIN = ("proc", "opt_clean -purge", "memory_collect")
 _DEFINES = ("-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-DNO_INCLUDES")
 
@@ -111,16 +116,27 @@ def _library(name: str) -> Path:
 
 
 def primitives(family: str) -> str:
-    """Verilog models of the primitives of ``"ice40"`` or ``"ecp5"``."""
-    if family not in _LIBRARIES:
-        raise InputError(f"Family must be one of {sorted(_LIBRARIES)}, not {family!r}")
-    text = "\n".join(_library(name).read_text(encoding="utf-8") for name in _LIBRARIES[family])
-    if family == "ecp5":
-        # A cell that only nextpnr makes, and that Icarus Verilog can't read.
-        text = re.sub(r"^module TRELLIS_COMB\(.*?^endmodule$", "", text, flags=re.M | re.S)
-        models = Path(__file__).parent / "vendor" / "ecp5_models.v"
-        text = models.read_text(encoding="utf-8") + text
-    return text
+    """Verilog models of an architecture's primitives; raises InputError for an unknown one."""
+    return cell_models(family)
+
+
+cell_models: ValueFace[[], str] = ARCHITECTURES.face("cell models")
+"""Verilog models of the primitives that synthesis gives, from Yosys's libraries."""
+
+
+@cell_models.of("ice40")
+def _ice40_cells(family: str) -> str:
+    return _library("ice40/cells_sim.v").read_text(encoding="utf-8")
+
+
+@cell_models.of("ecp5")
+def _ecp5_cells(family: str) -> str:
+    names = ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")
+    text = "\n".join(_library(name).read_text(encoding="utf-8") for name in names)
+    # A cell that only nextpnr makes, and that Icarus Verilog can't read.
+    text = re.sub(r"^module TRELLIS_COMB\(.*?^endmodule$", "", text, flags=re.M | re.S)
+    models = Path(__file__).parent / "vendor" / "ecp5_models.v"
+    return models.read_text(encoding="utf-8") + text
 
 
 def make_netlist(
@@ -143,8 +159,7 @@ def make_netlist(
     ToolError
         yosys is missing or fails.
     """
-    if family not in _LIBRARIES:
-        raise InputError(f"Family must be one of {sorted(_LIBRARIES)}, not {family!r}")
+    architecture(family)  # or it is refused
     steps = (f"synth_{family} -top {name}",) if synthesize else _PLAIN
     script = "\n".join(("read_rtlil in.il", *steps, "write_verilog -noattr out.v", ""))
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:

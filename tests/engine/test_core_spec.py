@@ -10,7 +10,8 @@ from engine import frames_for, random_layer, tensor
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
 from pvq_hw.errors import InputError
-from pvq_hw.target.block_ram import BLOCK_SHAPES, memory_blocks, memory_columns, memory_layout
+from pvq_hw.target.architectures import ARCHITECTURES
+from pvq_hw.target.block_ram import memory_blocks, memory_columns, memory_layout
 
 FORMATS = [
     IntFormat(8, False),
@@ -114,7 +115,7 @@ def test_block_counts(width, depth, family, blocks):
     assert memory_blocks(width, depth, family) == blocks
 
 
-@pytest.mark.parametrize("family", sorted(BLOCK_SHAPES))
+@pytest.mark.parametrize("family", sorted(ARCHITECTURES.kinds()))
 def test_pieces_cover_a_memory_exactly_once(family):
     rng = np.random.default_rng(6)
     for _ in range(60):

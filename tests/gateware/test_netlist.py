@@ -12,7 +12,8 @@ import pvq_hw
 import sim.backends.netlist
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import CheckError, InputError
-from pvq_hw.target.block_ram import BLOCK_SHAPES, memory_layout
+from pvq_hw.target.architectures import architecture
+from pvq_hw.target.block_ram import memory_layout
 from pvq_hw.tools import find as tools
 from sim.backends.netlist import Netlist, make_netlist, primitives, run_frames, run_vectors
 
@@ -74,7 +75,7 @@ def wrong(bench, netlist, verilog=None):
 def test_the_table_has_every_block_shape(family):
     for table in (ROMS, RAMS):
         used = {p.shape for w, d, _ in table[family] for p in memory_layout(w, d, family)}
-        assert len(used) >= (len(BLOCK_SHAPES[family]) if table is ROMS else 3)
+        assert len(used) >= (len(architecture(family).block_shapes) if table is ROMS else 3)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_the_digits_equal_the_golden_model(digits):
 
 
 def test_unknown_families_are_refused():
-    with pytest.raises(InputError, match="Family must be one of"):
+    with pytest.raises(InputError, match="xilinx"):
         primitives("xilinx")
-    with pytest.raises(InputError, match="Family must be one of"):
+    with pytest.raises(InputError, match="xilinx"):
         make_netlist(None, "xilinx")

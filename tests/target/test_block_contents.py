@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pvq_hw.errors import InputError
+from pvq_hw.target.architectures import ARCHITECTURES, architecture
 from pvq_hw.target.block_contents import (
     block_bits,
     block_words,
@@ -11,14 +12,13 @@ from pvq_hw.target.block_contents import (
     section_lines,
     sections,
 )
-from pvq_hw.target.block_ram import BLOCK_SHAPES
 from pvq_hw.tools import find as tools
 
 
-@pytest.mark.parametrize("family", sorted(BLOCK_SHAPES))
+@pytest.mark.parametrize("family", sorted(ARCHITECTURES.kinds()))
 def test_contents_come_back_in_every_shape(family):
     rng = np.random.default_rng(1)
-    for width, depth in BLOCK_SHAPES[family]:
+    for width, depth in architecture(family).block_shapes:
         words = rng.integers(0, 1 << width, depth)
         bits = block_bits(words, width, family)
         np.testing.assert_array_equal(block_words(bits, width, family), words)

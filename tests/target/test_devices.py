@@ -6,7 +6,7 @@ import pytest
 from package_pins import package_pins
 
 from pvq_hw.errors import InputError
-from pvq_hw.target.block_ram import BLOCK_SHAPES
+from pvq_hw.target.architectures import architecture
 from pvq_hw.target.boards import TARGETS
 from pvq_hw.target.devices import DEVICES, find_device
 from pvq_hw.target.families import family
@@ -52,9 +52,9 @@ def test_what_is_sold_as_less_than_its_die_says_so():
 @every_device
 def test_parts_are_those_of_the_engine(device):
     engine = family(device.engine)
-    assert {w * d for w, d in BLOCK_SHAPES[engine.blocks]} == {device.bram_block_bits} | (
-        {16384} if device.family == "ecp5" else set()
-    )
+    assert {w * d for w, d in architecture(engine.blocks).block_shapes} == {
+        device.bram_block_bits
+    } | ({16384} if device.family == "ecp5" else set())
     assert (engine.multiplier != "serial") == (device.dsps > 0) == bool(device.dsp)
     assert engine.lutram == (device.family == "ecp5")
 
