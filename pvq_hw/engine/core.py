@@ -167,8 +167,9 @@ class CoreBase(Document, ABC):
 
     def check_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> None:
         """Raises InputError unless each field is an integer within its bounds."""
+        values = vars(self)
         for key, low, high in ranges:
-            value = getattr(self, key)
+            value = values[key]
             if not isinstance(value, int) or not low <= value <= high:
                 raise InputError(f"Core {self.name!r}: {key} must be {low} to {high}, not {value}")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -198,12 +198,7 @@ class WindowSpec(Document):
     def bands(self) -> tuple[Band, ...]:
         """What every row of positions needs, from the top."""
         g = self.geometry
-        height = g.input_shape[0]
-        tops = [y * g.stride[0] - g.pads[0][0] for y in range(g.output_size[0])]
-        low = [min(max(top, 0), height - 1) for top in tops]
-        high = [min(max(top + g.span[0] - 1, 0), height - 1) for top in tops]
-        after = [*low[1:], height]
-        return tuple(Band(a, b - a, c - a) for a, b, c in zip(low, high, after, strict=True))
+        return _bands(g.input_shape[0], g.output_size[0], g.stride[0], g.pads[0][0], g.span[0])
 
     def rights(self) -> tuple[int, ...]:
         """The last column of the map that each column of positions needs; negative where it needs
@@ -221,6 +216,16 @@ class WindowSpec(Document):
         order = (0, 1, 2, 3, 4, 5) if self.order == "channel" else (0, 1, 2, 4, 5, 3)
         flat = np.ascontiguousarray(view.transpose(order))
         return flat.reshape(len(array), self.units, self.unit_words, self.width)
+
+
+@lru_cache(maxsize=4096)
+def _bands(height: int, positions: int, stride: int, top: int, span: int) -> tuple[Band, ...]:
+    """What rows of positions need of a map's rows; ``top`` rows of padding stand above it."""
+    tops = [y * stride - top for y in range(positions)]
+    low = [min(max(first, 0), height - 1) for first in tops]
+    high = [min(max(first + span - 1, 0), height - 1) for first in tops]
+    after = [*low[1:], height]
+    return tuple(Band(a, b - a, c - a) for a, b, c in zip(low, high, after, strict=True))
 
 
 def check_window(core: CoreBase, window: WindowSpec) -> None:

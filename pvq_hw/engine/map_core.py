@@ -8,7 +8,7 @@ half of the lanes' banks, while the position before is computed from the other h
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -439,29 +439,38 @@ class MapSpec(SharedSpec):
         """From a layer's last word to the start of the next one's first window."""
         return self.last_result_stage + 2
 
-    @property
+    @cached_property
     def frame_cycles(self) -> int:
         """Cycles of a frame while results don't wait, its coming in included."""
         now = self.n + 1
         for layer in self.layers:
-            now = self.windows(layer, now)[-1] + self.turn_cycles
+            now = self.last_word(layer, now) + self.turn_cycles
         return now
 
-    def windows(self, layer: MapLayer, start: int) -> list[int]:
-        """When the last word of every window is read, for a layer that starts then."""
-        ends: list[int] = []
-        hold = start + 2
-        for number in range(layer.times * layer.parts):
-            done = self.fetch(layer, hold, ends, number)
-            hold = done + 3
-            ends.append(max(done + 2, ends[-1] + 1 if ends else 0) + layer.window_cycles - 1)
-        return ends
+    def first_word(self, layer: MapLayer, start: int) -> int:
+        """When the first word of a layer's first window is read, for a layer that starts then."""
+        return start + layer.fetched + 4
 
-    def fetch(self, layer: MapLayer, hold: int, ends: Sequence[int], number: int) -> int:
-        """When the last word of a window is fetched that could be begun after ``hold``; it takes
-        the half of the window before the last, which must be through."""
-        free = ends[number - 2] + self.code_latency + 1 if number >= 2 else 0
-        return max(hold, free) + layer.fetched
+    def last_word(self, layer: MapLayer, start: int) -> int:
+        """When the last word of a layer's last window is read, for a layer that starts then."""
+        through = start - self.code_latency - 1  # so that the first two windows wait for none
+        state = (start + 2, through, through)
+        left = layer.times * layer.parts
+        while left >= 2:
+            following = self._window(layer, self._window(layer, state))
+            steps = {now - then for now, then in zip(following, state, strict=True)}
+            state, left = following, left - 2
+            if len(steps) == 1:  # windows are in step: each two take as long from here on
+                more = left // 2 * steps.pop()
+                state, left = (state[0] + more, state[1] + more, state[2] + more), left % 2
+        return (self._window(layer, state) if left else state)[2]
+
+    def _window(self, layer: MapLayer, state: tuple[int, int, int]) -> tuple[int, int, int]:
+        """When a window may be fetched, and when the last words of the two before it are read; the
+        same after it. A window takes the half of the one before the last, which must be through."""
+        hold, before, last = state
+        done = max(hold, before + self.code_latency + 1) + layer.fetched
+        return done + 3, last, max(done + 2, last + 1) + layer.window_cycles - 1
 
     # -- golden model -----------------------------------------------------------------------
 

@@ -91,6 +91,6 @@ def map_layers(
             yield
         start = i.moved[-1] + 1
         for layer in spec.layers[:-1]:
-            start = spec.windows(layer, start)[-1] + spec.turn_cycles
-        start = spec.fetch(last, start + 2, (), 0) + 2
+            start = spec.last_word(layer, start) + spec.turn_cycles
+        start = spec.first_word(last, start)
         free = (yield from reads.rows(start, lengths)) + spec.turn_cycles

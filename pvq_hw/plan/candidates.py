@@ -67,6 +67,7 @@ __all__ = [
     "synthetic_rows",
     "too_thin",
     "unbeaten",
+    "undominated",
     "with_engines",
     "with_serial",
 ]
@@ -89,6 +90,7 @@ _MORE_WORDS = 1.1  # that a narrower code may cost
 _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the search can weigh it
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
 _WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
+_TOGETHER = 128  # rows that are compared at once
 _SIDE = ("frames", "row_windows", "out_width")
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
 
@@ -487,7 +489,25 @@ def _folded_choices(
     engine: Folded, layer: FoldLayer, lanes: Sequence[int], question: Question
 ) -> list[Choice]:
     """More lanes than bring the layer to its floor, with as few windows side by side as may be, are
-    not tried."""
+    not tried. Where cores are reckoned, only those that no other beats get other memories."""
+    if layer.given is not None:
+        return _of_lanes(layer, lanes, question)
+    # Layers of a kind are alike but for their names, which only what is refused says.
+    alike = replace(layer, name="layer")
+    try:
+        return list(_cached_of_lanes(alike, tuple(lanes), _for_kin(question)))
+    except InputError:
+        return _of_lanes(layer, lanes, question)
+
+
+@lru_cache(maxsize=512)
+def _cached_of_lanes(
+    layer: FoldLayer, lanes: tuple[int, ...], question: Question
+) -> tuple[Choice, ...]:
+    return tuple(_of_lanes(layer, lanes, question))
+
+
+def _of_lanes(layer: FoldLayer, lanes: Sequence[int], question: Question) -> list[Choice]:
     found: list[Choice] = []
     narrow = replace(question, windows=_windows(layer, question) or 1)
     floor = min(floor_cycles(layer, p, narrow) for p in lanes)
@@ -497,7 +517,10 @@ def _folded_choices(
         usual = [choice for choice in own if not _is_wide(choice, question)]
         if min(choice.cycles for choice in usual if _shifts(choice) == _shifts(usual[0])) <= floor:
             break
-    return unbeaten(found)
+    found = unbeaten(found)
+    if question.reckoned and layer.given is None:
+        found = unbeaten([v for choice in found for v in _variants(layer, choice.spec, question)])
+    return found
 
 
 @engine_limit.of(Folded)
@@ -560,14 +583,17 @@ def _windows(layer: FoldLayer, question: Question) -> int | None:
 
 def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
     if layer.given is None:
-        return list(_cached_choices(layer, p, replace(question, target=_kin(question.target))))
+        return list(_cached_choices(layer, p, question))
     return _new_choices(layer, p, question)
 
 
-def _kin(target: Target) -> Target:
-    """The first board whose cores are the same: choices are shared, only the room differs."""
+def _for_kin(question: Question) -> Question:
+    """The question for the first board whose cores are the same: choices are shared, only the room
+    differs."""
+    target = question.target
     same = (target.engine, bool(target.device.sprams))
-    return next((t for t in TARGETS.values() if (t.engine, bool(t.device.sprams)) == same), target)
+    kin = (t for t in TARGETS.values() if (t.engine, bool(t.device.sprams)) == same)
+    return replace(question, target=next(kin, target))
 
 
 @lru_cache(maxsize=4096)
@@ -578,7 +604,6 @@ def _cached_choices(layer: FoldLayer, p: int, question: Question) -> tuple[Choic
 
 def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
     source = _Source(layer, question)
-    options, engine = question.asked, question.target.engine
     specs = source.specs(p)
     loaded = source.in_spram(specs)
     wide = [
@@ -586,8 +611,18 @@ def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
         for spec in (*specs, *loaded)
         for wide in with_sides(spec, layer.geometry, _windows(layer, question), question.width)
     ]
-    variants = [v for spec in wide for v in _memory_variants(spec, engine, options)]
-    return [_choice(layer, source.counted(spec), question) for spec in variants]
+    if question.reckoned:
+        return [_choice(layer, source.counted(spec), question) for spec in wide]
+    return [v for spec in wide for v in _variants(layer, spec, question, source)]
+
+
+def _variants(
+    layer: FoldLayer, spec: CoreBase, question: Question, source: "_Source | None" = None
+) -> list[Choice]:
+    """The choices of a core and of those with other memories."""
+    source = source or _Source(layer, question)
+    specs = _memory_variants(spec, question.target.engine, question.asked)
+    return [_choice(layer, source.counted(own), question) for own in specs]
 
 
 def _choice(layer: FoldLayer, specs: tuple[CoreBase, CoreBase], question: Question) -> Choice:
@@ -641,22 +676,36 @@ def _serial(choice: Choice, engine: str) -> Choice | None:
 
 
 def unbeaten(found: Sequence[Choice]) -> list[Choice]:
-    """Drops dominated choices."""
+    """Drops dominated choices, and sorts the others by their cycles."""
+    costs = [choice.cost for choice in found]
+    parts = np.array(
+        [(x.cycles, c.luts, c.brams, c.dsps, c.sprams) for x, c in zip(found, costs, strict=True)]
+    ).reshape(-1, 5)
+    return [found[i] for i in undominated(parts)]
 
-    def parts(c: Choice) -> tuple[int, ...]:
-        return (c.cycles, c.cost.luts, c.cost.brams, c.cost.dsps, c.cost.sprams)
 
-    kept: list[tuple[int, ...]] = []
-    choices = []
-    for choice in sorted(found, key=parts):
-        own = parts(choice)
-        _, luts, brams, dsps, sprams = own  # cycles only rise
-        if not any(
-            k[1] <= luts and k[2] <= brams and k[3] <= dsps and k[4] <= sprams for k in kept
-        ):
-            kept.append(own)
-            choices.append(choice)
-    return choices
+def undominated(parts: npt.NDArray[np.int64]) -> list[int]:
+    """Rows (of any number of columns) to which no other is as good in all columns, the least first
+    by their columns in order; of equal ones the first."""
+    order = np.lexsort(parts.T[::-1])
+    columns = parts[order, 1:].T  # the first only rises
+    kept = np.zeros(len(order), dtype=bool)
+    for start in range(0, len(order), _TOGETHER):
+        own = slice(start, start + _TOGETHER)
+        before = np.flatnonzero(kept[:start])
+        kept[own] = ~(
+            _as_good(columns[:, before], columns[:, own]).any(axis=1)
+            | np.tril(_as_good(columns[:, own], columns[:, own]), -1).any(axis=1)
+        )
+    return order[kept].tolist()
+
+
+def _as_good(some: npt.NDArray[np.int64], than: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Whether each of ``than`` (parts, count) is matched in all parts by each of ``some``."""
+    found = np.ones((than.shape[1], some.shape[1]), dtype=bool)
+    for own, other in zip(some, than, strict=True):
+        found &= own <= other[:, None]
+    return found
 
 
 core_options: Face[[], dict[str, Any]] = CORES.face("choices")

@@ -116,12 +116,13 @@ core_memories.of(DepthwiseSpec)(depthwise_memories)
 
 @core_memories.of(CoreSpec)
 def _pulse_memories(spec: CoreSpec) -> dict[str, tuple[int, int, int]]:
-    width, depth = spec.memories[spec.memory_name("weights")]
+    roms = spec.memories
+    width, depth = roms[spec.memory_name("weights")]
     memories = {} if spec.code_memory == "spram" else {"codes": (1, width, depth)}
     if spec.params_memory == "block":
         for role in ("mult", "bias"):
-            if spec.memory_name(role) in spec.memories:
-                memories[role] = (1, *spec.memories[spec.memory_name(role)])
+            if spec.memory_name(role) in roms:
+                memories[role] = (1, *roms[spec.memory_name(role)])
     if spec.bank_memory == "block":
         side = spec.input_frames  # frames that are written together are in one memory
         banks = spec.lanes * spec.frames // side

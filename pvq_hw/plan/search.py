@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.plan.candidates import Choice
+from pvq_hw.plan.candidates import Choice, undominated
 from pvq_hw.plan.resources import Resources
 
 __all__ = ["Found", "cheaper", "search", "shortfall"]
@@ -191,12 +191,8 @@ def _used(choice: Choice) -> tuple[int, int, int]:
 
 def _costs_unbeaten(found: Sequence[Choice]) -> list[Choice]:
     """Drops choices that cost no less than another in any part, whatever their cycles."""
-    kept: list[Choice] = []
-    for choice in sorted(found, key=lambda c: (c.cost.luts, *_used(c))):
-        own = _used(choice)
-        if not any(all(a <= b for a, b in zip(_used(k), own, strict=True)) for k in kept):
-            kept.append(choice)
-    return kept
+    parts = np.array([(choice.cost.luts, *_used(choice)) for choice in found]).reshape(-1, 4)
+    return [found[i] for i in undominated(parts)]
 
 
 def _least_over(

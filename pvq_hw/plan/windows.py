@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
-from pvq_hw.engine.line_buffer import WindowSpec, make_window
+from pvq_hw.engine.line_buffer import make_window
 from pvq_hw.engine.map_order import map_order
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -91,11 +91,10 @@ def map_cycles(spec: CoreBase, geometry: Geometry) -> int:
     places: no more of them than credits.
     """
     rows, columns = geometry.output_size
-    window = _window(geometry, spec.x, spec.lanes, spec.frames)
-    load = window.segment.unit_words
+    load, groups = _loads(geometry, spec.x, spec.lanes, spec.frames)
     places = -(-spec.rows * (spec.flight + 1) // spec.credits)
     each = max(spec.words, (spec.words + load + _LOAD) // 2, places, load)
-    return rows * max(window.groups * each, _row_cycles(spec, columns))
+    return rows * max(groups * each, _row_cycles(spec, columns))
 
 
 def _row_cycles(spec: CoreBase, columns: int) -> int:
@@ -123,10 +122,13 @@ def _row_cycles(spec: CoreBase, columns: int) -> int:
 @lru_cache(maxsize=8192)
 def loaded_cycles(geometry: Geometry, x: IntFormat, lanes: int, wanted: int | None) -> int:
     """The fewest cycles in which all windows of a map can be loaded."""
-    windows = [_window(geometry, x, lanes, v) for v in sides(geometry, wanted)]
-    return min(w.segment.units * w.segment.unit_words for w in windows)
+    rows = geometry.output_size[0]
+    loads = (_loads(geometry, x, lanes, v) for v in sides(geometry, wanted))
+    return min(rows * groups * words for words, groups in loads)
 
 
 @lru_cache(maxsize=8192)
-def _window(geometry: Geometry, x: IntFormat, lanes: int, side: int) -> WindowSpec:
-    return make_window(geometry, x, lanes, side=side)
+def _loads(geometry: Geometry, x: IntFormat, lanes: int, side: int) -> tuple[int, int]:
+    """Words that are read for V windows, and how often in a row of positions."""
+    window = make_window(geometry, x, lanes, side=side)
+    return window.segment.unit_words, window.groups

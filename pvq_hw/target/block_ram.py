@@ -63,6 +63,7 @@ def memory_columns(width: int, depth: int, family: str) -> list[tuple[int, int]]
     return [(bits, -(-depth // words)) for bits, (_, words) in _columns(width, depth, family)]
 
 
+@lru_cache(maxsize=1 << 16)
 def memory_blocks(width: int, depth: int, family: str) -> int:
     """Block RAMs of a memory of ``depth`` words of ``width`` bits; 0 for an empty one."""
     if width == 0 or depth == 0:
