@@ -19,6 +19,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.flow.compile import compile_model
     from pvq_hw.flow.options import LayerChoice, load_options
     from pvq_hw.model.load import load_model
+    from pvq_hw.plan.goal import microseconds
 
     overrides = {
         key: getattr(args, key)
@@ -27,6 +28,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             "ratio",
             "max_loss",
             "objective",
+            "inferences_per_second",
             "quantizer",
             "gain",
             "mend",
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     }
     overrides |= {"int8": _names(args.int8), "only": _names(args.only)}
     overrides["frames"] = _frames(args.frames)
+    if args.max_latency is not None:
+        overrides["max_latency"] = microseconds(args.max_latency)
     layers: dict[str, dict[str, Any]] = {}
     for key in ("code_memory", "multiplier", "engine"):
         overrides[key] = layer_kinds(key, getattr(args, key), layers)
@@ -194,6 +198,10 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
     )
     if document["updatable"]:
         ui.say("  updatable             weights are in block RAM: others need no synthesis")
+    if document["asked_for"]:
+        ui.say(
+            f"  asked for             {document['asked_for']}: the smallest plan that reaches it"
+        )
     if document["limit"]:
         ui.say(f"  not faster since      {document['limit']}")
     ui.say(

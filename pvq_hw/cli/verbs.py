@@ -170,7 +170,8 @@ def _quantization(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--objective",
         choices=OBJECTIVES,
-        help="what the choice within --max-loss is to be best at (default speed)",
+        help="what the choice within --max-loss is to be best at (default speed; size where a "
+        "speed is asked for)",
     )
     p.add_argument(
         "--sweeps", metavar="N", type=int, help="of moves against the outputs (default 1)"
@@ -203,6 +204,17 @@ def _quantization(p: argparse.ArgumentParser) -> None:
 
 def _hardware(p: argparse.ArgumentParser) -> None:
     """What decides how the layers are computed."""
+    p.add_argument(
+        "--inferences-per-second",
+        metavar="R",
+        type=float,
+        help="plan the smallest accelerator that is as fast (default: as fast as the board allows)",
+    )
+    p.add_argument(
+        "--max-latency",
+        metavar="T",
+        help="the same for a latency: 50us, 1.5ms, or microseconds",
+    )
     p.add_argument("--lanes", metavar="P[,P...]", help="lanes of each layer; planned by default")
     p.add_argument(
         "--code",

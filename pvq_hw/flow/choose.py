@@ -22,11 +22,9 @@ from pvq_hw.evaluate.attribution import network_losses
 from pvq_hw.evaluate.metrics import answers
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
-from pvq_hw.flow.quantize import quantize_for
+from pvq_hw.flow.reach import Made, Planner, TooSlowError, reach
 from pvq_hw.model.model import Model
 from pvq_hw.network.network import Network
-from pvq_hw.plan.folding import Folding
-from pvq_hw.plan.plan import Plan
 from pvq_hw.progress import Steps
 from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.target.boards import Target
@@ -39,8 +37,6 @@ _HELD = 5  # one frame of so many is held out
 _SPARED = 3  # layers that are tried as 8-bit weights at a ratio
 _HYBRIDS = 6  # quantizations that may be spent on them
 _CLASS_HEADS = ("Softmax", "LogSoftmax", "ArgMax", "Hardmax")
-
-Planner = Callable[[Network, Target, CompileOptions, Folding], Plan]
 
 
 @dataclass(frozen=True)
@@ -109,9 +105,8 @@ class Choice:
     ----------
     options : CompileOptions
         With the ratio and the layers of 8-bit weights, and no loss to look for.
-    network : Network
-    folding : Folding
-        The lanes that it was quantized for.
+    made : Made
+        Network and plan.
     document : dict
         JSON values: ``max_loss``, ``objective``, ``unit`` of the loss, ``frames`` held out,
         ``trials`` in the order they were made, ``chosen`` (the trial's number) and ``config``, the
@@ -119,8 +114,7 @@ class Choice:
     """
 
     options: CompileOptions
-    network: Network
-    folding: Folding
+    made: Made
     document: dict[str, Any]
 
 
@@ -154,7 +148,7 @@ def choose(
     InputError
         There are no or too few calibration inputs, or nothing fits the board.
     CheckError
-        Nothing that fits loses so little.
+        Nothing that fits loses so little, or nothing is as fast as ``options.goal``.
     """
     if calibration is None or len(calibration) < _LEAST_FRAMES:
         count = 0 if calibration is None else len(calibration)
@@ -189,7 +183,8 @@ class Search:
         self._free = tuple(name for name in names if name not in resolved.layers)
         self._most = float(options.max_loss or 0.0)
         self.trials: list[Trial] = []
-        self._made: dict[tuple[float, tuple[str, ...], bool], tuple[Network, Folding]] = {}
+        self._made: dict[tuple[float, tuple[str, ...], bool], Made] = {}
+        self._slow: list[TooSlowError] = []
 
     def run(self) -> Choice:
         self._try(0.0, self._free)
@@ -226,14 +221,17 @@ class Search:
     def trial(self, ratio: float, int8: tuple[str, ...], full: bool) -> Trial:
         options = self._asked(ratio, int8)
         try:
-            network, folding = quantize_for(
-                self._model, self._target, options, self._fit, self._steps.progress,
-                quick=not full,
+            made = reach(
+                self._model, self._target, options, self._fit, self._planner,
+                self._steps.progress, quick=not full,
             )  # fmt: skip
-            planned = self._planner(network, self._target, options, folding)
+        except TooSlowError as error:
+            self._slow.append(error)
+            return Trial(ratio, int8, full, float("nan"), {}, str(error))
         except InputError as error:
             return Trial(ratio, int8, full, float("nan"), {}, str(error))
-        self._made[ratio, int8, full] = network, folding
+        self._made[ratio, int8, full] = made
+        planned = made.plan
         figures = {
             "inferences_per_second": significant(planned.inferences_per_second, 6),
             "interval_cycles": planned.interval_cycles,
@@ -242,21 +240,23 @@ class Search:
             "code_bits": planned.code_bits,
             "energy_nj": significant(planned.energy_nj, 6),
         }
-        return Trial(ratio, int8, full, self._loss(network), figures)
+        return Trial(ratio, int8, full, self._loss(made.network.undecided), figures)
 
     def _passes(self, trial: Trial) -> bool:
         return trial.fits and trial.loss <= self._most
 
-    def _rank(self, trial: Trial) -> tuple[float, float]:
-        """Less is better; of equal ones the smaller."""
-        figures = trial.figures
+    def _rank(self, trial: Trial) -> tuple[float, float, float]:
+        """Less is better; of equal ones the smaller, then the one of less energy."""
+        figures, objective = trial.figures, self._options.objective
+        if self._options.goal and objective == "speed":
+            objective = "size"
         rank = {
             "speed": -figures["inferences_per_second"],
             "latency": figures["latency_cycles"],
             "size": figures["luts"],
             "energy": figures["energy_nj"],
-        }[self._options.objective]
-        return rank, figures["luts"]
+        }[objective]
+        return rank, figures["luts"], figures["energy_nj"]
 
     # -- the search -----------------------------------------------------------------------------
 
@@ -299,7 +299,7 @@ class Search:
             best = trial
 
     def _losers(self, trial: Trial) -> list[str]:
-        network, _ = self._made[trial.ratio, trial.int8, trial.full]
+        network = self._made[trial.ratio, trial.int8, trial.full].network
         layers = network_losses(self._model, network, replace(self._held, y=None))["layers"]
         layers.sort(key=lambda layer: -layer["share"])
         names = [layer["name"] for layer in layers]
@@ -324,10 +324,10 @@ class Search:
 
     def _chosen(self, trial: Trial) -> Choice:
         options = self._asked(trial.ratio, trial.int8)
-        network, folding = self._made[trial.ratio, trial.int8, True]
         document = {
             "max_loss": self._most,
             "objective": self._options.objective,
+            "goal": self._options.goal.text(),
             "unit": self.unit,
             "frames": len(self._held),
             "calibration_frames": len(self._fit),
@@ -335,15 +335,18 @@ class Search:
             "chosen": self.trials.index(trial),
             "config": options_toml(options),
         }
-        return Choice(options, network, folding, document)
+        return Choice(options, self._made[trial.ratio, trial.int8, True], document)
 
     def _refusal(self) -> CheckError | InputError:
         fitting = [trial for trial in self.trials if trial.fits]
+        if not fitting and self._slow:
+            return min(self._slow, key=lambda error: error.excess)
         if not fitting:
             return InputError(self.trials[-1].why)
         least = min(fitting, key=lambda trial: trial.loss)
+        fast = f" with {self._options.goal.text()}" if self._options.goal else ""
         return CheckError(
-            f"Loss must be at most {self._most:g} {self.unit}, but the least found on "
+            f"Loss must be at most {self._most:g} {self.unit}, but the least found{fast} on "
             f"{self._target.name} is {least.loss:.2f} ({least.text(self.unit).split(':')[0]}); "
             "give a larger board, more calibration inputs or a larger --max-loss"
         )

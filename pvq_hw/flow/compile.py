@@ -25,11 +25,12 @@ from pvq_hw.flow.choose import choose
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.flow.quantize import asked_lanes, quantize_for
+from pvq_hw.flow.reach import reach
 from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
 from pvq_hw.model.own_graph import check_own_graph
 from pvq_hw.network.network import Network
-from pvq_hw.network.rule import check_decision, decided
+from pvq_hw.network.rule import check_decision
 from pvq_hw.output.folder import OPTIONS, OutputFolder
 from pvq_hw.output.manifest import write_manifest
 from pvq_hw.plan.fit import sold_note
@@ -111,13 +112,12 @@ def compile_model(
         choice = None
         if options.max_loss is not None:
             choice = choose(model, target, options, calibration, plan_for, tell)
-            options, network, folding = choice.options, choice.network, choice.folding
+            options, made = choice.options, choice.made
         else:
-            with tell.step("Quantize to the pyramid"):
-                network, folding = quantize_for(model, target, options, calibration, tell.progress)
-        network = decided(network, options.decide)
-        with tell.step("Plan the cores"):
-            planned = plan_for(network, target, options, folding)
+            with tell.step("Quantize to the pyramid and plan the cores"):
+                made = reach(model, target, options, calibration, plan_for, tell.progress)
+        network, planned = made.network, made.plan
+        with tell.step("Fill the memories"):
             image = emit(network, planned)
         if note := sold_note(planned.resources, target):
             tell.note(note)
@@ -156,8 +156,11 @@ def import_model(
     return model
 
 
-def plan_for(network: Network, target: Target, options: CompileOptions, folding: Folding) -> Plan:
-    """The plan of a network with the lanes it was quantized for; InputError where it won't fit."""
+def plan_for(
+    network: Network, target: Target, options: CompileOptions, folding: Folding, goal: int = 0
+) -> Plan:
+    """The plan of a network with the lanes it was quantized for, or with the cheapest that keep to
+    ``goal`` cycles a frame; InputError where it won't fit."""
     names = [layer.name for layer in network.layers]
     each = options.asked(names, target.engine)
     planned = partial(
@@ -173,11 +176,16 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
         widths=(options.input_width, options.output_width),
         codes=options.codes(names),
         reasons=folding.reasons,
+        goal=goal or folding.goal,
     )
     chosen = {
         name: part | ({"engine": folding.engine(name)} if "engine" in part else {})
         for name, part in each.items()
     }
+    asked = asked_lanes(folding.names, options)
+    free = chosen if folding.shared else each
+    if goal:
+        return planned(lanes=asked, each=free)
     try:
         limit = folding.limit or None
         return planned(
@@ -188,12 +196,10 @@ def plan_for(network: Network, target: Target, options: CompileOptions, folding:
             limit=limit,
         )
     except InputError:
-        asked = asked_lanes(folding.names, options)
         if asked is not None and None not in asked:
             raise
         # The codes came out larger than those that the lanes were chosen by.
-        shares = folding.shared
-        return planned(lanes=asked, each=chosen if shares else each)
+        return planned(lanes=asked, each=free)
 
 
 def finish_output(

@@ -13,6 +13,7 @@ from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
+from pvq_hw.plan.goal import SpeedGoal
 from pvq_hw.target.families import family
 
 __all__ = ["SPARE", "CompileOptions", "LayerChoice", "load_options"]
@@ -144,7 +145,11 @@ class CompileOptions:
         the ratio and the layers of 8-bit weights. Calibration data then decide.
     objective : str
         What the choice is to be best at within ``max_loss``: ``"speed"`` (inferences a second),
-        ``"latency"``, ``"size"`` (LUTs) or ``"energy"``, as modelled.
+        ``"latency"``, ``"size"`` (LUTs, then energy) or ``"energy"``, as modelled. Where a speed is
+        asked for, ``"speed"`` is reached with it and the choice is the smallest.
+    inferences_per_second, max_latency : float, optional
+        The speed asked for, by the circuit's clock, and microseconds from the first activation in
+        to the last result out: the plan is then the smallest that is as fast.
     lanes : tuple of int, optional
         Of each core, in order; planned when absent.
     clock_mhz : float, optional
@@ -224,6 +229,8 @@ class CompileOptions:
     min_accuracy: float | None = None
     max_loss: float | None = None
     objective: str = "speed"
+    inferences_per_second: float | None = None
+    max_latency: float | None = None
     lanes: tuple[int, ...] | None = None
     clock_mhz: float | None = None
     baud: int | None = None
@@ -289,6 +296,14 @@ class CompileOptions:
                     f"A loss must come with the calibrated quantizer, not {self.quantizer!r}"
                 )
         check_choice("Objective", self.objective, OBJECTIVES)
+        for what, value in (
+            ("Inferences a second", self.inferences_per_second),
+            ("Latency (microseconds)", self.max_latency),
+        ):
+            if value is not None:
+                _positive(what, value)
+        if self.goal and self.lanes is not None:
+            raise InputError("Lanes of all layers must not be given where a speed is asked for")
         if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
             raise InputError(
                 f"Frames side by side must be 1 to 16 or auto, not {self.frames!s:.60}"
@@ -312,6 +327,11 @@ class CompileOptions:
         both = set(self.int8) & set(self.only)
         if both:
             raise InputError(f"Layer {min(both)!r} must be in int8 or in only, not in both")
+
+    @property
+    def goal(self) -> SpeedGoal:
+        """The speed asked for."""
+        return SpeedGoal(self.inferences_per_second or 0.0, self.max_latency or 0.0)
 
     @property
     def may_share(self) -> bool:

@@ -91,10 +91,12 @@ def quantize_for(
     progress: Progress | None = None,
     *,
     quick: bool = False,
+    goal: int = 0,
 ) -> tuple[Network, Folding]:
     """Lanes first, since the quantizer spreads the pulses evenly over them; then the network.
 
-    ``quick`` as `quantizer_options` has it.
+    ``quick`` as `quantizer_options` has it; ``goal`` is the cycles a frame that are asked for, as
+    `pvq_hw.plan.folding.fold` takes it.
     """
     steps = network_steps(model)
     names = [step.name for step in steps if step.weighted]
@@ -111,6 +113,7 @@ def quantize_for(
         "digit": options.digit,
         "input_width": options.input_width,
         "pace": _ends_pace(model, options),
+        "goal": goal,
         "frames": options.frames if isinstance(options.frames, int) else None,
     }
     shares: dict[str, Any] = {

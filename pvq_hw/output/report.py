@@ -131,6 +131,8 @@ def compile_document(
         "frames_side_by_side": plan.frames,
         "interval_cycles": plan.interval_cycles,
         "latency_cycles": plan.latency_cycles,
+        "latency_us": value["latency_us"],
+        "asked_for": plan.goal.text(),
         "limit": plan.limit,
         "updatable": plan.updatable,
         "inferences_per_second": value["inferences_per_second"],
@@ -299,6 +301,7 @@ def _page(parts: Mapping[str, Any]) -> str:
         worst_rows=_worst_rows(compiled["layers"]),
         layer_rows=_layer_rows(compiled["layers"]),
         limit=compiled.get("limit"),
+        asked_for=compiled.get("asked_for"),
         choice=compiled.get("choice"),
         choice_rows=_choice_rows(compiled.get("choice")),
         reasons=[[x["name"], x["reason"]] for x in compiled["layers"] if x.get("reason")],
@@ -490,7 +493,10 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     batch = compiled.get("frames_side_by_side", 1)
     unit = "cycles a frame" if batch == 1 else f"cycles for {batch} frames"
     cards.append(_card(unit, f"{compiled['interval_cycles']:,}", "steady state"))
-    cards.append(_card("latency", f"{compiled['latency_cycles']:,} cycles", "first in to last out"))
+    note = "first in to last out"
+    if "latency_us" in compiled:
+        note += f", {compiled['latency_us']:,.4g} us planned"
+    cards.append(_card("latency", f"{compiled['latency_cycles']:,} cycles", note))
     clock = (built or compiled)["clock_mhz"]
     reached = f"reaches {built['fmax_mhz']:.1f} MHz" if built else "planned"
     cards.append(_card("clock", f"{clock:g} MHz", reached))

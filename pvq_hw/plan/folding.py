@@ -41,6 +41,7 @@ from pvq_hw.plan.windows import check_side
 from pvq_hw.target.boards import Target
 
 __all__ = [
+    "NO_FASTER",
     "FoldLayer",
     "Folding",
     "batch_options",
@@ -57,6 +58,9 @@ _MUCH_FASTER = 0.85  # times the cycles, down to which numbers of lanes are trie
 _FEW_MORE = 1.04  # times the cycles, where these cost much less
 _WIRES_WORTH = 0.9  # the same of layers whose new weights need synthesis
 _MARGIN = 0.95  # of the LUTs, where a convolution's codes are not known yet
+
+NO_FASTER = "no more was asked for"
+"""What limits choices that are as fast as their goal."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Folding:
         Which layer or part of the device stops it from being faster.
     engine_reasons : mapping of layer name to str
         Why a layer is folded or unrolled, where that was free.
+    goal : int
+        Cycles between frames that were asked for.
     """
 
     names: tuple[str, ...]
@@ -105,6 +111,7 @@ class Folding:
     reasons: Mapping[str, str] = field(default_factory=dict)
     limit: str = ""
     engine_reasons: Mapping[str, str] = field(default_factory=dict)
+    goal: int = 0
 
     def engine(self, name: str) -> str:
         """The engine of a layer, one of `pvq_hw.engine.engines.ENGINES`."""
@@ -149,6 +156,7 @@ def fold(
     each: Mapping[str, Mapping[str, Any]] | None = None,
     pace: int = 0,
     slowest: str = "",
+    goal: int = 0,
     reckoned: bool = False,
     **options: Any,
 ) -> Folding:
@@ -186,6 +194,9 @@ def fold(
         Cycles between frames that are short enough; 0 for as few as can be.
     slowest : str
         What cannot be faster than ``pace``, for `Folding.limit`.
+    goal : int
+        Cycles between frames that are asked for: the cheapest choices that keep to them are taken
+        where there are any, and no faster ones; 0 for as few as can be.
     reckoned : bool
         Whether to reckon, which takes some hundredths of the time: cores without codes, and fewer
         numbers of lanes tried.
@@ -220,9 +231,12 @@ def fold(
         for i, (layer, gap, side) in enumerate(zip(layers, gaps, sides, strict=True))
     ]
     reserve = _top(target, layers[0]) if reserve is None else reserve
-    task = _Task(layers, questions, wanted, target, reserve, frames * pace)
+    if goal > pace:
+        pace, slowest = goal, NO_FASTER
+    task = _Task(layers, questions, wanted, target, reserve, frames * pace, frames * goal)
     found, choices = task.run()
-    return _folding(task, found, frames, balanced, task.limit(found, choices, slowest))
+    folding = _folding(task, found, frames, balanced, task.limit(found, choices, slowest))
+    return replace(folding, goal=goal)
 
 
 def _folding(task: "_Task", found: Found, frames: int, balanced: bool, limit: str) -> Folding:
@@ -264,7 +278,9 @@ class _Task:
         target: Target,
         reserve: Resources,
         pace: int,
+        goal: int = 0,
     ) -> None:
+        self.goal = goal
         self.layers, self.questions, self.wanted = layers, questions, wanted
         self.target, self.reserve, self.pace = target, reserve, pace
         self.budget = budget(target)
@@ -324,7 +340,8 @@ class _Task:
         if any(wires):
             mixed = [own + new for own, new in zip(choices, wires, strict=True)]
             best = self._search(mixed)
-            if best.fits and (not found.fits or best.interval < _WIRES_WORTH * found.interval):
+            faster = best.interval < _WIRES_WORTH * found.interval or self._reaches(best, found)
+            if best.fits and (not found.fits or faster):
                 best, choices = self._refined(*self._fewest(best, mixed, wires))
             else:
                 best = found
@@ -393,11 +410,22 @@ class _Task:
             return search(choices, free, self.pace)
         best = tried[0]
         for other in tried[1:]:
-            best = best if _better(best[0], other[0]) is best[0] else other
+            if _better(best[0], other[0]) is other[0] or self._reaches(other[0], best[0]):
+                best = other
         found, own, room = best
         least = min((f.interval for f, *_ in tried if f.fits), default=found.interval)
         most = min(_FEW_MORE * found.interval, least / _WORTH)
+        if found.interval <= self.goal:
+            most = self.goal
         return cheaper(own, room, found, most)
+
+    def _reaches(self, found: Found, other: Found) -> bool:
+        """Whether the first reaches the goal that the other misses."""
+        return (
+            found.fits
+            and found.interval <= self.goal
+            and not (other.fits and other.interval <= self.goal)
+        )
 
     def limit(self, found: Found, choices: list[list[Choice]], slowest: str) -> str:
         """In one line, what stops the choices from being faster."""

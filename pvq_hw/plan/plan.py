@@ -33,6 +33,7 @@ from pvq_hw.plan.candidates import with_engines
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.plan.fit import check_fit
 from pvq_hw.plan.folding import Folding, batch_options, fold, known_layers
+from pvq_hw.plan.goal import NO_GOAL, SpeedGoal
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
@@ -86,12 +87,14 @@ class Plan(Document):
         The units that the network is made of.
     limit : str
         In one line, which layer or part of the device stops the plan from being faster.
+    goal : SpeedGoal
+        The speed that was asked for.
     """
 
     derived: ClassVar[tuple[str, ...]] = (
         "clock_hz", "frames", "inferences_per_second", "inferences_per_second_over_link",
-        "code_bits", "bits_per_weight", "parameter_bits_per_weight", "resources", "budget",
-        "energy", "updatable",
+        "latency_us", "code_bits", "bits_per_weight", "parameter_bits_per_weight", "resources",
+        "budget", "energy", "updatable",
     )  # fmt: skip
 
     network: str
@@ -106,6 +109,7 @@ class Plan(Document):
     graph: GraphSpec
     top: bool = True
     limit: Annotated[str, line(_LONGEST_LIMIT)] = ""
+    goal: SpeedGoal = NO_GOAL
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -144,6 +148,11 @@ class Plan(Document):
     def inferences_per_second(self) -> float:
         """Clock / interval, times the frames of a batch."""
         return self.frames * self.clock_hz / self.interval_cycles
+
+    @property
+    def latency_us(self) -> float:
+        """Microseconds from the first activation in to the last result out."""
+        return 1e6 * self.latency_cycles / self.clock_hz
 
     @property
     def inferences_per_second_over_link(self) -> float:
@@ -216,6 +225,8 @@ class Plan(Document):
              f"{self.latency_cycles:,} latency"),
             ("takes", ", ".join(parts)),
         ]  # fmt: skip
+        if self.goal:
+            figures.append(("asked for", self.goal.text()))
         if self.limit:
             figures.append(("not faster since", self.limit))
         rows = [
@@ -253,6 +264,9 @@ class Plan(Document):
         """Raises InputError, with the numbers and a remedy, unless all fits the target."""
         _clock_hz(self.target, self.clock_mhz)
         check_fit(self.layers, self.resources, self.target)
+        if not self.goal.reached(self.inferences_per_second, self.latency_us):
+            found = self.goal.found(self.inferences_per_second, self.latency_us)
+            raise InputError(f"The plan must have {self.goal.text()}, but has {found}")
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -267,6 +281,7 @@ class Plan(Document):
             "updatable": self.updatable,
             "inferences_per_second": significant(self.inferences_per_second),
             "inferences_per_second_over_link": significant(self.inferences_per_second_over_link),
+            "latency_us": significant(self.latency_us),
             "code_bits": self.code_bits,
             "bits_per_weight": significant(self.bits_per_weight),
             "parameter_bits_per_weight": significant(self.parameter_bits_per_weight),
@@ -340,6 +355,7 @@ def plan(
     engine_reasons: Mapping[str, str] | None = None,
     limit: str | None = None,
     reserve: Resources | None = None,
+    goal: int = 0,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -392,6 +408,9 @@ def plan(
         `Plan.limit`, where the lanes come from a folding that says so.
     reserve : Resources, optional
         Kept free when lanes are chosen, besides what all units but the cores are reckoned to take.
+    goal : int
+        Cycles between frames that are asked for, where lanes are free: the cheapest choices that
+        keep to them.
     **options
         Of `pvq_hw.engine.kinds.make_layer_core`, for all layers (``shift_bits``, ``engine``, ...).
 
@@ -406,6 +425,7 @@ def plan(
         return _plan_shared(
             network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud, top=top,
             check=check, frames=frames, codes=codes, limit=limit, options=options, each=each,
+            goal=goal,
         )  # fmt: skip
     layers = core_layers(network)
     known = known_layers(network, codes)
@@ -431,6 +451,7 @@ def plan(
         each=each,
         pace=pace,
         slowest=slowest,
+        goal=goal,
         **options,
     )
     sides = batch_options(known, frames, serial)
@@ -468,7 +489,7 @@ def plan(
             top=top, check=check, frames=frames, serial=serial, windows=windows,
             stream_width=stream_width, digit=digit, widths=widths, codes=codes, each=each,
             reasons=reasons, engine_reasons=engine_reasons, limit=limit,
-            reserve=kept + _lacking(result.resources, folding.cost), **options,
+            reserve=kept + _lacking(result.resources, folding.cost), goal=goal, **options,
         )  # fmt: skip
     if check:
         result.verify()
@@ -490,6 +511,7 @@ def _plan_shared(
     limit: str | None,
     options: Mapping[str, Any],
     each: Mapping[str, Mapping[str, Any]],
+    goal: int,
 ) -> Plan:
     """The plan of a network on one engine; what is asked of layers must be asked of all."""
     if frames != 1:
@@ -505,7 +527,7 @@ def _plan_shared(
     input_bytes = network.input.size * -(-network.input.format.bits // 8)
     graph, spec, image, folding = shared_plan(
         network, board, lanes=lanes, gap_bits=gap_bits,
-        reserve=top_resources(board, input_bytes) if top else Resources(), **chosen,
+        reserve=top_resources(board, input_bytes) if top else Resources(), goal=goal, **chosen,
     )  # fmt: skip
     timing = time_graph(graph, {spec.name: image})
     result = _joined(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pvq_hw.plan.candidates import Choice, undominated
 from pvq_hw.plan.resources import Resources
 
-__all__ = ["Found", "cheaper", "search", "shortfall"]
+__all__ = ["Found", "cheaper", "price", "search", "shortfall"]
 
 _NONE = np.int64(1) << 40  # LUTs of what cannot be
 _DSP_WEIGHT = 0.1  # of a LUT's: multiplier blocks stand idle otherwise
@@ -74,13 +74,17 @@ def cheaper(
     if not found.fits or not longer:
         return found
     chosen = _Knapsack(choices, longer[-1], room).cheapest(room)
-    if chosen is None or _price(chosen, room) > _CHEAPER * _price(found.choices, room):
+    if chosen is None or _cost(chosen, room) > _CHEAPER * _cost(found.choices, room):
         return found
     return Found(max(choice.cycles for choice in chosen), chosen)
 
 
-def _price(choices: Sequence[Choice], room: Resources) -> float:
-    cost = sum((choice.cost for choice in choices), Resources())
+def _cost(choices: Sequence[Choice], room: Resources) -> float:
+    return price(sum((choice.cost for choice in choices), Resources()), room)
+
+
+def price(cost: Resources, room: Resources) -> float:
+    """What something takes, in parts of what there is, added up."""
     parts = {"luts": 1.0, "brams": 1.0, "dsps": _DSP_WEIGHT, "sprams": 1.0}
     return sum(w * getattr(cost, key) / max(1, getattr(room, key)) for key, w in parts.items())
 

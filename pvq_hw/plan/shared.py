@@ -31,10 +31,11 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.network import Network
 from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, too_thin
 from pvq_hw.plan.core_layers import unit_names
-from pvq_hw.plan.folding import Folding, fold_best
+from pvq_hw.plan.folding import NO_FASTER, Folding, fold_best
 from pvq_hw.plan.layer import LayerPlan
 from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, budget, core_resources, load_resources
+from pvq_hw.plan.search import price
 from pvq_hw.plan.shared_steps import SharedStep, network_chain, reckoned_steps, window_columns
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import family
@@ -53,6 +54,7 @@ ENGINE = "engine"
 """What the one core of such a network is called."""
 
 _MOST_LANES = 32
+_MUCH_SMALLER = 0.85  # times what a core a layer takes: one engine is chosen for that
 _NOTABLE = 0.05  # of the pulses: layers with fewer don't decide the code's gap bits
 _WORTH = 0.95  # of the cycles: codes that have to be loaded save so much
 
@@ -66,6 +68,7 @@ def shared_folding(
     reserve: Resources,
     but: Container[tuple[Any, ...]] = (),
     steps: Sequence[SharedStep] | None = None,
+    goal: int = 0,
     **options: Any,
 ) -> Folding:
     """Lanes, gap bits and the codes' memory of one engine for all layers, reckoned.
@@ -85,6 +88,8 @@ def shared_folding(
         `_choice` of engines that turned out too large.
     steps : sequence of SharedStep, optional
         What the engine does, where it is known; else as the layers hang together.
+    goal : int
+        As `pvq_hw.plan.folding.fold` takes it.
     **options
         ``code_memory``, ``map_memory``, ``side`` and ``multiplier``, free unless given.
 
@@ -118,8 +123,10 @@ def shared_folding(
                     cost += load_resources(target) if spec.code_memory == "spram" else Resources()
                     over = _over(cost, room)
                     found.append(_Reckoned(spec, cost, cost.within(room), over, cycles))
-    best = _best([x for x in found if _choice(x.spec) not in but] or found)
+    rest = [x for x in found if _choice(x.spec) not in but] or found
+    best = _cheapest(rest, room, goal) or _best(rest)
     spec = best.spec
+    limit = NO_FASTER if best.cycles <= goal else _limit(found, best, target)
     memory_options = {"engine": "shared", "code_memory": spec.code_memory, **options}
     if isinstance(spec, MapSpec):
         memory_options |= {"map_memory": spec.map_memory, "side": spec.side}
@@ -134,7 +141,8 @@ def shared_folding(
         fits=best.fits,
         balanced=tuple(layer.given is None and _even(layer, spec.lanes) for layer in layers),
         cost=best.cost + reserve,
-        limit=_limit(found, best, target) if best.fits else "",
+        limit=limit if best.fits else "",
+        goal=goal,
     )
 
 
@@ -156,13 +164,14 @@ def fold_network(
     shared : bool
         One for all was asked for.
     may_share : bool
-        It is taken where a core a layer doesn't fit.
+        It is taken where a core a layer doesn't fit; or where both keep to a goal, and it takes
+        much less.
     best : callable
         `fold_best`, or `pvq_hw.plan.folding.fold`.
     """
     if not shared:
         found = best(layers, target, **asked)
-        if found.fits or not may_share:
+        if not may_share or (found.fits and not asked.get("goal")):
             return found
     each = asked.get("each") or {}
     options = {key: value for part in each.values() for key, value in part.items()}
@@ -170,6 +179,7 @@ def fold_network(
     wanted: dict[str, Any] = {
         "lanes": asked.get("lanes"),
         "reserve": asked.get("reserve") or Resources(),
+        "goal": asked.get("goal", 0),
     }
     if shared:
         return shared_folding(layers, target, **wanted, **options)
@@ -177,7 +187,13 @@ def fold_network(
         one = shared_folding(layers, target, **wanted, **options)
     except InputError:
         return found
-    reasons = dict.fromkeys(one.names, "shared: one core a layer would not fit")
+    text = "shared: one core a layer would not fit"
+    if found.fits:
+        limit, keeps = budget(target), one.interval_cycles <= wanted["goal"]
+        text = "shared: as fast as asked, and much smaller than one core a layer"
+        if not keeps or price(one.cost, limit) > _MUCH_SMALLER * price(found.cost, limit):
+            return found
+    reasons = dict.fromkeys(one.names, text)
     return replace(one, engine_reasons=reasons) if one.fits else found
 
 
@@ -341,6 +357,12 @@ def _choice(spec: SharedSpec) -> tuple[Any, ...]:
     return spec.lanes, spec.code.gap_bits, spec.code_memory, *maps
 
 
+def _cheapest(found: Sequence[_Reckoned], room: Resources, goal: int) -> _Reckoned | None:
+    """What takes the least of those that fit and keep to a goal, if any do."""
+    fast = [x for x in found if x.fits and x.cycles <= goal]
+    return min(fast, key=lambda x: (price(x.cost, room), x.cycles), default=None)
+
+
 def _best(found: Sequence[_Reckoned]) -> _Reckoned:
     """The fewest cycles that fit, in block RAM where SPRAM saves less than 5 % of them; what is
     least over where none do."""
@@ -380,6 +402,7 @@ def shared_plan(
     lanes: Sequence[int | None] | None,
     gap_bits: Sequence[int | None] | None,
     reserve: Resources,
+    goal: int = 0,
     **options: Any,
 ) -> tuple[GraphSpec, SharedSpec, CoreImage, Folding]:
     """The engine of a network's layers, with the lanes and gap bits given or those that suit its
@@ -407,7 +430,7 @@ def shared_plan(
     while True:
         folding = shared_folding(
             [step.layer for step in steps], target, lanes=lanes[:1] if lanes else None,
-            reserve=reserve, but=tried, steps=steps,
+            reserve=reserve, but=tried, steps=steps, goal=goal,
             gap_bits=max(given) if given and not maps else None, **options,
         )  # fmt: skip
         made = {key: value for key, value in folding.memories[0].items() if key != "engine"}

@@ -230,7 +230,7 @@ def test_a_lost_activation_stops_compile_and_keeps_the_old_output(tmp_path, monk
     out = tmp_path / "out"
     pvq_hw.compile(path, out, target="icebreaker", calibrate=x, ratio=2.0)
     before = (out / "manifest.json").read_bytes()
-    from pvq_hw.flow import compile as flow
+    from pvq_hw.flow import reach as flow
 
     whole = flow.quantize_for
 
@@ -249,11 +249,12 @@ def test_verify_compares_on_data_too(tmp_path, monkeypatch, capsys):
     data = Data(x)
     out = tmp_path / "out"
     from pvq_hw.flow import compile as flow
+    from pvq_hw.flow import reach
     from pvq_hw.output import verify_data
 
-    whole, judge = flow.quantize_for, verify_data.agreement
+    whole, judge = reach.quantize_for, verify_data.agreement
     lossy = lambda *a, **k: (lambda n, f: (without_relu(n, -1), f))(*whole(*a, **k))  # noqa: E731
-    monkeypatch.setattr(flow, "quantize_for", lossy)
+    monkeypatch.setattr(reach, "quantize_for", lossy)
     monkeypatch.setattr(flow, "agreement", lambda *a: judge(a[0], whole_network(path, x), *a[2:]))
     made = pvq_hw.compile(path, out, target="icebreaker", calibrate=x, ratio=2.0)
     found = [str(f) for f in made.verify(path, data)]

@@ -13,6 +13,7 @@ from onnx_graphs import graph_model, save
 import pvq_hw
 from pvq_hw import CheckError, Data, InputError
 from pvq_hw.flow import choose as choosing
+from pvq_hw.flow import reach as reaching
 from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions, load_options
 from pvq_hw.model.load import load_model
@@ -91,7 +92,8 @@ def test_without_labels_outputs_or_answers_are_compared(tmp_path):
     assert found.document["unit"] == "% output error"
     held = np.sort(np.random.default_rng([0, 0xC105E]).permutation(100)[:20])
     exact = model.predict(data.x[held])
-    real = found.network.real(found.network.predict(found.network.quantize_input(data.x[held])))
+    network = found.made.network
+    real = network.real(network.predict(network.quantize_input(data.x[held])))
     error = np.sqrt(np.square(real.reshape(20, -1) - exact.reshape(20, -1)).mean())
     spread = np.sqrt(np.square(exact - exact.mean(axis=0)).mean())
     taken = found.document["trials"][found.document["chosen"]]
@@ -107,11 +109,11 @@ def test_inputs_held_out_calibrate_nothing(tmp_path, monkeypatch):
     model, data = _regression(tmp_path)
     seen = []
 
-    def spy(model, target, options, calibration, progress=None, *, quick=False):
+    def spy(model, target, options, calibration, progress=None, **more):
         seen.append(calibration.x)
-        return quantize_for(model, target, options, calibration, progress, quick=quick)
+        return quantize_for(model, target, options, calibration, progress, **more)
 
-    monkeypatch.setattr(choosing, "quantize_for", spy)
+    monkeypatch.setattr(reaching, "quantize_for", spy)
     _choose(model, data, max_loss=20.0)
     held = np.sort(np.random.default_rng([0, 0xC105E]).permutation(100)[:20])
     assert all(np.array_equal(x, np.delete(data.x, held, axis=0)) for x in seen)
@@ -122,7 +124,7 @@ def test_layers_of_the_users_choice_stay_as_they_are(tmp_path):
     asked = load_options(None, {"target": "ulx3s-25f", "max_loss": 50.0,
                                 "layers": {"second": {"ratio": 1.0}}})  # fmt: skip
     found = choosing.choose(model, get_target("ulx3s-25f"), asked, data, plan_for)
-    assert found.network.layers[-1].k.sum() == 24
+    assert found.made.network.layers[-1].k.sum() == 24
     assert all("second" not in t["int8_layers"] for t in found.document["trials"])
 
 
@@ -159,6 +161,23 @@ def test_a_choice_that_fails_with_full_effort_is_passed_over(tmp_path, monkeypat
     assert len(full_ones) > 1
     assert taken["loss"] <= 90
     assert (taken["ratio"] or 0.0, tuple(taken["int8_layers"])) == full_ones[-1] != full_ones[0]
+
+
+def test_a_speed_is_reached_within_the_loss_by_the_smallest(tmp_path):
+    model, data = _regression(tmp_path)
+    found = _choose(model, data, max_loss=30.0, inferences_per_second=1e6)
+    trials = found.document["trials"]
+    taken = trials[found.document["chosen"]]
+    assert found.document["goal"] == "1,000,000 inferences a second"
+    assert found.made.plan.goal.inferences_per_second == 1e6
+    passed = [t for t in trials if t["full"] and t["fits"] and t["loss"] <= 30]
+    assert all(t["inferences_per_second"] >= 1e6 for t in trials if t["fits"])
+    assert taken["luts"] == min(t["luts"] for t in passed)
+    assert taken["luts"] < min(t["luts"] for t in _choose(model, data, max_loss=30.0).document[
+        "trials"] if t["full"])  # fmt: skip
+    with pytest.raises(CheckError, match=r"must have 1,000,000,000 inferences a second at 120 MHz, "
+                       r"but the best found has \d"):  # fmt: skip
+        _choose(model, data, max_loss=30.0, inferences_per_second=1e9)
 
 
 @pytest.mark.slow

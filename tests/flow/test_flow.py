@@ -131,9 +131,7 @@ def test_a_wheel_carries_all_it_needs(tmp_path):
     ],
 )
 def test_data_is_checked_before_the_first_long_step(tmp_path, monkeypatch, x, y, minimum, text):
-    monkeypatch.setattr(
-        pvq_hw.flow.compile, "quantize_for", lambda *a, **k: pytest.fail("too late")
-    )
+    monkeypatch.setattr(pvq_hw.flow.reach, "quantize_for", lambda *a, **k: pytest.fail("too late"))
     options = CompileOptions(target="icebreaker", min_accuracy=minimum)
     test = pvq_hw.Data(np.zeros(x), y)
     with pytest.raises(InputError, match=text):
@@ -141,9 +139,7 @@ def test_data_is_checked_before_the_first_long_step(tmp_path, monkeypatch, x, y,
 
 
 def test_calibration_shape_is_checked_before_the_first_long_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        pvq_hw.flow.compile, "quantize_for", lambda *a, **k: pytest.fail("too late")
-    )
+    monkeypatch.setattr(pvq_hw.flow.reach, "quantize_for", lambda *a, **k: pytest.fail("too late"))
     with pytest.raises(InputError, match="Calibration data: Data must have the shape"):
         pvq_hw.flow.compile.compile_model(
             MODEL, tmp_path / "out", CompileOptions(target="icebreaker"),
