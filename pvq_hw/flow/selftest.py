@@ -13,6 +13,7 @@ import numpy as np
 
 import pvq_hw
 from pvq_hw.errors import InputError, PvqError
+from pvq_hw.files import check_writable, whole_file
 from pvq_hw.flow.board import describe_output
 from pvq_hw.flow.driver import Board
 from pvq_hw.host.ports import find_port
@@ -122,7 +123,8 @@ def selftest(
     told = steps or Steps()
     if not 1 <= frames <= _MOST_FRAMES:
         raise InputError(f"There must be 1 to {_MOST_FRAMES:,} frames, not {frames:,}")
-    _check_bundle(bundle)
+    if bundle is not None:
+        check_writable(bundle)
     if port is None:
         port = find_port(describe_output(accelerator))
     name = port if isinstance(port, str) else "the port"
@@ -205,17 +207,9 @@ def _versions(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
-def _check_bundle(bundle: Path | None) -> None:
-    if bundle is not None and (bundle.is_dir() or not bundle.parent.is_dir()):
-        raise InputError(f"{bundle} can't be written")
-
-
 def _write_bundle(bundle: Path | None, document: dict[str, Any], port: TracedPort) -> None:
     if bundle is None:
         return
-    try:
-        with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("selftest.json", json.dumps(document, indent=1, sort_keys=True) + "\n")
-            archive.writestr("wire.txt", port.text())
-    except OSError as error:
-        raise InputError(f"{bundle} can't be written: {error.strerror}") from None
+    with whole_file(bundle) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("selftest.json", json.dumps(document, indent=1, sort_keys=True) + "\n")
+        archive.writestr("wire.txt", port.text())

@@ -12,6 +12,7 @@ values and tables are the same on every machine.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,12 +113,12 @@ class Curve:
         if not right:
             raise InputError(f"Function {self.kind!r} doesn't have these operands or attributes")
 
-    @property
+    @cached_property
     def operations(self) -> int:
         """How many operators it is made of, shared ones counted once for each use."""
         return sum(arg.operations for arg in self.args) + bool(self.args)
 
-    @property
+    @cached_property
     def channels(self) -> int:
         """Channels of which each has constants of its own; 1 where all have the same."""
         own = len(self.values) if self.kind == "constant" else 1

@@ -186,7 +186,7 @@ def test_failed_write_leaves_the_earlier_file(tmp_path):
         write_npz(path, {"x": np.array([{}], dtype=object)})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(InputError, match="can't be written"):
+    with pytest.raises(InputError, match="must be a file in a folder that exists"):
         save_data(Data(X), tmp_path / "no" / "d.npz")
 
 

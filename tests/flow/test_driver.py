@@ -236,7 +236,7 @@ def test_the_verb_over_a_pseudo_terminal(digits, accelerator, tmp_path):
     assert ran.code == 1
     assert not ran.json["ok"]
     refused(tmp_path, "There must be 1 to 1,000,000 frames, not 0", *args[:-1], 0)
-    refused(tmp_path, "can't be written", *args, "--bundle", tmp_path)
+    refused(tmp_path, "must be a file in a folder that exists", *args, "--bundle", tmp_path)
     os.close(line)
     os.close(master)
 

@@ -15,7 +15,7 @@ from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.model.load import load_model
 from pvq_hw.model.own_graph import check_own_graph
-from pvq_hw.model.tflite import read
+from pvq_hw.model.tflite import flatbuffer, read
 from pvq_hw.model.tflite.file import read_tflite
 from pvq_hw.model.tflite.runtime import rounds_activations, run_tflite
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
@@ -23,7 +23,7 @@ from pvq_hw.quantizer.quantize import LayerOptions, quantize
 pytest.importorskip("ai_edge_litert")
 
 from ai_edge_litert import schema_py_generated as schema
-from tflite_files import TfliteFiles, everything, integers, packed, tiny
+from tflite_files import TfliteFiles, everything, integers, packed, shared, tiny
 
 FILES = DATA / "tflite"
 
@@ -323,6 +323,29 @@ def test_one_buffer_read_many_times_is_not_copied_without_end(tmp_path, monkeypa
     path = saved(tmp_path, f.bytes(x, y))
     with pytest.raises(InputError, match="must have at most 2,097,152 weights"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"name": 1 << 20}, {"scales": 1 << 20}, {"inputs": 20_000, "operators": 2_000}]
+)
+def test_what_tables_share_is_not_read_without_end(tmp_path, monkeypatch, sizes):
+    """Files of 0.2 to 4 MB, which took gigabytes or minutes."""
+    monkeypatch.setattr(flatbuffer, "_FREE", 0)
+    path, begun = saved(tmp_path, shared(**sizes)), time.process_time()
+    with pytest.raises(InputError, match="its tables share names, scales or indices far too often"):
+        load_model(path)
+    assert time.process_time() - begun < 5
+
+
+def test_a_constant_read_many_times_does_not_take_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "WEIGHTS_LIMIT", 1 << 10)
+    f = TfliteFiles()
+    x = y = f.tensor("x", (1, 64))
+    axes = f.constant(np.zeros(1 << 10, dtype=np.int32))
+    for i in range(6):
+        y = f.operator("MEAN", [y, axes], f.tensor(f"y{i}", (1, 64)), "ReducerOptions",
+                       keepDims=True)  # fmt: skip
+    refused(saved(tmp_path, f.bytes(x, y)), "must have at most 1,024 weights in all")
 
 
 @pytest.mark.parametrize("make", [everything, integers])

@@ -285,7 +285,7 @@ def test_verify_checks_all_that_it_is_given_before_it_starts(digits, tmp_path):
         (("--data", wrong), f"{wrong}: Data must have the shape (frames, 64), not (20, 63)"),
         (("--data", tmp_path / "none.npz"), "none.npz must be an npz file"),
         (("--log", tmp_path / "log.txt"), "The log must be a .csv or .json file, not 'log.txt'"),
-        (("--log", tmp_path / "no" / "log.csv"), "log.csv must be in a folder that exists"),
+        (("--log", tmp_path / "no" / "log.csv"), "log.csv must be a file in a folder that exists"),
     ):
         refused(tmp_path, text, *args, *more)
         assert "==> Verify" not in run(*args, *more).err

@@ -62,7 +62,9 @@ def graph(folder):
     net = RandomNetwork(8, (3, 3, 1))
     branch = net.conv(net.input, 1, (2, 2), k=2, pads=((0, 1), (0, 1)))
     net.maxpool(net.add(net.input, branch), (2, 2))
-    _ship(folder, net, 12)
+    # Resets at every phase, and queues that are full and run empty.
+    names = ("resets while computing", "output blocked from the start", "bursts at the output")
+    _ship(folder, net, 12, names=names)
 
 
 def window(folder):

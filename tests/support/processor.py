@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-__all__ = ["CANDIDATES", "environments", "runnable_kernels"]
+__all__ = ["CANDIDATES", "GENERIC", "environments", "runnable_kernels"]
 
 CANDIDATES = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen", "SkylakeX", "Cooperlake")
 """OpenBLAS's names, from kernels that every x86-64 processor runs to those of AVX-512."""

@@ -7,7 +7,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-__all__ = ["KINDS", "TfliteFiles", "everything", "integers", "packed", "tiny"]
+__all__ = ["KINDS", "TfliteFiles", "everything", "integers", "packed", "shared", "tiny"]
 
 KINDS = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
 
@@ -85,6 +85,43 @@ def packed(model: Any) -> bytes:
     builder = flatbuffers.Builder(1 << 12)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def shared(name: int = 1, scales: int = 0, inputs: int = 1, operators: int = 1) -> bytes:
+    """A file whose 20,000 tensors are one table, of a name of so many letters and so many scales,
+    and whose operators are one table that reads a tensor so many times."""
+    b = flatbuffers.Builder(1 << 20)
+
+    def made(table: str, **fields: Any) -> int:
+        getattr(schema, f"{table}Start")(b)
+        for field_name, value in fields.items():
+            getattr(schema, f"{table}Add{field_name}")(b, value)
+        return int(getattr(schema, f"{table}End")(b))
+
+    def vector(table: int, count: int = 1) -> int:
+        b.StartVector(4, count, 4)
+        for _ in range(count):
+            b.PrependUOffsetTRelative(table)
+        return int(b.EndVector())
+
+    def numbers(values: Any, kind: str = "<i4") -> int:
+        return int(b.CreateNumpyVector(np.asarray(values, dtype=kind)))
+
+    more = {}
+    if scales:
+        scale = numbers(np.full(scales, 0.5), "<f4")
+        more = {"Type": 9, "Quantization": made("QuantizationParameters", Scale=scale)}
+    text, shape = b.CreateString("a" * name), numbers([max(1, scales)])
+    tensor = made("Tensor", Shape=shape, Name=text, **more)
+    first, second, many = numbers([0]), numbers([1]), numbers(np.zeros(inputs))
+    operator = made("Operator", Inputs=many, Outputs=second)
+    graph = made("SubGraph", Tensors=vector(tensor, 20_000), Inputs=first, Outputs=second,
+                 Operators=vector(operator, operators))  # fmt: skip
+    relu = made("OperatorCode", BuiltinCode=19, DeprecatedBuiltinCode=19)
+    model = made("Model", Version=3, Subgraphs=vector(graph), OperatorCodes=vector(relu),
+                 Buffers=vector(made("Buffer")))  # fmt: skip
+    b.Finish(model, b"TFL3")
+    return bytes(b.Output())
 
 
 def everything(seed: int = 0, *, several: bool = False) -> bytes:

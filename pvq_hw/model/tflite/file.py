@@ -222,7 +222,7 @@ def _data(
         return None
     if buffers[number].scalar(1, "Q") > 1 or table.scalar(10, "I"):
         raise InputError(f"{where} must have its data inside the flatbuffer, not after it")
-    data = buffers[number].vector(0, "u1")
+    data = buffers[number].vector(0, "u1", charged=False)
     if len(data) and table.table(6) is not None:
         raise InputError(f"{where} must have dense data, not sparse")
     return data if len(data) else None

@@ -2,11 +2,12 @@
 
 Written here since the format's Python library has no verifier: its accessors follow any offset,
 negative ones too. Every place is compared with the length of the buffer before it is read, and
-vectors are views of the buffer, so nothing is allocated for what a file only claims.
+vectors are views of the buffer, so nothing is allocated for what a file only claims. Offsets may
+lead to one place again and again, so that what is looked through is counted: `Table.vector`.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,12 @@ import numpy.typing as npt
 __all__ = ["Buffer", "FlatbufferError", "Table"]
 
 
+_READS = 8  # times that a buffer may be read; whole files read theirs once
+_FREE = 1 << 20  # bytes that any buffer may be read of
+
+
 class FlatbufferError(Exception):
-    """An offset, size or count that leads out of the buffer."""
+    """An offset, size or count that leads out of the buffer, or to one place time and again."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,14 @@ class Buffer:
     """The bytes of a file, read at places that are checked."""
 
     data: bytes
+    _read: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
+
+    def charge(self, size: int) -> None:
+        """Counts bytes that are read; raises FlatbufferError once they are far more than there
+        are."""
+        self._read[0] += size
+        if self._read[0] > _READS * len(self.data) + _FREE:
+            raise FlatbufferError("its tables share names, scales or indices far too often")
 
     def number(self, place: int, code: str) -> Any:
         """The little-endian number at ``place``; ``code`` as `struct` has it."""
@@ -74,8 +87,9 @@ class Table:
         place = self.field(number)
         return None if place is None else Table(self.buffer, self.buffer.target(place))
 
-    def vector(self, number: int, dtype: str) -> npt.NDArray[Any]:
-        """A vector of numbers, as a view of the buffer; empty where it is absent."""
+    def vector(self, number: int, dtype: str, *, charged: bool = True) -> npt.NDArray[Any]:
+        """A vector of numbers, as a view of the buffer; empty where it is absent. It is charged
+        for unless nobody looks at its values."""
         kind = np.dtype("<" + dtype)
         place = self.field(number)
         if place is None:
@@ -83,6 +97,8 @@ class Table:
         start = self.buffer.target(place)
         count = self.buffer.number(start, "I")
         self.buffer.check(start + 4, count * kind.itemsize)
+        if charged:
+            self.buffer.charge(count * kind.itemsize)
         return np.frombuffer(self.buffer.data, dtype=kind, count=count, offset=start + 4)
 
     def tables(self, number: int, what: str, limit: int) -> list["Table"]:

@@ -27,6 +27,7 @@ from pvq_hw.naming import quoted
 __all__ = ["import_tflite", "read_translated", "translated"]
 
 _OPSET = 20
+_READS = 4  # times that each weight may be read
 _FIRST, _LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # channels, of four axes
 _CLIPS = {"Relu6": (0.0, 6.0), "ReluN1To1": (-1.0, 1.0)}
 _FUSED = {0: "", 1: "Relu", 2: "ReluN1To1", 3: "Relu6", 4: "Tanh"}
@@ -62,7 +63,9 @@ class _Translation:
     constants: dict[str, Any] = field(default_factory=dict)
     values: dict[int, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    numbers: dict[str, int] = field(default_factory=dict)
     taken: int = 0
+    read: int = 0
 
     def graph(self) -> Any:
         """The whole graph."""
@@ -103,11 +106,20 @@ class _Translation:
 
     def unique(self, text: str) -> str:
         """A name that no value has yet."""
-        name, number = text, len(self.names)
+        name, number = text, self.numbers.get(text, len(self.names))
         while name in self.names:
             name, number = f"{text}_{number}", number + 1
         self.names.add(name)
+        self.numbers[text] = number
         return name
+
+    def values_of(self, tensor: Tensor) -> npt.NDArray[Any]:
+        """The values of a constant, as far as all that are read are no more than a few times the
+        weights that a network may have."""
+        self.read += tensor.size
+        if max(tensor.size, self.read // _READS) > WEIGHTS_LIMIT:
+            raise InputError(f"{self.file.path} must have at most {WEIGHTS_LIMIT:,} weights in all")
+        return tensor.values()
 
     def constant(self, array: npt.NDArray[Any], name: str = "constant") -> str:
         """A new initializer."""
@@ -212,7 +224,7 @@ class _Op:
         tensor = self.tensor(i)
         if tensor.data is None:
             self.refuse(f"must have a constant input {i}")
-        return tensor.values()
+        return self.all.values_of(tensor)
 
     def integers(self, i: int) -> npt.NDArray[np.int64]:
         """The values of input ``i``, constant integers."""
