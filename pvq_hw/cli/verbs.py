@@ -589,4 +589,4 @@ def _init(subparsers: Any) -> None:
 
 def _doctor(subparsers: Any) -> None:
     p = _verb(subparsers, "doctor", "what is installed, and what mends the rest", "doctor")
-    p.add_argument("--warm-up", action="store_true", help="warm up the tools' cache now")
+    p.add_argument("--warm-up", action="store_true", help="compile now what is compiled once")

@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
+from cli_tools import run
 
+from pvq_hw.quantizer import kernels
 from pvq_hw.tools import doctor as module
 from pvq_hw.tools import find as tools
 from pvq_hw.tools import yowasp
@@ -96,3 +98,25 @@ def test_text_and_json_say_the_same():
     document = json.loads(json.dumps(to_json(checks)))
     assert document["ok"] is True
     assert document["checks"][0]["remedy"] == "pip install x"
+
+
+def test_a_warm_up_reaches_every_loop_that_most_networks_need(monkeypatch):
+    reached = set()
+
+    def counted(name):
+        inner = getattr(kernels, name)
+
+        def call(*args):
+            reached.add(name)
+            return inner(*args)
+
+        return call
+
+    names = {"improve_rows", "move_pulses", "refine_row"}
+    for name in names:
+        monkeypatch.setattr(kernels, name, counted(name))
+    monkeypatch.setattr(tools, "cold_tools", lambda names: [])
+    ran = run("doctor", "--warm-up")
+    assert ran.code == 0, ran.err
+    assert "Compile the quantizer's loops" in ran.err
+    assert reached == names
