@@ -164,15 +164,7 @@ def _parts(
     control = control_ports(netlist, unit)
     yield "structure", "proven", lambda: _structure(netlist, unit.tables, control)
     if isinstance(unit, CoreUnit):
-        names = [spec.name for spec in accelerator.plan.specs]
-        images = dict(zip(names, accelerator.image.cores, strict=True))
-        if isinstance(unit.core, SharedSpec):
-            yield "sums", "open", lambda: "an engine of several layers is not followed"
-            return
-        chain = core_layers(accelerator.network)
-        layers = {name: layer.dense for name, layer in zip(names, chain, strict=True)}
-        core = unit.core.name
-        yield from core_proof(unit.core, netlist, unit, layers[core], images[core], steps)
+        yield from core_proof(unit.core, netlist, unit, accelerator, steps)
     elif not isinstance(unit, Fork):  # payloads pass a fork by
         yield "values", "proven", lambda: proof(unit, netlist)
 
@@ -188,20 +180,33 @@ def _structure(netlist: Netlist, tables: tuple[str, ...], control: tuple[str, ..
     )
 
 
-core_proof: Face[[Netlist, CoreUnit, Dense, CoreImage, Steps], Iterator[Part]] = CORES.face("proof")
-"""The parts of a core, given its unit, what it computes and the contents of its memories."""
+core_proof: Face[[Netlist, CoreUnit, Accelerator, Steps], Iterator[Part]] = CORES.face("proof")
+"""The parts of a core, given its unit and what that is a part of."""
+
+
+def _held(accelerator: Accelerator, unit: CoreUnit) -> tuple[Dense, CoreImage]:
+    """What a core of one layer computes, and the contents of its memories."""
+    at = [spec.name for spec in accelerator.plan.specs].index(unit.core.name)
+    return core_layers(accelerator.network)[at].dense, accelerator.image.cores[at]
 
 
 @core_proof.of(CoreBase)
 def _unknown(
-    spec: CoreBase, netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
+    spec: CoreBase, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
     yield "sums", "open", lambda: f"cores of kind {spec.kind} are not followed"
 
 
+@core_proof.of(SharedSpec)
+def _shared(
+    spec: SharedSpec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
+) -> Iterator[Part]:
+    yield "sums", "open", lambda: "an engine of several layers is not followed"
+
+
 @core_proof.of(CoreSpec)
 def _pulses(
-    spec: CoreSpec, netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
+    spec: CoreSpec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
     if not isinstance(spec.code, PulseCode):
         yield "sums", "open", lambda: f"codes of kind {spec.code.kind} are not followed"
@@ -211,31 +216,31 @@ def _pulses(
         ("leaves", "proven", lambda: f"{check_leaves(netlist, spec):,} values"),
         ("adder trees", "proven", lambda: f"{check_trees(netlist, spec):,} adders"),
     ]
-    yield from _laned(netlist, unit, layer, image, steps, lanes, gated=False)
+    yield from _laned(netlist, unit, accelerator, steps, lanes, gated=False)
 
 
 @core_proof.of(Int8Spec)
 def _int8(
-    spec: Int8Spec, netlist: Netlist, unit: CoreUnit, layer: Dense, image: CoreImage, steps: Steps
+    spec: Int8Spec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
     def show() -> str:
         raise _OpenError("lanes of 8-bit weights multiply, which is not followed")
 
     lanes: list[Part] = [(what, "proven", show) for what in ("moves", "leaves", "adder trees")]
-    yield from _laned(netlist, unit, layer, image, steps, lanes, gated=True)
+    yield from _laned(netlist, unit, accelerator, steps, lanes, gated=True)
 
 
 def _laned(
     netlist: Netlist,
     unit: CoreUnit,
-    layer: Dense,
-    image: CoreImage,
+    accelerator: Accelerator,
     steps: Steps,
     lanes: list[Part],
     *,
     gated: bool,
 ) -> Iterator[Part]:
     """The parts of a core that computes in lanes, given those of the lanes themselves."""
+    layer, image = _held(accelerator, unit)
     sums = RowSums.of(layer, unit.core, image)
     yield "codes", "proven", lambda: _codes(layer, unit, image)
     yield "widths", "proven", lambda: _widths(sums)
@@ -252,13 +257,9 @@ def _laned(
 
 @core_proof.of(UnrolledSpec)
 def _unrolled(
-    spec: UnrolledSpec,
-    netlist: Netlist,
-    unit: CoreUnit,
-    layer: Dense,
-    image: CoreImage,
-    steps: Steps,
+    spec: UnrolledSpec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
+    layer, image = _held(accelerator, unit)
     frame = "how activations come to the held frame, and its sums to the requantizer, is simulated"
     yield "codes", "proven", lambda: _weights(spec, layer, image)
     if spec.digit:

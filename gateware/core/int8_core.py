@@ -10,8 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.arith.tree import AdderTree
 from gateware.core.int8_products import LaneProducts
 from gateware.core.int8_window import WideLoader, wide_ports
-from gateware.core.pulse_core import LayerCore
-from gateware.core.pulse_core import _Flags as RowFlags
+from gateware.core.pulse_core import LayerCore, RowFlags
 from gateware.core.sequencer import ResultFifo, Sequencer, take_frames
 from gateware.device.bodies import device_of
 from gateware.device.memory import Ram, Rom

@@ -24,7 +24,7 @@ from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.engine.map_order import map_order
 from pvq_hw.engine.pulse_core import CoreImage, CoreSpec
 
-__all__ = ["LayerCore", "read_codes"]
+__all__ = ["LayerCore", "RowFlags", "read_codes"]
 
 Writer = BankWriter | WindowLoader | SideLoader | SerialWriter
 
@@ -112,7 +112,7 @@ class LayerCore(wiring.Component):
             sequencer.row_end.eq(row_end),
         ]
         sums = self._lanes(m, writer, sequencer, word, clear, base)
-        flags = _Flags(m, spec, sequencer.valid, group_end, row_end)
+        flags = RowFlags(m, spec, sequencer.valid, group_end, row_end)
         results = self._rows(m, sums, flags)
         m.d.comb += [
             fifo.w_en.eq(flags.row_end(spec.product_stage + spec.bias_chunks + 1)),
@@ -214,7 +214,7 @@ class LayerCore(wiring.Component):
         return Cat(*words)
 
     def _rows(
-        self, m: Module, sums: list[Value], flags: "_Flags", *, gated: bool = False
+        self, m: Module, sums: list[Value], flags: "RowFlags", *, gated: bool = False
     ) -> list[Value]:
         """V accumulators and requantizers, with the row's multiplier and bias.
 
@@ -290,7 +290,7 @@ def _code_memory(core: Any, m: Module, latency: int) -> Rom | SpramRom:
     return codes
 
 
-class _Flags:
+class RowFlags:
     """First and last words of groups and rows along the pipeline."""
 
     def __init__(

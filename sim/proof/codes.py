@@ -10,9 +10,10 @@ from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError
 from pvq_hw.network.layer import Dense
+from pvq_hw.registry import Face
 from sim.proof.sums import RowSums
 
-__all__ = ["Codes", "check_codes", "writer_places"]
+__all__ = ["Codes", "check_codes", "placed_weights", "writer_places"]
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,29 @@ class Codes:
     activations: int
 
 
-def writer_places(spec: CoreBase) -> list[tuple[int, int]]:
-    """Lane and address at which a core's writer puts each activation of a frame, from its steps:
-    the lanes in turn, and the next address after the last lane. Words of 8-bit cores are shifted
-    in from above, so that a part of a word ends at its upper lanes."""
+writer_places: Face[[], list[tuple[int, int]]] = Face("core", "places of activations")
+"""Lane and address at which a core's writer puts each activation of a frame, from its steps."""
+
+
+@writer_places.of(CoreBase)
+def _in_turn(spec: CoreBase) -> list[tuple[int, int]]:
+    """The lanes in turn, and the next address after the last lane."""
     places, lane, address = [], 0, 0
     for _ in range(spec.n):
         places.append((lane, address))
         lane += 1
         if lane == spec.lanes:
             lane, address = 0, address + 1
-    if isinstance(spec, Int8Spec) and lane:
-        moved = spec.lanes - lane
-        places = [(p + moved if a == address else p, a) for p, a in places]
     return places
+
+
+@writer_places.of(Int8Spec)
+def _from_above(spec: Int8Spec) -> list[tuple[int, int]]:
+    """Words are shifted in from above: a part of a word ends at its upper lanes."""
+    places = _in_turn(spec)
+    (last, end) = places[-1]
+    moved = spec.lanes - 1 - last
+    return [(p + moved if a == end else p, a) for p, a in places]
 
 
 def check_codes(layer: Dense, spec: CoreBase, image: CoreImage) -> Codes:
@@ -58,7 +68,7 @@ def check_codes(layer: Dense, spec: CoreBase, image: CoreImage) -> Codes:
     if len(column) != spec.n:
         raise CheckError(f"Activations of {where} must have places of their own")
     y = np.zeros((spec.rows, spec.n), dtype=np.int64)
-    walked = _by_place(spec, image)
+    walked = placed_weights(spec, image)
     for (lane, address), n in column.items():
         y[:, n] = walked[:, lane, address]
         walked[:, lane, address] = 0
@@ -72,18 +82,30 @@ def check_codes(layer: Dense, spec: CoreBase, image: CoreImage) -> Codes:
     return Codes(spec.words, spec.rows, int(np.count_nonzero(y)), spec.n)
 
 
-def _by_place(spec: CoreBase, image: CoreImage) -> np.ndarray:
-    """Weights (rows, lanes, addresses), as the words name lane and address."""
+placed_weights: Face[[CoreImage], np.ndarray] = Face("core", "weights by place")
+"""Weights (rows, lanes, addresses), as the words name lane and address."""
+
+
+def _empty(spec: CoreBase) -> np.ndarray:
     depth = -(-spec.n // spec.lanes)
-    table = np.zeros((spec.rows, spec.lanes, depth), dtype=np.int64)
-    if isinstance(spec, Int8Spec):
-        for i, word in enumerate(image.codes):
-            row, address = divmod(i, spec.row_words)
-            for lane in range(spec.lanes):
-                weight = word >> 8 * lane & 255
-                table[row, lane, address] = weight - (weight >> 7 << 8)
-        return table
-    assert isinstance(spec, CoreSpec)
+    return np.zeros((spec.rows, spec.lanes, depth), dtype=np.int64)
+
+
+@placed_weights.of(Int8Spec)
+def _of_bytes(spec: Int8Spec, image: CoreImage) -> np.ndarray:
+    table = _empty(spec)
+    for i, word in enumerate(image.codes):
+        row, address = divmod(i, spec.row_words)
+        for lane in range(spec.lanes):
+            weight = word >> 8 * lane & 255
+            table[row, lane, address] = weight - (weight >> 7 << 8)
+    return table
+
+
+@placed_weights.of(CoreSpec)
+def _of_pulses(spec: CoreSpec, image: CoreImage) -> np.ndarray:
+    """By the decoder's walk over the words; raises CheckError where that leaves the banks."""
+    table = _empty(spec)
     code = spec.code
     assert isinstance(code, PulseCode)
     gap, sign, shift, last = code.fields(image.codes)
@@ -97,7 +119,7 @@ def _by_place(spec: CoreBase, image: CoreImage) -> np.ndarray:
     for i in range(len(gap)):
         walk = walk + gap[i]
         placed = gap[i] != code.escape
-        if np.any(walk[placed] >= depth):
+        if np.any(walk[placed] >= table.shape[2]):
             raise CheckError(f"Codes of core {spec.name!r} word {i} must stay within the banks")
         value = np.where(sign[i] != 0, -1, 1) << shift[i]
         table[group // spec.groups, lanes[placed], walk[placed]] += value[placed]

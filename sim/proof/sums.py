@@ -10,10 +10,35 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError
 from pvq_hw.network.layer import Dense
+from pvq_hw.registry import Face
 
-__all__ = ["RowSums"]
+__all__ = ["Lanes", "RowSums", "row_lanes"]
 
 IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """How a kind of core holds what it computes, so that all its arithmetic is linear.
+
+    Parameters
+    ----------
+    lift, step : int
+        An activation ``x`` is stored as ``(x + lift) / step``.
+    constant : int64 array (rows, groups)
+        What a sum has beside that of weights times stored activations.
+    taken : int64 array (rows, groups)
+        ``step * sum - taken`` is the layer's own sum.
+    """
+
+    lift: int
+    step: int
+    constant: IntArray
+    taken: IntArray
+
+
+row_lanes: Face[[Dense, CoreImage], Lanes] = Face("core", "lanes")
+"""How a core's lanes hold a layer."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +46,10 @@ class RowSums:
     """Every row's sums as the circuit has them: ``y @ u + constant`` for each group, where ``u``
     is the activation as it is stored.
 
-    A core of pulses adds ``~x`` for a negative pulse, which is ``-x - 1``; an 8-bit core stores
-    activations as unsigned numbers, binary ones as 0 and 1.
-
     Parameters
     ----------
     layer, spec
-    constant : int64 array (rows, groups)
+    lanes : Lanes
     mult : int64 array (rows, groups)
     bias : tuple of int
         What makes the results the layer's: with its bias and the rounding half.
@@ -35,35 +57,31 @@ class RowSums:
 
     layer: Dense
     spec: CoreBase
-    constant: IntArray
+    lanes: Lanes
     mult: IntArray
     bias: tuple[int, ...]
 
     @classmethod
     def of(cls, layer: Dense, spec: CoreBase, image: CoreImage) -> "RowSums":
         """The sums by the layer's numbers; the image only tells how pulses are split."""
-        constant = np.zeros((spec.rows, spec.groups), dtype=np.int64)
-        mult = layer.mult.astype(np.int64)
-        half = 1 << (layer.shift - 1)
-        offset = np.zeros_like(constant)
-        if isinstance(spec, Int8Spec):
-            offset = layer.y.sum(axis=1, keepdims=True) * spec.flipped
-            if spec.x.binary:
-                mult = mult if spec.multiplier == "none" else 2 * mult
-                offset = layer.y.sum(axis=1, keepdims=True)
-        elif not spec.x.binary:
-            constant = -_negatives(spec, image)
+        lanes = row_lanes(spec, layer, image)
         scale = layer.mult.astype(np.int64)
-        bias = layer.bias + half - ((constant + offset) * scale).sum(axis=1)
-        if isinstance(spec, Int8Spec) and spec.x.binary and spec.multiplier == "none":
-            bias = bias >> 1
-        return cls(layer, spec, constant, mult, tuple(int(b) for b in bias))
+        half = 1 << (layer.shift - 1)
+        bias = layer.bias + half - (lanes.taken * scale).sum(axis=1)
+        if spec.multiplier == "none":
+            bias = bias // lanes.step
+        else:
+            scale = scale * lanes.step
+        return cls(layer, spec, lanes, scale, tuple(int(b) for b in bias))
+
+    @property
+    def constant(self) -> IntArray:
+        """What a sum has beside ``y @ u``, (rows, groups)."""
+        return self.lanes.constant
 
     def stored(self, x: IntArray) -> IntArray:
         """Activations (frames, n) as the core stores them."""
-        if not isinstance(self.spec, Int8Spec):
-            return x
-        return (x + 1) >> 1 if self.spec.x.binary else x + self.spec.flipped
+        return (x + self.lanes.lift) // self.lanes.step
 
     def of_frames(self, x: IntArray) -> IntArray:
         """Sums (frames, rows, groups)."""
@@ -97,18 +115,32 @@ class RowSums:
 
     def results(self, row: int, acc: IntArray) -> IntArray:
         """The layer's activation for sums of a row, by the layer's own numbers."""
-        spec, layer = self.spec, self.layer
-        true = acc - int(self.constant[row, 0])
-        if isinstance(spec, Int8Spec):
-            total = int(layer.y[row].sum())
-            true = 2 * acc - total if spec.x.binary else acc - total * spec.flipped
+        layer = self.layer
+        true = self.lanes.step * acc - int(self.lanes.taken[row, 0])
         value = true * int(layer.mult[row, 0]) + int(layer.bias[row]) + (1 << (layer.shift - 1))
         return np.asarray(layer.output.format.clamp(value >> layer.shift), dtype=np.int64)
 
 
-def _negatives(spec: CoreBase, image: CoreImage) -> IntArray:
+@row_lanes.of(CoreSpec)
+def _pulses(spec: CoreSpec, layer: Dense, image: CoreImage) -> Lanes:
+    """A core of pulses adds ``~x`` for a negative pulse, which is ``-x - 1``; a binary activation
+    has its own negative."""
+    constant = np.zeros((spec.rows, spec.groups), dtype=np.int64)
+    if not spec.x.binary:
+        constant = -_negatives(spec, image)
+    return Lanes(0, 1, constant, constant)
+
+
+@row_lanes.of(Int8Spec)
+def _int8(spec: Int8Spec, layer: Dense, image: CoreImage) -> Lanes:
+    """An 8-bit core stores activations as unsigned numbers, binary ones as 0 and 1."""
+    total = layer.y.sum(axis=1, keepdims=True)
+    lift, step = (1, 2) if spec.x.binary else (spec.flipped, 1)
+    return Lanes(lift, step, np.zeros_like(total), total * lift)
+
+
+def _negatives(spec: CoreSpec, image: CoreImage) -> IntArray:
     """Sum of ``2**shift`` over the negative pulses of every group."""
-    assert isinstance(spec, CoreSpec)
     _, sign, shift, last = spec.code.fields(image.codes)
     weight = np.where(spec.code.placed(image.codes), sign << shift, 0).sum(axis=1)
     found = np.zeros(int(last.sum()), dtype=np.int64)

@@ -10,6 +10,8 @@ from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.units import Join, Lookup
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.accumulators import check_accumulators
@@ -127,7 +129,9 @@ def test_a_single_table_is_read_by_what_comes_in(tmp_path):
 
 def test_places_of_a_writer_are_those_of_the_code():
     spec = SimpleNamespace(n=7, lanes=3)
-    assert writer_places(spec) == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2)]
+    whole = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]
+    assert writer_places.find(CoreSpec)(spec) == [*whole, (0, 2)]
+    assert writer_places.find(Int8Spec)(spec) == [*whole, (2, 2)]
 
 
 @pytest.fixture(scope="module")
