@@ -12,9 +12,11 @@ from gateware.core.parameters import Strobe, row_words
 from gateware.core.sequencer import ResultFifo
 from gateware.core.window_collector import WindowCollector
 from gateware.units.queue import Credits, delayed
+from gateware.units.raster import RasterWalk, WaitingQueue, WindowMemories, later
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
-from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.engine.raster import Raster
+from pvq_hw.engine.unrolled_core import UnrolledSpec, window_raster
 
 __all__ = ["UnrolledCore"]
 
@@ -79,6 +81,56 @@ class FrameCollector(wiring.Component):
             m.d.sync += [frame.eq(coming), wait.eq(levels)]
         with m.Elif(wait != 0):
             m.d.sync += wait.eq(wait - 1)
+        return m
+
+
+class RasterCollector(wiring.Component):
+    """Windows as their pixels come.
+
+    Members
+    -------
+    i : stream of pixels
+    frame : a window, ``raster.latency`` cycles after its release
+    settled : a window may be read
+    release : strobe, only with ``settled``; it is read
+    """
+
+    def __init__(self, raster: Raster, body: str) -> None:
+        self.raster, self.body = raster, body
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(raster.x, raster.width))),
+                "frame": Out(raster.taps * raster.bits),
+                "settled": Out(1),
+                "release": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        raster = self.raster
+        m.submodules.queue = queue = WaitingQueue(raster, self.body)
+        m.submodules.walk = walk = RasterWalk(raster)
+        m.submodules.window = window = WindowMemories(raster, self.body)
+        connect(m, flipped(self.i), queue.i)
+        inside = later(m, walk.inside, raster.latency, "inside")
+        m.d.comb += [
+            walk.some.eq(queue.some),
+            walk.enough.eq(queue.enough),
+            walk.place.eq(self.release),
+            queue.used.eq(walk.used),
+            window.column.eq(walk.column),
+            window.channel.eq(walk.channel),
+            window.advance.eq(walk.advance),
+            window.data.eq(queue.data),
+            self.settled.eq(walk.wants),
+            self.frame.eq(
+                Cat(
+                    window.window.word_select(tap, raster.bits) & inside[tap].replicate(raster.bits)
+                    for tap in range(raster.taps)
+                )
+            ),
+        ]
         return m
 
 
@@ -232,6 +284,8 @@ class UnrolledCore(wiring.Component):
         if window is not None:
             check_window(spec, window)
         taken = spec.in_width if window is None else window.taken
+        # Cycles from a frame's release to the frame.
+        self.delay = spec.bank_latency if spec.by_pixel and window is not None else 0
         super().__init__(stream_ports(spec.x, spec.out, taken, spec.out_width))
 
     def elaborate(self, platform: object) -> Module:
@@ -262,11 +316,11 @@ class UnrolledCore(wiring.Component):
                 pacer.settled.eq(collector.settled),
                 pacer.popped.eq(fifo.popped),
                 collector.release.eq(pacer.start),
-                shifter.settled.eq(delayed(m, pacer.start, spec.sum_delay)),
+                shifter.settled.eq(delayed(m, pacer.start, self.delay + spec.sum_delay)),
                 shifter.go.eq(1),
             ]
             if isinstance(adders, DigitNetwork):
-                m.d.comb += adders.start.eq(pacer.start)
+                m.d.comb += adders.start.eq(delayed(m, pacer.start, self.delay))
         else:
             m.submodules.credits = credits = Credits(spec.credits)
             m.d.comb += [
@@ -284,9 +338,11 @@ class UnrolledCore(wiring.Component):
             return DigitNetwork(graph, spec.x, spec.acc_bits, spec.digit)
         return AdderNetwork(graph, spec.x, spec.acc_bits, balanced=spec.pipelined)
 
-    def _collector(self) -> FrameCollector | WindowCollector:
+    def _collector(self) -> FrameCollector | WindowCollector | RasterCollector:
         if self.window is None:
             return FrameCollector(self.spec)
+        if self.spec.by_pixel:
+            return RasterCollector(window_raster(self.spec, self.window), self.body)
         return WindowCollector(self.spec, self.window, self.body)
 
     def _results(self, m: Module, sums: Value, step: Strobe, row_end: Strobe) -> Value:

@@ -223,6 +223,11 @@ class CoreBase(Document, ABC):
     # -- shapes -----------------------------------------------------------------------------
 
     @property
+    def by_pixel(self) -> bool:
+        """Whether it reads a window with each pixel that comes; else a line buffer reads them."""
+        return False
+
+    @property
     def maps(self) -> Geometry | None:
         """How windows slide over the maps that are its frames; None where frames are windows."""
         return None

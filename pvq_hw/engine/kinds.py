@@ -32,6 +32,7 @@ _OF_PULSES = ("shift_bits", "code", "code_latency", "code_memory", "out_width")
 _OF_UNROLLED = (
     *("family", "name", "multiplier", "multiplier_interval"),
     *("params_memory", "fifo_memory", "fifo_depth", "out_width", "pipelined", "digit"),
+    "by_pixel",
 )
 _OF_DEPTHWISE = (
     *("family", "name", "multiplier", "params_memory", "fifo_memory", "fifo_depth"),
@@ -168,7 +169,7 @@ def _remade_int8(spec: Int8Spec, layer: Dense, x: TensorSpec, family: str) -> Ma
 def _remade_unrolled(spec: UnrolledSpec, layer: Dense, x: TensorSpec, family: str) -> Made:
     choices = (
         *("multiplier", "carry_chunk", "fifo_depth", "params_memory", "fifo_memory"),
-        *("in_width", "out_width", "pipelined", "digit"),
+        *("in_width", "out_width", "pipelined", "digit", "by_pixel"),
     )
     options = _chosen(spec, choices)
     return make_unrolled_core(layer, x, family=family, name=spec.name, **options)

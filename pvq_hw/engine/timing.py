@@ -20,7 +20,7 @@ from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.map_order import MapOrder, map_order
 from pvq_hw.engine.pulse_core import CoreSpec
-from pvq_hw.engine.raster import Question
+from pvq_hw.engine.raster import Question, Raster, raster_steps
 from pvq_hw.engine.row_reads import RowReads
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.shared_timing import compute_layers, map_layers, take_frames
@@ -39,7 +39,7 @@ from pvq_hw.engine.units import (
     Unpack,
     WidthConverter,
 )
-from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.engine.unrolled_core import UnrolledSpec, window_raster
 from pvq_hw.errors import CheckError
 from pvq_hw.registry import Face
 
@@ -323,6 +323,8 @@ def _core_unit(unit: CoreUnit, work: Work) -> list[Process]:
 
 @core_timing.of(UnrolledSpec)
 def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Process]:
+    if spec.by_pixel and unit.window is not None:
+        return [_by_pixel(spec, window_raster(spec, unit.window), unit, work)]
     held, loaded = work.note(unit.positions, 1), work.note(unit.positions, 1)
     run = _pipelined if spec.pipelined else _unrolled
     compute = run(spec, work.outputs[0], held, loaded, work.frames * unit.positions)
@@ -747,22 +749,42 @@ def _pipelined(
     spec: UnrolledSpec, o: Wire, held: list[int], started: list[int], frames: int
 ) -> Process:
     """A held frame goes into the adders when its sums and its results will find places."""
-    places, pops = spec.frame_places, o.moved
     for frame in range(frames):
         while len(held) <= frame:
             yield
-        start = max(held[frame] + 1, started[-1] + spec.sum_cycles if started else 0)
-        before = frame * places + places - spec.credits - 1  # the result that leaves room
-        while before >= len(pops):
-            yield
-        if before >= 0:
-            start = max(start, pops[before] + 1)
-        started.append(start)
-        step = start + spec.sum_delay + 1
-        for _ in range(places):
-            step += spec.groups * spec.multiplier_interval
-            o.offers.append(step - spec.multiplier_interval + spec.output_delay)
-        o.settle()
+        yield from _paced(spec, o, started, held[frame] + 1)
+
+
+def _paced(
+    spec: UnrolledSpec, o: Wire, started: list[int], now: int, delay: int = 0
+) -> Generator[None, None, int]:
+    """The first cycle from ``now`` on in which a frame finds places; it is in the adders so much
+    later."""
+    places, frame, pops = spec.frame_places, len(started), o.moved
+    start = max(now, started[-1] + spec.sum_cycles if started else 0)
+    before = frame * places + places - spec.credits - 1  # the result that leaves room
+    while before >= len(pops):
+        yield
+    if before >= 0:
+        start = max(start, pops[before] + 1)
+    started.append(start)
+    step = start + delay + spec.sum_delay + 1
+    for _ in range(places):
+        step += spec.groups * spec.multiplier_interval
+        o.offers.append(step - spec.multiplier_interval + spec.output_delay)
+    o.settle()
+    return start
+
+
+def _by_pixel(spec: UnrolledSpec, raster: Raster, unit: CoreUnit, work: Work) -> Process:
+    """A window is read with its last pixel, when its sums and its results will find places."""
+    started, used = work.note(unit.positions, 1), work.note(raster.pixels, raster.queue_depth)
+    o = work.outputs[0]
+
+    def read(now: int) -> Generator[None, None, int]:
+        return (yield from _paced(spec, o, started, now, raster.latency))
+
+    return raster_steps(raster, work.inputs[0], read, used, work.frames, work.questions)
 
 
 def _core(

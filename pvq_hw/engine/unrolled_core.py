@@ -30,6 +30,8 @@ from pvq_hw.engine.core import (
     core_image,
     core_multiplier,
 )
+from pvq_hw.engine.line_buffer import WindowSpec
+from pvq_hw.engine.raster import Raster, raster_refusal
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.families import Family
@@ -39,11 +41,11 @@ __all__ = [
     "DIGITS",
     "MOST_PLACES",
     "UnrolledSpec",
-    "as_digits",
     "as_pipelined",
     "check_digit",
     "make_unrolled_core",
     "params_kind",
+    "window_raster",
 ]
 
 DIGITS = (1, 2, 4, 8)
@@ -75,6 +77,9 @@ class UnrolledSpec(CoreBase):
     waits, shifted_bits : int
         Registers of a digit in which operands of digit-serial adders wait, and bits of those that
         shift them.
+    by_pixel : bool
+        Of a convolution, in a pipelined core: whether a window is read with each pixel that comes,
+        see `pvq_hw.engine.raster`.
     inverted : tuple of int
         Sums, numbered over rows and groups, that the graph gives as their negatives.
     """
@@ -95,6 +100,7 @@ class UnrolledSpec(CoreBase):
     digit: int = 0
     waits: int = 0
     shifted_bits: int = 0
+    by_pixel: bool = False
     inverted: tuple[int, ...] = ()
     code_latency: int = 1
     code_memory: str = "wires"
@@ -105,6 +111,8 @@ class UnrolledSpec(CoreBase):
         check_digit(self.digit, where)
         if self.digit and not self.pipelined:
             raise InputError(f"{where} must be pipelined to add {self.digit} bits a cycle")
+        if self.by_pixel and not self.pipelined:
+            raise InputError(f"{where} must be pipelined to read windows as pixels come")
         if self.pipelined and self.frame_places > self.fifo_depth:
             raise InputError(
                 f"{where}: fifo_depth must be a frame's {self.frame_places} transfers or more, "
@@ -216,7 +224,7 @@ class UnrolledSpec(CoreBase):
     def least_fifo(self) -> int:
         """Places with which the FIFO never holds a core up whose results are taken at once."""
         if self.pipelined:
-            flight = self.sum_delay + self.output_delay + 4
+            flight = self.sum_delay + self.output_delay + 4 + self.by_pixel * self.bank_latency
             return (-(-flight // self.sum_cycles) + 1) * self.frame_places
         # A row claims its place when its sum leaves, and gives it back when its result does.
         return -(-(self.output_delay + 1) // (self.groups * self.multiplier_interval)) + 1
@@ -343,7 +351,9 @@ def make_unrolled_core(
     fields |= {"multiplier": multiplier, "multiplier_interval": interval}
     fields |= _widths(layer, graph, bias)
     words = sums // options.get("out_width", 1)
-    fields["params_memory"] = params_kind(words, find_family(family))
+    device = find_family(family)
+    fields["params_memory"] = params_kind(words, device)
+    fields["bank_latency"] = device.bank_latency
     spec = UnrolledSpec(
         **fields,
         weight_width=width,
@@ -357,11 +367,10 @@ def make_unrolled_core(
         inverted=tuple(np.flatnonzero(_inverted(graph)).tolist()),
     )
     pipelined, digit = options.pop("pipelined", False), options.pop("digit", 0)
+    by_pixel = options.pop("by_pixel", False)
     spec = replace(spec, **options)
-    if digit:
-        spec = as_digits(spec, digit)
-    elif pipelined:
-        spec = as_pipelined(spec)
+    if pipelined or digit or by_pixel:
+        spec = as_pipelined(spec, digit, by_pixel=by_pixel)
     elif "fifo_depth" not in options:
         spec = replace(spec, fifo_depth=_fifo_depth(spec))
     return spec, core_image(layer.y.ravel() & ((1 << width) - 1), layer.mult, bias)
@@ -372,16 +381,33 @@ def params_kind(words: int, device: Family) -> str:
     return "logic" if words <= device.logic_rows else "block"
 
 
-def as_pipelined(spec: UnrolledSpec) -> UnrolledSpec:
-    """The core with frames that follow one another into its adders."""
-    deep = replace(spec, fifo_depth=MOST_PLACES, pipelined=True, digit=0)
+def as_pipelined(spec: UnrolledSpec, digit: int = 0, *, by_pixel: bool = False) -> UnrolledSpec:
+    """The core with frames that follow one another into its adders, which take so many bits a
+    cycle, and whether windows come with their pixels."""
+    deep = replace(spec, fifo_depth=MOST_PLACES, pipelined=True, digit=digit, by_pixel=by_pixel)
     return replace(deep, fifo_depth=_fifo_depth(deep))
 
 
-def as_digits(spec: UnrolledSpec, digit: int) -> UnrolledSpec:
-    """The core with adders of so many bits a cycle."""
-    deep = replace(spec, fifo_depth=MOST_PLACES, pipelined=True, digit=digit)
-    return replace(deep, fifo_depth=_fifo_depth(deep))
+def window_raster(spec: UnrolledSpec, window: WindowSpec) -> Raster:
+    """How a convolution's windows come to a core that reads them by the pixel.
+
+    Raises InputError where they can't.
+    """
+    where = f"Core {spec.name!r}"
+    channels = window.geometry.input_shape[2]
+    if reason := raster_refusal(window.geometry, window.x):
+        raise InputError(f"{where} must not read windows as pixels come: {reason}")
+    if window.taken != channels or window.latency != spec.bank_latency:
+        raise InputError(f"{where} must take pixels of {channels} channels, not {window.taken}")
+    return Raster(
+        window.geometry,
+        window.x,
+        channels,
+        latency=window.latency,
+        queue_memory=spec.fifo_memory,
+        lines_memory=window.memory,
+        columns_memory="logic",
+    )
 
 
 def _fifo_depth(spec: UnrolledSpec) -> int:

@@ -368,8 +368,11 @@ def _unrolled_energy(spec: UnrolledSpec, plan: LayerPlan) -> Operations:
 @core_reason.of(UnrolledSpec)
 def _why_wires(spec: UnrolledSpec, layer: Dense) -> str:
     piped = ", which frames follow one another into" if spec.pipelined else ""
+    if spec.by_pixel:
+        piped = ", a window with each pixel that comes"
     if spec.digit:
-        piped = f" that add {spec.digit} bit{'s' * (spec.digit > 1)} of {spec.acc_bits} a cycle"
+        bits = f"{spec.digit} bit{'s' * (spec.digit > 1)}"
+        piped = f" that add {bits} of {spec.acc_bits} a cycle{piped * spec.by_pixel}"
     return (
         f"{spec.adders:,} adders in {spec.levels} levels{piped}; its weights are wires, so new "
         "ones need synthesis"

@@ -260,10 +260,15 @@ def _join(layer: Add | Concat, site: Site) -> Join:
     )
 
 
-def _placed(window: WindowSpec, family: Family) -> WindowSpec:
+def _placed(window: WindowSpec, family: Family, by_pixel: bool = False) -> WindowSpec:
     """A line buffer in the memory that suits its size; with more rows where its block RAM has room,
-    so that the next map comes in while the last windows of the one before are read."""
+    so that the next map comes in while the last windows of the one before are read. Of windows by
+    the pixel it is the memory of the rows above."""
     word = window.width * window.x.bits
+    if by_pixel:
+        g = window.geometry
+        bits = (g.kernel[0] - 1) * g.input_shape[1] * g.input_shape[2] * window.x.bits
+        return replace(window, memory=memory_kind(bits, family))
     window = replace(window, memory=memory_kind(window.depth * word, family))
     if window.memory == "logic":
         return window
@@ -402,10 +407,11 @@ class _Builder:
             raise InputError(f"Layer {layer.name!r} must have a core of its own maps")
         if layer.geometry is not None and core.maps is None:
             latency, side = self.family.bank_latency, core.frames if core.row_windows else 1
+            wide = layer.geometry.input_shape[2] if core.by_pixel else wide
             window = make_window(
                 layer.geometry, core.x, core.lanes, latency=latency, side=side, taken=wide
             )
-            window = _placed(window, self.family)
+            window = _placed(window, self.family, core.by_pixel)
         elif isinstance(core, UnrolledSpec):
             core = replace(core, in_width=gcd(wide, core.n))
         self._add(CoreUnit(name, inputs, (output,), core, window))

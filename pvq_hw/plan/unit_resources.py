@@ -5,6 +5,7 @@ from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_order import map_order
+from pvq_hw.engine.raster import Raster
 from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import (
     UNITS,
@@ -112,10 +113,26 @@ unit_energy: Face[[], Operations] = UNITS.face("energy")
 def _core(unit: CoreUnit, family: Family) -> Resources:
     if unit.window is None:
         return Resources()
+    if unit.core.by_pixel:
+        return _raster(unit.window, unit.core.fifo_memory, family)
     total = window_resources(unit.window, family.name) + side_resources(unit.core, family.name)
     if unit.core.holds_window:
         bits = SlidingWindow(unit.window).unit_bits  # of a unit that waits behind another
         total += _COLLECTOR + Resources(luts=bits, ffs=bits)
+    return total
+
+
+def _raster(window: WindowSpec, queue: str, family: Family) -> Resources:
+    """Windows that are read as pixels come: two memories, counts, and what lies outside is 0."""
+    g, x = window.geometry, window.x
+    raster = Raster(g, x, g.input_shape[2], latency=window.latency)
+    padded = raster.taps * raster.bits if any(map(any, g.pads)) else 0
+    depths = (raster.queue_depth, raster.queue_depth, raster.lines[1], raster.pixels)
+    count = sum(depth.bit_length() for depth in depths)
+    total = _memory(raster.bits, raster.queue_depth, queue, family)
+    total += Resources(luts=100 + 4 * count + padded, ffs=20 + 2 * count)
+    if raster.lines[0] and not raster.in_registers(raster.lines):
+        total += _memory(*raster.lines, window.memory, family)
     return total
 
 

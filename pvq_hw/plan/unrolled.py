@@ -10,15 +10,16 @@ import numpy as np
 from pvq_hw.engine.engines import Unrolled
 from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.line_buffer import make_window
+from pvq_hw.engine.raster import raster_refusal
 from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import CoreUnit
 from pvq_hw.engine.unrolled_core import (
     DIGITS,
     MOST_PLACES,
     UnrolledSpec,
-    as_digits,
     as_pipelined,
     params_kind,
+    window_raster,
 )
 from pvq_hw.errors import InputError
 from pvq_hw.plan.candidates import (
@@ -35,7 +36,7 @@ from pvq_hw.plan.candidates import (
     synthetic_rows,
     unbeaten,
 )
-from pvq_hw.plan.resources import core_resources
+from pvq_hw.plan.resources import Resources, core_resources
 from pvq_hw.plan.unit_resources import unit_resources
 from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
 from pvq_hw.target.families import family
@@ -78,11 +79,13 @@ def _all_ways(layer: FoldLayer, choice: Choice, question: Question) -> list[Choi
         widths = [question.width]
     else:
         widths = [w for w in range(1, layer.rows + 1) if layer.rows % w == 0]
+    g = layer.geometry
+    by_pixel = g is not None and not raster_refusal(g, layer.x)
     found: list[Choice] = []
     for digit in (0, *DIGITS) if question.digit is None else (question.digit,):
         own: list[Choice] = []
         for width in widths:
-            for form in _forms(spec, width, digit, question):
+            for form in _forms(spec, width, digit, question, by_pixel):
                 other = _choice(layer, form, question)
                 if not own or other.cycles < own[-1].cycles:
                     own.append(other)
@@ -91,20 +94,22 @@ def _all_ways(layer: FoldLayer, choice: Choice, question: Question) -> list[Choi
 
 
 def _forms(
-    spec: UnrolledSpec, width: int, digit: int, question: Question
+    spec: UnrolledSpec, width: int, digit: int, question: Question, by_pixel: bool
 ) -> Iterator[UnrolledSpec]:
-    """The core with so many results a transfer and bits a cycle."""
+    """The core with so many results a transfer and bits a cycle; windows also as pixels come where
+    they can be read so."""
     wide = replace(spec, out_width=width)
     if "params_memory" not in question.asked:
         device = family(question.target.engine)
         wide = replace(wide, params_memory=params_kind(wide.steps, device))
     if not digit:
         yield wide
-        if wide.words <= spec.levels:
-            yield as_pipelined(wide)
-    elif wide.frame_places <= MOST_PLACES:
-        yield as_digits(wide, digit)
-    elif question.digit is not None and question.width is not None:
+    if wide.frame_places <= MOST_PLACES:
+        if digit or wide.words <= spec.levels:
+            yield as_pipelined(wide, digit)
+        if by_pixel:
+            yield as_pipelined(wide, digit, by_pixel=True)
+    elif digit and question.digit is not None and question.width is not None:
         raise InputError(
             f"An unrolled layer of {spec.rows:,} rows must give {-(-spec.rows // MOST_PLACES)} "
             f"results a transfer or more to add digit by digit, not {width}"
@@ -149,6 +154,8 @@ def _choice(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
         taken = layer.n // (gcd(question.feed, layer.n) if question.feed else layer.n)
         ends = max(taken * question.ends[0], layer.rows // spec.out_width * question.ends[1])
         return Choice(question.turns * max(spec.sum_cycles, ends), cost, spec)
+    if spec.by_pixel:
+        return _by_pixel(layer, spec, cost, question)
     together = layer.geometry.input_shape[2] if question.feed is None else question.feed
     window = make_window(
         layer.geometry, layer.x, layer.n, latency=family(device).bank_latency, taken=together
@@ -158,6 +165,23 @@ def _choice(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
     )
     unit = CoreUnit("core", ("i",), ("o",), spec, window)
     return Choice(cycles, cost + unit_resources(unit, device), spec)
+
+
+def _by_pixel(layer: FoldLayer, spec: UnrolledSpec, cost: Resources, question: Question) -> Choice:
+    """The choice of a core that reads its windows as pixels come, of all channels at once."""
+    g, device = layer.geometry, question.target.engine
+    assert g is not None
+    height, width, channels = g.input_shape
+    latency = family(device).bank_latency
+    window = make_window(g, layer.x, layer.n, latency=latency, taken=channels)
+    raster = window_raster(spec, window)
+    rows, columns = g.output_size
+    each = spec.sum_cycles
+    row = (columns - 1) * max(each, g.stride[1]) + max(each, raster.turn)
+    feed = channels if question.feed is None else gcd(question.feed, channels)
+    cycles = max(rows * row, height * width * (channels // feed))
+    unit = CoreUnit("core", ("i",), ("o",), spec, window)
+    return Choice(question.turns * cycles, cost + unit_resources(unit, device), spec)
 
 
 @engine_limit.of(Unrolled)
@@ -174,6 +198,9 @@ def _limit(
     if spec.digits > spec.words and spec.digits * question.turns * layer.positions >= interval:
         bits = f"{spec.digit} bit{'s' * (spec.digit > 1)} a cycle"
         return f"is unrolled: its sums of {spec.acc_bits} bits are added {bits}"
+    if spec.by_pixel and spec.words == 1:
+        pixels = int(np.prod(layer.geometry.input_shape[:2])) if layer.geometry else 0
+        return f"is unrolled, and takes its map's {pixels:,} pixels one by one"
     if layer.geometry is not None:
         if spec.words == spec.sum_cycles:
             sums = f"each window's {layer.rows:,} sums"
@@ -187,5 +214,7 @@ def _limit(
 @core_options.of(UnrolledSpec)
 def _options(spec: UnrolledSpec) -> dict[str, Any]:
     wide = {"out_width": spec.out_width, "pipelined": spec.pipelined, "digit": spec.digit}
+    if spec.by_pixel:
+        wide["by_pixel"] = True
     paced = {"multiplier_interval": spec.multiplier_interval}
     return wide | (paced if spec.multiplier == "serial" else {})

@@ -97,6 +97,7 @@ def reckoned_unrolled(
         multiplier=multiplier,
         multiplier_interval=interval,
         carry_chunk=device.carry_chunk,
+        bank_latency=device.bank_latency,
         params_memory="logic" if rows <= device.logic_rows else "block",
         fifo_memory="logic" if device.lutram else "block",
         fifo_depth=32,

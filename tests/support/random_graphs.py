@@ -198,23 +198,26 @@ def make_cores(
     depthwise: Collection[str] = (),
     widths: dict[str, int] | None = None,
     digits: dict[str, int] | None = None,
+    by_pixel: Collection[str] = (),
 ) -> list[tuple[CoreBase, CoreImage]]:
     """Cores of the layers with weights, pipelined where the width is negative, unrolled where it is
-    said how many bits their adders take a cycle; lanes that suit the
-    channels unless they are given, windows of a map one at a time unless it is said how many side
-    by side."""
+    said how many bits their adders take a cycle or that windows come by the pixel; lanes that suit
+    the channels unless they are given, windows of a map one at a time unless it is said how many
+    side by side."""
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = []
     for layer in core_layers(network):
         p = (lanes or {}).get(layer.name, min(4, layer.dense.y.shape[1]))
         digit = (digits or {}).get(layer.name, 0)
-        engine = "unrolled" if layer.name in unrolled or digit else "folded"
+        wired = {*unrolled, *by_pixel}
+        engine = "unrolled" if layer.name in wired or digit else "folded"
         engine = "depthwise" if layer.name in depthwise else engine
         options = {"family": family, "name": names[layer.name], "engine": engine}
         options["geometry"] = layer.geometry
         if side := (sides or {}).get(layer.name):
             options |= {"frames": side, "row_windows": layer.geometry.output_size[1]}
         options |= {"digit": digit} if digit else {}
+        options |= {"by_pixel": True} if layer.name in by_pixel else {}
         if width := (widths or {}).get(layer.name):
             options["out_width"] = abs(width)
             options |= {"pipelined": True} if width < 0 else {}
@@ -234,11 +237,12 @@ def build(
     depthwise: Collection[str] = (),
     widths: dict[str, int] | None = None,
     digits: dict[str, int] | None = None,
+    by_pixel: Collection[str] = (),
     ends: tuple[int, int] = (1, 1),
 ) -> Built:
     """The network with its graph, and random frames."""
     network = source.network()
-    cores = make_cores(network, family, lanes, unrolled, sides, depthwise, widths, digits)
+    cores = make_cores(network, family, lanes, unrolled, sides, depthwise, widths, digits, by_pixel)
     graph = build_graph(network, [spec for spec, _ in cores], family, depths, ends)
     form = network.input.format
     x = source.rng.integers(form.min, form.max + 1, (frames, *network.input.shape))
