@@ -71,6 +71,7 @@ def _metric(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric",
         metavar="M",
+        type=_given,
         help="accuracy, rmse, auc or module:function, whose code is run; by default what fits "
         "outputs and labels",
     )
@@ -78,13 +79,21 @@ def _metric(parser: argparse.ArgumentParser) -> None:
 
 def _output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", metavar="NAME", help="of several outputs the one that labels belong to"
-    )
+        "--output", metavar="NAME", type=_given,
+        help="of several outputs the one that labels belong to",
+    )  # fmt: skip
+
+
+def _given(text: str) -> str:
+    """An argument that stands for something: an empty one would pass for one that was left out."""
+    if not text:
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return text
 
 
 def _decide(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--decide", metavar="RULE",
+        "--decide", metavar="RULE", type=_given,
         help="what the chip makes of the scores: argmax, top=3, or above=0.5 (one threshold, or "
         "with commas one for each)",
     )  # fmt: skip

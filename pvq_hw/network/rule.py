@@ -40,7 +40,8 @@ class Rule:
         if text == "argmax":
             return cls(1)
         try:
-            if kind == "top" and 1 <= int(value) <= MOST_LARGEST:
+            whole = value.isascii() and value.isdigit()
+            if kind == "top" and whole and 1 <= int(value) <= MOST_LARGEST:
                 return cls(int(value))
             if kind == "above":
                 numbers = tuple(map(float, value.split(",")))
@@ -132,4 +133,6 @@ def _integer(threshold: float, scores: TensorSpec, dropped: tuple[str, ...]) -> 
             return most + 1
         threshold = math.log(threshold / (1 - threshold))
     steps = threshold / scores.scale
+    if steps <= least:  # minus infinity too
+        return least
     return most + 1 if steps > most else max(least, math.ceil(steps - 1e-9))

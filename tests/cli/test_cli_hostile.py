@@ -520,3 +520,9 @@ def test_files_are_written_into_files_only(place, tmp_path, monkeypatch, what):
         refused(folder, text, "boards", "icebreaker", "--constraints", folder)
     refused(folder, "can't be written into: File exists", "boards", "icebreaker", "--constraints",
             place / "train.npz")  # fmt: skip
+
+
+def test_empty_arguments_do_not_pass_for_none(place):
+    """As a script gives them whose variable is not set."""
+    for option in ("--decide", "--metric", "--output"):
+        compile_refused(place, f"argument {option}: it must not be empty", MODEL, f"{option}=")

@@ -46,7 +46,7 @@ def test_the_largest_come_first_and_of_equal_ones_the_first():
 def test_thresholds_are_in_the_models_own_unit_and_reached_by_what_equals_them():
     network, _ = random_network((6, 4), (5,))
     scale = network.output.scale
-    found = decided(network, f"above={3 * scale},{-2.5 * scale},1e9,-1e9").layers[-1]
+    found = decided(network, f"above={3 * scale},{-2.5 * scale},1e308,-1e308").layers[-1]
     assert isinstance(found, Above)
     assert found.thresholds == (3, -2, 1 << 15, -(1 << 15))
     x = np.array([[3, -2, 32767, -32768], [2, -3, 0, 0]])
@@ -58,7 +58,8 @@ def test_thresholds_are_in_the_models_own_unit_and_reached_by_what_equals_them()
 
 
 def test_what_cannot_be_decided_is_refused():
-    for text in ("argmin", "top=0", "top=17", "top=x", "above", "above=", "above=nan", "top"):
+    for text in ("argmin", "top=0", "top=17", "top=x", "above", "above=", "above=nan", "top", "",
+                 "top=+3", "top= 3", "top=1_0", "top=\u0663"):  # fmt: skip
         with pytest.raises(InputError, match="A decision must be argmax"):
             Rule.parse(text)
 
