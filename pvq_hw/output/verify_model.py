@@ -23,7 +23,7 @@ from pvq_hw.output.verify_content import Finding
 from pvq_hw.quantizer.fused import Step, network_steps, rounded_tensor, weight_matrix
 from pvq_hw.quantizer.layerwise import joining_multipliers
 from pvq_hw.quantizer.requantization import (
-    FILE_BITS,
+    FILE_JOIN_BITS,
     MULT_BITS,
     feasible_scale,
     int8_codes,
@@ -219,7 +219,7 @@ def _joins(network: Network) -> list[Finding]:
         if not pairs:
             continue
         ratios, found = [ratio for ratio, _ in pairs], tuple(mult for _, mult in pairs)
-        wanted = [joining_multipliers(ratios, bits) for bits in (MULT_BITS, FILE_BITS)]
+        wanted = [joining_multipliers(ratios, bits) for bits in (MULT_BITS, FILE_JOIN_BITS)]
         if (found, getattr(layer, "shift", None)) not in wanted:
             text = "has multipliers that are not its scales'"
             findings.append(Finding(_FILE, f"layer {layer.name!r}", text))

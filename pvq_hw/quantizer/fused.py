@@ -22,7 +22,7 @@ from pvq_hw.model.model import (
     Relu,
     Sign,
 )
-from pvq_hw.quantizer.requantization import FILE_BITS, MULT_BITS
+from pvq_hw.quantizer.requantization import FILE_BITS, FILE_JOIN_BITS, MULT_BITS
 
 __all__ = ["Step", "network_steps", "rounded_input", "rounded_tensor", "weight_matrix"]
 
@@ -66,7 +66,9 @@ class Step:
     @property
     def mult_bits(self) -> int:
         """Bits of the largest multiplier."""
-        return MULT_BITS if self.format is None else FILE_BITS
+        if self.format is None:
+            return MULT_BITS
+        return FILE_BITS if self.weighted else FILE_JOIN_BITS
 
     @property
     def weighted(self) -> bool:

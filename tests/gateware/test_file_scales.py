@@ -8,6 +8,7 @@ from engine import random_layer, run, tensor
 
 from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.engine.kinds import make_layer_core
+from pvq_hw.quantizer.requantization import FILE_BITS
 
 X, OUT = IntFormat.between(-125, 130), IntFormat.between(-140, 115)
 
@@ -20,10 +21,10 @@ def test_every_core_takes_wide_multipliers_and_bounds(encoding, options):
     rng = np.random.default_rng(0)
     layer = random_layer(rng, 5, 12, X, OUT)
     layer = replace(
-        layer, encoding=encoding, shift=22, mult=rng.integers(1 << 21, 1 << 22, layer.mult.shape),
-        bias=rng.integers(-(1 << 29), 1 << 29, 5),
+        layer, encoding=encoding, shift=27, mult=rng.integers(1 << 26, 1 << 27, layer.mult.shape),
+        bias=rng.integers(-(1 << 34), 1 << 34, 5),
     )  # fmt: skip
-    assert bits_for(0, int(layer.mult.max())) == 22
+    assert bits_for(0, int(layer.mult.max())) == FILE_BITS
     spec, image = make_layer_core(layer, tensor(12, X), **options)
     assert spec.multiplier == "serial"
     frames = rng.integers(X.min, X.max + 1, (4, 12))

@@ -14,7 +14,7 @@ from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.budget import spread
 from pvq_hw.quantizer.pulse_moves import improve, moments, output_error, ridge_weights, solve_gains
 from pvq_hw.quantizer.quantize import LayerOptions, QuantizerOptions, quantize
-from pvq_hw.quantizer.requantization import requantization
+from pvq_hw.quantizer.requantization import FILE_BITS, requantization
 
 
 @pytest.mark.parametrize("quantizer", ["plain", "calibrated"])
@@ -80,6 +80,17 @@ def test_multipliers_use_all_their_bits_and_lose_nothing_worth_a_name() -> None:
         ratio = layer.gain * scale / layer.output.scale
         assert np.abs(layer.mult / 2.0**layer.shift - ratio).max() <= 2.0**-layer.shift
         scale = layer.output.scale
+
+
+def test_rows_of_small_gains_are_rounded_as_the_files_are() -> None:
+    """All rows share a shift: those of a 64th of the largest gain are within their last bit."""
+    gain = np.array([[0.011], [0.011 / 64]])
+    acc = np.random.default_rng(0).integers(-12_000 * 64, 12_000 * 64, 200_000)
+    x, out = IntFormat(8, True), IntFormat(16, True)
+    k = np.full((2, 1), 20_000)
+    made = requantization(gain, np.zeros(2), k, x, 1.0, out, 1.0, FILE_BITS)
+    small = (acc * made.mult[1, 0] + (1 << (made.shift - 1))) >> made.shift
+    assert np.mean(small != np.floor(acc * gain[1, 0] + 0.5)) < 2e-4
 
 
 def test_a_far_bias_is_cut_without_changing_an_output() -> None:
