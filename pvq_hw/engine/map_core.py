@@ -442,10 +442,11 @@ class MapSpec(SharedSpec):
     @cached_property
     def frame_cycles(self) -> int:
         """Cycles of a frame while results don't wait, its coming in included."""
-        now = self.n + 1
-        for layer in self.layers:
-            now = self.last_word(layer, now) + self.turn_cycles
-        return now
+        return self.n + 1 + sum(self.step_cycles())
+
+    def step_cycles(self) -> list[int]:
+        """Cycles of every layer."""
+        return [self.last_word(layer, 0) + self.turn_cycles for layer in self.layers]
 
     def first_word(self, layer: MapLayer, start: int) -> int:
         """When the first word of a layer's first window is read, for a layer that starts then."""

@@ -24,6 +24,9 @@ class MapPlace:
         """The word after its last."""
         return self.base + self.words
 
+    def __str__(self) -> str:
+        return f"map {self.memory} [{self.base}:{self.end}]"
+
 
 def place_maps(
     sizes: Sequence[int], reads: Sequence[Sequence[int]], where: str

@@ -382,7 +382,11 @@ class SharedSpec(CoreBase):
     @property
     def frame_cycles(self) -> int:
         """Cycles of a frame while nothing waits."""
-        return self.words + len(self.layers) * (self.turn_cycles - 1)
+        return sum(self.step_cycles())
+
+    def step_cycles(self) -> list[int]:
+        """Cycles of every layer."""
+        return [layer.words + self.turn_cycles - 1 for layer in self.layers]
 
     # -- golden model -----------------------------------------------------------------------
 

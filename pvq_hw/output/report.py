@@ -8,6 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import pvq_hw
 from pvq_hw.arith.formats import significant
 from pvq_hw.documents import OPEN, Format, document_text, load_json, read
+from pvq_hw.engine.shared_listing import listing
 from pvq_hw.engine.units import Lookup
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.agreement import agreement_lines
@@ -142,6 +143,7 @@ def compile_document(
         "quantization": dict(network.meta),
         "layers": _layers(plan, value, manifest),
         "tables": _tables(network, plan),
+        "program": [] if plan.shared is None else [x.to_json() for x in listing(plan.shared)],
         "pictures": picture_data(network, plan),
         "schedule": list(manifest["extra"].get("schedule") or ()),
     }
@@ -306,6 +308,7 @@ def _page(parts: Mapping[str, Any]) -> str:
         choice_rows=_choice_rows(compiled.get("choice")),
         reasons=[[x["name"], x["reason"]] for x in compiled["layers"] if x.get("reason")],
         table_rows=_table_rows(compiled.get("tables", [])),
+        program_rows=_program_rows(compiled.get("program", [])),
         size_rows=_size_rows(compiled),
         resource_rows=_resource_rows(parts.get("build")),
         energy_rows=_energy_rows(compiled["energy"]),
@@ -455,6 +458,23 @@ def table_place(table: Mapping[str, Any]) -> str:
         return "two slopes, no table"
     where = {"block": "block RAM", "logic": "logic"}[table["memory"]]
     return f"{table['tables']} x {table['entries']:,} entries in {where}"
+
+
+def _program_rows(steps: list[dict[str, Any]]) -> list[list[str]]:
+    """A shared engine's steps, with the share of each one's cycles in which ports are busy."""
+    whole = sum(step["cycles"] for step in steps)
+    rows = []
+    for step in steps:
+        cycles = max(1, step["cycles"])
+        busy = [f"{100 * step[key] / cycles:.0f} %" for key in ("words", "fetched", "written")]
+        rows.append(
+            [
+                step["name"], step["kind"], f"{step['cycles']:,}", f"{100 * cycles / whole:.1f} %",
+                *busy, f"{step['adds'] / cycles:.1f}", step["reads"], step["gives"],
+                f"{step['program']:x}",
+            ]
+        )  # fmt: skip
+    return rows
 
 
 def _table_rows(tables: list[dict[str, Any]]) -> list[list[str]]:

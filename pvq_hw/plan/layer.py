@@ -97,7 +97,8 @@ class LayerPlan(Document):
     @property
     def parts(self) -> list[dict[str, Any]]:
         """The network's layers that it computes, for tables: ``name``, ``rows``, ``columns``,
-        ``pulses``, ``n_over_k``, ``slots``, ``utilization`` and ``bits_per_weight``."""
+        ``pulses``, ``n_over_k``, ``slots``, ``utilization``, ``bits_per_weight``, and ``cycles``
+        of a frame."""
         if not isinstance(self.spec, SharedSpec):
             return [
                 {
@@ -109,6 +110,7 @@ class LayerPlan(Document):
                     "slots": self.spec.words,
                     "utilization": self.utilization,
                     "bits_per_weight": self.code_bits / self.weights,
+                    "cycles": self.cycles,
                 }
             ]
         return [
@@ -121,8 +123,9 @@ class LayerPlan(Document):
                 "slots": layer.words,
                 "utilization": layer.codes / (layer.words * self.spec.lanes),
                 "bits_per_weight": layer.words * self.spec.word_bits / layer.weights,
+                "cycles": cycles,
             }
-            for layer in self.spec.layers
+            for layer, cycles in zip(self.spec.layers, self.spec.step_cycles(), strict=True)
             if layer.weights
         ]
 

@@ -232,7 +232,7 @@ class Plan(Document):
         rows = [
             *(
                 (part["name"], f"{part['n_over_k']:.2f}", "shared", f"{part['slots']:,}",
-                 f"{100 * part['utilization']:.0f} %", "", "", "")
+                 f"{100 * part['utilization']:.0f} %", f"{part['cycles']:,}", "", "")
                 for layer in self.layers if len(layer.parts) > 1 for part in layer.parts
             ),
         ]  # fmt: skip
@@ -743,7 +743,7 @@ def remake_graph(
     images = {spec.name: image for spec, image in cores}
     specs = [spec for spec, _ in cores]
     if isinstance(specs[0], SharedSpec):
-        graph = shared_graph(network, specs[0])
+        graph = shared_graph(network, specs[0], plan.target.engine)
         return graph, time_graph(graph, images)
     depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
     graph = build_graph(network, specs, plan.target.engine, depths, plan.graph.widths)

@@ -33,6 +33,7 @@ from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, too_thi
 from pvq_hw.plan.core_layers import unit_names
 from pvq_hw.plan.folding import NO_FASTER, Folding, fold_best
 from pvq_hw.plan.layer import LayerPlan
+from pvq_hw.plan.lowering import Site, layer_unit
 from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, budget, core_resources, load_resources
 from pvq_hw.plan.search import price
@@ -405,9 +406,9 @@ def shared_plan(
     goal: int = 0,
     **options: Any,
 ) -> tuple[GraphSpec, SharedSpec, CoreImage, Folding]:
-    """The engine of a network's layers, with the lanes and gap bits given or those that suit its
-    codes best; what `shared_folding` reckoned comes with it."""
-    chain, maps = network_chain(network)
+    """The engine of a network's layers but one that decides, with the lanes and gap bits given or
+    those that suit its codes best; what `shared_folding` reckoned comes with it."""
+    chain, maps = network_chain(network.undecided)
     steps = []
     for part in chain:
         layer, x = part.dense, part.x
@@ -444,20 +445,27 @@ def shared_plan(
         if cost.within(budget(target)) or not folding.fits or _choice(spec) in tried:
             break
         tried.add(_choice(spec))
-    return shared_graph(network, spec), spec, image, folding
+    return shared_graph(network, spec, target.engine), spec, image, folding
 
 
 def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, CoreImage]:
     """The engine of a network, with maps where it has any."""
-    chain, maps = network_chain(network)
+    chain, maps = network_chain(network.undecided)
     if not maps:
         return make_shared_core([(part.dense, part.x) for part in chain], lanes, **options)
     return make_map_core([window_layer(part) for part in chain], lanes, **options)
 
 
-def shared_graph(network: Network, spec: SharedSpec) -> GraphSpec:
-    """The one unit that computes the network, called as its last layer is."""
-    return GraphSpec((CoreUnit(unit_names(network.layers)[-1], ("i",), ("o",), spec),))
+def shared_graph(network: Network, spec: SharedSpec, engine: str) -> GraphSpec:
+    """The unit that computes the network, called as the last of its layers is, and behind it the
+    one that decides, where there is one."""
+    names = unit_names(network.layers)
+    if network.undecided is network:
+        return GraphSpec((CoreUnit(names[-1], ("i",), ("o",), spec),))
+    scores = CoreUnit(names[-2], ("i",), ("scores",), spec)
+    read = network.undecided.output
+    site = Site(names[-1], ("scores",), ("o",), (read,), family(engine))
+    return GraphSpec((scores, layer_unit(network.layers[-1], site)))
 
 
 def shared_layer_plan(spec: SharedSpec, target: Target) -> LayerPlan:

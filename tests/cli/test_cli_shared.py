@@ -19,6 +19,7 @@ def test_a_model_s_layers_share_an_engine(tmp_path, data):
     out = tmp_path / "out"
     asked = ("compile", MODEL, "--target", "icebreaker", "--quantizer", "plain", "--ratio", "3")
     more = ("--input-scale", "16", "--calibrate", data, "--engine", "shared", "-o", out)
+    more += ("--decide", "argmax")
     done = run(*asked, *more)
     assert done.code == 0, done.err
     assert "shared, " in done.out
@@ -26,7 +27,9 @@ def test_a_model_s_layers_share_an_engine(tmp_path, data):
     (layer,) = plan["layers"]
     assert layer["core"]["kind"] == "shared"
     assert [x["name"] for x in layer["core"]["layers"]] == ["h", "logits"]
+    assert [unit["kind"] for unit in plan["graph"]["units"]] == ["core", "largest"]
     assert (out / "image" / "engine_program.hex").exists()
+    assert "Program of the shared engine" in (out / "report.html").read_text()
     assert run("verify", out, "--model", MODEL).code == 0
     simulated = run("simulate", out, "--data", data, "--simulator", "amaranth", "--count", "3")
     assert "0 mismatches" in simulated.out

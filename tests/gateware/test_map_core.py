@@ -7,6 +7,7 @@ from random_graphs import RandomNetwork
 import sim
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.map_core import MapSpec
+from pvq_hw.engine.shared_listing import listing
 from pvq_hw.errors import InputError
 from pvq_hw.network.network import Network
 from pvq_hw.output.verify_content import Finding, check_image, check_plan
@@ -128,6 +129,9 @@ def test_golden_model_reference_and_files(tmp_path, name, board, lanes, options,
     assert spec.side == side
     assert spec.map_memory == ("spram" if options else "block")
     assert Plan.from_json(made.to_json()) == made
+    steps = listing(spec)
+    assert sum(step.cycles for step in steps) + spec.n + 1 == made.interval_cycles
+    assert all(max(s.words, s.fetched, s.written) < s.cycles for s in steps)
     image = emit(network, made)
     trace, found = traced(network, x), spec.trace(image.cores[0], x)
     for layer in network.layers:

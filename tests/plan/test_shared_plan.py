@@ -84,6 +84,13 @@ def test_tables_and_reports_have_every_layer():
     assert [(x["rows"], x["columns"]) for x in document["layers"]] == [(24, 40), (16, 24), (9, 16)]
     assert {x["lanes"] for x in document["layers"]} == {4}
     assert sum(x["slots"] for x in document["layers"]) == planned.specs[0].words
+    program = document["program"]
+    assert [(x["name"], x["reads"], x["gives"]) for x in program] == [
+        ("fc1", "region 0", "region 1"), ("fc2", "region 1", "region 2"),
+        ("fc3", "region 2", "output"),
+    ]  # fmt: skip
+    assert sum(x["cycles"] for x in program) == planned.interval_cycles
+    assert [x["program"] for x in program] == planned.specs[0].program()
 
 
 def test_block_ram_of_an_engine_is_counted_exactly():
