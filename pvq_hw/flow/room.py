@@ -78,7 +78,8 @@ def check_room(
     likely = fold(layers, target, each=each, frames=frames, **asked)
     if likely.fits:
         return
-    if may_share and fold_network(layers, target, may_share=True, each=folded, **asked).shared:
+    shares: dict[str, Any] = {"may_share": may_share, "passed": rest}
+    if may_share and fold_network(layers, target, each=folded, **shares, **asked).shared:
         return
     least = fold(known, target, balanced=False, each=folded, frames=frames, **asked)
     limit = budget(target)

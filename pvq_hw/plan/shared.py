@@ -38,6 +38,7 @@ from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, budget, core_resources, load_resources
 from pvq_hw.plan.search import price
 from pvq_hw.plan.shared_steps import SharedStep, network_chain, reckoned_steps, window_columns
+from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import family
 
@@ -153,6 +154,7 @@ def fold_network(
     *,
     shared: bool = False,
     may_share: bool = False,
+    passed: Resources | None = None,
     best: Callable[..., Folding] = fold_best,
     **asked: Any,
 ) -> Folding:
@@ -167,6 +169,9 @@ def fold_network(
     may_share : bool
         It is taken where a core a layer doesn't fit; or where both keep to a goal, and it takes
         much less.
+    passed : Resources, optional
+        What is kept free for steps without weights, which one engine for all does itself; reckoned
+        unless given.
     best : callable
         `fold_best`, or `pvq_hw.plan.folding.fold`.
     """
@@ -177,9 +182,12 @@ def fold_network(
     each = asked.get("each") or {}
     options = {key: value for part in each.values() for key, value in part.items()}
     options = {key: options[key] for key in ("code_memory", "multiplier") if key in options}
+    if passed is None:
+        passed = units_reserve(sum(len(layer.then) for layer in layers), target.engine)
+    reserve = (asked.get("reserve") or passed) - passed
     wanted: dict[str, Any] = {
         "lanes": asked.get("lanes"),
-        "reserve": asked.get("reserve") or Resources(),
+        "reserve": reserve,
         "goal": asked.get("goal", 0),
     }
     if shared:

@@ -22,6 +22,7 @@ from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.plan.resources import Resources, budget, top_resources
 from pvq_hw.plan.shared import fold_network, shared_folding
 from pvq_hw.plan.shared_steps import reckoned_steps
+from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.target.block_ram import memory_blocks
 from pvq_hw.target.boards import get_target
 
@@ -177,6 +178,9 @@ def test_sums_are_reckoned_as_the_layers_hang_together():
     folding = shared_folding(body, ICE, reserve=Resources())
     assert folding.fits
     assert folding.names == tuple(layer.name for layer in body)
+    # What is kept free for sums and averages of their own isn't kept from the engine.
+    kept = fold_network(body, ICE, shared=True, reserve=units_reserve(3, "up5k"))
+    assert kept == folding
     pool = replace(mean, name="pool", op="MaxPool", inputs=("a",))
     with pytest.raises(InputError, match="'pool' can't be on a shared engine: it is of kind maxp"):
         shared_folding([replace(body[0], then=(pool,))], ICE, reserve=Resources())
