@@ -92,8 +92,8 @@ class MapCore(SharedCore):
             sequencer.popped.eq(fifo.popped),
             sequencer.row_end.eq(rows.end(spec.code_latency)),
             writer.opens.eq(sequencer.done),
-            writer.result.eq(between & ~second),
-            writer.second.eq(between & second),
+            writer.result.eq(between),
+            writer.second.eq(second),
             writer.ends.eq(marks[0](spec.result_stage)),
             writer.edge.eq(marks[1](spec.result_stage)),
             writer.value.eq(self._kept(finished, step)),
@@ -496,7 +496,7 @@ class MapWriter(wiring.Component):
     coming : a frame comes in, or may
     written : strobe, with the transfer of a frame's last activation
     result, value, ends : strobe, an activation, and whether it is its pixel's last
-    second : strobe, a cycle after ``result``: the same channel's of the pixel below
+    second : with a ``result`` a cycle after another: it is the same channel's of the pixel below
     edge, line : whether the pixel is its row's last, and words of a row
     starts, base : strobe, a layer begins, and the first word of the map that it gives
     w_en, w_addr, w_data : two cycles after a transfer, one after ``result``
@@ -554,7 +554,7 @@ class MapWriter(wiring.Component):
         m.d.sync += [landed.eq(frame), coming.eq(self.opens | (coming & ~landed))]
         moves, value, last = Signal(), Signal(spec.bank_bits), Signal()
         m.d.comb += [
-            moves.eq(self.result | taken),
+            moves.eq((self.result & ~self.second) | taken),
             value.eq(Mux(taken, given, self.value)),
             last.eq(Mux(self.result, self.ends, pixel)),
         ]
@@ -567,12 +567,10 @@ class MapWriter(wiring.Component):
         if spec.side == 1:
             self._put(m, full, 1, full, 0, word)
         else:
-            self._below(m, taken, full, odd, value, word)
+            self._below(m, taken, full, odd, word)
         return m
 
-    def _below(
-        self, m: Module, taken: Value, full: Value, odd: Value, value: Value, word: Value
-    ) -> None:
+    def _below(self, m: Module, taken: Value, full: Value, odd: Value, word: Value) -> None:
         """Words of a pixel and of the one below it, which comes a cycle later."""
         spec = self.spec
         was_full, was_odd, skips = Signal(), Signal(reset_less=True), Signal(reset_less=True)
@@ -581,13 +579,13 @@ class MapWriter(wiring.Component):
             was_full.eq(full & ~taken), was_odd.eq(odd), skips.eq(self.edge & self.ends),
         ]  # fmt: skip
         with m.If(self.second):
-            m.d.sync += below.eq(value)
-        other = Mux(was_odd, Cat(below, value), Cat(value, value))
-        second = self.second & was_full
+            m.d.sync += below.eq(self.value)
+        other = Mux(was_odd, Cat(below, self.value), Cat(self.value, self.value))
+        second = self.result & self.second & was_full
         step = Mux(was_full & skips, self.line + 1, 1)
         self._put(
-            m, was_full | (full & taken), step, full | second, Mux(second, self.line, 0),
-            Mux(second, other, word),
+            m, was_full | (full & taken), step, full | second, Mux(self.second, self.line, 0),
+            Mux(self.second, other, word),
         )  # fmt: skip
 
     def _put(

@@ -28,7 +28,7 @@ from pvq_hw.plan.int8_resources import (
     int8_features,
     int8_memories,
 )
-from pvq_hw.plan.shared_resources import MAP_LUTS, SHARED_LUTS, shared_memories
+from pvq_hw.plan.shared_resources import MAP_LUTS, SHARED_LUTS, map_luts, shared_memories
 from pvq_hw.plan.unrolled_resources import (
     DIGITAL_COEFFICIENTS,
     UNROLLED_COEFFICIENTS,
@@ -258,12 +258,10 @@ def _map_cost(spec: MapSpec, device: Family) -> Resources:
     """As one without maps, and what fetches windows and keeps the maps."""
     sprams = 2 if spec.map_memory == "spram" else 0
     own = spec.program_bits // 4 if spec.program_memory == "logic" else 0
-    if spec.side > 1:
-        values = features(spec, device.blocks)
-        beside = {key: values[key] for key in ("leaves", "tree", "accumulator")}
-        own += (spec.side - 1) * _estimate(LUT_COEFFICIENTS[device.name], beside)
+    values, base = features(spec, device.blocks), MAP_LUTS[device.name]
+    luts, ffs = map_luts(spec, values["leaves"], values["tree"])
     return _shared_cost(spec, device) + Resources(
-        luts=MAP_LUTS + own + _SPRAM_LUTS * sprams, ffs=MAP_LUTS // 2, sprams=sprams
+        luts=base + luts + own + _SPRAM_LUTS * sprams, ffs=base + ffs, sprams=sprams
     )
 
 

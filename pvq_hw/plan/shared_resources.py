@@ -5,7 +5,7 @@ from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.registry import Facts
 from pvq_hw.target.families import FAMILIES
 
-__all__ = ["MAP_LUTS", "SHARED_LUTS", "shared_memories"]
+__all__ = ["MAP_LUTS", "SHARED_LUTS", "map_luts", "shared_memories"]
 
 SHARED_LUTS: Facts[dict[str, float]] = FAMILIES.facts(
     "cost of shared engines",
@@ -17,8 +17,19 @@ SHARED_LUTS: Facts[dict[str, float]] = FAMILIES.facts(
 )
 
 
-MAP_LUTS = 220
+MAP_LUTS = {"ecp5": 300, "up5k": 300, "hx8k": 300}
 """What fetching windows and writing maps takes."""
+
+
+def map_luts(spec: MapSpec, leaf_bits: float, tree_bits: float) -> tuple[int, int]:
+    """LUTs and flip-flops of what an engine with maps has for a second position, and for sums.
+
+    ``leaf_bits`` and ``tree_bits`` are those of the lanes of one position.
+    """
+    beside = leaf_bits + tree_bits + 4 * spec.acc_bits + 10 * spec.map_address_bits + 60
+    luts = (spec.side - 1) * beside + spec.joined * (spec.side + 1) * spec.sum_bits
+    ffs = 0.8 * (spec.side - 1) * beside + spec.joined * spec.side * spec.sum_bits
+    return round(luts), round(ffs)
 
 
 def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
