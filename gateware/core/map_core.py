@@ -311,6 +311,9 @@ class WindowFetcher(wiring.Component):
                 m.d.sync += [column.eq(0), left.eq(first_x), row.eq(row + 1)]
                 m.d.sync += [top.eq(top + step.step_y), line.eq(line + step.below)]
                 m.d.sync += [base.eq(line + step.below), place.eq(line + step.below)]
+        # Fields that no layer needs have no bits.
+        far_x, far_y = (step[k] if fields[k] else Const(1) for k in ("far_x", "far_y"))
+        alone = step.alone if fields["alone"] else Const(0, 1)
         # Within a window.
         word, tap, kernel = (Signal(fields[k], name=k) for k in ("words", "taps", "lines"))
         x, y = Signal(signed(fields["x"] + 1)), Signal(signed(fields["y"] + 1))
@@ -322,7 +325,7 @@ class WindowFetcher(wiring.Component):
             self.written.eq(run & at_word & at_tap & at_kernel),
             self.marks.whole.eq(at_part),
             self.marks.final.eq(at_column & at_row & at_part),
-            self.marks.both.eq(~(at_row & step.odd)),
+            self.marks.both.eq(~(at_row & step.odd) & ~alone),
             self.marks.edge.eq(at_column),
             self.addr.eq(addr),
         ]  # fmt: skip
@@ -338,9 +341,9 @@ class WindowFetcher(wiring.Component):
         with m.Elif(run):
             m.d.sync += [word.eq(word + 1), addr.eq(addr + Mux(at_word, step.across, 1))]
             with m.If(at_word):
-                m.d.sync += [word.eq(0), tap.eq(tap + 1), x.eq(x + 1)]
+                m.d.sync += [word.eq(0), tap.eq(tap + 1), x.eq(x + far_x)]
                 with m.If(at_tap):
-                    m.d.sync += [tap.eq(0), kernel.eq(kernel + 1), x.eq(left), y.eq(y + 1)]
+                    m.d.sync += [tap.eq(0), kernel.eq(kernel + 1), x.eq(left), y.eq(y + far_y)]
                     m.d.sync += [start.eq(start + step.down), addr.eq(start + step.down)]
         inside = (x >= 0) & (x < step.width) & (y >= 0) & (y < step.height)
         takes = [Const(1, 1)]

@@ -6,7 +6,7 @@ half of the lanes' banks, while the position before is computed from the other h
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
@@ -98,7 +98,8 @@ class MapLayer(SharedLayer):
         """Whether it has V positions one below the other, and its chunks divide the channels, and
         rows and words the chunks that have their own, or a map that is one window."""
         g, channels = self.geometry, self.geometry.input_shape[2]
-        if not 1 <= self.side <= min(_MOST_SIDE, self.places[0]):
+        most = min(_MOST_SIDE, self.places[0]) if g.dilation[0] == 1 else 1
+        if not 1 <= self.side <= most:
             return False
         if self.joins:
             plain = (self.chunk, self.parts, g.single) == (0, 1, True)
@@ -224,8 +225,6 @@ class MapSpec(SharedSpec):
             taps = max(1, layer.joins) * math.prod(g.kernel)
             if layer.n != _PAIR * taps * layer.window_words or not layer.divides:
                 raise InputError(f"{where}: layer {layer.name!r} must have the columns of a window")
-            if g.dilation != (1, 1):
-                raise InputError(f"{where}: layer {layer.name!r} must not be dilated")
             if layer.map_words > _MOST_WORDS:
                 raise InputError(f"{where}: layer {layer.name!r} must read a smaller map")
         if self.side > 1 and self.multiplier == "serial":
@@ -333,8 +332,9 @@ class MapSpec(SharedSpec):
 
         Where positions are computed together, rows of the patch up to ``upper`` are of the first
         one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
-        the second pixel. ``odd`` says that the last one has none below it, ``line`` are the words
-        of a row of the map that the layer gives.
+        the second pixel. ``odd`` says that the last one has none below it, ``alone`` that none has,
+        ``line`` are the words of a row of the map that the layer gives. ``far_x`` and ``far_y`` are
+        the dilation.
         """
         g = [layer.geometry for layer in self.layers]
         edge = max(max(*x.input_shape[:2], _MOST_JOINS) for x in g).bit_length()
@@ -367,6 +367,9 @@ class MapSpec(SharedSpec):
             "upper": lines if self.side > 1 else 0,
             "lower": lines if self.side > 1 else 0,
             "odd": int(self.side > 1),
+            "alone": int(self.side > 1 and any(self._alone(x) for x in self.layers)),
+            "far_x": _bits_beyond(x.dilation[1] for x in g),
+            "far_y": _bits_beyond(x.dilation[0] for x in g),
             "line": self.map_address_bits if self.side > 1 else 0,
             "base": max(place.base for place in self.places).bit_length(),
             "columns": max(1, max(sizes).bit_length()),
@@ -390,8 +393,9 @@ class MapSpec(SharedSpec):
                 "lines": layer.patch[0] - 1, "taps": layer.patch[1] - 1,
                 "upper": layer.geometry.kernel[0] - 1,
                 "lower": layer.geometry.stride[0] * (layer.side - 1),
-                "odd": layer.places[0] % self.side,
-                "line": layer.given_words // layer.places[0],
+                "odd": layer.places[0] % self.side, "alone": int(self._alone(layer)),
+                "far_x": layer.geometry.dilation[1], "far_y": layer.geometry.dilation[0],
+                "line": 0 if self._alone(layer) else layer.given_words // layer.places[0],
                 "parts": layer.parts - 1, "joins": int(layer.joins > 1),
                 "before": max(0, layer.window_cycles - 2),
                 "single": int(layer.window_cycles == 1),
@@ -419,17 +423,22 @@ class MapSpec(SharedSpec):
         # Positions of a map that is one window are its chunks.
         chunks = layer.chunk > 0 and layer.parts == 1
         return {
-            "first": bases[0] - top * line - left * words, "down": line,
+            "first": bases[0] - top * line - left * words, "down": g.dilation[0] * line,
             "right": layer.chunk // _PAIR if chunks else g.stride[1] * words,
             "below": layer.side * g.stride[0] * line, "x": -left, "y": -top,
             "width": g.input_shape[1], "height": g.input_shape[0],
             "step_x": 0 if chunks else g.stride[1], "step_y": layer.side * g.stride[0],
         }  # fmt: skip
 
+    def _alone(self, layer: MapLayer) -> bool:
+        """Whether a layer's positions are computed one by one where others' are not."""
+        return layer.side < min(self.side, layer.places[0])
+
     def _across(self, layer: MapLayer) -> int:
         """Words from a pixel's last word to the first of the next one that is read in its row; of
         sums that is the one below."""
-        next_pixel = 1 if not layer.joins else layer.geometry.input_shape[1]
+        g = layer.geometry
+        next_pixel = g.input_shape[1] if layer.joins else g.dilation[1]
         return next_pixel * layer.pixel_words - layer.window_words + 1
 
     # -- cycles -----------------------------------------------------------------------------
@@ -492,6 +501,12 @@ class MapSpec(SharedSpec):
             out = np.asarray(layer.out.clamp(total >> layer.shift), dtype=np.int64)
             maps.append(out.reshape(len(array), -1))
         return {layer.name: found for layer, found in zip(self.layers, maps[1:], strict=True)}
+
+
+def _bits_beyond(sizes: Iterable[int]) -> int:
+    """Bits of the largest, 0 where all are 1."""
+    most = max(sizes)
+    return most.bit_length() if most > 1 else 0
 
 
 @lru_cache(maxsize=64)
@@ -617,7 +632,8 @@ def map_layer(*, geometry: Geometry, side: int, **fields: Any) -> MapLayer:
             geometry.dilation[::-1],
         )  # fmt: skip
     one = MapLayer(geometry=geometry, **fields)
-    return replace(one, side=min(side, one.places[0]))
+    # The rows of two dilated windows don't lie in each other's.
+    return replace(one, side=min(side, one.places[0]) if geometry.dilation[0] == 1 else 1)
 
 
 def _even_parts(core: CoreSpec, image: CoreImage, parts: int) -> tuple[CoreSpec, CoreImage]:

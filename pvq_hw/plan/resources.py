@@ -259,7 +259,7 @@ def _map_cost(spec: MapSpec, device: Family) -> Resources:
     sprams = 2 if spec.map_memory == "spram" else 0
     own = spec.program_bits // 4 if spec.program_memory == "logic" else 0
     values, base = features(spec, device.blocks), MAP_LUTS[device.name]
-    luts, ffs = map_luts(spec, values["leaves"], values["tree"])
+    luts, ffs = map_luts(spec, device.name, values["leaves"], values["tree"])
     return _shared_cost(spec, device) + Resources(
         luts=base + luts + own + _SPRAM_LUTS * sprams, ffs=base + ffs, sprams=sprams
     )

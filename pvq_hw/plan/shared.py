@@ -225,8 +225,6 @@ def _check(layer: FoldLayer) -> None:
         why = "it has 8-bit weights" if layer.encoding != "pvq" else ""
         if layer.x.binary or layer.out.binary:
             why = "its activations are signs"
-    if layer.geometry is not None and layer.geometry.dilation != (1, 1):
-        why = "it is dilated"
     if layer.code not in (None, "pulse"):
         why = f"it is to have {layer.code} codes"
     if why:

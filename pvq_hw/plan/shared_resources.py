@@ -17,17 +17,22 @@ SHARED_LUTS: Facts[dict[str, float]] = FAMILIES.facts(
 )
 
 
-MAP_LUTS = {"ecp5": 300, "up5k": 300, "hx8k": 300}
+MAP_LUTS = {"ecp5": 360, "up5k": 300, "hx8k": 300}
 """What fetching windows and writing maps takes."""
 
 
-def map_luts(spec: MapSpec, leaf_bits: float, tree_bits: float) -> tuple[int, int]:
+_BESIDE = {"ecp5": 0.9, "up5k": 1.0, "hx8k": 1.0}
+
+
+def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> tuple[int, int]:
     """LUTs and flip-flops of what an engine with maps has for a second position, and for sums.
 
     ``leaf_bits`` and ``tree_bits`` are those of the lanes of one position.
     """
     beside = leaf_bits + tree_bits + 4 * spec.acc_bits + 10 * spec.map_address_bits + 60
-    luts = (spec.side - 1) * beside + spec.joined * (spec.side + 1) * spec.sum_bits
+    luts = (
+        _BESIDE[family] * (spec.side - 1) * beside + spec.joined * (spec.side + 1) * spec.sum_bits
+    )
     ffs = 0.8 * (spec.side - 1) * beside + spec.joined * spec.side * spec.sum_bits
     return round(luts), round(ffs)
 

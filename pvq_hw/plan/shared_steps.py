@@ -227,8 +227,6 @@ def _step(
         dense, window, chunk, parts = _in_chunks(core)
         why = refuse_shared(dense, window, layer.output)
         geometry = core.geometry
-        if geometry is not None and geometry.dilation != (1, 1):
-            why = why or "it is dilated"
         if geometry is None:
             shape = _map_shape(inputs[0])
             geometry = Geometry(shape, shape[:2])
