@@ -24,7 +24,7 @@ from pvq_hw.output.verify_bitstream import MEMORIES
 from pvq_hw.tools import find as tools
 from pvq_hw.tools.process import StoppedError
 
-__all__ = ["Attempt", "BuildReport", "build", "rebuild"]
+__all__ = ["Attempt", "BuildReport", "UnmetError", "build", "rebuild"]
 
 _NAME = "top"
 _DESIGN = "top.il"
@@ -33,6 +33,14 @@ _ROUTED = "routed.json"
 _LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
 # Written by the tools or by Amaranth and of no further use; the netlist alone may take 100 MB.
 _DROP = ("top.json", _ROUTED, "top.debug.v", "build_top.bat", "top.tim", "top.rpt", "top.svf")
+
+
+class UnmetError(CheckError):
+    """No seed meets the clock; ``fmax_mhz`` is what the best of them reached."""
+
+    def __init__(self, text: str, fmax_mhz: float) -> None:
+        super().__init__(text)
+        self.fmax_mhz = fmax_mhz
 
 
 @dataclass(frozen=True)
@@ -358,8 +366,8 @@ def build(
     Raises
     ------
     CheckError
-        No seed meets the clock, synthesis found conflicting drivers, or a clock's constraint names
-        no net.
+        No seed meets the clock (`UnmetError`), synthesis found conflicting drivers, or a clock's
+        constraint names no net.
     ToolError
         A tool is missing or fails; the message names the log.
     InputError
@@ -472,7 +480,8 @@ def _refuse(folder: Path, clock_mhz: float, attempts: Sequence[Attempt]) -> None
         for name, c in _clocks(json.loads((folder / _PLACED).read_text())).items()
         if c["fmax_mhz"] < c["constraint_mhz"]
     )
-    raise CheckError(
+    raise UnmetError(
         f"The clock of {clock_mhz:g} MHz must be met, but place and route reached {reached} MHz "
-        f"({slow}); choose a lower clock or fewer lanes; see {folder / _LOGS['nextpnr']}"
+        f"({slow}); choose a lower clock or fewer lanes; see {folder / _LOGS['nextpnr']}",
+        max(a.fmax_mhz for a in attempts),
     )

@@ -1,5 +1,6 @@
 """From an output folder to a bitstream."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from gateware.accelerator.accelerator import Accelerator as Circuit
 from gateware.board.boards import make_board_top, make_platform
 from gateware.board.build import build, rebuild
+from gateware.board.clock import MAX, build_at_clock
 from pvq_hw.engine.spram_image import code_crc, code_layout, has_spram
 from pvq_hw.flow.board import describe_output
 from pvq_hw.host.protocol import WireFormat
@@ -24,36 +26,46 @@ def build_output(
     *,
     every_seed: bool = False,
     jobs: int = 1,
+    clock: float | str | None = None,
 ) -> dict[str, Any]:
     """Builds ``OUT/build`` and gives the document of ``pvq-hw build``.
 
+    ``clock`` as `gateware.board.clock.build_at_clock` has it; the plan's by default.
+
     Raises
     ------
+    InputError
+        The board's PLL doesn't come near the clock.
     CheckError
         Timing is not met on any seed.
     ToolError
         A tool is missing or failed.
     """
-    plan = accelerator.plan
-    board = describe_output(accelerator)
+    describe_output(accelerator)
+    failed = accelerator.out.with_name(accelerator.out.name + ".build-failed")
 
-    def fill(staging: Path) -> dict[str, Any]:
-        platform = make_platform(plan.target)
+    def make(made: Accelerator, folder: Path) -> dict[str, Any]:
         report = build(
-            _board_top(accelerator),
-            platform,
-            staging / BUILD,
-            clock_mhz=board.clock_hz / 1e6,
+            _board_top(made),
+            make_platform(made.plan.target),
+            folder,
+            clock_mhz=describe_output(made).clock_hz / 1e6,
             seeds=seeds,
-            every_seed=every_seed,
+            every_seed=every_seed or clock == MAX,
             jobs=jobs,
-            failed=accelerator.out.with_name(accelerator.out.name + ".build-failed"),
-            about={"manifest_sha256": accelerator.manifest["manifest_sha256"]},
+            failed=failed,
+            about={"manifest_sha256": made.manifest["manifest_sha256"]},
             progress=steps.note,
         )
-        return {"build": report.to_json() | build_figures(accelerator)}
+        return report.to_json() | build_figures(made)
 
-    return accelerator.update(fill, BUILD)["build"]
+    if clock is not None:
+        document = build_at_clock(accelerator, clock, make, steps)
+        shutil.rmtree(failed, ignore_errors=True)  # of clocks that were too high
+        return document
+    return accelerator.update(lambda staging: {"build": make(accelerator, staging / BUILD)}, BUILD)[
+        "build"
+    ]
 
 
 def build_figures(accelerator: Accelerator) -> dict[str, Any]:

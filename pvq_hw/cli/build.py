@@ -20,16 +20,26 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     if not 1 <= args.jobs <= 64:
         raise InputError(f"Jobs must be 1 to 64, not {args.jobs}")
     accelerator = load(args.out)
+    clock = _clock(args.clock)
     with ui.step("Build the bitstream"):
         document = accelerator.build(
             seeds=range(args.seed, args.seed + args.seeds),
             steps=ui,
             every_seed=args.best,
             jobs=args.jobs,
+            clock=clock,
         )
     describe(document, ui)
     ui.say(f"\n{args.out / 'build' / document['bitstream']} is ready: pvq-hw program {args.out}")
     return document | {"out": str(args.out)}, 0
+
+
+def _clock(text: str | None) -> float | str | None:
+    """A number of MHz; any other text as it is."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def describe(document: dict[str, Any], ui: Ui) -> None:
@@ -39,6 +49,10 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
     ui.say(
         f"  clock                 {document['clock_mhz']:g} MHz, met with {margin:.0f} % to spare"
     )
+    tried = document.get("clocks_tried", [])
+    if len(tried) > 1:
+        told = ", ".join(f"{t['clock_mhz']:.5g} {'met' if t['met'] else 'missed'}" for t in tried)
+        ui.say(f"  clocks tried          {told} MHz")
     if len(document["seeds"]) > 1:
         told = ", ".join(f"{a['seed']}: {a['fmax_mhz']:.1f}" for a in document["seeds"])
         ui.say(f"  Fmax by seed          {told} MHz")

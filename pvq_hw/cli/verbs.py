@@ -450,6 +450,11 @@ def _build(subparsers: Any) -> None:
     p.add_argument("--seed", type=int, default=1, help="the first of them")
     p.add_argument("--best", action="store_true", help="try all seeds and keep the fastest")
     p.add_argument("--jobs", metavar="N", type=int, default=1, help="seeds at a time")
+    p.add_argument(
+        "--clock",
+        metavar="MHZ|max",
+        help="set the PLL to this clock instead of the plan's, or to the highest that a seed meets",
+    )
 
 
 def _update(subparsers: Any) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "is_unchanged",
     "load_manifest",
     "make_manifest",
+    "reclocked_manifest",
     "write_manifest",
 ]
 
@@ -179,6 +180,12 @@ def write_manifest(
     document = make_manifest(folder, network, plan, weights=weights, extra=extra)
     (folder / MANIFEST).write_text(document_text(document), encoding="ascii", newline="\n")
     return document
+
+
+def reclocked_manifest(folder: Path, document: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """The manifest of a folder whose ``plan.json`` has another clock and baud rate now."""
+    files = dict(document["files"]) | file_entries(folder, ["plan.json"])
+    return sealed(dict(document) | {"plan": _plan_summary(plan), "files": files}, _SELF)
 
 
 def load_manifest(folder: Path, *, strict: bool = True) -> dict[str, Any]:
