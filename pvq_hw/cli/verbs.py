@@ -153,6 +153,7 @@ def _compile(subparsers: Any) -> None:
     p.add_argument(
         "--augment",
         metavar="KIND[=AMOUNT],...",
+        type=_given,
         help="distort calibration inputs: shift, rotate, scale, shear, mirror, noise",
     )
     p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")

@@ -524,5 +524,5 @@ def test_files_are_written_into_files_only(place, tmp_path, monkeypatch, what):
 
 def test_empty_arguments_do_not_pass_for_none(place):
     """As a script gives them whose variable is not set."""
-    for option in ("--decide", "--metric", "--output"):
+    for option in ("--decide", "--metric", "--output", "--augment"):
         compile_refused(place, f"argument {option}: it must not be empty", MODEL, f"{option}=")

@@ -161,6 +161,12 @@ def test_weights_that_are_no_numbers(tmp_path, value, dtype):
     refused_model(tmp_path, model, "finite")
 
 
+def test_nan_that_signals_is_refused_without_a_warning(tmp_path):
+    weight = W.astype(np.float32)
+    weight.view(np.uint32)[2, 3] = 0x7FA00001
+    refused_model(tmp_path, graph_model([GEMM], {"w": weight}, ("N", 6), dtype=np.float32), "NaN")
+
+
 def test_weights_that_overflow_when_folded(tmp_path):
     nodes = [N("MatMul", ["x", "w"], ["y"], name="fc"), N("Mul", ["y", "k"], ["out"])]
     model = graph_model(nodes, {"w": W * 1e300, "k": np.array(1e300)}, ("N", 6))

@@ -337,6 +337,15 @@ def test_what_tables_share_is_not_read_without_end(tmp_path, monkeypatch, sizes)
     assert time.process_time() - begun < 5
 
 
+def test_nan_that_signals_is_refused_without_a_warning(tmp_path):
+    f = TfliteFiles()
+    weight = np.full((3, 4), 0x7FA00001, dtype=np.uint32).view(np.float32)
+    x = f.tensor("x", (1, 4))
+    y = f.operator("FULLY_CONNECTED", [x, f.constant(weight), -1], f.tensor("y", (1, 3)),
+                   "FullyConnectedOptions")  # fmt: skip
+    refused(saved(tmp_path, f.bytes(x, y)), "NaN")
+
+
 def test_a_constant_read_many_times_does_not_take_long(tmp_path, monkeypatch):
     monkeypatch.setattr(read, "WEIGHTS_LIMIT", 1 << 10)
     f = TfliteFiles()

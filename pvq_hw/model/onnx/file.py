@@ -88,7 +88,8 @@ class OnnxFile:
             raise InputError(f"{where} is broken: {_one_line(error)}") from None
         if tensor.data_type not in _FLOATS:
             return raw if raw.dtype == np.bool_ else raw.astype(np.int64)
-        values = raw.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of NaN that signals
+            values = raw.astype(np.float64)
         if np.isnan(values).any():
             raise InputError(f"{where} must be finite, but holds NaN")
         return values

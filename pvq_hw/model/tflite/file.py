@@ -84,7 +84,8 @@ class Tensor:
             raw = self.data.view("<" + self.kind)
         raw = raw.reshape(self.shape)
         if self.scale is None or self.zero is None:
-            return raw.astype(np.float64 if self.kind[0] == "f" else np.int64)
+            with np.errstate(invalid="ignore"):  # of NaN that signals
+                return raw.astype(np.float64 if self.kind[0] == "f" else np.int64)
         line = [1] * len(self.shape)
         if len(self.scale) > 1:
             line[self.axis] = -1
