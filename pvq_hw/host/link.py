@@ -186,11 +186,14 @@ class Link:
         self, frames: npt.ArrayLike, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> tuple[IntArray, IntArray]:
         """Index and value of the largest output of each frame, (frames,) both; else as `infer`."""
-        form = self.describe().output.format
+        output = self.describe().output
+        form = output.format
         payloads = self._run(frames, Kind.CLASSIFY, Kind.TOP, TOP_BYTES, progress)
         wide = WireFormat(1, form)
         values = [int(wide.decode(p[2 : 2 + wide.value_bytes])[0]) for p in payloads]
         index = [int.from_bytes(p[:2], "little") for p in payloads]
+        if wrong := [place for place in index if place >= output.count]:
+            raise ToolError(f"Board's largest must be one of {output.count}, not number {wrong[0]}")
         return np.array(index, dtype=np.int64), np.array(values, dtype=np.int64)
 
     # -- one request ----------------------------------------------------------------------------

@@ -236,6 +236,16 @@ class Silent:
         pass
 
 
+def test_a_class_that_there_is_not_is_no_answer():
+    wire = Wire(_sum, out=WireFormat(5, S16))
+    wire.board.predict = lambda frame: np.arange(5)
+    with Link(wire) as link:
+        assert link.classify(_frames(X, 2))[0].tolist() == [4, 4]
+        wire.board.predict = lambda frame: np.arange(9)
+        with pytest.raises(ToolError, match="Board's largest must be one of 5, not number 8"):
+            link.classify(_frames(X, 2))
+
+
 def test_a_silent_board_is_given_up():
     with pytest.raises(ToolError, match="Board must answer, but nothing came"):
         Link(Silent(), timeout=0.01, retries=2).describe()
