@@ -44,8 +44,10 @@ def test_a_stranger_runs_it_with_icarus_alone(tmp_path, name):
     stranger = tmp_path / "stranger"
     shutil.copytree(tmp_path / "out" / "testbench", stranger)
     tools = [os.path.dirname(shutil.which(tool) or "") for tool in ("iverilog", "sh")]
+    # What scenarios find is tested with exported cores: of most layers random pauses are enough.
+    only = "" if name in ("unsigned", "digit by digit") else " +only=3"
     tried = subprocess.run(
-        "iverilog -o tb *.v && vvp tb", shell=True, cwd=stranger, capture_output=True, text=True,
+        f"iverilog -o tb *.v && vvp tb{only}", shell=True, cwd=stranger, capture_output=True, text=True,
         env={"PATH": ":".join(tools), "HOME": str(tmp_path / "none")},
     )  # fmt: skip
     assert tried.returncode == 0, tried

@@ -141,8 +141,7 @@ def test_sampler_follows_the_seed_and_the_figures():
         return [dict(trial.params) for trial in found]
 
     first = params(1)
-    assert params(1) == first
-    assert params(2) != first
+    assert params(2, 20) != first[:20]
     assert params(1, 20) == first[:20]  # whole batches: more trials go on where fewer ended
     late = np.mean([p["ratio.a"] for p in first[-24:]])
     assert late > 10  # 7.6 without knowledge: even on the log scale from 0.5 to 32
