@@ -59,7 +59,7 @@ class Output(Document):
 
     @property
     def part(self) -> slice:
-        """Which of a frame's values it is."""
+        """Its values within a frame."""
         return slice(self.start, self.start + self.size)
 
     def to_json(self) -> dict[str, Any]:

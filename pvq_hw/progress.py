@@ -1,4 +1,4 @@
-"""Who is told of a long task's steps."""
+"""Progress of long tasks."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,7 +6,7 @@ __all__ = ["Steps"]
 
 
 class Steps:
-    """Tells nobody; the command line's `pvq_hw.cli.ui.Ui` tells the user."""
+    """Receives the progress of a task and drops it; `pvq_hw.cli.ui.Ui` shows it on a terminal."""
 
     def step(self, title: str) -> AbstractContextManager[None]:
         """Context of a step."""

@@ -71,7 +71,7 @@ class DigitNetwork(wiring.Component):
         return m
 
     def _strobes(self, m: Module) -> list[Value]:
-        """For every level, whether the next digit of its nodes is a frame's lowest. A strobe that
+        """One strobe a level: the next digit of its nodes is a frame's lowest. A strobe that
         outlasts a reset is gone before the next frame's comes."""
         strobes: list[Value] = [self.start]
         for level in range(self.graph.depth - 1):

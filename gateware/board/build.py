@@ -481,7 +481,7 @@ def _refuse(folder: Path, clock_mhz: float, attempts: Sequence[Attempt]) -> None
         if c["fmax_mhz"] < c["constraint_mhz"]
     )
     raise UnmetError(
-        f"The clock of {clock_mhz:g} MHz must be met, but place and route reached {reached} MHz "
+        f"The clock of {clock_mhz:g} MHz is not met: place and route reached {reached} MHz "
         f"({slow}); choose a lower clock or fewer lanes; see {folder / _LOGS['nextpnr']}",
         max(a.fmax_mhz for a in attempts),
     )

@@ -22,8 +22,8 @@ def owner(cell: str) -> str:
 
 
 def slowest_path(placed: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of nextpnr's report (``--report``) the path that bounds the clock: ``from`` and ``to``, the
-    units that it begins and ends in; ``cells`` that it passes, and ``logic_ns`` and ``routing_ns``.
+    """The path that bounds the clock, from nextpnr's report (``--report``): ``from`` and ``to``,
+    the units that it begins and ends in; ``cells`` that it passes, ``logic_ns`` and ``routing_ns``.
     None where there is no path from clock to clock."""
     paths = [
         path["path"]
@@ -44,7 +44,7 @@ def slowest_path(placed: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def floorplan(routed: Path) -> dict[str, Any]:
-    """Which unit most cells of each tile belong to, of the design that nextpnr wrote (``--write``).
+    """The unit that has most cells of each tile, in the design that nextpnr wrote (``--write``).
 
     Gives ``owners``, by their number of cells, and ``tiles``: a line for each row, the one
     of y = 0 last, with every column's owner by its number and how many cells the tile holds, 9 at

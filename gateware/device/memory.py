@@ -15,6 +15,7 @@ bodies, one of which each architecture has.
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
@@ -390,6 +391,20 @@ ram_block: ValueFace[[Module, str, Piece, Ram, Value, Value, int], Value] = ARCH
 cycles later."""
 
 
+def _connected(
+    m: Module, name: str, block: Any, piece: Piece, ram: Ram, enable: Value, r_addr: Value
+) -> Value:
+    """A block that holds a piece of a `Ram`; gives its data."""
+    m.submodules[name] = block
+    m.d.comb += [
+        block.w_en.eq(enable),
+        block.w_addr.eq(ram.w_addr[: len(r_addr)]),
+        block.w_data.eq(ram.w_data[piece.bit : piece.bit + piece.bits]),
+        block.r_addr.eq(r_addr),
+    ]
+    return block.r_data
+
+
 @ram_block.of("ecp5")
 def _dp16kd_ram(
     family: str,
@@ -402,14 +417,7 @@ def _dp16kd_ram(
     latency: int,
 ) -> Value:
     block = EbrBlock(piece.shape[0], piece.bits, writable=True, registered=latency == 2)
-    m.submodules[name] = block
-    m.d.comb += [
-        block.w_en.eq(enable),
-        block.w_addr.eq(ram.w_addr[: len(r_addr)]),
-        block.w_data.eq(ram.w_data[piece.bit : piece.bit + piece.bits]),
-        block.r_addr.eq(r_addr),
-    ]
-    return block.r_data
+    return _connected(m, name, block, piece, ram, enable, r_addr)
 
 
 @ram_block.of("ice40")
@@ -424,13 +432,7 @@ def _ram40_ram(
     latency: int,
 ) -> Value:
     block = IceRam(piece.shape[0], piece.bits, holds=ram.holds)
-    m.submodules[name] = block
-    m.d.comb += [
-        block.w_en.eq(enable),
-        block.w_addr.eq(ram.w_addr[: len(r_addr)]),
-        block.w_data.eq(ram.w_data[piece.bit : piece.bit + piece.bits]),
-        block.r_addr.eq(r_addr),
-    ]
+    data = _connected(m, name, block, piece, ram, enable, r_addr)
     if ram.holds:
         m.d.comb += block.r_en.eq(ram.r_en)
-    return block.r_data
+    return data

@@ -145,7 +145,7 @@ def _verilog(accelerator: Accelerator, name: str) -> Mapping[str, str]:
 
 
 class _Listing(TypedDict):
-    """What of an export's mark tells its files from the user's."""
+    """The part of an export's mark that tells its files from the user's."""
 
     files: list[str]
 

@@ -1,5 +1,7 @@
 """Queues of activations: results that wait for the next unit, and FIFOs of skip branches."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -11,7 +13,26 @@ from pvq_hw.arith.formats import IntFormat
 __all__ = ["Credits", "ResultQueue", "StreamFifo", "add_queue", "delayed"]
 
 
-class ResultQueue(wiring.Component):
+class _Places(wiring.Component):
+    """What holds so many values of activations in a memory."""
+
+    def __init__(
+        self,
+        form: IntFormat,
+        depth: int,
+        memory: str = "logic",
+        body: str = "behavioral",
+        width: int = 1,
+    ) -> None:
+        self.form, self.depth, self.memory, self.body = form, depth, memory, body
+        self.width = width
+        super().__init__(self._ports())
+
+    def _ports(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class ResultQueue(_Places):
     """Values wait here until they are taken; whoever writes sees to it that it never overflows.
 
     A value is offered two cycles after its write, if nothing is before it; one a cycle. Holds
@@ -34,24 +55,18 @@ class ResultQueue(wiring.Component):
     popped : strobe, a value has left
     """
 
-    def __init__(
-        self,
-        form: IntFormat,
-        depth: int,
-        memory: str = "logic",
-        body: str = "behavioral",
-        width: int = 1,
-    ) -> None:
-        self.form, self.depth, self.memory, self.body = form, depth, memory, body
-        self.bits = form.bits * width
-        super().__init__(
-            {
-                "w_en": In(1),
-                "w_data": In(self.bits),
-                "o": Out(stream.Signature(activation_layout(form, width))),
-                "popped": Out(1),
-            }
-        )
+    @property
+    def bits(self) -> int:
+        """Bits of a value."""
+        return self.form.bits * self.width
+
+    def _ports(self) -> dict[str, Any]:
+        return {
+            "w_en": In(1),
+            "w_data": In(self.bits),
+            "o": Out(stream.Signature(activation_layout(self.form, self.width))),
+            "popped": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -137,7 +152,7 @@ def delayed(m: Module, strobe: Value, cycles: int) -> Value:
     return strobe
 
 
-class StreamFifo(wiring.Component):
+class StreamFifo(_Places):
     """A FIFO of ``depth`` transfers; a value is offered two cycles after it came, at best.
 
     Members
@@ -145,17 +160,8 @@ class StreamFifo(wiring.Component):
     i, o : streams of activations
     """
 
-    def __init__(
-        self,
-        form: IntFormat,
-        depth: int,
-        memory: str = "logic",
-        body: str = "behavioral",
-        width: int = 1,
-    ) -> None:
-        self.form, self.depth, self.memory, self.body = form, depth, memory, body
-        self.width = width
-        super().__init__(stream_ports(form, form, width))
+    def _ports(self) -> dict[str, Any]:
+        return stream_ports(self.form, self.form, self.width)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -3,12 +3,44 @@
 import argparse
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
-__all__ = ["describe", "run"]
+if TYPE_CHECKING:
+    from pvq_hw.flow.options import CompileOptions
+
+__all__ = ["asked_options", "describe", "run"]
+
+
+_KEYS = (
+    "target",
+    "ratio",
+    "max_loss",
+    "objective",
+    "inferences_per_second",
+    "quantizer",
+    "gain",
+    "mend",
+    "input_scale",
+    "activation_bits",
+    "min_accuracy",
+    "output",
+    "decide",
+    "clock_mhz",
+    "baud",
+    "input_width",
+    "output_width",
+    "keep_zeros",
+    "updatable",
+    "spare",
+    "code",
+    "augment",
+    "calibration_frames",
+    "sweeps",
+    "seed",
+)  # options that are asked for as they are
 
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
@@ -17,54 +49,9 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.engine.spram_image import CODES_FILE
     from pvq_hw.errors import InputError
     from pvq_hw.flow.compile import compile_model
-    from pvq_hw.flow.options import LayerChoice, load_options
     from pvq_hw.model.load import load_model
-    from pvq_hw.plan.goal import microseconds
 
-    overrides = {
-        key: getattr(args, key)
-        for key in (
-            "target",
-            "ratio",
-            "max_loss",
-            "objective",
-            "inferences_per_second",
-            "quantizer",
-            "gain",
-            "mend",
-            "input_scale",
-            "activation_bits",
-            "min_accuracy",
-            "output",
-            "decide",
-            "clock_mhz",
-            "baud",
-            "input_width",
-            "output_width",
-            "keep_zeros",
-            "updatable",
-            "spare",
-            "code",
-            "augment",
-            "calibration_frames",
-            "sweeps",
-            "seed",
-        )
-    }
-    overrides |= {"int8": _names(args.int8), "only": _names(args.only)}
-    overrides["frames"] = _frames(args.frames)
-    if args.max_latency is not None:
-        overrides["max_latency"] = microseconds(args.max_latency)
-    layers: dict[str, dict[str, Any]] = {}
-    for key in ("code_memory", "multiplier", "engine"):
-        overrides[key] = layer_kinds(key, getattr(args, key), layers)
-    overrides["windows"] = _numbers("windows", args.windows, layers)
-    overrides["stream_width"] = _numbers("stream_width", args.stream_width, layers)
-    overrides["digit"] = _numbers("digit", args.digit, layers)
-    options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
-    for name, kinds in layers.items():
-        choice = replace(options.layers.get(name, LayerChoice()), **kinds)
-        options = replace(options, layers=dict(options.layers) | {name: choice})
+    options = asked_options(args)
     if not options.target:
         raise InputError("A target must be given: --target BOARD, or target in --config")
     scale = options.input_scale
@@ -80,6 +67,29 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         ui.say(f"  codes                 are loaded after configuration, from image/{CODES_FILE}")
     ui.say(f"\n{args.out} is written; next: pvq-hw simulate {args.out} --data TEST.npz")
     return compiled.document | {"out": str(args.out), "seconds": ui.seconds}, 0
+
+
+def asked_options(args: argparse.Namespace) -> "CompileOptions":
+    """What the command line and its configuration ask for, for all layers and for single ones."""
+    from pvq_hw.flow.options import LayerChoice, load_options
+    from pvq_hw.plan.goal import microseconds
+
+    overrides = {key: getattr(args, key) for key in _KEYS}
+    overrides |= {"int8": _names(args.int8), "only": _names(args.only)}
+    overrides["frames"] = _frames(args.frames)
+    if args.max_latency is not None:
+        overrides["max_latency"] = microseconds(args.max_latency)
+    layers: dict[str, dict[str, Any]] = {}
+    for key in ("code_memory", "multiplier", "engine"):
+        overrides[key] = layer_kinds(key, getattr(args, key), layers)
+    overrides["windows"] = _numbers("windows", args.windows, layers)
+    overrides["stream_width"] = _numbers("stream_width", args.stream_width, layers)
+    overrides["digit"] = _numbers("digit", args.digit, layers)
+    options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
+    for name, kinds in layers.items():
+        choice = replace(options.layers.get(name, LayerChoice()), **kinds)
+        options = replace(options, layers=dict(options.layers) | {name: choice})
+    return options
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

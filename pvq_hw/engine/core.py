@@ -438,6 +438,13 @@ class CoreBase(Document, ABC):
     def decode(self, image: CoreImage) -> IntArray:
         """The weights (rows, n) of the image's words; raises InputError on broken ones."""
 
+    def check_words(self, image: CoreImage) -> None:
+        """Raises InputError unless the image has as many words as the core, each as wide."""
+        if len(image.codes) != self.words:
+            raise InputError(f"Core {self.name!r} has {len(image.codes)} words, not {self.words}")
+        if any(word < 0 or word >> self.word_bits for word in image.codes):
+            raise InputError(f"Core {self.name!r}: words must have {self.word_bits} bits")
+
     @abstractmethod
     def row_slots(self, image: CoreImage) -> tuple[int, ...]:
         """Words of every row, its groups together."""

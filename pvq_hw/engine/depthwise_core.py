@@ -226,10 +226,7 @@ class DepthwiseSpec(CoreBase):
     def _rows(self, image: CoreImage) -> IntArray:
         """The weights (rows, taps) of the image's words; raises InputError on broken ones."""
         where = f"Core {self.name!r}"
-        if len(image.codes) != self.words:
-            raise InputError(f"{where} has {len(image.codes)} words, not {self.words}")
-        if any(word < 0 or word >> self.word_bits for word in image.codes):
-            raise InputError(f"{where}: words must have {self.word_bits} bits")
+        self.check_words(image)
         y = np.zeros((self.rows, self.taps), dtype=np.int64)
         for row, word in enumerate(image.codes):
             for tap, bits in enumerate(self.magnitudes):

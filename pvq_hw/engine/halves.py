@@ -18,7 +18,7 @@ class Halves:
 
         @property
         def x(self) -> IntFormat:
-            """Of the results."""
+            """Format of the results."""
 
         @property
         def memory(self) -> str:

@@ -162,11 +162,7 @@ class Int8Spec(CoreBase):
 
     def decode(self, image: CoreImage) -> IntArray:
         """The weights (rows, n) of the image's words; raises InputError on broken ones."""
-        where = f"Core {self.name!r}"
-        if len(image.codes) != self.words:
-            raise InputError(f"{where} has {len(image.codes)} words, not {self.words}")
-        if any(w < 0 or w >> self.word_bits for w in image.codes):
-            raise InputError(f"{where}: words must have {self.word_bits} bits")
+        self.check_words(image)
         raw = b"".join(w.to_bytes(self.lanes, "little") for w in image.codes)
         table = np.frombuffer(raw, dtype=np.int8).reshape(self.rows, self.row_words, self.lanes)
         return _from_lanes(table.astype(np.int64), self.n)

@@ -238,11 +238,7 @@ def make_core(
         raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {n}, not {lanes}")
     device = find_family(family)
     groups = layer.groups
-    kind = CODES.named(code, f"Layer {layer.name!r}: its code")
-    if gap_bits is None:
-        words = kind.fitting(layer.y, lanes, groups, shift_bits)
-    else:
-        words = kind(lanes, gap_bits, shift_bits)
+    words = _code(layer, code, lanes, gap_bits, shift_bits)
     mult_bits, multiplier = fields["mult_bits"], options.get("multiplier", fields["multiplier"])
     schedule, interval = words.encode(layer.y, groups, min_slots=min_slots), 1
     if multiplier == "serial":
@@ -251,10 +247,9 @@ def make_core(
         min_slots = max(min_slots, interval)
         schedule = words.encode(layer.y, groups, min_slots=min_slots)
     slots = schedule.slots
+    room = slots if spare is None else with_room(slots, spare)
     if placed is not None:
         room = placed.words
-    else:
-        room = slots if spare is None else with_room(slots, spare)
     if room > slots:
         schedule = words.encode(layer.y, groups, min_slots=min_slots, slots=room)
     negatives, k = sums_of_pulses(words, schedule.words)
@@ -262,8 +257,8 @@ def make_core(
     if placed is not None:
         needs = {"words": slots, "mult_bits": mult_bits, **_widths(layer, k, x.format, image)}
         del needs["sum_bits"]  # no more than the others give
-        same = {"n": n, "rows": rows, "groups": groups, "x": x.format, "out": layer.output.format}
-        same |= {"code": words, "shift": layer.shift, "multiplier": multiplier}
+        same = {"n": n, "rows": rows, "groups": groups, "x": x.format, "out": layer.output.format,
+                "code": words, "shift": layer.shift, "multiplier": multiplier}  # fmt: skip
         require_placed(layer.name, placed, needs, same)
         return placed, image
     widths = _widths(layer, k, x.format, image, spare or 0) | {"mult_bits": mult_bits}
@@ -275,17 +270,21 @@ def make_core(
         options = {"updatable": True, "params_memory": "block"} | options
     fields |= widths | {"multiplier": multiplier, "multiplier_interval": interval}
     spec = CoreSpec(
-        **fields,
-        code=words,
-        words=schedule.slots,
-        frames=frames,
-        code_latency=_code_latency(words, schedule, device),
-        bank_latency=device.bank_latency,
-    )
+        **fields, code=words, words=schedule.slots, frames=frames,
+        code_latency=_code_latency(words, schedule, device), bank_latency=device.bank_latency,
+    )  # fmt: skip
     spec = replace(spec, **options)
     if "fifo_depth" not in options:
         spec = replace(spec, fifo_depth=result_places(spec, schedule.row_slots))
     return spec, image
+
+
+def _code(layer: Dense, code: str, lanes: int, gap_bits: int | None, shift_bits: int) -> Code:
+    """The code of that kind, its gaps chosen for a layer unless they are given."""
+    kind = CODES.named(code, f"Layer {layer.name!r}: its code")
+    if gap_bits is None:
+        return kind.fitting(layer.y, lanes, layer.groups, shift_bits)
+    return kind(lanes, gap_bits, shift_bits)
 
 
 def _image(layer: Dense, negatives: IntArray, schedule: Schedule, x: IntFormat) -> CoreImage:

@@ -36,8 +36,8 @@ class Span(Document):
 
 
 def unit_spans(graph: GraphSpec, images: Mapping[str, CoreImage], frames: int = 2) -> list[Span]:
-    """Of every unit that computes something, for the first frames, the input always valid and the
-    output always ready; CheckError where the graph stands still."""
+    """When each computing unit works on the first frames, its input always valid and its output
+    always ready; raises CheckError where the graph stands still."""
     wires = run_frames(graph, images, frames)
     origin = wires[graph.input].moved[0]
     found = []

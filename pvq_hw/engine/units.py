@@ -254,7 +254,7 @@ class Carrier(Unit):
 
         @property
         def x(self) -> IntFormat:
-            """Of the activations."""
+            """Format of the activations."""
 
         @property
         def size(self) -> int:

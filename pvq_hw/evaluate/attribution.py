@@ -74,7 +74,7 @@ def network_losses(
     layers = {x.name: x for x in network.layers if isinstance(x, Dense | Conv)}
     missing = [name for name in layers if name not in {node.name for node in model.nodes}]
     if missing:
-        raise InputError(f"The model must have the layer {missing[0]!r}")
+        raise InputError(f"The model has no layer {missing[0]!r}")
     count = _WORK // max(1, model.macs * (2 * len(layers) + 2))
     frames = min(len(data), max(_LEAST_FRAMES, min(_FRAMES, count)))
     x, y = data.x[:frames], None if data.y is None else data.y[:frames]

@@ -15,6 +15,7 @@ from pvq_hw.host.link import Link, connect
 from pvq_hw.host.ports import find_port
 from pvq_hw.host.programmer import Loader, program
 from pvq_hw.host.protocol import Description
+from pvq_hw.network.network import Network
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD, read_build
 from pvq_hw.output.description import describe
@@ -115,6 +116,38 @@ def run_output(
             f"Timeout must be above 0 and at most {_LONGEST_TIMEOUT:,.0f} seconds, not {timeout:g}"
         )
     integers = accelerator.quantize_input(x)
+    outputs, figures = _ran(accelerator, port, integers, timeout, tell, link, load)
+    network = accelerator.network
+    golden = network.predict(integers).reshape(len(integers), -1)
+    document: dict[str, Any] = {
+        "frames": len(integers),
+        "outputs_compared": int(golden.size),
+        "mismatches": int(np.count_nonzero(golden != outputs)),
+        **figures,
+        "outputs": outputs.tolist(),
+    }
+    if network.outputs:
+        document["parts"] = network.output_documents()
+    if labels is not None:
+        network = network.for_output(output) if output else network
+        scored = _scored(network, outputs, labels, metric)
+        if scored is None:
+            tell.note("The labels score nothing: the board gives decisions, not scores")
+        else:
+            document["accuracy"] = scored
+    return document
+
+
+def _ran(
+    accelerator: Accelerator,
+    port: str | None,
+    integers: npt.NDArray[np.int64],
+    timeout: float,
+    tell: Steps,
+    link: Link | None,
+    load: bool,
+) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
+    """A board's outputs, and how fast they came."""
     expected = describe_output(accelerator)
     if port is None:
         port = find_port(expected)
@@ -132,35 +165,30 @@ def run_output(
             )
             seconds = time.monotonic() - started
             counters = board.counters()
-    network = accelerator.network
-    golden = network.predict(integers).reshape(len(integers), -1)
-    document: dict[str, Any] = {
-        "frames": len(integers),
-        "outputs_compared": int(golden.size),
-        "mismatches": int(np.count_nonzero(golden != outputs)),
-        "frames_per_second": len(integers) / max(seconds, 1e-9),
-        "overruns": counters.overruns,
-        "outputs": outputs.tolist(),
+    speed = len(integers) / max(seconds, 1e-9)
+    return outputs, {"frames_per_second": speed, "overruns": counters.overruns}
+
+
+def _scored(
+    network: Network,
+    outputs: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any],
+    metric: str | None,
+) -> dict[str, Any] | None:
+    """How well a board's outputs match labels; None where decisions tell nothing of that."""
+    real = network.real(outputs)
+    judge = metric_for(network, labels, metric)
+    if network.undecided is not network:
+        if judge.name != "accuracy" or not network.outputs:
+            return None
+        # Of the scores only the largest is known, which is what the accuracy asks for.
+        real = one_hot(outputs[:, 0], network.undecided.output.size)
+    return {
+        "metric": judge.name,
+        "why": judge.why,
+        "board": judge.compute(real, labels),
+        "frames": len(labels),
     }
-    if network.outputs:
-        document["parts"] = network.output_documents()
-    if labels is not None:
-        network = network.for_output(output) if output else network
-        real = network.real(outputs)
-        judge = metric_for(network, labels, metric)
-        if network.undecided is not network:
-            if judge.name != "accuracy" or not network.outputs:
-                tell.note("The labels score nothing: the board gives decisions, not scores")
-                return document
-            # Of the scores only the largest is known, which is what the accuracy asks for.
-            real = one_hot(outputs[:, 0], network.undecided.output.size)
-        document["accuracy"] = {
-            "metric": judge.name,
-            "why": judge.why,
-            "board": judge.compute(real, labels),
-            "frames": len(labels),
-        }
-    return document
 
 
 def one_hot(places: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.float64]:

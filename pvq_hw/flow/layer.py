@@ -59,8 +59,8 @@ class Slide:
     windows: int | None = None
 
     def geometry(self, shape: tuple[int, ...]) -> Geometry:
-        """Of weights (rows, channels of a group, *kernel); raises InputError where they don't
-        match."""
+        """How the window slides for weights of ``shape`` (rows, channels of a group, *kernel);
+        raises InputError where they don't match."""
         axes = len(shape) - 2
         if axes not in (1, 2) or len(self.size) != axes:
             raise InputError(
@@ -85,7 +85,7 @@ class Slide:
 
 
 def _pair(values: tuple[int, ...]) -> tuple[int, int]:
-    """Of the rows and columns of a map; a 1-D one has a single row."""
+    """The values for rows and columns; a 1-D map has a single row."""
     return (1, values[0]) if len(values) == 1 else (values[0], values[1])
 
 

@@ -104,18 +104,7 @@ def quantize_for(
     data = None if calibration is None else calibration.x
     wanted, free = quantizer_options(options, quick=quick), options.free(names)
 
-    asked: dict[str, Any] = {
-        "lanes": asked_lanes(names, options),
-        "each": options.asked(names, target.engine),
-        "reserve": _reserve(model, steps, target, options.activation_bits, options.updatable),
-        "windows": options.windows,
-        "stream_width": options.stream_width,
-        "digit": options.digit,
-        "input_width": options.input_width,
-        "pace": _ends_pace(model, options),
-        "goal": goal,
-        "frames": options.frames if isinstance(options.frames, int) else None,
-    }
+    asked = _asked(model, steps, target, options, names) | {"goal": goal}
     shares: dict[str, Any] = {
         "shared": options.engine == "shared",
         "may_share": can_share(model, options),
@@ -153,6 +142,23 @@ def quantize_for(
     told = _told(progress, names, len(names))
     network = quantize(model, wanted, calibration=data, progress=told)
     return network, folding
+
+
+def _asked(
+    model: Model, steps: Sequence[Step], target: Target, options: CompileOptions, names: list[str]
+) -> dict[str, Any]:
+    """What a folding is asked for."""
+    return {
+        "lanes": asked_lanes(names, options),
+        "each": options.asked(names, target.engine),
+        "reserve": _reserve(model, steps, target, options.activation_bits, options.updatable),
+        "windows": options.windows,
+        "stream_width": options.stream_width,
+        "digit": options.digit,
+        "input_width": options.input_width,
+        "pace": _ends_pace(model, options),
+        "frames": options.frames if isinstance(options.frames, int) else None,
+    }
 
 
 def can_share(model: Model, options: CompileOptions) -> bool:
@@ -451,8 +457,8 @@ def _most_pulses(part: LayerPlan) -> int:
 
 
 def _excess(network: Network, parts: Mapping[str, LayerPlan]) -> dict[str, tuple[float, float]]:
-    """By how much layers have too many code words, and rows too large sums: as parts of what there
-    is room for, where one of them is above 1."""
+    """Code words of a layer and the largest of its rows' sums, each as a part of the room for it;
+    only layers in which one of the two is above 1."""
     found = {}
     for layer in core_layers(network):
         spec = parts[layer.name].spec

@@ -74,7 +74,7 @@ def load_codes(
             return
         if status.crc == crc:
             raise InputError(
-                "Board must hold this network, but it wants other codes; "
+                "The board holds another network, which wants other codes; "
                 "load the bitstream with `pvq-hw program`"
             )
     raise ToolError(

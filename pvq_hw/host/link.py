@@ -264,8 +264,7 @@ class Link:
                         window = max(1, window - 1)
                         if time.monotonic() > give_up:
                             raise ToolError(
-                                f"Board must take frame {sent.index}, but had no room for it in "
-                                f"{patience:.3g} s"
+                                f"The board had no room for frame {sent.index} in {patience:.3g} s"
                             )
                         if not pending:
                             # No reply is to come that would say that there is room now.

@@ -34,7 +34,7 @@ class WireFormat:
 
     @classmethod
     def of(cls, tensor: Any) -> "WireFormat":
-        """From anything with ``size`` and ``format``, for instance a
+        """The wire format of anything with ``size`` and ``format``, for instance a
         `pvq_hw.network.layer.TensorSpec`."""
         return cls(int(tensor.size), tensor.format)
 

@@ -423,6 +423,6 @@ class Outputs(Concat):
 
     @property
     def parts(self) -> tuple[slice, ...]:
-        """Which part of the output comes from each input."""
+        """The part of the output that comes from each input."""
         ends = np.cumsum((0, *self.sizes)).tolist()
         return tuple(slice(a, b) for a, b in itertools.pairwise(ends))

@@ -83,9 +83,9 @@ def read_build(out: Path, *, strict: bool = True) -> dict[str, Any]:
 
 
 def build_changes(out: Path) -> list[tuple[str, str]]:
-    """What of an output's build differs from its report: names below ``out``, and messages.
+    """Files of an output's build that differ from its report: names below ``out``, and messages.
 
-    Nothing where there is no build.
+    Empty where there is no build.
     """
     found = _found(out / BUILD)
     name = f"{BUILD}/{BUILD_FILE}"

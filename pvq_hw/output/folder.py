@@ -348,7 +348,7 @@ def _has_manifest(folder: Path) -> bool:
 
 
 class _Listing(TypedDict):
-    """What of a manifest tells its files from the user's."""
+    """The part of a manifest that tells its files from the user's."""
 
     files: dict[str, Any]
 

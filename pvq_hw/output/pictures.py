@@ -198,7 +198,7 @@ def schedule_rows(
 
 
 def resource_bars(pictures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each kind of resource what every unit takes, in percent of the budget."""
+    """What each unit takes of every kind of resource, in percent of the budget."""
     bars = []
     for key, name in _NAMES.items():
         whole = pictures["budget"][key]
@@ -228,7 +228,7 @@ def resource_keys(pictures: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def code_bars(pictures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of each layer with weights a histogram of its integers, and stored bits beside the limit."""
+    """A histogram of the integers of each layer with weights, and stored bits beside the limit."""
     found = []
     for codes in pictures["codes"]:
         most = max(codes["counts"]) or 1

@@ -74,7 +74,7 @@ SlowestPath = TypedDict(
 
 
 class Floorplan(TypedDict):
-    """Which unit lies where, see `gateware.board.placement.floorplan`."""
+    """Where each unit lies, see `gateware.board.placement.floorplan`."""
 
     owners: list[str]
     tiles: list[str]

@@ -50,7 +50,7 @@ class _Rom:
 def check_bitstream(
     folder: Path, plan: Plan, image: Image, told: bytes | None = None
 ) -> tuple[list[Finding], str]:
-    """What of an output's bitstream is not as its image says, and what was compared, in words.
+    """Where an output's bitstream differs from its image, and what was compared, in words.
     ``told`` is what the board says of itself, where that is in block RAM.
 
     The bitstream is unpacked; the contents of every block RAM that the design fills, found by its
@@ -101,7 +101,7 @@ def check_bitstream(
 
 
 class _Script(TypedDict):
-    """What of a build's script is read: its commands."""
+    """A build's script, of which only the commands are read."""
 
     commands: list[list[str]]
 

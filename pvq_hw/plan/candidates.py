@@ -461,8 +461,8 @@ def _engine_limit(
 
 
 def stream_limit(layer: FoldLayer, question: Question, interval: int, width: int = 1) -> str:
-    """What of a layer's streams takes an interval, whatever computes it; ``width`` results leave in
-    a transfer."""
+    """Which stream of a layer takes the whole interval, whatever computes the layer; ``width``
+    results leave in a transfer."""
     if layer.geometry is not None:
         taken, feed = int(np.prod(layer.geometry.input_shape)), question.feed
         results = layer.positions * layer.rows
@@ -854,7 +854,7 @@ class _Source:
         return [replace(spec, code_memory="spram") for spec in found]
 
     def _closer(self, last: CoreSpec) -> list[CoreSpec]:
-        """With a gap bit less, where that saves an SPRAM."""
+        """The core with one gap bit less, if that saves an SPRAM; else none."""
         bits = last.code.gap_bits - 1
         if bits < 1:
             return []

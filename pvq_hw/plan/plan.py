@@ -28,11 +28,12 @@ from pvq_hw.engine.units import CoreUnit, Fifo, Pool, Unit, Wide
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD
 from pvq_hw.naming import quoted
+from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.plan.candidates import with_engines
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.plan.fit import check_fit
-from pvq_hw.plan.folding import Folding, batch_options, fold, known_layers
+from pvq_hw.plan.folding import Folding, FoldLayer, batch_options, fold, known_layers
 from pvq_hw.plan.goal import NO_GOAL, SpeedGoal
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
@@ -429,71 +430,74 @@ def plan(
         )  # fmt: skip
     layers = core_layers(network)
     known = known_layers(network, codes)
-    known = with_engines(known, {x.name: {**options, **each.get(x.name, {})} for x in known})
-    input_bytes = network.input.size * -(-network.input.format.bits // 8)
+    wanted = {x.name: {**options, **each.get(x.name, {})} for x in known}
+    known = with_engines(known, wanted)
     around, (pace, slowest) = _around(network, layers, board, widths)
     if top:
-        updatable = all("spare" in {**options, **each.get(x.name, {})} for x in layers)
-        around += top_resources(board, input_bytes, updatable)
+        updatable = all("spare" in own for own in wanted.values())
+        around += top_resources(board, _frame_bytes(network.input), updatable)
     kept = reserve or Resources()
-    folding = fold(
-        known,
-        board,
-        lanes=lanes,
-        gap_bits=gap_bits,
-        reserve=around + kept,
-        frames=frames,
-        serial=serial,
-        windows=windows,
-        stream_width=stream_width,
-        digit=digit,
-        input_width=widths[0],
-        each=each,
-        pace=pace,
-        slowest=slowest,
-        goal=goal,
+    asked: dict[str, Any] = {
+        "lanes": lanes, "gap_bits": gap_bits, "frames": frames, "serial": serial,
+        "windows": windows, "stream_width": stream_width, "digit": digit, "each": each, "goal": goal,
         **options,
-    )
+    }  # fmt: skip
+    folding = fold(
+        known, board, reserve=around + kept, input_width=widths[0], pace=pace, slowest=slowest,
+        **asked,
+    )  # fmt: skip
     sides = batch_options(known, frames, serial)
     cores = _made(network, layers, board, folding, sides, options, each)
-    why = engine_reasons or folding.engine_reasons
-    asked = {
-        x.name: f"{x.engine} was asked for"
-        for x in known
-        if x.engine != AUTO and not x.computed_in.laned
-    }
     graph, cores = _with_flush(plan_graph(network, cores, board.engine, widths), cores)
     timing = time_graph(graph, {spec.name: image for spec, image in cores})
-    parts = tuple(
-        plan_layer(
-            layer.dense,
-            spec,
-            image,
-            board.engine,
-            layer.positions,
-            layer.conv_groups,
-            reasons.get(layer.name),
-            why.get(layer.name) or asked.get(layer.name),
-        )
-        for layer, (spec, image) in zip(layers, cores, strict=True)
-    )
+    why = _engine_reasons(known) | dict(engine_reasons or folding.engine_reasons)
     result = _joined(
-        network, board, parts, graph, timing, clock_mhz=clock_mhz, baud=baud, top=top,
+        network, board, _planned(layers, cores, board, reasons, why), graph, timing,
+        clock_mhz=clock_mhz, baud=baud, top=top,
         limit=folding.limit if limit is None else limit,
     )  # fmt: skip
     free = lanes is None or None in lanes
     if free and folding.fits and not result.resources.within(budget(board)):
         # Queues and line buffers came out larger than those that the lanes were chosen by.
         return plan(
-            network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud,
-            top=top, check=check, frames=frames, serial=serial, windows=windows,
-            stream_width=stream_width, digit=digit, widths=widths, codes=codes, each=each,
-            reasons=reasons, engine_reasons=engine_reasons, limit=limit,
-            reserve=kept + _lacking(result.resources, folding.cost), goal=goal, **options,
+            network, board, clock_mhz=clock_mhz, baud=baud, top=top, check=check, widths=widths,
+            codes=codes, reasons=reasons, engine_reasons=engine_reasons, limit=limit,
+            reserve=kept + _lacking(result.resources, folding.cost), **asked,
         )  # fmt: skip
     if check:
         result.verify()
     return result
+
+
+def _engine_reasons(layers: Sequence[FoldLayer]) -> dict[str, str]:
+    """Why layers have no lanes, where that was asked for."""
+    return {
+        x.name: f"{x.engine} was asked for"
+        for x in layers
+        if x.engine != AUTO and not x.computed_in.laned
+    }
+
+
+def _planned(
+    layers: Sequence[CoreLayer],
+    cores: Sequence[tuple[CoreBase, CoreImage]],
+    board: Target,
+    reasons: Mapping[str, str],
+    why: Mapping[str, str],
+) -> tuple[LayerPlan, ...]:
+    """Every layer's part of a plan."""
+    return tuple(
+        plan_layer(
+            layer.dense, spec, image, board.engine, layer.positions, layer.conv_groups,
+            reasons.get(layer.name), why.get(layer.name),
+        )
+        for layer, (spec, image) in zip(layers, cores, strict=True)
+    )  # fmt: skip
+
+
+def _frame_bytes(tensor: TensorSpec) -> int:
+    """Bytes of a frame on the link."""
+    return tensor.size * -(-tensor.format.bits // 8)
 
 
 def _plan_shared(
@@ -524,7 +528,7 @@ def _plan_shared(
     if any(part != asked[0] for part in asked):
         raise InputError("A shared engine is that of all layers: options must be the same for all")
     chosen = {key: value for key, value in asked[0].items() if key != "engine"}
-    input_bytes = network.input.size * -(-network.input.format.bits // 8)
+    input_bytes = _frame_bytes(network.input)
     graph, spec, image, folding = shared_plan(
         network, board, lanes=lanes, gap_bits=gap_bits,
         reserve=top_resources(board, input_bytes) if top else Resources(), goal=goal, **chosen,
@@ -559,8 +563,8 @@ def _joined(
         target=board,
         clock_mhz=board.clock_mhz if clock_mhz is None else float(clock_mhz),
         baud=board.baud if baud is None else int(baud),
-        input_bytes=network.input.size * -(-network.input.format.bits // 8),
-        output_bytes=output.size * -(-output.format.bits // 8),
+        input_bytes=_frame_bytes(network.input),
+        output_bytes=_frame_bytes(output),
         layers=layers,
         interval_cycles=timing.interval_cycles,
         latency_cycles=timing.latency_cycles,
@@ -719,8 +723,8 @@ def replanned(
     return replace(
         plan,
         network=network.name,
-        input_bytes=network.input.size * -(-network.input.format.bits // 8),
-        output_bytes=network.output.size * -(-network.output.format.bits // 8),
+        input_bytes=_frame_bytes(network.input),
+        output_bytes=_frame_bytes(network.output),
         layers=tuple(layers),
         interval_cycles=timing.interval_cycles,
         latency_cycles=timing.latency_cycles,

@@ -226,7 +226,7 @@ def _least_over(
 
 
 def _cheapest_so_far(prices: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """At each place, where the least price up to it is."""
+    """The index of the least price up to each place."""
     least = np.minimum.accumulate(prices)
     new = np.concatenate(([True], prices[1:] < least[:-1]))
     return np.maximum.accumulate(np.where(new, np.arange(len(prices)), 0))

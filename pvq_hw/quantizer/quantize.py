@@ -318,7 +318,8 @@ def _calibration(
 
 
 def calibration_frames(length: int, count: int, seed: int) -> IntArray:
-    """Which of ``length`` frames are looked at: all, or ``count`` drawn by ``seed``, in order."""
+    """Indices of the frames to calibrate with: all ``length``, or ``count`` drawn by ``seed``, in
+    order."""
     if length <= count:
         return np.arange(length)
     return np.sort(np.random.default_rng(seed).choice(length, count, replace=False))

@@ -1,5 +1,6 @@
 """Fine-tuning from a model file to a model file: what ``pvq-hw finetune`` does."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.progress import Steps
 from pvq_hw.quantizer.banks import Placement, meets
 from pvq_hw.target.boards import get_target
-from pvq_hw.train.finetune import Training, finetune
+from pvq_hw.train.finetune import FineTuned, Training, finetune
 from pvq_hw.train.torch_extra import require_torch
 
 __all__ = ["finetune_file", "start_network"]
@@ -70,12 +71,7 @@ def finetune_file(
     config = out.with_suffix(".toml")
     check_writable(out)
     check_writable(config)
-    if options.quantizer != "calibrated":
-        raise InputError("Fine-tuning must start from the calibrated quantizer's codes")
-    if evaluation is not None and evaluation.y is None:
-        raise InputError("Evaluation data must have labels y")
-    if metric is not None and evaluation is None:
-        raise InputError("--metric must come with --evaluate TEST.npz")
+    _check_asked(options, evaluation, metric)
     require_torch()
     with tell.step("Import the model"):
         model = load_model(path)
@@ -89,49 +85,71 @@ def finetune_file(
     with tell.step("Quantize to the pyramid"):
         start, placements = start_network(model, options, data, tell)
     with tell.step("Train"):
-        tuned = finetune(
-            model,
-            data.x,
-            data.y,
-            layers=options.layers or None,
-            banks={name: p.banks for name, p in placements.items()},
-            max_gap={n: p.max_gap for n, p in placements.items() if p.max_gap is not None},
-            activation_bits=options.activation_bits,
-            input_scale=options.input_scale,
-            seed=options.seed,
-            training=training,
-            start=start,
-            progress=lambda what, part: tell.progress(part, 1, what),
-        )
+        tuned = _trained(model, data, options, training, start, placements, tell)
     accuracy: dict[str, Any] = {}
     if evaluation is not None:
         with tell.step("Evaluate float and golden models"):
-            judged = [
-                evaluate_network(model, n, evaluation, metric) for n in (start, tuned.network)
-            ]
-            accuracy = {
-                "metric": judged[0].metric,
-                "why": judged[0].why,
-                "float": judged[0].exact,
-                "start": judged[0].pvq,
-                "tuned": judged[1].pvq,
-                "frames": len(evaluation),
-            }
+            accuracy = _accuracy(model, start, tuned.network, evaluation, metric)
     with whole_file(out) as new:
         save_model(tuned.model, new)
-    text = _config(options)
-    if accuracy:
-        figure = metric_text(accuracy["metric"], accuracy["float"])
-        note = f"# Before training, float: {accuracy['metric']} {figure}"
-        text = f"{note} on {accuracy['frames']} frames\n{text}"
     with whole_file(config) as new:
-        new.write_text(text, encoding="utf-8", newline="\n")
+        new.write_text(_config(options, accuracy), encoding="utf-8", newline="\n")
     return {
         "model": str(out),
         "config": str(config),
         "n_over_k": tuned.network.n_over_k,
         "losses": list(tuned.losses),
         "accuracy": accuracy or None,
+    }
+
+
+def _check_asked(options: CompileOptions, evaluation: Data | None, metric: str | None) -> None:
+    """Raises InputError where what is asked for does not go together."""
+    if options.quantizer != "calibrated":
+        raise InputError("Fine-tuning must start from the calibrated quantizer's codes")
+    if evaluation is not None and evaluation.y is None:
+        raise InputError("Evaluation data must have labels y")
+    if metric is not None and evaluation is None:
+        raise InputError("--metric must come with --evaluate TEST.npz")
+
+
+def _trained(
+    model: Model,
+    data: Data,
+    options: CompileOptions,
+    training: Training,
+    start: Network,
+    placements: Mapping[str, Placement],
+    tell: Steps,
+) -> FineTuned:
+    return finetune(
+        model,
+        data.x,
+        data.y,
+        layers=options.layers or None,
+        banks={name: p.banks for name, p in placements.items()},
+        max_gap={n: p.max_gap for n, p in placements.items() if p.max_gap is not None},
+        activation_bits=options.activation_bits,
+        input_scale=options.input_scale,
+        seed=options.seed,
+        training=training,
+        start=start,
+        progress=lambda what, part: tell.progress(part, 1, what),
+    )
+
+
+def _accuracy(
+    model: Model, start: Network, tuned: Network, evaluation: Data, metric: str | None
+) -> dict[str, Any]:
+    """Figures of the float model, of the codes before training and of those after it."""
+    before, after = (evaluate_network(model, n, evaluation, metric) for n in (start, tuned))
+    return {
+        "metric": before.metric,
+        "why": before.why,
+        "float": before.exact,
+        "start": before.pvq,
+        "tuned": after.pvq,
+        "frames": len(evaluation),
     }
 
 
@@ -158,9 +176,14 @@ def start_network(
     return network, {n: p for n, p in places.items() if meets(codes[n], p)}  # type: ignore[arg-type]
 
 
-def _config(options: CompileOptions) -> str:
+def _config(options: CompileOptions, accuracy: Mapping[str, Any]) -> str:
     """What `compile --config` is to be told of the tuned model."""
-    lines = ['quantizer = "given"']
+    lines = []
+    if accuracy:
+        figure = metric_text(accuracy["metric"], accuracy["float"])
+        note = f"# Before training, float: {accuracy['metric']} {figure}"
+        lines.append(f"{note} on {accuracy['frames']} frames")
+    lines.append('quantizer = "given"')
     if options.target:
         lines.append(tomli_w.dumps({"target": options.target}).strip())
     if options.input_scale != 1.0:

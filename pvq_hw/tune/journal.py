@@ -130,7 +130,7 @@ class Journal:
         try:
             self._lock.acquire()
         except Timeout:
-            raise InputError(f"{self.path} must not be in use by another search") from None
+            raise InputError(f"{self.path} is in use by another search") from None
 
     def _start(self, folder: Path, resume: bool) -> None:
         self._file.seek(0)

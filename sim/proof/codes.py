@@ -104,7 +104,7 @@ def _of_bytes(spec: Int8Spec, image: CoreImage) -> np.ndarray:
 
 @placed_weights.of(CoreSpec)
 def _of_pulses(spec: CoreSpec, image: CoreImage) -> np.ndarray:
-    """By the decoder's walk over the words; raises CheckError where that leaves the banks."""
+    """Walks over the words as the decoder does; raises CheckError where that leaves the banks."""
     table = _empty(spec)
     code = spec.code
     assert isinstance(code, PulseCode)

@@ -117,7 +117,7 @@ def _side_by_side(x: IntArray, unit: CoreUnit) -> IntArray:
 def _parameters(
     netlist: Netlist, sums: RowSums
 ) -> tuple[list[tuple[list[Bit], list[Bit]]], list[list[int]]]:
-    """For multipliers and biases: the strobe with which a word is taken and its bits, and the
+    """Multipliers and biases: the strobe with which a word is taken and its bits, and the
     words in the order in which they must come."""
     spec = sums.spec
     kind = "group_end" if spec.groups == 1 else "row_end"

@@ -101,7 +101,7 @@ def test_convolutions_have_rows_too() -> None:
 def test_other_models_are_refused() -> None:
     model, network = made()
     nodes = tuple(replace(node, name=f"x{node.name}") for node in model.nodes)
-    with pytest.raises(InputError, match="must have the layer 'fc1'"):
+    with pytest.raises(InputError, match="has no layer 'fc1'"):
         network_losses(replace(model, nodes=nodes), network, frames())
 
 

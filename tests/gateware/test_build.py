@@ -122,7 +122,7 @@ def test_a_clock_that_no_seed_meets_fails(tmp_path):
     with pytest.raises(CheckError) as error:
         build(Blinky(16, deep=20), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12, seeds=(1, 2))
     text = str(error.value)
-    assert text.startswith("The clock of 12 MHz must be met, but place and route reached seed 1: ")
+    assert text.startswith("The clock of 12 MHz is not met: place and route reached seed 1: ")
     assert "seed 2: " in text
     assert "\n" not in text
     assert f"see {tmp_path / 'b.failed' / 'place_route.log'}" in text

@@ -98,7 +98,7 @@ def test_a_board_that_stays_wrong_is_given_up():
 def test_another_networks_board_is_told_apart():
     board = LOADED.responder(b"")
     board.codes.crc ^= 1
-    with pytest.raises(InputError, match="Board must hold this network, but it wants other codes"):
+    with pytest.raises(InputError, match="The board holds another network, which wants"):
         _load(_link(board))
 
 

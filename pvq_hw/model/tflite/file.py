@@ -148,7 +148,7 @@ def _parse(path: Path, content: bytes) -> TfliteFile:
     tensors = tuple(_tensor(path, i, t, buffers) for i, t in enumerate(tables))
     operators = graph.tables(3, "operators", _TABLES_LIMIT)
     if not operators:
-        raise InputError(f"{path} must have operators")
+        raise InputError(f"{path} has no operators")
     count = len(tensors)
     return TfliteFile(
         path,
