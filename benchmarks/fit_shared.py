@@ -29,6 +29,8 @@ from pvq_hw.plan.shared_steps import network_chain
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.target.families import FAMILIES, family
 
+HERE = Path(__file__).parent
+
 U8, S8, S16 = IntFormat(8, False), IntFormat(8, True), IntFormat(16, True)
 
 # Input, its format, rows and formats of the layers, N/K, lanes, and the shift of every layer.
@@ -154,7 +156,7 @@ def main() -> None:
     """Prints counts and estimates."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--family", choices=sorted(FAMILIES.kinds()), action="append")
-    parser.add_argument("-o", type=Path, default=Path("benchmarks/results/shared.json"))
+    parser.add_argument("-o", type=Path, default=HERE / "results" / "shared.json")
     parser.add_argument("--check", action="store_true", help="synthesize nothing")
     args = parser.parse_args()
     for engine in args.family or sorted(FAMILIES.kinds()):

@@ -747,7 +747,7 @@ def remake_graph(
     images = {spec.name: image for spec, image in cores}
     specs = [spec for spec, _ in cores]
     if isinstance(specs[0], SharedSpec):
-        graph = shared_graph(network, specs[0], plan.target.engine)
+        graph = shared_graph(network, specs[0], plan.target)
         return graph, time_graph(graph, images)
     depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
     graph = build_graph(network, specs, plan.target.engine, depths, plan.graph.widths)

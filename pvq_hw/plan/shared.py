@@ -25,7 +25,7 @@ from pvq_hw.engine.shared_core import (
     refuse_shared,
     share,
 )
-from pvq_hw.engine.units import CoreUnit
+from pvq_hw.engine.units import CoreUnit, Unit
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.network import Network
@@ -38,7 +38,7 @@ from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, budget, core_resources, load_resources
 from pvq_hw.plan.search import price
 from pvq_hw.plan.shared_steps import SharedStep, network_chain, reckoned_steps, window_columns
-from pvq_hw.plan.unit_resources import units_reserve
+from pvq_hw.plan.unit_resources import unit_resources, units_reserve
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import family
 
@@ -55,6 +55,7 @@ __all__ = [
 ENGINE = "engine"
 """What the one core of such a network is called."""
 
+_SCORES = "scores"  # the wire to what decides
 _MOST_LANES = 32
 _MUCH_SMALLER = 0.85  # times what a core a layer takes: one engine is chosen for that
 _NOTABLE = 0.05  # of the pulses: layers with fewer don't decide the code's gap bits
@@ -428,6 +429,8 @@ def shared_plan(
             given=(layer, x),
         )  # fmt: skip
         steps.append(SharedStep(known, part.reads, part.joins))
+    decides = _deciding(network, target)
+    reserve += sum((unit_resources(unit, target.engine) for unit in decides), Resources())
     given = {gap for gap in gap_bits or () if gap is not None}
     if lanes is not None and len({p for p in lanes if p is not None}) > 1:
         raise InputError(
@@ -451,7 +454,7 @@ def shared_plan(
         if cost.within(budget(target)) or not folding.fits or _choice(spec) in tried:
             break
         tried.add(_choice(spec))
-    return shared_graph(network, spec, target.engine), spec, image, folding
+    return shared_graph(network, spec, target), spec, image, folding
 
 
 def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, CoreImage]:
@@ -462,16 +465,21 @@ def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, Cor
     return make_map_core([window_layer(part) for part in chain], lanes, **options)
 
 
-def shared_graph(network: Network, spec: SharedSpec, engine: str) -> GraphSpec:
+def shared_graph(network: Network, spec: SharedSpec, target: Target) -> GraphSpec:
     """The unit that computes the network, called as the last of its layers is, and behind it the
     one that decides, where there is one."""
-    names = unit_names(network.layers)
+    decides = _deciding(network, target)
+    name = unit_names(network.layers)[len(network.undecided.layers) - 1]
+    return GraphSpec((CoreUnit(name, ("i",), (_SCORES if decides else "o",), spec), *decides))
+
+
+def _deciding(network: Network, target: Target) -> tuple[Unit, ...]:
+    """The unit that decides at a network's end, or none."""
     if network.undecided is network:
-        return GraphSpec((CoreUnit(names[-1], ("i",), ("o",), spec),))
-    scores = CoreUnit(names[-2], ("i",), ("scores",), spec)
-    read = network.undecided.output
-    site = Site(names[-1], ("scores",), ("o",), (read,), family(engine))
-    return GraphSpec((scores, layer_unit(network.layers[-1], site)))
+        return ()
+    name, read = unit_names(network.layers)[-1], network.undecided.output
+    site = Site(name, (_SCORES,), ("o",), (read,), family(target.engine))
+    return (layer_unit(network.layers[-1], site),)
 
 
 def shared_layer_plan(spec: SharedSpec, target: Target) -> LayerPlan:

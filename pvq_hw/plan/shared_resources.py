@@ -17,7 +17,7 @@ SHARED_LUTS: Facts[dict[str, float]] = FAMILIES.facts(
 )
 
 
-MAP_LUTS = {"ecp5": 360, "up5k": 300, "hx8k": 300}
+MAP_LUTS = {"ecp5": 360, "up5k": 300, "hx8k": 450}
 """What fetching windows and writing maps takes."""
 
 
