@@ -20,7 +20,15 @@ from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.plan.core_layers import core_layers, unit_names
 from pvq_hw.plan.lowering import build_graph
 
-__all__ = ["Built", "RandomNetwork", "build", "make_cores", "random_network", "random_pool"]
+__all__ = [
+    "Built",
+    "RandomNetwork",
+    "build",
+    "make_cores",
+    "random_network",
+    "random_pool",
+    "random_window",
+]
 
 
 @dataclass(frozen=True)
@@ -268,7 +276,7 @@ def _random_step(net: RandomNetwork, rng: np.random.Generator, x: TensorSpec) ->
     kind = rng.choice(["conv", "pool", "residual", "concat", "depthwise"])
     height, _, channels = x.shape
     if kind == "conv":
-        return net.conv(x, int(rng.integers(1, 5)), **_random_geometry(rng, x.shape))
+        return net.conv(x, int(rng.integers(1, 5)), **random_window(rng, x.shape))
     if kind == "depthwise":
         same = {"pads": ((0, 0), (1, 1))}
         return net.conv(x, 2 * channels, (1, 3), groups=channels, k=2, **same)
@@ -284,7 +292,7 @@ def _random_step(net: RandomNetwork, rng: np.random.Generator, x: TensorSpec) ->
     return net.add(*pair) if kind == "residual" else net.concat(*pair)
 
 
-def _random_geometry(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, object]:
+def random_window(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, object]:
     """Kernel, stride, padding and dilation that leave at least one position."""
     axes = []
     for size in shape[:2]:
@@ -298,7 +306,7 @@ def _random_geometry(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[s
 
 def random_pool(net: RandomNetwork, rng: np.random.Generator, x: TensorSpec) -> TensorSpec:
     """A pooling of any geometry that has at least one activation in every window."""
-    g = _random_geometry(rng, x.shape)
+    g = random_window(rng, x.shape)
     kernel = g.pop("kernel")
     g.pop("dilation")
     if rng.random() < 0.3:
