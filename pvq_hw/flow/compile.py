@@ -114,11 +114,9 @@ def compile_model(
             choice = choose(model, target, options, calibration, plan_for, tell)
             options, made = choice.options, choice.made
         else:
-            with tell.step("Quantize to the pyramid and plan the cores"):
-                made = reach(model, target, options, calibration, plan_for, tell.progress)
+            made = reach(model, target, options, calibration, plan_for, tell.progress, steps=tell)
         network, planned = made.network, made.plan
-        with tell.step("Fill the memories"):
-            image = emit(network, planned)
+        image = emit(network, planned)
         if note := sold_note(planned.resources, target):
             tell.note(note)
         config = f"{_CHOSEN}{choice.document['config']}" if choice else None

@@ -22,6 +22,7 @@ from pvq_hw.network.rule import decided
 from pvq_hw.plan.folding import Folding
 from pvq_hw.plan.goal import SpeedGoal
 from pvq_hw.plan.plan import Plan
+from pvq_hw.progress import Steps
 from pvq_hw.target.boards import Target
 from pvq_hw.target.pll import solve_pll
 
@@ -62,6 +63,7 @@ def reach(
     progress: Progress | None = None,
     *,
     quick: bool = False,
+    steps: Steps | None = None,
 ) -> Made:
     """Quantizes a model for a target and plans it; ``quick`` as
     `pvq_hw.flow.quantize.quantizer_options` has it.
@@ -73,30 +75,35 @@ def reach(
     TooSlowError
         Nothing that fits is as fast as ``options.goal``: with the fastest, and what limits it.
     """
-    goal = options.goal
+    goal, tell = options.goal, steps or Steps()
 
     def quantized(pace: int, quick: bool) -> tuple[Network, Folding]:
-        network, folding = quantize_for(
-            model, target, options, calibration, progress, quick=quick, goal=pace
-        )
+        with tell.step("Quantize to the pyramid"):
+            network, folding = quantize_for(
+                model, target, options, calibration, progress, quick=quick, goal=pace
+            )
         return decided(network, options.decide), folding
+
+    def planned_as(network: Network, folding: Folding) -> Plan:
+        with tell.step("Plan the cores"):
+            return planner(network, target, options, folding, 0)
 
     if not goal:
         network, folding = quantized(0, quick)
-        return Made(network, folding, planner(network, target, options, folding, 0))
+        return Made(network, folding, planned_as(network, folding))
     clock_hz = solve_pll(target, options.clock_mhz or target.clock_mhz).hz
     pace = goal.pace(clock_hz)
     if goal.max_latency_us and not quick:
         pace, _ = _longest_pace(*quantized(_FASTEST, True), target, options, planner, pace)
     network, folding = quantized(pace, quick)
-    planned = planner(network, target, options, folding, 0)
+    planned = planned_as(network, folding)
     if not _reached(planned, goal):
         pace, planned = _longest_pace(
             network, folding, target, options, planner, goal.pace(clock_hz)
         )
     if not _reached(planned, goal) and pace > _FASTEST and not quick:
         network, folding = quantized(_FASTEST, quick)
-        planned = planner(network, target, options, folding, 0)
+        planned = planned_as(network, folding)
     if not _reached(planned, goal):
         raise _too_slow(planned, goal)
     return Made(network, folding, replace(planned, goal=goal))
