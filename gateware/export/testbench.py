@@ -249,6 +249,10 @@ $load_task
     if ($$value$$plusargs("seed=%d", more)) $$display("seed %0d more", more);
     if ($$value$$plusargs("only=%d", only)) $$display("scenario %0d alone", only);
 $loads$scenarios
+    if (compared == 0) begin
+      failed = 1;
+      $$display("  nothing was compared: scenarios are numbered 1 to %0d", number);
+    end
     if (!failed) $$display("PASS: %0d results compared, 0 mismatches", compared);
     else begin
       $$write("FAIL: %0d results compared, %0d mismatches, ", compared, mismatches);
