@@ -7,7 +7,7 @@ MODELS ?= data/models
 MNIST  ?= data/mnist
 NETWORK_A = mnist_netA_mlp_784_512_512_10.onnx
 
-.PHONY: help demo test test-all test-train bench-finetune lint bench-engine bench-accuracy bench-quantize bench-unrolled clean
+.PHONY: help demo test test-all test-train fuzz bench-finetune lint bench-engine bench-accuracy bench-quantize bench-unrolled clean
 
 help:
 	@echo "make demo            a trained network to a verified bitstream, no board needed"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-all        the same with the long builds (about two hours), folder by folder: started"
 	@echo "                     again it goes on after those that passed; with -k in spite of failures"
 	@echo "make test-train      tests of fine-tuning; installs PyTorch"
+	@echo "make fuzz            damaged files, folders and frames: a quarter of an hour; goes on where it was"
 	@echo "make bench-accuracy  accuracy after quantization, beside other codes: MODELS=FOLDER MNIST=FOLDER"
 	@echo "                     [KWS=FOLDER CIFAR=FILE.npz AD=FOLDER]"
 	@echo "make bench-finetune  accuracy after training: MODELS=FOLDER MNIST=FOLDER"
@@ -96,6 +97,9 @@ $(VENV)/.installed-train: $(VENV)/.installed-test
 
 test-train: $(VENV)/.installed-train
 	@$(BIN)/python -m pytest -m torch -q
+
+fuzz: $(VENV)/.installed-test
+	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.fuzz
 
 bench-finetune: $(VENV)/.installed-train
 	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }

@@ -1,0 +1,93 @@
+"""A slice of what `make fuzz` tries; it goes on where it was, and tells a fault where one is."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import fuzz
+from pvq_hw.errors import InputError
+from pvq_hw.host import protocol
+
+pytest.importorskip("ai_edge_litert")
+
+KEPT = Path(__file__).parents[2] / "benchmarks" / "results" / "fuzz.json"
+SLICE = {"model files": 60, "output folders": 18, "errors of a frame": 300,
+         "thousands of random bytes": 20}  # fmt: skip
+
+
+def test_nothing_damaged_is_taken_for_whole(tmp_path):
+    for name, cases in SLICE.items():
+        found = fuzz.fuzz([name], tmp_path / "f.json", cases=cases, seed=1)["kinds"][name]
+        assert found["faults"] == []
+        assert found["cases"] == cases
+        assert cases == sum(found.get(k, 0) for k in ("taken", "found", "refused"))
+    assert fuzz.fuzz([], tmp_path / "f.json", seed=1)["kinds"].keys() == SLICE.keys()
+    assert fuzz.fuzz([], tmp_path / "f.json", seed=2)["kinds"] == {}
+
+
+def test_what_was_tried_is_not_tried_again(tmp_path, monkeypatch):
+    tried = []
+    name = "errors of a frame"
+    kind = replace(fuzz.KINDS[name], case=lambda number, *_: tried.append(number) or "refused")
+    monkeypatch.setitem(fuzz.KINDS, name, kind)
+    for cases in (3, 5, 5, None):
+        fuzz.fuzz([name], tmp_path / "f.json", cases=cases)
+    assert tried == list(range(4656))
+    assert fuzz.main([name, "-o", str(tmp_path / "f.json")]) == 0
+    assert len(tried) == 4656
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [(RuntimeError("gone\n"), "RuntimeError: gone"), (InputError("two\nlines"), "a message of 9"),
+     (RuntimeWarning("odd"), "RuntimeWarning: odd")],
+)  # fmt: skip
+def test_faults_are_told_and_kept(tmp_path, monkeypatch, capsys, wrong, text):
+    def case(number, rng, place):
+        if number == 1:
+            raise wrong
+        return "refused"
+
+    kind = replace(fuzz.KINDS["model files"], case=case)
+    monkeypatch.setitem(fuzz.KINDS, "model files", kind)
+    path = tmp_path / "f.json"
+    assert fuzz.main(["model files", "--cases", "3", "-o", str(path)]) == 1
+    assert text in capsys.readouterr().out
+    ((number, said),) = json.loads(path.read_text())["kinds"]["model files"]["faults"]
+    assert number == 1
+    assert said.startswith(text)
+
+
+def test_a_receiver_that_overlooks_an_error_is_a_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "crc16", lambda body: 0)
+    found = fuzz.fuzz(["errors of a frame"], tmp_path / "f.json", cases=96)["kinds"]
+    faults = found["errors of a frame"]["faults"]
+    assert any("a wrong frame was computed" in said for _, said in faults)
+
+
+def test_a_verifier_that_overlooks_a_change_is_a_fault(tmp_path, monkeypatch):
+    class Blind:
+        findings = ()
+
+    monkeypatch.setattr(fuzz, "examine_output", lambda out: Blind)
+    found = fuzz.fuzz(["output folders"], tmp_path / "f.json", cases=2)["kinds"]
+    assert len(found["output folders"]["faults"]) == 2
+
+
+def test_a_kind_that_is_not_known_is_one_line(tmp_path, capsys):
+    assert fuzz.main(["models", "-o", str(tmp_path / "f.json")]) == 2
+    assert "A kind must be one of model files, output folders" in capsys.readouterr().err
+
+
+def test_what_the_page_says_was_run():
+    """Counts of the page are those of the results."""
+    found = json.loads(KEPT.read_text())["kinds"]
+    page = (KEPT.parents[2] / "docs" / "how-it-is-tested.md").read_text()
+    for name in fuzz.KINDS:
+        row = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        kind = found[name]
+        counts = [kind["cases"], kind.get("taken", 0), kind.get("found", 0) + kind["refused"],
+                  len(kind["faults"])]  # fmt: skip
+        assert [int(cell.replace(",", "")) for cell in row.split("|")[2:6]] == counts
