@@ -31,6 +31,7 @@ from pvq_hw.model.nodes import (
     Quantize,
     Relu,
 )
+from pvq_hw.network.layer import TensorSpec
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.registry import Face
 
@@ -62,6 +63,11 @@ class Lattice:
     low: int
     high: int
     binary: bool = False
+
+    @classmethod
+    def of(cls, spec: TensorSpec) -> "Lattice":
+        """Where a tensor's values lie."""
+        return cls(spec.scale, spec.format.min, spec.format.max, spec.format.binary)
 
     def round(self, z: FloatArray) -> FloatArray:
         """The nearest values of the lattice, ties up, in place."""

@@ -38,6 +38,7 @@ from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.given import given_codes
 from pvq_hw.quantizer.importance import Weighed, felt
 from pvq_hw.quantizer.layer_options import Request
+from pvq_hw.quantizer.lookahead import Lookahead
 from pvq_hw.quantizer.options import QuantizerOptions
 from pvq_hw.quantizer.pulse_moves import (
     Moments,
@@ -136,6 +137,9 @@ class LayerBuilder:
         self.felt = (
             felt(steps, x.astype(np.float32), options.seed) if fitted and x is not None else {}
         )
+        self.ahead = None
+        if self.felt and options.sweeps and x is not None:
+            self.ahead = Lookahead.where_worth(steps, source, x, options.seed)
         values = None if x is None else round_to_lattice(x, source.unit(), spec.format)
         self.tensors = {
             spec.name: Tensor(
@@ -164,6 +168,8 @@ class LayerBuilder:
         raw = self._sums(step, [t.exact for t in inputs])
         layer = integer_layer(step.node, self, step, inputs, raw)
         self.layers.append(layer)
+        if self.ahead is not None:
+            self.ahead.made(step, self.rows.get(step.name), layer.output)
         values = _layer_chunks(layer, [t.values for t in inputs])
         if raw is not None and (step.format is None or step.activation.bounded):
             raw = step.activation.compute(raw)
@@ -244,6 +250,8 @@ class LayerBuilder:
             assert columns is not None
             assert target is not None
             rows = self._weighed(step, x, raw, columns, target, rows)
+            if self.ahead is not None:
+                rows = self.ahead.moved(step.name, rows)
             y, gain, bias = rows.y, rows.gain, rows.bias
             real = _products(columns, y, gain, parts) * x.spec.scale + bias
         self.rows[step.name] = rows

@@ -172,12 +172,12 @@ def _refined(
     tape = Tape(steps, spec.name)
     inputs, parts = x.astype(np.float32), builder.source.parts
     if not parts:  # several inputs are rounded where they are taken
-        tape.lattices[spec.name] = _lattice(spec)
+        tape.lattices[spec.name] = Lattice.of(spec)
         inputs = tape.lattices[spec.name].round(inputs)
     for step, layer in zip(steps, layers, strict=True):
         rounds = not step.node.keeps or step.output in parts
         if rounds and layer is not layers[-1]:
-            tape.lattices[layer.output.name] = _lattice(layer.output)
+            tape.lattices[layer.output.name] = Lattice.of(layer.output)
     for name, rows in builder.rows.items():
         rows.put(tape, name)
     movable = {n: r for n, r in builder.rows.items() if asked[n].movable}
@@ -220,10 +220,6 @@ def _before_signs(steps: tuple[Step, ...]) -> set[str]:
             found.add(step.name)
             blocked |= set(step.inputs)
     return found
-
-
-def _lattice(spec: TensorSpec) -> Lattice:
-    return Lattice(spec.scale, spec.format.min, spec.format.max, spec.format.binary)
 
 
 def _again(layer: Any, rows: Rows, x: TensorSpec, bits: int, shift: int | None) -> Layer:

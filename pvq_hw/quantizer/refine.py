@@ -21,7 +21,15 @@ from pvq_hw.quantizer.expansion import MapForm, Rows, VectorForm
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.metric import output_metric
 
-__all__ = ["orthogonal", "refine"]
+__all__ = [
+    "ANCHOR_MOST",
+    "Visits",
+    "fitting_anchor",
+    "judge_count",
+    "orthogonal",
+    "refine",
+    "sweep_work",
+]
 
 FloatArray = npt.NDArray[np.float32]
 RealArray = npt.NDArray[np.float64]
@@ -36,7 +44,8 @@ _LEAST_FRAMES = 100  # with fewer, moves are judged by the frames they were made
 _ANCHOR = 0.1
 _ANCHOR_MORE = 0.4  # per weight of the network and number that it is fitted to
 _ANCHOR_MAPS = 0.3  # likewise by the square, where layers have positions
-_ANCHOR_MOST = 5.0  # of those, from here on outputs say too little to be worth a sweep
+ANCHOR_MOST = 5.0
+"""From here on the outputs say too little of all layers to be worth a sweep."""
 
 
 def refine(
@@ -69,9 +78,9 @@ def refine(
     found = dict(rows)
     for name, layer in found.items():
         layer.put(tape, name)
-    job = _Job(tape, x, seed)
+    job = Visits(tape, x, seed)
     errors = [job.error()]
-    if job.maps and job.anchor > _ANCHOR_MOST:
+    if job.maps and job.anchor > ANCHOR_MOST:
         return found, errors * (sweeps + 1)
     for sweep in range(sweeps):
         best = errors[-1]
@@ -97,32 +106,70 @@ def _positions(step: Step) -> int:
     return step.node.size // len(step.weight)
 
 
-class _Job:
-    """What all visits to layers share."""
+def judge_count(frames: int) -> int:
+    """How many of so many frames judge what moves for the others; with few, all do both."""
+    return min(500, int(_JUDGES * frames)) if frames >= _LEAST_FRAMES else frames
 
-    def __init__(self, tape: Tape, x: FloatArray, seed: int) -> None:
+
+def fitting_anchor(tape: Tape, numbers: int) -> float:
+    """Weight of a layer's own error where the network's weights are fitted to so many numbers: what
+    they outnumber by far they would fit, and nothing else."""
+    excess = sum(w.size for w in tape.weights.values()) / numbers
+    return max(_ANCHOR, _ANCHOR_MAPS * excess**2 if _maps(tape) else _ANCHOR_MORE * excess)
+
+
+def _maps(tape: Tape) -> bool:
+    return any(step.weighted and _positions(step) > 1 for step in tape.steps)
+
+
+class Visits:
+    """What all visits to layers share, which are made first to last.
+
+    Parameters
+    ----------
+    tape : Tape
+        The quantized network, or one that becomes it.
+    x : float32 array (frames, \\*shape)
+    seed : int
+    directions : (least, most)
+        Random ones among a frame's outputs.
+    work : float
+        Multiplications of a sweep, which decide how many frames and directions are looked at.
+
+    Attributes
+    ----------
+    anchor : float
+        Weight of a layer's own error; as the weights and what they are fitted to ask for at first.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        x: FloatArray,
+        seed: int,
+        *,
+        directions: tuple[int, int] = (4, 10),
+        work: float = _WORK,
+    ) -> None:
         self.tape, self.rng = tape, np.random.default_rng(seed)
         self.exact = Tape(tape.steps, tape.source)
         self.steps = {step.name: step for step in tape.steps}
         order = self.rng.permutation(len(x))
-        judges = min(500, int(_JUDGES * len(x))) if len(x) >= _LEAST_FRAMES else len(x)
+        judges = judge_count(len(x))
         self.judges = x[np.sort(order[:judges])].astype(np.float32)
         fitted = order[judges:] if judges < len(x) else order
         self.chunk = _chunk(tape)
-        work, weights = _work(tape), sum(w.size for w in self.exact.weights.values())
+        layers = sweep_work(tape)
         self.judged = self.exact.outputs(self.judges, self.chunk)
         self.metric = output_metric(tape.steps[-1], self.judged)
         count = self.judged.shape[1]
-        draws = _WORK / (work * len(fitted))
-        self.draws = int(np.clip(draws, min(4, count), min(10, count)))
-        frames = int(min(len(fitted), max(64, _WORK / (work * self.draws))))
+        draws = work / (layers * len(fitted))
+        self.draws = int(np.clip(draws, *(min(most, count) for most in directions)))
+        frames = int(min(len(fitted), max(64, work / (layers * self.draws))))
         self.x = x[np.sort(fitted[:frames])].astype(np.float32)
         self.reference = self.exact.outputs(self.x, self.chunk)
-        # Weights that outnumber what they are fitted to would fit it and nothing else.
-        excess = weights / (len(self.x) * self.draws)
-        self.maps = any(step.weighted and _positions(step) > 1 for step in tape.steps)
-        more = _ANCHOR_MAPS * excess**2 if self.maps else _ANCHOR_MORE * excess
-        self.anchor = max(_ANCHOR, more)
+        self.maps = _maps(tape)
+        self.anchor = fitting_anchor(tape, len(self.x) * self.draws)
         self.restart()
 
     def restart(self) -> None:
@@ -226,7 +273,7 @@ class _Job:
         return np.asarray(found * np.sqrt(count / self.draws), dtype=np.float32)
 
 
-def _work(tape: Tape) -> int:
+def sweep_work(tape: Tape) -> int:
     """Multiplications that a sweep takes for a frame and a direction: of all layers behind each
     one."""
     sizes = [

@@ -51,6 +51,12 @@ plain = Model("plain", "", "x", (8, 8, 1), (0, 1, 2), (8, 8, 1), (
     graphs.conv("two", "c", "d", 8, side=4, channels=6, stride=(2, 2)),
     Relu("dr", ("d",), "e", (2, 2, 8)),
     Dense("head", ("e",), "out", (5,), rng.normal(size=(5, 32)), rng.normal(size=5))))
+wider = Model("wider", "", "x", (8, 8, 1), (0, 1, 2), (8, 8, 1), (
+    graphs.conv("one", "x", "a", 16, side=8, channels=1), Relu("ar", ("a",), "b", (8, 8, 16)),
+    MaxPool("most", ("b",), "c", (4, 4, 16), (8, 8, 16), (2, 2), (2, 2)),
+    graphs.conv("two", "c", "d", 16, side=4, channels=16, stride=(2, 2)),
+    Relu("dr", ("d",), "e", (2, 2, 16)),
+    Dense("head", ("e",), "out", (5,), np.sin(np.arange(320.0)).reshape(5, 64), np.zeros(5))))
 images = rng.integers(0, 256, (150, 64))
 real = grid(graphs.inputs(120), 20)
 hybrid = {"stem": LayerOptions(encoding="int8"), "right": LayerOptions(keep_zeros=True)}
@@ -62,6 +68,7 @@ jobs = {
     "chain, banks and groups": (
         chain, x, {"ratio": 2.0, "layers": {"fc2": LayerOptions(unit=8)}, "banks": {"fc1": 4}}),
     "convolutions": (plain, images, {"ratio": 3.0}),
+    "convolutions, more weights than sweeps bear": (wider, images[:100], {"ratio": 3.0}),
     "residual, depthwise": (graphs.branched(), real, {"ratio": 2.0}),
     "residual, 8 bits and banks": (
         graphs.branched(), real, {"ratio": 2.0, "layers": hybrid, "banks": {"left": 4}}),
@@ -86,6 +93,7 @@ _RECORDED = {
     "chain": "99e13263c840c0d6",
     "chain, banks and groups": "af39ea3ef8d1244c",
     "convolutions": "6d05d8b84f4a6c4e",
+    "convolutions, more weights than sweeps bear": "a73db65f7cfdc10d",
     "residual, depthwise": "5d91eeeb0c75b2ca",
     "residual, 8 bits and banks": "c0fad2192ef45f65",
     "folded bias": "7b0702fda64ef4b3",

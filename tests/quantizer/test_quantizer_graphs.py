@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from quantizer_graphs_cases import branched, conv, dense_behind_maps, inputs
+from quantizer_graphs_cases import branched, conv, dense_behind_maps, inputs, weighed_error
 
 from pvq_hw.arith.exact import grid
 from pvq_hw.errors import InputError
@@ -17,7 +17,6 @@ from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.expansion import Rows
 from pvq_hw.quantizer.fused import network_steps, weight_matrix
 from pvq_hw.quantizer.importance import Weighed, felt
-from pvq_hw.quantizer.metric import Metric, temperature_of
 from pvq_hw.quantizer.quantize import LayerOptions, quantize, row_budget
 from pvq_hw.quantizer.refine import orthogonal, refine
 
@@ -25,15 +24,6 @@ from pvq_hw.quantizer.refine import orthogonal, refine
 def error(model: Model, network, x: np.ndarray) -> float:
     real = network.predict(network.quantize_input(x)) * network.output.scale
     return float(np.square(real.reshape(len(x), -1) - model.predict(x)).mean())
-
-
-def weighed_error(model: Model, network, x: np.ndarray) -> float:
-    """As the sweeps see it: what all outputs share hardly counts."""
-    real = network.predict(network.quantize_input(x)) * network.output.scale
-    exact = model.predict(x).reshape(len(x), -1).astype(np.float32)
-    residual = real.reshape(exact.shape).astype(np.float32) - exact
-    metric = Metric(exact, temperature_of(exact))
-    return float(np.square(metric.weigh(residual)).sum(axis=1).mean())
 
 
 def pulses_of(network) -> dict[str, np.ndarray]:

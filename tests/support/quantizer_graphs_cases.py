@@ -13,6 +13,7 @@ from pvq_hw.model.model import (
     Relu,
     Sign,
 )
+from pvq_hw.quantizer.metric import Metric, temperature_of
 
 PADS = ((1, 1), (1, 1))
 
@@ -68,3 +69,12 @@ def dense_behind_maps(sign: bool = False) -> Model:
 
 def inputs(frames: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(frames, 6, 6, 2))
+
+
+def weighed_error(model: Model, network, x: np.ndarray) -> float:
+    """As the sweeps see it: what all outputs share hardly counts."""
+    real = network.predict(network.quantize_input(x)) * network.output.scale
+    exact = model.predict(x).reshape(len(x), -1).astype(np.float32)
+    residual = real.reshape(exact.shape).astype(np.float32) - exact
+    metric = Metric(exact, temperature_of(exact))
+    return float(np.square(metric.weigh(residual)).sum(axis=1).mean())
