@@ -206,9 +206,12 @@ def _limit(
             sums = f"each window's {layer.rows:,} sums"
             return f"is unrolled: {sums} leave {per_cycle(spec.out_width)}"
         return f"is unrolled, and takes its {layer.positions:,} windows one by one"
-    if floor_cycles(layer, choice.lanes, question) >= interval:
+    feed = gcd(question.feed or 1, layer.n)
+    if feed > 1 and layer.n // feed * question.ends[0] >= interval:
+        return f"takes the {layer.n:,} activations {per_cycle(feed)}"
+    if feed == 1 and floor_cycles(layer, choice.lanes, question) >= interval:
         return stream_limit(layer, question, interval)
-    return f"is unrolled: its {layer.rows:,} sums leave one after the other"
+    return f"is unrolled: its {layer.rows:,} sums leave {per_cycle(spec.out_width)}"
 
 
 @core_options.of(UnrolledSpec)

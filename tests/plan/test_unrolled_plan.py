@@ -201,6 +201,9 @@ def test_adders_take_as_few_bits_a_cycle_as_keep_the_pace():
     bits = slow.layers[0].spec.acc_bits
     assert slow.interval_cycles == bits > fast.interval_cycles
     assert slow.limit == f"layer 'fc1' is unrolled: its sums of {bits} bits are added 1 bit a cycle"
+    pairs, _ = digits(widths=(2, 4))
+    assert pairs.interval_cycles == 12
+    assert pairs.limit == "layer 'fc1' takes the 24 activations 2 a cycle"
     one, mixed = digits(each={"fc2": {"engine": "unrolled", "digit": 8}})
     assert mixed == [1, 8]
     assert Plan.from_json(one.to_json()) == one
