@@ -47,8 +47,8 @@ def test_a_stranger_runs_it_with_icarus_alone(tmp_path, name):
     # What scenarios find is tested with exported cores: of most layers random pauses are enough.
     only = "" if name in ("unsigned", "digit by digit") else " +only=3"
     tried = subprocess.run(
-        f"iverilog -o tb *.v && vvp tb{only}", shell=True, cwd=stranger, capture_output=True, text=True,
-        env={"PATH": ":".join(tools), "HOME": str(tmp_path / "none")},
+        f"iverilog -o tb *.v && vvp tb{only}", shell=True, cwd=stranger, capture_output=True,
+        text=True, env={"PATH": ":".join(tools), "HOME": str(tmp_path / "none")},
     )  # fmt: skip
     assert tried.returncode == 0, tried
     last = tried.stdout.splitlines()[-1]
