@@ -56,7 +56,7 @@ _FEWER_CYCLES = 1.03  # times as many frames a second, for which a larger V is t
 _WORTH = 0.95  # of the cycles: serial multipliers, and codes that have to be loaded, save so much
 _MUCH_FASTER = 0.85  # times the cycles, down to which numbers of lanes are tried one by one
 _FEW_MORE = 1.04  # times the cycles, where these cost much less
-_WIRES_WORTH = 0.9  # the same of layers whose new weights need synthesis
+_WIRES_WORTH = 0.95  # the same of layers whose new weights need synthesis
 _MARGIN = 0.95  # of the LUTs, where a convolution's codes are not known yet
 
 NO_FASTER = "no more was asked for"
@@ -330,8 +330,8 @@ class _Task:
         return found, choices
 
     def _mixed(self, found: Found, choices: list[list[Choice]]) -> tuple[Found, list[list[Choice]]]:
-        """Layers in wires too, where these save a tenth of the cycles, and no more of them than it
-        takes for that: new weights of a folded layer need no synthesis."""
+        """Layers in wires too, where these save a twentieth of the cycles, and no more of them than
+        it takes for that: new weights of a folded layer need no synthesis."""
         wires = [
             offered(layer, q, self.budget.luts, wired=True) if p is None else []
             for layer, q, p in zip(self.layers, self.questions, self.wanted, strict=True)
@@ -428,7 +428,7 @@ class _Task:
         )
 
     def limit(self, found: Found, choices: list[list[Choice]], slowest: str) -> str:
-        """In one line, what stops the choices from being faster."""
+        """What stops the choices from being faster, in one line."""
         if not found.fits:
             return ""
         floors = [min(choice.cycles for choice in own) for own in choices]
