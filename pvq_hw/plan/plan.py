@@ -439,8 +439,8 @@ def plan(
     kept = reserve or Resources()
     asked: dict[str, Any] = {
         "lanes": lanes, "gap_bits": gap_bits, "frames": frames, "serial": serial,
-        "windows": windows, "stream_width": stream_width, "digit": digit, "each": each, "goal": goal,
-        **options,
+        "windows": windows, "stream_width": stream_width, "digit": digit, "each": each,
+        "goal": goal, **options,
     }  # fmt: skip
     folding = fold(
         known, board, reserve=around + kept, input_width=widths[0], pace=pace, slowest=slowest,
