@@ -121,6 +121,15 @@ def test_wrong_verilog_is_found_and_named(out):
     assert found["codes", "fc1"] == "proven"
 
 
+def test_digit_serial_adders_are_named_as_simulated(tmp_path):
+    network, _ = random_network((6, 4, 3), (4, 4))
+    ship_output(tmp_path / "out", network, "icebreaker", engine="unrolled", digit=2)
+    ran = run("prove", tmp_path / "out", "--quiet")
+    assert ran.code == 0
+    assert "not proven: adders (fc1, fc2): digit-serial adders are simulated" in ran.out
+    assert "proven for all inputs: structure (whole, fc1, fc2)" in ran.out
+
+
 def test_refusals_are_one_line(tmp_path):
     refused(tmp_path, "must exist", "prove", tmp_path / "none")
     with pytest.raises(InputError):

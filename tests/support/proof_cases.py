@@ -1,6 +1,7 @@
 """Networks whose exported Verilog the tests of proofs read."""
 
 from pathlib import Path
+from typing import Any
 
 from random_graphs import Built, RandomNetwork, build
 
@@ -49,9 +50,10 @@ def core_parts(built: Built) -> list[tuple[Dense, CoreUnit]]:
     return list(zip(layers, (units[core.name] for core in built.graph.cores), strict=True))
 
 
-def ship_output(out: Path, network: Network, target: str) -> None:
-    """An output as `compile` writes it, of a network that nothing was lost in."""
-    planned = plan(network, target)
+def ship_output(out: Path, network: Network, target: str, **options: Any) -> None:
+    """An output as `compile` writes it, of a network that nothing was lost in; ``options`` are
+    those of `plan`."""
+    planned = plan(network, target, **options)
     image = emit(network, planned)
     with OutputFolder(out).replace() as folder:
         (folder / "network").mkdir()
