@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from gateware.accelerator.accelerator import Accelerator as Circuit
+from gateware.board.flow import live_bus
 from gateware.link.top import Top
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
@@ -35,7 +36,11 @@ def simulated_port(accelerator: Accelerator) -> Iterator[str]:
         raise InputError(f"Codes of {accelerator.network.name} are loaded from flash: not here")
     board = describe_output(accelerator)
     board = replace(board, clock_hz=_CLOCKS_PER_BIT * board.baud)
-    top = Top(Circuit(plan.graph, accelerator.image.cores), board, _IDLE_CLOCKS)
+    live = live_bus(accelerator) if plan.live else None
+    top = Top(
+        Circuit(plan.graph, accelerator.image.cores, live=live), board, _IDLE_CLOCKS,
+        stored=plan.updatable, live=live,
+    )  # fmt: skip
     with PtyBoard(top) as pins:
         yield pins.path
         if pins.error is not None:

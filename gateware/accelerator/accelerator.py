@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, connect, flipped
 
 from gateware.accelerator.circuits import unit_circuit
 from gateware.arith.activation import activation_layout, stream_ports
+from gateware.device.live import LiveBus
 from gateware.device.spram import CODE_PORT
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
@@ -28,6 +29,9 @@ class Accelerator(wiring.Component):
         Of its cores, in order.
     body : str
         Of memories and multipliers, see `gateware.device.bodies.bodies`.
+    live : LiveBus, optional
+        Over which the memories of updatable cores are loaded. With one bank, units are in reset
+        while they are.
 
     Members
     -------
@@ -45,11 +49,20 @@ class Accelerator(wiring.Component):
     """
 
     def __init__(
-        self, spec: GraphSpec, images: Sequence[CoreImage], *, body: str = "behavioral"
+        self,
+        spec: GraphSpec,
+        images: Sequence[CoreImage],
+        *,
+        body: str = "behavioral",
+        live: LiveBus | None = None,
     ) -> None:
         self.spec, self.images, self.body = spec, spec.named(images), body
         self.layout = code_layout(spec.cores)
         self.units = {unit.name: unit_circuit(unit, self.images, body) for unit in spec.units}
+        self.live = live
+        for unit in self.units.values():
+            if hasattr(unit, "live"):
+                unit.live = live
         taken, given = spec.together
         loaded = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
         super().__init__(stream_ports(spec.x[1], spec.out[1], taken, given) | loaded)
@@ -58,7 +71,11 @@ class Accelerator(wiring.Component):
         m = Module()
         shape = activation_layout(self.spec.x[1], self.spec.together[0])
         first = stream.Signature(shape).create()
-        clear = self._load(m, first) if self.layout.blocks else None
+        clear = None
+        if self.layout.blocks:
+            clear = self._closed(m, first, self._load(m))
+        elif self.live is not None and self.live.banks == 1:
+            clear = self._closed(m, first, self.live.load)
         givers: dict[str, Any] = {self.spec.input: flipped(self.i) if clear is None else first}
         for unit in self.spec.units:
             component = self.units[unit.name]
@@ -76,17 +93,21 @@ class Accelerator(wiring.Component):
         connect(m, givers[self.spec.output], flipped(self.o))
         return m
 
-    def _load(self, m: Module, first: Any) -> Signal:
-        """Joins the code memories; holds ``first``, the input, and gives the units' reset."""
-        port: Any = self.codes
+    def _closed(self, m: Module, first: Any, load: Value) -> Signal:
+        """Holds ``first``, the input, while memories are loaded, and gives the units' reset."""
         clear, open_ = Signal(), Signal()
-        m.d.sync += clear.eq(port.load)
+        m.d.sync += clear.eq(load)
         m.d.comb += [
-            open_.eq(~(port.load | clear)),
+            open_.eq(~(load | clear)),
             first.payload.eq(self.i.payload),
             first.valid.eq(self.i.valid & open_),
             self.i.ready.eq(first.ready & open_),
         ]
+        return clear
+
+    def _load(self, m: Module) -> Value:
+        """Joins the code memories; gives whether they are being loaded."""
+        port: Any = self.codes
         r_data: Value = Const(0)
         units = [unit for unit in self.spec.units if isinstance(unit, CoreUnit)]
         for index, unit in enumerate(units):
@@ -102,4 +123,5 @@ class Accelerator(wiring.Component):
                 ]
                 r_data = r_data | inner.r_data
         m.d.comb += port.r_data.eq(r_data)
-        return clear
+        loading: Value = port.load
+        return loading

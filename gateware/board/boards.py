@@ -8,6 +8,7 @@ from amaranth.hdl import ClockDomain, Const, Elaboratable, Module
 from amaranth.lib import io
 from amaranth.vendor import LatticeECP5Platform, LatticeICE40Platform
 
+from gateware.device.live import LiveBus
 from gateware.device.pll import Pll, ResetHold
 from gateware.link.top import Top, make_top
 from pvq_hw.host.protocol import WireFormat
@@ -182,10 +183,11 @@ def make_board_top(
     identity: bytes,
     codes_crc: int | None = None,
     stored: bool = False,
+    live: LiveBus | None = None,
 ) -> BoardTop:
     """`gateware.link.top.make_top` on the target's pins; see there."""
     top = make_top(
         accelerator, target, clock_mhz, baud, input, output, identity,
-        codes_crc=codes_crc, stored=stored,
+        codes_crc=codes_crc, stored=stored, live=live,
     )  # fmt: skip
     return BoardTop(top, target, clock_mhz)

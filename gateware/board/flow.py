@@ -9,14 +9,17 @@ from gateware.accelerator.accelerator import Accelerator as Circuit
 from gateware.board.boards import make_board_top, make_platform
 from gateware.board.build import build, rebuild
 from gateware.board.clock import MAX, build_at_clock
+from gateware.device.live import LiveBus
+from pvq_hw.engine.live_image import live_contents
 from pvq_hw.engine.spram_image import code_crc, code_layout, has_spram
 from pvq_hw.flow.board import describe_output
+from pvq_hw.flow.live import layout_of
 from pvq_hw.host.protocol import WireFormat
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD
 from pvq_hw.progress import Steps
 
-__all__ = ["build_figures", "build_output", "rebuild_output"]
+__all__ = ["build_figures", "build_output", "live_bus", "rebuild_output"]
 
 
 def build_output(
@@ -99,7 +102,8 @@ def _board_top(accelerator: Accelerator) -> Any:
     """The design. Made once nothing can refuse any more: Amaranth complains of circuits left
     unused."""
     plan, network, image = accelerator.plan, accelerator.network, accelerator.image
-    circuit = Circuit(plan.graph, image.cores, body=plan.target.family)
+    live = live_bus(accelerator) if plan.live else None
+    circuit = Circuit(plan.graph, image.cores, body=plan.target.family, live=live)
     loaded = has_spram(image.specs)
     return make_board_top(
         circuit,
@@ -111,4 +115,13 @@ def _board_top(accelerator: Accelerator) -> Any:
         describe_output(accelerator).identity,
         code_crc(code_layout(image.specs), image.cores) if loaded else None,
         plan.updatable,
+        live,
     )
+
+
+def live_bus(accelerator: Accelerator) -> LiveBus:
+    """The wires on which an accelerator's memories are loaded."""
+    layout, plan = layout_of(accelerator), accelerator.plan
+    contents = live_contents(plan.graph, accelerator.image.cores, layout.family)
+    told = layout.told(contents, describe_output(accelerator).encode())
+    return LiveBus(layout, plan.live, told)

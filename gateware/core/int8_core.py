@@ -13,6 +13,7 @@ from gateware.core.int8_window import WideLoader, wide_ports
 from gateware.core.pulse_core import LayerCore, RowFlags
 from gateware.core.sequencer import ResultFifo, Sequencer, take_frames
 from gateware.device.bodies import device_of
+from gateware.device.live import LiveBus
 from gateware.device.memory import Ram, Rom
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.int8_core import Int8Spec, weight_segments
@@ -84,19 +85,24 @@ class WeightRom(wiring.Component):
     words : sequence of int
     body : str
         See `gateware.device.bodies.bodies`.
+    live : LiveBus, optional
+        Over which they are loaded.
     """
 
-    def __init__(self, spec: Int8Spec, words: Sequence[int], body: str) -> None:
-        self.spec, self.words, self.body = spec, words, body
+    def __init__(
+        self, spec: Int8Spec, words: Sequence[int], body: str, live: LiveBus | None = None
+    ) -> None:
+        self.spec, self.words, self.body, self.live = spec, words, body, live
         self.name = spec.memory_name("weights")
         width, depth = spec.memories[self.name]
         super().__init__({"addr": In(max(1, (depth - 1).bit_length())), "data": Out(width)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        device = device_of(self.body)
+        blocks = self.body if self.live is None else self.live.layout.family
+        device = device_of(blocks)
         own = device.block_latency if device else 2
-        depths = weight_segments(len(self.words), self.body) if device else (len(self.words),)
+        depths = weight_segments(len(self.words), blocks) if device else (len(self.words),)
         step = (depths[0] - 1).bit_length()
         spare = self.spec.weight_latency - own
         stages = min(2, spare)
@@ -130,7 +136,9 @@ class WeightRom(wiring.Component):
     ) -> Value:
         name = self.name if depth == len(self.words) else f"{self.name}_{k}"
         words = self.words[start : start + depth]
-        rom = Rom(name, len(self.data), depth, words, latency=latency, body=self.body)
+        rom = Rom(
+            name, len(self.data), depth, words, latency=latency, body=self.body, live=self.live
+        )
         m.submodules[f"segment{k}"] = rom
         m.d.comb += rom.addr.eq(addr)
         return rom.data
@@ -181,7 +189,7 @@ class Int8Core(LayerCore):
         m.submodules.writer = writer = self._wide_writer()
         m.submodules.sequencer = sequencer = Sequencer(spec)
         words = spec.contents(self.image)[spec.memory_name("weights")]
-        m.submodules.weights = weights = WeightRom(spec, words, self.body)
+        m.submodules.weights = weights = WeightRom(spec, words, self.body, self.live)
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
         connect(m, flipped(self.i), writer.i)
         connect(m, fifo.o, flipped(self.o))

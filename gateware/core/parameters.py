@@ -39,7 +39,8 @@ def core_rom(core: _Core, which: str, latency: int, kind: str) -> Rom:
     name = core.spec.memory_name(which)
     width, depth = core.spec.memories[name]
     contents = core.spec.contents(core.image)[name]
-    return Rom(name, width, depth, contents, latency=latency, kind=kind, body=core.body)
+    live = getattr(core, "live", None)
+    return Rom(name, width, depth, contents, latency=latency, kind=kind, body=core.body, live=live)
 
 
 def row_words(m: Module, core: _Core, which: str, strobe: Strobe, stage: int) -> Value:

@@ -15,6 +15,7 @@ from gateware.core.parameters import Strobe, core_rom, row_words
 from gateware.core.sequencer import BankWriter, ResultFifo, Sequencer
 from gateware.core.side_loader import SideLoader
 from gateware.core.window_loader import WindowLoader
+from gateware.device.live import LiveBus
 from gateware.device.memory import Ram, Rom
 from gateware.device.spram import CODE_PORT, SpramRom
 from gateware.link.serial_writer import SerialWriter
@@ -64,7 +65,11 @@ class LayerCore(wiring.Component):
     ----------
     first_block : int
         Number of the code memory's first block on ``codes``; set before elaboration.
+    live : LiveBus or None
+        Over which its memories are loaded; set before elaboration.
     """
+
+    live: LiveBus | None = None
 
     def __init__(
         self,

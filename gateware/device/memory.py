@@ -12,7 +12,7 @@
 bodies, one of which each architecture has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -24,11 +24,12 @@ from amaranth.lib.wiring import In, Out
 from gateware.device.bodies import bodies, device_of
 from gateware.device.ebr import EbrBlock
 from gateware.device.ice_ram import IceRam
+from gateware.device.live import LiveBus
 from pvq_hw.registry import ValueFace
 from pvq_hw.target.architectures import ARCHITECTURES, architecture
 from pvq_hw.target.block_ram import Piece, memory_layout, select_registers
 
-__all__ = ["Ram", "Rom", "check_contents", "ram_block", "rom_block"]
+__all__ = ["Ram", "Rom", "check_contents", "live_block", "ram_block", "rom_block"]
 
 
 def _address_bits(depth: int) -> int:
@@ -132,6 +133,9 @@ class Rom(wiring.Component):
         ``"block"`` or ``"logic"`` (LUTs).
     body : str
         One of `gateware.device.bodies.bodies`.
+    live : LiveBus, optional
+        Over which its words, then in block RAM, are loaded while the circuit runs; they begin as
+        ``init``.
     """
 
     def __init__(
@@ -144,16 +148,22 @@ class Rom(wiring.Component):
         latency: int = 2,
         kind: str = "block",
         body: str = "behavioral",
+        live: LiveBus | None = None,
     ) -> None:
         _check(width, depth, latency, kind, body)
         check_contents(name, width, depth, init)
+        if live is not None and (kind, body == "verilog") != ("block", False):
+            raise ValueError(f"Memory {name!r} must be block RAM to be loaded, not {kind} {body}")
+        self.live = live
         self.name, self.width, self.depth, self.init = name, width, depth, tuple(init)
         self.latency, self.kind, self.body = latency, kind, body
         super().__init__({"addr": In(_address_bits(depth)), "data": Out(width)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if self.body == "verilog":
+        if self.live is not None:
+            self._loaded(m, self.live)
+        elif self.body == "verilog":
             self._instance(m)
         elif self.kind == "logic":
             self._logic(m)
@@ -194,26 +204,70 @@ class Rom(wiring.Component):
         m.d.comb += self.data.eq(_delay(m, port.data, self.latency - 1, "data"))
 
     def _pieces(self, m: Module) -> None:
-        """One block RAM per piece, then registers between the steps of the choice, as far as the
-        latency allows and the cuts in depth ask for; one that is left is the address's own where
-        that goes to blocks all over the device, or else the word's."""
-        family = self.body
+        """One block RAM per piece."""
+
+        def piece(number: int, piece: Piece, init: list[int], addr: Value, latency: int) -> Value:
+            return rom_block(self.body, m, f"{self.name}_{number}", piece, init, addr, latency)
+
+        word, left = self._joined(m, self.addr, self.body, piece)
+        m.d.comb += self.data.eq(_delay(m, word, left, "data"))
+
+    def _joined(
+        self, m: Module, addr: Value, family: str, make: Callable[..., Value], name: str = "address"
+    ) -> tuple[Value, int]:
+        """The word of all pieces, and how many cycles of the latency are left.
+
+        There are registers between the steps of the choice, as far as the latency allows and the
+        cuts in depth ask for; one that is left is the address's own where that goes to blocks all
+        over the device, or else the word's.
+        """
         own = min(self.latency, architecture(family).block_latency)
         layout = memory_layout(self.width, self.depth, family)
         left = self.latency - own
         steps = min(left, select_registers(self.width, self.depth, family))
         early = int(left > steps and len(layout) > _FEW_BLOCKS)
-        address = _delay(m, self.addr, early, "address")
-        left -= steps + early
+        address = _delay(m, addr, early, name)
         select = _Select(m, address)
         parts: list[tuple[Piece, Value]] = []
-        for i, piece in enumerate(layout):
+        for number, piece in enumerate(layout):
             words = self.init[piece.word : piece.word + piece.words]
             init = [(w >> piece.bit) & ((1 << piece.bits) - 1) for w in words]
-            addr = address[: _address_bits(piece.shape[1])]
-            data = rom_block(family, m, f"{self.name}_{i}", piece, init, addr, own)
-            parts.append((piece, data))
-        joined = select.join(parts, own, steps)
+            low = address[: _address_bits(piece.shape[1])]
+            parts.append((piece, make(number, piece, init, low, own)))
+        return select.join(parts, own, steps), left - steps - early
+
+    def _loaded(self, m: Module, live: LiveBus) -> None:
+        """One block RAM per piece and bank, which the loader writes and reads back."""
+        first = live.layout.first(self.name)
+        found: dict[int, list[Value]] = {}
+        words = []
+        for bank in range(live.banks):
+            owned = live.load if live.banks == 1 else live.bank != bank
+
+            def piece(
+                number: int, piece: Piece, init: list[int], addr: Value, latency: int,
+                bank: int = bank, owned: Value = owned,
+            ) -> Value:  # fmt: skip
+                here = Signal(name=f"here{bank}_{number}", reset_less=True)
+                m.d.sync += here.eq(live.chosen(first + number))
+                name = f"{self.name}_{f'spare_{number}' if bank else number}"
+                own = m, name, piece, [] if bank else init, addr, latency
+                w_en = live.w_en & here & owned
+                if self.body == "behavioral":
+                    data = _plain_live(*own, w_en, live)
+                else:
+                    data = live_block(self.body, *own, w_en, live)
+                found.setdefault(number, []).append(Mux(here, data, 0))
+                return data
+
+            low = live.word[: len(self.addr)] if len(self.addr) < 14 else live.word
+            addr = Signal(len(self.addr), name=f"bank{bank}_addr")
+            m.d.comb += addr.eq(Mux(owned, low, self.addr))
+            word, left = self._joined(m, addr, live.layout.family, piece, f"bank{bank}_address")
+            words.append(word)
+        answers = [Mux(live.bank, *p) if len(p) > 1 else p[0] for p in found.values()]
+        m.d.sync += live.of(self.name).eq(reduce(or_, answers))
+        joined = Mux(live.bank, words[1], words[0]) if len(words) > 1 else words[0]
         m.d.comb += self.data.eq(_delay(m, joined, left, "data"))
 
 
@@ -241,6 +295,59 @@ def _ram40_rom(
     m.submodules[name] = ram
     m.d.comb += ram.r_addr.eq(addr)
     return ram.r_data
+
+
+live_block: ValueFace[[Module, str, Piece, list[int], Value, int, Value, LiveBus], Value] = (
+    ARCHITECTURES.face("loaded block")
+)
+"""The same with a port to write by over a `LiveBus`, while a bit is high."""
+
+
+@live_block.of("ecp5")
+def _dp16kd_live(
+    family: str, m: Module, name: str, piece: Piece, init: list[int], addr: Value, latency: int,
+    w_en: Value, live: LiveBus,
+) -> Value:  # fmt: skip
+    width, registered = piece.shape[0], latency == 2
+    block = EbrBlock(width, piece.bits, init=init, writable=True, registered=registered)
+    return _written(m, name, block, addr, w_en, live)
+
+
+@live_block.of("ice40")
+def _ram40_live(
+    family: str, m: Module, name: str, piece: Piece, init: list[int], addr: Value, latency: int,
+    w_en: Value, live: LiveBus,
+) -> Value:  # fmt: skip
+    return _written(m, name, IceRam(piece.shape[0], piece.bits, init=init), addr, w_en, live)
+
+
+def _written(m: Module, name: str, block: Any, addr: Value, w_en: Value, live: LiveBus) -> Value:
+    m.submodules[name] = block
+    m.d.comb += [
+        block.w_en.eq(w_en),
+        block.w_addr.eq(live.word),
+        block.w_data.eq(live.w_data),
+        block.r_addr.eq(addr),
+    ]
+    data: Value = block.r_data
+    return data
+
+
+def _plain_live(
+    m: Module, name: str, piece: Piece, init: list[int], addr: Value, latency: int, w_en: Value,
+    live: LiveBus,
+) -> Value:  # fmt: skip
+    """The same of Amaranth's memories."""
+    block = memory.Memory(shape=piece.bits, depth=piece.shape[1], init=init)
+    m.submodules[name] = block
+    write, read = block.write_port(), block.read_port()
+    m.d.comb += [
+        write.en.eq(w_en),
+        write.addr.eq(live.word),
+        write.data.eq(live.w_data),
+        read.addr.eq(addr),
+    ]
+    return _delay(m, read.data, latency - 1, name)
 
 
 class Ram(wiring.Component):

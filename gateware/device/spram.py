@@ -16,23 +16,29 @@ from gateware.device.bodies import PLAIN_BODIES, device_of
 from pvq_hw.registry import ValueFace
 from pvq_hw.target.block_ram import SPRAM_DEPTH, SPRAM_WIDTH
 
-__all__ = ["CODE_PORT", "SpramBlock", "SpramRom", "spram_block"]
+__all__ = ["CODE_PORT", "SpramBlock", "SpramRom", "code_port", "spram_block"]
 
 _ADDRESS_BITS = (SPRAM_DEPTH - 1).bit_length()
 
-CODE_PORT = wiring.Signature(
-    {
-        # High: the loader has the memories, no activation is taken, and the units are in reset.
-        "load": Out(1),
-        "w_en": Out(1),
-        # The block's number in the upper two bits, the word in it in the lower 14.
-        "addr": Out(_ADDRESS_BITS + 2),
-        "w_data": Out(SPRAM_WIDTH),
-        # The word of ``addr`` two cycles before, unless that was a write.
-        "r_data": In(SPRAM_WIDTH),
-    }
-)
-"""A loader's way to the blocks of all cores."""
+
+def code_port(block_bits: int = 2, word_bits: int = SPRAM_WIDTH) -> wiring.Signature:
+    """A loader's way to the blocks of all cores."""
+    return wiring.Signature(
+        {
+            # High: the loader has the memories, no activation is taken, and units are in reset.
+            "load": Out(1),
+            "w_en": Out(1),
+            # The block's number in the upper bits, the word in it in the lower 14.
+            "addr": Out(_ADDRESS_BITS + block_bits),
+            "w_data": Out(word_bits),
+            # The word of ``addr`` two cycles before, unless that was a write.
+            "r_data": In(word_bits),
+        }
+    )
+
+
+CODE_PORT = code_port()
+"""That of the UltraPlus's four SPRAMs."""
 
 
 class SpramBlock(wiring.Component):

@@ -1,16 +1,17 @@
-"""The requests that load codes: from packets to `gateware.link.code_loader`, and what to answer."""
+"""The requests that load memories: from packets to `gateware.link.code_loader`, and the answers."""
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from gateware.device.spram import CODE_PORT
+from gateware.device.spram import code_port
 from gateware.link.code_loader import CodeLoader
 from gateware.link.control import CODES
 from gateware.link.flash import FLASH_PINS, FlashReader
 from gateware.link.packet import HEADER
+from pvq_hw.engine.live_image import LiveLayout
 from pvq_hw.engine.spram_image import CodeLayout
 from pvq_hw.host.code_state import CodeState
 from pvq_hw.host.protocol import ErrorCode, Kind
@@ -19,15 +20,17 @@ __all__ = ["CodeControl"]
 
 
 class CodeControl(wiring.Component):
-    """Carries out CODES_STATUS to CODES_RELOAD; reads the flash after reset.
+    """Carries out CODES_STATUS to CODES_RELOAD; reads the flash after reset, where there is one.
 
     Parameters
     ----------
-    layout : CodeLayout
+    layout : CodeLayout or LiveLayout
     crc : int
         Of the right codes.
     flash_offset, wake_clocks : int
         See `gateware.link.flash.FlashReader`.
+    banks : int
+        See `gateware.link.code_loader.CodeLoader`.
 
     Members
     -------
@@ -38,20 +41,31 @@ class CodeControl(wiring.Component):
     right : In(1)
         Strobe: the packet is whole and its CRC fits.
     quiet : In(1)
-        No frame is in the accelerator.
+        No frame is in the accelerator, and nothing else reads what is loaded.
     mine : Out(1), fine : Out(1), error : Out(ErrorCode)
         Whether the header's kind is one of these; whether it may be carried out; else why not.
     ready : Out(1)
         Frames may go in.
     status : Out(CODES)
         For the reply.
-    codes : Out(CODE_PORT)
+    waiting, bank : Out(1)
+        See `gateware.link.code_loader.CodeLoader`.
+    codes : Out(`gateware.device.spram.code_port`)
     flash : Out(FLASH_PINS)
+        Idle without a flash.
     """
 
-    def __init__(self, layout: CodeLayout, crc: int, flash_offset: int, wake_clocks: int) -> None:
-        self._loader = CodeLoader(layout, crc)
-        self._reader = FlashReader(flash_offset, wake_clocks)
+    def __init__(
+        self,
+        layout: CodeLayout | LiveLayout,
+        crc: int,
+        flash_offset: int,
+        wake_clocks: int,
+        banks: int = 1,
+    ) -> None:
+        self._layout, self._spare = layout, banks == 2
+        self._loader = CodeLoader(layout, crc, banks)
+        self._reader = FlashReader(flash_offset, wake_clocks) if layout.flash else None
         super().__init__(
             {
                 "header": In(HEADER),
@@ -65,7 +79,9 @@ class CodeControl(wiring.Component):
                 "error": Out(ErrorCode),
                 "ready": Out(1),
                 "status": Out(CODES),
-                "codes": Out(CODE_PORT),
+                "waiting": Out(1),
+                "bank": Out(1),
+                "codes": Out(code_port(layout.block_bits, layout.word_bits)),
                 "flash": Out(FLASH_PINS),
             }
         )
@@ -73,13 +89,16 @@ class CodeControl(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.loader = loader = self._loader
-        m.submodules.reader = reader = self._reader
-        connect(m, reader.o, loader.bytes)
         connect(m, loader.codes, flipped(self.codes))
-        connect(m, reader.pins, flipped(self.flash))
+        if self._reader is not None:
+            m.submodules.reader = reader = self._reader
+            connect(m, reader.o, loader.bytes)
+            connect(m, reader.pins, flipped(self.flash))
+            m.d.comb += [reader.start.eq(loader.start), reader.stop.eq(loader.stop)]
         m.d.comb += [
-            reader.start.eq(loader.start),
-            reader.stop.eq(loader.stop),
+            loader.quiet.eq(self.quiet),
+            self.waiting.eq(loader.waiting),
+            self.bank.eq(loader.bank),
             loader.address.eq(self.address),
             loader.data.eq(self.data),
             self.ready.eq(loader.ready),
@@ -98,6 +117,11 @@ class CodeControl(wiring.Component):
         )
         sized, opened = Signal(), Signal()
         kind, length = self.header.kind, self.header.length
+        # An address, and one word or more.
+        some: Value = length[2:] != 0
+        if self._layout.word_bytes == 2 and self._layout.address_bytes == 2:
+            some = ~length[0] & some
+        free = self.quiet | self._spare
         m.d.sync += [
             *(
                 flag.eq(kind == code)
@@ -109,13 +133,10 @@ class CodeControl(wiring.Component):
                     (reload, Kind.CODES_RELOAD),
                 )
             ),
-            # An address, and one word or more.
-            sized.eq(Mux(write, ~length[0] & (length[2:] != 0), length == 0)),
+            sized.eq(Mux(write, some, length == 0)),
             opened.eq(loader.state == CodeState.OPEN),
             self.mine.eq(status | start | write | check | reload),
-            self.fine.eq(
-                sized & (status | ((write | check) & opened) | ((start | reload) & self.quiet))
-            ),
+            self.fine.eq(sized & (status | ((write | check) & opened) | ((start | reload) & free))),
             self.error.eq(
                 Mux(
                     ~sized,

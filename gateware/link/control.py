@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from gateware.device.live import LiveBus
 from gateware.device.memory import Rom
 from gateware.link.packet import PACKETS
 from pvq_hw.host.code_state import CodeStatus
@@ -35,6 +36,8 @@ class ControlReplies(wiring.Component):
         Whether it is read from block RAM: it names the network, so that other weights change it.
     body : str
         Of that, see `gateware.device.bodies.bodies`.
+    live : LiveBus, optional
+        Over which it is loaded.
 
     Members
     -------
@@ -48,9 +51,15 @@ class ControlReplies(wiring.Component):
     """
 
     def __init__(
-        self, description: Description, *, stored: bool = False, body: str = "behavioral"
+        self,
+        description: Description,
+        *,
+        stored: bool = False,
+        body: str = "behavioral",
+        live: LiveBus | None = None,
     ) -> None:
-        self._rom, self._stored, self._body = description.encode(), stored, body
+        self._rom, self._stored, self._body = description.encode(), stored or bool(live), body
+        self._live = live
         super().__init__(
             {
                 "start": In(1),
@@ -110,11 +119,29 @@ class ControlReplies(wiring.Component):
 
     def _memory(self, m: Module, place: Signal) -> Value:
         """Byte ``place`` of the description, two cycles later."""
+        if self._live is not None:
+            return self._loaded(m, place, self._live)
         m.submodules.description = rom = Rom(
             DESCRIPTION_ROM, 8, len(self._rom), list(self._rom), latency=2, body=self._body
         )
         m.d.comb += rom.addr.eq(place)
         return rom.data
+
+    def _loaded(self, m: Module, place: Signal, live: LiveBus) -> Value:
+        """The same out of words of several bytes."""
+        memory, size = live.layout.memories[-1], live.layout.told_bytes
+        m.submodules.description = rom = Rom(
+            memory.name,
+            memory.width,
+            memory.depth,
+            live.told,
+            latency=2,
+            body=self._body,
+            live=live,
+        )
+        low = (size - 1).bit_length()
+        m.d.comb += rom.addr.eq(place[low:])
+        return rom.data.word_select(place[:low], 8)
 
     def _lines(self, m: Module, place: Signal) -> Value:
         """The same in logic, a cycle later: a LUT for each bit of 16 bytes, a register, and then

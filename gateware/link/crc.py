@@ -56,6 +56,11 @@ def _around(byte: int) -> int:
 class Crc32(wiring.Component):
     """A byte-wide CRC-32/ISO-HDLC, `zlib.crc32`: one byte a cycle, the result one cycle later.
 
+    Parameters
+    ----------
+    start : int
+        The CRC of what is taken to have come before.
+
     Members
     -------
     clear : In(1)
@@ -65,12 +70,13 @@ class Crc32(wiring.Component):
     crc : Out(32)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
+        self._start = start ^ 0xFFFFFFFF
         super().__init__({"clear": In(1), "valid": In(1), "data": In(8), "crc": Out(32)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        register = Signal(32, init=0xFFFFFFFF)
+        register = Signal(32, init=self._start)
         mixed = Signal(8)
         m.d.comb += [mixed.eq(self.data ^ register[:8]), self.crc.eq(~register)]
         following: list[Value] = [*register[8:], *Const(0, 8)]
@@ -79,7 +85,7 @@ class Crc32(wiring.Component):
                 if _reflected(1 << i) >> bit & 1:
                     following[bit] = following[bit] ^ mixed[i]
         with m.If(self.clear):
-            m.d.sync += register.eq(0xFFFFFFFF)
+            m.d.sync += register.eq(self._start)
         with m.Elif(self.valid):
             m.d.sync += register.eq(Cat(*following))
         return m

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from gateware.device.live import LiveBus
 from gateware.link.code_control import CodeControl
 from gateware.link.control import COUNTERS, ControlReplies
 from gateware.link.flash import FLASH_PINS, WAKE_SECONDS
@@ -54,6 +55,9 @@ class Top(wiring.Component):
         Of the codes' file.
     stored : bool
         Whether the description is in block RAM, as what an update of the weights may change.
+    live : LiveBus, optional
+        Over which the accelerator's memories and the description are loaded by the host. While
+        there is no bank in service, frames and DESCRIBE are refused.
 
     Members
     -------
@@ -80,8 +84,9 @@ class Top(wiring.Component):
         codes_crc: int | None = None,
         flash_offset: int = FLASH_OFFSET,
         stored: bool = False,
+        live: LiveBus | None = None,
     ) -> None:
-        self.accelerator = accelerator
+        self.accelerator, self.live = accelerator, live
         self.codes_crc, self._flash_offset = codes_crc, flash_offset
         self._idle_clocks = idle_clocks
         self._body, self._stored = body, stored
@@ -105,7 +110,7 @@ class Top(wiring.Component):
         m.submodules.accelerator = accelerator = self.accelerator
         m.submodules.results = results = ResultSender(self.description.output)
         m.submodules.control = control = ControlReplies(
-            self.description, stored=self._stored, body=self._body
+            self.description, stored=self._stored, body=self._body, live=self.live
         )
         m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
         connect(m, receiver.o, packets.i)
@@ -126,7 +131,8 @@ class Top(wiring.Component):
         ]
         codes = self._codes(m, packets, control)
         if codes is not None:
-            m.d.comb += codes.quiet.eq(~(loader.busy | results.busy | tickets.r_rdy))
+            busy = loader.busy | results.busy | tickets.r_rdy
+            m.d.comb += codes.quiet.eq(~(busy | (control.busy & (self.live is not None))))
         overrun = self._judge(m, packets, loader, control, codes)
         self._count(m, packets, loader, receiver, control, overrun)
         m.d.sync += self.busy.eq(packets.active | loader.busy | results.busy)
@@ -152,15 +158,29 @@ class Top(wiring.Component):
     def _codes(
         self, m: Module, packets: PacketReceiver, control: ControlReplies
     ) -> CodeControl | None:
-        """What loads the codes, where they are loaded."""
-        if self.codes_crc is None:
-            return None
+        """What loads the memories, where they are loaded."""
         wake_clocks = math.ceil(WAKE_SECONDS * self.description.clock_hz)
-        m.submodules.codes = codes = CodeControl(
-            self.accelerator.layout, self.codes_crc, self._flash_offset, wake_clocks
-        )
-        connect(m, codes.codes, self.accelerator.codes)
-        connect(m, codes.flash, flipped(self.flash))
+        if self.live is not None:
+            layout, banks = self.live.layout, self.live.banks
+            codes = CodeControl(layout, layout.right, self._flash_offset, wake_clocks, banks)
+            port: Any = codes.codes
+            m.d.comb += [
+                self.live.load.eq(port.load),
+                self.live.bank.eq(codes.bank),
+                self.live.w_en.eq(port.w_en),
+                self.live.addr.eq(port.addr),
+                self.live.w_data.eq(port.w_data),
+                port.r_data.eq(self.live.answer),
+            ]
+        elif self.codes_crc is not None:
+            codes = CodeControl(
+                self.accelerator.layout, self.codes_crc, self._flash_offset, wake_clocks
+            )
+            connect(m, codes.codes, self.accelerator.codes)
+            connect(m, codes.flash, flipped(self.flash))
+        else:
+            return None
+        m.submodules.codes = codes
         m.d.comb += [
             codes.header.eq(packets.header),
             codes.write.eq(packets.write),
@@ -189,8 +209,14 @@ class Top(wiring.Component):
         frame, answer, code, kind = Signal(), Signal(), Signal(ErrorCode), Signal(8)
         ready: Value
         ready, mine, fine, error = Const(1, 1), Const(0, 1), Const(0, 1), Const(0, 8)
+        waiting: Value = Const(0, 1)
         if codes is not None:
             ready, mine, fine, error = codes.ready, codes.mine, codes.fine, codes.error
+            waiting = codes.waiting
+        # What the board says of itself may be among what is loaded.
+        told = ready if self.live is not None else Const(1, 1)
+        unready = Mux(bare & describe, ErrorCode.NOT_READY, ErrorCode.BAD_LENGTH)
+        short = unready if self.live is not None else Const(ErrorCode.BAD_LENGTH, 8)
         other = Mux(mine, error, ErrorCode.BAD_KIND)
         refused = Mux(whole, ErrorCode.NOT_READY, ErrorCode.BAD_LENGTH)
         m.d.sync += [
@@ -201,12 +227,12 @@ class Top(wiring.Component):
             whole.eq(header.length == self.description.input.frame_bytes),
             bare.eq(header.length == 0),
             frame.eq((infer | classify) & whole & ready),
-            answer.eq(((describe | status) & bare) | fine),
+            answer.eq((((describe & told) | status) & bare) | fine),
             code.eq(
                 Mux(
                     infer | classify,
                     refused,
-                    Mux(describe | status, ErrorCode.BAD_LENGTH, other),
+                    Mux(describe | status, short, other),
                 )
             ),
             kind.eq(Mux(mine, Kind.CODES, Mux(status, Kind.COUNTERS, Kind.DESCRIPTION))),
@@ -218,7 +244,7 @@ class Top(wiring.Component):
         with m.Elif(packets.done | packets.truncated):
             m.d.sync += lost.eq(0)
         m.d.comb += [
-            crowded.eq(lost | loader.busy),
+            crowded.eq(lost | loader.busy | waiting),
             request.tag.eq(header.tag),
             request.offender.eq(header.kind),
             loader.ticket.tag.eq(header.tag),
@@ -278,6 +304,7 @@ def make_top(
     body: str | None = None,
     codes_crc: int | None = None,
     stored: bool = False,
+    live: LiveBus | None = None,
 ) -> Top:
     """The top of an accelerator for a board, at the clock that the board's PLL achieves.
 
@@ -290,10 +317,13 @@ def make_top(
         Call it before the accelerator is made: Amaranth warns of circuits that are never used.
     body : str, optional
         Of the frame buffer; by default the target family's, which Amaranth cannot simulate.
-    codes_crc, stored : optional
+    codes_crc, stored, live : optional
         See `Top`.
     """
     description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
     idle_clocks = round(IDLE_SECONDS * description.clock_hz)
     body = body or get_target(target).family
-    return Top(accelerator, description, idle_clocks, body=body, codes_crc=codes_crc, stored=stored)
+    return Top(
+        accelerator, description, idle_clocks,
+        body=body, codes_crc=codes_crc, stored=stored, live=live,
+    )  # fmt: skip

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 
 from gateware.arith.activation import stream_ports
+from gateware.device.live import LiveBus
 from gateware.device.memory import Rom
 from gateware.units.lines import LinesUnit
 from gateware.units.queue import add_queue, delayed
@@ -22,7 +23,14 @@ class LookupUnit(wiring.Component):
     Members
     -------
     i, o : streams of activations
+
+    Attributes
+    ----------
+    live : LiveBus or None
+        Over which tables in block RAM are loaded; set before elaboration.
     """
+
+    live: LiveBus | None = None
 
     def __init__(self, spec: Lookup, body: str = "behavioral") -> None:
         self.spec, self.body = spec, body
@@ -66,6 +74,7 @@ class LookupUnit(wiring.Component):
             latency=spec.latency,
             kind=spec.memory,
             body="behavioral" if self.body == "verilog" else self.body,
+            live=self.live,
         )
         m.d.comb += table.addr.eq(Cat(x, channel))
         return table.data

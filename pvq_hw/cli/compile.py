@@ -35,6 +35,7 @@ _KEYS = (
     "keep_zeros",
     "updatable",
     "spare",
+    "live",
     "code",
     "augment",
     "calibration_frames",
@@ -212,6 +213,13 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         ui.say(
             f"  asked for             {document['asked_for']}: the smallest plan that reaches it"
         )
+    if document["live"]:
+        more = (
+            "in a second bank, while the weights before answer"
+            if document["live"] == 2
+            else "while no frames are taken: there is no room for a second bank"
+        )
+        ui.say(f"  loadable              by pvq-hw load, {more}")
     if document["limit"]:
         ui.say(f"  not faster since      {document['limit']}")
     ui.say(

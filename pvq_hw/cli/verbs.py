@@ -33,6 +33,7 @@ def add_verbs(subparsers: Any) -> None:
     _simulate(subparsers)
     _build(subparsers)
     _update(subparsers)
+    _load(subparsers)
     _verify(subparsers)
     _prove(subparsers)
     _report(subparsers)
@@ -283,6 +284,12 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         help="weights in block RAM, so that `pvq-hw update` changes them without place and route",
     )
     p.add_argument(
+        "--live",
+        action="store_true",
+        default=None,
+        help="updatable, and `pvq-hw load` changes the weights of a board while it runs",
+    )
+    p.add_argument(
         "--spare",
         metavar="P",
         type=int,
@@ -475,6 +482,24 @@ def _update(subparsers: Any) -> None:
     p.add_argument("--min-accuracy", metavar="P", type=float, help="percent; below it: exit 1")
 
 
+def _load(subparsers: Any) -> None:
+    p = _verb(
+        subparsers,
+        "load",
+        "other weights into a board that runs an accelerator compiled with --live",
+        "load",
+    )
+    _folder(p)
+    p.add_argument("--port", metavar="P", required=True, help="serial port, e.g. /dev/ttyUSB1")
+    p.add_argument(
+        "--weights",
+        metavar="NEW",
+        type=Path,
+        help="a folder in which `pvq-hw update` put other weights; by default those of OUT",
+    )
+    p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
+
+
 def _verify(subparsers: Any) -> None:
     p = _verb(
         subparsers,
@@ -523,7 +548,8 @@ def _export(subparsers: Any) -> None:
         "--interface",
         choices=INTERFACES,
         default="stream",
-        help="valid, ready and payload (default), or AXI4-Stream",
+        help="valid, ready and payload (default); AXI4-Stream; or that with registers on AXI4-Lite "
+        "or Wishbone: identity, status, counts of frames and cycles",
     )
     p.add_argument(
         "--name",

@@ -79,6 +79,15 @@ class CodeLayout:
 
     blocks: tuple[CodeBlock, ...]
 
+    # How words go over the line and are checked, see `pvq_hw.engine.live_image.LiveLayout`.
+    flash = True
+    address_bytes = 2
+    word_bits = SPRAM_WIDTH
+    word_bytes = 2
+    block_bits = 2
+    check_steps = 4
+    seed = 0
+
     @property
     def size(self) -> int:
         """Bytes of the words of all blocks."""

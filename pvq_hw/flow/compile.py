@@ -175,6 +175,7 @@ def plan_for(
         codes=options.codes(names),
         reasons=folding.reasons,
         goal=goal or folding.goal,
+        live=options.live,
     )
     chosen = {
         name: part | ({"engine": folding.engine(name)} if "engine" in part else {})

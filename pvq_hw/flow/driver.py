@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
+from pvq_hw.flow.live import load_weights
 from pvq_hw.host.code_link import require_codes
 from pvq_hw.host.link import Link
 from pvq_hw.host.ports import find_port
@@ -206,6 +207,17 @@ class Board:
         """What the board counted since its reset."""
         with self._lock:
             return self.link.counters()
+
+    def load(self, weights: Accelerator | str | os.PathLike[str]) -> dict[str, Any]:
+        """Gives the board other weights while it runs; see `pvq_hw.flow.live.load_weights`.
+
+        ``weights`` is an output folder, which is the board's accelerator from then on.
+        """
+        new = weights if isinstance(weights, Accelerator) else load(weights)
+        with self._lock:
+            document = load_weights(self._known(), self.link, new)
+            self.accelerator, self.description = new, self.link.describe()
+        return document
 
     def _known(self) -> Accelerator:
         if self.accelerator is None:

@@ -217,6 +217,8 @@ class CompileOptions:
     spare : int, optional
         Percent of each layer's words and sums kept free for such weights: 0 to 400, `SPARE` unless
         given.
+    live : bool
+        Whether such weights can also be loaded into the board while it runs; makes them updatable.
     """
 
     target: str = ""
@@ -256,8 +258,11 @@ class CompileOptions:
     decide: str = ""
     updatable: bool = False
     spare: int | None = None
+    live: bool = False
 
     def __post_init__(self) -> None:
+        if self.live:
+            object.__setattr__(self, "updatable", True)
         _positive("N/K", self.ratio)
         _positive("Input scale", self.input_scale)
         check_choice("Quantizer", self.quantizer, QUANTIZERS)

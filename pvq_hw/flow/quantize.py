@@ -151,7 +151,7 @@ def _asked(
     return {
         "lanes": asked_lanes(names, options),
         "each": options.asked(names, target.engine),
-        "reserve": _reserve(model, steps, target, options.activation_bits, options.updatable),
+        "reserve": _reserve(model, steps, target, options),
         "windows": options.windows,
         "stream_width": options.stream_width,
         "digit": options.digit,
@@ -204,7 +204,7 @@ def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
     options = replace(options, ratio=min(options.ratio, most))
     totals = layer_pulses(model, quantizer_options(options))
     layers = _fold_layers(steps, model.input_name, options, totals)
-    reserve = _reserve(model, steps, target, options.activation_bits)
+    reserve = _reserve(model, steps, target, options)
     each = options.asked([layer.name for layer in layers], target.engine)
     return fold_best(layers, target, reserve=reserve, each=each, pace=_ends_pace(model, options))
 
@@ -228,7 +228,7 @@ def fold_layers(
         if not step.weighted
     ]
     layers = _fold_layers(steps, model.input_name, options, pulses)
-    return layers, _reserve(model, steps, target, options.activation_bits), max(passed, default=0)
+    return layers, _reserve(model, steps, target, options), max(passed, default=0)
 
 
 def asked_lanes(names: Sequence[str], options: CompileOptions) -> list[int | None] | None:
@@ -242,11 +242,12 @@ def asked_lanes(names: Sequence[str], options: CompileOptions) -> list[int | Non
 
 
 def _reserve(
-    model: Model, steps: Sequence[Step], target: Target, bits: int, updatable: bool = False
+    model: Model, steps: Sequence[Step], target: Target, options: CompileOptions
 ) -> Resources:
     """What the board's top and the units without weights take, about."""
     units = sum(not step.weighted for step in steps)
-    top = top_resources(target, math.prod(model.shape) * -(-bits // 8), updatable)
+    size = math.prod(model.shape) * -(-options.activation_bits // 8)
+    top = top_resources(target, size, options.updatable, options.live)
     return top + units_reserve(units, target.engine)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pvq_hw.data.dataset import Data
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.reserve import said
-from pvq_hw.engine.units import Lookup, Unit
+from pvq_hw.engine.roms import emptied
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import finish_output, import_model
 from pvq_hw.flow.options import load_options
@@ -153,18 +153,11 @@ def _require_same(graph: GraphSpec, placed: GraphSpec) -> None:
     if len(graph.units) != len(placed.units):
         raise InputError("The model must have the layers of the placed design")
     for new, old in zip(graph.units, placed.units, strict=True):
-        if _emptied(new) != _emptied(old):
+        if emptied(new) != emptied(old):
             raise InputError(
                 f"Unit {old.name!r} must be as in the placed design, but other weights change what "
                 "is constant in it; compile the new model anew"
             )
-
-
-def _emptied(unit: Unit) -> Unit:
-    """A table in a memory with as many entries, all 0; any other unit as it is."""
-    if not isinstance(unit, Lookup) or unit.memory == "lines":
-        return unit
-    return replace(unit, entries=tuple((0,) * len(row) for row in unit.entries))
 
 
 def _rebuild(staging: Path, out: Path, document: dict[str, Any], steps: Steps) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.host.code_memory import CODE_KINDS, CodeMemory
-from pvq_hw.host.code_state import CodeState
+from pvq_hw.host.live_memory import LiveMemory
 from pvq_hw.host.protocol import (
     TOP_BYTES,
     Counters,
@@ -34,7 +34,8 @@ class Responder:
     predict : callable
         int64 (count,) -> int64 (outputs,): the accelerator.
     codes : CodeMemory, optional
-        Of a board that loads its codes.
+        Of a board that loads its codes; or a `LiveMemory`, of one whose weights are loaded while
+        it runs.
     """
 
     def __init__(
@@ -90,12 +91,16 @@ class Responder:
         kind = Kind(packet.kind)
         if len(packet.payload) != lengths[kind]:
             return self._error(packet, ErrorCode.BAD_LENGTH)
+        live = self.codes if isinstance(self.codes, LiveMemory) else None
         if kind is Kind.DESCRIBE:
-            return Packet(Kind.DESCRIPTION, packet.tag, self.description.encode())
+            if live is not None and not live.ready:
+                return self._error(packet, ErrorCode.NOT_READY)
+            told = self.description if live is None else live.description
+            return Packet(Kind.DESCRIPTION, packet.tag, told.encode())
         if kind is Kind.STATUS:
             counters = Counters(overruns=0, framing_errors=0, **self.counts)
             return Packet(Kind.COUNTERS, packet.tag, counters.encode())
-        if self.codes is not None and self.codes.status.state is not CodeState.READY:
+        if self.codes is not None and not self.codes.ready:
             return self._error(packet, ErrorCode.NOT_READY)
         self.counts["frames"] += 1
         out = self.predict(self.description.input.decode(packet.payload))

@@ -4,15 +4,17 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 
+from pvq_hw.engine.live_image import LiveLayout
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.host.code_state import CodeState, CodeStatus
 from pvq_hw.host.link import Link
 from pvq_hw.host.protocol import Kind
 
-__all__ = ["code_status", "load_codes", "require_codes"]
+__all__ = ["code_status", "load_codes", "load_live", "require_codes"]
 
 CHUNK_WORDS = 1024
 _SECONDS = 5.0  # for the check, which takes 10 ms, or for the flash, 100 ms
+_PAUSE = 0.001
 _TIMES = 3
 
 
@@ -83,6 +85,48 @@ def load_codes(
     )
 
 
+def load_live(
+    link: Link,
+    layout: LiveLayout,
+    blocks: Sequence[Sequence[int]],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes the words of all block RAMs of a board that runs, and has it check and use them.
+
+    Parameters
+    ----------
+    link : Link
+    layout : LiveLayout
+    blocks : sequence of sequences of int
+        `LiveLayout.words` of the new contents.
+    progress : callable
+        Is told the words written and their total.
+
+    Raises
+    ------
+    ToolError
+        The board does not answer, or its checksum stays wrong.
+    InputError
+        The board is not made for this.
+    """
+    addresses = [n << 14 | at for n, words in enumerate(blocks) for at in range(len(words))]
+    words = [word for block in blocks for word in block]
+    for _ in range(_TIMES):
+        link.ask(Kind.CODES_OPEN, Kind.CODES)
+        for at in range(0, len(words), CHUNK_WORDS):
+            chunk = words[at : at + CHUNK_WORDS]
+            address = addresses[at].to_bytes(layout.address_bytes, "little")
+            link.ask(Kind.CODES_WRITE, Kind.CODES, address + layout.encoded(chunk))
+            progress(at + len(chunk), len(words))
+        link.ask(Kind.CODES_CHECK, Kind.CODES)
+        if _settled(link).state is CodeState.READY:
+            return
+    raise ToolError(
+        f"Board must find the weights whole, but their checksum is wrong after {_TIMES} loads; is "
+        "its bitstream this accelerator's?"
+    )
+
+
 def _settled(link: Link) -> CodeStatus:
     """The status once nothing goes on any more."""
     deadline = time.monotonic() + _SECONDS
@@ -92,4 +136,4 @@ def _settled(link: Link) -> CodeStatus:
             return status
         if time.monotonic() > deadline:
             raise ToolError(f"Board must have its codes after {_SECONDS:g} s, but still loads them")
-        time.sleep(0.01)
+        time.sleep(_PAUSE)

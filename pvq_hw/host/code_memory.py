@@ -41,11 +41,7 @@ class CodeMemory:
 
     def carry_out(self, kind: Kind, payload: bytes) -> ErrorCode | None:
         """Does what a request asks for; gives the reason where it is refused."""
-        if kind is Kind.CODES_WRITE:
-            sized = len(payload) >= 4 and len(payload) % 2 == 0
-        else:
-            sized = not payload
-        if not sized:
+        if not (self._holds_words(payload) if kind is Kind.CODES_WRITE else not payload):
             return ErrorCode.BAD_LENGTH
         if kind in (Kind.CODES_WRITE, Kind.CODES_CHECK) and self.status.state is not CodeState.OPEN:
             return ErrorCode.NOT_READY
@@ -58,6 +54,15 @@ class CodeMemory:
         elif kind is Kind.CODES_RELOAD:
             self._reload()
         return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether frames are taken."""
+        return self.status.state is CodeState.READY
+
+    def _holds_words(self, payload: bytes) -> bool:
+        """Whether there is an address, and one word or more."""
+        return len(payload) >= 4 and len(payload) % 2 == 0
 
     def _write(self, payload: bytes) -> None:
         address, *words = struct.unpack(f"<{len(payload) // 2}H", payload)

@@ -122,6 +122,10 @@ class Link:
             self._description = Description.decode(reply)
         return self._description
 
+    def forget(self) -> None:
+        """Asks anew what the board is, the next time: it may hold another network."""
+        self._description = None
+
     def counters(self) -> Counters:
         """What the board counted since its reset."""
         return Counters.decode(self.ask(Kind.STATUS, Kind.COUNTERS))
@@ -311,7 +315,7 @@ def _refused(kind: Kind, payload: bytes) -> InputError:
     if code == ErrorCode.NOT_READY:
         return InputError(
             f"Board must have its codes before {kind.name}; write them with `pvq-hw program`, or "
-            "use `pvq-hw run --load`"
+            "use `pvq-hw run --load` or `pvq-hw load`"
         )
     return InputError(f"Board must take {kind.name}, but refuses it: {known}")
 

@@ -136,6 +136,7 @@ def compile_document(
         "asked_for": plan.goal.text(),
         "limit": plan.limit,
         "updatable": plan.updatable,
+        "live": plan.live,
         "inferences_per_second": value["inferences_per_second"],
         "inferences_per_second_over_link": value["inferences_per_second_over_link"],
         "resources": value["resources"],

@@ -11,7 +11,8 @@ import numpy as np
 
 from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.units import Lookup
+from pvq_hw.engine.live_image import TOLD, live_contents, live_layout
+from pvq_hw.engine.roms import rom_contents
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.host.protocol import DESCRIPTION_ROM
 from pvq_hw.output.build_record import BUILD, BUILD_FILE, load_memories, read_build
@@ -138,27 +139,20 @@ def _same_design(build: Path, bitstream: str, place: Path, command: list[str]) -
 
 def _roms(plan: Plan, image: Image, blocks: str, told: bytes | None) -> Iterator[_Rom]:
     """The ROMs in block RAM, as the circuits build them."""
-    if told is not None:
+    if told is not None and plan.live:
+        layout = live_layout(plan.graph, blocks, len(told))
+        words = layout.told(live_contents(plan.graph, image.cores, blocks), told)
+        width = layout.memories[-1].width
+        yield _Rom("", None, "the board's description", TOLD, width, 0, list(words))
+    elif told is not None:
         yield _Rom("", None, "the board's description", DESCRIPTION_ROM, 8, 0, list(told))
-    for part, spec, core in zip(plan.layers, image.specs, image.cores, strict=True):
-        contents = spec.contents(core)
-        for memory, (width, _) in spec.memories.items():
-            words = contents[memory]
-            codes = memory == spec.memory_name("weights")
-            if (spec.code_memory if codes else spec.params_memory) != "block":
-                continue
-            depths = spec.weight_roms(blocks) if codes else (len(words),)
-            for number, depth in enumerate(depths):
-                name = memory if depth == len(words) else f"{memory}_{number}"
-                first = sum(depths[:number])
-                yield _Rom(
-                    part.layer, (spec, core), memory, name, width, first,
-                    words[first : first + depth],
-                )  # fmt: skip
-    for unit in plan.graph.units:
-        if isinstance(unit, Lookup) and unit.memory == "block":
-            name = f"{unit.name}_table"
-            yield _Rom(unit.name, None, name, name, unit.out.bits, 0, unit.contents())
+    cores = {
+        spec.name: (part.layer, (spec, core))
+        for part, spec, core in zip(plan.layers, image.specs, image.cores, strict=True)
+    }
+    for rom in rom_contents(plan.graph, image.cores, blocks):
+        layer, core = cores.get(rom.owner, (rom.owner, None))
+        yield _Rom(layer, core, rom.memory, rom.name, rom.width, rom.first, list(rom.words))
 
 
 def _compare(file: str, rom: _Rom, piece: Piece, bits: Bits, blocks: str) -> list[Finding]:

@@ -12,6 +12,7 @@ from pvq_hw.documents import (
     Format,
     Place,
     document_text,
+    integer_range,
     line,
     load_json,
     read,
@@ -37,7 +38,7 @@ from pvq_hw.plan.folding import Folding, FoldLayer, batch_options, fold, known_l
 from pvq_hw.plan.goal import NO_GOAL, SpeedGoal
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
-from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
+from pvq_hw.plan.resources import Resources, budget, live_resources, load_resources, top_resources
 from pvq_hw.plan.shared import (
     remake_shared,
     shared_graph,
@@ -90,6 +91,9 @@ class Plan(Document):
         In one line, which layer or part of the device stops the plan from being faster.
     goal : SpeedGoal
         The speed that was asked for.
+    live : int
+        Banks of memories that are loaded while the board runs: 0 where they are not; with 1 no
+        frame is taken meanwhile, with 2 the weights before answer.
     """
 
     derived: ClassVar[tuple[str, ...]] = (
@@ -111,6 +115,7 @@ class Plan(Document):
     top: bool = True
     limit: Annotated[str, line(_LONGEST_LIMIT)] = ""
     goal: SpeedGoal = NO_GOAL
+    live: Annotated[int, integer_range(0, 2)] = 0
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -166,7 +171,9 @@ class Plan(Document):
         """All cores, and the board's top where it is counted."""
         start = Resources()
         if self.top:
-            start = top_resources(self.target, self.input_bytes, self.updatable)
+            start = top_resources(self.target, self.input_bytes, self.updatable, self.live > 0)
+        if self.top and self.live:
+            start += live_resources(self.graph, self.target.engine, self.live)
         if self.top and has_spram(self.specs):
             start += load_resources(self.target)
         start += graph_resources(self.graph, self.target.engine)
@@ -321,6 +328,8 @@ class Plan(Document):
             raise InputError("A plan's cores must have different names")
         if self.graph.cores != self.specs:
             raise InputError("A plan's graph must have the cores of its layers")
+        if self.live and not self.updatable:
+            raise InputError("A plan whose weights are loaded must have updatable cores")
 
     @classmethod
     def load(cls, path: Path) -> "Plan":
@@ -357,6 +366,7 @@ def plan(
     limit: str | None = None,
     reserve: Resources | None = None,
     goal: int = 0,
+    live: bool = False,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -412,6 +422,9 @@ def plan(
     goal : int
         Cycles between frames that are asked for, where lanes are free: the cheapest choices that
         keep to them.
+    live : bool
+        Whether updatable weights are loaded while the board runs: into a second bank of memories
+        where there is room for one.
     **options
         Of `pvq_hw.engine.kinds.make_layer_core`, for all layers (``shift_bits``, ``engine``, ...).
 
@@ -435,7 +448,7 @@ def plan(
     around, (pace, slowest) = _around(network, layers, board, widths)
     if top:
         updatable = all("spare" in own for own in wanted.values())
-        around += top_resources(board, _frame_bytes(network.input), updatable)
+        around += top_resources(board, _frame_bytes(network.input), updatable, live)
     kept = reserve or Resources()
     asked: dict[str, Any] = {
         "lanes": lanes, "gap_bits": gap_bits, "frames": frames, "serial": serial,
@@ -454,7 +467,7 @@ def plan(
     result = _joined(
         network, board, _planned(layers, cores, board, reasons, why), graph, timing,
         clock_mhz=clock_mhz, baud=baud, top=top,
-        limit=folding.limit if limit is None else limit,
+        limit=folding.limit if limit is None else limit, live=int(live),
     )  # fmt: skip
     free = lanes is None or None in lanes
     if free and folding.fits and not result.resources.within(budget(board)):
@@ -462,8 +475,10 @@ def plan(
         return plan(
             network, board, clock_mhz=clock_mhz, baud=baud, top=top, check=check, widths=widths,
             codes=codes, reasons=reasons, engine_reasons=engine_reasons, limit=limit,
-            reserve=kept + _lacking(result.resources, folding.cost), **asked,
+            reserve=kept + _lacking(result.resources, folding.cost), live=live, **asked,
         )  # fmt: skip
+    if live and (spare := replace(result, live=2)).resources.within(budget(board)):
+        result = spare
     if check:
         result.verify()
     return result
@@ -554,6 +569,7 @@ def _joined(
     baud: int | None,
     top: bool,
     limit: str,
+    live: int = 0,
 ) -> Plan:
     """The plan of layers and the graph around them; clock and baud rate are the board's where they
     are None."""
@@ -571,6 +587,7 @@ def _joined(
         top=top,
         graph=graph,
         limit=limit,
+        live=live,
     )
 
 

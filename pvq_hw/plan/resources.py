@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 
 from pvq_hw.documents import Document
 from pvq_hw.engine.core import CORES, CoreBase
+from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.roms import rom_shapes
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.host.protocol import Description
@@ -38,7 +40,7 @@ from pvq_hw.plan.unrolled_resources import (
 )
 from pvq_hw.registry import Face
 from pvq_hw.target.architectures import architecture
-from pvq_hw.target.block_ram import memory_blocks, memory_columns, spram_blocks
+from pvq_hw.target.block_ram import memory_blocks, memory_columns, memory_layout, spram_blocks
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import Family, family
 
@@ -50,11 +52,15 @@ __all__ = [
     "core_memories",
     "core_resources",
     "features",
+    "live_resources",
     "top_resources",
 ]
 
 _LUT_SHARE = 0.85  # of the device: beyond it place and route slows down and misses clocks
 _LOAD_LUTS, _LOAD_FFS = 320, 170
+_LIVE_LUTS, _LIVE_FFS = 330, 230
+_BLOCK_LUTS = 3  # of a block that is loaded: whether it is meant
+_BACK_LUTS = 1.0  # of a bit that is read back
 _SPRAM_LUTS = 17  # its address has two sources, and its words a second way out
 
 
@@ -290,14 +296,16 @@ def _estimate(coefficients: dict[str, float], values: dict[str, float]) -> int:
     return max(1, round(sum(coefficients.get(key, 0.0) * v for key, v in values.items())))
 
 
-def top_resources(target: Target, input_bytes: int, updatable: bool = False) -> Resources:
-    """What the board's top takes besides the cores: UART, packets, a frame's buffer, and in block
-    RAM what it says of itself where that is ``updatable``."""
+def top_resources(
+    target: Target, input_bytes: int, updatable: bool = False, live: bool = False
+) -> Resources:
+    """What the board's top takes besides the cores: UART, packets, a frame's buffer, in block RAM
+    what it says of itself where that is ``updatable``, and where it is ``live`` what loads."""
     blocks = memory_blocks(8, input_bytes, family(target.engine).blocks)
     told = Description.SIZE if updatable else 0
     return Resources(
-        luts=target.device.architecture.top_luts,
-        ffs=target.device.architecture.top_ffs,
+        luts=target.device.architecture.top_luts + _LIVE_LUTS * live,
+        ffs=target.device.architecture.top_ffs + _LIVE_FFS * live,
         brams=blocks + memory_blocks(8, told, family(target.engine).blocks),
         bram_bits=8 * (input_bytes + told),
     )
@@ -306,6 +314,22 @@ def top_resources(target: Target, input_bytes: int, updatable: bool = False) -> 
 def load_resources(target: Target) -> Resources:
     """What the top takes besides to load codes: flash, checksum, packets."""
     return Resources(luts=_LOAD_LUTS, ffs=_LOAD_FFS) if target.device.sprams else Resources()
+
+
+def live_resources(graph: GraphSpec, engine: str, banks: int) -> Resources:
+    """What the memories of a graph take besides where they are loaded: two sources of addresses,
+    a way out for the loader, and with two banks all of them once more."""
+    blocks = family(engine).blocks
+    luts = ffs = brams = bits = 0
+    for rom in rom_shapes(graph, blocks):
+        pieces = memory_layout(rom.width, rom.depth, blocks)
+        luts += banks * ((rom.depth - 1).bit_length() + _BLOCK_LUTS * len(pieces))
+        luts += round(_BACK_LUTS * rom.width * banks) + rom.width * (banks - 1)
+        ffs += len(pieces) + max(piece.bits for piece in pieces)
+        brams, bits = brams + len(pieces), bits + rom.width * rom.depth
+    more = banks - 1
+    told = 1  # what the board says of itself
+    return Resources(luts=luts, ffs=ffs, brams=more * (brams + told), bram_bits=more * bits)
 
 
 def budget(target: Target) -> Resources:

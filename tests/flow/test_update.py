@@ -3,9 +3,11 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from cli_tools import run
 from onnx import helper
 from onnx_graphs import graph_model
 
@@ -16,6 +18,11 @@ from gateware.board.flow import _board_top
 from pvq_hw.cli import main
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.flow import quantize as placed_quantize
+from pvq_hw.flow.board import describe_output
+from pvq_hw.flow.live import layout_of, load_weights, words_of
+from pvq_hw.host import link
+from pvq_hw.host.board_model import Responder
+from pvq_hw.host.live_memory import LiveMemory
 from pvq_hw.model.objects import model_file
 from pvq_hw.progress import Steps
 from pvq_hw.tools import find as tools
@@ -58,7 +65,7 @@ def tree(folder):
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("update") / "out"
-    compiled(folder, int8=("fc2",), baud=2_000_000)
+    compiled(folder, int8=("fc2",), baud=2_000_000, live=True)
     return folder
 
 
@@ -83,6 +90,61 @@ def test_new_weights_go_into_the_same_circuit(copy):
     assert not after.verify()
     found = after.simulate(inputs(9)[:1], simulator="amaranth")
     assert (found["mismatches"], found["outputs_compared"]) == (0, 9 + 7 + 7 + 5)
+
+
+class Line:
+    """A port to the golden model of a board that takes other weights while it runs."""
+
+    def __init__(self, accelerator, *others):
+        found = {describe_output(a).identity: a for a in (accelerator, *others)}
+        memory = LiveMemory(layout_of(accelerator), words_of(accelerator), accelerator.plan.live)
+
+        def predict(frame):
+            return found[memory.description.identity].network.predict(frame[None]).reshape(-1)
+
+        self.board, self._coming = Responder(describe_output(accelerator), predict, memory), b""
+
+    def write(self, data):
+        self._coming += self.board.feed(data)
+
+    def read(self, seconds):
+        data, self._coming = self._coming, b""
+        return data
+
+    def close(self):
+        pass
+
+
+def test_new_weights_go_into_a_board_that_runs(copy, out, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    shutil.copytree(copy, other)
+    before, after = pvq_hw.load(out), pvq_hw.update(other, network(3), calibrate=inputs(5))
+    assert before.plan.live == after.plan.live == 1  # a table takes 2 of 30 block RAMs
+    line = Line(before, after)
+    monkeypatch.setattr(link, "open_port", lambda port, baud: line)
+    ran = run("load", out, "--port", "p", "--weights", other, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["identity"] == describe_output(after).identity.hex()
+    assert ran.json["bytes"] == layout_of(before).size
+    ran = run("load", out, "--port", "p")
+    assert "no frames were taken meanwhile" in ran.out + ran.err
+    with pvq_hw.Board(line, before) as board:
+        x = inputs(7)[:4]
+        assert np.array_equal(board.predict(x), before.predict(x))
+        assert board.load(other)["identity"] == describe_output(after).identity.hex()
+        assert np.array_equal(board.predict(x), after.predict(x))
+
+
+def test_weights_of_another_circuit_are_refused_before_anything_is_sent(out, copy, monkeypatch):
+    accelerator, other = pvq_hw.load(out), pvq_hw.load(copy)
+    board = link.Link(Line(accelerator))
+    object.__setattr__(other, "plan", replace(other.plan, baud=1_000_000))
+    with pytest.raises(InputError, match=r"must have the circuit of .*: make it by pvq-hw update"):
+        load_weights(accelerator, board, other)
+    object.__setattr__(other, "plan", replace(other.plan, live=0))
+    with pytest.raises(InputError, match=r"must have been compiled with --live to take other"):
+        load_weights(other, board)
+    assert board.statistics.sent == 0
 
 
 @pytest.mark.parametrize(

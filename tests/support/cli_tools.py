@@ -26,8 +26,8 @@ BUNDLED = Path(pvq_hw.bundled.__file__).parent
 MODEL = BUNDLED / "digits_mlp_64_32_10.onnx"
 VERBS = (
     "demo", "check", "compile", "tune", "finetune", "layer", "simulate", "build", "update",
-    "verify", "prove", "report", "export", "program", "run", "selftest", "boards", "data", "init",
-    "doctor",
+    "load", "verify", "prove", "report", "export", "program", "run", "selftest", "boards", "data",
+    "init", "doctor",
 )  # fmt: skip
 
 
