@@ -23,7 +23,7 @@ MENDS = ("none", "biases", "scales", "both")
 FLOWS = ("fusesoc", "edalize", "litex", "apio", "vivado")
 """What an accelerator is exported for."""
 
-INTERFACES = ("stream", "axis")
+INTERFACES = ("stream", "axis", "csr")
 """What its ports are then."""
 
 

@@ -7,8 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, TypedDict
 
+from gateware.export.csr import csr_shells
 from gateware.export.export import ROM_FILE, export_accelerator
-from gateware.export.interfaces import Side, axis_shell, flow_testbench
+from gateware.export.interfaces import TOPS, Side, axis_shell, flow_testbench
 from pvq_hw.choices import FLOWS, INTERFACES
 from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.hexfile import packed_hex
@@ -35,7 +36,9 @@ def flow_files(
     if flow not in FLOWS:
         raise InputError(f"Flow must be one of {', '.join(FLOWS)}, not {quoted(flow)}")
     if interface not in INTERFACES:
-        raise InputError(f"Interface must be {' or '.join(INTERFACES)}, not {quoted(interface)}")
+        raise InputError(
+            f"Interface must be one of {', '.join(INTERFACES)}, not {quoted(interface)}"
+        )
     if not re.fullmatch(_NAME, name):
         raise InputError(
             "Name must be a small letter, then at most 40 small letters, digits and underscores, "
@@ -61,10 +64,12 @@ def flow_files(
         for file, text in accelerator.image.files().items()
         if f'"{name}_{file}"' in used
     }
-    top = name
-    if interface == "axis":
-        top = f"{name}_axis"
-        verilog[f"{top}.v"] = axis_shell(name, taken, given)
+    top = name + TOPS[interface]
+    if interface != "stream":
+        verilog[f"{name}_axis.v"] = axis_shell(name, taken, given)
+    if interface == "csr":
+        identity = bytes.fromhex(accelerator.manifest["manifest_sha256"])[:8]
+        verilog |= csr_shells(name, taken, given, identity)
     index = load_index(accelerator.out / "vectors" / "vectors.json")
     count = min(_MOST_FRAMES, index["frames"])
     test = {
@@ -104,7 +109,8 @@ def export_flow(
     flow : str
         One of `pvq_hw.choices.FLOWS`.
     interface : str
-        ``"stream"``: valid, ready and payload. ``"axis"``: AXI4-Stream.
+        ``"stream"``: valid, ready and payload. ``"axis"``: AXI4-Stream. ``"csr"``: the same with
+        registers, on AXI4-Lite or on Wishbone.
     name : str
         Of the module; all modules and files begin with it, so that several cores go into one
         design.
@@ -213,12 +219,13 @@ class _Parts:
 
     def readme(self, flow: str, more: Mapping[str, str]) -> str:
         """What lies in the folder and how to use it."""
+        also = f" (or {self.name}_wishbone)" if self.interface == "csr" else ""
         lines = [
             f"{self.name}: an accelerator made by pvq-hw, for {flow}.",
             "",
-            f"The module to use is {self.top}, in {self.top}.v; the ports, formats, latency and",
-            f"throughput are at the top of {self.name}.v. The .hex files are memory contents: a",
-            "simulator or synthesis tool looks for them in its working folder.",
+            f"The module to use is {self.top}, in {self.top}.v{also}; the formats, latency",
+            f"and throughput are at the top of {self.name}.v. The .hex files are memory contents:",
+            "a simulator or synthesis tool looks for them in its working folder.",
             "",
             "Try it with Icarus Verilog, from this folder:",
             f"    iverilog -g2005 -o /tmp/{self.name}_tb *.v && vvp /tmp/{self.name}_tb",
@@ -355,8 +362,24 @@ if __name__ == "__main__":
     return {f"{parts.name}_edalize.py": text}
 
 
+_LITEX_BUS = """\
+        # The registers at the top of the core's Verilog, to be joined to a bus of the system.
+        self.bus = bus = wishbone.Interface(data_width=32, adr_width=4, addressing="word")
+"""
+
+_LITEX_PORTS = """
+            i_wb_adr=bus.adr,
+            i_wb_dat_w=bus.dat_w,
+            o_wb_dat_r=bus.dat_r,
+            i_wb_sel=bus.sel,
+            i_wb_we=bus.we,
+            i_wb_stb=bus.stb,
+            i_wb_cyc=bus.cyc,
+            o_wb_ack=bus.ack,"""
+
+
 def _litex(parts: _Parts) -> dict[str, str]:
-    axis = parts.interface == "axis"
+    axis, bus, top = parts.interface != "stream", "", parts.top
     inputs, outputs = (
         (parts.taken.bus_bits, parts.given.bus_bits)
         if axis
@@ -375,6 +398,9 @@ def _litex(parts: _Parts) -> dict[str, str]:
             i_m_axis_tready=source.ready,
             o_m_axis_tlast=source.last,"""
         last = ""
+        if parts.interface == "csr":
+            top, bus = f"{parts.name}_wishbone", _LITEX_BUS
+            ports = ports.replace("i_aclk", "i_clk").replace("i_aresetn=~", "i_rst=") + _LITEX_PORTS
     else:
         ports = """\
             i_clk=ClockSignal("sys"),
@@ -401,7 +427,7 @@ import shutil
 from pathlib import Path
 
 from litex.gen import LiteXModule
-from litex.soc.interconnect import stream
+from litex.soc.interconnect import stream{", wishbone" if bus else ""}
 from litex.soc.interconnect.csr import CSRField, CSRStatus, CSRStorage
 from migen import ClockSignal, If, Instance, ResetSignal, Signal
 
@@ -424,7 +450,7 @@ class Accelerator(LiteXModule):
     def __init__(self, platform):
         self.sink = sink = stream.Endpoint([("data", {inputs})])
         self.source = source = stream.Endpoint([("data", {outputs})])
-        self.control = CSRStorage(fields=[
+{bus}        self.control = CSRStorage(fields=[
             CSRField("clear", size=1, pulse=True, description="Forgets all frames and counts."),
         ])
         self.frames_taken = CSRStatus(32, description="Frames that were taken whole.")
@@ -448,7 +474,7 @@ class Accelerator(LiteXModule):
                 self.frames_given.status.eq(0)),
         ]
         self.specials += Instance(
-            "{parts.top}",
+            "{top}",
 {ports}
         )
         for name in SOURCES:
@@ -482,13 +508,12 @@ def _vivado(parts: _Parts) -> dict[str, str]:
         f'set_property FILE_TYPE "Memory Initialization Files" [get_files {n}]'
         for n in parts.memories
     )
-    clock = "aclk" if parts.interface == "axis" else "clk"
-    busses = ""
-    if parts.interface == "axis":
-        busses = (
-            "ipx::associate_bus_interfaces -busif s_axis -clock aclk $core\n"
-            "ipx::associate_bus_interfaces -busif m_axis -clock aclk $core\n"
-        )
+    names = {"stream": (), "axis": ("s_axis", "m_axis"), "csr": ("s_axis", "m_axis", "s_axi")}
+    clock = "aclk" if names[parts.interface] else "clk"
+    busses = "".join(
+        f"ipx::associate_bus_interfaces -busif {name} -clock aclk $core\n"
+        for name in names[parts.interface]
+    )
     text = f"""\
 # Packs {parts.top} as an IP of Vivado: vivado -mode batch -source {parts.name}_package.tcl
 # {_NEVER_RUN}

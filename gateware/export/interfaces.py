@@ -5,7 +5,7 @@ from string import Template
 
 from pvq_hw.arith.formats import IntFormat
 
-__all__ = ["Side", "axis_shell", "flow_testbench"]
+__all__ = ["TOPS", "Side", "axis_shell", "flow_testbench"]
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,18 @@ endmodule
 """)
 
 
+TOPS = {"stream": "", "axis": "_axis", "csr": "_axilite"}
+"""What the module of each interface is called, behind the core's name."""
+
+_UNUSED_BUS = """\
+    .s_axi_awaddr(6'd0), .s_axi_awprot(3'd0), .s_axi_awvalid(1'b0), .s_axi_awready(),
+    .s_axi_wdata(32'd0), .s_axi_wstrb(4'd0), .s_axi_wvalid(1'b0), .s_axi_wready(),
+    .s_axi_bresp(), .s_axi_bvalid(), .s_axi_bready(1'b1),
+    .s_axi_araddr(6'd0), .s_axi_arprot(3'd0), .s_axi_arvalid(1'b0), .s_axi_arready(),
+    .s_axi_rdata(), .s_axi_rresp(), .s_axi_rvalid(), .s_axi_rready(1'b1),
+"""
+
+
 def flow_testbench(
     name: str, core: str, interface: str, taken: Side, given: Side, frames: int, cycles: int
 ) -> str:
@@ -205,21 +217,24 @@ def flow_testbench(
     ``frames`` frames are in ``<core>_input.hex`` and ``<core>_expected.hex``; ``cycles`` is more
     than a frame takes.
     """
-    axis = interface == "axis"
+    axis = interface != "stream"
     wires, ports, checks = "", "", ""
     if axis:
-        wires = "  wire o_last;\n  wire misaligned;\n"
+        wires = "  wire o_last;\n"
+        more = _UNUSED_BUS
+        if interface == "axis":
+            wires += "  wire misaligned;\n"
+            more = "    .misaligned(misaligned),\n"
         ports = (
-            "    .aclk(clk), .aresetn(!rst), .misaligned(misaligned),\n"
+            f"    .aclk(clk), .aresetn(!rst),\n{more}"
             "    .s_axis_tdata(i_data), .s_axis_tvalid(i_valid), .s_axis_tready(i_ready),\n"
             "    .s_axis_tlast(i_last),\n"
             "    .m_axis_tdata(o_data), .m_axis_tvalid(o_valid), .m_axis_tready(o_ready),\n"
             "    .m_axis_tlast(o_last)"
         )
-        checks = (
-            "      if (o_last !== (taken % GIVEN == GIVEN - 1)) wrong = wrong + 1;\n"
-            "      if (misaligned !== 0) wrong = wrong + 1;"
-        )
+        checks = "      if (o_last !== (taken % GIVEN == GIVEN - 1)) wrong = wrong + 1;"
+        if interface == "axis":
+            checks += "\n      if (misaligned !== 0) wrong = wrong + 1;"
         if given.bus_bits > given.bits:
             filled = f"{{{given.bus_bits - given.bits}{{o_data[{given.bits - 1}]}}}}"
             signed = given.form.signed and not given.form.binary and given.frames == 1
@@ -236,7 +251,7 @@ def flow_testbench(
         )
     return _TESTBENCH.substitute(
         name=name,
-        dut=f"{core}_axis" if axis else core,
+        dut=core + TOPS[interface],
         inputs=f"{core}_input.hex",
         results=f"{core}_expected.hex",
         stimuli=frames * taken.transfers,

@@ -18,8 +18,8 @@ from pvq_hw.tools.find import find_tool
 
 BIN = Path(sys.executable).parent
 MADE = [("fusesoc", "axis"), ("edalize", "stream"), ("litex", "stream"), ("litex", "axis"),
-        ("apio", "axis"), ("vivado", "axis")]  # fmt: skip
-FOLDERS = {"stream": ("edalize", "stream"), "axis": ("apio", "axis")}
+        ("litex", "csr"), ("apio", "axis"), ("vivado", "axis"), ("fusesoc", "csr")]  # fmt: skip
+FOLDERS = {"stream": ("edalize", "stream"), "axis": ("apio", "axis"), "csr": ("fusesoc", "csr")}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def simulate(folder, place, *plus):
     return call(folder, "vvp", place / "tb", *plus).stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("interface", ["stream", "axis"])
+@pytest.mark.parametrize("interface", ["stream", "axis", "csr"])
 def test_the_testbench_passes_and_finds_a_wrong_result(folders, tmp_path, interface):
     folder = twin(folders[FOLDERS[interface]], tmp_path / "copy")
     assert simulate(folder, tmp_path) == "PASS: 80 results"
@@ -82,14 +82,18 @@ def test_a_broken_shell_is_caught(folders, tmp_path, old, new):
     assert simulate(folder, tmp_path).startswith("FAIL")
 
 
-@pytest.mark.parametrize("interface", ["stream", "axis"])
+@pytest.mark.parametrize("interface", ["stream", "axis", "csr"])
 def test_verilator_finds_nothing_beyond_the_waivers(folders, interface):
     folder = folders[FOLDERS[interface]]
     tool = find_tool("verilator")
-    top = "digits_axis" if interface == "axis" else "digits"
+    tops = {"stream": [""], "axis": ["_axis"], "csr": ["_axilite", "_wishbone"]}[interface]
     sources = ["digits.vlt", *(p.name for p in folder.glob("*.v") if p.name != "digits_tb.v")]
-    ran = call(folder, *tool.command, "--lint-only", "-Wall", "--top-module", top, *sources)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    for top in (f"digits{end}" for end in tops):
+        used = [
+            s for s in sources if s not in {"digits_axilite.v", "digits_wishbone.v"} - {f"{top}.v"}
+        ]
+        ran = call(folder, *tool.command, "--lint-only", "-Wall", "--top-module", top, *used)
+        assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_fusesoc_runs_the_core(folders, tmp_path):
@@ -137,13 +141,13 @@ print("SOURCES", sorted(source[0].rpartition("/")[2] for source in platform.sour
 """
 
 
-@pytest.mark.parametrize("interface", ["stream", "axis"])
+@pytest.mark.parametrize("interface", ["stream", "axis", "csr"])
 def test_litex_elaborates_the_module(folders, tmp_path, interface):
     folder = folders["litex", interface]
     (tmp_path / "soc.py").write_text(LITEX)
     ran = call(tmp_path, sys.executable, "soc.py", folder, tmp_path, PYTHONWARNINGS="ignore")
     assert ran.returncode == 0, ran.stderr
-    top = "digits_axis" if interface == "axis" else "digits"
+    top = {"stream": "digits", "axis": "digits_axis", "csr": "digits_wishbone"}[interface]
     assert f"INSTANCE ['{top} {top}(']" in ran.stdout
     assert "'accelerator'" in ran.stdout
     assert "digits_rom.v" in ran.stdout
