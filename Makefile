@@ -7,10 +7,11 @@ MODELS ?= data/models
 MNIST  ?= data/mnist
 NETWORK_A = mnist_netA_mlp_784_512_512_10.onnx
 
-.PHONY: help demo test test-all test-train fuzz bench-finetune lint bench-engine bench-accuracy bench-quantize bench-unrolled clean
+.PHONY: help demo docs test test-all test-train fuzz bench-finetune lint bench-engine bench-accuracy bench-quantize bench-unrolled clean
 
 help:
 	@echo "make demo            a trained network to a verified bitstream, no board needed"
+	@echo "make docs            the documentation as a site in build/site; warnings are errors"
 	@echo "make test            lint, types and tests (under 15 minutes on two cores)"
 	@echo "make test-all        the same with the long builds (about two hours), folder by folder: started"
 	@echo "                     again it goes on after those that passed; with -k in spite of failures"
@@ -40,6 +41,15 @@ $(VENV)/.installed-test: pyproject.toml
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/pvq-hw demo
+
+$(VENV)/.installed-docs: pyproject.toml
+	@$(PYTHON) -m venv $(VENV) || { echo "pvq-hw: 'python3 -m venv' failed: on Debian and Ubuntu, apt-get install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "pvq-hw: open build/site/index.html"
 
 lint: types style imports
 

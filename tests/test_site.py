@@ -1,0 +1,56 @@
+"""The documentation site: its navigation, its written pages, and that it builds."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+from cli_tools import ROOT, VERBS
+
+import pvq_hw
+
+
+@pytest.fixture(scope="module")
+def pages():
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "reference_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_is_in_the_navigation_once():
+    text = (ROOT / "mkdocs.yml").read_text().split("\nnav:\n")[1]
+    listed = re.findall(r"([\w/-]+\.md)$", text, re.MULTILINE)
+    written = [p for p in listed if p.startswith("reference/")]
+    found = sorted(p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md"))
+    assert sorted(set(listed) - set(written)) == found
+    assert len(listed) == len(set(listed))
+    assert written == ["reference/commands.md", "reference/python.md"]
+
+
+def test_commands_are_written_from_the_parser(pages):
+    text = pages.commands()
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == list(VERBS)
+    compiling = text.split("\n## compile\n")[1].split("\n## ")[0]
+    assert "| `--ratio R` | mean N/K to reach (default 10) |" in compiling
+    assert "| `--objective {speed,latency,size,energy}` |" in compiling
+    assert "%%" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 3 for row in rows)
+
+
+def test_the_python_interface_is_written_from_the_package(pages):
+    named = re.findall(r"^::: (\S+)$", pages.python_interface(), re.MULTILINE)
+    assert [name.rpartition(".")[2] for name in named] == list(pvq_hw.__all__)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings(tmp_path):
+    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", tmp_path]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    for page in ("index", "guide", "reference/commands", "reference/python"):
+        assert (tmp_path / f"{page}.html").is_file()
+    assert (tmp_path / "constraints" / "icebreaker.pcf").is_file()
