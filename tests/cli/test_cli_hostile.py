@@ -515,11 +515,11 @@ def test_files_are_written_into_files_only(place, tmp_path, monkeypatch, what):
     refused(folder, text, *tune)
     spot(".onnx")
     refused(folder, text, *tune)
-    if what != "no folder":
+    if what == "pipe":
         spot("icebreaker.pcf").rename(folder / "icebreaker.pcf")
-        refused(folder, text, "boards", "icebreaker", "--constraints", folder)
-    refused(folder, "can't be written into: File exists", "boards", "icebreaker", "--constraints",
-            place / "train.npz")  # fmt: skip
+        boards = ("boards", "icebreaker", "--constraints")
+        refused(folder, text, *boards, folder)
+        refused(folder, "can't be written into: File exists", *boards, place / "train.npz")
 
 
 def test_empty_arguments_do_not_pass_for_none(place):
