@@ -203,8 +203,8 @@ def check(
 ) -> ModelCheck:
     """Says whether a model will compile, and about how large and fast it becomes.
 
-    Nothing is quantized. Cycles were within 25 % of the plan's in 25 of 26 comparisons; those of
-    convolutional networks near N/K = 1 may be a third too few (``docs/decisions/check.md``).
+    Nothing is quantized. Cycles were within 25 % of the plan's in 17 of 18 comparisons, and 38 %
+    too many in one (``docs/decisions/check.md``).
 
     Parameters
     ----------

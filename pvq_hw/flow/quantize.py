@@ -212,8 +212,8 @@ def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
 def fold_layers(
     model: Model, target: Target, ratio: float
 ) -> tuple[list[FoldLayer], Resources, int]:
-    """The layers of any network before quantization; what the rest takes; and the cycles of the
-    slowest unit without weights.
+    """The layers of any network before quantization; what the rest takes; and the cycles between
+    frames that no layer need be faster than.
 
     Pulses are shared as they are without data, convolutions favored as calibration favors them:
     the more, the more positions share their weights.
@@ -222,13 +222,8 @@ def fold_layers(
     windows = {s.name: s.node.shape[:2] for s in steps if isinstance(s.node, Conv)}
     favored = {name: float(math.prod(shape)) ** _FAVOR for name, shape in windows.items()}
     pulses = layer_pulses(model, quantizer_options(options), favored)
-    passed = [
-        max(step.node.size, *(math.prod(model.tensor_shape(name)) for name in step.inputs))
-        for step in steps
-        if not step.weighted
-    ]
     layers = _fold_layers(steps, model.input_name, options, pulses)
-    return layers, _reserve(model, steps, target, options), max(passed, default=0)
+    return layers, _reserve(model, steps, target, options), _ends_pace(model, options)
 
 
 def asked_lanes(names: Sequence[str], options: CompileOptions) -> list[int | None] | None:

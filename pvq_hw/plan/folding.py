@@ -303,7 +303,7 @@ class _Task:
         """Searches again, with more numbers of lanes around those that were chosen."""
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
         floor = max(self.pace, *(min(choice.cycles for choice in own) for own in choices))
-        for _ in range(0 if self.questions[0].reckoned else 2):
+        for _ in range(1 if self.questions[0].reckoned else 2):
             more = [
                 finer_lanes(choice.lanes, layer, q.balanced)
                 if p is None and choice.engine.laned

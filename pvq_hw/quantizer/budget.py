@@ -14,10 +14,21 @@ import numpy.typing as npt
 from pvq_hw.arith import exact
 from pvq_hw.errors import InputError
 
-__all__ = ["Curve", "allocate", "layer_shares", "round_to_multiple", "shared_total", "spread"]
+__all__ = [
+    "MOST_PULSES",
+    "Curve",
+    "allocate",
+    "layer_shares",
+    "round_to_multiple",
+    "shared_total",
+    "spread",
+]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+
+MOST_PULSES = 4
+"""Of a weight, that calibration tries."""
 
 _SHARE = 0.65  # a layer's pulses grow with this power of its weights
 
@@ -113,12 +124,15 @@ def layer_shares(
 
     What is lost grows with a power of N/K whatever the layer, so small layers, whose pulses cost
     little, get more of them: K in proportion to ``weights ** 0.65``, at most one a weight.
-    ``emphasis`` multiplies that by layer.
+    ``emphasis`` multiplies that by layer, to guess what calibration would give, which goes up to
+    `MOST_PULSES` a weight.
     """
     total, more = shared_total(layers, ratio), emphasis or {}
 
+    most = 1 if emphasis is None else MOST_PULSES
+
     def shares(price: float) -> dict[str, int]:
-        return {n: _share(price * more.get(n, 1), *s, ratio) for n, s in layers.items()}
+        return {n: _share(price * more.get(n, 1), *s, ratio, most) for n, s in layers.items()}
 
     low, high = 0.0, float(total) + 1
     for _ in range(100):
@@ -130,9 +144,9 @@ def layer_shares(
     return shares(low)
 
 
-def _share(price: float, rows: int, size: int, ratio: float) -> int:
-    most = max(size, int(size / ratio))
-    return max(rows, min(most, int(price * exact.exp(_SHARE * exact.log(size)))))
+def _share(price: float, rows: int, size: int, ratio: float, most: int) -> int:
+    limit = most * max(size, int(size / ratio))
+    return max(rows, min(limit, int(price * exact.exp(_SHARE * exact.log(size)))))
 
 
 def allocate(curves: list[Curve], total: int) -> list[IntArray]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pvq_hw.arith import exact
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives, node_groups
-from pvq_hw.quantizer.budget import Curve, allocate, layer_shares, shared_total, spread
+from pvq_hw.quantizer.budget import MOST_PULSES, Curve, allocate, layer_shares, shared_total, spread
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.layer_options import Request
 from pvq_hw.quantizer.metric import Metric, PartMetric, output_metric
@@ -96,7 +96,7 @@ def measured_pulses(
 def _grid(step: Step, ratio: float) -> IntArray:
     """The K that are tried for a layer's rows."""
     n = step.weight.shape[1]
-    most = int(4 * n * max(1.0, 1 / ratio)) + 1
+    most = int(MOST_PULSES * n * max(1.0, 1 / ratio)) + 1
     grid = np.unique(np.clip(np.rint(n / ratio * _STEPS), 1, most).astype(np.int64))
     return grid if len(grid) > 1 else np.array([grid[0], grid[0] + 1])
 

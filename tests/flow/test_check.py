@@ -14,6 +14,8 @@ import pvq_hw
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.flow.check import estimate
+from pvq_hw.flow.options import CompileOptions
+from pvq_hw.flow.quantize import estimate as planner_estimate
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.load import load_model
 from pvq_hw.plan.folding import FoldLayer, fold
@@ -145,6 +147,23 @@ def test_reckoned_slots_are_near_those_of_codes(lanes):
     board = get_target("hx8k")
     exact = fold(layers, board, lanes=lanes).slots
     assert fold(layers, board, lanes=lanes, reckoned=True).slots == pytest.approx(exact, rel=0.25)
+
+
+def test_a_pooling_does_not_hold_an_estimate_back(tmp_path):
+    """It takes as many activations a transfer as the convolution before it gives."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        N("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]), N("Relu", ["c"], ["r"]),
+        N("MaxPool", ["r"], ["m"], kernel_shape=[2, 2], strides=[2, 2]), N("Flatten", ["m"], ["f"]),
+        N("Gemm", ["f", "g"], ["out"]),
+    ]  # fmt: skip
+    weights = {"w": rng.standard_normal((8, 1, 3, 3)), "g": rng.standard_normal((288, 5))}
+    model = load_model(save(tmp_path, graph_model(nodes, weights, ("N", 1, 12, 12))))
+    board = get_target("ulx3s-85f")
+    searched = planner_estimate(model, board, CompileOptions(ratio=3))
+    found = estimate(model, board, 3)
+    assert found.interval_cycles < 12 * 12 * 8
+    assert found.interval_cycles == pytest.approx(searched.interval_cycles, rel=0.25)
 
 
 def test_the_estimate_is_near_the_plan(digits):
