@@ -28,7 +28,7 @@ __all__ = ["Lookahead"]
 
 FloatArray = npt.NDArray[np.float32]
 
-ANCHORS = 10.0, 40.0  # weights of the layer's own error; the second where the first fails
+_ANCHOR = 30.0  # weight of the layer's own error
 _LEAST_FRAMES = 100
 _DIRECTIONS = 4, 4  # among a frame's outputs, at least and at most
 WORK = 3e10  # multiplications of all layers' slopes
@@ -67,6 +67,7 @@ class Lookahead:
             self.tape.lattices[source.spec.name] = Lattice.of(source.spec)
             inputs = self.tape.lattices[source.spec.name].round(inputs)
         self.visits = Visits(self.tape, inputs, seed, directions=_DIRECTIONS, work=WORK)
+        self.visits.anchor = _ANCHOR
 
     def moved(self, name: str, rows: Rows) -> Rows:
         """The rows of the next layer with pulses, gains and biases that make the outputs' error
@@ -74,14 +75,9 @@ class Lookahead:
         rows.put(self.tape, name)
         self.visits.advance(name)
         before = self.visits.error()
-        for anchor in ANCHORS:
-            self.visits.anchor = anchor
-            found = self.visits.visit(name, rows)
-            found.put(self.tape, name)
-            if self.visits.error() < before:
-                return found
-            rows.put(self.tape, name)
-        return rows
+        found = self.visits.visit(name, rows)
+        found.put(self.tape, name)
+        return found if self.visits.error() < before else rows
 
     def made(self, step: Step, rows: Rows | None, output: TensorSpec) -> None:
         """Takes over a layer as it has become: its codes, if it has any, and its output."""

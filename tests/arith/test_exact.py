@@ -93,7 +93,7 @@ _RECORDED = {
     "chain": "99e13263c840c0d6",
     "chain, banks and groups": "af39ea3ef8d1244c",
     "convolutions": "6d05d8b84f4a6c4e",
-    "convolutions, more weights than sweeps bear": "a73db65f7cfdc10d",
+    "convolutions, more weights than sweeps bear": "8db84700fab1a263",
     "residual, depthwise": "5d91eeeb0c75b2ca",
     "residual, 8 bits and banks": "c0fad2192ef45f65",
     "folded bias": "7b0702fda64ef4b3",
