@@ -90,14 +90,16 @@ def compile(
         Is told of the steps.
     **options
         Fields of `pvq_hw.flow.options.CompileOptions`: ``ratio``, ``quantizer``, ``input_scale``,
-        ...
+        ... Without ``ratio`` and ``max_loss``, a loss of half a point is aimed at on the inputs
+        to calibrate with; see `pvq_hw.flow.options.load_options`.
 
     Raises
     ------
     InputError, CheckError
         As the verb: in one line, and an earlier ``out`` stays as it was.
     """
-    chosen = load_options(Path(config) if config else None, {"target": target, **options})
+    chosen = load_options(Path(config) if config else None, {"target": target, **options},
+                          calibrated=calibrate is not None)  # fmt: skip
     with model_file(model, example_inputs) as path:
         _check_labeled(evaluate)
         compile_model(

@@ -86,7 +86,11 @@ def asked_options(args: argparse.Namespace) -> "CompileOptions":
     overrides["windows"] = _numbers("windows", args.windows, layers)
     overrides["stream_width"] = _numbers("stream_width", args.stream_width, layers)
     overrides["digit"] = _numbers("digit", args.digit, layers)
-    options = load_options(args.config, overrides | {"lanes": lane_list(args.lanes)})
+    options = load_options(
+        args.config,
+        overrides | {"lanes": lane_list(args.lanes)},
+        calibrated=args.calibrate is not None,
+    )
     for name, kinds in layers.items():
         choice = replace(options.layers.get(name, LayerChoice()), **kinds)
         options = replace(options, layers=dict(options.layers) | {name: choice})
@@ -182,8 +186,9 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         trial = choice["trials"][choice["chosen"]]
         ui.say(
             f"  chosen                of {len(choice['trials'])} tried: loses {trial['loss']:.2f} "
-            f"{choice['unit']} on {choice['frames']} frames held out (at most "
-            f"{choice['max_loss']:g}), best for {choice['objective']}; see options.toml"
+            f"{choice['unit']} on {choice['frames']} frames held out "
+            f"({'aimed at' if choice['aim'] else 'at most'} {choice['max_loss']:g}), best for "
+            f"{choice['objective']}; see options.toml"
         )
     if "accuracy" in document:
         tell_scores(ui, document["accuracy"], {"float": "float", "pvq": "PVQ"})

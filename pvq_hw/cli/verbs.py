@@ -170,7 +170,13 @@ def _compile(subparsers: Any) -> None:
 
 def _quantization(p: argparse.ArgumentParser) -> None:
     """What decides a network's codes and formats."""
-    p.add_argument("--ratio", metavar="R", type=float, help="mean N/K to reach (default 10)")
+    p.add_argument(
+        "--ratio",
+        metavar="R",
+        type=float,
+        help="mean N/K to reach; without it and with inputs to calibrate with, a loss of 0.5 is "
+        "aimed at, otherwise 10",
+    )
     p.add_argument(
         "--max-loss",
         metavar="P",

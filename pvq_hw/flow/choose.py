@@ -148,13 +148,14 @@ def choose(
     InputError
         There are no or too few calibration inputs, or nothing fits the board.
     CheckError
-        Nothing that fits loses so little, or nothing is as fast as ``options.goal``.
+        Nothing that fits loses so little, unless that is merely an aim, or nothing is as fast as
+        ``options.goal``.
     """
     if calibration is None or len(calibration) < _LEAST_FRAMES:
         count = 0 if calibration is None else len(calibration)
         raise InputError(
             f"--max-loss must come with --calibrate and at least {_LEAST_FRAMES} inputs to choose "
-            f"by, not {count}"
+            f"by, not {count}; with fewer, give --ratio"
         )
     return Search(model, target, options, calibration, planner, steps or Steps()).run()
 
@@ -187,6 +188,11 @@ class Search:
         self._slow: list[TooSlowError] = []
 
     def run(self) -> Choice:
+        what = "Aims at a loss of" if self._options.aim else "May lose"
+        self._steps.note(
+            f"{what} at most {self._most:g} {self.unit} on {len(self._held)} inputs held out; "
+            "--ratio says how many pulses there are instead"
+        )
         self._try(0.0, self._free)
         best = self._halve()
         if best is not None:
@@ -195,13 +201,22 @@ class Search:
             trial = self._try(ratio, int8, full=True)
             if self._passes(trial):
                 return self._chosen(trial)
+        least = min(
+            (t for t in self.trials if t.full and t.fits), key=lambda t: t.loss, default=None
+        )
+        if self._options.aim and least is not None:
+            self._steps.note(f"Nothing found loses so little; the least: {least.text(self.unit)}")
+            return self._chosen(least)
         raise self._refusal()
 
     # -- one trial ------------------------------------------------------------------------------
 
     def _asked(self, ratio: float, int8: tuple[str, ...]) -> CompileOptions:
         options = replace(
-            self._options, max_loss=None, int8=tuple(dict.fromkeys((*self._options.int8, *int8)))
+            self._options,
+            max_loss=None,
+            aim=False,
+            int8=tuple(dict.fromkeys((*self._options.int8, *int8))),
         )
         return replace(options, ratio=ratio) if ratio else options
 
@@ -326,6 +341,7 @@ class Search:
         options = self._asked(trial.ratio, trial.int8)
         document = {
             "max_loss": self._most,
+            "aim": self._options.aim,
             "objective": self._options.objective,
             "goal": self._options.goal.text(),
             "unit": self.unit,

@@ -4,7 +4,7 @@ Each step turns one frozen value into the next: file -> Model -> Network -> Plan
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,10 @@ def compile_model(
         if warning := next(filter(None, warnings), None):
             tell.note(warning)
         tools.warm_up(["yosys"], tell.note)
+        if options.aim and model.outputs:
+            # Labels belong to one of them: a loss would say nothing of the others.
+            tell.note(f"The model has several outputs: N/K {options.ratio:g}; --max-loss chooses")
+            options = replace(options, max_loss=None, aim=False)
         choice = None
         if options.max_loss is not None:
             choice = choose(model, target, options, calibration, plan_for, tell)

@@ -16,12 +16,16 @@ from pvq_hw.naming import quoted
 from pvq_hw.plan.goal import SpeedGoal
 from pvq_hw.target.families import family
 
-__all__ = ["SPARE", "CompileOptions", "LayerChoice", "load_options"]
+__all__ = ["LOSS", "SPARE", "CompileOptions", "LayerChoice", "load_options"]
 
 
 _LEAST, _MOST = 1e-30, 1e30  # of a number above 0: nothing overflows that is worked out with it
 SPARE = 5
 """Percent of words and sums that an updatable accelerator keeps free."""
+
+LOSS = 0.5
+"""Points of accuracy, or percent, that `compile` aims to lose at most where nobody says how many
+pulses there are to be."""
 
 _MOST_SPARE = 400
 _MOST_BAUD = 100_000_000
@@ -143,6 +147,9 @@ class CompileOptions:
     max_loss : float, optional
         Points of accuracy, or percent, that the codes may cost: `pvq_hw.flow.choose` then finds
         the ratio and the layers of 8-bit weights. Calibration data then decide.
+    aim : bool
+        Whether ``max_loss`` is an aim: where nothing that fits loses so little, what loses least is
+        taken, and said.
     objective : str
         What the choice is to be best at within ``max_loss``: ``"speed"`` (inferences a second),
         ``"latency"``, ``"size"`` (LUTs, then energy) or ``"energy"``, as modelled. Where a speed is
@@ -230,6 +237,7 @@ class CompileOptions:
     activation_bits: int = 8
     min_accuracy: float | None = None
     max_loss: float | None = None
+    aim: bool = False
     objective: str = "speed"
     inferences_per_second: float | None = None
     max_latency: float | None = None
@@ -504,7 +512,9 @@ def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:
         raise InputError(f"Multiplier must be dsp, logic or auto, not {multiplier!r:.60}")
 
 
-def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOptions:
+def load_options(
+    config: Path | None, overrides: Mapping[str, Any], *, calibrated: bool = False
+) -> CompileOptions:
     """Options from a TOML file (if any), then ``overrides`` that are not None.
 
     The file has the fields of `CompileOptions` at the top and a table per layer::
@@ -513,6 +523,10 @@ def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOp
         ratio = 5
         [layers.fc3]
         ratio = 1.5
+
+    With ``calibrated``, which says that there are inputs to choose by, a loss of `LOSS` is aimed at
+    where neither a ratio nor a loss is given, as far as the quantizer looks at inputs and not all
+    layers are to have 8-bit weights.
 
     Raises InputError for unknown keys, wrong types and impossible values.
     """
@@ -524,7 +538,11 @@ def load_options(config: Path | None, overrides: Mapping[str, Any]) -> CompileOp
     values |= read_fields(CompileOptions, given, "The configuration")
     if "max_loss" in values and "ratio" in values:
         raise InputError("Either a ratio or a loss must be given, not both")
-    return CompileOptions(**values)
+    options = CompileOptions(**values)
+    free = calibrated and options.quantizer == "calibrated" and options.int8 != ("all",)
+    if free and not {"max_loss", "ratio"} & values.keys():
+        return replace(options, max_loss=LOSS, aim=True)
+    return options
 
 
 def _positive(what: str, value: float) -> None:

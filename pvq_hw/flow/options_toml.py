@@ -9,13 +9,13 @@ from pvq_hw.flow.options import CompileOptions
 
 __all__ = ["options_toml"]
 
-_NOT_MADE = ("layers", "min_accuracy", "max_loss", "objective")
+_NOT_MADE = ("layers", "min_accuracy", "max_loss", "aim", "objective")
 
 
 def options_toml(options: CompileOptions) -> str:
     """TOML text that `pvq_hw.flow.options.load_options` reads back as the same options, but for
     those that say what to look for and not what to make: ``min_accuracy``, ``max_loss``,
-    ``objective``."""
+    ``aim``, ``objective``."""
     document = {k: v for k, v in _entries(options).items() if k not in _NOT_MADE}
     layers = {name: _entries(choice) for name, choice in options.layers.items()}
     return tomli_w.dumps(document | ({"layers": layers} if layers else {}))

@@ -39,7 +39,7 @@ def test_a_device_that_is_too_small_is_one_line(tmp_path):
     board = tmp_path / "stick.toml"
     board.write_text(tomli_w.dumps(STICK | {"device": "iCE40HX1K"}))
     ran = run("compile", tmp_path / "m.npz", "--board", board,
-              "--calibrate", tmp_path / "x.npz", "-o", tmp_path / "out")  # fmt: skip
+              "--calibrate", tmp_path / "x.npz", "--ratio", 10, "-o", tmp_path / "out")  # fmt: skip
     assert ran.code == 2
     assert "LCs at a pulse a row already, but my-stick has 1,088" in ran.complaint
 

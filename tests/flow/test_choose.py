@@ -135,7 +135,7 @@ def test_what_can_not_be_reached_is_said_and_nothing_is_written(digits, tmp_path
         _choose(model, data, max_loss=0.001)
     base = ("compile", MODEL, "--target", "icebreaker", "-o", tmp_path / "out", "--max-loss")
     refused(tmp_path, "--max-loss must come with --calibrate and at least 20 inputs to choose by, "
-            "not 0", *base, 1)  # fmt: skip
+            "not 0; with fewer, give --ratio", *base, 1)  # fmt: skip
     refused(tmp_path, "Either a ratio or a loss must be given, not both", *base, 1, "--ratio", 2)
     refused(tmp_path, "Loss must be 0 to 100, not -1.0", *base, -1)
     refused(tmp_path, "must come with the calibrated quantizer", *base, 1, "--quantizer", "plain")
@@ -178,6 +178,32 @@ def test_a_speed_is_reached_within_the_loss_by_the_smallest(tmp_path):
     with pytest.raises(CheckError, match=r"must have 1,000,000,000 inferences a second at 120 MHz, "
                        r"but the best found has \d"):  # fmt: skip
         _choose(model, data, max_loss=30.0, inferences_per_second=1e9)
+
+
+def test_without_a_ratio_half_a_point_is_aimed_at(tmp_path):
+    given = {"target": "icebreaker"}
+    for more in ({"ratio": 3.0}, {"quantizer": "plain"}, {"int8": ("all",)}):
+        assert load_options(None, given | more, calibrated=True).max_loss is None
+    assert load_options(None, given).max_loss is None
+    asked = load_options(None, given, calibrated=True)
+    assert (asked.max_loss, asked.aim) == (0.5, True)
+    assert not load_options(None, given | {"max_loss": 2.0}, calibrated=True).aim
+    model, data = _regression(tmp_path)
+    found = _choose(model, data, max_loss=0.001, aim=True)  # less than anything loses
+    trials = found.document["trials"]
+    taken = trials[found.document["chosen"]]
+    assert taken["loss"] > 0.001
+    assert taken["loss"] == min(t["loss"] for t in trials if t["full"])
+    out = tmp_path / "out"
+    np.savez(tmp_path / "d.npz", x=data.x)
+    ran = run("compile", next(tmp_path.glob("*.onnx")), "--target", "ulx3s-25f", "--calibrate",
+              tmp_path / "d.npz", "-o", out)  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "Aims at a loss of at most 0.5 % output error on 20 inputs held out" in ran.err
+    assert "frames held out (aimed at 0.5), best for speed" in ran.out
+    assert "Aimed at a loss of at most 0.5 % output error" in (out / "report.html").read_text()
+    assert "aim" not in (out / "options.toml").read_text().replace("aimed", "")
+    assert run("verify", out).code == 0
 
 
 @pytest.mark.slow
