@@ -50,7 +50,7 @@ def test_layers_in_wires_are_worth_a_twentieth_of_the_cycles():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [*range(60), 84])
+@pytest.mark.parametrize("seed", [*range(60), 72, 84])
 def test_nothing_that_can_be_written_down_is_5_percent_faster(seed):
     cycles, written = beaten(*random_task(seed))
     assert written is None, f"{cycles:,} cycles, but {written}"
