@@ -145,7 +145,7 @@ UNROLLED_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
 )
 
 # Printed by `benchmarks/fit_unrolled.py`, but what no core that was counted has: serial multipliers
-# of the ECP5 and the UP5K, chains of the latter.
+# of the ECP5 and the UP5K.
 DIGITAL_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
     "cost of digit-serial cores",
     {
@@ -175,20 +175,25 @@ DIGITAL_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
         },
         "up5k": {
             "luts": {
-                "inputs": 2.045,
-                "sums": 1.709,
-                "requantizer": 4.092,
-                "full_adders": 0.2554,
-                "digits": 1.227,
-                "chains": 0.7672,
+                "core": 14.03,
+                "inputs": 2.396,
+                "sums": 2.09,
+                "requantizer": 3.164,
+                "parts": 13.56,
+                "full_adders": 1.131,
+                "chains": 1.572,
+                "signs": 3.86,
                 "serial": 2.814,
             },
             "ffs": {
-                "inputs": 2.104,
-                "sums": 1.893,
-                "requantizer": 3.752,
-                "digits": 0.9788,
-                "chains": 0.3,
+                "inputs": 2.164,
+                "sums": 2.056,
+                "requantizer": 3.759,
+                "parts": 7.523,
+                "full_adders": 0.2733,
+                "chains": 0.314,
+                "digits": 0.5909,
+                "signs": 0.918,
                 "serial": 2.233,
             },
         },
