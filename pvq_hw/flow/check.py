@@ -203,7 +203,7 @@ def check(
 ) -> ModelCheck:
     """Says whether a model will compile, and about how large and fast it becomes.
 
-    Nothing is quantized. Cycles were within 25 % of the plan's in 17 of 18 comparisons, and 38 %
+    Nothing is quantized. Cycles were within 25 % of the plan's in 18 of 19 comparisons, and 45 %
     too many in one (``docs/decisions/check.md``).
 
     Parameters
