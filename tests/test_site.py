@@ -33,7 +33,7 @@ def test_commands_are_written_from_the_parser(pages):
     text = pages.commands()
     assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == list(VERBS)
     compiling = text.split("\n## compile\n")[1].split("\n## ")[0]
-    assert "| `--ratio R` | mean N/K to reach (default 10) |" in compiling
+    assert "| `--ratio R` | mean N/K to reach; without it and with inputs" in compiling
     assert "| `--objective {speed,latency,size,energy}` |" in compiling
     assert "%%" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]

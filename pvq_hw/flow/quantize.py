@@ -25,7 +25,7 @@ from pvq_hw.plan.resources import Resources, top_resources
 from pvq_hw.plan.shared import fold_network
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.quantizer.autodiff import node_geometry, node_groups
-from pvq_hw.quantizer.banks import COLUMNS_PER_BANK, PLAIN_COLUMNS_PER_BANK
+from pvq_hw.quantizer.banks import PLAIN_COLUMNS_PER_BANK
 from pvq_hw.quantizer.fused import Step, network_steps
 from pvq_hw.quantizer.options import PlacedLayer, QuantizerOptions
 from pvq_hw.quantizer.quantize import layer_pulses, quantize, row_budget
@@ -260,7 +260,7 @@ def _fold_layers(
     """The layers with weights as far as they are known before quantization."""
     formats = _formats(steps, source, options.activation_bits)
     codes = options.codes([step.name for step in steps if step.weighted])
-    columns = PLAIN_COLUMNS_PER_BANK if options.quantizer == "plain" else COLUMNS_PER_BANK
+    columns = PLAIN_COLUMNS_PER_BANK if options.quantizer == "plain" else None
     layers = []
     for step in steps:
         if not step.weighted:

@@ -149,8 +149,9 @@ class FoldLayer:
         Whether its results go to the next layer of the list alone, or out of the network.
     engine : str
         One of `pvq_hw.engine.engines.ENGINES`, or ``"auto"``.
-    bank_columns : int
-        Columns that a bank must have for its row's pulses to be balanced.
+    bank_columns : int, optional
+        Columns that a bank must have for its row's pulses to be balanced; by default as calibrated
+        codes need them, which in windows is one.
     reads, gives : str
         Tensors, where it is known how the layers hang together.
     then : tuple of Passed
@@ -170,7 +171,7 @@ class FoldLayer:
     given: tuple[Dense, TensorSpec] | None = None
     direct: bool = True
     engine: str = "folded"
-    bank_columns: int = quantizer_balance.COLUMNS_PER_BANK
+    bank_columns: int | None = None
     reads: str = ""
     gives: str = ""
     then: tuple[Passed, ...] = ()
@@ -373,8 +374,10 @@ def too_thin(layer: FoldLayer, lanes: int, balanced: bool = True) -> bool:
 def can_balance(layer: FoldLayer, lanes: int) -> bool:
     """Whether every bank of a row may be given as many pulses."""
     if layer.geometry is not None:
-        return layer.groups == 1 and layer.k >= _WINDOW_PULSES * lanes
-    return quantizer_balance.can_balance(layer.k, layer.n, lanes, layer.bank_columns)
+        wide = layer.n >= (layer.bank_columns or 1) * lanes
+        return wide and layer.groups == 1 and layer.k >= _WINDOW_PULSES * lanes
+    columns = layer.bank_columns or quantizer_balance.COLUMNS_PER_BANK
+    return quantizer_balance.can_balance(layer.k, layer.n, lanes, columns)
 
 
 def _spread(layer: FoldLayer, p: int) -> int:
