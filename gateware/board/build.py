@@ -153,7 +153,8 @@ def logs_kept(folder: Path, failed: Path) -> Iterator[None]:
         failed.mkdir(parents=True, exist_ok=True)
         for log in sorted(folder.glob("*.log")):
             shutil.copyfile(log, failed / log.name)
-        raise type(error)(str(error).replace(str(folder), str(failed))) from None
+        error.args = (str(error).replace(str(folder), str(failed)), *error.args[1:])
+        raise
     except OSError as error:
         raise InputError(f"{folder} could not be written: {error.strerror or error}") from None
 
@@ -282,7 +283,8 @@ class SeedSearch:
             check_constraints(log)
         except (ToolError, CheckError) as error:
             shutil.copyfile(log, self._folder / log.name)
-            raise type(error)(str(error).replace(str(folder), str(self._folder))) from None
+            error.args = (str(error).replace(str(folder), str(self._folder)), *error.args[1:])
+            raise
         placed = json.loads((folder / _PLACED).read_text())
         fmax, met = judge(_clocks(placed), self._clock_mhz)
         self._progress(f"Place and route, seed {seed}: {fmax:g} MHz of {self._clock_mhz:g} MHz")
