@@ -245,7 +245,8 @@ def branches(seed):
 def test_sums_and_means_keep_the_scales_around_them(tmp_path):
     """Their multipliers are constants in logic."""
     x = np.random.default_rng(0).uniform(0, 1, (40, 2, 4, 4))
-    before = pvq_hw.compile(branches(1), tmp_path / "out", calibrate=x, lanes=(2, 2, 2), **OPTIONS)
+    options = OPTIONS | {"target": "ulx3s-25f", "lanes": (2, 2, 2)}
+    before = pvq_hw.compile(branches(1), tmp_path / "out", calibrate=x, **options)
     held, scale = design(before)[1], before.network.layers[1].output.scale
     after = pvq_hw.update(tmp_path / "out", branches(2), calibrate=2 * x)
     assert design(after)[1] == held
