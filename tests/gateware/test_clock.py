@@ -73,7 +73,7 @@ def test_the_highest_clock_that_is_met_is_kept(placed):
     assert after.plan.interval_cycles == before.plan.interval_cycles
     assert after.manifest["manifest_sha256"] != before.manifest["manifest_sha256"]
     told = describe_output(after)
-    _, clock_mhz, baud, *_, identity, _, _ = asked[2][2]
+    _, clock_mhz, baud, _, _, identity, *_ = asked[2][2]
     assert (clock_mhz, baud, identity) == (48.75, told.baud, told.identity)
     assert (told.clock_hz, told.baud) == (48_750_000, after.plan.baud)
     rate = 48_750_000 / after.plan.interval_cycles

@@ -202,5 +202,5 @@ def test_the_verb_replaces_its_own_files_only(digits, tmp_path):
     refused(tmp_path, "Name must be a small letter", *args[:-1], "Top level")
     with pytest.raises(InputError, match="Flow must be one of fusesoc, "):
         pvq_hw.load(digits.out).export(tmp_path / "x", flow="quartus")
-    with pytest.raises(InputError, match="Interface must be stream or axis"):
-        pvq_hw.load(digits.out).export(tmp_path / "x", flow="apio", interface="csr")
+    with pytest.raises(InputError, match="Interface must be one of stream, axis, csr"):
+        pvq_hw.load(digits.out).export(tmp_path / "x", flow="apio", interface="avalon")

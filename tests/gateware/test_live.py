@@ -161,6 +161,7 @@ def loading(board, number):
     return writes(board, board.words(board.networks[number % 2]))
 
 
+@pytest.mark.slow
 def test_banks_change_places_between_two_frames():
     swaps(LiveBoard(banks=2), 3, load=False)
 
