@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from heapq import heapify, heappop, heappush
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,15 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import bits_for
 from pvq_hw.errors import InputError
 
-__all__ = ["MOST_PAIRS", "Adder", "AdderGraph", "Sum", "make_adder_graph", "signed_digits"]
+__all__ = [
+    "MOST_PAIRS",
+    "Adder",
+    "AdderGraph",
+    "Sum",
+    "make_adder_graph",
+    "pairs_of_digits",
+    "signed_digits",
+]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -180,6 +189,18 @@ def signed_digits(value: int) -> list[tuple[int, int]]:
     return digits
 
 
+def pairs_of_digits(matrix: npt.NDArray[np.integer[Any]]) -> int:
+    """Pairs of signed digits in the rows of an integer matrix: the time to share sub-sums grows
+    with them."""
+    digits = np.zeros(len(matrix), dtype=np.int64)
+    left = np.abs(np.asarray(matrix, dtype=np.int64))
+    left ^= 3 * left  # a bit for each signed digit
+    while left.any():
+        digits += (left & 1).sum(axis=1)
+        left >>= 1
+    return int((digits * (digits - 1) // 2).sum())
+
+
 def make_adder_graph(
     matrix: npt.ArrayLike, spans: Sequence[tuple[int, int]], *, share: bool = True
 ) -> AdderGraph:
@@ -219,7 +240,7 @@ def _graph(
         }
         for row in y
     ]
-    pairs = sum(len(row) * (len(row) - 1) // 2 for row in rows)
+    pairs = pairs_of_digits(y)
     if pairs > MOST_PAIRS:
         raise InputError(
             f"A matrix must have at most {MOST_PAIRS:,} pairs of digits in its rows, not {pairs:,}"

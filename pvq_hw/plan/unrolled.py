@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pvq_hw.engine.adder_graph import pairs_of_digits
 from pvq_hw.engine.engines import Unrolled
 from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.line_buffer import make_window
@@ -38,12 +39,13 @@ from pvq_hw.plan.candidates import (
 )
 from pvq_hw.plan.resources import Resources, core_resources
 from pvq_hw.plan.unit_resources import unit_resources
-from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
+from pvq_hw.plan.unrolled_reckoning import reckoned_pairs, reckoned_unrolled
 from pvq_hw.target.families import family
 
 __all__: list[str] = []
 
 _NEAR = 1.15  # of what is reckoned: no layer that might fit is left out
+_MOST_PAIRS = 400_000  # of a layer that nobody asks for in wires: 5 to 10 s; the time grows faster
 
 
 @engine_choices.of(Unrolled)
@@ -61,6 +63,8 @@ def _offer(engine: Unrolled, layer: FoldLayer, question: Question, most_luts: in
     def small(choices: list[Choice]) -> list[Choice]:
         return [choice for choice in choices if choice.cost.luts <= _NEAR * most_luts]
 
+    if _pairs(layer) > _MOST_PAIRS:
+        return []
     found = small(_all_ways(layer, _reckoned(layer, question), question))
     if layer.given is None or not found:
         return found
@@ -68,6 +72,14 @@ def _offer(engine: Unrolled, layer: FoldLayer, question: Question, most_luts: in
         return small(_all_ways(layer, _made(layer, question), question))
     except InputError:  # too many pairs of terms
         return []
+
+
+def _pairs(layer: FoldLayer) -> int:
+    """Pairs of digits in its rows, of which shared sub-sums are chosen; about, without codes."""
+    if layer.given is not None:
+        return pairs_of_digits(layer.given[0].y)
+    k = 0 if layer.encoding == "int8" else layer.k
+    return reckoned_pairs(layer.rows, layer.n // layer.groups, k)
 
 
 def _all_ways(layer: FoldLayer, choice: Choice, question: Question) -> list[Choice]:

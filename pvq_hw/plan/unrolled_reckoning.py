@@ -12,7 +12,7 @@ from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.target.families import family
 
-__all__ = ["reckoned_adders", "reckoned_unrolled"]
+__all__ = ["reckoned_adders", "reckoned_pairs", "reckoned_unrolled"]
 
 _ROWS = 8  # sampled
 _MULT, _SHIFT, _BIAS = 0x6000, 24, 3 << 22  # of a usual row
@@ -41,6 +41,12 @@ def reckoned_adders(rows: int, n: int, k: int, groups: int = 1) -> int:
     share, power, more = _SAVED
     saved = share * min(_MOST_REPEATS, repeats) ** power * digits**more
     return max(1, round(rows * (digits - 1) / (1 + saved)))
+
+
+def reckoned_pairs(rows: int, n: int, k: int) -> int:
+    """About `pvq_hw.engine.adder_graph.pairs_of_digits` of such rows, ``n`` columns of a group."""
+    digits = _digits(n, k)
+    return round(rows * digits * (digits - 1) / 2)
 
 
 def reckoned_unrolled(

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pvq_hw.engine.adder_graph import Sum, make_adder_graph, signed_digits
+from pvq_hw.engine.adder_graph import Sum, make_adder_graph, pairs_of_digits, signed_digits
 from pvq_hw.errors import InputError
 from pvq_hw.pyramid.nearest import nearest
 
@@ -92,3 +92,9 @@ def test_a_matrix_that_does_not_suit_is_refused():
         make_adder_graph([[1, 2]], [(0, 1)] * 3)
     with pytest.raises(InputError, match="at most 4,000,000 pairs of digits"):
         make_adder_graph(np.ones((2, 2100), dtype=np.int64), [(0, 1)] * 2100)
+
+
+def test_pairs_of_digits_are_counted_as_they_are():
+    y = np.random.default_rng(4).integers(-300, 301, size=(7, 23))
+    digits = [sum(len(signed_digits(int(value))) for value in row) for row in y]
+    assert pairs_of_digits(y) == sum(count * (count - 1) // 2 for count in digits)
