@@ -38,7 +38,7 @@ _DROP = ("top.json", _ROUTED, "top.debug.v", "build_top.bat", "top.tim", "top.rp
 class UnmetError(CheckError):
     """No seed meets the clock; ``fmax_mhz`` is what the best of them reached."""
 
-    def __init__(self, text: str, fmax_mhz: float) -> None:
+    def __init__(self, text: str, fmax_mhz: float = 0.0) -> None:
         super().__init__(text)
         self.fmax_mhz = fmax_mhz
 

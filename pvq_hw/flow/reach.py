@@ -49,7 +49,7 @@ class Made:
 class TooSlowError(CheckError):
     """No plan is as fast as asked; ``excess`` says how many times too slow the fastest is."""
 
-    def __init__(self, text: str, excess: float) -> None:
+    def __init__(self, text: str, excess: float = math.inf) -> None:
         super().__init__(text)
         self.excess = excess
 

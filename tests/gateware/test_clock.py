@@ -1,6 +1,7 @@
 """Builds at another clock: plan, manifest, description and baud rate follow it."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from gateware.board.build import UnmetError
 from gateware.board.clock import plan_at_clock
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.flow.board import describe_output
+from pvq_hw.flow.reach import TooSlowError
 from pvq_hw.output.build_record import write_build
 from pvq_hw.plan.goal import SpeedGoal
 
@@ -124,3 +126,11 @@ def test_a_clock_too_slow_for_the_speed_asked_for_is_refused(placed):
         plan_at_clock(asked, 20)
     slow = plan_at_clock(replace(plan, baud=3_000_000), 20)
     assert slow.baud == 2_000_000
+
+
+@pytest.mark.parametrize(
+    "error", [UnmetError("too slow", 41.5), TooSlowError("too slow", 2.0)], ids=["unmet", "reach"]
+)
+def test_what_an_error_carries_comes_back_from_another_process(error):
+    found = pickle.loads(pickle.dumps(error))
+    assert (type(found), str(found), vars(found)) == (type(error), "too slow", vars(error))
