@@ -11,9 +11,6 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Fine-tunes a model and writes it with weights that are codes."""
-    from pvq_hw.train.torch_extra import require_torch
-
-    require_torch()
     from pvq_hw.data.dataset import load_data
     from pvq_hw.flow.options import load_options
     from pvq_hw.train.finetune import Training
