@@ -33,9 +33,11 @@ def test_the_missing_extra_is_one_line(no_torch, tmp_path):
     line = "Training must have PyTorch; install it with: pip install 'pvq-hw[train]'"
     with pytest.raises(ToolError, match="install it with: pip install"):
         require_torch()
-    ran = run("finetune", MODEL, "--data", tmp_path / "none.npz", "-o", tmp_path / "t.onnx")
+    given = tmp_path / "d.npz"
+    np.savez(given, x=np.ones((10, 64)), y=np.arange(10))
+    ran = run("finetune", MODEL, "--data", given, "-o", tmp_path / "t.onnx")
     assert (ran.code, ran.complaint) == (2, line)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [given]
 
 
 def test_the_program_starts_without_torch():
