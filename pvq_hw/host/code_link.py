@@ -59,19 +59,14 @@ def load_codes(
     InputError
         The board takes no codes, or another network's.
     """
-    total = sum(len(words) for words in blocks)
+    chunks = [
+        (len(chunk), struct.pack(f"<{1 + len(chunk)}H", number << 14 | at, *chunk))
+        for number, words in enumerate(blocks)
+        for at in range(0, len(words), CHUNK_WORDS)
+        if (chunk := words[at : at + CHUNK_WORDS])
+    ]
     for _ in range(_TIMES):
-        link.ask(Kind.CODES_OPEN, Kind.CODES)
-        done = 0
-        for number, words in enumerate(blocks):
-            for at in range(0, len(words), CHUNK_WORDS):
-                chunk = words[at : at + CHUNK_WORDS]
-                payload = struct.pack(f"<{1 + len(chunk)}H", number << 14 | at, *chunk)
-                link.ask(Kind.CODES_WRITE, Kind.CODES, payload)
-                done += len(chunk)
-                progress(done, total)
-        link.ask(Kind.CODES_CHECK, Kind.CODES)
-        status = _settled(link)
+        status = _written(link, chunks, progress)
         if status.state is CodeState.READY:
             return
         if status.crc == crc:
@@ -111,20 +106,32 @@ def load_live(
     """
     addresses = [n << 14 | at for n, words in enumerate(blocks) for at in range(len(words))]
     words = [word for block in blocks for word in block]
+    chunks = [
+        (len(chunk), addresses[at].to_bytes(layout.address_bytes, "little") + layout.encoded(chunk))
+        for at in range(0, len(words), CHUNK_WORDS)
+        if (chunk := words[at : at + CHUNK_WORDS])
+    ]
     for _ in range(_TIMES):
-        link.ask(Kind.CODES_OPEN, Kind.CODES)
-        for at in range(0, len(words), CHUNK_WORDS):
-            chunk = words[at : at + CHUNK_WORDS]
-            address = addresses[at].to_bytes(layout.address_bytes, "little")
-            link.ask(Kind.CODES_WRITE, Kind.CODES, address + layout.encoded(chunk))
-            progress(at + len(chunk), len(words))
-        link.ask(Kind.CODES_CHECK, Kind.CODES)
-        if _settled(link).state is CodeState.READY:
+        if _written(link, chunks, progress).state is CodeState.READY:
             return
     raise ToolError(
         f"Board must find the weights whole, but their checksum is wrong after {_TIMES} loads; is "
         "its bitstream this accelerator's?"
     )
+
+
+def _written(
+    link: Link, chunks: Sequence[tuple[int, bytes]], progress: Callable[[int, int], None]
+) -> CodeStatus:
+    """Writes chunks of so many words, has them checked, and gives what the board says of them."""
+    total, done = sum(count for count, _ in chunks), 0
+    link.ask(Kind.CODES_OPEN, Kind.CODES)
+    for count, payload in chunks:
+        link.ask(Kind.CODES_WRITE, Kind.CODES, payload)
+        done += count
+        progress(done, total)
+    link.ask(Kind.CODES_CHECK, Kind.CODES)
+    return _settled(link)
 
 
 def _settled(link: Link) -> CodeStatus:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from board_port import ResponderPort
 from cli_tools import BUNDLED, MODEL, refused, reseal, run, twin
 
 import pvq_hw
@@ -110,7 +111,7 @@ def _built(out, place):
     return pvq_hw.load(folder)
 
 
-class Line:
+class Line(ResponderPort):
     """A port to a `Responder`."""
 
     def __init__(self, accelerator, flash=b""):
@@ -118,20 +119,11 @@ class Line:
         layout = code_layout(specs)
         memory = CodeMemory(layout, code_crc(layout, images), flash)
         network = accelerator.network
-        self.board = Responder(
-            describe_output(accelerator), lambda x: network.predict(x[None])[0].ravel(), memory
+        super().__init__(
+            Responder(
+                describe_output(accelerator), lambda x: network.predict(x[None])[0].ravel(), memory
+            )
         )
-        self._coming = b""
-
-    def write(self, data):
-        self._coming += self.board.feed(data)
-
-    def read(self, seconds):
-        data, self._coming = self._coming, b""
-        return data
-
-    def close(self):
-        pass
 
 
 def test_program_writes_codes_into_the_flash_or_over_the_line(out, tmp_path, monkeypatch):

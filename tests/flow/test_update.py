@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from board_port import ResponderPort
 from cli_tools import run
 from onnx import helper
 from onnx_graphs import graph_model
@@ -92,7 +93,7 @@ def test_new_weights_go_into_the_same_circuit(copy):
     assert (found["mismatches"], found["outputs_compared"]) == (0, 9 + 7 + 7 + 5)
 
 
-class Line:
+class Line(ResponderPort):
     """A port to the golden model of a board that takes other weights while it runs."""
 
     def __init__(self, accelerator, *others):
@@ -102,17 +103,7 @@ class Line:
         def predict(frame):
             return found[memory.description.identity].network.predict(frame[None]).reshape(-1)
 
-        self.board, self._coming = Responder(describe_output(accelerator), predict, memory), b""
-
-    def write(self, data):
-        self._coming += self.board.feed(data)
-
-    def read(self, seconds):
-        data, self._coming = self._coming, b""
-        return data
-
-    def close(self):
-        pass
+        super().__init__(Responder(describe_output(accelerator), predict, memory))
 
 
 def test_new_weights_go_into_a_board_that_runs(copy, out, tmp_path, monkeypatch):

@@ -6,6 +6,23 @@ from pvq_hw.flow.board import describe_output
 from pvq_hw.host.board_model import Responder
 
 
+class ResponderPort:
+    """A port to a `Responder`, which has it at once."""
+
+    def __init__(self, board):
+        self.board, self._coming = board, b""
+
+    def write(self, data):
+        self._coming += self.board.feed(data)
+
+    def read(self, seconds):
+        data, self._coming = self._coming, b""
+        return data
+
+    def close(self):
+        pass
+
+
 class BoardPort:
     """A port behind which the golden model of a board answers."""
 
