@@ -10,13 +10,14 @@ from plan_networks import random_network
 from random_graphs import RandomNetwork
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.engines import Unrolled
 from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.geometry import Geometry
 from pvq_hw.output.verify import verify_output
 from pvq_hw.output.verify_limits import unchecked
-from pvq_hw.plan.candidates import synthetic_rows
+from pvq_hw.plan.candidates import Question, engine_choices, engine_offer, synthetic_rows
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold, fold_best, known_layers
 from pvq_hw.plan.image import emit
@@ -270,3 +271,15 @@ def test_verify_says_that_a_bitstreams_wires_are_not_compared(tmp_path):
     wires = [[line for line in lines if "as wires in the bitstream" in line] for lines in said]
     assert [len(lines) for lines in wires] == [1, 0]
     assert "the weights of 'fc1' as wires" in wires[0][0]
+
+
+def test_layers_of_very_many_digits_are_in_wires_only_where_they_are_asked_for():
+    """To share their sub-sums would take longer than all else that the planner does."""
+    asked = Question(get_target("ulx3s-85f"), reckoned=True)
+    heavy = FoldLayer("heavy", 40, 96, 960, U8, U8, encoding="int8")
+    light = replace(heavy, name="light", n=24)
+    known = replace(heavy, given=synthetic_rows(heavy))
+    assert engine_offer(Unrolled(), light, asked, 10**6)
+    assert not engine_offer(Unrolled(), heavy, asked, 10**6)
+    assert not engine_offer(Unrolled(), known, asked, 10**6)
+    assert engine_choices(Unrolled(), heavy, (), asked)
