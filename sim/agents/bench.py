@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, ClockDomain, Module, Value
+from amaranth.hdl import Cat, ClockDomain, Module, Signal, Value
 from amaranth.sim import Simulator, SimulatorContext
 
 from sim.agents.streams import Monitor, Sink, Source, Watchdog
@@ -36,13 +36,15 @@ class Bench:
         self._port: Any = None
         self._writes: Sequence[tuple[int, int]] = ()
         self._simulator: Simulator | None = None
+        self._streams: list[Any] = []
+        self._seen = Signal(0)
         self._done: Callable[[], bool] = bool
         self._pending: set[int] = set()
         self.cycle = 0
 
     def clear(self) -> None:
         """Takes all agents away: the next run starts from power-on with those attached then, in the
-        same circuit, which is elaborated and compiled once."""
+        same circuit, which is elaborated and compiled once; they must be at the same streams."""
         self._drivers.clear()
         self.monitors.clear()
         self.cycle = 0
@@ -81,13 +83,28 @@ class Bench:
         forget what they saw, and the sources start again with their first payload.
         """
         self._done, self._pending = done, set(resets)
+        streams = [stream for stream, _ in self.monitors]
         if self._simulator is None:
-            self._simulator = Simulator(self._module)
-            self._simulator.add_clock(1e-6)
-            self._simulator.add_testbench(self._testbench)
+            self._simulator, self._streams = self._compiled(), streams
         else:
+            assert all(a is b for a, b in zip(streams, self._streams, strict=True))
             self._simulator.reset()
         self._simulator.run()
+
+    def _compiled(self) -> Simulator:
+        """The simulator, with a register of what all monitors see at a clock edge: one value to
+        ask for in each cycle, since asking takes longer than computing it."""
+        wires = [
+            Value.cast(wire)
+            for stream, _ in self.monitors
+            for wire in (stream.valid, stream.ready, stream.payload)
+        ]
+        self._seen = Signal(sum(map(len, wires)), reset_less=True)
+        self._module.d.sync += self._seen.eq(Cat(*wires))
+        simulator = Simulator(self._module)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(self._testbench)
+        return simulator
 
     async def _testbench(self, ctx: SimulatorContext) -> None:
         watchdog = Watchdog(self._quiet, self._state)
@@ -103,31 +120,25 @@ class Bench:
         # Every change of a wire makes the simulator settle the whole circuit, so that all are
         # set at once and only where one changes; one trigger serves for all cycles.
         driven, last = self._driven(), 0
-        ticks = ctx.tick().sample(*self._watched()).__aiter__()
+        widths = {id(stream): len(Value.cast(stream.payload)) for stream in self._streams}
+        taken = [(monitor, widths[id(stream)]) for stream, monitor in self.monitors]
+        given = [(agent, widths[id(stream)]) for stream, agent, _ in self._drivers]
+        ticks = ctx.tick().__aiter__()
         try:
             while not self._done():
                 reset = self.cycle in self._pending
-                levels = self._levels(reset)
+                levels = self._levels(given, reset)
                 if levels != last:
                     ctx.set(driven, levels)
                     last = levels
-                _, _, *seen = await anext(ticks)
+                await anext(ticks)
                 if reset:
                     self._reset()
                 else:
-                    self._clock(seen, watchdog)
+                    self._clock(taken, ctx.get(self._seen), watchdog)
                 self.cycle += 1
         finally:
             await ticks.aclose()
-
-    def _watched(self) -> list[Value]:
-        """Three wires of each monitor, as bits."""
-        wires = [
-            Value.cast(wire)
-            for stream, _ in self.monitors
-            for wire in (stream.valid, stream.ready, stream.payload)
-        ]
-        return [wire.as_unsigned() if wire.shape().signed else wire for wire in wires]
 
     def _driven(self) -> Value:
         """All wires that the agents drive, and the reset."""
@@ -137,12 +148,11 @@ class Bench:
             wires += [stream.valid, Value.cast(stream.payload)] if source else [stream.ready]
         return Cat(*wires)
 
-    def _levels(self, reset: bool) -> int:
-        """What `_driven` is to carry until the next clock edge."""
+    def _levels(self, given: list[tuple[Source | Sink, int]], reset: bool) -> int:
+        """What `_driven` is to carry until the next clock edge; each agent's payload is so wide."""
         levels, place = int(reset), 1
-        for stream, agent, _ in self._drivers:
+        for agent, width in given:
             if isinstance(agent, Source):
-                width = len(Value.cast(stream.payload))
                 payload = agent.payload & ((1 << width) - 1)
                 levels |= (payload << 1 | agent.valid) << place
                 place += 1 + width
@@ -151,11 +161,13 @@ class Bench:
                 place += 1
         return levels
 
-    def _clock(self, levels: list[int], watchdog: Watchdog) -> None:
+    def _clock(self, taken: list[tuple[Monitor, int]], levels: int, watchdog: Watchdog) -> None:
+        """Tells all agents what was on the wires; each monitor's payload is so wide."""
         moved = False
         seen = {}
-        for index, (_, monitor) in enumerate(self.monitors):
-            valid, ready, payload = levels[3 * index : 3 * index + 3]
+        for monitor, width in taken:
+            valid, ready, payload = levels & 1, levels >> 1 & 1, levels >> 2 & ((1 << width) - 1)
+            levels >>= 2 + width
             seen[id(monitor)] = (valid, ready)
             moved |= monitor.clock(self.cycle, valid, ready, payload)
         for _, agent, monitor in self._drivers:

@@ -1,6 +1,5 @@
 """The core with 8-bit weights against its layer's golden model; its lane multipliers' bodies."""
 
-import random
 import shutil
 import subprocess
 from dataclasses import replace
@@ -8,11 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from amaranth.hdl import Cat, ResetInserter, Signal
-from amaranth.sim import Simulator
-from engine import frames_for, tensor
+from engine import frames_for, run, tensor
 
-from gateware.core.int8_core import Int8Core
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import chain_graph
@@ -47,64 +43,13 @@ def _core(seed, rows, n, lanes, x=U8, out=U8, **options):
     return rng, layer, *make_int8_core(layer, tensor(n, x), lanes, **options)
 
 
-def _run(spec, image, x, *, idle=0.0, stall=0.0, seed=0, reset_at=None, watchdog=40000, **body):
-    """Outputs (frames, rows) and the cycles of input and output transfers."""
-    dut = Int8Core(spec, image, **body)
-    source, sink = random.Random(seed), random.Random(seed + 1)
-    flat = np.asarray(x).ravel()
-    total = len(x) * spec.rows
-    given: list[int] = []
-    taken: list[int] = []
-    cycles: list[int] = []
-    reset = Signal()
-
-    async def bench(ctx):
-        index = cycle = offered = payload = 0
-        held = None
-        levels = -1
-        driven = Cat(reset, dut.i.valid, dut.o.ready, dut.i.payload[0])
-        while len(given) < total:
-            if cycle == reset_at:
-                index, offered, held = 0, 0, None
-                for record in (given, taken, cycles):
-                    record.clear()
-            if not offered and index < len(flat) and source.random() >= idle:
-                offered = 1
-                payload = int(flat[index]) & ((1 << spec.x.bits) - 1)
-            now = int(cycle == reset_at) | offered << 1 | int(sink.random() >= stall) << 2
-            now |= payload << 3
-            if now != levels:  # each time, the simulator settles the whole circuit
-                ctx.set(driven, now)
-                levels = now
-            _, _, i_ready, valid, ready, value = await ctx.tick().sample(
-                dut.i.ready, dut.o.valid, dut.o.ready, dut.o.payload[0]
-            )
-            if cycle != reset_at:
-                assert held is None or (valid and value == held), "the stream must hold its value"
-                held = value if valid and not ready else None
-                if offered and i_ready:
-                    taken.append(cycle)
-                    index, offered = index + 1, 0
-                if valid and ready:
-                    cycles.append(cycle)
-                    given.append(value)
-            cycle += 1
-            assert cycle < watchdog, "watchdog"
-
-    simulator = Simulator(ResetInserter(reset)(dut))
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return np.array(given).reshape(-1, spec.rows), taken, cycles
-
-
 @pytest.mark.parametrize("idle", [0.0, 0.6])
 @pytest.mark.parametrize("stall", [0.0, 0.8])
 @pytest.mark.parametrize(("rows", "n", "lanes"), [(1, 1, 1), (4, 7, 7), (5, 30, 4), (3, 17, 16)])
 def test_core_computes_its_layer(idle, stall, rows, n, lanes):
     rng, layer, spec, image = _core(rows, rows, n, lanes)
     x = frames_for(rng, 4, n, U8)
-    outputs, _, _ = _run(spec, image, x, idle=idle, stall=stall, seed=rows)
+    outputs = run([spec], [image], x, idle=idle, stall=stall, seed=rows).outputs
     assert np.array_equal(outputs, layer.compute(x))
     assert np.array_equal(spec.compute(image, x), layer.compute(x))
 
@@ -115,7 +60,7 @@ def test_reading_is_held_in_the_middle_of_rows(n, lanes, family):
     # More results than the FIFO has places for: words are awaited while a row is under way.
     rng, layer, spec, image = _core(1, 24, n, lanes, family=family)
     x = frames_for(rng, 6, n, U8)
-    outputs, _, _ = _run(spec, image, x, stall=0.95, seed=3)
+    outputs = run([spec], [image], x, stall=0.95, seed=3).outputs
     assert outputs.size > 4 * spec.fifo_depth
     assert np.array_equal(outputs, layer.compute(x))
 
@@ -127,7 +72,7 @@ def test_formats_and_families(x, out, family):
     rng, layer, spec, image = _core(1, 5, 20, 6, x, out, family=family)
     frames = frames_for(rng, 3, 20, x)
     frames[0], frames[1] = x.max, x.min
-    assert np.array_equal(_run(spec, image, frames)[0], layer.compute(frames))
+    assert np.array_equal(run([spec], [image], frames).outputs, layer.compute(frames))
 
 
 @pytest.mark.parametrize("x", [U8, S8], ids=str)
@@ -138,23 +83,23 @@ def test_extremes_reach_the_accumulators_bound(x):
     layer = replace(layer, y=y, mult=np.full((3, 1), 60), bias=np.zeros(3, dtype=int), shift=8)
     spec, image = make_int8_core(layer, tensor(12, x), 4)
     frames = np.stack([np.full(12, x.max), np.full(12, x.min)])
-    assert np.array_equal(_run(spec, image, frames)[0], layer.compute(frames))
+    assert np.array_equal(run([spec], [image], frames).outputs, layer.compute(frames))
 
 
 @pytest.mark.parametrize("at", [5, 33, 47, 61])
 def test_reset_in_mid_frame_leaves_no_trace(at):
     rng, layer, spec, image = _core(5, 6, 30, 4)
     x = frames_for(rng, 3, 30, U8)
-    assert np.array_equal(_run(spec, image, x, reset_at=at)[0], layer.compute(x))
+    assert np.array_equal(run([spec], [image], x, reset_at=at).outputs, layer.compute(x))
 
 
 @pytest.mark.parametrize("family", ["ecp5", "hx8k"])
 def test_cycles_are_as_the_timing_model_has_them(family):
     rng, _, spec, image = _core(6, 9, 24, 6, family=family)
-    _, taken, cycles = _run(spec, image, frames_for(rng, 12, 24, U8))
+    found = run([spec], [image], frames_for(rng, 12, 24, U8))
     timing = time_chain([spec], [image])
-    ends = np.array(cycles[spec.rows - 1 :: spec.rows])
-    assert ends[0] - taken[0] + 1 - timing.latency_cycles in (0, 1)
+    ends = np.array(found.given[spec.rows - 1 :: spec.rows])
+    assert ends[0] - found.taken[0] + 1 - timing.latency_cycles in (0, 1)
     assert set(np.diff(ends)[-4:]) == {timing.interval_cycles} == {spec.words}
 
 

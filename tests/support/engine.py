@@ -1,18 +1,20 @@
 """Random layers, and a run of an accelerator in Amaranth's simulator, for the engine's tests."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from amaranth.hdl import Cat, Value
-from amaranth.sim import Simulator
 
 from gateware.accelerator.accelerator import Accelerator
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import chain_graph
-from pvq_hw.engine.pulse_core import CoreImage, CoreSpec
+from pvq_hw.engine.patterns import Pattern
 from pvq_hw.network.layer import Dense, TensorSpec
+from sim.agents.bench import Bench
+from sim.agents.streams import Sink, Source
+from sim.agents.wire import pack_frames, unpack_frames
 
 __all__ = ["Run", "frames_for", "random_layer", "run", "tensor"]
 
@@ -46,25 +48,22 @@ def frames_for(rng, count: int, n: int, fmt: IntFormat):
     return rng.integers(fmt.min, fmt.max + 1, (count, n))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
     outputs: np.ndarray  # (frames, rows)
     taken: list[int]  # cycle of every input transfer
     given: list[int]  # cycle of every output transfer
 
 
-def _wire(value: int, fmt: IntFormat) -> int:
-    return int(value < 0) if fmt.binary else int(value)
-
-
-def _value(bits: int, fmt: IntFormat) -> int:
-    if fmt.binary:
-        return -1 if bits else 1
-    return bits - (1 << fmt.bits) if fmt.signed and bits >> (fmt.bits - 1) else bits
+@lru_cache(2)
+def _bench(specs: tuple[CoreBase, ...], images: tuple[CoreImage, ...]) -> tuple[Accelerator, Bench]:
+    """An accelerator, elaborated and compiled once for all runs of it that follow one another."""
+    dut = Accelerator(chain_graph(specs), images)
+    return dut, Bench(dut, quiet=4000)
 
 
 def run(
-    specs: Sequence[CoreSpec],
+    specs: Sequence[CoreBase],
     images: Sequence[CoreImage],
     x,
     *,
@@ -72,77 +71,19 @@ def run(
     stall: float = 0.0,
     seed: int = 0,
     reset_at: int | None = None,
-    watchdog: int = 40000,
 ) -> Run:
     """Feeds frames (a multiple of V), with random pauses at both ends.
 
     With ``reset_at``, one cycle of reset comes then, and the frames start again from the first.
     """
-    dut = Accelerator(chain_graph(specs), images)
+    dut, bench = _bench(tuple(specs), tuple(images))
     first, last = specs[0], specs[-1]
-    v = first.frames
-    payloads = x.reshape(-1, v, first.n).transpose(0, 2, 1).reshape(-1, v)
-    total = len(x) // v * last.rows
-    source, sink = random.Random(seed), random.Random(seed + 1)
-    result = Run(np.zeros(0), [], [])
-    words: list[int] = []
-    reset = None
-
-    async def bench(ctx):
-        nonlocal words
-        index = cycle = offered = payload = 0
-        held = None
-        # Set at once and only where one changes: each time, the simulator settles the circuit.
-        bits, levels = first.x.bits, -1
-        wires = [dut.i.valid, dut.o.ready, Value.cast(dut.i.payload)]
-        driven = Cat(*wires, *([] if reset is None else [reset]))
-        while len(words) < total:
-            if cycle == reset_at:
-                index = offered = 0
-                words.clear()
-                result.taken.clear()
-                result.given.clear()
-                held = None
-            if not offered and index < len(payloads) and source.random() >= idle:
-                offered = 1
-                codes = [_wire(value, first.x) & ((1 << bits) - 1) for value in payloads[index]]
-                payload = sum(code << (bits * k) for k, code in enumerate(codes))
-            now = offered | int(sink.random() >= stall) << 1 | payload << 2
-            now |= int(cycle == reset_at) << (2 + bits * v)
-            if now != levels:
-                ctx.set(driven, now)
-                levels = now
-            _, _, i_ready, o_valid, o_ready, word = await ctx.tick().sample(
-                dut.i.ready, dut.o.valid, dut.o.ready, dut.o.payload.as_value()
-            )
-            if cycle != reset_at:
-                if held is not None:
-                    assert o_valid, "valid fell before the transfer"
-                    assert word == held, "payload changed before the transfer"
-                held = word if o_valid and not o_ready else None
-                if offered and i_ready:
-                    result.taken.append(cycle)
-                    index, offered = index + 1, 0
-                if o_valid and o_ready:
-                    result.given.append(cycle)
-                    words.append(word)
-            cycle += 1
-            assert cycle < watchdog, "watchdog"
-
-    if reset_at is not None:
-        from amaranth.hdl import ResetInserter, Signal
-
-        reset = Signal()
-        simulator = Simulator(ResetInserter(reset)(dut))
-    else:
-        simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
-    bits = last.out.bits
-    mask = (1 << bits) - 1
-    table = [[_value(word >> (k * bits) & mask, last.out) for k in range(v)] for word in words]
-    result.outputs = (
-        np.array(table).reshape(-1, last.rows, v).transpose(0, 2, 1).reshape(-1, last.rows)
-    )
-    return result
+    bench.clear()
+    payloads = pack_frames(x, first.x, first.frames)
+    source = bench.source(dut.i, Source(payloads, Pattern.random(idle), seed))
+    sink = bench.sink(dut.o, Sink(Pattern.random(stall), seed + 1))
+    total = len(x) // first.frames * last.rows
+    resets = () if reset_at is None else (reset_at,)
+    bench.run(lambda: len(sink.payloads) >= total, resets)
+    outputs = unpack_frames(sink.payloads, last.out, last.frames, last.rows)
+    return Run(outputs, source.cycles, sink.cycles)
