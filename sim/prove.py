@@ -20,7 +20,7 @@ from pvq_hw.network.layer import Dense
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.proof_record import read_proof, write_proof
 from pvq_hw.plan.core_layers import core_layers
-from pvq_hw.plan.shared import remake_shared
+from pvq_hw.plan.whole import whole_core
 from pvq_hw.progress import Steps
 from pvq_hw.registry import Face
 from pvq_hw.tools import find as tools
@@ -294,7 +294,7 @@ def _codes(layer: Dense, unit: CoreUnit, image: CoreImage) -> str:
 def _program(accelerator: Accelerator, spec: SharedSpec) -> str:
     """The words of a shared engine, which are the network's and no others."""
     (image,) = accelerator.image.cores
-    if (spec, image) != remake_shared(accelerator.network, spec, accelerator.plan.target):
+    if (spec, image) != whole_core(spec, accelerator.network, accelerator.plan.target):
         raise CheckError("the engine's words must be those of the network's layers")
     return f"{spec.words:,} words of {len(spec.layers)} steps are the network's layers"
 

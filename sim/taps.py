@@ -10,8 +10,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.batch import last_frame_format
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.shared_core import SharedLayer, SharedSpec
-from pvq_hw.engine.units import CoreUnit, Unit, Unpack
+from pvq_hw.engine.units import CoreUnit, Unpack
 
 __all__ = ["BATCHES", "Tap", "deal", "layer_taps", "taps_of"]
 
@@ -85,6 +84,9 @@ def taps_of(graph: GraphSpec) -> list[Tap]:
             core = unit.core
             work = core.words + core.n * core.frames + core.output_delay
             work = unit.positions * work
+            for inner in core.inner_streams:
+                scope, size = (unit.name, inner.instance), inner.results
+                found.append(Tap(inner.layer, scope, size, inner.out, 1, work, order=inner.order))
         if isinstance(unit, Unpack):
             # The core's results come from here; its own have parts that no frame came for.
             core_tap = found.pop()
@@ -92,25 +94,8 @@ def taps_of(graph: GraphSpec) -> list[Tap]:
             found.append(Tap(BATCHES, (unit.name, "batches"), 1, number, 1, core_tap.work))
             found.append(Tap(core_tap.name, (unit.name,), given, form, 1, work))
         else:
-            found += _within(unit, work)
             found.append(Tap(unit.name, (unit.name,), given, form, side, work, wide))
     return found
-
-
-def _within(unit: Unit, work: int) -> list[Tap]:
-    """The layers before the last of an engine of several."""
-    if not isinstance(unit, CoreUnit) or not isinstance(unit.core, SharedSpec):
-        return []
-    return [
-        _layer_tap(unit.name, number, layer, work)
-        for number, layer in enumerate(unit.core.layers[:-1])
-        if not layer.copies
-    ]
-
-
-def _layer_tap(unit: str, number: int, layer: SharedLayer, work: int) -> Tap:
-    scope, form = (unit, f"layer{number}"), layer.out
-    return Tap(layer.name, scope, layer.results, form, 1, work, order=layer.order)
 
 
 def layer_taps(graph: GraphSpec) -> list[Tap]:

@@ -22,6 +22,7 @@ __all__ = [
     "CORES",
     "CoreBase",
     "CoreImage",
+    "InnerStream",
     "IntArray",
     "core_fields",
     "core_image",
@@ -69,6 +70,30 @@ class CoreImage:
     codes: tuple[int, ...]
     mult: tuple[int, ...]
     bias: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class InnerStream:
+    """A stream inside a core that computes several layers: what one before the last gives.
+
+    Parameters
+    ----------
+    instance : str
+        Of the module that carries it, within the core's.
+    layer : str
+        The layer's name in the network.
+    results : int
+        Activations of a frame, one a transfer.
+    out : IntFormat
+    order : int array, optional
+        Each activation's place in the layer's output, where they come in another order.
+    """
+
+    instance: str
+    layer: str
+    results: int
+    out: IntFormat
+    order: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +298,21 @@ class CoreBase(Document, ABC):
         return 1
 
     @property
+    def shift_bits(self) -> int:
+        """Bits of a shift in its codes; 0 where there are none."""
+        return 0
+
+    @property
+    def inner_streams(self) -> tuple[InnerStream, ...]:
+        """What layers before its last one give; none of a core of one layer."""
+        return ()
+
+    def layer_at(self, memory: str, word: int) -> str:
+        """The name of the layer, of several, that a word of a memory belongs to; empty where the
+        core has one layer only."""
+        return ""
+
+    @property
     def how(self) -> str:
         """How it computes, for people."""
         side = f", {self.frames} windows of its map side by side" if self.row_windows else ""
@@ -458,9 +498,10 @@ class CoreBase(Document, ABC):
 
 CORES: Registry[CoreBase] = Registry("core")
 """Every kind of core. Its faces: ``timing`` (`pvq_hw.engine.timing`), ``making`` from a layer
-(`pvq_hw.engine.kinds`), ``memories``, ``cost`` (`pvq_hw.plan.resources`), ``counts``, ``cycles``,
-``energy`` and ``reason`` (`pvq_hw.plan.layer`), ``choices`` (`pvq_hw.plan.candidates`), ``circuit``
-(`gateware.accelerator.circuits`); `sim.reference` has another by the same names."""
+(`pvq_hw.engine.kinds`), ``memories``, ``cost`` (`pvq_hw.plan.resources`), ``parts``, ``counts``,
+``cycles``, ``energy`` and ``reason`` (`pvq_hw.plan.layer`), ``choices``
+(`pvq_hw.plan.candidates`), ``circuit`` (`gateware.accelerator.circuits`); `sim.reference` has
+another by the same names."""
 
 _RANGES = (
     ("n", 1, 1 << 20),

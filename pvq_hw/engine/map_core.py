@@ -264,6 +264,11 @@ class MapSpec(SharedSpec):
         return max(layer.side for layer in self.layers)
 
     @property
+    def choices(self) -> dict[str, Any]:
+        """What a planner chooses of it besides lanes and gap bits, as options of its maker."""
+        return super().choices | {"map_memory": self.map_memory, "side": self.side}
+
+    @property
     def last_result_stage(self) -> int:
         """When the last of a row's V results, saturated, is there after its last word."""
         return self.result_stage + self.side - 1

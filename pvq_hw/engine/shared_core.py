@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.documents import Document
-from pvq_hw.engine.core import CORES, CoreBase, CoreImage, IntArray, multiplier_for
+from pvq_hw.engine.core import (
+    CORES,
+    CoreBase,
+    CoreImage,
+    InnerStream,
+    IntArray,
+    multiplier_for,
+)
 from pvq_hw.engine.pulse_code import CODES, Code
 from pvq_hw.engine.pulse_core import (
     CoreSpec,
@@ -197,6 +204,25 @@ class SharedSpec(CoreBase):
     def weights(self) -> int:
         """Weights of all layers."""
         return sum(layer.weights for layer in self.layers)
+
+    @property
+    def inner_streams(self) -> tuple[InnerStream, ...]:
+        """What the layers of the network before the last one give."""
+        return tuple(
+            InnerStream(f"layer{number}", layer.name, layer.results, layer.out, layer.order)
+            for number, layer in enumerate(self.layers[:-1])
+            if not layer.copies
+        )
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What a planner chooses of it besides lanes and gap bits, as options of its maker."""
+        return {"code_memory": self.code_memory}
+
+    @property
+    def fits_spram(self) -> bool:
+        """Whether it has maps, each of which fits into an SPRAM."""
+        return False
 
     @property
     def joined(self) -> bool:

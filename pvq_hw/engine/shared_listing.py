@@ -1,10 +1,12 @@
 """The program of a shared engine step by step: what each does, how long, and how busy ports are."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from pvq_hw.documents import Document
 from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.registry import Face
 
 __all__ = ["ListedStep", "listing"]
 
@@ -48,27 +50,47 @@ class ListedStep(Document):
         return "codes" if self.words >= self.fetched else "fetching"
 
 
-def listing(spec: SharedSpec) -> list[ListedStep]:
-    """Every step of an engine's program."""
-    found = []
+listing: Face[[], list[ListedStep]] = Face("core", "program")
+"""Every step of the program of a core that computes several layers."""
+
+_moves: Face[[int], dict[str, Any]] = Face("core", "steps of a program")
+"""What a step is, the words of maps that it moves, what it adds, and where from and where to."""
+
+
+@listing.of(SharedSpec)
+def _listing(spec: SharedSpec) -> list[ListedStep]:
     steps = zip(spec.layers, spec.step_cycles(), spec.program(), strict=True)
-    for number, (layer, cycles, word) in enumerate(steps):
-        last, fetched, written = number == len(spec.layers) - 1, 0, 0
-        kind, adds = "layer" if layer.weights else "average", layer.codes * layer.times
-        reads = f"region {spec.region(number)}"
-        gives = "output" if last else f"region {spec.region(number + 1)}"
-        if isinstance(spec, MapSpec):
-            own, places = spec.layers[number], spec.places
-            kind = ("copy" if own.copies else "sum") if own.joins else kind
-            fetched = own.times * own.parts * own.fetched
-            written = 0 if last else own.given_words
-            adds = own.codes * own.positions
-            reads = ", ".join(str(places[k + 1]) for k in spec.read_by(number))
-            gives = "output" if last else str(places[number + 1])
-        found.append(
-            ListedStep(
-                layer.name, kind, cycles, layer.words * layer.times, fetched, written, adds,
-                reads, gives, word,
-            )
-        )  # fmt: skip
-    return found
+    return [
+        ListedStep(
+            name=layer.name, cycles=cycles, words=layer.words * layer.times, program=word,
+            **_moves(spec, number),
+        )
+        for number, (layer, cycles, word) in enumerate(steps)
+    ]  # fmt: skip
+
+
+@_moves.of(SharedSpec)
+def _of_regions(spec: SharedSpec, number: int) -> dict[str, Any]:
+    layer, last = spec.layers[number], number == len(spec.layers) - 1
+    return {
+        "kind": "layer" if layer.weights else "average",
+        "fetched": 0,
+        "written": 0,
+        "adds": layer.codes * layer.times,
+        "reads": f"region {spec.region(number)}",
+        "gives": "output" if last else f"region {spec.region(number + 1)}",
+    }
+
+
+@_moves.of(MapSpec)
+def _of_maps(spec: MapSpec, number: int) -> dict[str, Any]:
+    layer, last, places = spec.layers[number], number == len(spec.layers) - 1, spec.places
+    kind = "layer" if layer.weights else "average"
+    return {
+        "kind": ("copy" if layer.copies else "sum") if layer.joins else kind,
+        "fetched": layer.times * layer.parts * layer.fetched,
+        "written": 0 if last else layer.given_words,
+        "adds": layer.codes * layer.positions,
+        "reads": ", ".join(str(places[k + 1]) for k in spec.read_by(number)),
+        "gives": "output" if last else str(places[number + 1]),
+    }

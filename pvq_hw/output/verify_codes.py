@@ -16,7 +16,6 @@ def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Findi
     if not has_spram(plan.specs):
         return
     file = f"image/{CODES_FILE}"
-    shared = plan.shared
     try:
         layout = code_layout(plan.specs)
         images = core_images(network, plan)
@@ -43,8 +42,7 @@ def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Findi
         ]
         if wrong:
             word = block.word + wrong[0] // 2
-            name = plan.layers[block.core].layer
-            if shared is not None:
-                name = shared.layer_at(shared.memory_name("weights"), word)
+            owner = plan.layers[block.core]
+            name = owner.spec.layer_at(owner.spec.memory_name("weights"), word) or owner.layer
             where = f"layer {name!r} word {word}"
             findings.append(Finding(file, where, "is not the network's code"))

@@ -10,7 +10,6 @@ from pvq_hw.documents import load_json
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.hexfile import read_hex
-from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.timing import Timing
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
@@ -19,7 +18,7 @@ from pvq_hw.output.golden_vectors import load_vectors
 from pvq_hw.plan.core_layers import core_layers, unit_names
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.plan import FORMAT, Plan, remake, remake_graph, replanned
-from pvq_hw.plan.shared import remake_shared, shared_layer_plan
+from pvq_hw.plan.whole import whole_core, whole_layer
 
 __all__ = ["Finding", "check_image", "check_plan", "check_vectors", "differences"]
 
@@ -125,16 +124,16 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
 
 
 def _check_shared_plan(
-    folder: Path, network: Network, plan: Plan, shared: SharedSpec, findings: list[Finding]
+    folder: Path, network: Network, plan: Plan, shared: CoreBase, findings: list[Finding]
 ) -> bool:
     """The same of an engine that all layers share."""
     try:
-        core = remake_shared(network, shared, plan.target)
+        core = whole_core(shared, network, plan.target)
         graph, timing = remake_graph(network, plan, [core])
     except (InputError, CheckError) as error:
         findings.append(Finding(_PLAN, "layers", str(error)))
         return False
-    parts = (shared_layer_plan(core[0], plan.target),)
+    parts = (whole_layer(core[0], plan.target),)
     _compare(folder, network, plan, parts, graph, timing, findings)
     return True
 
@@ -181,10 +180,10 @@ def check_image(folder: Path, network: Network, plan: Plan, findings: list[Findi
 
 
 def _check_shared_image(
-    folder: Path, network: Network, plan: Plan, shared: SharedSpec, findings: list[Finding]
+    folder: Path, network: Network, plan: Plan, shared: CoreBase, findings: list[Finding]
 ) -> None:
     """The same of an engine that all layers share: findings name layer and word."""
-    contents = shared.contents(remake_shared(network, shared, plan.target)[1])
+    contents = shared.contents(whole_core(shared, network, plan.target)[1])
     for name, (bits, depth) in shared.memories.items():
         file = f"image/{name}.hex"
         try:

@@ -29,6 +29,7 @@ __all__ = [
     "core_counts",
     "core_cycles",
     "core_energy",
+    "core_parts",
     "core_reason",
     "plan_layer",
 ]
@@ -99,35 +100,7 @@ class LayerPlan(Document):
         """The network's layers that it computes, for tables: ``name``, ``rows``, ``columns``,
         ``pulses``, ``n_over_k``, ``slots``, ``utilization``, ``bits_per_weight``, and ``cycles``
         of a frame."""
-        if not isinstance(self.spec, SharedSpec):
-            return [
-                {
-                    "name": self.layer,
-                    "rows": self.spec.rows,
-                    "columns": self.spec.n,
-                    "pulses": self.pulses,
-                    "n_over_k": self.n_over_k,
-                    "slots": self.spec.words,
-                    "utilization": self.utilization,
-                    "bits_per_weight": self.code_bits / self.weights,
-                    "cycles": self.cycles,
-                }
-            ]
-        return [
-            {
-                "name": layer.name,
-                "rows": layer.rows,
-                "columns": layer.n,
-                "pulses": layer.pulses,
-                "n_over_k": layer.weights / max(1, layer.pulses),
-                "slots": layer.words,
-                "utilization": layer.codes / (layer.words * self.spec.lanes),
-                "bits_per_weight": layer.words * self.spec.word_bits / layer.weights,
-                "cycles": cycles,
-            }
-            for layer, cycles in zip(self.spec.layers, self.spec.step_cycles(), strict=True)
-            if layer.weights
-        ]
+        return core_parts(self.spec, self)
 
     @property
     def unrolled(self) -> bool:
@@ -252,6 +225,9 @@ def plan_layer(
 
 # -- what the kinds of cores differ in ----------------------------------------------------------
 
+core_parts: Face[[LayerPlan], list[dict[str, Any]]] = CORES.face("parts")
+"""The network's layers that a core computes, see `LayerPlan.parts`."""
+
 core_counts: Face[[Dense, CoreImage], tuple[int, int]] = CORES.face("counts")
 """``sum |y|`` of a layer, where that is of pulses, and what places them or how many weights there
 are, as `LayerPlan` has both."""
@@ -264,6 +240,43 @@ core_energy: Face[[LayerPlan], Operations] = CORES.face("energy")
 
 core_reason: Face[[Dense], str] = CORES.face("reason")
 """What speaks for the way in which a core stores a layer's weights."""
+
+
+@core_parts.of(CoreBase)
+def _one_layer(spec: CoreBase, plan: LayerPlan) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": plan.layer,
+            "rows": spec.rows,
+            "columns": spec.n,
+            "pulses": plan.pulses,
+            "n_over_k": plan.n_over_k,
+            "slots": spec.words,
+            "utilization": plan.utilization,
+            "bits_per_weight": plan.code_bits / plan.weights,
+            "cycles": plan.cycles,
+        }
+    ]
+
+
+@core_parts.of(SharedSpec)
+def _several_layers(spec: SharedSpec, plan: LayerPlan) -> list[dict[str, Any]]:
+    """What only moves maps has no weights, and isn't among them."""
+    return [
+        {
+            "name": layer.name,
+            "rows": layer.rows,
+            "columns": layer.n,
+            "pulses": layer.pulses,
+            "n_over_k": layer.weights / max(1, layer.pulses),
+            "slots": layer.words,
+            "utilization": layer.codes / (layer.words * spec.lanes),
+            "bits_per_weight": layer.words * spec.word_bits / layer.weights,
+            "cycles": cycles,
+        }
+        for layer, cycles in zip(spec.layers, spec.step_cycles(), strict=True)
+        if layer.weights
+    ]
 
 
 @core_counts.of(CoreSpec)

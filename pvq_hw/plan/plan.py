@@ -20,9 +20,8 @@ from pvq_hw.documents import (
 )
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.engines import AUTO, engine_named
+from pvq_hw.engine.engines import AUTO, Engine, engine_named
 from pvq_hw.engine.kinds import make_layer_core, remade
-from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.timing import Timing, run_frames, time_graph
 from pvq_hw.engine.units import CoreUnit, Fifo, Pool, Unit, Wide
@@ -31,6 +30,7 @@ from pvq_hw.host.protocol import OVERHEAD
 from pvq_hw.naming import quoted
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.plan import shared  # noqa: F401 (engines register themselves)
 from pvq_hw.plan.candidates import with_engines
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
 from pvq_hw.plan.fit import check_fit
@@ -39,13 +39,15 @@ from pvq_hw.plan.goal import NO_GOAL, SpeedGoal
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, live_resources, load_resources, top_resources
-from pvq_hw.plan.shared import (
-    remake_shared,
-    shared_graph,
-    shared_layer_plan,
-    shared_plan,
-)
 from pvq_hw.plan.unit_resources import graph_operations, graph_resources, unit_resources
+from pvq_hw.plan.whole import (
+    Lanes,
+    whole_core,
+    whole_engine,
+    whole_graph,
+    whole_layer,
+    whole_plan,
+)
 from pvq_hw.tables import Table
 from pvq_hw.target.boards import TARGET, Target, get_target
 from pvq_hw.target.energy import LABEL, Operations, energy_nj
@@ -125,10 +127,10 @@ class Plan(Document):
         return [layer.spec for layer in self.layers]
 
     @property
-    def shared(self) -> SharedSpec | None:
-        """The engine that all layers share, if they do."""
+    def shared(self) -> CoreBase | None:
+        """The core that all layers share, if they do."""
         first = self.layers[0].spec
-        return first if isinstance(first, SharedSpec) else None
+        return None if engine_named(first.engine).for_one else first
 
     @property
     def frames(self) -> int:
@@ -275,6 +277,11 @@ class Plan(Document):
         if not self.goal.reached(self.inferences_per_second, self.latency_us):
             found = self.goal.found(self.inferences_per_second, self.latency_us)
             raise InputError(f"The plan must have {self.goal.text()}, but has {found}")
+
+    def verified(self) -> "Plan":
+        """The plan itself, once `verify` has passed."""
+        self.verify()
+        return self
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -435,21 +442,20 @@ def plan(
     """
     each, reasons = each or {}, reasons or {}
     board = get_target(target) if isinstance(target, str) else target
-    if "shared" in (options.get("engine"), *(x.get("engine") for x in each.values())):
-        return _plan_shared(
-            network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud, top=top,
-            check=check, frames=frames, codes=codes, limit=limit, options=options, each=each,
-            goal=goal,
+    whole = whole_engine((options.get("engine"), *(x.get("engine") for x in each.values())))
+    if whole is not None:
+        return _plan_whole(
+            whole, network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud,
+            top=top, check=check, frames=frames, codes=codes, limit=limit, options=options,
+            each=each, goal=goal,
         )  # fmt: skip
-    layers = core_layers(network)
-    known = known_layers(network, codes)
+    layers, known, kept = core_layers(network), known_layers(network, codes), reserve or Resources()
     wanted = {x.name: {**options, **each.get(x.name, {})} for x in known}
     known = with_engines(known, wanted)
     around, (pace, slowest) = _around(network, layers, board, widths)
     if top:
         updatable = all("spare" in own for own in wanted.values())
         around += top_resources(board, _frame_bytes(network.input), updatable, live)
-    kept = reserve or Resources()
     asked: dict[str, Any] = {
         "lanes": lanes, "gap_bits": gap_bits, "frames": frames, "serial": serial,
         "windows": windows, "stream_width": stream_width, "digit": digit, "each": each,
@@ -459,13 +465,13 @@ def plan(
         known, board, reserve=around + kept, input_width=widths[0], pace=pace, slowest=slowest,
         **asked,
     )  # fmt: skip
-    sides = batch_options(known, frames, serial)
-    cores = _made(network, layers, board, folding, sides, options, each)
+    cores = _made(
+        network, layers, board, folding, batch_options(known, frames, serial), options, each
+    )
     graph, cores = _with_flush(plan_graph(network, cores, board.engine, widths), cores)
-    timing = time_graph(graph, {spec.name: image for spec, image in cores})
     why = _engine_reasons(known) | dict(engine_reasons or folding.engine_reasons)
     result = _joined(
-        network, board, _planned(layers, cores, board, reasons, why), graph, timing,
+        network, board, _planned(layers, cores, board, reasons, why), graph, _timing(graph, cores),
         clock_mhz=clock_mhz, baud=baud, top=top,
         limit=folding.limit if limit is None else limit, live=int(live),
     )  # fmt: skip
@@ -479,9 +485,11 @@ def plan(
         )  # fmt: skip
     if live and (spare := replace(result, live=2)).resources.within(budget(board)):
         result = spare
-    if check:
-        result.verify()
-    return result
+    return result.verified() if check else result
+
+
+def _timing(graph: GraphSpec, cores: Sequence[tuple[CoreBase, CoreImage]]) -> Timing:
+    return time_graph(graph, {spec.name: image for spec, image in cores})
 
 
 def _engine_reasons(layers: Sequence[FoldLayer]) -> dict[str, str]:
@@ -515,12 +523,13 @@ def _frame_bytes(tensor: TensorSpec) -> int:
     return tensor.size * -(-tensor.format.bits // 8)
 
 
-def _plan_shared(
+def _plan_whole(
+    engine: Engine,
     network: Network,
     board: Target,
     *,
-    lanes: Sequence[int | None] | None,
-    gap_bits: Sequence[int | None] | None,
+    lanes: Lanes,
+    gap_bits: Lanes,
     clock_mhz: float | None,
     baud: int | None,
     top: bool,
@@ -532,30 +541,29 @@ def _plan_shared(
     each: Mapping[str, Mapping[str, Any]],
     goal: int,
 ) -> Plan:
-    """The plan of a network on one engine; what is asked of layers must be asked of all."""
+    """The plan of a network in one core; what is asked of layers must be asked of all."""
+    what = f"A {engine.kind} engine"
     if frames != 1:
-        raise InputError(f"A shared engine takes one frame at a time, not {frames} side by side")
+        raise InputError(f"{what} takes one frame at a time, not {frames} side by side")
     shifted = sorted({kind for kind in (codes or {}).values() if kind != "pulse"})
     if shifted:
-        raise InputError(f"A shared engine has codes of single pulses, not {shifted[0]} ones")
+        raise InputError(f"{what} has codes of single pulses, not {shifted[0]} ones")
     weighted = [layer.name for layer in network.layers if layer.weights is not None]
     asked = [{**options, **each.get(name, {})} for name in weighted]
     if any(part != asked[0] for part in asked):
-        raise InputError("A shared engine is that of all layers: options must be the same for all")
+        raise InputError(f"{what} is that of all layers: options must be the same for all")
     chosen = {key: value for key, value in asked[0].items() if key != "engine"}
     input_bytes = _frame_bytes(network.input)
-    graph, spec, image, folding = shared_plan(
-        network, board, lanes=lanes, gap_bits=gap_bits,
-        reserve=top_resources(board, input_bytes) if top else Resources(), goal=goal, **chosen,
-    )  # fmt: skip
-    timing = time_graph(graph, {spec.name: image})
+    reserve = top_resources(board, input_bytes) if top else Resources()
+    graph, spec, image, folding = whole_plan(
+        engine, network, board, lanes, gap_bits, reserve, goal, chosen
+    )
+    timing = _timing(graph, [(spec, image)])
     result = _joined(
-        network, board, (shared_layer_plan(spec, board),), graph, timing, clock_mhz=clock_mhz,
+        network, board, (whole_layer(spec, board),), graph, timing, clock_mhz=clock_mhz,
         baud=baud, top=top, limit=folding.limit if limit is None else limit,
     )  # fmt: skip
-    if check:
-        result.verify()
-    return result
+    return result.verified() if check else result
 
 
 def _joined(
@@ -706,10 +714,10 @@ def _least_cycles(unit: Unit) -> int:
 def core_images(network: Network, plan: Plan) -> list[CoreImage]:
     """The memory contents of the plan's cores; raises InputError unless the plan is the
     network's."""
-    shared = plan.shared
-    if shared is not None:
-        again, contents = remake_shared(network, shared, plan.target)
-        if again != shared:
+    whole = plan.shared
+    if whole is not None:
+        again, contents = whole_core(whole, network, plan.target)
+        if again != whole:
             raise InputError("The plan's shared engine is not the network's")
         return [contents]
     layers = core_layers(network)
@@ -761,11 +769,10 @@ def remake_graph(
     CheckError
         The graph stands still.
     """
-    images = {spec.name: image for spec, image in cores}
     specs = [spec for spec, _ in cores]
-    if isinstance(specs[0], SharedSpec):
-        graph = shared_graph(network, specs[0], plan.target)
-        return graph, time_graph(graph, images)
+    if plan.shared is not None:
+        graph = whole_graph(specs[0], network, plan.target)
+        return graph, _timing(graph, cores)
     depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
     graph = build_graph(network, specs, plan.target.engine, depths, plan.graph.widths)
-    return graph, time_graph(graph, images)
+    return graph, _timing(graph, cores)

@@ -30,7 +30,13 @@ from pvq_hw.plan.int8_resources import (
     int8_features,
     int8_memories,
 )
-from pvq_hw.plan.shared_resources import MAP_LUTS, SHARED_LUTS, map_luts, shared_memories
+from pvq_hw.plan.shared_resources import (
+    MAP_LUTS,
+    SHARED_LUTS,
+    map_luts,
+    map_memories,
+    shared_memories,
+)
 from pvq_hw.plan.unrolled_resources import (
     DIGITAL_COEFFICIENTS,
     UNROLLED_COEFFICIENTS,
@@ -117,6 +123,7 @@ core_cost: Face[[Family], Resources] = CORES.face("cost")
 core_memories.of(UnrolledSpec)(unrolled_memories)
 core_memories.of(Int8Spec)(int8_memories)
 core_memories.of(SharedSpec)(shared_memories)
+core_memories.of(MapSpec)(map_memories)
 core_memories.of(DepthwiseSpec)(depthwise_memories)
 
 

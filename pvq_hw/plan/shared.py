@@ -9,8 +9,8 @@ import numpy as np
 
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.engines import Shared
 from pvq_hw.engine.map_core import (
-    MapSpec,
     make_map_core,
     make_map_spec,
     map_layer,
@@ -39,6 +39,7 @@ from pvq_hw.plan.resources import Resources, budget, core_resources, load_resour
 from pvq_hw.plan.search import price
 from pvq_hw.plan.shared_steps import SharedStep, network_chain, reckoned_steps, window_columns
 from pvq_hw.plan.unit_resources import unit_resources, units_reserve
+from pvq_hw.plan.whole import Lanes, whole_core, whole_graph, whole_layer, whole_plan
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import family
 
@@ -130,9 +131,8 @@ def shared_folding(
     best = _cheapest(rest, room, goal) or _best(rest)
     spec = best.spec
     limit = NO_FASTER if best.cycles <= goal else _limit(found, best, target)
-    memory_options = {"engine": "shared", "code_memory": spec.code_memory, **options}
-    if isinstance(spec, MapSpec):
-        memory_options |= {"map_memory": spec.map_memory, "side": spec.side}
+    memory_options = {"engine": spec.engine, "code_memory": spec.code_memory, **options}
+    memory_options |= spec.choices
     slots = {layer.name: layer.words for layer in spec.layers}
     return Folding(
         names=tuple(layer.name for layer in layers),
@@ -238,7 +238,7 @@ def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> l
     found: list[dict[str, Any]] = []
     for kind in [options["code_memory"]] if "code_memory" in options else kinds:
         found.append({"code_memory": kind})
-        if kind == "spram" and isinstance(spec, MapSpec) and spec.fits_spram:
+        if kind == "spram" and spec.fits_spram:
             found.append({"code_memory": kind, "map_memory": "spram"})
     asked = options.get("map_memory")
     return [x for x in found if asked in (None, x.get("map_memory", "block"))]
@@ -361,8 +361,7 @@ def _over(cost: Resources, room: Resources) -> float:
 
 def _choice(spec: SharedSpec) -> tuple[Any, ...]:
     """What is chosen of an engine."""
-    maps = (getattr(spec, "map_memory", ""), getattr(spec, "side", 1))
-    return spec.lanes, spec.code.gap_bits, spec.code_memory, *maps
+    return spec.lanes, spec.code.gap_bits, *spec.choices.values()
 
 
 def _cheapest(found: Sequence[_Reckoned], room: Resources, goal: int) -> _Reckoned | None:
@@ -403,15 +402,16 @@ def _limit(found: Sequence[_Reckoned], best: _Reckoned, target: Target) -> str:
 # -- known networks ---------------------------------------------------------------------------
 
 
+@whole_plan.of(Shared)
 def shared_plan(
+    engine: Shared,
     network: Network,
     target: Target,
-    *,
-    lanes: Sequence[int | None] | None,
-    gap_bits: Sequence[int | None] | None,
+    lanes: Lanes,
+    gap_bits: Lanes,
     reserve: Resources,
-    goal: int = 0,
-    **options: Any,
+    goal: int,
+    options: dict[str, Any],
 ) -> tuple[GraphSpec, SharedSpec, CoreImage, Folding]:
     """The engine of a network's layers but one that decides, with the lanes and gap bits given or
     those that suit its codes best; what `shared_folding` reckoned comes with it."""
@@ -454,7 +454,7 @@ def shared_plan(
         if cost.within(budget(target)) or not folding.fits or _choice(spec) in tried:
             break
         tried.add(_choice(spec))
-    return shared_graph(network, spec, target), spec, image, folding
+    return shared_graph(spec, network, target), spec, image, folding
 
 
 def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, CoreImage]:
@@ -465,7 +465,8 @@ def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, Cor
     return make_map_core([window_layer(part) for part in chain], lanes, **options)
 
 
-def shared_graph(network: Network, spec: SharedSpec, target: Target) -> GraphSpec:
+@whole_graph.of(SharedSpec)
+def shared_graph(spec: SharedSpec, network: Network, target: Target) -> GraphSpec:
     """The unit that computes the network, called as the last of its layers is, and behind it the
     one that decides, where there is one."""
     decides = _deciding(network, target)
@@ -482,6 +483,7 @@ def _deciding(network: Network, target: Target) -> tuple[Unit, ...]:
     return (layer_unit(network.layers[-1], site),)
 
 
+@whole_layer.of(SharedSpec)
 def shared_layer_plan(spec: SharedSpec, target: Target) -> LayerPlan:
     """The plan of the engine: one part for all layers."""
     return LayerPlan(
@@ -494,26 +496,24 @@ def shared_layer_plan(spec: SharedSpec, target: Target) -> LayerPlan:
     )
 
 
-@core_options.of(SharedSpec)
-def _shared_options(spec: SharedSpec) -> dict[str, Any]:
-    return {"code_memory": spec.code_memory}
+core_options.of(SharedSpec)(lambda spec: spec.choices)
 
 
+@whole_core.of(SharedSpec)
 def remake_shared(
-    network: Network, spec: SharedSpec, target: Target
+    spec: SharedSpec, network: Network, target: Target
 ) -> tuple[SharedSpec, CoreImage]:
     """The engine of a network with the choices that a specification made."""
     options: dict[str, Any] = {
         key: getattr(spec, key)
         for key in (
-            *("multiplier", "code_latency", "code_memory", "bank_latency", "carry_chunk"),
+            *("multiplier", "code_latency", "bank_latency", "carry_chunk"),
             *("fifo_depth", "params_memory", "fifo_memory"),
         )
     }
     if spec.multiplier == "serial":
         options["multiplier_interval"] = spec.multiplier_interval
-    if isinstance(spec, MapSpec):
-        options |= {"map_memory": spec.map_memory, "side": spec.side}
+    options |= spec.choices
     code = spec.code
     return _made(
         network, code.lanes, gap_bits=code.gap_bits, shift_bits=code.shift_bits,

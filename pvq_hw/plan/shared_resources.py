@@ -5,7 +5,7 @@ from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.registry import Facts
 from pvq_hw.target.families import FAMILIES
 
-__all__ = ["MAP_LUTS", "SHARED_LUTS", "map_luts", "shared_memories"]
+__all__ = ["MAP_LUTS", "SHARED_LUTS", "map_luts", "map_memories", "shared_memories"]
 
 SHARED_LUTS: Facts[dict[str, float]] = FAMILIES.facts(
     "cost of shared engines",
@@ -39,10 +39,7 @@ def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> 
 
 def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
     """Memories in block RAM by role: (copies, width in bits, depth in words)."""
-    side = spec.side if isinstance(spec, MapSpec) else 1
-    memories = {"banks": (side * spec.lanes, spec.bank_bits, spec.bank_words)}
-    if isinstance(spec, MapSpec) and spec.map_memory == "block":
-        memories["maps"] = (2, spec.map_bits, spec.map_depth)
+    memories = {"banks": (spec.lanes, spec.bank_bits, spec.bank_words)}
     if spec.code_memory == "block":
         memories["codes"] = (1, *spec.memories[spec.memory_name("weights")])
     if spec.params_memory == "block":
@@ -53,3 +50,10 @@ def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
     if spec.fifo_memory == "block":
         memories["fifo"] = (1, spec.out.bits, spec.fifo_depth)
     return memories
+
+
+def map_memories(spec: MapSpec) -> dict[str, tuple[int, int, int]]:
+    """The same of an engine with maps, whose banks are there for each of V positions."""
+    banks = (spec.side * spec.lanes, spec.bank_bits, spec.bank_words)
+    maps = {"maps": (2, spec.map_bits, spec.map_depth)} if spec.map_memory == "block" else {}
+    return shared_memories(spec) | {"banks": banks, **maps}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from plan_networks import random_network
 
+from pvq_hw.engine.engines import Engine
 from pvq_hw.engine.map_places import place_maps, with_copies
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.errors import InputError
@@ -23,6 +24,7 @@ from pvq_hw.plan.resources import Resources, budget, top_resources
 from pvq_hw.plan.shared import fold_network, shared_folding
 from pvq_hw.plan.shared_steps import reckoned_steps
 from pvq_hw.plan.unit_resources import units_reserve
+from pvq_hw.registry import Registry
 from pvq_hw.target.block_ram import memory_blocks
 from pvq_hw.target.boards import get_target
 
@@ -253,3 +255,17 @@ def test_an_image_of_another_network_is_refused():
     other, _ = random_network((40, 24, 16, 9), (12, 8, 7), seed=3)
     with pytest.raises(InputError, match="The plan's shared engine is not the network's"):
         emit(other, planned)
+
+
+def test_other_engines_of_whole_networks_are_refused_by_name(monkeypatch):
+    """Neither taken for the shared one nor planned layer by layer."""
+    engines = Registry("engine")
+
+    @engines.kind
+    class Other(Engine):
+        kind = "other"
+        for_one = False
+
+    monkeypatch.setattr("pvq_hw.plan.whole.ENGINES", engines)
+    with pytest.raises(InputError, match="Engine has no plan of a whole network: its kind 'other"):
+        plan(NETWORK, ICE, engine="other")
