@@ -41,6 +41,7 @@ __all__ = [
     "Tape",
     "derivatives",
     "forward",
+    "frames_together",
     "gradient",
     "node_geometry",
     "node_groups",
@@ -486,7 +487,7 @@ def derivatives(slopes: FloatArray, columns: Columns) -> FloatArray:
     n = right.shape[3]
     found = np.empty((groups, rows, frames, scalars, n + 1), dtype=np.float32)
     bits = DOUBLE - columns.bits - span_bits(positions)
-    step = max(1, _PIECE // (groups * positions * max(n, scalars * rows)))
+    step = frames_together(groups, scalars, positions, rows, n)
     for start in range(0, frames, step):
         part = slice(start, start + step)
         left = grid(np.ascontiguousarray(slopes[:, part].transpose(0, 1, 4, 2, 3)), bits)
@@ -496,6 +497,11 @@ def derivatives(slopes: FloatArray, columns: Columns) -> FloatArray:
         found[:, :, part, :, :n] = split.transpose(0, 2, 1, 3, 4)
         found[:, :, part, :, n] = left.sum(axis=4).transpose(0, 2, 1, 3)
     return found
+
+
+def frames_together(groups: int, scalars: int, positions: int, rows: int, n: int) -> int:
+    """Frames whose slopes `derivatives` rounds to one grid, from its first frame on."""
+    return max(1, _PIECE // (groups * positions * max(n, scalars * rows)))
 
 
 def node_geometry(node: Node) -> Geometry | None:

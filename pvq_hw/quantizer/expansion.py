@@ -12,7 +12,7 @@ that moves ask for are made. `MapForm` is for maps of positions, where H is smal
 made of is large.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.exact import DOUBLE, grid, grid_bits, span_bits
-from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives
+from pvq_hw.quantizer.autodiff import Columns, Tape, derivatives, frames_together
 from pvq_hw.quantizer.banks import Placement
 
 __all__ = ["MapForm", "Rows", "VectorForm"]
@@ -148,59 +148,55 @@ class MapForm:
 
     Parameters
     ----------
-    slopes : float32 array (frames, draws, positions, M)
-        Derivatives of directions among the weighed outputs by the rows' sums.
-    columns : Columns
-        What the rows multiply, frame by frame.
-    own : float32 array (frames * positions, M)
-    residual : float32 array (frames, draws)
+    parts : iterable of (slopes, columns, own, residual)
+        Some frames each, in order, of which none are kept where less says the same. Slopes are the
+        derivatives of directions among the weighed outputs by the rows' sums, float32 (frames,
+        draws, positions, M); columns what the rows multiply, frame by frame; own the layer's own
+        error, float32 (frames * positions, M); the residual is float32 (frames, draws).
+    frames : int
+        Of all parts.
     anchor : float
+        Weight of the layer's own error, as a part of the mean sensitivity of a unit.
     """
 
     def __init__(
         self,
-        slopes: FloatArray,
-        columns: Columns,
-        own: FloatArray,
-        residual: FloatArray,
+        parts: Iterable[tuple[FloatArray, Columns, FloatArray, FloatArray]],
+        frames: int,
         anchor: float,
     ) -> None:
-        self.slopes, self.columns = slopes, columns
-        self.residual = residual.ravel()
-        frames, _, positions, rows = slopes.shape
-        self.size = rows // len(columns.values)
-        self.positions = frames * positions
-        squares = np.zeros(rows)
-        for frame in slopes:
-            squares += np.square(frame, dtype=np.float64).sum(axis=(0, 1))
+        left: list[FloatArray] = []
+        for slopes, columns, own, residual in parts:
+            if not left:
+                _, _, positions, rows = slopes.shape
+                self.size = rows // len(columns.values)
+                self.positions = frames * positions
+                self.designs = _Designs(slopes, columns, frames)
+                sums = [_OwnSums(columns.values.shape[2], self.size) for _ in columns.values]
+                squares, self.total = np.zeros(rows), np.zeros(rows)
+            for frame in slopes:
+                squares += np.square(frame, dtype=np.float64).sum(axis=(0, 1))
+            self.total = _added(self.total, own)
+            own_parts = np.split(own, len(columns.values), axis=1)
+            for found, values, error in zip(sums, columns.values, own_parts, strict=True):
+                found.take(values, error)
+            self.designs.take(slopes, columns)
+            left.append(residual)
+        self.residual = np.concatenate(left).ravel()
         self.share = anchor * squares / self.positions
-        own_parts = np.split(own, len(columns.values), axis=1)
-        sums = [_own_sums(c, o) for c, o in zip(columns.values, own_parts, strict=True)]
         unit = columns.unit
-        self.gram = [gram * (unit * unit) for gram, _ in sums]
-        self.pull = np.concatenate([pull * unit for _, pull in sums])
-        self.mean = [c.sum(axis=0, dtype=np.float64) * unit for c in columns.values]
-        self.total = own.sum(axis=0, dtype=np.float64)
+        self.gram = [found.ended().gram * (unit * unit) for found in sums]
+        self.pull = np.concatenate([found.pull * unit for found in sums])
+        self.mean = [found.mean * unit for found in sums]
 
     def solve(self, rows: Rows) -> Rows:
         """The rows with their pulses moved, gains and biases solved, first to last."""
         y, gain, bias = rows.y.copy(), rows.gain.copy(), rows.bias.copy()
-        for m, design in enumerate(self._designs()):
+        for m, design in enumerate(self.designs.rows()):
             if gain[m, 0] > 0 and y[m].any():
                 y[m], gain[m, 0], shift = self._row(m, design, rows, float(gain[m, 0]))
                 bias[m] += shift
         return replace(rows, y=y, gain=gain, bias=bias)
-
-    def _designs(self) -> Iterator["_Full"]:
-        """How the residual depends on each row, first to last."""
-        columns, slopes, n = self.columns, self.slopes, self.columns.values.shape[2]
-        step = max(1, _BLOCK // (self.residual.size * n))
-        for group, values in enumerate(columns.values):
-            first, last = group * self.size, (group + 1) * self.size
-            own = replace(columns, values=values[None])
-            for start in range(first, last, step):
-                part = derivatives(slopes[None, :, :, :, start : min(last, start + step)], own)
-                yield from map(_Full, part.reshape(-1, self.residual.size, n + 1))
 
     def _row(
         self, m: int, design: "_Full", rows: Rows, gain: float
@@ -227,6 +223,133 @@ class MapForm:
         return y, gain + grow, shift
 
 
+class _Designs:
+    """How the residual depends on each row: the derivatives by the weights of all rows, or what
+    they are made of, whichever is smaller.
+
+    Parameters
+    ----------
+    slopes, columns
+        The first of all parts, for their sizes; see `MapForm`.
+    frames : int
+        Of all parts.
+    """
+
+    def __init__(self, slopes: FloatArray, columns: Columns, frames: int) -> None:
+        _, self.draws, self.positions, count = slopes.shape
+        groups, _, self.n = columns.values.shape
+        self.frames, size = frames, count // groups
+        step = max(1, _BLOCK // (frames * self.draws * self.n))
+        self.blocks = [
+            (group, slice(start, min((group + 1) * size, start + step)))
+            for group in range(groups)
+            for start in range(group * size, (group + 1) * size, step)
+        ]
+        made = self.draws * count * (self.n + 1)
+        self.early = made < self.positions * (self.draws * count + groups * self.n)
+        self.done = [0] * len(self.blocks)
+        self.found: list[FloatArray] = []
+        if self.early:
+            self.found = [self._room(block) for _, block in self.blocks]
+        self.gone = 0  # frames that nothing is left of but what was found
+        self.waiting: list[tuple[FloatArray, Columns]] = []
+
+    def take(self, slopes: FloatArray, columns: Columns) -> None:
+        """Adds the next frames."""
+        self.waiting.append((slopes, columns))
+        if self.early:
+            self._derive(ended=False)
+
+    def rows(self) -> Iterator["_Full"]:
+        """Derivatives of the residual by each row, first to last; once."""
+        if self.early:
+            self._derive(ended=True)
+            self.waiting.clear()
+        for index, (_, block) in enumerate(self.blocks):
+            if self.early:
+                found, self.found[index] = self.found[index], np.zeros(0, dtype=np.float32)
+            else:
+                found = self._room(block)
+                self._derive_block(index, found, *self._joined(), self.frames)
+            yield from map(_Full, found.reshape(len(found), -1, self.n + 1))
+
+    def _room(self, block: slice) -> FloatArray:
+        shape = (block.stop - block.start, self.frames, self.draws, self.n + 1)
+        return np.empty(shape, dtype=np.float32)
+
+    def _joined(self) -> tuple[FloatArray, Columns]:
+        """All that waits, as one part."""
+        if len(self.waiting) > 1:
+            slopes, columns = zip(*self.waiting, strict=True)
+            values = np.concatenate([c.values for c in columns], axis=1)
+            self.waiting = [(np.concatenate(slopes), replace(columns[0], values=values))]
+        return self.waiting[0]
+
+    def _derive(self, *, ended: bool) -> None:
+        """Goes on with all blocks, by as many frames as are rounded together or, when all frames
+        have come, to the end."""
+        slopes, columns = self._joined()
+        known = self.gone + len(slopes)
+        for index, found in enumerate(self.found):
+            self._derive_block(index, found, slopes, columns, known if ended else None)
+        used = min(self.done) - self.gone
+        self.gone += used
+        rest = columns.values[:, used * self.positions :].copy()
+        self.waiting = [(slopes[used:].copy(), replace(columns, values=rest))]
+
+    def _derive_block(
+        self, index: int, found: FloatArray, slopes: FloatArray, columns: Columns, stop: int | None
+    ) -> None:
+        group, block = self.blocks[index]
+        start = self.done[index]
+        if stop is None:
+            step = frames_together(1, self.draws, self.positions, len(found), self.n)
+            stop = start + (self.gone + len(slopes) - start) // step * step
+        part = slice(start - self.gone, stop - self.gone)
+        if stop > start:
+            at = slice(part.start * self.positions, part.stop * self.positions)
+            seen = replace(columns, values=columns.values[None, group, at])
+            made = derivatives(slopes[None, part, :, :, block], seen)
+            found[:, start:stop] = made[0]
+        self.done[index] = stop
+
+
+class _OwnSums:
+    """Products of what the rows of a group multiply with itself and with the layer's own error, and
+    its sum, over positions that come a few at a time."""
+
+    def __init__(self, n: int, rows: int) -> None:
+        self.gram, self.pull = np.zeros((n, n)), np.zeros((rows, n))
+        self.mean = np.zeros(n)
+        self.columns = np.zeros((0, n), dtype=np.float32)
+        self.own = np.zeros((0, rows), dtype=np.float32)
+
+    def take(self, columns: FloatArray, own: FloatArray) -> None:
+        """Adds positions (positions, N) with their errors (positions, M)."""
+        self.mean = _added(self.mean, columns)
+        columns, own = np.concatenate([self.columns, columns]), np.concatenate([self.own, own])
+        whole = len(columns) // _PIECE * _PIECE
+        for start in range(0, whole, _PIECE):
+            self._add(columns[start : start + _PIECE], own[start : start + _PIECE])
+        self.columns, self.own = columns[whole:].copy(), own[whole:].copy()
+
+    def ended(self) -> "_OwnSums":
+        """Itself, with what was left over."""
+        self._add(self.columns, self.own)
+        return self
+
+    def _add(self, columns: FloatArray, own: FloatArray) -> None:
+        bits = grid_bits(len(columns))
+        piece = grid(columns, bits)
+        self.gram += piece.T @ piece
+        self.pull += grid(own, bits).T @ piece
+
+
+def _added(total: RealArray, values: FloatArray) -> RealArray:
+    """``total`` (N,) and the rows of ``values`` (positions, N), one after the other."""
+    return np.asarray(np.concatenate([total[None], values]).sum(axis=0))
+
+
 class _Full:
     """Derivatives of the residual by a row's weights and bias, (residuals, N + 1)."""
 
@@ -245,20 +368,6 @@ class _Full:
     def moved(self, change: RealArray) -> RealArray:
         """``a change``: what a change of weights and bias does to the residual."""
         return np.asarray(self.a @ grid(change, DOUBLE - self.bits - span_bits(len(change))))
-
-
-def _own_sums(columns: FloatArray, own: FloatArray) -> tuple[RealArray, RealArray]:
-    """Products of what the rows of a group multiply, (positions, N), with itself and with the
-    layer's own error (positions, M)."""
-    gram = np.zeros((columns.shape[1], columns.shape[1]))
-    pull = np.zeros((own.shape[1], columns.shape[1]))
-    for start in range(0, len(columns), _PIECE):
-        part = slice(start, start + _PIECE)
-        bits = grid_bits(len(columns[part]))
-        piece = grid(columns[part], bits)
-        gram += piece.T @ piece
-        pull += grid(own[part], bits).T @ piece
-    return gram, pull
 
 
 def _times(h: RealArray, v: npt.NDArray[Any]) -> RealArray:

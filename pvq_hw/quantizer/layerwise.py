@@ -5,7 +5,8 @@ weights is fitted to is the float model's output on the integer network's own in
 the window positions.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,7 +83,7 @@ class Tensor:
     """A tensor while data runs: what the integer network and the float model have there."""
 
     spec: TensorSpec
-    values: npt.NDArray[np.int32] | None
+    values: npt.NDArray[np.integer[Any]] | None
     exact: npt.NDArray[np.float32] | None
 
 
@@ -140,11 +141,10 @@ class LayerBuilder:
         self.ahead = None
         if self.felt and options.sweeps and x is not None:
             self.ahead = Lookahead.where_worth(steps, source, x, options.seed)
-        values = None if x is None else round_to_lattice(x, source.unit(), spec.format)
         self.tensors = {
             spec.name: Tensor(
                 spec,
-                None if values is None else values.astype(np.int32),
+                None if x is None else _taken(x, source),
                 None if x is None else x.astype(np.float32),
             )
         }
@@ -172,7 +172,8 @@ class LayerBuilder:
             self.ahead.made(step, self.rows.get(step.name), layer.output)
         values = _layer_chunks(layer, [t.values for t in inputs])
         if raw is not None and (step.format is None or step.activation.bounded):
-            raw = step.activation.compute(raw)
+            for part in _pieces(len(raw), step.node.size):
+                raw[part] = step.activation.compute(raw[part])
         self.tensors[step.output] = Tensor(layer.output, values, raw)
 
     def _sums(self, step: Step, inputs: list[FloatArray | None]) -> FloatArray | None:
@@ -180,14 +181,11 @@ class LayerBuilder:
         arrays = [a for a in inputs if a is not None]
         if len(arrays) < len(inputs):
             return None
-        size = max(1, _CHUNK // _working_set(step.node))
-        parts = [
-            self.exact.sums(
-                step, {n: a[i : i + size] for n, a in zip(step.inputs, arrays, strict=True)}
-            )
-            for i in range(0, len(arrays[0]), size)
-        ]
-        return np.concatenate(parts)
+        found = np.empty((len(arrays[0]), *step.node.shape), dtype=np.float32)
+        for part in _pieces(len(found), _working_set(step.node)):
+            values = {n: a[part] for n, a in zip(step.inputs, arrays, strict=True)}
+            found[part] = self.exact.sums(step, values).reshape(-1, *step.node.shape)
+        return found
 
     # -- formats ----------------------------------------------------------------------------
 
@@ -554,7 +552,10 @@ def integers(
 
 
 def _columns(
-    geometry: Geometry | None, values: npt.NDArray[np.int32], chosen: IntArray, groups: int
+    geometry: Geometry | None,
+    values: npt.NDArray[np.integer[Any]],
+    chosen: IntArray,
+    groups: int,
 ) -> npt.NDArray[np.float32]:
     """What the rows multiply at some positions: whole numbers, (groups, positions, N)."""
     if geometry is None:
@@ -574,10 +575,11 @@ def _products(columns: FloatArray, y: IntArray, gain: FloatArray, parts: int) ->
     groups = gain.shape[1]
     matrix = y.reshape(parts, -1, y.shape[1]).transpose(0, 2, 1).astype(np.float64)
     size, total = y.shape[1] // groups, np.zeros((columns.shape[1], len(y)))
-    for g in range(groups):
-        part = slice(g * size, (g + 1) * size)
-        sums = np.matmul(columns[:, :, part].astype(np.float64), matrix[:, part])
-        total += sums.transpose(1, 0, 2).reshape(columns.shape[1], -1) * gain[:, g]
+    for at in _pieces(columns.shape[1], parts * y.shape[1]):
+        for g in range(groups):
+            part = slice(g * size, (g + 1) * size)
+            sums = np.matmul(columns[:, at, part].astype(np.float64), matrix[:, part])
+            total[at] += sums.transpose(1, 0, 2).reshape(-1, len(y)) * gain[:, g]
     return total
 
 
@@ -595,16 +597,40 @@ def _working_set(node_or_layer: Node | Layer) -> int:
     return int(np.prod(shape[:2])) * int(np.prod(kernel or (1,))) + int(np.prod(shape))
 
 
+def _pieces(count: int, size: int) -> Iterator[slice]:
+    """Ranges of ``count`` frames or positions of so many values, few enough at a time."""
+    step = max(1, _CHUNK // max(1, size))
+    for start in range(0, count, step):
+        yield slice(start, start + step)
+
+
+def _stored(fmt: IntFormat) -> npt.DTypeLike:
+    """The narrowest type that holds a format's integers."""
+    for kind in (np.uint8, np.int8, np.uint16, np.int16, np.int32):
+        held = np.iinfo(kind)
+        if held.min <= fmt.min and fmt.max <= held.max:
+            return kind
+    return np.int64
+
+
+def _taken(x: FloatArray, source: Source) -> npt.NDArray[np.integer[Any]]:
+    """The integers that stand for inputs (frames, \\*shape)."""
+    fmt = source.spec.format
+    found = np.empty(x.shape, dtype=_stored(fmt))
+    for part in _pieces(len(x), math.prod(x.shape[1:])):
+        found[part] = round_to_lattice(x[part], source.unit(), fmt)
+    return found
+
+
 def _layer_chunks(
-    layer: Layer, inputs: list[npt.NDArray[np.int32] | None]
-) -> npt.NDArray[np.int32] | None:
-    """The integer layer's output, int32."""
+    layer: Layer, inputs: list[npt.NDArray[np.integer[Any]] | None]
+) -> npt.NDArray[np.integer[Any]] | None:
+    """The integer layer's output."""
     arrays = [a for a in inputs if a is not None]
     if len(arrays) < len(inputs):
         return None
-    step = max(1, _CHUNK // _working_set(layer))
-    parts = [
-        layer.compute(*(a[i : i + step].astype(np.int64) for a in arrays)).astype(np.int32)
-        for i in range(0, len(arrays[0]), step)
-    ]
-    return np.concatenate(parts)
+    found = np.empty((len(arrays[0]), *layer.output.shape), dtype=_stored(layer.output.format))
+    for part in _pieces(len(found), _working_set(layer)):
+        values = layer.compute(*(a[part].astype(np.int64) for a in arrays))
+        found[part] = values.reshape(-1, *layer.output.shape)
+    return found

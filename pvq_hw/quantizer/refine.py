@@ -10,7 +10,6 @@ machine.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -202,16 +201,8 @@ class Visits:
         if positions == 1 and node_groups(step.node) == 1:
             return self._vector_form(step, self._drawn(max(self.draws * rows, n)))
         widest = max(self.draws * positions * rows, positions * n, self.draws * n)
-        parts = list(self._parts(step, self._drawn(widest)))
-        slopes, columns, own, residual = (list(p) for p in zip(*parts, strict=True))
-        seen = np.concatenate([c.values for c in columns], axis=1)
-        return MapForm(
-            np.concatenate(slopes),
-            replace(columns[0], values=seen),
-            np.concatenate(own),
-            np.concatenate(residual),
-            self.anchor,
-        )
+        chosen = self._drawn(widest)
+        return MapForm(self._parts(step, chosen), len(chosen), self.anchor)
 
     def _vector_form(self, step: Step, chosen: IntArray) -> VectorForm:
         rows, n = self.tape.weights[step.name].shape
@@ -308,12 +299,14 @@ class _Front:
     def advance(self, name: str) -> None:
         """Goes on to what is read from another step on."""
         needed = self.tape.needed(name)
-        parts = [
-            {n: v for n, v in made.items() if n in needed}
-            for part in self._parts()
-            for made in [self.tape.resume(self.at(part), self.name, until=name)]
-        ]
-        self.values = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
+        found = {n: v for n, v in self.values.items() if n in needed}
+        for part in self._parts():
+            made = self.tape.resume(self.at(part), self.name, until=name)
+            for n in needed & made.keys() - self.values.keys():
+                if n not in found:
+                    found[n] = np.empty((self.count, *made[n].shape[1:]), dtype=np.float32)
+                found[n][part] = made[n]
+        self.values = found
         self.name = name
 
     def outputs(self) -> FloatArray:

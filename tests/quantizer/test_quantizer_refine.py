@@ -1,15 +1,19 @@
 """Budgets of pulses, and moves of the pulses of dense layers against the network's outputs."""
 
+import tracemalloc
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from quantizer_cases import chain, data
 
 from pvq_hw.errors import InputError
 from pvq_hw.quantizer import expansion
-from pvq_hw.quantizer.autodiff import Tape
+from pvq_hw.quantizer.autodiff import Columns, Tape
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.budget import Curve, allocate, layer_shares, round_to_multiple, spread
-from pvq_hw.quantizer.expansion import Rows, VectorForm
+from pvq_hw.quantizer.expansion import MapForm, Rows, VectorForm
 from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.quantizer.metric import Metric
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
@@ -50,6 +54,47 @@ def test_a_part_of_the_frames_is_enough_for_the_curvature(monkeypatch: pytest.Mo
     assert part != whole
     assert np.median([p[-1] / w[-1] for p, w in zip(part, whole, strict=True)]) < 1.1
     assert max(p[-1] / p[0] for p in part) < 0.35
+
+
+def map_parts(positions: int, groups: int, lengths: list[int], rows: int = 8) -> MapForm:
+    """A form of random slopes over maps, of frames that come so many at a time."""
+    rng, frames, n = np.random.default_rng(1), sum(lengths), 9
+    slopes = rng.normal(size=(frames, 3, positions, rows)).astype(np.float32)
+    values = rng.integers(0, 255, (groups, frames * positions, n)).astype(np.float32)
+    own = rng.normal(size=(frames * positions, rows)).astype(np.float32)
+    residual = 3e4 * rng.normal(size=(frames, 3)).astype(np.float32)
+    ends = np.cumsum([0, *lengths]).tolist()
+    at = [(slice(a, b), slice(a * positions, b * positions)) for a, b in pairwise(ends)]
+    parts = ((slopes[f], Columns(values[:, p], 0.5, 8), own[p], residual[f]) for f, p in at)
+    return MapForm(parts, frames, 0.5)
+
+
+@pytest.mark.parametrize(("positions", "groups"), [(900, 1), (900, 4), (2, 1)])
+def test_frames_may_come_a_few_at_a_time(positions: int, groups: int) -> None:
+    """Bit for bit: what is rounded together does not depend on it."""
+    y = np.random.default_rng(2).integers(-2, 3, (8, 9))
+    y[:, 0] = 1
+    rows = Rows(y, np.full((8, 1), 0.1), np.zeros(8))
+    whole, split = (map_parts(positions, groups, n) for n in ([150], [40, 1, 70, 39]))
+    one, other = whole.solve(rows), split.solve(rows)
+    for name in ("y", "gain", "bias"):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+    assert np.array_equal(whole.residual, split.residual)
+    assert not np.array_equal(one.y, y)
+
+
+def test_a_form_over_maps_keeps_less_than_its_slopes() -> None:
+    def slopes() -> Iterator[tuple[np.ndarray, Columns, np.ndarray, np.ndarray]]:
+        for _ in range(60):
+            columns = Columns(np.ones((1, 20 * 800, 9), dtype=np.float32), 1.0, 8)
+            own = np.zeros((20 * 800, 8), dtype=np.float32)
+            yield np.ones((20, 4, 800, 8), dtype=np.float32), columns, own, own[:20, :4]
+
+    tracemalloc.start()
+    MapForm(slopes(), 1200, 0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.7 * 1200 * 4 * 800 * 8 * 4
 
 
 def test_layers_that_may_not_move_stay() -> None:
