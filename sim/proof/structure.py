@@ -9,7 +9,7 @@ from pvq_hw.engine.units import Fork, Pick, Unit, Unpack
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["Structure", "check_structure", "check_wiring", "control_ports"]
+__all__ = ["Structure", "check_structure", "check_wiring", "control_ports", "factors"]
 
 # Modules inside a core that know nothing of activations.
 _CONTROL = re.compile(
@@ -147,7 +147,7 @@ def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
     return len(givers) + len(unpackers)
 
 
-_Literals = frozenset[tuple[Bit, bool]]
+Literals = frozenset[tuple[Bit, bool]]
 
 
 def _passes_gate(netlist: Netlist, what: str, reader: str) -> bool:
@@ -155,10 +155,10 @@ def _passes_gate(netlist: Netlist, what: str, reader: str) -> bool:
     nothing but reset and loaded codes holds it back."""
     inner, outer = _stream(netlist, reader, what)[0], netlist.port(f"i__{what}")[0]
     if what == "valid":
-        found, expected = _factors(netlist, inner), _factors(netlist, outer)
+        found, expected = factors(netlist, inner), factors(netlist, outer)
     else:
-        found = _factors(netlist, outer)
-        expected = _factors(netlist, inner) | {(netlist.port("rst")[0], True)}
+        found = factors(netlist, outer)
+        expected = factors(netlist, inner) | {(netlist.port("rst")[0], True)}
     if "codes__load" in netlist.ports:
         load = netlist.port("codes__load")[0]
         later = [q for q, inverted in found - expected if inverted and _is_late(netlist, q, load)]
@@ -167,14 +167,14 @@ def _passes_gate(netlist: Netlist, what: str, reader: str) -> bool:
     return found == expected
 
 
-def _factors(netlist: Netlist, bit: Bit, inverted: bool = False) -> _Literals:
+def factors(netlist: Netlist, bit: Bit, inverted: bool = False) -> Literals:
     """The bits whose conjunction a bit, or its inverse, is; with each, whether it is inverted."""
     cell = netlist.makers.get(bit)
     if cell is not None and cell.output == [bit]:
         if cell.type == "$not":
-            return _factors(netlist, cell.ports["A"][0], not inverted)
+            return factors(netlist, cell.ports["A"][0], not inverted)
         if cell.type == ("$or" if inverted else "$and"):
-            a, b = (_factors(netlist, cell.ports[port][0], inverted) for port in ("A", "B"))
+            a, b = (factors(netlist, cell.ports[port][0], inverted) for port in ("A", "B"))
             return a | b
     return frozenset({(bit, inverted)})
 

@@ -1,0 +1,651 @@
+"""Control of a core for any pauses and resets: an account of its rows, by induction.
+
+What is followed is a core whose frames come one after the other into two halves of its banks. Read
+out of its registers is a number of rows that it owes,
+
+    owed = rows * waiting + (running ? rows from the address on : 0) + rows in the pipeline
+           + results in the FIFO,
+
+and of every state that the invariants allow, whatever ``valid``, ``ready`` and ``rst`` are, a
+solver shows that in the next cycle
+
+- the invariants hold again, as they do after configuration and after any reset;
+- ``owed`` has grown by the layer's rows if a frame's last activation was taken, and fallen by one
+  if a result was;
+- an offered result stays as it is until it is taken;
+- no result finds the FIFO full, and no activation is written into the half that is read;
+- while results are taken, a running frame's next word is read, or what is in pipeline and FIFO has
+  moved on.
+
+So ``owed`` is exactly what has been taken and not given: no frame is lost or made, and it falls to
+0 where results are taken. Pipeline and FIFO keep their order by their making: a chain of
+registers, and two counters.
+
+The names by which registers are found are hints: what is found wrongly breaks the induction.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.errors import CheckError, InputError
+from sim.proof.formulas import Formulas, Solver
+from sim.proof.netlist import Bit, Cell, Netlist
+from sim.proof.structure import factors
+
+__all__ = ["check_handshakes"]
+
+Bits = list[Bit]
+
+
+def check_handshakes(netlist: Netlist, spec: CoreSpec) -> int:
+    """Shows by induction what the module says; returns how many claims.
+
+    Raises
+    ------
+    CheckError
+        A claim does not follow.
+    InputError
+        The core is of a kind that is not followed, or the solver is not installed.
+    """
+    _check_kind(netlist, spec)
+    return _Induction(netlist, spec, Solver()).run()
+
+
+def _check_kind(netlist: Netlist, spec: CoreSpec) -> None:
+    """Raises InputError, with the reason, where the control is another one."""
+    reasons = {
+        "frames that are gathered into batches": spec.flush_cycles > 0,
+        "windows of a map": spec.row_windows > 0 or any("reader." in name for name in netlist.nets),
+        "several gains a row": spec.groups > 1,
+        "streams of several activations": spec.in_width * spec.out_width > 1,
+        "codes in SPRAM": spec.code_memory == "spram",
+        "frames of one code word or one activation": spec.words == 1 or spec.n == 1,
+    }
+    found = [reason for reason, is_so in reasons.items() if is_so]
+    if found:
+        raise InputError(f"control of {found[0]} is not followed")
+
+
+@dataclass(frozen=True)
+class _Registers:
+    """Where the control of a core is in its netlist; stages of the pipeline from the code memory
+    on, the strobes that end a row there with their words' flags."""
+
+    waiting: Bit
+    run: Bit
+    full: Bit
+    go: Bit
+    address: Bits
+    at_end: Bits
+    taken: Bits
+    more: Bit
+    less: Bit
+    valid: Bits
+    half: Bits
+    end: Bits
+    turn: Bit  # the half that is read next
+    flags: Bits
+    memory: Cell
+    promised: Bit
+    after: Bits
+    write: Bits
+    read: Bits
+    following: Bits
+    some: Bit
+    offered: Bit
+    ready: Bit
+    one: Bit
+    position: Bits
+    last: Bits
+    wrote: Bit
+    ended: Bit
+    writes_to: Bit
+    enables: Bits
+    w_address: Bits
+    bank: Bits
+    row: Bits
+    banks: list[Cell]
+    fifo: Cell
+
+
+class _Finder:
+    """Finds them."""
+
+    def __init__(self, netlist: Netlist, spec: CoreSpec) -> None:
+        self._n, self._spec = netlist, spec
+        self._rst = netlist.port("rst")[0]
+
+    def registers(self) -> _Registers:
+        n, stages = self._n, self._spec.code_latency
+        valid, half, end = (
+            self._chain(n.net(f"sequencer.{what}")[0], stages) for what in ("valid", "half", "end_")
+        )
+        go = self._before(valid[0])
+        full = n.net("sequencer.taken")[-1]
+        (run,) = (bit for bit, inverted in factors(n, go) if not inverted)
+        (waiting,) = (b for b in self._operands(self._before(run), "$or") if self._is_register(b))
+        less = n.net("sequencer.less")[0]
+        (more,) = (
+            b for cell in n.cells if cell.type == "$or" and less in cell.inputs
+            for b in cell.inputs if b != less
+        )  # fmt: skip
+        after = self._chain(n.net("fifo.w_en")[0], 64)
+        promised = n.net("sequencer.row_end")[0]
+        flag = self._row_flag(after[0], valid)
+        flags = self._chain(flag, max(1, stages - 1), resets=False)
+        memory = self._maker(self._before(flags[0], resets=False), "$mem_v2")
+        (fifo,) = (c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("fifo."))
+        banks = [c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("bank")]
+        enables = n.net("writer.w_en")
+        return _Registers(
+            waiting=waiting, run=run, full=full, go=go,
+            address=n.net("sequencer.addr"), at_end=n.net("sequencer.at_end"),
+            taken=n.net("sequencer.taken"), more=more, less=less,
+            valid=valid, half=half, end=end, turn=self._before(half[0]),
+            flags=flags, memory=memory, promised=promised,
+            after=after if promised not in after else after[1:],
+            write=n.net("fifo.ram.w_addr"), read=fifo.ports["RD_ADDR"],
+            following=self._following(fifo.ports["RD_ADDR"]), some=n.net("fifo.some")[0],
+            offered=n.port("o__valid")[0], ready=n.port("i__ready")[0],
+            one=n.net("writer.one")[0], position=self._position(),
+            last=n.net("writer.at_end"), wrote=self._selects(enables),
+            ended=n.net("writer.ended")[0], writes_to=n.net("writer.half")[0],
+            bank=n.net("writer.bank"), row=self._before_bits(n.net("writer.w_addr")[:-1]),
+            enables=enables, w_address=n.net("writer.w_addr"), banks=banks, fifo=fifo,
+        )  # fmt: skip
+
+    def _row_flag(self, first: Bit, valid: Bits) -> Bit:
+        """The bit of a word in the code memory's last register that tells a row's end."""
+        near = valid[max(0, self._spec.code_latency - 2)]
+        (flag,) = {bit for bit, _ in factors(self._n, self._before(first))} - {near}
+        return flag
+
+    def _following(self, read: Bits) -> Bits:
+        """The register of the address after the one that is read."""
+        cell = self._maker(self._before(read[0]), "$mux")
+        return cell.ports["B"]
+
+    def _position(self) -> Bits:
+        """The counter that a frame's last place but one is compared with."""
+        wanted = self._spec.n - 2
+        for cell in self._cone(self._before(self._n.net("writer.at_end")[0])):
+            if cell.type == "$eq" and _constant(cell.ports["B"]) == wanted:
+                return cell.ports["A"]
+        for cell in self._cone(self._before(self._n.net("writer.at_end")[0])):
+            if cell.type == "$logic_not" and wanted == 0:
+                return cell.ports["A"]
+        raise InputError("a frame's activations are not counted as expected")
+
+    def _selects(self, enables: Bits) -> Bit:
+        return self._maker(self._before(enables[0]), "$mux").ports["S"][0]
+
+    # -- cells --
+
+    def _maker(self, bit: Bit, kind: str) -> Cell:
+        cell = self._n.makers.get(bit)
+        if cell is None or cell.type != kind:
+            raise InputError(f"control has another cell than {kind} where that is expected")
+        return cell
+
+    def _is_register(self, bit: Bit) -> bool:
+        cell = self._n.makers.get(bit)
+        return cell is not None and cell.type == "$dff"
+
+    def _before(self, bit: Bit, *, resets: bool = True) -> Bit:
+        """What a register takes out of reset."""
+        cell = self._maker(bit, "$dff")
+        d = cell.ports["D"][cell.output.index(bit)]
+        maker = self._n.makers.get(d)
+        if not resets or maker is None or maker.type != "$mux" or maker.ports["S"] != [self._rst]:
+            return d
+        return maker.ports["A"][maker.output.index(d)]
+
+    def _before_bits(self, bits: Bits) -> Bits:
+        return [self._before(bit) for bit in bits]
+
+    def _chain(self, bit: Bit, most: int, *, resets: bool = True) -> Bits:
+        """Registers of one bit each, up to this one, earliest first."""
+        found = [bit]
+        while len(found) < most:
+            before = self._before(found[0], resets=resets)
+            if not self._is_register(before):
+                break
+            found.insert(0, before)
+        return found
+
+    def _operands(self, bit: Bit, kind: str) -> Bits:
+        return self._maker(bit, kind).inputs
+
+    def _cone(self, start: Bit) -> Iterator[Cell]:
+        todo, seen = [start], set()
+        while todo:
+            cell = self._n.makers.get(todo.pop())
+            if cell is None or cell.type in ("$dff", "$mem_v2") or cell.name in seen:
+                continue
+            seen.add(cell.name)
+            yield cell
+            todo += cell.inputs
+
+
+def _registers(netlist: Netlist, spec: CoreSpec) -> _Registers:
+    """The registers of a core's control; raises InputError where they are not found."""
+    try:
+        found = _Finder(netlist, spec).registers()
+    except ValueError:  # not the one cell of a kind that was looked for
+        found = None
+    chains = (found.valid, found.half, found.end) if found else ()
+    if found is None or any(len(chain) != spec.code_latency for chain in chains):
+        raise InputError("control is not built as expected")
+    return found
+
+
+def _constant(bits: Bits) -> int | None:
+    if any(isinstance(bit, int) or bit == "x" for bit in bits):
+        return None
+    return sum((bit == "1") << i for i, bit in enumerate(bits))
+
+
+class _View:
+    """Registers at one moment, as terms."""
+
+    def __init__(self, solver: Solver, read: Callable[[Sequence[Bit]], Any], width: int) -> None:
+        self._s, self._width = solver, width
+        self.bits = read
+
+    def wide(self, bits: Sequence[Bit]) -> Any:
+        """Their value, in the width of all sums."""
+        return self._s.resize(self.bits(bits), self._width)
+
+    def one(self, bit: Bit) -> Any:
+        """Whether a bit is set."""
+        return self._s.same(self.bits([bit]), self._s.number(1, 1))
+
+
+class _Induction:
+    """The claims about one core."""
+
+    def __init__(self, netlist: Netlist, spec: CoreSpec, solver: Solver) -> None:
+        self._n, self._spec, self._s = netlist, spec, solver
+        self._r = _registers(netlist, spec)
+        self._width = (4 * spec.rows + 64 * spec.fifo_depth).bit_length() + 8
+        self._check_code_words()
+        formulas = Formulas(netlist, solver)
+        bits = len(self._r.address)
+        ends_row = solver.function("ends_row", bits, 1)
+        self._rows_left = solver.function("rows_left", bits, self._width)
+        address = formulas.read(self._r.address)
+        formulas.define(self._code_bit(), ends_row(address))
+        self._now = _View(solver, formulas.read, self._width)
+        self._later = _View(solver, formulas.later, self._width)
+        self._start = _View(solver, self._initial, self._width)
+        self._facts = self._code_facts(address, ends_row)
+        self._reset = self._now.one(netlist.port("rst")[0])
+
+    # -- the code memory ------------------------------------------------------------------------
+
+    def _code_bit(self) -> Bit:
+        """The memory's output that tells a row's last word."""
+        cell = self._n.makers[self._r.flags[0]]
+        return cell.ports["D"][cell.output.index(self._r.flags[0])]
+
+    def _check_code_words(self) -> None:
+        """Raises CheckError unless the words end as many rows as there are, the last word one."""
+        memory, words = self._r.memory, self._spec.words
+        if memory.written or memory.ports["RD_ADDR"] != self._r.address:
+            raise InputError("codes are not read as expected")
+        width, init = memory.number("WIDTH"), memory.parameters["INIT"][::-1]
+        flags = init[memory.output.index(self._code_bit()) :: width][:words]
+        if flags.count("1") != self._spec.rows or flags[-1] != "1" or set(flags) - {"0", "1"}:
+            raise CheckError(
+                f"Core {self._spec.name!r}: code words must end {self._spec.rows} rows"
+            )
+
+    def _code_facts(self, address: Any, ends_row: Callable[[Any], Any]) -> list[Any]:
+        """What the words just checked say of this address and the next: so many rows are left as
+        after it, and one more where it ends one."""
+        s, words, left = self._s, self._spec.words, self._rows_left
+        bits = address.sort().bv_size()
+        flag = s.resize(ends_row(address), self._width)
+        at_last = s.same(address, s.number(words - 1, bits))
+        after = left(s.add(address, s.number(1, bits)))
+        return [
+            s.same(left(s.number(0, bits)), s.number(self._spec.rows, self._width)),
+            s.same(left(address), s.choose(at_last, s.number(1, self._width), s.add(flag, after))),
+            s.op("IMPLIES", [at_last, s.same(flag, s.number(1, self._width))]),
+            s.op("BV_ULE", [left(address), s.number(self._spec.rows, self._width)]),
+        ]
+
+    def _initial(self, bits: Sequence[Bit]) -> Any:
+        """Registers after configuration; those without a value may have any."""
+        s, known = self._s, self._n.init
+        terms = [
+            s.number(int(known[bit]), 1) if bit in known else s.unknown(f"start{bit}", 1)
+            for bit in reversed(bits)
+        ]
+        return s.op("BV_CONCAT", terms) if len(terms) > 1 else terms[0]
+
+    # -- what is read out of a state ------------------------------------------------------------
+
+    def _const(self, value: int) -> Any:
+        return self._s.number(value, self._width)
+
+    def _sum(self, terms: Sequence[Any]) -> Any:
+        return self._s.add(self._const(0), *terms)
+
+    def _not(self, formula: Any) -> Any:
+        return self._s.op("NOT", [formula])
+
+    def _if(self, condition: Any, term: Any) -> Any:
+        return self._s.choose(condition, term, self._const(0))
+
+    def _implies(self, condition: Any, claim: Any) -> Any:
+        return self._s.op("IMPLIES", [condition, claim])
+
+    def _early(self, v: _View) -> list[Any]:
+        """Rows that end in each stage of the code memory, 0 or 1, earliest first; the last one's
+        place is being promised where its latency is 1."""
+        s = self._s
+        pairs = zip(self._r.valid, self._r.flags, strict=False)
+        return [s.op("BV_AND", [v.wide([valid]), v.wide([flag])]) for valid, flag in pairs]
+
+    def _stages(self, v: _View) -> list[Any]:
+        """Rows in each stage of the pipeline up to the FIFO, 0 or 1, earliest first."""
+        strobe = [] if self._spec.code_latency == 1 else [v.wide([self._r.promised])]
+        return [*self._early(v), *strobe, *(v.wide([bit]) for bit in self._r.after)]
+
+    def _stored(self, v: _View) -> Any:
+        """Results in the FIFO's memory."""
+        s, r = self._s, self._r
+        bits = len(r.write)
+        gap = s.op("BV_SUB", [v.bits(r.write), v.bits(r.read)])
+        less_one = s.op("BV_SUB", [gap, s.number(1, bits)])
+        count = s.add(s.resize(less_one, self._width), self._const(1))
+        return self._if(v.one(r.some), count)
+
+    def _level(self, v: _View) -> Any:
+        return self._s.add(self._stored(v), v.wide([self._r.offered]))
+
+    def _owed(self, v: _View) -> Any:
+        r, rows = self._r, self._spec.rows
+        return self._sum(
+            [
+                self._if(v.one(r.waiting), self._const(rows)),
+                self._if(v.one(r.run), self._rows_left(v.bits(r.address))),
+                *self._stages(v),
+                self._level(v),
+            ]
+        )
+
+    def _way(self, v: _View) -> Any:
+        """How far rows of pipeline and FIFO are from the output, a number: the pipeline's bits, the
+        earliest highest, then how many are stored, then what is offered, then strobes that wait."""
+        r = self._r
+        rows = [self._s.resize(row, 1) for row in self._stages(v)]
+        stored = self._s.resize(self._stored(v), len(r.write) + 1)
+        return self._s.op("BV_CONCAT", [*rows, stored, v.bits([r.less, r.more, r.offered])])
+
+    def _places(self, v: _View) -> Any:
+        """Places that are counted as taken or promised."""
+        first = self._start.wide(self._r.taken)
+        return self._s.op("BV_SUB", [v.wide(self._r.taken), first])
+
+    def _used(self, v: _View) -> Any:
+        """Halves of the banks that hold a whole frame."""
+        ready, one = v.one(self._r.ready), v.wide([self._r.one])
+        return self._s.choose(ready, one, self._const(2))
+
+    def _write_half(self, v: _View) -> Any:
+        """The half that the next activation to be taken goes into."""
+        s, r = self._s, self._r
+        turns = s.op("BV_AND", [v.bits([r.wrote]), v.bits([r.ended])])
+        return s.op("BV_XOR", [v.bits([r.writes_to]), turns])
+
+    # -- invariants -----------------------------------------------------------------------------
+
+    def _invariants(self, v: _View) -> dict[str, Any]:
+        return {
+            **self._frame_counters(v),
+            **self._fifo_and_places(v),
+            **self._halves(v),
+        }
+
+    def _frame_counters(self, v: _View) -> dict[str, Any]:
+        s, r, spec = self._s, self._r, self._spec
+        address, position = v.wide(r.address), v.wide(r.position)
+        frames = self._sum([v.wide([r.waiting]), v.wide([r.run]), *(v.wide([e]) for e in r.end)])
+        return {
+            "a frame starts with its first word": self._implies(
+                self._not(v.one(r.run)), s.same(address, self._const(0))
+            ),
+            "words are a frame's": s.op("BV_ULT", [address, self._const(spec.words)]),
+            "the last word is known": s.same(
+                v.one(r.at_end[0]), s.same(address, self._const(spec.words - 1))
+            ),
+            "activations are a frame's": s.op("BV_ULT", [position, self._const(spec.n)]),
+            "the last activation is known": s.same(
+                v.one(r.last[0]), s.same(position, self._const(spec.n - 1))
+            ),
+            "an activation on its way is known for the last": self._implies(
+                v.one(r.wrote), s.same(v.one(r.ended), s.same(position, self._const(0)))
+            ),
+            "the next activation has its bank and row": self._place(v),
+            "a half holds each frame": s.same(self._used(v), frames),
+            "a half is free or none": s.op("OR", [v.one(r.ready), self._not(v.one(r.one))]),
+        }
+
+    def _place(self, v: _View) -> Any:
+        """That one bank is on, and bank and address are those of the first activation that is not
+        on its way yet."""
+        s, r, spec = self._s, self._r, self._spec
+        position, lanes = v.wide(r.position), [v.wide([bit]) for bit in r.bank]
+        before = s.op("BV_SUB", [position, self._const(1)])
+        first = s.same(position, self._const(0))
+        last = s.choose(first, self._const(spec.n - 1), before)
+        index = s.choose(v.one(r.wrote), last, position)
+        row = s.op("BV_MUL", [v.wide(r.row), self._const(spec.lanes)]) if r.row else self._const(0)
+        lane = self._sum([self._if(v.one(b), self._const(p)) for p, b in enumerate(r.bank)])
+        return s.both(s.same(self._sum(lanes), self._const(1)), s.same(s.add(row, lane), index))
+
+    def _fifo_and_places(self, v: _View) -> dict[str, Any]:
+        s, r, spec = self._s, self._r, self._spec
+        bits = len(r.read)
+        counted = s.add(self._places(v), v.wide([r.more]))
+        after = self._sum([v.wide([bit]) for bit in r.after])
+        stages = self._stages(v)
+        uncounted = self._sum(stages[: len(stages) - len(r.after)])
+        most = spec.credits + spec.code_latency + 1
+        return {
+            "the FIFO's addresses follow": s.same(
+                v.bits(r.following), s.add(v.bits(r.read), s.number(1, bits))
+            ),
+            "each result and row behind its promise has a place": s.same(
+                counted, s.add(self._level(v), after, v.wide([r.less]))
+            ),
+            "one strobe waits, or none": self._not(s.both(v.one(r.more), v.one(r.less))),
+            "places are promised up to a bound": s.op(
+                "BV_ULE", [s.add(counted, uncounted), self._const(most)]
+            ),
+            "some results are stored, or none": s.op(
+                "OR", [v.one(r.some), s.same(v.bits(r.write), v.bits(r.read))]
+            ),
+        }
+
+    def _halves(self, v: _View) -> dict[str, Any]:
+        s, r = self._s, self._r
+        taking, wrote = v.one(r.ready), v.one(r.wrote)
+        ended = s.both(wrote, v.one(r.ended))
+        into, turn, writes_to = self._write_half(v), v.bits([r.turn]), v.bits([r.writes_to])
+        whole = s.op("BV_XOR", [v.bits([r.waiting]), v.bits([r.run])])
+        writing = s.op("NOT", [s.same(v.bits(r.enables), s.number(0, len(r.enables)))])
+
+        def other(a: Any, b: Any) -> Any:
+            return self._not(s.same(a, b))
+
+        claims = {
+            "halves take turns": s.same(into, s.op("BV_XOR", [turn, whole])),
+            "a frame that was taken waits": self._implies(ended, v.one(r.waiting)),
+            "a frame that comes in has its half": self._implies(
+                s.both(wrote, self._not(v.one(r.ended))),
+                s.op("BV_ULE", [self._used(v), self._const(1)]),
+            ),
+            "none is written into the half that is next": self._implies(
+                v.one(r.run),
+                s.both(
+                    self._implies(taking, other(turn, into)),
+                    self._implies(wrote, other(turn, writes_to)),
+                ),
+            ),
+        }
+        turns, gone = turn, s.op("NOT", [v.one(r.run)])
+        for i, (valid, half, end) in enumerate(zip(r.valid, r.half, r.end, strict=True)):
+            read = v.bits([half])
+            turns = s.op("BV_XOR", [turns, v.bits([end])])
+            gone = s.both(gone, self._not(v.one(end)))
+            claims[f"stage {i} reads its frame's half"] = self._implies(
+                v.one(valid), s.both(s.same(read, turns), self._not(gone))
+            )
+            claims[f"none is written into the half that stage {i} reads"] = self._implies(
+                v.one(valid),
+                s.both(
+                    self._implies(taking, other(read, into)),
+                    self._implies(wrote, other(read, writes_to)),
+                    self._implies(writing, other(read, v.bits(r.w_address[-1:]))),
+                ),
+            )
+        return claims
+
+    # -- claims ---------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Shows all claims; returns how many. Raises CheckError where one does not follow."""
+        later = self._invariants(self._later)
+        start = self._invariants(self._start) | self._empty(self._start)
+        holds = [*self._facts, *self._invariants(self._now).values(), self._not(self._reset)]
+        parts = (
+            ("after configuration, ", self._facts, start),
+            ("after reset, ", [*self._facts, self._reset], later | self._empty(self._later)),
+            ("", holds, later | self._accounts() | self._hazards() | self._progress()),
+        )
+        for when, given, claims in parts:
+            for what, claim in claims.items():
+                if not self._s.follows(given, claim):
+                    raise CheckError(
+                        f"Core {self._spec.name!r}: it does not follow that {when}{what}"
+                    )
+        return sum(len(claims) for _, _, claims in parts)
+
+    def _empty(self, v: _View) -> dict[str, Any]:
+        r = self._r
+        return {
+            "nothing is owed": self._s.same(self._owed(v), self._const(0)),
+            "the next activation is a frame's first": self._s.same(
+                v.wide(r.position), self._const(0)
+            ),
+            "nothing is offered": self._not(v.one(r.offered)),
+        }
+
+    def _accounts(self) -> dict[str, Any]:
+        """What transfers change, and that an offered result stays."""
+        s, r, now, later = self._s, self._r, self._now, self._later
+        take = s.both(now.one(self._n.port("i__valid")[0]), now.one(r.ready))
+        give = s.both(now.one(r.offered), now.one(self._n.port("o__ready")[0]))
+        at_last = s.same(now.wide(r.position), self._const(self._spec.n - 1))
+        more = self._if(s.both(take, at_last), self._const(self._spec.rows))
+        less = self._if(give, self._const(1))
+        next_place = s.choose(at_last, self._const(0), s.add(now.wide(r.position), self._const(1)))
+        payload, stored = self._n.port("o__payload"), self._r.fifo.output
+        follows = s.both(now.one(r.some), s.op("OR", [self._not(now.one(r.offered)), give]))
+        return {
+            "a stored result is offered as soon as none is": self._implies(
+                follows,
+                s.both(later.one(r.offered), s.same(later.bits(payload), now.bits(stored))),
+            ),
+            "rows are owed for each frame, and no others": s.same(
+                s.add(self._owed(later), less), s.add(self._owed(now), more)
+            ),
+            "a frame is so many activations": s.same(
+                later.wide(r.position), s.choose(take, next_place, now.wide(r.position))
+            ),
+            "an offered result stays": self._implies(
+                s.both(now.one(r.offered), self._not(give)),
+                s.both(later.one(r.offered), s.same(later.bits(payload), now.bits(payload))),
+            ),
+        }
+
+    def _hazards(self) -> dict[str, Any]:
+        """What must never meet in the FIFO and in the banks."""
+        s, r, now, later = self._s, self._r, self._now, self._later
+        half, written = r.half[-1], later.bits(r.w_address[-1:])
+        idle = s.same(later.bits(r.enables), s.number(0, len(r.enables)))
+        return {
+            "a result finds a place": self._implies(
+                now.one(r.after[-1]),
+                s.op("BV_ULT", [self._stored(now), self._const(self._spec.fifo_depth)]),
+            ),
+            "banks are read in the frame's half": s.both(
+                *(
+                    s.same(later.bits(bank.ports["RD_ADDR"][-1:]), now.bits([half]))
+                    for bank in r.banks
+                )
+            ),
+            "an activation that was taken is written into its bank and row": self._implies(
+                now.one(r.wrote),
+                s.both(
+                    s.same(later.bits(r.enables), now.bits(r.bank)),
+                    s.same(later.bits(r.w_address), now.bits([*r.row, r.writes_to])),
+                ),
+            ),
+            "nothing else is written": s.op("OR", [now.one(r.wrote), idle]),
+            "banks are written where the writer says": s.both(
+                *(self._written(bank, r.enables, r.w_address) for bank in r.banks)
+            ),
+            "results are written where they belong": s.both(
+                self._written(r.fifo, r.after[-1:], r.write),
+                self._implies(now.one(r.after[-1]), now.one(r.fifo.ports["WR_EN"][0])),
+            ),
+            "nothing is written into the half that is read": self._implies(
+                now.one(r.valid[-1]),
+                s.op("OR", [idle, self._not(s.same(written, now.bits([half])))]),
+            ),
+        }
+
+    def _written(self, memory: Cell, strobes: Bits, address: Bits) -> Any:
+        """That it is written with one of the strobes alone, at the address."""
+        s, now = self._s, self._now
+        none = s.same(now.bits(memory.ports["WR_EN"]), s.number(0, len(memory.ports["WR_EN"])))
+        strobe = self._not(s.same(now.bits(strobes), s.number(0, len(strobes))))
+        there = s.same(now.bits(memory.ports["WR_ADDR"]), now.bits(address))
+        return s.op("OR", [none, s.both(strobe, there)])
+
+    def _progress(self) -> dict[str, Any]:
+        """That all goes on: words are read while there are places, and rows move on."""
+        s, r, now, later = self._s, self._r, self._now, self._later
+        full, run, go = now.one(r.full), now.one(r.run), now.one(r.go)
+        address = now.wide(r.address)
+        at_last = s.same(address, self._const(self._spec.words - 1))
+        following = s.choose(at_last, self._const(0), s.add(address, self._const(1)))
+        before, after = self._way(now), self._way(later)
+        arrived = s.same(before, s.number(0, before.sort().bv_size()))
+        taken = now.one(self._n.port("o__ready")[0])
+        stays = s.both(s.same(later.wide(r.address), address), later.one(r.run))
+        return {
+            "a word is read while a frame runs and there are places": s.same(
+                go, s.both(run, self._not(full))
+            ),
+            "the next word follows": self._implies(go, s.same(later.wide(r.address), following)),
+            "a frame runs to its last word": self._implies(
+                s.both(run, s.op("OR", [full, self._not(at_last)])), later.one(r.run)
+            ),
+            "a frame waits for places where it is": self._implies(s.both(run, full), stays),
+            "a frame that waits runs as soon as none does": self._implies(
+                s.both(now.one(r.waiting), self._not(run)), later.one(r.run)
+            ),
+            "rows move on": self._implies(
+                s.both(taken, self._not(go)),
+                s.op("OR", [arrived, s.op("BV_ULT", [after, before])]),
+            ),
+            "no row moves back": self._implies(self._not(go), s.op("BV_ULE", [after, before])),
+            "places are taken by rows alone": self._implies(full, self._not(arrived)),
+        }
