@@ -3,10 +3,13 @@
 import json
 import sys
 
+import numba
 import pytest
 from cli_tools import run
+from quantizer_graphs_cases import branched, inputs
 
 from pvq_hw.quantizer import kernels
+from pvq_hw.quantizer.quantize import quantize
 from pvq_hw.tools import doctor as module
 from pvq_hw.tools import find as tools
 from pvq_hw.tools import yowasp
@@ -100,23 +103,29 @@ def test_text_and_json_say_the_same():
     assert document["checks"][0]["remedy"] == "pip install x"
 
 
-def test_a_warm_up_reaches_every_loop_that_most_networks_need(monkeypatch):
+def test_a_warm_up_compiles_all_that_networks_need(monkeypatch):
+    """Every loop, for the types of arrays that quantizing takes."""
     reached = set()
 
     def counted(name):
         inner = getattr(kernels, name)
 
         def call(*args):
-            reached.add(name)
+            reached.add((name, tuple(map(numba.typeof, args))))
             return inner(*args)
 
         return call
 
-    names = {"improve_rows", "move_pulses", "refine_row"}
+    names = {name for name in kernels.__all__ if callable(getattr(kernels, name))}
+    assert {"filter_channels", "improve_rows", "search_row"} < names
     for name in names:
         monkeypatch.setattr(kernels, name, counted(name))
     monkeypatch.setattr(tools, "cold_tools", lambda names: [])
     ran = run("doctor", "--warm-up")
     assert ran.code == 0, ran.err
     assert "Compile the quantizer's loops" in ran.err
-    assert reached == names
+    assert {name for name, _ in reached} == names
+    warm, reached = reached, set()
+    quantize(branched(), calibration=inputs(64), ratio=2)
+    assert {name for name, _ in reached} >= {"filter_channels", "improve_rows", "refine_row"}
+    assert reached <= warm
