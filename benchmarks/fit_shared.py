@@ -23,7 +23,7 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.join import Add
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import AveragePool, Conv
+from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.plan.resources import core_resources
 from pvq_hw.plan.shared_steps import network_chain
 from pvq_hw.pyramid.nearest import nearest
@@ -59,6 +59,8 @@ class Maps:
     residual : bool
     lanes, side : int
         P and V.
+    pooled : bool
+        Whether there is a maximum of 2 x 2 behind the first convolution.
     """
 
     shape: tuple[int, int, int]
@@ -67,6 +69,7 @@ class Maps:
     residual: bool
     lanes: int
     side: int
+    pooled: bool = False
 
 
 MAPS = (
@@ -75,6 +78,7 @@ MAPS = (
     Maps((32, 32, 3), 16, 2, True, 6, 2),
     Maps((16, 16, 3), 16, 1, True, 4, 1),
     Maps((14, 14, 1), 16, 1, False, 12, 2),
+    Maps((28, 28, 1), 16, 1, False, 6, 2, pooled=True),
 )
 
 
@@ -111,6 +115,11 @@ def _map_network(maps: Maps) -> Network:
         return to
 
     x = conv(x, c, 3, 1, U8)
+    if maps.pooled:
+        g = Geometry(x.shape, (2, 2), (2, 2))
+        to = TensorSpec("pool o", (*g.output_size, c), U8, 1.0)
+        layers.append(MaxPool("pool", x.name, to, g))
+        x = to
     for number in range(maps.blocks):
         if maps.residual:
             y = conv(conv(x, c, 3, 1, U8), c, 3, 1, S8)

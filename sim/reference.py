@@ -87,7 +87,12 @@ class ReferenceCore:
             maps = [list(frame)]
             for number, core in enumerate(self.parts()):
                 read = [maps[k + 1] for k in core.spec["reads"] or [number - 1]]
-                values, largest = core.over_map(read[0]) if len(read) == 1 else core.joined(read)
+                if core.spec.get("most"):
+                    values, largest = core.maxima(read[0])
+                else:
+                    values, largest = (
+                        core.over_map(read[0]) if len(read) == 1 else core.joined(read)
+                    )
                 maps.append(values)
             return maps[-1], largest
         sums = core_reference.find(str(self.spec["kind"]), self.spec["name"])(self, frame)
@@ -133,6 +138,24 @@ class ReferenceCore:
                 found.append(self._finished(sum(terms), row + count - 1))
         return found, most
 
+    def maxima(self, frame: Sequence[int]) -> tuple[list[int], int]:
+        """Maxima of a map's windows, some channels after the others: as many rows of codes make an
+        activation, the largest of their sums."""
+        spec, count = self.spec, self.spec["most"]
+        channels = spec["geometry"]["input_shape"][2]
+        size, least = spec["chunk"] or channels, _bounds(spec["x"])[0]
+        each, found, most = replace(self, spec=spec | {"geometry": None}), [], 0
+        for window in _windows({"geometry": spec["geometry"], "pad": least}, list(frame)):
+            for first in range(0, channels, size):
+                pixels = [window[at : at + size] for at in range(first, len(window), channels)]
+                sums = each.sums([x for pixel in pixels for x in [*pixel, *[0] * (size % 2)]])
+                most = max(most, *map(abs, sums))
+                for row in range(0, len(sums), count):
+                    last = row + count - 1
+                    largest = max(sums[row : row + count])
+                    found.append(self._finished(largest * self.mult[last], last))
+        return found, most
+
     def _over_parts(self, frame: list[int]) -> tuple[list[int], int]:
         """Every window of a map, some channels after the others, each with rows of its own."""
         spec, largest = self.spec, 0
@@ -162,7 +185,7 @@ class ReferenceCore:
         found, word, row = [], 0, 0
         for layer in self.spec["layers"]:
             spec = self.spec | {key: layer[key] for key in ("n", "rows", "x", "out", "shift")}
-            own = ("geometry", "chunk", "parts", "reads")
+            own = ("geometry", "chunk", "parts", "reads", "most")
             spec |= {"kind": "pulses"} | {key: layer.get(key) for key in own}
             words, rows = slice(word, word + layer["words"]), slice(row, row + layer["rows"])
             part = (self.codes[words], self.mult[rows], self.bias[rows])

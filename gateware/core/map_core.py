@@ -70,7 +70,7 @@ class MapCore(SharedCore):
             _row_words(m, self, role, ends, again, stage, step)
             for role, stage in (("mult", spec.row_stage), ("bias", spec.product_stage))
         )
-        acc, start = self._in_turn(m, totals, first, ends)
+        acc, start = self._in_turn(m, totals, first, rows)
         finished = self._results(m, acc, start, mult, bias, lambda x: rows.added(m, x))
         result = rows.end(spec.result_stage)
         # The second position's result is a cycle behind the first one's.
@@ -106,7 +106,7 @@ class MapCore(SharedCore):
         return m
 
     def _in_turn(
-        self, m: Module, totals: list[Value], first: Strobe, ends: Strobe
+        self, m: Module, totals: list[Value], first: Strobe, rows: "_Rows"
     ) -> tuple[Value, Value]:
         """The sums of a row's positions, one a cycle, and the strobe that belongs to them."""
         spec = self.spec
@@ -114,12 +114,13 @@ class MapCore(SharedCore):
             self._accumulated(m, total, first, str(v) if spec.side > 1 else "")
             for v, total in enumerate(totals)
         ]
-        start = ends(spec.row_stage)
+        sums = rows.largest(m, sums)
+        start = rows.starts(spec.row_stage)
         if spec.side == 1:
             return sums[0], start
         later = Signal(signed(spec.acc_bits), reset_less=True)
         m.d.sync += later.eq(sums[1])
-        behind = ends(spec.row_stage + 1)
+        behind = rows.starts(spec.row_stage + 1)
         return Mux(behind, later, sums[0]), start | behind
 
     def _maps(self, m: Module, fetcher: "WindowFetcher", writer: "MapWriter", step: Any) -> None:
@@ -169,26 +170,54 @@ def _row_words(
 
 
 class _Rows:
-    """Rows of codes, of which two make one activation where maps are added.
+    """Rows of codes, of which several make one activation: two where maps are added, and those of a
+    window where the largest is taken.
 
-    ``end`` are those that give a result, ``is_signed`` is the sign of what the lanes read.
+    ``end`` are those that give a result, ``starts`` those that are multiplied, ``is_signed`` is the
+    sign of what the lanes read.
     """
 
     def __init__(self, m: Module, spec: MapSpec, word_end: Value, step: Any) -> None:
         self.spec = spec
         self.is_signed: Value = step.signed
-        if not spec.joined:
-            self.end = Strobe(m, "row_end", word_end, spec.code_latency)
+        if not spec.program_fields["joins"]:
+            self.end = self.starts = Strobe(m, "row_end", word_end, spec.code_latency)
             return
-        # Whether the row is of a sum's second map.
-        second = Signal()
+        count, opens, closes = Signal(len(step.joins)), Signal(), Signal()
+        m.d.comb += [opens.eq(count == 0), closes.eq(count == step.joins)]
         with m.If(word_end):
-            m.d.sync += second.eq(~second & step.joins)
-        self.end = Strobe(m, "row_end", word_end & (second | ~step.joins), spec.code_latency)
-        sign = Strobe(m, "sign", Mux(second, step.others, step.signed), spec.code_latency)
-        self.is_signed = sign(spec.code_latency + 1 + spec.bank_latency)
-        self._first = Strobe(m, "sum_start", word_end & ~second, spec.code_latency)
-        self._other = Strobe(m, "sum_end", word_end & second, spec.code_latency)
+            m.d.sync += count.eq(Mux(closes, 0, count + 1))
+        most = step.most if spec.chosen else Const(0, 1)
+
+        def strobe(name: str, flag: Value) -> Strobe:
+            return Strobe(m, name, flag, spec.code_latency)
+
+        self.end = strobe("row_end", word_end & closes)
+        self.starts = strobe("row_start", word_end & (closes | ~most))
+        if spec.joined:
+            sign = strobe("sign", Mux(opens, step.signed, step.others))
+            self.is_signed = sign(spec.code_latency + 1 + spec.bank_latency)
+            self._first = strobe("sum_start", word_end & Mux(most, closes, opens))
+            self._other = strobe("sum_end", word_end & ~opens & ~most)
+        if spec.chosen:
+            self._opens = strobe("choice_start", word_end & (opens | ~most))
+            self._compared = strobe("choice", word_end & ~opens & most)
+
+    def largest(self, m: Module, sums: list[Value]) -> list[Value]:
+        """Of every position the row's sum; of a maximum the largest so far, which is an
+        activation. A cycle later, where an engine has maxima."""
+        spec = self.spec
+        if not spec.chosen:
+            return sums
+        stage, found = spec.row_stage - 1, list[Value]()
+        bits = min(spec.bank_bits + 1, spec.acc_bits)
+        for v, total in enumerate(sums):
+            best = Signal(signed(spec.acc_bits), name=f"largest{v}", reset_less=True)
+            larger = total[:bits].as_signed() > best[:bits].as_signed()
+            with m.If(self._opens(stage) | (self._compared(stage) & larger)):
+                m.d.sync += best.eq(total)
+            found.append(best)
+        return found
 
     def added(self, m: Module, product: Value) -> Value:
         """A product, or that of a row and of the one before that it is added to."""
@@ -382,10 +411,14 @@ class WindowFetcher(wiring.Component):
         w_en = Signal(len(self.w_en))
         w_addr = Signal(len(self.w_addr), reset_less=True)
         w_data = Signal(spec.map_bits, reset_less=True)
+        beyond: Value = Const(0, spec.map_bits)
+        if spec.program_fields["least"]:
+            lowest = Cat(Const(0, spec.bank_bits - 1), self.step.least)
+            beyond = Cat(lowest, lowest)
         m.d.sync += [
             w_en.eq(Cat(*pairs)),
             w_addr.eq(Cat(*addresses)),
-            w_data.eq(Mux(within, self.data, 0)),
+            w_data.eq(Mux(within, self.data, beyond)),
         ]
         m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]
 
@@ -453,6 +486,8 @@ class WindowSequencer(wiring.Component):
             self.addr.eq(addr),
         ]
         opens, first = layer_steps(m, self, over)
+        # A layer's words begin anew with a position, or with every window.
+        anew = whole | step.again if spec.program_fields["again"] else whole
         frame = Signal()
         m.d.sync += frame.eq(self.taken)
         m.d.comb += [self.opens.eq((opens & ~first) | frame), self.done.eq(opens & first)]
@@ -469,13 +504,13 @@ class WindowSequencer(wiring.Component):
             m.d.sync += at_end.eq(count == step.before)
         with m.If(ends):
             m.d.sync += [at_end.eq(step.single), count.eq(0)]
-            with m.If(whole & ~final):
+            with m.If(anew & ~final):
                 m.d.sync += addr.eq(step.start)
             with m.Elif(whole & step.last):
                 m.d.sync += addr.eq(0)
         with m.Elif(~run):
             m.d.sync += at_end.eq(step.single)
-        flags = [go, half, ends, ends & whole, ends & whole & ~final, marks.edge, marks.both]
+        flags = [go, half, ends, ends & whole, ends & anew & ~final, marks.edge, marks.both]
         names = ("valid", "half", "end", "pixel", "again", "edge", "both")
         for i in range(spec.code_latency):
             later = [Signal(name=f"{n}_{i}") for n in names]

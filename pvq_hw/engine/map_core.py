@@ -67,6 +67,10 @@ class MapLayer(SharedLayer):
     joins : int
         0; of a sum of maps, how many there are, and so many rows one after the other make one
         activation: the products are added, and the last one's bias. 1 of a map's copy.
+    most : int
+        0; of a maximum, how many activations a window has: so many rows of one pulse each, one
+        after the other, make one activation, the largest of their sums. Its chunks share codes and
+        rows.
     """
 
     geometry: Geometry
@@ -75,6 +79,17 @@ class MapLayer(SharedLayer):
     reads: tuple[int, ...] = ()
     joins: int = 0
     side: int = 1
+    most: int = 0
+
+    @property
+    def group(self) -> int:
+        """Rows, one after the other, that make one activation."""
+        return self.most or max(1, self.joins)
+
+    @property
+    def again(self) -> int:
+        """Times that its rows are computed at a position: those of a maximum for every chunk."""
+        return self.parts if self.most else 1
 
     @property
     def copies(self) -> bool:
@@ -84,7 +99,7 @@ class MapLayer(SharedLayer):
     @property
     def places(self) -> tuple[int, int]:
         """Rows and columns of windows."""
-        if self.chunk and self.parts == 1:
+        if self.chunk and self.parts == 1 and not self.most:
             return 1, self.geometry.input_shape[2] // self.chunk
         return self.geometry.output_size
 
@@ -104,6 +119,11 @@ class MapLayer(SharedLayer):
         if self.joins:
             plain = (self.chunk, self.parts, g.single) == (0, 1, True)
             return plain and self.rows == self.joins * channels and self.joins <= _MOST_JOINS
+        if self.most:
+            own = (self.chunk or channels) * math.prod(g.kernel)
+            shared = not self.chunk or (self.chunk % _PAIR, channels % self.chunk) == (0, 0)
+            chunks = channels // self.chunk if self.chunk else 1
+            return shared and (self.rows, self.parts) == (own, chunks)
         if not self.chunk:
             return self.parts == 1
         even = self.chunk % _PAIR == 0 and channels % self.chunk == 0
@@ -114,7 +134,7 @@ class MapLayer(SharedLayer):
     @property
     def window_cycles(self) -> int:
         """Slot words of a window."""
-        return self.words // self.parts
+        return self.words * self.again // self.parts
 
     @property
     def window_words(self) -> int:
@@ -124,7 +144,7 @@ class MapLayer(SharedLayer):
     @property
     def results(self) -> int:
         """Activations that it gives in a frame."""
-        return self.positions * (self.rows // max(1, self.joins))
+        return self.positions * self.again * (self.rows // self.group)
 
     @property
     def lines(self) -> int:
@@ -134,7 +154,12 @@ class MapLayer(SharedLayer):
     @property
     def times(self) -> int:
         """Times that its words are read in a frame."""
-        return self.lines * self.places[1]
+        return self.lines * self.places[1] * self.again
+
+    @property
+    def windows(self) -> int:
+        """Windows that are fetched for a frame."""
+        return self.lines * self.places[1] * self.parts
 
     @property
     def order(self) -> IntArray | None:
@@ -279,6 +304,16 @@ class MapSpec(SharedSpec):
         return any(layer.joins > 1 for layer in self.layers)
 
     @property
+    def chosen(self) -> bool:
+        """Whether the largest of several rows' sums is taken."""
+        return any(layer.most for layer in self.layers)
+
+    @property
+    def row_stage(self) -> int:
+        """When the sum of a row, or the largest of those of several, is multiplied."""
+        return super().row_stage + self.chosen
+
+    @property
     def mixed(self) -> bool:
         """Whether some maps that are read are signed and others unsigned."""
         return len({s for k in range(len(self.layers)) for s in self.signs(k)}) > 1
@@ -331,9 +366,11 @@ class MapSpec(SharedSpec):
         ``across`` those from a pixel's last word to the next pixel's first, ``right`` and ``below``
         those from one position to the next in a row and in a column; ``x`` and ``y`` the first
         window's place (signed), ``step_x`` and ``step_y`` the stride; the rest are the last numbers
-        of what they count. ``joins`` says that two maps are added, ``others`` is the sign of the
-        second one's activations, ``base`` the first word of what the layer gives. For a window of
-        two maps the second one is another row of the first.
+        of what they count. ``joins`` are the rows, less one, that make an activation, ``others`` is
+        the sign of the second map's activations where two are added, ``base`` the first word of
+        what the layer gives. For a window of two maps the second one is another row of the first.
+        ``most`` says that it is a maximum, ``again`` that its words are those of every chunk,
+        ``least`` that what lies beyond the map is less than all that activations can be.
 
         Where positions are computed together, rows of the patch up to ``upper`` are of the first
         one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
@@ -366,7 +403,10 @@ class MapSpec(SharedSpec):
             "words": max(1, max(x.window_words - 1 for x in self.layers).bit_length()),
             "taps": max(1, max(x.patch[1] - 1 for x in self.layers).bit_length()),
             "lines": lines,
-            "joins": int(self.joined),
+            "joins": max(x.group - 1 for x in self.layers).bit_length(),
+            "most": int(self.chosen),
+            "again": int(any(x.again > 1 for x in self.layers)),
+            "least": int(any(self._least(x) for x in self.layers)),
             "others": int(self.joined),
             "sums": int(self.side > 1 and any(x.joins for x in self.layers)),
             "upper": lines if self.side > 1 else 0,
@@ -401,7 +441,8 @@ class MapSpec(SharedSpec):
                 "odd": layer.places[0] % self.side, "alone": int(self._alone(layer)),
                 "far_x": layer.geometry.dilation[1], "far_y": layer.geometry.dilation[0],
                 "line": 0 if self._alone(layer) else layer.given_words // layer.places[0],
-                "parts": layer.parts - 1, "joins": int(layer.joins > 1),
+                "parts": layer.parts - 1, "joins": layer.group - 1, "most": int(layer.most > 0),
+                "again": int(layer.again > 1), "least": int(self._least(layer)),
                 "before": max(0, layer.window_cycles - 2),
                 "single": int(layer.window_cycles == 1),
                 "target": 1 - step["source"],
@@ -439,6 +480,10 @@ class MapSpec(SharedSpec):
         """Whether a layer's positions are computed one by one where others' are not."""
         return layer.side < min(self.side, layer.places[0])
 
+    def _least(self, layer: MapLayer) -> bool:
+        """Whether what lies beyond the map must be less than 0."""
+        return bool(layer.most) and layer.x.signed and any(map(any, layer.geometry.pads))
+
     def _across(self, layer: MapLayer) -> int:
         """Words from a pixel's last word to the first of the next one that is read in its row; of
         sums that is the one below."""
@@ -470,7 +515,7 @@ class MapSpec(SharedSpec):
         """When the last word of a layer's last window is read, for a layer that starts then."""
         through = start - self.code_latency - 1  # so that the first two windows wait for none
         state = (start + 2, through, through)
-        left = layer.times * layer.parts
+        left = layer.windows
         while left >= 2:
             following = self._window(layer, self._window(layer, state))
             steps = {now - then for now, then in zip(following, state, strict=True)}
@@ -498,11 +543,17 @@ class MapSpec(SharedSpec):
             y = self.code.decode(part.codes, (layer.rows, layer.n))
             negatives, _ = sums_of_pulses(self.code, part.codes)
             windows = _windows([maps[k + 1] for k in self.read_by(number)], layer)
-            sums = windows @ y.reshape(layer.parts, -1, layer.n).transpose(0, 2, 1)
-            acc = sums.reshape(len(array), layer.positions, layer.rows) - negatives
-            each = (*acc.shape[:2], -1, max(1, layer.joins))
-            total = (acc * np.array(part.mult)).reshape(each).sum(axis=-1)
-            total += np.array(part.bias)[each[-1] - 1 :: each[-1]]
+            own = y.reshape(layer.parts // layer.again, -1, layer.n)
+            sums = windows @ own.transpose(0, 2, 1) - negatives.reshape(len(own), 1, -1)
+            acc = sums.reshape(len(array), layer.positions, -1, layer.group)
+            mult, bias = (
+                np.tile(words, layer.again).reshape(-1, layer.group)
+                for words in (part.mult, part.bias)
+            )
+            if layer.most:
+                total = acc.max(axis=-1) * mult[:, -1] + bias[:, -1]
+            else:
+                total = (acc * mult).sum(axis=-1) + bias[:, -1]
             out = np.asarray(layer.out.clamp(total >> layer.shift), dtype=np.int64)
             maps.append(out.reshape(len(array), -1))
         return {layer.name: found for layer, found in zip(self.layers, maps[1:], strict=True)}
@@ -527,22 +578,23 @@ def _windows(maps: Sequence[npt.NDArray[Any]], layer: MapLayer) -> IntArray:
     if layer.joins > 1:
         one = replace(layer, joins=1)
         return np.concatenate([_windows([x], one) for x in maps], axis=-1)
-    x = maps[0]
+    least = layer.x.min if layer.most else 0
+    x = maps[0] - least  # so that what lies beyond the map is the least
     geometry, chunk, shape = layer.geometry, layer.chunk, (len(x), layer.positions, layer.parts, 1)
-    if chunk and layer.parts == 1:
+    if chunk and layer.parts == 1 and not layer.most:
         split = x.reshape(len(x), -1, layer.positions, chunk)
         return np.asarray(split.transpose(0, 2, 1, 3).reshape(*shape, -1))
     if chunk:
         taps = geometry.kernel[0] * geometry.kernel[1]
         split = geometry.columns(x)[0].reshape(len(x), layer.positions, taps, layer.parts, chunk)
-        return np.asarray(split.transpose(0, 1, 3, 2, 4).reshape(*shape, -1))
+        return np.asarray(split.transpose(0, 1, 3, 2, 4).reshape(*shape, -1) + least)
     h, w, c = geometry.input_shape
     padded: npt.NDArray[Any] = np.pad(
         x.reshape(len(x), h, w, c), ((0, 0), (0, 0), (0, 0), (0, c % _PAIR))
     )
     wide = replace(geometry, input_shape=(h, w, paired(c)))
     columns = wide.columns(padded)[0]
-    return np.asarray(columns.reshape(*shape, -1))
+    return np.asarray(columns.reshape(*shape, -1) + least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -559,7 +611,7 @@ class MapWindow:
         How windows go over the map.
     weights : int
         Of the network's layer; 0 of a pooling.
-    chunk, parts, reads, joins
+    chunk, parts, reads, joins, most
         As `MapLayer` has them.
     """
 
@@ -571,6 +623,7 @@ class MapWindow:
     parts: int = 1
     reads: tuple[int, ...] = ()
     joins: int = 0
+    most: int = 0
 
 
 def window_layer(window: MapWindow) -> MapWindow:
@@ -613,7 +666,7 @@ def make_map_core(
             own = vars(layer) | {
                 "geometry": window.geometry, "weights": window.weights, "chunk": window.chunk,
                 "parts": window.parts, "reads": window.reads, "joins": window.joins,
-                "side": side,
+                "side": side, "most": window.most,
             }  # fmt: skip
             found.append(map_layer(**(own if window.weights else own | {"pulses": 0})))
         return make_map_spec(found, map_memory=map_memory, **fields)
@@ -621,10 +674,14 @@ def make_map_core(
     def even(number: int, core: CoreSpec, image: CoreImage) -> tuple[CoreSpec, CoreImage]:
         more = (max(1, layers[number].joins) - 1).bit_length()  # bits of the products' sum
         core = replace(core, sum_bits=core.sum_bits + more)
-        return _even_parts(core, image, layers[number].parts)
+        shared = layers[number].most > 0
+        return (core, image) if shared else _even_parts(core, image, layers[number].parts)
 
     pairs = [(layer.dense, layer.x) for layer in layers]
-    return share_layers(pairs, lanes, make, adjust=even, min_slots=side, **options)
+    together = [max(1, layer.most) for layer in layers]
+    return share_layers(
+        pairs, lanes, make, adjust=even, min_slots=side, together=together, **options
+    )
 
 
 def map_layer(*, geometry: Geometry, side: int, **fields: Any) -> MapLayer:

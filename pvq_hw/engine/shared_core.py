@@ -230,6 +230,11 @@ class SharedSpec(CoreBase):
         return False
 
     @property
+    def chosen(self) -> bool:
+        """Whether the largest of several rows' sums is taken."""
+        return False
+
+    @property
     def mixed(self) -> bool:
         """Whether some layers read signed activations and others unsigned ones."""
         return len({layer.x.signed for layer in self.layers}) > 1
@@ -535,10 +540,12 @@ def share_layers(
     family: str = "ecp5",
     name: str = "engine",
     min_slots: int = 1,
+    together: Sequence[int] | None = None,
     **options: Any,
 ) -> tuple[Spec, CoreImage]:
     """`make_shared_core`, with what makes the specification of layers and fields, and may adjust
-    every layer's words. A row has at least ``min_slots`` of them."""
+    every layer's words. What is multiplied has at least ``min_slots`` of them: a row, or as many of
+    a layer's rows as are ``together``."""
     if not layers:
         raise InputError("A shared engine must have at least one layer")
     for layer, x in layers:
@@ -555,23 +562,37 @@ def share_layers(
         "shift_bits": shift_bits,
         "code": code,
         "family": family,
-        "min_slots": min_slots,
+        "multiplier": options["multiplier"],
     }
+    rows = together or [1] * len(layers)
     if options["multiplier"] == "serial":
         widest = max(int(layer.mult.max()).bit_length() for layer, _ in layers)
         slots = [
-            s for layer, _ in layers
-            for s in kind(lanes, gap_bits, shift_bits).encode(layer.y).row_slots
+            s for (layer, _), count in zip(layers, rows, strict=True)
+            for s in _slots(kind(lanes, gap_bits, shift_bits), layer, count)
         ]  # fmt: skip
         options.setdefault("multiplier_interval", serial_interval(slots, widest))
-        asked["multiplier_interval"] = options["multiplier_interval"]
+        min_slots = max(min_slots, options["multiplier_interval"])
     parts = [
-        make_core(*_padded(layer, x, lanes), lanes, **asked, multiplier=options["multiplier"])
-        for layer, x in layers
+        make_core(*_padded(layer, x, lanes), lanes, **asked, **_least(options, min_slots, count))
+        for (layer, x), count in zip(layers, rows, strict=True)
     ]
     if adjust is not None:
         parts = [adjust(number, spec, image) for number, (spec, image) in enumerate(parts)]
     return _merged(layers, parts, make, family, name, options)
+
+
+def _slots(code: Code, layer: Dense, together: int) -> list[int]:
+    """Words of what is multiplied."""
+    slots = np.array(code.encode(layer.y).row_slots).reshape(-1, together)
+    return [int(count) for count in slots.sum(axis=1)]
+
+
+def _least(options: dict[str, Any], min_slots: int, together: int) -> dict[str, Any]:
+    """Words that a row has at least, where so many together have ``min_slots``."""
+    least = -(-min_slots // together)
+    serial = options["multiplier"] == "serial"
+    return {"min_slots": least} | ({"multiplier_interval": least} if serial else {})
 
 
 def _multiplier(layers: Sequence[tuple[Dense, TensorSpec]], kind: str) -> str:

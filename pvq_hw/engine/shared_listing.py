@@ -18,7 +18,7 @@ class ListedStep(Document):
     Parameters
     ----------
     name, kind : str
-        The layer's; ``"layer"``, ``"average"``, ``"sum"`` or ``"copy"``.
+        The layer's; ``"layer"``, ``"average"``, ``"maximum"``, ``"sum"`` or ``"copy"``.
     cycles : int
     words : int
         Cycles in which a word of codes is read.
@@ -86,11 +86,13 @@ def _of_regions(spec: SharedSpec, number: int) -> dict[str, Any]:
 def _of_maps(spec: MapSpec, number: int) -> dict[str, Any]:
     layer, last, places = spec.layers[number], number == len(spec.layers) - 1, spec.places
     kind = "layer" if layer.weights else "average"
+    kind = ("copy" if layer.copies else "sum") if layer.joins else kind
+    kind = "maximum" if layer.most else kind
     return {
-        "kind": ("copy" if layer.copies else "sum") if layer.joins else kind,
-        "fetched": layer.times * layer.parts * layer.fetched,
+        "kind": kind,
+        "fetched": layer.windows * layer.fetched,
         "written": 0 if last else layer.given_words,
-        "adds": layer.codes * layer.positions,
+        "adds": layer.codes * layer.positions * layer.again,
         "reads": ", ".join(str(places[k + 1]) for k in spec.read_by(number)),
         "gives": "output" if last else str(places[number + 1]),
     }

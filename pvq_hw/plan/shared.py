@@ -249,7 +249,7 @@ def _gaps(steps: Sequence[SharedStep], gap: int | None, maps: bool) -> list[int]
     may have few pulses far apart, some narrower ones too."""
     if gap:
         return [gap]
-    layers = [step.layer for step in steps]
+    layers = [step.layer for step in steps if not step.most]
     pulses = [layer.k * layer.rows for layer in layers]
     notable = min(_NOTABLE * sum(pulses), max(pulses))
     most = max(
@@ -292,16 +292,19 @@ def _reckoned(
         layer = step.layer
         n, chunk, parts = window_columns(step) if maps else (layer.n, 0, 1)
         chunks.append((chunk, parts))
+        together = max(1, step.most)
+        slots = together * words.of_row(layer, code, chunk, -(-side // together))
         core = reckoned_core(
-            layer.rows, max(n, code.lanes), layer.k, layer.x, layer.out, code,
-            words.of_row(layer, code, chunk, side), target.engine, multiplier,
+            layer.rows // together, max(n, code.lanes), layer.k, layer.x, layer.out, code, slots,
+            target.engine, multiplier,
         )  # fmt: skip
+        again = 1 if step.most else parts
         cores.append(core)
         count = layer.k * layer.rows
         described.append(
             SharedLayer(
                 layer.name, n, layer.rows, layer.x, layer.out,
-                -(-core.words // parts) * parts, core.shift, count, count,
+                -(-core.words // again) * again, core.shift, count, count,
                 layer.rows * layer.columns,
             )
         )  # fmt: skip
@@ -318,6 +321,7 @@ def _reckoned(
                 reads=step.reads,
                 joins=step.joins,
                 side=side,
+                most=step.most,
             )
             for own, step, (chunk, parts) in zip(found, steps, chunks, strict=True)
         ]
@@ -428,7 +432,7 @@ def shared_plan(
             x.format, layer.output.format, geometry=part.geometry if maps else None,
             given=(layer, x),
         )  # fmt: skip
-        steps.append(SharedStep(known, part.reads, part.joins))
+        steps.append(SharedStep(known, part.reads, part.joins, part.most))
     decides = _deciding(network, target)
     reserve += sum((unit_resources(unit, target.engine) for unit in decides), Resources())
     given = {gap for gap in gap_bits or () if gap is not None}

@@ -25,7 +25,8 @@ _BESIDE = {"ecp5": 0.9, "up5k": 1.0, "hx8k": 1.0}
 
 
 def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> tuple[int, int]:
-    """LUTs and flip-flops of what an engine with maps has for a second position, and for sums.
+    """LUTs and flip-flops of what an engine with maps has for a second position, for sums and for
+    maxima.
 
     ``leaf_bits`` and ``tree_bits`` are those of the lanes of one position.
     """
@@ -34,6 +35,8 @@ def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> 
         _BESIDE[family] * (spec.side - 1) * beside + spec.joined * (spec.side + 1) * spec.sum_bits
     )
     ffs = 0.8 * (spec.side - 1) * beside + spec.joined * spec.side * spec.sum_bits
+    luts += spec.chosen * spec.side * (spec.acc_bits + spec.bank_bits + 2)
+    ffs += spec.chosen * spec.side * spec.acc_bits
     return round(luts), round(ffs)
 
 

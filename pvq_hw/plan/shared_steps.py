@@ -1,4 +1,5 @@
-"""What a shared engine does for a network, step by step: layers, averages, sums, copies of maps."""
+"""What a shared engine does for a network, step by step: layers, averages, maxima, sums, copies of
+maps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.map_core import MapWindow, paired
@@ -16,16 +18,18 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.join import PASSED, Add
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import AveragePool
+from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.plan.candidates import FoldLayer, Passed
 from pvq_hw.plan.core_layers import CoreLayer, core_layers
+from pvq_hw.registry import Face
 
-__all__ = ["SharedStep", "network_chain", "reckoned_steps", "window_columns"]
+__all__ = ["SharedStep", "network_chain", "reckoned_steps", "step_of", "window_columns"]
 
 Shape = tuple[int, int, int]
 S = TypeVar("S", "SharedStep", MapWindow)
 
 _CHUNKS = (8, 6, 4, 2)
+_FEW_COLUMNS = 48  # of a maximum's window: each is a word, if it is near the bank's beginning
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class SharedStep:
     layer: FoldLayer
     reads: tuple[int, ...] = ()
     joins: int = 0
+    most: int = 0
 
 
 def _complete(steps: Sequence[S], copied: Callable[[Sequence[S], int], S]) -> list[S]:
@@ -61,6 +66,8 @@ def window_columns(step: SharedStep) -> tuple[int, int, int]:
     if step.joins:
         return step.joins * paired(channels), 0, 1
     chunk = 0 if layer.n == taps * channels else layer.n // taps
+    if step.most:
+        return taps * (chunk or paired(channels)), chunk, channels // chunk if chunk else 1
     if layer.given is None and not chunk:
         chunk = _row_chunk(channels, layer.groups)
     if not chunk:
@@ -126,6 +133,8 @@ def _shape_of(step: SharedStep) -> Shape:
         return 1, 1, layer.rows
     if step.joins:
         return g.input_shape
+    if step.most:
+        return (*g.output_size, g.input_shape[2])
     whole = g.output_size == (1, 1) and g.kernel == g.input_shape[:2]
     pooled = layer.rows == layer.groups and layer.gives == "" and whole
     return (*g.output_size, g.input_shape[2] if pooled else layer.rows)
@@ -134,12 +143,32 @@ def _shape_of(step: SharedStep) -> Shape:
 def _passed_step(passed: Passed, reads: tuple[int, ...], forms: Sequence[IntFormat]) -> SharedStep:
     if passed.op == "Add":
         return _sum_step(passed.name, passed.shape, forms, passed.out, reads)
+    if passed.op == "MaxPool" and passed.geometry is not None:
+        return _maximum(passed.name, passed.geometry, forms[0], reads)
     if passed.op != "AveragePool" or passed.geometry is None:
         raise _refused(passed.name, f"it is of kind {passed.op.lower()}: {_KINDS}")
     return SharedStep(_average(passed.name, passed.geometry, forms[0], passed.out), reads)
 
 
-_KINDS = "only dense layers, convolutions, averages and sums share one"
+_KINDS = "only dense layers, convolutions, averages, maxima and sums share one"
+
+
+def _maximum(name: str, g: Geometry, x: IntFormat, reads: tuple[int, ...]) -> SharedStep:
+    """A maximum, of some channels at a time, whose rows are a pulse each."""
+    taps, size = math.prod(g.kernel), _choice_chunk(g)
+    layer = FoldLayer(name, size * taps, size * taps, 1, x, x, geometry=g)
+    return SharedStep(layer, reads, most=taps)
+
+
+def _choice_chunk(g: Geometry) -> int:
+    """Channels of a maximum that are computed together: so many that most pulses are near the
+    beginning of their banks."""
+    channels, taps = g.input_shape[2], math.prod(g.kernel)
+    if taps * paired(channels) <= _FEW_COLUMNS:
+        return channels
+    sizes = [c for c in _CHUNKS if channels % c == 0 and c < channels]
+    few = [c for c in sizes if taps * c <= _FEW_COLUMNS]
+    return (few or sizes[-1:] or [channels])[0]
 
 
 def _sum_step(
@@ -219,30 +248,73 @@ def network_chain(network: Network) -> tuple[list[MapWindow], bool]:
     return _complete(found, copied), True
 
 
+step_of: Face[[CoreLayer | None, Sequence[TensorSpec]], tuple[MapWindow, str]] = Face(
+    "layer", "step of a shared engine"
+)
+"""What an engine computes for a layer, given its core, where it has one, and its inputs; and why it
+can't, in words."""
+
+
 def _step(
     layer: Layer, core: CoreLayer | None, inputs: Sequence[TensorSpec]
 ) -> tuple[MapWindow | None, str]:
     """What an engine computes for a layer, and why it can't."""
-    if core is not None:
-        dense, window, chunk, parts = _in_chunks(core)
-        why = refuse_shared(dense, window, layer.output)
-        geometry = core.geometry
-        if geometry is None:
-            shape = _map_shape(inputs[0])
-            geometry = Geometry(shape, shape[:2])
-        return MapWindow(dense, window, geometry, core.source.y.size, chunk, parts), why
-    if isinstance(layer, AveragePool):
-        dense, window, why = _ones(layer, inputs[0])
-        chunk = dense.y.shape[0] if len(dense.y) < layer.output.shape[-1] else 0
-        return MapWindow(dense, window, layer.geometry, 0, chunk, 1), why
-    if isinstance(layer, Add):
-        why = "it adds more than two maps" if len(inputs) > 2 else ""
-        if layer.output.format.binary or any(x.format.binary for x in inputs):
-            why = "its activations are signs"
-        step = _sum(layer.name, inputs, layer.output, layer.mult, layer.shift)
-        return replace(step, joins=len(inputs) if len(inputs) > 1 else 0), why
+    if step_of.has(type(layer)):
+        return step_of(layer, core, inputs)
     kind = str(getattr(layer, "kind", type(layer).__name__))
     return None, f"it is of kind {kind}: {_KINDS}"
+
+
+@step_of.of(Dense, Conv)
+def _weighted_step(
+    layer: Dense | Conv, core: CoreLayer | None, inputs: Sequence[TensorSpec]
+) -> tuple[MapWindow, str]:
+    assert core is not None
+    dense, window, chunk, parts = _in_chunks(core)
+    why = refuse_shared(dense, window, layer.output)
+    geometry = core.geometry
+    if geometry is None:
+        shape = _map_shape(inputs[0])
+        geometry = Geometry(shape, shape[:2])
+    return MapWindow(dense, window, geometry, core.source.y.size, chunk, parts), why
+
+
+@step_of.of(AveragePool)
+def _average_step(
+    layer: AveragePool, core: CoreLayer | None, inputs: Sequence[TensorSpec]
+) -> tuple[MapWindow, str]:
+    dense, window, why = _ones(layer, inputs[0])
+    chunk = dense.y.shape[0] if len(dense.y) < layer.output.shape[-1] else 0
+    return MapWindow(dense, window, layer.geometry, 0, chunk, 1), why
+
+
+@step_of.of(MaxPool)
+def _maximum_step(
+    layer: MaxPool, core: CoreLayer | None, inputs: Sequence[TensorSpec]
+) -> tuple[MapWindow, str]:
+    """Of every channel a row of one pulse for each activation of the window."""
+    g, x = layer.geometry, inputs[0]
+    taps, channels, size = math.prod(g.kernel), g.input_shape[2], _choice_chunk(g)
+    row = np.arange(size * taps)
+    y = np.zeros((len(row), len(row)), dtype=np.int64)
+    y[row, row % taps * size + row // taps] = 1
+    mult = np.full(len(row), PASSED[0], dtype=np.int64)
+    dense = _unit_rows(layer.name, layer.input, layer.output, y, mult, PASSED[1])
+    chunk, parts = (size, channels // size) if size < channels else (0, 1)
+    window = replace(x, shape=(len(row),))
+    why = "its activations are signs" if x.format.binary else ""
+    return MapWindow(dense, window, g, 0, chunk, parts, most=taps), why
+
+
+@step_of.of(Add)
+def _added_step(
+    layer: Add, core: CoreLayer | None, inputs: Sequence[TensorSpec]
+) -> tuple[MapWindow, str]:
+    why = "it adds more than two maps" if len(inputs) > 2 else ""
+    if layer.output.format.binary or any(x.format.binary for x in inputs):
+        why = "its activations are signs"
+    step = _sum(layer.name, inputs, layer.output, layer.mult, layer.shift)
+    return replace(step, joins=len(inputs) if len(inputs) > 1 else 0), why
 
 
 def _map_shape(x: TensorSpec) -> Shape:
@@ -265,18 +337,21 @@ def _sum(
     row = np.arange(channels * count)
     y = np.zeros((len(row), len(row)), dtype=np.int64)
     y[row, row % count * channels + row // count] = 1
-    dense = Dense(
-        name=name,
-        input=inputs[0].name,
-        output=replace(output, shape=(len(row),)),
-        y=y,
-        mult=np.tile(np.array(mult, dtype=np.int64), channels)[:, None],
-        bias=np.zeros(len(row), dtype=np.int64),
-        shift=shift,
-        gain=np.ones((len(row), 1)),
-    )
+    factors = np.tile(np.array(mult, dtype=np.int64), channels)
+    dense = _unit_rows(name, inputs[0].name, output, y, factors, shift)
     x = replace(inputs[0], shape=(len(row),), format=_widest([t.format for t in inputs]))
     return MapWindow(dense, x, Geometry(shape, (1, 1)), 0, joins=count)
+
+
+def _unit_rows(
+    name: str, source: str, output: TensorSpec, y: npt.NDArray[np.int64],
+    mult: npt.NDArray[np.int64], shift: int,
+) -> Dense:  # fmt: skip
+    """Rows of a pulse each, with their multipliers."""
+    return Dense(
+        name=name, input=source, output=replace(output, shape=(len(y),)), y=y, mult=mult[:, None],
+        bias=np.zeros(len(y), dtype=np.int64), shift=shift, gain=np.ones((len(y), 1)),
+    )  # fmt: skip
 
 
 def _in_chunks(core: CoreLayer) -> tuple[Dense, TensorSpec, int, int]:

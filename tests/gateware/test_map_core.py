@@ -59,7 +59,20 @@ def residual() -> Network:
     return net.network()
 
 
+def maxima() -> Network:
+    """Maxima of signed and unsigned maps, of all channels at a time and of some, with padding that
+    never wins, overlapping and of single activations; a sum beside them."""
+    net = RandomNetwork(13, (6, 5, 3))
+    x = net.conv(net.input, 12, (3, 2), pads=SAME, out=S8, k=5)
+    y = net.maxpool(x, (3, 3), stride=(2, 2), pads=SAME)
+    y = net.maxpool(net.add(y, y), (1, 2))
+    x = net.maxpool(net.conv(y, 3, (1, 1), k=3), (1, 1), stride=(2, 1))
+    net.dense(net.maxpool(x, x.shape[:2]), 5)
+    return net.network()
+
+
 NETWORKS = {
+    "maxima": maxima,
     "residual": residual,
     "convolutions": convolutions,
     "depthwise": depthwise,
@@ -68,15 +81,17 @@ NETWORKS = {
 SPRAM = {"code_memory": "spram", "map_memory": "spram"}
 # The last one's V: positions, one below the other, that are computed together.
 CASES = [
+    ("maxima", "icebreaker", 4, SPRAM, 2),
     ("residual", "icebreaker", 4, SPRAM, 2),
     ("convolutions", "hx8k", 2, {}, 1),
     ("convolutions", "ulx3s-25f", 4, {}, 2),
     ("depthwise", "icebreaker", 4, SPRAM, 2),
     ("flat", "ulx3s-25f", 6, {}, 2),
     ("residual", "ulx3s-25f", 2, {}, 1),
+    ("maxima", "hx8k", 4, {}, 1),
     ("depthwise", "ulx3s-25f", 6, {}, 1),
 ]
-SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[2:]]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[3:]]
 
 
 def planned(name: str, board: str, lanes: int, options: dict) -> tuple[Network, Plan, np.ndarray]:
@@ -93,7 +108,7 @@ def traced(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
             for x in network.layers}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:2], *SLOW])
+@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:3], *SLOW])
 def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options, side):
     network, made, x = planned(name, board, lanes, options | {"side": side})
     names = [layer.name for layer in network.layers]
@@ -157,8 +172,8 @@ def test_what_has_no_place_among_maps_is_refused_by_name():
 
     net = RandomNetwork(1, (6, 6, 4))
     x = net.conv(net.input, 4, (3, 3), pads=SAME)
-    net.dense(net.maxpool(x, (2, 2), stride=(2, 2)), 3)
-    assert "can't be on a shared engine: it is of kind maxpool" in refusal(net)
+    net.dense(net.concat(x, net.input), 3)
+    assert "can't be on a shared engine: it is of kind concat" in refusal(net)
     net = RandomNetwork(1, (6, 6, 4))
     x = net.conv(net.input, 4, (3, 3), pads=SAME)
     net.dense(net.add(x, x, x), 3)

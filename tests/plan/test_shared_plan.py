@@ -184,8 +184,12 @@ def test_sums_are_reckoned_as_the_layers_hang_together():
     kept = fold_network(body, ICE, shared=True, reserve=units_reserve(3, "up5k"))
     assert kept == folding
     pool = replace(mean, name="pool", op="MaxPool", inputs=("a",))
-    with pytest.raises(InputError, match="'pool' can't be on a shared engine: it is of kind maxp"):
-        shared_folding([replace(body[0], then=(pool,))], ICE, reserve=Resources())
+    pooled, last = replace(body[0], then=(pool,)), replace(body[-1], n=16, reads="m")
+    pool = reckoned_steps([pooled, last])[1]
+    assert (pool.layer.name, pool.most, pool.layer.rows, pool.layer.k) == ("pool", 16, 32, 1)
+    cat = replace(mean, name="cat", op="Concat", inputs=("a", "x"))
+    with pytest.raises(InputError, match="'cat' can't be on a shared engine: it is of kind concat"):
+        shared_folding([replace(body[0], then=(cat,))], ICE, reserve=Resources())
 
 
 def test_maps_keep_their_words_until_they_are_read_and_no_longer():
