@@ -115,7 +115,8 @@ class ReferenceCore:
         elif geometry is not None:
             windows = list(_windows({"geometry": geometry, "pad": 0}, list(frame)))
             channels = geometry["input_shape"][2]
-            if channels % 2:  # a word has two channels: the last one's other half has no weights
+            # A word has two channels, or one alone: the last one's other half has no weights.
+            if channels % 2 and channels > 1:
                 windows = [
                     [y for k, x in enumerate(w, 1) for y in ([x, 0] if k % channels == 0 else [x])]
                     for w in windows
@@ -144,11 +145,12 @@ class ReferenceCore:
         spec, count = self.spec, self.spec["most"]
         channels = spec["geometry"]["input_shape"][2]
         size, least = spec["chunk"] or channels, _bounds(spec["x"])[0]
+        more = size % 2 if channels > 1 else 0
         each, found, most = replace(self, spec=spec | {"geometry": None}), [], 0
         for window in _windows({"geometry": spec["geometry"], "pad": least}, list(frame)):
             for first in range(0, channels, size):
                 pixels = [window[at : at + size] for at in range(first, len(window), channels)]
-                sums = each.sums([x for pixel in pixels for x in [*pixel, *[0] * (size % 2)]])
+                sums = each.sums([x for pixel in pixels for x in [*pixel, *[0] * more]])
                 most = max(most, *map(abs, sums))
                 for row in range(0, len(sums), count):
                     last = row + count - 1

@@ -141,12 +141,12 @@ class MapCore(SharedCore):
 
 def _banks(fetcher: "WindowFetcher") -> Any:
     """The fetcher as what writes the banks: of lane ``p`` the pair ``p // 2``."""
-    pairs = fetcher.spec.lanes // 2
+    lanes = fetcher.spec.lanes
 
     def ports(p: int, v: int) -> tuple[Value, Value, Value]:
         data = fetcher.w_data.word_select(p % 2, len(fetcher.w_data) // 2)
         address = fetcher.w_addr.word_select(v, fetcher.spec.address_bits + 1)
-        return fetcher.w_en[v * pairs + p // 2], address, data
+        return fetcher.w_en[v * lanes + p], address, data
 
     return ports
 
@@ -284,7 +284,7 @@ class WindowFetcher(wiring.Component):
     release : strobe, a half has been read
     addr, data : of the map; ``data`` comes a cycle later
     written, marks : strobe, and with it what the window is, see `_MARKS`
-    w_en : one bit for each pair of banks
+    w_en : one bit for each bank
     w_addr, w_data : to the banks of each position, and to all of them
     """
 
@@ -299,7 +299,7 @@ class WindowFetcher(wiring.Component):
                 "data": In(spec.map_bits),
                 "written": Out(1),
                 "marks": Out(_MARKS),
-                "w_en": Out(spec.side * spec.lanes // 2),
+                "w_en": Out(spec.side * spec.lanes),
                 "w_addr": Out(spec.side * (spec.address_bits + 1)),
                 "w_data": Out(spec.map_bits),
             }
@@ -385,11 +385,13 @@ class WindowFetcher(wiring.Component):
         return m
 
     def _write(self, m: Module, run: Value, inside: Value, takes: list[Value]) -> None:
-        """Two cycles later: the word, or zeros beyond the map, into the next pair of banks of each
-        position that takes it."""
+        """Two cycles later: the word, or what lies beyond the map, into the next pair of banks of
+        each position that takes it; a word of one activation, which is in both halves of it, into
+        one bank of the pair."""
         spec = self.spec
+        narrow = self.step.narrow if spec.program_fields["narrow"] else Const(0, 1)
         moves, within, ended = Signal(), Signal(reset_less=True), Signal()
-        half, pairs, addresses = Signal(), list[Value](), list[Value]()
+        half, banks, addresses = Signal(), list[Value](), list[Value]()
         m.d.sync += [moves.eq(run), within.eq(inside), ended.eq(self.written)]
         with m.If(ended):
             m.d.sync += half.eq(~half)
@@ -400,13 +402,17 @@ class WindowFetcher(wiring.Component):
                 m.d.sync += mine.eq(run & take)
             pair = Signal(spec.lanes // 2, init=1, name=f"pair{v}")
             address = Signal(spec.address_bits, name=f"address{v}")
+            upper = Signal(name=f"upper{v}")
             with m.If(mine):
-                m.d.sync += pair.eq(pair.rotate_left(1))
-                with m.If(pair[-1]):
-                    m.d.sync += address.eq(address + 1)
+                m.d.sync += upper.eq(narrow & ~upper)
+                with m.If(upper | ~narrow):
+                    m.d.sync += pair.eq(pair.rotate_left(1))
+                    with m.If(pair[-1]):
+                        m.d.sync += address.eq(address + 1)
             with m.If(ended):
-                m.d.sync += [pair.eq(1), address.eq(0)]
-            pairs.append(Mux(mine, pair, 0))
+                m.d.sync += [pair.eq(1), address.eq(0), upper.eq(0)]
+            enables = (mine & ~upper, mine & (upper | ~narrow))
+            banks += [pair[p] & enable for p in range(len(pair)) for enable in enables]
             addresses.append(Cat(address, half))
         w_en = Signal(len(self.w_en))
         w_addr = Signal(len(self.w_addr), reset_less=True)
@@ -416,7 +422,7 @@ class WindowFetcher(wiring.Component):
             lowest = Cat(Const(0, spec.bank_bits - 1), self.step.least)
             beyond = Cat(lowest, lowest)
         m.d.sync += [
-            w_en.eq(Cat(*pairs)),
+            w_en.eq(Cat(*banks)),
             w_addr.eq(Cat(*addresses)),
             w_data.eq(Mux(within, self.data, beyond)),
         ]

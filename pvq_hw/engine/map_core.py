@@ -28,6 +28,7 @@ __all__ = [
     "MapLayer",
     "MapSpec",
     "MapWindow",
+    "banked",
     "make_map_core",
     "make_map_spec",
     "map_layer",
@@ -45,7 +46,7 @@ _MOST_WORDS = 1 << 16  # of a map
 @dataclass(frozen=True)
 class MapLayer(SharedLayer):
     """One layer of an engine with maps; ``n`` counts the columns of a window as it is in the banks,
-    with a channel of zeros where there is an odd number.
+    with a channel of zeros where there is an odd number, but one.
 
     Parameters
     ----------
@@ -85,6 +86,11 @@ class MapLayer(SharedLayer):
     def group(self) -> int:
         """Rows, one after the other, that make one activation."""
         return self.most or max(1, self.joins)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a word of its map is one activation, which is in one bank of a pair."""
+        return self.geometry.input_shape[2] == 1 and not self.joins
 
     @property
     def again(self) -> int:
@@ -209,6 +215,11 @@ def paired(channels: int) -> int:
     return channels + channels % _PAIR
 
 
+def banked(channels: int) -> int:
+    """Channels of a window as it is in the banks: one has no other beside it."""
+    return paired(channels) if channels > 1 else 1
+
+
 @CORES.kind
 @dataclass(frozen=True, kw_only=True)
 class MapSpec(SharedSpec):
@@ -248,7 +259,8 @@ class MapSpec(SharedSpec):
         for layer in self.layers:
             g = layer.geometry
             taps = max(1, layer.joins) * math.prod(g.kernel)
-            if layer.n != _PAIR * taps * layer.window_words or not layer.divides:
+            each = 1 if layer.narrow else _PAIR
+            if layer.n != each * taps * layer.window_words or not layer.divides:
                 raise InputError(f"{where}: layer {layer.name!r} must have the columns of a window")
             if layer.map_words > _MOST_WORDS:
                 raise InputError(f"{where}: layer {layer.name!r} must read a smaller map")
@@ -370,7 +382,8 @@ class MapSpec(SharedSpec):
         the sign of the second map's activations where two are added, ``base`` the first word of
         what the layer gives. For a window of two maps the second one is another row of the first.
         ``most`` says that it is a maximum, ``again`` that its words are those of every chunk,
-        ``least`` that what lies beyond the map is less than all that activations can be.
+        ``least`` that what lies beyond the map is less than all that activations can be, ``narrow``
+        that a word has one activation.
 
         Where positions are computed together, rows of the patch up to ``upper`` are of the first
         one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
@@ -406,6 +419,7 @@ class MapSpec(SharedSpec):
             "joins": max(x.group - 1 for x in self.layers).bit_length(),
             "most": int(self.chosen),
             "again": int(any(x.again > 1 for x in self.layers)),
+            "narrow": int(any(x.narrow for x in self.layers)),
             "least": int(any(self._least(x) for x in self.layers)),
             "others": int(self.joined),
             "sums": int(self.side > 1 and any(x.joins for x in self.layers)),
@@ -442,7 +456,8 @@ class MapSpec(SharedSpec):
                 "far_x": layer.geometry.dilation[1], "far_y": layer.geometry.dilation[0],
                 "line": 0 if self._alone(layer) else layer.given_words // layer.places[0],
                 "parts": layer.parts - 1, "joins": layer.group - 1, "most": int(layer.most > 0),
-                "again": int(layer.again > 1), "least": int(self._least(layer)),
+                "again": int(layer.again > 1), "narrow": int(layer.narrow),
+                "least": int(self._least(layer)),
                 "before": max(0, layer.window_cycles - 2),
                 "single": int(layer.window_cycles == 1),
                 "target": 1 - step["source"],
@@ -589,10 +604,11 @@ def _windows(maps: Sequence[npt.NDArray[Any]], layer: MapLayer) -> IntArray:
         split = geometry.columns(x)[0].reshape(len(x), layer.positions, taps, layer.parts, chunk)
         return np.asarray(split.transpose(0, 1, 3, 2, 4).reshape(*shape, -1) + least)
     h, w, c = geometry.input_shape
+    more = 0 if layer.narrow else c % _PAIR
     padded: npt.NDArray[Any] = np.pad(
-        x.reshape(len(x), h, w, c), ((0, 0), (0, 0), (0, 0), (0, c % _PAIR))
+        x.reshape(len(x), h, w, c), ((0, 0), (0, 0), (0, 0), (0, more))
     )
-    wide = replace(geometry, input_shape=(h, w, paired(c)))
+    wide = replace(geometry, input_shape=(h, w, c + more))
     columns = wide.columns(padded)[0]
     return np.asarray(columns.reshape(*shape, -1) + least)
 
@@ -604,7 +620,7 @@ class MapWindow:
     Parameters
     ----------
     dense : Dense
-        Of one window, with a channel of zeros where there is an odd number of them.
+        Of one window, with a channel of zeros where there is an odd number of them, but one.
     x : TensorSpec
         The window.
     geometry : Geometry
@@ -627,12 +643,13 @@ class MapWindow:
 
 
 def window_layer(window: MapWindow) -> MapWindow:
-    """A layer's window with a channel of zeros where it has an odd number."""
+    """A layer's window with a channel of zeros where it has an odd number, but one."""
     layer, x, geometry = window.dense, window.x, window.geometry
     channels = window.chunk or geometry.input_shape[2]
     taps = geometry.kernel[0] * geometry.kernel[1] * max(1, window.joins)
     split = layer.y.reshape(len(layer.y), taps, channels)
-    split = np.pad(split, ((0, 0), (0, 0), (0, channels % _PAIR)))
+    more = paired(channels) if window.joins else banked(channels)
+    split = np.pad(split, ((0, 0), (0, 0), (0, more - channels)))
     y = split.reshape(len(split), -1)
     dense, wide = replace(layer, y=y), replace(x, shape=(y.shape[1],))
     return replace(window, dense=dense, x=wide)

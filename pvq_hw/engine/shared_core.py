@@ -574,7 +574,7 @@ def share_layers(
         options.setdefault("multiplier_interval", serial_interval(slots, widest))
         min_slots = max(min_slots, options["multiplier_interval"])
     parts = [
-        make_core(*_padded(layer, x, lanes), lanes, **asked, **_least(options, min_slots, count))
+        make_core(*_padded(layer, x, lanes), lanes, **(asked | _least(options, min_slots, count)))
         for (layer, x), count in zip(layers, rows, strict=True)
     ]
     if adjust is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.map_core import MapWindow, paired
+from pvq_hw.engine.map_core import MapWindow, banked, paired
 from pvq_hw.engine.map_places import FRAME, with_copies
 from pvq_hw.engine.shared_core import refuse_shared
 from pvq_hw.errors import InputError
@@ -61,17 +61,17 @@ def window_columns(step: SharedStep) -> tuple[int, int, int]:
     layer = step.layer
     g = layer.geometry
     if g is None:
-        return paired(layer.n), 0, 1
+        return banked(layer.n), 0, 1
     channels, taps = g.input_shape[2], math.prod(g.kernel)
     if step.joins:
         return step.joins * paired(channels), 0, 1
     chunk = 0 if layer.n == taps * channels else layer.n // taps
     if step.most:
-        return taps * (chunk or paired(channels)), chunk, channels // chunk if chunk else 1
+        return taps * (chunk or banked(channels)), chunk, channels // chunk if chunk else 1
     if layer.given is None and not chunk:
         chunk = _row_chunk(channels, layer.groups)
     if not chunk:
-        return taps * paired(channels), 0, 1
+        return taps * banked(channels), 0, 1
     return taps * chunk, chunk, 1 if layer.rows == chunk else channels // chunk
 
 

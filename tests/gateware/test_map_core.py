@@ -61,8 +61,8 @@ def residual() -> Network:
 
 def maxima() -> Network:
     """Maxima of signed and unsigned maps, of all channels at a time and of some, with padding that
-    never wins, overlapping and of single activations; a sum beside them."""
-    net = RandomNetwork(13, (6, 5, 3))
+    never wins, overlapping and of single activations; a frame of one channel, and a sum."""
+    net = RandomNetwork(13, (6, 5, 1))
     x = net.conv(net.input, 12, (3, 2), pads=SAME, out=S8, k=5)
     y = net.maxpool(x, (3, 3), stride=(2, 2), pads=SAME)
     y = net.maxpool(net.add(y, y), (1, 2))
