@@ -93,7 +93,7 @@ class ReferenceCore:
                     values, largest = (
                         core.over_map(read[0]) if len(read) == 1 else core.joined(read)
                     )
-                maps.append(values)
+                maps.append(core.pooled(values) if core.spec.get("pool") else values)
             return maps[-1], largest
         sums = core_reference.find(str(self.spec["kind"]), self.spec["name"])(self, frame)
         for value in (min(sums), max(sums)):
@@ -138,6 +138,29 @@ class ReferenceCore:
                 terms = [s * m for s, m in zip(sums[row:], self.mult[row:][:count], strict=False)]
                 found.append(self._finished(sum(terms), row + count - 1))
         return found, most
+
+    def pooled(self, frame: Sequence[int]) -> list[int]:
+        """The largest of two by two positions."""
+        spec = self.spec
+        (height, width, _), (tall, wide) = (
+            spec["geometry"]["input_shape"],
+            spec["geometry"]["kernel"],
+        )
+        (top, bottom), (left, right) = spec["geometry"]["pads"]
+        down, across = spec["geometry"]["stride"]
+        rows = (height + top + bottom - tall) // down + 1
+        columns = (width + left + right - wide) // across + 1
+        channels = len(frame) // (rows * columns)
+        return [
+            max(
+                frame[((row + y) * columns + column + x) * channels + channel]
+                for y in (0, 1)
+                for x in (0, 1)
+            )
+            for row in range(0, rows - 1, 2)
+            for column in range(0, columns - 1, 2)
+            for channel in range(channels)
+        ]
 
     def maxima(self, frame: Sequence[int]) -> tuple[list[int], int]:
         """Maxima of a map's windows, some channels after the others: as many rows of codes make an
@@ -187,7 +210,7 @@ class ReferenceCore:
         found, word, row = [], 0, 0
         for layer in self.spec["layers"]:
             spec = self.spec | {key: layer[key] for key in ("n", "rows", "x", "out", "shift")}
-            own = ("geometry", "chunk", "parts", "reads", "most")
+            own = ("geometry", "chunk", "parts", "reads", "most", "pool")
             spec |= {"kind": "pulses"} | {key: layer.get(key) for key in own}
             words, rows = slice(word, word + layer["words"]), slice(row, row + layer["rows"])
             part = (self.codes[words], self.mult[rows], self.bias[rows])

@@ -11,6 +11,7 @@ from gateware.core.parameters import Strobe, core_rom
 from gateware.core.pulse_core import read_codes
 from gateware.core.sequencer import ResultFifo, count_credits, credits_taken
 from gateware.core.shared_core import (
+    ResultTap,
     SharedCore,
     finish_of,
     lane_sums,
@@ -38,6 +39,12 @@ class MapCore(SharedCore):
     """
 
     spec: MapSpec
+
+    def __init__(self, spec: MapSpec, image: CoreImage, *, body: str = "behavioral") -> None:
+        super().__init__(spec, image, body=body)
+        self.pools = {k: ResultTap(x.out) for k, x in enumerate(spec.layers) if x.pool}
+        for number, tap in self.pools.items():
+            setattr(self, f"pool{number}", tap)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -80,6 +87,14 @@ class MapCore(SharedCore):
             stage = spec.result_stage + 1
             second = rows.end(stage) & counts(stage)
         between = self._between(m, sequencer, finished, result | second)
+        value = self._kept(finished, step)
+        closes: Value = marks[0](spec.result_stage)
+        moves, behind = between, second
+        if spec.pooled:
+            later = [mark(spec.result_stage + 1) for mark in marks]
+            moves, value = self._pooled(m, sequencer, between, second, value, later)
+            behind = second & ~step.pools
+            closes = Mux(step.pools, later[0], closes)
         connect(m, flipped(self.i), writer.i)
         self._maps(m, fetcher, writer, step)
         m.d.comb += [
@@ -92,11 +107,11 @@ class MapCore(SharedCore):
             sequencer.popped.eq(fifo.popped),
             sequencer.row_end.eq(rows.end(spec.code_latency)),
             writer.opens.eq(sequencer.done),
-            writer.result.eq(between),
-            writer.second.eq(second),
-            writer.ends.eq(marks[0](spec.result_stage)),
+            writer.result.eq(moves),
+            writer.second.eq(behind),
+            writer.ends.eq(closes),
             writer.edge.eq(marks[1](spec.result_stage)),
-            writer.value.eq(self._kept(finished, step)),
+            writer.value.eq(value),
             writer.starts.eq(sequencer.opens),
             writer.base.eq(step.base),
             writer.line.eq(step.line),
@@ -122,6 +137,35 @@ class MapCore(SharedCore):
         m.d.sync += later.eq(sums[1])
         behind = rows.starts(spec.row_stage + 1)
         return Mux(behind, later, sums[0]), start | behind
+
+    def _pooled(
+        self, m: Module, sequencer: Any, result: Value, second: Value, value: Value,
+        marks: list[Value],
+    ) -> tuple[Value, Value]:  # fmt: skip
+        """What is written, and when: results, or the maxima of a layer that asks for them, which
+        pass its tap."""
+        spec, step = self.spec, sequencer.step
+        m.submodules.pool = pool = ResultPool(spec, self.body)
+        m.d.comb += [
+            pool.result.eq(result & step.pools),
+            pool.second.eq(second),
+            pool.value.eq(value),
+            pool.ends.eq(marks[0]),
+            pool.edge.eq(marks[1]),
+        ]
+        if spec.program_fields["negative"]:
+            m.d.comb += pool.signed.eq(step.negative)
+        taken: Value = Const(0, 1)
+        for number, tap in self.pools.items():
+            m.submodules[f"pool{number}"] = tap
+            m.d.comb += [
+                tap.result.eq(pool.largest),
+                tap.mine.eq(sequencer.layer == number),
+                tap.value.eq(pool.o),
+                tap.o.ready.eq(1),
+            ]
+            taken = taken | tap.taken
+        return Mux(step.pools, taken, result), Mux(step.pools, pool.o, value)
 
     def _maps(self, m: Module, fetcher: "WindowFetcher", writer: "MapWriter", step: Any) -> None:
         """The two memories: one is read by the fetcher, the other written. While a frame comes in,
@@ -267,6 +311,67 @@ class MapMemory(wiring.Component):
                 self.data.eq(memory.r_data),
             ]  # fmt: skip
         m.d.comb += [memory.w_en.eq(self.w_en), memory.w_data.eq(self.w_data)]
+        return m
+
+
+class ResultPool(wiring.Component):
+    """The largest of results of two by two positions, in the order of the first one's channels.
+
+    Results of two positions one below the other come one a cycle, channel after channel. Of a pair
+    of positions on the left the larger ones are kept, and those on the right compared with them: a
+    comparison a cycle. What has no partner in its row or column is left out.
+
+    Members
+    -------
+    result, value : strobe, and a result
+    second : the result is of the second position
+    ends, edge : with a ``second``: it is its position's last, and its positions are their row's
+        last
+    signed : whether results are
+    largest, o : strobe, with the last of four results, and the largest of them
+    """
+
+    def __init__(self, spec: MapSpec, body: str) -> None:
+        self.spec, self.body = spec, body
+        super().__init__(
+            {
+                "result": In(1),
+                "second": In(1),
+                "value": In(spec.bank_bits),
+                "ends": In(1),
+                "edge": In(1),
+                "signed": In(1),
+                "largest": Out(1),
+                "o": Out(spec.bank_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits, channels = self.spec.bank_bits, self.spec.pooled
+        m.submodules.left = left = Ram(bits, channels, latency=1, body=self.body)
+        channel, right, closes = Signal(range(channels)), Signal(), Signal()
+        upper, following = Signal(bits, reset_less=True), Signal(range(channels))
+        m.d.comb += [
+            closes.eq(self.result & self.second),
+            following.eq(Mux(self.ends, 0, channel + 1)),
+            left.r_addr.eq(Mux(closes, following, channel)),
+            left.w_addr.eq(channel),
+            left.w_data.eq(self.o),
+            left.w_en.eq(closes & ~right),
+            self.largest.eq(closes & right),
+        ]
+        other = Mux(self.second, upper, left.r_data)
+        sign = self.signed << (bits - 1)
+        larger = (self.value ^ sign)[:bits] > (other ^ sign)[:bits]
+        alone = ~self.second & ~right
+        m.d.comb += self.o.eq(Mux(larger | alone, self.value, other))
+        with m.If(self.result & ~self.second):
+            m.d.sync += upper.eq(self.o)
+        with m.If(closes):
+            m.d.sync += channel.eq(following)
+            with m.If(self.ends):
+                m.d.sync += right.eq(~right & ~self.edge)
         return m
 
 

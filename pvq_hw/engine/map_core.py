@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.core import CORES, CoreImage, IntArray
+from pvq_hw.engine.core import CORES, CoreImage, InnerStream, IntArray
 from pvq_hw.engine.map_places import FRAME, MapPlace, place_maps
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
@@ -72,6 +72,9 @@ class MapLayer(SharedLayer):
         0; of a maximum, how many activations a window has: so many rows of one pulse each, one
         after the other, make one activation, the largest of their sums. Its chunks share codes and
         rows.
+    pool : str
+        Empty, or the name of a maximum of 2 x 2 behind it, whose map is what is written: of two by
+        two positions the largest results.
     """
 
     geometry: Geometry
@@ -81,6 +84,7 @@ class MapLayer(SharedLayer):
     joins: int = 0
     side: int = 1
     most: int = 0
+    pool: str = ""
 
     @property
     def group(self) -> int:
@@ -122,6 +126,8 @@ class MapLayer(SharedLayer):
         most = min(_MOST_SIDE, self.places[0]) if g.dilation[0] == 1 else 1
         if not 1 <= self.side <= most:
             return False
+        if self.pool and (self.side, self.channels < 2, self.places[1] < 2) != (2, False, False):
+            return False
         if self.joins:
             plain = (self.chunk, self.parts, g.single) == (0, 1, True)
             return plain and self.rows == self.joins * channels and self.joins <= _MOST_JOINS
@@ -150,7 +156,23 @@ class MapLayer(SharedLayer):
     @property
     def results(self) -> int:
         """Activations that it gives in a frame."""
-        return self.positions * self.again * (self.rows // self.group)
+        return self.positions * self.channels
+
+    @property
+    def channels(self) -> int:
+        """Activations that it gives at a position."""
+        return self.again * (self.rows // self.group)
+
+    @property
+    def given_places(self) -> tuple[int, int]:
+        """Rows and columns of the map that it gives."""
+        rows, columns = self.places
+        return (rows // 2, columns // 2) if self.pool else (rows, columns)
+
+    @property
+    def given(self) -> int:
+        """Activations of the map that it gives."""
+        return math.prod(self.given_places) * self.channels
 
     @property
     def lines(self) -> int:
@@ -173,7 +195,7 @@ class MapLayer(SharedLayer):
         where that is the map's."""
         if self.side == 1:
             return None
-        (rows, columns), each = self.places, self.results // self.positions
+        (rows, columns), each = self.places, self.channels
         line, column, result, below = np.ogrid[: self.lines, :columns, :each, : self.side]
         row = line * self.side + below
         place = (row * columns + column) * each + result
@@ -182,7 +204,7 @@ class MapLayer(SharedLayer):
     @property
     def given_words(self) -> int:
         """Words of the map that it gives."""
-        return self.positions * -(-self.results // self.positions // _PAIR)
+        return math.prod(self.given_places) * -(-self.channels // _PAIR)
 
     @property
     def pixel_words(self) -> int:
@@ -251,7 +273,7 @@ class MapSpec(SharedSpec):
             if len(maps) != max(1, layer.joins) or not all(FRAME <= k < number for k in maps):
                 raise InputError(f"{where}: layer {layer.name!r} must read maps before it")
             for k in maps:
-                given = self.n if k == FRAME else self.layers[k].results
+                given = self.n if k == FRAME else self.layers[k].given
                 form = self.form_of(k)
                 fits = form.bits <= layer.x.bits if layer.joins else form == layer.x
                 if given != read or not fits:
@@ -311,6 +333,17 @@ class MapSpec(SharedSpec):
         return self.result_stage + self.side - 1
 
     @property
+    def inner_streams(self) -> tuple[InnerStream, ...]:
+        """What the layers of the network before the last one give, and maxima behind them."""
+        found, layers = list[InnerStream](), {layer.name: layer for layer in self.layers}
+        for stream in super().inner_streams:
+            layer, number = layers[stream.layer], stream.instance.removeprefix("layer")
+            found.append(stream)
+            if layer.pool:
+                found.append(InnerStream(f"pool{number}", layer.pool, layer.given, layer.out, None))
+        return tuple(found)
+
+    @property
     def joined(self) -> bool:
         """Whether products of several rows are added."""
         return any(layer.joins > 1 for layer in self.layers)
@@ -319,6 +352,11 @@ class MapSpec(SharedSpec):
     def chosen(self) -> bool:
         """Whether the largest of several rows' sums is taken."""
         return any(layer.most for layer in self.layers)
+
+    @property
+    def pooled(self) -> int:
+        """The most channels of layers whose results' maxima are written; 0 where none are."""
+        return max((layer.channels for layer in self.layers if layer.pool), default=0)
 
     @property
     def row_stage(self) -> int:
@@ -383,7 +421,8 @@ class MapSpec(SharedSpec):
         what the layer gives. For a window of two maps the second one is another row of the first.
         ``most`` says that it is a maximum, ``again`` that its words are those of every chunk,
         ``least`` that what lies beyond the map is less than all that activations can be, ``narrow``
-        that a word has one activation.
+        that a word has one activation. ``pools`` says that maxima of two by two results are what
+        is written, ``negative`` that these are signed.
 
         Where positions are computed together, rows of the patch up to ``upper`` are of the first
         one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
@@ -420,6 +459,8 @@ class MapSpec(SharedSpec):
             "most": int(self.chosen),
             "again": int(any(x.again > 1 for x in self.layers)),
             "narrow": int(any(x.narrow for x in self.layers)),
+            "pools": int(self.pooled > 0),
+            "negative": int(any(x.pool and x.out.signed for x in self.layers)),
             "least": int(any(self._least(x) for x in self.layers)),
             "others": int(self.joined),
             "sums": int(self.side > 1 and any(x.joins for x in self.layers)),
@@ -454,10 +495,11 @@ class MapSpec(SharedSpec):
                 "lower": layer.geometry.stride[0] * (layer.side - 1),
                 "odd": layer.places[0] % self.side, "alone": int(self._alone(layer)),
                 "far_x": layer.geometry.dilation[1], "far_y": layer.geometry.dilation[0],
-                "line": 0 if self._alone(layer) else layer.given_words // layer.places[0],
+                "line": self._line(layer),
                 "parts": layer.parts - 1, "joins": layer.group - 1, "most": int(layer.most > 0),
                 "again": int(layer.again > 1), "narrow": int(layer.narrow),
-                "least": int(self._least(layer)),
+                "least": int(self._least(layer)), "pools": int(layer.pool != ""),
+                "negative": int(layer.out.signed),
                 "before": max(0, layer.window_cycles - 2),
                 "single": int(layer.window_cycles == 1),
                 "target": 1 - step["source"],
@@ -498,6 +540,12 @@ class MapSpec(SharedSpec):
     def _least(self, layer: MapLayer) -> bool:
         """Whether what lies beyond the map must be less than 0."""
         return bool(layer.most) and layer.x.signed and any(map(any, layer.geometry.pads))
+
+    def _line(self, layer: MapLayer) -> int:
+        """Words of a row of the map that it gives, where two rows are written at a time."""
+        if self._alone(layer) or layer.pool:
+            return 0
+        return layer.given_words // layer.places[0]
 
     def _across(self, layer: MapLayer) -> int:
         """Words from a pixel's last word to the first of the next one that is read in its row; of
@@ -554,6 +602,7 @@ class MapSpec(SharedSpec):
         alone."""
         array = np.asarray(x, dtype=np.int64)
         maps: list[npt.NDArray[Any]] = [array.reshape(len(array), -1)]
+        found: dict[str, IntArray] = {}
         for number, (layer, part) in enumerate(zip(self.layers, self.parts(image), strict=True)):
             y = self.code.decode(part.codes, (layer.rows, layer.n))
             negatives, _ = sums_of_pulses(self.code, part.codes)
@@ -570,8 +619,18 @@ class MapSpec(SharedSpec):
             else:
                 total = (acc * mult).sum(axis=-1) + bias[:, -1]
             out = np.asarray(layer.out.clamp(total >> layer.shift), dtype=np.int64)
-            maps.append(out.reshape(len(array), -1))
-        return {layer.name: found for layer, found in zip(self.layers, maps[1:], strict=True)}
+            found[layer.name] = out.reshape(len(array), -1)
+            if layer.pool:
+                (rows, columns), split = (
+                    layer.given_places,
+                    out.reshape(len(array), *layer.places, -1),
+                )
+                split = split[:, : 2 * rows, : 2 * columns].reshape(
+                    len(array), rows, 2, columns, 2, -1
+                )
+                found[layer.pool] = split.max(axis=(2, 4)).reshape(len(array), -1)
+            maps.append(found[layer.pool or layer.name])
+        return found
 
 
 def _bits_beyond(sizes: Iterable[int]) -> int:
@@ -627,7 +686,7 @@ class MapWindow:
         How windows go over the map.
     weights : int
         Of the network's layer; 0 of a pooling.
-    chunk, parts, reads, joins, most
+    chunk, parts, reads, joins, most, pool
         As `MapLayer` has them.
     """
 
@@ -640,6 +699,12 @@ class MapWindow:
     reads: tuple[int, ...] = ()
     joins: int = 0
     most: int = 0
+    pool: str = ""
+
+    @property
+    def name(self) -> str:
+        """The layer's."""
+        return self.dense.name
 
 
 def window_layer(window: MapWindow) -> MapWindow:
@@ -683,7 +748,7 @@ def make_map_core(
             own = vars(layer) | {
                 "geometry": window.geometry, "weights": window.weights, "chunk": window.chunk,
                 "parts": window.parts, "reads": window.reads, "joins": window.joins,
-                "side": side, "most": window.most,
+                "side": side, "most": window.most, "pool": window.pool,
             }  # fmt: skip
             found.append(map_layer(**(own if window.weights else own | {"pulses": 0})))
         return make_map_spec(found, map_memory=map_memory, **fields)

@@ -87,7 +87,7 @@ def _of_maps(spec: MapSpec, number: int) -> dict[str, Any]:
     layer, last, places = spec.layers[number], number == len(spec.layers) - 1, spec.places
     kind = "layer" if layer.weights else "average"
     kind = ("copy" if layer.copies else "sum") if layer.joins else kind
-    kind = "maximum" if layer.most else kind
+    kind = "maximum" if layer.most else kind + ", maximum" * (layer.pool != "")
     return {
         "kind": kind,
         "fetched": layer.windows * layer.fetched,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def shared_folding(
     gap_bits: int | None = None,
     reserve: Resources,
     but: Container[tuple[Any, ...]] = (),
-    steps: Sequence[SharedStep] | None = None,
+    steps: Callable[[int], Sequence[SharedStep]] | None = None,
     goal: int = 0,
     **options: Any,
 ) -> Folding:
@@ -90,8 +91,8 @@ def shared_folding(
         Kept free.
     but : container
         `_choice` of engines that turned out too large.
-    steps : sequence of SharedStep, optional
-        What the engine does, where it is known; else as the layers hang together.
+    steps : callable, optional
+        What an engine of V positions does, where it is known; else as the layers hang together.
     goal : int
         As `pvq_hw.plan.folding.fold` takes it.
     **options
@@ -109,7 +110,8 @@ def shared_folding(
         )
     for layer in layers:
         _check(layer)
-    room, whole = budget(target) - reserve, steps or reckoned_steps(layers)
+    does = cache(steps or (lambda side: reckoned_steps(layers, side)))
+    room, whole = budget(target) - reserve, does(1)
     maps = any(step.layer.geometry is not None or step.joins for step in whole)
     found = []
     if maps and any(p % 2 for p in given):
@@ -119,7 +121,7 @@ def shared_folding(
     for p in given or range(1 + maps, _MOST_LANES + 1, 1 + maps):
         for gap in _gaps(whole, gap_bits, maps):
             for side in _sides(whole, target, options) if maps else (1,):
-                made = _reckoned(whole, PulseCode(p, gap), side, target, asked, maps, words)
+                made = _reckoned(does(side), PulseCode(p, gap), side, target, asked, maps, words)
                 cycles = made.frame_cycles
                 for fields in _memories(made, target, options):
                     spec = replace(made, **fields)
@@ -139,7 +141,7 @@ def shared_folding(
         lanes=(spec.lanes,) * len(layers),
         gap_bits=(spec.code.gap_bits,) * len(layers),
         memories=(memory_options,) * len(layers),
-        slots=tuple(slots[layer.name] for layer in layers),
+        slots=tuple(slots.get(layer.name, 0) for layer in layers),
         interval_cycles=best.cycles,
         fits=best.fits,
         balanced=tuple(layer.given is None and _even(layer, spec.lanes) for layer in layers),
@@ -322,6 +324,7 @@ def _reckoned(
                 joins=step.joins,
                 side=side,
                 most=step.most,
+                pool=step.pool,
             )
             for own, step, (chunk, parts) in zip(found, steps, chunks, strict=True)
         ]
@@ -419,20 +422,8 @@ def shared_plan(
 ) -> tuple[GraphSpec, SharedSpec, CoreImage, Folding]:
     """The engine of a network's layers but one that decides, with the lanes and gap bits given or
     those that suit its codes best; what `shared_folding` reckoned comes with it."""
-    chain, maps = network_chain(network.undecided)
-    steps = []
-    for part in chain:
-        layer, x = part.dense, part.x
-        if maps:
-            wide = window_layer(part)
-            layer, x = wide.dense, wide.x
-        rows, n = part.dense.y.shape
-        known = FoldLayer(
-            layer.name, rows, n, max(1, round(int(np.abs(layer.y).sum()) / rows)),
-            x.format, layer.output.format, geometry=part.geometry if maps else None,
-            given=(layer, x),
-        )  # fmt: skip
-        steps.append(SharedStep(known, part.reads, part.joins, part.most))
+    maps = network_chain(network.undecided)[1]
+    steps = cache(lambda side: _known_steps(network, side))
     decides = _deciding(network, target)
     reserve += sum((unit_resources(unit, target.engine) for unit in decides), Resources())
     given = {gap for gap in gap_bits or () if gap is not None}
@@ -443,7 +434,7 @@ def shared_plan(
     tried: set[tuple[Any, ...]] = set()
     while True:
         folding = shared_folding(
-            [step.layer for step in steps], target, lanes=lanes[:1] if lanes else None,
+            [step.layer for step in steps(1)], target, lanes=lanes[:1] if lanes else None,
             reserve=reserve, but=tried, steps=steps, goal=goal,
             gap_bits=max(given) if given and not maps else None, **options,
         )  # fmt: skip
@@ -461,9 +452,28 @@ def shared_plan(
     return shared_graph(spec, network, target), spec, image, folding
 
 
+def _known_steps(network: Network, side: int) -> list[SharedStep]:
+    """What an engine of V positions does for a network."""
+    chain, maps = network_chain(network.undecided, side)
+    steps = []
+    for part in chain:
+        layer, x = part.dense, part.x
+        if maps:
+            wide = window_layer(part)
+            layer, x = wide.dense, wide.x
+        rows, n = part.dense.y.shape
+        known = FoldLayer(
+            layer.name, rows, n, max(1, round(int(np.abs(layer.y).sum()) / rows)),
+            x.format, layer.output.format, geometry=part.geometry if maps else None,
+            given=(layer, x),
+        )  # fmt: skip
+        steps.append(SharedStep(known, part.reads, part.joins, part.most, part.pool))
+    return steps
+
+
 def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, CoreImage]:
     """The engine of a network, with maps where it has any."""
-    chain, maps = network_chain(network.undecided)
+    chain, maps = network_chain(network.undecided, options.get("side", 1))
     if not maps:
         return make_shared_core([(part.dense, part.x) for part in chain], lanes, **options)
     return make_map_core([window_layer(part) for part in chain], lanes, **options)

@@ -35,6 +35,8 @@ def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> 
         _BESIDE[family] * (spec.side - 1) * beside + spec.joined * (spec.side + 1) * spec.sum_bits
     )
     ffs = 0.8 * (spec.side - 1) * beside + spec.joined * spec.side * spec.sum_bits
+    luts += 6 * spec.bank_bits * (spec.pooled > 0)
+    ffs += 2 * spec.bank_bits * (spec.pooled > 0)
     luts += spec.chosen * spec.side * (spec.acc_bits + spec.bank_bits + 2)
     ffs += spec.chosen * spec.side * spec.acc_bits
     return round(luts), round(ffs)
@@ -59,4 +61,6 @@ def map_memories(spec: MapSpec) -> dict[str, tuple[int, int, int]]:
     """The same of an engine with maps, whose banks are there for each of V positions."""
     banks = (spec.side * spec.lanes, spec.bank_bits, spec.bank_words)
     maps = {"maps": (2, spec.map_bits, spec.map_depth)} if spec.map_memory == "block" else {}
+    if spec.pooled:
+        maps["left"] = (1, spec.bank_bits, spec.pooled)
     return shared_memories(spec) | {"banks": banks, **maps}

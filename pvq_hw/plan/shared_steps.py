@@ -41,6 +41,43 @@ class SharedStep:
     reads: tuple[int, ...] = ()
     joins: int = 0
     most: int = 0
+    pool: str = ""
+
+    @property
+    def name(self) -> str:
+        """The layer's."""
+        return self.layer.name
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Of its windows."""
+        return self.layer.geometry
+
+
+def _pooled(steps: Sequence[S]) -> list[S]:
+    """The steps with each maximum of 2 x 2 as a part of the step before it, if only the maximum
+    reads what that gives, and isn't the network's output."""
+    found, numbers = list[S](), {FRAME: FRAME}
+    for number, step in enumerate(steps):
+        read = number - 1
+        alone = [x for x in steps if read in x.reads] == [step]
+        if 0 < number < len(steps) - 1 and alone and _pools(steps[read], step):
+            numbers[number] = numbers[read]
+            found[-1] = replace(found[-1], pool=step.name)
+            continue
+        reads = tuple(numbers[k] for k in step.reads)
+        numbers[number] = len(found)
+        found.append(replace(step, reads=reads))
+    return found
+
+
+def _pools(before: S, step: S) -> bool:
+    """Whether a step's results can be written as the maxima that the next step asks for."""
+    g, own = step.geometry, before.geometry
+    if not step.most or g is None or own is None or before.most or own.dilation[0] > 1:
+        return False
+    square = (g.kernel, g.stride, g.dilation) == ((2, 2), (2, 2), (1, 1))
+    return square and not any(map(any, g.pads)) and g.input_shape[2] > 1
 
 
 def _complete(steps: Sequence[S], copied: Callable[[Sequence[S], int], S]) -> list[S]:
@@ -78,8 +115,8 @@ def window_columns(step: SharedStep) -> tuple[int, int, int]:
 # -- before quantization ----------------------------------------------------------------------
 
 
-def reckoned_steps(layers: Sequence[FoldLayer]) -> list[SharedStep]:
-    """What an engine does for layers that aren't quantized yet.
+def reckoned_steps(layers: Sequence[FoldLayer], side: int = 1) -> list[SharedStep]:
+    """What an engine of V positions (``side``) does for layers that aren't quantized yet.
 
     Raises
     ------
@@ -104,6 +141,7 @@ def reckoned_steps(layers: Sequence[FoldLayer]) -> list[SharedStep]:
             forms = [layers[0].x if k == FRAME else found[k].layer.out for k in reads]
             found.append(_passed_step(passed, reads, forms))
             numbers[passed.output] = len(found) - 1
+    found = _pooled(found) if side > 1 else found
     if all(step.reads == (k - 1,) for k, step in enumerate(found)):
         return found
 
@@ -135,6 +173,9 @@ def _shape_of(step: SharedStep) -> Shape:
         return g.input_shape
     if step.most:
         return (*g.output_size, g.input_shape[2])
+    if step.pool:
+        rows, columns = g.output_size
+        return rows // 2, columns // 2, layer.rows
     whole = g.output_size == (1, 1) and g.kernel == g.input_shape[:2]
     pooled = layer.rows == layer.groups and layer.gives == "" and whole
     return (*g.output_size, g.input_shape[2] if pooled else layer.rows)
@@ -216,9 +257,9 @@ def _with_pools(layers: Sequence[FoldLayer]) -> list[FoldLayer]:
 # -- known networks ---------------------------------------------------------------------------
 
 
-def network_chain(network: Network) -> tuple[list[MapWindow], bool]:
-    """The layers as the engine computes them, without channels of zeros, and whether there are
-    maps; raises InputError where a layer can't be on a shared engine."""
+def network_chain(network: Network, side: int = 1) -> tuple[list[MapWindow], bool]:
+    """The layers as an engine of V positions (``side``) computes them, without channels of zeros,
+    and whether there are maps; raises InputError where a layer can't be on a shared engine."""
     tensors = network.tensors()
     numbers = {network.input.name: FRAME}
     cores = {layer.name: layer for layer in core_layers(network)}
@@ -237,9 +278,10 @@ def network_chain(network: Network) -> tuple[list[MapWindow], bool]:
         numbers[layer.output.name] = len(found) - 1
     if not maps:
         return found, False
+    found = _pooled(found) if side > 1 else found
 
     def copied(done: Sequence[MapWindow], k: int) -> MapWindow:
-        name = network.input.name if k == FRAME else done[k].dense.name
+        name = network.input.name if k == FRAME else done[k].pool or done[k].name
         tensor = next((t.output for t in network.layers if t.name == name), network.input)
         return replace(
             _sum(f"{name} copied", [tensor], tensor, (PASSED[0],), PASSED[1]), reads=(k,)

@@ -71,7 +71,20 @@ def maxima() -> Network:
     return net.network()
 
 
+def pooled() -> Network:
+    """Maxima of 2 x 2 that are written with what gives them, of signed and unsigned results, of odd
+    numbers of rows, columns and channels; one that another layer's results are read beside."""
+    net = RandomNetwork(17, (9, 11, 1))
+    x = net.maxpool(net.conv(net.input, 3, (3, 3), out=S8, k=5, pads=SAME), (2, 2), stride=(2, 2))
+    y = net.conv(x, 4, (3, 3), pads=SAME, k=4)
+    x = net.add(y, net.conv(y, 4, (1, 1), k=2, out=S8))
+    x = net.maxpool(x, (2, 2), stride=(2, 2))
+    net.dense(x, 5)
+    return net.network()
+
+
 NETWORKS = {
+    "pooled": pooled,
     "maxima": maxima,
     "residual": residual,
     "convolutions": convolutions,
@@ -81,6 +94,7 @@ NETWORKS = {
 SPRAM = {"code_memory": "spram", "map_memory": "spram"}
 # The last one's V: positions, one below the other, that are computed together.
 CASES = [
+    ("pooled", "icebreaker", 4, SPRAM, 2),
     ("maxima", "icebreaker", 4, SPRAM, 2),
     ("residual", "icebreaker", 4, SPRAM, 2),
     ("convolutions", "hx8k", 2, {}, 1),
@@ -89,9 +103,11 @@ CASES = [
     ("flat", "ulx3s-25f", 6, {}, 2),
     ("residual", "ulx3s-25f", 2, {}, 1),
     ("maxima", "hx8k", 4, {}, 1),
+    ("pooled", "ulx3s-25f", 6, {}, 2),
+    ("pooled", "icebreaker", 4, SPRAM, 1),
     ("depthwise", "ulx3s-25f", 6, {}, 1),
 ]
-SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[3:]]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[4:]]
 
 
 def planned(name: str, board: str, lanes: int, options: dict) -> tuple[Network, Plan, np.ndarray]:
@@ -108,7 +124,7 @@ def traced(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
             for x in network.layers}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:3], *SLOW])
+@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:4], *SLOW])
 def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options, side):
     network, made, x = planned(name, board, lanes, options | {"side": side})
     names = [layer.name for layer in network.layers]
