@@ -162,7 +162,7 @@ class MapCore(SharedCore):
                 tap.result.eq(pool.largest),
                 tap.mine.eq(sequencer.layer == number),
                 tap.value.eq(pool.o),
-                tap.o.ready.eq(1),
+                tap.o.ready.eq(~step.last),
             ]
             taken = taken | tap.taken
         return Mux(step.pools, taken, result), Mux(step.pools, pool.o, value)

@@ -289,7 +289,7 @@ def export_accelerator(
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,
-        **({SPRAM_FILE: SPRAM_VERILOG} if has_spram(graph.cores) else {}),
+        **({SPRAM_FILE: SPRAM_VERILOG} if any(x.in_spram for x in graph.cores) else {}),
     }
 
 

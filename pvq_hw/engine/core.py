@@ -248,6 +248,11 @@ class CoreBase(Document, ABC):
     # -- shapes -----------------------------------------------------------------------------
 
     @property
+    def in_spram(self) -> bool:
+        """Whether it has an SPRAM for anything."""
+        return self.code_memory == "spram"
+
+    @property
     def by_pixel(self) -> bool:
         """Whether it reads a window with each pixel that comes; else a line buffer reads them."""
         return False

@@ -292,11 +292,8 @@ class MapSpec(SharedSpec):
             raise InputError(f"{where} must have an even number of lanes, not {self.lanes}")
         if self.map_memory not in ("block", "spram"):
             raise InputError(f"{where}: map_memory must be block or spram")
-        if self.map_memory == "spram":
-            if self.code_memory != "spram":
-                raise InputError(f"{where} must have its codes in SPRAM where its maps are")
-            if not self.fits_spram:
-                raise InputError(f"{where} must have maps of {_SPRAM_WORDS:,} words of two bytes")
+        if self.map_memory == "spram" and not self.fits_spram:
+            raise InputError(f"{where} must have maps of {_SPRAM_WORDS:,} words of two bytes")
 
     # -- maps -------------------------------------------------------------------------------
 
@@ -374,6 +371,11 @@ class MapSpec(SharedSpec):
         return super().product_stage + self.joined
 
     # -- shapes -----------------------------------------------------------------------------
+
+    @property
+    def in_spram(self) -> bool:
+        """Whether its codes or its maps are in SPRAM."""
+        return "spram" in (self.code_memory, self.map_memory)
 
     @property
     def fits_spram(self) -> bool:

@@ -235,12 +235,12 @@ def _check(layer: FoldLayer) -> None:
 
 
 def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Where codes may be, and with them the maps: in SPRAM both or the codes alone."""
+    """Where codes and maps may be, each in block RAM or SPRAM."""
     kinds = ["block", "spram"] if target.device.sprams else ["block"]
     found: list[dict[str, Any]] = []
     for kind in [options["code_memory"]] if "code_memory" in options else kinds:
         found.append({"code_memory": kind})
-        if kind == "spram" and spec.fits_spram:
+        if target.device.sprams and spec.fits_spram:
             found.append({"code_memory": kind, "map_memory": "spram"})
     asked = options.get("map_memory")
     return [x for x in found if asked in (None, x.get("map_memory", "block"))]

@@ -70,7 +70,8 @@ def design_of(graph: GraphSpec, folder: Path) -> Design:
         A file is missing.
     """
     cores, image = graph.cores, folder / "image"
-    names = [f"{_TOP}.v", "pvq_rom.v", *([SPRAM_FILE] if has_spram(cores) else [])]
+    spram = [SPRAM_FILE] if any(core.in_spram for core in cores) else []
+    names = [f"{_TOP}.v", "pvq_rom.v", *spram]
     sources = tuple(folder / "verilog" / name for name in names)
     memories = tuple(image / f"{name}.hex" for core in cores for name in core.memories)
     loaded = (image / CODES_FILE,) if has_spram(cores) else ()

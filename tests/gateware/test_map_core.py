@@ -104,7 +104,7 @@ CASES = [
     ("residual", "ulx3s-25f", 2, {}, 1),
     ("maxima", "hx8k", 4, {}, 1),
     ("pooled", "ulx3s-25f", 6, {}, 2),
-    ("pooled", "icebreaker", 4, SPRAM, 1),
+    ("pooled", "icebreaker", 4, SPRAM | {"code_memory": "block"}, 1),
     ("depthwise", "ulx3s-25f", 6, {}, 1),
 ]
 SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[4:]]
