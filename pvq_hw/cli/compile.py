@@ -186,7 +186,8 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         trial = choice["trials"][choice["chosen"]]
         ui.say(
             f"  chosen                of {len(choice['trials'])} tried: loses {trial['loss']:.2f} "
-            f"{choice['unit']} on {choice['frames']} frames held out "
+            f"{choice['unit']} on {choice['frames']} frames held out, "
+            f"{trial['reckoned_loss']:.2f} reckoned with "
             f"({'aimed at' if choice['aim'] else 'at most'} {choice['max_loss']:g}), best for "
             f"{choice['objective']}; see options.toml"
         )

@@ -1,6 +1,7 @@
 """The pulses and the layers of 8-bit weights that a given loss allows, chosen for a goal.
 
-A part of the calibration inputs is held out and decides. All layers as 8-bit weights are one
+A part of the calibration inputs is held out and decides, with the caution that their number asks
+for (`pvq_hw.evaluate.caution`). All layers as 8-bit weights are one
 choice; for pulses, the largest N/K within the loss is found by halving a ladder of ratios, with
 quick quantizations; then the layers that lose most get 8-bit weights, one by one, where that
 lets the others have fewer pulses and the goal is better served. What comes out is quantized
@@ -19,6 +20,7 @@ from pvq_hw.data.dataset import Data
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.evaluate.attribution import network_losses
+from pvq_hw.evaluate.caution import cautious_loss
 from pvq_hw.evaluate.metrics import answers
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
@@ -36,6 +38,7 @@ _LEAST_FRAMES = 20
 _HELD = 5  # one frame of so many is held out
 _SPARED = 3  # layers that are tried as 8-bit weights at a ratio
 _HYBRIDS = 6  # quantizations that may be spent on them
+_NEITHER = float("nan"), float("nan")  # losses of what does not fit
 _CLASS_HEADS = ("Softmax", "LogSoftmax", "ArgMax", "Hardmax")
 
 
@@ -53,6 +56,9 @@ class Trial:
         Whether it was quantized with full effort.
     loss : float
         On the inputs held out; NaN where it doesn't fit.
+    reckoned : float
+        What decides: of right answers the loss that is to be reckoned with on other inputs, no
+        less than ``loss``; else the same.
     figures : mapping
         ``inferences_per_second``, ``interval_cycles``, ``latency_cycles``, ``luts``, ``code_bits``
         and ``energy_nj`` of the plan; empty where it doesn't fit.
@@ -64,6 +70,7 @@ class Trial:
     int8: tuple[str, ...]
     full: bool
     loss: float
+    reckoned: float
     figures: Mapping[str, float]
     why: str = ""
 
@@ -79,6 +86,7 @@ class Trial:
             "int8_layers": list(self.int8),
             "full": self.full,
             "loss": significant(self.loss, 4) if self.fits else None,
+            "reckoned_loss": significant(self.reckoned, 4) if self.fits else None,
             **self.figures,
             "fits": self.fits,
             "why": self.why,
@@ -91,8 +99,9 @@ class Trial:
             what += f", 8-bit weights in {', '.join(self.int8)}"
         if not self.fits:
             return f"{what}: {self.why}"
+        careful = f", {self.reckoned:.2f} reckoned with" if self.reckoned != self.loss else ""
         return (
-            f"{what}: loses {self.loss:.2f} {unit}, "
+            f"{what}: loses {self.loss:.2f} {unit}{careful}, "
             f"{self.figures['inferences_per_second']:,.0f} inferences a second"
         )
 
@@ -202,7 +211,7 @@ class Search:
             if self._passes(trial):
                 return self._chosen(trial)
         least = min(
-            (t for t in self.trials if t.full and t.fits), key=lambda t: t.loss, default=None
+            (t for t in self.trials if t.full and t.fits), key=lambda t: t.reckoned, default=None
         )
         if self._options.aim and least is not None:
             self._steps.note(f"Nothing found loses so little; the least: {least.text(self.unit)}")
@@ -242,9 +251,9 @@ class Search:
             )  # fmt: skip
         except TooSlowError as error:
             self._slow.append(error)
-            return Trial(ratio, int8, full, float("nan"), {}, str(error))
+            return Trial(ratio, int8, full, *_NEITHER, {}, str(error))
         except InputError as error:
-            return Trial(ratio, int8, full, float("nan"), {}, str(error))
+            return Trial(ratio, int8, full, *_NEITHER, {}, str(error))
         self._made[ratio, int8, full] = made
         planned = made.plan
         figures = {
@@ -255,10 +264,10 @@ class Search:
             "code_bits": planned.code_bits,
             "energy_nj": significant(planned.energy_nj, 6),
         }
-        return Trial(ratio, int8, full, self._loss(made.network.undecided), figures)
+        return Trial(ratio, int8, full, *self._loss(made.network.undecided), figures)
 
     def _passes(self, trial: Trial) -> bool:
-        return trial.fits and trial.loss <= self._most
+        return trial.fits and trial.reckoned <= self._most
 
     def _rank(self, trial: Trial) -> tuple[float, float, float]:
         """Less is better; of equal ones the smaller, then the one of less energy."""
@@ -334,7 +343,7 @@ class Search:
         # Quick trials lose more than full ones: perhaps the closest of them is good enough.
         rest = [t for t in self.trials if t.fits and not t.full and t not in passed]
         if rest:
-            closest = min(rest, key=lambda trial: trial.loss)
+            closest = min(rest, key=lambda trial: trial.reckoned)
             yield closest.ratio, closest.int8
 
     def _chosen(self, trial: Trial) -> Choice:
@@ -359,11 +368,11 @@ class Search:
             return min(self._slow, key=lambda error: error.excess)
         if not fitting:
             return InputError(self.trials[-1].why)
-        least = min(fitting, key=lambda trial: trial.loss)
+        least = min(fitting, key=lambda trial: trial.reckoned)
         fast = f" with {self._options.goal.text()}" if self._options.goal else ""
         return CheckError(
             f"Loss must be at most {self._most:g} {self.unit}, but the least found{fast} on "
-            f"{self._target.name} is {least.loss:.2f} ({least.text(self.unit).split(':')[0]}); "
+            f"{self._target.name} is {least.reckoned:.2f} ({least.text(self.unit).split(':')[0]}); "
             "give a larger board, more calibration inputs or a larger --max-loss"
         )
 
@@ -372,8 +381,9 @@ def _part(data: Data, index: Any) -> Data:
     return replace(data, x=data.x[index], y=None if data.y is None else data.y[index])
 
 
-def _judge(model: Model, held: Data) -> tuple[Callable[[Network], float], str]:
-    """What a network loses on the inputs held out, and the unit of that."""
+def _judge(model: Model, held: Data) -> tuple[Callable[[Network], tuple[float, float]], str]:
+    """What a network loses on the inputs held out, and is to be reckoned to lose; and the unit of
+    that."""
     exact = model.predict(held.x, held.input_scale)
     flat = exact.reshape(len(exact), -1)
 
@@ -383,21 +393,28 @@ def _judge(model: Model, held: Data) -> tuple[Callable[[Network], float], str]:
 
     if held.y is not None and (not model.outputs or model.scored):
         y, judge = held.y, metric_for(model, held.y)
-        if judge.name in ("accuracy", "auc"):
-            points = 1.0 if judge.name == "accuracy" else 100.0
-            score = judge.compute(exact, y)
-            return (
-                lambda network: points * (score - judge.compute(real(network), y)),
-                f"points of {judge.name}",
-            )
+        if judge.name == "accuracy":
+            right = judge.compute(exact, y)
+
+            def points(network: Network) -> tuple[float, float]:
+                ours = real(network)
+                counted = right - judge.compute(ours, y)
+                return counted, cautious_loss(flat, ours, y, judge.answers)
+
+            return points, "points of accuracy"
     if not model.outputs and any(kind in _CLASS_HEADS for kind in model.dropped):
         named = answers(exact)
-        return (
-            lambda network: 100.0 * float(np.mean(answers(real(network)) != named)),
-            "% of answers",
-        )
+
+        def changed(network: Network) -> tuple[float, float]:
+            ours = real(network)
+            counted = 100.0 * float(np.mean(answers(ours) != named))
+            return counted, cautious_loss(flat, ours, named)
+
+        return changed, "% of answers"
     spread = float(np.sqrt(np.square(flat - flat.mean(axis=0)).mean())) or 1.0
-    return (
-        lambda network: 100.0 * float(np.sqrt(np.square(real(network) - flat).mean())) / spread,
-        "% output error",
-    )
+
+    def error(network: Network) -> tuple[float, float]:
+        found = 100.0 * float(np.sqrt(np.square(real(network) - flat).mean())) / spread
+        return found, found
+
+    return error, "% output error"

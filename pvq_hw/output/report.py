@@ -373,10 +373,11 @@ def _choice_rows(choice: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """The choices that were tried, in order: cells, and whether it is the one that was taken."""
     rows = []
     for number, trial in enumerate((choice or {}).get("trials", ())):
-        figures = ["does not fit", "", "", ""]
+        figures = ["does not fit", "", "", "", ""]
         if trial["fits"]:
             figures = [
                 f"{trial['loss']:.2f}",
+                f"{trial['reckoned_loss']:.2f}",
                 f"{trial['inferences_per_second']:,.0f}",
                 f"{trial['luts']:,}",
                 f"{trial['energy_nj']:,.0f}",
