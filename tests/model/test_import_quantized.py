@@ -199,6 +199,18 @@ def test_four_bits_and_clipped_integers(tmp_path):
     assert check_own_graph(path, model, Data(x)).runtime == "onnxruntime"
 
 
+def test_roundings_in_a_row_are_each_as_the_file_says(tmp_path):
+    """Runtimes may merge them into one, and then give something else."""
+    q = Qdq()
+    rounded = q.rounded(q.rounded("x", 0.0371, 11), 0.217, 11)
+    out = q.node("MatMul", rounded, q.weights((6, 3), 0.0531), name="fc")
+    path = save(tmp_path, q.model((6,), out))
+    model = load_model(path)
+    x = frames(model, 100)
+    assert np.abs(runtime(path, x) - model.predict(x)).max() > 0.05  # merged
+    assert check_own_graph(path, model, Data(x)).error < 1e-6
+
+
 def test_float_weights_that_the_file_rounds(tmp_path):
     """Quantization-aware training exports the float weights and their rounding."""
     q = Qdq()
