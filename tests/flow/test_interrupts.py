@@ -78,22 +78,23 @@ MOMENTS = [
 EXITS = {signal.SIGKILL: {-9}, signal.SIGTERM: {143}, signal.SIGINT: {130, -2}}
 
 
-# Each signal once, with and without an earlier output; the rest in the long run.
+# (with an earlier output, signal, moments): each signal once and at one moment; more in the long
+# run.
 ENDS = [
-    pytest.param(earlier, how, id=f"{earlier}-{how.name}",
-                 marks=() if earlier == (how != signal.SIGINT) else pytest.mark.slow)
-    for earlier in (False, True) for how in EXITS
+    (True, signal.SIGKILL, 1), (True, signal.SIGTERM, 1), (False, signal.SIGINT, 1),
+    *[pytest.param(earlier, how, 3, marks=pytest.mark.slow)
+      for earlier in (False, True) for how in EXITS],
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("earlier", "how"), ENDS)
-def test_compile_ended_at_any_moment(small, tmp_path, how, earlier):
+@pytest.mark.parametrize(("earlier", "how", "times"), ENDS)
+def test_compile_ended_at_any_moment(small, tmp_path, how, earlier, times):
     out = tmp_path / "out"
     if earlier:
         twin(small.out, out)
     before = snapshot(out)
     rng = random.Random(how + earlier)
-    for line, delay in rng.sample(MOMENTS, 2):
+    for line, delay in rng.sample(MOMENTS, times):
         process = start(*command(small, out))
         wait_for(process, line)
         time.sleep(delay)

@@ -240,7 +240,8 @@ def _pulse_core(folder, family):
 
 def _narrow_core(folder, family):
     """Its products take few logic cells."""
-    layer, x = _layer(16, 6, 10, U8, S16, name="narrow")
+    layer, x = _layer(6, 3, 4, IntFormat(4, False), S16, name="narrow")
+    layer = replace(layer, mult=layer.mult >> 4, shift=3)
     return _core(folder, "narrow", layer, x, family=family)
 
 

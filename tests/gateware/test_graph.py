@@ -30,7 +30,7 @@ def test_tables_are_exact_whatever_they_read_and_give(family: str) -> None:
     deep = net.table(wide, out=IntFormat(16, False))
     other = net.table(net.input, tables=3, out=IntFormat(2, False))
     net.add(net.table(other, out=S8), deep)
-    built = build(net, family=family, frames=2)
+    built = build(net, family=family, frames=1)
     lookups = [unit for unit in built.graph.units if isinstance(unit, Lookup)]
     assert {unit.memory for unit in lookups} == {"logic", "block"}
     check(built, built.graph, NONE, STALLS)
@@ -44,7 +44,7 @@ def test_several_inputs_are_parts_of_a_frame() -> None:
     image, early, scalar, late = net.parts((4, 5, 2), (12,), (1,), (7,))
     seen = net.maxpool(net.conv(image, 3, (2, 2)), (2, 2), stride=(2, 2))
     net.concat(net.dense(early, 3), net.dense(scalar, 2), early, net.add(net.dense(seen, 7), late))
-    built = build(net, frames=2)
+    built = build(net, frames=1)
     assert [unit.kind for unit in built.graph.units[:5]] == ["fork", "pick", "pick", "fork", "pick"]
     with pytest.raises(CheckError, match="stands still"):
         run_frames(built.graph, built.images, 3)
@@ -64,7 +64,7 @@ def test_slices_of_every_axis_are_parts_of_it() -> None:
     halves = net.add(net.slice(seen, 2, 0, 2), net.slice(seen, 2, 2, 2))
     last = net.slice(first, 0, 3, 1)
     net.concat(net.dense(halves, 3), net.dense(last, 2))
-    built = build(net, frames=2)
+    built = build(net, frames=1)
     check(built, with_depths(built.graph, fifo_needs(built.graph, built.images)))
     check(built, with_depths(built.graph, least_depths(built.graph, built.images)), STALLS)
 

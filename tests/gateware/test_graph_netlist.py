@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 def built(family: str) -> Built:
     """Line buffers in block RAM, a residual sum, tables, both kinds of pooling."""
-    net = RandomNetwork(8, (7, 9, 4))
+    net = RandomNetwork(8, (4, 9, 4))
     joined = net.add(net.input, net.conv(net.input, 4, (3, 3), pads=((1, 1), (1, 1))))
     joined = net.table(joined, tables=4)
     net.dense(net.average(net.maxpool(joined, (2, 2), stride=(2, 2)), (2, 2), stride=(2, 2)), 3)

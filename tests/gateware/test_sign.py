@@ -106,10 +106,16 @@ def _calibration():
     return Data(DATA["x_train"][:300], None, 1.0)
 
 
-def test_signs_in_the_circuit(tmp_path):
-    small = [p[:12] if p.ndim == 1 else p[:12, : 64 if k == 0 else 12] for k, p in
-             enumerate(trained())]  # fmt: skip
-    model = load_model(save_onnx(tmp_path / "small.onnx", small))
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Of every layer at most 12 rows: a circuit that is soon simulated, and no accuracy."""
+    params = [p[:12] if p.ndim == 1 else p[:12, : 64 if k == 0 else 12] for k, p in
+              enumerate(trained())]  # fmt: skip
+    return save_onnx(tmp_path_factory.mktemp("signs") / "small.onnx", params)
+
+
+def test_signs_in_the_circuit(small):
+    model = load_model(small)
     network = quantize(model, calibration=DATA["x_train"][:100], ratio=2)
     planned = plan(network, "hx8k", lanes=(4, 2, 1))
     image = emit(network, planned)
@@ -120,14 +126,14 @@ def test_signs_in_the_circuit(tmp_path):
         assert np.array_equal(result.outputs[spec.name], trace[layer.name])
 
 
-def test_compiled_signs_verify_and_simulate(path, tmp_path):
+def test_compiled_signs_verify_and_simulate(small, tmp_path):
     np.savez(tmp_path / "train.npz", x=DATA["x_train"][:300])
     np.savez(tmp_path / "test.npz", x=DATA["x_test"][:2], y=DATA["y_test"][:2])
     out = tmp_path / "out"
-    ran = run("compile", path, "--target", "ulx3s-25f", "--calibrate", tmp_path / "train.npz",
+    ran = run("compile", small, "--target", "ulx3s-25f", "--calibrate", tmp_path / "train.npz",
               "--ratio", "4", "-o", out, "--json")  # fmt: skip
     assert ran.code == 0, ran.err
-    assert run("verify", out, "--model", path).code == 0
+    assert run("verify", out, "--model", small).code == 0
     ran = run("simulate", out, "--data", tmp_path / "test.npz", "--simulator", "amaranth", "--json")
     assert ran.json["mismatches"] == 0
     assert not (out / "image" / "fc0_mult.hex").exists()

@@ -138,9 +138,10 @@ def cycles(name):
     return found if isinstance(found, int) else found.interval_cycles
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in CASES]
-)
+NAMES = [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in CASES]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_search_at_random_finds_no_faster_plan(name):
     layers, board, reserve, _ = case(name)
     goal = WORTH * cycles(name)
@@ -205,7 +206,7 @@ def cheapest(rng, own, parts, weights):
     ]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_cycles_are_not_above_those_once_reached(name):
     assert cycles(name) <= CASES[name][2]
 

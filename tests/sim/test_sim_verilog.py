@@ -18,7 +18,7 @@ from sim.backends.design import Design
 from sim.backends.icarus import run_icarus
 from sim.run import exported
 
-QUICK = ("plain", "saturation", "five frames")
+QUICK = ("plain", "five frames")
 PAUSES = {"idle": "random:0.4", "stall": "bursts:9", "seed": 5, "resets": (30, 31, 77)}
 
 
