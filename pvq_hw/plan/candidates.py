@@ -517,8 +517,10 @@ def _of_lanes(layer: FoldLayer, lanes: Sequence[int], question: Question) -> lis
     for p in lanes:
         own = _lane_choices(layer, p, question)
         found += own
+        # With several results a transfer there may be none but wide ones, or none.
         usual = [choice for choice in own if not _is_wide(choice, question)]
-        if min(choice.cycles for choice in usual if _shifts(choice) == _shifts(usual[0])) <= floor:
+        least = [choice.cycles for choice in usual if _shifts(choice) == _shifts(usual[0])]
+        if least and min(least) <= floor:
             break
     found = unbeaten(found)
     if question.reckoned and layer.given is None:

@@ -49,7 +49,7 @@ def deep(built: Built) -> GraphSpec:
     ],
 )
 def test_units_of_every_kind_take_and_give_several_activations_a_transfer(widths, ends):
-    built = build(every_unit(), widths=widths, ends=ends, frames=2, **WIRED)
+    built = build(every_unit(), widths=widths, ends=ends, frames=1, **WIRED)
     kinds = {u.kind for u in built.graph.units if max(u.widths) > 1}
     assert kinds == {"core", "fork", "fifo", "join", "pool", "lookup", "converter"}
     assert built.graph.widths == ends
@@ -63,7 +63,7 @@ def test_windows_side_by_side_give_several_results_a_transfer():
     x = net.conv(net.input, 6, (3, 3), k=8, pads=SAME)
     net.conv(x, 4, (3, 3), k=9, stride=(1, 2))
     sides, lanes = {"conv0": 3, "conv1": 2}, {"conv0": 2, "conv1": 6}
-    built = build(net, sides=sides, lanes=lanes, widths={"conv0": 3, "conv1": 4}, frames=2)
+    built = build(net, sides=sides, lanes=lanes, widths={"conv0": 3, "conv1": 4}, frames=1)
     assert [u.widths for u in built.graph.units] == [(1, 3), (3, 4), (4, 1)]
     for pattern in (NONE, STALLS):
         check(built, built.graph, pattern)
@@ -175,6 +175,15 @@ def test_the_planner_takes_the_widths_that_are_asked_for_and_names_what_cannot()
             plan(network, "ulx3s-25f", each=asked)
     with pytest.raises(InputError, match="Results a transfer must be 1 to 4,096, not 0"):
         CompileOptions(stream_width=0)
+
+
+def test_folded_layers_whose_width_asks_for_several_windows_are_planned():
+    """None of their choices takes as few windows as may be, where more were not tried."""
+    net = RandomNetwork(5, (5, 5, 1))
+    net.dense(net.conv(net.conv(net.input, 3, (2, 2)), 2, (2, 2)), 3)
+    planned = plan(net.network(), "ulx3s-25f", stream_width=3, widths=(5, 1), engine="auto")
+    assert planned.graph.widths == (5, 1)
+    assert planned.layers[0].spec.out_width == 3
 
 
 def test_the_planner_widens_streams_where_that_makes_a_network_faster():
