@@ -1,5 +1,6 @@
 """Finding and running external programs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_tools import run, twin
+from cli_tools import MODEL, ROOT, run, twin
 
 from pvq_hw.errors import ToolError
 from pvq_hw.tools import find as tools
@@ -264,6 +265,22 @@ def test_a_verb_imports_no_python_files_of_the_current_folder(shadowed, monkeypa
     subprocess.run(child, cwd=shadowed, env=os.environ | environment, check=True)
     monkeypatch.setenv("PVQ_HW_TOOLS", "yowasp")
     assert tools.find_tool("icepack").command == python_module("pvq_hw.tools.yowasp", "icepack")[0]
+
+
+def test_neither_form_of_the_command_imports_python_files_of_the_current_folder(shadowed):
+    """But for a file that is called as the package is, which Python itself takes for it after -m,
+    and what Python has imported by then."""
+    (shadowed / "pvq_hw.py").unlink()
+    script = Path(sys.executable).with_name("pvq-hw")
+    forms = [(sys.executable, "-m", "pvq_hw"), (sys.executable, str(script))]
+    for form in forms if script.exists() else forms[:1]:
+        command = (*form, "check", str(MODEL), "--target", "icebreaker", "--json")
+        done = subprocess.run(
+            command, cwd=shadowed, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)
 
 
 def test_cold_tools_import_no_python_files_of_the_current_folder(shadowed, tmp_path, monkeypatch):
