@@ -358,7 +358,8 @@ class Network:
 
         path = folder / _NETWORK
         place = Place(str(path))
-        saved = read(_Saved, load_json(path, FORMAT), place)
+        document = load_json(path, FORMAT)
+        saved = read(_Saved, document, place)
         try:
             packed = (folder / _WEIGHTS).read_bytes()
         except OSError as error:
@@ -381,6 +382,11 @@ class Network:
             inputs=saved.get("inputs", ()),
         )
         network.verify()
+        for key, parts in (("outputs", network.outputs), ("inputs", network.inputs)):
+            for index, (part, item) in enumerate(zip(parts, document.get(key, ()), strict=True)):
+                if item.get("stop") != part.part.stop:
+                    stop = place.key(key).item(index).key("stop")
+                    raise stop.wrong(f"{part.part.stop}, as shape and start say", item.get("stop"))
         return network
 
 

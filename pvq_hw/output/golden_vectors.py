@@ -9,11 +9,12 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.documents import Format, document_text, integer_range, load_json, read
 from pvq_hw.engine.hexfile import hex_text, read_hex, signed, unsigned
+from pvq_hw.errors import InputError
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import unit_names
 
-__all__ = ["load_index", "load_vectors", "vector_files", "write_vectors"]
+__all__ = ["load_index", "load_vectors", "vector_files", "vector_index", "write_vectors"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -34,18 +35,28 @@ def vector_files(network: Network, x: IntArray) -> dict[str, str]:
     trace = network.trace(x)
     for layer, name in zip(network.layers, unit_names(network.layers), strict=True):
         tensors.append((f"{name}.hex", layer.output, trace[layer.name]))
-    index: dict[str, Any] = {**FORMAT.header, "frames": len(x), "files": {}}
-    files = {}
-    for name, spec, values in tensors:
-        index["files"][name] = {
+    files = {
+        name: hex_text(_to_words(values, spec.format), spec.format.bits)
+        for name, spec, values in tensors
+    }
+    files[_INDEX] = document_text(vector_index(network, len(x)))
+    return dict(sorted(files.items()))
+
+
+def vector_index(network: Network, frames: int) -> dict[str, Any]:
+    """What ``vectors.json`` says of the files of so many frames."""
+    named = zip(unit_names(network.layers), network.layers, strict=True)
+    tensors = {_INPUT: network.input} | {f"{name}.hex": layer.output for name, layer in named}
+    index = {
+        name: {
             "activations": spec.size,
             "bits": spec.format.bits,
             "signed": spec.format.signed,
             "tensor": spec.name,
         }
-        files[name] = hex_text(_to_words(values, spec.format), spec.format.bits)
-    files[_INDEX] = document_text(index)
-    return dict(sorted(files.items()))
+        for name, spec in tensors.items()
+    }
+    return {**FORMAT.header, "frames": frames, "files": index}
 
 
 def write_vectors(folder: Path, network: Network, x: IntArray) -> None:
@@ -60,7 +71,10 @@ def load_vectors(folder: Path, network: Network) -> tuple[IntArray, list[IntArra
     """Inputs (frames, *input.shape) and every layer's outputs; raises InputError, which names the
     file, on anything that `write_vectors` does not write."""
     place = folder / _FOLDER
-    frames = load_index(place / _INDEX)["frames"]
+    index = load_index(place / _INDEX)
+    frames = index["frames"]
+    if index["files"] != vector_index(network, frames)["files"]:
+        raise InputError(f"{place / _INDEX} must describe the files of this network's layers")
     x = _load(place / _INPUT, network.input, frames)
     outputs = [
         _load(place / f"{name}.hex", layer.output, frames)

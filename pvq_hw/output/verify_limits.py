@@ -35,8 +35,14 @@ def unchecked(
     else:
         found += _numbers(network, data)
     found += _figures(manifest, data if with_model else None)
+    if _extra(manifest).get("agreement"):
+        found.append("how far codes and rounding are from the float model, as the manifest has it")
+    if plan is not None:
+        found.append("what was asked of the plan, and its words on reasons and limits")
     if (folder / "verilog").is_dir() and not proven:
         found.append("the Verilog beyond its hashes: pvq-hw simulate runs it")
+    if (folder / "testbench").is_dir():
+        found.append("the testbench beyond its hashes: its README.txt says how it is run")
     wired = [layer.layer for layer in plan.layers if layer.unrolled] if plan else []
     if wired and not proven:
         found.append(
@@ -74,10 +80,14 @@ def _numbers(network: Network, data: Data | None) -> list[str]:
     return found
 
 
+def _extra(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    extra = manifest.get("extra")
+    return extra if isinstance(extra, Mapping) else {}
+
+
 def _figures(manifest: Mapping[str, Any], data: Data | None) -> list[str]:
     """The manifest's figures that come from evaluation data."""
-    extra = manifest.get("extra")
-    if not isinstance(extra, Mapping) or not extra.get("accuracy"):
+    if not _extra(manifest).get("accuracy"):
         return []
     if data is None:
         return ["accuracy and losses: give --model MODEL and --data with the evaluation's data"]

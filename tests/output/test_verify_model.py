@@ -248,7 +248,10 @@ def test_an_output_made_again_with_other_numbers_is_found(digits, tmp_path, tamp
 
 def test_verify_names_what_it_did_not_check(digits, tmp_path):
     always = [
+        "how far codes and rounding are from the float model, as the manifest has it",
+        "what was asked of the plan, and its words on reasons and limits",
         "the Verilog beyond its hashes: pvq-hw simulate runs it",
+        "the testbench beyond its hashes: its README.txt says how it is run",
         "simulation.json and the reports, which have no hashes",
     ]
     figures = "accuracy and losses: give --model MODEL and --data with the evaluation's data"
