@@ -51,8 +51,10 @@ class RowReads:
                     if pops[counted - limit] >= seen:
                         now = pops[counted - limit] + 2
                         continue
-                # Without rows under way the rest of the row is read without a stop.
-                step = left if counted == len(strobes) else 1
+                # Nothing changes until the next row under way ends.
+                step = left
+                if counted < len(strobes):
+                    step = min(left, strobes[counted] + 2 - now)
                 now += step
                 left -= step
             strobes.append(now - 1 + spec.code_latency)

@@ -77,8 +77,11 @@ class Wire:
     def settle(self) -> None:
         """Every transfer whose both sides are known."""
         offers, readies, moved = self.offers, self.readies, self.moved
+        start, stop = len(moved), min(len(offers), len(readies))
+        if start == stop:
+            return
         last = moved[-1] if moved else -1
-        for k in range(len(moved), min(len(offers), len(readies))):
+        for k in range(start, stop):
             last = max(offers[k], readies[k], last + 1)
             moved.append(last)
 

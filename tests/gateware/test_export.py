@@ -1,5 +1,6 @@
 """The exported Verilog and the layer package, on Icarus Verilog alone."""
 
+import gc
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amaranth.back import rtlil
 from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
 
@@ -24,7 +26,7 @@ from pvq_hw.engine.kinds import make_layer_core
 from pvq_hw.engine.pulse_core import make_core
 from pvq_hw.engine.scenarios import pace_of, scenarios, short_scenarios
 from pvq_hw.engine.timing import fifo_needs, time_chain, time_graph, with_depths
-from pvq_hw.errors import CheckError, InputError
+from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.plan.image import Image
 from pvq_hw.tools import find as tools
@@ -465,6 +467,22 @@ def test_weights_are_in_the_memory_files_only(monkeypatch):
     monkeypatch.setattr(tools, "find_tool", lambda name: other)
     assert files == export_layer(specs[0], images[0], "of_these_weights")
     assert calls == ["yosys"] * 2
+
+
+def test_garbage_is_looked_for_seldom_while_a_circuit_is_made_and_as_before_after_it(monkeypatch):
+    layer, x = _layer(8, 2, 4)
+    before, seen, made = gc.get_threshold(), [], rtlil.convert
+
+    def convert(*args, **options):
+        seen.append(gc.get_threshold())
+        made(*args, **options)
+        raise ToolError("no text")
+
+    monkeypatch.setattr(rtlil, "convert", convert)
+    with pytest.raises(ToolError):
+        export_layer(*make_core(layer, x, 2))
+    assert seen[0] > (50_000, 0, 0)
+    assert gc.get_threshold() == before
 
 
 def test_the_text_is_plain_and_says_nothing_of_this_machine():
