@@ -93,6 +93,9 @@ class ReferenceCore:
                     values, largest = (
                         core.over_map(read[0]) if len(read) == 1 else core.joined(read)
                     )
+                if core.spec.get("table"):
+                    entries = self.spec["tables"][core.spec["table"] - 1]
+                    values = [entries[x - _bounds(core.spec["x"])[0]] for x in values]
                 maps.append(core.pooled(values) if core.spec.get("pool") else values)
             return maps[-1], largest
         sums = core_reference.find(str(self.spec["kind"]), self.spec["name"])(self, frame)
@@ -210,8 +213,10 @@ class ReferenceCore:
         found, word, row = [], 0, 0
         for layer in self.spec["layers"]:
             spec = self.spec | {key: layer[key] for key in ("n", "rows", "x", "out", "shift")}
-            own = ("geometry", "chunk", "parts", "reads", "most", "pool")
+            own = ("geometry", "chunk", "parts", "reads", "most", "pool", "table")
             spec |= {"kind": "pulses"} | {key: layer.get(key) for key in own}
+            if spec["table"]:
+                spec["out"] = layer["x"]
             words, rows = slice(word, word + layer["words"]), slice(row, row + layer["rows"])
             part = (self.codes[words], self.mult[rows], self.bias[rows])
             found.append(ReferenceCore(spec, *part))

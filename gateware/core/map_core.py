@@ -13,7 +13,6 @@ from gateware.core.sequencer import ResultFifo, count_credits, credits_taken
 from gateware.core.shared_core import (
     ResultTap,
     SharedCore,
-    finish_of,
     lane_sums,
     layer_steps,
     step_layout,
@@ -86,8 +85,10 @@ class MapCore(SharedCore):
             counts = Strobe(m, "both", sequencer.both, spec.code_latency)
             stage = spec.result_stage + 1
             second = rows.end(stage) & counts(stage)
-        between = self._between(m, sequencer, finished, result | second)
         value = self._kept(finished, step)
+        if spec.tables:
+            finished, value = self._looked_up(m, finished, value, step)
+        between = self._between(m, sequencer, finished, result | second)
         closes: Value = marks[0](spec.result_stage)
         moves, behind = between, second
         if spec.pooled:
@@ -116,7 +117,7 @@ class MapCore(SharedCore):
             writer.base.eq(step.base),
             writer.line.eq(step.line),
             fifo.w_en.eq(result & step.last),
-            fifo.w_data.eq(finished[spec.finishes.index(finish_of(spec, -1))]),
+            fifo.w_data.eq(self._given(finished, -1)),
         ]
         return m
 
@@ -137,6 +138,32 @@ class MapCore(SharedCore):
         m.d.sync += later.eq(sums[1])
         behind = rows.starts(spec.row_stage + 1)
         return Mux(behind, later, sums[0]), start | behind
+
+    def _looked_up(
+        self, m: Module, finished: list[Value], value: Value, step: Any
+    ) -> tuple[list[Value], Value]:
+        """What all finishes make of a sum, and what is kept of it, later by the tables' latency,
+        and with what a table gives for it in a layer that has one."""
+        spec = self.spec
+        tables = core_rom(self, "tables", spec.bank_latency, "block")
+        m.submodules.tables = tables
+        m.d.comb += tables.addr.eq(Cat(value[: spec.index_bits], step.table))
+        later = [*finished, value]
+        for i in range(spec.bank_latency):
+            before, later = later, []
+            for k, x in enumerate(before):
+                register = Signal(len(x), name=f"untabled{k}_{i}", reset_less=True)
+                m.d.sync += register.eq(x)
+                later.append(register)
+        self._found: Value = tables.data
+        return later[:-1], Mux(step.looks, tables.data[: spec.bank_bits], later[-1])
+
+    def _given(self, finished: list[Value], number: int) -> Value:
+        """What a layer gives: of a table, what that gives."""
+        layer = self.spec.layers[number]
+        if layer.table:
+            return self._found[: layer.out.bits]
+        return super()._given(finished, number)
 
     def _pooled(
         self, m: Module, sequencer: Any, result: Value, second: Value, value: Value,

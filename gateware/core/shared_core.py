@@ -115,7 +115,7 @@ class SharedCore(wiring.Component):
             writer.target.eq(step.target),
             writer.turn.eq(sequencer.turn),
             fifo.w_en.eq(result & step.last),
-            fifo.w_data.eq(finished[spec.finishes.index(finish_of(spec, -1))]),
+            fifo.w_data.eq(self._given(finished, -1)),
         ]
         return m
 
@@ -167,15 +167,18 @@ class SharedCore(wiring.Component):
         found: Value = Const(0, 1)
         for number, tap in enumerate(self.taps):
             m.submodules[f"layer{number}"] = tap
-            finish = self.spec.finishes.index(finish_of(self.spec, number))
             m.d.comb += [
                 tap.result.eq(result),
                 tap.mine.eq(sequencer.layer == number),
-                tap.value.eq(finished[finish]),
+                tap.value.eq(self._given(finished, number)),
                 tap.o.ready.eq(~sequencer.step.last),
             ]
             found = found | tap.taken
         return found
+
+    def _given(self, finished: list[Value], number: int) -> Value:
+        """What a layer gives, of what all finishes make of a sum."""
+        return finished[self.spec.finishes.index(finish_of(self.spec, number))]
 
     def _kept(self, finished: list[Value], step: Any) -> Value:
         """The activation that a bank keeps, as wide as that is."""
@@ -193,7 +196,7 @@ class SharedCore(wiring.Component):
 def finish_of(spec: SharedSpec, number: int) -> Finish:
     """How a layer's sums become activations."""
     layer = spec.layers[number]
-    return next(f for f in spec.finishes if (f.out, f.shift) == (layer.out, layer.shift))
+    return next(f for f in spec.finishes if (f.out, f.shift) == (layer.sum_out, layer.shift))
 
 
 def widened(value: Value, form: IntFormat, bits: int) -> Value:

@@ -248,6 +248,11 @@ class CoreBase(Document, ABC):
     # -- shapes -----------------------------------------------------------------------------
 
     @property
+    def value_memories(self) -> tuple[str, ...]:
+        """Names of its memories that activations address."""
+        return ()
+
+    @property
     def in_spram(self) -> bool:
         """Whether it has an SPRAM for anything."""
         return self.code_memory == "spram"

@@ -23,6 +23,7 @@ from pvq_hw.engine.shared_core import SharedLayer, SharedSpec, share_layers
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.table import MOST_ENTRIES
 
 __all__ = [
     "MapLayer",
@@ -75,6 +76,9 @@ class MapLayer(SharedLayer):
     pool : str
         Empty, or the name of a maximum of 2 x 2 behind it, whose map is what is written: of two by
         two positions the largest results.
+    table : int
+        0, or the number, from 1 on, of the table that gives its activations for those of ``x`` that
+        its sums become.
     """
 
     geometry: Geometry
@@ -85,6 +89,12 @@ class MapLayer(SharedLayer):
     side: int = 1
     most: int = 0
     pool: str = ""
+    table: int = 0
+
+    @property
+    def sum_out(self) -> IntFormat:
+        """Format of what its sums become, before a table where it has one."""
+        return self.x if self.table else self.out
 
     @property
     def group(self) -> int:
@@ -254,14 +264,29 @@ class MapSpec(SharedSpec):
     layers : tuple of MapLayer
     map_memory : str
         ``"block"`` or ``"spram"``.
+    tables : tuple of tuples of int
+        Each one's entries, from the smallest value of its layer's input up.
     """
 
     kind: ClassVar[str] = "maps"
 
     layers: tuple[MapLayer, ...]  # type: ignore[assignment]
     map_memory: str = "block"
+    tables: tuple[tuple[int, ...], ...] = ()
+
+    def _check_tables(self, where: str) -> None:
+        for layer in self.layers:
+            if not 0 <= layer.table <= len(self.tables):
+                raise InputError(f"{where}: layer {layer.name!r} must have a table that there is")
+            entries = self.tables[layer.table - 1] if layer.table else ()
+            right = len(entries) == 1 << layer.x.bits and layer.out.contains(list(entries))
+            if layer.table and not right:
+                raise InputError(f"{where}: layer {layer.name!r} must have a table of its values")
+        if len(self.tables) << self.index_bits > MOST_ENTRIES:
+            raise InputError(f"{where} must have tables of {MOST_ENTRIES:,} entries together")
 
     def _check_chain(self, where: str) -> None:
+        self._check_tables(where)
         first, last = self.layers[0], self.layers[-1]
         if (self.n, self.x) != (int(np.prod(first.geometry.input_shape)), first.x):
             raise InputError(f"{where} must take what its first layer takes")
@@ -356,6 +381,56 @@ class MapSpec(SharedSpec):
         return max((layer.channels for layer in self.layers if layer.pool), default=0)
 
     @property
+    def value_memories(self) -> tuple[str, ...]:
+        """Names of its memories that activations address."""
+        return ("tables",) if self.tables else ()
+
+    @property
+    def index_bits(self) -> int:
+        """Bits of what a table is asked for."""
+        return max((layer.x.bits for layer in self.layers if layer.table), default=0)
+
+    @property
+    def result_stage(self) -> int:
+        """When a row's result, saturated and looked up, is there after its last word."""
+        return super().result_stage + self.bank_latency * (len(self.tables) > 0)
+
+    @property
+    def output_delay(self) -> int:
+        """When a row's result is offered at ``o`` if nothing is before it."""
+        return super().output_delay + self.bank_latency * (len(self.tables) > 0)
+
+    @property
+    def memories(self) -> dict[str, tuple[int, int]]:
+        """ROMs by name: (width in bits, depth in words)."""
+        found = super().memories
+        if self.tables:
+            bits = max(self.bank_bits, *(layer.out.bits for layer in self.layers if layer.table))
+            found[self.memory_name("tables")] = (bits, len(self.tables) << self.index_bits)
+        return found
+
+    def contents(self, image: CoreImage) -> dict[str, list[int]]:
+        """ROM words by name, unsigned: what the memory files hold. Tables are addressed by the bits
+        of an activation."""
+        found = super().contents(image)
+        if self.tables:
+            bits, depth = self.memories[self.memory_name("tables")]
+            words = [0] * depth
+            for layer in self.layers:
+                for value, entry in enumerate(self.tables[layer.table - 1] if layer.table else ()):
+                    place = (value + layer.x.min) % (1 << self.index_bits)
+                    words[(layer.table - 1 << self.index_bits) + place] = entry % (1 << bits)
+            found[self.memory_name("tables")] = words
+        return found
+
+    def layer_at(self, memory: str, word: int) -> str:
+        """The name of the layer that a word of a memory belongs to."""
+        if memory != self.memory_name("tables"):
+            return super().layer_at(memory, word)
+        number = 1 + (word >> self.index_bits)
+        return next(layer.name for layer in self.layers if layer.table == number)
+
+    @property
     def row_stage(self) -> int:
         """When the sum of a row, or the largest of those of several, is multiplied."""
         return super().row_stage + self.chosen
@@ -424,7 +499,8 @@ class MapSpec(SharedSpec):
         ``most`` says that it is a maximum, ``again`` that its words are those of every chunk,
         ``least`` that what lies beyond the map is less than all that activations can be, ``narrow``
         that a word has one activation. ``pools`` says that maxima of two by two results are what
-        is written, ``negative`` that these are signed.
+        is written, ``negative`` that these are signed; ``looks`` that a table gives them, ``table``
+        its number.
 
         Where positions are computed together, rows of the patch up to ``upper`` are of the first
         one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
@@ -463,6 +539,8 @@ class MapSpec(SharedSpec):
             "narrow": int(any(x.narrow for x in self.layers)),
             "pools": int(self.pooled > 0),
             "negative": int(any(x.pool and x.out.signed for x in self.layers)),
+            "looks": int(len(self.tables) > 0),
+            "table": max(0, len(self.tables) - 1).bit_length(),
             "least": int(any(self._least(x) for x in self.layers)),
             "others": int(self.joined),
             "sums": int(self.side > 1 and any(x.joins for x in self.layers)),
@@ -501,7 +579,8 @@ class MapSpec(SharedSpec):
                 "parts": layer.parts - 1, "joins": layer.group - 1, "most": int(layer.most > 0),
                 "again": int(layer.again > 1), "narrow": int(layer.narrow),
                 "least": int(self._least(layer)), "pools": int(layer.pool != ""),
-                "negative": int(layer.out.signed),
+                "negative": int(layer.out.signed), "looks": int(layer.table > 0),
+                "table": max(0, layer.table - 1),
                 "before": max(0, layer.window_cycles - 2),
                 "single": int(layer.window_cycles == 1),
                 "target": 1 - step["source"],
@@ -620,7 +699,9 @@ class MapSpec(SharedSpec):
                 total = acc.max(axis=-1) * mult[:, -1] + bias[:, -1]
             else:
                 total = (acc * mult).sum(axis=-1) + bias[:, -1]
-            out = np.asarray(layer.out.clamp(total >> layer.shift), dtype=np.int64)
+            out = np.asarray(layer.sum_out.clamp(total >> layer.shift), dtype=np.int64)
+            if layer.table:
+                out = np.array(self.tables[layer.table - 1], dtype=np.int64)[out - layer.x.min]
             found[layer.name] = out.reshape(len(array), -1)
             if layer.pool:
                 (rows, columns), split = (
@@ -688,6 +769,10 @@ class MapWindow:
         How windows go over the map.
     weights : int
         Of the network's layer; 0 of a pooling.
+    entries : tuple of int
+        Of its table, where it has one, from the smallest value that it reads up.
+    out : IntFormat, optional
+        Of what a table gives.
     chunk, parts, reads, joins, most, pool
         As `MapLayer` has them.
     """
@@ -702,6 +787,8 @@ class MapWindow:
     joins: int = 0
     most: int = 0
     pool: str = ""
+    entries: tuple[int, ...] = ()
+    out: IntFormat | None = None
 
     @property
     def name(self) -> str:
@@ -744,6 +831,8 @@ def make_map_core(
         As `pvq_hw.engine.shared_core.make_shared_core` takes them.
     """
 
+    tables = list(dict.fromkeys((x.x.format, x.out, x.entries) for x in layers if x.entries))
+
     def make(described: Sequence[SharedLayer], **fields: Any) -> MapSpec:
         found = []
         for layer, window in zip(described, layers, strict=True):
@@ -751,9 +840,13 @@ def make_map_core(
                 "geometry": window.geometry, "weights": window.weights, "chunk": window.chunk,
                 "parts": window.parts, "reads": window.reads, "joins": window.joins,
                 "side": side, "most": window.most, "pool": window.pool,
+                "out": window.out or layer.out,
             }  # fmt: skip
+            if window.entries:
+                own["table"] = 1 + tables.index((window.x.format, window.out, window.entries))
             found.append(map_layer(**(own if window.weights else own | {"pulses": 0})))
-        return make_map_spec(found, map_memory=map_memory, **fields)
+        entries = tuple(table[-1] for table in tables)
+        return make_map_spec(found, map_memory=map_memory, tables=entries, **fields)
 
     def even(number: int, core: CoreSpec, image: CoreImage) -> tuple[CoreSpec, CoreImage]:
         more = (max(1, layers[number].joins) - 1).bit_length()  # bits of the products' sum
@@ -804,4 +897,4 @@ def _even_parts(core: CoreSpec, image: CoreImage, parts: int) -> tuple[CoreSpec,
 def make_map_spec(layers: Sequence[MapLayer], **fields: Any) -> MapSpec:
     """The specification of an engine; it takes what the first layer's map has."""
     n = int(np.prod(layers[0].geometry.input_shape))
-    return MapSpec(**(fields | {"layers": tuple(layers), "n": n}))
+    return MapSpec(**(fields | {"layers": tuple(layers), "n": n, "out": layers[-1].out}))

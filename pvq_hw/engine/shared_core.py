@@ -91,6 +91,11 @@ class SharedLayer(Document):
     weights: int
 
     @property
+    def sum_out(self) -> IntFormat:
+        """Format of what its sums become, before a table where it has one."""
+        return self.out
+
+    @property
     def results(self) -> int:
         """Activations that it gives in a frame."""
         return self.rows
@@ -295,7 +300,7 @@ class SharedSpec(CoreBase):
     @property
     def finishes(self) -> tuple[Finish, ...]:
         """The different ways in which sums become activations, in the order of the layers."""
-        found = [Finish(layer.out, layer.shift, self.sum_bits) for layer in self.layers]
+        found = [Finish(layer.sum_out, layer.shift, self.sum_bits) for layer in self.layers]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -339,7 +344,9 @@ class SharedSpec(CoreBase):
                     "source": self.region(number),
                     "target": 0 if last else self.region(number + 1),
                     "signed": int(layer.x.signed),
-                    "finish": self.finishes.index(Finish(layer.out, layer.shift, self.sum_bits)),
+                    "finish": self.finishes.index(
+                        Finish(layer.sum_out, layer.shift, self.sum_bits)
+                    ),
                 }
             )
             start += layer.words

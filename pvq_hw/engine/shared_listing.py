@@ -18,7 +18,8 @@ class ListedStep(Document):
     Parameters
     ----------
     name, kind : str
-        The layer's; ``"layer"``, ``"average"``, ``"maximum"``, ``"sum"`` or ``"copy"``.
+        The layer's; ``"layer"``, ``"average"``, ``"maximum"``, ``"table"``, ``"sum"`` or
+        ``"copy"``.
     cycles : int
     words : int
         Cycles in which a word of codes is read.
@@ -87,6 +88,7 @@ def _of_maps(spec: MapSpec, number: int) -> dict[str, Any]:
     layer, last, places = spec.layers[number], number == len(spec.layers) - 1, spec.places
     kind = "layer" if layer.weights else "average"
     kind = ("copy" if layer.copies else "sum") if layer.joins else kind
+    kind = "table" if layer.table else kind
     kind = "maximum" if layer.most else kind + ", maximum" * (layer.pool != "")
     return {
         "kind": kind,

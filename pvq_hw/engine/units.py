@@ -316,6 +316,11 @@ class CoreUnit(Unit):
             check_window(self.core, self.window)
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of its memories that activations address."""
+        return self.core.value_memories
+
+    @property
     def maps(self) -> Geometry | None:
         """How windows slide over the input, where it is a map."""
         return self.window.geometry if self.window else self.core.maps

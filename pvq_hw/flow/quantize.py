@@ -14,6 +14,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.flow.room import check_room
 from pvq_hw.model.model import Add, AveragePool, Conv, MaxPool, Model
+from pvq_hw.model.nodes import Function
 from pvq_hw.network.decision import Above
 from pvq_hw.network.network import Network
 from pvq_hw.plan.candidates import Passed, can_balance
@@ -54,7 +55,7 @@ QUICK_PATIENCE = 2
 
 _PLACED_ROUNDS = 4  # of quantization, each with fewer pulses where there were too many
 _PLACED_ROOM = 0.99  # of the words, for codes that are not as long as they should be
-_SHARED_NODES = (Add, AveragePool, MaxPool)  # that one engine for all layers computes too
+_SHARED_NODES = (Add, AveragePool, MaxPool, Function)  # that one engine for all layers computes too
 _FAVOR = 0.12  # the power of its positions that a convolution's pulses grow with
 
 
@@ -164,7 +165,7 @@ def _asked(
 
 def can_share(model: Model, options: CompileOptions) -> bool:
     """Whether one engine may be taken for all layers unasked: nothing speaks against it in the
-    options, and each layer has weights, or is a pooling or a sum."""
+    options, and each layer has weights, or is a pooling, a function or a sum."""
     steps = network_steps(model)
     if any(not (step.weighted or isinstance(step.node, _SHARED_NODES)) for step in steps):
         return False

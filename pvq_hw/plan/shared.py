@@ -289,6 +289,7 @@ def _reckoned(
     words: "_Words",
 ) -> SharedSpec:
     cores, described, chunks = [], [], []
+    tables = [step.entries for step in steps if step.entries]
     multiplier = {key: value for key, value in options.items() if key == "multiplier"}
     for step in steps:
         layer = step.layer
@@ -325,10 +326,11 @@ def _reckoned(
                 side=side,
                 most=step.most,
                 pool=step.pool,
+                table=tables.index(step.entries) + 1 if step.entries else 0,
             )
             for own, step, (chunk, parts) in zip(found, steps, chunks, strict=True)
         ]
-        return make_map_spec(windows, **fields)
+        return make_map_spec(windows, tables=tuple(tables), **fields)
 
     return share(described, cores, target.engine, ENGINE, make=make, fifo_depth=64, **options)
 
@@ -464,10 +466,10 @@ def _known_steps(network: Network, side: int) -> list[SharedStep]:
         rows, n = part.dense.y.shape
         known = FoldLayer(
             layer.name, rows, n, max(1, round(int(np.abs(layer.y).sum()) / rows)),
-            x.format, layer.output.format, geometry=part.geometry if maps else None,
+            x.format, part.out or layer.output.format, geometry=part.geometry if maps else None,
             given=(layer, x),
         )  # fmt: skip
-        steps.append(SharedStep(known, part.reads, part.joins, part.most, part.pool))
+        steps.append(SharedStep(known, part.reads, part.joins, part.most, part.pool, part.entries))
     return steps
 
 

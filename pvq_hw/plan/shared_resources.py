@@ -63,4 +63,6 @@ def map_memories(spec: MapSpec) -> dict[str, tuple[int, int, int]]:
     maps = {"maps": (2, spec.map_bits, spec.map_depth)} if spec.map_memory == "block" else {}
     if spec.pooled:
         maps["left"] = (1, spec.bank_bits, spec.pooled)
+    if spec.tables:
+        maps["tables"] = (1, *spec.memories[spec.memory_name("tables")])
     return shared_memories(spec) | {"banks": banks, **maps}

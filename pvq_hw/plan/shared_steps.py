@@ -1,5 +1,5 @@
-"""What a shared engine does for a network, step by step: layers, averages, maxima, sums, copies of
-maps."""
+"""What a shared engine does for a network, step by step: layers, averages, maxima, tables, sums,
+copies of maps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from pvq_hw.geometry import Geometry
 from pvq_hw.network.join import PASSED, Add
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.network.table import MOST_ENTRIES, Table
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.plan.candidates import FoldLayer, Passed
 from pvq_hw.plan.core_layers import CoreLayer, core_layers
@@ -42,6 +43,7 @@ class SharedStep:
     joins: int = 0
     most: int = 0
     pool: str = ""
+    entries: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -186,12 +188,19 @@ def _passed_step(passed: Passed, reads: tuple[int, ...], forms: Sequence[IntForm
         return _sum_step(passed.name, passed.shape, forms, passed.out, reads)
     if passed.op == "MaxPool" and passed.geometry is not None:
         return _maximum(passed.name, passed.geometry, forms[0], reads)
+    if passed.op == "Function":
+        channels, g = passed.shape[2], Geometry(passed.shape, (1, 1))
+        groups = 1 if g.output_size == (1, 1) else channels
+        layer = FoldLayer(
+            passed.name, channels, channels, 1, forms[0], passed.out, geometry=g, groups=groups
+        )
+        return SharedStep(layer, reads, entries=(0,) * (1 << forms[0].bits))
     if passed.op != "AveragePool" or passed.geometry is None:
         raise _refused(passed.name, f"it is of kind {passed.op.lower()}: {_KINDS}")
     return SharedStep(_average(passed.name, passed.geometry, forms[0], passed.out), reads)
 
 
-_KINDS = "only dense layers, convolutions, averages, maxima and sums share one"
+_KINDS = "only dense layers, convolutions, averages, maxima, tables and sums share one"
 
 
 def _maximum(name: str, g: Geometry, x: IntFormat, reads: tuple[int, ...]) -> SharedStep:
@@ -346,6 +355,31 @@ def _maximum_step(
     window = replace(x, shape=(len(row),))
     why = "its activations are signs" if x.format.binary else ""
     return MapWindow(dense, window, g, 0, chunk, parts, most=taps), why
+
+
+@step_of.of(Table)
+def _table_step(
+    layer: Table, core: CoreLayer | None, inputs: Sequence[TensorSpec]
+) -> tuple[MapWindow, str]:
+    """Of every channel a row of one pulse, whose sum a table is asked for."""
+    x, shape = inputs[0], _map_shape(inputs[0])
+    channels = shape[2]
+    size = channels if shape[:2] == (1, 1) else _row_chunk(channels, channels) or channels
+    row = np.arange(channels)
+    y = np.zeros((channels, size), dtype=np.int64)
+    y[row, row % size] = 1
+    mult = np.full(channels, PASSED[0], dtype=np.int64)
+    sums = replace(layer.output, format=x.format)
+    dense = _unit_rows(layer.name, layer.input, sums, y, mult, PASSED[1])
+    chunk, parts = (size, channels // size) if size < channels else (0, 1)
+    why = "it has a table for each channel" if len(layer.entries) > 1 else ""
+    if len(layer.entries[0]) > MOST_ENTRIES >> 4:
+        why = f"it looks up activations of {x.format.bits} bits"
+    window = MapWindow(
+        dense, replace(x, shape=(size,)), Geometry(shape, (1, 1)), 0, chunk, parts,
+        entries=tuple(layer.entries[0].tolist()), out=layer.output.format,
+    )  # fmt: skip
+    return window, why
 
 
 @step_of.of(Add)

@@ -16,14 +16,14 @@ from sim.reference import ReferenceCore
 
 
 def random_maps(seed: int) -> tuple[Network, np.random.Generator]:
-    """Convolutions of all kinds, averages, maxima and sums that read any maps before them."""
+    """Convolutions of all kinds, poolings, tables and sums that read any maps before them."""
     rng = np.random.default_rng([seed, 3])
     shape = (int(rng.integers(1, 8)), int(rng.integers(1, 8)), int(rng.integers(1, 5)))
     net = RandomNetwork(seed, shape)
     maps = [net.input]
     for _ in range(int(rng.integers(1, 6))):
         x, out = maps[int(rng.integers(len(maps)))], IntFormat(8, bool(rng.integers(2)))
-        kind = rng.choice(["conv", "depthwise", "sum", "format", "mean", "maximum"])
+        kind = rng.choice(["conv", "depthwise", "sum", "format", "mean", "maximum", "table"])
         if kind == "conv":
             y = net.conv(x, int(rng.integers(1, 7)), out=out, **random_window(rng, x.shape))
         elif kind == "depthwise":
@@ -34,6 +34,8 @@ def random_maps(seed: int) -> tuple[Network, np.random.Generator]:
             y = net.add(x, same[int(rng.integers(len(same)))], out=out)
         elif kind == "format":
             y = net.add(x, out=out)
+        elif kind == "table":
+            y = net.table(x, out=out)
         elif kind == "maximum":
             square = {"kernel": (2, 2), "stride": (2, 2)}
             often = rng.integers(2) and min(x.shape[:2]) > 1

@@ -83,7 +83,19 @@ def pooled() -> Network:
     return net.network()
 
 
+def tabled() -> Network:
+    """Functions of signed and unsigned activations, one whose maxima are written, of a map and of a
+    vector, the last layer's too."""
+    net = RandomNetwork(19, (6, 5, 2))
+    x = net.table(net.conv(net.input, 10, (3, 3), out=S8, k=5, pads=SAME), out=S8)
+    x = net.table(net.conv(x, 3, (1, 1), k=3))
+    x = net.dense(net.maxpool(x, (2, 2), stride=(2, 2)), 9)
+    net.table(net.dense(net.table(x, out=S8), 10), out=IntFormat(10, True))
+    return net.network()
+
+
 NETWORKS = {
+    "tabled": tabled,
     "pooled": pooled,
     "maxima": maxima,
     "residual": residual,
@@ -94,6 +106,7 @@ NETWORKS = {
 SPRAM = {"code_memory": "spram", "map_memory": "spram"}
 # The last one's V: positions, one below the other, that are computed together.
 CASES = [
+    ("tabled", "icebreaker", 4, SPRAM, 2),
     ("pooled", "icebreaker", 4, SPRAM, 2),
     ("maxima", "icebreaker", 4, SPRAM, 2),
     ("residual", "icebreaker", 4, SPRAM, 2),
@@ -103,11 +116,12 @@ CASES = [
     ("flat", "ulx3s-25f", 6, {}, 2),
     ("residual", "ulx3s-25f", 2, {}, 1),
     ("maxima", "hx8k", 4, {}, 1),
+    ("tabled", "ulx3s-25f", 4, {}, 1),
     ("pooled", "ulx3s-25f", 6, {}, 2),
     ("pooled", "icebreaker", 4, SPRAM | {"code_memory": "block"}, 1),
     ("depthwise", "ulx3s-25f", 6, {}, 1),
 ]
-SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[4:]]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[5:]]
 
 
 def planned(name: str, board: str, lanes: int, options: dict) -> tuple[Network, Plan, np.ndarray]:
@@ -124,7 +138,7 @@ def traced(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
             for x in network.layers}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:4], *SLOW])
+@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:5], *SLOW])
 def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options, side):
     network, made, x = planned(name, board, lanes, options | {"side": side})
     names = [layer.name for layer in network.layers]
@@ -186,6 +200,10 @@ def test_what_has_no_place_among_maps_is_refused_by_name():
             plan(net.network(), "icebreaker", engine="shared", **options)
         return str(caught.value)
 
+    net = RandomNetwork(1, (6, 6, 4))
+    x = net.conv(net.input, 4, (3, 3), pads=SAME)
+    net.dense(net.table(x, tables=4), 3)
+    assert "can't be on a shared engine: it has a table for each channel" in refusal(net)
     net = RandomNetwork(1, (6, 6, 4))
     x = net.conv(net.input, 4, (3, 3), pads=SAME)
     net.dense(net.concat(x, net.input), 3)

@@ -187,6 +187,9 @@ def test_sums_are_reckoned_as_the_layers_hang_together():
     pooled, last = replace(body[0], then=(pool,)), replace(body[-1], n=16, reads="m")
     pool = reckoned_steps([pooled, last])[1]
     assert (pool.layer.name, pool.most, pool.layer.rows, pool.layer.k) == ("pool", 16, 32, 1)
+    curve = replace(mean, name="curve", op="Function", inputs=("a",), shape=(8, 8, 16))
+    step = reckoned_steps([replace(body[0], then=(curve,)), replace(last, n=1024)])[1]
+    assert (step.layer.name, len(step.entries), step.layer.out) == ("curve", 256, x)
     cat = replace(mean, name="cat", op="Concat", inputs=("a", "x"))
     with pytest.raises(InputError, match="'cat' can't be on a shared engine: it is of kind concat"):
         shared_folding([replace(body[0], then=(cat,))], ICE, reserve=Resources())
