@@ -362,15 +362,24 @@ def _finetune(subparsers: Any) -> None:
     p.add_argument("--activation-bits", metavar="B", type=int, help="default 8")
     p.add_argument("--config", metavar="FILE.toml", type=Path, help="options, also per layer")
     p.add_argument("--seed", type=int, help="default 0")
-    p.add_argument("--epochs", metavar="E", type=int, help="passes over the data (default 15)")
-    p.add_argument("--batch", metavar="B", type=int, help="frames of a step (default 256)")
-    p.add_argument("--rate", metavar="R", type=float, help="in pulses a step; 0: codes stay")
+    p.add_argument("--epochs", metavar="E", type=int, help="passes over the data")
+    p.add_argument("--batch", metavar="B", type=int, help="frames of a step")
+    p.add_argument(
+        "--rate", metavar="R", type=float,
+        help="in pulses a step; 0: codes stay. With it, or --side-rate, --distill or --by-row, the "
+        "recipe is yours; by default it is picked by a fifth of the data",
+    )  # fmt: skip
     p.add_argument(
         "--distill", metavar="D", type=float, help="0 learns labels only, 1 the float network only"
     )
     p.add_argument("--shift", metavar="S", type=int, help="moves maps at random, in pixels")
     p.add_argument("--side-rate", metavar="R", type=float, help="learning rate of gains, biases")
     p.add_argument("--mirror", action="store_true", help="mirrors maps at random, left to right")
+    p.add_argument(
+        "--augment", metavar="KINDS",
+        help="varies inputs anew for each batch: some of shift, rotate, scale, shear, mirror, "
+        "noise, as in shift,rotate=10, or module:function, which takes inputs and a generator",
+    )  # fmt: skip
     p.add_argument("--half", action="store_true", help="computes with bfloat16: faster, coarser")
     p.add_argument(
         "--by-row", action="store_true", help="measures steps by rows: many inputs, few pulses"

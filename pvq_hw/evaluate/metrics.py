@@ -1,9 +1,6 @@
 """How good outputs are: right answers, error of a regression, AUC, or a function of the user's."""
 
-import importlib
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError
+from pvq_hw.user_code import names_function, user_function
 
 __all__ = [
     "BUILT_IN",
@@ -197,12 +195,11 @@ def find_metric(
     if name in _METRICS:
         classes = classes or name == "accuracy"
         return replace(_METRICS[name], head=tuple(head), why=why, classes=classes)
-    module, colon, function = name.partition(":")
-    if not (colon and module and function):
+    if not names_function(name):
         raise InputError(
             f"Metric must be {', '.join(_METRICS)} or module:function, not {name!r:.60}"
         )
-    found = _imported(module, function)
+    found = user_function(name, "Metric")
     return Metric(
         name, not getattr(found, "lower_is_better", False), found, tuple(head), why, classes
     )
@@ -292,23 +289,6 @@ def _is_binary(y: Array) -> bool:
 def _check_classes(y: Array, outputs: int) -> None:
     if y.min(initial=0) < 0 or y.max(initial=0) >= outputs:
         raise InputError(f"Labels must be 0 to {outputs - 1}, the network's outputs")
-
-
-def _imported(module: str, function: str) -> Callable[[Array, Array], float]:
-    """A function of the user's; the current folder comes first."""
-    place = os.getcwd()
-    sys.path.insert(0, place)
-    try:
-        found = getattr(importlib.import_module(module), function, None)
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"Metric module {module!r} can't be imported: {reason}") from None
-    finally:
-        if place in sys.path:
-            sys.path.remove(place)
-    if not callable(found):
-        raise InputError(f"Metric {function!r} must be a function of module {module!r}")
-    return found  # type: ignore[no-any-return]
 
 
 _METRICS = {

@@ -53,9 +53,11 @@ class Lessons:
         Places by which maps are moved at random, each way.
     mirror : bool
         Whether maps are mirrored left to right, each with probability 1/2.
+    vary : function (frames' places, generator) -> int array (frames, \\*shape), optional
+        Instead of the frames as they are.
 
-    Frames that aren't shifted are few enough that the float network's outputs are computed once
-    (`teach`) and kept.
+    Frames that are neither shifted nor varied are few enough that the float network's outputs are
+    computed once (`teach`) and kept.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Lessons:
         scale: float,
         shift: int = 0,
         mirror: bool = False,
+        vary: Callable[[npt.NDArray[np.int64], Rng], npt.NDArray[Any]] | None = None,
     ) -> None:
+        self._vary = vary
         maps = x.ndim == 4
         self._graph, self._x, self._labels, self._scale = graph, x, labels, scale
         self._shift, self._mirror = shift if maps else 0, mirror and maps and x.shape[2] > 1
@@ -92,7 +96,7 @@ class Lessons:
         """Keeps the float network's outputs, of mirrored frames too."""
         sides = 2 if self._mirror else 1
         size = self._graph.model.nodes[-1].size
-        if self._shift or sides * len(self._x) * size * 4 > _KEPT:
+        if self._shift or self._vary or sides * len(self._x) * size * 4 > _KEPT:
             return
         kept = np.empty((len(self._x), sides, size), dtype=np.float32)
         for start in range(0, len(self._x), _CHUNK):
@@ -107,7 +111,8 @@ class Lessons:
 
     def take(self, chosen: npt.NDArray[np.int64], rng: Rng) -> Lot:
         """The batch of some frames."""
-        x, side = self._x[chosen], np.zeros(len(chosen), dtype=np.int64)
+        x = self._vary(chosen, rng) if self._vary else self._x[chosen]
+        side = np.zeros(len(chosen), dtype=np.int64)
         if self._mirror:
             side = rng.integers(0, 2, len(chosen))
             x = np.where((side == 1)[:, None, None, None], x[:, :, ::-1], x)

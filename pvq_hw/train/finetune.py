@@ -5,7 +5,7 @@ gains and biases through straight-through layers and activations on their lattic
 model whose weights are ``gain * y`` exactly, so that ``quantizer="given"`` takes just those codes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.data.augment import augmented, parse_kinds
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.inputs import input_names
@@ -31,10 +32,12 @@ from pvq_hw.train.row_adam import RowAdam
 from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 from pvq_hw.train.torch_extra import require_torch
 from pvq_hw.train.torch_model import Graph, bias_of
+from pvq_hw.user_code import names_function, user_function
 
-__all__ = ["FineTuned", "Training", "finetune"]
+__all__ = ["FineTuned", "Training", "finetune", "untrained"]
 
 Tensor = Any
+Vary = Callable[[npt.NDArray[Any], np.random.Generator], npt.ArrayLike]
 _HEAT = 0.6  # standard deviations of a frame's outputs
 _MOST_HEAT = 4.0  # beyond it labels would count for less and less
 _UNIT_HEAT = 6.0  # up to it outputs are taken as they are beside labels
@@ -68,6 +71,10 @@ class Training:
         Places by which maps are moved at random, each way; 0 for none.
     mirror : bool
         Whether maps are mirrored left to right at random.
+    augment : str or function
+        How training inputs are varied anew for each batch: distortions, as in ``"shift,rotate=10"``
+        (see `pvq_hw.data.augment.augmented`), ``"module:function"``, or a function: inputs as
+        given (frames, ...) and a NumPy generator to inputs of the same shape.
     half : bool
         Whether layers are computed with 16-bit floating-point numbers (bfloat16): half as long
         where the processor has instructions for them; what comes out is rounded a little more.
@@ -87,6 +94,7 @@ class Training:
     temperature: float | None = None
     shift: int = 0
     mirror: bool = False
+    augment: str | Vary = ""
     half: bool = False
     by_row: bool = False
     threads: int = 1
@@ -105,6 +113,8 @@ class Training:
             raise InputError(f"Training: distill must be 0 to 1, not {self.distill}")
         if self.shift < 0:
             raise InputError(f"Training: shift must be at least 0, not {self.shift}")
+        if isinstance(self.augment, str) and self.augment and not names_function(self.augment):
+            parse_kinds(self.augment)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,14 +211,79 @@ def finetune(
     try:
         run = Run(model, start, plan, _placements(banks, max_gap))
         inputs = _integers(start, array, input_scale)
-        lessons = Lessons(run.graph, inputs, labels, start.input.scale, plan.shift, plan.mirror)
+        lessons = Lessons(
+            run.graph, inputs, labels, start.input.scale, plan.shift, plan.mirror,
+            _varied(plan.augment, model, start, array, input_scale),
+        )  # fmt: skip
         losses = run.train(lessons, seed, progress, each_epoch)
     finally:
         torch.set_num_threads(threads)
-    tuned = run.model()
-    network = quantize(tuned, calibration=array, ratio=ratio, quantizer="given", **options)
+    return _given(run.model(), start, array, losses, options)
+
+
+def untrained(
+    model: Model,
+    x: npt.ArrayLike,
+    *,
+    start: Network,
+    layers: Mapping[str, Any] | None = None,
+    activation_bits: int = 8,
+    input_scale: float = 1.0,
+    seed: int = 0,
+    **_: Any,
+) -> FineTuned:
+    """What `finetune` would give without a step: the codes of ``start``, in a model."""
+    options = {
+        "layers": layers,
+        "activation_bits": activation_bits,
+        "input_scale": input_scale,
+        "seed": seed,
+    }
+    codes = Run(model, start, Training(), {}).model()
+    return _given(codes, start, np.asarray(x), (), options)
+
+
+def _given(
+    tuned: Model,
+    start: Network,
+    x: npt.NDArray[Any],
+    losses: Sequence[float],
+    options: Mapping[str, Any],
+) -> FineTuned:
+    """The integer network of a model whose weights are codes."""
+    network = quantize(tuned, calibration=x, quantizer="given", **options)
     network = replace(network, meta=network.meta | {"quantizer": "fine-tuned"})
     return FineTuned(tuned, network, start, tuple(losses))
+
+
+def _varied(
+    augment: str | Vary, model: Model, start: Network, x: npt.NDArray[Any], input_scale: float
+) -> Callable[[npt.NDArray[np.int64], np.random.Generator], npt.NDArray[Any]] | None:
+    """The accelerator's inputs for frames of ``x``, varied; None for no augmentation."""
+    if not augment:
+        return None
+    axes = model.input_axes if len(model.shape) == 3 else ()
+    if callable(augment):
+        function: Vary = augment
+    elif names_function(augment):
+        function = user_function(augment, "Augmentation")
+    else:
+        kinds = parse_kinds(augment)
+
+        def function(given: npt.NDArray[Any], rng: np.random.Generator) -> npt.ArrayLike:
+            return augmented(given, kinds, axes=axes, seed=int(rng.integers(1 << 31)))
+
+    def vary(chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[Any]:
+        given = x[chosen]
+        found = np.asarray(function(given, rng))
+        if found.shape != given.shape or found.dtype.kind not in "iubf":
+            raise InputError(
+                f"Augmentation must give numbers of the shape {given.shape}, "
+                f"not {found.dtype} {found.shape}"
+            )
+        return start.quantize_input(found, input_scale)
+
+    return vary
 
 
 def _labels(model: Model, y: npt.ArrayLike | None, count: int) -> npt.NDArray[Any] | None:

@@ -22,9 +22,12 @@ from pvq_hw.progress import Steps
 from pvq_hw.quantizer.banks import Placement, meets
 from pvq_hw.target.boards import get_target
 from pvq_hw.train.finetune import FineTuned, Training, finetune
+from pvq_hw.train.recipes import LEAST_FRAMES, Picked, pick
 from pvq_hw.train.torch_extra import require_torch
 
 __all__ = ["finetune_file", "start_network"]
+
+_RECIPE = {"rate", "side_rate", "distill", "by_row"}  # who asks for one of them, knows
 
 
 def finetune_file(
@@ -32,7 +35,7 @@ def finetune_file(
     out: Path,
     data: Data,
     options: CompileOptions,
-    training: Training,
+    asked: Mapping[str, Any],
     *,
     evaluation: Data | None = None,
     metric: str | None = None,
@@ -49,17 +52,21 @@ def finetune_file(
         Training inputs, and labels where there are some.
     options : CompileOptions
         With a target the pulses are balanced over the lanes that the planner chooses for it.
-    training : Training
+    asked : mapping
+        Fields of `Training`. Without a rate or a part of distillation among them the recipe is
+        picked by a fifth of the data; see `pvq_hw.train.recipes.pick`.
     evaluation : Data, optional
         Inputs and labels that nothing is learned from.
     metric : str, optional
-        What they are scored by; see `pvq_hw.evaluate.metrics.find_metric`.
+        What they and the inputs held out are scored by; see
+        `pvq_hw.evaluate.metrics.find_metric`.
 
     Returns
     -------
     dict
-        The verb's document: ``n_over_k``, ``losses``, ``accuracy`` (float, start, tuned) and the
-        files written.
+        The verb's document: ``n_over_k``, ``losses``, ``accuracy`` (float, start, tuned), the
+        files written, and ``recipes``: what was tried, as `Picked` has it; None where the recipe
+        was given or there were fewer inputs than 20.
 
     Raises
     ------
@@ -71,7 +78,8 @@ def finetune_file(
     config = out.with_suffix(".toml")
     check_writable(out)
     check_writable(config)
-    _check_asked(options, evaluation, metric)
+    _check_asked(options, data, evaluation, metric)
+    training = Training(**asked)
     require_torch()
     with tell.step("Import the model"):
         model = load_model(path)
@@ -84,8 +92,14 @@ def finetune_file(
         tell.note(warning)
     with tell.step("Quantize to the pyramid"):
         start, placements = start_network(model, options, data, tell)
-    with tell.step("Train"):
-        tuned = _trained(model, data, options, training, start, placements, tell)
+    picked = None
+    places = _places(placements)
+    if set(asked) & _RECIPE or len(data) < LEAST_FRAMES:
+        with tell.step("Train"):
+            tuned = _trained(model, data, options, training, start, places, tell)
+    else:
+        picked = _picked(model, data, options, asked, start, places, metric, tell)
+        tuned = picked.tuned
     accuracy: dict[str, Any] = {}
     if evaluation is not None:
         with tell.step("Evaluate float and golden models"):
@@ -100,17 +114,28 @@ def finetune_file(
         "n_over_k": tuned.network.n_over_k,
         "losses": list(tuned.losses),
         "accuracy": accuracy or None,
+        "recipes": None if picked is None else picked.to_json(),
     }
 
 
-def _check_asked(options: CompileOptions, evaluation: Data | None, metric: str | None) -> None:
+def _check_asked(
+    options: CompileOptions, data: Data, evaluation: Data | None, metric: str | None
+) -> None:
     """Raises InputError where what is asked for does not go together."""
     if options.quantizer != "calibrated":
         raise InputError("Fine-tuning must start from the calibrated quantizer's codes")
     if evaluation is not None and evaluation.y is None:
         raise InputError("Evaluation data must have labels y")
-    if metric is not None and evaluation is None:
-        raise InputError("--metric must come with --evaluate TEST.npz")
+    if metric is not None and evaluation is None and data.y is None:
+        raise InputError("--metric must come with labels y, or with --evaluate TEST.npz")
+
+
+def _places(placements: Mapping[str, Placement]) -> dict[str, Any]:
+    """Where pulses may be, as `finetune` takes it."""
+    return {
+        "banks": {name: p.banks for name, p in placements.items()},
+        "max_gap": {n: p.max_gap for n, p in placements.items() if p.max_gap is not None},
+    }
 
 
 def _trained(
@@ -119,7 +144,7 @@ def _trained(
     options: CompileOptions,
     training: Training,
     start: Network,
-    placements: Mapping[str, Placement],
+    places: Mapping[str, Any],
     tell: Steps,
 ) -> FineTuned:
     return finetune(
@@ -127,14 +152,39 @@ def _trained(
         data.x,
         data.y,
         layers=options.layers or None,
-        banks={name: p.banks for name, p in placements.items()},
-        max_gap={n: p.max_gap for n, p in placements.items() if p.max_gap is not None},
         activation_bits=options.activation_bits,
         input_scale=options.input_scale,
         seed=options.seed,
         training=training,
         start=start,
         progress=lambda what, part: tell.progress(part, 1, what),
+        **places,
+    )
+
+
+def _picked(
+    model: Model,
+    data: Data,
+    options: CompileOptions,
+    asked: Mapping[str, Any],
+    start: Network,
+    places: Mapping[str, Any],
+    metric: str | None,
+    tell: Steps,
+) -> Picked:
+    return pick(
+        model,
+        data.x,
+        data.y,
+        start=start,
+        asked=asked,
+        metric=metric,
+        input_scale=options.input_scale,
+        seed=options.seed,
+        steps=tell,
+        layers=options.layers or None,
+        activation_bits=options.activation_bits,
+        **places,
     )
 
 

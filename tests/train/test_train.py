@@ -24,10 +24,12 @@ from pvq_hw.quantizer.given import given_codes
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
 from pvq_hw.quantizer.scales import round_to_lattice
 from pvq_hw.target.boards import get_target
+from pvq_hw.train import recipes
 from pvq_hw.train.batches import Lessons
 from pvq_hw.train.finetune import Run, Training, finetune
 from pvq_hw.train.fit import shifted
 from pvq_hw.train.networks import train_network
+from pvq_hw.train.recipes import pick
 from pvq_hw.train.row_adam import RowAdam
 from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 from pvq_hw.train.torch_extra import require_torch
@@ -410,3 +412,96 @@ def test_training_goes_on_from_where_it_was(digits):
     for layer in Run(model, first.network, Training(), {}).layers.values():
         np.testing.assert_allclose(layer.latent.detach(), layer.y, atol=1e-5)
         assert layer.project() == 0
+
+
+def _right(network, data):
+    out = network.predict(network.quantize_input(data.x))
+    return 100 * (out.reshape(len(data), -1).argmax(axis=1) == data.y).mean()
+
+
+def test_the_recipe_is_picked_by_inputs_held_out(digits, tmp_path):
+    """By the verb without options; what comes out is the one that answers best there."""
+    train, _ = digits
+    np.savez(tmp_path / "train.npz", x=train.x, y=train.y)
+    out = tmp_path / "tuned.onnx"
+    ran = run("finetune", MODEL, "--data", tmp_path / "train.npz", "-o", out, "--ratio", 16,
+              "--epochs", 6, "--json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    recipes = ran.json["recipes"]
+    tried, chosen = recipes["tried"], recipes["tried"][recipes["chosen"]]
+    assert (recipes["held"], recipes["metric"]) == (len(train) // 5, "accuracy")
+    assert tried[0]["training"] is None
+    best = max((t["figure"], -t["doubt"]) for t in tried[1:])
+    better = best[0] > tried[0]["figure"]
+    assert (recipes["chosen"] > 0) == better
+    assert (chosen["figure"], -chosen["doubt"]) == best or not better
+    assert {t["training"]["epochs"] for t in tried[1:]} == {6}
+    order = np.random.default_rng([0, 0xF17E]).permutation(len(train))
+    held = np.sort(order[: len(train) // 5])
+    fit = np.sort(order[len(train) // 5 :])
+    network = quantize(load_model(out), calibration=train.x[fit], quantizer="given")
+    assert _right(network, Data(train.x[held], train.y[held])) == pytest.approx(chosen["figure"])
+    own = run("finetune", MODEL, "--data", tmp_path / "train.npz", "-o", out, "--ratio", 16,
+              "--epochs", 1, "--rate", 1e-3, "--json")  # fmt: skip
+    assert own.json["recipes"] is None
+
+
+def test_no_worse_network_is_given_back(digits, monkeypatch):
+    """Where every recipe ruins the codes, these are what comes out."""
+    train, _ = digits
+    some = Data(train.x[:200], train.y[:200])
+    model = load_model(MODEL)
+    start = quantize(model, calibration=some.x, ratio=4)
+    monkeypatch.setattr(recipes, "RECIPES", (("too fast", {"rate": 5.0, "side_rate": 1.0}),))
+    picked = pick(model, some.x, some.y, start=start, asked={"epochs": 1, "shift": 0})
+    assert picked.chosen == 0
+    assert min(t.figure for t in picked.tried[1:]) < picked.tried[0].figure
+    for before, after in zip(start.layers, picked.tuned.network.layers, strict=True):
+        divisor = np.maximum(1, np.gcd.reduce(before.y, axis=1))[:, None]
+        np.testing.assert_array_equal(after.y * divisor, before.y)
+    with pytest.raises(
+        InputError, match="must have at least 20 inputs to pick a recipe by, not 19"
+    ):
+        pick(model, some.x[:19], some.y[:19], start=start)
+
+
+@pytest.mark.parametrize("make", [line, image_chain, branches])
+@pytest.mark.parametrize("values", [False, True])
+def test_recipes_are_picked_for_all_kinds_of_networks(make, values):
+    """Series, depthwise ones, sums; by values, or by the float network's outputs alone."""
+    model = make()
+    x = np.random.default_rng(3).normal(size=(60, *model.input_shape)).astype(np.float32)
+    y = model.predict(x).reshape(60, -1).astype(np.float32) if values else None
+    start = quantize(model, calibration=x, ratio=4)
+    picked = pick(model, x, y, start=start, asked={"epochs": 2})
+    assert picked.metric == ("rmse" if values else "distance from the float network's outputs")
+    figures = [t.figure for t in picked.tried]
+    assert figures[picked.chosen] == min(figures)
+
+
+def test_inputs_are_varied_anew_for_each_batch(digits, tmp_path, monkeypatch):
+    """By distortions, by a function, and by one that is named; each sees inputs as given."""
+    train, _ = digits
+    model, seen = load_model(MODEL), []
+
+    def vary(x, rng):
+        seen.append((x.copy(), rng.integers(100)))
+        return 16 - x
+
+    asked = Training(epochs=2, batch=600, rate=0)
+    runs = [
+        finetune(model, train.x, train.y, ratio=8, training=replace(asked, augment=a))
+        for a in ("", "noise=0.5", vary)
+    ]
+    assert len({tuned.losses[-1] for tuned in runs}) == 3
+    assert [x.shape for x, _ in seen] == [(600, 64)] * 4
+    assert len({draw for _, draw in seen}) > 1
+    assert {x.tobytes() for x in seen[0][0]} <= {x.tobytes() for x in train.x}
+    (tmp_path / "varied_by_hand.py").write_text("def less(x, rng):\n    return x[:, :3]\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"Augmentation must give numbers of the shape \(600, 64\)"
+    ):
+        finetune(model, train.x, ratio=8, training=replace(asked, augment="varied_by_hand:less"))
+    with pytest.raises(InputError, match="Augmentation must be some of shift"):
+        Training(augment="blur")
