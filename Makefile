@@ -72,10 +72,14 @@ iverilog:
 	|| { echo "pvq-hw: Icarus Verilog is needed for the tests: install iverilog"; exit 2; }
 .PHONY: iverilog
 
-# Types take most of a minute of one core: the tools are looked at beside them.
+# Types take most of a minute of one core: they are looked at beside the tests, so that no core waits.
 test: $(VENV)/.installed-test iverilog
-	@$(MAKE) --no-print-directory -j 2 lint warm
+	@$(MAKE) --no-print-directory -j 2 style imports warm
+	@$(MAKE) --no-print-directory -j 2 types quick
+
+quick: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not torch" -q
+.PHONY: quick
 
 # What passed is not run again until a source changes, or until all has passed.
 PASSED  = .test-all

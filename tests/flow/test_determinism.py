@@ -45,6 +45,7 @@ def test_compile_gives_the_same_bytes(digits, tmp_path, number):
     assert snapshot(here / "sub" / "out") == snapshot(digits.out)
 
 
+@pytest.mark.slow
 def test_the_library_of_matrices_does_not_change_plain_codes(digits, tmp_path):
     found = []
     for number, environment in enumerate(environments()):

@@ -119,7 +119,10 @@ def test_compile_ended_at_any_moment(small, tmp_path, how, earlier, times):
 
 @pytest.mark.parametrize(
     "how",
-    [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+    [
+        signal.SIGTERM,
+        *(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGKILL, signal.SIGINT)),
+    ],
     ids=lambda s: s.name,
 )
 def test_build_ended_in_synthesis(small, tmp_path, how):

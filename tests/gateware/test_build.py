@@ -146,6 +146,7 @@ def test_a_clock_constraint_without_a_net_fails(tmp_path):
     assert str(error.value) == text
 
 
+@pytest.mark.slow
 def test_seeds_are_tried_until_one_meets_the_clock(tmp_path, monkeypatch):
     fmax = iter([(10.0, False), (13.0, True), (14.0, True)])
     monkeypatch.setattr(module, "judge", lambda clocks, clock_mhz: next(fmax))

@@ -106,6 +106,11 @@ def test_a_stranger_sees_pass(tmp_path, shape, lanes, formats, options):
     pace = pace_of(chain_graph([spec]), [image], time_chain([spec], [image]).interval_cycles)
     compared = sum(scenario.rounds for scenario in scenarios(pace)) * spec.rows
     assert f"PASS: {compared} results compared, 0 mismatches" in out.splitlines()
+
+
+def test_a_scenario_runs_alone_and_with_other_pauses(tmp_path):
+    layer, x = _layer(16, 6, 10)
+    write_layer_package(tmp_path, *_package(layer, x, 4))
     assert "PASS" in _simulate(tmp_path, "+seed=11", "+only=3")
     nothing = _simulate(tmp_path, "+only=0").splitlines()
     assert any("nothing was compared: scenarios are numbered 1 to 1" in line for line in nothing)

@@ -36,7 +36,7 @@ def many(family):
     return build(net, family=family, sides=sides, lanes=lanes, frames=1)
 
 
-@pytest.mark.parametrize("family", ["ecp5", "up5k"])
+@pytest.mark.parametrize("family", ["ecp5", pytest.param("up5k", marks=pytest.mark.slow)])
 def test_windows_side_by_side_are_exact_with_few_rows_and_with_stalls(family):
     built = many(family)
     assert GraphSpec.from_json(built.graph.to_json()) == built.graph
