@@ -382,7 +382,10 @@ class Network:
             inputs=saved.get("inputs", ()),
         )
         network.verify()
-        for key, parts in (("outputs", network.outputs), ("inputs", network.inputs)):
+        ends: dict[str, tuple[Output | Input, ...]] = {
+            "outputs": network.outputs, "inputs": network.inputs,
+        }  # fmt: skip
+        for key, parts in ends.items():
             for index, (part, item) in enumerate(zip(parts, document.get(key, ()), strict=True)):
                 if item.get("stop") != part.part.stop:
                     stop = place.key(key).item(index).key("stop")
