@@ -84,7 +84,7 @@ RATIOS: tuple[float | None, ...] = (None, 2.0, 5.0)
 
 def make_conv(node: ConvNode, ratio: float | None, lanes: int) -> Conv:
     """The integer layer: pulses at N/K = ``ratio``, or 8-bit weights."""
-    w = node.rows
+    w = node.matrix
     rows, n = w.shape
     x, out = IntFormat(8, False), IntFormat(8, False)
     if ratio is None:

@@ -120,7 +120,7 @@ def _within(low: float, high: float) -> Callable[[Any], Any]:
 
 
 def one_of(*texts: str) -> Checked:
-    """One of some texts."""
+    """Marks a field that holds one of these texts."""
 
     def check(value: str) -> str:
         if value not in texts:
@@ -131,7 +131,7 @@ def one_of(*texts: str) -> Checked:
 
 
 def number_range(low: float, high: float) -> Checked:
-    """A number from ``low`` to ``high``."""
+    """Marks a field that holds a number from ``low`` to ``high``."""
     return Checked(f"a number from {low:,} to {high:,}", _within(low, high))
 
 

@@ -11,7 +11,16 @@ from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted, safe_name
 
-__all__ = ["MOST_INPUTS", "Input", "channels_last", "check_inputs", "input_names", "join_inputs"]
+__all__ = [
+    "MOST_INPUTS",
+    "FramePart",
+    "Input",
+    "channels_last",
+    "check_inputs",
+    "input_names",
+    "join_inputs",
+    "real_frames",
+]
 
 MOST_INPUTS = 16
 """The most inputs of one model: each is a branch of the circuit."""
@@ -19,29 +28,15 @@ MOST_INPUTS = 16
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Input(Document):
-    """One of several inputs, as a part of the values that a network takes for a frame.
-
-    Parameters
-    ----------
-    name : str
-        As in the file; only ``A-Z a-z 0-9 _ . -``, at most 48 characters, unlike all others' and
-        not ``y``, which names the labels of a data file.
-    shape : tuple of int
-        Of a frame, as the model file has it.
-    axes : tuple of int
-        Permutation from the file's axes to channel-last ones, frames not counted.
-    start : int
-        Of its values among those of a frame.
-    """
+class FramePart(Document):
+    """What one of several inputs or outputs is: some of the values of a frame, one after another.
+    It has the fields ``name``, ``shape`` and ``start``."""
 
     derived: ClassVar[tuple[str, ...]] = ("stop",)
 
     name: str
     shape: tuple[int, ...]
-    axes: tuple[int, ...]
-    start: int = 0
+    start: int
 
     @property
     def size(self) -> int:
@@ -56,6 +51,29 @@ class Input(Document):
     def to_json(self) -> dict[str, Any]:
         """JSON values; ``stop`` says again what follows from the shape."""
         return super().to_json() | {"stop": self.part.stop}
+
+
+@dataclass(frozen=True)
+class Input(FramePart):
+    """One of several inputs, as a part of the values that a network takes for a frame.
+
+    Parameters
+    ----------
+    name : str
+        As in the file; only ``A-Z a-z 0-9 _ . -``, at most 48 characters, unlike all others' and
+        not ``y``, which names the labels of a data file.
+    shape : tuple of int
+        A frame's, as the model file has it.
+    axes : tuple of int
+        Permutation from the file's axes to channel-last ones, frames not counted.
+    start : int
+        Place of its first value among those of a frame.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    start: int = 0
 
 
 def check_inputs(inputs: Sequence[Input], size: int) -> None:
@@ -126,3 +144,41 @@ def channels_last(inputs: Sequence[Input], x: Array) -> Array:
         for each in inputs
     ]
     return np.concatenate(parts, axis=1)
+
+
+def real_frames(
+    x: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+    inputs: Sequence[Input],
+    shape: Sequence[int],
+    input_scale: float,
+) -> npt.NDArray[np.float64]:
+    """Data as float64 (frames, \\*shape), in the file's axes but for several inputs, whose channels
+    come last.
+
+    Parameters
+    ----------
+    x : array (frames, ...) or mapping of input name to array
+        Floats as the model expects them, or integers that ``input_scale`` divides; for several
+        ``inputs`` arrays by their names, or what `join_inputs` makes of these.
+    shape : tuple of int
+        A frame's, in the file's axes; other shapes of as many values are taken too.
+
+    Raises
+    ------
+    InputError
+        For anything but numbers, and for another number of values in a frame.
+    """
+    if isinstance(x, Mapping):
+        x = join_inputs(inputs, x, input_scale)
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"Data must be numbers, not {array.dtype}")
+    size = int(np.prod(shape, dtype=np.int64))
+    if array.ndim < 1 or array.size != len(array) * size:
+        raise InputError(
+            f"Data must have the shape (frames, {', '.join(map(str, shape))}), not {array.shape}"
+        )
+    real = array.reshape(len(array), *shape).astype(np.float64)
+    if array.dtype.kind != "f":
+        real = real / input_scale
+    return channels_last(inputs, real) if inputs else real

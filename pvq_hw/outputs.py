@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
+from pvq_hw.inputs import FramePart
 from pvq_hw.naming import near, quoted, safe_name
 
 __all__ = [
@@ -27,7 +26,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Output(Document):
+class Output(FramePart):
     """One of several outputs, as a part of the values that a network gives for a frame.
 
     Outputs may share a part: a file gives a tensor twice, or once before and once after an
@@ -40,31 +39,15 @@ class Output(Document):
     shape : tuple of int
         Without the frames, channels last.
     start : int
-        Of its values among those of a frame.
+        Place of its first value among those of a frame.
     dropped : tuple of str
         Types of its final operations that are left out.
     """
-
-    derived: ClassVar[tuple[str, ...]] = ("stop",)
 
     name: str
     shape: tuple[int, ...]
     start: int = 0
     dropped: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Values of a frame."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def part(self) -> slice:
-        """Its values within a frame."""
-        return slice(self.start, self.start + self.size)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; ``stop`` says again what follows from the shape."""
-        return super().to_json() | {"stop": self.part.stop}
 
 
 def check_outputs(outputs: Sequence[Output], size: int) -> None:

@@ -14,7 +14,7 @@ from gateware.device.spram import CODE_PORT
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import code_layout
-from pvq_hw.engine.units import CoreUnit, Unpack
+from pvq_hw.engine.units import Unpack
 
 __all__ = ["Accelerator"]
 
@@ -28,7 +28,8 @@ class Accelerator(wiring.Component):
     images : sequence of CoreImage
         Of its cores, in order.
     body : str
-        Of memories and multipliers, see `gateware.device.bodies.bodies`.
+        How memories and multipliers are built, see
+        `gateware.device.bodies.bodies`.
     live : LiveBus, optional
         Over which the memories of updatable cores are loaded. With one bank, units are in reset
         while they are.
@@ -109,10 +110,10 @@ class Accelerator(wiring.Component):
         """Joins the code memories; gives whether they are being loaded."""
         port: Any = self.codes
         r_data: Value = Const(0)
-        units = [unit for unit in self.spec.units if isinstance(unit, CoreUnit)]
-        for index, unit in enumerate(units):
-            if unit.core.code_memory == "spram":
-                core = self.units[unit.name]
+        laid = [(unit.name, core) for unit in self.spec.units for core in unit.cores]
+        for index, (name, spec) in enumerate(laid):
+            if spec.code_memory == "spram":
+                core = self.units[name]
                 core.first_block = self.layout.first(index)
                 inner: Any = core.codes
                 m.d.comb += [

@@ -147,6 +147,5 @@ def core_component(
     body: str = "behavioral",
     window: WindowSpec | None = None,
 ) -> Any:
-    """The component of a core: a `LayerCore`, an `Int8Core` where the weights are plain 8-bit ones,
-    or an `UnrolledCore`."""
+    """`core_circuit` with the arguments that most cores don't need left out."""
     return core_circuit(spec, image, body, window)

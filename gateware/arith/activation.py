@@ -24,8 +24,8 @@ def activation_layout(format: IntFormat, frames: int) -> data.ArrayLayout:
 def stream_ports(
     x: IntFormat, out: IntFormat, taken: int = 1, given: int | None = None
 ) -> dict[str, Any]:
-    """Ports of a component that takes a stream ``i`` of activations and gives one, ``o``; so many
-    of them a transfer, as many at both unless ``given`` says otherwise."""
+    """Ports of a component that takes a stream ``i`` of activations and gives a stream ``o``, with
+    ``taken`` and ``given`` activations a transfer; as many at both unless ``given`` is given."""
     return {
         "i": In(stream.Signature(activation_layout(x, taken))),
         "o": Out(stream.Signature(activation_layout(out, taken if given is None else given))),

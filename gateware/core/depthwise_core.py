@@ -97,7 +97,8 @@ class DepthwiseCore(wiring.Component):
     spec : DepthwiseSpec
     image : CoreImage
     body : str
-        Of memories and multipliers, see `gateware.device.bodies.bodies`.
+        How memories and multipliers are built, see
+        `gateware.device.bodies.bodies`.
 
     Members
     -------

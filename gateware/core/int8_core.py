@@ -161,7 +161,8 @@ class Int8Core(LayerCore):
     spec : Int8Spec
     image : CoreImage
     body : str
-        Of memories and multipliers, see `gateware.device.bodies.bodies`.
+        How memories and multipliers are built, see
+        `gateware.device.bodies.bodies`.
     window : WindowSpec, optional
         Makes it a convolution, see `gateware.core.pulse_core.LayerCore`.
 

@@ -47,7 +47,8 @@ class LayerCore(wiring.Component):
     spec : CoreSpec
     image : CoreImage
     body : str
-        Of memories and multipliers, see `gateware.device.bodies.bodies`.
+        How memories and multipliers are built, see
+        `gateware.device.bodies.bodies`.
     window : WindowSpec, optional
         Makes it a convolution: ``i`` takes maps, and each window of a map is a frame of the core.
         With several windows side by side results leave in the order of the map even so.

@@ -48,7 +48,8 @@ class SharedCore(wiring.Component):
     spec : SharedSpec
     image : CoreImage
     body : str
-        Of memories and multipliers, see `gateware.device.bodies.bodies`.
+        How memories and multipliers are built, see
+        `gateware.device.bodies.bodies`.
 
     Members
     -------

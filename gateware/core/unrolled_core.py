@@ -262,7 +262,8 @@ class UnrolledCore(wiring.Component):
     image : CoreImage
         Its weights become wires.
     body : str
-        Of memories and multipliers, see `gateware.device.bodies.bodies`.
+        How memories and multipliers are built, see
+        `gateware.device.bodies.bodies`.
     window : WindowSpec, optional
         Makes it a convolution: ``i`` takes maps, and each window of a map is a frame of the core.
         How long one takes then: `pvq_hw.engine.sliding_window.SlidingWindow`.

@@ -23,7 +23,7 @@ class WindowCollector(wiring.Component):
     -------
     i : stream of activations
     frame : a window, in the order kernel row, kernel column, channel
-    settled : it is one, and has been held for ``spec.levels`` cycles
+    settled : it is one, and the core is pipelined or it has been held for ``spec.levels`` cycles
     release : strobe, only with ``settled``; it is not needed after this cycle
     """
 

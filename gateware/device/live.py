@@ -56,8 +56,7 @@ class LiveBus:
         return self.addr[_WORD_BITS:] == number
 
     def of(self, memory: str) -> Signal:
-        """What a memory answers: 0 unless the loader is at one of its blocks. A register of the
-        memory's."""
+        """The register with a memory's answer: 0 unless the loader is at one of its blocks."""
         return self._answers[memory]
 
     @property

@@ -18,8 +18,8 @@ class Pll(wiring.Component):
 
     Parameters
     ----------
-    settings : CrystalClock
-        Or those of a PLL.
+    settings : CrystalClock, Ice40Pll or Ecp5Pll
+        Whether the pin's clock is taken as it is, or what a PLL makes of it.
     port : amaranth.lib.io.SingleEndedPort
         The oscillator's pin.
     pad : bool

@@ -2,7 +2,7 @@
 
 from string import Template
 
-from gateware.export.interfaces import Side
+from gateware.export.interfaces import Side, stream_ports
 
 __all__ = ["REGISTERS", "csr_shells"]
 
@@ -112,16 +112,6 @@ $stream_links
       endcase
 endmodule
 """)
-
-_STREAM_PORTS = """\
-  input  wire $in_range s_axis_tdata,
-  input  wire s_axis_tvalid,
-  output wire s_axis_tready,
-  input  wire s_axis_tlast,
-  output wire $out_range m_axis_tdata,
-  output wire m_axis_tvalid,
-  input  wire m_axis_tready,
-  output wire m_axis_tlast"""
 
 _STREAM_LINKS = """\
     .s_axis_tdata(s_axis_tdata),
@@ -244,11 +234,7 @@ def csr_shells(core: str, taken: Side, given: Side, identity: bytes) -> dict[str
 
     ``identity`` is 8 bytes.
     """
-    ranges = {
-        "in_range": f"[{taken.bus_bits - 1}:0]",
-        "out_range": f"[{given.bus_bits - 1}:0]",
-    }
-    ports = Template(_STREAM_PORTS).substitute(ranges)
+    ports = stream_ports(taken, given)
     registers = "\n".join(
         f"//   {number:2}  {name:13}  {text}" for number, (name, text) in enumerate(REGISTERS)
     )

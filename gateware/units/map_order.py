@@ -25,7 +25,7 @@ class MapOrderUnit(wiring.Component):
     ----------
     spec : MapOrder
     body : str
-        Of memories, see `gateware.device.bodies.bodies`.
+        How memories are built, see `gateware.device.bodies.bodies`.
 
     Members
     -------

@@ -134,8 +134,8 @@ def add_queue(
     body: str,
     width: int = 1,
 ) -> tuple[ResultQueue, Credits]:
-    """Adds a queue of results in front of a unit's output, and the credits of its places, which
-    come back as results leave; the unit writes the one and claims of the other."""
+    """Adds a queue of results in front of a unit's output, and credits for its places. The unit
+    claims a credit for each result before it writes it; credits come back as results leave."""
     m.submodules.queue = queue = ResultQueue(form, depth, memory, body, width)
     m.submodules.credits = credits = Credits(depth)
     connect(m, queue.o, flipped(o))

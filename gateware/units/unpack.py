@@ -27,13 +27,14 @@ class UnpackUnit(wiring.Component):
     ----------
     spec : Unpack
     body : str
-        Of memories, see `gateware.device.bodies.bodies`.
+        How memories are built, see `gateware.device.bodies.bodies`.
 
     Members
     -------
     i : stream of V results
-    batch : stream of the number of a batch's last frame, before its results are complete
-        Never waits: there is a place for every batch that can be under way.
+    batch : stream of numbers, each that of a batch's last frame
+        A number comes before its batch's results are complete. The stream never waits: there is a
+        place for every batch that can be under way.
     o : stream of results
 
     Attributes

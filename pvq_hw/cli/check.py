@@ -9,7 +9,7 @@ __all__ = ["run"]
 
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
-    """Tells what is taken of a model, then estimates as they come."""
+    """Tells which operations of a model are taken, then the estimate for each board as it comes."""
     from pvq_hw.cli.compile import layer_kinds
     from pvq_hw.flow.check import check
 

@@ -174,13 +174,19 @@ def _engine(layer: dict[str, Any]) -> str:
 
 def describe(document: dict[str, Any], ui: Ui) -> None:
     """The figures of a compile for people."""
-    from pvq_hw.evaluate.agreement import agreement_lines
-    from pvq_hw.output.report import table_place
-
     plain = document["int8_layers"]
     ratio = f"{document['n_over_k']:.2f}"
     ratio += f", not counting {', '.join(plain)} (int8)" if plain else ""
     ui.say(f"\n{document['network']} on {document['target']}, mean N/K {ratio}")
+    _describe_network(document, ui)
+    _describe_plan(document, ui)
+    _describe_layers(document, ui)
+
+
+def _describe_network(document: dict[str, Any], ui: Ui) -> None:
+    """What the integers are worth: scores, agreement and bits."""
+    from pvq_hw.evaluate.agreement import agreement_lines
+
     choice = document.get("choice")
     if choice is not None:
         trial = choice["trials"][choice["chosen"]]
@@ -193,12 +199,11 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         )
     if "accuracy" in document:
         tell_scores(ui, document["accuracy"], {"float": "float", "pvq": "PVQ"})
-    for part in document.get("inputs", ()):
-        where = f"values {part['start']} to {part['stop'] - 1} of a frame"
-        ui.say(f"  input {part['name']:<16}{where}, steps of {part['scale']:.4g}")
-    for part in document.get("outputs", ()):
-        where = f"values {part['start']} to {part['stop'] - 1} of a frame"
-        ui.say(f"  output {part['name']:<15}{where}, steps of {part['scale']:.4g}")
+    for what in ("input", "output"):
+        for part in document.get(f"{what}s", ()):
+            where = f"values {part['start']} to {part['stop'] - 1} of a frame"
+            name = f"{what} {part['name']}"
+            ui.say(f"  {name:<22}{where}, steps of {part['scale']:.4g}")
     for name, text in agreement_lines(document.get("agreement")):
         ui.say(f"  {name:<22}{text}")
     memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
@@ -207,6 +212,10 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         f"{document['weights_file']['packed_bits_per_weight']:.3f} in weights.pvq, "
         f"limit log2 V(N,K)/N {document['bits_per_weight_limit']:.3f}"
     )
+
+
+def _describe_plan(document: dict[str, Any], ui: Ui) -> None:
+    """Cycles, what was asked for and what stops the plan from being faster."""
     batch = document["frames_side_by_side"]
     between = "frames" if batch == 1 else f"batches of {batch} frames"
     ui.say(
@@ -233,6 +242,12 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
         f"{document['clock_mhz']:g} MHz, "
         f"{document['inferences_per_second_over_link']:,.0f} over the serial link"
     )
+
+
+def _describe_layers(document: dict[str, Any], ui: Ui) -> None:
+    """A line for every layer with weights and every table."""
+    from pvq_hw.output.report import table_place
+
     for layer in document["layers"]:
         ui.say(
             f"  {layer['name']:<14} {layer['rows']:>5} x {layer['columns']:<5} "

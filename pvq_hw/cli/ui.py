@@ -29,7 +29,7 @@ class Ui(Steps):
     Attributes
     ----------
     seconds : dict
-        Of each step, by its title.
+        How long each step took, by its title.
     document : dict
         What `result` was given.
     complaint : str

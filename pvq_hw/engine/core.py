@@ -13,8 +13,7 @@ from pvq_hw.documents import Document
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import identifiers
-from pvq_hw.network.layer import Dense, TensorSpec
-from pvq_hw.network.window import Conv
+from pvq_hw.network.layer import Dense, TensorSpec, Weighted
 from pvq_hw.registry import Registry
 from pvq_hw.target.families import family as find_family
 
@@ -147,6 +146,7 @@ class CoreBase(Document, ABC):
     weight_memory: ClassVar[str]  # what the file of the weights' words is called
     code_memories: ClassVar[tuple[str, ...]] = ("block", "spram")
     takes_windows: ClassVar[bool] = False  # V of a map side by side
+    takes_wide: ClassVar[bool] = False  # several activations of a frame in a transfer
     holds_window: ClassVar[bool] = False  # in registers, all of a convolution's window at once
     banked: ClassVar[bool] = False  # lanes wait for one another: best with as many pulses each
     serial_too: ClassVar[bool] = False  # its multiplier may be serial and keep pace with its words
@@ -582,7 +582,7 @@ def core_image(codes: Iterable[int], mult: IntArray, bias: IntArray) -> CoreImag
     return CoreImage(*(tuple(int(value) for value in part) for part in parts))
 
 
-def is_threshold(layer: Dense | Conv) -> bool:
+def is_threshold(layer: Weighted) -> bool:
     """Whether a layer's rows need no multiplier: their sign is that of the sum and the bias."""
     return layer.output.format.binary and bool((layer.mult == 1).all()) and layer.mult.shape[1] == 1
 

@@ -87,7 +87,7 @@ class GraphSpec(Document):
     @property
     def cores(self) -> list[CoreBase]:
         """The cores, in order."""
-        return [unit.core for unit in self.units if isinstance(unit, CoreUnit)]
+        return [core for unit in self.units for core in unit.cores]
 
     def batched(self, unpack: Unpack) -> list[CoreUnit]:
         """The cores before an unpacker that take V frames, the first of which makes the batches."""

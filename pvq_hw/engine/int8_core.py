@@ -108,7 +108,7 @@ class Int8Spec(CoreBase):
         return WEIGHT_BITS * self.lanes
 
     def weight_roms(self, blocks: str) -> tuple[int, ...]:
-        """See `pvq_hw.engine.core.CoreBase`; see `weight_segments`."""
+        """Depths of the ROMs that the words are in, one behind the other: `weight_segments`."""
         return weight_segments(self.words, blocks)
 
     @property

@@ -762,17 +762,18 @@ class MapWindow:
     Parameters
     ----------
     dense : Dense
-        Of one window, with a channel of zeros where there is an odd number of them, but one.
+        What is computed of one window, with a channel of zeros where there is an odd number of
+        them, but one.
     x : TensorSpec
         The window.
     geometry : Geometry
         How windows go over the map.
     weights : int
-        Of the network's layer; 0 of a pooling.
+        How many the network's layer has; 0 for a pooling.
     entries : tuple of int
-        Of its table, where it has one, from the smallest value that it reads up.
+        Those of its table, where it has one, from the smallest value that it reads up.
     out : IntFormat, optional
-        Of what a table gives.
+        Format of what a table gives.
     chunk, parts, reads, joins, most, pool
         As `MapLayer` has them.
     """

@@ -90,6 +90,11 @@ class CoreSpec(CoreBase):
         return self.code.gap_bits
 
     @property
+    def shift_bits(self) -> int:
+        """Bits of a shift in its codes."""
+        return self.code.shift_bits
+
+    @property
     def bank_depth(self) -> int:
         """Addresses of one half of a bank."""
         return self.code.bank_depth(self.n)
@@ -236,20 +241,17 @@ def make_core(
     rows, n = layer.y.shape
     if not 1 <= lanes <= n:
         raise InputError(f"Layer {layer.name!r}: lanes must be 1 to {n}, not {lanes}")
-    device = find_family(family)
-    groups = layer.groups
+    device, groups = find_family(family), layer.groups
     words = _code(layer, code, lanes, gap_bits, shift_bits)
     mult_bits, multiplier = fields["mult_bits"], options.get("multiplier", fields["multiplier"])
-    schedule, interval = words.encode(layer.y, groups, min_slots=min_slots), 1
+    interval = 1
     if multiplier == "serial":
         asked = options.get("multiplier_interval")
-        interval = asked or serial_interval(schedule.row_slots, mult_bits)
+        interval = asked or _pace(words, layer, min_slots, mult_bits)
         min_slots = max(min_slots, interval)
-        schedule = words.encode(layer.y, groups, min_slots=min_slots)
+    schedule = words.encode(layer.y, groups, min_slots=min_slots)
     slots = schedule.slots
-    room = slots if spare is None else with_room(slots, spare)
-    if placed is not None:
-        room = placed.words
+    room = with_room(slots, spare or 0) if placed is None else placed.words
     if room > slots:
         schedule = words.encode(layer.y, groups, min_slots=min_slots, slots=room)
     negatives, k = sums_of_pulses(words, schedule.words)
@@ -277,6 +279,12 @@ def make_core(
     if "fifo_depth" not in options:
         spec = replace(spec, fifo_depth=result_places(spec, schedule.row_slots))
     return spec, image
+
+
+def _pace(code: Code, layer: Dense, min_slots: int, mult_bits: int) -> int:
+    """`serial_interval` of a layer's groups."""
+    slots = code.encode(layer.y, layer.groups, min_slots=min_slots).row_slots
+    return serial_interval(slots, mult_bits)
 
 
 def _code(layer: Dense, code: str, lanes: int, gap_bits: int | None, shift_bits: int) -> Code:

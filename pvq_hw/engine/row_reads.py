@@ -9,7 +9,7 @@ __all__ = ["RowReads", "Stream"]
 
 
 class Stream(Protocol):
-    """What is needed of `pvq_hw.engine.timing.Wire`."""
+    """The part of `pvq_hw.engine.timing.Wire` that is used here."""
 
     offers: list[int]
     readies: list[int]

@@ -69,14 +69,15 @@ class SharedLayer(Document):
     words : int
         Slot words.
     shift : int
-        Of its sums. Multipliers and biases are scaled so that the layers have few different ones.
+        Bits by which its sums are shifted. Multipliers and biases are scaled so that the layers
+        have few different ones.
     pulses : int
         ``sum |y|``.
     codes : int
         Lane codes that place a pulse.
     weights : int
-        Of the network's layer; 0 of a pooling, which is computed as a layer of ones and has no
-        pulses that count.
+        How many the network's layer has; 0 for a pooling, which is computed as a layer of ones and
+        has no pulses that count.
     """
 
     name: str
@@ -138,7 +139,7 @@ class SharedSpec(CoreBase):
     Parameters
     ----------
     code : Code
-        Of all layers; its ``lanes`` is P.
+        The code of all layers; its ``lanes`` is P.
     layers : tuple of SharedLayer
         In order: each reads what the one before gave.
     """

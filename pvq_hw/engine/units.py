@@ -145,6 +145,11 @@ class Unit(Document, ABC):
         return 1
 
     @property
+    def cores(self) -> tuple[CoreBase, ...]:
+        """The core of a layer with weights, if it is one."""
+        return ()
+
+    @property
     def side_by_side(self) -> tuple[int, int]:
         """Frames in a transfer of the inputs, and of the outputs."""
         return 1, 1
@@ -319,6 +324,11 @@ class CoreUnit(Unit):
     def tables(self) -> tuple[str, ...]:
         """Names of its memories that activations address."""
         return self.core.value_memories
+
+    @property
+    def cores(self) -> tuple[CoreBase, ...]:
+        """Its core."""
+        return (self.core,)
 
     @property
     def maps(self) -> Geometry | None:

@@ -86,6 +86,7 @@ class UnrolledSpec(CoreBase):
 
     kind: ClassVar[str] = "unrolled"
     engine: ClassVar[str] = "unrolled"
+    takes_wide: ClassVar[bool] = True
     holds_window: ClassVar[bool] = True
     weight_memory: ClassVar[str] = "weights"
     code_memories: ClassVar[tuple[str, ...]] = ("wires",)
@@ -233,7 +234,7 @@ class UnrolledSpec(CoreBase):
 
     @property
     def sum_stage(self) -> int:
-        """0."""
+        """0: a sum is there in the cycle from which the stages count."""
         return 0
 
     @property

@@ -45,7 +45,7 @@ class Evaluation:
     reference : str
         What the float model is called; see `reference`.
     exact, pvq : float
-        Of the float model and of the integer network.
+        What the float model and the integer network score.
     frames : int
     disagreements : int64 array, optional
         Frames on which their answers differ; None where labels are no class numbers.

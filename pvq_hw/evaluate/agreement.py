@@ -23,9 +23,9 @@ from pvq_hw.evaluate.metrics import answers
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import Node
 from pvq_hw.network.golden_inputs import golden_inputs
-from pvq_hw.network.layer import Dense, Layer, TensorSpec
+from pvq_hw.network.layer import Layer, TensorSpec, Weighted
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import AveragePool, Conv
+from pvq_hw.network.window import AveragePool
 from pvq_hw.quantizer.quantize import MAX_FRAMES, calibration_frames
 from pvq_hw.quantizer.scales import round_to_lattice
 
@@ -173,7 +173,7 @@ def _random_inputs(network: Network) -> FloatArray:
 
 def with_codes(model: Model, network: Network) -> Model:
     """The float model with the weights that the codes stand for and the integers' biases."""
-    layers = {x.name: x for x in network.layers if isinstance(x, Dense | Conv)}
+    layers = {layer.name: layer for layer in network.weighted}
     tensors = network.tensors()
     nodes: dict[str, Node] = {}
     for node in model.nodes:
@@ -209,7 +209,7 @@ def agreement_lines(document: Mapping[str, Any] | None) -> list[tuple[str, str]]
     return lines
 
 
-def _sign_node(node: Node, layer: Dense | Conv, scale: float) -> Node:
+def _sign_node(node: Node, layer: Weighted, scale: float) -> Node:
     """A node with the signs of a layer of binary outputs, which reads ``scale`` times integers.
 
     The sign is that of ``acc * mult + bias + half``, whose 0 counts as positive: a quarter of a
@@ -284,8 +284,8 @@ def _compare(layer: Layer, inputs: list[TensorSpec], off: IntArray) -> None:
 def _room(layer: Layer, inputs: list[TensorSpec]) -> float:
     """Steps by which rounded multipliers may move a sum: half a unit each, at most."""
     largest = float(sum(x.format.max_abs for x in inputs))
-    if isinstance(layer, Dense | Conv):
-        largest *= float(layer.k.max(initial=0))
+    if layer.weights is not None:
+        largest *= float(np.abs(layer.weights).sum(axis=1).max(initial=0))
     elif isinstance(layer, AveragePool):
         largest *= math.prod(layer.geometry.kernel)
     shift = getattr(layer, "shift", None)

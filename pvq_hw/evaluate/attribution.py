@@ -25,10 +25,9 @@ from pvq_hw.evaluate.accuracy import metric_for, reference
 from pvq_hw.evaluate.code_error import layer_errors, model_weights
 from pvq_hw.files import check_writable, whole_file
 from pvq_hw.model.model import Model
-from pvq_hw.model.nodes import Affine, Node
-from pvq_hw.network.layer import Dense
+from pvq_hw.model.nodes import Node
+from pvq_hw.network.layer import Weighted
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import Conv
 
 __all__ = ["check_log", "network_losses", "quantized_node", "weight_log"]
 
@@ -71,7 +70,7 @@ def network_losses(
         the layer's squares).
     """
     network = network.undecided
-    layers = {x.name: x for x in network.layers if isinstance(x, Dense | Conv)}
+    layers = {layer.name: layer for layer in network.weighted}
     missing = [name for name in layers if name not in {node.name for node in model.nodes}]
     if missing:
         raise InputError(f"The model has no layer {missing[0]!r}")
@@ -138,17 +137,14 @@ def _relative(outputs: FloatArray, exact: FloatArray) -> float:
     return float(np.square(outputs - exact).mean()) / (spread or 1.0)
 
 
-def quantized_node(node: Node, layer: Dense | Conv) -> Node:
+def quantized_node(node: Node, layer: Weighted) -> Node:
     """The float node with the weights that the codes stand for, and the bias of the integers."""
     size = layer.y.shape[1] // layer.gain.shape[1]
     real = np.asarray(layer.y * np.repeat(layer.gain, size, axis=1), dtype=np.float64)
-    if isinstance(node, Affine):
-        return replace(node, scale=real.ravel(), offset=_bias(node.offset, layer))
-    weight = real.reshape(node.weight.shape)  # type: ignore[attr-defined]
-    return replace(node, weight=weight, bias=_bias(node.bias, layer))  # type: ignore
+    return node.with_weights(real, _bias(node.biases, layer))
 
 
-def _bias(original: FloatArray, layer: Dense | Conv) -> FloatArray:
+def _bias(original: FloatArray, layer: Weighted) -> FloatArray:
     if layer.output.format.binary:
         return original
     return np.asarray(layer.bias * (layer.output.scale / 2.0**layer.shift), dtype=np.float64)
@@ -156,8 +152,7 @@ def _bias(original: FloatArray, layer: Dense | Conv) -> FloatArray:
 
 def _moved(node: Node, shift: FloatArray) -> Node:
     """The node with its bias moved."""
-    name = "offset" if isinstance(node, Affine) else "bias"
-    return replace(node, **{name: getattr(node, name) + shift})
+    return node.with_weights(node.matrix, node.biases + shift)
 
 
 def _changed(model: Model, nodes: Mapping[str, Node]) -> Model:
@@ -203,7 +198,7 @@ def weight_log(
     """
     check_log(path)
     weights = model_weights(model, network)
-    layers = [x for x in network.layers if isinstance(x, Dense | Conv)]
+    layers = network.weighted
     text = _csv(layers, weights) if path.suffix == ".csv" else _json(layers, weights, losses or {})
     with whole_file(path) as new:
         new.write_text(text, encoding="utf-8", newline="\n")
@@ -216,7 +211,7 @@ def check_log(path: Path) -> None:
     check_writable(path)
 
 
-def _csv(layers: list[Dense | Conv], weights: Mapping[str, FloatArray]) -> str:
+def _csv(layers: list[Weighted], weights: Mapping[str, FloatArray]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("layer", "row", "column", "weight", "code", "gain", "value", "error"))
@@ -232,7 +227,7 @@ def _csv(layers: list[Dense | Conv], weights: Mapping[str, FloatArray]) -> str:
 
 
 def _json(
-    layers: list[Dense | Conv], weights: Mapping[str, FloatArray], losses: Mapping[str, Any]
+    layers: list[Weighted], weights: Mapping[str, FloatArray], losses: Mapping[str, Any]
 ) -> str:
     of_layer = {entry["name"]: entry for entry in losses.get("layers", ())}
     found = []

@@ -8,9 +8,8 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import significant
 from pvq_hw.errors import InputError
-from pvq_hw.network.layer import Dense
+from pvq_hw.network.layer import Weighted
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import Conv
 
 __all__ = ["layer_codes", "layer_errors", "model_weights"]
 
@@ -19,17 +18,17 @@ FloatArray = npt.NDArray[np.float64]
 
 def model_weights(model: Any, network: Network) -> dict[str, FloatArray]:
     """Original weights (M, N) of the network's layers, columns channel-last, by name."""
-    from pvq_hw.quantizer.fused import network_steps, weight_matrix
+    from pvq_hw.quantizer.fused import network_steps
 
-    found = {s.name: weight_matrix(s.node) for s in network_steps(model) if s.weighted}
-    names = [layer.name for layer in network.layers if isinstance(layer, Dense | Conv)]
+    found = {s.name: s.weight for s in network_steps(model) if s.weighted}
+    names = [layer.name for layer in network.weighted]
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(f"The model must have the layer {missing[0]!r}")
     return {name: np.asarray(found[name], dtype=np.float64) for name in names}
 
 
-def layer_codes(layer: Dense | Conv) -> dict[str, Any]:
+def layer_codes(layer: Weighted) -> dict[str, Any]:
     """N, K, N/K and the gains: what the codes themselves say of a layer and of its rows.
 
     Plain 8-bit weights have no pulses: their K is 0, their N/K None.
@@ -51,11 +50,12 @@ def layer_codes(layer: Dense | Conv) -> dict[str, Any]:
     }
 
 
-def layer_errors(layer: Dense | Conv, weights: FloatArray) -> dict[str, Any]:
+def layer_errors(layer: Weighted, weights: FloatArray) -> dict[str, Any]:
     """Cosine and relative error ``|w - rho y| / |w|`` of a layer and of its rows.
 
-    Two rows of zeros have a cosine of 1 and an error of 0; one of them, 0 and 1. Sums are exactly
-    rounded (`math.fsum`), so the figures are the same on every machine.
+    Where a row's weights and codes are all 0, the cosine is 1 and the error 0; where those of one
+    of the two are, they are 0 and 1. Sums are exactly rounded (`math.fsum`), so the figures are the
+    same on every machine.
     """
     w = np.asarray(weights, dtype=np.float64)
     if w.shape != layer.y.shape:

@@ -8,7 +8,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.model.file_kind import is_onnx, is_tflite
 from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
-from pvq_hw.model.nodes import Conv, Dense, Node
+from pvq_hw.model.nodes import Node
 from pvq_hw.naming import quoted
 
 __all__ = ["Examination", "Operation", "examine_model"]
@@ -110,8 +110,8 @@ def examine_model(path: Path) -> Examination:
         operations.append(
             Operation(
                 name, kind, taken, refusal.reason if refusal else "",
-                refusal.remedy if refusal else "", sum(_macs(n) for n in made),
-                sum(_parameters(n) for n in made),
+                refusal.remedy if refusal else "", sum(n.macs for n in made),
+                sum(n.parameters for n in made),
             )
         )  # fmt: skip
     faults = tuple(f"The model {r.reason}" if r.reason.startswith("must") else r.reason
@@ -132,12 +132,4 @@ def _later(model: Model | None) -> tuple[str, ...]:
 
 
 def _of(node: Node, name: str, kind: str) -> Operation:
-    return Operation(name, kind, True, macs=_macs(node), parameters=_parameters(node))
-
-
-def _macs(node: Node) -> int:
-    return node.macs if isinstance(node, Dense | Conv) else 0
-
-
-def _parameters(node: Node) -> int:
-    return int(node.weight.size + node.bias.size) if isinstance(node, Dense | Conv) else 0
+    return Operation(name, kind, True, macs=node.macs, parameters=node.parameters)

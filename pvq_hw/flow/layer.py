@@ -41,7 +41,7 @@ class Slide:
     Parameters
     ----------
     size : (height, width) or (width,)
-        Of the map; one number of a 1-D convolution.
+        The map's; one number for a 1-D convolution.
     stride, dilation : tuple of int
         For each axis, or one for all.
     pads : tuple of int

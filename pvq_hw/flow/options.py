@@ -273,6 +273,16 @@ class CompileOptions:
             object.__setattr__(self, "updatable", True)
         _positive("N/K", self.ratio)
         _positive("Input scale", self.input_scale)
+        self._check_circuit()
+        self._check_aims()
+        self._check_data()
+        self._check_spare()
+        both = set(self.int8) & set(self.only)
+        if both:
+            raise InputError(f"Layer {min(both)!r} must be in int8 or in only, not in both")
+
+    def _check_circuit(self) -> None:
+        """Raises InputError for what no layers, lanes, streams or engines can be."""
         check_choice("Quantizer", self.quantizer, QUANTIZERS)
         check_choice("Gain", self.gain, GAINS)
         if not 1 <= self.activation_bits <= 16:
@@ -299,6 +309,9 @@ class CompileOptions:
         if self.updatable and self.engine not in (AUTO, Folded.kind):
             raise InputError(f"Layers must be folded to be updatable, not {self.engine}")
         self._check_shared()
+
+    def _check_aims(self) -> None:
+        """Raises InputError for accuracies, losses and speeds that can't be asked for."""
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 100:
             raise InputError(f"Accuracy must be 0 to 100 percent, not {self.min_accuracy}")
         if self.max_loss is not None:
@@ -317,6 +330,9 @@ class CompileOptions:
                 _positive(what, value)
         if self.goal and self.lanes is not None:
             raise InputError("Lanes of all layers must not be given where a speed is asked for")
+
+    def _check_data(self) -> None:
+        """Raises InputError for numbers of frames and sweeps that there can't be."""
         if self.frames != "auto" and not (isinstance(self.frames, int) and 1 <= self.frames <= 16):
             raise InputError(
                 f"Frames side by side must be 1 to 16 or auto, not {self.frames!s:.60}"
@@ -331,15 +347,15 @@ class CompileOptions:
             raise InputError(f"Sweeps must be 0 to {_MOST_SWEEPS}, not {self.sweeps}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
+
+    def _check_spare(self) -> None:
+        """Raises InputError for room that weights can't have, or not where they are."""
         if self.spare is not None and not self.updatable:
             raise InputError("Spare room must come with updatable weights: --updatable")
         if self.spare is not None and not 0 <= self.spare <= _MOST_SPARE:
             raise InputError(f"Spare room must be 0 to {_MOST_SPARE} percent, not {self.spare}")
         if self.updatable and self.code_memory == "spram":
             raise InputError("Updatable weights must be in block RAM, not in SPRAM")
-        both = set(self.int8) & set(self.only)
-        if both:
-            raise InputError(f"Layer {min(both)!r} must be in int8 or in only, not in both")
 
     @property
     def goal(self) -> SpeedGoal:

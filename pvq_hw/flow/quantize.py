@@ -417,12 +417,12 @@ def _placed_options(
         else:
             chosen[name] = replace(choice, ratio=part.weights / totals[name])
     folds = {fold.name: fold for fold in _fold_layers(steps, source, options, dict(totals))}
-    pulses = {n: part.spec for n, part in parts.items() if isinstance(part.spec, CoreSpec)}
+    pulses = {n: part.spec for n, part in parts.items() if part.spec.banked}
     lanes = {
         n: s.lanes for n, s in pulses.items() if s.lanes > 1 and can_balance(folds[n], s.lanes)
     }
     banks = _balanced(lanes, replace(options, layers=chosen))
-    gaps = {n: max(1, (1 << pulses[n].code.gap_bits) - 2) for n in banks}
+    gaps = {n: max(1, (1 << pulses[n].gap_bits) - 2) for n in banks}
     return replace(
         quantizer_options(options),
         layers=chosen,

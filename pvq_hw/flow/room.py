@@ -7,7 +7,7 @@ from typing import Any
 
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.kinds import make_layer_core
-from pvq_hw.engine.units import CoreUnit, Fifo, Unit
+from pvq_hw.engine.units import Fifo, Unit
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import LayerChoice
 from pvq_hw.model.model import Model
@@ -70,7 +70,7 @@ def check_room(
     network = _least(model, wanted, data)
     updatable = all("spare" in own for own in each.values()) and bool(each)
     graph = _graph(network, target, {"spare": 0} if updatable else {})
-    rest = sum((_cost(u, target) for u in graph.units if not isinstance(u, CoreUnit)), Resources())
+    rest = sum((_cost(u, target) for u in graph.units if not u.cores), Resources())
     frame = network.input.size * -(-network.input.format.bits // 8)
     known = known_layers(network, codes)
     reserve = rest + top_resources(target, frame, updatable)
@@ -155,7 +155,7 @@ def _most(network: Network, planned: Plan, part: str) -> str:
         at = readers[unit.outputs[0]] if isinstance(unit, Fifo) else unit.name
         layer = owners.get(at, at)
         maps[layer] += getattr(_cost(unit, planned.target), part)
-        if isinstance(unit, CoreUnit):
+        if unit.cores:
             weights[layer] += getattr(cores[layer], part)
     if maps.total() > weights.total():
         (layer, count), *_ = maps.most_common(1)

@@ -48,7 +48,7 @@ def load_codes(
     blocks : sequence of sequences of int
         16-bit words of each SPRAM, `pvq_hw.engine.spram_image.code_words`.
     crc : int
-        Of the right codes.
+        The CRC of the right codes.
     progress : callable
         Is told the words written and their total.
 

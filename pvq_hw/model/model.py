@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.errors import InputError
-from pvq_hw.inputs import Input, channels_last, join_inputs
+from pvq_hw.inputs import Input, join_inputs, real_frames
 from pvq_hw.model.nodes import (
     Add,
     Affine,
@@ -121,12 +120,12 @@ class Model:
     @property
     def macs(self) -> int:
         """Multiplications of one frame in Dense and Conv nodes."""
-        return sum(node.macs for node in self.nodes if isinstance(node, Dense | Conv))
+        return sum(node.macs for node in self.nodes)
 
     @property
     def parameters(self) -> int:
         """Weights and biases of Dense and Conv nodes."""
-        return sum(n.weight.size + n.bias.size for n in self.nodes if isinstance(n, Dense | Conv))
+        return sum(node.parameters for node in self.nodes)
 
     def consumers(self, tensor: str) -> tuple[Node, ...]:
         """The nodes that read a tensor."""
@@ -146,24 +145,9 @@ class Model:
         floats are taken as they are, integers are divided by ``input_scale``. For several inputs
         it may be arrays by their names, or is what `pvq_hw.inputs.join_inputs` makes of these.
         """
-        if isinstance(x, Mapping):
-            x = join_inputs(self.inputs, x, input_scale)
-        array = np.asarray(x)
-        if array.dtype.kind not in "fiub":
-            raise InputError(f"Data must be numbers, not {array.dtype}")
-        size = int(np.prod(self.input_shape, dtype=np.int64))
-        if array.ndim < 1 or array.size != len(array) * size:
-            raise InputError(
-                f"Data must have the shape (frames, {', '.join(map(str, self.input_shape))}), "
-                f"not {array.shape}"
-            )
-        real = array.reshape(len(array), *self.input_shape).astype(np.float64)
-        if array.dtype.kind != "f":
-            real = real / input_scale
-        if self.inputs:
-            real = channels_last(self.inputs, real)
+        real = real_frames(x, self.inputs, self.input_shape, input_scale)
         real = real.transpose(0, *(1 + a for a in self.input_axes))
-        return np.ascontiguousarray(real).reshape(len(array), *self.shape)
+        return np.ascontiguousarray(real).reshape(len(real), *self.shape)
 
     def steps(self, x: FloatArray) -> Iterator[tuple[Node, FloatArray]]:
         """Computes node by node from internal data (frames, \\*shape); forgets what is used up."""
@@ -193,7 +177,7 @@ class Model:
         if isinstance(x, Mapping):
             x = join_inputs(self.inputs, x, input_scale)
         array = np.asarray(x)
-        largest = max([int(np.prod(self.shape))] + [_working_set(node) for node in self.nodes])
+        largest = max([int(np.prod(self.shape))] + [node.working_set for node in self.nodes])
         chunk = max(1, CHUNK_VALUES // largest)
         outputs = [np.zeros((0, self.nodes[-1].size))]
         for start in range(0, len(array) if array.ndim else 1, chunk):
@@ -202,8 +186,3 @@ class Model:
                 pass
             outputs.append(out.reshape(len(out), -1))
         return np.concatenate(outputs)
-
-
-def _working_set(node: Node) -> int:
-    """Values a node holds for one frame while it computes."""
-    return node.macs // node.channels if isinstance(node, Conv) else node.size

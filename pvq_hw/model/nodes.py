@@ -6,7 +6,7 @@ is only reshaped. That is how Flatten, Reshape and Transpose of a model file van
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -86,6 +86,35 @@ class Node:
         """Length of the output's last axis."""
         return self.shape[-1]
 
+    @property
+    def macs(self) -> int:
+        """Multiplications by weights that layers before and behind it don't share, in one frame."""
+        return 0
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of nodes that count `macs`."""
+        return 0
+
+    @property
+    def working_set(self) -> int:
+        """Values that it holds for one frame while it computes."""
+        return self.size
+
+    @property
+    def matrix(self) -> FloatArray:
+        """Weights of a weighted node, (M, N): what each channel of its output multiplies by."""
+        raise NotImplementedError
+
+    @property
+    def biases(self) -> FloatArray:
+        """What a weighted node adds to each channel of its output, (M,)."""
+        raise NotImplementedError
+
+    def with_weights(self, matrix: FloatArray, biases: FloatArray) -> "Node":
+        """A weighted node with other `matrix` and `biases`."""
+        raise NotImplementedError
+
     def compute(self, *x: FloatArray) -> FloatArray:
         """Arrays (frames, ...) in channel-last order -> (frames, \\*shape)."""
         raise NotImplementedError
@@ -120,6 +149,25 @@ class Dense(Node):
     def macs(self) -> int:
         """Multiplications of one frame."""
         return int(self.weight.size)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return int(self.weight.size + self.bias.size)
+
+    @property
+    def matrix(self) -> FloatArray:
+        """``weight``."""
+        return self.weight
+
+    @property
+    def biases(self) -> FloatArray:
+        """``bias``."""
+        return self.bias
+
+    def with_weights(self, matrix: FloatArray, biases: FloatArray) -> Node:
+        """The layer with others."""
+        return replace(self, weight=matrix, bias=biases)
 
     def compute(self, *x: FloatArray) -> FloatArray:
         flat = x[0].reshape(len(x[0]), -1)
@@ -185,9 +233,28 @@ class Conv(Window):
         return int(self.weight.size) * self.shape[0] * self.shape[1]
 
     @property
-    def rows(self) -> FloatArray:
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return int(self.weight.size + self.bias.size)
+
+    @property
+    def working_set(self) -> int:
+        """Values that it holds for one frame while it computes: its windows."""
+        return self.macs // self.channels
+
+    @property
+    def matrix(self) -> FloatArray:
         """The weights as a matrix (M, kh * kw * C / groups), in the order of `columns`."""
         return self.weight.reshape(len(self.weight), -1)
+
+    @property
+    def biases(self) -> FloatArray:
+        """``bias``."""
+        return self.bias
+
+    def with_weights(self, matrix: FloatArray, biases: FloatArray) -> Node:
+        """The layer with others."""
+        return replace(self, weight=matrix.reshape(self.weight.shape), bias=biases)
 
     def columns(self, x: FloatArray) -> FloatArray:
         """``x`` (frames, ...) -> what the rows multiply: (groups, frames * h * w, kh * kw * C/g).
@@ -198,7 +265,7 @@ class Conv(Window):
 
     def compute(self, *x: FloatArray) -> FloatArray:
         columns = self.columns(x[0])
-        matrix = self.rows.reshape(self.groups, -1, columns.shape[2]).transpose(0, 2, 1)
+        matrix = self.matrix.reshape(self.groups, -1, columns.shape[2]).transpose(0, 2, 1)
         out = np.matmul(columns, matrix)  # (groups, frames * h * w, M / groups)
         return out.transpose(1, 0, 2).reshape(len(x[0]), *self.shape) + self.bias
 
@@ -349,6 +416,20 @@ class Affine(Node):
 
     scale: FloatArray
     offset: FloatArray
+
+    @property
+    def matrix(self) -> FloatArray:
+        """``scale``, a column."""
+        return self.scale.reshape(-1, 1)
+
+    @property
+    def biases(self) -> FloatArray:
+        """``offset``."""
+        return self.offset
+
+    def with_weights(self, matrix: FloatArray, biases: FloatArray) -> Node:
+        """The layer with others."""
+        return replace(self, scale=matrix.reshape(self.scale.shape), offset=biases)
 
     def compute(self, *x: FloatArray) -> FloatArray:
         return x[0].reshape(len(x[0]), *self.shape) * self.scale + self.offset

@@ -149,6 +149,20 @@ class Weighted(Document):
         """``K = sum |y|`` of every row, (M,)."""
         return np.asarray(np.abs(self.y).sum(axis=1))
 
+    @property
+    def k_groups(self) -> IntArray:
+        """K of every row's groups, (M, G): of a row without any, its own."""
+        return self.k[:, None]
+
+    def accumulate(self, x: IntArray) -> IntArray:
+        """Exact sums of pulses."""
+        raise NotImplementedError
+
+    def products(self, x: IntArray) -> IntArray:
+        """Sums of pulses times their multipliers, those of a row's groups added up: what biases
+        are added to, (..., M)."""
+        raise NotImplementedError
+
     def check_numbers(self, acc_max: IntArray) -> None:
         """Raises InputError for numbers that no core computes with.
 
@@ -246,10 +260,13 @@ class Dense(Weighted):
         )
         return acc.astype(np.int64)
 
+    def products(self, x: IntArray) -> IntArray:
+        """``x`` (frames, N) -> (frames, M)."""
+        return np.asarray((self.accumulate(x) * self.mult).sum(axis=2))
+
     def compute(self, *x: IntArray) -> IntArray:
         """(frames, ...) -> (frames, M), exact."""
-        acc = self.accumulate(np.asarray(x[0]).reshape(len(x[0]), -1))
-        total = (acc * self.mult).sum(axis=2)
+        total = self.products(np.asarray(x[0]).reshape(len(x[0]), -1))
         return np.asarray(
             requantize(total, 1, self.bias, self.shift, self.output.format), dtype=np.int64
         )

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from pvq_hw.documents import Format, Place, document_text, load_json, read, read_kind
 from pvq_hw.errors import InputError
-from pvq_hw.inputs import Input, channels_last, check_inputs, join_inputs
+from pvq_hw.inputs import Input, check_inputs, real_frames
 from pvq_hw.naming import quoted
 from pvq_hw.network.decision import Decision
 from pvq_hw.network.kinds import LAYERS
-from pvq_hw.network.layer import IntArray, Layer, TensorSpec
+from pvq_hw.network.layer import IntArray, Layer, TensorSpec, Weighted
 from pvq_hw.network.part import Part
 from pvq_hw.outputs import Output, check_outputs, find_output
 from pvq_hw.tables import Table, format_name
@@ -75,6 +75,11 @@ class Network:
         if not isinstance(self.layers[-1], Decision):
             return self
         return replace(self, layers=self.layers[:-1], outputs=())
+
+    @property
+    def weighted(self) -> list[Weighted]:
+        """The layers with weights, in order."""
+        return [layer for layer in self.layers if isinstance(layer, Weighted)]
 
     def tensors(self) -> dict[str, TensorSpec]:
         """Every tensor by name, in order."""
@@ -190,26 +195,11 @@ class Network:
         -------
         int64 array (frames, \\*input.shape), channels last, saturated to the input's format.
         """
-        if isinstance(x, Mapping):
-            x = join_inputs(self.inputs, x, input_scale)
-        array = np.asarray(x)
-        if array.dtype.kind not in "fiub":
-            raise InputError(f"Data must be numbers, not {array.dtype}")
-        size = int(np.prod(self.input_shape, dtype=np.int64))
-        if array.ndim < 1 or (array.size != len(array) * size):
-            raise InputError(
-                f"Data must have the shape (frames, {', '.join(map(str, self.input_shape))}), "
-                f"not {array.shape}"
-            )
-        real = array.reshape(len(array), *self.input_shape).astype(np.float64)
+        real = real_frames(x, self.inputs, self.input_shape, input_scale)
         if not np.isfinite(real).all():
             raise InputError("Data must be finite numbers, but holds NaN or infinities")
-        if array.dtype.kind != "f":
-            real = real / input_scale
-        if self.inputs:
-            real = channels_last(self.inputs, real)
         axes = (0, *(1 + a for a in self.input_axes))
-        real = real.transpose(axes).reshape(len(array), *self.input.shape)
+        real = real.transpose(axes).reshape(len(real), *self.input.shape)
         if self.input.format.binary:
             return np.where(real < 0, -1, 1).astype(np.int64)
         return self.input.format.clamp(np.floor(real / self.input_unit() + 0.5)).astype(np.int64)

@@ -63,6 +63,10 @@ class Conv(Weighted):
         acc = np.matmul(columns, matrix.transpose(0, 2, 1))
         return acc.transpose(1, 0, 2).reshape(len(x), *self.output.shape).astype(np.int64)
 
+    def products(self, x: IntArray) -> IntArray:
+        """``x`` (frames, ...) -> (frames, rows, columns, M)."""
+        return self.accumulate(x) * self.mult[:, 0]
+
     def compute(self, *x: IntArray) -> IntArray:
         """(frames, ...) -> (frames, rows, columns, M), exact."""
         acc = self.accumulate(np.asarray(x[0]))

@@ -16,9 +16,7 @@ from pvq_hw.arith.formats import significant
 from pvq_hw.documents import Format, document_text, load_json, read
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.code_error import layer_codes, layer_errors
-from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import Conv
 from pvq_hw.output.folder import MANIFEST, OPTIONS, OUTPUT_FORMAT
 from pvq_hw.output.hashes import FileEntry, changed_files, file_entries, sealed
 from pvq_hw.output.hashes import is_unchanged as is_sealed
@@ -118,12 +116,11 @@ def make_manifest(
         JSON values under ``extra``: accuracy, options of the run.
     """
     layers = []
-    for layer in network.layers:
-        if isinstance(layer, Dense | Conv):
-            figures = layer_codes(layer)
-            if weights is not None and layer.name in weights:
-                figures |= layer_errors(layer, weights[layer.name])
-            layers.append(figures)
+    for layer in network.weighted:
+        figures = layer_codes(layer)
+        if weights is not None and layer.name in weights:
+            figures |= layer_errors(layer, weights[layer.name])
+        layers.append(figures)
     document = {
         **FORMAT.header,
         "pvq_hw_version": pvq_hw.__version__,

@@ -55,7 +55,7 @@ def picture_data(network: Network, plan: Plan) -> dict[str, Any]:
         givers |= dict.fromkeys(unit.outputs, reads if unit.passes else [unit.name])
         if unit.passes:
             continue
-        layer = planned[unit.core.name] if isinstance(unit, CoreUnit) else None
+        layer = next((planned[core.name] for core in unit.cores), None)
         taken = unit_resources(unit, plan.target.engine)
         units.append(
             {

@@ -13,15 +13,13 @@ import numpy.typing as npt
 
 from pvq_hw.data.dataset import Data
 from pvq_hw.documents import write
-from pvq_hw.engine.core import is_threshold
+from pvq_hw.engine.core import CoreImage, is_threshold
 from pvq_hw.engine.spans import unit_spans
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.code_error import model_weights
 from pvq_hw.model.model import Model
-from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.network.rule import decided
-from pvq_hw.network.window import Conv
 from pvq_hw.output.build_record import build_changes, built_from
 from pvq_hw.output.description import describe
 from pvq_hw.output.folder import MANIFEST, OutputFolder, check_tree
@@ -44,8 +42,8 @@ from pvq_hw.output.verify_content import (
 from pvq_hw.output.verify_data import check_data_figures
 from pvq_hw.output.verify_limits import unchecked
 from pvq_hw.output.verify_model import check_numbers
-from pvq_hw.plan.image import emit
-from pvq_hw.plan.plan import Plan, core_images
+from pvq_hw.plan.image import Image
+from pvq_hw.plan.plan import Plan
 
 __all__ = ["Finding", "Verdict", "examine_output", "verify_output"]
 
@@ -128,16 +126,21 @@ def examine_output(
             model = model.for_output(network.scored)
         if model is not None:
             weights = _model(model, network, document, findings)
-        if check_plan(folder, network, plan, findings):
-            check_image(folder, network, plan, findings)
-            check_codes(folder, network, plan, findings)
+        cores = check_plan(folder, network, plan, findings)
+        if cores is not None:
+            images = [image for _, image in cores]
+            same = [spec for spec, _ in cores] == plan.specs
+            check_image(folder, network, plan, cores, findings)
             check_vectors(folder, network, findings)
+            if same:
+                check_codes(folder, plan, images, findings)
             if document is not None:
                 findings += _figures(folder, document, network, plan, weights)
-                findings += _schedule(document, network, plan)
-            if bitstream:
+                findings += _schedule(document, plan, images) if same else []
+            if bitstream and same:
+                image = Image(tuple(plan.specs), tuple(images))
                 told = _told(plan, network, document)
-                found, compared = check_bitstream(folder, plan, emit(network, plan), told)
+                found, compared = check_bitstream(folder, plan, image, told)
                 findings += found
         if weights is not None:
             findings += check_gains(network)
@@ -281,21 +284,21 @@ def _figures(
     ]
 
 
-def _schedule(document: dict[str, Any], network: Network, plan: Plan) -> list[Finding]:
+def _schedule(document: dict[str, Any], plan: Plan, images: Sequence[CoreImage]) -> list[Finding]:
     """When units work, as the report draws it, against the exact timing."""
     extra = document.get("extra")
     stored = extra.get("schedule") if isinstance(extra, dict) else None
     if stored is None:
         return []
-    images = plan.graph.named(core_images(network, plan))
-    if stored == [span.to_json() for span in unit_spans(plan.graph, images)]:
+    spans = unit_spans(plan.graph, plan.graph.named(images))
+    if stored == [span.to_json() for span in spans]:
         return []
     return [Finding(MANIFEST, "extra.schedule", "is not the plan's timing")]
 
 
 def _place(path: tuple[str | int, ...], network: Network) -> str:
     """A place in the manifest in words: layer and row where it is one's figure."""
-    dense = [layer.name for layer in network.layers if isinstance(layer, Dense | Conv)]
+    dense = [layer.name for layer in network.weighted]
     if len(path) >= 3 and path[0] == "layers" and isinstance(path[1], int):
         layer = dense[path[1]] if path[1] < len(dense) else str(path[1])
         row = f" row {path[3]}" if len(path) > 3 else ""
@@ -317,14 +320,11 @@ def check_gains(network: Network) -> list[Finding]:
     """Multipliers against the gains and scales that they hold."""
     findings = []
     scales = {name: spec.scale for name, spec in network.tensors().items()}
-    for layer in network.layers:
-        if not isinstance(layer, Dense | Conv) or layer.encoding != "pvq":
-            continue
-        if is_threshold(layer):
-            continue  # the gains have gone into the thresholds
+    for layer in network.weighted:
+        if layer.encoding != "pvq" or is_threshold(layer):
+            continue  # the gains of thresholds have gone into them
         ratio = layer.gain * (scales[layer.input] / layer.output.scale)
-        k = layer.k_groups if isinstance(layer, Dense) else layer.k[:, None]
-        wanted = np.where(k > 0, ratio * 2.0**layer.shift, 0)
+        wanted = np.where(layer.k_groups > 0, ratio * 2.0**layer.shift, 0)
         # Half a unit of rounding, and one for a largest multiplier cut to its width.
         for row, _ in np.argwhere(np.abs(wanted - layer.mult) > 1.5)[:_MOST]:
             place = f"layer {layer.name!r} row {row}"

@@ -1,24 +1,27 @@
 """Checks the file of codes that a board loads after configuration."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.spram_image import CODES_FILE, HEADER_BYTES, code_file, code_layout, has_spram
 from pvq_hw.errors import InputError
-from pvq_hw.network.network import Network
 from pvq_hw.output.verify_content import Finding
-from pvq_hw.plan.plan import Plan, core_images
+from pvq_hw.plan.plan import Plan
 
 __all__ = ["check_codes"]
 
 
-def check_codes(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> None:
-    """Compares ``image/codes.bin`` with the network's codes: findings name layer and code word."""
+def check_codes(
+    folder: Path, plan: Plan, images: Sequence[CoreImage], findings: list[Finding]
+) -> None:
+    """Compares ``image/codes.bin`` with the codes of the network's cores: findings name layer and
+    code word."""
     if not has_spram(plan.specs):
         return
     file = f"image/{CODES_FILE}"
     try:
         layout = code_layout(plan.specs)
-        images = core_images(network, plan)
         expected = code_file(layout, images)
         with (folder / file).open("rb") as stream:
             data = stream.read(len(expected) + 1)

@@ -20,7 +20,9 @@ from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.plan import FORMAT, Plan, remake, remake_graph, replanned
 from pvq_hw.plan.whole import whole_core, whole_layer
 
-__all__ = ["Finding", "check_image", "check_plan", "check_vectors", "differences"]
+__all__ = ["Cores", "Finding", "check_image", "check_plan", "check_vectors", "differences"]
+
+Cores = list[tuple[CoreBase, CoreImage]]
 
 _MOST = 20  # findings of one kind
 _PLAN = "plan.json"
@@ -75,38 +77,38 @@ def differences(
     return [] if same else [(path, stored, expected)]
 
 
-def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> bool:
+def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> Cores | None:
     """Derives the plan from the network again and compares every figure of the file.
 
-    Returns whether the plan's cores have the shapes of the network's layers, so that codes can be
-    decoded.
+    Returns the network's cores with the plan's choices; None where the plan's have other shapes
+    than the network's layers, so that no codes can be decoded.
     """
     try:
         layers = core_layers(network)
     except InputError as error:
         findings.append(Finding("network/network.json", "", str(error)))
-        return False
+        return None
     if plan.shared is not None:
         return _check_shared_plan(folder, network, plan, plan.shared, findings)
     if [layer.name for layer in layers] != [part.layer for part in plan.layers]:
         findings.append(Finding(_PLAN, "layers", "are not the network's"))
-        return False
+        return None
     cores = []
     for layer, part in zip(layers, plan.layers, strict=True):
         where = f"layer {layer.name!r}"
         if (part.spec.rows, part.spec.n) != layer.dense.y.shape:
             findings.append(Finding(_PLAN, where, f"has a core of another shape than {where}"))
-            return False
+            return None
         try:
             cores.append(remake(layer, part.spec, part.engine))
         except InputError as error:
             findings.append(Finding(_PLAN, where, str(error)))
-            return False
+            return None
     try:
         graph, timing = remake_graph(network, plan, cores)
     except (InputError, CheckError) as error:
         findings.append(Finding(_PLAN, "graph", str(error)))
-        return False
+        return None
     parts = tuple(
         plan_layer(
             layer.dense,
@@ -120,22 +122,22 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
         for layer, (spec, image), part in zip(layers, cores, plan.layers, strict=True)
     )
     _compare(folder, network, plan, parts, graph, timing, findings)
-    return True
+    return cores
 
 
 def _check_shared_plan(
     folder: Path, network: Network, plan: Plan, shared: CoreBase, findings: list[Finding]
-) -> bool:
+) -> Cores | None:
     """The same of an engine that all layers share."""
     try:
         core = whole_core(shared, network, plan.target)
         graph, timing = remake_graph(network, plan, [core])
     except (InputError, CheckError) as error:
         findings.append(Finding(_PLAN, "layers", str(error)))
-        return False
+        return None
     parts = (whole_layer(core[0], plan.target),)
     _compare(folder, network, plan, parts, graph, timing, findings)
-    return True
+    return [core]
 
 
 def _compare(
@@ -156,14 +158,16 @@ def _compare(
         findings.append(Finding(_PLAN, where, f"is {old!r:.60}, but must be {new!r:.60}"))
 
 
-def check_image(folder: Path, network: Network, plan: Plan, findings: list[Finding]) -> None:
-    """Decodes the memory files and compares codes, multipliers and folded biases."""
+def check_image(
+    folder: Path, network: Network, plan: Plan, cores: Cores, findings: list[Finding]
+) -> None:
+    """Decodes the memory files and compares codes, multipliers and folded biases; ``cores`` are the
+    network's, as `check_plan` gives them."""
     if plan.shared is not None:
-        _check_shared_image(folder, network, plan, plan.shared, findings)
+        _check_shared_image(folder, plan.shared, cores[0][1], findings)
         return
-    for core, part in zip(core_layers(network), plan.layers, strict=True):
+    for core, (spec, expected), part in zip(core_layers(network), cores, plan.layers, strict=True):
         layer = core.dense
-        spec, expected = remake(core, part.spec, plan.target.engine)
         contents = spec.contents(expected)
         for name, (bits, depth) in part.spec.memories.items():
             file = f"image/{name}.hex"
@@ -180,10 +184,10 @@ def check_image(folder: Path, network: Network, plan: Plan, findings: list[Findi
 
 
 def _check_shared_image(
-    folder: Path, network: Network, plan: Plan, shared: CoreBase, findings: list[Finding]
+    folder: Path, shared: CoreBase, image: CoreImage, findings: list[Finding]
 ) -> None:
     """The same of an engine that all layers share: findings name layer and word."""
-    contents = shared.contents(whole_core(shared, network, plan.target)[1])
+    contents = shared.contents(image)
     for name, (bits, depth) in shared.memories.items():
         file = f"image/{name}.hex"
         try:

@@ -13,7 +13,6 @@ from pvq_hw.evaluate.accuracy import evaluate_network, metric_for
 from pvq_hw.evaluate.agreement import agreement
 from pvq_hw.evaluate.metrics import BUILT_IN
 from pvq_hw.model.model import Model
-from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.output.folder import MANIFEST
 from pvq_hw.output.verify_content import Finding
@@ -194,10 +193,9 @@ def _errors(
 def _sums(part: Weights, x: npt.NDArray[np.int64]) -> FloatArray:
     """The layer's sums with their biases in real units, (positions, M)."""
     layer = part.layer
-    acc = layer.accumulate(x)
-    if part.is_threshold:
-        return np.asarray((acc.reshape(-1, len(layer.bias)) + layer.bias + 1) * _unit(part))
-    total = (acc * layer.mult).sum(axis=2) if isinstance(layer, Dense) else acc * layer.mult[:, 0]
+    total = layer.products(x)
+    if part.is_threshold:  # multipliers are 1
+        return np.asarray((total.reshape(-1, len(layer.bias)) + layer.bias + 1) * _unit(part))
     half = 1 << layer.shift - 1 if layer.output.format.binary else 0
     scale = layer.output.scale / 2.0**layer.shift
     return np.asarray((total.reshape(-1, len(layer.bias)) + layer.bias + half) * scale)

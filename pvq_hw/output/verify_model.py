@@ -15,12 +15,11 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import is_threshold
 from pvq_hw.model.model import Function, Model
-from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.layer import TensorSpec, Weighted
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
-from pvq_hw.network.window import Conv
 from pvq_hw.output.verify_content import Finding
-from pvq_hw.quantizer.fused import Step, network_steps, rounded_tensor, weight_matrix
+from pvq_hw.quantizer.fused import Step, network_steps, rounded_tensor
 from pvq_hw.quantizer.layerwise import joining_multipliers
 from pvq_hw.quantizer.requantization import (
     FILE_JOIN_BITS,
@@ -63,7 +62,7 @@ def is_bounded_only(network: Network) -> bool:
 class Weights:
     """A layer with weights beside the step of the model that it stands for."""
 
-    layer: Dense | Conv
+    layer: Weighted
     step: Step
     x: TensorSpec
     placed: bool = False
@@ -77,7 +76,7 @@ class Weights:
     @property
     def original(self) -> FloatArray:
         """The model's weights, (M, N)."""
-        return np.asarray(weight_matrix(self.step.node), dtype=np.float64)
+        return np.asarray(self.step.weight, dtype=np.float64)
 
     @property
     def real(self) -> FloatArray:
@@ -105,10 +104,9 @@ def weighted_steps(model: Model, network: Network) -> Iterator[Weights]:
     """The layers with weights, each with its step of the model."""
     steps = {step.name: step for step in network_steps(model)}
     tensors, placed = network.tensors(), network.meta.get("placed") or ()
-    for layer in network.layers:
-        if isinstance(layer, Dense | Conv):
-            fixed = layer.name in placed
-            yield Weights(layer, steps[layer.name], tensors[layer.input], fixed)
+    for layer in network.weighted:
+        fixed = layer.name in placed
+        yield Weights(layer, steps[layer.name], tensors[layer.input], fixed)
 
 
 def check_numbers(model: Model, network: Network) -> list[Finding]:

@@ -29,7 +29,6 @@ from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.network.window import Conv
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, window_weights
 from pvq_hw.plan.reckoning import digit_counts, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, bank_ways, core_resources
@@ -240,7 +239,7 @@ def _is_direct(network: Network, layer: CoreLayer) -> bool:
     readers = [x for x in network.layers if layer.source.output.name in x.inputs]
     if not readers:
         return at == len(network.layers) - 1
-    return readers == [network.layers[at + 1]] and isinstance(readers[0], Dense | Conv)
+    return readers == [network.layers[at + 1]] and readers[0].weights is not None
 
 
 def abreast(layers: Sequence[FoldLayer]) -> int:
@@ -396,8 +395,8 @@ def lanes_between(
     kind of code and memory those between the choices on both sides."""
     kinds: dict[tuple[int, bool, int], dict[int, int]] = {}
     for choice in found:
-        if isinstance(choice.spec, CoreSpec | Int8Spec):
-            kind = _shifts(choice), choice.cost.sprams > 0, choice.spec.row_windows
+        if choice.engine.laned:
+            kind = choice.spec.shift_bits, choice.cost.sprams > 0, choice.spec.row_windows
             own = kinds.setdefault(kind, {})
             own[choice.lanes] = min(choice.cycles, own.get(choice.lanes, choice.cycles))
     wanted: set[int] = set()
@@ -519,7 +518,7 @@ def _of_lanes(layer: FoldLayer, lanes: Sequence[int], question: Question) -> lis
         found += own
         # With several results a transfer there may be none but wide ones, or none.
         usual = [choice for choice in own if not _is_wide(choice, question)]
-        least = [choice.cycles for choice in usual if _shifts(choice) == _shifts(usual[0])]
+        least = [x.cycles for x in usual if x.spec.shift_bits == usual[0].spec.shift_bits]
         if least and min(least) <= floor:
             break
     found = unbeaten(found)
@@ -543,11 +542,6 @@ def _folded_limit(
             "pulses for each lane its codes would lose accuracy"
         )
     return f"gains nothing by more lanes than {lanes}"
-
-
-def _shifts(choice: Choice) -> int:
-    """Shift bits of its codes, 0 of anything but pulses."""
-    return choice.spec.code.shift_bits if isinstance(choice.spec, CoreSpec) else 0
 
 
 def _is_wide(choice: Choice, question: Question) -> bool:
@@ -769,19 +763,19 @@ class _Source:
     def counted(self, spec: CoreBase) -> tuple[CoreBase, CoreBase]:
         """The specification, and the one with room for some more words than a sample's: a word
         beyond a power of two may cost a row of block RAMs."""
-        if not isinstance(spec, CoreSpec) or self.exact:
+        if not spec.banked or self.exact:
             return spec, spec
-        spec = self._of_groups(spec)
-        return spec, replace(spec, words=-(-spec.words * (100 + _MORE_ROOM) // 100))
+        spec = _of_words(spec, self._words(spec))
+        return spec, _of_words(spec, -(-spec.words * (100 + _MORE_ROOM) // 100))
 
-    def _of_groups(self, spec: CoreSpec) -> CoreSpec:
-        """The core with as many words as rows take whose pulses are in few banks."""
+    def _words(self, spec: CoreBase) -> int:
+        """The core's words, or those that rows take whose pulses are in few banks."""
         layer = self.layer
         if layer.groups == 1 or layer.given is not None:
-            return spec
+            return spec.words
         spread = _spread(layer, spec.lanes)
         fullest = layer.k / spread + (0.5 if spread > 1 else 0)
-        return replace(spec, words=max(spec.rows, round(spec.rows * fullest)))
+        return max(spec.rows, round(spec.rows * fullest))
 
     def specs(self, lanes: int) -> list[CoreBase]:
         """Cores of unit pulses, and of shifted ones where pulses lie upon each other; of one kind
@@ -893,6 +887,11 @@ class _Source:
         kind = options.get("params_memory", "logic" if small else "block")
         words = -(-spec.words * rows // len(layer.y))
         return replace(spec, rows=rows, words=words, params_memory=kind)
+
+
+def _of_words(spec: CoreBase, words: int) -> CoreBase:
+    changed: dict[str, Any] = {"words": words}  # a property of other kinds
+    return replace(spec, **changed)
 
 
 core_variants: Face[[Family, dict[str, Any]], list[CoreBase]] = CORES.face("variants")

@@ -6,11 +6,12 @@ import numpy as np
 
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import identifiers
-from pvq_hw.network.layer import Dense, IntArray, Layer, TensorSpec
+from pvq_hw.network.layer import Dense, IntArray, Layer, TensorSpec, Weighted
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv
+from pvq_hw.registry import Face
 
-__all__ = ["CoreLayer", "core_layers", "unit_names", "window_weights"]
+__all__ = ["CoreLayer", "core_layer", "core_layers", "unit_names", "window_weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,7 @@ class CoreLayer:
 
     Parameters
     ----------
-    source : Dense or Conv
+    source : Weighted
         The network's layer.
     dense : Dense
         What the core computes of one frame: the layer, or one window position of it. Columns
@@ -27,23 +28,21 @@ class CoreLayer:
     x : TensorSpec
         The core's input: the tensor, or one window of it.
     geometry : Geometry, optional
-        Of a convolution.
+        How the window of a convolution slides; None for a dense layer.
+    conv_groups : int
+        Groups of a convolution's channels; 1 of a dense layer.
     """
 
-    source: Dense | Conv
+    source: Weighted
     dense: Dense
     x: TensorSpec
     geometry: Geometry | None
+    conv_groups: int = 1
 
     @property
     def name(self) -> str:
         """The layer's name."""
         return self.source.name
-
-    @property
-    def conv_groups(self) -> int:
-        """Groups of a convolution's channels; 1 of a dense layer."""
-        return self.source.groups if isinstance(self.source, Conv) else 1
 
     @property
     def positions(self) -> int:
@@ -67,16 +66,20 @@ def window_weights(y: IntArray, geometry: Geometry, groups: int) -> IntArray:
 def core_layers(network: Network) -> list[CoreLayer]:
     """The layers with weights, in order."""
     tensors = network.tensors()
-    result = []
-    for layer in network.layers:
-        if isinstance(layer, Dense | Conv):
-            result.append(_core_layer(layer, tensors[layer.input]))
-    return result
+    return [core_layer(layer, tensors[layer.input]) for layer in network.weighted]
 
 
-def _core_layer(layer: Dense | Conv, x: TensorSpec) -> CoreLayer:
-    if isinstance(layer, Dense):
-        return CoreLayer(layer, layer, x, None)
+core_layer: Face[[TensorSpec], CoreLayer] = Face("layer", "way onto a core")
+"""What a core computes of a layer with weights, given the layer's input."""
+
+
+@core_layer.of(Dense)
+def _dense(layer: Dense, x: TensorSpec) -> CoreLayer:
+    return CoreLayer(layer, layer, x, None)
+
+
+@core_layer.of(Conv)
+def _convolution(layer: Conv, x: TensorSpec) -> CoreLayer:
     y = window_weights(layer.y, layer.geometry, layer.groups)
     rows, columns = y.shape
     dense = Dense(
@@ -90,9 +93,8 @@ def _core_layer(layer: Dense | Conv, x: TensorSpec) -> CoreLayer:
         gain=layer.gain,
         encoding=layer.encoding,
     )
-    return CoreLayer(
-        layer, dense, TensorSpec(x.name, (columns,), x.format, x.scale), layer.geometry
-    )
+    window = TensorSpec(x.name, (columns,), x.format, x.scale)
+    return CoreLayer(layer, dense, window, layer.geometry, layer.groups)
 
 
 def unit_names(layers: tuple[Layer, ...] | list[Layer]) -> list[str]:

@@ -52,12 +52,12 @@ class LayerPlan(Document):
     pulses : int
         ``sum |y|``; 0 of a layer with plain 8-bit weights.
     codes : int
-        Lane codes that place a pulse: as many as pulses, fewer with shifted ones. Of plain
-        weights: how many there are. Of an unrolled or a depthwise layer: weights that are not 0.
+        Lane codes that place a pulse: as many as pulses, fewer with shifted ones. For plain
+        weights, how many there are; for an unrolled or a depthwise layer, those that are not 0.
     positions : int
         Frames of the core in one of the network: the window positions of a convolution.
     conv_groups : int
-        Of a convolution: a row has weights for one group's columns.
+        Groups of a convolution: a row has weights for one group's columns.
     reason : str
         Why it has the code, or the engine, that it has.
     """
@@ -87,7 +87,7 @@ class LayerPlan(Document):
 
     @property
     def weights(self) -> int:
-        """N x M."""
+        """N x M, where a row of a convolution has the columns of its own group only."""
         return self.spec.weights // self.conv_groups
 
     @property

@@ -27,7 +27,6 @@ from pvq_hw.engine.units import (
     WidthConverter,
     can_stream,
 )
-from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import Names, safe_name
@@ -412,7 +411,7 @@ class _Builder:
                 layer.geometry, core.x, core.lanes, latency=latency, side=side, taken=wide
             )
             window = _placed(window, self.family, core.by_pixel)
-        elif isinstance(core, UnrolledSpec):
+        elif core.takes_wide:
             core = replace(core, in_width=gcd(wide, core.n))
         self._add(CoreUnit(name, inputs, (output,), core, window))
         last = layer.source is self.network.layers[-1]

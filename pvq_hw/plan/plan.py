@@ -78,9 +78,9 @@ class Plan(Document):
     clock_mhz : float
         What the board's PLL is asked for; ``clock_hz`` is what it makes of that.
     baud : int
-        Of the host link.
+        Symbols a second on the host link.
     input_bytes, output_bytes : int
-        Of a frame and its results on the link, without the packet around them.
+        Bytes of a frame and of its results on the link, without the packet around them.
     layers : tuple of LayerPlan
         In order.
     interval_cycles, latency_cycles : int
@@ -144,7 +144,7 @@ class Plan(Document):
 
     @property
     def lanes(self) -> tuple[int, ...]:
-        """The specification of every core."""
+        """P of every core."""
         return tuple(layer.spec.lanes for layer in self.layers)
 
     @property
@@ -454,8 +454,7 @@ def plan(
     known = with_engines(known, wanted)
     around, (pace, slowest) = _around(network, layers, board, widths)
     if top:
-        updatable = all("spare" in own for own in wanted.values())
-        around += top_resources(board, _frame_bytes(network.input), updatable, live)
+        around += _top(network, board, wanted, live)
     asked: dict[str, Any] = {
         "lanes": lanes, "gap_bits": gap_bits, "frames": frames, "serial": serial,
         "windows": windows, "stream_width": stream_width, "digit": digit, "each": each,
@@ -486,6 +485,14 @@ def plan(
     if live and (spare := replace(result, live=2)).resources.within(budget(board)):
         result = spare
     return result.verified() if check else result
+
+
+def _top(
+    network: Network, board: Target, wanted: Mapping[str, Mapping[str, Any]], live: bool
+) -> Resources:
+    """What the board's top takes, where layers have these options."""
+    updatable = all("spare" in own for own in wanted.values())
+    return top_resources(board, _frame_bytes(network.input), updatable, live)
 
 
 def _timing(graph: GraphSpec, cores: Sequence[tuple[CoreBase, CoreImage]]) -> Timing:
@@ -696,7 +703,7 @@ def _around(
             text = f"the network's {tensor.size:,} {what} {width if width > 1 else 'one'} a cycle"
             slowest = tensor.size // width, text
     for unit in graph.units:
-        if isinstance(unit, CoreUnit):
+        if unit.cores:
             continue
         if (cycles := _least_cycles(unit)) > slowest[0]:
             slowest = cycles, f"unit {unit.name!r} passes {cycles:,} activations one a cycle"

@@ -11,7 +11,6 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.model.activation import LINEAR, Activation, activation_of
 from pvq_hw.model.model import (
-    Affine,
     Clip,
     Conv,
     Dense,
@@ -24,7 +23,7 @@ from pvq_hw.model.model import (
 )
 from pvq_hw.quantizer.requantization import FILE_BITS, FILE_JOIN_BITS, MULT_BITS
 
-__all__ = ["Step", "network_steps", "rounded_input", "rounded_tensor", "weight_matrix"]
+__all__ = ["Step", "network_steps", "rounded_input", "rounded_tensor"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -78,23 +77,12 @@ class Step:
     @property
     def weight(self) -> FloatArray:
         """Weights of a weighted step, (M, N), as the layer's rows read them."""
-        return weight_matrix(self.node)
+        return self.node.matrix
 
     @property
     def bias(self) -> FloatArray:
         """Biases of a weighted step, (M,)."""
-        assert isinstance(self.node, Affine | Conv | Dense)
-        return self.node.offset if isinstance(self.node, Affine) else self.node.bias
-
-
-def weight_matrix(node: Node) -> FloatArray:
-    """A weighted node's weights, (M, N), as the layer's rows read them."""
-    if isinstance(node, Conv):
-        return node.rows
-    if isinstance(node, Affine):
-        return node.scale.reshape(-1, 1)
-    assert isinstance(node, Dense)
-    return node.weight
+        return self.node.biases
 
 
 def network_steps(model: Model) -> tuple[Step, ...]:

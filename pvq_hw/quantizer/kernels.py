@@ -646,7 +646,7 @@ def filter_channels(
     sh, sw, dh, dw : int
         Strides and dilations.
     out : float array (frames, h, w, C)
-        Of the type of ``weight``.
+        Its type is that of ``weight``.
     """
     frames, h, w, channels = out.shape
     for f in range(frames):

@@ -101,7 +101,7 @@ class LayerBuilder:
     pulses : mapping of layer name to int64 array (M,) or (M, G)
         K of the rows of layers with pulses, or of their groups.
     ranges : mapping of tensor name to (low, high)
-        Of real values, where scales do not come from the data.
+        Real values that a tensor takes, where scales do not come from the data.
     measured : bool
         Whether scales come from the data.
 
@@ -199,28 +199,33 @@ class LayerBuilder:
     ) -> TensorSpec:
         """Format and scale of the least error on the real outputs, the scale ``least`` or more, or
         the one that is given."""
-        found = self._best_output(step, shape, real, signed, least)
-        return replace(found, scale=(self.options.scales or {}).get(step.output, found.scale))
-
-    def _best_output(
-        self,
-        step: Step,
-        shape: tuple[int, ...],
-        real: FloatArray | None,
-        signed: bool,
-        least: float,
-    ) -> TensorSpec:
         seen, bits = real if self.measured else None, self.options.activation_bits
         readers = [other.node for other in self.steps if step.output in other.inputs]
         free = step.format is None and step.activation == LINEAR and not step.last
         tables = [node.curve for node in readers if isinstance(node, Function)]
         if tables and len(tables) == len(readers) and free:
             placed = (self.options.placed or {}).get(step.name)
-            return table_input(
+            found = table_input(
                 step.output, shape, tables[0], seen, bits, least, self.ranges,
                 placed.out_bits if placed else None,
             )  # fmt: skip
-        return output_spec(step, shape, seen, bits, signed, least, self.ranges)
+        else:
+            found = output_spec(step, shape, seen, bits, signed, least, self.ranges)
+        return replace(found, scale=(self.options.scales or {}).get(step.output, found.scale))
+
+    def joined(
+        self,
+        step: Step,
+        shape: tuple[int, ...],
+        real: FloatArray | None,
+        signed: bool,
+        scales: list[float],
+    ) -> tuple[TensorSpec, tuple[int, ...], int]:
+        """Output of a sum of integers of these scales, with their multipliers and one shift."""
+        least = _least_scale(scales, step.mult_bits)
+        output = self.output(step, shape, real, signed, least)
+        ratios = [scale / output.scale for scale in scales]
+        return output, *joining_multipliers(ratios, step.mult_bits)
 
     # -- layers with weights ----------------------------------------------------------------
 
@@ -436,9 +441,7 @@ def _average(
     shape = (*g.output_size, g.input_shape[2])
     counts = np.unique(g.counts(include_pads=node.count_include_pad))
     scales = [t.scale / max(1, int(c)) for c in counts]
-    least = _least_scale(scales, step.mult_bits)
-    output = builder.output(step, shape, raw, t.format.signed, least)
-    mult, shift = joining_multipliers([scale / output.scale for scale in scales], step.mult_bits)
+    output, mult, shift = builder.joined(step, shape, raw, t.format.signed, scales)
     table = tuple((int(c), m) for c, m in zip(counts, mult, strict=True))
     return AveragePool(step.name, t.name, output, g, node.count_include_pad, table, shift)
 
@@ -464,8 +467,7 @@ def _join(
     """A sum; one tensor with other bounds is a sum of one."""
     signed = any(t.spec.format.signed for t in x)
     scales = [t.spec.scale for t in x]
-    output = builder.output(step, node.shape, raw, signed, _least_scale(scales, step.mult_bits))
-    mult, shift = joining_multipliers([scale / output.scale for scale in scales], step.mult_bits)
+    output, mult, shift = builder.joined(step, node.shape, raw, signed, scales)
     kind = Concat if isinstance(node, ConcatNode) else Add
     return kind(step.name, tuple(t.spec.name for t in x), output, mult, shift)
 

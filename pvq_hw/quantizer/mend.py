@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith import exact
 from pvq_hw.model.activation import LINEAR
-from pvq_hw.model.model import Affine, AveragePool, Conv, Dense, MaxPool, Model, Node
+from pvq_hw.model.model import AveragePool, MaxPool, Model, Node
 from pvq_hw.model.nodes import Window
 from pvq_hw.quantizer.autodiff import Tape, node_groups
 from pvq_hw.quantizer.fused import Step
@@ -135,15 +135,10 @@ def _spreads(steps: tuple[Step, ...], x: npt.NDArray[Any], tensors: set[str]) ->
 
 def _smaller(node: Node, scale: FloatArray) -> Node:
     """The node with its outputs divided by ``scale``."""
-    if isinstance(node, Affine):
-        return replace(node, scale=node.scale / scale, offset=node.offset / scale)
-    assert isinstance(node, Dense | Conv)
-    by = scale.reshape(-1, *(1,) * (node.weight.ndim - 1))
-    return replace(node, weight=node.weight / by, bias=node.bias / scale)
+    return node.with_weights(node.matrix / scale[:, None], node.biases / scale)
 
 
 def _larger(node: Node, scale: FloatArray) -> Node:
     """The node with its columns multiplied by their channels' ``scale``."""
-    assert isinstance(node, Dense | Conv)
-    by = np.tile(scale, node.weight.shape[-1] // len(scale))
-    return replace(node, weight=node.weight * by)
+    by = np.tile(scale, node.matrix.shape[1] // len(scale))
+    return node.with_weights(node.matrix * by, node.biases)

@@ -61,7 +61,7 @@ class PartMetric:
     ----------
     outputs : float array (frames, C)
     parts : sequence of slice
-        Of C.
+        Places of each part among the C outputs.
     scales : sequence of float
         Deviation of each part.
     temperatures : sequence of float

@@ -59,7 +59,7 @@ def quantize(
     Parameters
     ----------
     model : Model
-        Of any shape: a chain of dense layers is the simplest.
+        Any graph: a chain of dense layers is the simplest.
     options : QuantizerOptions, optional
     calibration : array (frames, ...) or an object with such an ``x``, optional
         Inputs like those of later use (no labels): floats as the model expects them, or

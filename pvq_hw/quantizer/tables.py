@@ -78,7 +78,8 @@ def table_input(
     step = error_minimizing_scale(wanted, goal)
     top = float(np.abs(z).max(initial=0.0)) or 1.0
     tried: list[tuple[float, IntFormat, float]] = []
-    powers = step * _POWERS[step * _POWERS >= least] if _is_two_lines(curve) else np.zeros(0)
+    lines = wanted.any() and _is_two_lines(curve)  # values that are all 0 have no step
+    powers = step * _POWERS[step * _POWERS >= least] if lines else np.zeros(0)
     for width in widths:
         fmt = IntFormat(width, signed)
         scales = np.unique(np.maximum(top / fmt.max * _CLIPS, least))

@@ -183,9 +183,7 @@ def _scaling(model: Model, data: npt.NDArray[Any], input_scale: float) -> _Scali
 
 
 def _weights(node: Node) -> list[npt.NDArray[np.float64]]:
-    if isinstance(node, Affine):
-        return [node.scale]
-    return [node.weight] if isinstance(node, Dense | Conv) else []
+    return [node.matrix] if node.weighted else []
 
 
 def _magnitudes(model: Model, data: npt.NDArray[Any], input_scale: float) -> dict[str, float]:

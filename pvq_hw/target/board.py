@@ -77,7 +77,7 @@ class Target:
         Name for reports.
     device : Device
     package, speed : str
-        Of the device, as Amaranth names them.
+        The device's package and speed grade, as Amaranth names them.
     crystal_mhz : float
         The oscillator.
     clock_mhz : float

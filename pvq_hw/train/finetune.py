@@ -23,7 +23,7 @@ from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.outputs import output_names
 from pvq_hw.quantizer.banks import Placement
-from pvq_hw.quantizer.fused import Step, weight_matrix
+from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.quantize import quantize
 from pvq_hw.quantizer.scales import error_minimizing_scale
 from pvq_hw.train.batches import Lessons, Lot
@@ -31,7 +31,7 @@ from pvq_hw.train.fit import Schedule, batches, with_weights
 from pvq_hw.train.row_adam import RowAdam
 from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 from pvq_hw.train.torch_extra import require_torch
-from pvq_hw.train.torch_model import Graph, bias_of
+from pvq_hw.train.torch_model import Graph
 from pvq_hw.user_code import names_function, user_function
 
 __all__ = ["FineTuned", "Training", "finetune", "untrained"]
@@ -470,7 +470,7 @@ class Run:
 def _layer(step: Step, start: Network, placement: Placement | None) -> PvqLayer | Int8Layer:
     """The straight-through layer of a step, from the network's codes."""
     found = [layer for layer in start.layers if layer.name == step.name]
-    w, bias = weight_matrix(step.node), bias_of(step.node)
+    w, bias = step.weight, step.bias
     if not found or found[0].weights is None or found[0].weights.shape != w.shape:
         raise InputError(f"Layer {step.name!r} must have codes in the network to start from")
     layer: Any = found[0]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Model
-from pvq_hw.model.nodes import Affine, Conv, Dense, Node
+from pvq_hw.model.nodes import Node
 from pvq_hw.train.torch_extra import require_torch
 from pvq_hw.train.torch_model import Graph
 
@@ -82,14 +82,9 @@ def with_weights(
     """The model with other weights (M, N) and biases (M,), by the names of its nodes."""
     nodes: list[Node] = []
     for node in model.nodes:
-        if node.name in weights and isinstance(node, Dense | Conv):
-            weight = weights[node.name].reshape(node.weight.shape)
-            nodes.append(replace(node, weight=weight, bias=biases[node.name]))
-        elif node.name in weights and isinstance(node, Affine):
-            scale = weights[node.name].reshape(node.scale.shape)
-            nodes.append(replace(node, scale=scale, offset=biases[node.name]))
-        else:
-            nodes.append(node)
+        if node.name in weights and node.weighted:
+            node = node.with_weights(weights[node.name], biases[node.name])
+        nodes.append(node)
     return replace(model, nodes=tuple(nodes), **fields)
 
 

@@ -41,7 +41,7 @@ class Recipe:
     build : function (name, seed) -> Model
         The network with random weights.
     epochs, batch, rate :
-        Of `pvq_hw.train.fit.fit`.
+        As `pvq_hw.train.fit.fit` takes them.
     vary : function (batch, generator) -> batch, optional
         Augmentation of the training data.
     """

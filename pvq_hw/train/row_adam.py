@@ -21,7 +21,7 @@ class RowAdam:
     tensors : list of tensors (rows, ...)
     rate : float
     betas : pair of float
-        Of the mean gradient and of its mean square.
+        Decay of the mean gradient and of its mean square, each below 1.
     """
 
     def __init__(self, tensors: list[Tensor], rate: float, betas: tuple[float, float]) -> None:

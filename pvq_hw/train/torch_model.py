@@ -31,12 +31,12 @@ from pvq_hw.model.nodes import (
     Relu,
     Window,
 )
-from pvq_hw.quantizer.fused import Step, network_steps, weight_matrix
+from pvq_hw.quantizer.fused import Step, network_steps
 from pvq_hw.registry import Face
 from pvq_hw.train.straight import fake_quantize
 from pvq_hw.train.torch_extra import require_torch
 
-__all__ = ["Graph", "bias_of", "torch_values"]
+__all__ = ["Graph", "torch_values"]
 
 Tensor = Any  # torch.Tensor
 
@@ -63,8 +63,8 @@ class Graph:
         self.bias: dict[str, Tensor] = {}
         for step in self.steps:
             if step.weighted:
-                self.weight[step.name] = self._leaf(weight_matrix(step.node))
-                self.bias[step.name] = self._leaf(bias_of(step.node))
+                self.weight[step.name] = self._leaf(step.weight)
+                self.bias[step.name] = self._leaf(step.bias)
 
     def _leaf(self, array: npt.NDArray[Any]) -> Tensor:
         return self._torch.tensor(array.astype(np.float32), requires_grad=True)
@@ -212,14 +212,6 @@ def _curve(torch: Any, node: Function, x: Tensor) -> Tensor:
             return gradient * context.slope
 
     return Through.apply(x)
-
-
-def bias_of(node: Node) -> npt.NDArray[np.float64]:
-    """A weighted node's offsets, (M,)."""
-    if isinstance(node, Affine):
-        return node.offset
-    assert isinstance(node, Dense | Conv)
-    return node.bias
 
 
 def _maps(x: Tensor, node: Window) -> Tensor:

@@ -61,21 +61,21 @@ class TuneOptions:
     trials : int
         Configurations to try, the sensitivity of the layers not counted.
     seed : int
-        Of the split, the quantizer and the sampler.
+        Seeds the split, the quantizer and the sampler.
     input_scale : float
         What integer data is divided by.
     metric : str, optional
         ``"accuracy"``, ``"rmse"``, ``"auc"`` or ``"module:function"``; what fits the
         labels by default.
     output : str, optional
-        Of a model of several outputs: the one that labels belong to.
+        The one of several outputs that labels belong to.
     engine : str
         ``"auto"``, or ``"folded"``: no layer is unrolled. Where lanes are fewer than planned, none
         is either way.
     build_finalists : int
         Configurations, the first of the ranking, that are placed and routed.
     seeds : int
-        Of place and route, for each.
+        Seeds of place and route that each of them is placed with.
     workers : int, optional
         Processes; one per core by default. Does not change the result.
     dask : str, optional

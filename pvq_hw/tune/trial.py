@@ -294,8 +294,11 @@ def labels(data: Data) -> npt.NDArray[Any]:
 
 
 def split(data: Data, seed: int) -> tuple[Data, Data]:
-    """Calibration and validation frames: three quarters and a quarter (10,000 at most), drawn by
-    ``seed``, each in the order of the data."""
+    """Calibration and validation frames, drawn by ``seed``, each in the order of the data: a
+    quarter validates, 10,000 at most, and the rest calibrates.
+
+    Raises InputError without labels, and for fewer than 8 frames.
+    """
     y, count = labels(data), len(data)
     if count < 8:
         raise InputError(f"Data to tune with must have at least 8 frames, not {count}")

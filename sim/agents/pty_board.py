@@ -23,7 +23,7 @@ class PtyBoard:
     ----------
     top : Top
     flash : SpiFlash, optional
-        Of a top that loads its codes.
+        The flash of a top that loads its codes.
 
     Attributes
     ----------

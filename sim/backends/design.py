@@ -28,7 +28,7 @@ class Design:
     n : int
         Transfers of a frame (of V side by side) at the input.
     form : IntFormat
-        Of the input.
+        Format of the input.
     links : tuple of Tap
         Every layer's output, in order; the last one's rows leave at ``o``.
     vector : int

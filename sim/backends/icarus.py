@@ -64,7 +64,7 @@ def run_icarus(
         Bit patterns for ``i``.
     outputs : int
     idle, stall, seed, after_valid
-        Of the source and the sink; see `sim.agents.streams`.
+        Pauses of the source and the sink; see `sim.agents.streams`.
     resets : iterable of int
         Cycles that end with a reset, after which everything starts again.
     quiet : int

@@ -28,7 +28,7 @@ from pvq_hw.output.verify import verify_output
 from pvq_hw.output.verify_codes import check_codes
 from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.plan.image import emit
-from pvq_hw.plan.plan import Plan, plan
+from pvq_hw.plan.plan import Plan, core_images, plan
 from pvq_hw.plan.resources import core_memories, load_resources
 from pvq_hw.target.block_ram import memory_blocks, spram_blocks
 from pvq_hw.target.boards import get_target
@@ -196,6 +196,7 @@ def test_an_output_with_codes_to_load_verifies(out, planned):
 
 def test_each_byte_of_the_file_counts_and_findings_name_layer_and_word(out, planned):
     network, _, loaded = planned
+    images = core_images(network, loaded)
     path = out / "image" / CODES_FILE
     data = path.read_bytes()
     layout = code_layout(loaded.specs)
@@ -204,7 +205,7 @@ def test_each_byte_of_the_file_counts_and_findings_name_layer_and_word(out, plan
         changed[place] ^= 1
         path.write_bytes(changed)
         findings = []
-        check_codes(out, network, loaded, findings)
+        check_codes(out, loaded, images, findings)
         (finding,) = findings
         block = layout.blocks[0 if place == HEADER_BYTES else -1]
         word = 0 if place == HEADER_BYTES else block.words - 1
@@ -214,10 +215,10 @@ def test_each_byte_of_the_file_counts_and_findings_name_layer_and_word(out, plan
         assert any(f.message == "differs from its hash in the manifest" for f in verify_output(out))
     path.write_bytes(data[:-1])
     findings = []
-    check_codes(out, network, loaded, findings)
+    check_codes(out, loaded, images, findings)
     assert "must have" in findings[0].message
     path.unlink()
-    check_codes(out, network, loaded, findings)
+    check_codes(out, loaded, images, findings)
     assert "can't be read" in findings[1].message
 
 
@@ -227,5 +228,5 @@ def test_a_plan_of_too_many_blocks_is_a_finding(out, planned):
     wide = replace(layer.spec, words=5 * 16384)
     broken = replace(loaded, layers=(replace(layer, spec=wide), *loaded.layers[1:]))
     findings = []
-    check_codes(out, network, broken, findings)
+    check_codes(out, broken, core_images(network, loaded), findings)
     assert "4 SPRAMs at most" in findings[0].message

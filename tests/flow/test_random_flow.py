@@ -17,7 +17,7 @@ from pvq_hw.network.network import Network
 from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, plan
-from pvq_hw.quantizer.fused import network_steps, weight_matrix
+from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.quantizer.quantize import quantize
 from pvq_hw.target.boards import get_target
 from sim.result import compare
@@ -46,7 +46,7 @@ def choices(draw):
 
 
 def quantized(model, wanted, rng) -> Network:
-    weights = [weight_matrix(s.node) for s in network_steps(model) if s.weighted]
+    weights = [s.weight for s in network_steps(model) if s.weighted]
     least = sum(w.size for w in weights) / sum(len(w) for w in weights)  # a pulse a row
     return quantize(
         model,

@@ -186,8 +186,8 @@ def test_golden_model_reference_and_files(tmp_path, name, board, lanes, options,
     image.write(tmp_path)
     made.save(tmp_path / "plan.json")
     findings: list[Finding] = []
-    assert check_plan(tmp_path, network, made, findings)
-    check_image(tmp_path, network, made, findings)
+    cores = check_plan(tmp_path, network, made, findings)
+    check_image(tmp_path, network, made, cores, findings)
     assert findings == []
     cores = load_reference([spec.to_json()], tmp_path / "image")
     outputs = reference_outputs(made.graph.to_json(), cores, x.tolist())

@@ -53,7 +53,7 @@ def test_convolution_equals_loops(groups):
     assert node.macs == 8 * 3 * 2 * (4 // groups) * 16
     columns = node.columns(x)
     assert columns.shape == (groups, 2 * 16, 6 * 4 // groups)
-    assert node.rows.shape == (8, 6 * 4 // groups)
+    assert node.matrix.shape == (8, 6 * 4 // groups)
 
 
 def test_pooling_equals_loops():

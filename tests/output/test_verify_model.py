@@ -28,7 +28,7 @@ from pvq_hw.output.verify_data import check_data_figures
 from pvq_hw.output.verify_model import check_numbers
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import plan
-from pvq_hw.quantizer.fused import network_steps, weight_matrix
+from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
 
 SIZES = (24, 32, 16, 6)
@@ -98,7 +98,7 @@ def test_fresh_networks_of_other_shapes_have_no_findings():
 @given(random_models(), st.sampled_from([0.7, 2.0, 8.0]), st.sampled_from(["plain", "calibrated"]))
 def test_fresh_random_networks_have_no_findings(tmp_path, case, ratio, quantizer):
     model, rng = load_model(save(tmp_path, case[0])), np.random.default_rng(0)
-    weights = [weight_matrix(step.node) for step in network_steps(model) if step.weighted]
+    weights = [step.weight for step in network_steps(model) if step.weighted]
     most = sum(w.size for w in weights) / sum(len(w) for w in weights)  # a pulse a row
     calibration, other = rng.standard_normal((2, 48, *model.input_shape))
     network = quantize(model, calibration=calibration, ratio=min(ratio, most), quantizer=quantizer)
@@ -198,7 +198,7 @@ def forge(out, network, extra=None):
     emit(network, planned).write(out)
     write_vectors(out, network, golden_inputs(network))
     known = json.loads((out / "manifest.json").read_text())["extra"]
-    weights = {step.name: weight_matrix(step.node) for step in network_steps(load_model(MODEL))}
+    weights = {step.name: step.weight for step in network_steps(load_model(MODEL))}
     write_manifest(out, network, planned, weights=weights, extra=known | (extra or {}))
 
 

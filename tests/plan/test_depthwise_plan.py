@@ -53,15 +53,15 @@ def test_depthwise_layers_are_planned_channel_by_channel_and_verified(tmp_path):
     image.write(tmp_path)
     planned.save(tmp_path / "plan.json")
     findings: list[Finding] = []
-    assert check_plan(tmp_path, net, planned, findings)
-    check_image(tmp_path, net, planned, findings)
+    cores = check_plan(tmp_path, net, planned, findings)
+    check_image(tmp_path, net, planned, cores, findings)
     assert findings == []
     weights = tmp_path / "image" / "conv1_weights.hex"
     lines = weights.read_text().splitlines()
     row = next(k for k, line in enumerate(lines) if int(line, 16) % 2 == 0)
     lines[row] = format(int(lines[row], 16) ^ 1, f"0{len(lines[row])}x")
     weights.write_text("\n".join(lines) + "\n")
-    check_image(tmp_path, net, planned, findings)
+    check_image(tmp_path, net, planned, cores, findings)
     assert any(f"layer 'conv1' row {row})" in str(finding) for finding in findings)
 
 

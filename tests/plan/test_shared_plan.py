@@ -34,9 +34,10 @@ ICE = get_target("icebreaker")
 
 def found(folder, network, planned) -> list[Finding]:
     findings: list[Finding] = []
-    check_plan(folder, network, planned, findings)
-    check_image(folder, network, planned, findings)
-    check_codes(folder, network, planned, findings)
+    cores = check_plan(folder, network, planned, findings)
+    if cores is not None:
+        check_image(folder, network, planned, cores, findings)
+        check_codes(folder, planned, [image for _, image in cores], findings)
     return findings
 
 

@@ -10,7 +10,7 @@ from pvq_hw.flow.options import CompileOptions
 from pvq_hw.model.export import save_model
 from pvq_hw.model.load import load_model
 from pvq_hw.pyramid.nearest import gain, nearest
-from pvq_hw.quantizer.fused import network_steps, weight_matrix
+from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.quantizer.given import given_codes
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
 from pvq_hw.target.boards import get_target
@@ -23,7 +23,7 @@ def coded(model, ratio):
     weights, biases, codes = {}, {}, {}
     for step in network_steps(model):
         if step.weighted:
-            w = weight_matrix(step.node)
+            w = step.weight
             y = nearest(w, max(1, int(w.shape[1] / ratio)))
             y //= np.maximum(np.gcd.reduce(y, axis=1, keepdims=True), 1)
             codes[step.name] = y

@@ -15,7 +15,7 @@ from pvq_hw.quantizer import importance, layerwise
 from pvq_hw.quantizer.autodiff import Columns, Lattice, Tape, derivatives, node_groups
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.expansion import Rows
-from pvq_hw.quantizer.fused import network_steps, weight_matrix
+from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.quantizer.importance import Weighed, felt
 from pvq_hw.quantizer.quantize import LayerOptions, quantize, row_budget
 from pvq_hw.quantizer.refine import orthogonal, refine
@@ -157,7 +157,7 @@ def test_of_equal_values_one_is_the_largest() -> None:
 def test_pulses_go_where_the_outputs_feel_them() -> None:
     x = inputs(200)
     even, faint = (row_budget(branched(part), x, ratio=2.0) for part in (1.0, 0.02))
-    sizes = {s.name: weight_matrix(s.node).size for s in network_steps(branched()) if s.weighted}
+    sizes = {s.name: s.weight.size for s in network_steps(branched()) if s.weighted}
     for found in (even, faint):
         total = sum(int(k.sum()) for k in found.values())
         assert sum(sizes.values()) / 2.05 <= total <= sum(sizes.values()) / 2
@@ -406,7 +406,7 @@ def test_banks_and_sweeps_through_quantize() -> None:
     )  # fmt: skip
     layers = {layer.name: layer for layer in network.layers if isinstance(layer, IntConv)}
     assert meets(layers["left"].y, Placement(4))
-    assert not layers["right"].y[right.rows == 0].any()
+    assert not layers["right"].y[right.matrix == 0].any()
     again = quantize(model, calibration=x, ratio=2.0, banks={"left": 4}, layers=zeros, sweeps=1)
     for one, two in zip(network.layers, again.layers, strict=True):
         assert one.to_json() == two.to_json()

@@ -11,12 +11,13 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.patterns import Pattern
+from pvq_hw.engine.timing import run_frames
 from pvq_hw.network.layer import Dense, TensorSpec
 from sim.agents.bench import Bench
 from sim.agents.streams import Sink, Source
 from sim.agents.wire import pack_frames, unpack_frames
 
-__all__ = ["Run", "frames_for", "random_layer", "run", "tensor"]
+__all__ = ["Run", "check_streams", "frames_for", "random_layer", "run", "tensor"]
 
 
 def tensor(n: int, fmt: IntFormat) -> TensorSpec:
@@ -87,3 +88,20 @@ def run(
     bench.run(lambda: len(sink.payloads) >= total, resets)
     outputs = unpack_frames(sink.payloads, last.out, last.frames, last.rows)
     return Run(outputs, source.cycles, sink.cycles)
+
+
+def check_streams(chain) -> None:
+    """A chain's results and the cycles of all its transfers while nothing waits, then results under
+    pauses at both ends, and after a reset in the third frame."""
+    wanted = chain.network.predict(chain.x)
+    free = run(chain.specs, chain.images, chain.x)
+    assert np.array_equal(free.outputs, wanted)
+    graph = chain.graph
+    wires = run_frames(graph, graph.named(chain.images), len(chain.x))
+    assert free.taken == wires["i"].moved
+    assert free.given == wires[graph.output].moved
+    paused = run(chain.specs, chain.images, chain.x, idle=0.4, stall=0.6, seed=1)
+    assert np.array_equal(paused.outputs, wanted)
+    reset_at = 2 * chain.specs[0].n + 5
+    again = run(chain.specs, chain.images, chain.x[:3], reset_at=reset_at, stall=0.3, seed=2)
+    assert np.array_equal(again.outputs, wanted[:3])

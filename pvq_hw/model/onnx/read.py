@@ -12,7 +12,7 @@ from onnx import shape_inference
 
 from pvq_hw.errors import InputError
 from pvq_hw.inputs import MOST_INPUTS, Input
-from pvq_hw.model.model import Conv, Dense, Model, Node
+from pvq_hw.model.model import Model, Node
 from pvq_hw.model.onnx import elementwise as onnx_ops  # noqa: F401  they register
 from pvq_hw.model.onnx import parts as onnx_parts  # noqa: F401  they register
 from pvq_hw.model.onnx import pointwise as onnx_pointwise  # noqa: F401  they register
@@ -349,7 +349,7 @@ def _lower(
     inner, nodes = fold(low, tensor, joined) if low.nodes else (inner, ())
     if len(given) > 1:
         inner = (sum(map(math.prod, given.values())),)
-    if not any(isinstance(n, Dense | Conv) for n in nodes):
+    if not any(node.macs for node in nodes):
         raise InputError(f"{file.path} must have a Gemm, MatMul or Conv on the way to its output")
     name = safe_name(file.path.stem, default="model")
     shape, axes = layouts[0] if len(given) == 1 else (inner, (0,))
