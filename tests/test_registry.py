@@ -7,8 +7,9 @@ from typing import ClassVar
 import pytest
 
 from gateware.accelerator import circuits
+from gateware.arith.requantizer import multiplier_circuit
 from gateware.board import boards, constraints, patch_bitstream
-from pvq_hw.engine.core import CORES
+from pvq_hw.engine.core import CORES, multiplier_delay
 from pvq_hw.engine.engines import ENGINES
 from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.engine.units import UNITS
@@ -22,6 +23,7 @@ from pvq_hw.registry import Registry, Values
 from pvq_hw.target import devices, pll
 from pvq_hw.target.architectures import ARCHITECTURES
 from pvq_hw.target.families import FAMILIES
+from pvq_hw.target.multipliers import MULTIPLIERS, Multiplier, multiplier_named
 from pvq_hw.train import torch_model
 from sim import prove
 from sim.backends import netlist
@@ -87,6 +89,22 @@ def test_every_architecture_and_family_has_every_face():
     }
     assert len(FAMILIES.faces) == 7
     assert {family.blocks for family in FAMILIES.kinds().values()} == set(ARCHITECTURES.kinds())
+
+
+def test_every_multiplier_of_rows_has_every_face():
+    rows = {name for name, way in MULTIPLIERS.kinds().items() if way.for_rows}
+    assert set(MULTIPLIERS.faces) == {"delay", "circuit"}
+    assert not rows & {line.partition(" has no ")[0] for line in MULTIPLIERS.missing()}
+    MULTIPLIERS.add(Multiplier("other", 12, 12))
+    try:
+        with pytest.raises(InputError, match="Multiplier has no delay: its kind 'other' is not"):
+            multiplier_delay("other", None)
+        with pytest.raises(InputError, match="Multiplier has no circuit: its kind 'other' is not"):
+            multiplier_circuit("other", None, "behavioral")
+    finally:
+        MULTIPLIERS.forget("other")
+    with pytest.raises(InputError, match="'other', which is not known: logic, mac16, mult18"):
+        multiplier_named("other")
 
 
 def test_values_have_faces_by_their_names():

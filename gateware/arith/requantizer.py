@@ -1,6 +1,6 @@
 """From a row's sums of pulses to its activation: one multiplication, one addition, saturation."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -10,18 +10,35 @@ from gateware.arith.multiplier import DspMultiplier, SerialMultiplier
 from gateware.arith.tree import ChunkedAdder
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
+from pvq_hw.registry import ValueFace
+from pvq_hw.target.multipliers import MULTIPLIERS, Multiplier
 
 __all__ = ["Requantizer", "Saturate", "make_multiplier"]
 
 
-def make_multiplier(spec: CoreBase, body: str) -> DspMultiplier | SerialMultiplier | None:
+def make_multiplier(spec: CoreBase, body: str) -> Any:
     """The multiplier that the specification names; None where the sum itself is compared."""
-    if spec.multiplier == "none":
-        return None
-    if spec.multiplier == "serial":
-        return SerialMultiplier(spec.acc_bits, spec.mult_bits, spec.multiplier_interval)
-    size = 18 if spec.multiplier == "mult18" else 16
-    return DspMultiplier(spec.acc_bits, spec.mult_bits, size, body)
+    return multiplier_circuit(spec.multiplies, spec, body)
+
+
+multiplier_circuit: ValueFace[[CoreBase, str], Any] = MULTIPLIERS.face("circuit")
+"""What multiplies a core's sums, given the body of DSP blocks: a component with ``a``, ``b``,
+``start`` and ``product``, or None where there are no multipliers."""
+
+
+@multiplier_circuit.of("none")
+def _none(way: Multiplier, spec: CoreBase, body: str) -> None:
+    return None
+
+
+@multiplier_circuit.of("serial")
+def _serial(way: Multiplier, spec: CoreBase, body: str) -> SerialMultiplier:
+    return SerialMultiplier(spec.acc_bits, spec.mult_bits, spec.multiplier_interval)
+
+
+@multiplier_circuit.of("mult18", "mac16")
+def _blocks(way: Multiplier, spec: CoreBase, body: str) -> DspMultiplier:
+    return DspMultiplier(spec.acc_bits, spec.mult_bits, way.bits, body)
 
 
 class _Rounded(Protocol):

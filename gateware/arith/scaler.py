@@ -29,7 +29,7 @@ class Scaler(wiring.Component):
 
     def __init__(self, spec: Scale, products: int = 1, body: str = "behavioral") -> None:
         self.spec, self.products = spec, products
-        logic = spec.multiplier == "logic" and body != "verilog"
+        logic = not spec.multiplies.blocks and body != "verilog"
         self.body = "behavioral" if logic else body
         super().__init__(
             {

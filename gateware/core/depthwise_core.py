@@ -151,7 +151,7 @@ class DepthwiseCore(wiring.Component):
         spec = self.spec
         m.submodules.requantizer = requantizer = Requantizer(spec, self.body)
         mult: Value = Const(1)
-        if spec.multiplier != "none":
+        if spec.multiplies.stored:
             mult = row_words(m, self, "mult", emit, spec.row_stage)
         bias = row_words(m, self, "bias", emit, spec.product_stage)
         m.d.comb += [

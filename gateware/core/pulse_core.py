@@ -228,7 +228,7 @@ class LayerCore(wiring.Component):
         """
         spec = self.spec
         mult: Value = Const(1)
-        if spec.multiplier != "none":
+        if spec.multiplies.stored:
             mult = row_words(m, self, "mult", flags.group_end, spec.row_stage)
         bias = row_words(m, self, "bias", flags.row_end, spec.product_stage)
         product = spec.row_stage + spec.multiplier_delay

@@ -354,7 +354,7 @@ class UnrolledCore(wiring.Component):
             m.d.sync += later.eq(sums)
             sums = later
         mult: Value = Const(1, spec.out_width)
-        if spec.multiplier != "none":
+        if spec.multiplies.stored:
             mult = row_words(m, self, "mult", step, spec.row_stage)
         bias = row_words(m, self, "bias", row_end, spec.product_stage)
         row_start = Signal(init=1)

@@ -14,8 +14,9 @@ from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import identifiers
 from pvq_hw.network.layer import Dense, TensorSpec, Weighted
-from pvq_hw.registry import Registry
+from pvq_hw.registry import Registry, ValueFace
 from pvq_hw.target.families import family as find_family
+from pvq_hw.target.multipliers import MULTIPLIERS, Multiplier, multiplier_for, multiplier_named
 
 __all__ = [
     "CORES",
@@ -28,27 +29,10 @@ __all__ = [
     "core_multiplier",
     "core_stem",
     "is_threshold",
-    "multiplier_for",
-    "widest_multiplier",
+    "multiplier_delay",
 ]
 
 IntArray = npt.NDArray[np.int64]
-
-_MULTIPLIERS = ("mult18", "mac16", "serial", "none")
-_MULTIPLIER_LIMITS = {"mult18": (18, 17), "mac16": (16, 16), "none": (48, 1)}
-
-
-def widest_multiplier(kind: str, bits: int) -> int:
-    """Bits of the multipliers that cost nothing beside ``bits``; one more where each costs."""
-    if kind == "none":
-        return bits
-    return _MULTIPLIER_LIMITS[kind][1] if kind in _MULTIPLIER_LIMITS else bits + 1
-
-
-def multiplier_for(kind: str, bits: int) -> str:
-    """``kind``, or ``"serial"`` where multipliers of so many bits are too wide for it."""
-    limit = _MULTIPLIER_LIMITS.get(kind)
-    return "serial" if limit and bits > limit[1] else kind
 
 
 @dataclass(frozen=True)
@@ -212,16 +196,17 @@ class CoreBase(Document, ABC):
             raise InputError(
                 f"{where}: fifo_depth must be above {self.code_latency + 2}, not {self.fifo_depth}"
             )
-        if self.multiplier not in _MULTIPLIERS:
+        known = {name: way for name, way in MULTIPLIERS.kinds().items() if way.for_rows}
+        if self.multiplier not in known:
             raise InputError(
-                f"{where}: multiplier must be one of {_MULTIPLIERS}, not {self.multiplier!r}"
+                f"{where}: multiplier must be one of {tuple(known)}, not {self.multiplier!r}"
             )
-        limit = _MULTIPLIER_LIMITS.get(self.multiplier)
-        if limit and self.mult_bits > limit[1]:
+        most = self.multiplies.mult_bits
+        if self.mult_bits > most:
             raise InputError(
-                f"{where}: multipliers must have at most {limit[1]} bits, not {self.mult_bits}"
+                f"{where}: multipliers must have at most {most} bits, not {self.mult_bits}"
             )
-        if self.multiplier == "none" and (self.groups > 1 or not self.out.binary):
+        if not self.multiplies.stored and (self.groups > 1 or not self.out.binary):
             raise InputError(f"{where} must have a multiplier unless its rows give signs")
         if self.flush_cycles and (self.frames == 1 or self.flush_cycles == 1):
             raise InputError(
@@ -345,7 +330,7 @@ class CoreBase(Document, ABC):
         """ROMs by name: (width in bits, depth in words)."""
         found = {self.memory_name("weights"): (self.word_bits, self.words)}
         wide = self.requantizers
-        if self.multiplier != "none":
+        if self.multiplies.stored:
             count = self.rows * self.groups // wide
             found[self.memory_name("mult")] = (wide * self.mult_bits, count)
         return found | {self.memory_name("bias"): (wide * self.bias_bits, self.rows // wide)}
@@ -354,7 +339,7 @@ class CoreBase(Document, ABC):
         """ROM words by name, unsigned: what the memory files hold."""
         mask, wide = (1 << self.bias_bits) - 1, self.requantizers
         found = {self.memory_name("weights"): list(image.codes)}
-        if self.multiplier != "none":
+        if self.multiplies.stored:
             mult = [image.mult[k] for k in self.sum_order] if wide > 1 else image.mult
             found[self.memory_name("mult")] = _packed(mult, wide, self.mult_bits)
         bias = _packed([b & mask for b in image.bias], wide, self.bias_bits)
@@ -363,7 +348,7 @@ class CoreBase(Document, ABC):
     def image(self, words: Mapping[str, Sequence[int]]) -> CoreImage:
         """Inverse of `contents`."""
         wide, mult = self.requantizers, [1] * (self.rows * self.groups)
-        if self.multiplier != "none":
+        if self.multiplies.stored:
             found = _parted(words[self.memory_name("mult")], wide, self.mult_bits)
             if wide == 1:
                 mult = found
@@ -401,7 +386,7 @@ class CoreBase(Document, ABC):
     @property
     def parameter_bits(self) -> int:
         """Stored bits of multipliers and biases."""
-        mult = 0 if self.multiplier == "none" else self.groups * self.mult_bits
+        mult = 0 if not self.multiplies.stored else self.groups * self.mult_bits
         return self.rows * (mult + self.bias_bits)
 
     # -- latencies in cycles, after the cycle in which a word's address is given to the ROM --
@@ -427,22 +412,19 @@ class CoreBase(Document, ABC):
         return 3 if self.params_memory == "block" else 1
 
     @property
+    def multiplies(self) -> Multiplier:
+        """How it multiplies: what ``multiplier`` names."""
+        return multiplier_named(self.multiplier)
+
+    @property
     def multiplier_parts(self) -> int:
         """DSP blocks of the requantizer's multiplier: a wide accumulator is split."""
-        if self.multiplier not in ("mult18", "mac16"):
-            return 0
-        bits = _MULTIPLIER_LIMITS[self.multiplier][0] - 1
-        return max(1, -(-(self.acc_bits - 1) // bits))
+        return self.multiplies.parts(self.acc_bits)
 
     @property
     def multiplier_delay(self) -> int:
         """Cycles from operands to product."""
-        if self.multiplier == "none":
-            return 0
-        if self.multiplier == "serial":
-            units = -(-(self.mult_bits + 1) // self.multiplier_interval)
-            return self.mult_bits + 1 + int(units > 1)
-        return 3 if self.multiplier_parts == 1 else 2 + self.multiplier_parts
+        return multiplier_delay(self.multiplies, self)
 
     @property
     def credits(self) -> int:
@@ -501,9 +483,30 @@ class CoreBase(Document, ABC):
 
     def multipliers(self, image: CoreImage) -> IntArray:
         """(rows, groups); ones where the core has none."""
-        if self.multiplier == "none":
+        if not self.multiplies.stored:
             return np.ones((self.rows, 1), dtype=np.int64)
         return np.array(image.mult, dtype=np.int64).reshape(self.rows, self.groups)
+
+
+multiplier_delay: ValueFace[[CoreBase], int] = MULTIPLIERS.face("delay")
+"""Cycles from the operands to the product of a row."""
+
+
+@multiplier_delay.of("none")
+def _no_delay(way: Multiplier, spec: CoreBase) -> int:
+    return 0
+
+
+@multiplier_delay.of("serial")
+def _serial_delay(way: Multiplier, spec: CoreBase) -> int:
+    units = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
+    return spec.mult_bits + 1 + int(units > 1)
+
+
+@multiplier_delay.of("mult18", "mac16")
+def _block_delay(way: Multiplier, spec: CoreBase) -> int:
+    parts = way.parts(spec.acc_bits)
+    return 3 if parts == 1 else 2 + parts
 
 
 CORES: Registry[CoreBase] = Registry("core")

@@ -20,19 +20,17 @@ from pvq_hw.engine.core import (
     core_fields,
     core_image,
     is_threshold,
-    multiplier_for,
 )
 from pvq_hw.engine.reserve import require_placed, reserved_widths, with_room
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.architectures import architecture
 from pvq_hw.target.families import family as find_family
+from pvq_hw.target.multipliers import MULTIPLIERS, multiplier_for, multiplier_named
 
 __all__ = ["WEIGHT_BITS", "Int8Spec", "make_int8_core", "weight_segments"]
 
 WEIGHT_BITS = 8
-# Widest unsigned activation of each kind of lane multiplier.
-_PRODUCTS = {"mult18": 16, "mac16": 8, "logic": 16}
 
 
 @CORES.kind
@@ -72,13 +70,14 @@ class Int8Spec(CoreBase):
         where = f"Core {self.name!r}"
         if self.lanes > self.n:
             raise InputError(f"{where}: lanes must be 1 to {self.n}, not {self.lanes}")
-        if self.products not in _PRODUCTS:
+        lanes = {name: way.lane_bits for name, way in MULTIPLIERS.kinds().items() if way.lane_bits}
+        if self.products not in lanes:
             raise InputError(
-                f"{where}: products must be one of {tuple(_PRODUCTS)}, not {self.products!r}"
+                f"{where}: products must be one of {tuple(lanes)}, not {self.products!r}"
             )
-        if self.x.bits > _PRODUCTS[self.products]:
+        if self.x.bits > lanes[self.products]:
             raise InputError(
-                f"{where}: activations must have 1 to {_PRODUCTS[self.products]} bits, "
+                f"{where}: activations must have 1 to {lanes[self.products]} bits, "
                 f"not {self.x.bits}"
             )
         if self.multiplier_interval > self.row_words:
@@ -141,9 +140,7 @@ class Int8Spec(CoreBase):
     @property
     def product_delay(self) -> int:
         """Cycles from operands to a lane's product."""
-        if self.products == "logic":
-            return 1 + (self.x.bits - 1).bit_length()
-        return 4 if self.products == "mult18" else 2
+        return multiplier_named(self.products).lane_delay or 1 + (self.x.bits - 1).bit_length()
 
     @property
     def sum_stage(self) -> int:
@@ -264,7 +261,7 @@ def make_int8_core(
     form = x.format
     chosen = _choices(device.multiplier, layer, form)
     chosen |= {key: options[key] for key in chosen if key in options}
-    mult, bias = _params(layer, form, threshold=chosen["multiplier"] == "none")
+    mult, bias = _params(layer, form, threshold=not multiplier_named(chosen["multiplier"]).stored)
     mult_bits = bits_for(0, int(mult.max(initial=1)))
     widths = _widths(layer, form, mult, bias, spare or 0) | {"mult_bits": mult_bits}
     if spare is not None:
@@ -273,7 +270,7 @@ def make_int8_core(
             out=layer.output.format,
         )  # fmt: skip
         options = {"updatable": True, "params_memory": "block"} | options
-    if chosen["multiplier"] == "serial":
+    if multiplier_named(chosen["multiplier"]).paced:
         interval = min(-(-n // lanes), widths["mult_bits"] + 1)
         chosen.setdefault("multiplier_interval", interval)
     image = core_image(_words(layer.y, lanes), mult, bias)
@@ -300,11 +297,10 @@ def make_int8_core(
 
 def _choices(multiplier: str, layer: Dense, x: IntFormat) -> dict[str, Any]:
     """Lane multipliers take a small device's DSP blocks; its requantizer then is serial."""
-    products = {"mult18": "mult18", "mac16": "mac16"}.get(multiplier, "logic")
-    if x.bits > _PRODUCTS[products]:
-        products = "logic"
+    way = multiplier_named(multiplier)
+    products = multiplier if x.bits <= way.lane_bits else "logic"
     bits = bits_for(0, int(layer.mult.max(initial=1))) + x.binary
-    requantizer = multiplier_for(multiplier, bits) if multiplier == "mult18" else "serial"
+    requantizer = multiplier_for(multiplier, bits) if way.plenty else "serial"
     return {"products": products, "multiplier": "none" if is_threshold(layer) else requantizer}
 
 

@@ -22,6 +22,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.registry import Face
+from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = ["Made", "engine_core", "make_layer_core", "remade"]
 
@@ -121,7 +122,7 @@ def _folded(
     if options.get("frames", 1) != 1:
         raise InputError(f"Layer {layer.name!r} must be encoded as pvq to take several frames")
     kept = {key: value for key, value in options.items() if key not in (*_OF_PULSES, "frames")}
-    if kept.get("multiplier") == "serial":
+    if "multiplier" in kept and multiplier_named(kept["multiplier"]).paced:
         kept.setdefault("products", "logic")
     return make_int8_core(layer, x, lanes, **kept)
 
@@ -194,6 +195,6 @@ def _remade_shared(spec: SharedSpec, layer: Dense, x: TensorSpec, family: str) -
 
 def _chosen(spec: CoreBase, choices: tuple[str, ...]) -> dict[str, Any]:
     """Fields of a specification as options of what makes its core."""
-    serial = ("multiplier_interval",) if spec.multiplier == "serial" else ()
+    serial = ("multiplier_interval",) if spec.multiplies.paced else ()
     found = {key: getattr(spec, key) for key in (*choices, *serial)}
     return found | {"placed": spec} if spec.updatable else found

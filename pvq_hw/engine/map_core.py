@@ -311,7 +311,7 @@ class MapSpec(SharedSpec):
                 raise InputError(f"{where}: layer {layer.name!r} must have the columns of a window")
             if layer.map_words > _MOST_WORDS:
                 raise InputError(f"{where}: layer {layer.name!r} must read a smaller map")
-        if self.side > 1 and self.multiplier == "serial":
+        if self.side > 1 and self.multiplies.paced:
             raise InputError(f"{where} must have a fast multiplier for positions side by side")
         if self.lanes % _PAIR:
             raise InputError(f"{where} must have an even number of lanes, not {self.lanes}")

@@ -28,6 +28,7 @@ from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.block_ram import select_registers
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
+from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = [
     "CoreImage",
@@ -245,7 +246,7 @@ def make_core(
     words = _code(layer, code, lanes, gap_bits, shift_bits)
     mult_bits, multiplier = fields["mult_bits"], options.get("multiplier", fields["multiplier"])
     interval = 1
-    if multiplier == "serial":
+    if multiplier_named(multiplier).paced:
         asked = options.get("multiplier_interval")
         interval = asked or _pace(words, layer, min_slots, mult_bits)
         min_slots = max(min_slots, interval)

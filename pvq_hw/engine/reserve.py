@@ -8,8 +8,9 @@ leave alone: as many words, padded at the end, the same widths and the same shif
 from collections.abc import Mapping
 
 from pvq_hw.arith.formats import IntFormat, bits_for
-from pvq_hw.engine.core import CoreBase, widest_multiplier
+from pvq_hw.engine.core import CoreBase
 from pvq_hw.errors import InputError
+from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = ["MORE_BIAS_BITS", "require_placed", "reserved_widths", "with_room"]
 
@@ -72,7 +73,7 @@ def reserved_widths(
         Of the core.
     """
     acc_bits = needs["acc_bits"]
-    mult_bits = widest_multiplier(multiplier, needs["mult_bits"])
+    mult_bits = multiplier_named(multiplier).widest(needs["mult_bits"])
     product = (groups << (acc_bits - 1)) * ((1 << mult_bits) - 1)
     # Biases beyond what products bring back into the output's range are cut, see
     # `pvq_hw.quantizer.requantization.requantization`.

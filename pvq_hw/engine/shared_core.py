@@ -22,7 +22,6 @@ from pvq_hw.engine.core import (
     CoreImage,
     InnerStream,
     IntArray,
-    multiplier_for,
 )
 from pvq_hw.engine.pulse_code import CODES, Code
 from pvq_hw.engine.pulse_core import (
@@ -36,6 +35,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.block_ram import select_registers
 from pvq_hw.target.families import family as find_family
+from pvq_hw.target.multipliers import multiplier_for, multiplier_named
 
 __all__ = [
     "Finish",
@@ -50,7 +50,6 @@ __all__ = [
 
 Spec = TypeVar("Spec", bound="SharedSpec")
 
-_OPERANDS = {"mult18": 17, "mac16": 16}  # bits of an unsigned multiplier
 _LOGIC_WORDS = 16  # of a program that becomes LUTs
 _WIDEST = 15  # bits of an activation that is read, so that one with a sign more has 16
 
@@ -177,7 +176,7 @@ class SharedSpec(CoreBase):
                 raise InputError(f"{where}: layer {layer.name!r} must have other activations")
         if (self.groups, self.frames, self.row_windows, self.flush_cycles) != (1, 1, 0, 0):
             raise InputError(f"{where} must take one frame at a time, of one gain a row")
-        if self.multiplier == "none" or self.bank_memory != "block":
+        if not self.multiplies.stored or self.bank_memory != "block":
             raise InputError(f"{where} must have a multiplier, and its banks in block RAM")
         super().__post_init__()
 
@@ -573,7 +572,7 @@ def share_layers(
         "multiplier": options["multiplier"],
     }
     rows = together or [1] * len(layers)
-    if options["multiplier"] == "serial":
+    if multiplier_named(options["multiplier"]).paced:
         widest = max(int(layer.mult.max()).bit_length() for layer, _ in layers)
         slots = [
             s for (layer, _), count in zip(layers, rows, strict=True)
@@ -641,7 +640,8 @@ def _merged(
     """One specification that holds all layers' widths, and the contents one after the other."""
     specs = [spec for spec, _ in parts]
     widest = max(spec.mult_bits for spec in specs)
-    shifts = _shifts(specs, _OPERANDS.get(options["multiplier"], widest))
+    way = multiplier_named(options["multiplier"])
+    shifts = _shifts(specs, way.mult_bits if way.blocks else widest)
     more = [shift - spec.shift for shift, spec in zip(shifts, specs, strict=True)]
     image = CoreImage(
         codes=tuple(word for _, part in parts for word in part.codes),

@@ -22,6 +22,7 @@ from pvq_hw.network.join import Add, Concat
 from pvq_hw.network.table import MOST_ENTRIES, Table
 from pvq_hw.network.window import AveragePool, MaxPool
 from pvq_hw.registry import Registry
+from pvq_hw.target.multipliers import MULTIPLIERS, Multiplier, multiplier_named
 
 __all__ = [
     "UNITS",
@@ -43,7 +44,6 @@ __all__ = [
 IntArray = npt.NDArray[np.int64]
 
 UNPACKER_QUEUE = 8  # more than the reads under way in an unpacker
-_MULTIPLIERS = {"mult18": 18, "mac16": 16, "logic": 64}
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,23 @@ class Scale(Document):
     multiplier: str = "mult18"
 
     def __post_init__(self) -> None:
-        if self.multiplier not in _MULTIPLIERS:
-            raise InputError(f"Multiplier must be one of {sorted(_MULTIPLIERS)}")
+        known = sorted(name for name, way in MULTIPLIERS.kinds().items() if way.for_units)
+        if self.multiplier not in known:
+            raise InputError(f"Multiplier must be one of {known}")
         if not 1 <= self.shift <= 48 or not 1 <= self.mult_bits < 32 or self.sum_bits > 63:
             raise InputError(f"Scaling must have a shift, multipliers and a sum, not {self}")
-        if self.mult_bits > self.size - (self.multiplier == "mult18"):
+        if self.mult_bits > self.multiplies.mult_bits:
             raise InputError(f"Multipliers must have fewer bits than {self.mult_bits}")
+
+    @property
+    def multiplies(self) -> Multiplier:
+        """How it multiplies: what ``multiplier`` names."""
+        return multiplier_named(self.multiplier)
 
     @property
     def size(self) -> int:
         """Width of the multiplier's operands."""
-        return _MULTIPLIERS[self.multiplier]
+        return self.multiplies.bits
 
     @property
     def parts(self) -> int:
@@ -92,7 +98,7 @@ class Scale(Document):
     @property
     def dsps(self) -> int:
         """DSP blocks of one multiplier."""
-        return 0 if self.multiplier == "logic" else self.parts
+        return self.parts if self.multiplies.blocks else 0
 
     @property
     def multiplier_delay(self) -> int:
@@ -110,7 +116,7 @@ class Scale(Document):
     ) -> "Scale":
         """The scale for operands from ``low`` to ``high``, and one product for each of ``mult``."""
         bound = max(abs(low), abs(high), 1) * sum(mult) + (1 << shift)
-        if bits_for(0, max(mult)) > _MULTIPLIERS[kind] - (kind == "mult18"):
+        if bits_for(0, max(mult)) > multiplier_named(kind).mult_bits:
             kind = "logic"
         return cls(
             out=out,

@@ -36,6 +36,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense, TensorSpec
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
+from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = [
     "DIGITS",
@@ -344,7 +345,7 @@ def make_unrolled_core(
     mult_bits, multiplier = fields["mult_bits"], options.get("multiplier", fields["multiplier"])
     sums = rows * layer.groups
     interval = min(mult_bits + 1, options.pop("multiplier_interval", max(n, sums) // sums))
-    if multiplier != "serial":
+    if not multiplier_named(multiplier).paced:
         interval = 1
     inverted = _inverted(graph).reshape(layer.mult.shape)
     bias = layer.bias + (1 << (layer.shift - 1)) + (layer.mult * inverted).sum(axis=1)

@@ -422,7 +422,7 @@ class CompileOptions:
             part: dict[str, Any] = {} if memory == "auto" else {"code_memory": memory}
             if choice.code_memory == "spram" and choice.encoding == "int8":
                 raise InputError(f"Layer {name!r}: 8-bit weights are in block RAM, not in SPRAM")
-            if kind == "dsp" and family(engine).multiplier == "serial":
+            if kind == "dsp" and not family(engine).blocks_multiply:
                 raise InputError(f"Layer {name!r}: there are no DSP blocks to multiply with")
             wanted = choice.engine or self.engine
             if self.updatable:

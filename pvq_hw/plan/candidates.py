@@ -725,7 +725,7 @@ def _pulse_options(spec: CoreSpec) -> dict[str, Any]:
         found["shift_bits"] = spec.code.shift_bits
     if not isinstance(spec.code, PulseCode):
         found["code"] = spec.code.kind
-    if spec.multiplier == "serial":
+    if spec.multiplies.paced:
         found["multiplier"] = "serial"
     return found
 

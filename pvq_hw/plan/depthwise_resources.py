@@ -34,7 +34,7 @@ def _window_memories(spec: DepthwiseSpec, kind: str) -> dict[str, tuple[int, int
 
 def depthwise_features(spec: DepthwiseSpec) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in."""
-    mult_bits = 0 if spec.multiplier == "none" else spec.mult_bits
+    mult_bits = 0 if not spec.multiplies.stored else spec.mult_bits
     raster = spec.raster
     rom_bits = (mult_bits + spec.bias_bits) * -(-spec.rows // 16)
     adder_bits, register_bits = _adders(spec)
@@ -57,7 +57,7 @@ def depthwise_features(spec: DepthwiseSpec) -> dict[str, float]:
         "counters": sum(count.bit_length() for count in counts),
         "requantizer": spec.sum_bits + spec.out.bits,
         "serial": (spec.mult_bits + 1) * (spec.acc_bits + spec.mult_bits) / 2
-        if spec.multiplier == "serial"
+        if spec.multiplies.paced
         else 0.0,
         "parts": (spec.multiplier_parts > 1) * spec.multiplier_parts * spec.mult_bits,
         "logic_roms": rom_bits if spec.params_memory == "logic" else 0.0,

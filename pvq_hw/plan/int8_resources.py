@@ -4,6 +4,7 @@ from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec, weight_segments
 from pvq_hw.registry import Facts
 from pvq_hw.target.block_ram import memory_blocks, memory_columns
 from pvq_hw.target.families import FAMILIES
+from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = ["INT8_COEFFICIENTS", "int8_brams", "int8_dsps", "int8_features", "int8_memories"]
 
@@ -33,16 +34,16 @@ def int8_brams(spec: Int8Spec, blocks: str) -> int:
 
 def int8_dsps(spec: Int8Spec) -> int:
     """Multiplier blocks of the lanes and of the requantizer."""
-    lanes = {"mult18": spec.lanes, "mac16": -(-spec.lanes // 2), "logic": 0}[spec.products]
-    return lanes + spec.multiplier_parts
+    way = multiplier_named(spec.products)
+    return (-(-spec.lanes // way.lanes) if way.blocks else 0) + spec.multiplier_parts
 
 
 def int8_features(spec: Int8Spec, blocks: str) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in."""
     rows = -(-spec.rows // 16)
-    mult = 0 if spec.multiplier == "none" else spec.mult_bits
+    mult = 0 if not spec.multiplies.stored else spec.mult_bits
     stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
-    serial = stages * (spec.acc_bits + spec.mult_bits) if spec.multiplier == "serial" else 0
+    serial = stages * (spec.acc_bits + spec.mult_bits) if spec.multiplies.paced else 0
     wide = spec.multiplier_parts > 1
     segments = len(weight_segments(spec.words, blocks))
     logic = spec.products == "logic"

@@ -145,7 +145,7 @@ class LayerPlan(Document):
 
     def _requantize(self) -> Operations:
         spec, times = self.spec, self.positions
-        products = 0 if spec.multiplier == "none" else spec.all_rows * spec.groups
+        products = 0 if not spec.multiplies.stored else spec.all_rows * spec.groups
         return Operations(
             add_bits=times * spec.all_rows * spec.sum_bits,
             multiply_bits2=times * products * spec.acc_bits * spec.mult_bits,

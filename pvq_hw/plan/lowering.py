@@ -149,7 +149,7 @@ class Site:
     @property
     def multiplier(self) -> str:
         """What a unit scales by: DSP blocks where the family has them."""
-        return "logic" if self.family.multiplier == "serial" else self.family.multiplier
+        return self.family.multiplier if self.family.blocks_multiply else "logic"
 
 
 layer_unit: Face[[Site], Unit] = LAYERS.face("unit")

@@ -17,6 +17,7 @@ from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.target.block_ram import select_registers
 from pvq_hw.target.families import family
+from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = ["digit_counts", "gap_bits_for", "reckoned_core", "reckoned_slots"]
 
@@ -105,7 +106,7 @@ def reckoned_core(
         latency += select_registers(code.word_bits, words, device.blocks)
     mult_bits = mult.bit_length()
     interval = 1
-    if multiplier == "serial":
+    if multiplier_named(multiplier).paced:
         interval = options.get("multiplier_interval") or max(1, min(mult_bits + 1, int(slots)))
     spec = CoreSpec(
         name="core", n=n, rows=rows, groups=1, x=x, out=out, code=code, words=words,

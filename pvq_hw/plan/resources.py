@@ -152,9 +152,9 @@ def features(spec: CoreSpec | SharedSpec, blocks: str) -> dict[str, float]:
     """
     p, v = spec.lanes, spec.frames
     rows = -(-spec.rows * spec.groups // 16)
-    mult_bits = 0 if spec.multiplier == "none" else spec.mult_bits
+    mult_bits = 0 if not spec.multiplies.stored else spec.mult_bits
     logic_bits = mult_bits * rows + spec.bias_bits * -(-spec.rows // 16)
-    serial = spec.multiplier == "serial"
+    serial = spec.multiplies.paced
     fifo_logic = spec.fifo_memory == "logic"
     return {
         "core": 1.0,

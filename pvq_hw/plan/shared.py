@@ -43,6 +43,7 @@ from pvq_hw.plan.unit_resources import unit_resources, units_reserve
 from pvq_hw.plan.whole import Lanes, whole_core, whole_graph, whole_layer, whole_plan
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import family
+from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = [
     "ENGINE",
@@ -271,7 +272,11 @@ def _sides(
         return (options["side"],)
     kind = options.get("multiplier", family(target.engine).multiplier)
     shapes = [step.layer.geometry.output_size for step in steps if step.layer.geometry]
-    return (1, 2) if kind != "serial" and max(math.prod(x) for x in shapes) > 1 else (1,)
+    return (
+        (1, 2)
+        if not multiplier_named(kind).paced and max(math.prod(x) for x in shapes) > 1
+        else (1,)
+    )
 
 
 def _even(layer: FoldLayer, lanes: int) -> bool:
@@ -527,7 +532,7 @@ def remake_shared(
             *("fifo_depth", "params_memory", "fifo_memory"),
         )
     }
-    if spec.multiplier == "serial":
+    if spec.multiplies.paced:
         options["multiplier_interval"] = spec.multiplier_interval
     options |= spec.choices
     code = spec.code

@@ -232,7 +232,7 @@ def _pool(unit: Pool, family: Family) -> Resources:
 
 def _scaling(scale: Scale, products: int, bits: int) -> Resources:
     """Multipliers, their sum, and its rounding to so many bits."""
-    soft = scale.acc_bits * scale.mult_bits if scale.multiplier == "logic" else 0
+    soft = scale.acc_bits * scale.mult_bits if not scale.multiplies.blocks else 0
     return Resources(
         luts=products * soft + scale.sum_bits + 2 * bits,
         ffs=scale.sum_bits + bits,

@@ -232,4 +232,4 @@ def _options(spec: UnrolledSpec) -> dict[str, Any]:
     if spec.by_pixel:
         wide["by_pixel"] = True
     paced = {"multiplier_interval": spec.multiplier_interval}
-    return wide | (paced if spec.multiplier == "serial" else {})
+    return wide | (paced if spec.multiplies.paced else {})

@@ -7,10 +7,10 @@ import numpy as np
 
 from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.engine.adder_graph import signed_digits
-from pvq_hw.engine.core import multiplier_for
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.target.families import family
+from pvq_hw.target.multipliers import multiplier_for, multiplier_named
 
 __all__ = ["reckoned_adders", "reckoned_pairs", "reckoned_unrolled"]
 
@@ -82,7 +82,7 @@ def reckoned_unrolled(
     own = "none" if out.binary else multiplier_for(device.multiplier, mult_bits)
     multiplier = multiplier or own
     interval = 1
-    if multiplier == "serial":
+    if multiplier_named(multiplier).paced:
         interval = max(1, min(mult_bits + 1, max(n if pace is None else pace, rows) // rows))
     most = int((k or 64 * n // groups) * x.max_abs)
     total = most * (1 if out.binary else _MULT) + _BIAS

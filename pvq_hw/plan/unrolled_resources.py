@@ -27,9 +27,9 @@ def unrolled_memories(spec: UnrolledSpec) -> dict[str, tuple[int, int, int]]:
 
 def unrolled_features(spec: UnrolledSpec) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in."""
-    serial = spec.multiplier == "serial"
+    serial = spec.multiplies.paced
     stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
-    mult_bits = 0 if spec.multiplier == "none" else spec.mult_bits
+    mult_bits = 0 if not spec.multiplies.stored else spec.mult_bits
     wide = spec.out_width
     fifo = spec.out.bits * spec.fifo_depth / 16 if spec.fifo_memory == "logic" else 0.0
     rows = spec.rows // wide

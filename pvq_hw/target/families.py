@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pvq_hw.registry import Values
 from pvq_hw.target.architectures import architecture
+from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = ["FAMILIES", "Family", "family"]
 
@@ -24,7 +25,8 @@ class Family:
     carry_chunk : int
         Longest carry chain of accumulator and bias adder in bits; 0 for no limit.
     multiplier : str
-        ``"mult18"`` (MULT18X18D), ``"mac16"`` (SB_MAC16) or ``"serial"`` (no DSP block).
+        One of `pvq_hw.target.multipliers.MULTIPLIERS`: ``"mult18"`` (MULT18X18D), ``"mac16"``
+        (SB_MAC16) or ``"serial"`` (no DSP block).
     logic_rows : int
         ROMs of multipliers and biases up to this depth become LUTs.
     """
@@ -36,6 +38,11 @@ class Family:
     carry_chunk: int
     multiplier: str
     logic_rows: int
+
+    @property
+    def blocks_multiply(self) -> bool:
+        """Whether it has DSP blocks."""
+        return multiplier_named(self.multiplier).blocks
 
     @property
     def lutram(self) -> bool:

@@ -160,14 +160,14 @@ def check_requantizers(
     wait = spec.product_stage - spec.row_stage + spec.bias_chunks + 1
     strobe = f"group_end_{spec.row_stage}"
     roms = {name: parameter_register(netlist, name) for name in ("mult", "bias")}
-    if spec.multiplier == "none":
+    if not spec.multiplies.stored:
         del roms["mult"]
     values, junk = 0, np.random.default_rng(0)
     for v in range(spec.frames):
         wanted = netlist.either(f"requantizer{v}.saturate.o", f"requantizer{v}.saturate.value",
                                 "fifo.w_data")  # fmt: skip
         parts = _parts(netlist, accumulator(netlist, spec.acc_chunks, v))
-        cut = [*parts, *roms.values(), *([strobe] if spec.multiplier == "serial" else [])]
+        cut = [*parts, *roms.values(), *([strobe] if spec.multiplies.paced else [])]
         for number, row in enumerate(rows):
             acc = np.arange(low[row, 0], high[row, 0] + 1)
             evaluator = Evaluator(netlist, len(acc), cut=cut, wanted=wanted, seed=row)
@@ -183,7 +183,7 @@ def check_requantizers(
                     copies = len(netlist.net(pipe)) // width
                     word &= (1 << width) - 1
                     evaluator.set(pipe, sum(word << width * i for i in range(copies)))
-                if spec.multiplier == "serial":
+                if spec.multiplies.paced:
                     evaluator.set(strobe, int(cycle == 0))
                 evaluator.settle()
                 evaluator.clock()

@@ -124,7 +124,7 @@ def _parameters(
     bias = netlist.net(parameter_register(netlist, "bias"))[-spec.bias_bits :]
     roms = [(netlist.net(f"{kind}_{spec.product_stage}"), bias)]
     meant = [[word & ((1 << spec.bias_bits) - 1) for word in sums.bias]]
-    if spec.multiplier != "none":
+    if spec.multiplies.stored:
         mult = netlist.net(parameter_register(netlist, "mult"))[-spec.mult_bits :]
         roms.append((netlist.net(f"group_end_{spec.row_stage}"), mult))
         meant.append([int(word) for word in sums.mult.ravel()])

@@ -68,7 +68,7 @@ class RowSums:
         scale = layer.mult.astype(np.int64)
         half = 1 << (layer.shift - 1)
         bias = layer.bias + half - (lanes.taken * scale).sum(axis=1)
-        if spec.multiplier == "none":
+        if not spec.multiplies.stored:
             bias = bias // lanes.step
         else:
             scale = scale * lanes.step
