@@ -74,9 +74,9 @@ def test_every_kind_has_every_face():
     assert found == others | signs
     assert missing(LAYERS) == ["dense has no unit", "conv has no unit"]
     assert {name for r in (UNITS, CORES, ENGINES, CODES, NODES, LAYERS) for name in r.faces} == {
-        *("timing", "cost", "energy", "proof", "circuit", "memories", "making", "decoder"),
+        *("timing", "cost", "energy", "proof", "control_proof", "circuit", "memories", "making"),
         *("counts", "cycles", "parts", "reason", "choices", "variants", "core", "offer", "limit"),
-        *("integer layer", "forward", "gradient", "division", "ONNX", "PyTorch", "unit"),
+        *("integer layer", "forward", "gradient", "division", "ONNX", "PyTorch", "unit", "decoder"),
     }
 
 

@@ -598,7 +598,7 @@ def _slots(code: Code, layer: Dense, together: int) -> list[int]:
 def _least(options: dict[str, Any], min_slots: int, together: int) -> dict[str, Any]:
     """Words that a row has at least, where so many together have ``min_slots``."""
     least = -(-min_slots // together)
-    serial = options["multiplier"] == "serial"
+    serial = multiplier_named(options["multiplier"]).paced
     return {"min_slots": least} | ({"multiplier_interval": least} if serial else {})
 
 

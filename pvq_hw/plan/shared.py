@@ -59,7 +59,8 @@ ENGINE = "engine"
 """What the one core of such a network is called."""
 
 _SCORES = "scores"  # the wire to what decides
-_MOST_LANES = 32
+_ALL_LANES = 32  # up to which every number of lanes is tried
+_MOST_LANES = 256
 _MUCH_SMALLER = 0.85  # times what a core a layer takes: one engine is chosen for that
 _NOTABLE = 0.05  # of the pulses: layers with fewer don't decide the code's gap bits
 _WORTH = 0.95  # of the cycles: codes that have to be loaded save so much
@@ -114,12 +115,13 @@ def shared_folding(
     does = cache(steps or (lambda side: reckoned_steps(layers, side)))
     room, whole = budget(target) - reserve, does(1)
     maps = any(step.layer.geometry is not None or step.joins for step in whole)
-    found = []
     if maps and any(p % 2 for p in given):
         raise InputError(f"Lanes must be even where layers have windows, not {max(given)}")
     words = _Words()
     asked = {key: value for key, value in options.items() if key != "side"}
-    for p in given or range(1 + maps, _MOST_LANES + 1, 1 + maps):
+
+    def engines(p: int) -> list[_Reckoned]:
+        own = []
         for gap in _gaps(whole, gap_bits, maps):
             for side in _sides(whole, target, options) if maps else (1,):
                 made = _reckoned(does(side), PulseCode(p, gap), side, target, asked, maps, words)
@@ -129,11 +131,17 @@ def shared_folding(
                     cost = core_resources(spec, target.engine)
                     cost += load_resources(target) if spec.code_memory == "spram" else Resources()
                     over = _over(cost, room)
-                    found.append(_Reckoned(spec, cost, cost.within(room), over, cycles))
+                    own.append(_Reckoned(spec, cost, cost.within(room), over, cycles))
+        return own
+
+    widest = max(step.layer.n for step in whole)
+    found = [x for p in given for x in engines(p)] or _tried(engines, widest, 1 + maps)
     rest = [x for x in found if _choice(x.spec) not in but] or found
     best = _cheapest(rest, room, goal) or _best(rest)
     spec = best.spec
     limit = NO_FASTER if best.cycles <= goal else _limit(found, best, target)
+    if given:
+        limit = f"the shared engine is as fast as the lanes that it was given: {spec.lanes}"
     memory_options = {"engine": spec.engine, "code_memory": spec.code_memory, **options}
     memory_options |= spec.choices
     slots = {layer.name: layer.words for layer in spec.layers}
@@ -219,6 +227,25 @@ class _Reckoned:
     fits: bool
     over: float
     cycles: int
+
+
+def _tried(engines: Callable[[int], list[_Reckoned]], widest: int, step: int) -> list[_Reckoned]:
+    """Engines of every number of lanes up to `_ALL_LANES`; where one of these fits, of an eighth
+    more each as long as one fits and a row has so many columns, then of some between the last
+    number that fits and the first that doesn't."""
+    most = max(step, min(widest, _MOST_LANES) // step * step)
+    found = [x for p in range(step, min(most, _ALL_LANES) + 1, step) for x in engines(p)]
+    low = max(x.spec.lanes for x in found)
+    if not any(x.fits and x.spec.lanes == low for x in found):
+        return found
+    high = most + 1  # doesn't fit, as far as is known
+    while low < most and high - low > max(step, low // 40):
+        eighth = min(most, low + low // 8 // step * step)
+        lanes = eighth if high > most else (low + high) // 2 // step * step
+        own = engines(lanes)
+        found += own
+        low, high = (lanes, high) if any(x.fits for x in own) else (low, lanes)
+    return found
 
 
 def _check(layer: FoldLayer) -> None:
@@ -402,10 +429,12 @@ def _limit(found: Sequence[_Reckoned], best: _Reckoned, target: Target) -> str:
     """In one line, what stops the engine from being faster."""
     room = {"luts": f"{target.logic_cell}s", "brams": "block RAMs", "sprams": "SPRAMs"}
     faster = [x for x in found if x.cycles < best.cycles and not x.fits]
+    if not faster and best.spec.lanes == _MOST_LANES:
+        return f"the shared engine has {_MOST_LANES} lanes, and more are never chosen"
     if not faster:
         return f"the shared engine gains nothing by more lanes than {best.spec.lanes}"
     least = min(faster, key=lambda x: (x.over, x.cycles))
-    saved = 100 * (1 - least.cycles / best.cycles)
+    saved = max(1.0, 100 * (1 - least.cycles / best.cycles))
     key = max(room, key=lambda k: getattr(least.cost, k) / max(1, getattr(budget(target), k)))
     return (
         f"{saved:.0f} % fewer cycles would take {least.spec.lanes} lanes instead of "

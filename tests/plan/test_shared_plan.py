@@ -265,6 +265,20 @@ def test_an_image_of_another_network_is_refused():
         emit(other, planned)
 
 
+def test_as_many_lanes_are_chosen_as_a_large_device_has_room_for():
+    """32 were the most: 491 and 2,881 cycles."""
+    board = get_target("ulx3s-85f")
+    for shape, pulses, most in (((120, 90, 10), (40, 30), 371), ((400, 300, 10), (120, 90), 1678)):
+        network, _ = random_network(shape, pulses, seed=2)
+        found = plan(network, board, engine="shared")
+        assert found.interval_cycles <= most
+        for lanes in (33, 48, 112, 160, 256):
+            own = plan(network, board, engine="shared", lanes=[lanes] * 9, check=False)
+            if own.resources.within(budget(board)):
+                assert own.limit.endswith(f"as fast as the lanes that it was given: {lanes}")
+                assert found.interval_cycles < 1.05 * own.interval_cycles
+
+
 def test_other_engines_of_whole_networks_are_refused_by_name(monkeypatch):
     """Neither taken for the shared one nor planned layer by layer."""
     engines = Registry("engine")
