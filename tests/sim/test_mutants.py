@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mutants import mutants_of, pace, ship, survivors
+from plan_networks import random_network
 from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
 
@@ -13,6 +14,9 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.patterns import Pattern
 from pvq_hw.engine.scenarios import scenarios
 from pvq_hw.engine.timing import fifo_needs, with_depths
+from pvq_hw.network.rule import decided
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import plan
 from pvq_hw.tools import find as tools
 
 pytestmark = pytest.mark.skipif(not tools.have_tool("iverilog"), reason="needs Icarus Verilog")
@@ -45,6 +49,12 @@ EQUIVALENT = {
     r"conv0_walk: column, reset to \+1": "names a place in a row of the memory, whichever",
     r"conv0_walk: channel, not reset": "of the first pixel, with whose column no window is read",
     r"walk: address, (not reset|reset to .*)": "belongs to a word, whose valid is reset",
+    r"decision: left, (not reset|reset to .*)": "is set as the results that it counts are",
+    r"fc2_sequencer: (opens|signal_(12|21)), not reset": "begins a layer or ends a word, and both "
+    "begin again where nothing runs",
+    r"fc2_sequencer: release_\d, not reset": "frees the input's region while it is free",
+    r"fc2_sequencer: (taken|less|signal), (not reset|reset to .*)": "counts credits as a core's "
+    "sequencer does, where each is caught; here fewer results wait than there are places",
 }
 
 
@@ -118,17 +128,41 @@ def channels(folder):
     _ship(folder, net, 6, most=3, depthwise=["conv0"])
 
 
+def shared(folder):
+    """Two layers on one engine; frames of more results than half of its queue."""
+    network, _ = random_network((4, 3, 21), (2, 2), seed=3)
+    names = ("resets while computing", "resets among random pauses")
+    names += ("resets while the output is blocked",)
+    _plan(folder, network, names, blocked=300, engine="shared", lanes=[2, 2])
+
+
+def decision(folder):
+    """The two largest of seven scores, with the scores themselves."""
+    network = decided(random_network((6, 7), (4,), seed=5)[0], "top=2")
+    _plan(folder, network, ("resets while computing", "random pauses"))
+
+
+def _plan(folder, network, names, blocked=None, **options):
+    made = plan(network, "icebreaker", check=False, **options)
+    x = np.random.default_rng(1).integers(0, 256, (12, network.input.size))
+    _ship_graph(folder, made.graph, emit(network, made).cores, network, x, None, names, blocked)
+
+
 def _ship(folder, net, frames, most=None, names=None, blocked=None, **options):
     made = build(net, family="up5k", frames=frames, **options)
     graph = with_depths(made.graph, fifo_needs(made.graph, made.images))
     images = [made.images[spec.name] for spec in graph.cores]
-    expected = list(made.network.trace(made.x).values())[-1]
+    _ship_graph(folder, graph, images, made.network, made.x, most, names, blocked)
+
+
+def _ship_graph(folder, graph, images, network, x, most, names, blocked):
+    expected = list(network.trace(x).values())[-1]
     chosen = scenarios(pace(graph, images))[:most]
     chosen = [scenario for scenario in chosen if names is None or scenario.name in names]
     if blocked is not None:  # until all memory is full
         stall = Pattern.script(*(3, blocked, 2, blocked) * 40)
         chosen[-1] = replace(chosen[-1], stall=stall)
-    ship(folder, graph, images, made.x, expected, chosen)
+    ship(folder, graph, images, x, expected, chosen)
 
 
 def different(mutants):
@@ -149,8 +183,10 @@ CAUGHT = {
     "windows side by side": (side_windows, "conv0_writer|order|order_credits", LOST, 32),
     "a depthwise core": (channels, "conv0|conv0_queue|_walk", STUCK, 40),
     "poolings": (poolings, r"pool\d+|reader|_walk|reader_writer", LOST, 60),
+    "a shared engine": (shared, "sequencer|writer", STUCK, 38),
+    "a decision": (decision, "decision", STUCK, 10),
 }
-LONG = {"poolings"}
+LONG = {"poolings", "a shared engine"}
 
 
 @pytest.mark.parametrize(
