@@ -2,12 +2,14 @@
 
 Run as ``python -m benchmarks.estimates --models FOLDER --mnist FOLDER [--kws FOLDER] [--cifar FILE]
 -o RESULTS.json``: cycles, LUTs and block RAMs that are estimated from shapes alone, over those of
-the plan after a quick calibrated quantization of some frames. Prints a table and the worst.
-``--report`` only prints.
+the plan after a quick quantization of some frames, calibrated unless ``--quantizer plain`` is
+given. Prints a table. ``--again`` estimates anew beside plans that are there, ``--report`` only
+prints.
 """
 
 import argparse
 import itertools
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.networks import SCALE, mnist, read, save
+from benchmarks.reach import enlarged
 from pvq_hw.data.dataset import Data
 from pvq_hw.errors import PvqError
 from pvq_hw.flow.check import RATIOS, estimate
@@ -26,7 +29,7 @@ from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
 from pvq_hw.target.boards import get_target
 
-__all__ = ["compare", "table"]
+__all__ = ["estimated", "planned", "table"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,23 +41,28 @@ NETWORKS = {
     "LeNet-5": ("mnist_lenet5_relu", "mnist"),
     "KWS": ("kws_dscnn", "kws"),
     "ResNet8": ("pretrainedResnet", "cifar"),
+    "VWW": ("vww96", "vww"),
 }
+INPUT_SCALES = {"mnist": SCALE}
 
 
-def compare(model: Model, x: FloatArray, board: str, ratio: float) -> dict[str, Any]:
-    """What is estimated, and what is planned; the latter is an error's text where it is refused."""
+def estimated(model: Model, board: str, ratio: float) -> dict[str, Any]:
+    """What `check` says, and the processor seconds that it took."""
     start = time.process_time()
+    guess = estimate(model, get_target(board), ratio)
+    return {"seconds": time.process_time() - start, "estimated": guess.to_json()}
+
+
+def planned(model: Model, x: FloatArray, board: str, options: CompileOptions) -> dict[str, Any]:
+    """What is planned, or an error's text where it is refused."""
     target = get_target(board)
-    guess = estimate(model, target, ratio)
-    run: dict[str, Any] = {"seconds": time.process_time() - start, "estimated": guess.to_json()}
-    options = CompileOptions(ratio=ratio, input_scale=SCALE)
     try:
         network, folding = quantize_for(model, target, options, Data(x), quick=True)
         made = plan_for(network, target, options, folding)
     except PvqError as error:
-        return run | {"refused": str(error)}
+        return {"refused": str(error)}
     cost = made.resources
-    return run | {
+    return {
         "planned": {"interval_cycles": made.interval_cycles, "luts": cost.luts,
                     "brams": cost.brams},
     }  # fmt: skip
@@ -89,8 +97,12 @@ def main() -> None:
     parser.add_argument("--kws", type=Path, help="folder of kws_cal.npz")
     parser.add_argument("--cifar", type=Path, help="cifar10_jpeg.npz")
     parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--quantizer", choices=("calibrated", "plain"), default="calibrated")
     parser.add_argument("--network", choices=sorted(NETWORKS), help="only this one")
+    parser.add_argument("--board", choices=BOARDS, help="only this one")
+    parser.add_argument("--ratio", type=float, choices=RATIOS, help="only this N/K")
     parser.add_argument("-o", "--output", type=Path, required=True, help="results, JSON")
+    parser.add_argument("--again", action="store_true", help="estimate anew beside plans")
     parser.add_argument("--report", action="store_true", help="only print what is there")
     args = parser.parse_args()
     results = read(args.output)
@@ -99,24 +111,42 @@ def main() -> None:
     print(table(results))
 
 
+def _frames(args: argparse.Namespace, data: str) -> FloatArray | None:
+    """Calibration inputs; none where they were not given."""
+    if data == "mnist":
+        return None if args.mnist is None else mnist(args.mnist)[0].x[: args.frames]
+    if data == "kws":
+        return None if args.kws is None else np.load(args.kws / "kws_cal.npz")["x"][: args.frames]
+    if args.cifar is None:
+        return None
+    x = np.load(args.cifar)["x_calibration"][: args.frames]
+    return x if data == "cifar" else enlarged(x, 96)
+
+
 def _measure(args: argparse.Namespace, name: str, results: dict[str, Any]) -> None:
     """Compares one network on all boards, and saves after each."""
     file, data = NETWORKS[name]
-    if getattr(args, data) is None:
+    x = None if args.again else _frames(args, data)
+    if args.models is None or (x is None and not args.again):
+        print(f"{name}: no data was given", file=sys.stderr)
         return
     model = load_model(args.models / f"{file}.onnx")
-    if data == "mnist":
-        x = mnist(args.mnist)[0].x
-    else:
-        found = np.load(args.kws / "kws_cal.npz" if data == "kws" else args.cifar)
-        x = found["x_calibration" if data == "cifar" else "x"]
-    x = x[: args.frames].reshape(-1, *model.input_shape)
     for board, ratio in itertools.product(BOARDS, RATIOS):
         key = f"{name} {board} {ratio:g}"
-        if key not in results:
-            results[key] = run = compare(model, x, board, ratio)
-            save(args.output, results)
-            print(f"{key}: {_cell(run)}", flush=True)
+        if args.board not in (None, board) or args.ratio not in (None, ratio):
+            continue
+        if args.again and key in results:
+            results[key] |= estimated(model, board, ratio)
+        elif x is not None and key not in results:
+            options = CompileOptions(
+                ratio=ratio, input_scale=INPUT_SCALES.get(data, 1.0), quantizer=args.quantizer
+            )
+            frames = x.reshape(-1, *model.input_shape)
+            results[key] = estimated(model, board, ratio) | planned(model, frames, board, options)
+        else:
+            continue
+        save(args.output, results)
+        print(f"{key}: {_cell(results[key])}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """``pvq-hw check``."""
 
 import argparse
+import itertools
 from typing import Any
 
 from pvq_hw.cli.ui import Ui
@@ -17,14 +18,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     engine = layer_kinds("engine", args.engine, layers)
     engines = {name: kinds["engine"] for name, kinds in layers.items()}
     found = check(args.model, args.target, engine=engine or "auto", engines=engines)
-    for line in found.operation_lines():
+    for line in itertools.chain(found.operation_lines(), found.estimate_lines()):
         ui.say(line)
-    estimates = []
-    for names, group in found.each_device():
-        estimates += group
-        for line in found.device_lines(names, group):
-            ui.say(line)
-    found.__dict__["estimates"] = tuple(estimates)  # so that they are made once
     if found.examination.ok and not found.ok:
         where = args.target or "any board"
         ui.say(f"It does not fit {where} at these N/K; fewer inputs, rows or layers, or a larger "

@@ -8,6 +8,7 @@ a word of the program.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, TypeVar
 
@@ -321,7 +322,7 @@ class SharedSpec(CoreBase):
             "finish": (len(self.finishes) - 1).bit_length(),
         }
 
-    @property
+    @cached_property
     def program_bits(self) -> int:
         """Width of a word of the program."""
         return sum(self.program_fields.values())

@@ -42,6 +42,8 @@ from pvq_hw.target.boards import TARGETS, Target
 from pvq_hw.target.families import Family, family
 
 __all__ = [
+    "COARSE_LANES",
+    "FINE_LANES",
     "Choice",
     "FoldLayer",
     "Passed",
@@ -81,7 +83,6 @@ _BANK_BITS = 384  # of a core's banks that may be flip-flops even so
 _CLOSER_GAPS = 0.75  # of the least largest gap; network A at N/K=5 and 20 lost nothing by it
 _FAR_GAPS = 2.75  # times the mean gap: 6 % of the gaps of random pulses are larger
 _DENSE_PULSES = 1 / 3  # of a weight: with fewer, shifted pulses of a large layer save too little
-_BETWEEN = 24  # numbers of lanes that are tried between two
 _SMALL_LAYER = 1 << 17  # weights; weighing shifted pulses takes little time there
 _MORE_ROOM = 3  # per cent; a balanced row's K is a multiple of the lanes
 _FEWER_WORDS = 0.97  # that are worth shifters
@@ -90,6 +91,7 @@ _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the searc
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
 _WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
 _TOGETHER = 128  # rows that are compared at once
+FINE_LANES, COARSE_LANES = 24, 4  # that are tried between two; where cores are reckoned
 _SIDE = ("frames", "row_windows", "out_width")
 _MEMORIES = ("code_memory", "fifo_memory", "params_memory", "bank_memory", "bank_latency")
 
@@ -255,7 +257,7 @@ def abreast(layers: Sequence[FoldLayer]) -> int:
     return count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Choice:
     """A core that would do a layer: its cycles of a frame, and what it and its window take."""
 
@@ -328,16 +330,17 @@ class Question:
 
 
 def sparse_lanes(layer: FoldLayer, balanced: bool = True) -> list[int]:
-    """Some of `coarse_lanes`: each above 8 about an eighth more than the one before, or of use to
-    a convolution's windows. All of them where groups have few banks to be in."""
+    """Some of `coarse_lanes`: each above 4 about a third more than the one before, or of use to a
+    convolution's windows; those aside in which a group's columns are in fewer banks."""
     kept: list[int] = []
-    widest = 0
+    widest = spread = 0
     for lanes in (steps := coarse_lanes(layer, balanced)):
         width = _window_width(layer.geometry, layer.x, lanes) if layer.geometry else 0
-        wider = width > widest or layer.groups > 1
-        if lanes <= 8 or 8 * lanes >= 9 * kept[-1] or lanes == steps[-1] or wider:
+        own = _spread(layer, lanes) if layer.groups > 1 else 0
+        more = lanes <= 4 or 3 * lanes >= 4 * kept[-1] or lanes == steps[-1]
+        if own >= spread and (more or width > widest):
             kept.append(lanes)
-            widest = max(widest, width)
+            widest, spread = max(widest, width), own
     return kept
 
 
@@ -389,10 +392,14 @@ def _spread(layer: FoldLayer, p: int) -> int:
 
 
 def lanes_between(
-    found: Sequence[Choice], layer: FoldLayer, cycles: tuple[float, float], balanced: bool = True
+    found: Sequence[Choice],
+    layer: FoldLayer,
+    cycles: tuple[float, float],
+    balanced: bool = True,
+    most: int = FINE_LANES,
 ) -> list[int]:
     """Lanes that were left out, at which a layer may take from some cycles up to others: for each
-    kind of code and memory those between the choices on both sides."""
+    kind of code and memory about ``most`` of those between the choices on both sides."""
     kinds: dict[tuple[int, bool, int], dict[int, int]] = {}
     for choice in found:
         if choice.engine.laned:
@@ -403,7 +410,7 @@ def lanes_between(
     for own in kinds.values():
         slower = max((p for p, c in own.items() if c > cycles[1]), default=min(own))
         faster = min((p for p, c in own.items() if c <= cycles[0]), default=max(own))
-        step = max(1, (faster - slower) // _BETWEEN)
+        step = max(1, (faster - slower) // most)
         wanted |= set(range(slower + step, faster, step))
     tried = {p for own in kinds.values() for p in own}
     return sorted(p for p in wanted - tried if not too_thin(layer, p, balanced))
@@ -605,6 +612,9 @@ def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
     source = _Source(layer, question)
     specs = source.specs(p)
     loaded = source.in_spram(specs)
+    if question.reckoned:
+        cores = [source.counted(spec)[0] for spec in (*specs, *loaded)]
+        specs, loaded = _unbeaten_cores(cores, question), []
     wide = [
         wide
         for spec in (*specs, *loaded)
@@ -613,6 +623,15 @@ def _new_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
     if question.reckoned:
         return [_choice(layer, source.counted(spec), question) for spec in wide]
     return [v for spec in wide for v in _variants(layer, spec, question, source)]
+
+
+def _unbeaten_cores(specs: Sequence[CoreBase], question: Question) -> list[CoreBase]:
+    """Drops cores that have no fewer words than another and take no less."""
+    costs = [core_resources(spec, question.target.engine) for spec in specs]
+    parts = np.array(
+        [(s.words, c.luts, c.brams, c.dsps, c.sprams) for s, c in zip(specs, costs, strict=True)]
+    )
+    return [specs[i] for i in undominated(parts)]
 
 
 def _variants(

@@ -18,6 +18,8 @@ from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.plan import depthwise, unrolled  # noqa: F401 (engines register themselves)
 from pvq_hw.plan.candidates import (
+    COARSE_LANES,
+    FINE_LANES,
     Choice,
     FoldLayer,
     Question,
@@ -312,8 +314,9 @@ class _Task:
             ]
             if found.fits and found.interval > floor:
                 cycles = _MUCH_FASTER * found.interval, found.interval
+                most = COARSE_LANES if self.questions[0].reckoned else FINE_LANES
                 more = [
-                    sorted({*few, *lanes_between(own, layer, cycles, q.balanced)})
+                    sorted({*few, *lanes_between(own, layer, cycles, q.balanced, most)})
                     if p is None
                     else few
                     for few, own, (layer, q, p) in zip(more, choices, parts, strict=True)

@@ -46,7 +46,7 @@ from pvq_hw.plan.unrolled_resources import (
 )
 from pvq_hw.registry import Face
 from pvq_hw.target.architectures import architecture
-from pvq_hw.target.block_ram import memory_blocks, memory_columns, memory_layout, spram_blocks
+from pvq_hw.target.block_ram import memory_blocks, memory_layout, memory_ways, spram_blocks
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import Family, family
 
@@ -210,11 +210,12 @@ def _serial_bits(spec: CoreSpec | SharedSpec) -> int:
 
 def _rom_ways(spec: CoreSpec | SharedSpec, blocks: str) -> float:
     """Bits that are chosen among blocks which a memory is cut into, one for each further way."""
-    total = 0
-    for copies, width, depth in core_memories(spec).values():
-        columns = memory_columns(width, depth, blocks)
-        total += copies * sum(bits * (ways - 1) for bits, ways in columns)
-    return float(total)
+    return float(
+        sum(
+            copies * memory_ways(width, depth, blocks)
+            for copies, width, depth in core_memories(spec).values()
+        )
+    )
 
 
 def core_resources(spec: CoreBase, engine: str) -> Resources:
@@ -300,7 +301,9 @@ def _blocks(spec: CoreBase, device: Family) -> Resources:
 
 
 def _estimate(coefficients: dict[str, float], values: dict[str, float]) -> int:
-    return max(1, round(sum(coefficients.get(key, 0.0) * v for key, v in values.items())))
+    return max(
+        1, round(sum([v * coefficients[key] for key, v in values.items() if key in coefficients]))
+    )
 
 
 def top_resources(

@@ -62,6 +62,7 @@ _SCORES = "scores"  # the wire to what decides
 _ALL_LANES = 32  # up to which every number of lanes is tried
 _MOST_LANES = 256
 _MUCH_SMALLER = 0.85  # times what a core a layer takes: one engine is chosen for that
+_CROWDED = 1.15  # times the LUTs there are: other engines than lanes don't save as much
 _NOTABLE = 0.05  # of the pulses: layers with fewer don't decide the code's gap bits
 _WORTH = 0.95  # of the cycles: codes that have to be loaded save so much
 
@@ -187,7 +188,8 @@ def fold_network(
     best : callable
         `fold_best`, or `pvq_hw.plan.folding.fold`.
     """
-    if not shared:
+    crowded = may_share and asked.get("reckoned") and _crowded(layers, target, best, asked)
+    if not shared and not crowded:
         found = best(layers, target, **asked)
         if not may_share or (found.fits and not asked.get("goal")):
             return found
@@ -207,15 +209,25 @@ def fold_network(
     try:
         one = shared_folding(layers, target, **wanted, **options)
     except InputError:
-        return found
+        return best(layers, target, **asked) if crowded else found
+    if crowded and not one.fits:
+        return best(layers, target, **asked)
     text = "shared: one core a layer would not fit"
-    if found.fits:
+    if not crowded and found.fits:
         limit, keeps = budget(target), one.interval_cycles <= wanted["goal"]
         text = "shared: as fast as asked, and much smaller than one core a layer"
         if not keeps or price(one.cost, limit) > _MUCH_SMALLER * price(found.cost, limit):
             return found
     reasons = dict.fromkeys(one.names, text)
     return replace(one, engine_reasons=reasons) if one.fits else found
+
+
+def _crowded(
+    layers: Sequence[FoldLayer], target: Target, best: Callable[..., Folding], asked: dict[str, Any]
+) -> bool:
+    """Whether a core a layer can't fit, each of one lane: there is no need to search then."""
+    least = best(layers, target, **(asked | {"lanes": [1] * len(layers)}))
+    return least.cost.luts > _CROWDED * budget(target).luts
 
 
 @dataclass(frozen=True)

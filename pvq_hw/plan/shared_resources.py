@@ -44,14 +44,15 @@ def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> 
 
 def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
     """Memories in block RAM by role: (copies, width in bits, depth in words)."""
+    roms = spec.memories
     memories = {"banks": (spec.lanes, spec.bank_bits, spec.bank_words)}
     if spec.code_memory == "block":
-        memories["codes"] = (1, *spec.memories[spec.memory_name("weights")])
+        memories["codes"] = (1, *roms[spec.memory_name("weights")])
     if spec.params_memory == "block":
         for role in ("mult", "bias"):
-            memories[role] = (1, *spec.memories[spec.memory_name(role)])
+            memories[role] = (1, *roms[spec.memory_name(role)])
     if spec.program_memory == "block":
-        memories["program"] = (1, *spec.memories[spec.memory_name("program")])
+        memories["program"] = (1, *roms[spec.memory_name("program")])
     if spec.fifo_memory == "block":
         memories["fifo"] = (1, spec.out.bits, spec.fifo_depth)
     return memories

@@ -20,6 +20,7 @@ __all__ = [
     "memory_blocks",
     "memory_columns",
     "memory_layout",
+    "memory_ways",
     "select_registers",
     "spram_blocks",
 ]
@@ -71,6 +72,12 @@ def memory_blocks(width: int, depth: int, family: str) -> int:
     return sum(ways for _, ways in memory_columns(width, depth, family))
 
 
+@lru_cache(maxsize=1 << 16)
+def memory_ways(width: int, depth: int, family: str) -> int:
+    """Bits that are chosen among the blocks of a memory, one for each further way."""
+    return sum(bits * (ways - 1) for bits, ways in memory_columns(width, depth, family))
+
+
 def spram_blocks(width: int, depth: int) -> int:
     """SPRAMs of a memory of ``depth`` words of ``width`` bits, each block 16 bits of a word."""
     return -(-width // SPRAM_WIDTH) * -(-depth // SPRAM_DEPTH)
@@ -83,27 +90,47 @@ def select_registers(width: int, depth: int, family: str) -> int:
     return 0 if ways == 1 else 1 if ways <= 4 else 2
 
 
+class _Cheapest:
+    """An unbounded knapsack: of every width the price, the blocks, and the shape of the last
+    column, each shape cut into as many ``segments`` in depth."""
+
+    def __init__(self, segments: tuple[int, ...], family: str) -> None:
+        device = architecture(family)
+        self.price = device.block_luts
+        self.columns = [
+            (w, count, index)
+            for index, ((w, _), count) in enumerate(zip(device.block_shapes, segments, strict=True))
+        ]
+        self.found = [(0, 0, 0)]
+
+    def cover(self, width: int) -> None:
+        """Sees to it that widths up to this one are known."""
+        for covered in range(len(self.found), width + 1):
+            options = []
+            for w, segments, index in self.columns:
+                paid, blocks, _ = self.found[covered - w if covered > w else 0]
+                cut = (segments - 1) * (w if covered > w else covered)
+                options.append((paid + self.price * segments + cut, blocks + segments, index))
+            self.found.append(min(options))
+
+
+@lru_cache(maxsize=4096)
+def _cheapest(segments: tuple[int, ...], family: str) -> _Cheapest:
+    return _Cheapest(segments, family)
+
+
 @lru_cache(maxsize=4096)
 def _columns(width: int, depth: int, family: str) -> tuple[tuple[int, tuple[int, int]], ...]:
-    """Columns that cover ``width``, widest first: bits of the memory and shape of the blocks. An
-    unbounded knapsack."""
+    """Columns that cover ``width``, widest first: bits of the memory and shape of the blocks."""
     device = architecture(family)
     if width < 1 or depth < 1 or width > 1 << 16 or depth > 1 << 24:
         raise InputError(f"Memory must have 1 bit and 1 word at least, not {width} x {depth}")
-    shapes, price = device.block_shapes, device.block_luts
-    columns = [(w, -(-depth // d), index) for index, (w, d) in enumerate(shapes)]
-    # Of every width: the price, the blocks, and the shape of the last column.
-    best = [(0, 0, 0)]
-    for covered in range(1, width + 1):
-        options = []
-        for w, segments, index in columns:
-            paid, blocks, _ = best[covered - w if covered > w else 0]
-            cut = (segments - 1) * (w if covered > w else covered)
-            options.append((paid + price * segments + cut, blocks + segments, index))
-        best.append(min(options))
+    shapes = device.block_shapes
+    best = _cheapest(tuple(-(-depth // d) for _, d in shapes), family)
+    best.cover(width)
     chosen, left = [], width
     while left > 0:
-        chosen.append(best[left][2])
+        chosen.append(best.found[left][2])
         left -= shapes[chosen[-1]][0]
     found = []
     for index in sorted(chosen):

@@ -13,12 +13,15 @@ from onnx_graphs import graph_model, save
 import pvq_hw
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
-from pvq_hw.flow.check import estimate
+from pvq_hw.flow import check as flow
+from pvq_hw.flow.check import RATIOS, Estimate, estimate
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import estimate as planner_estimate
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.load import load_model
+from pvq_hw.plan import shared
 from pvq_hw.plan.folding import FoldLayer, fold
+from pvq_hw.plan.resources import Resources
 from pvq_hw.target.boards import TARGETS, get_target
 
 N = helper.make_node
@@ -147,6 +150,55 @@ def test_reckoned_slots_are_near_those_of_codes(lanes):
     board = get_target("hx8k")
     exact = fold(layers, board, lanes=lanes).slots
     assert fold(layers, board, lanes=lanes, reckoned=True).slots == pytest.approx(exact, rel=0.25)
+
+
+def test_lines_come_as_they_are_ready(monkeypatch):
+    asked = []
+
+    def counted(model, target, ratio, options):
+        asked.append((target.name, ratio))
+        return Estimate(target.name, ratio, True, "", 100, 1.0)
+
+    monkeypatch.setattr(flow, "estimate", counted)
+    found = pvq_hw.check(MODEL)
+    lines = found.estimate_lines()
+    assert not asked
+    board, first = next(lines), next(lines)
+    assert (board.split(", ")[0].strip(), first.split()[:2]) == (asked[0][0], ["N/K", "1"])
+    assert len(asked) == 1
+    rest = list(lines)
+    count = len(asked)
+    assert {(e.target, e.ratio) for e in found.estimates} == {
+        (board, ratio) for board in TARGETS for ratio in RATIOS
+    }
+    assert len(rest) + 2 == count + count // len(RATIOS)  # a line for boards that are alike
+    assert len(asked) == count  # estimates aren't made twice
+
+
+@pytest.mark.parametrize("layers", [4, 18])
+def test_what_cannot_fit_in_lanes_is_not_searched(monkeypatch, layers):
+    """And comes out as it would with the search."""
+    board = get_target("icebreaker")
+    own = [FoldLayer(f"l{i}", 32, 32, 16, U8, U8) for i in range(layers)]
+    lanes = []
+
+    def best(*args, **asked):
+        lanes.append(asked.get("lanes"))
+        return fold(*args, **asked)
+
+    def found():
+        lanes.clear()
+        reserve = Resources(luts=500)
+        return shared.fold_network(
+            own, board, may_share=True, best=best, reserve=reserve, reckoned=True
+        )
+
+    quick = found()
+    assert lanes == [[1] * layers] + [None] * (layers == 4)
+    assert quick.shared == (layers == 18)
+    monkeypatch.setattr(shared, "_crowded", lambda *args: False)
+    assert found() == quick
+    assert lanes == [None]
 
 
 def test_a_pooling_does_not_hold_an_estimate_back(tmp_path):
