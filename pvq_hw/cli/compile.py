@@ -35,6 +35,7 @@ _KEYS = (
     "keep_zeros",
     "updatable",
     "spare",
+    "window_pulses",
     "live",
     "code",
     "augment",

@@ -301,6 +301,13 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         type=int,
         help="percent of words and sums that --updatable keeps free for other weights (default 5)",
     )
+    p.add_argument(
+        "--window-pulses",
+        metavar="N",
+        type=int,
+        help="pulses of a convolution's row for each lane from which they are spread evenly over "
+        "the lanes (default 8): fewer take fewer cycles and cost accuracy",
+    )
 
 
 def _tune(subparsers: Any) -> None:

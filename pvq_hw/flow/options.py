@@ -14,6 +14,7 @@ from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.plan.goal import SpeedGoal
+from pvq_hw.quantizer.banks import WINDOW_PULSES
 from pvq_hw.target.families import family
 
 __all__ = ["LOSS", "SPARE", "CompileOptions", "LayerChoice", "load_options"]
@@ -27,6 +28,7 @@ LOSS = 0.5
 """Points of accuracy, or percent, that `compile` aims to lose at most where nobody says how many
 pulses there are to be."""
 
+_MOST_PULSES = 1024  # of a row in a lane, so that nothing of a window is balanced
 _MOST_SPARE = 400
 _MOST_BAUD = 100_000_000
 _MOST_FRAMES = 1_000_000
@@ -221,6 +223,9 @@ class CompileOptions:
     updatable : bool
         Whether all that follows from the weights is to be in block RAM, so that the bitstream takes
         those of a network trained again without synthesis; see `pvq_hw.flow.update`.
+    window_pulses : int
+        Pulses of a convolution's row for each lane from which the quantizer spreads them evenly
+        over the lanes: fewer take fewer cycles, and are further from the weights.
     spare : int, optional
         Percent of each layer's words and sums kept free for such weights: 0 to 400, `SPARE` unless
         given.
@@ -266,6 +271,7 @@ class CompileOptions:
     decide: str = ""
     updatable: bool = False
     spare: int | None = None
+    window_pulses: int = WINDOW_PULSES
     live: bool = False
 
     def __post_init__(self) -> None:
@@ -354,6 +360,10 @@ class CompileOptions:
             raise InputError("Spare room must come with updatable weights: --updatable")
         if self.spare is not None and not 0 <= self.spare <= _MOST_SPARE:
             raise InputError(f"Spare room must be 0 to {_MOST_SPARE} percent, not {self.spare}")
+        if not 1 <= self.window_pulses <= _MOST_PULSES:
+            raise InputError(
+                f"Window pulses must be 1 to {_MOST_PULSES:,}, not {self.window_pulses}"
+            )
         if self.updatable and self.code_memory == "spram":
             raise InputError("Updatable weights must be in block RAM, not in SPRAM")
 

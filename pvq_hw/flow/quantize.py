@@ -283,6 +283,7 @@ def _fold_layers(
                 groups,
                 direct=_is_direct(step, steps),
                 bank_columns=columns,
+                window_pulses=options.window_pulses,
                 reads=step.inputs[0],
                 gives=step.output,
                 then=_passed_after(step, steps, formats),

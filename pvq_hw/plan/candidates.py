@@ -89,7 +89,6 @@ _FEWER_WORDS = 0.97  # that are worth shifters
 _MORE_WORDS = 1.1  # that a narrower code may cost
 _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the search can weigh it
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
-_WINDOW_PULSES = 8  # of a row of a window in a bank; with fewer, balancing takes the best places
 _TOGETHER = 128  # rows that are compared at once
 FINE_LANES, COARSE_LANES = 24, 4  # that are tried between two; where cores are reckoned
 _SIDE = ("frames", "row_windows", "out_width")
@@ -153,6 +152,8 @@ class FoldLayer:
     bank_columns : int, optional
         Columns that a bank must have for its row's pulses to be balanced; by default as calibrated
         codes need them, which in windows is one.
+    window_pulses : int
+        Pulses of a window's row in a bank from which they are balanced.
     reads, gives : str
         Tensors, where it is known how the layers hang together.
     then : tuple of Passed
@@ -173,6 +174,7 @@ class FoldLayer:
     direct: bool = True
     engine: str = "folded"
     bank_columns: int | None = None
+    window_pulses: int = quantizer_balance.WINDOW_PULSES
     reads: str = ""
     gives: str = ""
     then: tuple[Passed, ...] = ()
@@ -377,7 +379,7 @@ def can_balance(layer: FoldLayer, lanes: int) -> bool:
     """Whether every bank of a row may be given as many pulses."""
     if layer.geometry is not None:
         wide = layer.n >= (layer.bank_columns or 1) * lanes
-        return wide and layer.groups == 1 and layer.k >= _WINDOW_PULSES * lanes
+        return wide and layer.groups == 1 and layer.k >= layer.window_pulses * lanes
     columns = layer.bank_columns or quantizer_balance.COLUMNS_PER_BANK
     return quantizer_balance.can_balance(layer.k, layer.n, lanes, columns)
 

@@ -15,6 +15,7 @@ from pvq_hw.errors import InputError
 __all__ = [
     "COLUMNS_PER_BANK",
     "PLAIN_COLUMNS_PER_BANK",
+    "WINDOW_PULSES",
     "Placement",
     "balance",
     "can_balance",
@@ -27,6 +28,9 @@ COLUMNS_PER_BANK = 4
 PLAIN_COLUMNS_PER_BANK = 12
 """The same for codes that no data refines: they do not recover what balance takes from them, see
 docs/decisions/plain-banks.md."""
+
+WINDOW_PULSES = 8
+"""With fewer pulses of a convolution's row in a bank, balancing them takes the best places."""
 
 _ROUNDS = 20  # of scale and pulses by turns; most rows take 2 to 6
 _CHUNK = 1 << 16  # weights that are worked on at a time

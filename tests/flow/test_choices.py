@@ -9,6 +9,7 @@ from cli_tools import BUNDLED, MODEL, refused, run
 from onnx import helper
 from onnx_graphs import graph_model, save
 from plan_networks import S16, U8, random_network
+from quantizer_graphs_cases import branched
 
 from pvq_hw.bundled import DIGITS_DATA
 from pvq_hw.data.dataset import Data
@@ -18,6 +19,7 @@ from pvq_hw.flow.compile import plan_for
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
 from pvq_hw.flow.quantize import quantize_for
 from pvq_hw.model.load import load_model
+from pvq_hw.model.model import Conv
 from pvq_hw.network.layer import Dense
 from pvq_hw.plan.candidates import can_balance
 from pvq_hw.plan.core_layers import core_layers
@@ -290,3 +292,16 @@ def test_plain_codes_are_balanced_only_where_banks_have_columns_to_choose_from()
     assert can_balance(replace(wide, n=64), 5)
     assert not can_balance(replace(wide, n=64), 6)
     assert can_balance(replace(wide, n=64, bank_columns=4), 16)
+
+
+def test_windows_of_few_pulses_are_balanced_where_that_is_asked_for():
+    model, board = branched(), get_target("ulx3s-25f")
+    x = np.random.default_rng(1).normal(size=(16, *model.input_shape)).astype(np.float32)
+    names = [node.name for node in model.nodes if isinstance(node, Conv)]
+    options = CompileOptions(ratio=3, quantizer="plain", lanes=(2,) * 5, engine="folded")
+    _, folding = quantize_for(model, board, options, Data(x))
+    assert not folding.banks.keys() & set(names)
+    _, folding = quantize_for(model, board, replace(options, window_pulses=1), Data(x))
+    assert folding.banks.keys() & set(names)
+    with pytest.raises(InputError, match="Window pulses must be 1 to 1,024, not 0"):
+        CompileOptions(window_pulses=0)
