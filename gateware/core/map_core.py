@@ -199,7 +199,7 @@ class MapCore(SharedCore):
         the first is written."""
         spec, words = self.spec, []
         for number in range(2):
-            m.submodules[f"map{number}"] = memory = MapMemory(spec, self.body)
+            m.submodules[f"map{number}"] = memory = MapMemory(spec, number, self.body)
             reads = ~writer.coming & (step.source == number)
             m.d.comb += [
                 memory.addr.eq(Mux(reads, fetcher.addr, writer.w_addr)),
@@ -310,10 +310,11 @@ class _Rows:
 
 
 class MapMemory(wiring.Component):
-    """A map: reads or writes a word a cycle; ``data`` is the word of ``addr`` a cycle before."""
+    """The first or the second memory: reads or writes a word a cycle; ``data`` is the word of
+    ``addr`` a cycle before, if it has so many words."""
 
-    def __init__(self, spec: MapSpec, body: str) -> None:
-        self.spec, self.body = spec, body
+    def __init__(self, spec: MapSpec, number: int, body: str) -> None:
+        self.spec, self.depth, self.body = spec, spec.map_depths[number], body
         super().__init__(
             {
                 "addr": In(spec.map_address_bits),
@@ -328,10 +329,10 @@ class MapMemory(wiring.Component):
         spec = self.spec
         memory: Any
         if spec.map_memory == "spram":
-            m.submodules.spram = memory = SpramBlock(self.body, spec.map_depth)
+            m.submodules.spram = memory = SpramBlock(self.body, self.depth)
             m.d.comb += [memory.addr.eq(self.addr), self.data.eq(memory.data)]
         else:
-            memory = Ram(spec.map_bits, spec.map_depth, latency=1, body=self.body)
+            memory = Ram(spec.map_bits, self.depth, latency=1, body=self.body)
             m.submodules.ram = memory
             m.d.comb += [
                 memory.w_addr.eq(self.addr), memory.r_addr.eq(self.addr),

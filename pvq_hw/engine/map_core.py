@@ -458,9 +458,15 @@ class MapSpec(SharedSpec):
         return self.bank_bits <= _SPRAM_BITS and self.map_depth <= _SPRAM_WORDS
 
     @property
+    def map_depths(self) -> tuple[int, int]:
+        """Words of the first and the second memory."""
+        ends = [[p.end for p in self.places if p.memory == number] for number in range(2)]
+        return max(ends[0]), max(ends[1], default=1)
+
+    @property
     def map_depth(self) -> int:
-        """Words of each of the two memories."""
-        return max(place.end for place in self.places)
+        """Words of the larger memory."""
+        return max(self.map_depths)
 
     @property
     def map_bits(self) -> int:

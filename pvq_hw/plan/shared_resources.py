@@ -61,7 +61,9 @@ def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
 def map_memories(spec: MapSpec) -> dict[str, tuple[int, int, int]]:
     """The same of an engine with maps, whose banks are there for each of V positions."""
     banks = (spec.side * spec.lanes, spec.bank_bits, spec.bank_words)
-    maps = {"maps": (2, spec.map_bits, spec.map_depth)} if spec.map_memory == "block" else {}
+    maps = {}
+    if spec.map_memory == "block":
+        maps = {f"map{k}": (1, spec.map_bits, n) for k, n in enumerate(spec.map_depths)}
     if spec.pooled:
         maps["left"] = (1, spec.bank_bits, spec.pooled)
     if spec.tables:
