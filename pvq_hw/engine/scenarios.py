@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
-from pvq_hw.engine.timing import run_frames
+from pvq_hw.engine.timing import round_ends
 
 __all__ = ["BURSTS", "Pace", "Scenario", "pace_of", "scenarios", "short_scenarios"]
 
@@ -92,10 +92,7 @@ def pace_of(graph: GraphSpec, images: Sequence[CoreImage], interval: int) -> Pac
     inside = 2 + sum(unit.rounds for unit in graph.units)
     columns, rows = graph.transfers
     rounds = max(_ROUNDS, min(inside + 2, _TRANSFERS // (columns + rows)))
-    # One more: a map's last activations may matter to no window.
-    wires = run_frames(graph, graph.named(images), rounds + graph.lags)
-    first, moved = wires[graph.input].moved[0], wires[graph.output].moved
-    ends = tuple(end - first for end in moved[rows - 1 :: rows])[:rounds]
+    ends = round_ends(graph, graph.named(images), rounds)
     return Pace(columns, rows, inside, ends, interval, graph.last.waiting)
 
 

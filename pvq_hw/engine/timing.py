@@ -53,6 +53,7 @@ __all__ = [
     "fifo_needs",
     "frame_ends",
     "least_depths",
+    "round_ends",
     "run_frames",
     "streamed",
     "time_chain",
@@ -64,6 +65,7 @@ __all__ = [
 Process = Generator[None, None, None]
 _MOST_FRAMES = 700  # a core of one row fills 256 places for results before it is held up
 _ENOUGH_TRANSFERS = 100_000
+_FEW_ROUNDS = 12  # that are run first, where many are asked for
 
 
 @dataclass
@@ -125,9 +127,7 @@ def frame_ends(
     """For cores that follow one another, the cycles from the first input's transfer to the last
     result of each of the first frames (of batches, where the cores take several side by side)."""
     graph = chain_graph(specs)
-    wires = run_frames(graph, graph.named(images), frames)
-    size, start = graph.transfers[1], wires[graph.input].moved[0]
-    return tuple(end - start for end in wires[graph.output].moved[size - 1 :: size])
+    return round_ends(graph, graph.named(images), frames)
 
 
 def time_graph(spec: GraphSpec, images: Mapping[str, CoreImage]) -> Timing:
@@ -169,6 +169,35 @@ def run_frames(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) ->
     """Every wire's transfers for some rounds of V frames; CheckError, with what waits, on a
     deadlock."""
     return _Run(spec, images, rounds).wires
+
+
+def round_ends(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) -> tuple[int, ...]:
+    """Cycles from the first input's transfer to the last output's of each of so many rounds of V
+    frames; CheckError on a deadlock.
+
+    Where a state comes again in the first of them, the rounds from the one to the other are
+    repeated instead of being run.
+    """
+    size = spec.transfers[1]
+    for count in (_FEW_ROUNDS, rounds):
+        # One more: a map's last activations may matter to no window.
+        run = _Run(spec, images, min(count, rounds) + spec.lags)
+        first, moved = run.wires[spec.input].moved[0], run.wires[spec.output].moved
+        ends = [end - first for end in moved[size - 1 :: size]][:count]
+        if count >= rounds:
+            break
+        period, frame = run.repeated([first + end for end in ends])
+        if period and (rounds - count) % period == 0:
+            long = ends[frame] - ends[frame - period]
+            again = (rounds - count) // period
+            middle = [
+                end + turn * long
+                for turn in range(1, again + 1)
+                for end in ends[frame - period + 1 : frame + 1]
+            ]
+            tail = [end + again * long for end in ends[frame + 1 :]]
+            return (*ends[: frame + 1], *middle, *tail)
+    return tuple(ends[:rounds])
 
 
 @dataclass
@@ -238,6 +267,11 @@ class _Run:
     def repeats(self, ends: list[int]) -> int:
         """Frames after which all times that later frames depend on come again, counted from each
         frame's end; 0 where they do not."""
+        return self.repeated(ends)[0]
+
+    def repeated(self, ends: list[int]) -> tuple[int, int]:
+        """`repeats`, and the first frame whose end it is counted from; 0 and the last frame where
+        nothing comes again."""
         notes = list(self.notes)
         notes.append(Note(self.wires[self.spec.input].moved, self.spec.transfers[0], 1))
         for unit in self.spec.units:
@@ -245,7 +279,7 @@ class _Run:
                 notes.append(Note(wire.moved, self._given(unit), unit.held))
                 notes.append(Note(wire.offers, self._given(unit), unit.held))
         seen: dict[tuple[int, ...], int] = {}
-        found = 0
+        found = frame = 0
         for frame, end in enumerate(ends):
             state: list[int] = []
             for note in notes:
@@ -254,7 +288,7 @@ class _Run:
             found = frame - seen.setdefault(tuple(state), frame)
             if found:
                 break
-        return found
+        return found, frame
 
 
 def _advance(process: Process, wires: list[Wire]) -> bool:
