@@ -26,15 +26,15 @@ def depthwise_steps(
     questions: list[Question],
 ) -> Generator[None, None, None]:
     """`raster_steps` of windows that wait for places for their results."""
-    emitted = 0
+    emitted, credits, delay = 0, spec.credits, spec.output_delay  # asked for once, not each window
 
     def read(now: int) -> Generator[None, None, int]:
         nonlocal emitted
-        while emitted - spec.credits >= len(o.moved):
+        while emitted - credits >= len(o.moved):
             yield
-        if emitted >= spec.credits:
-            now = max(now, o.moved[emitted - spec.credits] + 1)
-        o.offers.append(now + spec.output_delay)
+        if emitted >= credits:
+            now = max(now, o.moved[emitted - credits] + 1)
+        o.offers.append(now + delay)
         o.settle()
         emitted += 1
         return now

@@ -39,6 +39,7 @@ class RowReads:
         last word's read. Yields while what it needs to know isn't known."""
         spec, o, strobes, counted = self.spec, self.o, self._strobes, self._counted
         limit, pops = spec.credits, o.moved
+        strobed, given = spec.code_latency, spec.output_delay
         for length in lengths:
             left = length
             while left:
@@ -57,8 +58,8 @@ class RowReads:
                     step = min(left, strobes[counted] + 2 - now)
                 now += step
                 left -= step
-            strobes.append(now - 1 + spec.code_latency)
-            o.offers.append(now - 1 + spec.output_delay)
+            strobes.append(now - 1 + strobed)
+            o.offers.append(now - 1 + given)
         self._counted = counted
         o.settle()
         return now
