@@ -324,7 +324,10 @@ def reference_outputs(
     found: dict[str, list[list[int]]] = {}
     for unit in graph["units"]:
         inputs = zip(*(wires[wire] for wire in unit["inputs"]), strict=True)
-        outputs = [_unit(unit, named, frame) for frame in inputs]
+        if stream_reference.has(unit["kind"]):
+            outputs = stream_reference.find(unit["kind"])(unit, list(inputs))
+        else:
+            outputs = [_unit(unit, named, frame) for frame in inputs]
         found[unit["name"]] = outputs
         wires |= dict.fromkeys(unit["outputs"], outputs)
     return found
@@ -335,6 +338,9 @@ Frames = tuple[list[int], ...]
 
 unit_reference: Face[[Frames, dict[str, ReferenceCore]], list[int]] = Face("unit", "reference")
 """What a unit (its JSON) gives for one frame of each of its inputs, by plain integers."""
+
+stream_reference: Face[[list[Frames]], list[list[int]]] = Face("unit", "reference of frames")
+"""What a unit (its JSON) whose frames depend on those before gives for all since a reset."""
 
 core_reference: Face[[Sequence[int]], list[int]] = Face("core", "reference")
 """Sums of a core's (`ReferenceCore`) groups for a frame, by plain integers."""
@@ -428,6 +434,25 @@ def _largest(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> lis
     order = sorted(range(unit["size"]), key=lambda place: (-inputs[0][place], place))
     places = order[: unit["count"]]
     return places + [inputs[0][place] for place in places]
+
+
+@stream_reference.of("smoothed")
+def _averages(unit: Unit, inputs: list[Frames]) -> list[list[int]]:
+    weight, found = 2 ** unit["shift"], []
+    sums = [weight * x for x in inputs[0][0]] if inputs else []
+    held = sums.index(max(sums)) if sums else 0
+    for frame, (values,) in enumerate(inputs):
+        if frame:
+            sums = [a - a // weight + x for a, x in zip(sums, values, strict=True)]
+        if max(sums) > sums[held] + weight * unit["margin"]:
+            held = sums.index(max(sums))
+        found.append([held, sums[held] // weight])
+    return found
+
+
+@unit_reference.of("smoothed")
+def _first_average(unit: Unit, inputs: Frames, cores: dict[str, ReferenceCore]) -> list[int]:
+    return _averages(unit, [inputs])[0]
 
 
 @unit_reference.of("above")

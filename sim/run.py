@@ -256,7 +256,12 @@ class _Job:
         batches = len(payloads) // design.n
         threads = (
             1
-            if self.graph.lags or self.whole or self.resets or self.idle.steps or self.stall.steps
+            if self.graph.lags
+            or self.graph.last.remembers
+            or self.whole
+            or self.resets
+            or self.idle.steps
+            or self.stall.steps
             else max(1, min(2, os.cpu_count() or 1, batches * self.vector // self.settling))
         )
         runs = run_compiled(

@@ -9,7 +9,7 @@ from gateware.core.pulse_core import LayerCore
 from gateware.core.shared_core import SharedCore
 from gateware.core.unrolled_core import UnrolledCore
 from gateware.units.converter import ConverterUnit
-from gateware.units.decision import AboveCircuit, LargestCircuit
+from gateware.units.decision import AboveCircuit, LargestCircuit, SmoothedCircuit
 from gateware.units.join import ForkUnit, JoinUnit
 from gateware.units.lookup import LookupUnit
 from gateware.units.pick import PickUnit
@@ -17,7 +17,7 @@ from gateware.units.pool import PoolUnit
 from gateware.units.queue import StreamFifo
 from gateware.units.unpack import UnpackUnit
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
-from pvq_hw.engine.decision import AboveUnit, LargestUnit
+from pvq_hw.engine.decision import AboveUnit, LargestUnit, SmoothedUnit
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
@@ -128,6 +128,11 @@ def _converter(unit: WidthConverter, images: Images, body: str) -> ConverterUnit
 @unit_circuit.of(LargestUnit)
 def _largest(unit: LargestUnit, images: Images, body: str) -> LargestCircuit:
     return LargestCircuit(unit)
+
+
+@unit_circuit.of(SmoothedUnit)
+def _smoothed(unit: SmoothedUnit, images: Images, body: str) -> SmoothedCircuit:
+    return SmoothedCircuit(unit)
 
 
 @unit_circuit.of(AboveUnit)

@@ -80,7 +80,7 @@ def _resources(board: Target) -> list[Resource]:
 
 
 class BoardTop(Elaboratable):
-    """A `Top` on a board's pins: oscillator, PLL, reset, serial line and LEDs.
+    """A `Top` on a board's pins: oscillator, PLL, reset, serial line, LEDs and a decision's pins.
 
     All logic is in the ``sync`` domain, which runs from the PLL and is constrained to its
     frequency. Its reset comes on at once when the PLL loses its lock, goes off in step with the
@@ -117,6 +117,11 @@ class BoardTop(Elaboratable):
         board = self._target
         for name, pin in (("rx", board.rx), ("tx", board.tx), *board.leds):
             self._connect(m, platform, name, pin)
+        if self._top.decision_pins is not None:
+            for bit, (key, pin) in zip(self._top.decision, board.decision, strict=True):
+                buffer = io.Buffer("o", find_port(platform, pin))
+                m.submodules["decision_" + key] = buffer
+                m.d.comb += buffer.o.eq(bit)
         for name, pin in board.high:
             m.submodules["high_" + name] = buffer = io.Buffer("o", find_port(platform, pin))
             m.d.comb += buffer.o.eq(1)
@@ -184,10 +189,17 @@ def make_board_top(
     codes_crc: int | None = None,
     stored: bool = False,
     live: LiveBus | None = None,
+    places: bool | None = None,
 ) -> BoardTop:
-    """`gateware.link.top.make_top` on the target's pins; see there."""
+    """`gateware.link.top.make_top` on the target's pins; see there.
+
+    ``places`` says whether the accelerator decides by places, or by a bit for each score; then the
+    board's pins for that show it. None where it gives scores.
+    """
+    pins = len(get_target(target).decision)
     top = make_top(
         accelerator, target, clock_mhz, baud, input, output, identity,
         codes_crc=codes_crc, stored=stored, live=live,
+        decision=(pins, places) if pins and places is not None else None,
     )  # fmt: skip
     return BoardTop(top, target, clock_mhz)

@@ -116,6 +116,7 @@ def _board_top(accelerator: Accelerator) -> Any:
         code_crc(code_layout(image.specs), image.cores) if loaded else None,
         plan.updatable,
         live,
+        None if network.decision is None else network.decision.places,
     )
 
 

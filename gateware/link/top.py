@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.device.live import LiveBus
 from gateware.link.code_control import CodeControl
 from gateware.link.control import COUNTERS, ControlReplies
+from gateware.link.decision_pins import DecisionPins
 from gateware.link.flash import FLASH_PINS, WAKE_SECONDS
 from gateware.link.frames import TICKET, FrameLoader, ResultSender
 from gateware.link.packet import PacketMux, PacketReceiver, PacketTransmitter
@@ -58,6 +59,9 @@ class Top(wiring.Component):
     live : LiveBus, optional
         Over which the accelerator's memories and the description are loaded by the host. While
         there is no bank in service, frames and DESCRIBE are refused.
+    decision : (int, bool), optional
+        Pins that show what the accelerator decides, and whether that is a place; see
+        `gateware.link.decision_pins.DecisionPins`.
 
     Members
     -------
@@ -68,6 +72,7 @@ class Top(wiring.Component):
     heartbeat : Out(1)
         Blinks at 0.5 to 1 Hz.
     flash : Out(`gateware.link.flash.FLASH_PINS`), only where codes are loaded
+    decision : Out(pins), only where there are any
 
     Attributes
     ----------
@@ -85,8 +90,10 @@ class Top(wiring.Component):
         flash_offset: int = FLASH_OFFSET,
         stored: bool = False,
         live: LiveBus | None = None,
+        decision: tuple[int, bool] | None = None,
     ) -> None:
         self.accelerator, self.live = accelerator, live
+        self.decision_pins = decision
         self.codes_crc, self._flash_offset = codes_crc, flash_offset
         self._idle_clocks = idle_clocks
         self._body, self._stored = body, stored
@@ -99,6 +106,7 @@ class Top(wiring.Component):
                 "busy": Out(1),
                 "heartbeat": Out(1),
                 **({} if codes_crc is None else {"flash": Out(FLASH_PINS)}),
+                **({} if decision is None else {"decision": Out(decision[0])}),
             }
         )
 
@@ -117,6 +125,7 @@ class Top(wiring.Component):
         connect(m, loader.o, accelerator.i)
         connect(m, accelerator.o, results.i)
         self._reply_path(m, control, results)
+        self._show(m)
         m.d.comb += [
             receiver.rx.eq(self.rx),
             loader.write.eq(packets.write),
@@ -141,6 +150,19 @@ class Top(wiring.Component):
         m.d.sync += beat.eq(beat + packets.tick)
         m.d.comb += self.heartbeat.eq(beat[-1])
         return m
+
+    def _show(self, m: Module) -> None:
+        """What is decided, on pins."""
+        if self.decision_pins is None:
+            return
+        pins, place = self.decision_pins
+        o, output = self.accelerator.o, self.description.output
+        m.submodules.decision = shown = DecisionPins(output.format.bits, output.count, pins, place)
+        m.d.comb += [
+            shown.value.eq(o.payload.as_value()),
+            shown.moved.eq(o.valid & o.ready),
+            self.decision.eq(shown.pins),
+        ]
 
     def _reply_path(self, m: Module, control: ControlReplies, results: ResultSender) -> None:
         m.submodules.mux = mux = PacketMux()
@@ -305,6 +327,7 @@ def make_top(
     codes_crc: int | None = None,
     stored: bool = False,
     live: LiveBus | None = None,
+    decision: tuple[int, bool] | None = None,
 ) -> Top:
     """The top of an accelerator for a board, at the clock that the board's PLL achieves.
 
@@ -317,7 +340,7 @@ def make_top(
         Call it before the accelerator is made: Amaranth warns of circuits that are never used.
     body : str, optional
         Of the frame buffer; by default the target family's, which Amaranth cannot simulate.
-    codes_crc, stored, live : optional
+    codes_crc, stored, live, decision : optional
         See `Top`.
     """
     description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
@@ -325,5 +348,5 @@ def make_top(
     body = body or get_target(target).family
     return Top(
         accelerator, description, idle_clocks,
-        body=body, codes_crc=codes_crc, stored=stored, live=live,
+        body=body, codes_crc=codes_crc, stored=stored, live=live, decision=decision,
     )  # fmt: skip

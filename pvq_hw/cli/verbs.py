@@ -95,8 +95,9 @@ def _given(text: str) -> str:
 def _decide(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decide", metavar="RULE", type=_given,
-        help="what the chip makes of the scores: argmax, top=3, or above=0.5 (one threshold, or "
-        "with commas one for each)",
+        help="what the chip makes of the scores: argmax, top=3, above=0.5 (one threshold, or "
+        "with commas one for each), or smoothed=8,0.5 (averages over 8 frames; another class takes "
+        "over by more than 0.5)",
     )  # fmt: skip
 
 

@@ -10,10 +10,17 @@ from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.engine.timing import Process, Wire, Work, streamed, timing
 from pvq_hw.engine.units import UNITS, IntArray, Queued, Unit
 from pvq_hw.errors import InputError
-from pvq_hw.network.decision import MOST_LARGEST, Above, Largest
+from pvq_hw.network.decision import (
+    MOST_LARGEST,
+    MOST_SHIFT,
+    MOST_SMOOTHED,
+    Above,
+    Largest,
+    Smoothed,
+)
 from pvq_hw.network.layer import TensorSpec
 
-__all__ = ["AboveUnit", "LargestUnit"]
+__all__ = ["AboveUnit", "LargestUnit", "SmoothedUnit"]
 
 
 @UNITS.kind
@@ -55,8 +62,14 @@ class LargestUnit(Unit):
 
     @property
     def waiting(self) -> int:
-        """Results that can wait in it: a list that is sent and one that waits."""
-        return 4 * self.count
+        """Results that can wait in it without a pause between them: those of the list that is
+        sent."""
+        return 2 * self.count
+
+    @property
+    def rounds(self) -> int:
+        """Frames that it may hold: lists that are sent, wait and are made."""
+        return 3
 
     @property
     def held(self) -> int:
@@ -136,6 +149,89 @@ class AboveUnit(Queued):
         return (self.x,), self.out
 
 
+@UNITS.kind
+@dataclass(frozen=True)
+class SmoothedUnit(Unit):
+    """Averages over frames, and the class that holds: `pvq_hw.network.decision.Smoothed`.
+
+    An activation a cycle. Two cycles after a frame's last one its decision is ready, and moves, in
+    a cycle, to where it is sent from, as soon as the one before is gone; until then no further
+    activation is taken. A reset forgets the averages: the first frame after it begins them.
+
+    Parameters
+    ----------
+    x : IntFormat
+    size : int
+        Activations of a frame.
+    shift : int
+        Logarithm of the frames that are averaged over.
+    margin : int
+        Of averages, in integers.
+    """
+
+    kind: ClassVar[str] = "smoothed"
+    remembers: ClassVar[bool] = True
+
+    x: IntFormat
+    size: int
+    shift: int
+    margin: int
+
+    def __post_init__(self) -> None:
+        if self.x.binary or not 2 <= self.size <= MOST_SMOOTHED:
+            raise InputError(f"Unit {self.name!r} must average 2 to {MOST_SMOOTHED} values")
+        least, most = self.x.limits
+        if not 1 <= self.shift <= MOST_SHIFT or not 0 <= self.margin <= most - least:
+            raise InputError(f"Unit {self.name!r} must average over 2 to {1 << MOST_SHIFT} frames")
+
+    @property
+    def out(self) -> IntFormat:
+        """Format of what it gives: place and average share one."""
+        return Largest.form(self.x, self.size)
+
+    @property
+    def place_bits(self) -> int:
+        """Bits of a place in a frame."""
+        return bits_for(0, self.size - 1)
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of an average times ``2**shift``: as many more than the values have."""
+        return self.x.bits + self.shift
+
+    @property
+    def waiting(self) -> int:
+        """Results that can wait in it without a pause between them: those that are sent."""
+        return 2
+
+    @property
+    def rounds(self) -> int:
+        """Frames that it may hold: decisions that are sent and wait, and one to be made."""
+        return 3
+
+    @property
+    def held(self) -> int:
+        """Transfers of the output on which its later timing can depend."""
+        return 4
+
+    def layer(self) -> Smoothed:
+        """The golden model, scales aside."""
+        out = TensorSpec(self.name, (2,), self.out, 1.0)
+        return Smoothed(self.name, "x", out, self.shift, self.margin)
+
+    def compute(self, *x: npt.ArrayLike) -> IntArray:
+        """(frames, ...) -> (frames, 2), from a reset on."""
+        return self.layer().compute(np.asarray(x[0]))
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Activations of a frame: of the input, and of the output."""
+        return (self.size,), 2
+
+    def formats(self) -> tuple[tuple[IntFormat, ...], IntFormat]:
+        """Formats of the input, and of the output."""
+        return (self.x,), self.out
+
+
 @timing.of(LargestUnit)
 def _sorting(unit: LargestUnit, work: Work) -> list[Process]:
     return [_largest(unit, work.inputs[0], work.outputs[0], work.frames)]
@@ -155,6 +251,29 @@ def _largest(unit: LargestUnit, i: Wire, o: Wire, frames: int) -> Process:
         sent = o.moved[-1] + 1 if frame else 0
         moved = max(i.moved[(frame + 1) * unit.size - 1] + 1, sent)
         o.offers += [moved + 1] * (2 * unit.count)
+        o.settle()
+
+
+@timing.of(SmoothedUnit)
+def _averaging(unit: SmoothedUnit, work: Work) -> list[Process]:
+    return [_smoothed(unit, work.inputs[0], work.outputs[0], work.frames)]
+
+
+def _smoothed(unit: SmoothedUnit, i: Wire, o: Wire, frames: int) -> Process:
+    """A frame's first value is taken once the decision before has moved on, which is when the one
+    before that has been sent."""
+    ready = 0
+    for frame in range(frames):
+        i.readies += [ready] + [0] * (unit.size - 1)
+        i.settle()
+        while len(i.moved) < (frame + 1) * unit.size:
+            yield
+        while len(o.moved) < 2 * frame:
+            yield
+        sent = o.moved[-1] + 1 if frame else 0
+        moved = max(i.moved[(frame + 1) * unit.size - 1] + 2, sent)
+        ready = moved + 1
+        o.offers += [moved + 1] * 2
         o.settle()
 
 

@@ -141,6 +141,9 @@ class Unit(Document, ABC):
 
     kind: ClassVar[str] = ""
 
+    remembers: ClassVar[bool] = False
+    """Whether what it gives for a frame depends on the frames before, since a reset."""
+
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]

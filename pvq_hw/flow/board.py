@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.engine.spram_image import CODES_FILE, code_crc, code_layout, code_words, has_spram
-from pvq_hw.errors import InputError
+from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.host.code_link import load_codes, require_codes
 from pvq_hw.host.link import Link, connect
@@ -159,6 +159,8 @@ def _ran(
             board.describe().require(expected)
             if has_spram(accelerator.plan.specs):
                 require_codes(board)
+            if accelerator.network.remembers:
+                _require_fresh(board)
             started = time.monotonic()
             outputs = board.infer(
                 integers, lambda done, total: tell.progress(done, total, "frames")
@@ -167,6 +169,15 @@ def _ran(
             counters = board.counters()
     speed = len(integers) / max(seconds, 1e-9)
     return outputs, {"frames_per_second": speed, "overruns": counters.overruns}
+
+
+def _require_fresh(board: Link) -> None:
+    """Raises CheckError where frames have gone before, which the golden model knows nothing of."""
+    taken = board.counters().frames
+    if taken:
+        raise CheckError(
+            f"The board must be programmed anew: its decisions go on from {taken} frames before"
+        )
 
 
 def _scored(

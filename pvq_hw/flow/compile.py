@@ -261,6 +261,7 @@ def _write(
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
     from gateware.export.package import write_testbench
+    from pvq_hw.engine.scenarios import pace_of, scenarios
     from pvq_hw.engine.spans import unit_spans
     from pvq_hw.evaluate.attribution import network_losses
     from pvq_hw.evaluate.code_error import model_weights
@@ -274,6 +275,10 @@ def _write(
     if evaluation is not None:
         real = network.quantize_input(evaluation.x[:4], evaluation.input_scale)
         x = np.concatenate((x, real))
+    if network.remembers:  # the testbench would go round and round
+        pace = pace_of(planned.graph, image.cores, planned.interval_cycles)
+        most = max(scenario.rounds for scenario in scenarios(pace))
+        x = np.resize(x, (most, *x.shape[1:]))
     write_vectors(staging, network, x)
     write_testbench(staging, image, planned, len(x), unit_names(network.layers)[-1])
     extra = {

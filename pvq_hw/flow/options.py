@@ -219,7 +219,8 @@ class CompileOptions:
     decide : str
         What becomes of the scores on the chip: ``"argmax"`` gives the largest's place and value,
         ``"top=3"`` those of the 3 largest, ``"above=0.5"`` 0 or 1 for each, by one threshold or,
-        after commas, by one for each. None by default: the scores themselves.
+        after commas, by one for each; ``"smoothed=8,0.5"`` the class by averages over 8 frames,
+        which another takes over by more than 0.5. None by default: the scores themselves.
     updatable : bool
         Whether all that follows from the weights is to be in block RAM, so that the bitstream takes
         those of a network trained again without synthesis; see `pvq_hw.flow.update`.
@@ -356,6 +357,9 @@ class CompileOptions:
 
     def _check_spare(self) -> None:
         """Raises InputError for room that weights can't have, or not where they are."""
+        if self.updatable and self.decide.startswith("smoothed"):
+            raise InputError("Updatable weights must come without --decide smoothed, whose margin "
+                             "is wires")  # fmt: skip
         if self.spare is not None and not self.updatable:
             raise InputError("Spare room must come with updatable weights: --updatable")
         if self.spare is not None and not 0 <= self.spare <= _MOST_SPARE:

@@ -127,6 +127,11 @@ def selftest(
         check_writable(bundle)
     if port is None:
         port = find_port(describe_output(accelerator))
+    if accelerator.network.remembers:
+        raise InputError(
+            "A self-test must have answers that depend on no earlier frame, unlike those of "
+            "--decide smoothed; compare these with run"
+        )
     name = port if isinstance(port, str) else "the port"
     baud = describe_output(accelerator).baud
     traced = TracedPort(open_port(port, baud) if isinstance(port, str) else port)

@@ -10,10 +10,24 @@ from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import LAYERS, IntArray, TensorSpec, Unweighted
 
-__all__ = ["MOST_LARGEST", "Above", "Decision", "Largest"]
+__all__ = [
+    "MOST_LARGEST",
+    "MOST_SHIFT",
+    "MOST_SMOOTHED",
+    "Above",
+    "Decision",
+    "Largest",
+    "Smoothed",
+]
 
 MOST_LARGEST = 16
 """The most values that `Largest` gives: each is a comparator."""
+
+MOST_SMOOTHED = 64
+"""The most values that `Smoothed` averages: each is a register."""
+
+MOST_SHIFT = 8
+"""`Smoothed` averages over ``2**8`` frames at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +39,12 @@ class Decision(Unweighted):
     name, input : str
     output : TensorSpec
     """
+
+    remembers: ClassVar[bool] = False
+    """Whether what it gives for a frame depends on the frames before."""
+
+    places: ClassVar[bool] = True
+    """Whether a frame's first value is the place of one of its input's."""
 
     name: str
     input: str
@@ -99,6 +119,7 @@ class Above(Decision):
     """
 
     kind: ClassVar[str] = "above"
+    places: ClassVar[bool] = False
 
     thresholds: tuple[int, ...]
 
@@ -117,3 +138,63 @@ class Above(Decision):
             raise InputError(f"{where} must have thresholds from {least} to {most + 1}")
         if self.output.format != IntFormat(2, signed=False):
             raise InputError(f"{where} must give values of 2 bits")
+
+
+@LAYERS.kind
+@dataclass(frozen=True, eq=False)
+class Smoothed(Decision):
+    """The class of a stream of frames: each value's moving average, and the place of the largest,
+    which another takes over once its average exceeds that of the one before by more than a margin.
+
+    An average is ``a / 2**shift`` rounded down, where ``a`` is the first frame's value times
+    ``2**shift`` and each later frame adds its value and takes away the average: its weight falls by
+    ``1 - 2**-shift`` a frame. So ``a`` never leaves ``2**shift`` times the values' range. Of equal
+    averages the first is the largest.
+
+    Parameters
+    ----------
+    name, input, output
+        As in `Decision`; two values, the place and the average there.
+    shift : int
+        1 to 8.
+    margin : int
+        Of averages, in the input's integers; at least 0.
+    """
+
+    kind: ClassVar[str] = "smoothed"
+    remembers: ClassVar[bool] = True
+
+    shift: int
+    margin: int
+
+    def compute(self, *x: IntArray) -> IntArray:
+        """(frames, ...) -> (frames, 2), of frames that come one after the other from a reset on."""
+        values = np.asarray(x[0], dtype=np.int64).reshape(len(x[0]), -1)
+        out = np.empty((len(values), 2), dtype=np.int64)
+        sums, held = values[:1].sum(axis=0) << self.shift, -1
+        for frame, row in enumerate(values):
+            if frame:
+                sums = sums - (sums >> self.shift) + row
+            best = int(sums.argmax())
+            if held < 0 or sums[best] - sums[held] > self.margin << self.shift:
+                held = best
+            out[frame] = held, sums[held] >> self.shift
+        return out
+
+    def unit(self, *inputs: TensorSpec) -> npt.NDArray[np.float64]:
+        """Places are counted, averages have the input's scale."""
+        return np.array([1.0, inputs[0].scale])
+
+    def verify(self, *inputs: TensorSpec) -> None:
+        """Raises InputError unless there are values to average and the output holds place and
+        average."""
+        where, (x,) = f"Layer {self.name!r}", inputs
+        if x.format.binary or not 2 <= x.size <= MOST_SMOOTHED:
+            raise InputError(f"{where} must average 2 to {MOST_SMOOTHED} values, not {x.size}")
+        if not 1 <= self.shift <= MOST_SHIFT:
+            raise InputError(f"{where} must average over 2 to {1 << MOST_SHIFT} frames")
+        least, most = x.format.limits
+        if not 0 <= self.margin <= most - least:
+            raise InputError(f"{where} must have a margin of 0 to {most - least}")
+        if self.output.format != Largest.form(x.format, x.size) or self.output.shape != (2,):
+            raise InputError(f"{where} must give a place and a value of its input")

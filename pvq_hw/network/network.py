@@ -81,6 +81,17 @@ class Network:
         """The layers with weights, in order."""
         return [layer for layer in self.layers if isinstance(layer, Weighted)]
 
+    @property
+    def decision(self) -> Decision | None:
+        """The layer at the end that decides, where there is one."""
+        last = self.layers[-1]
+        return last if isinstance(last, Decision) else None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what it gives for a frame depends on the frames before, since a reset."""
+        return _remembers(self.layers[-1])
+
     def tensors(self) -> dict[str, TensorSpec]:
         """Every tensor by name, in order."""
         return {t.name: t for t in (self.input, *(layer.output for layer in self.layers))}
@@ -89,7 +100,7 @@ class Network:
         """Raises InputError unless the graph is well formed and no layer can overflow."""
         if not self.layers:
             raise InputError("A network must have at least one layer")
-        known = {self.input.name: self.input}
+        known, before = {self.input.name: self.input}, ""
         for layer in self.layers:
             for name in layer.inputs:
                 if name not in known:
@@ -97,7 +108,9 @@ class Network:
             if layer.output.name in known:
                 raise InputError(f"Layer {layer.name!r} gives {layer.output.name!r} again")
             layer.verify(*(known[name] for name in layer.inputs))
-            known[layer.output.name] = layer.output
+            if _remembers(layer) and (layer is not self.layers[-1] or layer.inputs != (before,)):
+                raise InputError(f"Layer {layer.name!r} must follow the last of the other layers")
+            known[layer.output.name], before = layer.output, layer.output.name
         check_inputs(self.inputs, self.input.size)
         self._check_parts()
         check_outputs(self.outputs, self.output.size)
@@ -221,10 +234,13 @@ class Network:
         return dict(self.steps(x))
 
     def predict(self, x: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The golden model: integers (frames, \\*input.shape) -> (frames, \\*output.shape)."""
+        """The golden model: integers (frames, \\*input.shape) -> (frames, \\*output.shape), of
+        frames that come one after the other from a reset on, where that matters."""
         x = np.asarray(x)
         if not len(x):
             return np.zeros((0, *self.output.shape), dtype=np.int64)
+        if self.remembers:
+            return self.layers[-1].compute(self.undecided.predict(x))
         chunks = []
         for start in range(0, len(x), 1024):
             for _, out in self.steps(x[start : start + 1024]):  # noqa: B007  the last one counts
@@ -406,3 +422,7 @@ def _layer(item: dict[str, Any], matrices: Iterator[IntArray], place: Place) -> 
             raise InputError(f"{place} lacks its weights")
         item = {key: value for key, value in item.items() if key != "shape"} | {"y": weights}
     return read_kind(LAYERS.kinds(), item, place)
+
+
+def _remembers(layer: Layer) -> bool:
+    return isinstance(layer, Decision) and layer.remembers

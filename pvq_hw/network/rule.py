@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.naming import Names, quoted, safe_name
-from pvq_hw.network.decision import MOST_LARGEST, Above, Largest
+from pvq_hw.network.decision import (
+    MOST_LARGEST,
+    MOST_SHIFT,
+    MOST_SMOOTHED,
+    Above,
+    Largest,
+    Smoothed,
+)
 from pvq_hw.network.layer import Layer, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.outputs import Output
@@ -27,15 +34,21 @@ class Rule:
         The largest scores that are given; 0 where scores are compared with thresholds.
     thresholds : tuple of float
         One for all scores, or one for each, in the model's own unit.
+    shift : int
+        Where above 0, scores are averaged over ``2**shift`` frames.
+    margin : float
+        Of averages, in the unit of the scores, by which another class takes over.
     """
 
     count: int
     thresholds: tuple[float, ...] = ()
+    shift: int = 0
+    margin: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
-        """``"argmax"``, ``"top=3"``, ``"above=0.5"`` or ``"above=0.5,0.8"``; raises InputError for
-        anything else."""
+        """``"argmax"``, ``"top=3"``, ``"above=0.5"``, ``"above=0.5,0.8"``, ``"smoothed=8"`` or
+        ``"smoothed=8,0.5"``; raises InputError for anything else."""
         kind, _, value = text.partition("=")
         if text == "argmax":
             return cls(1)
@@ -47,12 +60,24 @@ class Rule:
                 numbers = tuple(map(float, value.split(",")))
                 if all(map(math.isfinite, numbers)) and len(numbers) <= _MOST_THRESHOLDS:
                     return cls(0, numbers)
+            if kind == "smoothed":
+                frames, comma, margin = value.partition(",")
+                found = cls(0, (), _shift(frames), float(margin) if comma else 0.0)
+                if found.shift and 0 <= found.margin < math.inf:
+                    return found
         except ValueError:
             pass
         raise InputError(
-            f"A decision must be argmax, top=1 to top={MOST_LARGEST}, or above=T with a threshold "
-            f"or one for each output, not {quoted(text)}"
+            f"A decision must be argmax, top=1 to top={MOST_LARGEST}, above=T with a threshold or "
+            f"one for each output, or smoothed=F,M with F frames (2, 4, 8 to {1 << MOST_SHIFT}) "
+            f"and a margin M, not {quoted(text)}"
         )
+
+
+def _shift(frames: str) -> int:
+    """The logarithm of a number of frames; 0 for what is none."""
+    powers = {str(1 << shift): shift for shift in range(1, MOST_SHIFT + 1)}
+    return powers.get(frames, 0)
 
 
 def check_decision(text: str, size: int, outputs: int, frames: int | str) -> None:
@@ -78,6 +103,10 @@ def check_decision(text: str, size: int, outputs: int, frames: int | str) -> Non
         raise InputError("A unit that decides takes one frame at a time: leave --frames at 1")
     if rule.count > size:
         raise InputError(f"--decide {text} must ask for at most the model's {size} outputs")
+    if rule.shift and not 2 <= size <= MOST_SMOOTHED:
+        raise InputError(
+            f"--decide {text} must have 2 to {MOST_SMOOTHED} outputs to average, not {size}"
+        )
     if len(rule.thresholds) not in (0, 1, size):
         raise InputError(
             f"--decide must have 1 threshold or {size}, one for each output, "
@@ -106,6 +135,12 @@ def decided(network: Network, text: str) -> Network:
         spec = TensorSpec(tensor, (2 * rule.count,), form, scores.scale)
         layer = Largest(name, scores.name, spec, rule.count)
         outputs = (Output("class", (rule.count,), 0), Output("score", (rule.count,), rule.count))
+    elif rule.shift:
+        spec = TensorSpec(tensor, (2,), Largest.form(scores.format, scores.size), scores.scale)
+        least, most = scores.format.limits
+        margin = min(round(min(rule.margin / scores.scale, 1e9)), most - least)
+        layer = Smoothed(name, scores.name, spec, rule.shift, margin)
+        outputs = (Output("class", (1,), 0), Output("score", (1,), 1))
     else:
         thresholds = rule.thresholds * (scores.size // len(rule.thresholds))
         spec = TensorSpec(tensor, (scores.size,), IntFormat(2, signed=False), 1.0)

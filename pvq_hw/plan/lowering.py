@@ -9,7 +9,7 @@ import numpy as np
 from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.decision import AboveUnit, LargestUnit
+from pvq_hw.engine.decision import AboveUnit, LargestUnit, SmoothedUnit
 from pvq_hw.engine.line_buffer import WindowSpec, make_window
 from pvq_hw.engine.lines import LINES_DELAY
 from pvq_hw.engine.timing import fifo_needs, with_depths
@@ -30,7 +30,7 @@ from pvq_hw.engine.units import (
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.naming import Names, safe_name
-from pvq_hw.network.decision import Above, Largest
+from pvq_hw.network.decision import Above, Largest, Smoothed
 from pvq_hw.network.join import Add, Concat, Outputs
 from pvq_hw.network.layer import LAYERS, Layer, TensorSpec
 from pvq_hw.network.network import Network
@@ -222,6 +222,13 @@ def _weight(taken: Resources, family: Family) -> int:
 def _largest(layer: Largest, site: Site) -> LargestUnit:
     (x,) = site.x
     return LargestUnit(site.name, site.inputs, site.outputs, x.format, x.size, layer.count)
+
+
+@layer_unit.of(Smoothed)
+def _smoothed(layer: Smoothed, site: Site) -> SmoothedUnit:
+    (x,) = site.x
+    numbers = (x.format, x.size, layer.shift, layer.margin)
+    return SmoothedUnit(site.name, site.inputs, site.outputs, *numbers)
 
 
 @layer_unit.of(Above)

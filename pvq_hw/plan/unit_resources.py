@@ -2,7 +2,7 @@
 
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.decision import AboveUnit, LargestUnit
+from pvq_hw.engine.decision import AboveUnit, LargestUnit, SmoothedUnit
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_order import map_order
 from pvq_hw.engine.raster import Raster
@@ -199,6 +199,15 @@ def _largest(unit: LargestUnit, family: Family) -> Resources:
     sent = Resources(luts=2 * unit.out.bits, ffs=2 * unit.out.bits)
     control = Resources(luts=12 + 3 * unit.place_bits, ffs=6 + unit.place_bits)
     return sum([sorted_list + sent] * unit.count, control)
+
+
+@unit_cost.of(SmoothedUnit)
+def _smoothed(unit: SmoothedUnit, family: Family) -> Resources:
+    """Averages in registers, two adders for them, one for the margin, and two comparators."""
+    bits, places = unit.sum_bits, unit.place_bits
+    sums = Resources(luts=8 * bits, ffs=(unit.size + 4) * bits)
+    control = Resources(luts=14 + 5 * places, ffs=8 + 4 * places)
+    return sums + control + Resources(luts=3 * unit.out.bits, ffs=2 * unit.out.bits)
 
 
 @unit_cost.of(AboveUnit)

@@ -90,6 +90,8 @@ class Target:
         Seen from the FPGA.
     leds : tuple of (str, Pin)
         ``heartbeat`` and ``busy``, as far as the board has them.
+    decision : tuple of (str, Pin)
+        Outputs, from ``"0"`` on, that show what ``--decide`` gives: LEDs, as far as there are any.
     high : tuple of (str, Pin)
         Outputs that must be held high.
     flash : tuple of (str, Pin)
@@ -128,6 +130,7 @@ class Target:
     rx: Pin
     tx: Pin
     leds: tuple[tuple[str, Pin], ...] = ()
+    decision: tuple[tuple[str, Pin], ...] = ()
     high: tuple[tuple[str, Pin], ...] = ()
     flash: tuple[tuple[str, Pin], ...] = ()
     pad: bool = False
@@ -143,7 +146,7 @@ class Target:
     @property
     def pins(self) -> tuple[Pin, ...]:
         """All that the circuit uses."""
-        more = (*self.leds, *self.high, *self.flash)
+        more = (*self.leds, *self.decision, *self.high, *self.flash)
         return self.clk, self.rx, self.tx, *(pin for _, pin in more)
 
     @property

@@ -55,6 +55,7 @@ _PINS = {  # resources unless the file says otherwise
     "busy": "led.1",
 }
 _MOST_TEXTS = 8
+_MOST_DECISION = 16
 _FLASH = ("cs", "clk", "copi", "cipo", "wp", "hold")
 _INVERTED = ("cs", "wp", "hold")
 
@@ -157,6 +158,7 @@ class _File(TypedDict):
     oscillator: _Oscillator
     attributes: NotRequired[dict[str, Any]]
     pins: _Pins
+    decision: NotRequired[dict[str, Value]]
     high: NotRequired[dict[str, Value]]
     flash: NotRequired[_Flash]
     bitstream: NotRequired[dict[str, Any]]
@@ -211,6 +213,7 @@ class _Reader:
             rx=found["rx"],
             tx=found["tx"],
             leds=tuple((key, found[key]) for key in ("heartbeat", "busy") if key in found),
+            decision=self._decision(),
             high=self._high(),
             flash=self._flash(),
             pad=oscillator.get("pad", False),
@@ -254,6 +257,15 @@ class _Reader:
             told.get("invert", invert),
             tuple((self.default | self._attributes(own, place)).items()),
         )
+
+    def _decision(self) -> tuple[tuple[str, Pin], ...]:
+        table, place = self.values.get("decision", {}), self.place.key("decision")
+        names = [str(k) for k in range(len(table))]
+        if len(table) > _MOST_DECISION or set(table) != set(names):
+            raise InputError(
+                f"Pins of the decision must be 0, 1, 2 and so on, at most {_MOST_DECISION}"
+            )
+        return tuple((k, self._pin(table[k], place.key(k), f"decision.{k}")) for k in names)
 
     def _high(self) -> tuple[tuple[str, Pin], ...]:
         table, place = self.values.get("high", {}), self.place.key("high")
@@ -308,6 +320,7 @@ def _check_places(board: Target) -> None:
     """No two pins in one place of the package or of the platform."""
     named = [("clk", board.clk), ("rx", board.rx), ("tx", board.tx), *board.leds, *board.high]
     named += [(f"flash.{key}", pin) for key, pin in board.flash]
+    named += [(f"decision.{key}", pin) for key, pin in board.decision]
     places: dict[str, str] = {}
     paths: dict[tuple[str, int, str], str] = {}
     for name, pin in named:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from pvq_hw.flow.board import describe_output
 from pvq_hw.host.board_model import Responder
 
@@ -29,9 +31,14 @@ class BoardPort:
     def __init__(self, accelerator, *, wrong=lambda out: out, spoil=bytes, **said):
         network = accelerator.network
 
+        taken = []
+
         def predict(frame):
             shaped = frame.reshape(1, *network.input.shape)
-            return wrong(network.predict(shaped).reshape(-1))
+            if network.remembers:  # from the first frame on
+                taken.append(shaped)
+                shaped = np.concatenate(taken)
+            return wrong(network.predict(shaped)[-1].reshape(-1))
 
         self.board = Responder(replace(describe_output(accelerator), **said), predict)
         self._spoil, self.coming, self.closed = spoil, b"", False

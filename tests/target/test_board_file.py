@@ -99,6 +99,19 @@ def test_a_plan_carries_the_whole_board(file):
     assert "definition" not in TARGETS["hx8k"].to_json()
 
 
+def test_pins_of_a_decision_are_counted_from_0():
+    pins = {"1": {"pin": "4", "invert": True}, "0": "3"}
+    board = board_from(TOY | {"decision": pins})
+    assert [(k, p.name, p.invert, p.resource) for k, p in board.decision] == [
+        ("0", "3", False, "decision.0"), ("1", "4", True, "decision.1"),
+    ]  # fmt: skip
+    for wrong in ({"0": "3", "2": "4"}, {"a": "3"}, {str(k): str(k) for k in range(17)}):
+        with pytest.raises(InputError, match="Pins of the decision must be 0, 1, 2 and so on"):
+            board_from(TOY | {"decision": wrong})
+    with pytest.raises(InputError, match=r"'rx' and 'decision\.0' must differ, not both be 87"):
+        board_from(TOY | {"decision": {"0": "87"}})
+
+
 def test_shipped_boards_are_read_by_the_same_rules():
     with pytest.raises(InputError, match="Board 'hx8k' is shipped already; give yours another"):
         target_from_json({"name": "hx8k", "definition": TOY | {"name": "hx8k"}})
