@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 from board_port import BoardPort
 from cli_tools import refused, reseal, run
 from plan_networks import random_network
 
 import pvq_hw
+from gateware.units.decision import SmoothedCircuit
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.bundled import DIGITS
 from pvq_hw.data.dataset import Data
@@ -116,6 +118,37 @@ def test_averages_begin_with_the_first_frame_and_another_class_takes_over_by_the
     assert smoothed(1, 4, scores) == [[0, 8], [0, 4], [0, 2], [1, 7]]  # by more than 4
     # Times 2: -6, -4; -5, -4; -4, -5: rounded down.
     assert smoothed(1, 0, [[-3, -2], [-2, -2], [-2, -3]]) == [[1, -2], [1, -2], [0, -2]]
+
+
+@pytest.mark.parametrize(("bits", "signed", "margin"), [(3, False, 0), (3, False, 1), (2, True, 0)])
+def test_classes_that_are_as_large_are_decided_as_by_the_golden_model(bits, signed, margin):
+    """Narrow scores, so that averages often are equal or differ by just the margin."""
+    unit = SmoothedUnit("s", ("x",), ("o",), IntFormat(bits, signed), 3, 1, margin)
+    low, high = unit.x.limits
+    rng = np.random.default_rng(bits)
+    x = rng.integers(low, high + 1, size=(150, 3))
+    circuit, found = SmoothedCircuit(unit), []
+    sim = Simulator(circuit)
+    sim.add_clock(1e-6)
+
+    async def drive(ctx):
+        values = x.ravel().tolist()
+        while len(found) < 2 * len(x):
+            ctx.set(circuit.i.valid, int(bool(values)))
+            ctx.set(circuit.i.payload.as_value(), (values or [0])[0] % (1 << bits))
+            ctx.set(circuit.o.ready, int(rng.integers(2)))
+            *_, taken, given, word = await ctx.tick().sample(
+                circuit.i.valid & circuit.i.ready,
+                circuit.o.valid & circuit.o.ready,
+                circuit.o.payload.as_value(),
+            )
+            del values[:taken]
+            sign = unit.out.signed and word >> (unit.out.bits - 1)
+            found.extend([word - (sign << unit.out.bits)] * given)
+
+    sim.add_testbench(drive)
+    sim.run_until(1e-6 * 3000)
+    assert np.array_equal(np.reshape(found, (-1, 2)), unit.compute(x))
 
 
 def test_averages_stay_within_their_bits_whatever_comes():
