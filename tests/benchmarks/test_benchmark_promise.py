@@ -51,6 +51,7 @@ def test_the_page_counts_what_is_kept_and_shows_what_is_refused() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_case_is_judged_on_inputs_that_took_no_part() -> None:
     with np.load(DIGITS_DATA) as file:
         train = Data(file["x_train"][:150], file["y_train"][:150])
