@@ -27,6 +27,7 @@ __all__ = [
 
 
 _SCALE_FRAMES = 500
+_LARGE = 100.0  # in size, of outputs that are too large for logits or values that are learned
 
 MOST_CLASSES = 24
 """Of a table of answers by class."""
@@ -208,18 +209,28 @@ def check_data(
 def scale_warning(model: Model, data: Data | None) -> str | None:
     """What to say where integers up to 255 were to be divided and are not; None where all is well.
 
-    The float model judges, on the first frames that have class numbers: it must be right more
-    often, by 5 points at least, on the data divided by 255.
+    The float model judges, on the first frames. With class numbers it must be right more often, by
+    5 points at least, on the data divided by 255. Without labels its outputs must be larger than
+    those of networks are, and not so large divided.
     """
-    if data is None or data.y is None or data.x.dtype.kind not in "iu" or data.input_scale != 1:
+    if data is None or data.x.dtype.kind not in "iu" or data.input_scale != 1:
+        return None
+    if not (16 < data.x.max() <= 255 and data.x.min() >= 0):
         return None
     some = data.head(_SCALE_FRAMES)
-    if not (16 < data.x.max() <= 255 and data.x.min() >= 0) or some.y is None:
-        return None
+    outputs = [model.predict(some.x, scale) for scale in (1.0, 255.0)]
+    if some.y is None:
+        plain, divided = (float(np.sqrt(np.mean(np.square(o)))) for o in outputs)
+        if plain < _LARGE or divided > _LARGE / 4:
+            return None
+        return (
+            f"warning: integer data is taken as it is, and the float model's outputs are about "
+            f"{plain:,.0f} in size; divided by 255, {divided:.3g}: if it was trained so, give "
+            "--input-scale 255"
+        )
     try:
         judge = metric_for(model, some.y)
-        plain = judge.compute(model.predict(some.x), some.y)
-        divided = judge.compute(model.predict(some.x, 255.0), some.y)
+        plain, divided = (judge.compute(o, some.y) for o in outputs)
     except InputError:  # labels that nothing is scored by
         return None
     if judge.name != "accuracy" or divided < plain + 5:

@@ -159,6 +159,13 @@ def test_integers_that_were_to_be_divided_are_told_of(model, data):
     assert scale_warning(trained, pvq_hw.Data(bytes_.x, bytes_.y, 255.0)) is None
     assert scale_warning(trained, pvq_hw.Data(x, answers(trained.predict(x)))) is None
     assert scale_warning(model, data[1]) is None
+    # Without labels the outputs' size tells.
+    told = scale_warning(model, pvq_hw.Data(x))
+    assert told is not None
+    assert told.endswith("divided by 255, 4.04: if it was trained so, give --input-scale 255")
+    on_bytes = replace(model, nodes=(replace(model.nodes[0], weight=first.weight / 255), *rest))
+    assert scale_warning(on_bytes, pvq_hw.Data(x)) is None
+    assert scale_warning(model, pvq_hw.Data(x / 255.0)) is None
 
 
 @pytest.mark.parametrize(
