@@ -210,7 +210,7 @@ def check(
 ) -> ModelCheck:
     """Says whether a model will compile, and about how large and fast it becomes.
 
-    Nothing is quantized. Cycles were within 25 % of the plan's in 20 of 21 comparisons, and 45 %
+    Nothing is quantized. Cycles were within 25 % of the plan's in 21 of 22 comparisons, and 45 %
     too many in one (``docs/decisions/check.md``).
 
     Parameters
