@@ -101,6 +101,11 @@ def check_decision(text: str, size: int, outputs: int, frames: int | str) -> Non
         raise InputError(f"--decide must not be given for a model of {outputs} outputs")
     if frames != 1:
         raise InputError("A unit that decides takes one frame at a time: leave --frames at 1")
+    if rule.count and size == 1:
+        raise InputError(
+            f"--decide {text} must have 2 outputs or more: of one it would always be class 0; give "
+            "a threshold, such as above=0.5"
+        )
     if rule.count > size:
         raise InputError(f"--decide {text} must ask for at most the model's {size} outputs")
     if rule.shift and not 2 <= size <= MOST_SMOOTHED:

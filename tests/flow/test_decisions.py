@@ -26,7 +26,7 @@ from pvq_hw.model.model import Dense, Model, Relu
 from pvq_hw.network.decision import Above, Largest, Smoothed
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.network.rule import Rule, decided
+from pvq_hw.network.rule import Rule, check_decision, decided
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import plan
 from sim.reference import load_reference, reference_outputs
@@ -70,6 +70,10 @@ def test_what_cannot_be_decided_is_refused():
                  "smoothed=6", "smoothed=512", "smoothed=8,", "smoothed=8,-1"):  # fmt: skip
         with pytest.raises(InputError, match="A decision must be argmax"):
             Rule.parse(text)
+    for text in ("argmax", "top=1"):
+        with pytest.raises(InputError, match="of one it would always be class 0; give a threshold"):
+            check_decision(text, 1, 0, 1)
+    check_decision("above=0.5", 1, 0, 1)
 
 
 def test_decisions_are_the_golden_models_whatever_stalls(tmp_path):
