@@ -267,7 +267,8 @@ def test_maps_that_do_not_fit_are_refused_before_any_codes_are_looked_for(
     network = pvq_hw.load_model(save(tmp_path, model))
     calibration = pvq_hw.Data(rng.normal(size=(16, 1, 28, 28)))
     monkeypatch.setattr("pvq_hw.flow.quantize.row_budget", lambda *a, **k: pytest.fail("too late"))
-    board = get_target("icebreaker")
+    # With a core a layer: they may share an engine, with maps in SPRAM.
+    board, options = get_target("icebreaker"), CompileOptions(target="icebreaker", engine="folded")
     with pytest.raises(InputError, match=text) as raised:
-        quantize_for(network, board, CompileOptions(target="icebreaker"), calibration)
+        quantize_for(network, board, options, calibration)
     assert "block RAMs at a pulse a row already, but icebreaker has 30" in str(raised.value)
