@@ -126,7 +126,7 @@ def run(tmp_path, case, wanted, longest=None) -> None:
         assert result.latency_cycles == made.latency_cycles
 
 
-@settings(max_examples=12, **QUIET)
+@settings(max_examples=40, **QUIET)
 @given(random_graphs(), choices())
 def test_random_networks_compute_what_their_golden_models_do(tmp_path, case, wanted):
     run(tmp_path, case, wanted, SHORT)
