@@ -3,7 +3,7 @@
 import importlib.util
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _TOLERANCE = 1e-3
 _JUDGES = ("onnxruntime", "ai-edge-litert")
 _ROUNDING = "ai-edge-litert, which rounds activations here"
 _ROUNDED = 0.02  # the same of quantized files, whose activations may be a step off
+_HALFWAY = 2e-6  # of a scale: what 32 bits may be off by
 _MOST_FRAMES = 0.9  # sums near 0 have either sign, and steps may add up
 
 
@@ -85,8 +86,25 @@ def check_own_graph(path: Path, model: Model, data: Data) -> OwnGraph | None:
     tolerance = max(_ROUNDED, 2 / min(levels)) if levels else _TOLERANCE
     # The reference takes other windows than the format says for some poolings: it is no judge.
     if runtime in _JUDGES and float(np.mean(error <= tolerance)) < wanted:
+        error = np.maximum(error - 2 * _halves(model, data, exact), 0)
+    if runtime in _JUDGES and float(np.mean(error <= tolerance)) < wanted:
         raise _differs(f"differs by {100 * float(error.max()):.3g} % of the largest output")
     return OwnGraph(runtime, len(exact), float(error.max(initial=0.0)))
+
+
+def _halves(model: Model, data: Data, exact: FloatArray) -> FloatArray:
+    """How far values that the file rounds, and that lie halfway, move each frame's outputs, as a
+    part of the largest: means of integers do so often, and a runtime's 32 bits decide them."""
+    ends = [
+        replace(model, nodes=tuple(
+            replace(node, scale=node.scale * (1 + off)) if isinstance(node, Quantize) else node
+            for node in model.nodes
+        )).predict(data.x, data.input_scale)
+        for off in (_HALFWAY, -_HALFWAY)
+    ]  # fmt: skip
+    largest = [float(np.abs(exact[:, o.part]).max(initial=0.0)) or 1.0 for o in _outputs(model)]
+    moved = [np.abs(ends[0] - ends[1])[:, o.part].max(axis=1) for o in _outputs(model)]
+    return np.max([m / size for m, size in zip(moved, largest, strict=True)], axis=0)
 
 
 def _outputs(model: Model) -> tuple[Output, ...]:
