@@ -88,11 +88,17 @@ class Solver:
 
     def follows(self, given: Sequence[Any], claim: Any) -> bool:
         """Whether a claim holds wherever all that is given does."""
+        return self._answer([*given, self.op("NOT", [claim])]) == "unsat"
+
+    def possible(self, given: Sequence[Any]) -> bool:
+        """Whether all that is given can hold at once."""
+        return self._answer(given) == "sat"
+
+    def _answer(self, formulas: Sequence[Any]) -> str:
         solver = self._b.Bitwuzla(self._terms, self._b.Options())
-        for formula in given:
+        for formula in formulas:
             solver.assert_formula(formula)
-        solver.assert_formula(self.op("NOT", [claim]))
-        return str(solver.check_sat()) == "unsat"
+        return str(solver.check_sat())
 
 
 class Formulas:

@@ -529,6 +529,8 @@ class _Induction:
             ("", holds, later | self._accounts() | self._hazards() | self._progress()),
         )
         for when, given, claims in parts:
+            if not self._s.possible(given):  # anything would follow
+                raise CheckError(f"Core {self._spec.name!r}: the invariants allow no state")
             for what, claim in claims.items():
                 if not self._s.follows(given, claim):
                     raise CheckError(

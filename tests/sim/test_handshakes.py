@@ -12,6 +12,7 @@ from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import CheckError, InputError, PvqError
+from sim.proof.formulas import Solver
 from sim.proof.handshakes import check_handshakes
 from sim.proof.netlist import Cell, read_units
 
@@ -132,6 +133,18 @@ def test_what_is_not_followed_is_named(tmp_path, chain):
     netlist, spec = chain[1]
     with pytest.raises(InputError, match="control of codes in SPRAM is not followed"):
         check_handshakes(netlist, replace(spec, code_memory="spram"))
+
+
+def test_what_contradicts_itself_proves_nothing(chain, monkeypatch):
+    solver = Solver()
+    x = solver.same(solver.unknown("x", 4), solver.number(3, 4))
+    no = solver.op("NOT", [x])
+    assert solver.possible([x])
+    assert not solver.possible([x, no])
+    assert solver.follows([x, no], solver.same(solver.number(0, 1), solver.number(1, 1)))
+    monkeypatch.setattr(Solver, "possible", lambda *_: False)
+    with pytest.raises(CheckError, match="the invariants allow no state"):
+        check_handshakes(*chain[0])
 
 
 def test_a_missing_solver_is_named(chain, monkeypatch):
