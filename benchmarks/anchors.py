@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.networks import mnist, read, save
+from benchmarks.networks import folders, mnist, read, save
 from benchmarks.uniform import METHODS, uniform_network
 from pvq_hw.bundled import DIGITS_DATA
 from pvq_hw.data.dataset import Data
@@ -256,11 +256,8 @@ _UNSEEN = ("GPTQ int8", "AdaRound int8")  # nothing is left to gain there
 
 def main() -> None:
     """Runs what is missing, and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=Path, help="folder of the ONNX files")
-    parser.add_argument("--mnist", type=Path, help="folder of the four idx.gz files")
+    parser = folders(__doc__, RESULTS)
     parser.add_argument("--kws", type=Path, help="folder of kws_cal.npz and kws_test.npz")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="results, JSON")
     parser.add_argument("--network", help="only this network")
     parser.add_argument("--page", type=Path, help="page to write")
     args = parser.parse_args()

@@ -7,7 +7,17 @@ from typing import Any
 
 from pvq_hw.data.dataset import Data, make_data
 
-__all__ = ["INPUT_SCALES", "NETWORKS", "SCALE", "arguments", "mnist", "parse", "read", "save"]
+__all__ = [
+    "INPUT_SCALES",
+    "NETWORKS",
+    "SCALE",
+    "arguments",
+    "folders",
+    "mnist",
+    "parse",
+    "read",
+    "save",
+]
 
 NETWORKS = {
     "A": "mnist_netA_mlp_784_512_512_10.onnx",
@@ -21,8 +31,8 @@ SCALE = 255.0
 _FILES = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
 
 
-def arguments(text: str, output: Path | None = None) -> argparse.ArgumentParser:
-    """What all of them take.
+def folders(text: str, output: Path | None = None) -> argparse.ArgumentParser:
+    """Where models and images come from and results go.
 
     Parameters
     ----------
@@ -37,6 +47,12 @@ def arguments(text: str, output: Path | None = None) -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", type=Path, default=output, required=output is None, help="results, JSON"
     )
+    return parser
+
+
+def arguments(text: str, output: Path | None = None) -> argparse.ArgumentParser:
+    """What the benchmarks of dense networks take, with `folders`."""
+    parser = folders(text, output)
     parser.add_argument("--network", choices=sorted(NETWORKS), help="only this network")
     parser.add_argument("--ratio", type=float, help="only this N/K")
     parser.add_argument("--seeds", type=int, default=3, help="draws a row")

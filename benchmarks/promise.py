@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import pvq_hw
-from benchmarks.networks import mnist, read, save
+from benchmarks.networks import folders, mnist, read, save
 from benchmarks.reach import judged
 from pvq_hw.bundled import DIGITS, DIGITS_DATA
 from pvq_hw.data.dataset import Data, load_data
@@ -310,11 +310,8 @@ def _runs(seeds: int, trials: int) -> Iterator[tuple[Case, float, str]]:
 
 def main() -> None:
     """Runs what is missing, and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=Path, help="folder of the ONNX files")
-    parser.add_argument("--mnist", type=Path, help="folder of the four idx.gz files")
+    parser = folders(__doc__, RESULTS)
     parser.add_argument("--kws", type=Path, help="folder of kws_cal.npz and kws_test.npz")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="results, JSON")
     parser.add_argument("--only", default="", help="only cases whose key begins so")
     parser.add_argument("--seeds", type=int, default=2, help="draws a case")
     parser.add_argument("--tune", type=int, default=0, help="trials of the searches")

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pvq_hw
-from benchmarks.networks import mnist, read, save
+from benchmarks.networks import folders, mnist, read, save
 from pvq_hw.data.dataset import Data
 from pvq_hw.evaluate.metrics import wilson
 from pvq_hw.model.load import load_model
@@ -292,13 +292,10 @@ def _diabetes() -> tuple[Any, npt.NDArray[np.float32]]:
 
 def main() -> None:
     """Runs what is missing, and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=Path, help="folder of the ONNX files")
-    parser.add_argument("--mnist", type=Path, help="folder of the four idx.gz files")
+    parser = folders(__doc__, RESULTS)
     parser.add_argument("--kws", type=Path, help="folder of kws_cal.npz and kws_test.npz")
     parser.add_argument("--cifar", type=Path, help="npz with x, y and x_calibration")
     parser.add_argument("--ad", type=Path, help="folder of ad01_cal.npz and ad01_test.npz")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="results, JSON")
     parser.add_argument("--only", default="", help="only rows whose key begins so")
     parser.add_argument("--seeds", type=int, default=1, help="draws a row")
     parser.add_argument("--page", type=Path, help="page to write")
