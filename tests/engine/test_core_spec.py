@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engine import frames_for, random_layer, tensor
+from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.pulse_core import CoreSpec, make_core
@@ -130,3 +131,15 @@ def test_pieces_cover_a_memory_exactly_once(family):
             assert piece.words <= piece.shape[1]
             cover[piece.word : piece.word + piece.words, piece.bit : piece.bit + piece.bits] += 1
         assert (cover == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("family", "products", "multiplier"),
+    [("ecp5", "mult18", "mult18"), ("up5k", "mac16", "serial"), ("hx8k", "logic", "serial")],
+)
+def test_lanes_of_8_bit_weights_leave_blocks_to_the_requantizer_where_there_are_many(
+    family, products, multiplier
+):
+    case = Case(5, 0, 3, shift=12, encoding="int8", options={"family": family})
+    (spec,) = make_chain(1, 9, IntFormat(8, False), case).specs
+    assert (spec.products, spec.multiplier) == (products, multiplier)
