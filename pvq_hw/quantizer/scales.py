@@ -1,5 +1,6 @@
 """Activations: formats, and scales from calibration data or from the ranges a model carries."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -91,8 +92,8 @@ def error_minimizing_scale(values: npt.ArrayLike, fmt: IntFormat) -> float:
     """The scale with the least squared error of rounding and saturating ``values`` to ``fmt``.
 
     Searches 41 clip points between a quarter of the largest magnitude and all of it, on at most
-    131,072 evenly spaced values; the largest magnitude wins a tie. Binary formats: the mean
-    magnitude, which is the least squares answer. 1 where every value is 0.
+    131,072 evenly spaced values, of all channels alike; the largest magnitude wins a tie. Binary
+    formats: the mean magnitude, which is the least squares answer. 1 where every value is 0.
     """
     v = np.asarray(values, dtype=np.float64).ravel()
     if fmt.min == 0:
@@ -103,7 +104,10 @@ def error_minimizing_scale(values: npt.ArrayLike, fmt: IntFormat) -> float:
     if fmt.binary:
         return float(np.abs(v).mean())
     if v.size > _SAMPLES:
-        v = v[:: -(-v.size // _SAMPLES)]
+        step = -(-v.size // _SAMPLES)
+        while math.gcd(step, v.size) > 1:  # it would pass over the same channels in every frame
+            step += 1
+        v = v[::step]
     full = _full_scale(v, top, fmt)
     best, best_error = full, np.inf
     for clip in np.linspace(1.0, 0.25, 41):

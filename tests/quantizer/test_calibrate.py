@@ -67,6 +67,13 @@ def test_binary_scale_is_the_mean_magnitude() -> None:
     assert error_minimizing_scale(np.array([-1.0, 3.0]), BINARY) == 2.0
 
 
+def test_every_channel_counts_where_there_are_many_values() -> None:
+    values = np.zeros((30_000, 16))
+    values[:, 3] = np.linspace(0, 4, len(values))  # not one of every second or fourth
+    values[:, 0] = np.linspace(0, 1, len(values))
+    assert error_minimizing_scale(values, IntFormat(8, False)) * 255 > 3.9
+
+
 def test_all_zero_values_get_a_usable_scale() -> None:
     assert error_minimizing_scale(np.zeros(8), U8) == 1.0
 
