@@ -12,6 +12,7 @@ import numpy as np
 from pvq_hw.engine.units import CoreUnit, Unit
 from pvq_hw.network.layer import Layer
 from pvq_hw.network.network import Network
+from pvq_hw.output.chart import Panel, Scale, panel
 from pvq_hw.output.sizes import limit_bits
 from pvq_hw.plan.core_layers import unit_names
 from pvq_hw.plan.layer import LayerPlan
@@ -20,6 +21,7 @@ from pvq_hw.plan.resources import Resources, budget
 from pvq_hw.plan.unit_resources import unit_resources
 
 __all__ = [
+    "choice_chart",
     "code_bars",
     "confusion",
     "diagram",
@@ -36,6 +38,8 @@ _NAMES = {"luts": "LUTs", "brams": "block RAMs", "dsps": "multipliers", "sprams"
 _HUES = 6
 _TILE = re.compile(r"(\d{1,4}):(\d)")
 _LONGEST = 22  # characters of a name in a picture
+_CHART = 380, 260  # of the choice's chart, in the drawing's units
+_SHOWN = 3  # times the loss asked for, or taken, that the chart shows
 
 
 # -- what the report's document holds -------------------------------------------------------------
@@ -252,6 +256,45 @@ def code_bars(pictures: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return found
+
+
+def choice_chart(choice: Mapping[str, Any] | None) -> Panel | None:
+    """Loss against cycles of all choices that fit, each with its number and name, the one that was
+    taken with a ring; None where fewer than two fit."""
+    steps = [(n, t) for n, t in enumerate((choice or {}).get("trials", ()), 1) if t["fits"]]
+    if choice is None or len(steps) < 2:
+        return None
+    taken = choice["trials"][choice["chosen"]]
+    bound = choice["max_loss"]
+    # A few that lose everything would flatten the rest.
+    most = _SHOWN * max(bound, taken["reckoned_loss"])
+    losses = [loss for _, trial in steps if (loss := trial["reckoned_loss"]) <= most]
+    x = Scale.over((trial["interval_cycles"] for _, trial in steps), log=True)
+    made = panel(f"loss reckoned with, {choice['unit']}", "cycles between frames", x,
+                 Scale.over([0.0, bound, *losses]), _CHART)  # fmt: skip
+    made.level(bound, "bound")
+    for number, trial in steps:
+        place = trial["interval_cycles"], trial["reckoned_loss"]
+        made.point(*place, "full" if trial["full"] else "quick", _step(number, trial, choice))
+    made.name([f"{number} {_step_name(trial)}" for number, trial in steps])
+    made.point(taken["interval_cycles"], taken["reckoned_loss"], "chosen", "chosen")
+    return made
+
+
+def _step_name(trial: Mapping[str, Any]) -> str:
+    """What a trial chose, in few letters."""
+    if not trial["ratio"]:
+        return "8-bit"
+    plain = len(trial["int8_layers"])
+    return f"N/K {trial['ratio']:g}" + (f" + {plain} in 8-bit" if plain else "")
+
+
+def _step(number: int, trial: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
+    """A trial in a line."""
+    return (
+        f"{number} {_step_name(trial)}, {'full' if trial['full'] else 'quick'}: "
+        f"{trial['reckoned_loss']:.2f} {choice['unit']}, {trial['interval_cycles']:,} cycles"
+    )
 
 
 def _range(place: int, width: int) -> str:

@@ -16,6 +16,7 @@ from pvq_hw.evaluate.metrics import metric_text
 from pvq_hw.network.network import Network
 from pvq_hw.network.table import Table
 from pvq_hw.output.pictures import (
+    choice_chart,
     code_bars,
     confusion,
     diagram,
@@ -307,6 +308,7 @@ def _page(parts: Mapping[str, Any]) -> str:
         asked_for=compiled.get("asked_for"),
         choice=compiled.get("choice"),
         choice_rows=_choice_rows(compiled.get("choice")),
+        choice_chart=choice_chart(compiled.get("choice")),
         reasons=[[x["name"], x["reason"]] for x in compiled["layers"] if x.get("reason")],
         table_rows=_table_rows(compiled.get("tables", [])),
         program_rows=_program_rows(compiled.get("program", [])),
@@ -383,6 +385,7 @@ def _choice_rows(choice: Mapping[str, Any] | None) -> list[dict[str, Any]]:
                 f"{trial['energy_nj']:,.0f}",
             ]
         cells = [
+            f"{number + 1}",
             f"{trial['ratio']:g}" if trial["ratio"] else "",
             ", ".join(trial["int8_layers"]),
             "full" if trial["full"] else "quick",

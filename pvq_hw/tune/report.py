@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pvq_hw.evaluate.metrics import metric_text
-from pvq_hw.tune.chart import Panel, Scale, panel
+from pvq_hw.output.chart import TEMPLATES, Panel, Scale, panel
 
 __all__ = ["write_page"]
 
@@ -35,7 +35,7 @@ def write_page(
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader([Path(__file__).parent / "templates", TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -47,6 +47,11 @@ def test_the_choice_loses_no_more_than_asked_and_is_the_best_that_does(chosen):
     assert document["n_over_k"] >= taken["ratio"]
 
 
+def choice_of(out):
+    """The choice as the manifest keeps it."""
+    return json.loads((out / "manifest.json").read_text())["extra"]["choice"]
+
+
 def test_what_was_chosen_can_be_compiled_again_and_is_in_the_report(chosen, digits, tmp_path):
     out, document = chosen
     text = (out / "options.toml").read_text()
@@ -57,6 +62,9 @@ def test_what_was_chosen_can_be_compiled_again_and_is_in_the_report(chosen, digi
     page = (out / "report.html").read_text()
     assert "How it was chosen" in page
     assert "At most 1 points of accuracy on 259 calibration frames" in page
+    assert '<svg class="chart"' in page
+    assert 'class="point">1 8-bit</text>' in page
+    assert page.count('class="point"') == len(choice_of(out)["trials"])
     assert run("verify", out).code == 0
     with (out / "options.toml").open("a") as file:
         file.write("# changed\n")

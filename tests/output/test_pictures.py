@@ -12,7 +12,14 @@ import pvq_hw
 from pvq_hw.engine.spans import unit_spans
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import Evaluation
-from pvq_hw.output.pictures import code_bars, confusion, diagram, picture_data, schedule_rows
+from pvq_hw.output.pictures import (
+    choice_chart,
+    code_bars,
+    confusion,
+    diagram,
+    picture_data,
+    schedule_rows,
+)
 from pvq_hw.plan.plan import core_images, plan
 
 
@@ -102,3 +109,44 @@ def test_the_page_draws_all_of_it(made):
     assert page.count('<td class="cell') == 100
     kinds = [kind for kind in ("luts", "brams", "dsps") if getattr(made.plan.resources, kind)]
     assert page.count('<div class="lane"><i class="h0"') == len(kinds) == 3
+
+
+def _tried(ratio, int8, cycles, loss, full=False):
+    return {"ratio": ratio, "int8_layers": int8, "full": full, "fits": True,
+            "interval_cycles": cycles, "reckoned_loss": loss}  # fmt: skip
+
+
+def test_every_choice_that_fits_has_its_place_and_name():
+    trials = [
+        _tried(None, ["a", "b"], 900, 0.0),
+        {"ratio": 40.0, "int8_layers": [], "full": False, "fits": False},
+        _tried(5.0, [], 100, 40.0),
+        _tried(2.5, [], 101, 39.0),
+        _tried(1.25, ["a"], 300, 1.5),
+        _tried(1.25, [], 200, 0.8, full=True),
+    ]
+    choice = {"unit": "points", "max_loss": 1.0, "chosen": 5, "trials": trials}
+    chart = choice_chart(choice)
+    named = [name["text"] for name in chart.names]
+    assert named == ["1 8-bit", "3 N/K 5", "4 N/K 2.5", "5 N/K 1.25 + 1 in 8-bit", "6 N/K 1.25"]
+    places = [(point["x"], point["y"]) for point in chart.points]
+    assert [point["kind"] for point in chart.points] == [*4 * ["quick"], "full", "chosen"]
+    assert places[5] == places[4]
+    x, y = zip(*places[:5], strict=True)
+    assert np.argsort(x).tolist() == [1, 2, 4, 3, 0]  # by cycles
+    assert y[0] > y[4] > y[3] > y[1] == y[2] == 0  # up is more loss; far beyond: on the border
+    (bound,) = chart.lines
+    level = float(bound["path"].rpartition(",")[2])
+    assert y[4] > level > y[3]
+    boxes = []
+    for name in chart.names:
+        wide = 6.2 * len(name["text"])
+        left = name["x"] - {"start": 0, "middle": wide / 2, "end": wide}[name["anchor"]]
+        boxes.append((left, name["y"] - 10, left + wide, name["y"] + 2))
+        assert left >= 0
+        assert left + wide <= chart.width
+    for n, a in enumerate(boxes):
+        for b in boxes[:n]:
+            assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3], (a, b)
+    assert choice_chart(None) is None
+    assert choice_chart(choice | {"trials": trials[:2], "chosen": 0}) is None

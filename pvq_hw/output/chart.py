@@ -3,12 +3,17 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Panel", "Scale", "panel"]
+__all__ = ["TEMPLATES", "Panel", "Scale", "panel"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+"""The folder of ``chart.svg.jinja``, whose macro `drawn` draws a panel."""
 
 _WIDTH, _HEIGHT = 300, 190  # of the plotting area, in the drawing's units
 _MOST_TICKS = 6
+_LETTER, _LINE, _DOT = 6.2, 12, 8  # width and height of a text's letters, and half a dot with air
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Panel:
         ``x``, ``y``, ``kind`` (a CSS class), ``color``, ``text`` (shown under the pointer).
     lines : list of dict
         ``path`` (of a polyline), ``color``, ``kind``.
+    names : list of dict
+        ``x``, ``y``, ``anchor`` (of SVG), ``text``: beside the points.
     """
 
     title: str
@@ -90,6 +97,7 @@ class Panel:
     y_ticks: list[tuple[float, str]] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
+    names: list[dict[str, Any]] = field(default_factory=list)
 
     def point(self, x: float, y: float, kind: str, text: str, color: str = "") -> None:
         """A dot."""
@@ -115,13 +123,49 @@ class Panel:
         if self.y.low <= y <= self.y.high:
             self.line([(self.x.low, y), (self.x.high, y)], kind)
 
+    def name(self, texts: Sequence[str]) -> None:
+        """Writes a text beside each of the points, in their order, on the side where it covers
+        least of the points, of the texts before it and of what is outside."""
+        taken = [(p["x"] - _DOT, p["y"] - _DOT, p["x"] + _DOT, p["y"] + _DOT) for p in self.points]
+        area = 0.0, 0.0, float(self.width), float(self.height)
+        for number, (point, text) in enumerate(zip(self.points, texts, strict=True)):
+            wide, others = _LETTER * len(text), taken[:number] + taken[number + 1 :]
+            sides = []
+            for place, (right, up) in enumerate(_SIDES):
+                x, y = point["x"] + right * (_DOT + 2), point["y"] + _LINE / 3 - up * (_LINE + 1)
+                left = x - wide * (1 - right) / 2
+                box = left, y - _LINE + 2, left + wide, y + 2
+                hidden = sum(_common(box, other) for other in others)
+                outside = wide * _LINE - _common(box, area)
+                sides.append((hidden + 4 * outside, place, x, y, right, box))
+            _, _, x, y, right, box = min(sides)
+            anchor = {-1: "end", 0: "middle", 1: "start"}[right]
+            self.names.append({"x": round(x, 1), "y": round(y, 1), "anchor": anchor, "text": text})
+            taken.append(box)
+
     def _place(self, x: float, y: float) -> tuple[float, float]:
         return round(self.width * self.x.at(x), 1), round(self.height * (1 - self.y.at(y)), 1)
 
 
-def panel(title: str, x_title: str, x: Scale, y: Scale) -> Panel:
+# Right and up of a point: the sides for its name, the best first.
+_SIDES = (
+    *((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)),
+    *((1, 2), (-1, 2), (1, -2), (-1, -2), (1, -3), (-1, -3)),
+)
+_Box = tuple[float, float, float, float]
+
+
+def _common(a: _Box, b: _Box) -> float:
+    """Area of two boxes' intersection."""
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, wide) * max(0.0, high)
+
+
+def panel(
+    title: str, x_title: str, x: Scale, y: Scale, size: tuple[int, int] = (_WIDTH, _HEIGHT)
+) -> Panel:
     """An empty panel with its ticks."""
-    made = Panel(title, x_title, x, y)
+    made = Panel(title, x_title, x, y, *size)
     made.x_ticks = [(round(made.width * x.at(v), 1), _short(v)) for v in x.ticks()]
     made.y_ticks = [(round(made.height * (1 - y.at(v)), 1), _short(v)) for v in y.ticks()]
     return made
