@@ -16,7 +16,9 @@ from gateware.link.flash import FLASH_PINS, WAKE_SECONDS
 from gateware.link.frames import TICKET, FrameLoader, ResultSender
 from gateware.link.packet import PacketMux, PacketReceiver, PacketTransmitter
 from gateware.link.uart import UartReceiver, UartTransmitter
+from gateware.units.converter import ConverterUnit
 from pvq_hw.engine.spram_image import FLASH_OFFSET
+from pvq_hw.engine.units import link_converters
 from pvq_hw.host.description import WINDOW, describe_board
 from pvq_hw.host.protocol import TOP_BYTES, Counters, Description, ErrorCode, Kind, WireFormat
 from pvq_hw.target.baud import BaudTiming
@@ -41,8 +43,8 @@ class Top(wiring.Component):
     Parameters
     ----------
     accelerator : Component
-        With the streams ``i`` and ``o`` of `gateware.link.frames.stream_of` the tensors, nothing
-        else.
+        With streams ``i`` and ``o`` of activations of the tensors, one or several a transfer,
+        nothing else.
     description : Description
         Clock, baud rate, tensors, window and identity.
     idle_clocks : int
@@ -115,17 +117,18 @@ class Top(wiring.Component):
         m.submodules.receiver = receiver = UartReceiver(self.timing)
         m.submodules.packets = packets = PacketReceiver(self._idle_clocks)
         m.submodules.loader = loader = FrameLoader(self.description.input, self._body)
-        m.submodules.accelerator = accelerator = self.accelerator
+        m.submodules.accelerator = self.accelerator
         m.submodules.results = results = ResultSender(self.description.output)
         m.submodules.control = control = ControlReplies(
             self.description, stored=self._stored, body=self._body, live=self.live
         )
         m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
         connect(m, receiver.o, packets.i)
-        connect(m, loader.o, accelerator.i)
-        connect(m, accelerator.o, results.i)
+        taken, given = self._streams(m)
+        connect(m, loader.o, taken)
+        connect(m, given, results.i)
         self._reply_path(m, control, results)
-        self._show(m)
+        self._show(m, given)
         m.d.comb += [
             receiver.rx.eq(self.rx),
             loader.write.eq(packets.write),
@@ -151,16 +154,36 @@ class Top(wiring.Component):
         m.d.comb += self.heartbeat.eq(beat[-1])
         return m
 
-    def _show(self, m: Module) -> None:
+    def _streams(self, m: Module) -> tuple[Any, Any]:
+        """The accelerator's, of one activation a transfer: wider ones behind converters."""
+        x, out = self.description.input, self.description.output
+        wide, given = (
+            len(port.payload.as_value()) // tensor.format.bits
+            for port, tensor in ((self.accelerator.i, x), (self.accelerator.o, out))
+        )
+        taken: Any = self.accelerator.i
+        leaves: Any = self.accelerator.o
+        widen, narrow = link_converters((x.count, x.format), (out.count, out.format), (wide, given))
+        if widen is not None:
+            m.submodules.widen = converter = ConverterUnit(widen)
+            connect(m, converter.o, taken)
+            taken = converter.i
+        if narrow is not None:
+            m.submodules.narrow = converter = ConverterUnit(narrow)
+            connect(m, leaves, converter.i)
+            leaves = converter.o
+        return taken, leaves
+
+    def _show(self, m: Module, given: Any) -> None:
         """What is decided, on pins."""
         if self.decision_pins is None:
             return
         pins, place = self.decision_pins
-        o, output = self.accelerator.o, self.description.output
+        output = self.description.output
         m.submodules.decision = shown = DecisionPins(output.format.bits, output.count, pins, place)
         m.d.comb += [
-            shown.value.eq(o.payload.as_value()),
-            shown.moved.eq(o.valid & o.ready),
+            shown.value.eq(given.payload.as_value()),
+            shown.moved.eq(given.valid & given.ready),
             self.decision.eq(shown.pins),
         ]
 
@@ -334,7 +357,7 @@ def make_top(
     Parameters
     ----------
     accelerator : Component
-        Ports ``i`` and ``o``: one activation per transfer.
+        See `Top`.
     target, clock_mhz, baud, input, output, identity, window
         See `pvq_hw.host.description.describe_board`, which also raises what is wrong with them.
         Call it before the accelerator is made: Amaranth warns of circuits that are never used.

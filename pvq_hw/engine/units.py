@@ -39,6 +39,7 @@ __all__ = [
     "Unit",
     "Unpack",
     "WidthConverter",
+    "link_converters",
 ]
 
 IntArray = npt.NDArray[np.int64]
@@ -921,6 +922,22 @@ class WidthConverter(Carrier):
     def rounds(self) -> int:
         """Frames that it may hold."""
         return 1
+
+
+def link_converters(
+    x: tuple[int, IntFormat], out: tuple[int, IntFormat], widths: tuple[int, int]
+) -> tuple[WidthConverter | None, WidthConverter | None]:
+    """What a board's link, which has one activation a transfer, needs before a network whose
+    transfers carry so many, and behind it; None where that is one too.
+
+    Raises InputError where frames, of so many activations of these formats, are no whole transfers.
+    """
+    (size, form), (given, last) = x, out
+    wide, leaves = widths
+    return (
+        WidthConverter("widen", ("i",), ("o",), form, size, 1, wide) if wide > 1 else None,
+        WidthConverter("narrow", ("i",), ("o",), last, given, leaves, 1) if leaves > 1 else None,
+    )
 
 
 @UNITS.kind

@@ -30,13 +30,13 @@ _LONGEST_TIMEOUT = 3600.0
 def describe_output(accelerator: Accelerator) -> Description:
     """What the board with this accelerator says of itself; see `pvq_hw.output.description`.
 
-    Raises InputError where its streams carry several activations a transfer: no board has the like.
+    Raises InputError where its streams carry several frames a transfer: no board has the like.
     """
-    together = accelerator.plan.graph.together
-    if together != (1, 1):
+    vectors = accelerator.plan.graph.vectors
+    if vectors != (1, 1):
         raise InputError(
-            "Bitstreams must take and give one activation a transfer, not {} and {}; the Verilog "
-            "is for a design of your own".format(*together)
+            "Bitstreams must take and give one frame a transfer, not {} and {}; the Verilog "
+            "is for a design of your own".format(*vectors)
         )
     return describe(accelerator.plan, accelerator.network, accelerator.manifest)
 

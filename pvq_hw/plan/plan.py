@@ -39,7 +39,12 @@ from pvq_hw.plan.goal import NO_GOAL, SpeedGoal
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, live_resources, load_resources, top_resources
-from pvq_hw.plan.unit_resources import graph_operations, graph_resources, unit_resources
+from pvq_hw.plan.unit_resources import (
+    converter_resources,
+    graph_operations,
+    graph_resources,
+    unit_resources,
+)
 from pvq_hw.plan.whole import (
     Lanes,
     whole_core,
@@ -51,6 +56,7 @@ from pvq_hw.plan.whole import (
 from pvq_hw.tables import Table
 from pvq_hw.target.boards import TARGET, Target, get_target
 from pvq_hw.target.energy import LABEL, Operations, energy_nj
+from pvq_hw.target.families import family
 from pvq_hw.target.pll import solve_pll
 
 __all__ = [
@@ -174,6 +180,9 @@ class Plan(Document):
         start = Resources()
         if self.top:
             start = top_resources(self.target, self.input_bytes, self.updatable, self.live > 0)
+            start += converter_resources(
+                self.graph.x, self.graph.out, self.graph.widths, family(self.target.engine)
+            )
         if self.top and self.live:
             start += live_resources(self.graph, self.target.engine, self.live)
         if self.top and has_spram(self.specs):
@@ -454,7 +463,7 @@ def plan(
     known = with_engines(known, wanted)
     around, (pace, slowest) = _around(network, layers, board, widths)
     if top:
-        around += _top(network, board, wanted, live)
+        around += _top(network, board, wanted, live, widths)
     asked: dict[str, Any] = {
         "lanes": lanes, "gap_bits": gap_bits, "frames": frames, "serial": serial,
         "windows": windows, "stream_width": stream_width, "digit": digit, "each": each,
@@ -488,11 +497,17 @@ def plan(
 
 
 def _top(
-    network: Network, board: Target, wanted: Mapping[str, Mapping[str, Any]], live: bool
+    network: Network,
+    board: Target,
+    wanted: Mapping[str, Mapping[str, Any]],
+    live: bool,
+    widths: tuple[int, int],
 ) -> Resources:
-    """What the board's top takes, where layers have these options."""
+    """What the board's top takes, where layers have these options and streams these widths."""
     updatable = all("spare" in own for own in wanted.values())
-    return top_resources(board, _frame_bytes(network.input), updatable, live)
+    x, out = ((tensor.size, tensor.format) for tensor in (network.input, network.output))
+    converters = converter_resources(x, out, widths, family(board.engine))
+    return top_resources(board, _frame_bytes(network.input), updatable, live) + converters
 
 
 def _timing(graph: GraphSpec, cores: Sequence[tuple[CoreBase, CoreImage]]) -> Timing:

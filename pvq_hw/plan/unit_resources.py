@@ -1,5 +1,6 @@
 """What units take of a device besides the cores: block RAM and DSP blocks exactly, LUTs roughly."""
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.decision import AboveUnit, LargestUnit, SmoothedUnit
@@ -21,6 +22,7 @@ from pvq_hw.engine.units import (
     Unit,
     Unpack,
     WidthConverter,
+    link_converters,
 )
 from pvq_hw.plan.resources import Resources
 from pvq_hw.registry import Face
@@ -30,6 +32,7 @@ from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
 
 __all__ = [
+    "converter_resources",
     "graph_operations",
     "graph_resources",
     "logic_memory",
@@ -160,6 +163,14 @@ def _converter(unit: WidthConverter, family: Family) -> Resources:
     bits, count = unit.x.bits * max(unit.taken, unit.given), unit.parts.bit_length()
     luts = bits if unit.taken > unit.given else 0
     return Resources(luts=luts + 5 + 2 * count, ffs=bits + 1 + count)
+
+
+def converter_resources(
+    x: tuple[int, IntFormat], out: tuple[int, IntFormat], widths: tuple[int, int], family: Family
+) -> Resources:
+    """What a board's link has between its one activation a transfer and a network's ``widths``."""
+    units = [unit for unit in link_converters(x, out, widths) if unit is not None]
+    return sum((unit_cost(unit, family) for unit in units), Resources())
 
 
 @unit_cost.of(Unpack)

@@ -214,7 +214,7 @@ def test_a_layer_with_frames_in_each_transfer(tmp_path):
     assert (done["mismatches"], done["frames"]) == (0, 8)
     refused = run("build", out)
     assert refused.code == 2
-    text = "Bitstreams must take and give one activation a transfer, not 3"
+    text = "Bitstreams must take and give one frame a transfer, not 3"
     assert refused.complaint.startswith(text)
     with pytest.raises(InputError, match=text), simulated_port(pvq_hw.load(out)):
         pass

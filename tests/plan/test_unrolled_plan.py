@@ -9,6 +9,7 @@ from cli_tools import MODEL, refused, run
 from plan_networks import random_network
 from random_graphs import RandomNetwork
 
+import pvq_hw
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.engines import Unrolled
 from pvq_hw.engine.unrolled_core import UnrolledSpec, make_unrolled_core
@@ -25,6 +26,7 @@ from pvq_hw.plan.plan import Plan, plan, remake
 from pvq_hw.plan.resources import core_resources
 from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
 from pvq_hw.target.boards import get_target
+from sim.board import simulated_port
 
 U8 = IntFormat(8, False)
 PADS = ((1, 1), (1, 1))
@@ -253,6 +255,13 @@ def test_compile_unrolls_a_layer_and_verify_finds_a_changed_weight(tmp_path, dig
     checked = run("verify", out)
     assert checked.code == 0
     assert "the weights of 'logits' as wires in the Verilog" in checked.out
+    accelerator = pvq_hw.load(out)  # the board's link has one activation a transfer
+    with (
+        simulated_port(accelerator) as port,
+        pvq_hw.Board(port, accelerator, timeout=60) as board,
+    ):
+        x = np.load(train)["x"][:3]
+        assert np.array_equal(board.predict(x), accelerator.predict(x))
     weights = out / "image" / "logits_weights.hex"
     lines = weights.read_text().splitlines()
     lines[33] = format(int(lines[33], 16) ^ 1, f"0{len(lines[33])}x")
