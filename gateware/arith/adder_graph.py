@@ -1,13 +1,35 @@
 """A matrix of constants as adders: `pvq_hw.engine.adder_graph.AdderGraph` as a circuit."""
 
+from dataclasses import dataclass
+from typing import Protocol
+
 from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.adder_graph import Adder, AdderGraph
 
-__all__ = ["AdderNetwork"]
+__all__ = ["AdderNetwork", "WiredMultiplier"]
+
+
+class Operand(Protocol):
+    """A number's format: an activation's, or that of a sum."""
+
+    @property
+    def bits(self) -> int: ...
+    @property
+    def signed(self) -> bool: ...
+    @property
+    def binary(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class _Total:
+    """The format of a sum."""
+
+    bits: int
+    signed: bool = True
+    binary: bool = False
 
 
 class AdderNetwork(wiring.Component):
@@ -20,6 +42,7 @@ class AdderNetwork(wiring.Component):
     graph : AdderGraph
         Of inputs of one format.
     x : IntFormat
+        Or another with ``bits``, ``signed`` and ``binary``.
     bits : int
         Of the sums.
     balanced : bool
@@ -32,7 +55,7 @@ class AdderNetwork(wiring.Component):
     sums : signed; the negative of a sum that the graph has as such
     """
 
-    def __init__(self, graph: AdderGraph, x: IntFormat, bits: int, *, balanced: bool) -> None:
+    def __init__(self, graph: AdderGraph, x: Operand, bits: int, *, balanced: bool) -> None:
         self.graph, self.x, self.bits, self.balanced = graph, x, bits, balanced
         super().__init__(
             {
@@ -76,6 +99,50 @@ class AdderNetwork(wiring.Component):
 
     def _at(self, nodes: list[list[Value]], node: int, level: int) -> Value:
         return nodes[node][level - self.graph.level(node) if self.balanced else 0]
+
+
+class WiredMultiplier(wiring.Component):
+    """``product = a * constant`` as adders, ``levels`` cycles later; one a cycle, no reset.
+
+    Where the graph gives the negative, all bits are inverted: ``product = a * constant - 1``.
+
+    Parameters
+    ----------
+    graph : AdderGraph
+        Of one input and one sum.
+    a_bits, b_bits : int
+        Signed operand, and unsigned constant, which is not read.
+    levels : int
+        At least the graph's: what is less is made up by registers.
+    """
+
+    def __init__(self, graph: AdderGraph, a_bits: int, b_bits: int, levels: int) -> None:
+        self.graph, self.a_bits, self.levels = graph, a_bits, levels
+        super().__init__(
+            {
+                "a": In(signed(a_bits)),
+                "b": In(b_bits),
+                "start": In(1),
+                "product": Out(signed(a_bits + b_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        operand: Value = self.a
+        for k in range(self.levels - self.graph.depth):
+            later = Signal.like(operand, name=f"waits{k}", reset_less=True)
+            m.d.sync += later.eq(operand)
+            operand = later
+        bits = len(self.product)
+        m.submodules.adders = adders = AdderNetwork(
+            self.graph, _Total(self.a_bits), bits, balanced=True
+        )
+        m.d.comb += [
+            adders.frame.eq(operand),
+            self.product.eq(~adders.sums[0] if self.graph.sums[0].negative else adders.sums[0]),
+        ]
+        return m
 
 
 def _added(adder: Adder, a: Value, b: Value) -> Value:

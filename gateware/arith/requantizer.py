@@ -6,9 +6,11 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from gateware.arith.adder_graph import WiredMultiplier
 from gateware.arith.multiplier import DspMultiplier, SerialMultiplier
 from gateware.arith.tree import ChunkedAdder
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.adder_graph import AdderGraph
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.registry import ValueFace
 from pvq_hw.target.multipliers import MULTIPLIERS, Multiplier
@@ -16,29 +18,40 @@ from pvq_hw.target.multipliers import MULTIPLIERS, Multiplier
 __all__ = ["Requantizer", "Saturate", "make_multiplier"]
 
 
-def make_multiplier(spec: CoreBase, body: str) -> Any:
-    """The multiplier that the specification names; None where the sum itself is compared."""
-    return multiplier_circuit(spec.multiplies, spec, body)
+def make_multiplier(spec: CoreBase, body: str, gain: AdderGraph | None = None) -> Any:
+    """The multiplier that the specification names; None where the sum itself is compared.
+
+    ``gain`` is the constant of one that is wired.
+    """
+    return multiplier_circuit(spec.multiplies, spec, body, gain)
 
 
-multiplier_circuit: ValueFace[[CoreBase, str], Any] = MULTIPLIERS.face("circuit")
-"""What multiplies a core's sums, given the body of DSP blocks: a component with ``a``, ``b``,
-``start`` and ``product``, or None where there are no multipliers."""
+multiplier_circuit: ValueFace[[CoreBase, str, AdderGraph | None], Any] = MULTIPLIERS.face("circuit")
+"""What multiplies a core's sums, given the body of DSP blocks and the constant of wired ones: a
+component with ``a``, ``b``, ``start`` and ``product``, or None where there are no multipliers."""
 
 
 @multiplier_circuit.of("none")
-def _none(way: Multiplier, spec: CoreBase, body: str) -> None:
+def _none(way: Multiplier, spec: CoreBase, body: str, gain: AdderGraph | None) -> None:
     return None
 
 
 @multiplier_circuit.of("serial")
-def _serial(way: Multiplier, spec: CoreBase, body: str) -> SerialMultiplier:
+def _serial(
+    way: Multiplier, spec: CoreBase, body: str, gain: AdderGraph | None
+) -> SerialMultiplier:
     return SerialMultiplier(spec.acc_bits, spec.mult_bits, spec.multiplier_interval)
 
 
 @multiplier_circuit.of("mult18", "mac16")
-def _blocks(way: Multiplier, spec: CoreBase, body: str) -> DspMultiplier:
+def _blocks(way: Multiplier, spec: CoreBase, body: str, gain: AdderGraph | None) -> DspMultiplier:
     return DspMultiplier(spec.acc_bits, spec.mult_bits, way.bits, body)
+
+
+@multiplier_circuit.of("wires")
+def _wires(way: Multiplier, spec: CoreBase, body: str, gain: AdderGraph | None) -> WiredMultiplier:
+    assert gain is not None
+    return WiredMultiplier(gain, spec.acc_bits, spec.mult_bits, spec.wire_levels)
 
 
 class _Rounded(Protocol):
@@ -99,10 +112,14 @@ class Requantizer(wiring.Component):
     spec : CoreBase
     body : str
         See `gateware.device.bodies.bodies`.
+    gain : AdderGraph, optional
+        Of a multiplier that is wired; ``mult`` is then not read.
     """
 
-    def __init__(self, spec: CoreBase, body: str = "behavioral") -> None:
-        self.spec, self.body = spec, body
+    def __init__(
+        self, spec: CoreBase, body: str = "behavioral", gain: AdderGraph | None = None
+    ) -> None:
+        self.spec, self.body, self.gain = spec, body, gain
         super().__init__(
             {
                 "acc": In(signed(spec.acc_bits)),
@@ -110,7 +127,7 @@ class Requantizer(wiring.Component):
                 "start": In(1),
                 "add": In(1),
                 "first": In(1),
-                "bias": In(signed(spec.bias_bits)),
+                "bias": In(signed(spec.bias_bits + spec.multiplies.wired)),
                 "o": Out(spec.out.bits),
             }
         )
@@ -142,7 +159,7 @@ class Requantizer(wiring.Component):
         return m
 
     def _product(self, m: Module) -> Value:
-        multiplier = make_multiplier(self.spec, self.body)
+        multiplier = make_multiplier(self.spec, self.body, self.gain)
         if multiplier is None:
             return self.acc
         m.submodules.multiplier = multiplier

@@ -1,4 +1,6 @@
-"""An unrolled layer between two streams: frames collected, all rows at once, one requantizer."""
+"""An unrolled layer between two streams: frames collected, all rows at once, requantizers."""
+
+from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
@@ -13,6 +15,7 @@ from gateware.core.sequencer import ResultFifo
 from gateware.core.window_collector import WindowCollector
 from gateware.units.queue import Credits, delayed
 from gateware.units.raster import RasterWalk, WaitingQueue, WindowMemories, later
+from pvq_hw.engine.adder_graph import AdderGraph
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.line_buffer import WindowSpec, check_window
 from pvq_hw.engine.raster import Raster
@@ -354,9 +357,15 @@ class UnrolledCore(wiring.Component):
             m.d.sync += later.eq(sums)
             sums = later
         mult: Value = Const(1, spec.out_width)
-        if spec.multiplies.stored:
-            mult = row_words(m, self, "mult", step, spec.row_stage)
-        bias = row_words(m, self, "bias", row_end, spec.product_stage)
+        gains: Sequence[AdderGraph] = ()
+        if spec.multiplies.wired:
+            gains = spec.gain_graphs(self.image)
+            bias = self._wired_biases(gains)
+        else:
+            bias = row_words(m, self, "bias", row_end, spec.product_stage)
+            if spec.multiplies.stored:
+                mult = row_words(m, self, "mult", step, spec.row_stage)
+        bias_bits = len(bias) // spec.out_width
         row_start = Signal(init=1)
         product = spec.row_stage + spec.multiplier_delay
         if spec.groups > 1:
@@ -364,15 +373,21 @@ class UnrolledCore(wiring.Component):
                 m.d.sync += row_start.eq(row_end(product))
         results = []
         for k in range(spec.out_width):
-            requantizer = Requantizer(spec, self.body)
+            requantizer = Requantizer(spec, self.body, gains[k] if gains else None)
             m.submodules[f"requantizer{k or ''}"] = requantizer
             m.d.comb += [
                 requantizer.acc.eq(sums.word_select(k, spec.acc_bits)),
                 requantizer.mult.eq(mult.word_select(k, spec.mult_bits) if len(mult) > 1 else 1),
-                requantizer.bias.eq(bias.word_select(k, spec.bias_bits)),
+                requantizer.bias.eq(bias.word_select(k, bias_bits)),
                 requantizer.start.eq(step(spec.row_stage)),
             ]
             if spec.groups > 1:
                 m.d.comb += [requantizer.add.eq(step(product)), requantizer.first.eq(row_start)]
             results.append(requantizer.o)
         return Cat(*results)
+
+    def _wired_biases(self, gains: Sequence[AdderGraph]) -> Value:
+        """Every row's constant, which makes an inverted product good."""
+        shape = signed(self.spec.bias_bits + 1)
+        words = zip(self.image.bias, gains, strict=True)
+        return Cat(Const(bias + gain.sums[0].negative, shape) for bias, gain in words)

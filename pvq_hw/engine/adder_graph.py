@@ -222,7 +222,9 @@ def make_adder_graph(
     y = np.asarray(matrix, dtype=np.int64)
     if y.ndim != 2 or y.shape[1] != len(spans):
         raise InputError(f"A matrix must have {len(spans)} columns, one an input, not {y.shape}")
-    return _graph(y.tobytes(), y.shape, tuple(spans), share)
+    # Single constants are made at once, and would take the place of what took long.
+    make = _graph if len(y) > 1 else _graph.__wrapped__
+    return make(y.tobytes(), y.shape, tuple(spans), share)
 
 
 @lru_cache(maxsize=32)

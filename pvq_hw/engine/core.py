@@ -104,7 +104,8 @@ class CoreBase(Document, ABC):
         Activations in a transfer of the input, where that is not the line buffer's affair, and in
         one of the output. They divide columns and rows; above 1 a transfer is of one frame.
     multiplier : str
-        Of the requantizer: ``"mult18"``, ``"mac16"``, ``"serial"``, or ``"none"`` where all
+        Of the requantizer: ``"mult18"``, ``"mac16"``, ``"serial"``, in unrolled cores that give
+        all results at once ``"wires"`` (adders of each row's own), or ``"none"`` where all
         multipliers are 1 because the output is a sign, whose threshold is the bias.
     multiplier_interval : int
         Cycles between two products; every group has at least as many words. 1 unless serial.
@@ -206,6 +207,8 @@ class CoreBase(Document, ABC):
             raise InputError(
                 f"{where}: multipliers must have at most {most} bits, not {self.mult_bits}"
             )
+        if self.multiplies.wired and not self.wires_multipliers:
+            raise InputError(f"{where} must give a result for each row at once to wire multipliers")
         if not self.multiplies.stored and (self.groups > 1 or not self.out.binary):
             raise InputError(f"{where} must have a multiplier unless its rows give signs")
         if self.flush_cycles and (self.frames == 1 or self.flush_cycles == 1):
@@ -417,6 +420,16 @@ class CoreBase(Document, ABC):
         return multiplier_named(self.multiplier)
 
     @property
+    def wires_multipliers(self) -> bool:
+        """Whether each row has a multiplier of its own, which may be adders."""
+        return False
+
+    @property
+    def wire_levels(self) -> int:
+        """Adders behind one another in such multipliers."""
+        return 0
+
+    @property
     def multiplier_parts(self) -> int:
         """DSP blocks of the requantizer's multiplier: a wide accumulator is split."""
         return self.multiplies.parts(self.acc_bits)
@@ -501,6 +514,11 @@ def _no_delay(way: Multiplier, spec: CoreBase) -> int:
 def _serial_delay(way: Multiplier, spec: CoreBase) -> int:
     units = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     return spec.mult_bits + 1 + int(units > 1)
+
+
+@multiplier_delay.of("wires")
+def _wire_delay(way: Multiplier, spec: CoreBase) -> int:
+    return spec.wire_levels
 
 
 @multiplier_delay.of("mult18", "mac16")

@@ -68,9 +68,11 @@ class UnrolledSpec(CoreBase):
     levels : int
         Of the adder graph, a register behind each.
     adders, adder_bits, register_bits : int
-        Of the adder graph, see `pvq_hw.engine.adder_graph.AdderGraph`.
+        Of the adder graph, see `pvq_hw.engine.adder_graph.AdderGraph`, and of wired multipliers.
     delay_bits : int
         Of the registers in which operands wait in a pipelined core.
+    gain_levels : int
+        Of wired multipliers, those with fewer filled up with registers.
     pipelined : bool
         Whether frames follow one another into the adders without waiting for the sums.
     digit : int
@@ -98,6 +100,7 @@ class UnrolledSpec(CoreBase):
     adder_bits: int
     register_bits: int
     delay_bits: int = 0
+    gain_levels: int = 0
     pipelined: bool = False
     digit: int = 0
     waits: int = 0
@@ -149,6 +152,16 @@ class UnrolledSpec(CoreBase):
     def sums(self) -> int:
         """Sums of a frame: one for every group of every row."""
         return self.rows * self.groups
+
+    @property
+    def wires_multipliers(self) -> bool:
+        """Whether each row has a multiplier of its own, which may be adders."""
+        return self.out_width == self.sums and not self.digit
+
+    @property
+    def wire_levels(self) -> int:
+        """Adders behind one another in such multipliers."""
+        return self.gain_levels
 
     @property
     def requantizers(self) -> int:
@@ -240,8 +253,8 @@ class UnrolledSpec(CoreBase):
 
     @property
     def row_stage(self) -> int:
-        """When a sum is at the multiplier's operand: with the word of its ROM."""
-        return self.params_latency
+        """When a sum is at the multiplier's operand: with the word of its ROM, if it has one."""
+        return 0 if self.multiplies.wired else self.params_latency
 
     # -- golden model -----------------------------------------------------------------------
 
@@ -249,12 +262,21 @@ class UnrolledSpec(CoreBase):
         """The adders of the image's weights; a sum for every group of every row."""
         return _graph(self.decode(image), self.groups, self.x)
 
+    def gain_graphs(self, image: CoreImage) -> tuple[AdderGraph, ...]:
+        """The adders of every row's multiplier, where these are wires."""
+        return _gain_graphs(self.graph(image), image.mult)
+
     def compute(self, image: CoreImage, x: npt.ArrayLike) -> IntArray:
         """Exact model, adder by adder: (frames, n) -> (frames, rows)."""
         array = np.asarray(x, dtype=np.int64).reshape(-1, self.n)
         graph = self.graph(image)
         acc = graph.evaluate(array) - _inverted(graph)
-        products = acc.reshape(len(array), self.rows, self.groups) * self.multipliers(image)
+        if self.multiplies.wired:
+            gains = self.gain_graphs(image)
+            acc = np.stack([g.evaluate(acc[:, [k]])[:, 0] for k, g in enumerate(gains)], axis=1)
+            products = acc[:, :, None]
+        else:
+            products = acc.reshape(len(array), self.rows, self.groups) * self.multipliers(image)
         total = products.sum(axis=2) + np.array(image.bias, dtype=np.int64)
         return np.asarray(self.out.clamp(total >> self.shift), dtype=np.int64)
 
@@ -286,6 +308,7 @@ _RANGES = (
     ("adder_bits", 0, 1 << 30),
     ("register_bits", 0, 1 << 30),
     ("delay_bits", 0, 1 << 30),
+    ("gain_levels", 0, 64),
     ("waits", 0, 1 << 30),
     ("shifted_bits", 0, 1 << 30),
 )
@@ -306,6 +329,15 @@ def _graph(y: IntArray, groups: int, x: IntFormat) -> AdderGraph:
         own = group == np.arange(groups)[:, None]
         matrix = (y[:, None, :] * own).reshape(rows * groups, n)
     return make_adder_graph(matrix, (x.limits,) * n)
+
+
+def _gain_graphs(graph: AdderGraph, mult: npt.ArrayLike) -> tuple[AdderGraph, ...]:
+    """Adders that multiply each of a graph's sums, as its circuit gives them, by a constant."""
+    found = []
+    for row, factor in enumerate(np.ravel(mult)):
+        (low, high), flip = graph.row_span(row), int(graph.sums[row].negative)
+        found.append(make_adder_graph([[int(factor)]], ((low - flip, high - flip),)))
+    return tuple(found)
 
 
 def _inverted(graph: AdderGraph) -> IntArray:
@@ -347,12 +379,15 @@ def make_unrolled_core(
     interval = min(mult_bits + 1, options.pop("multiplier_interval", max(n, sums) // sums))
     if not multiplier_named(multiplier).paced:
         interval = 1
+    gains = _gain_graphs(graph, layer.mult) if multiplier_named(multiplier).wired else ()
+    graphs = (graph, *gains)
     inverted = _inverted(graph).reshape(layer.mult.shape)
     bias = layer.bias + (1 << (layer.shift - 1)) + (layer.mult * inverted).sum(axis=1)
     width = bits_for(min(-1, int(layer.y.min(initial=0))), int(layer.y.max(initial=0)))
     fields |= {"multiplier": multiplier, "multiplier_interval": interval}
     fields |= _widths(layer, graph, bias)
-    words = sums // options.get("out_width", 1)
+    fields["out_width"] = options.pop("out_width", 1)
+    words = sums // fields["out_width"]
     device = find_family(family)
     fields["params_memory"] = params_kind(words, device)
     fields["bank_latency"] = device.bank_latency
@@ -360,10 +395,11 @@ def make_unrolled_core(
         **fields,
         weight_width=width,
         levels=graph.depth,
-        adders=len(graph.adders),
-        adder_bits=graph.adder_bits,
-        register_bits=graph.register_bits,
-        delay_bits=graph.delay_bits,
+        adders=sum(len(g.adders) for g in graphs),
+        adder_bits=sum(g.adder_bits for g in graphs),
+        register_bits=sum(g.register_bits for g in graphs),
+        delay_bits=sum(g.delay_bits for g in graphs),
+        gain_levels=max((g.depth for g in gains), default=0),
         waits=sum(graph.delays.values()),
         shifted_bits=sum(adder.shift for adder in graph.adders),
         inverted=tuple(np.flatnonzero(_inverted(graph)).tolist()),

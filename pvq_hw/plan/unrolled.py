@@ -39,7 +39,11 @@ from pvq_hw.plan.candidates import (
 )
 from pvq_hw.plan.resources import Resources, core_resources
 from pvq_hw.plan.unit_resources import unit_resources
-from pvq_hw.plan.unrolled_reckoning import reckoned_pairs, reckoned_unrolled
+from pvq_hw.plan.unrolled_reckoning import (
+    reckoned_pairs,
+    reckoned_unrolled,
+    with_wired_multipliers,
+)
 from pvq_hw.target.families import family
 
 __all__: list[str] = []
@@ -97,9 +101,10 @@ def _all_ways(layer: FoldLayer, choice: Choice, question: Question) -> list[Choi
     for digit in (0, *DIGITS) if question.digit is None else (question.digit,):
         own: list[Choice] = []
         for width in widths:
-            for form in _forms(spec, width, digit, question, by_pixel):
+            forms = _forms(spec, width, digit, question, by_pixel)
+            for form in [*forms, *_wired(layer, spec, width, digit, question)]:
                 other = _choice(layer, form, question)
-                if not own or other.cycles < own[-1].cycles:
+                if not own or other.cycles < own[-1].cycles or form.multiplies.wired:
                     own.append(other)
         found += own
     return unbeaten(found)
@@ -128,6 +133,23 @@ def _forms(
         )
 
 
+def _wired(
+    layer: FoldLayer, spec: UnrolledSpec, width: int, digit: int, question: Question
+) -> list[UnrolledSpec]:
+    """The pipelined core whose multipliers are adders too, where all results leave at once; unless
+    DSP blocks are asked for."""
+    free = question.asked.get("multiplier", "serial") in ("serial", "wires")
+    if width != spec.sums or digit or not free or not spec.multiplies.stored:
+        return []
+    if layer.given is None:
+        wired = with_wired_multipliers(replace(spec, out_width=width))
+    else:
+        wires = {**question.asked, "multiplier": "wires", "out_width": width}
+        wired = _spec(layer, question.target.engine, wires)
+    device = family(question.target.engine)
+    return [as_pipelined(replace(wired, params_memory=params_kind(1, device)))]
+
+
 def _pace(layer: FoldLayer) -> int | None:
     """Cycles in which a convolution's next window comes in, however large it is."""
     if layer.geometry is None:
@@ -146,15 +168,18 @@ def _reckoned(layer: FoldLayer, question: Question) -> Choice:
 
 def _made(layer: FoldLayer, question: Question) -> Choice:
     """Made of the layer's codes, or of rows like those that a quantizer gives."""
+    return _choice(layer, _spec(layer, question.target.engine, question.asked), question)
+
+
+def _spec(layer: FoldLayer, device: str, asked: dict[str, Any]) -> UnrolledSpec:
     dense, x = layer.given or synthetic_rows(layer)
-    options = {"engine": Unrolled.kind} | question.asked
+    options = {"engine": Unrolled.kind} | asked
     pace = _pace(layer)
     if pace is not None:
         options.setdefault("multiplier_interval", max(1, pace // layer.rows))
-    device = question.target.engine
     spec, _ = make_layer_core(dense, x, layer.n, family=device, name="core", **options)
     assert isinstance(spec, UnrolledSpec)
-    return _choice(layer, spec, question)
+    return spec
 
 
 def _choice(layer: FoldLayer, spec: UnrolledSpec, question: Question) -> Choice:
@@ -228,8 +253,14 @@ def _limit(
 
 @core_options.of(UnrolledSpec)
 def _options(spec: UnrolledSpec) -> dict[str, Any]:
-    wide = {"out_width": spec.out_width, "pipelined": spec.pipelined, "digit": spec.digit}
+    wide: dict[str, Any] = {
+        "out_width": spec.out_width,
+        "pipelined": spec.pipelined,
+        "digit": spec.digit,
+    }
     if spec.by_pixel:
         wide["by_pixel"] = True
     paced = {"multiplier_interval": spec.multiplier_interval}
+    if spec.multiplies.wired:
+        wide["multiplier"] = spec.multiplier
     return wide | (paced if spec.multiplies.paced else {})

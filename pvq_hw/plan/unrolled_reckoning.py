@@ -1,5 +1,6 @@
 """Unrolled layers as they are likely to become, reckoned in microseconds from N, M and K."""
 
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil, log2
 
@@ -12,7 +13,12 @@ from pvq_hw.pyramid.nearest import nearest
 from pvq_hw.target.families import family
 from pvq_hw.target.multipliers import multiplier_for, multiplier_named
 
-__all__ = ["reckoned_adders", "reckoned_pairs", "reckoned_unrolled"]
+__all__ = [
+    "reckoned_adders",
+    "reckoned_pairs",
+    "reckoned_unrolled",
+    "with_wired_multipliers",
+]
 
 _ROWS = 8  # sampled
 _MULT, _SHIFT, _BIAS = 0x6000, 24, 3 << 22  # of a usual row
@@ -110,4 +116,22 @@ def reckoned_unrolled(
         acc_bits=max(2, bits_for(-most, most) - 1),
         bias_bits=bits_for(-_BIAS, _BIAS),
         sum_bits=max(bits_for(-total, total), _SHIFT + out.bits + 1),
+    )
+
+
+def with_wired_multipliers(spec: UnrolledSpec) -> UnrolledSpec:
+    """The core of as many results a transfer as rows, each with adders for its multiplier, about:
+    a third of a constant's bits are signed digits."""
+    digits = max(2, round(spec.mult_bits / 3))
+    adders = spec.rows * (digits - 1)
+    wide = spec.acc_bits + spec.mult_bits // 2
+    return replace(
+        spec,
+        multiplier="wires",
+        multiplier_interval=1,
+        gain_levels=ceil(log2(digits)),
+        adders=spec.adders + adders,
+        adder_bits=spec.adder_bits + adders * spec.acc_bits,
+        register_bits=spec.register_bits + adders * wide,
+        delay_bits=spec.delay_bits + adders * spec.acc_bits // 2,
     )

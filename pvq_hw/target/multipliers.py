@@ -1,4 +1,4 @@
-"""Ways to multiply: DSP blocks of a family, shift and add, LUTs, or not at all."""
+"""Ways to multiply: DSP blocks of a family, shift and add, constants as adders, or not at all."""
 
 from dataclasses import dataclass
 
@@ -25,6 +25,8 @@ class Multiplier:
     paced : bool
         Whether products take turns: one starts every so many cycles, and takes as many as a
         multiplier has bits.
+    wired : bool
+        Whether each is for one row, whose multiplier is adders: signed digits of a constant.
     stored : bool
         Whether there are multipliers: none where they are all 1.
     for_rows, for_units : bool
@@ -43,6 +45,7 @@ class Multiplier:
     blocks: bool = False
     plenty: bool = False
     paced: bool = False
+    wired: bool = False
     stored: bool = True
     for_rows: bool = True
     for_units: bool = False
@@ -80,6 +83,7 @@ MULTIPLIERS.add(
     Multiplier("mac16", 16, 16, blocks=True, for_units=True, lane_bits=8, lanes=2, lane_delay=2)
 )
 MULTIPLIERS.add(Multiplier("serial", 48, 32, paced=True))
+MULTIPLIERS.add(Multiplier("wires", 48, 32, wired=True))
 MULTIPLIERS.add(Multiplier("none", 48, 1, stored=False))
 MULTIPLIERS.add(Multiplier("logic", 64, 64, for_rows=False, for_units=True, lane_bits=16))
 

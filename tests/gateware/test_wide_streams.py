@@ -91,6 +91,22 @@ def test_pipelined_layers_take_a_frame_a_cycle_where_all_of_it_comes_and_goes_at
         check(built, built.graph, pattern)
 
 
+def test_multipliers_of_rows_that_leave_at_once_may_be_adders():
+    net = RandomNetwork(5, (12,))
+    net.dense(net.dense(net.dense(net.input, 8, k=9), 6, k=5), 4, k=6, sign=True)
+    names, widths = {"fc0", "fc1", "fc2"}, {"fc0": -8, "fc1": 6, "fc2": -4}
+    gains = {"fc0", "fc1"}
+    built = build(net, unrolled=names, widths=widths, ends=(12, 4), frames=20, gains=gains)
+    first = built.graph.cores[0]
+    found = first.gain_graphs(built.images[first.name])
+    assert {g.sums[0].negative for g in found} == {False, True}
+    assert len({g.depth for g in found}) > 1  # some wait for the others
+    for pattern in (NONE, STALLS):
+        check(built, built.graph, pattern)
+    with pytest.raises(InputError, match="a result for each row at once to wire multipliers"):
+        replace(first, out_width=4)
+
+
 def test_pipelined_layers_give_their_results_in_several_transfers_too():
     net = RandomNetwork(4, (4, 5, 2))
     x = net.dense(net.conv(net.input, 4, (3, 3), k=5, pads=SAME), 6, k=20, groups=2)

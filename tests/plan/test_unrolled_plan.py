@@ -233,6 +233,22 @@ def test_a_layer_too_large_for_whole_adders_is_unrolled_digit_by_digit():
     assert found.interval_cycles < whole.interval_cycles
 
 
+def test_multipliers_are_adders_where_blocks_are_too_few_for_a_frame_a_clock():
+    """The 25F has 28 multiplier blocks, and 42 rows leave at once."""
+    network, _ = random_network((64, 32, 10), (10, 16))
+    asked = {"widths": (64, 10), "engine": "unrolled", "digit": 0}
+    planned = plan(network, "ulx3s-25f", **asked)
+    assert planned.interval_cycles == 1
+    assert [layer.spec.multiplier for layer in planned.layers] == ["wires", "mult18"]
+    assert planned.resources.dsps == 10
+    layer, spec = core_layers(network)[0], planned.layers[0].spec
+    assert remake(layer, spec, "ecp5")[0] == spec
+    blocks = plan(network, "ulx3s-25f", **asked, multiplier="mult18")
+    assert blocks.interval_cycles == 2
+    cells = planned.layers[0].resources.luts - blocks.layers[0].resources.luts
+    assert cells > 50 * 32
+
+
 def test_compile_unrolls_a_layer_and_verify_finds_a_changed_weight(tmp_path, digits_data):
     out, (train, _) = tmp_path / "out", digits_data
     args = (MODEL, "-o", out, "--target", "ulx3s-25f", "--ratio", 5, "--quantizer", "plain")

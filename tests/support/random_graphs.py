@@ -207,11 +207,12 @@ def make_cores(
     widths: dict[str, int] | None = None,
     digits: dict[str, int] | None = None,
     by_pixel: Collection[str] = (),
+    gains: Collection[str] = (),
 ) -> list[tuple[CoreBase, CoreImage]]:
     """Cores of the layers with weights, pipelined where the width is negative, unrolled where it is
     said how many bits their adders take a cycle or that windows come by the pixel; lanes that suit
     the channels unless they are given, windows of a map one at a time unless it is said how many
-    side by side."""
+    side by side; multipliers in wires where ``gains`` says so."""
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
     cores = []
     for layer in core_layers(network):
@@ -226,6 +227,7 @@ def make_cores(
             options |= {"frames": side, "row_windows": layer.geometry.output_size[1]}
         options |= {"digit": digit} if digit else {}
         options |= {"by_pixel": True} if layer.name in by_pixel else {}
+        options |= {"multiplier": "wires"} if layer.name in gains else {}
         if width := (widths or {}).get(layer.name):
             options["out_width"] = abs(width)
             options |= {"pipelined": True} if width < 0 else {}
@@ -246,11 +248,13 @@ def build(
     widths: dict[str, int] | None = None,
     digits: dict[str, int] | None = None,
     by_pixel: Collection[str] = (),
+    gains: Collection[str] = (),
     ends: tuple[int, int] = (1, 1),
 ) -> Built:
     """The network with its graph, and random frames."""
     network = source.network()
-    cores = make_cores(network, family, lanes, unrolled, sides, depthwise, widths, digits, by_pixel)
+    ways = (lanes, unrolled, sides, depthwise, widths, digits, by_pixel, gains)
+    cores = make_cores(network, family, *ways)
     graph = build_graph(network, [spec for spec, _ in cores], family, depths, ends)
     form = network.input.format
     x = source.rng.integers(form.min, form.max + 1, (frames, *network.input.shape))
