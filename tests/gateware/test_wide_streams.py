@@ -92,8 +92,9 @@ def test_pipelined_layers_take_a_frame_a_cycle_where_all_of_it_comes_and_goes_at
 
 
 def test_multipliers_of_rows_that_leave_at_once_may_be_adders():
-    net = RandomNetwork(5, (12,))
-    net.dense(net.dense(net.dense(net.input, 8, k=9), 6, k=5), 4, k=6, sign=True)
+    net = RandomNetwork(5, (12,), IntFormat(3, True))
+    x = net.dense(net.input, 8, k=1, shift=1)  # the last bit of a sum matters
+    net.dense(net.dense(x, 6, k=5), 4, k=6, sign=True)
     names, widths = {"fc0", "fc1", "fc2"}, {"fc0": -8, "fc1": 6, "fc2": -4}
     gains = {"fc0", "fc1"}
     built = build(net, unrolled=names, widths=widths, ends=(12, 4), frames=20, gains=gains)

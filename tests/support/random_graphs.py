@@ -99,7 +99,14 @@ class RandomNetwork:
         )
 
     def dense(
-        self, x: TensorSpec, rows: int, k: int = 6, *, groups: int = 1, sign: bool = False
+        self,
+        x: TensorSpec,
+        rows: int,
+        k: int = 6,
+        *,
+        groups: int = 1,
+        sign: bool = False,
+        shift: int = 8,
     ) -> TensorSpec:
         y = self._weights(rows, x.size, k)
         tensor = self._tensor((rows,), IntFormat(1 if sign else 8, True))
@@ -116,7 +123,7 @@ class RandomNetwork:
                 input=x.name,
                 output=tensor,
                 y=y,
-                shift=1 if sign else 8,
+                shift=1 if sign else shift,
                 **numbers,
             )
         )
