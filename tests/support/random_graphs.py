@@ -111,6 +111,7 @@ class RandomNetwork:
         y = self._weights(rows, x.size, k)
         tensor = self._tensor((rows,), IntFormat(1 if sign else 8, True))
         numbers = self._numbers(y)
+        numbers["bias"] >>= 8 - shift
         if groups > 1:
             taken = np.abs(y).reshape(rows, groups, -1).sum(2) > 0
             numbers["mult"] = self.rng.integers(20, 120, (rows, groups)) * taken
