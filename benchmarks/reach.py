@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,18 @@ from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
 from pvq_hw.model.objects import model_file
 
-__all__ = ["ROWS", "Row", "enlarged", "judged", "main", "page"]
+__all__ = [
+    "ROWS",
+    "Row",
+    "data_arguments",
+    "enlarged",
+    "judged",
+    "judged_output",
+    "main",
+    "page",
+    "row_data",
+    "run_verb",
+]
 
 RESULTS = Path(__file__).parent / "results" / "reach.json"
 _PART = 0.8  # of the calibration inputs, in each draw
@@ -144,31 +155,50 @@ def measure(row: Row, seed: int, model: Path, train: Data, test: Data) -> dict[s
             "--ratio", f"{row.ratio:g}", "--calibrate", str(data), "--seed", str(seed),
             "-o", str(out), "--quiet", *row.options.split(),
         ]  # fmt: skip
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stderr is not None
-            said = process.stderr.read()
-            _, status, used = os.wait4(process.pid, 0)  # what this process alone used
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(said.strip().splitlines()[-1])
-        accelerator = pvq_hw.load(out)
-        network, scale = accelerator.network, accelerator.input_scale
-        exact = _outputs(load_model(model), test.x, scale)
-        parts = [test.x[i : i + 250] for i in range(0, len(test.x), 250)]
-        real = [
-            network.real(network.predict(network.quantize_input(x, scale))).reshape(len(x), -1)
-            for x in parts
-        ]
-        return {
-            **judged(exact, np.concatenate(real), test.y, test.x if row.data == "ad" else None),
-            "n_over_k": network.n_over_k,
-            "cycles": accelerator.plan.interval_cycles,
-            "calibration_frames": int(network.meta["calibration_frames"]),
-            "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
-            "peak_mib": round(used.ru_maxrss / 1024),
-        }
+        used = run_verb(command)
+        return judged_output(out, model, test, rebuilds=row.data == "ad") | used
+
+
+def run_verb(command: Sequence[str]) -> dict[str, Any]:
+    """Processor seconds and peak memory of a command.
+
+    Raises
+    ------
+    RuntimeError
+        With the last line of what it said, where it failed.
+    """
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)  # what this process alone used
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(said.strip().splitlines()[-1])
+    return {
+        "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_mib": round(used.ru_maxrss / 1024),
+    }
+
+
+def judged_output(out: Path, model: Path, test: Data, *, rebuilds: bool) -> dict[str, Any]:
+    """What `judged` says of a folder that ``compile`` made, and its plan's cycles; ``rebuilds``
+    where the network is an autoencoder."""
+    accelerator = pvq_hw.load(out)
+    network, scale = accelerator.network, accelerator.input_scale
+    exact = _outputs(load_model(model), test.x, scale)
+    parts = [test.x[i : i + 250] for i in range(0, len(test.x), 250)]
+    real = [
+        network.real(network.predict(network.quantize_input(x, scale))).reshape(len(x), -1)
+        for x in parts
+    ]
+    return {
+        **judged(exact, np.concatenate(real), test.y, test.x if rebuilds else None),
+        "n_over_k": network.n_over_k,
+        "cycles": accelerator.plan.interval_cycles,
+        "calibration_frames": int(network.meta["calibration_frames"]),
+    }
 
 
 def _outputs(model: Model, x: npt.NDArray[Any], scale: float) -> npt.NDArray[np.float64]:
@@ -252,7 +282,7 @@ def _line(row: Row, found: list[Mapping[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _data(row: Row, args: argparse.Namespace) -> tuple[Data, Data] | None:
+def row_data(row: Row, args: argparse.Namespace) -> tuple[Data, Data] | None:
     """Calibration and test inputs; none where they were not given."""
     if row.data in ("kws", "ad"):
         folder, name = (args.kws, "kws") if row.data == "kws" else (args.ad, "ad01")
@@ -290,12 +320,18 @@ def _diabetes() -> tuple[Any, npt.NDArray[np.float32]]:
     return network.fit(x[:342], y[:342]), x
 
 
-def main() -> None:
-    """Runs what is missing, and writes the page."""
-    parser = folders(__doc__, RESULTS)
+def data_arguments(text: str, output: Path) -> argparse.ArgumentParser:
+    """Models, all data, and where results go."""
+    parser = folders(text, output)
     parser.add_argument("--kws", type=Path, help="folder of kws_cal.npz and kws_test.npz")
     parser.add_argument("--cifar", type=Path, help="npz with x, y and x_calibration")
     parser.add_argument("--ad", type=Path, help="folder of ad01_cal.npz and ad01_test.npz")
+    return parser
+
+
+def main() -> None:
+    """Runs what is missing, and writes the page."""
+    parser = data_arguments(__doc__, RESULTS)
     parser.add_argument("--only", default="", help="only rows whose key begins so")
     parser.add_argument("--seeds", type=int, default=1, help="draws a row")
     parser.add_argument("--page", type=Path, help="page to write")
@@ -305,7 +341,7 @@ def main() -> None:
             key = f"{row.key} #{seed}"
             if key in read(args.output) or not row.key.startswith(args.only):
                 continue
-            data = _data(row, args)
+            data = row_data(row, args)
             if data is None:
                 continue
             print(f"{key} ...", flush=True)
