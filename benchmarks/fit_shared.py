@@ -20,7 +20,7 @@ from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.map_core import make_map_core, window_layer
 from pvq_hw.engine.shared_core import SharedSpec, make_shared_core
 from pvq_hw.geometry import Geometry
-from pvq_hw.network.join import Add
+from pvq_hw.network.join import Add, Concat
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
@@ -46,8 +46,8 @@ ENGINES: tuple[tuple[int, IntFormat, tuple[tuple[int, IntFormat], ...], float, i
 
 @dataclass(frozen=True)
 class Maps:
-    """An engine with maps: a first convolution, then depthwise ones with points behind them, or
-    residual blocks, an average and a dense layer.
+    """An engine with maps: a first convolution, then depthwise ones with points behind them,
+    residual blocks, or two convolutions beside each other, an average and a dense layer.
 
     Parameters
     ----------
@@ -61,6 +61,8 @@ class Maps:
         P and V.
     pooled : bool
         Whether there is a maximum of 2 x 2 behind the first convolution.
+    beside : bool
+        Whether blocks have two convolutions whose channels lie side by side.
     """
 
     shape: tuple[int, int, int]
@@ -70,6 +72,7 @@ class Maps:
     lanes: int
     side: int
     pooled: bool = False
+    beside: bool = False
 
 
 MAPS = (
@@ -79,6 +82,7 @@ MAPS = (
     Maps((16, 16, 3), 16, 1, True, 4, 1),
     Maps((14, 14, 1), 16, 1, False, 12, 2),
     Maps((28, 28, 1), 16, 1, False, 6, 2, pooled=True),
+    Maps((16, 16, 3), 16, 2, False, 6, 2, beside=True),
 )
 
 
@@ -125,6 +129,12 @@ def _map_network(maps: Maps) -> Network:
             y = conv(conv(x, c, 3, 1, U8), c, 3, 1, S8)
             to = TensorSpec(f"sum{number} o", x.shape, U8, 1.0)
             layers.append(Add(f"sum{number}", (x.name, y.name), to, (12000, 9000), 14))
+            x = to
+        elif maps.beside:
+            parts = conv(x, c // 2, 1, 1, U8), conv(x, c // 2, 3, 1, U8)
+            to = TensorSpec(f"cat{number} o", x.shape, U8, 1.0)
+            names = (parts[0].name, parts[1].name)
+            layers.append(Concat(f"cat{number}", names, to, (256, 300 - 44 * number), 8))
             x = to
         else:
             x = conv(conv(x, c, 3, c, U8), c, 1, 1, U8)

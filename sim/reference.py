@@ -97,6 +97,9 @@ class ReferenceCore:
                     entries = self.spec["tables"][core.spec["table"] - 1]
                     values = [entries[x - _bounds(core.spec["x"])[0]] for x in values]
                 maps.append(core.pooled(values) if core.spec.get("pool") else values)
+                beside = core.spec.get("beside")
+                if beside and beside["map"] == number:
+                    maps[-1] = _side_by_side(self.spec["layers"], maps[1:], number)
             return maps[-1], largest
         sums = core_reference.find(str(self.spec["kind"]), self.spec["name"])(self, frame)
         for value in (min(sums), max(sums)):
@@ -213,7 +216,7 @@ class ReferenceCore:
         found, word, row = [], 0, 0
         for layer in self.spec["layers"]:
             spec = self.spec | {key: layer[key] for key in ("n", "rows", "x", "out", "shift")}
-            own = ("geometry", "chunk", "parts", "reads", "most", "pool", "table")
+            own = ("geometry", "chunk", "parts", "reads", "most", "pool", "table", "beside")
             spec |= {"kind": "pulses"} | {key: layer.get(key) for key in own}
             if spec["table"]:
                 spec["out"] = layer["x"]
@@ -275,6 +278,23 @@ class ReferenceCore:
             return -1 if total < 0 else 1
         low, high = _bounds(spec["out"])
         return min(max(total // 2 ** spec["shift"], low), high)
+
+
+def _side_by_side(
+    layers: Sequence[dict[str, Any]], maps: Sequence[list[int]], number: int
+) -> list[int]:
+    """The map that layers give parts of, up to the one of that number, pixel by pixel."""
+    own = [
+        (layer["beside"], values)
+        for layer, values in zip(layers, maps, strict=False)
+        if layer.get("beside") and layer["beside"]["map"] == number
+    ]
+    found = []
+    for pixel in range(own[0][0]["pixels"]):
+        for beside, values in sorted(own, key=lambda x: int(x[0]["first"])):
+            channels = len(values) // beside["pixels"]
+            found += values[pixel * channels :][:channels]
+    return found
 
 
 def load_reference(specs: Sequence[dict[str, Any]], folder: Path) -> list[ReferenceCore]:

@@ -44,6 +44,9 @@ class MapCore(SharedCore):
         self.pools = {k: ResultTap(x.out) for k, x in enumerate(spec.layers) if x.pool}
         for number, tap in self.pools.items():
             setattr(self, f"pool{number}", tap)
+        self.wholes = {x.map: ResultTap(spec.layers[x.map].out) for x in spec.wholes}
+        for number, tap in self.wholes.items():
+            setattr(self, f"whole{number}", tap)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -96,6 +99,7 @@ class MapCore(SharedCore):
             moves, value = self._pooled(m, sequencer, between, second, value, later)
             behind = second & ~step.pools
             closes = Mux(step.pools, later[0], closes)
+        self._watch_wholes(m, sequencer)
         connect(m, flipped(self.i), writer.i)
         self._maps(m, fetcher, writer, step)
         m.d.comb += [
@@ -116,6 +120,7 @@ class MapCore(SharedCore):
             writer.starts.eq(sequencer.opens),
             writer.base.eq(step.base),
             writer.line.eq(step.line),
+            writer.gap.eq(step.gap),
             fifo.w_en.eq(result & step.last),
             fifo.w_data.eq(self._given(finished, -1)),
         ]
@@ -193,6 +198,24 @@ class MapCore(SharedCore):
             ]
             taken = taken | tap.taken
         return Mux(step.pools, taken, result), Mux(step.pools, pool.o, value)
+
+    def _watch_wholes(self, m: Module, sequencer: Any) -> None:
+        """Taps of the maps that several layers give parts of."""
+        for whole, tap in self.wholes.items():
+            m.submodules[f"whole{whole}"] = tap
+            m.d.comb += tap.o.ready.eq(~sequencer.step.last)
+            for number, layer in enumerate(self.spec.layers):
+                if layer.beside is None or layer.beside.map != whole:
+                    continue
+                part: ResultTap = self.pools.get(number, self.taps[number])
+                with m.If(sequencer.layer == number):
+                    m.d.comb += [
+                        tap.mine.eq(1), tap.result.eq(part.taken), tap.value.eq(part.value),
+                    ]  # fmt: skip
+        if self.wholes:
+            # Nobody else reads what is watched, and the Verilog would lose it.
+            watched = Signal(reset_less=True, attrs={"keep": 1})
+            m.d.sync += watched.eq(Cat(tap.taken for tap in self.wholes.values()).any())
 
     def _maps(self, m: Module, fetcher: "WindowFetcher", writer: "MapWriter", step: Any) -> None:
         """The two memories: one is read by the fetcher, the other written. While a frame comes in,
@@ -675,6 +698,7 @@ class MapWriter(wiring.Component):
     result, value, ends : strobe, an activation, and whether it is its pixel's last
     second : with a ``result`` a cycle after another: it is the same channel's of the pixel below
     edge, line : whether the pixel is its row's last, and words of a row
+    gap : words behind each pixel of results that are written by other layers
     starts, base : strobe, a layer begins, and the first word of the map that it gives
     w_en, w_addr, w_data : two cycles after a transfer, one after ``result``
     """
@@ -693,6 +717,7 @@ class MapWriter(wiring.Component):
                 "ends": In(1),
                 "edge": In(1),
                 "line": In(spec.program_fields["line"]),
+                "gap": In(spec.program_fields["gap"]),
                 "starts": In(1),
                 "base": In(spec.program_fields["base"]),
                 "w_en": Out(1),
@@ -742,7 +767,8 @@ class MapWriter(wiring.Component):
             m.d.sync += [odd.eq(~(odd | last)), low.eq(value)]
         word = Mux(odd, Cat(low, value), Cat(value, value))
         if spec.side == 1:
-            self._put(m, full, 1, full, 0, word)
+            beyond = Mux(self.result & self.ends, self.gap, 0) if len(self.gap) else 0
+            self._put(m, full, beyond + 1, full, 0, word)
         else:
             self._below(m, taken, full, odd, word)
         return m
@@ -755,11 +781,16 @@ class MapWriter(wiring.Component):
         m.d.sync += [
             was_full.eq(full & ~taken), was_odd.eq(odd), skips.eq(self.edge & self.ends),
         ]  # fmt: skip
+        beyond: Value | int = 0
+        if len(self.gap):
+            ended = Signal(reset_less=True)
+            m.d.sync += ended.eq(self.ends)
+            beyond = Mux(ended & was_full, self.gap, 0)
         with m.If(self.second):
             m.d.sync += below.eq(self.value)
         other = Mux(was_odd, Cat(below, self.value), Cat(self.value, self.value))
         second = self.result & self.second & was_full
-        step = Mux(was_full & skips, self.line + 1, 1)
+        step = Mux(was_full & skips, self.line + 1, 1) + beyond
         self._put(
             m, was_full | (full & taken), step, full | second, Mux(self.second, self.line, 0),
             Mux(self.second, other, word),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CORES, CoreImage, InnerStream, IntArray
-from pvq_hw.engine.map_places import FRAME, MapPlace, place_maps
+from pvq_hw.engine.map_places import FRAME, Beside, MapPlace, place_maps
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
 from pvq_hw.engine.shared_core import SharedLayer, SharedSpec, share_layers
@@ -79,6 +79,8 @@ class MapLayer(SharedLayer):
     table : int
         0, or the number, from 1 on, of the table that gives its activations for those of ``x`` that
         its sums become.
+    beside : Beside, optional
+        Where what it gives is a part of a map.
     """
 
     geometry: Geometry
@@ -90,6 +92,7 @@ class MapLayer(SharedLayer):
     most: int = 0
     pool: str = ""
     table: int = 0
+    beside: Beside | None = None
 
     @property
     def sum_out(self) -> IntFormat:
@@ -180,6 +183,12 @@ class MapLayer(SharedLayer):
         return (rows // 2, columns // 2) if self.pool else (rows, columns)
 
     @property
+    def given_pixels(self) -> int:
+        """Pixels of the map that it gives: one where its positions are chunks of a window."""
+        chunks = self.chunk > 0 and self.parts == 1 and not self.most
+        return 1 if chunks else math.prod(self.given_places)
+
+    @property
     def given(self) -> int:
         """Activations of the map that it gives."""
         return math.prod(self.given_places) * self.channels
@@ -215,6 +224,21 @@ class MapLayer(SharedLayer):
     def given_words(self) -> int:
         """Words of the map that it gives."""
         return math.prod(self.given_places) * -(-self.channels // _PAIR)
+
+    @property
+    def gap(self) -> int:
+        """Words of other layers behind each pixel that it gives."""
+        if self.beside is None or self.beside.pixels == 1:
+            return 0
+        return self.beside.words - self.given_words // self.beside.pixels
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Activations and words of the map that it gives, or gives a part of."""
+        if self.beside is None:
+            return self.given, self.given_words
+        pixels = self.beside.pixels
+        return pixels * self.beside.channels, pixels * self.beside.words
 
     @property
     def pixel_words(self) -> int:
@@ -298,11 +322,12 @@ class MapSpec(SharedSpec):
             if len(maps) != max(1, layer.joins) or not all(FRAME <= k < number for k in maps):
                 raise InputError(f"{where}: layer {layer.name!r} must read maps before it")
             for k in maps:
-                given = self.n if k == FRAME else self.layers[k].given
+                given = self.n if k == FRAME else self.layers[k].whole[0]
                 form = self.form_of(k)
                 fits = form.bits <= layer.x.bits if layer.joins else form == layer.x
                 if given != read or not fits:
                     raise InputError(f"{where}: layer {layer.name!r} must take what is before it")
+        self._check_parts(where)
         for layer in self.layers:
             g = layer.geometry
             taps = max(1, layer.joins) * math.prod(g.kernel)
@@ -320,6 +345,48 @@ class MapSpec(SharedSpec):
         if self.map_memory == "spram" and not self.fits_spram:
             raise InputError(f"{where} must have maps of {_SPRAM_WORDS:,} words of two bytes")
 
+    def _check_parts(self, where: str) -> None:
+        """Raises InputError unless layers that give parts of a map give all of it, and the last of
+        them is the one that others read."""
+        maps = [layer.beside for layer in self.layers]
+        for beside in filter(None, maps):
+            numbers = [k for k, x in enumerate(maps) if x is not None and x.map == beside.map]
+            same = {
+                (replace(x.beside, first=0), x.out)
+                for x in self.layers
+                if x.beside is not None and x.beside.map == beside.map
+            }
+            ordered = numbers[-1] == beside.map <= beside.after < len(maps) - 1
+            if len(same) > 1 or not ordered or beside.pixels < 1:
+                raise InputError(f"{where}: {beside.name!r} must be one map, before the last layer")
+            words = channels = 0
+            for part in self.parts_of(beside.map):
+                first = part.beside.first if part.beside is not None else 0
+                pixels = {part.given_pixels, beside.pixels} - {1}
+                beyond = _PAIR * part.given_words - part.given
+                if (first, channels % _PAIR) != (words, 0) or len(pixels) > 1:
+                    raise InputError(f"{where}: {beside.name!r} must have its parts side by side")
+                if beyond > beside.pixels or part.given_pixels < beside.pixels:
+                    raise InputError(f"{where}: {beside.name!r} must have parts of whole words")
+                words += part.given_words // beside.pixels
+                channels += part.given // beside.pixels
+            if (words, channels) != (beside.words, beside.channels):
+                raise InputError(f"{where}: {beside.name!r} must have its parts' channels")
+        for number in range(len(self.layers)):
+            for k in self.read_by(number):
+                read = maps[k] if k != FRAME else None
+                if read is not None and read.map != k:
+                    raise InputError(f"{where}: {read.name!r} must be read as a whole")
+
+    def parts_of(self, number: int) -> list[MapLayer]:
+        """The layers that give a map's parts, in the order of its channels."""
+        found = [
+            (layer.beside.first, k, layer)
+            for k, layer in enumerate(self.layers)
+            if layer.beside is not None and layer.beside.map == number
+        ]
+        return [layer for _, _, layer in sorted(found, key=lambda x: x[:2])]
+
     # -- maps -------------------------------------------------------------------------------
 
     def read_by(self, number: int) -> tuple[int, ...]:
@@ -336,8 +403,13 @@ class MapSpec(SharedSpec):
 
     @property
     def places(self) -> tuple[MapPlace, ...]:
-        """Where the frame is, and what each layer but the last gives."""
+        """Where the frame is, and the map that each layer but the last gives (a part of)."""
         return _places(self.layers, f"Core {self.name!r}")
+
+    def base(self, number: int) -> int:
+        """The first word that a layer gives, but the last one."""
+        beside = self.layers[number].beside
+        return self.places[number + 1].base + (beside.first if beside is not None else 0)
 
     @property
     def side(self) -> int:
@@ -356,14 +428,33 @@ class MapSpec(SharedSpec):
 
     @property
     def inner_streams(self) -> tuple[InnerStream, ...]:
-        """What the layers of the network before the last one give, and maxima behind them."""
-        found, layers = list[InnerStream](), {layer.name: layer for layer in self.layers}
-        for stream in super().inner_streams:
-            layer, number = layers[stream.layer], stream.instance.removeprefix("layer")
-            found.append(stream)
+        """What the layers of the network before the last one give, maxima and concatenations
+        too."""
+        found, own = list[InnerStream](), {x.instance: x for x in super().inner_streams}
+        for number, layer in enumerate(self.layers[:-1]):
+            found += [own[f"layer{number}"]] if f"layer{number}" in own else []
             if layer.pool:
                 found.append(InnerStream(f"pool{number}", layer.pool, layer.given, layer.out, None))
+            found += [self._whole_stream(x) for x in self.wholes if x.after == number]
         return tuple(found)
+
+    @property
+    def wholes(self) -> tuple[Beside, ...]:
+        """The maps that several layers give parts of, in the order of the network."""
+        maps = {replace(x.beside, first=0) for x in self.layers if x.beside is not None}
+        return tuple(sorted(maps, key=lambda x: x.rank))
+
+    def _whole_stream(self, whole: Beside) -> InnerStream:
+        """What the layers give that give a map's parts, one after the other."""
+        parts, first, order = self.parts_of(whole.map), 0, dict[str, IntArray]()
+        for part in parts:
+            each, own = part.given // whole.pixels, part.order
+            place = np.arange(part.given) if part.pool or own is None else own
+            order[part.name] = place // each * whole.channels + first + place % each
+            first += each
+        found = [order[x.name] for x in self.layers if x.name in order and x in parts]
+        places, out = np.concatenate(found), parts[0].out
+        return InnerStream(f"whole{whole.map}", whole.name, len(places), out, places)
 
     @property
     def joined(self) -> bool:
@@ -511,8 +602,8 @@ class MapSpec(SharedSpec):
         Where positions are computed together, rows of the patch up to ``upper`` are of the first
         one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
         the second pixel. ``odd`` says that the last one has none below it, ``alone`` that none has,
-        ``line`` are the words of a row of the map that the layer gives. ``far_x`` and ``far_y`` are
-        the dilation.
+        ``line`` are the words of a row of the map that the layer gives, ``gap`` those of other
+        layers behind each of its pixels. ``far_x`` and ``far_y`` are the dilation.
         """
         g = [layer.geometry for layer in self.layers]
         edge = max(max(*x.input_shape[:2], _MOST_JOINS) for x in g).bit_length()
@@ -557,7 +648,8 @@ class MapSpec(SharedSpec):
             "far_x": _bits_beyond(x.dilation[1] for x in g),
             "far_y": _bits_beyond(x.dilation[0] for x in g),
             "line": self.map_address_bits if self.side > 1 else 0,
-            "base": max(place.base for place in self.places).bit_length(),
+            "base": max(map(self.base, range(len(self.places) - 1)), default=0).bit_length(),
+            "gap": max(layer.gap for layer in self.layers).bit_length(),
             "columns": max(1, max(sizes).bit_length()),
             "rows": max(1, max(sizes).bit_length()),
         }
@@ -591,7 +683,7 @@ class MapSpec(SharedSpec):
                 "single": int(layer.window_cycles == 1),
                 "target": 1 - step["source"],
                 "signed": int(self.signs(number)[0]), "others": int(self.signs(number)[-1]),
-                "base": 0 if step["last"] else self.places[number + 1].base,
+                "base": 0 if step["last"] else self.base(number), "gap": layer.gap,
             }  # fmt: skip
             found.append(step | {k: v & ((1 << bits[k]) - 1) for k, v in places.items()})
             start, row = start + layer.words, row + layer.rows
@@ -632,7 +724,8 @@ class MapSpec(SharedSpec):
         """Words of a row of the map that it gives, where two rows are written at a time."""
         if self._alone(layer) or layer.pool:
             return 0
-        return layer.given_words // layer.places[0]
+        pixels = math.prod(layer.places)
+        return (layer.given_words // pixels + layer.gap) * layer.places[1]
 
     def _across(self, layer: MapLayer) -> int:
         """Words from a pixel's last word to the first of the next one that is read in its row; of
@@ -710,15 +803,21 @@ class MapSpec(SharedSpec):
                 out = np.array(self.tables[layer.table - 1], dtype=np.int64)[out - layer.x.min]
             found[layer.name] = out.reshape(len(array), -1)
             if layer.pool:
-                (rows, columns), split = (
-                    layer.given_places,
-                    out.reshape(len(array), *layer.places, -1),
-                )
-                split = split[:, : 2 * rows, : 2 * columns].reshape(
+                rows, columns = layer.given_places
+                grid = out.reshape(len(array), *layer.places, -1)
+                grid = grid[:, : 2 * rows, : 2 * columns].reshape(
                     len(array), rows, 2, columns, 2, -1
                 )
-                found[layer.pool] = split.max(axis=(2, 4)).reshape(len(array), -1)
+                found[layer.pool] = grid.max(axis=(2, 4)).reshape(len(array), -1)
             maps.append(found[layer.pool or layer.name])
+            beside = layer.beside
+            if beside is not None and beside.map == number:
+                split = [
+                    found[x.pool or x.name].reshape(len(array), beside.pixels, -1)
+                    for x in self.parts_of(number)
+                ]
+                maps[-1] = np.concatenate(split, axis=-1).reshape(len(array), -1)
+                found[beside.name] = maps[-1]
         return found
 
 
@@ -731,8 +830,9 @@ def _bits_beyond(sizes: Iterable[int]) -> int:
 @lru_cache(maxsize=64)
 def _places(layers: tuple[MapLayer, ...], where: str) -> tuple[MapPlace, ...]:
     reads = [layer.reads or (number - 1,) for number, layer in enumerate(layers)]
-    sizes = [layers[0].map_words, *(layer.given_words for layer in layers)]
-    return place_maps(sizes, reads, where)
+    sizes = [layers[0].map_words, *(layer.whole[1] for layer in layers)]
+    gives = [x.beside.map if x.beside is not None else k for k, x in enumerate(layers)]
+    return place_maps(sizes, reads, where, gives)
 
 
 def _windows(maps: Sequence[npt.NDArray[Any]], layer: MapLayer) -> IntArray:
@@ -780,7 +880,7 @@ class MapWindow:
         Those of its table, where it has one, from the smallest value that it reads up.
     out : IntFormat, optional
         Format of what a table gives.
-    chunk, parts, reads, joins, most, pool
+    chunk, parts, reads, joins, most, pool, beside
         As `MapLayer` has them.
     """
 
@@ -796,11 +896,18 @@ class MapWindow:
     pool: str = ""
     entries: tuple[int, ...] = ()
     out: IntFormat | None = None
+    beside: Beside | None = None
 
     @property
     def name(self) -> str:
         """The layer's."""
         return self.dense.name
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is a copy that leaves a map's values as they are."""
+        same = self.x.format == self.dense.output.format
+        return self.joins == 1 and same and bool((self.dense.mult == 1 << self.dense.shift).all())
 
 
 def window_layer(window: MapWindow) -> MapWindow:
@@ -847,7 +954,7 @@ def make_map_core(
                 "geometry": window.geometry, "weights": window.weights, "chunk": window.chunk,
                 "parts": window.parts, "reads": window.reads, "joins": window.joins,
                 "side": side, "most": window.most, "pool": window.pool,
-                "out": window.out or layer.out,
+                "out": window.out or layer.out, "beside": window.beside,
             }  # fmt: skip
             if window.entries:
                 own["table"] = 1 + tables.index((window.x.format, window.out, window.entries))

@@ -370,6 +370,7 @@ def _reckoned(
                 side=side,
                 most=step.most,
                 pool=step.pool,
+                beside=step.beside,
                 table=tables.index(step.entries) + 1 if step.entries else 0,
             )
             for own, step, (chunk, parts) in zip(found, steps, chunks, strict=True)
@@ -515,7 +516,11 @@ def _known_steps(network: Network, side: int) -> list[SharedStep]:
             x.format, part.out or layer.output.format, geometry=part.geometry if maps else None,
             given=(layer, x),
         )  # fmt: skip
-        steps.append(SharedStep(known, part.reads, part.joins, part.most, part.pool, part.entries))
+        steps.append(
+            SharedStep(
+                known, part.reads, part.joins, part.most, part.pool, part.entries, part.beside
+            )
+        )
     return steps
 
 

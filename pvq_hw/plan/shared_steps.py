@@ -11,20 +11,21 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.map_core import MapWindow, banked, paired
-from pvq_hw.engine.map_places import FRAME, with_copies
+from pvq_hw.engine.map_places import FRAME, Beside, Part, with_copies
 from pvq_hw.engine.shared_core import refuse_shared
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
-from pvq_hw.network.join import PASSED, Add
+from pvq_hw.network.join import PASSED, Add, Concat
 from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
+from pvq_hw.network.part import Part as MapPart
 from pvq_hw.network.table import MOST_ENTRIES, Table
 from pvq_hw.network.window import AveragePool, Conv, MaxPool
 from pvq_hw.plan.candidates import FoldLayer, Passed
 from pvq_hw.plan.core_layers import CoreLayer, core_layers
 from pvq_hw.registry import Face
 
-__all__ = ["SharedStep", "network_chain", "reckoned_steps", "step_of", "window_columns"]
+__all__ = ["SharedStep", "network_chain", "reckoned_steps", "steps_of", "window_columns"]
 
 Shape = tuple[int, int, int]
 S = TypeVar("S", "SharedStep", MapWindow)
@@ -44,11 +45,17 @@ class SharedStep:
     most: int = 0
     pool: str = ""
     entries: tuple[int, ...] = ()
+    beside: Beside | None = None
 
     @property
     def name(self) -> str:
         """The layer's."""
         return self.layer.name
+
+    @property
+    def passes(self) -> bool:
+        """Whether what it reads is what it gives, as far as is known before quantization."""
+        return False
 
     @property
     def geometry(self) -> Geometry | None:
@@ -78,20 +85,39 @@ def _pools(before: S, step: S) -> bool:
     g, own = step.geometry, before.geometry
     if not step.most or g is None or own is None or before.most or own.dilation[0] > 1:
         return False
+    if before.beside is not None:
+        return False
     square = (g.kernel, g.stride, g.dilation) == ((2, 2), (2, 2), (1, 1))
     return square and not any(map(any, g.pads)) and g.input_shape[2] > 1
 
 
 def _complete(steps: Sequence[S], copied: Callable[[Sequence[S], int], S]) -> list[S]:
-    """The steps with copies of maps where one reads of both memories; ``copied`` makes that of a
-    map, by its number among the steps so far."""
+    """The steps with copies of maps where one reads of both memories, and where a part of a map
+    isn't given by its own layer; ``copied`` makes that of a map, by its number among the steps so
+    far."""
     done: list[S] = []
-    for step, reads in with_copies([x.reads for x in steps]):
-        if step is None:
-            done.append(copied(done, reads[0]))
+    for turn in with_copies([x.reads for x in steps], [_part(steps, x) for x in steps]):
+        if turn.step is None:
+            done.append(copied(done, turn.reads[0]))
         else:
-            done.append(replace(steps[step], reads=reads))
+            done.append(replace(steps[turn.step], reads=turn.reads))
+        beside = None if turn.part is None else steps[turn.part].beside
+        if beside is not None:
+            beside = replace(beside, map=turn.map, after=turn.after, rank=turn.rank)
+            done[-1] = replace(done[-1], beside=beside)
     return done
+
+
+def _part(steps: Sequence[S], step: S) -> Part | None:
+    """A step that copies a part of a map; the layer that it reads could give that itself if nobody
+    else reads it and it isn't changed."""
+    if step.beside is None or step.geometry is None:
+        return None
+    (read,) = step.reads
+    alone = sum(other.reads.count(read) for other in steps) == 1
+    own = read != FRAME and steps[read].beside is None
+    words = math.prod(step.geometry.input_shape[:2]) * -(-step.geometry.input_shape[2] // 2)
+    return Part(step.beside.name, words, alone and own and step.passes)
 
 
 def window_columns(step: SharedStep) -> tuple[int, int, int]:
@@ -132,7 +158,7 @@ def reckoned_steps(layers: Sequence[FoldLayer], side: int = 1) -> list[SharedSte
 
     def number(name: str, reader: str) -> int:
         if name not in numbers:
-            raise _refused(reader, f"it reads {name!r}, which none of the layers before it gives")
+            raise _refused(reader, _not_given(name))
         return numbers[name]
 
     for layer in layers:
@@ -141,10 +167,13 @@ def reckoned_steps(layers: Sequence[FoldLayer], side: int = 1) -> list[SharedSte
         for passed in layer.then:
             reads = tuple(number(name, passed.name) for name in passed.inputs)
             forms = [layers[0].x if k == FRAME else found[k].layer.out for k in reads]
-            found.append(_passed_step(passed, reads, forms))
+            shapes = [
+                _frame_shape(layers[0]) if k == FRAME else _given_shape(found[k]) for k in reads
+            ]
+            found += _passed_steps(passed, reads, forms, shapes)
             numbers[passed.output] = len(found) - 1
     found = _pooled(found) if side > 1 else found
-    if all(step.reads == (k - 1,) for k, step in enumerate(found)):
+    if all((step.reads, step.beside) == ((k - 1,), None) for k, step in enumerate(found)):
         return found
 
     def copied(done: Sequence[SharedStep], k: int) -> SharedStep:
@@ -153,13 +182,24 @@ def reckoned_steps(layers: Sequence[FoldLayer], side: int = 1) -> list[SharedSte
                 "input copied", _frame_shape(layers[0]), [layers[0].x], layers[0].x, (k,)
             )
         of = done[k].layer
-        return _sum_step(f"{of.name} copied", _shape_of(done[k]), [of.out], of.out, (k,))
+        return _sum_step(f"{of.name} copied", _given_shape(done[k]), [of.out], of.out, (k,))
 
     return _complete(found, copied)
 
 
 def _refused(name: str, why: str) -> InputError:
     return InputError(f"Layer {name!r} can't be on a shared engine: {why}")
+
+
+_SEVERAL_INPUTS = "it is one of several inputs, and an engine takes one"
+_PART = "it takes a part of a map, and layers of an engine read whole ones"
+
+
+def _not_given(name: str) -> str:
+    return (
+        f"it reads {name!r}, which is another input, or made of one before the first layer with "
+        "weights"
+    )
 
 
 def _frame_shape(first: FoldLayer) -> Shape:
@@ -183,6 +223,26 @@ def _shape_of(step: SharedStep) -> Shape:
     return (*g.output_size, g.input_shape[2] if pooled else layer.rows)
 
 
+def _given_shape(step: SharedStep) -> Shape:
+    """The map that a step gives, or that it gives a part of."""
+    rows, columns, channels = _shape_of(step)
+    return rows, columns, channels if step.beside is None else step.beside.channels
+
+
+def _passed_steps(
+    passed: Passed, reads: tuple[int, ...], forms: Sequence[IntFormat], shapes: Sequence[Shape]
+) -> list[SharedStep]:
+    if passed.op != "Concat":
+        return [_passed_step(passed, reads, forms)]
+    places, why = _side_by_side(passed.name, passed.shape, shapes)
+    if why:
+        raise _refused(passed.name, why)
+    return [
+        replace(_sum_step(part.name, shape, [form], passed.out, (read,)), beside=part.beside)
+        for part, shape, form, read in zip(places, *(shapes, forms, reads), strict=True)
+    ]
+
+
 def _passed_step(passed: Passed, reads: tuple[int, ...], forms: Sequence[IntFormat]) -> SharedStep:
     if passed.op == "Add":
         return _sum_step(passed.name, passed.shape, forms, passed.out, reads)
@@ -195,12 +255,16 @@ def _passed_step(passed: Passed, reads: tuple[int, ...], forms: Sequence[IntForm
             passed.name, channels, channels, 1, forms[0], passed.out, geometry=g, groups=groups
         )
         return SharedStep(layer, reads, entries=(0,) * (1 << forms[0].bits))
+    if passed.op == "Part":
+        raise _refused(passed.name, _PART)
     if passed.op != "AveragePool" or passed.geometry is None:
         raise _refused(passed.name, f"it is of kind {passed.op.lower()}: {_KINDS}")
     return SharedStep(_average(passed.name, passed.geometry, forms[0], passed.out), reads)
 
 
-_KINDS = "only dense layers, convolutions, averages, maxima, tables and sums share one"
+_KINDS = (
+    "only dense layers, convolutions, averages, maxima, tables, sums and concatenations share one"
+)
 
 
 def _maximum(name: str, g: Geometry, x: IntFormat, reads: tuple[int, ...]) -> SharedStep:
@@ -275,15 +339,21 @@ def network_chain(network: Network, side: int = 1) -> tuple[list[MapWindow], boo
     found, maps = list[MapWindow](), False
     for layer in network.layers:
         inputs = [tensors[name] for name in layer.inputs]
-        step, why = _step(layer, cores.get(layer.name), inputs)
+        steps, why = _steps(layer, cores.get(layer.name), inputs)
         lacking = [name for name in layer.inputs if name not in numbers]
+        if layer.name in {part.name for part in network.inputs}:
+            why = _SEVERAL_INPUTS
         if not why and lacking:
-            why = f"it reads {lacking[0]!r}, which none of the layers before it gives"
-        if step is None or why:
+            why = _not_given(lacking[0])
+        if not why and layer is network.layers[-1] and steps[-1].beside is not None:
+            why = "it joins channels at the network's end"
+        if why:
             raise _refused(layer.name, why)
         core = cores.get(layer.name)
         maps = maps or core is None or core.geometry is not None
-        found.append(replace(step, reads=tuple(numbers[name] for name in layer.inputs)))
+        reads = tuple(numbers[name] for name in layer.inputs)
+        for number, step in enumerate(steps):
+            found.append(replace(step, reads=reads if step.beside is None else (reads[number],)))
         numbers[layer.output.name] = len(found) - 1
     if not maps:
         return found, False
@@ -299,27 +369,27 @@ def network_chain(network: Network, side: int = 1) -> tuple[list[MapWindow], boo
     return _complete(found, copied), True
 
 
-step_of: Face[[CoreLayer | None, Sequence[TensorSpec]], tuple[MapWindow, str]] = Face(
-    "layer", "step of a shared engine"
+Steps = tuple[list[MapWindow], str]
+
+steps_of: Face[[CoreLayer | None, Sequence[TensorSpec]], Steps] = Face(
+    "layer", "steps of a shared engine"
 )
 """What an engine computes for a layer, given its core, where it has one, and its inputs; and why it
-can't, in words."""
+can't, in words. Of several steps each copies one of the inputs."""
 
 
-def _step(
-    layer: Layer, core: CoreLayer | None, inputs: Sequence[TensorSpec]
-) -> tuple[MapWindow | None, str]:
+def _steps(layer: Layer, core: CoreLayer | None, inputs: Sequence[TensorSpec]) -> Steps:
     """What an engine computes for a layer, and why it can't."""
-    if step_of.has(type(layer)):
-        return step_of(layer, core, inputs)
+    if steps_of.has(type(layer)):
+        return steps_of(layer, core, inputs)
     kind = str(getattr(layer, "kind", type(layer).__name__))
-    return None, f"it is of kind {kind}: {_KINDS}"
+    return [], f"it is of kind {kind}: {_KINDS}"
 
 
-@step_of.of(Dense, Conv)
+@steps_of.of(Dense, Conv)
 def _weighted_step(
     layer: Dense | Conv, core: CoreLayer | None, inputs: Sequence[TensorSpec]
-) -> tuple[MapWindow, str]:
+) -> Steps:
     assert core is not None
     dense, window, chunk, parts = _in_chunks(core)
     why = refuse_shared(dense, window, layer.output)
@@ -327,22 +397,20 @@ def _weighted_step(
     if geometry is None:
         shape = _map_shape(inputs[0])
         geometry = Geometry(shape, shape[:2])
-    return MapWindow(dense, window, geometry, core.source.y.size, chunk, parts), why
+    return [MapWindow(dense, window, geometry, core.source.y.size, chunk, parts)], why
 
 
-@step_of.of(AveragePool)
+@steps_of.of(AveragePool)
 def _average_step(
     layer: AveragePool, core: CoreLayer | None, inputs: Sequence[TensorSpec]
-) -> tuple[MapWindow, str]:
+) -> Steps:
     dense, window, why = _ones(layer, inputs[0])
     chunk = dense.y.shape[0] if len(dense.y) < layer.output.shape[-1] else 0
-    return MapWindow(dense, window, layer.geometry, 0, chunk, 1), why
+    return [MapWindow(dense, window, layer.geometry, 0, chunk, 1)], why
 
 
-@step_of.of(MaxPool)
-def _maximum_step(
-    layer: MaxPool, core: CoreLayer | None, inputs: Sequence[TensorSpec]
-) -> tuple[MapWindow, str]:
+@steps_of.of(MaxPool)
+def _maximum_step(layer: MaxPool, core: CoreLayer | None, inputs: Sequence[TensorSpec]) -> Steps:
     """Of every channel a row of one pulse for each activation of the window."""
     g, x = layer.geometry, inputs[0]
     taps, channels, size = math.prod(g.kernel), g.input_shape[2], _choice_chunk(g)
@@ -354,13 +422,11 @@ def _maximum_step(
     chunk, parts = (size, channels // size) if size < channels else (0, 1)
     window = replace(x, shape=(len(row),))
     why = "its activations are signs" if x.format.binary else ""
-    return MapWindow(dense, window, g, 0, chunk, parts, most=taps), why
+    return [MapWindow(dense, window, g, 0, chunk, parts, most=taps)], why
 
 
-@step_of.of(Table)
-def _table_step(
-    layer: Table, core: CoreLayer | None, inputs: Sequence[TensorSpec]
-) -> tuple[MapWindow, str]:
+@steps_of.of(Table)
+def _table_step(layer: Table, core: CoreLayer | None, inputs: Sequence[TensorSpec]) -> Steps:
     """Of every channel a row of one pulse, whose sum a table is asked for."""
     x, shape = inputs[0], _map_shape(inputs[0])
     channels = shape[2]
@@ -379,18 +445,62 @@ def _table_step(
         dense, replace(x, shape=(size,)), Geometry(shape, (1, 1)), 0, chunk, parts,
         entries=tuple(layer.entries[0].tolist()), out=layer.output.format,
     )  # fmt: skip
-    return window, why
+    return [window], why
 
 
-@step_of.of(Add)
-def _added_step(
-    layer: Add, core: CoreLayer | None, inputs: Sequence[TensorSpec]
-) -> tuple[MapWindow, str]:
+@steps_of.of(Add)
+def _added_step(layer: Add, core: CoreLayer | None, inputs: Sequence[TensorSpec]) -> Steps:
     why = "it adds more than two maps" if len(inputs) > 2 else ""
     if layer.output.format.binary or any(x.format.binary for x in inputs):
         why = "its activations are signs"
     step = _sum(layer.name, inputs, layer.output, layer.mult, layer.shift)
-    return replace(step, joins=len(inputs) if len(inputs) > 1 else 0), why
+    return [replace(step, joins=len(inputs) if len(inputs) > 1 else 0)], why
+
+
+@steps_of.of(Concat)
+def _joined_steps(layer: Concat, core: CoreLayer | None, inputs: Sequence[TensorSpec]) -> Steps:
+    """Copies of the inputs, each to its channels of one map."""
+    shapes = [_map_shape(x) for x in inputs]
+    places, why = _side_by_side(layer.name, _map_shape(layer.output), shapes)
+    if layer.output.format.binary or any(x.format.binary for x in inputs):
+        why = "its activations are signs"
+    steps = []
+    for part, x, mult in zip(places, inputs, layer.mult, strict=False):
+        own = replace(layer.output, shape=part.shape)
+        step = _sum(part.name, [x], own, (mult,), layer.shift)
+        steps.append(replace(step, beside=part.beside))
+    return steps, why
+
+
+@steps_of.of(MapPart)
+def _part_steps(layer: MapPart, core: CoreLayer | None, inputs: Sequence[TensorSpec]) -> Steps:
+    return [], _PART
+
+
+@dataclass(frozen=True)
+class _JoinedPart:
+    """A part of a concatenation: the name of what copies it, its map, and its place."""
+
+    name: str
+    shape: Shape
+    beside: Beside
+
+
+def _side_by_side(
+    name: str, whole: Shape, shapes: Sequence[Shape]
+) -> tuple[list[_JoinedPart], str]:
+    """Where the channels of maps lie in one map, and why they can't."""
+    found, words, channels = [], 0, 0
+    pixels, total = whole[0] * whole[1], paired(whole[2]) // 2
+    for number, (rows, columns, own) in enumerate(shapes, 1):
+        flat = pixels == 1 and rows * columns > 1
+        if channels % 2 or (flat and own % 2):
+            return [], "it has an odd number of channels before others"
+        shape = (1, 1, rows * columns * own) if flat else (rows, columns, own)
+        beside = Beside(name, words, total, whole[2], pixels)
+        found.append(_JoinedPart(f"{name} part {number}", shape, beside))
+        words, channels = words + paired(shape[2]) // 2, channels + shape[2]
+    return found, ""
 
 
 def _map_shape(x: TensorSpec) -> Shape:

@@ -23,7 +23,8 @@ def random_maps(seed: int) -> tuple[Network, np.random.Generator]:
     maps = [net.input]
     for _ in range(int(rng.integers(1, 6))):
         x, out = maps[int(rng.integers(len(maps)))], IntFormat(8, bool(rng.integers(2)))
-        kind = rng.choice(["conv", "depthwise", "sum", "format", "mean", "maximum", "table"])
+        kinds = ["conv", "depthwise", "sum", "format", "mean", "maximum", "table", "beside"]
+        kind = rng.choice(kinds)
         if kind == "conv":
             y = net.conv(x, int(rng.integers(1, 7)), out=out, **random_window(rng, x.shape))
         elif kind == "depthwise":
@@ -32,7 +33,12 @@ def random_maps(seed: int) -> tuple[Network, np.random.Generator]:
         elif kind == "sum":
             same = [other for other in maps if other.shape == x.shape]
             y = net.add(x, same[int(rng.integers(len(same)))], out=out)
-        elif kind == "format":
+        elif kind == "beside" and x.shape[2] % 2 == 0:
+            same = [other for other in maps if other.shape[:2] == x.shape[:2]]
+            own = net.conv(x, int(rng.integers(1, 3)) * 2, (1, 1), k=2, out=out)
+            third = same[int(rng.integers(len(same)))]
+            y = net.concat(*[x, own][:: int(rng.choice([1, -1]))], third, out=out, same=(0, 1))
+        elif kind in ("format", "beside"):
             y = net.add(x, out=out)
         elif kind == "table":
             y = net.table(x, out=out)

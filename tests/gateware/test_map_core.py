@@ -1,5 +1,7 @@
 """Convolutions on a shared engine with maps: golden model, circuit and timing model agree."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from random_graphs import RandomNetwork
@@ -94,7 +96,26 @@ def tabled() -> Network:
     return net.network()
 
 
+def side_by_side() -> Network:
+    """Channels beside others: given by their layers, copied once and twice, from both memories, of
+    other formats; of the frame, of maxima, of an average and a flat map, of a concatenation; an odd
+    number of them the last."""
+    net = RandomNetwork(23, (6, 5, 2))
+    x = net.conv(net.input, 4, (1, 1), k=2)
+    a = net.conv(x, 4, (1, 1), out=S8, k=3)
+    b = net.conv(x, 3, (3, 3), pads=SAME, out=S8, k=5)
+    y = net.concat(a, b, same=(0, 1))
+    y = net.concat(net.input, x, y, same=(1,))
+    y = net.maxpool(net.conv(y, 4, (3, 3), pads=SAME, k=6), (2, 2), stride=(2, 2))
+    z = net.maxpool(net.conv(x, 2, (1, 1), k=3), (2, 2), stride=(2, 2))
+    y = net.concat(z, y, out=IntFormat(8, False), same=(0, 1))
+    v = net.concat(net.average(y, (3, 2)), z, shape=(18,), same=(1,))
+    net.dense(net.concat(net.dense(v, 10), v, same=(0,)), 5)
+    return net.network()
+
+
 NETWORKS = {
+    "side_by_side": side_by_side,
     "tabled": tabled,
     "pooled": pooled,
     "maxima": maxima,
@@ -106,6 +127,7 @@ NETWORKS = {
 SPRAM = {"code_memory": "spram", "map_memory": "spram"}
 # The last one's V: positions, one below the other, that are computed together.
 CASES = [
+    ("side_by_side", "icebreaker", 4, SPRAM, 2),
     ("tabled", "icebreaker", 4, SPRAM, 2),
     ("pooled", "icebreaker", 4, SPRAM, 2),
     ("maxima", "icebreaker", 4, SPRAM, 2),
@@ -116,12 +138,13 @@ CASES = [
     ("flat", "ulx3s-25f", 6, {}, 2),
     ("residual", "ulx3s-25f", 2, {}, 1),
     ("maxima", "hx8k", 4, {}, 1),
+    ("side_by_side", "hx8k", 4, {}, 1),
     ("tabled", "ulx3s-25f", 4, {}, 1),
     ("pooled", "ulx3s-25f", 6, {}, 2),
     ("pooled", "icebreaker", 4, SPRAM | {"code_memory": "block"}, 1),
     ("depthwise", "ulx3s-25f", 6, {}, 1),
 ]
-SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[5:]]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[6:]]
 
 
 def planned(name: str, board: str, lanes: int, options: dict) -> tuple[Network, Plan, np.ndarray]:
@@ -138,7 +161,7 @@ def traced(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
             for x in network.layers}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:5], *SLOW])
+@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:6], *SLOW])
 def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options, side):
     network, made, x = planned(name, board, lanes, options | {"side": side})
     names = [layer.name for layer in network.layers]
@@ -194,6 +217,27 @@ def test_golden_model_reference_and_files(tmp_path, name, board, lanes, options,
     assert outputs[made.graph.last.name] == trace[network.layers[-1].name].tolist()
 
 
+def test_parts_of_a_map_that_do_not_make_it_are_refused():
+    """A plan's file may say anything of them."""
+    _, made, _ = planned("side_by_side", "icebreaker", 4, {"side": 1})
+    layers = made.shared.layers
+    number = next(k for k, x in enumerate(layers) if x.beside and x.beside.first)
+    wrong = (
+        {"first": 1}, {"map": -1}, {"map": 99}, {"pixels": 0}, {"words": 3}, {"channels": 6},
+        {"after": 99}, {"name": "other"},
+    )  # fmt: skip
+    for change in wrong:
+        part = replace(layers[number], beside=replace(layers[number].beside, **change))
+        with pytest.raises(InputError, match=r"Core 'engine': .* must"):
+            replace(made.shared, layers=(*layers[:number], part, *layers[number + 1 :]))
+    whole = next(x.beside.map for x in layers if x.beside and x.beside.map > 2)
+    read = next(k for k, x in enumerate(layers) if whole in x.reads)
+    part = next(k for k, x in enumerate(layers) if x.beside and x.beside.map == whole)
+    changed = replace(layers[read], reads=(part,))
+    with pytest.raises(InputError, match="must"):
+        replace(made.shared, layers=(*layers[:read], changed, *layers[read + 1 :]))
+
+
 def test_what_has_no_place_among_maps_is_refused_by_name():
     def refusal(net: RandomNetwork, **options) -> str:
         with pytest.raises(InputError) as caught:
@@ -206,8 +250,18 @@ def test_what_has_no_place_among_maps_is_refused_by_name():
     assert "can't be on a shared engine: it has a table for each channel" in refusal(net)
     net = RandomNetwork(1, (6, 6, 4))
     x = net.conv(net.input, 4, (3, 3), pads=SAME)
-    net.dense(net.concat(x, net.input), 3)
-    assert "can't be on a shared engine: it is of kind concat" in refusal(net)
+    net.dense(net.concat(net.conv(x, 3, (1, 1)), net.input), 3)
+    assert "it has an odd number of channels before others" in refusal(net)
+    net = RandomNetwork(1, (1, 1, 4))
+    net.concat(net.dense(net.input, 4), net.dense(net.input, 3))
+    assert "can't be on a shared engine: it joins channels at the network's end" in refusal(net)
+    net = RandomNetwork(1, (6, 6, 4))
+    net.dense(net.slice(net.conv(net.input, 4, (3, 3)), 2, 0, 2), 3)
+    assert "can't be on a shared engine: it takes a part of a map" in refusal(net)
+    net = RandomNetwork(1, (20,))
+    a, b = net.parts((8,), (12,))
+    net.dense(net.concat(net.dense(a, 4), net.dense(b, 4)), 3)
+    assert "can't be on a shared engine: it is one of several inputs" in refusal(net)
     net = RandomNetwork(1, (6, 6, 4))
     x = net.conv(net.input, 4, (3, 3), pads=SAME)
     net.dense(net.add(x, x, x), 3)

@@ -8,7 +8,7 @@ import pytest
 from plan_networks import random_network
 
 from pvq_hw.engine.engines import Engine
-from pvq_hw.engine.map_places import place_maps, with_copies
+from pvq_hw.engine.map_places import Part, place_maps, with_copies
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
@@ -191,9 +191,16 @@ def test_sums_are_reckoned_as_the_layers_hang_together():
     curve = replace(mean, name="curve", op="Function", inputs=("a",), shape=(8, 8, 16))
     step = reckoned_steps([replace(body[0], then=(curve,)), replace(last, n=1024)])[1]
     assert (step.layer.name, len(step.entries), step.layer.out) == ("curve", 256, x)
-    cat = replace(mean, name="cat", op="Concat", inputs=("a", "x"))
-    with pytest.raises(InputError, match="'cat' can't be on a shared engine: it is of kind concat"):
-        shared_folding([replace(body[0], then=(cat,))], ICE, reserve=Resources())
+    cat = replace(mean, name="cat", op="Concat", inputs=("a", "x"), shape=(8, 8, 32))
+    steps = reckoned_steps([replace(body[0], then=(cat,)), replace(last, n=2048)])
+    found = [(step.name, step.reads, step.beside and step.beside.first) for step in steps]
+    assert found == [
+        ("a", (-1,), None), ("cat part 1", (0,), 0), ("input copied", (-1,), None),
+        ("cat part 2", (2,), 8), ("fc", (3,), None),
+    ]  # fmt: skip
+    slices = replace(cat, op="Part")
+    with pytest.raises(InputError, match="'cat' can't be on a shared engine: it takes a part of a"):
+        shared_folding([replace(body[0], then=(slices,))], ICE, reserve=Resources())
 
 
 def test_maps_keep_their_words_until_they_are_read_and_no_longer():
@@ -202,7 +209,27 @@ def test_maps_keep_their_words_until_they_are_read_and_no_longer():
     assert [(p.memory, p.base) for p in places] == [(0, 0), (1, 0), (0, 0), (1, 8), (0, 0)]
     with pytest.raises(InputError, match="Core: layer 1 must read maps of one memory"):
         place_maps([5, 8, 8], [(-1,), (-1, 0)], "Core")
-    assert with_copies([(-1,), (-1, 0)]) == [(0, (-1,)), (None, (0,)), (1, (-1, 1))]
+    turns = with_copies([(-1,), (-1, 0)])
+    assert [turn[:2] for turn in turns] == [(0, (-1,)), (None, (0,)), (1, (-1, 1))]
+
+
+def test_parts_of_a_map_are_given_where_they_belong_or_copied_there():
+    # Two layers that read the frame give their parts themselves: only the third is copied, twice.
+    reads = [(-1,), (-1,), (-1,), (0,), (1,), (2,), (5,)]
+    parts = [None, None, None, *(Part("cat", 4, k < 2) for k in range(3)), None]
+    turns = with_copies(reads, parts)
+    assert [turn[:3] for turn in turns] == [
+        (0, (-1,), 3), (1, (-1,), 4), (2, (-1,), None), (None, (2,), None), (5, (3,), 5),
+        (6, (4,), None),
+    ]  # fmt: skip
+    assert {turn[3:] for turn in turns if turn.part} == {(4, 4, 0)}
+    gives = [turn.map if turn.part else k for k, turn in enumerate(turns)]
+    places = place_maps([4, 4, 4, 4, 4, 12, 1], [t.reads for t in turns], "Core", gives)
+    assert [(p.memory, p.base, p.words) for p in places] == [
+        (0, 0, 4), (1, 0, 12), (1, 0, 12), (1, 12, 4), (0, 0, 4), (1, 0, 12),
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="Core: layer 1 must write where its parts are"):
+        place_maps([4, 4, 4, 1], [(-1,), (0,), (1,)], "Core", [1, 1, 2])
 
 
 def test_many_layers_share_an_engine():

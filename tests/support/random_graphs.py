@@ -150,10 +150,14 @@ class RandomNetwork:
         names = tuple(t.name for t in x)
         return self._add(Add(f"add{len(self.layers)}", names, tensor, mult, 8))
 
-    def concat(self, *x: TensorSpec) -> TensorSpec:
+    def concat(
+        self, *x: TensorSpec, shape: tuple[int, ...] = (), out: IntFormat | None = None, same=()
+    ) -> TensorSpec:
+        """Channels side by side; those of the inputs of the numbers ``same`` as they are."""
         channels = sum(t.shape[-1] for t in x)
-        tensor = self._tensor((*x[0].shape[:-1], channels), IntFormat(8, True))
+        tensor = self._tensor(shape or (*x[0].shape[:-1], channels), out or IntFormat(8, True))
         mult = tuple(int(m) for m in self.rng.integers(50, 256, len(x)))
+        mult = tuple(256 if k in same else m for k, m in enumerate(mult))
         names = tuple(t.name for t in x)
         return self._add(Concat(f"cat{len(self.layers)}", names, tensor, mult, 8))
 
