@@ -19,6 +19,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     options = TuneOptions(
         target=args.target,
         min_accuracy=args.min_accuracy,
+        max_loss=args.max_loss,
         budget_cycles=args.budget_cycles,
         trials=args.trials,
         seed=args.seed,

@@ -324,6 +324,13 @@ def _tune(subparsers: Any) -> None:
         "--min-accuracy", metavar="P", type=float, help="percent to reach (RMSE: to stay below)"
     )
     p.add_argument(
+        "--max-loss",
+        metavar="P",
+        type=float,
+        help="points of accuracy that may be lost, instead: starts from what compile --max-loss "
+        "chooses",
+    )
+    p.add_argument(
         "--engine",
         choices=("auto", "folded"),
         default="auto",

@@ -73,9 +73,10 @@ def _value(document: Document, value: float) -> str:
 
 
 def _subtitle(document: Document, good: int) -> str:
-    frames = document["frames"]
+    frames, start = document["frames"], document["start"]
+    first = f", the first as compile --max-loss {start['max_loss']:g} chooses" if start else ""
     return (
-        f"{len(document['trials'])} configurations, {good} of them fit; judged on "
+        f"{len(document['trials'])} configurations{first}, {good} of them fit; judged on "
         f"{frames['validation']:,} frames that the quantizer did not see "
         f"({frames['calibration']:,} to calibrate with)"
     )

@@ -14,6 +14,7 @@ from pvq_hw.documents import document_text
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import check_data, metric_for, scale_warning
 from pvq_hw.files import whole_file
+from pvq_hw.flow.choose import Choice, choose
 from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
@@ -56,6 +57,10 @@ class TuneOptions:
     min_accuracy : float, optional
         What the metric must reach on the validation frames: percent of right answers, AUC, a
         user's figure at least; RMSE at most.
+    max_loss : float, optional
+        Points of accuracy that may be lost: asks for the float model's on the validation frames
+        less these, in the place of ``min_accuracy``, and starts the search from what `compile`
+        chooses of the calibration frames for the same loss.
     budget_cycles : int, optional
         Most cycles between frames.
     trials : int
@@ -95,8 +100,11 @@ class TuneOptions:
     dask: str | None = None
     output: str | None = None
     engine: str = "auto"
+    max_loss: float | None = None
 
     def __post_init__(self) -> None:
+        if self.max_loss is not None and self.min_accuracy is not None:
+            raise InputError("Either a loss or an accuracy must be given, not both")
         if self.engine not in ("auto", "folded"):
             raise InputError(f"Engine of a search must be auto or folded, not {self.engine!r}")
         if self.trials < 1:
@@ -111,7 +119,7 @@ class TuneOptions:
             raise InputError(f"Seeds must be 1 to 100, not {self.seeds}")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"Workers must be at least 1, not {self.workers}")
-        _ = self.base  # checks seed and input scale
+        _ = self.asked  # checks seed, input scale and loss
 
     def runner(self) -> AbstractContextManager[Runner]:
         """Where trials run."""
@@ -129,6 +137,11 @@ class TuneOptions:
             output=self.output,
             engine=self.engine,
         )
+
+    @property
+    def asked(self) -> CompileOptions:
+        """What a start within the loss is asked for, as an aim."""
+        return replace(self.base, max_loss=self.max_loss, aim=True)
 
 
 def tune(
@@ -176,6 +189,7 @@ def tune(
     warning = scale_warning(setup.model, setup.data)
     if warning:
         tell.note(warning)
+    setup, start = _started(setup, options, tell)
     with (
         Journal(Path(out), resume) as journal,
         contextlib.nullcontext(runner) if runner else options.runner() as place,
@@ -185,11 +199,12 @@ def tune(
         with tell.step("Sensitivity of each layer"):
             sensitivity = trying.sensitivity()
         with tell.step(f"Search: {options.trials} trials"):
-            trials = trying.search(options, sensitivity)
+            trials = trying.search(options, sensitivity, start)
         with tell.step("Compile the chosen one with all frames"):
             final = _final(setup, trials, tell)
         built = _build(setup, Path(out), options, trials, journal, tell)
         document = _document(setup, options, trials, sensitivity, final, built)
+        document |= {"start": None if start is None else start.document}
         with tell.step("Write the files"):
             _write(Path(out), document)
     return document
@@ -243,6 +258,31 @@ def _set_up(
     return _Setup(task, model, data, evaluation, make_space(model), options.base, goal, value)
 
 
+def _started(setup: _Setup, options: TuneOptions, tell: Steps) -> tuple[_Setup, Choice | None]:
+    """What `compile` chooses of the calibration frames for a loss, and the setup with this loss as
+    its goal and room for the choice; as it is where no loss is given."""
+    if options.max_loss is None:
+        return setup, None
+    metric = setup.goal.metric
+    if metric.name != "accuracy":
+        raise InputError(f"A loss must come with labels that are classes, not with {metric.name}")
+    calibration, _ = split(setup.data, options.seed)
+    target = setup.task.target(options.target)
+    with tell.step("Choose where to start"):
+        start = choose(setup.model, target, options.asked, calibration, plan_for, tell)
+    goal = replace(setup.goal, bound=setup.exact - options.max_loss)
+    return replace(setup, goal=goal, space=setup.space.holding(_ratios(start))), start
+
+
+def _ratios(start: Choice) -> dict[str, float]:
+    """N/K of the layers that have pulses."""
+    layers = start.made.network.weighted
+    return {
+        layer.name: float(f"{layer.weights.size / layer.k.sum():.3g}")
+        for layer in layers if layer.encoding == "pvq"
+    }  # fmt: skip
+
+
 @contextlib.contextmanager
 def _kept(journal: Journal) -> Iterator[None]:
     """Says what a Ctrl-C left behind."""
@@ -283,9 +323,12 @@ class _Trying:
                 found[layer.name].append({"asked": ratio, **outcome.figures})
         return found
 
-    def search(self, options: TuneOptions, sensitivity: Sensitivity) -> list[Trial]:
-        """The trials."""
+    def search(
+        self, options: TuneOptions, sensitivity: Sensitivity, start: Choice | None
+    ) -> list[Trial]:
+        """The trials, the choice that they start from first."""
         setup = self._setup
+        first = [] if start is None else [setup.space.params(_ratios(start))]
         self._done, self._total = 0, options.trials
         tried: list[Trial] = []
 
@@ -313,7 +356,7 @@ class _Trying:
             run,
             count=options.trials,
             seed=options.seed,
-            starts=setup.space.starts(errors),
+            starts=[*first, *setup.space.starts(errors)],
             told=told,
         )
 
@@ -430,6 +473,7 @@ def _document(
     asked = asdict(options)
     for name in ("workers", "dask"):  # where it ran says nothing of the result
         asked.pop(name)
+    asked["min_accuracy"] = goal.bound  # whichever way it was asked for
     return {
         "format": "pvq-hw tune",
         "format_version": 1,

@@ -31,18 +31,22 @@ class SpaceLayer:
     ----------
     name : str
     rows, columns : int
+    start : float
+        N/K that a search starts from.
     """
 
     name: str
     rows: int
     columns: int
+    start: float = math.inf
 
     @property
     def low(self) -> float:
-        """Least N/K: 1, or less for rows so short that K = 2 N is few; a lone column has one."""
+        """Least N/K: 1, or less for rows so short that K = 2 N is few, and where a search starts
+        from less; a lone column has one."""
         if self.columns == 1:
             return 1.0
-        return min(_LOWEST, max(0.125, self.columns / _MOST_PULSES))
+        return min(_LOWEST, max(0.125, min(self.start, self.columns / _MOST_PULSES)))
 
     @property
     def high(self) -> float:
@@ -129,6 +133,11 @@ class Space:
             if len(layer.units) > 1:
                 chosen[f"unit.{layer.name}"] = "row"
         return chosen | {"activation_bits": _BITS, "lanes": self.lanes[0]}
+
+    def holding(self, ratios: Mapping[str, float]) -> "Space":
+        """The same, with room for these N/K."""
+        layers = (replace(x, start=ratios.get(x.name, x.start)) for x in self.layers)
+        return replace(self, layers=tuple(layers))
 
     def alone(self, layer: SpaceLayer, ratio: float, base: CompileOptions) -> CompileOptions:
         """Only this layer at N/K, the others at plain 8-bit weights."""

@@ -453,3 +453,35 @@ def test_labels_of_one_of_several_outputs_drive_the_search(tmp_path):
     )  # fmt: skip
     assert found["trials"][0]["figures"]["metric"] > 50
     assert 'output = "class"' in (tmp_path / "o" / "config.toml").read_text()
+
+
+def test_a_search_within_a_loss_starts_from_what_compile_chooses(case, tmp_path):
+    model, data = case[:2]
+    ran = run(
+        "tune", model, "--data", data, "--target", "icebreaker", "--trials", 2, "--max-loss", 12,
+        "--workers", 1, "--json", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert ran.code in (0, 1), ran.err
+    document = json.loads((tmp_path / "out" / "trials.json").read_text())
+    start = document["start"]
+    taken = start["trials"][start["chosen"]]
+    assert (start["max_loss"], start["aim"], start["frames"]) == (12, True, 24)
+    assert document["options"]["min_accuracy"] == document["float"] - 12
+    params, second = (trial["params"] for trial in document["trials"])
+    plain = {n.split(".")[1] for n, v in params.items() if n[:9] == "encoding." and v == "int8"}
+    assert plain == set(taken["int8_layers"])
+    pulsed = [v for n, v in params.items() if n[:6] == "ratio." and n[6:] not in plain]
+    assert taken["ratio"] is None or min(pulsed) * 0.99 <= taken["ratio"] <= max(pulsed) * 1.01
+    assert (params["lanes"], params["activation_bits"]) == ("planned", 8)
+    assert second != params
+    assert (
+        "2 configurations, the first as compile --max-loss 12 chooses,"
+        in (tmp_path / "out" / "report.html").read_text()
+    )
+    with pytest.raises(InputError, match="Either a loss or an accuracy must be given, not both"):
+        replace(OPTIONS, max_loss=1.0)
+    with pytest.raises(InputError, match="Loss must be 0 to 100, not -1"):
+        TuneOptions("icebreaker", max_loss=-1)
+    own = TuneOptions("icebreaker", max_loss=1.0, metric="tune_cases:spread_metric")
+    with pytest.raises(InputError, match="that are classes, not with tune_cases:spread"):
+        tune(model, data, tmp_path / "o", own)
