@@ -190,6 +190,7 @@ def make_board_top(
     stored: bool = False,
     live: LiveBus | None = None,
     places: bool | None = None,
+    measure: bool = False,
 ) -> BoardTop:
     """`gateware.link.top.make_top` on the target's pins; see there.
 
@@ -199,7 +200,7 @@ def make_board_top(
     pins = len(get_target(target).decision)
     top = make_top(
         accelerator, target, clock_mhz, baud, input, output, identity,
-        codes_crc=codes_crc, stored=stored, live=live,
+        codes_crc=codes_crc, stored=stored, live=live, measure=measure,
         decision=(pins, places) if pins and places is not None else None,
     )  # fmt: skip
     return BoardTop(top, target, clock_mhz)

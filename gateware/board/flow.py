@@ -117,6 +117,7 @@ def _board_top(accelerator: Accelerator) -> Any:
         plan.updatable,
         live,
         None if network.decision is None else network.decision.places,
+        plan.measure,
     )
 
 

@@ -9,8 +9,15 @@ from amaranth.lib.wiring import In, Out
 from gateware.device.live import LiveBus
 from gateware.device.memory import Rom
 from gateware.link.packet import PACKETS
+from gateware.link.repeat import MEASURED
 from pvq_hw.host.code_state import CodeStatus
-from pvq_hw.host.protocol import DESCRIPTION_ROM, ERROR_BYTES, Counters, Description
+from pvq_hw.host.protocol import (
+    DESCRIPTION_ROM,
+    ERROR_BYTES,
+    Counters,
+    Description,
+    Measurement,
+)
 
 __all__ = ["CODES", "COUNTERS", "REQUEST", "ControlReplies"]
 
@@ -47,6 +54,8 @@ class ControlReplies(wiring.Component):
     counters : In(COUNTERS)
     codes : In(CODES)
         Left alone where no codes are loaded.
+    measured : In(MEASURED)
+        Left alone where nothing is measured.
     packets : Out(PACKETS)
     """
 
@@ -59,7 +68,7 @@ class ControlReplies(wiring.Component):
         live: LiveBus | None = None,
     ) -> None:
         self._rom, self._stored, self._body = description.encode(), stored or bool(live), body
-        self._live = live
+        self._live, self._measures = live, description.measures
         super().__init__(
             {
                 "start": In(1),
@@ -67,6 +76,7 @@ class ControlReplies(wiring.Component):
                 "busy": Out(1),
                 "counters": In(COUNTERS),
                 "codes": In(CODES),
+                "measured": In(MEASURED),
                 "packets": Out(PACKETS),
             }
         )
@@ -104,13 +114,22 @@ class ControlReplies(wiring.Component):
             counted.eq(Value.cast(self.counters).word_select(place[:4], 8)),
             loaded.eq(Value.cast(self.codes).word_select(place[:3], 8)),
         ]
-        # Told apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, CODES 0x90, ERROR 0xFF.
-        with m.Switch(Cat(pending.kind[0], pending.kind[2])):
-            with m.Case(0b01):
+        # Told apart by what differs: DESCRIPTION is 0x81, COUNTERS 0x84, MEASURED 0x85, CODES 0x90,
+        # ERROR 0xFF.
+        told, any_ = Cat(pending.kind[0], pending.kind[2]), ""
+        if self._measures:
+            told, any_ = Cat(told, pending.kind[5]), "-"
+        with m.Switch(told):
+            if self._measures:
+                timed = Signal(8)
+                m.d.sync += timed.eq(Value.cast(self.measured).word_select(place[:4], 8))
+                with m.Case("011"):
+                    m.d.comb += [length.eq(Measurement.SIZE), byte.eq(timed)]
+            with m.Case(any_ + "01"):
                 m.d.comb += [length.eq(len(self._rom)), byte.eq(described)]
-            with m.Case(0b10):
+            with m.Case(any_ + "10"):
                 m.d.comb += [length.eq(Counters.SIZE), byte.eq(counted)]
-            with m.Case(0b00):
+            with m.Case(any_ + "00"):
                 m.d.comb += [length.eq(CodeStatus.SIZE), byte.eq(loaded)]
             with m.Default():
                 m.d.comb += length.eq(ERROR_BYTES)

@@ -1,7 +1,7 @@
 """The host link around an accelerator: from the serial line's pins to its streams and back."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
@@ -15,18 +15,44 @@ from gateware.link.decision_pins import DecisionPins
 from gateware.link.flash import FLASH_PINS, WAKE_SECONDS
 from gateware.link.frames import TICKET, FrameLoader, ResultSender
 from gateware.link.packet import PacketMux, PacketReceiver, PacketTransmitter
+from gateware.link.repeat import Meter, RepeatLoader
 from gateware.link.uart import UartReceiver, UartTransmitter
 from gateware.units.converter import ConverterUnit
 from pvq_hw.engine.spram_image import FLASH_OFFSET
 from pvq_hw.engine.units import link_converters
 from pvq_hw.host.description import WINDOW, describe_board
-from pvq_hw.host.protocol import TOP_BYTES, Counters, Description, ErrorCode, Kind, WireFormat
+from pvq_hw.host.protocol import (
+    REPEAT_BYTES,
+    TOP_BYTES,
+    Counters,
+    Description,
+    ErrorCode,
+    Kind,
+    Measurement,
+    WireFormat,
+)
 from pvq_hw.target.baud import BaudTiming
 from pvq_hw.target.boards import Target, get_target
 
 __all__ = ["IDLE_SECONDS", "Top", "make_top"]
 
 IDLE_SECONDS = 0.05  # longer than the gaps that a USB adapter and a busy host leave
+
+
+class _Repeats(NamedTuple):
+    """REPEAT: whether the packet is one and has its length, and whether there is no room for it;
+    from its start to its end; when its reply goes to be sent, when it is there, and its tag."""
+
+    mine: Value
+    sized: Value
+    crowded: Value
+    active: Value
+    give: Value
+    given: Value
+    tag: Value
+
+
+_NO_REPEATS = _Repeats(*(Const(0, 1) for _ in _Repeats._fields))
 
 
 class Top(wiring.Component):
@@ -46,7 +72,8 @@ class Top(wiring.Component):
         With streams ``i`` and ``o`` of activations of the tensors, one or several a transfer,
         nothing else.
     description : Description
-        Clock, baud rate, tensors, window and identity.
+        Clock, baud rate, tensors, window and identity; and whether it measures, which takes a
+        `gateware.link.repeat.Meter`.
     idle_clocks : int
         Time-out of a packet under way in which no byte comes, cycles (the next power of two).
     body : str
@@ -116,17 +143,28 @@ class Top(wiring.Component):
         m = Module()
         m.submodules.receiver = receiver = UartReceiver(self.timing)
         m.submodules.packets = packets = PacketReceiver(self._idle_clocks)
+<<<<<<< HEAD
         m.submodules.loader = loader = FrameLoader(self.description.input, self._body)
         m.submodules.accelerator = self.accelerator
+=======
+        kind = RepeatLoader if self.description.measures else FrameLoader
+        m.submodules.loader = loader = kind(self.description.input, self._body)
+        m.submodules.accelerator = accelerator = self.accelerator
+>>>>>>> 48c0e31 (gateware.repeat: a board that is compiled to measure repeats a frame by itself and counts the cycles, so that the planned rate can be confirmed on hardware.)
         m.submodules.results = results = ResultSender(self.description.output)
         m.submodules.control = control = ControlReplies(
             self.description, stored=self._stored, body=self._body, live=self.live
         )
         m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
         connect(m, receiver.o, packets.i)
+<<<<<<< HEAD
         taken, given = self._streams(m)
         connect(m, loader.o, taken)
         connect(m, given, results.i)
+=======
+        connect(m, loader.o, accelerator.i)
+        repeats = self._repeats(m, packets, loader, results, tickets.r_rdy, control)
+>>>>>>> 48c0e31 (gateware.repeat: a board that is compiled to measure repeats a frame by itself and counts the cycles, so that the planned rate can be confirmed on hardware.)
         self._reply_path(m, control, results)
         self._show(m, given)
         m.d.comb += [
@@ -142,18 +180,20 @@ class Top(wiring.Component):
             tickets.r_en.eq(results.tickets.ready),
         ]
         codes = self._codes(m, packets, control)
+        busy = loader.busy | results.busy | tickets.r_rdy | repeats.active
         if codes is not None:
-            busy = loader.busy | results.busy | tickets.r_rdy
             m.d.comb += codes.quiet.eq(~(busy | (control.busy & (self.live is not None))))
-        overrun = self._judge(m, packets, loader, control, codes)
+        overrun = self._judge(m, packets, loader, control, codes, repeats)
         self._count(m, packets, loader, receiver, control, overrun)
-        m.d.sync += self.busy.eq(packets.active | loader.busy | results.busy)
+        at_work = loader.busy | results.busy | repeats.active
+        m.d.sync += self.busy.eq(packets.active | at_work)
         ticks = (self.description.clock_hz - 1).bit_length() - (packets.idle_bits - 2)
         beat = Signal(max(1, ticks))
         m.d.sync += beat.eq(beat + packets.tick)
         m.d.comb += self.heartbeat.eq(beat[-1])
         return m
 
+<<<<<<< HEAD
     def _streams(self, m: Module) -> tuple[Any, Any]:
         """The accelerator's, of one activation a transfer: wider ones behind converters."""
         x, out = self.description.input, self.description.output
@@ -175,6 +215,52 @@ class Top(wiring.Component):
         return taken, leaves
 
     def _show(self, m: Module, given: Any) -> None:
+=======
+    def _repeats(
+        self,
+        m: Module,
+        packets: PacketReceiver,
+        loader: Any,
+        results: ResultSender,
+        awaited: Value,
+        control: ControlReplies,
+    ) -> _Repeats:
+        """The accelerator's outputs go to the results, and to the meter while it measures."""
+        if not self.description.measures:
+            connect(m, self.accelerator.o, results.i)
+            return _NO_REPEATS
+        m.submodules.meter = meter = Meter(self.description.output)
+        i, o = self.accelerator.i, self.accelerator.o
+        mine, sized, waiting, give, given = (Signal() for _ in range(5))
+        tag, header = Signal(8), packets.header
+        m.d.sync += [
+            mine.eq(header.kind == Kind.REPEAT),
+            sized.eq(header.length == self.description.input.frame_bytes + REPEAT_BYTES),
+            waiting.eq(meter.done | (waiting & ~give)),
+            given.eq(give),
+        ]
+        with m.If(meter.start):
+            m.d.sync += tag.eq(header.tag)
+        m.d.comb += [
+            # Replies to packets go first.
+            give.eq(waiting & ~(control.busy | control.start | packets.done | packets.truncated)),
+            meter.start.eq(loader.start & mine),
+            meter.further.eq(loader.further),
+            meter.entered.eq(i.valid & i.ready),
+            meter.i.valid.eq(o.valid),
+            meter.i.payload.eq(o.payload),
+            results.i.valid.eq(o.valid & ~meter.active),
+            results.i.payload.eq(o.payload),
+            o.ready.eq(meter.active | results.i.ready),
+            loader.again.eq(mine),
+            loader.hold.eq(meter.active),
+            control.measured.eq(meter.measured),
+        ]
+        crowded = mine & (results.busy | awaited | control.busy)
+        return _Repeats(mine, sized, crowded, meter.active | waiting, give, given, tag)
+
+    def _show(self, m: Module) -> None:
+>>>>>>> 48c0e31 (gateware.repeat: a board that is compiled to measure repeats a frame by itself and counts the cycles, so that the planned rate can be confirmed on hardware.)
         """What is decided, on pins."""
         if self.decision_pins is None:
             return
@@ -190,8 +276,9 @@ class Top(wiring.Component):
     def _reply_path(self, m: Module, control: ControlReplies, results: ResultSender) -> None:
         m.submodules.mux = mux = PacketMux()
         longest = max(
-            Description.SIZE, Counters.SIZE, TOP_BYTES, self.description.output.frame_bytes
-        )
+            Description.SIZE, Counters.SIZE, Measurement.SIZE, TOP_BYTES,
+            self.description.output.frame_bytes,
+        )  # fmt: skip
         m.submodules.framer = framer = PacketTransmitter(longest)
         m.submodules.transmitter = transmitter = UartTransmitter(self.timing)
         connect(m, control.packets, mux.a)
@@ -243,6 +330,7 @@ class Top(wiring.Component):
         loader: FrameLoader,
         control: ControlReplies,
         codes: CodeControl | None,
+        repeats: _Repeats,
     ) -> Signal:
         """What becomes of a packet: a place for further kinds. Gives the overrun strobe.
 
@@ -264,22 +352,20 @@ class Top(wiring.Component):
         short = unready if self.live is not None else Const(ErrorCode.BAD_LENGTH, 8)
         other = Mux(mine, error, ErrorCode.BAD_KIND)
         refused = Mux(whole, ErrorCode.NOT_READY, ErrorCode.BAD_LENGTH)
+        some = infer | classify | repeats.mine
         m.d.sync += [
             infer.eq(header.kind == Kind.INFER),
             classify.eq(header.kind == Kind.CLASSIFY),
             describe.eq(header.kind == Kind.DESCRIBE),
             status.eq(header.kind == Kind.STATUS),
-            whole.eq(header.length == self.description.input.frame_bytes),
-            bare.eq(header.length == 0),
-            frame.eq((infer | classify) & whole & ready),
-            answer.eq((((describe & told) | status) & bare) | fine),
-            code.eq(
-                Mux(
-                    infer | classify,
-                    refused,
-                    Mux(describe | status, short, other),
-                )
+            whole.eq(
+                (~repeats.mine & (header.length == self.description.input.frame_bytes))
+                | (repeats.mine & repeats.sized)
             ),
+            bare.eq(header.length == 0),
+            frame.eq(some & whole & ready),
+            answer.eq((((describe & told) | status) & bare) | fine),
+            code.eq(Mux(some, refused, Mux(describe | status, short, other))),
             kind.eq(Mux(mine, Kind.CODES, Mux(status, Kind.COUNTERS, Kind.DESCRIPTION))),
         ]
         lost, crowded, overrun = Signal(), Signal(), Signal()
@@ -289,8 +375,8 @@ class Top(wiring.Component):
         with m.Elif(packets.done | packets.truncated):
             m.d.sync += lost.eq(0)
         m.d.comb += [
-            crowded.eq(lost | loader.busy | waiting),
-            request.tag.eq(header.tag),
+            crowded.eq(lost | loader.busy | waiting | repeats.active | repeats.crowded),
+            request.tag.eq(Mux(repeats.given, repeats.tag, header.tag)),
             request.offender.eq(header.kind),
             loader.ticket.tag.eq(header.tag),
             loader.ticket.top.eq(classify),
@@ -310,6 +396,8 @@ class Top(wiring.Component):
             m.d.sync += request.code.eq(ErrorCode.OVERRUN)
         with m.Else():
             m.d.sync += request.code.eq(code)
+        with m.If(repeats.give):
+            m.d.sync += [control.start.eq(1), request.kind.eq(Kind.MEASURED)]
         return overrun
 
     def _count(
@@ -346,6 +434,7 @@ def make_top(
     identity: bytes,
     *,
     window: int = WINDOW,
+    measure: bool = False,
     body: str | None = None,
     codes_crc: int | None = None,
     stored: bool = False,
@@ -357,8 +446,13 @@ def make_top(
     Parameters
     ----------
     accelerator : Component
+<<<<<<< HEAD
         See `Top`.
     target, clock_mhz, baud, input, output, identity, window
+=======
+        Ports ``i`` and ``o``: one activation per transfer.
+    target, clock_mhz, baud, input, output, identity, window, measure
+>>>>>>> 48c0e31 (gateware.repeat: a board that is compiled to measure repeats a frame by itself and counts the cycles, so that the planned rate can be confirmed on hardware.)
         See `pvq_hw.host.description.describe_board`, which also raises what is wrong with them.
         Call it before the accelerator is made: Amaranth warns of circuits that are never used.
     body : str, optional
@@ -366,7 +460,9 @@ def make_top(
     codes_crc, stored, live, decision : optional
         See `Top`.
     """
-    description = describe_board(target, clock_mhz, baud, input, output, identity, window=window)
+    description = describe_board(
+        target, clock_mhz, baud, input, output, identity, window=window, measure=measure
+    )
     idle_clocks = round(IDLE_SECONDS * description.clock_hz)
     body = body or get_target(target).family
     return Top(

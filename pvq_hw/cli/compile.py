@@ -37,6 +37,7 @@ _KEYS = (
     "spare",
     "window_pulses",
     "live",
+    "measure",
     "code",
     "augment",
     "calibration_frames",
@@ -236,6 +237,10 @@ def _describe_plan(document: dict[str, Any], ui: Ui) -> None:
             else "while no frames are taken: there is no room for a second bank"
         )
         ui.say(f"  loadable              by pvq-hw load, {more}")
+    if document["measure"]:
+        ui.say(
+            "  measures              its own cycles: pvq-hw selftest holds them against the plan"
+        )
     if document["limit"]:
         ui.say(f"  not faster since      {document['limit']}")
     ui.say(

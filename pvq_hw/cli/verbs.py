@@ -297,6 +297,13 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         help="updatable, and `pvq-hw load` changes the weights of a board while it runs",
     )
     p.add_argument(
+        "--measure",
+        action="store_true",
+        default=None,
+        help="the board repeats a frame by itself and counts cycles, for `pvq-hw selftest` "
+        "(about 310 LUTs)",
+    )
+    p.add_argument(
         "--spare",
         metavar="P",
         type=int,

@@ -180,6 +180,7 @@ def plan_for(
         reasons=folding.reasons,
         goal=goal or folding.goal,
         live=options.live,
+        measure=options.measure,
     )
     chosen = {
         name: part | ({"engine": folding.engine(name)} if "engine" in part else {})

@@ -16,6 +16,7 @@ from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
 from pvq_hw.flow.live import load_weights
+from pvq_hw.flow.measure import Measured, measure
 from pvq_hw.host.code_link import require_codes
 from pvq_hw.host.link import Link
 from pvq_hw.host.ports import find_port
@@ -24,10 +25,11 @@ from pvq_hw.host.serial_port import Port, open_port
 from pvq_hw.output.accelerator import Accelerator, load
 from pvq_hw.outputs import split_outputs
 
-__all__ = ["Board", "Profile"]
+__all__ = ["Board", "Measured", "Profile"]
 
 _TIMEOUT = 2.0
 _BAUD = 1_000_000
+_PROFILED = 200  # frames that a profile repeats
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,14 @@ class Profile:
         Of all frames, several under way at once.
     latency_seconds : float
         Of one frame alone, the median of up to 5: from the first byte sent to the last received.
+    measured : Measured, optional
+        The accelerator's own speed, of a board that was compiled with ``measure``.
     """
 
     frames: int
     seconds: float
     latency_seconds: float
+    measured: Measured | None = None
 
     @property
     def frames_per_second(self) -> float:
@@ -208,6 +213,18 @@ class Board:
         with self._lock:
             return self.link.counters()
 
+    def measure(self, x: npt.ArrayLike, *, frames: int = 1000) -> Measured:
+        """Speed by the board's own clock: it runs the first frame of data ``frames`` times without
+        the link. Takes data with an accelerator, else integers.
+
+        Raises InputError unless the board was compiled with ``measure``; see
+        `pvq_hw.flow.measure.measure`.
+        """
+        known = self.accelerator
+        integers = known.quantize_input(x) if known is not None else np.asarray(x)
+        with self._lock:
+            return self._measure(integers, frames)
+
     def load(self, weights: Accelerator | str | os.PathLike[str]) -> dict[str, Any]:
         """Gives the board other weights while it runs; see `pvq_hw.flow.live.load_weights`.
 
@@ -224,6 +241,10 @@ class Board:
             raise InputError("Real values need the accelerator: give it as Board(port, OUT)")
         return self.accelerator
 
+    def _measure(self, integers: npt.NDArray[Any], frames: int) -> Measured:
+        side_by_side = 1 if self.accelerator is None else self.accelerator.plan.frames
+        return measure(self.link, integers[0], frames=frames, side_by_side=side_by_side)
+
     def _run(
         self, integers: npt.NDArray[Any], profile: bool
     ) -> tuple[npt.NDArray[np.int64], Profile | None]:
@@ -233,8 +254,11 @@ class Board:
                 return outputs, None
             single = [_timed(lambda i=i: self.link.infer(integers[i : i + 1]))[1]  # type: ignore[misc]
                       for i in range(min(len(integers), 5))]  # fmt: skip
+            measured = None
+            if self.description.measures and len(integers):
+                measured = self._measure(integers, _PROFILED)
         latency = float(np.median(single)) if single else float("nan")
-        return outputs, Profile(len(integers), seconds, latency)
+        return outputs, Profile(len(integers), seconds, latency, measured)
 
 
 def _timed(work: Callable[[], npt.NDArray[np.int64]]) -> tuple[npt.NDArray[np.int64], float]:

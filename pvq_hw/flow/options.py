@@ -232,6 +232,8 @@ class CompileOptions:
         given.
     live : bool
         Whether such weights can also be loaded into the board while it runs; makes them updatable.
+    measure : bool
+        Whether the board can repeat a frame by itself and count the cycles.
     """
 
     target: str = ""
@@ -274,6 +276,7 @@ class CompileOptions:
     spare: int | None = None
     window_pulses: int = WINDOW_PULSES
     live: bool = False
+    measure: bool = False
 
     def __post_init__(self) -> None:
         if self.live:

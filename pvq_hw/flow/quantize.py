@@ -244,7 +244,7 @@ def _reserve(
     """What the board's top and the units without weights take, about."""
     units = sum(not step.weighted for step in steps)
     size = math.prod(model.shape) * -(-options.activation_bits // 8)
-    top = top_resources(target, size, options.updatable, options.live)
+    top = top_resources(target, size, options.updatable, options.live, options.measure)
     return top + units_reserve(units, target.engine)
 
 

@@ -16,6 +16,7 @@ from pvq_hw.errors import InputError, PvqError
 from pvq_hw.files import check_writable, whole_file
 from pvq_hw.flow.board import describe_output
 from pvq_hw.flow.driver import Board
+from pvq_hw.flow.measure import Measured
 from pvq_hw.host.ports import find_port
 from pvq_hw.host.serial_port import Port, open_port
 from pvq_hw.output.accelerator import Accelerator
@@ -93,7 +94,8 @@ def selftest(
     """Runs golden vectors of ``OUT/vectors`` through a board and judges what comes back.
 
     The vectors are repeated until there are ``frames``. The board's counters must count exactly
-    these frames, and no damaged packet.
+    these frames, and no damaged packet. A board that was compiled with ``measure`` must also take
+    the planned cycles.
 
     Parameters
     ----------
@@ -111,7 +113,8 @@ def selftest(
     -------
     dict
         ``ok``, ``verdict`` (one line), ``frames``, ``mismatches``, ``outputs_compared``,
-        ``counters`` (before and after), ``frames_per_second``, ``latency_seconds``, ``link``.
+        ``counters`` (before and after), ``frames_per_second``, ``latency_seconds``, ``link``, and
+        ``measured`` (`pvq_hw.flow.measure.Measured`; None of a board that does not measure).
 
     Raises
     ------
@@ -162,6 +165,7 @@ def _run(
         seconds = time.monotonic() - started
         after = board.counters()
         _, profile = board.predict_integers(x[:5], profile=True)
+        measured = profile.measured
         statistics = board.link.statistics
     mismatches = int(np.count_nonzero(found != golden))
     counted = (after.frames - before.frames) % (1 << 16)
@@ -177,10 +181,13 @@ def _run(
     faults += [f"{count % (1 << 16)} {what}" for what, count in damaged.items() if count]
     if statistics.timeouts or statistics.damaged:
         faults.append(f"{statistics.timeouts} replies lost, {statistics.damaged} damaged")
+    if measured is not None and (fault := measured.against(accelerator.plan)):
+        faults.append(fault)
     rate = frames / max(seconds, 1e-9)
     verdict = "; ".join(faults) or (
         f"{frames} golden vectors, {golden.size:,} outputs: all as computed; "
         f"{rate:,.0f} frames a second, {1e3 * profile.latency_seconds:.2f} ms for one"
+        + _own(measured)
     )
     return {
         "ok": not faults,
@@ -191,7 +198,18 @@ def _run(
         "frames_per_second": rate,
         "latency_seconds": profile.latency_seconds,
         "link": asdict(statistics),
+        "measured": measured and asdict(measured),
     }
+
+
+def _own(measured: Measured | None) -> str:
+    """The accelerator's own speed, in words."""
+    if measured is None:
+        return ""
+    return (
+        f"; by itself {measured.interval_cycles:,.0f} cycles a frame as planned, "
+        f"{measured.frames_per_second:,.0f} a second at {measured.clock_hz / 1e6:g} MHz"
+    )
 
 
 def _versions(accelerator: Accelerator) -> dict[str, Any]:

@@ -8,14 +8,17 @@ import numpy.typing as npt
 from pvq_hw.host.code_memory import CODE_KINDS, CodeMemory
 from pvq_hw.host.live_memory import LiveMemory
 from pvq_hw.host.protocol import (
+    REPEAT_BYTES,
     TOP_BYTES,
     Counters,
     Description,
     ErrorCode,
     Kind,
+    Measurement,
     Packet,
     PacketDecoder,
     WireFormat,
+    output_sums,
 )
 
 __all__ = ["Responder"]
@@ -36,6 +39,8 @@ class Responder:
     codes : CodeMemory, optional
         Of a board that loads its codes; or a `LiveMemory`, of one whose weights are loaded while
         it runs.
+    cycles : callable, optional
+        Cycles that so many frames take; of a board that measures.
     """
 
     def __init__(
@@ -43,8 +48,9 @@ class Responder:
         description: Description,
         predict: Callable[[IntArray], IntArray],
         codes: CodeMemory | None = None,
+        cycles: Callable[[int], int] = lambda frames: frames,
     ) -> None:
-        self.codes = codes
+        self.codes, self.cycles = codes, cycles
         self.description = description
         self.predict = predict
         self._decoder = PacketDecoder()
@@ -81,6 +87,8 @@ class Responder:
             Kind.INFER: self.description.input.frame_bytes,
             Kind.CLASSIFY: self.description.input.frame_bytes,
         }
+        if self.description.measures:
+            lengths[Kind.REPEAT] = self.description.input.frame_bytes + REPEAT_BYTES
         if self.codes is not None and packet.kind in CODE_KINDS:
             refused = self.codes.carry_out(Kind(packet.kind), packet.payload)
             if refused is not None:
@@ -103,11 +111,21 @@ class Responder:
         if self.codes is not None and not self.codes.ready:
             return self._error(packet, ErrorCode.NOT_READY)
         self.counts["frames"] += 1
+        if kind is Kind.REPEAT:
+            return Packet(Kind.MEASURED, packet.tag, self._measure(packet.payload).encode())
         out = self.predict(self.description.input.decode(packet.payload))
         if kind is Kind.INFER:
             return Packet(Kind.RESULTS, packet.tag, self.description.output.encode(out))
         best = int(np.argmax(out))
         return Packet(Kind.TOP, packet.tag, top_payload(self.description.output, best, out[best]))
+
+    def _measure(self, payload: bytes) -> Measurement:
+        """What comes of a frame, and how many further ones like it."""
+        frame, count = payload[:-REPEAT_BYTES], payload[-REPEAT_BYTES:]
+        frames = 1 + int.from_bytes(count, "little")
+        outputs = self.predict(self.description.input.decode(frame))
+        sums = output_sums(self.description.output, outputs, frames)
+        return Measurement(frames, self.cycles(frames), sums)
 
 
 def top_payload(output: WireFormat, index: int, value: int) -> bytes:

@@ -1,6 +1,6 @@
 """What a board's top will say of itself, known before any circuit is made."""
 
-from pvq_hw.host.protocol import Description, WireFormat
+from pvq_hw.host.protocol import REPEATING_VERSION, VERSION, Description, WireFormat
 from pvq_hw.target.baud import BaudTiming, choose_baud
 from pvq_hw.target.boards import Target, get_target
 from pvq_hw.target.pll import solve_pll
@@ -19,6 +19,7 @@ def describe_board(
     identity: bytes,
     *,
     window: int = WINDOW,
+    measure: bool = False,
 ) -> Description:
     """The description of an accelerator on a board.
 
@@ -33,6 +34,8 @@ def describe_board(
     input, output : WireFormat
     identity : bytes
         First 8 bytes of the manifest's SHA-256.
+    measure : bool
+        Whether it takes `pvq_hw.host.protocol.Kind.REPEAT`.
 
     Raises
     ------
@@ -42,4 +45,5 @@ def describe_board(
     board = get_target(target)
     clock_hz = solve_pll(board, clock_mhz).hz
     timing = BaudTiming(clock_hz, baud) if baud else choose_baud(clock_hz, board.baud)
-    return Description(input, output, clock_hz, timing.baud, window, identity)
+    version = REPEATING_VERSION if measure else VERSION
+    return Description(input, output, clock_hz, timing.baud, window, identity, version)

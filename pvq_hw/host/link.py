@@ -11,12 +11,15 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError, ToolError
 from pvq_hw.host.protocol import (
+    MOST_REPEATS,
     OVERHEAD,
+    REPEAT_BYTES,
     TOP_BYTES,
     Counters,
     Description,
     ErrorCode,
     Kind,
+    Measurement,
     Packet,
     PacketDecoder,
     WireFormat,
@@ -130,8 +133,23 @@ class Link:
         """What the board counted since its reset."""
         return Counters.decode(self.ask(Kind.STATUS, Kind.COUNTERS))
 
-    def ask(self, kind: Kind, answer: Kind, payload: bytes = b"") -> bytes:
-        """Sends a request that is no frame and gives its reply's payload.
+    def repeat(self, frame: npt.ArrayLike, frames: int, *, seconds: float = 0.0) -> Measurement:
+        """Lets the board run a frame ``frames`` times, as fast as the accelerator takes it.
+
+        ``seconds`` is about how long that takes. Raises InputError for a frame that is not the
+        input's, and where the board does not measure; else as `ask`.
+        """
+        if not 1 <= frames <= MOST_REPEATS:
+            raise InputError(f"Repeated frames must be 1 to {MOST_REPEATS:,}, not {frames:,}")
+        payload = self.describe().input.encode(frame)
+        payload += (frames - 1).to_bytes(REPEAT_BYTES, "little")
+        return Measurement.decode(
+            self.ask(Kind.REPEAT, Kind.MEASURED, payload, seconds=2 * seconds)
+        )
+
+    def ask(self, kind: Kind, answer: Kind, payload: bytes = b"", *, seconds: float = 0.0) -> bytes:
+        """Sends a request whose reply comes by itself and gives the reply's payload; ``seconds``
+        is how long the board needs for it.
 
         Raises
         ------
@@ -140,7 +158,7 @@ class Link:
         InputError
             The board refuses the request.
         """
-        seconds = self._timeout
+        seconds += self._timeout
         baud = self._baud or (self._description and self._description.baud)
         if baud:
             seconds += (OVERHEAD + len(payload)) * 10 / baud

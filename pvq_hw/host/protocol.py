@@ -9,6 +9,7 @@ import binascii
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import CheckError, InputError
@@ -21,20 +22,28 @@ __all__ = [
     "ERROR_BYTES",
     "MAGIC",
     "MAX_PAYLOAD",
+    "MOST_REPEATS",
     "OVERHEAD",
+    "REPEATING_VERSION",
+    "REPEAT_BYTES",
     "TOP_BYTES",
     "VERSION",
     "Counters",
     "Description",
     "ErrorCode",
     "Kind",
+    "Measurement",
     "Packet",
     "PacketDecoder",
     "WireFormat",
+    "check_repeated",
     "crc16",
+    "output_sums",
 ]
 
 VERSION = 1
+REPEATING_VERSION = 2  # that of boards which take REPEAT; else the same
+MOST_REPEATS = 1 << 16
 MAGIC = b"PV"
 CRC_POLYNOMIAL = 0x1021
 CRC_INIT = 0xFFFF
@@ -43,6 +52,7 @@ DESCRIPTION_ROM = "description"
 
 OVERHEAD = 8  # bytes of a packet that are not payload
 TOP_BYTES = 4  # payload of `Kind.TOP`: index and value
+REPEAT_BYTES = 2  # behind the frame of `Kind.REPEAT`: how many further frames
 ERROR_BYTES = 2  # payload of `Kind.ERROR`: code and kind
 
 
@@ -56,6 +66,7 @@ class Kind(IntEnum):
     INFER = 0x02
     CLASSIFY = 0x03
     STATUS = 0x04
+    REPEAT = 0x05
     CODES_STATUS = 0x10
     CODES_OPEN = 0x11
     CODES_WRITE = 0x12
@@ -65,6 +76,7 @@ class Kind(IntEnum):
     RESULTS = 0x82
     TOP = 0x83
     COUNTERS = 0x84
+    MEASURED = 0x85
     CODES = 0x90
     ERROR = 0xFF
 
@@ -154,6 +166,16 @@ class PacketDecoder:
         return len(self._buffer) >= OVERHEAD - 2
 
 
+def check_repeated(frame_bytes: int) -> None:
+    """Raises InputError for a frame that doesn't fit into a REPEAT."""
+    most = MAX_PAYLOAD - REPEAT_BYTES
+    if frame_bytes > most:
+        raise InputError(
+            f"A frame that is repeated must have at most {most:,} bytes, not {frame_bytes:,}: "
+            "leave out --measure"
+        )
+
+
 @dataclass(frozen=True)
 class Description:
     """What a board says of itself: payload of a DESCRIPTION.
@@ -167,7 +189,7 @@ class Description:
     identity : bytes
         First 8 bytes of the manifest's SHA-256: tells networks apart.
     version : int
-        Of this protocol.
+        Of this protocol: 1, or 2 of a board that takes `Kind.REPEAT`.
     """
 
     input: WireFormat
@@ -183,9 +205,16 @@ class Description:
             raise InputError(f"Identity must have 8 bytes, not {len(self.identity)}")
         if not 1 <= self.window <= 64:
             raise InputError(f"Window must be 1 to 64 frames, not {self.window}")
+        if self.measures:
+            check_repeated(self.input.frame_bytes)
 
     _LAYOUT = "<BBHBBHBBII8s"
     SIZE = struct.calcsize(_LAYOUT)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the board takes `Kind.REPEAT`."""
+        return self.version >= REPEATING_VERSION
 
     def encode(self) -> bytes:
         """The payload: `SIZE` bytes."""
@@ -198,9 +227,12 @@ class Description:
     @classmethod
     def decode(cls, payload: bytes) -> "Description":
         """Inverse of `encode`; InputError on anything else, another version included."""
-        if not payload or payload[0] != VERSION:
+        if not payload or payload[0] not in (VERSION, REPEATING_VERSION):
             version = payload[0] if payload else "none"
-            raise InputError(f"Board must speak version {VERSION} of the protocol, not {version}")
+            raise InputError(
+                f"Board must speak version {VERSION} or {REPEATING_VERSION} of the protocol, not "
+                f"{version}"
+            )
         if len(payload) != cls.SIZE:
             raise InputError(f"Description must have {cls.SIZE} bytes, not {len(payload)}")
         version, window, n, x_bits, x_signed, m, o_bits, o_signed, clock, baud, identity = (
@@ -254,3 +286,57 @@ class Counters:
         if len(payload) != cls.SIZE:
             raise InputError(f"Counters must have {cls.SIZE} bytes, not {len(payload)}")
         return cls(*struct.unpack("<5H", payload))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a board measured of one frame that it ran ``frames`` times, the input always valid and
+    the output always ready: payload of a MEASURED.
+
+    Parameters
+    ----------
+    frames : int
+        1 to `MOST_REPEATS`.
+    cycles : int
+        Of its clock, from the first activation in to the last output out; modulo 2**32.
+    sums : (int, int)
+        `output_sums` of all outputs.
+    """
+
+    frames: int
+    cycles: int
+    sums: tuple[int, int]
+
+    _LAYOUT = "<HIHH"
+    SIZE = struct.calcsize(_LAYOUT)
+
+    def encode(self) -> bytes:
+        """The payload: `SIZE` bytes."""
+        return struct.pack(self._LAYOUT, self.frames - 1, self.cycles % (1 << 32), *self.sums)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "Measurement":
+        """Inverse of `encode`."""
+        if len(payload) != cls.SIZE:
+            raise InputError(f"Measurement must have {cls.SIZE} bytes, not {len(payload)}")
+        further, cycles, *sums = struct.unpack(cls._LAYOUT, payload)
+        return cls(further + 1, cycles, (sums[0], sums[1]))
+
+
+def output_sums(wire: WireFormat, outputs: Any, frames: int) -> tuple[int, int]:
+    """The sum of all outputs of a frame's repetitions, and the sum of that sum behind each output,
+    both modulo 2**16.
+
+    Values are as they are on the line, signed ones sign-extended. One wrong output changes the
+    first sum, two that change places the second.
+    """
+    size = wire.value_bytes
+    payload = wire.encode(outputs)
+    values = [
+        int.from_bytes(payload[at : at + size], "little", signed=wire.format.signed)
+        for at in range(0, len(payload), size)
+    ]
+    total = sum(values)
+    behind = sum((len(values) - at) * value for at, value in enumerate(values))
+    weighted = frames * behind + len(values) * total * (frames * (frames - 1) // 2)
+    return frames * total % (1 << 16), weighted % (1 << 16)

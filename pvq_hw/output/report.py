@@ -138,6 +138,7 @@ def compile_document(
         "limit": plan.limit,
         "updatable": plan.updatable,
         "live": plan.live,
+        "measure": plan.measure,
         "inferences_per_second": value["inferences_per_second"],
         "inferences_per_second_over_link": value["inferences_per_second_over_link"],
         "resources": value["resources"],

@@ -26,7 +26,7 @@ from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.timing import Timing, run_frames, time_graph
 from pvq_hw.engine.units import CoreUnit, Fifo, Pool, Unit, Wide
 from pvq_hw.errors import InputError
-from pvq_hw.host.protocol import OVERHEAD
+from pvq_hw.host.protocol import OVERHEAD, check_repeated
 from pvq_hw.naming import quoted
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
@@ -102,6 +102,8 @@ class Plan(Document):
     live : int
         Banks of memories that are loaded while the board runs: 0 where they are not; with 1 no
         frame is taken meanwhile, with 2 the weights before answer.
+    measure : bool
+        Whether the board's top repeats frames by itself and counts cycles.
     """
 
     derived: ClassVar[tuple[str, ...]] = (
@@ -124,6 +126,7 @@ class Plan(Document):
     limit: Annotated[str, line(_LONGEST_LIMIT)] = ""
     goal: SpeedGoal = NO_GOAL
     live: Annotated[int, integer_range(0, 2)] = 0
+    measure: bool = False
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -179,7 +182,9 @@ class Plan(Document):
         """All cores, and the board's top where it is counted."""
         start = Resources()
         if self.top:
-            start = top_resources(self.target, self.input_bytes, self.updatable, self.live > 0)
+            start = top_resources(
+                self.target, self.input_bytes, self.updatable, self.live > 0, self.measure
+            )
             start += converter_resources(
                 self.graph.x, self.graph.out, self.graph.widths, family(self.target.engine)
             )
@@ -383,6 +388,7 @@ def plan(
     reserve: Resources | None = None,
     goal: int = 0,
     live: bool = False,
+    measure: bool = False,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -441,6 +447,8 @@ def plan(
     live : bool
         Whether updatable weights are loaded while the board runs: into a second bank of memories
         where there is room for one.
+    measure : bool
+        Whether the top repeats frames by itself and counts cycles.
     **options
         Of `pvq_hw.engine.kinds.make_layer_core`, for all layers (``shift_bits``, ``engine``, ...).
 
@@ -456,14 +464,14 @@ def plan(
         return _plan_whole(
             whole, network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud,
             top=top, check=check, frames=frames, codes=codes, limit=limit, options=options,
-            each=each, goal=goal,
+            each=each, goal=goal, measure=measure,
         )  # fmt: skip
     layers, known, kept = core_layers(network), known_layers(network, codes), reserve or Resources()
     wanted = {x.name: {**options, **each.get(x.name, {})} for x in known}
     known = with_engines(known, wanted)
     around, (pace, slowest) = _around(network, layers, board, widths)
     if top:
-        around += _top(network, board, wanted, live, widths)
+        around += _top(network, board, wanted, live, widths, measure)
     asked: dict[str, Any] = {
         "lanes": lanes, "gap_bits": gap_bits, "frames": frames, "serial": serial,
         "windows": windows, "stream_width": stream_width, "digit": digit, "each": each,
@@ -481,7 +489,7 @@ def plan(
     result = _joined(
         network, board, _planned(layers, cores, board, reasons, why), graph, _timing(graph, cores),
         clock_mhz=clock_mhz, baud=baud, top=top,
-        limit=folding.limit if limit is None else limit, live=int(live),
+        limit=folding.limit if limit is None else limit, live=int(live), measure=measure,
     )  # fmt: skip
     free = lanes is None or None in lanes
     if free and folding.fits and not result.resources.within(budget(board)):
@@ -489,7 +497,8 @@ def plan(
         return plan(
             network, board, clock_mhz=clock_mhz, baud=baud, top=top, check=check, widths=widths,
             codes=codes, reasons=reasons, engine_reasons=engine_reasons, limit=limit,
-            reserve=kept + _lacking(result.resources, folding.cost), live=live, **asked,
+            reserve=kept + _lacking(result.resources, folding.cost), live=live,
+            measure=measure, **asked,
         )  # fmt: skip
     if live and (spare := replace(result, live=2)).resources.within(budget(board)):
         result = spare
@@ -502,12 +511,14 @@ def _top(
     wanted: Mapping[str, Mapping[str, Any]],
     live: bool,
     widths: tuple[int, int],
+    measure: bool,
 ) -> Resources:
     """What the board's top takes, where layers have these options and streams these widths."""
     updatable = all("spare" in own for own in wanted.values())
     x, out = ((tensor.size, tensor.format) for tensor in (network.input, network.output))
     converters = converter_resources(x, out, widths, family(board.engine))
-    return top_resources(board, _frame_bytes(network.input), updatable, live) + converters
+    size = _frame_bytes(network.input)
+    return top_resources(board, size, updatable, live, measure) + converters
 
 
 def _timing(graph: GraphSpec, cores: Sequence[tuple[CoreBase, CoreImage]]) -> Timing:
@@ -562,6 +573,7 @@ def _plan_whole(
     options: Mapping[str, Any],
     each: Mapping[str, Mapping[str, Any]],
     goal: int,
+    measure: bool,
 ) -> Plan:
     """The plan of a network in one core; what is asked of layers must be asked of all."""
     what = f"A {engine.kind} engine"
@@ -576,14 +588,14 @@ def _plan_whole(
         raise InputError(f"{what} is that of all layers: options must be the same for all")
     chosen = {key: value for key, value in asked[0].items() if key != "engine"}
     input_bytes = _frame_bytes(network.input)
-    reserve = top_resources(board, input_bytes) if top else Resources()
+    reserve = top_resources(board, input_bytes, measure=measure) if top else Resources()
     graph, spec, image, folding = whole_plan(
         engine, network, board, lanes, gap_bits, reserve, goal, chosen
     )
     timing = _timing(graph, [(spec, image)])
     result = _joined(
         network, board, (whole_layer(spec, board),), graph, timing, clock_mhz=clock_mhz,
-        baud=baud, top=top, limit=folding.limit if limit is None else limit,
+        baud=baud, top=top, limit=folding.limit if limit is None else limit, measure=measure,
     )  # fmt: skip
     return result.verified() if check else result
 
@@ -600,10 +612,13 @@ def _joined(
     top: bool,
     limit: str,
     live: int = 0,
+    measure: bool = False,
 ) -> Plan:
     """The plan of layers and the graph around them; clock and baud rate are the board's where they
     are None."""
     output = network.output
+    if measure:
+        check_repeated(_frame_bytes(network.input))
     return Plan(
         network=network.name,
         target=board,
@@ -618,6 +633,7 @@ def _joined(
         graph=graph,
         limit=limit,
         live=live,
+        measure=measure,
     )
 
 
