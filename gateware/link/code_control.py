@@ -103,6 +103,7 @@ class CodeControl(wiring.Component):
             loader.data.eq(self.data),
             self.ready.eq(loader.ready),
             self.status.state.eq(loader.state),
+            self.status.state[-1].eq(loader.bank & loader.ready if self._spare else 0),
             self.status.crc.eq(loader.crc),
         ]
         status, start, write, check, reload = (

@@ -9,17 +9,30 @@ __all__ = ["run"]
 
 
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
-    """Loads weights into a board while it runs."""
+    """Loads weights into a board while it runs, or packs them into a file."""
+    from pvq_hw.errors import InputError
     from pvq_hw.flow.board import describe_output
-    from pvq_hw.flow.live import layout_of, load_weights
+    from pvq_hw.flow.live import LiveWeights, load_weights
     from pvq_hw.host.link import connect
     from pvq_hw.output.accelerator import load
 
     accelerator = load(args.out)
-    layout_of(accelerator)
-    weights = load(args.weights) if args.weights else None
+    weights = LiveWeights.of(accelerator)
+    if args.weights:
+        given = args.weights
+        if given.is_dir():
+            weights = LiveWeights.of(load(given))
+        else:
+            weights = LiveWeights.read(given, accelerator)
+    if args.pack:
+        size = weights.save(args.pack)
+        ui.say(f"{args.pack} is written: {size:,} bytes for {weights.layout.size:,} in the board")
+        if args.port is None:
+            return {"file": str(args.pack), "file_bytes": size}, 0
+    if args.port is None:
+        raise InputError("A board must be given by --port, or a file by --pack")
     with connect(args.port, describe_output(accelerator).baud, timeout=args.timeout) as board:
-        document = load_weights(accelerator, board, weights, ui)
+        document = load_weights(accelerator, board, weights, ui, keep=args.keep)
     meanwhile = (
         "the weights before answered meanwhile"
         if document["answered_meanwhile"]
@@ -27,6 +40,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     )
     ui.say(
         f"{document['bytes']:,} bytes in {1e3 * document['seconds']:,.0f} ms: the board holds "
-        f"network {document['identity']}; {meanwhile}"
+        f"network {document['identity']}; {meanwhile}; a reset brings network "
+        f"{document['after_reset']}"
     )
     return document, 0

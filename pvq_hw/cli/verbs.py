@@ -527,12 +527,19 @@ def _load(subparsers: Any) -> None:
         "load",
     )
     _folder(p)
-    p.add_argument("--port", metavar="P", required=True, help="serial port, e.g. /dev/ttyUSB1")
+    p.add_argument("--port", metavar="P", help="serial port, e.g. /dev/ttyUSB1")
     p.add_argument(
         "--weights",
         metavar="NEW",
         type=Path,
-        help="a folder in which `pvq-hw update` put other weights; by default those of OUT",
+        help="a folder in which `pvq-hw update` put other weights, or a file that --pack wrote; by "
+        "default those of OUT",
+    )
+    p.add_argument("--pack", metavar="FILE", type=Path, help="write the weights as one file")
+    p.add_argument(
+        "--keep",
+        action="store_true",
+        help="with two banks: load the second one, so that a reset brings the bitstream's weights",
     )
     p.add_argument("--timeout", metavar="S", type=float, default=2.0, help="seconds for a reply")
 

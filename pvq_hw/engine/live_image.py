@@ -129,6 +129,18 @@ class LiveLayout:
         """Words as they go over the line."""
         return b"".join(word.to_bytes(self.word_bytes, "little") for word in words)
 
+    def decoded(self, data: bytes) -> tuple[tuple[int, ...], ...]:
+        """The words of every block; inverse of `encoded` over all of them."""
+        words, at, found = _numbers(data, self.word_bytes), 0, []
+        for block in self.blocks:
+            found.append(words[at : at + block.words])
+            at += block.words
+        return tuple(found)
+
+    def said(self, blocks: Sequence[Sequence[int]]) -> bytes:
+        """What the last memory holds, the description first."""
+        return b"".join(word.to_bytes(self.told_bytes, "little") for word in blocks[-1])
+
     def told(self, contents: Mapping[str, Sequence[int]], description: bytes) -> tuple[int, ...]:
         """The words of the last memory: the description, and the checksum of everything."""
         size = self.told_bytes

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
-from pvq_hw.flow.live import load_weights
+from pvq_hw.flow.live import LiveWeights, load_weights
 from pvq_hw.flow.measure import Measured, measure
 from pvq_hw.host.code_link import require_codes
 from pvq_hw.host.link import Link
@@ -105,7 +106,7 @@ class Board:
     ) -> None:
         if accelerator is not None and not isinstance(accelerator, Accelerator):
             accelerator = load(accelerator)
-        self.accelerator = accelerator
+        self.accelerator = self._placed = accelerator
         expected = describe_output(accelerator) if accelerator is not None else None
         if port is None:
             if expected is None:
@@ -225,15 +226,26 @@ class Board:
         with self._lock:
             return self._measure(integers, frames)
 
-    def load(self, weights: Accelerator | str | os.PathLike[str]) -> dict[str, Any]:
+    def load(
+        self, weights: Accelerator | str | os.PathLike[str], *, keep: bool = False
+    ) -> dict[str, Any]:
         """Gives the board other weights while it runs; see `pvq_hw.flow.live.load_weights`.
 
-        ``weights`` is an output folder, which is the board's accelerator from then on.
+        ``weights`` is an output folder, which is the board's accelerator from then on, or a file of
+        ``pvq-hw load --pack``, which says nothing of scales: then only integers can be run.
         """
-        new = weights if isinstance(weights, Accelerator) else load(weights)
         with self._lock:
-            document = load_weights(self._known(), self.link, new)
-            self.accelerator, self.description = new, self.link.describe()
+            if self._placed is None:
+                raise InputError(
+                    "Weights need the board's accelerator: give it as Board(port, OUT)"
+                )
+            if isinstance(weights, Accelerator) or Path(weights).is_dir():
+                known = weights if isinstance(weights, Accelerator) else load(weights)
+                new = LiveWeights.of(known)
+            else:
+                known, new = None, LiveWeights.read(Path(weights), self._placed)
+            document = load_weights(self._placed, self.link, new, keep=keep)
+            self.accelerator, self.description = known, self.link.describe()
         return document
 
     def _known(self) -> Accelerator:

@@ -10,7 +10,7 @@ from pvq_hw.host.code_state import CodeState, CodeStatus
 from pvq_hw.host.link import Link
 from pvq_hw.host.protocol import Kind
 
-__all__ = ["code_status", "load_codes", "load_live", "require_codes"]
+__all__ = ["code_status", "load_codes", "load_live", "other_bank", "require_codes"]
 
 CHUNK_WORDS = 1024
 _SECONDS = 5.0  # for the check, which takes 10 ms, or for the flash, 100 ms
@@ -118,6 +118,12 @@ def load_live(
         f"Board must find the weights whole, but their checksum is wrong after {_TIMES} loads; is "
         "its bitstream this accelerator's?"
     )
+
+
+def other_bank(link: Link) -> bool:
+    """Has the bank that is not in service checked, and changes to it if it is right; whether."""
+    link.ask(Kind.CODES_RELOAD, Kind.CODES)
+    return _settled(link).state is CodeState.READY
 
 
 def _written(

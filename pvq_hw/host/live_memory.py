@@ -2,11 +2,12 @@
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pvq_hw.engine.live_image import LiveLayout
 from pvq_hw.host.code_memory import CodeMemory
 from pvq_hw.host.code_state import CodeState, CodeStatus
-from pvq_hw.host.protocol import Description
+from pvq_hw.host.protocol import Description, ErrorCode, Kind
 
 __all__ = ["LiveMemory"]
 
@@ -32,6 +33,12 @@ class LiveMemory(CodeMemory):
         self._service = 0
         self._served = True
         self.status = CodeStatus(CodeState.READY, self.crc)
+
+    def carry_out(self, kind: Kind, payload: bytes) -> ErrorCode | None:
+        """As a `CodeMemory`; which bank is in service goes with the state."""
+        refused = super().carry_out(kind, payload)
+        self.status = replace(self.status, second=self._service == 1)
+        return refused
 
     @property
     def ready(self) -> bool:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import shutil
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from board_port import ResponderPort
-from cli_tools import run
+from cli_tools import refused, run
 from onnx import helper
 from onnx_graphs import graph_model
 
@@ -124,6 +125,89 @@ def test_new_weights_go_into_a_board_that_runs(copy, out, tmp_path, monkeypatch)
         assert np.array_equal(board.predict(x), before.predict(x))
         assert board.load(other)["identity"] == describe_output(after).identity.hex()
         assert np.array_equal(board.predict(x), after.predict(x))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two banks: an accelerator, and the same circuit with other weights."""
+    folder = tmp_path_factory.mktemp("pair")
+    before = compiled(folder / "out", target="ulx3s-25f", live=True)
+    shutil.copytree(folder / "out", folder / "new")
+    return before, pvq_hw.update(folder / "new", network(3), calibrate=inputs(5))
+
+
+def test_a_reset_brings_the_bitstreams_weights_where_they_are_kept(pair):
+    """Which network a reset brings is told, since the second load goes over the bitstream's."""
+    before, after = pair
+    assert before.plan.live == 2
+    built, other = (describe_output(a).identity.hex() for a in pair)
+    with pvq_hw.Board(Line(before, after), before) as board:
+        memory = board.link.port.board.codes
+
+        def loaded(weights, **options):
+            done = board.load(weights, **options)
+            assert memory.description.identity.hex() == done["identity"]
+            first = [
+                word
+                for (n, _), word in memory._banks[0].items()
+                if n == len(memory._live.blocks) - 1
+            ]
+            reset = memory._live.said([first])[18:26].hex()
+            assert reset == done["after_reset"]
+            return done["identity"], done["after_reset"], done["bytes"] > 0
+
+        assert loaded(after, keep=True) == (other, built, True)
+        assert loaded(after, keep=True) == (other, built, True)
+        assert loaded(before, keep=True) == (built, built, False)  # nothing is sent
+        assert loaded(after) == (other, built, True)
+        assert loaded(after) == (other, other, True)
+        with pytest.raises(InputError, match="can't be kept, since others were loaded over them"):
+            board.load(before, keep=True)
+        assert board.link.describe().identity.hex() == other
+        assert loaded(before) == (built, other, True)
+
+
+def test_weights_go_as_one_file(pair, out, tmp_path, monkeypatch):
+    before, after = pair
+    file = tmp_path / "new.live"
+    ran = run("load", after.out, "--pack", file)
+    assert ran.code == 0, ran.err
+    line = Line(before, after)
+    monkeypatch.setattr(link, "open_port", lambda port, baud: line)
+    ran = run("load", before.out, "--port", "p", "--weights", file, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["identity"] == describe_output(after).identity.hex()
+    integers = np.random.default_rng(0).integers(0, 256, (4, 12))
+    with pvq_hw.Board(line, after) as board:
+        board._placed = before
+        assert board.load(file)["bytes"] == layout_of(before).size
+        assert np.array_equal(board.predict_integers(integers), after.network.predict(integers))
+        with pytest.raises(InputError, match="Real values need the accelerator"):
+            board.predict(integers)
+    data = file.read_bytes()
+    bad = tmp_path / "bad.live"
+    kept = (
+        (data[:-1], "must be whole, but its checksum is wrong"),
+        (data + b"!", "must be whole, but its checksum is wrong"),
+        (data[:37] + zlib.compress(bytes(1 << 22)), "must be whole, but its checksum is wrong"),
+        (data[:5] + bytes(32) + data[37:], "must have the circuit of"),
+        (b"PVQ\x01" + data[4:], "must be a file that pvq-hw load --pack wrote"),
+        (b"", "must be a file that pvq-hw load --pack wrote"),
+    )
+    for spoiled, text in kept:
+        bad.write_bytes(spoiled)
+        refused(tmp_path, text, "load", before.out, "--port", "p", "--weights", bad)
+    for args, text in (
+        (("--weights", tmp_path / "none"), "none cannot be read: No such file"),
+        (("--pack", tmp_path), "must be a file in a folder that exists"),
+        ((), "A board must be given by --port, or a file by --pack"),
+    ):
+        refused(tmp_path, text, "load", before.out, *args)
+    line = Line(pvq_hw.load(out))
+    refused(
+        tmp_path, "can't be kept: this board has a single bank",
+        "load", out, "--port", "p", "--keep",
+    )  # fmt: skip
 
 
 def test_weights_of_another_circuit_are_refused_before_anything_is_sent(out, copy, monkeypatch):

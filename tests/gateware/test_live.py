@@ -118,9 +118,11 @@ def test_loads_as_the_golden_model_does_and_never_answers_wrong(family, banks):
     ]
     assert [r.kind for r in found] == [r.kind for r in expected]
     told = [Description.decode(r.payload).identity[0] for r in found if r.kind == Kind.DESCRIPTION]
-    states = [CodeStatus.decode(r.payload).state for r in found if r.tag == STATUS.tag]
+    said = [CodeStatus.decode(r.payload) for r in found if r.tag == STATUS.tag]
+    states = [status.state for status in said]
     refused = [r.payload[0] for r in found if r.kind == Kind.ERROR]
     assert states == [CodeState.WRONG, CodeState.READY, CodeState.READY]
+    assert [status.second for status in said] == [False, banks == 2, False]
     assert told == ([0, 1] if banks == 2 else [1])
     assert refused == ([] if banks == 2 else [ErrorCode.NOT_READY] * 3)
     values = [board.output.decode(r.payload).tolist() for r in found if r.kind == Kind.RESULTS]
