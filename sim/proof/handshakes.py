@@ -6,8 +6,9 @@ out of its registers is a number of rows that it owes,
     owed = rows * waiting + (running ? rows from the address on : 0) + rows in the pipeline
            + results in the FIFO,
 
-and of every state that the invariants allow, whatever ``valid``, ``ready`` and ``rst`` are, a
-solver shows that in the next cycle
+where the words of a row with several gains end several groups, which are counted until the last
+one of them ends the row. Of every state that the invariants allow, whatever ``valid``, ``ready``
+and ``rst`` are, a solver shows that in the next cycle
 
 - the invariants hold again, as they do after configuration and after any reset;
 - ``owed`` has grown by the layer's rows if a frame's last activation was taken, and fallen by one
@@ -58,7 +59,6 @@ def _check_kind(netlist: Netlist, spec: CoreSpec) -> None:
     reasons = {
         "frames that are gathered into batches": spec.flush_cycles > 0,
         "windows of a map": spec.row_windows > 0 or any("reader." in name for name in netlist.nets),
-        "several gains a row": spec.groups > 1,
         "streams of several activations": spec.in_width * spec.out_width > 1,
         "codes in SPRAM": spec.code_memory == "spram",
         "frames of one code word or one activation": spec.words == 1 or spec.n == 1,
@@ -88,7 +88,8 @@ class _Registers:
     turn: Bit  # the half that is read next
     flags: Bits
     memory: Cell
-    promised: Bit
+    group_end: Bit
+    group: Bits  # counts the groups of a row that have ended; none where it has one
     after: Bits
     write: Bits
     read: Bits
@@ -132,8 +133,11 @@ class _Finder:
             for b in cell.inputs if b != less
         )  # fmt: skip
         after = self._chain(n.net("fifo.w_en")[0], 64)
-        promised = n.net("sequencer.row_end")[0]
-        flag = self._row_flag(after[0], valid)
+        group_end, group = n.net("sequencer.row_end")[0], []
+        if self._spec.groups > 1:
+            group_end = self._before(n.net(f"group_end_{stages + 1}")[0])
+            group = n.net("group")
+        flag = self._group_flag(group_end, valid)
         flags = self._chain(flag, max(1, stages - 1), resets=False)
         memory = self._maker(self._before(flags[0], resets=False), "$mem_v2")
         (fifo,) = (c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("fifo."))
@@ -144,8 +148,8 @@ class _Finder:
             address=n.net("sequencer.addr"), at_end=n.net("sequencer.at_end"),
             taken=n.net("sequencer.taken"), more=more, less=less,
             valid=valid, half=half, end=end, turn=self._before(half[0]),
-            flags=flags, memory=memory, promised=promised,
-            after=after if promised not in after else after[1:],
+            flags=flags, memory=memory, group_end=group_end, group=group,
+            after=after if group_end not in after else after[1:],
             write=n.net("fifo.ram.w_addr"), read=fifo.ports["RD_ADDR"],
             following=self._following(fifo.ports["RD_ADDR"]), some=n.net("fifo.some")[0],
             offered=n.port("o__valid")[0], ready=n.port("i__ready")[0],
@@ -156,10 +160,11 @@ class _Finder:
             enables=enables, w_address=n.net("writer.w_addr"), banks=banks, fifo=fifo,
         )  # fmt: skip
 
-    def _row_flag(self, first: Bit, valid: Bits) -> Bit:
-        """The bit of a word in the code memory's last register that tells a row's end."""
+    def _group_flag(self, group_end: Bit, valid: Bits) -> Bit:
+        """The bit of a word in the code memory's last register that tells a group's end."""
         near = valid[max(0, self._spec.code_latency - 2)]
-        (flag,) = {bit for bit, _ in factors(self._n, self._before(first))} - {near}
+        ends = self._before(group_end) if self._is_register(group_end) else group_end
+        (flag,) = {bit for bit, _ in factors(self._n, ends)} - {near}
         return flag
 
     def _following(self, read: Bits) -> Bits:
@@ -269,52 +274,52 @@ class _Induction:
     def __init__(self, netlist: Netlist, spec: CoreSpec, solver: Solver) -> None:
         self._n, self._spec, self._s = netlist, spec, solver
         self._r = _registers(netlist, spec)
-        self._width = (4 * spec.rows + 64 * spec.fifo_depth).bit_length() + 8
+        self._groups = spec.rows * spec.groups
+        self._width = (4 * self._groups + 64 * spec.fifo_depth).bit_length() + 8
         self._check_code_words()
         formulas = Formulas(netlist, solver)
         bits = len(self._r.address)
-        ends_row = solver.function("ends_row", bits, 1)
-        self._rows_left = solver.function("rows_left", bits, self._width)
+        ends_group = solver.function("ends_group", bits, 1)
+        self._groups_left = solver.function("groups_left", bits, self._width)
         address = formulas.read(self._r.address)
-        formulas.define(self._code_bit(), ends_row(address))
+        formulas.define(self._code_bit(), ends_group(address))
         self._now = _View(solver, formulas.read, self._width)
         self._later = _View(solver, formulas.later, self._width)
         self._start = _View(solver, self._initial, self._width)
-        self._facts = self._code_facts(address, ends_row)
+        self._facts = self._code_facts(address, ends_group)
         self._reset = self._now.one(netlist.port("rst")[0])
 
     # -- the code memory ------------------------------------------------------------------------
 
     def _code_bit(self) -> Bit:
-        """The memory's output that tells a row's last word."""
+        """The memory's output that tells a group's last word."""
         cell = self._n.makers[self._r.flags[0]]
         return cell.ports["D"][cell.output.index(self._r.flags[0])]
 
     def _check_code_words(self) -> None:
-        """Raises CheckError unless the words end as many rows as there are, the last word one."""
+        """Raises CheckError unless the words end as many groups as there are, the last word one."""
         memory, words = self._r.memory, self._spec.words
         if memory.written or memory.ports["RD_ADDR"] != self._r.address:
             raise InputError("codes are not read as expected")
         width, init = memory.number("WIDTH"), memory.parameters["INIT"][::-1]
         flags = init[memory.output.index(self._code_bit()) :: width][:words]
-        if flags.count("1") != self._spec.rows or flags[-1] != "1" or set(flags) - {"0", "1"}:
-            raise CheckError(
-                f"Core {self._spec.name!r}: code words must end {self._spec.rows} rows"
-            )
+        if flags.count("1") != self._groups or flags[-1] != "1" or set(flags) - {"0", "1"}:
+            what = "rows" if self._spec.groups == 1 else "groups of rows"
+            raise CheckError(f"Core {self._spec.name!r}: code words must end {self._groups} {what}")
 
-    def _code_facts(self, address: Any, ends_row: Callable[[Any], Any]) -> list[Any]:
-        """What the words just checked say of this address and the next: so many rows are left as
+    def _code_facts(self, address: Any, ends_group: Callable[[Any], Any]) -> list[Any]:
+        """What the words just checked say of this address and the next: so many groups are left as
         after it, and one more where it ends one."""
-        s, words, left = self._s, self._spec.words, self._rows_left
+        s, words, left = self._s, self._spec.words, self._groups_left
         bits = address.sort().bv_size()
-        flag = s.resize(ends_row(address), self._width)
+        flag = s.resize(ends_group(address), self._width)
         at_last = s.same(address, s.number(words - 1, bits))
         after = left(s.add(address, s.number(1, bits)))
         return [
-            s.same(left(s.number(0, bits)), s.number(self._spec.rows, self._width)),
+            s.same(left(s.number(0, bits)), s.number(self._groups, self._width)),
             s.same(left(address), s.choose(at_last, s.number(1, self._width), s.add(flag, after))),
             s.op("IMPLIES", [at_last, s.same(flag, s.number(1, self._width))]),
-            s.op("BV_ULE", [left(address), s.number(self._spec.rows, self._width)]),
+            s.op("BV_ULE", [left(address), s.number(self._groups, self._width)]),
         ]
 
     def _initial(self, bits: Sequence[Bit]) -> Any:
@@ -344,16 +349,26 @@ class _Induction:
         return self._s.op("IMPLIES", [condition, claim])
 
     def _early(self, v: _View) -> list[Any]:
-        """Rows that end in each stage of the code memory, 0 or 1, earliest first; the last one's
+        """Groups that end in each stage of the code memory, 0 or 1, earliest first; the last one's
         place is being promised where its latency is 1."""
         s = self._s
         pairs = zip(self._r.valid, self._r.flags, strict=False)
         return [s.op("BV_AND", [v.wide([valid]), v.wide([flag])]) for valid, flag in pairs]
 
+    def _uncounted(self, v: _View) -> list[Any]:
+        """Groups in each stage before the strobe that ends a row, 0 or 1, earliest first."""
+        strobe = [] if self._spec.code_latency == 1 else [v.wide([self._r.group_end])]
+        return [*self._early(v), *strobe]
+
     def _stages(self, v: _View) -> list[Any]:
-        """Rows in each stage of the pipeline up to the FIFO, 0 or 1, earliest first."""
-        strobe = [] if self._spec.code_latency == 1 else [v.wide([self._r.promised])]
-        return [*self._early(v), *strobe, *(v.wide([bit]) for bit in self._r.after)]
+        """These, and rows in each stage from there up to the FIFO."""
+        return [*self._uncounted(v), *(v.wide([bit]) for bit in self._r.after)]
+
+    def _ending(self, v: _View) -> Any:
+        """Groups of the frames that run, those of a row's that have ended among them."""
+        left = self._if(v.one(self._r.run), self._groups_left(v.bits(self._r.address)))
+        ended = [v.wide(self._r.group)] if self._r.group else []
+        return self._sum([left, *self._uncounted(v), *ended])
 
     def _stored(self, v: _View) -> Any:
         """Results in the FIFO's memory."""
@@ -368,12 +383,15 @@ class _Induction:
         return self._s.add(self._stored(v), v.wide([self._r.offered]))
 
     def _owed(self, v: _View) -> Any:
-        r, rows = self._r, self._spec.rows
+        r, spec = self._r, self._spec
+        running = self._ending(v)
+        if spec.groups > 1:
+            running = self._s.op("BV_UDIV", [running, self._const(spec.groups)])
         return self._sum(
             [
-                self._if(v.one(r.waiting), self._const(rows)),
-                self._if(v.one(r.run), self._rows_left(v.bits(r.address))),
-                *self._stages(v),
+                self._if(v.one(r.waiting), self._const(spec.rows)),
+                running,
+                *(v.wide([bit]) for bit in r.after),
                 self._level(v),
             ]
         )
@@ -407,6 +425,7 @@ class _Induction:
     def _invariants(self, v: _View) -> dict[str, Any]:
         return {
             **self._frame_counters(v),
+            **self._row_ends(v),
             **self._fifo_and_places(v),
             **self._halves(v),
         }
@@ -435,6 +454,17 @@ class _Induction:
             "a half is free or none": s.op("OR", [v.one(r.ready), self._not(v.one(r.one))]),
         }
 
+    def _row_ends(self, v: _View) -> dict[str, Any]:
+        """That whole rows are left, where a row has several groups."""
+        s, groups = self._s, self._const(self._spec.groups)
+        if self._spec.groups == 1:
+            return {}
+        rest = s.op("BV_UREM", [self._ending(v), groups])
+        return {
+            "groups are a row's": s.op("BV_ULT", [v.wide(self._r.group), groups]),
+            "groups that are left end whole rows": s.same(rest, self._const(0)),
+        }
+
     def _place(self, v: _View) -> Any:
         """That one bank is on, and bank and address are those of the first activation that is not
         on its way yet."""
@@ -453,8 +483,7 @@ class _Induction:
         bits = len(r.read)
         counted = s.add(self._places(v), v.wide([r.more]))
         after = self._sum([v.wide([bit]) for bit in r.after])
-        stages = self._stages(v)
-        uncounted = self._sum(stages[: len(stages) - len(r.after)])
+        uncounted = self._sum(self._uncounted(v))
         most = spec.credits + spec.code_latency + 1
         return {
             "the FIFO's addresses follow": s.same(
