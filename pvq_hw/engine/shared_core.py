@@ -39,6 +39,7 @@ from pvq_hw.target.families import family as find_family
 from pvq_hw.target.multipliers import multiplier_for, multiplier_named
 
 __all__ = [
+    "EIGHT_BITS",
     "Finish",
     "SharedLayer",
     "SharedSpec",
@@ -51,6 +52,7 @@ __all__ = [
 
 Spec = TypeVar("Spec", bound="SharedSpec")
 
+EIGHT_BITS = "it has 8-bit weights; a small N/K of its own, such as 0.5, takes fewer cycles there"
 _LOGIC_WORDS = 16  # of a program that becomes LUTs
 _WIDEST = 15  # bits of an activation that is read, so that one with a sign more has 16
 
@@ -487,7 +489,7 @@ def refuse_shared(layer: object, x: TensorSpec, output: TensorSpec) -> str:
         kind = str(getattr(layer, "kind", "") or type(layer).__name__).lower()
         return f"it is of kind {kind}: only dense layers share an engine"
     if layer.encoding != "pvq":
-        return "it has 8-bit weights"
+        return EIGHT_BITS
     if layer.groups > 1:
         return "it has several gains a row"
     if x.format.binary or output.format.binary:

@@ -19,6 +19,7 @@ from pvq_hw.engine.map_core import (
 )
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.shared_core import (
+    EIGHT_BITS,
     SharedLayer,
     SharedSpec,
     make_shared_core,
@@ -265,7 +266,7 @@ def _check(layer: FoldLayer) -> None:
     if layer.given is not None:
         why = refuse_shared(layer.given[0], layer.given[1], layer.given[0].output)
     else:
-        why = "it has 8-bit weights" if layer.encoding != "pvq" else ""
+        why = EIGHT_BITS if layer.encoding != "pvq" else ""
         if layer.x.binary or layer.out.binary:
             why = "its activations are signs"
     if layer.code not in (None, "pulse"):

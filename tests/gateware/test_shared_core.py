@@ -128,7 +128,8 @@ def test_what_an_engine_cannot_share_is_refused_by_name():
 
     binary = IntFormat(1, True)
     assert refusal(8, U8, Case(4, 5, 2, encoding="int8")) == (
-        "Layer 'fc0' can't be on a shared engine: it has 8-bit weights"
+        "Layer 'fc0' can't be on a shared engine: it has 8-bit weights; a small N/K of its own, "
+        "such as 0.5, takes fewer cycles there"
     )
     assert "'fc1' can't be on a shared engine: it has several gains a row" in refusal(
         8, U8, Case(4, 5, 2), Case(4, 4, 2, groups=2)
