@@ -143,28 +143,18 @@ class Top(wiring.Component):
         m = Module()
         m.submodules.receiver = receiver = UartReceiver(self.timing)
         m.submodules.packets = packets = PacketReceiver(self._idle_clocks)
-<<<<<<< HEAD
-        m.submodules.loader = loader = FrameLoader(self.description.input, self._body)
-        m.submodules.accelerator = self.accelerator
-=======
         kind = RepeatLoader if self.description.measures else FrameLoader
         m.submodules.loader = loader = kind(self.description.input, self._body)
-        m.submodules.accelerator = accelerator = self.accelerator
->>>>>>> 48c0e31 (gateware.repeat: a board that is compiled to measure repeats a frame by itself and counts the cycles, so that the planned rate can be confirmed on hardware.)
+        m.submodules.accelerator = self.accelerator
         m.submodules.results = results = ResultSender(self.description.output)
         m.submodules.control = control = ControlReplies(
             self.description, stored=self._stored, body=self._body, live=self.live
         )
         m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
         connect(m, receiver.o, packets.i)
-<<<<<<< HEAD
-        taken, given = self._streams(m)
+        taken, given = streams = self._streams(m)
         connect(m, loader.o, taken)
-        connect(m, given, results.i)
-=======
-        connect(m, loader.o, accelerator.i)
-        repeats = self._repeats(m, packets, loader, results, tickets.r_rdy, control)
->>>>>>> 48c0e31 (gateware.repeat: a board that is compiled to measure repeats a frame by itself and counts the cycles, so that the planned rate can be confirmed on hardware.)
+        repeats = self._repeats(m, packets, loader, results, tickets.r_rdy, control, streams)
         self._reply_path(m, control, results)
         self._show(m, given)
         m.d.comb += [
@@ -193,7 +183,6 @@ class Top(wiring.Component):
         m.d.comb += self.heartbeat.eq(beat[-1])
         return m
 
-<<<<<<< HEAD
     def _streams(self, m: Module) -> tuple[Any, Any]:
         """The accelerator's, of one activation a transfer: wider ones behind converters."""
         x, out = self.description.input, self.description.output
@@ -214,8 +203,6 @@ class Top(wiring.Component):
             leaves = converter.o
         return taken, leaves
 
-    def _show(self, m: Module, given: Any) -> None:
-=======
     def _repeats(
         self,
         m: Module,
@@ -224,13 +211,14 @@ class Top(wiring.Component):
         results: ResultSender,
         awaited: Value,
         control: ControlReplies,
+        streams: tuple[Any, Any],
     ) -> _Repeats:
         """The accelerator's outputs go to the results, and to the meter while it measures."""
         if not self.description.measures:
-            connect(m, self.accelerator.o, results.i)
+            connect(m, streams[1], results.i)
             return _NO_REPEATS
         m.submodules.meter = meter = Meter(self.description.output)
-        i, o = self.accelerator.i, self.accelerator.o
+        i, o = streams
         mine, sized, waiting, give, given = (Signal() for _ in range(5))
         tag, header = Signal(8), packets.header
         m.d.sync += [
@@ -259,8 +247,7 @@ class Top(wiring.Component):
         crowded = mine & (results.busy | awaited | control.busy)
         return _Repeats(mine, sized, crowded, meter.active | waiting, give, given, tag)
 
-    def _show(self, m: Module) -> None:
->>>>>>> 48c0e31 (gateware.repeat: a board that is compiled to measure repeats a frame by itself and counts the cycles, so that the planned rate can be confirmed on hardware.)
+    def _show(self, m: Module, given: Any) -> None:
         """What is decided, on pins."""
         if self.decision_pins is None:
             return
@@ -446,13 +433,8 @@ def make_top(
     Parameters
     ----------
     accelerator : Component
-<<<<<<< HEAD
         See `Top`.
-    target, clock_mhz, baud, input, output, identity, window
-=======
-        Ports ``i`` and ``o``: one activation per transfer.
     target, clock_mhz, baud, input, output, identity, window, measure
->>>>>>> 48c0e31 (gateware.repeat: a board that is compiled to measure repeats a frame by itself and counts the cycles, so that the planned rate can be confirmed on hardware.)
         See `pvq_hw.host.description.describe_board`, which also raises what is wrong with them.
         Call it before the accelerator is made: Amaranth warns of circuits that are never used.
     body : str, optional

@@ -619,6 +619,11 @@ def _joined(
     output = network.output
     if measure:
         check_repeated(_frame_bytes(network.input))
+        if graph.together != (1, 1):
+            raise InputError(
+                "What a board measures must have one activation a transfer, not {} and {}: leave "
+                "out --measure".format(*graph.together)
+            )
     return Plan(
         network=network.name,
         target=board,

@@ -136,3 +136,13 @@ def test_frames_too_long_to_be_repeated_are_refused_by_the_plan():
     assert plan(network, "ulx3s-85f", check=False).input_bytes == 65_534
     with pytest.raises(InputError, match="at most 65,533 bytes, not 65,534: leave out --measure"):
         plan(network, "ulx3s-85f", check=False, measure=True)
+
+
+def test_wide_transfers_are_refused_where_a_board_measures():
+    """What comes over the link an activation at a time doesn't keep up with them."""
+    weights = np.random.default_rng(0).normal(size=(2, 8))
+    network = layer_network(weights, None, LayerRequest(k=8, engine="unrolled"))
+    wide = {"engine": "unrolled", "widths": (4, 1)}
+    assert plan(network, "ulx3s-25f", **wide).graph.widths == (4, 1)
+    with pytest.raises(InputError, match=r"one activation a transfer, not 4 and 1: leave out"):
+        plan(network, "ulx3s-25f", measure=True, **wide)
