@@ -7,7 +7,7 @@ MODELS ?= data/models
 MNIST  ?= data/mnist
 NETWORK_A = mnist_netA_mlp_784_512_512_10.onnx
 
-.PHONY: help demo docs test test-all test-train fuzz bench-finetune lint bench-engine bench-accuracy bench-quantize bench-unrolled clean
+.PHONY: help demo docs test test-all test-train fuzz mutate bench-finetune lint bench-engine bench-accuracy bench-quantize bench-unrolled clean
 
 help:
 	@echo "make demo            a trained network to a verified bitstream, no board needed"
@@ -17,6 +17,8 @@ help:
 	@echo "                     again it goes on after those that passed; with -k in spite of failures"
 	@echo "make test-train      tests of fine-tuning; installs PyTorch"
 	@echo "make fuzz            damaged files, folders and frames: a quarter of an hour; goes on where it was"
+	@echo "make mutate          changed sources, of which each is to fail a test of its own file: some hours;"
+	@echo "                     goes on where it was [MUTANTS=200 of each kind, MINUTES=60 of the processor]"
 	@echo "make bench-accuracy  accuracy after quantization, beside other codes: MODELS=FOLDER MNIST=FOLDER"
 	@echo "                     [KWS=FOLDER CIFAR=FILE.npz AD=FOLDER]"
 	@echo "make bench-finetune  accuracy after training: MODELS=FOLDER MNIST=FOLDER"
@@ -114,6 +116,10 @@ test-train: $(VENV)/.installed-train
 
 fuzz: $(VENV)/.installed-test
 	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.fuzz
+
+MUTANTS ?= 200
+mutate: $(VENV)/.installed-test
+	@$(BIN)/python -m benchmarks.mutate --mutants $(MUTANTS) $(MINUTES:%=--minutes %)
 
 bench-finetune: $(VENV)/.installed-train
 	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }

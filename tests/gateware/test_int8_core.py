@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine import frames_for, run, tensor
+from graph_cases import STALLS, check
+from random_graphs import RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.int8_core import Int8Spec, make_int8_core
+from pvq_hw.engine.patterns import NONE
 from pvq_hw.engine.timing import time_chain
 from pvq_hw.errors import InputError
 from pvq_hw.network.layer import Dense
@@ -52,6 +55,15 @@ def test_core_computes_its_layer(idle, stall, rows, n, lanes):
     outputs = run([spec], [image], x, idle=idle, stall=stall, seed=rows).outputs
     assert np.array_equal(outputs, layer.compute(x))
     assert np.array_equal(spec.compute(image, x), layer.compute(x))
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 8])
+def test_windows_are_exact_in_words_of_one_pixel_and_of_several(lanes):
+    net = RandomNetwork(3, (4, 5, 2), S8)
+    net.conv(net.input, 3, (2, 3), k=40, pads=((0, 1), (1, 1)), stride=(1, 2), out=S16)
+    net.layers[-1] = replace(net.layers[-1], encoding="int8")
+    built = build(net, lanes={"conv0": lanes}, frames=2)
+    check(built, built.graph, NONE, STALLS)
 
 
 @pytest.mark.parametrize(("n", "lanes"), [(9, 2), (30, 4), (5, 1)])

@@ -1,0 +1,91 @@
+"""Which tests look at which source, and which mutants are the same circuit or program."""
+
+__all__ = ["CHECKS", "EQUIVALENT"]
+
+
+def _tests(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{name}.py" for name in names)
+
+
+_CORE = _tests("gateware/test_gateware_core")
+_PARTS = _tests("gateware/test_gateware_parts")
+_GRAPH = _tests("gateware/test_graph")
+_UNROLLED = _tests("gateware/test_unrolled_core", "gateware/test_unrolled_windows")
+_SHARED = _tests("gateware/test_shared_core", "gateware/test_map_core")
+_INT8 = _tests("gateware/test_int8_core")
+_PACKET = _tests("gateware/test_packet", "gateware/test_top")
+_CODES = _tests("gateware/test_live", "host/test_code_board")
+_HOST = _tests("gateware/test_packet", "host/test_link", "benchmarks/test_fuzz")
+
+_CIRCUITS = {
+    "accelerator/accelerator": _CORE + _tests("gateware/test_spram", "gateware/test_live") + _GRAPH,
+    "arith/adder_graph": _UNROLLED,
+    "arith/carry": _PARTS + _CORE,
+    "arith/digit_adders": _tests("gateware/test_digit_serial"),
+    "arith/requantizer": _PARTS + _CORE,
+    "arith/scaler": _GRAPH,
+    "arith/tree": _PARTS + _CORE,
+    "core/decoder": _CORE,
+    "core/depthwise_core": _tests("gateware/test_depthwise_core"),
+    "core/int8_core": _INT8,
+    "core/int8_products": _INT8,
+    "core/int8_window": _INT8,
+    "core/leaf": _PARTS + _CORE,
+    "core/map_core": _SHARED,
+    "core/parameters": _CORE,
+    "core/pulse_core": _CORE + _tests("gateware/test_side_windows", "gateware/test_batch"),
+    "core/sequencer": _CORE,
+    "core/shared_core": _SHARED,
+    "core/side_loader": _tests("gateware/test_side_windows"),
+    "core/unrolled_core": _UNROLLED,
+    "core/window_collector": _tests("gateware/test_unrolled_windows"),
+    "core/window_loader": _GRAPH,
+    "core/writer_ports": _GRAPH,
+    "device/memory": _PARTS + _CORE,
+    "device/spram": _tests("gateware/test_spram"),
+    "link/code_control": _CODES,
+    "link/code_loader": _CODES,
+    "link/control": _PACKET,
+    "link/crc": _PACKET,
+    "link/decision_pins": _tests("gateware/test_decision_pins"),
+    "link/flash": _CODES,
+    "link/frames": _PACKET,
+    "link/packet": _PACKET,
+    "link/serial_writer": _tests("gateware/test_batch"),
+    "link/top": _PACKET + _tests("gateware/test_decision_pins"),
+    "link/uart": _tests("gateware/test_uart"),
+    "units/converter": _tests("gateware/test_wide_streams"),
+    "units/decision": _tests("flow/test_decisions", "gateware/test_decision_pins"),
+    "units/join": _GRAPH,
+    "units/line_buffer": _GRAPH + _tests("gateware/test_by_pixel"),
+    "units/lines": _tests("engine/test_lines"),
+    "units/lookup": _GRAPH,
+    "units/map_order": _tests("gateware/test_side_windows"),
+    "units/pick": _GRAPH,
+    "units/pool": _GRAPH,
+    "units/queue": _GRAPH,
+    "units/raster": _tests("gateware/test_depthwise_core", "gateware/test_unrolled_windows"),
+    "units/unpack": _tests("gateware/test_batch", "gateware/test_capabilities"),
+}
+_PYTHON = {
+    "arith/formats": _tests("arith/test_formats"),
+    "engine/hexfile": _tests("engine/test_codes", "plan/test_image"),
+    "engine/pulse_code": _tests("engine/test_codes", "engine/test_code_image"),
+    "host/board_model": _HOST,
+    "host/code_memory": _tests("engine/test_code_image", "host/test_code_link"),
+    "host/link": _tests("host/test_link"),
+    "host/protocol": _HOST,
+    "host/wire_format": _HOST,
+    "network/bits": _tests("network/test_packing"),
+    "network/rans": _tests("network/test_packing"),
+    "network/weights_file": _tests("network/test_packing"),
+    "pyramid/enumeration": _tests("pyramid/test_pyramid", "network/test_packing"),
+}
+CHECKS = {
+    "circuits": {f"gateware/{name}.py": tests for name, tests in _CIRCUITS.items()},
+    "python": {f"pvq_hw/{name}.py": tests for name, tests in _PYTHON.items()},
+}
+"""Of every kind its files, each with its tests, the quickest first."""
+
+EQUIVALENT: dict[str, str] = {}
+"""Mutants that no test can find, and why."""
