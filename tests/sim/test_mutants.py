@@ -43,10 +43,10 @@ EQUIVALENT = {
     r"queue: (room|ahead), reset to .*": "an activation more or less waits, or is there before the "
     "next map begins, which it then waits for",
     r"pacer: left, reset to \+1": "gives a place back early, and the queue has one more, on offer",
-    r"pacer: pause, reset to \+1": "is counted down before the first frame has come",
-    r"conv0_walk: takes, not reset": "begins with a pixel that takes nothing: a few cycles later",
-    r"conv0_walk: pause, not reset": "counts between two windows, and is set with the first",
-    r"conv0_walk: column, reset to \+1": "names a place in a row of the memory, whichever",
+    r"pacer: pause, (not reset|reset to .*)": "is counted down before the first frame has come",
+    r"conv0(_collector)?_walk: takes, not reset": "begins with a pixel that takes nothing: a few cycles later",
+    r"conv0(_collector)?_walk: pause, not reset": "counts between two windows, and is set with the first",
+    r"conv0(_collector)?_walk: column, reset to \+1": "names a place in a row of the memory, whichever",
     r"(pool|mean)\d+_walk: channel, not reset": "counts one channel: it is always 0",
     r"conv0_walk: channel, not reset": "of the first pixel, with whose column no window is read",
     r"walk: address, (not reset|reset to .*)": "belongs to a word, whose valid is reset",
@@ -91,6 +91,15 @@ def unrolled(folder):
     net = RandomNetwork(8, (3, 4, 2))
     net.conv(net.input, 3, (2, 3), k=16, pads=((1, 1), (1, 1)), out=S16)
     _ship(folder, net, 6, most=2, unrolled={"conv0"})
+
+
+def pixels(folder):
+    """An unrolled convolution that reads windows as pixels come, whose last ones need pixels of
+    the next map, or none."""
+    net = RandomNetwork(8, (3, 5, 1))
+    net.conv(net.input, 4, (2, 3), k=12, pads=((0, 1), (1, 1)), out=S16)
+    names = ("full rate", "resets while computing", "resets while the output is blocked")
+    _ship(folder, net, 6, names=names, blocked=60, by_pixel={"conv0"})
 
 
 def digits(folder):
@@ -189,6 +198,7 @@ CAUGHT = {
     "queues and forks": (graph, "_credits|_fork", LOST, 9),
     "windows": (window, "reader|_walk|reader_writer", LOST, 28),
     "an unrolled convolution": (unrolled, "collector|shifter", LOST, 9),
+    "windows by the pixel": (pixels, "_walk|_queue|pacer|pacer_credits", LOST, 20),
     "digit-serial adders": (digits, "collector|shifter|pacer|pacer_credits", LOST, 12),
     "windows side by side": (side_windows, "conv0_writer|order|order_credits", LOST, 32),
     "a depthwise core": (channels, "conv0|conv0_queue|_walk", STUCK, 40),
