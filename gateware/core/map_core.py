@@ -95,7 +95,7 @@ class MapCore(SharedCore):
         closes: Value = marks[0](spec.result_stage)
         moves, behind = between, second
         if spec.pooled:
-            later = [mark(spec.result_stage + 1) for mark in marks]
+            later = [mark(spec.result_stage + 2) for mark in marks]
             moves, value = self._pooled(m, sequencer, between, second, value, later)
             behind = second & ~step.pools
             closes = Mux(step.pools, later[0], closes)
@@ -174,14 +174,18 @@ class MapCore(SharedCore):
         self, m: Module, sequencer: Any, result: Value, second: Value, value: Value,
         marks: list[Value],
     ) -> tuple[Value, Value]:  # fmt: skip
-        """What is written, and when: results, or the maxima of a layer that asks for them, which
-        pass its tap."""
+        """What is written, and when: results, or a cycle later the maxima of a layer that asks for
+        them, which pass its tap."""
         spec, step = self.spec, sequencer.step
         m.submodules.pool = pool = ResultPool(spec, self.body)
+        # Saturated in one cycle, compared in the next.
+        pools, below = Signal(), Signal(reset_less=True)
+        compared = Signal(spec.bank_bits, reset_less=True)
+        m.d.sync += [pools.eq(result & step.pools), below.eq(second), compared.eq(value)]
         m.d.comb += [
-            pool.result.eq(result & step.pools),
-            pool.second.eq(second),
-            pool.value.eq(value),
+            pool.result.eq(pools),
+            pool.second.eq(below),
+            pool.value.eq(compared),
             pool.ends.eq(marks[0]),
             pool.edge.eq(marks[1]),
         ]

@@ -423,8 +423,9 @@ class MapSpec(SharedSpec):
 
     @property
     def last_result_stage(self) -> int:
-        """When the last of a row's V results, saturated, is there after its last word."""
-        return self.result_stage + self.side - 1
+        """When the last of a row's V results, saturated, is there after its last word; where
+        maxima of results are written, a cycle later, in which these are compared."""
+        return self.result_stage + self.side - 1 + (self.pooled > 0)
 
     @property
     def inner_streams(self) -> tuple[InnerStream, ...]:

@@ -36,7 +36,7 @@ def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> 
     )
     ffs = 0.8 * (spec.side - 1) * beside + spec.joined * spec.side * spec.sum_bits
     luts += 6 * spec.bank_bits * (spec.pooled > 0)
-    ffs += 2 * spec.bank_bits * (spec.pooled > 0)
+    ffs += 3 * spec.bank_bits * (spec.pooled > 0)
     luts += spec.chosen * spec.side * (spec.acc_bits + spec.bank_bits + 2)
     ffs += spec.chosen * spec.side * spec.acc_bits
     return round(luts), round(ffs)

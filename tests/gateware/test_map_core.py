@@ -100,7 +100,7 @@ def side_by_side() -> Network:
     """Channels beside others: given by their layers, copied once and twice, from both memories, of
     other formats; of the frame, of maxima, of an average and a flat map, of a concatenation; an odd
     number of them the last."""
-    net = RandomNetwork(23, (6, 5, 2))
+    net = RandomNetwork(23, (6, 4, 2))  # the last position has its maximum, too
     x = net.conv(net.input, 4, (1, 1), k=2)
     a = net.conv(x, 4, (1, 1), out=S8, k=3)
     b = net.conv(x, 3, (3, 3), pads=SAME, out=S8, k=5)
