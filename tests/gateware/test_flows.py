@@ -82,6 +82,22 @@ def test_a_broken_shell_is_caught(folders, tmp_path, old, new):
     assert simulate(folder, tmp_path).startswith("FAIL")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0: r_data <= 32'h31515650", "0: r_data <= 32'h31515651"),
+        ("6: r_data <= frames_given;", "6: r_data <= frames_taken + 1;"),
+    ],
+)
+def test_the_testbench_reads_registers_over_the_bus(folders, tmp_path, old, new):
+    folder = twin(folders["fusesoc", "csr"], tmp_path / "copy")
+    file = folder / "digits_csr.v"
+    text = file.read_text()
+    assert text.count(old) == 1, text
+    file.write_text(text.replace(old, new))
+    assert simulate(folder, tmp_path) == "FAIL: 1 of 80 results differ"
+
+
 @pytest.mark.parametrize("interface", ["stream", "axis", "csr"])
 def test_verilator_finds_nothing_beyond_the_waivers(folders, interface):
     folder = folders[FOLDERS[interface]]
@@ -96,13 +112,14 @@ def test_verilator_finds_nothing_beyond_the_waivers(folders, interface):
         assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_fusesoc_runs_the_core(folders, tmp_path):
-    folder = folders["fusesoc", "axis"]
+@pytest.mark.parametrize(("interface", "top"), [("axis", "digits_axis"), ("csr", "digits_axilite")])
+def test_fusesoc_runs_the_core(folders, tmp_path, interface, top):
+    folder = folders["fusesoc", interface]
     assert call(tmp_path, "fusesoc", "library", "add", "digits", folder).returncode == 0
     ran = call(tmp_path, "fusesoc", "run", "--target", "sim", "pvq-hw:accelerators:digits")
     assert "PASS: 80 results" in ran.stdout + ran.stderr, ran.stderr
     document = yaml.safe_load((folder / "digits.core").read_text().split("\n", 1)[1])
-    assert document["targets"]["default"]["toplevel"] == "digits_axis"
+    assert document["targets"]["default"]["toplevel"] == top
 
 
 def test_edalize_simulates_and_synthesizes_the_core(folders, tmp_path):
