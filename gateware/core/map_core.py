@@ -120,7 +120,8 @@ class MapCore(SharedCore):
             writer.starts.eq(sequencer.opens),
             writer.base.eq(step.base),
             writer.line.eq(step.line),
-            writer.gap.eq(step.gap),
+            writer.past.eq(step.past),
+            writer.skip.eq(step.skip),
             fifo.w_en.eq(result & step.last),
             fifo.w_data.eq(self._given(finished, -1)),
         ]
@@ -702,7 +703,8 @@ class MapWriter(wiring.Component):
     result, value, ends : strobe, an activation, and whether it is its pixel's last
     second : with a ``result`` a cycle after another: it is the same channel's of the pixel below
     edge, line : whether the pixel is its row's last, and words of a row
-    gap : words behind each pixel of results that are written by other layers
+    past, skip : words from a pixel's last one to the next one's first, and at a row's end to the
+        row after the next; of results
     starts, base : strobe, a layer begins, and the first word of the map that it gives
     w_en, w_addr, w_data : two cycles after a transfer, one after ``result``
     """
@@ -721,7 +723,8 @@ class MapWriter(wiring.Component):
                 "ends": In(1),
                 "edge": In(1),
                 "line": In(spec.program_fields["line"]),
-                "gap": In(spec.program_fields["gap"]),
+                "past": In(spec.program_fields["past"]),
+                "skip": In(spec.program_fields["skip"]),
                 "starts": In(1),
                 "base": In(spec.program_fields["base"]),
                 "w_en": Out(1),
@@ -771,8 +774,8 @@ class MapWriter(wiring.Component):
             m.d.sync += [odd.eq(~(odd | last)), low.eq(value)]
         word = Mux(odd, Cat(low, value), Cat(value, value))
         if spec.side == 1:
-            beyond = Mux(self.result & self.ends, self.gap, 0) if len(self.gap) else 0
-            self._put(m, full, beyond + 1, full, 0, word)
+            step = Mux(self.result & self.ends, self.past, 1) if len(self.past) else 1
+            self._put(m, full, step, full, 0, word)
         else:
             self._below(m, taken, full, odd, word)
         return m
@@ -785,16 +788,16 @@ class MapWriter(wiring.Component):
         m.d.sync += [
             was_full.eq(full & ~taken), was_odd.eq(odd), skips.eq(self.edge & self.ends),
         ]  # fmt: skip
-        beyond: Value | int = 0
-        if len(self.gap):
+        step: Value | int = 1
+        if len(self.past):
             ended = Signal(reset_less=True)
             m.d.sync += ended.eq(self.ends)
-            beyond = Mux(ended & was_full, self.gap, 0)
+            step = Mux(was_full & ended, self.past, 1)
         with m.If(self.second):
             m.d.sync += below.eq(self.value)
         other = Mux(was_odd, Cat(below, self.value), Cat(self.value, self.value))
         second = self.result & self.second & was_full
-        step = Mux(was_full & skips, self.line + 1, 1) + beyond
+        step = Mux(was_full & skips, self.skip, step)
         self._put(
             m, was_full | (full & taken), step, full | second, Mux(self.second, self.line, 0),
             Mux(self.second, other, word),

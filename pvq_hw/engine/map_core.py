@@ -603,8 +603,9 @@ class MapSpec(SharedSpec):
         Where positions are computed together, rows of the patch up to ``upper`` are of the first
         one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
         the second pixel. ``odd`` says that the last one has none below it, ``alone`` that none has,
-        ``line`` are the words of a row of the map that the layer gives, ``gap`` those of other
-        layers behind each of its pixels. ``far_x`` and ``far_y`` are the dilation.
+        ``line`` are the words of a row of the map that the layer gives; ``past`` those from a
+        pixel's last word to the next pixel's first, among which other layers' may be, and ``skip``
+        those at a row's end to the row after the next. ``far_x`` and ``far_y`` are the dilation.
         """
         g = [layer.geometry for layer in self.layers]
         edge = max(max(*x.input_shape[:2], _MOST_JOINS) for x in g).bit_length()
@@ -650,7 +651,8 @@ class MapSpec(SharedSpec):
             "far_y": _bits_beyond(x.dilation[0] for x in g),
             "line": self.map_address_bits if self.side > 1 else 0,
             "base": max(map(self.base, range(len(self.places) - 1)), default=0).bit_length(),
-            "gap": max(layer.gap for layer in self.layers).bit_length(),
+            "past": _bits_beyond(layer.gap + 1 for layer in self.layers),
+            "skip": self.map_address_bits if self.side > 1 else 0,
             "columns": max(1, max(sizes).bit_length()),
             "rows": max(1, max(sizes).bit_length()),
         }
@@ -674,7 +676,8 @@ class MapSpec(SharedSpec):
                 "lower": layer.geometry.stride[0] * (layer.side - 1),
                 "odd": layer.places[0] % self.side, "alone": int(self._alone(layer)),
                 "far_x": layer.geometry.dilation[1], "far_y": layer.geometry.dilation[0],
-                "line": self._line(layer),
+                "line": self._line(layer), "past": layer.gap + 1,
+                "skip": self._line(layer) + layer.gap + 1,
                 "parts": layer.parts - 1, "joins": layer.group - 1, "most": int(layer.most > 0),
                 "again": int(layer.again > 1), "narrow": int(layer.narrow),
                 "least": int(self._least(layer)), "pools": int(layer.pool != ""),
@@ -684,7 +687,7 @@ class MapSpec(SharedSpec):
                 "single": int(layer.window_cycles == 1),
                 "target": 1 - step["source"],
                 "signed": int(self.signs(number)[0]), "others": int(self.signs(number)[-1]),
-                "base": 0 if step["last"] else self.base(number), "gap": layer.gap,
+                "base": 0 if step["last"] else self.base(number),
             }  # fmt: skip
             found.append(step | {k: v & ((1 << bits[k]) - 1) for k, v in places.items()})
             start, row = start + layer.words, row + layer.rows
