@@ -53,7 +53,7 @@ __all__ = [
 Spec = TypeVar("Spec", bound="SharedSpec")
 
 EIGHT_BITS = "it has 8-bit weights; a small N/K of its own, such as 0.5, takes fewer cycles there"
-_LOGIC_WORDS = 16  # of a program that becomes LUTs
+_LOGIC_WORDS = 64  # of a program that becomes LUTs: half of its bits are the same in all words
 _WIDEST = 15  # bits of an activation that is read, so that one with a sign more has 16
 
 

@@ -70,6 +70,7 @@ _MEASURE_LUTS, _MEASURE_FFS = 310, 200
 _BLOCK_LUTS = 3  # of a block that is loaded: whether it is meant
 _BACK_LUTS = 1.0  # of a bit that is read back
 _SPRAM_LUTS = 17  # its address has two sources, and its words a second way out
+_FEW_STEPS = 16  # of a program in LUTs: they take a quarter of a word's bits, more steps more
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,8 @@ def _shared_cost(spec: SharedSpec, device: Family) -> Resources:
 def _map_cost(spec: MapSpec, device: Family) -> Resources:
     """As one without maps, and what fetches windows and keeps the maps."""
     sprams = 2 if spec.map_memory == "spram" else 0
-    own = spec.program_bits // 4 if spec.program_memory == "logic" else 0
+    words = max(_FEW_STEPS, len(spec.layers)) if spec.program_memory == "logic" else 0
+    own = spec.program_bits * words // (4 * _FEW_STEPS)
     values, base = features(spec, device.blocks), MAP_LUTS[device.name]
     luts, ffs = map_luts(spec, device.name, values["leaves"], values["tree"])
     return _shared_cost(spec, device) + Resources(

@@ -22,6 +22,7 @@ from pvq_hw.plan.image import Image, emit
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.plan.resources import Resources, budget, top_resources
 from pvq_hw.plan.shared import fold_network, shared_folding
+from pvq_hw.plan.shared_resources import shared_memories
 from pvq_hw.plan.shared_steps import reckoned_steps
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.registry import Registry
@@ -236,6 +237,14 @@ def test_many_layers_share_an_engine():
     many = layers(*[64] * 31)
     folding = shared_folding(many, ICE, reserve=Resources())
     assert (folding.fits, len(folding.names)) == (True, 30)
+    # The program of 30 steps takes no block RAM, that of 65 does.
+    network, _ = random_network((8,) * 31, (4,) * 30, seed=2)
+    spec = plan(network, ICE, engine="shared", lanes=[2] * 30).shared
+    assert isinstance(spec, SharedSpec)
+    assert "program" not in shared_memories(spec)
+    assert "program" in shared_memories(
+        replace(spec, layers=(*spec.layers[:1] * 64, spec.layers[-1]))
+    )
 
 
 def test_codes_go_to_spram_where_block_ram_is_too_small():
