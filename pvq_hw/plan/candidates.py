@@ -590,9 +590,8 @@ def _windows(layer: FoldLayer, question: Question) -> int | None:
 
 
 def _lane_choices(layer: FoldLayer, p: int, question: Question) -> list[Choice]:
-    if layer.given is None:
-        return list(_cached_choices(layer, p, question))
-    return _new_choices(layer, p, question)
+    cached = _cached_choices if layer.given is None else _cached_given
+    return list(cached(layer, p, question))
 
 
 def _for_kin(question: Question) -> Question:
@@ -607,6 +606,12 @@ def _for_kin(question: Question) -> Question:
 @lru_cache(maxsize=4096)
 def _cached_choices(layer: FoldLayer, p: int, question: Question) -> tuple[Choice, ...]:
     """A search for frames or for a network's codes asks for the same layers again."""
+    return tuple(_new_choices(layer, p, question))
+
+
+@lru_cache(maxsize=512)
+def _cached_given(layer: FoldLayer, p: int, question: Question) -> tuple[Choice, ...]:
+    """A search for a pace plans the same codes again; few, since codes are kept with them."""
     return tuple(_new_choices(layer, p, question))
 
 

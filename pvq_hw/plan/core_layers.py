@@ -1,6 +1,7 @@
 """The layers of a network that run on cores, as the cores see them: dense, window by window."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -79,7 +80,9 @@ def _dense(layer: Dense, x: TensorSpec) -> CoreLayer:
 
 
 @core_layer.of(Conv)
+@lru_cache(maxsize=64)
 def _convolution(layer: Conv, x: TensorSpec) -> CoreLayer:
+    """The same core for the same layer, so that what was found out about it is known again."""
     y = window_weights(layer.y, layer.geometry, layer.groups)
     rows, columns = y.shape
     dense = Dense(

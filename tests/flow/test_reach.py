@@ -11,6 +11,7 @@ from plan_networks import random_network
 from pvq_hw import CheckError, InputError
 from pvq_hw.bundled import DIGITS_DATA
 from pvq_hw.data.dataset import Data
+from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.flow.compile import plan_for
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
@@ -36,6 +37,25 @@ def planned():
         return reach(model, get_target(BOARD), options, data, plan_for).plan
 
     return made
+
+
+def test_plans_of_one_network_at_several_paces_share_what_its_codes_take(monkeypatch):
+    network, board = random_network((64, 32, 10), k=(40, 20))[0], get_target(BOARD)
+    encode, made = PulseCode.encode, []
+
+    def counted(self, *args, **more):
+        made.append(self)
+        return encode(self, *args, **more)
+
+    monkeypatch.setattr(PulseCode, "encode", counted)
+    plans, counts = [], []
+    for goal in (2000, 200, 400):
+        plans.append(plan(network, board, goal=goal))
+        counts.append(len(made))
+    assert counts[1] - counts[0] < counts[0] / 2
+    assert counts[2] - counts[1] < counts[0] / 4
+    cycles = [found.interval_cycles for found in plans]
+    assert cycles[1] < cycles[2] <= 400 < cycles[0] <= 2000
 
 
 def test_the_slower_the_speed_asked_for_the_smaller_the_plan(planned):
