@@ -29,7 +29,6 @@ from benchmarks.reach import judged
 from pvq_hw.bundled import DIGITS, DIGITS_DATA
 from pvq_hw.data.dataset import Data, load_data
 from pvq_hw.errors import CheckError
-from pvq_hw.evaluate.accuracy import metric_for
 from pvq_hw.flow.choose import choose
 from pvq_hw.flow.compile import compile_model, plan_for
 from pvq_hw.flow.options import CompileOptions, load_options
@@ -120,15 +119,12 @@ def by_hand(
     case: Case, most: float, trials: int, path: Path, train: Data, test: Data, workers: int = 1
 ) -> dict[str, Any]:
     """What a search of ``tune`` finds for the same loss and inputs, and how long it takes."""
-    drawn = _drawn(train, 0)
-    model = load_model(path)
-    assert drawn.y is not None
-    exact = metric_for(model, drawn.y).compute(model.predict(drawn.x, case.input_scale), drawn.y)
+    drawn, model = _drawn(train, 0), load_model(path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.savez(folder / "d.npz", x=drawn.x, y=drawn.y)
         asked = TuneOptions(
-            case.target, min_accuracy=exact - most, trials=trials, input_scale=case.input_scale,
+            case.target, max_loss=most, trials=trials, input_scale=case.input_scale,
             workers=workers,
         )  # fmt: skip
         start, before = time.process_time(), _children()
@@ -204,8 +200,8 @@ Speeds are planned, at the board's clock; *CPU s* is the whole choice's, on a sh
 _TUNED = """
 ## Beaten by a search?
 
-`pvq-hw tune` for the same board, with as many trials as shown, on the inputs of draw 0, asked for
-the float model's accuracy there less P; its choice is compiled and judged on the test inputs like
+`pvq-hw tune --max-loss P` for the same board, with as many trials as shown, on the inputs of draw 0,
+starting from what `--max-loss` chooses; its choice is compiled and judged on the test inputs like
 the others. *times as long*: processor seconds of the search over those of `--max-loss`. *cycles*:
 between frames, of the search's choice and of `--max-loss`'s.
 

@@ -32,7 +32,8 @@ def safety(frames: int) -> float:
 def cautious_loss(
     exact: Array, ours: Array, y: Array, answer: Callable[[Array], Array] = answers
 ) -> float:
-    """Points of right answers that are lost, no fewer than were counted.
+    """Points of right answers that are lost, no fewer than were counted less their standard error:
+    a handful of changed answers among a hundred says less than all their outputs.
 
     Parameters
     ----------
@@ -44,9 +45,10 @@ def cautious_loss(
         Outputs (frames, outputs) to class numbers.
     """
     frames, y = len(exact), y.reshape(-1)
-    right = int((answer(exact) == y).sum())
+    was = answer(exact) == y
     moved = safety(frames) * (ours - exact)
     shifts = np.unique(np.linspace(0, frames - 1, min(frames, _SHIFTS)).astype(np.int64))
     kept = sum(int((answer(exact + np.roll(moved, s, axis=0)) == y).sum()) for s in shifts)
-    counted = 100.0 * (right - int((answer(ours) == y).sum())) / frames
-    return max(counted, 100.0 * (right - kept / len(shifts)) / frames)
+    lost = was.astype(np.int64) - (answer(ours) == y)
+    counted, error = lost.sum(), math.sqrt(frames * lost.var())
+    return 100.0 * max(float(counted) - error, int(was.sum()) - kept / len(shifts)) / frames

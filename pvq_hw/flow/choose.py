@@ -1,14 +1,17 @@
 """The pulses and the layers of 8-bit weights that a given loss allows, chosen for a goal.
 
 A part of the calibration inputs is held out and decides, with the caution that their number asks
-for (`pvq_hw.evaluate.caution`). All layers as 8-bit weights are one
-choice; for pulses, the largest N/K within the loss is found by halving a ladder of ratios, with
-quick quantizations; then the layers that lose most get 8-bit weights, one by one, where that
-lets the others have fewer pulses and the goal is better served. What comes out is quantized
+for (`pvq_hw.evaluate.caution`). Where LUTs or cycles decide, quick quantizations of large networks
+are not planned: the planner reckons these before. All layers as 8-bit weights are one
+choice; for pulses, the largest N/K within the loss is found on a ladder of ratios, with quick
+quantizations, each where the ones before say that the loss should be just small enough; then the
+layers that lose most get 8-bit weights, one by one, where that lets the others have fewer pulses
+and the planner reckons that the goal is better served. What comes out is quantized
 with full effort and measured again on the inputs held out; where it loses too much after all, the
 next best is taken.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,20 +27,33 @@ from pvq_hw.evaluate.caution import cautious_loss
 from pvq_hw.evaluate.metrics import answers
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
+from pvq_hw.flow.quantize import quantize_for, reckon
 from pvq_hw.flow.reach import Made, Planner, TooSlowError, reach
 from pvq_hw.model.model import Model
 from pvq_hw.network.network import Network
+from pvq_hw.plan.plan import Plan
 from pvq_hw.progress import Steps
 from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.target.boards import Target
+from pvq_hw.target.pll import solve_pll
 
-__all__ = ["Choice", "Trial", "choose"]
+__all__ = ["LARGE", "Choice", "Trial", "choose"]
 
-_RATIOS = tuple(significant(40 / 2 ** (step / 2), 3) for step in range(12))  # 40 down to 0.88
+LARGE = 1_000_000
+"""Multiplications of a frame from which quick quantizations are not planned: it takes longer."""
+
+_RATIOS = tuple(significant(40 / 2 ** (step / 2), 3) for step in range(15))  # 40 down to 0.31
+_START = 2.0  # N/K that is tried first for a loss of 1; it grows as the root of the loss
+_POWER = 1.5  # of N/K that losses grow as, about
+_FAR = 4  # rungs of the ladder at once, at most
+_SLIGHT = 0.01  # a loss of no less says how far to go
+_HOPE = 1.4  # times the loss asked for of a quick trial, from which full effort makes it
 _LEAST_FRAMES = 20
 _HELD = 5  # one frame of so many is held out
 _SPARED = 3  # layers that are tried as 8-bit weights at a ratio
-_HYBRIDS = 6  # quantizations that may be spent on them
+_HYBRIDS = 4  # quantizations that may be spent on them
+_FAR_OFF = 2.5  # times the loss asked for, which a few layers of 8-bit weights don't bring down
+_WORSE = 1.1  # times what was reckoned of the best, of choices that are not tried
 _NEITHER = float("nan"), float("nan")  # losses of what does not fit
 _CLASS_HEADS = ("Softmax", "LogSoftmax", "ArgMax", "Hardmax")
 
@@ -57,11 +73,12 @@ class Trial:
     loss : float
         On the inputs held out; NaN where it doesn't fit.
     reckoned : float
-        What decides: of right answers the loss that is to be reckoned with on other inputs, no
-        less than ``loss``; else the same.
+        What decides: of right answers the loss that is to be reckoned with on other inputs, as
+        `pvq_hw.evaluate.caution` has it; else the same.
     figures : mapping
-        ``inferences_per_second``, ``interval_cycles``, ``latency_cycles``, ``luts``, ``code_bits``
-        and ``energy_nj`` of the plan; empty where it doesn't fit.
+        ``inferences_per_second``, ``interval_cycles`` and ``luts`` of the plan, or as reckoned;
+        of a plan also ``latency_cycles``, ``code_bits`` and ``energy_nj``. Empty where it doesn't
+        fit.
     why : str
         Why it doesn't fit.
     """
@@ -73,6 +90,11 @@ class Trial:
     reckoned: float
     figures: Mapping[str, float]
     why: str = ""
+
+    @property
+    def key(self) -> tuple[float, tuple[str, ...]]:
+        """What tells the choice from others."""
+        return self.ratio, self.int8
 
     @property
     def fits(self) -> bool:
@@ -192,6 +214,12 @@ class Search:
         resolved = options.resolved(names)
         self._free = tuple(name for name in names if name not in resolved.layers)
         self._most = float(options.max_loss or 0.0)
+        self._by = options.objective
+        if options.goal and self._by == "speed":
+            self._by = "size"
+        large = model.macs >= LARGE
+        self._reckons = large and self._by in ("speed", "size") and not options.goal
+        self._networks: dict[tuple[float, tuple[str, ...], bool], Network] = {}
         self.trials: list[Trial] = []
         self._made: dict[tuple[float, tuple[str, ...], bool], Made] = {}
         self._slow: list[TooSlowError] = []
@@ -203,13 +231,13 @@ class Search:
             "--ratio says how many pulses there are instead"
         )
         self._try(0.0, self._free)
-        best = self._halve()
+        best = self._narrow()
         if best is not None:
             self._spare(best)
         for ratio, int8 in self._order():
             trial = self._try(ratio, int8, full=True)
             if self._passes(trial):
-                return self._chosen(trial)
+                return self._chosen(self._better(trial))
         least = min(
             (t for t in self.trials if t.full and t.fits), key=lambda t: t.reckoned, default=None
         )
@@ -217,6 +245,15 @@ class Search:
             self._steps.note(f"Nothing found loses so little; the least: {least.text(self.unit)}")
             return self._chosen(least)
         raise self._refusal()
+
+    def _better(self, taken: Trial) -> Trial:
+        """The choice, or all 8-bit weights: what was reckoned of pulses may have been too good."""
+        plain = self._try(0.0, self._free)
+        if taken.ratio and self._passes(plain) and self._rank(plain) < self._rank(taken):
+            full = self._try(*plain.key, full=True)
+            if self._passes(full) and self._rank(full) < self._rank(taken):
+                return full
+        return taken
 
     # -- one trial ------------------------------------------------------------------------------
 
@@ -232,7 +269,7 @@ class Search:
     def _try(self, ratio: float, int8: tuple[str, ...], *, full: bool = False) -> Trial:
         key = (ratio, int8, full)
         for trial in self.trials:
-            if (trial.ratio, trial.int8, trial.full) == key:
+            if (*trial.key, trial.full) == key:
                 return trial
         what = f"N/K {ratio:g}" if ratio else "8-bit weights"
         more = f", 8-bit weights in {len(int8)}" if ratio and int8 else ""
@@ -244,63 +281,87 @@ class Search:
 
     def trial(self, ratio: float, int8: tuple[str, ...], full: bool) -> Trial:
         options = self._asked(ratio, int8)
+        if ratio and not full and self._reckons and (found := self._rough(options)):
+            network, figures = found
+        else:
+            try:
+                made = reach(
+                    self._model, self._target, options, self._fit, self._planner,
+                    self._steps.progress, quick=not full, refuse=False,
+                )  # fmt: skip
+            except TooSlowError as error:
+                self._slow.append(error)
+                return Trial(ratio, int8, full, *_NEITHER, {}, str(error))
+            except InputError as error:
+                return Trial(ratio, int8, full, *_NEITHER, {}, str(error))
+            network, figures = made.network, _figures(made.plan)
+            self._made[ratio, int8, full] = made
+        self._networks[ratio, int8, full] = network
+        return Trial(ratio, int8, full, *self._loss(network.undecided), figures)
+
+    def _rough(self, options: CompileOptions) -> tuple[Network, dict[str, float]] | None:
+        """A quick quantization, and what the planner reckons before; None where that is too much
+        for the board, which the plan may say otherwise."""
         try:
-            made = reach(
-                self._model, self._target, options, self._fit, self._planner,
-                self._steps.progress, quick=not full,
+            network, folding = quantize_for(
+                self._model, self._target, options, self._fit, self._steps.progress, quick=True,
+                reckoned=True,
             )  # fmt: skip
-        except TooSlowError as error:
-            self._slow.append(error)
-            return Trial(ratio, int8, full, *_NEITHER, {}, str(error))
-        except InputError as error:
-            return Trial(ratio, int8, full, *_NEITHER, {}, str(error))
-        self._made[ratio, int8, full] = made
-        planned = made.plan
-        figures = {
-            "inferences_per_second": significant(planned.inferences_per_second, 6),
-            "interval_cycles": planned.interval_cycles,
-            "latency_cycles": planned.latency_cycles,
-            "luts": planned.resources.luts,
-            "code_bits": planned.code_bits,
-            "energy_nj": significant(planned.energy_nj, 6),
+        except InputError:
+            return None
+        if not folding.fits:
+            return None
+        hz = solve_pll(self._target, options.clock_mhz or self._target.clock_mhz).hz
+        rate = folding.frames * hz / folding.interval_cycles
+        return network, {
+            "inferences_per_second": significant(rate, 6),
+            "interval_cycles": folding.interval_cycles,
+            "luts": folding.cost.luts,
         }
-        return Trial(ratio, int8, full, *self._loss(made.network.undecided), figures)
 
     def _passes(self, trial: Trial) -> bool:
         return trial.fits and trial.reckoned <= self._most
 
     def _rank(self, trial: Trial) -> tuple[float, float, float]:
         """Less is better; of equal ones the smaller, then the one of less energy."""
-        figures, objective = trial.figures, self._options.objective
-        if self._options.goal and objective == "speed":
-            objective = "size"
+        figures = trial.figures
         rank = {
             "speed": -figures["inferences_per_second"],
-            "latency": figures["latency_cycles"],
+            "latency": figures.get("latency_cycles", 0),
             "size": figures["luts"],
-            "energy": figures["energy_nj"],
-        }[objective]
-        return rank, figures["luts"], figures["energy_nj"]
+            "energy": figures.get("energy_nj", 0.0),
+        }[self._by]
+        return rank, figures["luts"], figures.get("energy_nj", 0.0)
 
     # -- the search -----------------------------------------------------------------------------
 
-    def _halve(self) -> Trial | None:
-        """The largest ratio of the ladder that passes, by halving: the more pulses, the less is
-        lost, until they don't fit."""
+    def _narrow(self) -> Trial | None:
+        """The largest ratio of the ladder that passes: the more pulses, the less is lost, until
+        they don't fit."""
         weights = [step.weight for step in network_steps(self._model) if step.weighted]
         most = sum(w.size for w in weights) / sum(len(w) for w in weights)
         ladder = [ratio for ratio in _RATIOS if ratio <= most] or [_RATIOS[-1]]
+        start = math.log(_START * math.sqrt(max(_SLIGHT, self._most)))
         low, high, best = 0, len(ladder) - 1, None
+        at = min(range(len(ladder)), key=lambda rung: abs(math.log(ladder[rung]) - start))
         while low <= high and self._free:
-            middle = (low + high) // 2
-            trial = self._try(ladder[middle], ())
+            at = min(high, max(low, at))
+            trial = self._try(ladder[at], ())
+            if not trial.fits:
+                high, at = at - 1, (low + at - 1) // 2
+                continue
             if self._passes(trial):
-                best, high = trial, middle - 1
-            elif trial.fits:
-                low = middle + 1
+                best, high = trial, at - 1
             else:
-                high = middle - 1
+                low = at + 1
+            at += self._rungs(trial)
         return best
+
+    def _rungs(self, trial: Trial) -> int:
+        """How much further down the ladder the loss should be as asked for, at least one away."""
+        over = max(_SLIGHT, trial.reckoned) / max(_SLIGHT, self._most)
+        rungs = round(math.log(over) / (_POWER * math.log(_RATIOS[0] / _RATIOS[1])))
+        return max(-_FAR, min(_FAR, rungs))
 
     def _spare(self, best: Trial) -> None:
         """Tries 8-bit weights in the layers that lose most, at ratios above the best one's."""
@@ -308,22 +369,40 @@ class Search:
         spared: tuple[str, ...] = ()
         for ratio in reversed([r for r in _RATIOS if r > best.ratio]):
             trial = self._try(ratio, spared)
-            if not trial.fits:
+            if not trial.fits or trial.reckoned > _FAR_OFF * self._most:
                 return
-            for name in self._losers(trial):
-                if self._passes(trial) or spent == _HYBRIDS:
-                    break
+            for name in () if self._passes(trial) else self._losers(trial):
                 wider = tuple(n for n in self._free if n in {*spared, name})
+                if spent == _HYBRIDS or not self._promises(ratio, wider, best):
+                    continue
                 found, spent = self._try(ratio, wider), spent + 1
+                if found.fits and found.reckoned >= trial.reckoned:
+                    break  # the others' fewer pulses cost what it brings
                 # One that is no better than what is there already is no way to go on.
                 if found.fits and self._rank(found) < self._rank(best):
                     trial, spared = found, wider
+                if self._passes(trial):
+                    break
             if not self._passes(trial) or not self._rank(trial) < self._rank(best):
                 return
             best = trial
 
+    def _promises(self, ratio: float, int8: tuple[str, ...], best: Trial) -> bool:
+        """Whether the planner reckons that a choice is not much worse than the best one."""
+        found, known = (self._reckoned(*choice) for choice in ((ratio, int8), best.key))
+        return found is None or known is None or found <= _WORSE * known
+
+    def _reckoned(self, ratio: float, int8: tuple[str, ...]) -> float | None:
+        """LUTs or cycles, where the choice is made by them; None where nothing can be said."""
+        try:
+            folding = reckon(self._model, self._target, self._asked(ratio, int8))
+        except InputError:
+            return None
+        cycles = folding.interval_cycles
+        return {"size": folding.cost.luts, "speed": cycles, "latency": cycles}.get(self._by)
+
     def _losers(self, trial: Trial) -> list[str]:
-        network = self._made[trial.ratio, trial.int8, trial.full].network
+        network = self._networks[*trial.key, trial.full].undecided
         layers = network_losses(self._model, network, replace(self._held, y=None))["layers"]
         layers.sort(key=lambda layer: -layer["share"])
         names = [layer["name"] for layer in layers]
@@ -335,16 +414,14 @@ class Search:
         passed = sorted((t for t in self.trials if self._passes(t)), key=self._rank)
         if passed and passed[0].ratio:
             above = [r for r in _RATIOS if r > passed[0].ratio]
-            failed = {(t.ratio, t.int8) for t in self.trials if not t.fits}
-            if above and (above[-1], passed[0].int8) not in failed:
+            hopeless = {t.key for t in self.trials if not t.fits or t.reckoned > _HOPE * self._most}
+            if above and (above[-1], passed[0].int8) not in hopeless:
                 yield above[-1], passed[0].int8
-        for trial in passed:
-            yield trial.ratio, trial.int8
+        yield from (trial.key for trial in passed)
         # Quick trials lose more than full ones: perhaps the closest of them is good enough.
         rest = [t for t in self.trials if t.fits and not t.full and t not in passed]
         if rest:
-            closest = min(rest, key=lambda trial: trial.reckoned)
-            yield closest.ratio, closest.int8
+            yield min(rest, key=lambda trial: trial.reckoned).key
 
     def _chosen(self, trial: Trial) -> Choice:
         options = self._asked(trial.ratio, trial.int8)
@@ -375,6 +452,18 @@ class Search:
             f"{self._target.name} is {least.reckoned:.2f} ({least.text(self.unit).split(':')[0]}); "
             "give a larger board, more calibration inputs or a larger --max-loss"
         )
+
+
+def _figures(planned: Plan) -> dict[str, float]:
+    """What a choice is judged by, besides its loss."""
+    return {
+        "inferences_per_second": significant(planned.inferences_per_second, 6),
+        "interval_cycles": planned.interval_cycles,
+        "latency_cycles": planned.latency_cycles,
+        "luts": planned.resources.luts,
+        "code_bits": planned.code_bits,
+        "energy_nj": significant(planned.energy_nj, 6),
+    }
 
 
 def _part(data: Data, index: Any) -> Data:

@@ -43,6 +43,7 @@ __all__ = [
     "quantize_for",
     "quantize_placed",
     "quantizer_options",
+    "reckon",
 ]
 
 Progress = Callable[[float, float, str], None]
@@ -94,11 +95,14 @@ def quantize_for(
     *,
     quick: bool = False,
     goal: int = 0,
+    reckoned: bool = False,
+    refuse: bool = True,
 ) -> tuple[Network, Folding]:
     """Lanes first, since the quantizer spreads the pulses evenly over them; then the network.
 
-    ``quick`` as `quantizer_options` has it; ``goal`` is the cycles a frame that are asked for, as
-    `pvq_hw.plan.folding.fold` takes it.
+    ``quick`` as `quantizer_options` has it; ``goal`` is the cycles a frame that are asked for, and
+    ``reckoned`` whether to reckon, as `pvq_hw.plan.folding.fold` takes them. ``refuse`` says
+    whether what can't fit is looked for first.
     """
     steps = network_steps(model)
     names = [step.name for step in steps if step.weighted]
@@ -106,7 +110,7 @@ def quantize_for(
     data = None if calibration is None else calibration.x
     wanted, free = quantizer_options(options, quick=quick), options.free(names)
 
-    asked = _asked(model, steps, target, options, names) | {"goal": goal}
+    asked = _asked(model, steps, target, options, names) | {"goal": goal, "reckoned": reckoned}
     shares: dict[str, Any] = {
         "shared": options.engine == "shared",
         "may_share": can_share(model, options),
@@ -119,7 +123,7 @@ def quantize_for(
     totals = layer_pulses(model, wanted)
     layers = _fold_layers(steps, model.input_name, options, totals)
     given = data is not None or options.quantizer == "plain"  # else it is refused for that
-    if given and not quick and not free and options.engine != "shared":
+    if given and refuse and not quick and not free and options.engine != "shared":
         check_room(
             model, target, wanted, data, layers,
             codes=options.codes(names), lanes=asked["lanes"], each=asked["each"],
@@ -211,19 +215,36 @@ def estimate(model: Model, target: Target, options: CompileOptions) -> Folding:
     return fold_best(layers, target, reserve=reserve, each=each, pace=_ends_pace(model, options))
 
 
+def reckon(model: Model, target: Target, options: CompileOptions) -> Folding:
+    """What the planner would choose before quantization, reckoned in a fraction of a second."""
+    steps = network_steps(model)
+    names = [step.name for step in steps if step.weighted]
+    options = options.resolved(names)
+    totals = layer_pulses(model, quantizer_options(options), _favored(steps))
+    layers = _fold_layers(steps, model.input_name, options, totals)
+    return fold_network(
+        layers, target, shared=options.engine == "shared", may_share=can_share(model, options),
+        reckoned=True, **_asked(model, steps, target, options, names),
+    )  # fmt: skip
+
+
+def _favored(steps: Sequence[Step]) -> dict[str, float]:
+    """How many times its share of the pulses a convolution gets, as calibration favors it: the
+    more, the more positions share its weights."""
+    windows = {s.name: s.node.shape[:2] for s in steps if isinstance(s.node, Conv)}
+    return {name: float(math.prod(shape)) ** _FAVOR for name, shape in windows.items()}
+
+
 def fold_layers(
     model: Model, target: Target, ratio: float
 ) -> tuple[list[FoldLayer], Resources, int]:
     """The layers of any network before quantization; what the rest takes; and the cycles between
     frames that no layer need be faster than.
 
-    Pulses are shared as they are without data, convolutions favored as calibration favors them:
-    the more, the more positions share their weights.
+    Pulses are shared as they are without data, convolutions favored as calibration favors them.
     """
     steps, options = network_steps(model), CompileOptions(ratio=ratio)
-    windows = {s.name: s.node.shape[:2] for s in steps if isinstance(s.node, Conv)}
-    favored = {name: float(math.prod(shape)) ** _FAVOR for name, shape in windows.items()}
-    pulses = layer_pulses(model, quantizer_options(options), favored)
+    pulses = layer_pulses(model, quantizer_options(options), _favored(steps))
     layers = _fold_layers(steps, model.input_name, options, pulses)
     return layers, _reserve(model, steps, target, options), _ends_pace(model, options)
 

@@ -63,10 +63,11 @@ def reach(
     progress: Progress | None = None,
     *,
     quick: bool = False,
+    refuse: bool = True,
     steps: Steps | None = None,
 ) -> Made:
-    """Quantizes a model for a target and plans it; ``quick`` as
-    `pvq_hw.flow.quantize.quantizer_options` has it.
+    """Quantizes a model for a target and plans it; ``quick`` and ``refuse`` as
+    `pvq_hw.flow.quantize.quantize_for` has them.
 
     Raises
     ------
@@ -80,8 +81,9 @@ def reach(
     def quantized(pace: int, quick: bool) -> tuple[Network, Folding]:
         with tell.step("Quantize to the pyramid"):
             network, folding = quantize_for(
-                model, target, options, calibration, progress, quick=quick, goal=pace
-            )
+                model, target, options, calibration, progress, quick=quick, goal=pace,
+                refuse=refuse,
+            )  # fmt: skip
         return decided(network, options.decide), folding
 
     def planned_as(network: Network, folding: Folding) -> Plan:

@@ -383,7 +383,7 @@ def _choice_rows(choice: Mapping[str, Any] | None) -> list[dict[str, Any]]:
                 f"{trial['reckoned_loss']:.2f}",
                 f"{trial['inferences_per_second']:,.0f}",
                 f"{trial['luts']:,}",
-                f"{trial['energy_nj']:,.0f}",
+                f"{trial['energy_nj']:,.0f}" if "energy_nj" in trial else "",
             ]
         cells = [
             f"{number + 1}",

@@ -89,6 +89,7 @@ _FEWER_WORDS = 0.97  # that are worth shifters
 _MORE_WORDS = 1.1  # that a narrower code may cost
 _MORE_KNOWN_WORDS = 1.4  # the same where the codes are known, so that the search can weigh it
 _PULSES_PER_BANK = 2  # of a row; at 2 and 3, network A at N/K=20 lost 0.1 points of its accuracy
+_ROUNDED = 12  # one over the square of what rounding moves a weight by, in pulses
 _TOGETHER = 128  # rows that are compared at once
 FINE_LANES, COARSE_LANES = 24, 4  # that are tried between two; where cores are reckoned
 _SIDE = ("frames", "row_windows", "out_width")
@@ -376,9 +377,15 @@ def too_thin(layer: FoldLayer, lanes: int, balanced: bool = True) -> bool:
 
 
 def can_balance(layer: FoldLayer, lanes: int) -> bool:
-    """Whether every bank of a row may be given as many pulses."""
+    """Whether every bank of a row may be given as many pulses.
+
+    Even banks of c columns, whose weights are m pulses on average, move each of these by m over the
+    root of c; rounding moves it by the root of 1/12 anyhow. From N/K about 1 down that asks windows
+    for more columns in a bank than `window_pulses` does.
+    """
     if layer.geometry is not None:
-        wide = layer.n >= (layer.bank_columns or 1) * lanes
+        least = _ROUNDED * (layer.k / layer.n) ** 2 if lanes > 1 else 1
+        wide = layer.n >= max(layer.bank_columns or 1, least) * lanes
         return wide and layer.groups == 1 and layer.k >= layer.window_pulses * lanes
     columns = layer.bank_columns or quantizer_balance.COLUMNS_PER_BANK
     return quantizer_balance.can_balance(layer.k, layer.n, lanes, columns)

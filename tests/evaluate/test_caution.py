@@ -1,4 +1,4 @@
-"""The loss that is reckoned with: no less than counted, and more where there are few inputs."""
+"""The loss that is reckoned with: by all moves of outputs, and by changes beyond chance."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,15 @@ def test_each_inputs_outputs_move_as_those_of_the_others_did():
     assert cautious_loss(exact, exact, y) == 0
 
 
-def test_what_was_counted_is_the_least():
-    """A change where the others have margin enough."""
-    exact = np.array([[9.0, 0.0]] * 19 + [[0.1, 0.0]])
+def test_more_changes_than_chance_explains_count():
+    """Changes where the others have margin enough: what is counted, less its standard error."""
+    exact = np.array([[9.0, 0.0]] * 12 + [[0.1, 0.0]] * 8)
     ours = exact.copy()
-    ours[-1] = [0.0, 0.1]
-    assert cautious_loss(exact, ours, np.zeros(20, dtype=int)) == 5.0
+    ours[12:] = [0.0, 0.1]
+    error = np.sqrt(20 * 0.4 * 0.6)  # of 8 of 20
+    y = np.zeros(20, dtype=int)
+    assert cautious_loss(exact, ours, y) == pytest.approx(100 * (8 - error) / 20)
+    assert cautious_loss(exact, ours, y) > 100 * 8 * (8 / 20) / 20  # by their moves alone
 
 
 def test_few_inputs_ask_for_more_caution():

@@ -18,6 +18,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import plan_for
 from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
 from pvq_hw.flow.quantize import quantize_for
+from pvq_hw.geometry import Geometry
 from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Conv
 from pvq_hw.network.layer import Dense
@@ -305,3 +306,15 @@ def test_windows_of_few_pulses_are_balanced_where_that_is_asked_for():
     assert folding.banks.keys() & set(names)
     with pytest.raises(InputError, match="Window pulses must be 1 to 1,024, not 0"):
         CompileOptions(window_pulses=0)
+
+
+def test_windows_of_many_pulses_are_balanced_over_banks_of_many_columns_alone():
+    """A 1 x 1 convolution of 64 channels, 8 pulses a lane and more: at N/K 0.44 even banks of four
+    columns are three times as far from the weights as unbalanced ones."""
+    geometry = Geometry((5, 5, 64), (1, 1))
+    window = FoldLayer("a", 64, 64, 36, U8, S16, geometry=geometry)
+    for k, lanes in ((21, 2), (36, 4), (64, 5), (145, 1), (256, 1)):
+        layer = replace(window, k=k)
+        assert can_balance(layer, lanes)
+        assert not can_balance(layer, lanes + 1)
+    assert can_balance(replace(window, k=36, window_pulses=1), 16)
