@@ -5,6 +5,7 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.sim import Simulator
 from live_board import LiveBoard
+from verilog_pins import talk_in_verilog
 
 from gateware.board import patch_bitstream
 from gateware.link.code_loader import CodeLoader
@@ -22,17 +23,20 @@ DESCRIBE = Packet(Kind.DESCRIBE, 200)
 
 
 class Talk:
-    """Bytes to a top's simulated pins and the replies, and the golden model beside it."""
+    """Bytes to a top's simulated pins and the replies, and the golden model beside it; in
+    ``folder``, if there is one, as compiled Verilog."""
 
-    def __init__(self, board):
-        self.board, self.golden = board, board.responder()
-        self._pins = PinSimulation(board.top(), limit=10_000_000)
+    def __init__(self, board, folder=None):
+        self.board, self.golden, self._folder = board, board.responder(), folder
+        self._pins = PinSimulation(board.top(), limit=10_000_000) if folder is None else None
         self.checked = board.checked
         self.found, self.expected = [], []
 
     def run(self, steps):
         """Lists of packets, whose replies are awaited, tuples of packets that are sent without
         waiting, as some may be refused in silence, or cycles to wait; gives the replies."""
+        if self._folder is not None:
+            return self._compiled(steps)
         decoder, queue = PacketDecoder(), list(steps)
         wanted, until = 0, self.checked
         found = []
@@ -56,6 +60,19 @@ class Talk:
             return False
 
         self._pins.run(each_cycle)
+        assert not decoder.bad
+        return found
+
+    def _compiled(self, steps):
+        flat = [
+            step
+            if isinstance(step, int)
+            else (b"".join(p.encode() for p in step), len(step) * isinstance(step, list))
+            for step in steps
+        ]
+        decoder = PacketDecoder()
+        data = talk_in_verilog(self._folder, self.board.top(), [self.checked, *flat])
+        found = decoder.feed(data)
         assert not decoder.bad
         return found
 
@@ -131,10 +148,10 @@ def test_loads_as_the_golden_model_does_and_never_answers_wrong(family, banks):
     assert values == [golden[n] for n in served]
 
 
-def swaps(board, count, load):
+def swaps(board, count, load, folder=None):
     """Each swap in the midst of frames that are sent without waiting, then one more frame; asserts
     that the new network answers from the swap on, and none before."""
-    talk, asked = Talk(board), []
+    talk, asked = Talk(board, folder), []
     steps = [] if load else [[OPEN], *([p] for p in loading(board, 1)), [CHECK], talk.checked,
                              [RELOAD], talk.checked]  # fmt: skip
     for turn in range(count):
@@ -200,14 +217,14 @@ def test_banks_wait_until_nothing_is_under_way():
 
 
 @pytest.mark.slow
-def test_a_hundred_loads_while_frames_come():
-    swaps(LiveBoard(banks=2), 100, load=True)
+def test_a_hundred_loads_while_frames_come(tmp_path):
+    swaps(LiveBoard(banks=2), 100, load=True, folder=tmp_path)
 
 
 @pytest.mark.slow
-def test_a_hundred_loads_without_a_second_bank():
+def test_a_hundred_loads_without_a_second_bank(tmp_path):
     board = LiveBoard(banks=1)
-    talk, steps, golden = Talk(board), [], []
+    talk, steps, golden = Talk(board, tmp_path), [], []
     for turn in range(100):
         new, frame = board.networks[(turn + 1) % 2], board.frames(1, seed=turn)[0]
         first, second = loading(board, turn + 1)
