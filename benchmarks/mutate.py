@@ -76,7 +76,9 @@ class Tree:
         """What the tests say of a mutation; the one that fails must pass without it."""
         outcome = self.run(tests, mutation)
         if outcome.by and outcome.by not in self._sound:
-            if self.run([outcome.by]).what != "left":
+            # A file that can't be imported is no test.
+            alone = [outcome.by] if "::" in outcome.by else [outcome.by, "--collect-only"]
+            if self.run(alone).what != "left":
                 raise InputError(f"Test {outcome.by} must pass without a mutant")
             self._sound.add(outcome.by)
         return outcome

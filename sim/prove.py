@@ -25,13 +25,14 @@ from pvq_hw.progress import Steps
 from pvq_hw.registry import Face
 from pvq_hw.tools import find as tools
 from sim.proof.accumulators import check_accumulators
-from sim.proof.blocks import check_leaves, check_requantizers, check_trees
+from sim.proof.blocks import check_leaves, check_requantizers, check_trees, leaf_values
 from sim.proof.codes import check_codes
 from sim.proof.formulas import solver_version
 from sim.proof.frames import check_frames
 from sim.proof.handshakes import check_handshakes
-from sim.proof.moves import check_moves
-from sim.proof.netlist import Netlist, read_units
+from sim.proof.moves import check_moves, leaf_activations
+from sim.proof.netlist import Bit, Netlist, read_units
+from sim.proof.products import check_products, lane_activations, lane_products
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
@@ -234,9 +235,9 @@ def _pulses(
         yield "sums", "open", lambda: f"codes of kind {spec.code.kind} are not followed"
         return
     lanes: list[Part] = [
-        ("moves", "proven", lambda: f"{check_moves(netlist, spec):,} bits"),
+        ("moves", "proven", lambda: _moves(netlist, spec, leaf_activations(netlist, spec))),
         ("leaves", "proven", lambda: f"{check_leaves(netlist, spec):,} values"),
-        ("adder trees", "proven", lambda: f"{check_trees(netlist, spec):,} adders"),
+        ("adder trees", "proven", lambda: _trees(netlist, spec, leaf_values(netlist, spec))),
     ]
     yield from _laned(netlist, unit, accelerator, steps, lanes, gated=False)
 
@@ -245,11 +246,21 @@ def _pulses(
 def _int8(
     spec: Int8Spec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
-    def show() -> str:
-        raise _OpenError("lanes of 8-bit weights multiply, which is not followed")
-
-    lanes: list[Part] = [(what, "proven", show) for what in ("moves", "leaves", "adder trees")]
+    activations, products = lane_activations(netlist, spec), lane_products(netlist, spec)
+    lanes: list[Part] = [
+        ("moves", "proven", lambda: _moves(netlist, spec, activations, spec.flipped)),
+        ("leaves", "proven", lambda: f"{check_products(netlist, spec):,} products"),
+        ("adder trees", "proven", lambda: _trees(netlist, spec, products)),
+    ]
     yield from _laned(netlist, unit, accelerator, steps, lanes, gated=True)
+
+
+def _moves(netlist: Netlist, spec: CoreBase, ends: list[list[Bit]], inverted: int = 0) -> str:
+    return f"{check_moves(netlist, spec, ends, inverted):,} bits"
+
+
+def _trees(netlist: Netlist, spec: CoreSpec | Int8Spec, values: list[list[Bit]]) -> str:
+    return f"{check_trees(netlist, spec, values):,} adders"
 
 
 def _laned(

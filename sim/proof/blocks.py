@@ -1,17 +1,18 @@
 """Blocks of a core for all inputs: leaves and requantizers value by value, adder trees by form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.evaluate import Evaluator, as_signed
 from sim.proof.netlist import Bit, Cell, Netlist, accumulator, parameter_register
 from sim.proof.sums import RowSums
 
-__all__ = ["MOST_VALUES", "check_leaves", "check_requantizers", "check_trees"]
+__all__ = ["MOST_VALUES", "check_leaves", "check_requantizers", "check_trees", "leaf_values"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -56,12 +57,25 @@ def check_leaves(netlist: Netlist, spec: CoreSpec) -> int:
     return int(meant.sum()) * spec.lanes * spec.frames
 
 
-def check_trees(netlist: Netlist, spec: CoreSpec) -> int:
-    """Follows the leaves through the adders: the tree's sum must hold each of them once, all of
-    the same cycle, and no adder may be narrower than its sum. Returns how many adders."""
+def leaf_values(netlist: Netlist, spec: CoreSpec) -> list[list[Bit]]:
+    """What the leaves give: all lanes of one frame, then those of the next."""
+    return [_leaf(netlist, spec, p, v) for v in range(spec.frames) for p in range(spec.lanes)]
+
+
+def check_trees(netlist: Netlist, spec: CoreSpec | Int8Spec, values: Sequence[list[Bit]]) -> int:
+    """Follows what lanes give through the adders: the tree's sum must hold each of them once, all
+    of the same cycle, and no adder may be narrower than its sum. Returns how many adders.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    spec : CoreSpec or Int8Spec
+    values : sequence of lists of bits
+        Of every lane, all lanes of one frame, then those of the next.
+    """
     count = 0
     for v in range(spec.frames):
-        leaves = [_leaf(netlist, spec, p, v) for p in range(spec.lanes)]
+        leaves = list(values[v * spec.lanes : (v + 1) * spec.lanes])
         top = netlist.either(f"accumulator{v}.i", f"accumulator{v}.value")
         forms = _Forms(netlist, leaves)
         form = forms.of(top)
@@ -87,16 +101,13 @@ class _Forms:
         self.adders = 0
         self._width = len(leaves[0])
         self._known: dict[tuple[Bit, ...], _Form] = {
-            tuple(bits): _Form((p,), 0, len(bits)) for p, bits in enumerate(leaves)
+            _core(bits): _Form((p,), 0, len(bits)) for p, bits in enumerate(leaves)
         }
         self._makers = {b: cell for cell in netlist.cells for b in cell.output}
 
     def of(self, bits: list[Bit]) -> _Form | None:
         """The form of some bits, whose upper ones may repeat the sign."""
-        end = len(bits)
-        while end > 1 and bits[end - 1] == bits[end - 2]:
-            end -= 1
-        core = tuple(bits[:end])
+        core = _core(bits)
         if core not in self._known:
             form = self._made(core)
             if form is None:
@@ -129,6 +140,14 @@ class _Forms:
             return None
         self.adders += 1
         return _Form(tuple(sorted(terms)), a.delay, need)
+
+
+def _core(bits: list[Bit]) -> tuple[Bit, ...]:
+    """Bits without those that repeat the sign."""
+    end = len(bits)
+    while end > 1 and bits[end - 1] == bits[end - 2]:
+        end -= 1
+    return tuple(bits[:end])
 
 
 def check_requantizers(

@@ -1,21 +1,40 @@
 """Activations and results on their way: only moved, never computed with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["check_moves"]
+__all__ = ["check_moves", "leaf_activations"]
 
 
-def check_moves(netlist: Netlist, spec: CoreSpec) -> int:
-    """Follows payloads to the leaves, and requantizers' results to the output; returns how many
-    bits are there.
+def leaf_activations(netlist: Netlist, spec: CoreSpec) -> list[list[Bit]]:
+    """What the leaves are given: all lanes of one frame, then those of the next."""
+    return [
+        netlist.net(f"leaf{p}_{v}.x") for v in range(spec.frames) for p in range(spec.lanes)
+    ]  # fmt: skip
 
-    On the way there must be registers, memories and multiplexers that a payload does not choose
-    in, nothing else, and bit k of an activation must stay bit k of one. Where constants are mixed
-    in, as for the padding of windows, control chooses them.
+
+def check_moves(
+    netlist: Netlist, spec: CoreBase, ends: Sequence[list[Bit]], inverted: int = 0
+) -> int:
+    """Follows payloads to where lanes take them, and requantizers' results to the output; returns
+    how many bits are there.
+
+    On the way there must be registers, memories, inverters and multiplexers that a payload does not
+    choose in, nothing else, and bit k of an activation must stay bit k of one. Where constants are
+    mixed in, as for the padding of windows, control chooses them.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    spec : CoreBase
+    ends : sequence of lists of bits
+        An activation of each lane, all lanes of one frame, then those of the next.
+    inverted : int
+        A mask of the bits that are inverted once on the way.
 
     Raises
     ------
@@ -24,15 +43,15 @@ def check_moves(netlist: Netlist, spec: CoreSpec) -> int:
     """
     where = f"core {spec.name!r}"
     payload, bits = netlist.net("i__payload"), spec.x.bits
-    own = {bit: number for number, bit in enumerate(payload)}
-    leaves = {
-        bit: v % spec.input_frames * bits + k
-        for p in range(spec.lanes)
-        for v in range(spec.frames)
-        for k, bit in enumerate(netlist.net(f"leaf{p}_{v}.x"))
+    own = {bit: 2 * number for number, bit in enumerate(payload)}
+    lanes = len(ends) // spec.frames
+    taken = {
+        bit: 2 * (at // lanes % spec.input_frames * bits + k) + (inverted >> k & 1)
+        for at, activation in enumerate(ends)
+        for k, bit in enumerate(activation)
     }
-    found = _moved(netlist, own, leaves, where)
-    for bit, number in leaves.items():
+    found = _moved(netlist, own, taken, where)
+    for bit, number in taken.items():
         if found.get(bit, set()) != {number}:
             raise CheckError(f"Activations of {where} must come to its leaves as they are")
     results: dict[Bit, int] = {}
@@ -40,19 +59,20 @@ def check_moves(netlist: Netlist, spec: CoreSpec) -> int:
         given = netlist.either(f"requantizer{v}.saturate.o", f"requantizer{v}.saturate.value",
                                "fifo.w_data")  # fmt: skip
         own_part = v % spec.output_frames
-        results |= {bit: own_part * spec.out.bits + k for k, bit in enumerate(given)}
+        results |= {bit: 2 * (own_part * spec.out.bits + k) for k, bit in enumerate(given)}
     output = netlist.net("o__payload")
     found = _moved(netlist, results, output, where)
     for number, bit in enumerate(output):
-        if found.get(bit, set()) != {number}:
+        if found.get(bit, set()) != {2 * number}:
             raise CheckError(f"Results of {where} must leave as they are")
-    return len(leaves) + len(output)
+    return len(taken) + len(output)
 
 
 def _moved(
     netlist: Netlist, sources: dict[Bit, int], targets: Iterable[Bit], where: str
 ) -> dict[Bit, set[int]]:
-    """The sources' numbers that come to each bit, up to the targets."""
+    """The sources' numbers that come to each bit, up to the targets: even as they are, and one
+    more where they are inverted."""
     ends = set(targets)
     found: dict[Bit, set[int]] = {bit: {number} for bit, number in sources.items()}
     todo = list(found)
@@ -61,27 +81,32 @@ def _moved(
         if bit in ends:
             continue
         for cell in netlist.readers[bit]:
-            for out in _places(cell, bit, where):
+            for out, turned in _places(cell, bit, where):
                 numbers = found.setdefault(out, set())
-                if not numbers >= found[bit]:
-                    numbers |= found[bit]
+                come = {number ^ turned for number in found[bit]}
+                if not numbers >= come:
+                    numbers |= come
                     todo.append(out)
     return found
 
 
-def _places(cell: Cell, bit: Bit, where: str) -> list[Bit]:
-    """Where a cell that only moves puts a bit."""
+def _places(cell: Cell, bit: Bit, where: str) -> list[tuple[Bit, bool]]:
+    """Where a cell that only moves puts a bit, and whether it inverts it."""
     ports, out = cell.ports, cell.output
     if cell.type == "$dff":
-        return [out[i] for i, b in enumerate(ports["D"]) if b == bit]
+        return [(out[i], False) for i, b in enumerate(ports["D"]) if b == bit]
     if cell.type == "$mux" and bit not in ports["S"]:
-        return [out[i] for port in ("A", "B") for i, b in enumerate(ports[port]) if b == bit]
+        return [
+            (out[i], False) for port in ("A", "B") for i, b in enumerate(ports[port]) if b == bit
+        ]
+    if cell.type == "$not" and len(ports["A"]) == len(out):
+        return [(out[i], True) for i, b in enumerate(ports["A"]) if b == bit]
     if cell.type == "$mem_v2" and not any(
         bit in ports[port] for port in ("RD_ADDR", "RD_EN", "WR_ADDR", "WR_EN")
     ):
         width = cell.number("WIDTH")
         lanes = {i % width for i, b in enumerate(ports["WR_DATA"]) if b == bit}
-        return [b for i, b in enumerate(out) if i % width in lanes]
+        return [(b, False) for i, b in enumerate(out) if i % width in lanes]
     raise CheckError(
         f"Nothing of {where} must compute with what is only moved, as {cell.type} does"
     )

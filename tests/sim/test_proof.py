@@ -15,10 +15,10 @@ from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.units import Join, Lookup
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.accumulators import check_accumulators
-from sim.proof.blocks import check_leaves, check_requantizers, check_trees
+from sim.proof.blocks import check_leaves, check_requantizers, check_trees, leaf_values
 from sim.proof.codes import check_codes, writer_places
 from sim.proof.frames import check_frames
-from sim.proof.moves import check_moves
+from sim.proof.moves import check_moves, leaf_activations
 from sim.proof.netlist import Cell, read_units
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
@@ -97,9 +97,10 @@ def test_circuits_as_they_are_are_proven(case):
         c = core(case, number)
         assert check_codes(c.layer, c.spec, c.image).rows == c.spec.rows
         c.sums.check_widths()
-        assert check_moves(c.netlist, c.spec) > 0
+        assert check_moves(c.netlist, c.spec, leaf_activations(c.netlist, c.spec)) > 0
         assert check_leaves(c.netlist, c.spec) > 0
-        assert check_trees(c.netlist, c.spec) == c.spec.lanes - 1
+        values = leaf_values(c.netlist, c.spec)
+        assert check_trees(c.netlist, c.spec, values) == c.spec.lanes - 1
         assert check_accumulators(c.netlist, c.spec, gated=False) == c.spec.acc_chunks
         assert check_frames(c.netlist, c.unit, c.sums, nothing).sums > 0
         if c.spec.groups == 1:
@@ -259,11 +260,12 @@ def test_what_is_computed_with_on_its_way_is_found(case):
     cells = [replace(x, ports=ports) if x is bank else x for x in c.netlist.cells]
     swapped = replace(c.netlist, cells=cells)
     with pytest.raises(CheckError, match="must come to its leaves as they are"):
-        check_moves(swapped, c.spec)
+        check_moves(swapped, c.spec, leaf_activations(swapped, c.spec))
     result = c.netlist.either("requantizer0.saturate.o", "fifo.w_data")
     xor = Cell("mixed", "$xor", {"A": result[:1], "B": result[1:2], "Y": [10**9]}, {})
+    mixed = replace(c.netlist, cells=[*c.netlist.cells, xor])
     with pytest.raises(CheckError, match=r"as \$xor does"):
-        check_moves(replace(c.netlist, cells=[*c.netlist.cells, xor]), c.spec)
+        check_moves(mixed, c.spec, leaf_activations(mixed, c.spec))
 
 
 def test_parameters_of_another_row_are_found(case):
@@ -292,10 +294,10 @@ def test_tree_that_adds_a_leaf_twice_or_too_narrow_is_found(case):
     cell = next(x for x in c.netlist.cells if c.netlist.net(inner)[0] in x.output)
     twice = rewired(c.netlist, inner, "A", lambda a: list(cell.ports["B"]))
     with pytest.raises(CheckError, match="must add every leaf once"):
-        check_trees(twice, c.spec)
+        check_trees(twice, c.spec, leaf_values(twice, c.spec))
     late = rewired(c.netlist, "tree0.sum0_0", "D", lambda d: c.netlist.net("leaf0_0.unit"))
     with pytest.raises(CheckError, match="must"):
-        check_trees(late, c.spec)
+        check_trees(late, c.spec, leaf_values(late, c.spec))
 
 
 @pytest.mark.parametrize("port", ["A", "B"])
