@@ -50,6 +50,7 @@ $(VENV)/.installed-docs: pyproject.toml
 	@touch $@
 
 docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m benchmarks.trust
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "pvq-hw: open build/site/index.html"
 
