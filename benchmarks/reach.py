@@ -134,6 +134,7 @@ def judged(
     if x is not None:
         scores = [np.square(out - x).mean(axis=1) for out in (exact, ours)]
         found["correlation"] = float(np.corrcoef(*scores)[0, 1])
+        found["error_of_all_percent"] = 100 * error / float(exact.std())
     return found
 
 
@@ -217,7 +218,7 @@ of which `compile` takes 6,000; ad01: 1,996 windows; 1,000 points of a sine; dia
 MLPRegressor with hidden layers of 32 and 16). Medians of the draws, where there is more than one.
 *right* with its 95 % interval (Wilson); *only*: inputs right in the float model alone, and in the
 quantized network alone; *same*: answers as float's; *error*: root mean squared, over the standard
-deviation of float's outputs. *CPU s* and *MiB*: processor seconds and peak memory of the whole
+deviation of float's outputs around the mean of each. *CPU s* and *MiB*: processor seconds and peak memory of the whole
 `compile`, on a shared machine. Bold: what is asked is reached. An asterisk: measured with an
 earlier quantizer, and not again. Made by
 
@@ -269,7 +270,9 @@ def _line(row: Row, found: list[Mapping[str, Any]]) -> str:
     }[row.by]
     error = f"{middle['error_percent']:.2f}"
     if "correlation" in middle:
-        error += f" (reconstruction errors correlate {middle['correlation']:.4f})"
+        alike = middle.get("error_of_all_percent")
+        error += f" ({alike:.2f} of that of all values alike; " if alike else " ("
+        error += f"reconstruction errors correlate {middle['correlation']:.4f})"
     cells = (
         row.name + ("*" if earlier else ""), row.target, f"{middle['n_over_k']:.2f}",
         f"`{row.options}`" if row.options else "", percent("float_right"), percent("right"),

@@ -69,7 +69,7 @@ def felt(steps: tuple[Step, ...], x: FloatArray, seed: int = 0) -> dict[str, Fel
         total = count * size
         some = rng.choice(total, min(total, POSITIONS), replace=False)
         chosen[name] = np.sort(some)
-    metric_of = output_metric(steps[-1], tape.outputs(x[frames], _CHUNK))
+    metric_of = output_metric(steps[-1], tape.outputs(x[frames], _CHUNK), x)
     found: dict[str, list[FloatArray]] = {name: [] for name in places}
     for start in range(0, count, _CHUNK):
         values = tape.forward(x[frames[start : start + _CHUNK]], keep=True)

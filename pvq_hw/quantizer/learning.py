@@ -101,7 +101,7 @@ class _Learner:
         exact = Tape(tape.steps, tape.source)
         self.wanted = exact.outputs(self.x, _BATCH)
         self.judged = exact.outputs(self.judges, _BATCH)
-        self.metric = output_metric(tape.steps[-1], self.wanted)
+        self.metric = output_metric(tape.steps[-1], self.wanted, self.x)
         self.outputs = {step.name: step.output for step in tape.steps if step.name in rows}
         values = tape.forward(self.x[:_BATCH])
         self.unit = {n: _deviation(values[t]) for n, t in self.outputs.items()}

@@ -9,7 +9,7 @@ from pvq_hw.arith import exact
 from pvq_hw.model.nodes import Outputs
 from pvq_hw.quantizer.fused import Step
 
-__all__ = ["Metric", "PartMetric", "output_metric", "temperature_of"]
+__all__ = ["Metric", "PartMetric", "output_metric", "reconstructs", "temperature_of"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -20,17 +20,25 @@ class Metric:
     """Weighs an output error v (frames, C): ``sum_c p_c (v_c - 0.95 <p, v>)^2``.
 
     p is the float model's softmax at ``temperature``, mixed with a uniform ``floor``: what is
-    nearly certain not to win matters little, and what all outputs share hardly at all. With fewer
-    than 3 outputs they are values, not classes, and the squares are just averaged.
+    nearly certain not to win matters little, and what all outputs share hardly at all. ``values``,
+    and fewer than 3 outputs, are no scores of classes: the squares are just averaged.
     """
 
-    def __init__(self, outputs: FloatArray, temperature: float, floor: float = 0.1) -> None:
+    def __init__(
+        self,
+        outputs: FloatArray,
+        temperature: float,
+        floor: float = 0.1,
+        *,
+        values: bool = False,
+    ) -> None:
         count = outputs.shape[1]
-        self.shared = np.float32(0.95 if count > 2 else 0.0)
+        values = values or count < 3
+        self.shared = np.float32(0.0 if values else 0.95)
         scaled = (outputs - outputs.max(axis=1, keepdims=True)) / temperature
         p = exact.exp(scaled)
         p /= p.sum(axis=1, keepdims=True)
-        if count < 3:
+        if values:
             p[:] = 1 / count
         self.p = ((1 - floor) * p + floor / count).astype(np.float32)
         self.root = np.sqrt(self.p)
@@ -90,12 +98,21 @@ class PartMetric:
         return np.concatenate(found, axis=1)
 
 
-def output_metric(last: Step, outputs: FloatArray) -> Callable[[FloatArray], Metric | PartMetric]:
+def reconstructs(last: Step, inputs: FloatArray) -> bool:
+    """Whether a network gives as many values as it reads, as autoencoders and filters do, which are
+    no scores of classes; by its last step and its inputs (frames, ...)."""
+    return not isinstance(last.node, Outputs) and last.node.size == inputs[0].size
+
+
+def output_metric(
+    last: Step, outputs: FloatArray, inputs: FloatArray
+) -> Callable[[FloatArray], Metric | PartMetric]:
     """What weighs errors of a network's outputs, by its last step and these outputs of some
-    frames, (frames, C); the unit, and of several outputs that of each, has no effect."""
+    inputs, (frames, C) and (frames, ...); the unit, and of several outputs that of each, has no
+    effect."""
     if not isinstance(last.node, Outputs):
-        temperature = temperature_of(outputs)
-        return lambda some: Metric(some, temperature)
+        temperature, values = temperature_of(outputs), reconstructs(last, inputs)
+        return lambda some: Metric(some, temperature, values=values)
     parts = last.node.parts
     split = [outputs[:, part] for part in parts]
     scales = [float(part.std(axis=0, dtype=np.float64).max()) or 1.0 for part in split]

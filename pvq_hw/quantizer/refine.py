@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.arith.exact import grid
+from pvq_hw.arith.exact import grid, product
 from pvq_hw.quantizer.autodiff import Columns, Tape, node_groups
 from pvq_hw.quantizer.expansion import MapForm, Rows, VectorForm
 from pvq_hw.quantizer.fused import Step
-from pvq_hw.quantizer.metric import output_metric
+from pvq_hw.quantizer.metric import output_metric, reconstructs
 
 __all__ = [
     "ANCHOR_MOST",
@@ -43,6 +43,8 @@ _LEAST_FRAMES = 100  # with fewer, moves are judged by the frames they were made
 _ANCHOR = 0.1
 _ANCHOR_MORE = 0.4  # per weight of the network and number that it is fitted to
 _ANCHOR_MAPS = 0.3  # likewise by the square, where layers have positions
+_ANCHOR_VALUES = 1.0  # at least, where outputs are values along a few directions
+_POWERS = 12  # of the outputs' covariance, which single out the directions where they differ most
 ANCHOR_MOST = 5.0
 """From here on the outputs say too little of all layers to be worth a sweep."""
 
@@ -160,7 +162,7 @@ class Visits:
         self.chunk = _chunk(tape)
         layers = sweep_work(tape)
         self.judged = self.exact.outputs(self.judges, self.chunk)
-        self.metric = output_metric(tape.steps[-1], self.judged)
+        self.metric = output_metric(tape.steps[-1], self.judged, x)
         count = self.judged.shape[1]
         draws = work / (layers * len(fitted))
         self.draws = int(np.clip(draws, *(min(most, count) for most in directions)))
@@ -169,6 +171,11 @@ class Visits:
         self.reference = self.exact.outputs(self.x, self.chunk)
         self.maps = _maps(tape)
         self.anchor = fitting_anchor(tape, len(self.x) * self.draws)
+        self.principal = None
+        if reconstructs(tape.steps[-1], x) and count > self.draws:
+            # These stand for all outputs.
+            self.anchor = max(_ANCHOR_VALUES, fitting_anchor(tape, len(self.x) * count))
+            self.principal = _principal(self.reference, self.draws, self.rng)
         self.restart()
 
     def restart(self) -> None:
@@ -256,9 +263,12 @@ class Visits:
 
     def _directions(self, frames: int, count: int) -> FloatArray:
         """Orthogonal directions among the outputs of each frame, (frames, C, draws), whose squares
-        add up to the error on average."""
+        add up to the error on average; of values that are reconstructed, those in which they
+        differ most, in which errors of few hidden units lie too."""
         if self.draws >= count:
             return np.broadcast_to(np.eye(count, dtype=np.float32), (frames, count, count))
+        if self.principal is not None:
+            return np.broadcast_to(self.principal, (frames, *self.principal.shape))
         # The tails of a normal distribution take a logarithm, which differs in last digits.
         found = orthogonal(grid(self.rng.normal(size=(frames, count, self.draws)), 20))
         return np.asarray(found * np.sqrt(count / self.draws), dtype=np.float32)
@@ -318,6 +328,15 @@ class _Front:
 
     def _parts(self) -> list[slice]:
         return [slice(i, i + self.chunk) for i in range(0, self.count, self.chunk)]
+
+
+def _principal(outputs: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
+    """``count`` orthonormal directions in which outputs (frames, C) differ most, (C, count)."""
+    centered = outputs - outputs.mean(axis=0, dtype=np.float64)
+    found = orthogonal(grid(rng.normal(size=(1, outputs.shape[1], count)), 20))[0]
+    for _ in range(_POWERS):
+        found = orthogonal(product(centered.T, product(centered, found))[None])[0]
+    return found.astype(np.float32)
 
 
 def orthogonal(vectors: RealArray) -> RealArray:

@@ -79,7 +79,7 @@ def measured_pulses(
         changes[name] = _trials(pulsed[name], *samples.pop(name), grids[name])
         if progress:
             progress("allocation", len(changes) / (len(grids) + 2))
-    curves = _curves(tape, x, grids, changes, output_metric(tape.steps[-1], outputs), seed)
+    curves = _curves(tape, x, grids, changes, output_metric(tape.steps[-1], outputs, x), seed)
     found = {n: allocate([curves[n]], max(len(curves[n].scale), own[n]))[0] for n in own}
     pool = [n for n in grids if n not in own]
     if pool:

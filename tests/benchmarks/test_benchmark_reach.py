@@ -30,6 +30,9 @@ def test_reconstruction_errors_are_compared() -> None:
     assert reach.judged(exact, exact, None, x)["correlation"] == pytest.approx(1)
     assert reach.judged(exact, 2 - exact, None, x)["correlation"] < 0
     assert "right" not in reach.judged(exact, exact + 1, None)
+    found = reach.judged(exact, exact + 0.1, None, x)
+    assert found["error_of_all_percent"] == pytest.approx(10 / exact.std())
+    assert found["error_percent"] > found["error_of_all_percent"]
 
 
 def test_images_are_enlarged_between_their_middles() -> None:

@@ -28,7 +28,7 @@ def coarse(off: float = 1.3) -> tuple[Tape, dict[str, Rows]]:
 def error(tape: Tape, x: np.ndarray) -> float:
     """As the steps see it."""
     exact = Tape(tape.steps, "x").outputs(x, 50)
-    metric = output_metric(tape.steps[-1], exact)(exact)
+    metric = output_metric(tape.steps[-1], exact, x)(exact)
     return float(np.square(metric.weigh(tape.outputs(x, 50) - exact)).sum(axis=1).mean())
 
 
