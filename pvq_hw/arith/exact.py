@@ -43,11 +43,18 @@ def grid(
 
     Integers of at most ``bits`` bits stay what they are.
     """
-    v = np.array(values, dtype=dtype)
-    top = max(float(v.max(initial=0.0)), -float(v.min(initial=0.0)))
+    values, held = np.asarray(values), np.finfo(dtype)
+    top = max(float(values.max(initial=0)), -float(values.min(initial=0)))
     if top == 0.0:
+        return np.array(values, dtype=dtype)
+    step = max(2.0 ** (math.frexp(top)[1] - bits), float(held.tiny))
+    shift = 1.5 * 2.0**held.nmant * step
+    if bits < held.nmant and shift < held.max:
+        # Beside it nothing finer than a step can be held: the sum is rounded as `rint` rounds.
+        v = np.add(values, shift, dtype=dtype)
+        v -= shift
         return v
-    step = max(2.0 ** (math.frexp(top)[1] - bits), float(np.finfo(v.dtype).tiny))
+    v = np.array(values, dtype=dtype)
     v /= step
     np.rint(v, out=v)
     v *= step

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,19 @@ def test_integers_stay_what_they_are() -> None:
     assert np.array_equal(grid(np.zeros((2, 2)), 18), np.zeros((2, 2)))
     assert grid(np.array([5e-324, 0.0]), 18)[0] == 0.0
     assert np.isfinite(grid(np.array([1e300, -1.0]), 18)).all()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.float32, 24), (np.float64, 53)])
+def test_values_are_rounded_as_rint_rounds_ties_included(dtype: Any, most: int) -> None:
+    rng = np.random.default_rng(most)
+    for bits in range(2, most + 1):
+        top = 2**bits - 1
+        halves = np.append(rng.integers(-2 * top, 2 * top, 60), 2 * top) / 2
+        values = (halves * 2.0 ** rng.integers(-90, 60)).astype(dtype)
+        step = 2.0 ** (math.frexp(float(np.abs(values).max()))[1] - bits)
+        found = grid(values, bits, dtype)
+        assert found.dtype == dtype
+        assert np.array_equal(found, np.rint(values / dtype(step)) * dtype(step))
 
 
 def test_sums_add_the_bias_piece_by_piece() -> None:
