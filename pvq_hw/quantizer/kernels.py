@@ -285,8 +285,8 @@ def improve_row(
                 for i in _places(y):
                     square += np.float64(gram[i, i]) * (y[i] * y[i])
                 floor = 1e-2 * np.sqrt(max(power, 1e-300) / max(square, 1e-300))
-            for c in range(n):
-                r[c] = max(gain[c // size], floor)
+            for g in range(groups):
+                r[g * size : (g + 1) * size] = max(gain[g], floor)
             if groups == 1:
                 for c in range(n):
                     gradient[c] = r[c] * image[c] - cross[c]

@@ -10,6 +10,7 @@ machine.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ _WORK = 1e11  # multiplications of a sweep: of all layers behind each one, frame
 _VALUES = 1 << 28  # of the largest array of a layer: 1 GiB
 _CHUNK_VALUES = 1 << 20  # of the largest array of a chunk of frames
 _LEAST_CHUNK = 20
+_TOGETHER = 1 << 16  # values of vectors that are made orthogonal at a time: what caches hold
 _JUDGES = 0.2  # part of the frames, up to 500, on which moves must lower the true error
 _LEAST_FRAMES = 100  # with fewer, moves are judged by the frames they were made for
 _ANCHOR = 0.1
@@ -168,7 +170,6 @@ class Visits:
         self.draws = int(np.clip(draws, *(min(most, count) for most in directions)))
         frames = int(min(len(fitted), max(64, work / (layers * self.draws))))
         self.x = x[np.sort(fitted[:frames])].astype(np.float32)
-        self.reference = self.exact.outputs(self.x, self.chunk)
         self.maps = _maps(tape)
         self.anchor = fitting_anchor(tape, len(self.x) * self.draws)
         self.principal = None
@@ -177,6 +178,11 @@ class Visits:
             self.anchor = max(_ANCHOR_VALUES, fitting_anchor(tape, len(self.x) * count))
             self.principal = _principal(self.reference, self.draws, self.rng)
         self.restart()
+
+    @cached_property
+    def reference(self) -> FloatArray:
+        """The float model's outputs for the frames that moves are made for, (frames, C)."""
+        return self.exact.outputs(self.x, self.chunk)
 
     def restart(self) -> None:
         """Back to the first layer."""
@@ -341,10 +347,15 @@ def _principal(outputs: FloatArray, count: int, rng: np.random.Generator) -> Flo
 
 def orthogonal(vectors: RealArray) -> RealArray:
     """Orthonormal vectors (frames, C, D) that span the same, by the order of Gram and Schmidt."""
-    q = vectors.copy()
-    for d in range(q.shape[2]):
-        for _ in range(2):  # once leaves what rounding does to nearly dependent vectors
-            for e in range(d):
-                q[:, :, d] -= q[:, :, e] * (q[:, :, e] * q[:, :, d]).sum(axis=1, keepdims=True)
-        q[:, :, d] /= np.sqrt(np.square(q[:, :, d]).sum(axis=1, keepdims=True))
-    return q
+    found = np.empty(vectors.shape)
+    step = max(1, _TOGETHER // vectors[0].size)
+    for start in range(0, len(vectors), step):
+        part = slice(start, start + step)
+        q = np.ascontiguousarray(vectors[part].transpose(2, 0, 1))
+        for d in range(len(q)):
+            for _ in range(2):  # once leaves what rounding does to nearly dependent vectors
+                for e in range(d):
+                    q[d] -= q[e] * (q[e] * q[d]).sum(axis=1, keepdims=True)
+            q[d] /= np.sqrt(np.square(q[d]).sum(axis=1, keepdims=True))
+        found[part] = q.transpose(1, 2, 0)
+    return found

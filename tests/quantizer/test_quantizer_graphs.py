@@ -127,6 +127,9 @@ def test_derivatives_do_not_depend_on_the_order_of_positions() -> None:
 def test_directions_are_orthogonal() -> None:
     q = orthogonal(np.random.default_rng(0).normal(size=(7, 9, 4)))
     np.testing.assert_allclose(np.matmul(q.transpose(0, 2, 1), q), [np.eye(4)] * 7, atol=1e-14)
+    many = np.random.default_rng(0).normal(size=(2500, 9, 4))  # more than are done at a time
+    alone = [orthogonal(many[start : start + 500]) for start in range(0, 2500, 500)]
+    assert np.array_equal(orthogonal(many), np.concatenate(alone))
 
 
 def test_gradients_stop_where_a_lattice_saturates() -> None:
