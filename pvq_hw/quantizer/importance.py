@@ -122,12 +122,12 @@ class Weighed:
     def __init__(
         self, x: FloatArray, weight: FloatArray, columns: FloatArray, target: FloatArray
     ) -> None:
-        self.x, self.weight, self.columns = x, weight, columns
-        self.target = target
+        self.x, self.weight = x, np.ascontiguousarray(weight.T)
+        self.root = np.sqrt(self.weight)
         self.part = len(x) / len(columns)  # so that all together weigh as much as these
         whole = columns.astype(np.float64)
         self.gram, self.sums = self.part * (whole.T @ whole), self.part * whole.sum(axis=0)
-        heavy = exact.grid(weight.T, exact.grid_bits(len(x)))
+        heavy = exact.grid(self.weight, exact.grid_bits(len(x)))
         self.mean = heavy @ x + _OWN * self.sums
         squares = exact.grid(np.square(x, dtype=np.float64), exact.grid_bits(len(x)))
         self.square = heavy @ squares + _OWN * np.diag(self.gram)
@@ -170,7 +170,7 @@ class Weighed:
         """
         from pvq_hw.quantizer import kernels
 
-        root = np.sqrt(self.weight[:, m])[:, None]
+        root = self.root[m, :, None]
         used = np.flatnonzero(y)
         sums = gain * (self.x[:, used].astype(np.float64) @ y[used])
         residual = (root[:, 0] * (sums + bias - goals)).astype(np.float32)[:, None]
@@ -180,7 +180,7 @@ class Weighed:
             total = gain * float((self.sums[used] * y[used]).sum())
             total += bias * len(self.x) - self.total[m]
             gain, shift = kernels.refine_row(
-                y, gain, root, self.weight[:, m].copy(), residual, self.x, self.gram, self.sums,
+                y, gain, root, self.weight[m], residual, self.x, self.gram, self.sums,
                 self.mean[m], self.square[m], float(self.mass[m]), _OWN, pull - self.aim[m],
                 float(total), goal, _DAMPING, closed, banks, gap, _COLUMN_POSITIONS, room,
             )  # fmt: skip

@@ -376,7 +376,7 @@ class LayerBuilder:
         gain = rows.gain[:, 0] * scale  # of whole numbers
         groups = node_groups(step.node)
         some = _columns(node_geometry(step.node), x.values, felt.positions, groups)
-        goals = raw.reshape(-1, len(y))[felt.positions]
+        goals = np.ascontiguousarray(raw.reshape(-1, len(y))[felt.positions].T)
         n, size = y.shape[1], len(y) // groups
         room = np.empty((n, n))
         tries = max(1, min(_FELT_TRIES, _FELT_TRIED // (len(felt.positions) * y.size)))
@@ -394,7 +394,7 @@ class LayerBuilder:
                 goal = np.asarray(step.weight[m] * scale, dtype=np.float64)
                 found = [
                     layer.move(
-                        m - part.start, start, float(gain[m]), float(bias[m]), goals[:, m], goal,
+                        m - part.start, start, float(gain[m]), float(bias[m]), goals[m], goal,
                         rows.closed(m), *rows.banks, room,
                     )
                     for start in starts[:, m]
