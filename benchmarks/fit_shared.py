@@ -83,6 +83,8 @@ MAPS = (
     Maps((14, 14, 1), 16, 1, False, 12, 2),
     Maps((28, 28, 1), 16, 1, False, 6, 2, pooled=True),
     Maps((16, 16, 3), 16, 2, False, 6, 2, beside=True),
+    Maps((25, 5, 1), 32, 2, False, 4, 4),
+    Maps((32, 32, 3), 16, 2, True, 4, 3),
 )
 
 

@@ -25,9 +25,9 @@ from pvq_hw.engine.map_core import MapSpec
 
 __all__ = ["MapCore"]
 
-_MARKS = data.StructLayout({"whole": 1, "final": 1, "both": 1, "edge": 1})
-"""Of a window: it is its positions' last, its layer's, the second position counts, and they are the
-last of their row."""
+_MARKS = data.StructLayout({"whole": 1, "final": 1, "below": 3, "edge": 1})
+"""Of a window: it is its positions' last, its layer's, which positions below the first count, and
+they are the last of their row."""
 
 
 class MapCore(SharedCore):
@@ -82,23 +82,29 @@ class MapCore(SharedCore):
         acc, start = self._in_turn(m, totals, first, rows)
         finished = self._results(m, acc, start, mult, bias, lambda x: rows.added(m, x))
         result = rows.end(spec.result_stage)
-        # The second position's result is a cycle behind the first one's.
-        second: Value = Const(0, 1)
+        # Each position's result is a cycle behind that of the one above.
+        below: Value = Const(0, 1)
         if spec.side > 1:
-            counts = Strobe(m, "both", sequencer.both, spec.code_latency)
-            stage = spec.result_stage + 1
-            second = rows.end(stage) & counts(stage)
+            counts = [
+                Strobe(m, f"counts{v}", sequencer.below[v - 1], spec.code_latency)
+                for v in range(1, spec.side)
+            ]
+            stages = range(spec.result_stage + 1, spec.result_stage + spec.side)
+            below = Cat(rows.end(k) & count(k) for k, count in zip(stages, counts, strict=True))
         value = self._kept(finished, step)
         if spec.tables:
             finished, value = self._looked_up(m, finished, value, step)
-        between = self._between(m, sequencer, finished, result | second)
+        between = self._between(m, sequencer, finished, result | below.any())
+        lowest = spec.result_stage + spec.side - 1
         closes: Value = marks[0](spec.result_stage)
-        moves, behind = between, second
+        ended: Value = marks[0](lowest)
+        moves, behind = between, below
         if spec.pooled:
             later = [mark(spec.result_stage + 2) for mark in marks]
-            moves, value = self._pooled(m, sequencer, between, second, value, later)
-            behind = second & ~step.pools
+            moves, value = self._pooled(m, sequencer, between, below[0], value, later)
+            behind = Mux(step.pools, 0, below)
             closes = Mux(step.pools, later[0], closes)
+            ended = Mux(step.pools, marks[0](lowest + 2), ended)
         self._watch_wholes(m, sequencer)
         connect(m, flipped(self.i), writer.i)
         self._maps(m, fetcher, writer, step)
@@ -113,15 +119,17 @@ class MapCore(SharedCore):
             sequencer.row_end.eq(rows.end(spec.code_latency)),
             writer.opens.eq(sequencer.done),
             writer.result.eq(moves),
-            writer.second.eq(behind),
+            writer.below.eq(behind),
             writer.ends.eq(closes),
-            writer.edge.eq(marks[1](spec.result_stage)),
+            writer.ended.eq(ended),
+            writer.edge.eq(marks[1](lowest)),
             writer.value.eq(value),
             writer.starts.eq(sequencer.opens),
             writer.base.eq(step.base),
             writer.line.eq(step.line),
             writer.past.eq(step.past),
-            writer.skip.eq(step.skip),
+            writer.back.eq(step.back),
+            writer.stay.eq(step.stay),
             fifo.w_en.eq(result & step.last),
             fifo.w_data.eq(self._given(finished, -1)),
         ]
@@ -140,10 +148,15 @@ class MapCore(SharedCore):
         start = rows.starts(spec.row_stage)
         if spec.side == 1:
             return sums[0], start
-        later = Signal(signed(spec.acc_bits), reset_less=True)
-        m.d.sync += later.eq(sums[1])
-        behind = rows.starts(spec.row_stage + 1)
-        return Mux(behind, later, sums[0]), start | behind
+        found = sums[0]
+        for v, total in enumerate(sums[1:], 1):
+            # A row has V words or more: it stays until it is multiplied.
+            kept = Signal(signed(spec.acc_bits), name=f"kept{v}", reset_less=True)
+            with m.If(rows.starts(spec.row_stage)):
+                m.d.sync += kept.eq(total)
+            behind = rows.starts(spec.row_stage + v)
+            found, start = Mux(behind, kept, found), start | behind
+        return found, start
 
     def _looked_up(
         self, m: Module, finished: list[Value], value: Value, step: Any
@@ -332,9 +345,10 @@ class _Rows:
             with m.Elif(other):
                 m.d.sync += products.eq(products + product)
             found.append(products)
-        if spec.side == 1:
-            return found[0]
-        return Mux(self.end(stage + 2), found[1], found[0])
+        total: Value = found[0]
+        for v, products in enumerate(found[1:], 1):
+            total = Mux(self.end(stage + 1 + v), products, total)
+        return total
 
 
 class MapMemory(wiring.Component):
@@ -503,19 +517,20 @@ class WindowFetcher(wiring.Component):
                 m.d.sync += [base.eq(line + step.below), place.eq(line + step.below)]
         # Fields that no layer needs have no bits.
         far_x, far_y = (step[k] if fields[k] else Const(1) for k in ("far_x", "far_y"))
-        alone = step.alone if fields["alone"] else Const(0, 1)
         # Within a window.
         word, tap, kernel = (Signal(fields[k], name=k) for k in ("words", "taps", "lines"))
         x, y = Signal(signed(fields["x"] + 1)), Signal(signed(fields["y"] + 1))
         addr, start = Signal(bits), Signal(bits, reset_less=True)
         at_word, at_tap, at_kernel = Signal(), Signal(), Signal()
+        more = Signal(fields["more"])
         m.d.comb += [
             at_word.eq(word == step.words), at_tap.eq(tap == step.taps),
             at_kernel.eq(kernel == step.lines),
             self.written.eq(run & at_word & at_tap & at_kernel),
             self.marks.whole.eq(at_part),
             self.marks.final.eq(at_column & at_row & at_part),
-            self.marks.both.eq(~(at_row & step.odd) & ~alone),
+            more.eq(Mux(at_row, step.left, step.more)),
+            self.marks.below.eq(Cat(more >= v for v in range(1, spec.side))),
             self.marks.edge.eq(at_column),
             self.addr.eq(addr),
         ]  # fmt: skip
@@ -538,10 +553,11 @@ class WindowFetcher(wiring.Component):
         inside = (x >= 0) & (x < step.width) & (y >= 0) & (y < step.height)
         takes = [Const(1, 1)]
         if spec.side > 1:
-            takes = [
-                Mux(step.sums, tap == 0, kernel <= step.upper),
-                Mux(step.sums, tap == 1, kernel >= step.lower),
-            ]
+            takes = []
+            for v in range(spec.side):
+                low = kernel >= step[f"lower{v}"] if v else Const(1, 1)
+                high = kernel <= step[f"upper{v}"] if v < spec.side - 1 else Const(1, 1)
+                takes.append(Mux(step.sums, tap == v, low & high))
         self._write(m, run, inside, takes)
         return m
 
@@ -595,8 +611,8 @@ class WindowSequencer(wiring.Component):
 
     As `gateware.core.shared_core.LayerSequencer`, but what starts a run of words is a window in the
     banks. ``end``, ``pixel`` and ``again`` belong to the word that leaves the code ROM now: it is
-    a window's last, a position's, and others of the layer follow. ``edge`` and ``both`` belong to
-    all words of a window: it is a row's last, and its second position counts.
+    a window's last, a position's, and others of the layer follow. ``edge`` and ``below`` belong to
+    all words of a window: it is a row's last, and which positions below its first count.
 
     Members
     -------
@@ -623,7 +639,7 @@ class WindowSequencer(wiring.Component):
                 "pixel": Out(1),
                 "again": Out(1),
                 "edge": Out(1),
-                "both": Out(1),
+                "below": Out(3),
                 "turn": Out(1),
                 "opens": Out(1),
                 "done": Out(1),
@@ -677,16 +693,19 @@ class WindowSequencer(wiring.Component):
                 m.d.sync += addr.eq(0)
         with m.Elif(~run):
             m.d.sync += at_end.eq(step.single)
-        flags = [go, half, ends, ends & whole, ends & anew & ~final, marks.edge, marks.both]
-        names = ("valid", "half", "end", "pixel", "again", "edge", "both")
+        flags = [go, half, ends, ends & whole, ends & anew & ~final, marks.edge]
+        flags.append(marks.below)
+        names = ("valid", "half", "end", "pixel", "again", "edge", "below")
         for i in range(spec.code_latency):
-            later = [Signal(name=f"{n}_{i}") for n in names]
+            later = [
+                Signal(len(flag), name=f"{n}_{i}") for n, flag in zip(names, flags, strict=True)
+            ]
             m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
             before, flags = flags[0], list(later)
         m.d.comb += [
             self.valid_next.eq(before), self.valid.eq(flags[0]), self.half.eq(flags[1]),
             self.end.eq(flags[2]), self.pixel.eq(flags[3]), self.again.eq(flags[4]),
-            self.edge.eq(flags[5]), self.both.eq(flags[6]),
+            self.edge.eq(flags[5]), self.below.eq(flags[6]),
         ]  # fmt: skip
         return m
 
@@ -701,10 +720,10 @@ class MapWriter(wiring.Component):
     coming : a frame comes in, or may
     written : strobe, with the transfer of a frame's last activation
     result, value, ends : strobe, an activation, and whether it is its pixel's last
-    second : with a ``result`` a cycle after another: it is the same channel's of the pixel below
-    edge, line : whether the pixel is its row's last, and words of a row
-    past, skip : words from a pixel's last one to the next one's first, and at a row's end to the
-        row after the next; of results
+    below : bit v - 1 with a ``result`` v cycles after another: it is the same channel's of the v-th
+        pixel below
+    ended, edge : with the lowest pixel's result: it is its pixel's last, which is its row's last
+    line, past, back, stay : how far the address moves, see `MapSpec.program_fields`
     starts, base : strobe, a layer begins, and the first word of the map that it gives
     w_en, w_addr, w_data : two cycles after a transfer, one after ``result``
     """
@@ -718,13 +737,15 @@ class MapWriter(wiring.Component):
                 "coming": Out(1),
                 "written": Out(1),
                 "result": In(1),
-                "second": In(1),
+                "below": In(max(1, spec.side - 1)),
                 "value": In(spec.bank_bits),
                 "ends": In(1),
+                "ended": In(1),
                 "edge": In(1),
                 "line": In(spec.program_fields["line"]),
                 "past": In(spec.program_fields["past"]),
-                "skip": In(spec.program_fields["skip"]),
+                "back": In(spec.program_fields["back"]),
+                "stay": In(spec.program_fields["stay"]),
                 "starts": In(1),
                 "base": In(spec.program_fields["base"]),
                 "w_en": Out(1),
@@ -763,7 +784,7 @@ class MapWriter(wiring.Component):
         m.d.sync += [landed.eq(frame), coming.eq(self.opens | (coming & ~landed))]
         moves, value, last = Signal(), Signal(spec.bank_bits), Signal()
         m.d.comb += [
-            moves.eq((self.result & ~self.second) | taken),
+            moves.eq((self.result & ~self.below.any()) | taken),
             value.eq(Mux(taken, given, self.value)),
             last.eq(Mux(self.result, self.ends, pixel)),
         ]
@@ -775,33 +796,29 @@ class MapWriter(wiring.Component):
         word = Mux(odd, Cat(low, value), Cat(value, value))
         if spec.side == 1:
             step = Mux(self.result & self.ends, self.past, 1) if len(self.past) else 1
-            self._put(m, full, step, full, 0, word)
+            self._put(m, full, step, full, word)
         else:
             self._below(m, taken, full, odd, word)
         return m
 
     def _below(self, m: Module, taken: Value, full: Value, odd: Value, word: Value) -> None:
-        """Words of a pixel and of the one below it, which comes a cycle later."""
+        """Words of a pixel and of those below it, each of which comes a cycle later."""
         spec = self.spec
-        was_full, was_odd, skips = Signal(), Signal(reset_less=True), Signal(reset_less=True)
-        below = Signal(spec.bank_bits, reset_less=True)
-        m.d.sync += [
-            was_full.eq(full & ~taken), was_odd.eq(odd), skips.eq(self.edge & self.ends),
-        ]  # fmt: skip
-        step: Value | int = 1
-        if len(self.past):
-            ended = Signal(reset_less=True)
-            m.d.sync += ended.eq(self.ends)
-            step = Mux(was_full & ended, self.past, 1)
-        with m.If(self.second):
-            m.d.sync += below.eq(self.value)
-        other = Mux(was_odd, Cat(below, self.value), Cat(self.value, self.value))
-        second = self.result & self.second & was_full
-        step = Mux(was_full & skips, self.skip, step)
-        self._put(
-            m, was_full | (full & taken), step, full | second, Mux(self.second, self.line, 0),
-            Mux(self.second, other, word),
-        )  # fmt: skip
+        whole, was_odd, puts = full & ~taken, odd, full
+        moves: Value = full
+        for v, counts in enumerate(self.below, 1):
+            later, then = Signal(name=f"full{v}"), Signal(name=f"odd{v}", reset_less=True)
+            low = Signal(spec.bank_bits, name=f"low{v}", reset_less=True)
+            m.d.sync += [later.eq(whole), then.eq(was_odd)]
+            whole, was_odd, moves = later, then, moves | later
+            with m.If(counts):
+                m.d.sync += low.eq(self.value)
+            own = Mux(was_odd, Cat(low, self.value), Cat(self.value, self.value))
+            word, puts = Mux(counts, own, word), puts | (self.result & counts & whole)
+        past: Value | int = self.past if len(self.past) else 1
+        stay = self.stay if len(self.stay) else self.back
+        last = Mux(self.ended, Mux(self.edge, past, self.back), stay)
+        self._put(m, moves, Mux(whole, last, Mux(taken, 1, self.line)), puts, word)
 
     def _put(
         self,
@@ -809,10 +826,9 @@ class MapWriter(wiring.Component):
         moves: Value,
         step: Value | int,
         puts: Value,
-        down: Value | int,
         word: Value,
     ) -> None:
-        """Writes a word at the address, or ``down`` from there, and moves the address."""
+        """Writes a word at the address, and moves that."""
         spec = self.spec
         address = Signal(spec.map_address_bits)
         w_en, w_addr = Signal(), Signal(spec.map_address_bits, reset_less=True)
@@ -821,5 +837,5 @@ class MapWriter(wiring.Component):
             m.d.sync += address.eq(address + step)
         with m.If(self.starts | self.opens):
             m.d.sync += address.eq(Mux(self.starts, self.base, 0))
-        m.d.sync += [w_en.eq(puts), w_addr.eq(address + down), w_data.eq(word)]
+        m.d.sync += [w_en.eq(puts), w_addr.eq(address), w_data.eq(word)]
         m.d.comb += [self.w_en.eq(w_en), self.w_addr.eq(w_addr), self.w_data.eq(w_data)]

@@ -39,7 +39,7 @@ __all__ = [
 
 _PAIR = 2  # channels of a word
 _MOST_JOINS = 2  # maps of a sum
-_MOST_SIDE = 2  # positions that are computed together
+_MOST_SIDE = 4  # positions that are computed together
 _SPRAM_WORDS, _SPRAM_BITS = 1 << 14, 8
 _MOST_WORDS = 1 << 16  # of a map
 
@@ -600,15 +600,17 @@ class MapSpec(SharedSpec):
         is written, ``negative`` that these are signed; ``looks`` that a table gives them, ``table``
         its number.
 
-        Where positions are computed together, rows of the patch up to ``upper`` are of the first
-        one's window, and those from ``lower`` on of the second's; of ``sums`` it is the first and
-        the second pixel. ``odd`` says that the last one has none below it, ``alone`` that none has,
+        Where positions are computed together, rows of the patch from ``lower1`` on are of the
+        second one's window, and so on, and rows up to ``upper0`` of the first one's; of ``sums`` a
+        pixel is each one's. ``more`` are the positions below the first, ``left`` those below the
+        last line's first.
         ``line`` are the words of a row of the map that the layer gives; ``past`` those from a
-        pixel's last word to the next pixel's first, among which other layers' may be, and ``skip``
-        those at a row's end to the row after the next. ``far_x`` and ``far_y`` are the dilation.
+        pixel's last word to the next pixel's first, among which other layers' may be, ``back`` the
+        same from the lowest of V positions to the first, and ``stay`` to the same pixel's next
+        word, where that differs. ``far_x`` and ``far_y`` are the dilation.
         """
         g = [layer.geometry for layer in self.layers]
-        edge = max(max(*x.input_shape[:2], _MOST_JOINS) for x in g).bit_length()
+        edge = max(max(*x.input_shape[:2], _MOST_JOINS, self.side) for x in g).bit_length()
         # A window begins before the map, and its last tap may be as far behind it.
         sign = 1 + max(max(x.input_shape[:2]) + max(x.pads[0] + x.pads[1]) for x in g).bit_length()
         sizes = [max(layer.places) for layer in self.layers]
@@ -643,16 +645,17 @@ class MapSpec(SharedSpec):
             "least": int(any(self._least(x) for x in self.layers)),
             "others": int(self.joined),
             "sums": int(self.side > 1 and any(x.joins for x in self.layers)),
-            "upper": lines if self.side > 1 else 0,
-            "lower": lines if self.side > 1 else 0,
-            "odd": int(self.side > 1),
-            "alone": int(self.side > 1 and any(self._alone(x) for x in self.layers)),
+            **{f"upper{v}": lines for v in range(self.side - 1)},
+            **{f"lower{v}": lines for v in range(1, self.side)},
+            "more": (self.side - 1).bit_length(),
+            "left": (self.side - 1).bit_length(),
             "far_x": _bits_beyond(x.dilation[1] for x in g),
             "far_y": _bits_beyond(x.dilation[0] for x in g),
             "line": self.map_address_bits if self.side > 1 else 0,
             "base": max(map(self.base, range(len(self.places) - 1)), default=0).bit_length(),
             "past": _bits_beyond(layer.gap + 1 for layer in self.layers),
-            "skip": self.map_address_bits if self.side > 1 else 0,
+            "back": self.map_address_bits if self.side > 1 else 0,
+            "stay": self.map_address_bits if self.side > 1 and self.wholes else 0,
             "columns": max(1, max(sizes).bit_length()),
             "rows": max(1, max(sizes).bit_length()),
         }
@@ -672,12 +675,11 @@ class MapSpec(SharedSpec):
                 "across": self._across(layer), "sums": int(layer.joins > 0),
                 "columns": layer.places[1] - 1, "rows": layer.lines - 1,
                 "lines": layer.patch[0] - 1, "taps": layer.patch[1] - 1,
-                "upper": layer.geometry.kernel[0] - 1,
-                "lower": layer.geometry.stride[0] * (layer.side - 1),
-                "odd": layer.places[0] % self.side, "alone": int(self._alone(layer)),
+                "more": layer.side - 1, "left": (layer.places[0] - 1) % layer.side,
                 "far_x": layer.geometry.dilation[1], "far_y": layer.geometry.dilation[0],
                 "line": self._line(layer), "past": layer.gap + 1,
-                "skip": self._line(layer) + layer.gap + 1,
+                "back": layer.gap + 1 - (self.side - 1) * self._line(layer),
+                "stay": 1 - (self.side - 1) * self._line(layer),
                 "parts": layer.parts - 1, "joins": layer.group - 1, "most": int(layer.most > 0),
                 "again": int(layer.again > 1), "narrow": int(layer.narrow),
                 "least": int(self._least(layer)), "pools": int(layer.pool != ""),
@@ -689,6 +691,9 @@ class MapSpec(SharedSpec):
                 "signed": int(self.signs(number)[0]), "others": int(self.signs(number)[-1]),
                 "base": 0 if step["last"] else self.base(number),
             }  # fmt: skip
+            down, last = layer.geometry.stride[0], layer.geometry.kernel[0] - 1
+            places |= {f"upper{v}": v * down + last for v in range(self.side - 1)}
+            places |= {f"lower{v}": v * down for v in range(1, self.side)}
             found.append(step | {k: v & ((1 << bits[k]) - 1) for k, v in places.items()})
             start, row = start + layer.words, row + layer.rows
         return found
@@ -702,7 +707,7 @@ class MapSpec(SharedSpec):
         if layer.joins:
             return {
                 "first": bases[0], "down": bases[-1] - bases[0], "right": words,
-                "below": layer.side * line, "x": 0, "y": 0, "width": max(g.input_shape[1], 2),
+                "below": layer.side * line, "x": 0, "y": 0, "width": max(g.input_shape[1], layer.side),
                 "height": len(bases), "step_x": 0, "step_y": 0,
             }  # fmt: skip
         (top, _), (left, _) = g.pads
@@ -716,17 +721,13 @@ class MapSpec(SharedSpec):
             "step_x": 0 if chunks else g.stride[1], "step_y": layer.side * g.stride[0],
         }  # fmt: skip
 
-    def _alone(self, layer: MapLayer) -> bool:
-        """Whether a layer's positions are computed one by one where others' are not."""
-        return layer.side < min(self.side, layer.places[0])
-
     def _least(self, layer: MapLayer) -> bool:
         """Whether what lies beyond the map must be less than 0."""
         return bool(layer.most) and layer.x.signed and any(map(any, layer.geometry.pads))
 
     def _line(self, layer: MapLayer) -> int:
         """Words of a row of the map that it gives, where two rows are written at a time."""
-        if self._alone(layer) or layer.pool:
+        if layer.side == 1 or layer.pool:
             return 0
         pixels = math.prod(layer.places)
         return (layer.given_words // pixels + layer.gap) * layer.places[1]

@@ -127,6 +127,8 @@ def shared_folding(
         for gap in _gaps(whole, gap_bits, maps):
             for side in _sides(whole, target, options) if maps else (1,):
                 made = _reckoned(does(side), PulseCode(p, gap), side, target, asked, maps, words)
+                if maps and made.choices["side"] < side and "side" not in options:
+                    break  # no map has so many rows
                 cycles = made.frame_cycles
                 for fields in _memories(made, target, options):
                     spec = replace(made, **fields)
@@ -306,14 +308,14 @@ def _gaps(steps: Sequence[SharedStep], gap: int | None, maps: bool) -> list[int]
 def _sides(
     steps: Sequence[SharedStep], target: Target, options: Mapping[str, Any]
 ) -> tuple[int, ...]:
-    """How many positions may be computed together: two where a row's results can follow one
+    """How many positions may be computed together: several where a row's results can follow one
     another at once."""
     if "side" in options:
         return (options["side"],)
     kind = options.get("multiplier", family(target.engine).multiplier)
     shapes = [step.layer.geometry.output_size for step in steps if step.layer.geometry]
     return (
-        (1, 2)
+        (1, 2, 3, 4)
         if not multiplier_named(kind).paced and max(math.prod(x) for x in shapes) > 1
         else (1,)
     )

@@ -172,7 +172,7 @@ def reckoned_steps(layers: Sequence[FoldLayer], side: int = 1) -> list[SharedSte
             ]
             found += _passed_steps(passed, reads, forms, shapes)
             numbers[passed.output] = len(found) - 1
-    found = _pooled(found) if side > 1 else found
+    found = _pooled(found) if side == 2 else found
     if all((step.reads, step.beside) == ((k - 1,), None) for k, step in enumerate(found)):
         return found
 
@@ -357,7 +357,7 @@ def network_chain(network: Network, side: int = 1) -> tuple[list[MapWindow], boo
         numbers[layer.output.name] = len(found) - 1
     if not maps:
         return found, False
-    found = _pooled(found) if side > 1 else found
+    found = _pooled(found) if side == 2 else found
 
     def copied(done: Sequence[MapWindow], k: int) -> MapWindow:
         name = network.input.name if k == FRAME else done[k].pool or done[k].name
