@@ -465,7 +465,7 @@ class MapSpec(SharedSpec):
     @property
     def chosen(self) -> bool:
         """Whether the largest of several rows' sums is taken."""
-        return any(layer.most for layer in self.layers)
+        return any(layer.most > 1 for layer in self.layers)
 
     @property
     def pooled(self) -> int:
