@@ -219,6 +219,10 @@ class Search:
             self._by = "size"
         large = model.macs >= LARGE
         self._reckons = large and self._by in ("speed", "size") and not options.goal
+        # Losses of quick trials that are worth another: of small networks any, since it is cheap.
+        self._hope, self._far_off = (
+            (_HOPE * self._most, _FAR_OFF * self._most) if large else (math.inf, math.inf)
+        )
         self._networks: dict[tuple[float, tuple[str, ...], bool], Network] = {}
         self.trials: list[Trial] = []
         self._made: dict[tuple[float, tuple[str, ...], bool], Made] = {}
@@ -369,7 +373,7 @@ class Search:
         spared: tuple[str, ...] = ()
         for ratio in reversed([r for r in _RATIOS if r > best.ratio]):
             trial = self._try(ratio, spared)
-            if not trial.fits or trial.reckoned > _FAR_OFF * self._most:
+            if not trial.fits or trial.reckoned > self._far_off:
                 return
             for name in () if self._passes(trial) else self._losers(trial):
                 wider = tuple(n for n in self._free if n in {*spared, name})
@@ -414,7 +418,7 @@ class Search:
         passed = sorted((t for t in self.trials if self._passes(t)), key=self._rank)
         if passed and passed[0].ratio:
             above = [r for r in _RATIOS if r > passed[0].ratio]
-            hopeless = {t.key for t in self.trials if not t.fits or t.reckoned > _HOPE * self._most}
+            hopeless = {t.key for t in self.trials if not t.fits or t.reckoned > self._hope}
             if above and (above[-1], passed[0].int8) not in hopeless:
                 yield above[-1], passed[0].int8
         yield from (trial.key for trial in passed)
