@@ -236,7 +236,7 @@ class Search:
         )
         self._try(0.0, self._free)
         best = self._narrow()
-        if best is not None:
+        if best is not None and not any(map(self._near, self.trials)):
             self._spare(best)
         for ratio, int8 in self._order():
             trial = self._try(ratio, int8, full=True)
@@ -354,12 +354,20 @@ class Search:
             if not trial.fits:
                 high, at = at - 1, (low + at - 1) // 2
                 continue
+            if self._near(trial):
+                break
             if self._passes(trial):
                 best, high = trial, at - 1
             else:
                 low = at + 1
             at += self._rungs(trial)
         return best
+
+    def _near(self, trial: Trial) -> bool:
+        """Whether a quick trial loses so little more that full effort is the next to try: of large
+        networks, where another quick one takes half as long."""
+        tried = trial.fits and not trial.full and math.isfinite(self._hope)
+        return tried and self._most < trial.reckoned <= self._hope
 
     def _rungs(self, trial: Trial) -> int:
         """How much further down the ladder the loss should be as asked for, at least one away."""
@@ -413,10 +421,17 @@ class Search:
         return [n for n in names if n in self._free and n not in trial.int8][:_SPARED]
 
     def _order(self) -> Iterator[tuple[float, tuple[str, ...]]]:
-        """What to quantize with full effort: a notch above the best first, since that loses
-        less than a quick trial, then all that passed, the best first."""
+        """What to quantize with full effort, which loses less than a quick trial: what nearly
+        passed, else a notch above the best; then all that passed, the best first."""
         passed = sorted((t for t in self.trials if self._passes(t)), key=self._rank)
-        if passed and passed[0].ratio:
+        near = sorted(filter(self._near, self.trials), key=self._rank)
+        for trial in near:
+            if not passed or self._rank(trial) < self._rank(passed[0]):
+                yield trial.key
+                below = [r for r in _RATIOS if r < trial.ratio]
+                if below and not (passed and passed[0].ratio):
+                    yield below[0], trial.int8
+        if not near and passed and passed[0].ratio:
             above = [r for r in _RATIOS if r > passed[0].ratio]
             hopeless = {t.key for t in self.trials if not t.fits or t.reckoned > self._hope}
             if above and (above[-1], passed[0].int8) not in hopeless:

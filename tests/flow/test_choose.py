@@ -217,7 +217,9 @@ def test_quick_trials_of_large_networks_are_reckoned_and_the_choice_is_planned(
     def slower(self, ratio, int8, full):
         """Pulses are slower than was reckoned."""
         trial = real(self, ratio, int8, full)
-        rate = trial.figures["inferences_per_second"] / (1e6 if ratio and full else 1)
+        rate = trial.figures["inferences_per_second"]
+        if ratio:
+            rate *= 1e-3 if full else 1e3
         return replace(trial, figures=trial.figures | {"inferences_per_second": rate})
 
     monkeypatch.setattr(choosing.Search, "trial", slower)
@@ -225,6 +227,29 @@ def test_quick_trials_of_large_networks_are_reckoned_and_the_choice_is_planned(
     taken = found["trials"][found["chosen"]]
     assert (taken["ratio"], taken["full"]) == (None, True)
     assert any(trial["full"] and trial["ratio"] for trial in found["trials"])
+
+
+def test_what_nearly_passes_of_a_large_network_is_next_with_full_effort(tmp_path, monkeypatch):
+    model, data = _regression(tmp_path)
+    monkeypatch.setattr(choosing, "LARGE", 0)
+    real, full_ones = choosing.Search.trial, []
+
+    def near(self, ratio, int8, full):
+        """Losses as N/K, and with full effort what is tried first fails."""
+        trial = real(self, ratio, int8, full)
+        full_ones.extend([ratio] * full)
+        failed = full and len(full_ones) == 1
+        loss, rate = (10 * ratio, 1e6 * ratio) if ratio else (0.0, 1e5)
+        figures = trial.figures | {"inferences_per_second": rate}
+        return replace(trial, reckoned=9.0 if failed else loss, figures=figures)
+
+    monkeypatch.setattr(choosing.Search, "trial", near)
+    found = _choose(model, data, max_loss=8.0).document
+    quick = [t["ratio"] for t in found["trials"] if not t["full"]]
+    assert quick[-1] == 0.884  # 8.84 is near enough
+    assert full_ones == [0.884, 0.625]
+    taken = found["trials"][found["chosen"]]
+    assert (taken["ratio"], taken["full"]) == (0.625, True)
 
 
 def test_a_speed_is_reached_within_the_loss_by_the_smallest(tmp_path):
