@@ -149,8 +149,9 @@ def test_loads_as_the_golden_model_does_and_never_answers_wrong(family, banks):
 
 
 def swaps(board, count, load, folder=None):
-    """Each swap in the midst of frames that are sent without waiting, then one more frame; asserts
-    that the new network answers from the swap on, and none before."""
+    """Each swap in the midst of frames that are sent without waiting, at another time for every
+    swap, then one more frame; asserts that the new network answers from the swap on, and none
+    before."""
     talk, asked = Talk(board, folder), []
     steps = [] if load else [[OPEN], *([p] for p in loading(board, 1)), [CHECK], talk.checked,
                              [RELOAD], talk.checked]  # fmt: skip
@@ -160,7 +161,8 @@ def swaps(board, count, load, folder=None):
         asked.append(board.frames(4, seed=turn))
         burst = [infer(board, frame, tag) for tag, frame in enumerate(asked[-1])]
         burst.insert(1, CHECK if load else RELOAD)
-        steps += [tuple(burst), talk.checked + 3000, [infer(board, asked[-1][0], 4)]]
+        steps += [tuple(burst[:2]), 1 + 3 * turn % 300, tuple(burst[2:]), talk.checked + 3000]
+        steps.append([infer(board, asked[-1][0], 4)])
     found = [reply for reply in talk.run(steps) if reply.kind != Kind.CODES]
     for turn, frames in enumerate(asked):
         end = next(k for k, reply in enumerate(found) if reply.tag == 4) + 1
@@ -218,7 +220,8 @@ def test_banks_wait_until_nothing_is_under_way():
 
 @pytest.mark.slow
 def test_a_hundred_loads_while_frames_come(tmp_path):
-    swaps(LiveBoard(banks=2), 100, load=True, folder=tmp_path)
+    """The check takes longer than a frame on the line, so that some swaps fall due in its midst."""
+    swaps(LiveBoard("ecp5", banks=2), 100, load=True, folder=tmp_path)
 
 
 @pytest.mark.slow
