@@ -21,7 +21,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         gain=args.gain,
         lanes=args.lanes,
         x=IntFormat(args.x_bits, args.x_signed),
-        out=IntFormat(args.out_bits, not args.relu),
+        out=IntFormat(args.out_bits, not (args.relu or args.activation == "relu")),
         target=LayerRequest.target if args.target is None else args.target,
         vectors=args.vectors,
         seed=args.seed,
@@ -31,13 +31,18 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         engine=args.engine,
         digit=args.digit,
         slide=_slide(args),
+        activation="" if args.activation == "relu" else args.activation,
+        x_scale=args.x_scale,
+        table_bits=args.table_bits,
+        table_range=args.table_range,
+        multiplier=args.multiplier,
     )
     weights = read_array(args.weights)
     bias = read_array(args.bias) if args.bias else None
     document = compile_layer(weights, args.out, request, bias=bias, steps=ui)
     describe(document, ui)
     folder, command = "testbench", "iverilog -o tb *.v && vvp tb"
-    if request.slide is not None:
+    if not request.alone:
         folder = "image"
         command = "iverilog -o /tmp/tb ../testbench/tb.v ../verilog/*.v && vvp /tmp/tb"
     ui.say(

@@ -461,6 +461,25 @@ def _layer(subparsers: Any) -> None:
     p.add_argument("--x-signed", action="store_true", help="activations are signed")
     p.add_argument("--out-bits", metavar="B", type=int, default=16, help="width of a result")
     p.add_argument("--relu", action="store_true", help="unsigned results, negative ones are 0")
+    p.add_argument(
+        "--activation", metavar="NAME", default="",
+        help="relu, or a function by a table: tanh, sigmoid, gelu, silu, leaky_relu, ...",
+    )  # fmt: skip
+    p.add_argument(
+        "--x-scale", metavar="S", type=float, default=1.0,
+        help="what an activation of 1 stands for (default 1)",
+    )  # fmt: skip
+    p.add_argument(
+        "--table-bits", metavar="B", type=int, default=10, help="of sums in a table (default 10)"
+    )
+    p.add_argument(
+        "--table-range", metavar="R", type=float,
+        help="sums saturate at it in a table; by default none does",
+    )  # fmt: skip
+    p.add_argument(
+        "--multiplier", choices=("auto", "dsp", "logic"), default="auto",
+        help="DSP blocks or LUTs (default: DSP blocks, where there are any)",
+    )  # fmt: skip
     p.add_argument("--code", choices=("auto", "pulse", "shifted"), help=_CODE_HELP)
     p.add_argument("--vectors", metavar="N", type=int, default=16, help="golden vectors")
     p.add_argument("--seed", type=int, default=0)

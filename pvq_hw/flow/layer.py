@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import LARGEST, IntFormat
+from pvq_hw.choices import check_choice
 from pvq_hw.engine.engines import Unrolled, check_engine, engine_named
 from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import write_core_files
+from pvq_hw.flow.options import CompileOptions
 from pvq_hw.geometry import Geometry
+from pvq_hw.model.curve import Curve
+from pvq_hw.model.objects import CURVES, curve_named
 from pvq_hw.network.golden_inputs import golden_inputs
-from pvq_hw.network.layer import Dense, TensorSpec
+from pvq_hw.network.layer import Dense, Layer, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.network.window import Conv
 from pvq_hw.output.folder import OutputFolder
@@ -27,10 +31,12 @@ from pvq_hw.progress import Steps
 from pvq_hw.pyramid.nearest import Quantized, gain, pulses_for, quantize
 from pvq_hw.quantizer.banks import can_balance, nearest_even
 from pvq_hw.quantizer.requantization import feasible_scale, requantization
+from pvq_hw.quantizer.tables import ENTRY_BITS, table_layer
+from pvq_hw.target.boards import get_target
 
 __all__ = ["LayerRequest", "Slide", "compile_layer", "layer_network"]
 
-_NAME = "layer"
+_NAME, _TABLE = "layer", "activation"
 _X, _OUT = IntFormat(8, False), IntFormat(16, True)
 
 
@@ -122,6 +128,18 @@ class LayerRequest:
         1, 2, 4 or 8: bits that an unrolled layer's adders take a cycle; 0: all at once.
     slide : Slide, optional
         Makes the layer a convolution, with weights (rows, channels, *kernel).
+    activation : str
+        One of `pvq_hw.model.objects.CURVES`: a table behind the layer, whose results ``out`` says
+        the bits of. ``"relu"`` is what ``out`` without a sign does anyway.
+    x_scale : float
+        What an activation of 1 stands for.
+    table_bits : int
+        Of the sums that the table reads, 8 to 12.
+    table_range : float, optional
+        At which sums saturate in the table, as these are without the scale of the results; by
+        default none does.
+    multiplier : str
+        ``"dsp"``, ``"logic"`` or ``"auto"``.
     """
 
     k: int | None = None
@@ -139,6 +157,11 @@ class LayerRequest:
     engine: str = "folded"
     digit: int | None = None
     slide: Slide | None = None
+    activation: str = ""
+    x_scale: float = 1.0
+    table_bits: int = 10
+    table_range: float | None = None
+    multiplier: str = "auto"
 
     def __post_init__(self) -> None:
         if self.code not in ("auto", "pulse", "shifted"):
@@ -155,10 +178,39 @@ class LayerRequest:
             raise InputError(f"A layer must be unrolled to have a digit, not {self.engine}")
         if self.slide is not None and self.frames > 1:
             raise InputError("A convolution takes windows side by side, not frames: leave frames 1")
+        self._check_function()
         if not 1 <= self.vectors <= 10_000:
             raise InputError(f"Golden vectors must be 1 to 10000, not {self.vectors}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
+
+    def _check_function(self) -> None:
+        """Raises InputError for tables that can't be, and for a range or scale without one."""
+        for what, value in (("Scale of activations", self.x_scale), ("Range", self.table_range)):
+            if value is not None and not (0 < value <= LARGEST):
+                raise InputError(f"{what} must be above 0 and at most {LARGEST:g}, not {value:g}")
+        if not self.activation:
+            if self.table_range is not None:
+                raise InputError("A range must come with an activation whose table has it")
+            return
+        check_choice("Activation", self.activation, CURVES)
+        if self.table_bits not in ENTRY_BITS:
+            raise InputError(
+                f"Table must read {ENTRY_BITS[0]} to {ENTRY_BITS[-1]} bits, not {self.table_bits}"
+            )
+        if self.frames > 1:
+            raise InputError("A table takes one frame at a time: leave frames 1")
+
+    @property
+    def alone(self) -> bool:
+        """Whether the layer is a core with nothing before or behind it."""
+        return self.slide is None and self.curve is None
+
+    @property
+    def curve(self) -> Curve | None:
+        """The function that is a table behind the layer."""
+        named = self.activation not in ("", "relu")
+        return curve_named(self.activation) if named else None
 
 
 def layer_network(
@@ -166,8 +218,9 @@ def layer_network(
 ) -> Network:
     """A network of one layer.
 
-    An activation stands for its integer value; a result of ``v`` stands for ``v * output.scale``,
-    the finest scale at which no input whatever saturates (with ReLU: beyond 0).
+    An activation stands for its integer value times ``x_scale``; a result of ``v`` stands for
+    ``v * output.scale``, the finest scale at which no input whatever saturates (with ReLU: beyond
+    0). Of a function behind the layer that is the scale of its values.
 
     Raises InputError for weights that are no finite matrix, and for an impossible K.
     """
@@ -190,21 +243,35 @@ def layer_network(
             raise InputError(f"{what} must be at most {LARGEST:g} in magnitude")
     codes = _codes(matrix, ask)
     k = np.abs(codes.y).sum(axis=1, keepdims=True)
-    largest = float((k * ask.x.max_abs * codes.gain + np.abs(real_bias)[:, None]).max())
-    scale = feasible_scale(codes.gain, 1.0, max(largest, 1e-30) / ask.out.max)
-    numbers = requantization(codes.gain, real_bias, k, ask.x, 1.0, ask.out, scale)
+    steps = k * ask.x.max_abs * ask.x_scale * codes.gain
+    largest = min(float((steps + np.abs(real_bias)[:, None]).max()), ask.table_range or np.inf)
+    curve = ask.curve
+    fmt = ask.out if curve is None else IntFormat(ask.table_bits, True)
+    scale = feasible_scale(codes.gain, ask.x_scale, max(largest, 1e-30) / fmt.max)
+    numbers = requantization(codes.gain, real_bias, k, ask.x, ask.x_scale, fmt, scale)
     parts: dict[str, Any] = {"name": _NAME, "input": "x", "y": codes.y, "mult": numbers.mult,
              "bias": numbers.bias, "shift": numbers.shift, "gain": codes.gain}  # fmt: skip
     meta = {"quantizer": "plain", "seed": ask.seed, "source_sha256": None, "input_scale": 1.0}
+    given = "y" if curve is None else "sums"
     if geometry is None or slide is None:
-        x = TensorSpec("x", (n,), ask.x, 1.0)
-        dense = Dense(output=TensorSpec("y", (rows,), ask.out, scale), **parts)
-        return Network(_NAME, x, (dense,), (n,), (0,), meta)
-    output = TensorSpec("y", (*geometry.output_size, rows), ask.out, scale)
+        x = TensorSpec("x", (n,), ask.x, ask.x_scale)
+        dense = Dense(output=TensorSpec(given, (rows,), fmt, scale), **parts)
+        return Network(_NAME, x, _layers(dense, ask), (n,), (0,), meta)
+    output = TensorSpec(given, (*geometry.output_size, rows), fmt, scale)
     conv = Conv(output=output, geometry=geometry, groups=slide.groups, **parts)
     size, channels = slide.size, geometry.input_shape[2]
-    x = TensorSpec("x", (*size, channels), ask.x, 1.0)
-    return Network(_NAME, x, (conv,), (channels, *size), (*range(1, weights.ndim - 1), 0), meta)
+    x = TensorSpec("x", (*size, channels), ask.x, ask.x_scale)
+    axes = (*range(1, weights.ndim - 1), 0)
+    return Network(_NAME, x, _layers(conv, ask), (channels, *size), axes, meta)
+
+
+def _layers(weighted: Dense | Conv, ask: LayerRequest) -> tuple[Layer, ...]:
+    """The layer with weights, and the table behind it."""
+    if ask.curve is None:
+        return (weighted,)
+    z = weighted.output
+    table = table_layer(_TABLE, ask.curve, z, "y", z.shape, None, ask.out.bits, True)
+    return weighted, table
 
 
 def _matrix(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -238,7 +305,8 @@ def compile_layer(
     """Writes the output folder of one layer's core; gives the document of `compile`.
 
     Besides what every output has, ``OUT/testbench`` of a dense layer is a package that runs with
-    Icarus alone; of a convolution it is the testbench that every compiled network has.
+    Icarus alone; of a convolution, or with a table, it is the testbench that every compiled network
+    has.
     """
     from gateware.export.package import write_layer_package, write_testbench
     from pvq_hw.tools import find as tools
@@ -252,10 +320,13 @@ def compile_layer(
             side: dict[str, Any] = {"frames": ask.frames, "serial": False}
             codes = {} if ask.code == "auto" else {_NAME: ask.code}
             lanes = [ask.lanes] if engine_named(ask.engine).laned else None
+            board = get_target(ask.target)
+            asked = CompileOptions(target=board.name, multiplier=ask.multiplier)
             planned = plan(
                 network,
-                ask.target,
+                board,
                 lanes=lanes,
+                each=asked.asked([_NAME], board.engine),
                 top=False,
                 codes=codes,
                 engine=ask.engine,
@@ -269,11 +340,11 @@ def compile_layer(
             x = golden_inputs(network, ask.vectors, ask.seed)
             write_core_files(staging, network, planned, image)
             write_vectors(staging, network, x)
-            if ask.slide is None:
+            if ask.alone:
                 core = image.specs[0], image.cores[0]
                 write_layer_package(staging / "testbench", *core, x, network.predict(x))
             else:
-                write_testbench(staging, image, planned, len(x), _NAME)
+                write_testbench(staging, image, planned, len(x), network.layers[-1].name)
             manifest = write_manifest(staging, network, planned, weights={_NAME: _matrix(weights)})
             document = document_of(staging, network, planned, manifest)
             write_report(staging, {"compile": document})

@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.errors import InputError, ToolError
+from pvq_hw.model.curve import PRIMITIVES, Curve, X, constant
 from pvq_hw.naming import quoted, safe_name
 
-__all__ = ["ACTIVATIONS", "model_file"]
+__all__ = ["ACTIVATIONS", "CURVES", "curve_named", "model_file"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +38,10 @@ ACTIVATIONS = {
 
 _ATTRIBUTES = {"LeakyRelu": {"alpha": 0.01}, "HardSigmoid": {"alpha": 1 / 6, "beta": 0.5}}
 _BOUNDS = {"Relu6": (0.0, 6.0), "HardTanh": (-1.0, 1.0)}
+_SPELLED = {"Silu": "Swish"}
+CURVES = tuple(name for name, kind in ACTIVATIONS.items() if kind not in ("Sign", "Softmax"))
+"""Those of `ACTIVATIONS` that are functions of one value."""
+
 _OPSET = 17
 _CHAIN_OPSET = 20  # the first with Gelu
 _TAKEN = (
@@ -121,6 +126,16 @@ def _given_layers(layers: Sequence[Any]) -> list[Layer]:
     if not found:
         raise InputError("A list of layers must hold (weights, biases, activation)")
     return found
+
+
+def curve_named(name: str) -> Curve:
+    """The function of one of `CURVES`."""
+    kind = ACTIVATIONS[name]
+    if kind in _BOUNDS:
+        return Curve("Clip", (X, *map(constant, _BOUNDS[kind])))
+    kind = _SPELLED.get(kind, kind)
+    attributes = {**PRIMITIVES[kind].attributes, **_ATTRIBUTES.get(kind, {})}
+    return Curve(kind, (X,), tuple(attributes.values()))
 
 
 def _activation(name: Any, where: str) -> str:

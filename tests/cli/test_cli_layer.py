@@ -1,6 +1,7 @@
 """``pvq-hw layer``: a core that a stranger can run with Icarus alone."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -96,6 +97,84 @@ def test_a_convolution_is_what_the_weights_say_and_runs_with_icarus_alone(tmp_pa
     if name == "one axis":
         assert simulated(tmp_path / "out" / "image", tmp_path / "tb").startswith("PASS")
     assert run("verify", tmp_path / "out", "--json").json["findings"] == []
+
+
+FUNCTIONS = {
+    "dense": ("gelu", W.shape, ("--k", 12, "--lanes", 4, "--x-signed", "--multiplier", "logic")),
+    "of a small chip": (
+        "sigmoid", W.shape, ("--k", 12, "--target", "icebreaker", "--table-bits", 9,
+                             "--table-range", 8, "--multiplier", "dsp"),
+    ),
+    "convolution": ("leaky_relu", (4, 2, 3, 3), ("--map", "5,4", "--k", 6, "--pads", 1)),
+    "wires": ("hardtanh", W.shape, ("--k", 12, "--engine", "unrolled", "--table-range", 2)),
+}  # fmt: skip
+CURVES = {
+    "gelu": lambda z: z * np.vectorize(lambda v: 0.5 * (1 + math.erf(v / math.sqrt(2))))(z),
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "leaky_relu": lambda z: np.where(z < 0, 0.01 * z, z),
+    "hardtanh": lambda z: np.clip(z, -1, 1),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_a_table_behind_the_layer(tmp_path, name):
+    """Within two steps of its sums, and one of its values, of the function of the codes' sums."""
+    function, shape, args = FUNCTIONS[name]
+    weights = RNG.standard_normal(shape)
+    args = (*args, "--activation", function, "--x-scale", 2**-6, "--out-bits", 8, "--vectors", 3)
+    ran = run(*make(tmp_path, *args, weights=weights))
+    assert ran.code == 0, ran.err
+    accelerator = pvq_hw.load(tmp_path / "out")
+    network = accelerator.network
+    layer, _ = network.layers
+    low = -128 if "--x-signed" in args else 0
+    x = np.random.default_rng(1).integers(low, low + 256, (6, *network.input_shape)) * 2.0**-6
+    if name == "convolution":
+        way = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
+        sums = np.stack([convolved(frame, layer, shape, way) for frame in x])
+    else:
+        sums = x @ (layer.y * layer.gain).T
+    wanted = CURVES[function](sums)
+    limit = 2 * layer.output.scale + network.output.scale
+    found = accelerator.predict(x).reshape(wanted.shape)
+    assert np.abs(found - wanted).max() <= limit < 0.1 * np.ptp(wanted)
+    if name == "dense":
+        assert simulated(tmp_path / "out" / "image", tmp_path / "tb").startswith("PASS")
+    assert run("verify", tmp_path / "out", "--json").json["findings"] == []
+
+
+def test_relu_by_name_is_the_same_core_as_by_option(tmp_path):
+    said = []
+    for args in (("--relu",), ("--activation", "relu")):
+        assert run(*make(tmp_path, "--k", 6, *args)).code == 0
+        said.append(json.loads((tmp_path / "out" / "manifest.json").read_text())["files"])
+    assert said[0] == said[1]
+
+
+def test_a_layer_goes_into_other_flows_with_registers(tmp_path):
+    assert run(*make(tmp_path, "--k", 6, "--activation", "tanh", "--x-scale", 0.01)).code == 0
+    ran = run("export", tmp_path / "out", "--flow", "fusesoc", "--interface", "csr",
+              "-o", tmp_path / "flow")  # fmt: skip
+    assert ran.code == 0, ran.err
+    command = f"iverilog -g2005 -o {tmp_path / 'tb'} *.v && vvp {tmp_path / 'tb'}"
+    tried = subprocess.run(
+        command, shell=True, cwd=tmp_path / "flow", capture_output=True, text=True
+    )
+    assert tried.stdout.splitlines()[-1] == "PASS: 48 results", tried
+
+
+def test_impossible_functions_are_refused(tmp_path):
+    for args, text in (
+        (("--activation", "softmax"), "Activation must be relu, tanh"),
+        (("--activation", "tanh", "--table-bits", 13), "Table must read 8 to 12 bits, not 13"),
+        (("--activation", "tanh", "--table-range", "nan"), "Range must be above 0 and at most"),
+        (("--table-range", 2), "A range must come with an activation whose table has it"),
+        (("--x-scale", 0), "Scale of activations must be above 0"),
+        (("--activation", "tanh", "--frames", 2), "A table takes one frame at a time"),
+        (("--activation", "tanh", "--out-bits", 1), "must read values of its input's format"),
+        (("--multiplier", "dsp", "--target", "hx8k"), "there are no DSP blocks to multiply with"),
+    ):
+        refused(tmp_path, text, *make(tmp_path, "--k", 6, *args))
 
 
 def simulated(images, made):
