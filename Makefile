@@ -16,7 +16,7 @@ help:
 	@echo "make test-all        the same with the long builds (about two hours), folder by folder: started"
 	@echo "                     again it goes on after those that passed; with -k in spite of failures"
 	@echo "make test-train      tests of fine-tuning; installs PyTorch"
-	@echo "make fuzz            damaged files, folders and frames: a quarter of an hour; goes on where it was"
+	@echo "make fuzz            damaged files, folders and frames, random networks: an hour; goes on where it was"
 	@echo "make mutate          changed sources, of which each is to fail a test of its own file: some hours;"
 	@echo "                     goes on where it was [MUTANTS=200 of each kind, MINUTES=60 of the processor]"
 	@echo "make bench-accuracy  accuracy after quantization, beside other codes: MODELS=FOLDER MNIST=FOLDER"

@@ -1,4 +1,5 @@
-"""Damaged model files, output folders and bytes on the link: taken, or refused in one line.
+"""Damaged model files, output folders and bytes on the link: taken, or refused in one line; and
+random networks, whose circuits give what the golden model does, when the plan says.
 
 Run as ``make fuzz``, or ``python -m benchmarks.fuzz [KIND ...] [--cases N] [--seed S]`` with
 ``tests/support`` on the path, whose files are what is damaged. Every case follows from its kind,
@@ -28,6 +29,9 @@ from pvq_hw.api import compile as compile_file
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.bundled import DIGITS, DIGITS_DATA
 from pvq_hw.documents import document_text
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.patterns import NONE
+from pvq_hw.engine.timing import fifo_needs, with_depths
 from pvq_hw.errors import InputError, PvqError
 from pvq_hw.host.board_model import Responder
 from pvq_hw.host.protocol import Description, Kind, Packet, PacketDecoder, WireFormat
@@ -44,6 +48,7 @@ _LETTERS = 1200  # of a message
 _SAVED = 100  # cases between two times that the results are kept
 _FRAME = 4  # bytes of the frame whose errors are tried
 _CHUNK = 1000  # random bytes of a case
+_FAMILIES = ("ecp5", "up5k", "hx8k")
 
 
 class FaultError(Exception):
@@ -211,11 +216,30 @@ def _random_bytes(number: int, rng: np.random.Generator, place: Path) -> str:
     return "refused"
 
 
+# -- random networks ----------------------------------------------------------------------------
+
+
+def _network(number: int, rng: np.random.Generator, place: Path) -> str:
+    """Branches that part and meet again, on a family of each multiplier: every layer's outputs
+    without pauses, in the cycles of the plan, and with some, from queues as deep as planned."""
+    from graph_cases import STALLS, check
+    from random_graphs import build, random_network
+
+    network = random_network(int(rng.integers(1 << 31)))
+    built = build(network, family=_FAMILIES[number % len(_FAMILIES)], frames=2)
+    graph = with_depths(built.graph, fifo_needs(built.graph, built.images))
+    if GraphSpec.from_json(graph.to_json()) != graph:
+        raise FaultError("the plan is another one once it was written and read")
+    check(built, graph, NONE, STALLS)
+    return "taken"
+
+
 KINDS = {
     "model files": _Kind(_model_file, 10_000, _models),
     "output folders": _Kind(_folder, 3_000, _output),
     "errors of a frame": _Kind(_frame_errors, len(_bit_errors())),
     "thousands of random bytes": _Kind(_random_bytes, 1_000),
+    "whole networks": _Kind(_network, 1_000),
 }
 """Every kind with the cases that ``make fuzz`` tries."""
 CASES = {name: kind.cases for name, kind in KINDS.items()}

@@ -111,10 +111,11 @@ def test_broken_words_are_refused(change, message):
         code.decode(change(words), (4, 30))
 
 
-@pytest.mark.parametrize("bad", [(0, 3, 0), (4, 0, 0), (4, 17, 0), (4, 3, 4), (2000, 3, 0)])
+@pytest.mark.parametrize("bad", [(0, 3, 0), (4, 0, 0), (4, 17, 0), (4, 3, 4), (1025, 3, 0)])
 def test_bad_formats_are_refused(bad):
     with pytest.raises(InputError):
         PulseCode(*bad)
+    assert PulseCode(1024, 16, 3).lane_bits == 20
 
 
 def test_every_flipped_bit_is_seen():

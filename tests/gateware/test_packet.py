@@ -170,8 +170,8 @@ def test_a_board_with_another_network_or_protocol_is_refused():
         DESCRIPTION.require(replace(DESCRIPTION, input=WireFormat(783, U8)))
     with pytest.raises(CheckError, match=rf"^Board's baud must be {DESCRIPTION.baud}, not 1$"):
         replace(DESCRIPTION, baud=1).require(DESCRIPTION)
-    with pytest.raises(InputError, match="must speak version 1 of the protocol, not 2"):
-        Description.decode(b"\x02" + DESCRIPTION.encode()[1:])
+    with pytest.raises(InputError, match="must speak version 1 or 2 of the protocol, not 3"):
+        Description.decode(b"\x03" + DESCRIPTION.encode()[1:])
     silent = replace(DESCRIPTION, baud=0).encode()
     with pytest.raises(InputError, match=r"Board's clock and baud must be positive, not .* and 0"):
         Description.decode(silent)
