@@ -36,6 +36,7 @@ _KEYS = (
     "updatable",
     "spare",
     "window_pulses",
+    "share_sums",
     "live",
     "measure",
     "code",

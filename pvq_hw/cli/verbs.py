@@ -316,6 +316,13 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         help="pulses of a convolution's row for each lane from which they are spread evenly over "
         "the lanes (default 8): fewer take fewer cycles and cost accuracy",
     )
+    p.add_argument(
+        "--share-sums",
+        metavar="P",
+        type=float,
+        help="percent by which sums of unrolled layers may turn away from what they were so that "
+        "rows share more adders (default 0)",
+    )
 
 
 def _tune(subparsers: Any) -> None:

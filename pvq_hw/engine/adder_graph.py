@@ -202,7 +202,11 @@ def pairs_of_digits(matrix: npt.NDArray[np.integer[Any]]) -> int:
 
 
 def make_adder_graph(
-    matrix: npt.ArrayLike, spans: Sequence[tuple[int, int]], *, share: bool = True
+    matrix: npt.ArrayLike,
+    spans: Sequence[tuple[int, int]],
+    *,
+    share: bool = True,
+    keep: bool = True,
 ) -> AdderGraph:
     """The adders of ``matrix @ x``; the same for the same numbers, everywhere.
 
@@ -213,6 +217,8 @@ def make_adder_graph(
         Lowest and highest value of each input.
     share : bool
         False: a tree for every row, and no sub-sum of two.
+    keep : bool
+        Whether it may be asked for again: those of many are kept.
 
     Raises
     ------
@@ -223,7 +229,7 @@ def make_adder_graph(
     if y.ndim != 2 or y.shape[1] != len(spans):
         raise InputError(f"A matrix must have {len(spans)} columns, one an input, not {y.shape}")
     # Single constants are made at once, and would take the place of what took long.
-    make = _graph if len(y) > 1 else _graph.__wrapped__
+    make = _graph if keep and len(y) > 1 else _graph.__wrapped__
     return make(y.tobytes(), y.shape, tuple(spans), share)
 
 

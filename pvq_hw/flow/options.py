@@ -28,6 +28,7 @@ LOSS = 0.5
 """Points of accuracy, or percent, that `compile` aims to lose at most where nobody says how many
 pulses there are to be."""
 
+_MOST_SHARED = 20  # percent
 _MOST_PULSES = 1024  # of a row in a lane, so that nothing of a window is balanced
 _MOST_SPARE = 400
 _MOST_BAUD = 100_000_000
@@ -227,6 +228,9 @@ class CompileOptions:
     window_pulses : int
         Pulses of a convolution's row for each lane from which the quantizer spreads them evenly
         over the lanes: fewer take fewer cycles, and are further from the weights.
+    share_sums : float
+        Percent by which the sums of layers that become wires may turn away from what they were, so
+        that rows share more adders: so much lower than 1 may their mean cosine be.
     spare : int, optional
         Percent of each layer's words and sums kept free for such weights: 0 to 400, `SPARE` unless
         given.
@@ -275,6 +279,7 @@ class CompileOptions:
     updatable: bool = False
     spare: int | None = None
     window_pulses: int = WINDOW_PULSES
+    share_sums: float = 0.0
     live: bool = False
     measure: bool = False
 
@@ -371,6 +376,12 @@ class CompileOptions:
             raise InputError(
                 f"Window pulses must be 1 to {_MOST_PULSES:,}, not {self.window_pulses}"
             )
+        if not 0 <= self.share_sums <= _MOST_SHARED:
+            raise InputError(
+                f"Shared sums must cost 0 to {_MOST_SHARED} percent, not {self.share_sums:g}"
+            )
+        if self.share_sums and (self.quantizer != "calibrated" or not self.sweeps):
+            raise InputError("Shared sums must come with the calibrated quantizer and its sweeps")
         if self.updatable and self.code_memory == "spram":
             raise InputError("Updatable weights must be in block RAM, not in SPRAM")
 

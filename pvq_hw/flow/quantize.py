@@ -9,6 +9,7 @@ import numpy as np
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.data.dataset import Data
+from pvq_hw.engine.engines import Unrolled
 from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
 from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
@@ -144,10 +145,17 @@ def quantize_for(
         layers=dict(options.layers) | unasked,
         banks=banks,
         max_gap=folding.max_gap,
+        shared_sums=_shared_sums(folding, options),
     )
     told = _told(progress, names, len(names))
     network = quantize(model, wanted, calibration=data, progress=told)
     return network, folding
+
+
+def _shared_sums(folding: Folding, options: CompileOptions) -> dict[str, float]:
+    """What layers in wires may lose so that their rows share more adders."""
+    wired = [name for name in folding.names if folding.engine(name) == Unrolled.kind]
+    return {name: options.share_sums / 100 for name in wired if options.share_sums}
 
 
 def _asked(

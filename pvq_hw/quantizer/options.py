@@ -74,6 +74,9 @@ class QuantizerOptions:
     pulses : mapping of layer name to int64 array (M,), optional
         K of every row, as `pvq_hw.quantizer.quantize.row_budget` gave them for the same model,
         data and options; they are then not measured again, only rounded to the banks.
+    shared_sums : mapping of layer name to float, optional
+        Layers that become wires, and the part of their sums' cosine with what they were that may be
+        lost so that rows share more adders; see `pvq_hw.quantizer.sharing`. Needs a sweep.
     placed : mapping of layer name to PlacedLayer, optional
         What is constant of layers whose circuit is there already; scales of their outputs are such
         that it suffices.
@@ -97,6 +100,7 @@ class QuantizerOptions:
     gain_rule: str = "least-squares"
     mend: str = "none"
     pulses: Mapping[str, npt.NDArray[np.int64]] | None = None
+    shared_sums: Mapping[str, float] | None = None
     placed: Mapping[str, "PlacedLayer"] | None = None
     scales: Mapping[str, float] | None = None
 

@@ -24,6 +24,7 @@ from pvq_hw.quantizer.options import MAX_FRAMES, QuantizerOptions
 from pvq_hw.quantizer.refine import refine
 from pvq_hw.quantizer.scales import GIVE_DATA, calibration_array
 from pvq_hw.quantizer.sensitivity import measured_pulses
+from pvq_hw.quantizer.sharing import share_rows
 from pvq_hw.quantizer.source import model_source
 from pvq_hw.quantizer.value_range import near_one
 
@@ -190,7 +191,11 @@ def _refined(
         tape, movable, inputs, sweeps=options.sweeps, seed=options.seed,
         progress=_within(progress, 0, _SWEPT if maps else 1),
     )  # fmt: skip
-    if maps:  # networks of vectors alone gain a hundredth of their error
+    if options.shared_sums:
+        found = share_rows(
+            tape, found, inputs, options.shared_sums, seed=options.seed, progress=progress
+        )
+    if maps or options.shared_sums:  # networks of vectors alone gain a hundredth of their error
         found, _ = learn(
             tape, found, inputs, seed=options.seed, progress=_within(progress, _SWEPT, 1)
         )

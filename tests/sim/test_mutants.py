@@ -43,10 +43,14 @@ EQUIVALENT = {
     r"queue: (room|ahead), reset to .*": "an activation more or less waits, or is there before the "
     "next map begins, which it then waits for",
     r"pacer: left, reset to \+1": "gives a place back early, and the queue has one more, on offer",
-    r"(pacer: pause, reset to \+1|conv0_pacer: pause, .*)": "is counted down before the first frame has come",
-    r"conv0(_collector)?_walk: takes, not reset": "begins with a pixel that takes nothing: a few cycles later",
-    r"conv0(_collector)?_walk: pause, not reset": "counts between two windows, and is set with the first",
-    r"conv0(_collector)?_walk: column, reset to \+1": "names a place in a row of the memory, whichever",
+    r"(pacer: pause, reset to \+1|conv0_pacer: pause, .*)": "is counted down before the first "
+    "frame has come",
+    r"conv0(_collector)?_walk: takes, not reset": "begins with a pixel that takes nothing: a few "
+    "cycles later",
+    r"conv0(_collector)?_walk: pause, not reset": "counts between two windows, and is set with "
+    "the first",
+    r"conv0(_collector)?_walk: column, reset to \+1": "names a place in a row of the memory, "
+    "whichever",
     r"(pool|mean)\d+_walk: channel, not reset": "counts one channel: it is always 0",
     r"conv0_walk: channel, not reset": "of the first pixel, with whose column no window is read",
     r"walk: address, (not reset|reset to .*)": "belongs to a word, whose valid is reset",
