@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, TypedDict
 
+import numpy as np
+
 from gateware.export.csr import csr_shells
 from gateware.export.export import ROM_FILE, export_accelerator
 from gateware.export.interfaces import TOPS, Side, axis_shell, flow_testbench
@@ -16,6 +18,7 @@ from pvq_hw.engine.hexfile import packed_hex
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
+from pvq_hw.network.network import Network
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.golden_vectors import load_index
 from pvq_hw.target.architectures import ARCHITECTURES
@@ -85,7 +88,7 @@ def flow_files(
     }
     parts = _Parts(
         name, top, interface, tuple(verilog), tuple(memories), tuple(test), taken, given,
-        plan.clock_mhz,
+        plan.clock_mhz, _units(accelerator.network),
     )  # fmt: skip
     more = _WRITERS[flow](parts) | {f"{name}.vlt": _WAIVERS.format(name=name)}
     return {**verilog, **memories, **test, **more, "README.txt": parts.readme(flow, more)}
@@ -206,16 +209,30 @@ lint_off -rule GENUNNAMED -file "*{name}*.v"
 """
 
 
+def _units(network: Network) -> list[str]:
+    """What the integers of both streams stand for, in the model's own unit."""
+    taken = {i["name"]: i["scale"] for i in network.input_documents()}
+    given = {o["name"]: o["scale"] for o in network.output_documents()}
+    unit = np.unique(network.unit())
+    if network.decision is not None:
+        given = {}
+    elif not given and unit.size == 1:
+        given = {"the output": float(unit[0])}
+    units = (taken or {"the input": network.input.scale}) | given
+    return [f"1 of {name} stands for {scale:.9g}." for name, scale in units.items()]
+
+
 class _Parts:
     """What a flow's files are made of."""
 
     def __init__(
         self, name: str, top: str, interface: str, verilog: Sequence[str],
         memories: Sequence[str], test: Sequence[str], taken: Side, given: Side, clock_mhz: float,
+        units: Sequence[str],
     ) -> None:  # fmt: skip
         self.name, self.top, self.interface = name, top, interface
         self.verilog, self.memories, self.test = verilog, memories, test
-        self.taken, self.given, self.clock_mhz = taken, given, clock_mhz
+        self.taken, self.given, self.clock_mhz, self.units = taken, given, clock_mhz, units
 
     def readme(self, flow: str, more: Mapping[str, str]) -> str:
         """What lies in the folder and how to use it."""
@@ -226,6 +243,8 @@ class _Parts:
             f"The module to use is {self.top}, in {self.top}.v{also}; the formats, latency",
             f"and throughput are at the top of {self.name}.v. The .hex files are memory contents:",
             "a simulator or synthesis tool looks for them in its working folder.",
+            "",
+            *self.units,
             "",
             "Try it with Icarus Verilog, from this folder:",
             f"    iverilog -g2005 -o /tmp/{self.name}_tb *.v && vvp /tmp/{self.name}_tb",

@@ -122,6 +122,13 @@ def test_fusesoc_runs_the_core(folders, tmp_path, interface, top):
     assert document["targets"]["default"]["toplevel"] == top
 
 
+def test_the_readme_says_what_integers_stand_for(folders, digits):
+    network = pvq_hw.load(digits.out).network
+    text = (folders["apio", "axis"] / "README.txt").read_text()
+    assert f"\n1 of the input stands for {network.input.scale:.9g}.\n" in text
+    assert f"\n1 of the output stands for {network.output.scale:.9g}.\n" in text
+
+
 def test_edalize_simulates_and_synthesizes_the_core(folders, tmp_path):
     script = folders["edalize", "stream"] / "digits_edalize.py"
     ran = call(tmp_path, sys.executable, script, "sim", tmp_path / "work")
