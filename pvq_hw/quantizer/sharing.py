@@ -16,7 +16,7 @@ from pvq_hw.engine.adder_graph import MOST_PAIRS, make_adder_graph, pairs_of_dig
 from pvq_hw.quantizer.autodiff import Tape, node_groups
 from pvq_hw.quantizer.expansion import Rows
 
-__all__ = ["TRIES", "adder_count", "share_rows", "share_sums"]
+__all__ = ["TRIES", "WORK", "adder_count", "share_rows", "share_sums"]
 
 IntArray = npt.NDArray[np.int64]
 RealArray = npt.NDArray[np.float64]
@@ -24,9 +24,11 @@ RealArray = npt.NDArray[np.float64]
 TRIES = 40_000
 """Moves of a layer that are thought of at most."""
 
+WORK = 12_000_000
+"""Pairs of digits of all graphs that are tried for a layer: about half a minute."""
+
 _POSITIONS = 1024  # of a layer's inputs by which its sums are compared
 _BITS = 12  # of a weight, for the same
-_WORK = 12_000_000  # pairs of digits of all graphs that are tried for a layer: about half a minute
 _SPAN = ((0, 255),)  # of an input; counts of adders do not depend on it
 _CHUNK = 64
 
@@ -43,6 +45,7 @@ def share_sums(
     gram: npt.ArrayLike | None = None,
     *,
     tries: int = TRIES,
+    work: int = WORK,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> IntArray:
@@ -61,6 +64,8 @@ def share_sums(
         inputs are independent and alike.
     tries : int
         Moves that are thought of at most.
+    work : int
+        Pairs of digits of all graphs that are tried.
     seed : int
     progress : function (part done), optional
 
@@ -70,8 +75,8 @@ def share_sums(
     """
     codes = np.array(y, dtype=np.int64)
     pairs = pairs_of_digits(codes)
-    tries = min(tries, _WORK * 8 // max(1, pairs))
-    graphs = _WORK // max(1, pairs)
+    tries = min(tries, work * 8 // max(1, pairs))
+    graphs = work // max(1, pairs)
     if pairs > MOST_PAIRS or graphs < len(codes) or codes.shape[1] < 2:
         return codes
     walk = _Walk(np.asarray(w, dtype=np.float64), codes, gram, loss, seed)

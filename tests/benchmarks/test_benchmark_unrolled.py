@@ -23,15 +23,15 @@ def test_a_circuit_of_other_weights_is_found(tmp_path):
 def test_the_page_has_the_mean_of_the_seeds_of_a_networks_layers():
     counts = {"adders": 1000, "luts": 3000, "ffs": 500}
     rows = [
-        {**vars(case), "seed": seed, "pvq-hw": counts, "da4ml": counts, "trees": counts}
+        {**vars(case), "seed": seed} | dict.fromkeys(("pvq-hw", "chosen", "da4ml", "trees"), counts)
         for case in CASES[:4]
         for seed in (1, 2)
     ]
     versions = {"da4ml": "0.6.0", "yosys": "0.70", "python": "3.11"}
     page = page_of({"versions": versions, "seeds": [1, 2], "rows": rows})
     assert (
-        "| LHC jet 16-64-32-32-5 | 1 | 4,000 | 4,000 | 4,000 | 12,000 | 12,000 | 12,000 "
-        "| 2,000 | 2,000 |"
+        "| LHC jet 16-64-32-32-5 | 1 | 4,000 | 4,000 | 4,000 | 4,000 | 12,000 | 12,000 | 12,000 "
+        "| 12,000 | 2,000 | 2,000 | 2,000 |"
     ) in page
     assert "Seeds: 1, 2." in page
 
