@@ -707,8 +707,8 @@ class MapSpec(SharedSpec):
         if layer.joins:
             return {
                 "first": bases[0], "down": bases[-1] - bases[0], "right": words,
-                "below": layer.side * line, "x": 0, "y": 0, "width": max(g.input_shape[1], layer.side),
-                "height": len(bases), "step_x": 0, "step_y": 0,
+                "below": layer.side * line, "x": 0, "y": 0, "step_x": 0, "step_y": 0,
+                "width": max(g.input_shape[1], layer.side), "height": len(bases),
             }  # fmt: skip
         (top, _), (left, _) = g.pads
         # Positions of a map that is one window are its chunks.

@@ -129,13 +129,16 @@ def shared_folding(
                 made = _reckoned(does(side), PulseCode(p, gap), side, target, asked, maps, words)
                 if maps and made.choices["side"] < side and "side" not in options:
                     break  # no map has so many rows
-                cycles = made.frame_cycles
+                cycles, tried = made.frame_cycles, list[_Reckoned]()
                 for fields in _memories(made, target, options):
                     spec = replace(made, **fields)
                     cost = core_resources(spec, target.engine)
                     cost += load_resources(target) if spec.code_memory == "spram" else Resources()
                     over = _over(cost, room)
-                    own.append(_Reckoned(spec, cost, cost.within(room), over, cycles))
+                    tried.append(_Reckoned(spec, cost, cost.within(room), over, cycles))
+                own += tried
+                if not any(x.fits for x in tried):
+                    break  # more positions take more
         return own
 
     widest = max(step.layer.n for step in whole)

@@ -149,6 +149,7 @@ def test_a_convolutional_chain_is_shared_too_with_its_average_between():
     assert (one.fits, one.shared) == (True, True)
     assert one.names == tuple(layer.name for layer in keywords)
     assert one.memories[0]["map_memory"] == "spram"
+    assert one.memories[0]["side"] == 4  # positions for a code word
     assert one.cost.sprams == 4
     assert one.lanes[0] % 2 == 0
     # What is between two layers must be an average of the whole map.
