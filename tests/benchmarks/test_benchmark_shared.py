@@ -11,7 +11,8 @@ RESULTS = fit_shared.HERE / "results" / "shared.json"
 
 
 @pytest.mark.parametrize(
-    ("family", "number"), [("up5k", 7), ("up5k", 9), ("up5k", 11), ("ecp5", 10), ("hx8k", 9)]
+    ("family", "number"),
+    [("up5k", 7), ("up5k", 9), ("up5k", 11), ("up5k", 12), ("up5k", 13), ("ecp5", 10), ("hx8k", 9)],
 )
 def test_estimates_are_within_a_tenth_of_what_was_counted(family, number):
     spec, _ = fit_shared.make(number, family)
