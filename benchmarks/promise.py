@@ -136,9 +136,10 @@ def by_hand(
             calibration=load_data(folder / "d.npz", case.input_scale),
         )  # fmt: skip
         made = pvq_hw.load(folder / "out")
+        network, planned = made.network, made.plan  # which read the folder
     return {
-        **_judged(model, made.network, test, case.input_scale),
-        "cycles": made.plan.interval_cycles,
+        **_judged(model, network, test, case.input_scale),
+        "cycles": planned.interval_cycles,
         "met": document["met"]["validation"],
         "trials": len(document["trials"]),
         "processor_seconds": round(seconds, 1),

@@ -60,6 +60,8 @@ def test_a_case_is_judged_on_inputs_that_took_no_part() -> None:
     assert (found["frames"], found["held"]) == (40, 24)
     assert found["held_loss"] <= found["reckoned_loss"] <= 30
     assert found["float_right"] - found["right"] == found["only_float"] - found["only_ours"]
+    searched = promise.by_hand(promise.CASES[0], 30.0, 2, DIGITS, train, test)
+    assert (searched["frames"], searched["trials"], searched["met"]) == (40, 2, True)
     refused = promise.measure(promise.CASES[0], 0.0, 0, DIGITS, train, test)
     assert "held" in refused or "Loss must be at most 0" in refused["refused"]
 
