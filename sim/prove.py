@@ -36,6 +36,7 @@ from sim.proof.products import check_products, lane_activations, lane_products
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
+from sim.proof.wide_handshakes import check_wide_handshakes
 from sim.proof.wires import check_wires
 
 __all__ = ["prove_output"]
@@ -187,7 +188,15 @@ def _scenarios(spec: CoreBase, netlist: Netlist) -> str:
 
 @control_proof.of(CoreSpec)
 def _inductive(spec: CoreSpec, netlist: Netlist) -> str:
-    found = check_handshakes(netlist, spec)
+    return _claims(check_handshakes(netlist, spec))
+
+
+@control_proof.of(Int8Spec)
+def _wide_inductive(spec: Int8Spec, netlist: Netlist) -> str:
+    return _claims(check_wide_handshakes(netlist, spec))
+
+
+def _claims(found: int) -> str:
     return f"no frame is lost or made for any pauses and resets: {found} claims, by induction"
 
 

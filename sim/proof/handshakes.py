@@ -35,7 +35,7 @@ from sim.proof.formulas import Formulas, Solver
 from sim.proof.netlist import Bit, Cell, Netlist
 from sim.proof.structure import factors
 
-__all__ = ["check_handshakes"]
+__all__ = ["Finder", "Induction", "View", "check_handshakes"]
 
 Bits = list[Bit]
 
@@ -51,7 +51,7 @@ def check_handshakes(netlist: Netlist, spec: CoreSpec) -> int:
         The core is of a kind that is not followed, or the solver is not installed.
     """
     _check_kind(netlist, spec)
-    return _Induction(netlist, spec, Solver()).run()
+    return Induction(netlist, spec, Finder(netlist, spec), Solver()).run()
 
 
 def _check_kind(netlist: Netlist, spec: CoreSpec) -> None:
@@ -69,7 +69,7 @@ def _check_kind(netlist: Netlist, spec: CoreSpec) -> None:
 
 
 @dataclass(frozen=True)
-class _Registers:
+class Registers:
     """Where the control of a core is in its netlist; stages of the pipeline from the code memory
     on, the strobes that end a row there with their words' flags."""
 
@@ -87,7 +87,7 @@ class _Registers:
     end: Bits
     turn: Bit  # the half that is read next
     flags: Bits
-    memory: Cell
+    memory: Cell | None  # of the codes, where these tell the ends
     group_end: Bit
     group: Bits  # counts the groups of a row that have ended; none where it has one
     after: Bits
@@ -111,14 +111,15 @@ class _Registers:
     fifo: Cell
 
 
-class _Finder:
+class Finder:
     """Finds them."""
 
-    def __init__(self, netlist: Netlist, spec: CoreSpec) -> None:
+    def __init__(self, netlist: Netlist, spec: Any) -> None:
         self._n, self._spec = netlist, spec
+        self.stages: int = spec.code_latency
         self._rst = netlist.port("rst")[0]
 
-    def registers(self) -> _Registers:
+    def registers(self) -> Registers:
         n, stages = self._n, self._spec.code_latency
         valid, half, end = (
             self._chain(n.net(f"sequencer.{what}")[0], stages) for what in ("valid", "half", "end_")
@@ -133,17 +134,11 @@ class _Finder:
             for b in cell.inputs if b != less
         )  # fmt: skip
         after = self._chain(n.net("fifo.w_en")[0], 64)
-        group_end, group = n.net("sequencer.row_end")[0], []
-        if self._spec.groups > 1:
-            group_end = self._before(n.net(f"group_end_{stages + 1}")[0])
-            group = n.net("group")
-        flag = self._group_flag(group_end, valid)
-        flags = self._chain(flag, max(1, stages - 1), resets=False)
-        memory = self._maker(self._before(flags[0], resets=False), "$mem_v2")
+        group_end, group, flags, memory = self.row_ends(valid)
         (fifo,) = (c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("fifo."))
         banks = [c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("bank")]
         enables = n.net("writer.w_en")
-        return _Registers(
+        return Registers(
             waiting=waiting, run=run, full=full, go=go,
             address=n.net("sequencer.addr"), at_end=n.net("sequencer.at_end"),
             taken=n.net("sequencer.taken"), more=more, less=less,
@@ -154,11 +149,28 @@ class _Finder:
             following=self._following(fifo.ports["RD_ADDR"]), some=n.net("fifo.some")[0],
             offered=n.port("o__valid")[0], ready=n.port("i__ready")[0],
             one=n.net("writer.one")[0], position=self._position(),
-            last=n.net("writer.at_end"), wrote=self._selects(enables),
+            last=n.net("writer.at_end"), wrote=self.wrote(enables),
             ended=n.net("writer.ended")[0], writes_to=n.net("writer.half")[0],
-            bank=n.net("writer.bank"), row=self._before_bits(n.net("writer.w_addr")[:-1]),
+            bank=n.nets.get("writer.bank", []), row=self._before_bits(n.net("writer.w_addr")[:-1]),
             enables=enables, w_address=n.net("writer.w_addr"), banks=banks, fifo=fifo,
         )  # fmt: skip
+
+    def row_ends(self, valid: Bits) -> tuple[Bit, Bits, Bits, Cell | None]:
+        """The strobe that ends a group, the counter of groups, and the words' flags with their
+        memory."""
+        group_end, group = self._n.net("sequencer.row_end")[0], []
+        stages = self._spec.code_latency
+        if self._spec.groups > 1:
+            group_end = self._before(self._n.net(f"group_end_{stages + 1}")[0])
+            group = self._n.net("group")
+        flag = self._group_flag(group_end, valid)
+        flags = self._chain(flag, max(1, stages - 1), resets=False)
+        memory = self._maker(self._before(flags[0], resets=False), "$mem_v2")
+        return group_end, group, flags, memory
+
+    def wrote(self, enables: Bits) -> Bit:
+        """Whether an activation is on its way to a bank."""
+        return self._maker(self._before(enables[0]), "$mux").ports["S"][0]
 
     def _group_flag(self, group_end: Bit, valid: Bits) -> Bit:
         """The bit of a word in the code memory's last register that tells a group's end."""
@@ -174,17 +186,17 @@ class _Finder:
 
     def _position(self) -> Bits:
         """The counter that a frame's last place but one is compared with."""
-        wanted = self._spec.n - 2
-        for cell in self._cone(self._before(self._n.net("writer.at_end")[0])):
+        return self.compared(self._before(self._n.net("writer.at_end")[0]), self._spec.n - 2)
+
+    def compared(self, bit: Bit, wanted: int) -> Bits:
+        """What is compared with a number where a bit is decided."""
+        for cell in self._cone(bit):
             if cell.type == "$eq" and _constant(cell.ports["B"]) == wanted:
                 return cell.ports["A"]
-        for cell in self._cone(self._before(self._n.net("writer.at_end")[0])):
+        for cell in self._cone(bit):
             if cell.type == "$logic_not" and wanted == 0:
                 return cell.ports["A"]
         raise InputError("a frame's activations are not counted as expected")
-
-    def _selects(self, enables: Bits) -> Bit:
-        return self._maker(self._before(enables[0]), "$mux").ports["S"][0]
 
     # -- cells --
 
@@ -234,14 +246,14 @@ class _Finder:
             todo += cell.inputs
 
 
-def _registers(netlist: Netlist, spec: CoreSpec) -> _Registers:
+def _found(finder: Finder) -> Registers:
     """The registers of a core's control; raises InputError where they are not found."""
     try:
-        found = _Finder(netlist, spec).registers()
+        found = finder.registers()
     except ValueError:  # not the one cell of a kind that was looked for
         found = None
     chains = (found.valid, found.half, found.end) if found else ()
-    if found is None or any(len(chain) != spec.code_latency for chain in chains):
+    if found is None or any(len(chain) != finder.stages for chain in chains):
         raise InputError("control is not built as expected")
     return found
 
@@ -252,7 +264,7 @@ def _constant(bits: Bits) -> int | None:
     return sum((bit == "1") << i for i, bit in enumerate(bits))
 
 
-class _View:
+class View:
     """Registers at one moment, as terms."""
 
     def __init__(self, solver: Solver, read: Callable[[Sequence[Bit]], Any], width: int) -> None:
@@ -268,12 +280,20 @@ class _View:
         return self._s.same(self.bits([bit]), self._s.number(1, 1))
 
 
-class _Induction:
-    """The claims about one core."""
+class Induction:
+    """The claims about one core.
 
-    def __init__(self, netlist: Netlist, spec: CoreSpec, solver: Solver) -> None:
+    Parameters
+    ----------
+    netlist : Netlist
+    spec : CoreSpec, or what has the same streams and sequencer
+    finder : Finder
+    solver : Solver
+    """
+
+    def __init__(self, netlist: Netlist, spec: Any, finder: Finder, solver: Solver) -> None:
         self._n, self._spec, self._s = netlist, spec, solver
-        self._r = _registers(netlist, spec)
+        self._r = _found(finder)
         self._groups = spec.rows * spec.groups
         self._width = (4 * self._groups + 64 * spec.fifo_depth).bit_length() + 8
         self._check_code_words()
@@ -282,24 +302,27 @@ class _Induction:
         ends_group = solver.function("ends_group", bits, 1)
         self._groups_left = solver.function("groups_left", bits, self._width)
         address = formulas.read(self._r.address)
-        formulas.define(self._code_bit(), ends_group(address))
-        self._now = _View(solver, formulas.read, self._width)
-        self._later = _View(solver, formulas.later, self._width)
-        self._start = _View(solver, self._initial, self._width)
+        self._define(formulas, ends_group(address))
+        self._now = View(solver, formulas.read, self._width)
+        self._later = View(solver, formulas.later, self._width)
+        self._start = View(solver, self._initial, self._width)
         self._facts = self._code_facts(address, ends_group)
         self._reset = self._now.one(netlist.port("rst")[0])
 
     # -- the code memory ------------------------------------------------------------------------
 
+    def _define(self, formulas: Formulas, ends: Any) -> None:
+        """Says what the memory's output is that tells a group's last word."""
+        formulas.define(self._code_bit(), ends)
+
     def _code_bit(self) -> Bit:
-        """The memory's output that tells a group's last word."""
         cell = self._n.makers[self._r.flags[0]]
         return cell.ports["D"][cell.output.index(self._r.flags[0])]
 
     def _check_code_words(self) -> None:
         """Raises CheckError unless the words end as many groups as there are, the last word one."""
         memory, words = self._r.memory, self._spec.words
-        if memory.written or memory.ports["RD_ADDR"] != self._r.address:
+        if memory is None or memory.written or memory.ports["RD_ADDR"] != self._r.address:
             raise InputError("codes are not read as expected")
         width, init = memory.number("WIDTH"), memory.parameters["INIT"][::-1]
         flags = init[memory.output.index(self._code_bit()) :: width][:words]
@@ -348,29 +371,29 @@ class _Induction:
     def _implies(self, condition: Any, claim: Any) -> Any:
         return self._s.op("IMPLIES", [condition, claim])
 
-    def _early(self, v: _View) -> list[Any]:
+    def _early(self, v: View) -> list[Any]:
         """Groups that end in each stage of the code memory, 0 or 1, earliest first; the last one's
         place is being promised where its latency is 1."""
         s = self._s
         pairs = zip(self._r.valid, self._r.flags, strict=False)
         return [s.op("BV_AND", [v.wide([valid]), v.wide([flag])]) for valid, flag in pairs]
 
-    def _uncounted(self, v: _View) -> list[Any]:
+    def _uncounted(self, v: View) -> list[Any]:
         """Groups in each stage before the strobe that ends a row, 0 or 1, earliest first."""
         strobe = [] if self._spec.code_latency == 1 else [v.wide([self._r.group_end])]
         return [*self._early(v), *strobe]
 
-    def _stages(self, v: _View) -> list[Any]:
+    def _stages(self, v: View) -> list[Any]:
         """These, and rows in each stage from there up to the FIFO."""
         return [*self._uncounted(v), *(v.wide([bit]) for bit in self._r.after)]
 
-    def _ending(self, v: _View) -> Any:
+    def _ending(self, v: View) -> Any:
         """Groups of the frames that run, those of a row's that have ended among them."""
         left = self._if(v.one(self._r.run), self._groups_left(v.bits(self._r.address)))
         ended = [v.wide(self._r.group)] if self._r.group else []
         return self._sum([left, *self._uncounted(v), *ended])
 
-    def _stored(self, v: _View) -> Any:
+    def _stored(self, v: View) -> Any:
         """Results in the FIFO's memory."""
         s, r = self._s, self._r
         bits = len(r.write)
@@ -379,10 +402,10 @@ class _Induction:
         count = s.add(s.resize(less_one, self._width), self._const(1))
         return self._if(v.one(r.some), count)
 
-    def _level(self, v: _View) -> Any:
+    def _level(self, v: View) -> Any:
         return self._s.add(self._stored(v), v.wide([self._r.offered]))
 
-    def _owed(self, v: _View) -> Any:
+    def _owed(self, v: View) -> Any:
         r, spec = self._r, self._spec
         running = self._ending(v)
         if spec.groups > 1:
@@ -396,7 +419,7 @@ class _Induction:
             ]
         )
 
-    def _way(self, v: _View) -> Any:
+    def _way(self, v: View) -> Any:
         """How far rows of pipeline and FIFO are from the output, a number: the pipeline's bits, the
         earliest highest, then how many are stored, then what is offered, then strobes that wait."""
         r = self._r
@@ -404,17 +427,17 @@ class _Induction:
         stored = self._s.resize(self._stored(v), len(r.write) + 1)
         return self._s.op("BV_CONCAT", [*rows, stored, v.bits([r.less, r.more, r.offered])])
 
-    def _places(self, v: _View) -> Any:
+    def _places(self, v: View) -> Any:
         """Places that are counted as taken or promised."""
         first = self._start.wide(self._r.taken)
         return self._s.op("BV_SUB", [v.wide(self._r.taken), first])
 
-    def _used(self, v: _View) -> Any:
+    def _used(self, v: View) -> Any:
         """Halves of the banks that hold a whole frame."""
         ready, one = v.one(self._r.ready), v.wide([self._r.one])
         return self._s.choose(ready, one, self._const(2))
 
-    def _write_half(self, v: _View) -> Any:
+    def _write_half(self, v: View) -> Any:
         """The half that the next activation to be taken goes into."""
         s, r = self._s, self._r
         turns = s.op("BV_AND", [v.bits([r.wrote]), v.bits([r.ended])])
@@ -422,7 +445,7 @@ class _Induction:
 
     # -- invariants -----------------------------------------------------------------------------
 
-    def _invariants(self, v: _View) -> dict[str, Any]:
+    def _invariants(self, v: View) -> dict[str, Any]:
         return {
             **self._frame_counters(v),
             **self._row_ends(v),
@@ -430,7 +453,7 @@ class _Induction:
             **self._halves(v),
         }
 
-    def _frame_counters(self, v: _View) -> dict[str, Any]:
+    def _frame_counters(self, v: View) -> dict[str, Any]:
         s, r, spec = self._s, self._r, self._spec
         address, position = v.wide(r.address), v.wide(r.position)
         frames = self._sum([v.wide([r.waiting]), v.wide([r.run]), *(v.wide([e]) for e in r.end)])
@@ -454,7 +477,7 @@ class _Induction:
             "a half is free or none": s.op("OR", [v.one(r.ready), self._not(v.one(r.one))]),
         }
 
-    def _row_ends(self, v: _View) -> dict[str, Any]:
+    def _row_ends(self, v: View) -> dict[str, Any]:
         """That whole rows are left, where a row has several groups."""
         s, groups = self._s, self._const(self._spec.groups)
         if self._spec.groups == 1:
@@ -465,20 +488,29 @@ class _Induction:
             "groups that are left end whole rows": s.same(rest, self._const(0)),
         }
 
-    def _place(self, v: _View) -> Any:
-        """That one bank is on, and bank and address are those of the first activation that is not
-        on its way yet."""
+    def _place(self, v: View) -> Any:
+        """That bank and address are those of the first activation that is not on its way yet."""
         s, r, spec = self._s, self._r, self._spec
-        position, lanes = v.wide(r.position), [v.wide([bit]) for bit in r.bank]
+        position = v.wide(r.position)
         before = s.op("BV_SUB", [position, self._const(1)])
         first = s.same(position, self._const(0))
         last = s.choose(first, self._const(spec.n - 1), before)
         index = s.choose(v.one(r.wrote), last, position)
         row = s.op("BV_MUL", [v.wide(r.row), self._const(spec.lanes)]) if r.row else self._const(0)
-        lane = self._sum([self._if(v.one(b), self._const(p)) for p, b in enumerate(r.bank)])
-        return s.both(s.same(self._sum(lanes), self._const(1)), s.same(s.add(row, lane), index))
+        known, lane = self._lane(v)
+        return s.both(known, s.same(s.add(row, lane), index))
 
-    def _fifo_and_places(self, v: _View) -> dict[str, Any]:
+    def _lane(self, v: View) -> tuple[Any, Any]:
+        """That one bank is on, and which."""
+        lanes = [v.wide([bit]) for bit in self._r.bank]
+        lane = self._sum([self._if(v.one(b), self._const(p)) for p, b in enumerate(self._r.bank)])
+        return self._s.same(self._sum(lanes), self._const(1)), lane
+
+    def _written_to(self) -> Any:
+        """The enables that the activation on its way brings."""
+        return self._now.bits(self._r.bank)
+
+    def _fifo_and_places(self, v: View) -> dict[str, Any]:
         s, r, spec = self._s, self._r, self._spec
         bits = len(r.read)
         counted = s.add(self._places(v), v.wide([r.more]))
@@ -501,7 +533,7 @@ class _Induction:
             ),
         }
 
-    def _halves(self, v: _View) -> dict[str, Any]:
+    def _halves(self, v: View) -> dict[str, Any]:
         s, r = self._s, self._r
         taking, wrote = v.one(r.ready), v.one(r.wrote)
         ended = s.both(wrote, v.one(r.ended))
@@ -567,7 +599,7 @@ class _Induction:
                     )
         return sum(len(claims) for _, _, claims in parts)
 
-    def _empty(self, v: _View) -> dict[str, Any]:
+    def _empty(self, v: View) -> dict[str, Any]:
         r = self._r
         return {
             "nothing is owed": self._s.same(self._owed(v), self._const(0)),
@@ -615,16 +647,11 @@ class _Induction:
                 now.one(r.after[-1]),
                 s.op("BV_ULT", [self._stored(now), self._const(self._spec.fifo_depth)]),
             ),
-            "banks are read in the frame's half": s.both(
-                *(
-                    s.same(later.bits(bank.ports["RD_ADDR"][-1:]), now.bits([half]))
-                    for bank in r.banks
-                )
-            ),
+            "banks are read in the frame's half": self._read(),
             "an activation that was taken is written into its bank and row": self._implies(
                 now.one(r.wrote),
                 s.both(
-                    s.same(later.bits(r.enables), now.bits(r.bank)),
+                    s.same(later.bits(r.enables), self._written_to()),
                     s.same(later.bits(r.w_address), now.bits([*r.row, r.writes_to])),
                 ),
             ),
@@ -641,6 +668,13 @@ class _Induction:
                 s.op("OR", [idle, self._not(s.same(written, now.bits([half])))]),
             ),
         }
+
+    def _read(self) -> Any:
+        s, r = self._s, self._r
+        half = self._now.bits(r.half[-1:])
+        return s.both(
+            *(s.same(self._later.bits(bank.ports["RD_ADDR"][-1:]), half) for bank in r.banks)
+        )
 
     def _written(self, memory: Cell, strobes: Bits, address: Bits) -> Any:
         """That it is written with one of the strobes alone, at the address."""

@@ -1,0 +1,100 @@
+"""Control of cores with 8-bit weights is proven for any pauses as it is, and no mutant of it is."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from control_mutants import WIDE, changed, mutants, netlists
+from proof_cases import ship
+from random_graphs import RandomNetwork, build
+from random_layers import Case, make_chain
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import CheckError, InputError
+from sim.proof.netlist import read_units
+from sim.proof.wide_handshakes import check_wide_handshakes
+
+U8, S8 = IntFormat(8, False), IntFormat(8, True)
+
+# Of control's cells by the name of what they give, what is changed, and the claim that breaks.
+FIXED = {
+    ("sequencer.busy", "only B"): "a half holds each frame",
+    ("popped", "only A"): "has a place",
+    ("row_end", "only A"): "has a place",
+    ("fifo._07_", "only B"): "a stored result is offered",
+    ("$add", "not counted"): "rows end where their last words are",
+    ("$eq", "another number"): "a row's last word is known",
+}
+# Not ready means none of a frame is there yet, so its last activation is not on offer.
+EQUIVALENT = [("written", "only A")]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """Words of one activation and several, whole ones and a part, rows of one word and several,
+    activations that wait for weights and such that do not."""
+    case = {"encoding": "int8"}
+    made = make_chain(
+        3, 8, U8,
+        Case(5, 0, 3, S8, **case),
+        Case(4, 0, 1, **case),
+        Case(3, 0, 4, S8, **case, options={"fifo_memory": "logic", "bank_memory": "logic"}),
+        Case(6, 0, 2, **case, options={"family": "hx8k", "bank_latency": 1, "weight_latency": 2}),
+        Case(4, 0, 1, **case, options={"family": "up5k", "bank_latency": 1, "weight_latency": 6}),
+    )  # fmt: skip
+    found = netlists(tmp_path_factory.mktemp("wide"), made)
+    return [(found[unit.name], unit.core) for unit in made.graph.units]
+
+
+def test_no_frame_is_lost_or_made_whatever_the_pauses(chain):
+    assert [spec.wait for _, spec in chain] == [3, 3, 3, 0, 4]
+    assert [spec.row_words for _, spec in chain] == [3, 5, 1, 2, 6]
+    claims = [check_wide_handshakes(netlist, spec) for netlist, spec in chain]
+    assert claims == [121, 121, 118, 101, 122]
+
+
+def test_lost_frames_rows_and_places_break_the_claim_that_is_about_them(chain):
+    netlist, spec = chain[0]
+    found = {
+        (name[:1] + name[1:].split("$")[0], kind): cell
+        for name, kind, cell in mutants(netlist, WIDE)
+    }
+    for key, claim in FIXED.items():
+        with pytest.raises(CheckError, match=claim):
+            check_wide_handshakes(changed(netlist, found[key]), spec)
+
+
+def test_words_that_are_read_later_than_they_are_free_are_found(chain):
+    """Five cycles after the sequencer they may be other ones."""
+    netlist, spec = chain[4]
+    with pytest.raises(InputError, match="control of a wait of 5 cycles is not followed"):
+        check_wide_handshakes(netlist, SimpleNamespace(**vars(spec), wait=5, words=24))
+    # A word that is read from where the next one is.
+    bank = next(cell for cell in netlist.cells if cell.name == "bank.mem")
+    ports = {**bank.ports, "RD_ADDR": netlist.net("address_2")}
+    early = changed(netlist, replace(bank, ports=ports))
+    with pytest.raises(CheckError, match="banks are read in the frame's half"):
+        check_wide_handshakes(early, spec)
+
+
+@pytest.mark.slow
+def test_no_mutant_of_the_control_is_proven(chain):
+    netlist, spec = chain[0]
+    count = 0
+    for name, kind, cell in mutants(netlist, WIDE):
+        if (name, kind) in EQUIVALENT:
+            continue
+        with pytest.raises((CheckError, InputError)):
+            pytest.fail(f"{name}, {kind}: {check_wide_handshakes(changed(netlist, cell), spec)}")
+        count += 1
+    assert count > 170
+
+
+def test_windows_are_named(tmp_path):
+    net = RandomNetwork(8, (3, 3, 1))
+    net.conv(net.input, 2, (2, 2))
+    net.layers[-1] = replace(net.layers[-1], encoding="int8")
+    built = build(net)
+    netlist = read_units(ship(tmp_path / "out", built), ["conv0"])["conv0"]
+    with pytest.raises(InputError, match="control of windows of a map is not followed"):
+        check_wide_handshakes(netlist, built.graph.unit("conv0").core)
