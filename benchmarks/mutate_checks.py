@@ -52,11 +52,11 @@ _CIRCUITS = {
     "link/frames": _PACKET,
     "link/packet": _PACKET,
     "link/serial_writer": _tests("gateware/test_batch"),
-    "link/top": _PACKET + _tests("gateware/test_decision_pins"),
+    "link/top": _PACKET + _tests("gateware/test_decision_pins", "gateware/test_repeat"),
     "link/uart": _tests("gateware/test_uart"),
     "units/converter": _tests("gateware/test_wide_streams"),
     "units/decision": _tests("flow/test_decisions", "gateware/test_decision_pins"),
-    "units/join": _GRAPH,
+    "units/join": _GRAPH + _tests("gateware/test_wide_streams"),
     "units/line_buffer": _GRAPH + _tests("gateware/test_by_pixel"),
     "units/lines": _tests("engine/test_lines"),
     "units/lookup": _GRAPH,
@@ -88,6 +88,8 @@ CHECKS = {
 """Of every kind its files, each with its tests, the quickest first."""
 
 EQUIVALENT: dict[str, str] = {
+    "gateware/units/line_buffer.py: _Walk._steps: 1 -> 0": "a counter of 0 counts as little as "
+    "one of 1",
     "pvq_hw/host/link.py: module: 8 -> 9": "how long a host waits is a choice, one pause more no "
     "fault",
 }
