@@ -4,11 +4,9 @@ The memories of an exported core are instances of ``pvq_rom``, which read the im
 text holds no memory contents, no paths and no times, and is the same for the same specification.
 """
 
-import contextlib
-import gc
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from pvq_hw.engine.spram_image import SPRAM_FILE, has_spram
 from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
 from pvq_hw.errors import ToolError
+from pvq_hw.garbage import seldom_collected
 from pvq_hw.inputs import Input
 from pvq_hw.naming import Names, check_module_name
 from pvq_hw.outputs import Output
@@ -36,7 +35,6 @@ __all__ = ["ROM_FILE", "export_accelerator", "export_layer", "export_verilog"]
 
 ROM_FILE = "pvq_rom.v"
 
-_COLLECTED = 100_000, 50, 1000  # new objects, and rounds, between two looks for cycles
 _DROPPED = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
 _DROPPED_OF_MODULES = ("generator", "top", "src", "amaranth.hierarchy", "dynports", "hdlname")
 _SCRIPT = f"""\
@@ -75,23 +73,11 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
     if "i" in component.signature.members:
         component = _ClosedInReset(component)
     tool = tools.find_tool("yosys")
-    with _seldom_collected():
+    with seldom_collected():
         text = rtlil.convert(component, name=name, emit_src=False)
     verilog = _verilog(text, (*tool.command, tool.version))
     comment = "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines())
     return comment + ("\n" if comment else "") + verilog
-
-
-@contextlib.contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """Looks for cycles of objects a hundredth as often: of the millions that a circuit is made of,
-    none is garbage before the end, and looking at them again and again took a third of the time."""
-    before = gc.get_threshold()
-    gc.set_threshold(*_COLLECTED)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 @lru_cache(maxsize=16)

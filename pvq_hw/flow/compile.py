@@ -26,6 +26,7 @@ from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.flow.quantize import asked_lanes, quantize_for
 from pvq_hw.flow.reach import reach
+from pvq_hw.garbage import seldom_collected
 from pvq_hw.model.load import load_model
 from pvq_hw.model.model import Model
 from pvq_hw.model.own_graph import check_own_graph
@@ -72,6 +73,7 @@ class Compiled:
     document: dict[str, Any]
 
 
+@seldom_collected()
 def compile_model(
     path: Path,
     out: Path,

@@ -1,5 +1,6 @@
 """The steps between a model and its files: lanes, evaluation, and what a wheel carries."""
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,22 @@ def test_data_is_checked_before_the_first_long_step(tmp_path, monkeypatch, x, y,
     test = pvq_hw.Data(np.zeros(x), y)
     with pytest.raises(InputError, match=text):
         pvq_hw.flow.compile.compile_model(MODEL, tmp_path / "out", options, evaluation=test)
+
+
+def test_garbage_is_looked_for_seldom_while_a_model_is_compiled(tmp_path, monkeypatch):
+    before, seen = gc.get_threshold(), []
+
+    def quantized(*args, **options):
+        seen.append(gc.get_threshold())
+        raise InputError("no network")
+
+    monkeypatch.setattr(pvq_hw.flow.reach, "quantize_for", quantized)
+    with pytest.raises(InputError, match="no network"):
+        pvq_hw.flow.compile.compile_model(
+            MODEL, tmp_path / "out", CompileOptions(target="icebreaker")
+        )
+    assert seen[0] > (50_000, 0, 0)
+    assert gc.get_threshold() == before
 
 
 def test_calibration_shape_is_checked_before_the_first_long_step(tmp_path, monkeypatch):
