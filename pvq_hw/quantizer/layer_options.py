@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Dense
+from pvq_hw.pyramid.nearest import MAX_K
 from pvq_hw.quantizer.autodiff import node_groups
 from pvq_hw.quantizer.banks import Placement
 from pvq_hw.quantizer.budget import layer_shares, round_to_multiple, spread
@@ -197,7 +198,10 @@ def even_pulses(
     emphasis: Mapping[str, float] | None = None,
 ) -> dict[str, npt.NDArray[np.int64]]:
     """K of every group of the rows of layers with pulses, (M, G), without data: as asked, else
-    the same for all rows of a layer. ``emphasis`` as `layer_shares` takes it."""
+    the same for all rows of a layer. ``emphasis`` as `layer_shares` takes it.
+
+    Raises InputError, by layer, for more pulses than a row can have.
+    """
     shapes = {s.name: s.weight.shape for s in steps if s.weighted and not asked[s.name].int8}
     totals = {n: total for n in shapes if (total := asked[n].total) is not None}
     free = {n: (m, m * c) for n, (m, c) in shapes.items() if asked[n].k is None and n not in totals}
@@ -211,4 +215,6 @@ def even_pulses(
         else:
             even = spread(np.ones(rows * request.groups), totals[name], request.multiple)
             result[name] = even.reshape(rows, request.groups)
+        if (most := int(result[name].max(initial=0))) > MAX_K:
+            raise InputError(f"Layer {name!r}: K must be 1 to {MAX_K}, not {most}")
     return result

@@ -16,7 +16,7 @@ from pvq_hw.engine.timing import fifo_needs, least_depths, with_depths
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.geometry import Geometry
 from sim.proof.frames import check_frames
-from sim.proof.moves import check_moves
+from sim.proof.moves import check_moves, leaf_activations
 from sim.proof.netlist import read_units
 from sim.proof.structure import check_structure
 from sim.proof.sums import RowSums
@@ -144,7 +144,7 @@ def test_proofs_follow_windows_side_by_side(tmp_path):
     netlist = read_units(ship(tmp_path / "out", built), ["conv0"])["conv0"]
     sums = RowSums.of(layer, unit.core, built.images["conv0"])
     assert check_structure(netlist).leaks == []
-    assert check_moves(netlist, unit.core) > 0
+    assert check_moves(netlist, unit.core, leaf_activations(netlist, unit.core)) > 0
     assert check_frames(netlist, unit, sums, lambda *_: None).sums > 0
     swapped = replace(unit, window=replace(unit.window, geometry=_shifted(unit.window.geometry)))
     with pytest.raises(CheckError, match="Sums of layer"):
