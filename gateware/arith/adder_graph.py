@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from gateware.arith.multiplier import multiplier_ports
 from pvq_hw.engine.adder_graph import Adder, AdderGraph
 
 __all__ = ["AdderNetwork", "WiredMultiplier"]
@@ -118,14 +119,7 @@ class WiredMultiplier(wiring.Component):
 
     def __init__(self, graph: AdderGraph, a_bits: int, b_bits: int, levels: int) -> None:
         self.graph, self.a_bits, self.levels = graph, a_bits, levels
-        super().__init__(
-            {
-                "a": In(signed(a_bits)),
-                "b": In(b_bits),
-                "start": In(1),
-                "product": Out(signed(a_bits + b_bits)),
-            }
-        )
+        super().__init__(multiplier_ports(a_bits, b_bits))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -5,6 +5,8 @@ Bodies: ``"behavioral"`` and ``"verilog"`` are a ``*`` between registers; ``"ecp
 for all. Latency is the specification's `CoreSpec.multiplier_delay`, whatever the body.
 """
 
+from typing import Any
+
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -13,13 +15,29 @@ from gateware.device.bodies import device_of
 from pvq_hw.registry import ValueFace
 from pvq_hw.target.architectures import ARCHITECTURES
 
-__all__ = ["WHOLE", "DspMultiplier", "SerialMultiplier", "multiplier_block"]
+__all__ = [
+    "WHOLE",
+    "DspMultiplier",
+    "SerialMultiplier",
+    "multiplier_block",
+    "multiplier_ports",
+]
 
 WHOLE = {"keep": 1}
 """Attributes of a product's first register in Verilog for any tool: none may take it into a block.
 
 `synth_ice40 -dsp` makes constants of a multiplication that exactly two registers follow.
 """
+
+
+def multiplier_ports(a_bits: int, b_bits: int) -> dict[str, Any]:
+    """Operands, the strobe that comes with them, and the product."""
+    return {
+        "a": In(signed(a_bits)),
+        "b": In(b_bits),
+        "start": In(1),
+        "product": Out(signed(a_bits + b_bits)),
+    }
 
 
 class DspMultiplier(wiring.Component):
@@ -42,14 +60,7 @@ class DspMultiplier(wiring.Component):
         self.a_bits, self.b_bits, self.size, self.body = a_bits, b_bits, size, body
         self.parts = max(1, -(-(a_bits - 1) // (size - 1)))
         self.delay = 3 if self.parts == 1 else 2 + self.parts
-        super().__init__(
-            {
-                "a": In(signed(a_bits)),
-                "b": In(b_bits),
-                "start": In(1),
-                "product": Out(signed(a_bits + b_bits)),
-            }
-        )
+        super().__init__(multiplier_ports(a_bits, b_bits))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -194,14 +205,7 @@ class SerialMultiplier(wiring.Component):
         self.a_bits, self.b_bits, self.interval = a_bits, b_bits, interval
         self.units = -(-(b_bits + 1) // interval)
         self.delay = b_bits + 1 + int(self.units > 1)
-        super().__init__(
-            {
-                "a": In(signed(a_bits)),
-                "b": In(b_bits),
-                "start": In(1),
-                "product": Out(signed(a_bits + b_bits)),
-            }
-        )
+        super().__init__(multiplier_ports(a_bits, b_bits))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

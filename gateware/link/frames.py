@@ -10,7 +10,7 @@ from gateware.device.memory import Ram
 from gateware.link.packet import PACKETS
 from pvq_hw.host.protocol import TOP_BYTES, Kind, WireFormat
 
-__all__ = ["TICKET", "FrameLoader", "ResultSender", "stream_of"]
+__all__ = ["TICKET", "FrameLoader", "ResultSender", "loader_ports", "stream_of"]
 
 # What a frame in the accelerator needs for its reply.
 TICKET = data.StructLayout({"tag": 8, "top": 1})
@@ -20,6 +20,21 @@ def stream_of(tensor: WireFormat) -> stream.Signature:
     """The accelerator's stream for a tensor: one activation per transfer."""
     shape = Shape(tensor.format.bits, tensor.format.signed)
     return stream.Signature(data.ArrayLayout(shape, 1))
+
+
+def loader_ports(tensor: WireFormat) -> dict[str, Any]:
+    """Members of what takes a frame's bytes and hands its activations over, see `FrameLoader`."""
+    return {
+        "write": In(1),
+        "address": In(16),
+        "data": In(8),
+        "blocked": Out(1),
+        "start": In(1),
+        "ticket": In(TICKET),
+        "busy": Out(1),
+        "tickets": Out(stream.Signature(TICKET)),
+        "o": Out(stream_of(tensor)),
+    }
 
 
 class FrameLoader(wiring.Component):
@@ -52,19 +67,7 @@ class FrameLoader(wiring.Component):
     def __init__(self, tensor: WireFormat, body: str = "behavioral") -> None:
         self._tensor = tensor
         self._body = body
-        super().__init__(
-            {
-                "write": In(1),
-                "address": In(16),
-                "data": In(8),
-                "blocked": Out(1),
-                "start": In(1),
-                "ticket": In(TICKET),
-                "busy": Out(1),
-                "tickets": Out(stream.Signature(TICKET)),
-                "o": Out(stream_of(tensor)),
-            }
-        )
+        super().__init__(loader_ports(tensor))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -3,12 +3,12 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from gateware.device.memory import Ram
-from gateware.link.frames import TICKET, stream_of
+from gateware.link.frames import loader_ports, stream_of
 from pvq_hw.host.protocol import WireFormat
 
 __all__ = ["MEASURED", "Meter", "RepeatLoader"]
@@ -44,16 +44,8 @@ class RepeatLoader(wiring.Component):
         self._tensor = tensor
         self._body = body
         super().__init__(
-            {
-                "write": In(1),
-                "address": In(16),
-                "data": In(8),
-                "blocked": Out(1),
-                "start": In(1),
-                "ticket": In(TICKET),
-                "busy": Out(1),
-                "tickets": Out(stream.Signature(TICKET)),
-                "o": Out(stream_of(tensor)),
+            loader_ports(tensor)
+            | {
                 "again": In(1),
                 "further": Out(16),
                 "hold": In(1),

@@ -194,7 +194,7 @@ class Top(wiring.Component):
         leaves: Any = self.accelerator.o
         widen, narrow = link_converters((x.count, x.format), (out.count, out.format), (wide, given))
         if widen is not None:
-            m.submodules.widen = converter = ConverterUnit(widen)
+            m.submodules.widen = converter = ConverterUnit(widen, decoupled=True)
             connect(m, converter.o, taken)
             taken = converter.i
         if narrow is not None:

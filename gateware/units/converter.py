@@ -1,6 +1,6 @@
 """Converters of the width of streams."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 
 from gateware.arith.activation import stream_ports
@@ -16,14 +16,21 @@ class ConverterUnit(wiring.Component):
     no cycle is lost: while the last part leaves, the next transfer is taken, and while a transfer
     leaves, the next one's first part.
 
+    Parameters
+    ----------
+    spec : WidthConverter
+    decoupled : bool
+        Whether transfers that are put together wait until the one before has left: a cycle more
+        for each, and no path from what takes them to what comes.
+
     Members
     -------
     i : stream of ``spec.taken`` activations
     o : stream of ``spec.given`` activations
     """
 
-    def __init__(self, spec: WidthConverter) -> None:
-        self.spec = spec
+    def __init__(self, spec: WidthConverter, *, decoupled: bool = False) -> None:
+        self.spec, self.decoupled = spec, decoupled
         super().__init__(stream_ports(spec.x, spec.x, spec.taken, spec.given))
 
     def elaborate(self, platform: object) -> Module:
@@ -34,11 +41,12 @@ class ConverterUnit(wiring.Component):
         take, leave, full = Signal(), Signal(), Signal()
         place, at_end = Signal(range(spec.parts)), Signal()
         narrows = spec.taken > spec.given
+        leaves: Value = self.o.ready & at_end if narrows else self.o.ready
         m.d.comb += [
             take.eq(self.i.valid & self.i.ready),
             leave.eq(full & self.o.ready),
             at_end.eq(place == spec.parts - 1),
-            self.i.ready.eq(~full | (self.o.ready & at_end if narrows else self.o.ready)),
+            self.i.ready.eq(~full if self.decoupled else ~full | leaves),
             self.o.valid.eq(full),
             self.o.payload.eq(kept[:part] if narrows else kept),
         ]
