@@ -86,7 +86,7 @@ def half_interval(only_float: int, only_ours: int, frames: int) -> float:
 
 def measure(case: Case, most: float, seed: int, path: Path, train: Data, test: Data) -> Any:
     """One choice, and what came of it on the test inputs; ``refused`` where there is none."""
-    calibration = _drawn(train, seed)
+    calibration = replace(_drawn(train, seed), input_scale=case.input_scale)
     model, board = load_model(path), get_target(case.target)
     options = CompileOptions(
         target=case.target, max_loss=most, seed=seed, input_scale=case.input_scale

@@ -145,12 +145,18 @@ def import_model(
     metric: str | None,
 ) -> Model:
     """The model, to which the data and what is asked of its outputs fit."""
-    model = load_model(path)
+    model, scale = load_model(path), options.input_scale
     if options.output is not None:
         model = model.for_output(options.output)
     check_decision(
         options.decide, math.prod(model.output_shape), len(model.outputs), options.frames
     )
+    for name, data in (("Calibration data", calibration), ("Evaluation data", evaluation)):
+        if data is not None and data.x.dtype.kind in "iu" and data.input_scale != scale:
+            raise InputError(
+                f"{name} must be divided by the input scale {scale:g} that is asked for, not by "
+                f"{data.input_scale:g}"
+            )
     if calibration is not None:
         check_data(model, calibration, "Calibration data", labels=False)
     if evaluation is not None:

@@ -139,6 +139,16 @@ def test_data_is_checked_before_the_first_long_step(tmp_path, monkeypatch, x, y,
         pvq_hw.flow.compile.compile_model(MODEL, tmp_path / "out", options, evaluation=test)
 
 
+@pytest.mark.parametrize("part", ["Calibration", "Evaluation"])
+def test_data_of_another_scale_than_the_one_asked_for_is_refused(tmp_path, part):
+    rng = np.random.default_rng(0)
+    data = pvq_hw.Data(rng.integers(0, 17, (40, 64)), rng.integers(0, 10, 40))
+    options = CompileOptions(target="icebreaker", input_scale=16)
+    given = {part.lower(): data}
+    with pytest.raises(InputError, match=f"{part} data must be divided by the input scale 16 that"):
+        pvq_hw.flow.compile.compile_model(MODEL, tmp_path / "out", options, **given)
+
+
 def test_garbage_is_looked_for_seldom_while_a_model_is_compiled(tmp_path, monkeypatch):
     before, seen = gc.get_threshold(), []
 
