@@ -45,6 +45,7 @@ IntArray = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
 _SWEPT = 0.75  # of the time of a refinement that ends with learning
+_SHARED = 0.25  # the same, of one that goes on with codes that share sums
 
 
 def quantize(
@@ -187,15 +188,18 @@ def _refined(
     if not movable:
         return layers
     maps = any(step.node.size != step.node.shape[-1] for step in steps)
+    learns = maps or bool(options.shared_sums)
+    swept = (_SHARED if options.shared_sums else _SWEPT) if learns else 1
     found, _ = refine(
         tape, movable, inputs, sweeps=options.sweeps, seed=options.seed,
-        progress=_within(progress, 0, _SWEPT if maps else 1),
+        progress=_within(progress, 0, swept),
     )  # fmt: skip
     if options.shared_sums:
         found = share_rows(
-            tape, found, inputs, options.shared_sums, seed=options.seed, progress=progress
-        )
-    if maps or options.shared_sums:  # networks of vectors alone gain a hundredth of their error
+            tape, found, inputs, options.shared_sums, seed=options.seed,
+            progress=_within(progress, _SHARED, _SWEPT),
+        )  # fmt: skip
+    if learns:  # networks of vectors alone gain a hundredth of their error
         found, _ = learn(
             tape, found, inputs, seed=options.seed, progress=_within(progress, _SWEPT, 1)
         )

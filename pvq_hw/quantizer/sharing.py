@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pvq_hw.engine.adder_graph import MOST_PAIRS, make_adder_graph, pairs_of_digits
 from pvq_hw.quantizer.autodiff import Tape, node_groups
 from pvq_hw.quantizer.expansion import Rows
+from pvq_hw.quantizer.fused import Step
 
 __all__ = ["TRIES", "WORK", "adder_count", "share_rows", "share_sums"]
 
@@ -44,6 +45,7 @@ def share_sums(
     loss: float,
     gram: npt.ArrayLike | None = None,
     *,
+    allowed: npt.NDArray[np.bool_] | None = None,
     tries: int = TRIES,
     work: int = WORK,
     seed: int = 0,
@@ -62,6 +64,8 @@ def share_sums(
     gram : int array (N, N), optional
         Sums of products of the inputs, less those of their means: at most ``2**36``. Without it
         inputs are independent and alike.
+    allowed : bool array (M, N), optional
+        Where pulses may be.
     tries : int
         Moves that are thought of at most.
     work : int
@@ -79,7 +83,7 @@ def share_sums(
     graphs = work // max(1, pairs)
     if pairs > MOST_PAIRS or graphs < len(codes) or codes.shape[1] < 2:
         return codes
-    walk = _Walk(np.asarray(w, dtype=np.float64), codes, gram, loss, seed)
+    walk = _Walk(np.asarray(w, dtype=np.float64), codes, gram, allowed, loss, seed)
     for done in range(tries):
         if not walk.step():
             continue
@@ -101,12 +105,19 @@ class _Walk:
     """Codes on their way."""
 
     def __init__(
-        self, w: RealArray, y: IntArray, gram: npt.ArrayLike | None, loss: float, seed: int
+        self,
+        w: RealArray,
+        y: IntArray,
+        gram: npt.ArrayLike | None,
+        allowed: npt.NDArray[np.bool_] | None,
+        loss: float,
+        seed: int,
     ) -> None:
         self.rng = np.random.default_rng(seed)
         self.w = _whole(w)
         n = y.shape[1]
         self.gram = np.eye(n, dtype=np.int64) if gram is None else np.asarray(gram, dtype=np.int64)
+        self.allowed = np.ones(y.shape, dtype=bool) if allowed is None else allowed
         self.y, self.adders = y, adder_count(y)
         self.wanted = self.w @ self.gram  # what a pulse adds to the product with the weights' sums
         self.product = (self.wanted * y).sum(axis=1)
@@ -131,7 +142,7 @@ class _Walk:
         source, target = int(self.rng.choice(used)), int(self.rng.integers(len(own)))
         up = int(np.sign(own[target]) or np.sign(self.wanted[row, target]))
         down = -int(np.sign(own[source]))
-        if source == target or not up:
+        if source == target or not up or not self.allowed[row, target]:
             return False
         found = self._moved(row, source, down, target, up)
         if float(self.cosines.sum() - self.cosines[row] + found[2]) < self.least:
@@ -178,36 +189,39 @@ def share_rows(
     they came.
     """
     found = dict(rows)
-    steps = [step for step in tape.steps if step.weighted]
-    for step in steps:
-        layer = found.get(step.name)
-        if layer is None or step.name not in loss or node_groups(step.node) > 1:
-            continue
-        gram, mean = _inputs(tape, step.name, x, seed)
-        told = None if progress is None else _about(progress, step.name)
+    asked = {*rows} & {*loss}
+    chosen = [s for s in tape.steps if s.name in asked and node_groups(s.node) == 1]
+    for count, step in enumerate(chosen):
+        layer = found[step.name]
+        gram, mean = _inputs(tape, step, x, seed)
         y = share_sums(
-            layer.y.astype(np.float64), layer.y, loss[step.name], gram, seed=seed, progress=told
-        )
+            layer.y.astype(np.float64), layer.y, loss[step.name], gram, allowed=layer.allowed,
+            seed=seed, progress=_among(progress, count, len(chosen)),
+        )  # fmt: skip
         found[step.name] = _fitted(layer, y, gram, mean)
         found[step.name].put(tape, step.name)
     return found
 
 
-def _about(progress: Callable[[str, float], None], name: str) -> Callable[[float], None]:
-    return lambda part: progress(name, part)
+def _among(
+    progress: Callable[[str, float], None] | None, done: int, count: int
+) -> Callable[[float], None] | None:
+    """Reports parts of one of some layers as parts of all."""
+    if progress is None:
+        return None
+    return lambda part: progress("all layers", (done + part) / count)
 
 
 def _inputs(
-    tape: Tape, name: str, x: npt.NDArray[np.float32], seed: int
+    tape: Tape, step: Step, x: npt.NDArray[np.float32], seed: int
 ) -> tuple[IntArray, RealArray]:
     """Sums of products of a layer's inputs, as whole numbers, less those of their means; and these
     means, as they are."""
-    step = next(s for s in tape.steps if s.name == name)
     frames = np.sort(np.random.default_rng(seed).permutation(len(x))[:_POSITIONS])
     parts, unit = [], 1.0
     for start in range(0, len(frames), _CHUNK):
         values = {tape.source: x[frames[start : start + _CHUNK]]}
-        values = tape.resume(values, tape.steps[0].name, until=name)
+        values = tape.resume(values, tape.steps[0].name, until=step.name)
         columns = tape.columns(step, values[step.inputs[0]])
         parts.append(columns.values[0])
         unit = columns.unit

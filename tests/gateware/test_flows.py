@@ -64,6 +64,16 @@ def test_the_testbench_passes_and_finds_a_wrong_result(folders, tmp_path, interf
     assert simulate(folder, tmp_path) == "FAIL: 1 of 80 results differ"
 
 
+def _broken(shipped, place, name, old, new):
+    """A copy of what was shipped, with something else in one of its files."""
+    folder = twin(shipped, place / "copy")
+    file = folder / name
+    text = file.read_text()
+    assert text.count(old) == 1, text
+    file.write_text(text.replace(old, new))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -74,11 +84,7 @@ def test_the_testbench_passes_and_finds_a_wrong_result(folders, tmp_path, interf
     ],
 )
 def test_a_broken_shell_is_caught(folders, tmp_path, old, new):
-    folder = twin(folders["apio", "axis"], tmp_path / "copy")
-    shell = folder / "digits_axis.v"
-    text = shell.read_text()
-    assert text.count(old) == 1
-    shell.write_text(text.replace(old, new))
+    folder = _broken(folders["apio", "axis"], tmp_path, "digits_axis.v", old, new)
     assert simulate(folder, tmp_path).startswith("FAIL")
 
 
@@ -90,11 +96,7 @@ def test_a_broken_shell_is_caught(folders, tmp_path, old, new):
     ],
 )
 def test_the_testbench_reads_registers_over_the_bus(folders, tmp_path, old, new):
-    folder = twin(folders["fusesoc", "csr"], tmp_path / "copy")
-    file = folder / "digits_csr.v"
-    text = file.read_text()
-    assert text.count(old) == 1, text
-    file.write_text(text.replace(old, new))
+    folder = _broken(folders["fusesoc", "csr"], tmp_path, "digits_csr.v", old, new)
     assert simulate(folder, tmp_path) == "FAIL: 1 of 80 results differ"
 
 

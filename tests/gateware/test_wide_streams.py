@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 from graph_cases import STALLS, check
 from random_graphs import Built, RandomNetwork, build
 
+from gateware.units.converter import ConverterUnit
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE
@@ -119,6 +121,38 @@ def test_pipelined_layers_give_their_results_in_several_transfers_too():
         check(built, built.graph, pattern)
     with pytest.raises(InputError, match="fifo_depth must be a frame's 20 transfers or more"):
         replace(built.graph.cores[0], rows=20, out_width=1, fifo_depth=16)
+
+
+@pytest.mark.parametrize(("taken", "given"), [(1, 4), (4, 1)])
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_converters_lose_nothing_where_they_wait(taken, given, decoupled):
+    """A decoupled one takes nothing while it holds a transfer, whatever is taken of it."""
+    spec = WidthConverter("c", ("i",), ("o",), U8, 12, taken, given)
+    dut = ConverterUnit(spec, decoupled=decoupled)
+    rng = np.random.default_rng(taken)
+    sent, got, taken_on = rng.integers(0, 256, 48).tolist(), [], []
+
+    async def bench(ctx):
+        at = 0
+        for _ in range(400):
+            part = sent[at : at + taken] if rng.random() < 0.8 else []
+            ctx.set(dut.i.valid, bool(part))
+            ctx.set(dut.i.payload, part or [0] * taken)
+            ctx.set(dut.o.ready, bool(rng.random() < 0.4))
+            offered = ctx.get(dut.o.valid)
+            if offered and ctx.get(dut.o.ready):
+                got.extend(ctx.get(value) for value in dut.o.payload)
+            if part and ctx.get(dut.i.ready):
+                at += taken
+                taken_on.append(offered)
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert got == sent
+    assert any(taken_on) != decoupled
 
 
 def test_a_wider_stream_takes_fewer_cycles():

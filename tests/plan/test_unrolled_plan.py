@@ -243,6 +243,12 @@ def test_multipliers_are_adders_where_blocks_are_too_few_for_a_frame_a_clock():
     assert planned.resources.dsps == 10
     layer, spec = core_layers(network)[0], planned.layers[0].spec
     assert remake(layer, spec, "ecp5")[0] == spec
+    # On a board the link gathers a frame in registers, and gives results of 16 bits in parts.
+    tops = []
+    for more in (asked, {}):
+        whole, bare = (plan(network, "ulx3s-25f", **more, top=top).resources for top in (1, 0))
+        tops.append((whole - bare).ffs)
+    assert 64 * 8 + 10 * 16 < tops[0] - tops[1] < 64 * 8 + 10 * 16 + 30
     blocks = plan(network, "ulx3s-25f", **asked, multiplier="mult18")
     assert blocks.interval_cycles == 2
     cells = planned.layers[0].resources.luts - blocks.layers[0].resources.luts

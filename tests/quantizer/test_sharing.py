@@ -10,7 +10,10 @@ from pvq_hw.flow.quantize import quantize_for
 from pvq_hw.model.model import Model
 from pvq_hw.model.nodes import Dense, Relu
 from pvq_hw.pyramid.nearest import nearest
-from pvq_hw.quantizer.sharing import adder_count, share_sums
+from pvq_hw.quantizer.autodiff import Tape
+from pvq_hw.quantizer.expansion import Rows
+from pvq_hw.quantizer.fused import network_steps
+from pvq_hw.quantizer.sharing import adder_count, share_rows, share_sums
 from pvq_hw.target.boards import get_target
 
 
@@ -40,6 +43,49 @@ def test_nothing_is_lost_where_nothing_may_be():
     found = share_sums(w, y, 0.0, tries=500)
     assert cosines(w, found, np.eye(12)).mean() >= cosines(w, y, np.eye(12)).mean() - 1e-12
     assert adder_count(found) <= adder_count(y)
+
+
+def test_pulses_go_only_where_they_may():
+    """Weights of 0 that are kept stay 0."""
+    rng = np.random.default_rng(6)
+    w = rng.laplace(size=(10, 12))
+    y = np.asarray(nearest(w, 5), dtype=np.int64)
+    found = share_sums(w, y, 0.05, allowed=y != 0, tries=1500)
+    assert not np.array_equal(found, y)
+    assert not found[y == 0].any()
+    assert share_sums(w, y, 0.05, tries=1500)[y == 0].any()
+
+
+def test_sums_stay_as_near_as_they_can_and_kept_zeros_are_kept(monkeypatch):
+    monkeypatch.setitem(share_sums.__kwdefaults__, "tries", 2000)
+    rng = np.random.default_rng(2)
+    weights = [rng.laplace(size=(8, 10)), rng.laplace(size=(6, 8))]
+    weights[0][rng.random((8, 10)) < 0.3] = 0
+    nodes = [
+        Dense(name, (source,), out, (len(w),), w, rng.normal(size=len(w)))
+        for (name, source, out), w in zip((("a", "x", "s"), ("b", "s", "t")), weights, strict=True)
+    ]
+    tape = Tape(network_steps(Model("net", "", "x", (10,), (0,), (10,), tuple(nodes))), "x")
+    x = (rng.integers(0, 5, (200, 10)) + 2 * rng.integers(0, 5, (200, 1))).astype(np.float32)
+    before = {}
+    for node, w in zip(nodes, weights, strict=True):
+        y = np.asarray(nearest(w, 6), dtype=np.int64) * (w != 0)
+        before[node.name] = Rows(y, np.full((len(w), 1), 0.3), np.ones(len(w)), allowed=w != 0)
+        before[node.name].put(tape, node.name)
+    parts = []
+    after = share_rows(
+        tape, before, x, {"a": 0.3, "b": 0.3}, progress=lambda *part: parts.append(part)
+    )
+    old, new = before["a"], after["a"]
+    wanted, sums = (x @ rows.y.T * rows.gain[:, 0] + rows.bias for rows in (old, new))
+    assert np.allclose(wanted.mean(axis=0), sums.mean(axis=0), atol=1e-3)
+    off = sums - wanted
+    own = (x - x.mean(axis=0)) @ new.y.T
+    assert np.abs((off * own).sum(axis=0)).max() < 1e-3 * np.square(own).sum(axis=0).max()
+    assert all(adder_count(after[name].y) < adder_count(before[name].y) for name in "ab")
+    assert not new.y[weights[0] == 0].any()
+    assert {name for name, _ in parts} == {"all layers"}
+    assert [part for _, part in parts] == sorted(part for _, part in parts)
 
 
 def test_a_matrix_that_takes_too_long_is_left_alone():
