@@ -135,7 +135,7 @@ bench-accuracy: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks.reach --models "$(MODELS)" --mnist "$(MNIST)" $(KWS:%=--kws %) \
 	    $(CIFAR:%=--cifar %) $(AD:%=--ad %) --page docs/benchmarks-reach.md
 	@$(BIN)/python -m benchmarks.promise --models "$(MODELS)" --mnist "$(MNIST)" $(KWS:%=--kws %) \
-	    --tune 200 --page docs/benchmarks-promise.md
+	    $(CIFAR:%=--cifar %) --tune 200 --page docs/benchmarks-promise.md
 
 bench-quantize: $(VENV)/.installed-test
 	@$(BIN)/python -m benchmarks.quantize

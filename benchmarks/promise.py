@@ -1,13 +1,13 @@
 """Whether ``--max-loss P`` keeps its word on inputs that it never saw.
 
-Run as ``python -m benchmarks.promise [--models FOLDER --mnist FOLDER] [--kws FOLDER]``: for every
-network, board and P the choice is made from labeled calibration inputs, another draw for each seed,
-of which it holds a fifth out itself; then the test inputs are judged by the integer golden model.
-The word is kept where the loss on them is at most P plus the 95 % interval of that loss, which
-counts the inputs that are right in one model alone. ``--tune N`` lets ``tune`` search N trials for
-the same loss on the same inputs. Results that the file already holds are not computed again, so the
-run may be stopped at any time; rows whose data were not given are left out. ``--page FILE`` writes
-the page.
+Run as ``python -m benchmarks.promise [--models FOLDER --mnist FOLDER] [--kws FOLDER] [--cifar
+FILE.npz]``: for every network, board and P the choice is made from labeled calibration inputs,
+another draw for each seed, of which it holds a fifth out itself; then the test inputs are judged by
+the integer golden model. The word is kept where the loss on them is at most P plus the 95 %
+interval of that loss, which counts the inputs that are right in one model alone. ``--tune N`` lets
+``tune`` search N trials for the same loss on the same inputs. Results that the file already holds
+are not computed again, so the run may be stopped at any time; rows whose data were not given are
+left out. ``--page FILE`` writes the page.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Case:
 
 _BOTH = ("icebreaker", "ulx3s-25f")
 _BIG = ("ulx3s-25f",)
+_BIGGEST = ("ulx3s-85f",)
 CASES = tuple(
     Case(name, file, data, board, scale, slow)
     for name, file, data, scale, boards, slow in (
@@ -72,6 +73,7 @@ CASES = tuple(
         ("MNIST MLP", "mnist_mlp_784_64_32_10.onnx", "mnist", 255.0, _BOTH, False),
         ("tiny CNN", "mnist_tinycnn_8_16_bn.onnx", "mnist", 255.0, _BIG, True),
         ("DS-CNN (KWS)", "kws_dscnn.onnx", "kws", 1.0, _BIG, True),
+        ("ResNet8", "pretrainedResnet.onnx", "cifar", 1.0, _BIGGEST, True),
     )
     for board in boards
 )
@@ -183,7 +185,7 @@ _ABOUT = """\
 <!-- Made by `python -m benchmarks.promise --page`: don't edit by hand. -->
 
 Each row is one choice of `pvq-hw compile --max-loss P`: from up to 3,000 labeled calibration inputs
-(four fifths of the training inputs where these are fewer; of KWS four fifths of 500), another draw
+(four fifths of the training inputs where these are fewer: of KWS's 500, of ResNet8's 1,000 images), another draw
 for each seed, of which it holds a fifth out and never calibrates with; *held out* is the loss there,
 and the one reckoned with on other inputs, which decides. The test inputs took no part. *lost* is
 their loss in points of accuracy, with its 95 % interval from the inputs that are right in one model
@@ -191,8 +193,8 @@ alone (*only float, only ours*). The word is kept where the loss is at most P pl
 *int8*: inferences a second with all layers as 8-bit weights, with the same planner, where that fits.
 Speeds are planned, at the board's clock; *CPU s* is the whole choice's, on a shared machine. Made by
 
-    python -m benchmarks.promise --models FOLDER --mnist FOLDER --kws FOLDER --seeds 2 --tune 200 \\
-        --page docs/benchmarks-promise.md
+    python -m benchmarks.promise --models FOLDER --mnist FOLDER --kws FOLDER --cifar FILE.npz \\
+        --seeds 2 --tune 200 --page docs/benchmarks-promise.md
 
 | network | board | P | draw | lost | only float, only ours (inputs) | kept | held out, reckoned (inputs) | N/K | 8-bit layers | inferences/s | int8 | trials | CPU s |
 |---|---|---:|---:|---:|---:|---|---:|---:|---|---:|---:|---:|---:|
@@ -284,14 +286,28 @@ def _data(case: Case, args: argparse.Namespace) -> tuple[Path, Data, Data] | Non
         parts = [np.load(_EXAMPLES / f"{case.data}_{part}.npz") for part in ("train", "test")]
         train, test = (Data(p["x"], p["y"]) for p in parts)
         return _EXAMPLES / case.file, train, test
-    folder = args.kws if case.data == "kws" else args.mnist
-    if folder is None or args.models is None:
+    source = {"kws": args.kws, "cifar": args.cifar, "mnist": args.mnist}[case.data]
+    if source is None or args.models is None:
         return None
-    if case.data == "mnist":
-        return args.models / case.file, *mnist(folder)
+    return args.models / case.file, *_READERS[case.data](source)
+
+
+def _kws(folder: Path) -> tuple[Data, Data]:
     parts = [np.load(folder / f"kws_{part}.npz") for part in ("cal", "test")]
     train, test = (Data(p["x"], p["y"]) for p in parts)
-    return args.models / case.file, train, test
+    return train, test
+
+
+def _cifar(path: Path) -> tuple[Data, Data]:
+    with np.load(path) as file:
+        return Data(file["x_calibration"], file["y_calibration"]), Data(file["x"], file["y"])
+
+
+_READERS: Mapping[str, Callable[[Path], tuple[Data, Data]]] = {
+    "mnist": mnist,
+    "kws": _kws,
+    "cifar": _cifar,
+}
 
 
 def _runs(seeds: int, trials: int) -> Iterator[tuple[Case, float, str]]:
@@ -309,6 +325,7 @@ def main() -> None:
     """Runs what is missing, and writes the page."""
     parser = folders(__doc__, RESULTS)
     parser.add_argument("--kws", type=Path, help="folder of kws_cal.npz and kws_test.npz")
+    parser.add_argument("--cifar", type=Path, help="npz with x, y, x_calibration, y_calibration")
     parser.add_argument("--only", default="", help="only cases whose key begins so")
     parser.add_argument("--seeds", type=int, default=2, help="draws a case")
     parser.add_argument("--tune", type=int, default=0, help="trials of the searches")
