@@ -150,7 +150,8 @@ def _stop_processes(executor: Executor) -> None:
     executor.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
-    executor.shutdown(wait=True)
+    for process in processes:
+        process.join()  # the executor's own wait is over after the first shutdown
 
 
 @contextlib.contextmanager

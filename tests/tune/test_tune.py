@@ -24,6 +24,7 @@ from pvq_hw.flow.options_toml import options_toml
 from pvq_hw.model.load import load_model
 from pvq_hw.progress import Steps
 from pvq_hw.target.boards import get_target
+from pvq_hw.tune.executor import process_runner
 from pvq_hw.tune.search import TuneOptions, tune
 from pvq_hw.tune.space import Space, SpaceLayer
 from pvq_hw.tune.study import Goal, Trial, fronts, ranked, search
@@ -276,6 +277,15 @@ def test_toml_reads_back(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(options_toml(options), encoding="utf-8")
     assert load_options(path, {}) == options
+
+
+def test_workers_have_ended_and_their_seconds_count_when_a_runner_stops():
+    with process_runner(1) as runner:
+        executor = runner.start()
+        worker = executor.submit(os.getpid).result()
+        runner.stop(executor)
+        with pytest.raises(ChildProcessError):  # nobody is left to wait for
+            os.waitpid(worker, os.WNOHANG)
 
 
 def test_dead_workers_are_replaced_then_given_up(case, tmp_path):
