@@ -50,7 +50,9 @@ def row_words(m: Module, core: _Core, which: str, strobe: Strobe, stage: int) ->
     rom = core_rom(core, which, spec.params_latency, spec.params_memory)
     m.submodules[which] = rom
     address = Signal(max(1, (rom.depth - 1).bit_length()), name=f"{which}_address")
+    m.d.comb += rom.addr.eq(address)
+    if rom.depth == 1:
+        return rom.data
     with m.If(strobe(stage - spec.params_latency)):
         m.d.sync += address.eq(Mux(address == rom.depth - 1, 0, address + 1))
-    m.d.comb += rom.addr.eq(address)
     return rom.data

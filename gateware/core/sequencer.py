@@ -192,7 +192,8 @@ class Sequencer(wiring.Component):
 class ResultFifo(wiring.Component):
     """Results wait here for the next core. The credits see to it that it never overflows.
 
-    A result is offered two cycles after its write, if nothing is before it; one a cycle.
+    A result is offered ``spec.fifo_delay`` cycles after its write, if nothing is before it; one a
+    cycle. Of 1 cycle: out of the memory, whose data no register follows.
 
     Members
     -------
@@ -231,20 +232,23 @@ class ResultFifo(wiring.Component):
         # ``after`` is ``read + 1``; ``some`` says that there are results that are not on offer yet.
         after, some = Signal(bits - 1, init=1), Signal()
         valid, load = Signal(), Signal()
+        now = self.spec.fifo_delay == 1
         m.d.comb += [
-            load.eq(some & (~valid | self.o.ready)),
+            load.eq(some & (self.o.ready if now else ~valid | self.o.ready)),
             ram.w_en.eq(self.w_en),
             ram.w_addr.eq(write),
             ram.w_data.eq(self.w_data),
-            self.o.valid.eq(valid),
-            self.popped.eq(valid & self.o.ready),
+            self.o.valid.eq(some if now else valid),
+            self.popped.eq(self.o.valid & self.o.ready),
         ]
         m.d.sync += [
             write.eq(write + self.w_en),
             some.eq(self.w_en | (some & ~(load & (write == after)))),
         ]
         m.d.comb += ram.r_addr.eq(read)
-        if block:
+        if now:
+            m.d.comb += self.o.payload.eq(ram.r_data)
+        elif block:
             m.d.comb += [ram.r_en.eq(load), self.o.payload.eq(ram.r_data)]
         else:
             result = Signal(self.width, reset_less=True)

@@ -34,7 +34,8 @@ class FrameCollector(wiring.Component):
     settled : it has been held for ``spec.levels`` cycles; if pipelined, it is held
     release : strobe, only with ``settled``; it is not needed after this cycle
 
-    Digit-serial adders take a frame into registers of their own: there is none for it here.
+    Pipelined adders take a frame from where it comes in, and digit-serial ones into registers of
+    their own: none holds it here.
     """
 
     def __init__(self, spec: UnrolledSpec) -> None:
@@ -51,14 +52,11 @@ class FrameCollector(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
-        levels = 0 if spec.pipelined else spec.levels
         n, bits = spec.n // spec.in_width, spec.x.bits * spec.in_width
         coming = Signal(n * bits, reset_less=True)
-        frame = Signal(n * bits, reset_less=True)
         count, at_end = Signal(range(n)), Signal(init=int(n == 1))
         # ``whole``: all of a frame has come, and it is not held yet.
         whole, held, hold, take = Signal(), Signal(), Signal(), Signal()
-        wait = Signal(range(levels + 1), reset_less=True)
         m.d.comb += [
             self.i.ready.eq(~whole | hold),
             take.eq(self.i.valid & self.i.ready),
@@ -71,9 +69,11 @@ class FrameCollector(wiring.Component):
             ]
             if n > 1:
                 m.d.sync += at_end.eq(count == n - 2)
-        if spec.digit:
+        if spec.pipelined:
             m.d.comb += [hold.eq(self.release), self.frame.eq(coming), self.settled.eq(whole)]
             return m
+        frame = Signal(n * bits, reset_less=True)
+        wait = Signal(range(spec.levels + 1), reset_less=True)
         m.d.comb += [
             hold.eq(whole & (~held | self.release)),
             self.frame.eq(frame),
@@ -81,9 +81,40 @@ class FrameCollector(wiring.Component):
         ]
         m.d.sync += held.eq(hold | (held & ~self.release))
         with m.If(hold):
-            m.d.sync += [frame.eq(coming), wait.eq(levels)]
+            m.d.sync += [frame.eq(coming), wait.eq(spec.levels)]
         with m.Elif(wait != 0):
             m.d.sync += wait.eq(wait - 1)
+        return m
+
+
+class WholeFrames(wiring.Component):
+    """Frames that come in one transfer each, out of the stream into pipelined adders.
+
+    Members
+    -------
+    i : stream of frames
+    frame : the one on offer
+    settled : there is one
+    release : strobe, only with ``settled``; it is taken
+    """
+
+    def __init__(self, spec: UnrolledSpec) -> None:
+        super().__init__(
+            {
+                "i": In(stream.Signature(activation_layout(spec.x, spec.n))),
+                "frame": Out(spec.n * spec.x.bits),
+                "settled": Out(1),
+                "release": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += [
+            self.frame.eq(self.i.payload.as_value()),
+            self.settled.eq(self.i.valid),
+            self.i.ready.eq(self.release),
+        ]
         return m
 
 
@@ -177,7 +208,8 @@ class FramePacer(wiring.Component):
 
 
 class SumShifter(wiring.Component):
-    """Takes all sums of a frame at once and gives W after the other.
+    """Takes all sums of a frame at once and gives W after the other; if ``spec.direct``, all of them
+    as they come.
 
     Members
     -------
@@ -206,6 +238,14 @@ class SumShifter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         spec = self.spec
+        if spec.direct:
+            m.d.comb += [
+                self.o.eq(self.sums),
+                self.load.eq(self.settled),
+                self.step.eq(self.settled),
+                self.row_end.eq(self.settled),
+            ]
+            return m
         kept = Signal(len(self.sums), reset_less=True)
         left, busy, last = Signal(range(spec.steps + 1), reset_less=True), Signal(), Signal()
         together = spec.out_width * spec.acc_bits
@@ -253,7 +293,8 @@ class UnrolledCore(wiring.Component):
     Takes the N activations of a frame in order, a transfer a cycle, and gives the rows' results in
     order. A frame takes ``spec.frame_cycles`` cycles as long as results are taken; the first result
     is offered ``spec.levels + 3 + spec.output_delay`` cycles after the transfer of the frame's last
-    activation; of a digit-serial core, ``spec.sum_delay + 2 + spec.output_delay``.
+    activation; of a pipelined core, ``spec.sum_delay + 2 + spec.output_delay``, a cycle less where
+    ``spec.direct``, and another one where ``spec.straight``.
 
     Back-pressure holds the sums of a frame where they are taken one after the other, then the next
     frame, and then the input; never the adders or the requantizer. In a pipelined core it holds the
@@ -342,9 +383,9 @@ class UnrolledCore(wiring.Component):
             return DigitNetwork(graph, spec.x, spec.acc_bits, spec.digit)
         return AdderNetwork(graph, spec.x, spec.acc_bits, balanced=spec.pipelined)
 
-    def _collector(self) -> FrameCollector | WindowCollector | RasterCollector:
+    def _collector(self) -> FrameCollector | WholeFrames | WindowCollector | RasterCollector:
         if self.window is None:
-            return FrameCollector(self.spec)
+            return (WholeFrames if self.spec.straight else FrameCollector)(self.spec)
         if self.spec.by_pixel:
             return RasterCollector(window_raster(self.spec, self.window), self.body)
         return WindowCollector(self.spec, self.window, self.body)

@@ -119,9 +119,10 @@ class Credits(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        free = Signal(range(self.places + 1), init=self.places)
-        m.d.sync += free.eq(free + self.returned - self.claim)
-        m.d.comb += self.some.eq(free != 0)
+        # One less than there are, so that the sign says that there is none: no logic behind it.
+        spare = Signal(range(-1, self.places), init=self.places - 1)
+        m.d.sync += spare.eq(spare + self.returned - self.claim)
+        m.d.comb += self.some.eq(~spare[-1])
         return m
 
 

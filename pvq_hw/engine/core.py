@@ -471,7 +471,12 @@ class CoreBase(Document, ABC):
     @property
     def output_delay(self) -> int:
         """When a row's result, saturated, is offered at ``o`` if nothing is before it."""
-        return self.product_stage + self.bias_chunks + 1 + 2
+        return self.product_stage + self.bias_chunks + 1 + self.fifo_delay
+
+    @property
+    def fifo_delay(self) -> int:
+        """Cycles from a result's write into the FIFO until it is offered."""
+        return 2
 
     # -- golden model -----------------------------------------------------------------------
 

@@ -362,6 +362,8 @@ def _core_unit(unit: CoreUnit, work: Work) -> list[Process]:
 def _unrolled_core(spec: UnrolledSpec, unit: CoreUnit, work: Work) -> list[Process]:
     if spec.by_pixel and unit.window is not None:
         return [_by_pixel(spec, window_raster(spec, unit.window), unit, work)]
+    if spec.straight and unit.window is None:
+        return [_straight(spec, work.inputs[0], work.outputs[0], work.frames)]
     held, loaded = work.note(unit.positions, 1), work.note(unit.positions, 1)
     run = _pipelined if spec.pipelined else _unrolled
     compute = run(spec, work.outputs[0], held, loaded, work.frames * unit.positions)
@@ -722,17 +724,17 @@ def _dense(
 def _collect(
     spec: UnrolledSpec, i: Wire, held: list[int], loaded: list[int], frames: int
 ) -> Process:
-    """Whole frames, each held as soon as the sums of the one before are loaded; digit-serial adders
+    """Whole frames, each held as soon as the sums of the one before are loaded; pipelined adders
     take them from where they come in."""
-    transfers, past = spec.n // spec.in_width, loaded if spec.digit else held
+    transfers, past = spec.n // spec.in_width, loaded if spec.pipelined else held
     for frame in range(frames):
-        while spec.digit and len(loaded) < frame:
+        while spec.pipelined and len(loaded) < frame:
             yield
         i.readies += [past[-1] if past else 0] * transfers
         i.settle()
         while len(i.moved) < (frame + 1) * transfers:
             yield
-        if spec.digit:
+        if spec.pipelined:
             held.append(i.moved[-1])
             continue
         while len(loaded) < frame:
@@ -782,6 +784,20 @@ def _unrolled(
             o.settle()
 
 
+def _straight(spec: UnrolledSpec, i: Wire, o: Wire, frames: int) -> Process:
+    """A transfer is a frame, and goes into the adders as its results have a place."""
+    for frame in range(frames):
+        before = frame - spec.credits  # the result that leaves room
+        while before >= len(o.moved):
+            yield
+        i.readies.append(o.moved[before] + 1 if before >= 0 else 0)
+        i.settle()
+        while len(i.moved) <= frame:
+            yield
+        o.offers.append(i.moved[frame] + spec.sum_delay + spec.output_delay)
+        o.settle()
+
+
 def _pipelined(
     spec: UnrolledSpec, o: Wire, held: list[int], started: list[int], frames: int
 ) -> Process:
@@ -805,7 +821,7 @@ def _paced(
     if before >= 0:
         start = max(start, pops[before] + 1)
     started.append(start)
-    step = start + delay + spec.sum_delay + 1
+    step = start + delay + spec.sum_delay + (not spec.direct)
     for _ in range(places):
         step += spec.groups * spec.multiplier_interval
         o.offers.append(step - spec.multiplier_interval + spec.output_delay)

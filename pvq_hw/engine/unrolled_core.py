@@ -7,6 +7,8 @@ one requantizer is enough, and a serial one has as many cycles for a product as 
 
 A pipelined core holds no frame: operands wait in registers for their partners, so that a frame may
 come while the sums of others are still being added, every cycle where all results leave at once.
+There, sums go on into the requantizers without a register of their own; and frames that come in one
+transfer go into the adders from the stream.
 
 A digit-serial one adds 1, 2, 4 or 8 bits a cycle, the lowest first: an adder is as many full adders
 and a flip-flop for the carry, and a frame takes as many cycles as its sums have digits, in which
@@ -164,6 +166,21 @@ class UnrolledSpec(CoreBase):
         return self.gain_levels
 
     @property
+    def direct(self) -> bool:
+        """Whether all sums of a frame go on together, without being kept."""
+        return self.pipelined and self.wires_multipliers
+
+    @property
+    def straight(self) -> bool:
+        """Of a dense layer: whether a transfer is a frame, and goes into the adders as it comes."""
+        return self.direct and self.in_width == self.n
+
+    @property
+    def fifo_delay(self) -> int:
+        """1 where results leave from the FIFO's memory."""
+        return 1 if self.direct and self.fifo_memory == "logic" else super().fifo_delay
+
+    @property
     def requantizers(self) -> int:
         """W: a transfer's results are made at once."""
         return self.out_width
@@ -239,7 +256,8 @@ class UnrolledSpec(CoreBase):
     def least_fifo(self) -> int:
         """Places with which the FIFO never holds a core up whose results are taken at once."""
         if self.pipelined:
-            flight = self.sum_delay + self.output_delay + 4 + self.by_pixel * self.bank_latency
+            slack = 0 if self.direct else 4
+            flight = self.sum_delay + self.output_delay + slack + self.by_pixel * self.bank_latency
             return (-(-flight // self.sum_cycles) + 1) * self.frame_places
         # A row claims its place when its sum leaves, and gives it back when its result does.
         return -(-(self.output_delay + 1) // (self.groups * self.multiplier_interval)) + 1
@@ -254,7 +272,7 @@ class UnrolledSpec(CoreBase):
     @property
     def row_stage(self) -> int:
         """When a sum is at the multiplier's operand: with the word of its ROM, if it has one."""
-        return 0 if self.multiplies.wired else self.params_latency
+        return 0 if self.multiplies.wired or self.direct else self.params_latency
 
     # -- golden model -----------------------------------------------------------------------
 
@@ -423,6 +441,8 @@ def as_pipelined(spec: UnrolledSpec, digit: int = 0, *, by_pixel: bool = False) 
     """The core with frames that follow one another into its adders, which take so many bits a
     cycle, and whether windows come with their pixels."""
     deep = replace(spec, fifo_depth=MOST_PLACES, pipelined=True, digit=digit, by_pixel=by_pixel)
+    if deep.direct:  # the adders have carry chains of all their bits, and so has the bias
+        deep = replace(deep, carry_chunk=0)
     return replace(deep, fifo_depth=_fifo_depth(deep))
 
 
