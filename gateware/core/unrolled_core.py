@@ -208,8 +208,8 @@ class FramePacer(wiring.Component):
 
 
 class SumShifter(wiring.Component):
-    """Takes all sums of a frame at once and gives W after the other; if ``spec.direct``, all of them
-    as they come.
+    """Takes all sums of a frame at once and gives W after the other; if ``spec.direct``, all of
+    them as they come.
 
     Members
     -------
