@@ -5,12 +5,14 @@ from typing import Any
 
 from amaranth.hdl import Const, Module, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, connect, flipped
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.accelerator.circuits import unit_circuit
 from gateware.arith.activation import activation_layout, stream_ports
 from gateware.device.live import LiveBus
 from gateware.device.spram import CODE_PORT
+from gateware.link.flash import FLASH_PINS
+from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import code_layout
@@ -41,6 +43,9 @@ class Accelerator(wiring.Component):
         While it loads, and a cycle longer, no activation is taken and all units are in reset:
         frames under way are forgotten.
 
+    flash, codes_right, codes_wrong : as of `gateware.core.shared_core.SharedCore`, only where a
+        core's codes come from the flash for every frame
+
     Attributes
     ----------
     layout : CodeLayout
@@ -65,7 +70,9 @@ class Accelerator(wiring.Component):
             if hasattr(unit, "live"):
                 unit.live = live
         taken, given = spec.together
-        loaded = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
+        loaded: dict[str, Any] = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
+        if has_stream(spec.cores):
+            loaded = {"flash": Out(FLASH_PINS), "codes_right": Out(1), "codes_wrong": Out(1)}
         super().__init__(stream_ports(spec.x[1], spec.out[1], taken, given) | loaded)
 
     def elaborate(self, platform: object) -> Module:
@@ -92,6 +99,13 @@ class Accelerator(wiring.Component):
                 maker = self.spec.batched(unit)[0]
                 connect(m, self.units[maker.name].batch, component.batch)
         connect(m, givers[self.spec.output], flipped(self.o))
+        for unit in self.spec.units:
+            if has_stream(unit.cores):
+                core = self.units[unit.name]
+                connect(m, core.flash, flipped(self.flash))
+                m.d.comb += [
+                    self.codes_right.eq(core.codes_right), self.codes_wrong.eq(core.codes_wrong),
+                ]  # fmt: skip
         return m
 
     def _closed(self, m: Module, first: Any, load: Value) -> Signal:

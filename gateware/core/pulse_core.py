@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.arith.activation import activation_layout, stream_ports
 from gateware.arith.requantizer import Requantizer
 from gateware.arith.tree import Accumulator, AdderTree
+from gateware.core.code_ring import CodeRing
 from gateware.core.decoder import lane_decoder
 from gateware.core.leaf import Leaf
 from gateware.core.parameters import Strobe, core_rom, row_words
@@ -273,6 +274,8 @@ def read_codes(core: Any, m: Module, sequencer: Any) -> tuple[Value, Value, Valu
     latency = core.spec.code_latency
     m.submodules.codes = codes = _code_memory(core, m, max(1, latency - 1))
     m.d.comb += codes.addr.eq(sequencer.addr)
+    if isinstance(codes, CodeRing):
+        m.d.comb += [sequencer.came.eq(codes.came), codes.freed.eq(sequencer.freed)]
     end = Signal()
     if latency == 1:
         fresh = Signal(init=1)
@@ -286,10 +289,15 @@ def read_codes(core: Any, m: Module, sequencer: Any) -> tuple[Value, Value, Valu
     return word, end, clear
 
 
-def _code_memory(core: Any, m: Module, latency: int) -> Rom | SpramRom:
+def _code_memory(core: Any, m: Module, latency: int) -> Rom | SpramRom | CodeRing:
     spec = core.spec
     if spec.code_memory == "block":
         return core_rom(core, "weights", latency, "block")
+    if spec.code_memory == "flash":
+        ring = CodeRing(spec, core.image, latency, core.wake_clocks, core.body)
+        connect(m, ring.flash, flipped(core.flash))
+        m.d.comb += [core.codes_right.eq(ring.right), core.codes_wrong.eq(ring.wrong)]
+        return ring
     width, depth = spec.memories[spec.memory_name("weights")]
     codes = SpramRom(width, depth, core.first_block, latency=latency, body=core.body)
     connect(m, flipped(core.codes), codes.codes)

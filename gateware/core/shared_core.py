@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.arith.activation import activation_layout
 from gateware.arith.requantizer import Saturate, make_multiplier
 from gateware.arith.tree import Accumulator, AdderTree, ChunkedAdder
+from gateware.core.code_ring import WAKE_CLOCKS, words_at_hand
 from gateware.core.decoder import lane_decoder
 from gateware.core.leaf import Leaf
 from gateware.core.parameters import Strobe, core_rom, row_words
@@ -17,6 +18,7 @@ from gateware.core.pulse_core import read_codes
 from gateware.core.sequencer import ResultFifo, count_credits, credits_taken
 from gateware.device.memory import Ram
 from gateware.device.spram import CODE_PORT
+from gateware.link.flash import FLASH_PINS
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.shared_core import Finish, SharedSpec
@@ -27,6 +29,7 @@ __all__ = [
     "finish_of",
     "lane_sums",
     "layer_steps",
+    "ring_ports",
     "step_layout",
     "widened",
 ]
@@ -56,22 +59,31 @@ class SharedCore(wiring.Component):
     i, o : streams of activations, see `gateware.arith.activation`
     codes : In(`gateware.device.spram.CODE_PORT`), only with ``spec.code_memory == "spram"``
         Fills the code memory. Frames that are under way while it loads come out wrong.
+    flash : Out(`gateware.link.flash.FLASH_PINS`), only with ``spec.code_memory == "flash"``
+        Codes are read anew for every frame.
+    codes_right, codes_wrong : Out(1), as ``flash``
+        What was read has the right CRC-32; it hasn't. Nothing is taken before it has, and nothing
+        is given any more once it hasn't: the last result of a frame of wrong codes never leaves.
 
     Attributes
     ----------
     first_block : int
         Number of the code memory's first block on ``codes``; set before elaboration.
+    wake_clocks : int
+        Pause before and after the flash is woken up; set before elaboration.
     layer0, layer1, ... : ResultTap
         What the layers before the last give, to be watched.
     """
 
     def __init__(self, spec: SharedSpec, image: CoreImage, *, body: str = "behavioral") -> None:
         self.spec, self.image, self.body = spec, image, body
-        self.first_block = 0
+        self.first_block, self.wake_clocks = 0, WAKE_CLOCKS
         self.taps = [ResultTap(layer.out) for layer in spec.layers[:-1]]
         for number, tap in enumerate(self.taps):
             setattr(self, f"layer{number}", tap)
-        loaded = {"codes": In(CODE_PORT)} if spec.code_memory == "spram" else {}
+        loaded: dict[str, Any] = {"codes": In(CODE_PORT)} if spec.code_memory == "spram" else {}
+        if spec.code_memory == "flash":
+            loaded = {"flash": Out(FLASH_PINS), "codes_right": Out(1), "codes_wrong": Out(1)}
         super().__init__(
             {
                 "i": In(stream.Signature(activation_layout(spec.x, 1))),
@@ -85,7 +97,7 @@ class SharedCore(wiring.Component):
         spec = self.spec
         # The output first, so that it keeps its name in Verilog.
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
-        connect(m, fifo.o, flipped(self.o))
+        self._connect(m, fifo.o, flipped(self.o))
         m.submodules.sequencer = sequencer = LayerSequencer(spec, self.image, self.body)
         m.submodules.writer = writer = RegionWriter(spec)
         step = sequencer.step
@@ -104,7 +116,7 @@ class SharedCore(wiring.Component):
         finished = self._results(m, acc, row_end(spec.row_stage), mult, bias)
         result = row_end(spec.result_stage)
         between = self._between(m, sequencer, finished, result)
-        connect(m, flipped(self.i), writer.i)
+        self._connect(m, flipped(self.i), writer.i)
         m.d.comb += [
             sequencer.written.eq(writer.written),
             sequencer.popped.eq(fifo.popped),
@@ -119,6 +131,17 @@ class SharedCore(wiring.Component):
             fifo.w_data.eq(self._given(finished, -1)),
         ]
         return m
+
+    def _connect(self, m: Module, giver: Any, taker: Any) -> None:
+        """Joins two streams; where codes come from the flash, while they are right."""
+        if self.spec.code_memory != "flash":
+            connect(m, giver, taker)
+            return
+        m.d.comb += [
+            taker.valid.eq(giver.valid & self.codes_right),
+            taker.payload.eq(giver.payload),
+            giver.ready.eq(taker.ready & self.codes_right),
+        ]
 
     def _accumulated(self, m: Module, total: Value, first: Strobe, name: str = "") -> Value:
         """The sum of a row's words."""
@@ -336,6 +359,14 @@ def step_layout(spec: SharedSpec) -> data.StructLayout:
     return data.StructLayout(spec.program_fields)
 
 
+def ring_ports(spec: SharedSpec) -> dict[str, Any]:
+    """What a sequencer has besides where codes come from the flash: a word came, and how many words
+    are through."""
+    if spec.code_memory != "flash":
+        return {}
+    return {"came": In(1), "freed": Out(spec.freed_bits)}
+
+
 class LayerSequencer(wiring.Component):
     """Reads the code words of one layer after the other, as the program says.
 
@@ -355,6 +386,7 @@ class LayerSequencer(wiring.Component):
     turn : strobe, a layer's last result is written in this cycle
     layer : number of the layer
     step : word of the program
+    came, freed : see `ring_ports`; words are read as far as they have come
     """
 
     def __init__(self, spec: SharedSpec, image: CoreImage, body: str) -> None:
@@ -364,13 +396,14 @@ class LayerSequencer(wiring.Component):
                 "written": In(1),
                 "row_end": In(1),
                 "popped": In(1),
-                "addr": Out(max(1, (spec.words - 1).bit_length())),
+                "addr": Out(spec.code_address_bits),
                 "valid": Out(1),
                 "valid_next": Out(1),
                 "release": Out(1),
                 "turn": Out(1),
                 "layer": Out(range(max(2, len(spec.layers)))),
                 "step": Out(step_layout(spec)),
+                **ring_ports(spec),
             }
         )
 
@@ -383,8 +416,17 @@ class LayerSequencer(wiring.Component):
         count_credits(m, taken, self.row_end & step.last, self.popped)
         run, at_end, idle = Signal(), Signal(), Signal(init=1)
         go, ends = Signal(), Signal()
-        addr = Signal(len(self.addr))
-        m.d.comb += [go.eq(run & ~(full & step.last)), ends.eq(go & at_end), self.addr.eq(addr)]
+        addr = Signal(range(max(2, spec.words)))
+        there: Value = Const(1, 1)
+        place = addr
+        if spec.code_memory == "flash":
+            there = words_at_hand(m, self.came, go, spec.code_buffer)
+            place = Signal(len(self.addr))
+            m.d.comb += self.freed.eq(go)
+            m.d.sync += place.eq(place + go)
+        m.d.comb += [
+            go.eq(run & ~(full & step.last) & there), ends.eq(go & at_end), self.addr.eq(place),
+        ]  # fmt: skip
         opens, first = layer_steps(m, self, ends)
         # A frame is in the banks and not started: never two, since its region is free only when
         # the first layer has read it.

@@ -1,15 +1,16 @@
-"""Reads bytes out of a board's SPI flash."""
+"""Reads a board's SPI flash: bytes once, or words over and over."""
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["FLASH_PINS", "WAKE_SECONDS", "FlashReader"]
+__all__ = ["FLASH_PINS", "WAKE_SECONDS", "FlashReader", "FlashStream"]
 
 WAKE_SECONDS = 50e-6  # tRES1 is 3 us of a W25Q128JV and 30 us of the slowest
 _WAKE, _READ = 0xAB, 0x03
+_CRC32_POLYNOMIAL = 0xEDB88320  # reflected
 
 FLASH_PINS = wiring.Signature(
     {"cs_n": Out(1, init=1), "clk": Out(1), "copi": Out(1), "cipo": In(1)}
@@ -101,3 +102,140 @@ class FlashReader(wiring.Component):
         with m.If(shifts):
             m.d.sync += [count.eq(count + 1), byte.eq(Cat(cipo, byte[:-1])), first.eq(~read)]
         return m
+
+
+class FlashStream(wiring.Component):
+    """Reads the same words out of the flash over and over, each time with one command.
+
+    The SPI clock is half of the circuit's and stands still while there is no room for a word. The
+    first pass is checked: its CRC-32 must be the right one before words are given; it is repeated
+    until it is. All further passes are checked too, and after one that is wrong ``right`` stays low
+    until a reset. See `pvq_hw.engine.code_stream` for the order of bits and for what cycle a word
+    comes in.
+
+    Parameters
+    ----------
+    offset : int
+        Address of the first byte.
+    width, words : int
+        Bits of a word, and words of a pass.
+    crc : int
+        Of all words, see `pvq_hw.engine.code_stream.stream_crc`.
+    wake_clocks : int
+        Pause before and after the flash is woken up, cycles (the next power of two).
+
+    Members
+    -------
+    room : In(1)
+        Another word may be read; ``begins``, a strobe, says that it is.
+    o : Out(stream of words), always ready
+        From the cycle in which it is valid on, a word stays for a cycle more.
+    right, wrong : Out(1)
+        What has been read was right; the last pass wasn't. Neither is high before the first.
+    pins : Out(`FLASH_PINS`)
+        From registers.
+    """
+
+    def __init__(self, offset: int, width: int, words: int, crc: int, wake_clocks: int) -> None:
+        if not 0 <= offset < 1 << 24:
+            raise ValueError(f"Flash offset must have 24 bits, not {offset:#x}")
+        self._commands = _WAKE << 24, _READ << 24 | offset
+        self._width, self._words, self._crc = width, words, crc
+        self._pause_bits = max(4, (wake_clocks - 1).bit_length())
+        super().__init__(
+            {
+                "room": In(1),
+                "begins": Out(1),
+                "o": Out(stream.Signature(width, always_ready=True)),
+                "right": Out(1),
+                "wrong": Out(1),
+                "pins": Out(FLASH_PINS),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        # Pause, wake, pause, command, data, pause, command and so on: one flip-flop each.
+        before, wake, after, command, read, gap = (
+            Signal(init=int(k == 0), name=name)
+            for k, name in enumerate(("before", "wake", "after", "command", "read", "gap"))
+        )
+        phase, count = Signal(), Signal(range(max(32, self._width)))
+        word, at_last = Signal(range(max(2, self._words))), Signal(init=int(self._words == 1))
+        starts, at_end, over, selected = Signal(), Signal(), Signal(), Signal()
+        serving, first = Signal(), Signal()
+        m.d.comb += [
+            first.eq(read & serving & ~phase & (count == 0)),
+            self.begins.eq(first & self.room),
+            starts.eq(~phase & (wake | command | (read & ~(first & ~self.room)))),
+            at_end.eq(
+                phase & (count == Mux(read, self._width - 1, Mux(command, 31, 7)))
+            ),
+        ]
+        pause = self._pause(m, before | after, gap)
+        m.d.sync += [
+            phase.eq(starts),
+            before.eq(before & ~pause[0]),
+            wake.eq((before & pause[0]) | (wake & ~at_end)),
+            after.eq((wake & at_end) | (after & ~pause[0])),
+            command.eq((after & pause[0]) | (gap & pause[1]) | (command & ~at_end)),
+            read.eq((command & at_end) | (read & ~(at_end & at_last))),
+            gap.eq((read & at_end & at_last) | (gap & ~pause[1])),
+        ]
+        with m.If(phase):
+            m.d.sync += count.eq(Mux(at_end, 0, count + 1))
+        with m.If(read & at_end):
+            m.d.sync += [word.eq(Mux(at_last, 0, word + 1))]
+            if self._words > 1:
+                m.d.sync += at_last.eq(word == self._words - 2)
+        texts = [Array(Const(text, 32)[31 - i] for i in range(32)) for text in self._commands]
+        place = count[:5]
+        m.d.sync += [
+            selected.eq(wake | command | read),
+            self.pins.cs_n.eq(~(wake | command | read | selected)),
+            self.pins.clk.eq(phase),
+            self.pins.copi.eq((wake & texts[0][place]) | (command & texts[1][place])),
+        ]
+        self._take(m, read & phase, at_end, at_last, serving)
+        return m
+
+    def _pause(self, m: Module, wakes: Value, gap: Signal) -> tuple[Value, Value]:
+        """Whether the pause of waking up is over, and that between two passes."""
+        pause = Signal(self._pause_bits + 1)
+        with m.If((wakes & ~pause[-1]) | gap):
+            m.d.sync += pause.eq(pause + 1)
+        with m.Else():
+            m.d.sync += pause.eq(0)
+        return pause[-1], pause[:3].all()
+
+    def _take(
+        self, m: Module, bit: Value, at_end: Signal, at_last: Signal, serving: Signal
+    ) -> None:
+        """Bits become words, and go into the CRC. A bit is on its pin two cycles after the first
+        half of its clock began, is sampled at the end of that cycle and is here in the next."""
+        cipo, shifts, ends, last = Signal(), Signal(2), Signal(2), Signal(2)
+        crc, value = Signal(32, init=0xFFFFFFFF), Signal(self._width)
+        judged, equal = Signal(2), Signal()
+        feedback = crc[0] ^ cipo
+        m.d.sync += [
+            cipo.eq(self.pins.cipo),
+            shifts.eq(Cat(bit, shifts)),
+            ends.eq(Cat(bit & at_end, ends)),
+            last.eq(Cat(bit & at_end & at_last, last)),
+            self.o.valid.eq(ends[1] & serving),
+            judged.eq(Cat(last[1], judged)),
+            equal.eq(crc == self._crc ^ 0xFFFFFFFF),
+        ]
+        with m.If(shifts[1]):
+            m.d.sync += [
+                value.eq(Cat(cipo, value)),
+                crc.eq((crc >> 1) ^ Mux(feedback, _CRC32_POLYNOMIAL, 0)),
+            ]
+        with m.If(judged[1]):
+            m.d.sync += [
+                crc.eq(0xFFFFFFFF),
+                serving.eq(serving | equal),
+                self.right.eq(equal & (self.right | ~serving)),
+                self.wrong.eq(~equal | (self.wrong & serving)),
+            ]
+        m.d.comb += self.o.payload.eq(value)

@@ -1,6 +1,6 @@
 """When a sequencer reads rows of code words while their results have places."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Protocol
 
 from pvq_hw.engine.core import CoreBase
@@ -27,10 +27,15 @@ class RowReads:
         Its ``credits`` are the places that may be promised.
     o : Stream
         Gets every result's offer.
+    take : callable, optional
+        Where words come one by one: given a cycle, the one in which the next word is read, that or
+        a later one. Asked for again, with that cycle, until it is the same: the word is read then.
     """
 
-    def __init__(self, spec: CoreBase, o: Stream) -> None:
-        self.spec, self.o = spec, o
+    def __init__(
+        self, spec: CoreBase, o: Stream, take: Callable[[int], int] | None = None
+    ) -> None:
+        self.spec, self.o, self._take = spec, o, take
         self._strobes: list[int] = []  # rows' ends at the output of the code ROM
         self._counted = 0
 
@@ -52,6 +57,13 @@ class RowReads:
                     if pops[counted - limit] >= seen:
                         now = pops[counted - limit] + 2
                         continue
+                if self._take is not None:
+                    at = self._take(now)
+                    if at == now:
+                        now, left = now + 1, left - 1
+                    else:
+                        now = at
+                    continue
                 # Nothing changes until the next row under way ends.
                 step = left
                 if counted < len(strobes):

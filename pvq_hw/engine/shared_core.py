@@ -144,8 +144,12 @@ class SharedSpec(CoreBase):
         The code of all layers; its ``lanes`` is P.
     layers : tuple of SharedLayer
         In order: each reads what the one before gave.
+    code_buffer : int
+        With ``code_memory == "flash"``, code words that are kept, a power of two: all words come
+        from the SPI flash for every frame. Else 0.
     """
 
+    code_memories: ClassVar[tuple[str, ...]] = ("block", "spram", "flash")
     kind: ClassVar[str] = "shared"
     engine: ClassVar[str] = "shared"
     weight_memory: ClassVar[str] = "codes"
@@ -153,6 +157,7 @@ class SharedSpec(CoreBase):
 
     code: Code
     layers: tuple[SharedLayer, ...]
+    code_buffer: int = 0
 
     def __post_init__(self) -> None:
         where = f"Core {self.name!r}"
@@ -181,7 +186,20 @@ class SharedSpec(CoreBase):
             raise InputError(f"{where} must take one frame at a time, of one gain a row")
         if not self.multiplies.stored or self.bank_memory != "block":
             raise InputError(f"{where} must have a multiplier, and its banks in block RAM")
+        self._check_buffer(where)
         super().__post_init__()
+
+    def _check_buffer(self, where: str) -> None:
+        """Raises InputError unless there is a buffer where codes come from the flash."""
+        depth, streamed = self.code_buffer, self.code_memory == "flash"
+        if not streamed and depth:
+            raise InputError(f"{where}: code_buffer must be 0 unless codes come from the flash")
+        if streamed and not (2 <= depth <= 1 << 16 and depth & (depth - 1) == 0):
+            raise InputError(f"{where}: code_buffer must be a power of two from 2 on, not {depth}")
+        if streamed and depth < self.least_buffer:
+            raise InputError(
+                f"{where}: code_buffer must be {self.least_buffer} words or more, not {depth}"
+            )
 
     def _check_chain(self, where: str) -> None:
         """Raises InputError unless each layer takes what the one before gives."""
@@ -225,7 +243,29 @@ class SharedSpec(CoreBase):
     @property
     def choices(self) -> dict[str, Any]:
         """What a planner chooses of it besides lanes and gap bits, as options of its maker."""
-        return {"code_memory": self.code_memory}
+        return {"code_memory": self.code_memory, **self.buffer_choice}
+
+    @property
+    def buffer_choice(self) -> dict[str, Any]:
+        """The part of `choices` that says how many words are kept of codes from the flash."""
+        return {"code_buffer": self.code_buffer} if self.code_memory == "flash" else {}
+
+    @property
+    def least_buffer(self) -> int:
+        """Words that must be kept of codes from the flash: of layers that read theirs once, any
+        number."""
+        return 2
+
+    @property
+    def code_address_bits(self) -> int:
+        """Bits of an address of the code memory."""
+        depth = self.code_buffer if self.code_memory == "flash" else self.words
+        return max(1, (depth - 1).bit_length())
+
+    @property
+    def freed_bits(self) -> int:
+        """Bits of the number of words whose places are given back at once."""
+        return 1
 
     @property
     def fits_spram(self) -> bool:

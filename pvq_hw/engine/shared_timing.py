@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence
 
+from pvq_hw.engine.code_stream import Arrivals
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.row_reads import RowReads, Stream
@@ -53,27 +54,38 @@ def compute_layers(
     for layer in spec.layers:
         lengths.append(slots[: layer.rows])
         slots = slots[layer.rows :]
-    reads, now = RowReads(spec, o), 0
+    arrivals = Arrivals(spec) if spec.code_memory == "flash" else None
+    reads, now = RowReads(spec, o, arrivals.take if arrivals else None), 0
     for frame in range(frames):
         while len(written) <= frame:
             yield
         now = max(now, written[frame] + 2)
         shut: set[int] = set()
         blocked.append(shut)
-        at = now
-        for rows in lengths[:-1]:
+        first = 0
+        for number, rows in enumerate(lengths[:-1]):
             for length in rows:
-                at += length
-                shut.add(at - 1 + spec.result_stage - 1)
-            at += spec.turn_cycles - 1
-        for number, rows in enumerate(lengths):
-            if number == len(lengths) - 1:
-                now = yield from reads.rows(now, rows)
-            else:
-                now += sum(rows)
-            if number == 0:
-                released.append(now - 1 + spec.code_latency)
+                now = _read(arrivals, now, length)
+                shut.add(now - 1 + spec.result_stage - 1)
+            first = first if number else now
             now += spec.turn_cycles - 1
+        if len(lengths) > 1:
+            released.append(first - 1 + spec.code_latency)
+        now = yield from reads.rows(now, lengths[-1])
+        if len(lengths) == 1:
+            released.append(now - 1 + spec.code_latency)
+        now += spec.turn_cycles - 1
+
+
+def _read(arrivals: Arrivals | None, now: int, words: int) -> int:
+    """The cycle after the last of some words is read, the first one from ``now`` on."""
+    if arrivals is None:
+        return now + words
+    for _ in range(words):
+        now = max(now, arrivals.ready())
+        arrivals.free(now)
+        now += 1
+    return now
 
 
 def map_layers(

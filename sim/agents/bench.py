@@ -7,6 +7,7 @@ from typing import Any
 from amaranth.hdl import Cat, ClockDomain, Module, Signal, Value
 from amaranth.sim import Simulator, SimulatorContext
 
+from sim.agents.spi_flash import SpiFlash
 from sim.agents.streams import Monitor, Sink, Source, Watchdog
 
 __all__ = ["Bench"]
@@ -35,6 +36,8 @@ class Bench:
         self._quiet = quiet
         self._port: Any = None
         self._writes: Sequence[tuple[int, int]] = ()
+        self._pins: Any = None
+        self._flash: Callable[[], SpiFlash] | None = None
         self._simulator: Simulator | None = None
         self._streams: list[Any] = []
         self._seen = Signal(0)
@@ -66,6 +69,10 @@ class Bench:
     def load(self, port: Any, writes: Sequence[tuple[int, int]]) -> None:
         """Has words written through a `gateware.device.spram.CODE_PORT` before cycle 0."""
         self._port, self._writes = port, writes
+
+    def flash(self, pins: Any, make: Callable[[], SpiFlash]) -> None:
+        """Attaches a flash to `gateware.link.flash.FLASH_PINS`: a fresh one for every run."""
+        self._pins, self._flash = pins, make
 
     def _attach(self, stream: Any, agent: Source | Sink, name: str) -> Monitor:
         monitor = self.monitor(stream, name)
@@ -103,6 +110,8 @@ class Bench:
         self._module.d.sync += self._seen.eq(Cat(*wires))
         simulator = Simulator(self._module)
         simulator.add_clock(1e-6)
+        if self._flash is not None:
+            simulator.add_testbench(self._answer, background=True)
         simulator.add_testbench(self._testbench)
         return simulator
 
@@ -139,6 +148,19 @@ class Bench:
                 self.cycle += 1
         finally:
             await ticks.aclose()
+
+    async def _answer(self, ctx: SimulatorContext) -> None:
+        """The flash at its pins."""
+        assert self._flash is not None
+        chip, pins = self._flash(), self._pins
+        wires = Cat(pins.cs_n, pins.clk, pins.copi)
+        level = chip.level
+        ctx.set(pins.cipo, level)
+        async for *_, levels in ctx.tick().sample(wires):
+            chip.clock(levels & 1, levels >> 1 & 1, levels >> 2)
+            if chip.level != level:
+                level = chip.level
+                ctx.set(pins.cipo, level)
 
     def _driven(self) -> Value:
         """All wires that the agents drive, and the reset."""

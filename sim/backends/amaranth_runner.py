@@ -7,17 +7,21 @@ import numpy as np
 import numpy.typing as npt
 
 from gateware.accelerator.accelerator import Accelerator
+from pvq_hw.engine.code_stream import stream_file
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
-from pvq_hw.engine.spram_image import code_file, code_writes
+from pvq_hw.engine.spram_image import FLASH_OFFSET, code_file, code_writes
 from sim.agents.bench import Bench
+from sim.agents.spi_flash import SpiFlash
 from sim.agents.streams import Sink, Source
 from sim.agents.wire import pack_frames, unpack_frames
 from sim.result import SimResult, assemble
 from sim.taps import deal, taps_of
 
 __all__ = ["simulate_amaranth"]
+
+_WAKE_CLOCKS, _WAKES = 16, 12  # the flash's, instead of thousands of cycles
 
 
 def simulate_amaranth(
@@ -64,6 +68,11 @@ def simulate_amaranth(
     if accelerator.layout.blocks:
         layout = accelerator.layout
         bench.load(accelerator.codes, code_writes(layout, code_file(layout, images)))
+    streamed = [unit for unit in accelerator.units.values() if hasattr(unit, "flash")]
+    for unit in streamed:
+        unit.wake_clocks = _WAKE_CLOCKS
+        file = stream_file(unit.spec, unit.image.codes)
+        bench.flash(accelerator.flash, lambda: SpiFlash({FLASH_OFFSET: file}, _WAKES, delay=0))
     source = bench.source(accelerator.i, Source(payloads, idle, seed))
     sink = bench.sink(accelerator.o, Sink(stall, seed + 1, after_valid))
     links = [bench.monitor(o, tap.name) for o, tap in zip(streams, taps, strict=True)]

@@ -1,0 +1,141 @@
+"""Codes that are read from the board's SPI flash anew for every frame: file, cycles, arrivals.
+
+A core with ``code_memory == "flash"`` has a ring of ``code_buffer`` words in block RAM instead of
+all its codes. A reader fills it word after word, pass after pass, as far as there is room; the core
+reads them in the same order and gives their places back.
+
+``image/codes.bin`` is a header of 16 bytes as in `pvq_hw.engine.spram_image`, of version 2, and the
+code words one after the other without anything between, the most significant bit first, as they
+leave the flash. The CRC-32 is taken over these bits in their order, so that the reader counts it
+bit by bit: that of bytes whose bits are reversed, and of the last byte only the bits in use.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pvq_hw.engine.spram_image import CODES_MAGIC, FLASH_OFFSET, HEADER_BYTES
+
+__all__ = [
+    "BIT_CYCLES",
+    "FIRST_WORD",
+    "PASS_CYCLES",
+    "PAUSE_CYCLES",
+    "STREAM_FILE",
+    "STREAM_START",
+    "Arrivals",
+    "has_stream",
+    "stream_crc",
+    "stream_cycles",
+    "stream_file",
+]
+
+BIT_CYCLES = 2
+"""Cycles of a bit: the flash's clock is half of the circuit's."""
+
+PAUSE_CYCLES = 8
+"""For which the flash is released between two passes."""
+
+PASS_CYCLES = PAUSE_CYCLES + 32 * BIT_CYCLES
+"""From the end of a pass's last bit to the next one's first: the pause, command and address."""
+
+FIRST_WORD = PASS_CYCLES - 4
+"""From the cycle in which the first frame may come, when the checked pass's CRC is known, to the
+first bit of the codes that are used."""
+
+_READ_DELAY = 3  # from the end of a word's last bit to the cycle in which the word can be read
+
+STREAM_START = FLASH_OFFSET + HEADER_BYTES
+"""Where the code words begin in the flash."""
+
+STREAM_FILE = "pvq_flash.v"  # of the exported Verilog, for simulation
+_VERSION = 2
+_POLYNOMIAL = 0xEDB88320  # of CRC-32, reflected
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+class StreamedCore(Protocol):
+    """What is needed of a core's specification."""
+
+    @property
+    def word_bits(self) -> int: ...
+    @property
+    def words(self) -> int: ...
+    @property
+    def code_buffer(self) -> int: ...
+
+
+def has_stream(specs: Sequence[Any]) -> bool:
+    """Whether a core reads its codes from the flash for every frame."""
+    return any(spec.code_memory == "flash" for spec in specs)
+
+
+def stream_cycles(spec: StreamedCore) -> int:
+    """Cycles in which the flash gives all code words once: no frame takes fewer."""
+    return spec.words * spec.word_bits * BIT_CYCLES + PASS_CYCLES
+
+
+def stream_crc(spec: StreamedCore, codes: Sequence[int]) -> int:
+    """CRC-32 of the words' bits in the order in which they leave the flash."""
+    count = spec.words * spec.word_bits
+    data = _packed(spec, codes)
+    whole, rest = divmod(count, 8)
+    state = zlib.crc32(data[:whole].translate(_REVERSED)) ^ 0xFFFFFFFF
+    for bit in range(rest):
+        state ^= data[whole] >> (7 - bit) & 1
+        state = state >> 1 ^ (_POLYNOMIAL if state & 1 else 0)
+    return state ^ 0xFFFFFFFF
+
+
+def stream_file(spec: StreamedCore, codes: Sequence[int]) -> bytes:
+    """Header and words, as they are written into the flash at
+    `pvq_hw.engine.spram_image.FLASH_OFFSET`."""
+    data = _packed(spec, codes)
+    crc = stream_crc(spec, codes)
+    return struct.pack("<4sB3xII", CODES_MAGIC, _VERSION, len(data), crc) + data
+
+
+def _packed(spec: StreamedCore, codes: Sequence[int]) -> bytes:
+    """The words' bits, the most significant first, and zeros up to a whole byte."""
+    bits = "".join(f"{word:0{spec.word_bits}b}" for word in codes)
+    size = -(-len(bits) // 8)
+    return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big")
+
+
+class Arrivals:
+    """When code words can be read: exact cycles, 0 being that in which the first frame may come.
+
+    Words come pass after pass, and are read in that order.
+    """
+
+    def __init__(self, spec: StreamedCore) -> None:
+        self._words, self._depth = spec.words, spec.code_buffer
+        self._cycles = spec.word_bits * BIT_CYCLES
+        self._starts: list[int] = []  # cycles of the words' first bits
+        self._freed: list[int] = []  # cycles in which words' places were given back
+
+    def free(self, cycle: int, words: int = 1) -> None:
+        """The next words' places are given back in this cycle."""
+        self._freed += [cycle] * words
+
+    def ready(self, words: int = 1) -> int:
+        """The first cycle in which the next word, or the last of so many, can be read."""
+        starts = self._starts
+        while len(starts) < len(self._freed) + words:
+            k = len(starts)
+            start = starts[-1] + self._cycles if k else FIRST_WORD
+            if k and k % self._words == 0:
+                start += PASS_CYCLES
+            if k >= self._depth:
+                start = max(start, self._freed[k - self._depth] + 1)
+            starts.append(start)
+        return starts[len(self._freed) + words - 1] + self._cycles + _READ_DELAY
+
+    def take(self, now: int) -> int:
+        """When the next word is read, which its place is given back for: now, or the first cycle
+        in which it is there, for which it must be asked for again."""
+        at = max(now, self.ready())
+        if at == now:
+            self.free(now)
+        return at
