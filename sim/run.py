@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.engine.code_stream import stream_cycles
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
@@ -170,6 +171,7 @@ class _Job:
         # A frame's first results may take as long as all cores' codes, one after the other.
         work = sum(tap.work for tap in self.taps)
         pause = max(1 / p.resume for p in (idle, stall))
+        work += sum(stream_cycles(core) for core in graph.cores if core.code_memory == "flash")
         self.quiet = int(20 * pause) * work + 10_000 + idle.longest + stall.longest
 
     @property

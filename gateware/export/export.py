@@ -16,11 +16,18 @@ from amaranth.lib import wiring
 
 from gateware.accelerator.accelerator import Accelerator
 from gateware.accelerator.circuits import core_component
-from gateware.export.verilog_text import ROM_VERILOG, SPRAM_VERILOG
+from gateware.export.verilog_text import ROM_VERILOG, SPRAM_VERILOG, flash_verilog
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.code_stream import (
+    STREAM_BENCH,
+    STREAM_FILE,
+    STREAM_INSTANCE,
+    STREAM_START,
+    has_stream,
+)
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec, chain_graph
-from pvq_hw.engine.spram_image import SPRAM_FILE, has_spram
+from pvq_hw.engine.spram_image import FLASH_OFFSET, SPRAM_FILE, has_spram
 from pvq_hw.engine.timing import time_graph
 from pvq_hw.engine.units import Unit
 from pvq_hw.errors import ToolError
@@ -208,6 +215,16 @@ _LOAD_LINES = [
 ]
 
 
+_STREAM_LINES = [
+    "",
+    "Codes are read from an SPI flash anew for every frame, with command 03h at half the clock, in",
+    f"mode 0: codes.bin must be there from byte {FLASH_OFFSET:#x} on. No activation is taken before",
+    "they were read once and their CRC-32 was right: codes_right is 1 then. When it is not any more",
+    "(codes_wrong is 1), nothing is taken and nothing is given until a reset.",
+    f"{STREAM_FILE} has a flash for simulations.",
+]
+
+
 def _batch_lines(core: CoreBase) -> list[str]:
     if not core.flush_cycles:
         return []
@@ -253,6 +270,7 @@ def _header(
             "On iCE40, block RAM reads zero for some microseconds after configuration: hold rst",
             "for 15 us.",
             *(_LOAD_LINES if has_spram(specs) else []),
+            *(_STREAM_LINES if has_stream(specs) else []),
             "",
             "Row m: clamp((sum over columns of y * x * mult[m] + bias[m] + half) >> shift), exact.",
             "Cores",
@@ -292,7 +310,23 @@ def export_accelerator(
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,
         **({SPRAM_FILE: SPRAM_VERILOG} if any(x.in_spram for x in graph.cores) else {}),
+        **_flash_file(graph, name),
     }
+
+
+def _flash_file(graph: GraphSpec, name: str) -> dict[str, str]:
+    """What simulates the flash of an accelerator whose codes come from there."""
+    cores = [core for core in graph.cores if core.code_memory == "flash"]
+    if not cores:
+        return {}
+    stem = cores[0].memory_name("weights")
+    (_, x), (_, out) = graph.x, graph.out
+    bits = x.bits * graph.together[0], out.bits * graph.together[1]
+    text = flash_verilog(
+        name, f"{name}{STREAM_BENCH}", STREAM_INSTANCE, f"{stem}.hex", cores[0].memories[stem],
+        STREAM_START, bits,
+    )  # fmt: skip
+    return {STREAM_FILE: text}
 
 
 def export_layer(spec: CoreBase, image: CoreImage, name: str | None = None) -> dict[str, str]:

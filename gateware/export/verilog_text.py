@@ -1,6 +1,9 @@
-"""Hand-written Verilog: the ROM that reads its image, and RAM for codes that are loaded."""
+"""Hand-written Verilog: the ROM that reads its image, RAM for codes that are loaded, and a flash
+that holds codes in simulations."""
 
-__all__ = ["ROM_VERILOG", "SPRAM_VERILOG"]
+from string import Template
+
+__all__ = ["ROM_VERILOG", "SPRAM_VERILOG", "flash_verilog"]
 
 ROM_VERILOG = """\
 // Read-only memory of an exported PVQ core. Its words come from INIT_FILE ($readmemh text), so
@@ -78,3 +81,101 @@ module pvq_spram (
 `endif
 endmodule
 """
+
+_FLASH_VERILOG = Template("""\
+// For simulations only: $core with the SPI flash that holds its codes at its pins.
+
+module $bench (
+  input  wire clk,
+  input  wire rst,
+  input  wire i__valid,
+  output wire i__ready,
+  input  wire [$input_top:0] i__payload,
+  output wire o__valid,
+  input  wire o__ready,
+  output wire [$output_top:0] o__payload
+);
+  wire cs_n, sck, copi, cipo;
+
+  pvq_flash #(
+    .INIT_FILE("$file"), .WIDTH($width), .DEPTH($depth), .START($start)
+  ) flash (.clk(clk), .cs_n(cs_n), .sck(sck), .copi(copi), .cipo(cipo));
+
+  $core $instance (
+    .clk(clk), .rst(rst),
+    .flash__cs_n(cs_n), .flash__clk(sck), .flash__copi(copi), .flash__cipo(cipo),
+    .codes_right(), .codes_wrong(),
+    .i__valid(i__valid), .i__ready(i__ready), .i__payload(i__payload),
+    .o__valid(o__valid), .o__ready(o__ready), .o__payload(o__payload)
+  );
+endmodule
+
+// Knows one command, 0x03 with an address of 24 bits, in SPI mode 0, once it has been woken up by
+// 0xAB. From byte START on it holds the words of INIT_FILE ($$readmemh text), one after the other,
+// the most significant bit first; else it reads ones. What it gives follows the fall of its clock
+// within a cycle of clk, which the pins come from.
+
+module pvq_flash #(
+  parameter INIT_FILE = "",
+  parameter WIDTH = 1,
+  parameter DEPTH = 1,
+  parameter START = 0
+) (
+  input  wire clk,
+  input  wire cs_n,
+  input  wire sck,
+  input  wire copi,
+  output reg  cipo
+);
+  reg [WIDTH-1:0] words [0:DEPTH-1];
+  initial $$readmemh(INIT_FILE, words);
+
+  reg was = 0, awake = 0;
+  reg [5:0] count = 0;      // bits of the command and the address
+  reg [31:0] command = 0;
+  reg [31:0] word = 0, place = 0; // the next bit: of a word, from the most significant on
+  reg early = 0;            // the address is before START, or not the first bit of a word
+  initial cipo = 1;
+
+  always @(posedge clk) begin
+    was <= sck;
+    if (cs_n) begin
+      if (count == 8 && command[7:0] == 8'hAB) awake <= 1;
+      count <= 0;
+      cipo <= 1;
+    end else if (sck && !was) begin
+      if (count < 32) begin
+        command <= {command[30:0], copi};
+        count <= count + 1;
+      end
+      if (count == 31) begin
+        early <= {command[22:0], copi} != START;
+        word <= 0;
+        place <= 0;
+      end
+    end else if (!sck && was && count == 32) begin
+      if (command[31:24] == 8'h03 && awake && !early && word < DEPTH) begin
+        cipo <= words[word][WIDTH - 1 - place];
+        place <= place == WIDTH - 1 ? 0 : place + 1;
+        if (place == WIDTH - 1) word <= word + 1;
+      end else
+        cipo <= 1;
+    end
+  end
+endmodule
+""")
+
+
+def flash_verilog(
+    core: str, bench: str, instance: str, file: str, size: tuple[int, int], start: int,
+    bits: tuple[int, int],
+) -> str:  # fmt: skip
+    """Module ``bench`` with the streams of ``core``, which is its ``instance``, and a flash.
+
+    ``size`` is the words' width and their number, in ``file``, from byte ``start`` of the flash on;
+    ``bits`` are those of the payloads of ``i`` and ``o``.
+    """
+    return _FLASH_VERILOG.substitute(
+        core=core, bench=bench, instance=instance, file=file, width=size[0], depth=size[1],
+        start=start, input_top=bits[0] - 1, output_top=bits[1] - 1,
+    )  # fmt: skip

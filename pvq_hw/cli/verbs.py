@@ -277,7 +277,8 @@ def _hardware(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--code-memory",
         metavar="KIND|LAYER=KIND,...",
-        help="block or spram (by default, auto, SPRAM where it must be)",
+        help="block, spram, or flash of a shared engine, which reads it for every frame (by "
+        "default, auto, the first that holds them)",
     )
     p.add_argument(
         "--multiplier",

@@ -22,7 +22,9 @@ __all__ = [
     "FIRST_WORD",
     "PASS_CYCLES",
     "PAUSE_CYCLES",
+    "STREAM_BENCH",
     "STREAM_FILE",
+    "STREAM_INSTANCE",
     "STREAM_START",
     "Arrivals",
     "has_stream",
@@ -49,7 +51,11 @@ _READ_DELAY = 3  # from the end of a word's last bit to the cycle in which the w
 STREAM_START = FLASH_OFFSET + HEADER_BYTES
 """Where the code words begin in the flash."""
 
-STREAM_FILE = "pvq_flash.v"  # of the exported Verilog, for simulation
+STREAM_FILE = "pvq_flash.v"
+"""Of the exported Verilog, for simulations: the accelerator, as `STREAM_INSTANCE`, with a flash, in
+a module that is called as it is and `STREAM_BENCH`."""
+
+STREAM_BENCH, STREAM_INSTANCE = "_with_flash", "dut"
 _VERSION = 2
 _POLYNOMIAL = 0xEDB88320  # of CRC-32, reflected
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))

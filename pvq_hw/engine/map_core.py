@@ -749,7 +749,7 @@ class MapSpec(SharedSpec):
     @cached_property
     def frame_cycles(self) -> int:
         """Cycles of a frame while results don't wait, its coming in included."""
-        return self.n + 1 + sum(self.step_cycles())
+        return self.paced(self.n + 1 + sum(self.step_cycles()))
 
     def step_cycles(self) -> list[int]:
         """Cycles of every layer."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.documents import Document
+from pvq_hw.engine.code_stream import stream_cycles
 from pvq_hw.engine.core import (
     CORES,
     CoreBase,
@@ -462,8 +463,12 @@ class SharedSpec(CoreBase):
 
     @property
     def frame_cycles(self) -> int:
-        """Cycles of a frame while nothing waits."""
-        return sum(self.step_cycles())
+        """Cycles of a frame while nothing waits; with codes from the flash, at least so many."""
+        return self.paced(sum(self.step_cycles()))
+
+    def paced(self, cycles: int) -> int:
+        """Cycles of a frame, or those in which the flash gives its codes, if these are more."""
+        return max(cycles, stream_cycles(self) if self.code_memory == "flash" else 0)
 
     def step_cycles(self) -> list[int]:
         """Cycles of every layer."""

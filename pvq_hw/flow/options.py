@@ -8,7 +8,15 @@ from typing import Any
 from pvq_hw.choices import GAINS, OBJECTIVES, QUANTIZERS, check_choice
 from pvq_hw.data.augment import parse_kinds
 from pvq_hw.documents import load_toml, read_fields
-from pvq_hw.engine.engines import AUTO, ENGINES, Folded, Unrolled, check_engine, engine_named
+from pvq_hw.engine.engines import (
+    AUTO,
+    ENGINES,
+    Folded,
+    Shared,
+    Unrolled,
+    check_engine,
+    engine_named,
+)
 from pvq_hw.engine.pulse_code import CODES
 from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
@@ -99,6 +107,8 @@ class LayerChoice:
             raise InputError(f"Encoding must be pvq or int8, not {self.encoding!r:.60}")
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
+        if self.code_memory == "flash":
+            raise InputError("Codes must come from the flash for all layers, not for single ones")
         _check_engine(self.engine)
         if self.engine not in (None, AUTO) and not engine_named(self.engine).for_one:
             raise InputError(
@@ -167,8 +177,9 @@ class CompileOptions:
     baud : int, optional
         Symbols a second of the serial line; the target's own when absent.
     code_memory : str, optional
-        ``"block"`` or ``"spram"``: where the codes of all layers are. By default (``"auto"``) SPRAM
-        where they do not fit into block RAM.
+        ``"block"`` or ``"spram"``: where the codes of all layers are; or ``"flash"``: a shared
+        engine reads them from the board's SPI flash anew for every frame. By default (``"auto"``)
+        SPRAM where they do not fit into block RAM, and the flash where they fit nowhere.
     multiplier : str
         ``"dsp"`` or ``"logic"``: what the layers multiply with. ``"auto"``: DSP blocks, LUTs where
         these are too few.
@@ -311,6 +322,12 @@ class CompileOptions:
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
+        if self.code_memory == "flash" and self.engine == AUTO:
+            object.__setattr__(self, "engine", Shared.kind)
+        if self.code_memory == "flash" and self.engine != Shared.kind:
+            raise InputError(
+                f"Codes must come from the flash for a shared engine, not for {self.engine} layers"
+            )
         _check_windows(self.windows)
         _check_width("Results a transfer", self.stream_width)
         check_digit(self.digit, "Unrolled layers")
@@ -550,8 +567,10 @@ def _check_width(what: str, width: int | None) -> None:
 
 
 def _check_kinds(code_memory: str | None, multiplier: str | None) -> None:
-    if code_memory not in (None, "auto", "block", "spram"):
-        raise InputError(f"Code memory must be block, spram or auto, not {code_memory!r:.60}")
+    if code_memory not in (None, "auto", "block", "spram", "flash"):
+        raise InputError(
+            f"Code memory must be block, spram, flash or auto, not {code_memory!r:.60}"
+        )
     if multiplier not in (None, "auto", "dsp", "logic"):
         raise InputError(f"Multiplier must be dsp, logic or auto, not {multiplier!r:.60}")
 

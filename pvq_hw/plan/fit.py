@@ -21,7 +21,7 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
     target : Target
     """
     for layer in layers:
-        if layer.resources.sprams:
+        if layer.resources.sprams or layer.spec.code_memory == "flash":
             continue
         if layer.code_bits > target.device.bram_bits:
             raise InputError(
@@ -41,7 +41,8 @@ def check_fit(layers: Sequence[LayerPlan], total: Resources, target: Target) -> 
             f"{target.name} has {limit.sprams}; lower K, use other lanes or choose a larger device"
         )
     if total.brams > limit.brams:
-        codes = sum(layer.code_bits for layer in layers if not layer.resources.sprams)
+        stored = [x for x in layers if x.spec.code_memory != "flash" and not x.resources.sprams]
+        codes = sum(layer.code_bits for layer in stored)
         raise InputError(
             f"The network needs {total.brams:,} block RAMs ({_kibit(codes)} Kibit of codes), but "
             f"{target.name} has {limit.brams:,}; {_smaller(codes, target)}"

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pvq_hw.engine.code_stream import stream_file
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.hexfile import hex_text, read_hex
+from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.spram_image import CODES_FILE, code_file, code_layout, has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.network.network import Network
@@ -42,14 +44,17 @@ class Image:
         return dict(sorted(files.items()))
 
     def write(self, folder: Path) -> None:
-        """Writes ``image/*.hex``, and ``image/codes.bin`` where a core's codes are loaded, below
-        an existing folder."""
+        """Writes ``image/*.hex``, and ``image/codes.bin`` where a core's codes are loaded or
+        come from the flash, below an existing folder."""
         place = folder / _FOLDER
         place.mkdir(exist_ok=True)
         for name, text in self.files().items():
             (place / name).write_text(text, encoding="ascii", newline="\n")
         if has_spram(self.specs):
             (place / CODES_FILE).write_bytes(code_file(code_layout(self.specs), self.cores))
+        for spec, core in zip(self.specs, self.cores, strict=True):
+            if isinstance(spec, SharedSpec) and spec.code_memory == "flash":
+                (place / CODES_FILE).write_bytes(stream_file(spec, core.codes))
 
     @classmethod
     def load(cls, folder: Path, specs: Sequence[CoreBase] | Plan) -> "Image":

@@ -65,6 +65,7 @@ _MOST_LANES = 256
 _MUCH_SMALLER = 0.85  # times what a core a layer takes: one engine is chosen for that
 _CROWDED = 1.15  # times the LUTs there are: other engines than lanes don't save as much
 _NOTABLE = 0.05  # of the pulses: layers with fewer don't decide the code's gap bits
+_RING_WORDS = 256  # of codes from the flash, at least: a block RAM's
 _WORTH = 0.95  # of the cycles: codes that have to be loaded save so much
 
 
@@ -114,28 +115,38 @@ def shared_folding(
         )
     for layer in layers:
         _check(layer)
+    if options.get("code_memory") == "flash" and not target.flash:
+        raise InputError(
+            f"Codes can't come from the flash of {target.name}: no SPI flash is among its pins"
+        )
     does = cache(steps or (lambda side: reckoned_steps(layers, side)))
     room, whole = budget(target) - reserve, does(1)
     maps = any(step.layer.geometry is not None or step.joins for step in whole)
     if maps and any(p % 2 for p in given):
         raise InputError(f"Lanes must be even where layers have windows, not {max(given)}")
-    words = _Words()
+    words, own_gaps = _Words(), _gaps(whole, gap_bits, maps)
+    gaps = own_gaps
+    if not (gap_bits or maps) and target.flash and options.get("code_memory", "flash") == "flash":
+        gaps = _streamed_gaps(whole, own_gaps[0])
     asked = {key: value for key, value in options.items() if key != "side"}
 
     def engines(p: int) -> list[_Reckoned]:
         own = []
-        for gap in _gaps(whole, gap_bits, maps):
+        for gap in gaps:
             for side in _sides(whole, target, options) if maps else (1,):
                 made = _reckoned(does(side), PulseCode(p, gap), side, target, asked, maps, words)
                 if maps and made.choices["side"] < side and "side" not in options:
                     break  # no map has so many rows
-                cycles, tried = made.frame_cycles, list[_Reckoned]()
+                tried = list[_Reckoned]()
                 for fields in _memories(made, target, options):
+                    if gap not in own_gaps and fields["code_memory"] != "flash":
+                        continue
                     spec = replace(made, **fields)
                     cost = core_resources(spec, target.engine)
                     cost += load_resources(target) if spec.code_memory == "spram" else Resources()
                     over = _over(cost, room)
-                    tried.append(_Reckoned(spec, cost, cost.within(room), over, cycles))
+                    fits = cost.within(room)
+                    tried.append(_Reckoned(spec, cost, fits, over, spec.frame_cycles))
                 own += tried
                 if not any(x.fits for x in tried):
                     break  # more positions take more
@@ -143,6 +154,7 @@ def shared_folding(
 
     widest = max(step.layer.n for step in whole)
     found = [x for p in given for x in engines(p)] or _tried(engines, widest, 1 + maps)
+    found = _kept(found)
     rest = [x for x in found if _choice(x.spec) not in but] or found
     best = _cheapest(rest, room, goal) or _best(rest)
     spec = best.spec
@@ -282,14 +294,31 @@ def _check(layer: FoldLayer) -> None:
 
 def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where codes and maps may be, each in block RAM or SPRAM."""
-    kinds = ["block", "spram"] if target.device.sprams else ["block"]
+    kinds = ["block", *(["spram"] if target.device.sprams else [])]
+    kinds += ["flash"] if target.flash else []
     found: list[dict[str, Any]] = []
     for kind in [options["code_memory"]] if "code_memory" in options else kinds:
-        found.append({"code_memory": kind})
+        part: dict[str, Any] = {"code_memory": kind}
+        if kind == "flash":
+            part["code_buffer"] = max(_RING_WORDS, 1 << (spec.least_buffer - 1).bit_length())
+        found.append(part)
         if target.device.sprams and spec.fits_spram:
-            found.append({"code_memory": kind, "map_memory": "spram"})
+            found.append(part | {"map_memory": "spram"})
     asked = options.get("map_memory")
     return [x for x in found if asked in (None, x.get("map_memory", "block"))]
+
+
+def _kept(found: list[_Reckoned]) -> list[_Reckoned]:
+    """Without those whose codes come from the flash, where others fit."""
+    stored = [x for x in found if x.spec.code_memory != "flash"]
+    return stored if any(x.fits for x in stored) else found
+
+
+def _streamed_gaps(steps: Sequence[SharedStep], own: int) -> list[int]:
+    """Gap bits that are tried of codes from the flash, where the fewest bits count: fewer, with
+    more escapes, of codes that are known; else the quantizer would have to keep to them."""
+    known = all(step.layer.given is not None for step in steps)
+    return [own, *(bits for bits in (own + 1, *range(own - 1, 2, -1)) if known)]
 
 
 def _gaps(steps: Sequence[SharedStep], gap: int | None, maps: bool) -> list[int]:

@@ -48,6 +48,8 @@ def shared_memories(spec: SharedSpec) -> dict[str, tuple[int, int, int]]:
     memories = {"banks": (spec.lanes, spec.bank_bits, spec.bank_words)}
     if spec.code_memory == "block":
         memories["codes"] = (1, *roms[spec.memory_name("weights")])
+    if spec.code_memory == "flash":
+        memories["codes"] = (1, spec.word_bits, spec.code_buffer)
     if spec.params_memory == "block":
         for role in ("mult", "bias"):
             memories[role] = (1, *roms[spec.memory_name(role)])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.code_stream import STREAM_BENCH, STREAM_FILE, STREAM_INSTANCE, has_stream
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import CODES_FILE, SPRAM_FILE, code_layout, code_writes, has_spram
 from pvq_hw.errors import InputError
@@ -71,7 +72,8 @@ def design_of(graph: GraphSpec, folder: Path) -> Design:
     """
     cores, image = graph.cores, folder / "image"
     spram = [SPRAM_FILE] if any(core.in_spram for core in cores) else []
-    names = [f"{_TOP}.v", "pvq_rom.v", *spram]
+    streamed = has_stream(cores)
+    names = [f"{_TOP}.v", "pvq_rom.v", *spram, *([STREAM_FILE] if streamed else [])]
     sources = tuple(folder / "verilog" / name for name in names)
     memories = tuple(image / f"{name}.hex" for core in cores for name in core.memories)
     loaded = (image / CODES_FILE,) if has_spram(cores) else ()
@@ -83,4 +85,8 @@ def design_of(graph: GraphSpec, folder: Path) -> Design:
         loads = tuple(code_writes(code_layout(cores), file.read_bytes()))
     links = tuple(taps_of(graph))
     (n, _), (vector, _), (_, given) = graph.frame_transfers, graph.together, graph.widths
-    return Design(_TOP, sources, memories, n, graph.x[1], links, vector, loads, given)
+    top = _TOP
+    if streamed:  # the accelerator is inside, with its flash
+        top = f"{_TOP}{STREAM_BENCH}"
+        links = tuple(replace(tap, scope=(STREAM_INSTANCE, *tap.scope)) for tap in links)
+    return Design(top, sources, memories, n, graph.x[1], links, vector, loads, given)
