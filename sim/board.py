@@ -7,6 +7,7 @@ from dataclasses import replace
 from gateware.accelerator.accelerator import Accelerator as Circuit
 from gateware.board.flow import live_bus
 from gateware.link.top import Top
+from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
@@ -29,11 +30,13 @@ def simulated_port(accelerator: Accelerator) -> Iterator[str]:
     Raises
     ------
     InputError
-        The accelerator's codes are loaded from flash, which this has not.
+        The accelerator's codes come from a flash, which this has not.
     """
     plan = accelerator.plan
-    if has_spram(plan.specs):
-        raise InputError(f"Codes of {accelerator.network.name} are loaded from flash: not here")
+    if has_spram(plan.specs) or has_stream(plan.specs):
+        raise InputError(
+            f"Codes of {accelerator.network.name} come from a flash, which this has not"
+        )
     board = describe_output(accelerator)
     board = replace(board, clock_hz=_CLOCKS_PER_BIT * board.baud)
     live = live_bus(accelerator) if plan.live else None

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -171,7 +172,8 @@ class _Job:
         # A frame's first results may take as long as all cores' codes, one after the other.
         work = sum(tap.work for tap in self.taps)
         pause = max(1 / p.resume for p in (idle, stall))
-        work += sum(stream_cycles(core) for core in graph.cores if core.code_memory == "flash")
+        streamed: list[Any] = [core for core in graph.cores if core.code_memory == "flash"]
+        work += sum(map(stream_cycles, streamed))
         self.quiet = int(20 * pause) * work + 10_000 + idle.longest + stall.longest
 
     @property

@@ -10,6 +10,7 @@ from gateware.board.boards import make_board_top, make_platform
 from gateware.board.build import build, rebuild
 from gateware.board.clock import MAX, build_at_clock
 from gateware.device.live import LiveBus
+from pvq_hw.engine.code_stream import stream_crc, streamed_core
 from pvq_hw.engine.live_image import live_contents
 from pvq_hw.engine.spram_image import code_crc, code_layout, has_spram
 from pvq_hw.flow.board import describe_output
@@ -104,7 +105,6 @@ def _board_top(accelerator: Accelerator) -> Any:
     plan, network, image = accelerator.plan, accelerator.network, accelerator.image
     live = live_bus(accelerator) if plan.live else None
     circuit = Circuit(plan.graph, image.cores, body=plan.target.family, live=live)
-    loaded = has_spram(image.specs)
     return make_board_top(
         circuit,
         plan.target,
@@ -113,12 +113,21 @@ def _board_top(accelerator: Accelerator) -> Any:
         WireFormat.of(network.input),
         WireFormat.of(network.output),
         describe_output(accelerator).identity,
-        code_crc(code_layout(image.specs), image.cores) if loaded else None,
+        _codes_crc(accelerator),
         plan.updatable,
         live,
         None if network.decision is None else network.decision.places,
         plan.measure,
     )
+
+
+def _codes_crc(accelerator: Accelerator) -> int | None:
+    """Of codes that are loaded, or that come from the flash for every frame; None of others."""
+    image = accelerator.image
+    if has_spram(image.specs):
+        return code_crc(code_layout(image.specs), image.cores)
+    streamed = streamed_core(image.specs, image.cores)
+    return None if streamed is None else stream_crc(*streamed)
 
 
 def live_bus(accelerator: Accelerator) -> LiveBus:

@@ -1,4 +1,4 @@
-"""A core's code words where the flash gives them anew for every frame: a ring, and what fills it."""
+"""A core's code words where the flash gives them for every frame: a ring, and what fills it."""
 
 from typing import Any
 
@@ -12,10 +12,7 @@ from pvq_hw.engine.code_stream import STREAM_START, stream_crc
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.shared_core import SharedSpec
 
-__all__ = ["WAKE_CLOCKS", "CodeRing", "words_at_hand"]
-
-WAKE_CLOCKS = 1 << 13
-"""Pause around the flash's waking up: 50 us or more up to 160 MHz."""
+__all__ = ["CodeRing", "words_at_hand"]
 
 
 class CodeRing(wiring.Component):

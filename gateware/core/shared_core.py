@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.arith.activation import activation_layout
 from gateware.arith.requantizer import Saturate, make_multiplier
 from gateware.arith.tree import Accumulator, AdderTree, ChunkedAdder
-from gateware.core.code_ring import WAKE_CLOCKS, words_at_hand
+from gateware.core.code_ring import words_at_hand
 from gateware.core.decoder import lane_decoder
 from gateware.core.leaf import Leaf
 from gateware.core.parameters import Strobe, core_rom, row_words
@@ -20,6 +20,7 @@ from gateware.device.memory import Ram
 from gateware.device.spram import CODE_PORT
 from gateware.link.flash import FLASH_PINS
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.code_stream import WAKE_CYCLES
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.shared_core import Finish, SharedSpec
 
@@ -77,7 +78,7 @@ class SharedCore(wiring.Component):
 
     def __init__(self, spec: SharedSpec, image: CoreImage, *, body: str = "behavioral") -> None:
         self.spec, self.image, self.body = spec, image, body
-        self.first_block, self.wake_clocks = 0, WAKE_CLOCKS
+        self.first_block, self.wake_clocks = 0, WAKE_CYCLES
         self.taps = [ResultTap(layer.out) for layer in spec.layers[:-1]]
         for number, tap in enumerate(self.taps):
             setattr(self, f"layer{number}", tap)

@@ -217,10 +217,10 @@ _LOAD_LINES = [
 
 _STREAM_LINES = [
     "",
-    "Codes are read from an SPI flash anew for every frame, with command 03h at half the clock, in",
-    f"mode 0: codes.bin must be there from byte {FLASH_OFFSET:#x} on. No activation is taken before",
-    "they were read once and their CRC-32 was right: codes_right is 1 then. When it is not any more",
-    "(codes_wrong is 1), nothing is taken and nothing is given until a reset.",
+    "Codes are read from an SPI flash for every frame, with command 03h in mode 0 at half the",
+    f"clock: codes.bin must be there from byte {FLASH_OFFSET:#x} on. No activation is taken before",
+    "they were read once and their CRC-32 was right: codes_right is 1 then. When it is not any",
+    "more (codes_wrong is 1), nothing is taken and nothing is given until a reset.",
     f"{STREAM_FILE} has a flash for simulations.",
 ]
 

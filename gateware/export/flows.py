@@ -14,6 +14,7 @@ from gateware.export.export import ROM_FILE, export_accelerator
 from gateware.export.interfaces import TOPS, Side, axis_shell, flow_testbench
 from pvq_hw.choices import FLOWS, INTERFACES
 from pvq_hw.documents import OPEN, Format, load_json, read
+from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.hexfile import packed_hex
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
@@ -51,6 +52,11 @@ def flow_files(
     if has_spram(plan.specs):
         raise InputError(
             "Codes in SPRAM are loaded by the board's top, which no other flow has; compile with "
+            "--code-memory block to export"
+        )
+    if has_stream(plan.specs):
+        raise InputError(
+            "Codes come from the board's flash, whose pins no other flow's shell has; compile with "
             "--code-memory block to export"
         )
     graph = plan.graph

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gateware.export.export import export_layer
 from gateware.export.testbench import testbench
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.code_stream import STREAM_BENCH, has_stream
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import chain_graph
 from pvq_hw.engine.hexfile import hex_text, packed_hex
@@ -194,8 +195,9 @@ def write_testbench(folder: Path, image: Image, plan: Plan, frames: int, output:
     places = {name: "testbench" if f"{name}.hex" in packed else "vectors"
               for name in ("input", output)}  # fmt: skip
     command = "iverilog -o /tmp/tb ../testbench/tb.v ../verilog/*.v && vvp /tmp/tb"
+    core = "accelerator" + (STREAM_BENCH if has_stream(specs) else "")
     text = testbench(
-        "accelerator",
+        core,
         pace,
         scenarios(pace),
         stimuli=frames * columns,

@@ -344,7 +344,7 @@ def testbench(
 
 
 def _work(pace: Pace) -> int:
-    return 2 * (pace.latency + pace.interval) + 300
+    return pace.startup + 2 * (pace.latency + pace.interval) + 300
 
 
 def _loads(words: Sequence[int]) -> str:

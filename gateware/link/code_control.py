@@ -16,7 +16,7 @@ from pvq_hw.engine.spram_image import CodeLayout
 from pvq_hw.host.code_state import CodeState
 from pvq_hw.host.protocol import ErrorCode, Kind
 
-__all__ = ["CodeControl"]
+__all__ = ["CodeControl", "StreamControl"]
 
 
 class CodeControl(wiring.Component):
@@ -150,4 +150,60 @@ class CodeControl(wiring.Component):
             loader.reload.eq(self.right & self.fine & reload),
         ]
         m.d.comb += loader.write.eq(self.write & write)
+        return m
+
+
+class StreamControl(wiring.Component):
+    """Tells the state of codes that an accelerator reads from its flash for every frame.
+
+    Of the requests that `CodeControl` has it knows CODES_STATUS: READING before the first pass is
+    through, READY while all that was read was right, else WRONG. Nothing loads such codes but a
+    programmer of the flash, so other requests are refused as unknown ones.
+
+    Members
+    -------
+    header, mine, fine, error, ready, status : see `CodeControl`
+    waiting : Out(1)
+        Low.
+    codes_right, codes_wrong : In(1)
+        See `gateware.core.shared_core.SharedCore`.
+    """
+
+    def __init__(self, crc: int) -> None:
+        self._crc = crc
+        super().__init__(
+            {
+                "header": In(HEADER),
+                "codes_right": In(1),
+                "codes_wrong": In(1),
+                "mine": Out(1),
+                "fine": Out(1),
+                "error": Out(ErrorCode),
+                "ready": Out(1),
+                "status": Out(CODES),
+                "waiting": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        asked = Signal()
+        m.d.sync += [
+            asked.eq(self.header.kind == Kind.CODES_STATUS),
+            self.mine.eq(asked),
+            self.fine.eq(asked & (self.header.length == 0)),
+        ]
+        # The checksum is told while it is the right one.
+        m.d.comb += [
+            self.error.eq(ErrorCode.BAD_LENGTH),
+            self.ready.eq(self.codes_right),
+            self.status.state.eq(
+                Mux(
+                    self.codes_right,
+                    CodeState.READY,
+                    Mux(self.codes_wrong, CodeState.WRONG, CodeState.READING),
+                )
+            ),
+            self.status.crc.eq(Mux(self.codes_right, self._crc, 0)),
+        ]
         return m

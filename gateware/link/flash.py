@@ -162,15 +162,13 @@ class FlashStream(wiring.Component):
         )
         phase, count = Signal(), Signal(range(max(32, self._width)))
         word, at_last = Signal(range(max(2, self._words))), Signal(init=int(self._words == 1))
-        starts, at_end, over, selected = Signal(), Signal(), Signal(), Signal()
+        starts, at_end, selected = Signal(), Signal(), Signal()
         serving, first = Signal(), Signal()
         m.d.comb += [
             first.eq(read & serving & ~phase & (count == 0)),
             self.begins.eq(first & self.room),
             starts.eq(~phase & (wake | command | (read & ~(first & ~self.room)))),
-            at_end.eq(
-                phase & (count == Mux(read, self._width - 1, Mux(command, 31, 7)))
-            ),
+            at_end.eq(phase & (count == Mux(read, self._width - 1, Mux(command, 31, 7)))),
         ]
         pause = self._pause(m, before | after, gap)
         m.d.sync += [

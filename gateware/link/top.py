@@ -9,7 +9,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.device.live import LiveBus
-from gateware.link.code_control import CodeControl
+from gateware.link.code_control import CodeControl, StreamControl
 from gateware.link.control import COUNTERS, ControlReplies
 from gateware.link.decision_pins import DecisionPins
 from gateware.link.flash import FLASH_PINS, WAKE_SECONDS
@@ -80,7 +80,8 @@ class Top(wiring.Component):
         Of the frame buffer, see `gateware.device.bodies.bodies`.
     codes_crc : int, optional
         CRC-32 of the codes that an accelerator with a port ``codes`` is loaded with, from the
-        flash or by the host. Until they are right, frames are refused.
+        flash or by the host, or that one with a port ``flash`` reads. Until they are right, frames
+        are refused.
     flash_offset : int
         Of the codes' file.
     stored : bool
@@ -100,7 +101,8 @@ class Top(wiring.Component):
         A packet comes in or a frame is in the accelerator.
     heartbeat : Out(1)
         Blinks at 0.5 to 1 Hz.
-    flash : Out(`gateware.link.flash.FLASH_PINS`), only where codes are loaded
+    flash : Out(`gateware.link.flash.FLASH_PINS`), only where codes are loaded, or come from the
+        flash for every frame
     decision : Out(pins), only where there are any
 
     Attributes
@@ -171,7 +173,7 @@ class Top(wiring.Component):
         ]
         codes = self._codes(m, packets, control)
         busy = loader.busy | results.busy | tickets.r_rdy | repeats.active
-        if codes is not None:
+        if isinstance(codes, CodeControl):
             m.d.comb += codes.quiet.eq(~(busy | (control.busy & (self.live is not None))))
         overrun = self._judge(m, packets, loader, control, codes, repeats)
         self._count(m, packets, loader, receiver, control, overrun)
@@ -276,8 +278,11 @@ class Top(wiring.Component):
 
     def _codes(
         self, m: Module, packets: PacketReceiver, control: ControlReplies
-    ) -> CodeControl | None:
-        """What loads the memories, where they are loaded."""
+    ) -> CodeControl | StreamControl | None:
+        """What loads the memories, where they are loaded; what tells of codes that the accelerator
+        reads itself."""
+        if self.codes_crc is not None and "flash" in self.accelerator.signature.members:
+            return self._streamed(m, packets, control, self.codes_crc)
         wake_clocks = math.ceil(WAKE_SECONDS * self.description.clock_hz)
         if self.live is not None:
             layout, banks = self.live.layout, self.live.banks
@@ -310,13 +315,26 @@ class Top(wiring.Component):
         ]
         return codes
 
+    def _streamed(
+        self, m: Module, packets: PacketReceiver, control: ControlReplies, crc: int
+    ) -> StreamControl:
+        m.submodules.codes = codes = StreamControl(crc)
+        connect(m, flipped(self.flash), self.accelerator.flash)
+        m.d.comb += [
+            codes.codes_right.eq(self.accelerator.codes_right),
+            codes.codes_wrong.eq(self.accelerator.codes_wrong),
+            codes.header.eq(packets.header),
+            control.codes.eq(codes.status),
+        ]
+        return codes
+
     def _judge(
         self,
         m: Module,
         packets: PacketReceiver,
         loader: FrameLoader,
         control: ControlReplies,
-        codes: CodeControl | None,
+        codes: CodeControl | StreamControl | None,
         repeats: _Repeats,
     ) -> Signal:
         """What becomes of a packet: a place for further kinds. Gives the overrun strobe.

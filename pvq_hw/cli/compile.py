@@ -67,7 +67,13 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         calibration=calibration, evaluation=evaluation, metric=args.metric, steps=ui,
     )  # fmt: skip
     describe(compiled.document, ui)
-    if (args.out / "image" / CODES_FILE).exists():
+    if stream := compiled.document["code_stream"]:
+        ui.say(
+            f"  codes                 {stream['bits_per_frame']:,} bits a frame from the flash, at "
+            f"{stream['flash_hz'] / 1e6:g} MHz {stream['cycles_per_frame']:,} cycles; "
+            f"image/{CODES_FILE}"
+        )
+    elif (args.out / "image" / CODES_FILE).exists():
         ui.say(f"  codes                 are loaded after configuration, from image/{CODES_FILE}")
     ui.say(f"\n{args.out} is written; next: pvq-hw simulate {args.out} --data TEST.npz")
     return compiled.document | {"out": str(args.out), "seconds": ui.seconds}, 0
@@ -210,6 +216,7 @@ def _describe_network(document: dict[str, Any], ui: Ui) -> None:
     for name, text in agreement_lines(document.get("agreement")):
         ui.say(f"  {name:<22}{text}")
     memory = "on-chip RAM" if document["resources"]["sprams"] else "block RAM"
+    memory = "the flash" if document["code_stream"] else memory
     ui.say(
         f"  bits per weight       {document['bits_per_weight']:.3f} in {memory}, "
         f"{document['weights_file']['packed_bits_per_weight']:.3f} in weights.pvq, "

@@ -26,11 +26,14 @@ __all__ = [
     "STREAM_FILE",
     "STREAM_INSTANCE",
     "STREAM_START",
+    "WAKE_CYCLES",
     "Arrivals",
     "has_stream",
     "stream_crc",
     "stream_cycles",
     "stream_file",
+    "stream_startup",
+    "streamed_core",
 ]
 
 BIT_CYCLES = 2
@@ -47,6 +50,9 @@ FIRST_WORD = PASS_CYCLES - 4
 first bit of the codes that are used."""
 
 _READ_DELAY = 3  # from the end of a word's last bit to the cycle in which the word can be read
+
+WAKE_CYCLES = 1 << 13
+"""Pause before and after the flash is woken up: 50 us or more up to 160 MHz."""
 
 STREAM_START = FLASH_OFFSET + HEADER_BYTES
 """Where the code words begin in the flash."""
@@ -77,9 +83,23 @@ def has_stream(specs: Sequence[Any]) -> bool:
     return any(spec.code_memory == "flash" for spec in specs)
 
 
+def streamed_core(
+    specs: Sequence[Any], images: Sequence[Any]
+) -> tuple[Any, tuple[int, ...]] | None:
+    """The core that reads its codes from the flash, and its code words; None where none does."""
+    pairs = zip(specs, images, strict=True)
+    found = ((spec, image.codes) for spec, image in pairs if spec.code_memory == "flash")
+    return next(found, None)
+
+
 def stream_cycles(spec: StreamedCore) -> int:
     """Cycles in which the flash gives all code words once: no frame takes fewer."""
     return spec.words * spec.word_bits * BIT_CYCLES + PASS_CYCLES
+
+
+def stream_startup(spec: StreamedCore) -> int:
+    """About how many cycles after a reset the first frame is taken: the codes are read once."""
+    return stream_cycles(spec) + 2 * WAKE_CYCLES + PASS_CYCLES
 
 
 def stream_crc(spec: StreamedCore, codes: Sequence[int]) -> int:

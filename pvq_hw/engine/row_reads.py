@@ -32,9 +32,7 @@ class RowReads:
         a later one. Asked for again, with that cycle, until it is the same: the word is read then.
     """
 
-    def __init__(
-        self, spec: CoreBase, o: Stream, take: Callable[[int], int] | None = None
-    ) -> None:
+    def __init__(self, spec: CoreBase, o: Stream, take: Callable[[int], int] | None = None) -> None:
         self.spec, self.o, self._take = spec, o, take
         self._strobes: list[int] = []  # rows' ends at the output of the code ROM
         self._counted = 0

@@ -8,6 +8,7 @@ the Verilog. Frames are counted in rounds of V (`GraphSpec.frames`), which is mo
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pvq_hw.engine.code_stream import stream_startup, streamed_core
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
@@ -41,6 +42,8 @@ class Pace:
         Cycles between rounds in the steady state.
     waiting : int
         Results that wait at the output once it has been blocked for long; maybe more.
+    startup : int
+        Cycles after a reset before the first input is taken, about.
     """
 
     columns: int
@@ -49,6 +52,7 @@ class Pace:
     ends: tuple[int, ...]
     interval: int
     waiting: int
+    startup: int = 0
 
     @property
     def latency(self) -> int:
@@ -93,7 +97,9 @@ def pace_of(graph: GraphSpec, images: Sequence[CoreImage], interval: int) -> Pac
     columns, rows = graph.transfers
     rounds = max(_ROUNDS, min(inside + 2, _TRANSFERS // (columns + rows)))
     ends = round_ends(graph, graph.named(images), rounds)
-    return Pace(columns, rows, inside, ends, interval, graph.last.waiting)
+    streamed = streamed_core(graph.cores, images)
+    startup = 0 if streamed is None else stream_startup(streamed[0])
+    return Pace(columns, rows, inside, ends, interval, graph.last.waiting, startup)
 
 
 def scenarios(pace: Pace, longest: int = BURSTS[-1]) -> tuple[Scenario, ...]:
@@ -109,7 +115,7 @@ def scenarios(pace: Pace, longest: int = BURSTS[-1]) -> tuple[Scenario, ...]:
     some = max(4, min(24, 800 // (rows + pace.columns)))
     bursts = [cycles for cycles in BURSTS if cycles <= longest]
     # Longer than all memory takes to fill.
-    blocked = rounds * pace.interval + pace.latency + 200
+    blocked = pace.startup + rounds * pace.interval + pace.latency + 200
     part = 2 * pace.columns // 5 + 1
     idle = Pattern.script(*(step for cycles in bursts for step in (part, cycles)))
     stall = Pattern.script(*(step for cycles in bursts for step in (rows + 3, cycles)))
@@ -171,7 +177,7 @@ def _resets(
     one before the first result. What comes between is compared: what a reset leaves behind must
     not be wiped out by the next one unseen."""
     slow = 3 if idle.pauses or stall.pauses else 1
-    work = slow * (pace.latency + pace.interval)
+    work = pace.startup + slow * (pace.latency + pace.interval)
     count = min(most, max(8, _RESET_WORK // work))
     resets, now = [], 0
     for k in range(count):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.spram_image import CODES_FILE, code_crc, code_layout, code_words, has_spram
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.evaluate.accuracy import metric_for
@@ -47,9 +48,10 @@ def program_output(accelerator: Accelerator, steps: Steps, port: str | None = No
     See `pvq_hw.host.programmer.program` and `load_output` for what it raises.
     """
     build = read_build(accelerator.out)
-    loads = has_spram(accelerator.plan.specs)
-    if port is not None and not loads:
+    specs = accelerator.plan.specs
+    if port is not None and not has_spram(specs):
         raise InputError("Only accelerators whose codes are loaded take a serial port here")
+    loads = has_spram(specs) or has_stream(specs)
     loader = program(
         accelerator.out / BUILD / build["bitstream"],
         accelerator.plan.target,
@@ -68,6 +70,11 @@ def load_output(accelerator: Accelerator, board: Link, steps: Steps) -> None:
     Raises InputError where the board holds another network, or none of its codes are loaded.
     """
     specs, images = accelerator.plan.specs, accelerator.image.cores
+    if has_stream(specs):
+        raise InputError(
+            "There are no codes to load: the board reads them from its flash for every frame; "
+            "`pvq-hw program` writes them there"
+        )
     if not has_spram(specs):
         raise InputError("There are no codes to load: this accelerator has them in its bitstream")
     expected = describe_output(accelerator)
@@ -157,7 +164,7 @@ def _ran(
             load_output(accelerator, board, tell)
         with tell.step(f"Run {len(integers)} frames on {port}"):
             board.describe().require(expected)
-            if has_spram(accelerator.plan.specs):
+            if has_spram(accelerator.plan.specs) or has_stream(accelerator.plan.specs):
                 require_codes(board)
             if accelerator.network.remembers:
                 _require_fresh(board)

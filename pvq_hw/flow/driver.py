@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
@@ -121,7 +122,8 @@ class Board:
             self.description: Description = self.link.describe()
             if expected is not None:
                 self.description.require(expected)
-            if accelerator is not None and has_spram(accelerator.plan.specs):
+            specs = accelerator.plan.specs if accelerator is not None else []
+            if has_spram(specs) or has_stream(specs):
                 require_codes(self.link)
         except BaseException:
             self.link.close()

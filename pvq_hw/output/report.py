@@ -139,6 +139,7 @@ def compile_document(
         "updatable": plan.updatable,
         "live": plan.live,
         "measure": plan.measure,
+        "code_stream": value.get("code_stream"),
         "inferences_per_second": value["inferences_per_second"],
         "inferences_per_second_over_link": value["inferences_per_second_over_link"],
         "resources": value["resources"],
@@ -529,6 +530,9 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     plain = compiled["int8_layers"]
     note = f"without {', '.join(plain)} (int8)" if plain else "weights for each pulse"
     cards.append(_card("mean N/K", f"{compiled['n_over_k']:.2f}", note))
+    if stream := compiled.get("code_stream"):
+        note = f"a frame from the flash, {100 * stream['flash_busy']:.0f} % of its time"
+        cards.append(_card("codes read", f"{stream['bits_per_frame']:,} bits", note))
     bits, limit = compiled["bits_per_weight"], compiled["bits_per_weight_limit"]
     cards.append(_card("code bits a weight", f"{bits:.2f}", f"log2 V(N,K)/N {limit:.2f}"))
     return cards

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pvq_hw.engine.code_stream import has_stream, stream_file, streamed_core
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.spram_image import CODES_FILE, HEADER_BYTES, code_file, code_layout, has_spram
 from pvq_hw.errors import InputError
@@ -17,6 +18,8 @@ def check_codes(
 ) -> None:
     """Compares ``image/codes.bin`` with the codes of the network's cores: findings name layer and
     code word."""
+    if has_stream(plan.specs):
+        _check_stream(folder, plan, images, findings)
     if not has_spram(plan.specs):
         return
     file = f"image/{CODES_FILE}"
@@ -49,3 +52,31 @@ def check_codes(
             name = owner.spec.layer_at(owner.spec.memory_name("weights"), word) or owner.layer
             where = f"layer {name!r} word {word}"
             findings.append(Finding(file, where, "is not the network's code"))
+
+
+def _check_stream(
+    folder: Path, plan: Plan, images: Sequence[CoreImage], findings: list[Finding]
+) -> None:
+    """The same of codes that come from the flash for every frame."""
+    file, streamed = f"image/{CODES_FILE}", streamed_core(plan.specs, images)
+    assert streamed is not None
+    spec, expected = streamed[0], stream_file(*streamed)
+    try:
+        with (folder / file).open("rb") as stream:
+            data = stream.read(len(expected) + 1)
+    except OSError as error:
+        findings.append(Finding(file, "", f"can't be read: {error.strerror}"))
+        return
+    if len(data) != len(expected):
+        findings.append(Finding(file, "", f"must have {len(expected):,} bytes"))
+        return
+    if data[:HEADER_BYTES] != expected[:HEADER_BYTES]:
+        findings.append(Finding(file, "header", "is not that of the network's codes"))
+    found, right = data[HEADER_BYTES:], expected[HEADER_BYTES:]
+    if found != right:
+        byte = next(i for i, (a, b) in enumerate(zip(found, right, strict=True)) if a != b)
+        bit = 8 * byte + 8 - (found[byte] ^ right[byte]).bit_length()
+        word = min(bit // spec.word_bits, spec.words - 1)
+        name = spec.layer_at(spec.memory_name("weights"), word)
+        where = f"layer {name!r} word {word}"
+        findings.append(Finding(file, where, "is not the network's code"))

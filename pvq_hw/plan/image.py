@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pvq_hw.engine.code_stream import stream_file
+from pvq_hw.engine.code_stream import stream_file, streamed_core
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.hexfile import hex_text, read_hex
-from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.spram_image import CODES_FILE, code_file, code_layout, has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.network.network import Network
@@ -52,9 +51,9 @@ class Image:
             (place / name).write_text(text, encoding="ascii", newline="\n")
         if has_spram(self.specs):
             (place / CODES_FILE).write_bytes(code_file(code_layout(self.specs), self.cores))
-        for spec, core in zip(self.specs, self.cores, strict=True):
-            if isinstance(spec, SharedSpec) and spec.code_memory == "flash":
-                (place / CODES_FILE).write_bytes(stream_file(spec, core.codes))
+        streamed = streamed_core(self.specs, self.cores)
+        if streamed is not None:
+            (place / CODES_FILE).write_bytes(stream_file(*streamed))
 
     @classmethod
     def load(cls, folder: Path, specs: Sequence[CoreBase] | Plan) -> "Image":

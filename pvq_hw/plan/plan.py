@@ -39,6 +39,7 @@ from pvq_hw.plan.goal import NO_GOAL, SpeedGoal
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, live_resources, load_resources, top_resources
+from pvq_hw.plan.streaming import CodeStream
 from pvq_hw.plan.unit_resources import (
     converter_resources,
     graph_operations,
@@ -109,7 +110,7 @@ class Plan(Document):
     derived: ClassVar[tuple[str, ...]] = (
         "clock_hz", "frames", "inferences_per_second", "inferences_per_second_over_link",
         "latency_us", "code_bits", "bits_per_weight", "parameter_bits_per_weight", "resources",
-        "budget", "energy", "updatable",
+        "budget", "energy", "updatable", "code_stream",
     )  # fmt: skip
 
     network: str
@@ -196,6 +197,14 @@ class Plan(Document):
         return sum((layer.resources for layer in self.layers), start)
 
     @property
+    def stream(self) -> CodeStream | None:
+        """What of the codes comes from the flash for every frame; None where nothing does."""
+        specs: list[Any] = [spec for spec in self.specs if spec.code_memory == "flash"]
+        if not specs:
+            return None
+        return CodeStream.of(specs[0], self.interval_cycles, self.clock_hz)
+
+    @property
     def code_bits(self) -> int:
         """All stored code bits: row ends, escapes and padding included."""
         return sum(layer.code_bits for layer in self.layers)
@@ -249,6 +258,8 @@ class Plan(Document):
              f"{self.latency_cycles:,} latency"),
             ("takes", ", ".join(parts)),
         ]  # fmt: skip
+        if self.stream is not None:
+            figures.append(("codes", self.stream.text()))
         if self.goal:
             figures.append(("asked for", self.goal.text()))
         if self.limit:
@@ -287,6 +298,8 @@ class Plan(Document):
     def verify(self) -> None:
         """Raises InputError, with the numbers and a remedy, unless all fits the target."""
         _clock_hz(self.target, self.clock_mhz)
+        if self.stream is not None:
+            self.stream.verify(self.target.name)
         check_fit(self.layers, self.resources, self.target)
         if not self.goal.reached(self.inferences_per_second, self.latency_us):
             found = self.goal.found(self.inferences_per_second, self.latency_us)
@@ -312,6 +325,7 @@ class Plan(Document):
             "inferences_per_second_over_link": significant(self.inferences_per_second_over_link),
             "latency_us": significant(self.latency_us),
             "code_bits": self.code_bits,
+            **({} if self.stream is None else {"code_stream": self.stream.to_json()}),
             "bits_per_weight": significant(self.bits_per_weight),
             "parameter_bits_per_weight": significant(self.parameter_bits_per_weight),
             "resources": self.resources.to_json(),

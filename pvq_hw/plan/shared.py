@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pvq_hw.engine.code_stream import stream_cycles
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.engines import Shared
@@ -159,6 +160,8 @@ def shared_folding(
     best = _cheapest(rest, room, goal) or _best(rest)
     spec = best.spec
     limit = NO_FASTER if best.cycles <= goal else _limit(found, best, target)
+    if spec.code_memory == "flash" and stream_cycles(spec) >= best.cycles > goal:
+        limit = f"the flash gives the codes of a frame in {best.cycles:,} cycles; lower K"
     if given:
         limit = f"the shared engine is as fast as the lanes that it was given: {spec.lanes}"
     memory_options = {"engine": spec.engine, "code_memory": spec.code_memory, **options}

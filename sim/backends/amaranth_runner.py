@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateware.accelerator.accelerator import Accelerator
-from pvq_hw.engine.code_stream import stream_file
+from pvq_hw.engine.code_stream import stream_file, streamed_core
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
@@ -68,11 +68,12 @@ def simulate_amaranth(
     if accelerator.layout.blocks:
         layout = accelerator.layout
         bench.load(accelerator.codes, code_writes(layout, code_file(layout, images)))
-    streamed = [unit for unit in accelerator.units.values() if hasattr(unit, "flash")]
-    for unit in streamed:
-        unit.wake_clocks = _WAKE_CLOCKS
-        file = stream_file(unit.spec, unit.image.codes)
-        bench.flash(accelerator.flash, lambda: SpiFlash({FLASH_OFFSET: file}, _WAKES, delay=0))
+    streamed = streamed_core(graph.cores, images)
+    if streamed is not None:
+        for unit in accelerator.units.values():
+            unit.wake_clocks = _WAKE_CLOCKS
+        contents = {FLASH_OFFSET: stream_file(*streamed)}
+        bench.flash(accelerator.flash, lambda: SpiFlash(contents, _WAKES, delay=0))
     source = bench.source(accelerator.i, Source(payloads, idle, seed))
     sink = bench.sink(accelerator.o, Sink(stall, seed + 1, after_valid))
     links = [bench.monitor(o, tap.name) for o, tap in zip(streams, taps, strict=True)]
