@@ -129,7 +129,8 @@ def shared_folding(
     gaps = own_gaps
     if not (gap_bits or maps) and target.flash and options.get("code_memory", "flash") == "flash":
         gaps = _streamed_gaps(whole, own_gaps[0])
-    asked = {key: value for key, value in options.items() if key != "side"}
+    chosen = ("side", "code_memory", "code_buffer")
+    asked = {key: value for key, value in options.items() if key not in chosen}
 
     def engines(p: int) -> list[_Reckoned]:
         own = []
@@ -161,7 +162,7 @@ def shared_folding(
     spec = best.spec
     limit = NO_FASTER if best.cycles <= goal else _limit(found, best, target)
     if spec.code_memory == "flash" and stream_cycles(spec) >= best.cycles > goal:
-        limit = f"the flash gives the codes of a frame in {best.cycles:,} cycles; lower K"
+        limit = "the flash takes as long for the codes of a frame: a lower K makes them fewer"
     if given:
         limit = f"the shared engine is as fast as the lanes that it was given: {spec.lanes}"
     memory_options = {"engine": spec.engine, "code_memory": spec.code_memory, **options}
