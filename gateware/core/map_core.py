@@ -15,6 +15,7 @@ from gateware.core.shared_core import (
     SharedCore,
     lane_sums,
     layer_steps,
+    ring_ports,
     step_layout,
     widened,
 )
@@ -53,7 +54,7 @@ class MapCore(SharedCore):
         spec = self.spec
         # The output first, so that it keeps its name in Verilog.
         m.submodules.fifo = fifo = ResultFifo(spec, self.body)
-        connect(m, fifo.o, flipped(self.o))
+        self._connect(m, fifo.o, flipped(self.o))
         m.submodules.sequencer = sequencer = WindowSequencer(spec, self.image, self.body)
         m.submodules.fetcher = fetcher = WindowFetcher(spec)
         m.submodules.writer = writer = MapWriter(spec)
@@ -106,7 +107,7 @@ class MapCore(SharedCore):
             closes = Mux(step.pools, later[0], closes)
             ended = Mux(step.pools, marks[0](lowest + 2), ended)
         self._watch_wholes(m, sequencer)
-        connect(m, flipped(self.i), writer.i)
+        self._connect(m, flipped(self.i), writer.i)
         self._maps(m, fetcher, writer, step)
         m.d.comb += [
             Value.cast(fetcher.step).eq(Value.cast(step)),
@@ -631,7 +632,7 @@ class WindowSequencer(wiring.Component):
                 "marks": In(_MARKS),
                 "row_end": In(1),
                 "popped": In(1),
-                "addr": Out(max(1, (spec.words - 1).bit_length())),
+                "addr": Out(spec.code_address_bits),
                 "valid": Out(1),
                 "valid_next": Out(1),
                 "half": Out(1),
@@ -645,6 +646,7 @@ class WindowSequencer(wiring.Component):
                 "done": Out(1),
                 "layer": Out(range(max(2, len(spec.layers)))),
                 "step": Out(step_layout(spec)),
+                **ring_ports(spec),
             }
         )
 
@@ -661,16 +663,20 @@ class WindowSequencer(wiring.Component):
         count = Signal(len(step.before))
         go, ends, busy, over = Signal(), Signal(), Signal(), Signal()
         addr = Signal(len(self.addr))
+        # A layer's words begin anew with a position, or with every window.
+        anew = whole | step.again if spec.program_fields["again"] else whole
+        streamed = spec.code_memory == "flash"
+        there: Value = Const(1, 1)
+        if streamed:
+            there = self._words(m, addr, go, over)
         m.d.comb += [
-            go.eq(run & ~(full & step.last)),
+            go.eq(run & ~(full & step.last) & there),
             ends.eq(go & at_end),
             busy.eq(run & ~ends),
             over.eq(ends & final),
             self.addr.eq(addr),
         ]
         opens, first = layer_steps(m, self, over)
-        # A layer's words begin anew with a position, or with every window.
-        anew = whole | step.again if spec.program_fields["again"] else whole
         frame = Signal()
         m.d.sync += frame.eq(self.taken)
         m.d.comb += [self.opens.eq((opens & ~first) | frame), self.done.eq(opens & first)]
@@ -688,9 +694,10 @@ class WindowSequencer(wiring.Component):
         with m.If(ends):
             m.d.sync += [at_end.eq(step.single), count.eq(0)]
             with m.If(anew & ~final):
-                m.d.sync += addr.eq(step.start)
-            with m.Elif(whole & step.last):
-                m.d.sync += addr.eq(0)
+                m.d.sync += addr.eq(self._start if streamed else step.start)
+            if not streamed:
+                with m.Elif(whole & step.last):
+                    m.d.sync += addr.eq(0)
         with m.Elif(~run):
             m.d.sync += at_end.eq(step.single)
         flags = [go, half, ends, ends & whole, ends & anew & ~final, marks.edge]
@@ -708,6 +715,20 @@ class WindowSequencer(wiring.Component):
             self.edge.eq(flags[5]), self.below.eq(flags[6]),
         ]  # fmt: skip
         return m
+
+
+    def _words(self, m: Module, addr: Signal, go: Signal, over: Signal) -> Signal:
+        """Where codes come from the flash: whether all of the layer's words are in the ring, whose
+        first is at ``_start``; they are given back once the layer is through."""
+        step: Any = self.step
+        held = Signal(range(self.spec.code_buffer + 1))
+        there, start = Signal(), Signal(len(addr))
+        m.d.comb += self.freed.eq(Mux(over, step.codes, 0))
+        m.d.sync += [held.eq(held + self.came - self.freed), there.eq(held >= step.codes)]
+        with m.If(over):
+            m.d.sync += start.eq(addr + 1)
+        self._start: Value = start
+        return there
 
 
 class MapWriter(wiring.Component):

@@ -545,6 +545,17 @@ class MapSpec(SharedSpec):
         return "spram" in (self.code_memory, self.map_memory)
 
     @property
+    def least_buffer(self) -> int:
+        """Words that must be kept of codes from the flash: all of a layer's, which are read for
+        every position."""
+        return max(2, *(layer.words for layer in self.layers))
+
+    @property
+    def freed_bits(self) -> int:
+        """Bits of the number of words whose places are given back at once: a layer's."""
+        return max(layer.words for layer in self.layers).bit_length()
+
+    @property
     def fits_spram(self) -> bool:
         """Whether each of its maps fits into an SPRAM."""
         return self.bank_bits <= _SPRAM_BITS and self.map_depth <= _SPRAM_WORDS
@@ -586,6 +597,7 @@ class MapSpec(SharedSpec):
     def program_fields(self) -> dict[str, int]:
         """As `SharedSpec.program_fields`, and how the windows go over the map.
 
+        ``codes`` is the number of slot words, where they come from the flash;
         ``start`` and ``row`` are the first slot word and the first row; ``first`` is the address of
         the first window's first pixel; ``down`` the words from one row of the map to the next,
         ``across`` those from a pixel's last word to the next pixel's first, ``right`` and ``below``
@@ -617,6 +629,7 @@ class MapSpec(SharedSpec):
         lines = max(1, max(x.patch[0] - 1 for x in self.layers).bit_length())
         return {
             **super().program_fields,
+            "codes": self.freed_bits if self.code_memory == "flash" else 0,
             "start": max(1, (self.words - 1).bit_length()),
             "row": max(1, (self.all_rows - 1).bit_length()),
             "first": self.map_address_bits,
@@ -671,7 +684,7 @@ class MapSpec(SharedSpec):
         bits = self.program_fields
         for number, (layer, step) in enumerate(zip(self.layers, super().steps(), strict=True)):
             places = self._walk(number) | {
-                "start": start, "row": row, "words": layer.window_words - 1,
+                "codes": layer.words, "start": start, "row": row, "words": layer.window_words - 1,
                 "across": self._across(layer), "sums": int(layer.joins > 0),
                 "columns": layer.places[1] - 1, "rows": layer.lines - 1,
                 "lines": layer.patch[0] - 1, "taps": layer.patch[1] - 1,
@@ -759,11 +772,12 @@ class MapSpec(SharedSpec):
         """When the first word of a layer's first window is read, for a layer that starts then."""
         return start + layer.fetched + 4
 
-    def last_word(self, layer: MapLayer, start: int) -> int:
-        """When the last word of a layer's last window is read, for a layer that starts then."""
+    def last_word(self, layer: MapLayer, start: int, codes: int = 0) -> int:
+        """When the last word of a layer's last window is read, for a layer that starts then, and
+        whose words can be read from cycle ``codes`` on."""
         through = start - self.code_latency - 1  # so that the first two windows wait for none
-        state = (start + 2, through, through)
-        left = layer.windows
+        state = self._window(layer, (start + 2, through, through), codes)
+        left = layer.windows - 1
         while left >= 2:
             following = self._window(layer, self._window(layer, state))
             steps = {now - then for now, then in zip(following, state, strict=True)}
@@ -773,12 +787,16 @@ class MapSpec(SharedSpec):
                 state, left = (state[0] + more, state[1] + more, state[2] + more), left % 2
         return (self._window(layer, state) if left else state)[2]
 
-    def _window(self, layer: MapLayer, state: tuple[int, int, int]) -> tuple[int, int, int]:
+    def _window(
+        self, layer: MapLayer, state: tuple[int, int, int], codes: int = 0
+    ) -> tuple[int, int, int]:
         """When a window may be fetched, and when the last words of the two before it are read; the
-        same after it. A window takes the half of the one before the last, which must be through."""
+        same after it. A window takes the half of the one before the last, which must be through.
+        Its words are read from cycle ``codes`` on."""
         hold, before, last = state
         done = max(hold, before + self.code_latency + 1) + layer.fetched
-        return done + 3, last, max(done + 2, last + 1) + layer.window_cycles - 1
+        first = max(done + 2, last + 1, codes)
+        return done + 3, last, first + layer.window_cycles - 1
 
     # -- golden model -----------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from pvq_hw.engine.code_stream import Arrivals
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.row_reads import RowReads, Stream
-from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.engine.shared_core import SharedLayer, SharedSpec
 
 __all__ = ["compute_layers", "map_layers", "take_frames"]
 
@@ -96,6 +96,12 @@ def map_layers(
     last = spec.layers[-1]
     lengths = spec.row_slots(image)[-last.rows :]
     reads, free = RowReads(spec, o), 0
+    arrivals = Arrivals(spec) if spec.code_memory == "flash" else None
+
+    def ready(layer: SharedLayer) -> int:
+        """When all of a layer's words are known to be there."""
+        return 0 if arrivals is None else arrivals.ready(layer.words) + 1
+
     for frame in range(frames):
         i.readies += [free] * spec.n
         i.settle()
@@ -103,6 +109,12 @@ def map_layers(
             yield
         start = i.moved[-1] + 1
         for layer in spec.layers[:-1]:
-            start = spec.last_word(layer, start) + spec.turn_cycles
-        start = spec.first_word(last, start)
-        free = (yield from reads.rows(start, lengths)) + spec.turn_cycles
+            end = spec.last_word(layer, start, ready(layer))
+            if arrivals is not None:
+                arrivals.free(end, layer.words)
+            start = end + spec.turn_cycles
+        start = max(spec.first_word(last, start), ready(last))
+        end = yield from reads.rows(start, lengths)
+        if arrivals is not None:
+            arrivals.free(end - 1, last.words)
+        free = end + spec.turn_cycles
