@@ -25,19 +25,19 @@ registers, and two counters.
 The names by which registers are found are hints: what is found wrongly breaks the induction.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError, InputError
+from sim.proof.claims import Claims, View
+from sim.proof.cones import Bits, Cones
 from sim.proof.formulas import Formulas, Solver
 from sim.proof.netlist import Bit, Cell, Netlist
 from sim.proof.structure import factors
 
-__all__ = ["Finder", "Induction", "View", "check_handshakes"]
-
-Bits = list[Bit]
+__all__ = ["Finder", "Induction", "check_handshakes"]
 
 
 def check_handshakes(netlist: Netlist, spec: CoreSpec) -> int:
@@ -111,29 +111,29 @@ class Registers:
     fifo: Cell
 
 
-class Finder:
+class Finder(Cones):
     """Finds them."""
 
     def __init__(self, netlist: Netlist, spec: Any) -> None:
-        self._n, self._spec = netlist, spec
+        super().__init__(netlist)
+        self._spec = spec
         self.stages: int = spec.code_latency
-        self._rst = netlist.port("rst")[0]
 
     def registers(self) -> Registers:
         n, stages = self._n, self._spec.code_latency
         valid, half, end = (
-            self._chain(n.net(f"sequencer.{what}")[0], stages) for what in ("valid", "half", "end_")
+            self.chain(n.net(f"sequencer.{what}")[0], stages) for what in ("valid", "half", "end_")
         )
-        go = self._before(valid[0])
+        go = self.before(valid[0])
         full = n.net("sequencer.taken")[-1]
         (run,) = (bit for bit, inverted in factors(n, go) if not inverted)
-        (waiting,) = (b for b in self._operands(self._before(run), "$or") if self._is_register(b))
+        (waiting,) = (b for b in self.operands(self.before(run), "$or") if self.is_register(b))
         less = n.net("sequencer.less")[0]
         (more,) = (
             b for cell in n.cells if cell.type == "$or" and less in cell.inputs
             for b in cell.inputs if b != less
         )  # fmt: skip
-        after = self._chain(n.net("fifo.w_en")[0], 64)
+        after = self.chain(n.net("fifo.w_en")[0], 64)
         group_end, group, flags, memory = self.row_ends(valid)
         (fifo,) = (c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("fifo."))
         banks = [c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("bank")]
@@ -142,7 +142,7 @@ class Finder:
             waiting=waiting, run=run, full=full, go=go,
             address=n.net("sequencer.addr"), at_end=n.net("sequencer.at_end"),
             taken=n.net("sequencer.taken"), more=more, less=less,
-            valid=valid, half=half, end=end, turn=self._before(half[0]),
+            valid=valid, half=half, end=end, turn=self.before(half[0]),
             flags=flags, memory=memory, group_end=group_end, group=group,
             after=after if group_end not in after else after[1:],
             write=n.net("fifo.ram.w_addr"), read=fifo.ports["RD_ADDR"],
@@ -151,7 +151,7 @@ class Finder:
             one=n.net("writer.one")[0], position=self._position(),
             last=n.net("writer.at_end"), wrote=self.wrote(enables),
             ended=n.net("writer.ended")[0], writes_to=n.net("writer.half")[0],
-            bank=n.nets.get("writer.bank", []), row=self._before_bits(n.net("writer.w_addr")[:-1]),
+            bank=n.nets.get("writer.bank", []), row=self.before_bits(n.net("writer.w_addr")[:-1]),
             enables=enables, w_address=n.net("writer.w_addr"), banks=banks, fifo=fifo,
         )  # fmt: skip
 
@@ -161,89 +161,42 @@ class Finder:
         group_end, group = self._n.net("sequencer.row_end")[0], []
         stages = self._spec.code_latency
         if self._spec.groups > 1:
-            group_end = self._before(self._n.net(f"group_end_{stages + 1}")[0])
+            group_end = self.before(self._n.net(f"group_end_{stages + 1}")[0])
             group = self._n.net("group")
         flag = self._group_flag(group_end, valid)
-        flags = self._chain(flag, max(1, stages - 1), resets=False)
-        memory = self._maker(self._before(flags[0], resets=False), "$mem_v2")
+        flags = self.chain(flag, max(1, stages - 1), resets=False)
+        memory = self.maker(self.before(flags[0], resets=False), "$mem_v2")
         return group_end, group, flags, memory
 
     def wrote(self, enables: Bits) -> Bit:
         """Whether an activation is on its way to a bank."""
-        return self._maker(self._before(enables[0]), "$mux").ports["S"][0]
+        return self.maker(self.before(enables[0]), "$mux").ports["S"][0]
 
     def _group_flag(self, group_end: Bit, valid: Bits) -> Bit:
         """The bit of a word in the code memory's last register that tells a group's end."""
         near = valid[max(0, self._spec.code_latency - 2)]
-        ends = self._before(group_end) if self._is_register(group_end) else group_end
+        ends = self.before(group_end) if self.is_register(group_end) else group_end
         (flag,) = {bit for bit, _ in factors(self._n, ends)} - {near}
         return flag
 
     def _following(self, read: Bits) -> Bits:
         """The register of the address after the one that is read."""
-        cell = self._maker(self._before(read[0]), "$mux")
+        cell = self.maker(self.before(read[0]), "$mux")
         return cell.ports["B"]
 
     def _position(self) -> Bits:
         """The counter that a frame's last place but one is compared with."""
-        return self.compared(self._before(self._n.net("writer.at_end")[0]), self._spec.n - 2)
+        return self.compared(self.before(self._n.net("writer.at_end")[0]), self._spec.n - 2)
 
     def compared(self, bit: Bit, wanted: int) -> Bits:
         """What is compared with a number where a bit is decided."""
-        for cell in self._cone(bit):
+        for cell in self.cone(bit):
             if cell.type == "$eq" and _constant(cell.ports["B"]) == wanted:
                 return cell.ports["A"]
-        for cell in self._cone(bit):
+        for cell in self.cone(bit):
             if cell.type == "$logic_not" and wanted == 0:
                 return cell.ports["A"]
         raise InputError("a frame's activations are not counted as expected")
-
-    # -- cells --
-
-    def _maker(self, bit: Bit, kind: str) -> Cell:
-        cell = self._n.makers.get(bit)
-        if cell is None or cell.type != kind:
-            raise InputError(f"control has another cell than {kind} where that is expected")
-        return cell
-
-    def _is_register(self, bit: Bit) -> bool:
-        cell = self._n.makers.get(bit)
-        return cell is not None and cell.type == "$dff"
-
-    def _before(self, bit: Bit, *, resets: bool = True) -> Bit:
-        """What a register takes out of reset."""
-        cell = self._maker(bit, "$dff")
-        d = cell.ports["D"][cell.output.index(bit)]
-        maker = self._n.makers.get(d)
-        if not resets or maker is None or maker.type != "$mux" or maker.ports["S"] != [self._rst]:
-            return d
-        return maker.ports["A"][maker.output.index(d)]
-
-    def _before_bits(self, bits: Bits) -> Bits:
-        return [self._before(bit) for bit in bits]
-
-    def _chain(self, bit: Bit, most: int, *, resets: bool = True) -> Bits:
-        """Registers of one bit each, up to this one, earliest first."""
-        found = [bit]
-        while len(found) < most:
-            before = self._before(found[0], resets=resets)
-            if not self._is_register(before):
-                break
-            found.insert(0, before)
-        return found
-
-    def _operands(self, bit: Bit, kind: str) -> Bits:
-        return self._maker(bit, kind).inputs
-
-    def _cone(self, start: Bit) -> Iterator[Cell]:
-        todo, seen = [start], set()
-        while todo:
-            cell = self._n.makers.get(todo.pop())
-            if cell is None or cell.type in ("$dff", "$mem_v2") or cell.name in seen:
-                continue
-            seen.add(cell.name)
-            yield cell
-            todo += cell.inputs
 
 
 def _found(finder: Finder) -> Registers:
@@ -264,23 +217,7 @@ def _constant(bits: Bits) -> int | None:
     return sum((bit == "1") << i for i, bit in enumerate(bits))
 
 
-class View:
-    """Registers at one moment, as terms."""
-
-    def __init__(self, solver: Solver, read: Callable[[Sequence[Bit]], Any], width: int) -> None:
-        self._s, self._width = solver, width
-        self.bits = read
-
-    def wide(self, bits: Sequence[Bit]) -> Any:
-        """Their value, in the width of all sums."""
-        return self._s.resize(self.bits(bits), self._width)
-
-    def one(self, bit: Bit) -> Any:
-        """Whether a bit is set."""
-        return self._s.same(self.bits([bit]), self._s.number(1, 1))
-
-
-class Induction:
+class Induction(Claims):
     """The claims about one core.
 
     Parameters
@@ -292,22 +229,17 @@ class Induction:
     """
 
     def __init__(self, netlist: Netlist, spec: Any, finder: Finder, solver: Solver) -> None:
-        self._n, self._spec, self._s = netlist, spec, solver
-        self._r = _found(finder)
+        self._spec, self._r = spec, _found(finder)
         self._groups = spec.rows * spec.groups
-        self._width = (4 * self._groups + 64 * spec.fifo_depth).bit_length() + 8
+        width = (4 * self._groups + 64 * spec.fifo_depth).bit_length() + 8
+        super().__init__(netlist, f"Core {spec.name!r}", width, solver)
         self._check_code_words()
-        formulas = Formulas(netlist, solver)
         bits = len(self._r.address)
         ends_group = solver.function("ends_group", bits, 1)
         self._groups_left = solver.function("groups_left", bits, self._width)
-        address = formulas.read(self._r.address)
-        self._define(formulas, ends_group(address))
-        self._now = View(solver, formulas.read, self._width)
-        self._later = View(solver, formulas.later, self._width)
-        self._start = View(solver, self._initial, self._width)
+        address = self._now.bits(self._r.address)
+        self._define(self._formulas, ends_group(address))
         self._facts = self._code_facts(address, ends_group)
-        self._reset = self._now.one(netlist.port("rst")[0])
 
     # -- the code memory ------------------------------------------------------------------------
 
@@ -345,31 +277,7 @@ class Induction:
             s.op("BV_ULE", [left(address), s.number(self._groups, self._width)]),
         ]
 
-    def _initial(self, bits: Sequence[Bit]) -> Any:
-        """Registers after configuration; those without a value may have any."""
-        s, known = self._s, self._n.init
-        terms = [
-            s.number(int(known[bit]), 1) if bit in known else s.unknown(f"start{bit}", 1)
-            for bit in reversed(bits)
-        ]
-        return s.op("BV_CONCAT", terms) if len(terms) > 1 else terms[0]
-
     # -- what is read out of a state ------------------------------------------------------------
-
-    def _const(self, value: int) -> Any:
-        return self._s.number(value, self._width)
-
-    def _sum(self, terms: Sequence[Any]) -> Any:
-        return self._s.add(self._const(0), *terms)
-
-    def _not(self, formula: Any) -> Any:
-        return self._s.op("NOT", [formula])
-
-    def _if(self, condition: Any, term: Any) -> Any:
-        return self._s.choose(condition, term, self._const(0))
-
-    def _implies(self, condition: Any, claim: Any) -> Any:
-        return self._s.op("IMPLIES", [condition, claim])
 
     def _early(self, v: View) -> list[Any]:
         """Groups that end in each stage of the code memory, 0 or 1, earliest first; the last one's
@@ -579,25 +487,8 @@ class Induction:
 
     # -- claims ---------------------------------------------------------------------------------
 
-    def run(self) -> int:
-        """Shows all claims; returns how many. Raises CheckError where one does not follow."""
-        later = self._invariants(self._later)
-        start = self._invariants(self._start) | self._empty(self._start)
-        holds = [*self._facts, *self._invariants(self._now).values(), self._not(self._reset)]
-        parts = (
-            ("after configuration, ", self._facts, start),
-            ("after reset, ", [*self._facts, self._reset], later | self._empty(self._later)),
-            ("", holds, later | self._accounts() | self._hazards() | self._progress()),
-        )
-        for when, given, claims in parts:
-            if not self._s.possible(given):  # anything would follow
-                raise CheckError(f"Core {self._spec.name!r}: the invariants allow no state")
-            for what, claim in claims.items():
-                if not self._s.follows(given, claim):
-                    raise CheckError(
-                        f"Core {self._spec.name!r}: it does not follow that {when}{what}"
-                    )
-        return sum(len(claims) for _, _, claims in parts)
+    def _steps(self) -> dict[str, Any]:
+        return self._accounts() | self._hazards() | self._progress()
 
     def _empty(self, v: View) -> dict[str, Any]:
         r = self._r

@@ -11,14 +11,14 @@ from typing import Any
 
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.errors import InputError
+from sim.proof.claims import View
+from sim.proof.cones import Bits
 from sim.proof.formulas import Formulas, Solver
-from sim.proof.handshakes import Finder, Induction, View
+from sim.proof.handshakes import Finder, Induction
 from sim.proof.netlist import Bit, Cell, Netlist
 from sim.proof.structure import factors
 
 __all__ = ["check_wide_handshakes"]
-
-Bits = list[Bit]
 
 _MOST = 4  # stages behind the sequencer, beyond which a second word may be written
 
@@ -53,8 +53,8 @@ class _WideFinder(Finder):
 
     def wrote(self, enables: Bits) -> Bit:
         (taken,) = (
-            bit for bit, inverted in factors(self._n, self._before(enables[0]))
-            if self._is_register(bit) and not inverted
+            bit for bit, inverted in factors(self._n, self.before(enables[0]))
+            if self.is_register(bit) and not inverted
         )  # fmt: skip
         return taken
 
@@ -62,7 +62,7 @@ class _WideFinder(Finder):
         """The counter of a word's activations; none where it has one."""
         if self._spec.lanes == 1:
             return []
-        full = self._before(self._n.net("writer.full")[0])
+        full = self.before(self._n.net("writer.full")[0])
         return self.compared(full, self._spec.lanes - 2)
 
 

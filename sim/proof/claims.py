@@ -1,0 +1,106 @@
+"""Claims about a circuit's control, shown by induction: of every state that invariants allow, what
+holds in the next cycle."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pvq_hw.errors import CheckError
+from sim.proof.formulas import Formulas, Solver
+from sim.proof.netlist import Bit, Netlist
+
+__all__ = ["Claims", "View"]
+
+
+class View:
+    """Registers at one moment, as terms."""
+
+    def __init__(self, solver: Solver, read: Callable[[Sequence[Bit]], Any], width: int) -> None:
+        self._s, self._width = solver, width
+        self.bits = read
+
+    def wide(self, bits: Sequence[Bit]) -> Any:
+        """Their value, in the width of all sums."""
+        return self._s.resize(self.bits(bits), self._width)
+
+    def one(self, bit: Bit) -> Any:
+        """Whether a bit is set."""
+        return self._s.same(self.bits([bit]), self._s.number(1, 1))
+
+
+class Claims(ABC):
+    """An induction about one circuit.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    where : str
+        What begins the message of a claim that does not follow: ``"Core 'fc0'"``.
+    width : int
+        Bits of all sums: more than any of them takes.
+    solver : Solver
+    """
+
+    def __init__(self, netlist: Netlist, where: str, width: int, solver: Solver) -> None:
+        self._n, self._where, self._width, self._s = netlist, where, width, solver
+        self._formulas = Formulas(netlist, solver)
+        self._now = View(solver, self._formulas.read, width)
+        self._later = View(solver, self._formulas.later, width)
+        self._start = View(solver, self._initial, width)
+        self._facts: list[Any] = []
+
+    @abstractmethod
+    def _invariants(self, v: View) -> dict[str, Any]:
+        """What holds in every state."""
+
+    @abstractmethod
+    def _empty(self, v: View) -> dict[str, Any]:
+        """What holds after configuration and after reset too."""
+
+    @abstractmethod
+    def _steps(self) -> dict[str, Any]:
+        """What holds from one cycle to the next, out of reset."""
+
+    def run(self) -> int:
+        """Shows all claims; returns how many. Raises CheckError where one does not follow."""
+        later, reset = self._invariants(self._later), self._now.one(self._n.port("rst")[0])
+        start = self._invariants(self._start) | self._empty(self._start)
+        holds = [*self._facts, *self._invariants(self._now).values(), self._not(reset)]
+        parts = (
+            ("after configuration, ", self._facts, start),
+            ("after reset, ", [*self._facts, reset], later | self._empty(self._later)),
+            ("", holds, later | self._steps()),
+        )
+        for when, given, claims in parts:
+            if not self._s.possible(given):  # anything would follow
+                raise CheckError(f"{self._where}: the invariants allow no state")
+            for what, claim in claims.items():
+                if not self._s.follows(given, claim):
+                    raise CheckError(f"{self._where}: it does not follow that {when}{what}")
+        return sum(len(claims) for _, _, claims in parts)
+
+    def _initial(self, bits: Sequence[Bit]) -> Any:
+        """Registers after configuration; those without a value may have any."""
+        s, known = self._s, self._n.init
+        terms = [
+            s.number(int(known[bit]), 1) if bit in known else s.unknown(f"start{bit}", 1)
+            for bit in reversed(bits)
+        ]
+        return s.op("BV_CONCAT", terms) if len(terms) > 1 else terms[0]
+
+    # -- terms ----------------------------------------------------------------------------------
+
+    def _const(self, value: int) -> Any:
+        return self._s.number(value, self._width)
+
+    def _sum(self, terms: Sequence[Any]) -> Any:
+        return self._s.add(self._const(0), *terms)
+
+    def _not(self, formula: Any) -> Any:
+        return self._s.op("NOT", [formula])
+
+    def _if(self, condition: Any, term: Any) -> Any:
+        return self._s.choose(condition, term, self._const(0))
+
+    def _implies(self, condition: Any, claim: Any) -> Any:
+        return self._s.op("IMPLIES", [condition, claim])
