@@ -13,7 +13,7 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
-from pvq_hw.engine.units import UNITS, CoreUnit, Fork, Join, Lookup, Unit
+from pvq_hw.engine.units import UNITS, CoreUnit, Join, Lookup, Pick, Unit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
@@ -35,6 +35,7 @@ from sim.proof.netlist import Bit, Netlist, read_units
 from sim.proof.products import check_products, lane_activations, lane_products
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
+from sim.proof.unit_handshakes import check_unit_handshakes
 from sim.proof.units import check_sum, check_table
 from sim.proof.wide_handshakes import check_wide_handshakes
 from sim.proof.wires import check_wires
@@ -49,6 +50,8 @@ WHOLE = "whole"
 
 _NEVER = (("bitstream", "that synthesis keeps the Verilog's meaning, and the device's primitives"),)
 """What no part of a proof is about, and why."""
+
+_BRANCHES = "that FIFOs of branches that meet again are deep enough is simulated"
 
 _SCENARIOS = "that no frame is lost or made, whatever the pauses and resets, is simulated"
 
@@ -163,6 +166,8 @@ def _parts(
         tables = tuple(f"{u.name}.{t}" for u in graph.units for t in u.tables)
         yield "structure", "proven", lambda: _structure(netlists[""], tables)
         yield "wiring", "proven", lambda: f"{check_wiring(netlists[''], graph):,} streams"
+        if any(len(unit.inputs) > 1 for unit in graph.units):
+            yield "branches", "open", lambda: _BRANCHES
         return
     unit, netlist = graph.unit(name), netlists[name]
     control = control_ports(netlist, unit)
@@ -171,8 +176,9 @@ def _parts(
         yield "handshakes", "proven", lambda: control_proof(unit.core, netlist)
         yield from core_proof(unit.core, netlist, unit, accelerator, steps)
         return
-    yield "handshakes", "open", lambda: _SCENARIOS
-    if not isinstance(unit, Fork):  # payloads pass a fork by
+    yield "handshakes", "proven", lambda: _claims(check_unit_handshakes(unit, netlist))
+    # Payloads pass forks and picks by; that others give what came is part of the handshakes.
+    if not unit.passes and not isinstance(unit, Pick):
         yield "values", "proven", lambda: proof(unit, netlist)
 
 

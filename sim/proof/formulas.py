@@ -59,6 +59,15 @@ class Solver:
         symbol = self._terms.mk_const(self._terms.mk_fun_sort(sorts[:1], sorts[1]), name)
         return lambda argument: self.op("APPLY", [symbol, argument])
 
+    def array(self, name: str, address: int, width: int) -> Any:
+        """A memory of unknown contents, given the bits of an address and of a word."""
+        sorts = [self._terms.mk_bv_sort(bits) for bits in (address, width)]
+        return self._terms.mk_const(self._terms.mk_array_sort(*sorts), name)
+
+    def word(self, memory: Any, address: Any) -> Any:
+        """What a memory holds at an address."""
+        return self.op("ARRAY_SELECT", [memory, address])
+
     def resize(self, term: Any, width: int, *, signed: bool = False) -> Any:
         """The low bits, or with zeros or its sign above."""
         has = term.sort().bv_size()
@@ -121,6 +130,22 @@ class Formulas:
     def define(self, bit: Bit, term: Any) -> None:
         """Says what a bit is, in place of what the netlist says; before it is read."""
         self._known[bit] = term
+
+    def memory(self, cell: Cell) -> tuple[Any, Any]:
+        """The contents of a memory with one port of each kind, now and after the next edge; before
+        what it gives is read. Raises InputError where it has others."""
+        ports, s = cell.ports, self._solver
+        one = all(cell.number(f"{side}_PORTS") == 1 for side in ("RD", "WR"))
+        if not one or cell.number("RD_CLK_ENABLE") or cell.number("OFFSET"):
+            raise InputError(f"Memory {cell.name!r} must have one port to read and one to write")
+        now = s.array(f"memory {cell.name}", len(ports["WR_ADDR"]), cell.number("WIDTH"))
+        word = s.word(now, s.resize(self.read(ports["RD_ADDR"]), len(ports["WR_ADDR"])))
+        for i, bit in enumerate(cell.output):
+            self.define(bit, s.op("BV_EXTRACT", [word], [i, i]))
+        enable, place, data = (self.read(ports[p]) for p in ("WR_EN", "WR_ADDR", "WR_DATA"))
+        kept = s.op("BV_AND", [s.word(now, place), s.op("BV_NOT", [enable])])
+        new = s.op("BV_OR", [kept, s.op("BV_AND", [data, enable])])
+        return now, s.op("ARRAY_STORE", [now, place, new])
 
     def read(self, bits: Sequence[Bit]) -> Any:
         """Their value, the first bit lowest."""

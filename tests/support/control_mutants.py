@@ -8,7 +8,7 @@ from proof_cases import ship
 
 from sim.proof.netlist import Cell, read_units
 
-__all__ = ["WIDE", "changed", "mutants", "netlists"]
+__all__ = ["WIDE", "changed", "mutants", "netlists", "unit_mutants"]
 
 MODULES = ("sequencer.", "writer.", "fifo.")
 # Registers of a core by which a row's end comes to the FIFO; of one with 8-bit weights also those
@@ -34,22 +34,42 @@ def mutants(netlist, registers=STROBES):
         if cell.name not in before and not any(n.startswith(MODULES) for n in names):
             continue
         name = min((n for n in names if not n.startswith("_")), key=len, default=cell.name)
-        a, b = cell.ports.get("A", []), cell.ports.get("B", [])
-        if cell.type == "$mux" and cell.ports["S"] == rst:
-            yield name, "not reset", passes(cell, a)
-        elif cell.type == "$mux":
-            yield name, "never", passes(cell, a)
-            yield name, "always", passes(cell, b)
-        elif cell.type in ("$and", "$or") and len(cell.output) == 1:
-            yield name, "only A", passes(cell, a)
-            yield name, "only B", passes(cell, b)
-        elif cell.type == "$not" and len(cell.output) == 1:
-            yield name, "not inverted", passes(cell, a)
-        elif cell.type == "$add":
-            yield name, "not counted", passes(cell, a)
-        elif cell.type == "$eq" and not isinstance(b[0], int):
-            other = ["0" if b[0] == "1" else "1", *b[1:]]
-            yield name, "another number", replace(cell, ports={**cell.ports, "B": other})
+        for kind, instead in variants(cell, rst):
+            yield name, kind, instead
+
+
+def unit_mutants(netlist):
+    """The same of a unit that is no core: of every cell that no payload reaches, and that decides
+    more than what is written where nothing is."""
+    rst, data = netlist.port("rst"), netlist.reached(netlist.payloads)
+    for cell in netlist.cells:
+        names = [name for name, bits in netlist.nets.items() if bits == cell.output]
+        name = min(names, key=len, default=cell.name)
+        idle = any("memwr" in n and "_EN" not in n for n in names)
+        if idle or not data.isdisjoint(bit for bit in cell.output if isinstance(bit, int)):
+            continue
+        for kind, instead in variants(cell, rst):
+            yield name, kind, instead
+
+
+def variants(cell, rst):
+    """What may be wrong with a cell."""
+    a, b = cell.ports.get("A", []), cell.ports.get("B", [])
+    if cell.type == "$mux" and cell.ports["S"] == rst:
+        yield "not reset", passes(cell, a)
+    elif cell.type == "$mux":
+        yield "never", passes(cell, a)
+        yield "always", passes(cell, b)
+    elif cell.type in ("$and", "$or") and len(cell.output) == 1:
+        yield "only A", passes(cell, a)
+        yield "only B", passes(cell, b)
+    elif cell.type == "$not" and len(cell.output) == 1:
+        yield "not inverted", passes(cell, a)
+    elif cell.type == "$add":
+        yield "not counted", passes(cell, a)
+    elif cell.type == "$eq" and not isinstance(b[0], int):
+        other = ["0" if b[0] == "1" else "1", *b[1:]]
+        yield "another number", replace(cell, ports={**cell.ports, "B": other})
 
 
 def strobes(netlist, names):

@@ -1,0 +1,466 @@
+"""Control of units around the cores, for any pauses and resets: shown by induction.
+
+Most of them take a transfer when a place of their queue is free, and a few cycles later write a
+result into it. Of each such unit it is shown of every state that the invariants allow, whatever
+``valid``, ``ready`` and ``rst`` are, that free places, results on their way, in the queue and on
+offer are together as many as the queue has; that what was taken makes as many results as it is to
+make, and nothing else makes any; that results leave in the order in which they were written, each
+once, and stay until they are taken; and that all goes on while they are.
+
+Which transfers make a result is a walk through a frame, see `sim.proof.walks`.
+"""
+
+from typing import Any
+
+from pvq_hw.engine.decision import AboveUnit
+from pvq_hw.engine.units import UNITS, Fifo, Fork, Join, Lookup, Pick, Pool, Unit, WidthConverter
+from pvq_hw.errors import InputError
+from pvq_hw.registry import Face
+from sim.proof.claims import Claims, View
+from sim.proof.cones import Bits
+from sim.proof.formulas import Solver
+from sim.proof.netlist import Netlist
+from sim.proof.queues import QueueClaims, find_queue
+from sim.proof.walks import check_pool_walk
+
+__all__ = ["check_unit_handshakes"]
+
+check_unit_handshakes: Face[[Netlist], int] = UNITS.face("control_proof")
+"""Shows by induction what the module says of a unit; how many claims. Raises CheckError where one
+does not follow, InputError where the kind of unit is not followed or no solver is installed."""
+
+
+@check_unit_handshakes.of(Unit)
+def _unknown(unit: Unit, netlist: Netlist) -> int:
+    raise InputError(f"control of a unit of kind {unit.kind} is not followed")
+
+
+class _Queued(QueueClaims):
+    """A unit that takes a transfer of its one input where a place of its queue is free."""
+
+    def __init__(self, netlist: Netlist, unit: Any) -> None:
+        width = unit.depth.bit_length() + 9
+        queue = find_queue(netlist, "queue", unit.depth)
+        super().__init__(netlist, f"Unit {unit.name!r}", queue, width, Solver())
+        self._unit = unit
+        self._free = netlist.net("credits.free")
+
+    def _places(self, v: View) -> Any:
+        return v.wide(self._free)
+
+    def _invariants(self, v: View) -> dict[str, Any]:
+        whole = self._s.add(self._places(v), self._results(v))
+        depth = self._const(self._q.depth)
+        return {
+            **self._addresses(v),
+            "each place is free, promised or taken": self._s.same(whole, depth),
+            **self._counts(v),
+        }
+
+    def _empty(self, v: View) -> dict[str, Any]:
+        nothing = self._const(0)
+        return {
+            "nothing is owed": self._s.same(self._results(v), nothing),
+            "the next transfer is a frame's first": self._s.both(
+                *(self._s.same(count, nothing) for count in self._place(v))
+            ),
+        }
+
+    def _steps(self) -> dict[str, Any]:
+        made = self._made()
+        owed = self._s.add(self._results(self._later), self._if(self._given(), self._const(1)))
+        more = self._s.add(self._results(self._now), self._if(made, self._const(1)))
+        return {
+            "results are owed for what was taken, and no others": self._s.same(owed, more),
+            **self._taken(),
+            **self._order(),
+            **self._moves(made),
+        }
+
+    # -- what units differ in -------------------------------------------------------------------
+
+    def _counts(self, v: View) -> dict[str, Any]:
+        """Invariants of counters of a unit's own."""
+        return {}
+
+    def _place(self, v: View) -> list[Any]:
+        """Counters of a frame, which start at 0."""
+        return [self._const(0)]
+
+    def _take(self, port: str = "i") -> Any:
+        """Whether a transfer of an input is taken."""
+        return self._s.both(*(self._now.one(self._n.port(f"{port}__{what}")[0])
+                              for what in ("valid", "ready")))  # fmt: skip
+
+    def _some(self) -> Any:
+        """Whether a place is free."""
+        return self._not(self._s.same(self._places(self._now), self._const(0)))
+
+    def _made(self) -> Any:
+        """Whether what is taken makes a result."""
+        return self._take()
+
+    def _taken(self) -> dict[str, Any]:
+        """When inputs are taken, and what becomes of the counters."""
+        ready = self._now.one(self._n.port("i__ready")[0])
+        return {"a transfer is taken where a place is free": self._s.same(ready, self._some())}
+
+    def _counted(self, count: Bits, size: int, step: Any) -> Any:
+        """That a counter goes on with each step, and only then, from the last one to 0."""
+        s, here = self._s, self._now.wide(count)
+        one = self._const(1)
+        following = s.choose(s.same(here, self._const(size - 1)), self._const(0), s.add(here, one))
+        return s.same(self._later.wide(count), s.choose(step, following, here))
+
+
+class _Carries(_Queued):
+    """A FIFO."""
+
+    def _taken(self) -> dict[str, Any]:
+        (payload,) = (self._n.port(name) for name in self._n.payload_ports)
+        written = self._now.bits(self._q.memory.ports["WR_DATA"])
+        return super()._taken() | {
+            "what is written is what came": self._implies(
+                self._take(), self._s.same(written, self._now.bits(payload))
+            )
+        }
+
+
+class _Counted(_Queued):
+    """A unit that does with each activation of a round what its number says."""
+
+    def __init__(self, netlist: Netlist, unit: Any, count: str, size: int) -> None:
+        super().__init__(netlist, unit)
+        self._size, self._count = size, netlist.net(count) if size > 1 else []
+
+    def _place(self, v: View) -> list[Any]:
+        return [v.wide(self._count)] if self._count else super()._place(v)
+
+    def _counts(self, v: View) -> dict[str, Any]:
+        if not self._count:
+            return {}
+        (place,) = self._place(v)
+        return {"numbers are a round's": self._s.op("BV_ULT", [place, self._const(self._size)])}
+
+    def _taken(self) -> dict[str, Any]:
+        claims = super()._taken()
+        if self._count:
+            counted = self._counted(self._count, self._size, self._take())
+            claims["activations are counted in rounds"] = counted
+        return claims
+
+
+class _Sum(_Queued):
+    """A sum: one transfer of each input at once."""
+
+    def _made(self) -> Any:
+        return self._s.both(*(self._take(port) for port in self._unit.ports[0]))
+
+    def _taken(self) -> dict[str, Any]:
+        ports, now = self._unit.ports[0], self._now
+        offered = [now.one(self._n.port(f"{port}__valid")[0]) for port in ports]
+        goes = self._s.both(self._some(), *offered)
+        return {
+            f"{port} is taken with the others, where a place is free": self._s.same(
+                now.one(self._n.port(f"{port}__ready")[0]), goes
+            )
+            for port in ports
+        }
+
+
+class _Concatenation(_Queued):
+    """A concatenation: so many transfers of each input in turn."""
+
+    def __init__(self, netlist: Netlist, unit: Join) -> None:
+        super().__init__(netlist, unit)
+        self._runs = [run // unit.width for run in unit.runs]
+        self._which = netlist.net("which")
+        self._count = netlist.net("count")
+
+    def _place(self, v: View) -> list[Any]:
+        return [v.wide(self._which), v.wide(self._count)]
+
+    def _run(self, v: View) -> Any:
+        """Transfers of the input whose turn it is."""
+        which, _ = self._place(v)
+        run = self._const(self._runs[-1])
+        for number, size in enumerate(self._runs[:-1]):
+            run = self._s.choose(self._s.same(which, self._const(number)), self._const(size), run)
+        return run
+
+    def _counts(self, v: View) -> dict[str, Any]:
+        which, count = self._place(v)
+        return {
+            "an input has its turn": self._s.op("BV_ULT", [which, self._const(len(self._runs))]),
+            "transfers are a turn's": self._s.op("BV_ULT", [count, self._run(v)]),
+        }
+
+    def _made(self) -> Any:
+        return self._s.op("OR", [self._take(port) for port in self._unit.ports[0]])
+
+    def _taken(self) -> dict[str, Any]:
+        s, now, one = self._s, self._now, self._const(1)
+        (which, count), made = self._place(now), self._made()
+        claims = {
+            f"{port} is taken in its turn, where a place is free": s.same(
+                now.one(self._n.port(f"{port}__ready")[0]),
+                s.both(self._some(), s.same(which, self._const(number))),
+            )
+            for number, port in enumerate(self._unit.ports[0])
+        }
+        last = s.both(made, s.same(s.add(count, one), self._run(now)))
+        count_on = s.choose(made, s.add(count, one), count)
+        return claims | {
+            "transfers of a turn are counted": s.same(
+                self._later.wide(self._count), s.choose(last, self._const(0), count_on)
+            ),
+            "turns follow one another": self._counted(self._which, len(self._runs), last),
+        }
+
+
+class _Streamed(_Queued):
+    """A pooling of activations as they come: the last one of a window makes a result."""
+
+    def _made(self) -> Any:
+        return self._s.both(self._take(), self._now.one(self._n.net("walk.last")[0]))
+
+    def _taken(self) -> dict[str, Any]:
+        steps = self._now.one(self._n.net("walk.take")[0])
+        return super()._taken() | {
+            "the walk goes on with each transfer": self._s.same(steps, self._take())
+        }
+
+
+@check_unit_handshakes.of(Fifo)
+def _fifo(unit: Fifo, netlist: Netlist) -> int:
+    return _Carries(netlist, unit).run()
+
+
+@check_unit_handshakes.of(Lookup)
+def _lookup(unit: Lookup, netlist: Netlist) -> int:
+    return _Counted(netlist, unit, "channel", unit.tables_each).run()
+
+
+@check_unit_handshakes.of(AboveUnit)
+def _above(unit: AboveUnit, netlist: Netlist) -> int:
+    several = len(set(unit.thresholds)) > 1
+    return _Counted(netlist, unit, "place", len(unit.thresholds) if several else 1).run()
+
+
+@check_unit_handshakes.of(Join)
+def _join(unit: Join, netlist: Netlist) -> int:
+    return (_Concatenation if unit.runs else _Sum)(netlist, unit).run()
+
+
+@check_unit_handshakes.of(Pool)
+def _pool(unit: Pool, netlist: Netlist) -> int:
+    if unit.window is not None:
+        raise InputError("control of windows of a map is not followed")
+    check_pool_walk(netlist, unit)
+    return _Streamed(netlist, unit).run()
+
+
+# -- units without a queue ---------------------------------------------------------------------
+
+
+class _Fork(Claims):
+    """Each output takes each transfer once; the input goes on with the last one that does.
+
+    Taken for granted is that the input is held until it is taken, as every unit is shown to do.
+    """
+
+    def __init__(self, netlist: Netlist, unit: Fork) -> None:
+        super().__init__(netlist, f"Unit {unit.name!r}", 2, Solver())
+        self._outputs = unit.ports[1]
+        self._held = {port: netlist.net(f"taken{k}")[0] for k, port in enumerate(self._outputs)}
+        valid = self._now.one(netlist.port("i__valid")[0])
+        comes = self._s.same(self._s.unknown("valid later", 1), self._s.number(1, 1))
+        self._valid = {self._now: valid, self._later: comes}
+        stays = self._not(self._now.one(netlist.port("i__ready")[0]))
+        reset = self._now.one(netlist.port("rst")[0])
+        given = self._s.both(valid, stays, self._not(reset))
+        self._facts = [self._implies(given, comes)]
+
+    def _invariants(self, v: View) -> dict[str, Any]:
+        if v not in self._valid:
+            return {}
+        return {
+            f"{port} has taken what is offered": self._implies(v.one(bit), self._valid[v])
+            for port, bit in self._held.items()
+        }
+
+    def _empty(self, v: View) -> dict[str, Any]:
+        return {f"{p} has taken nothing": self._not(v.one(b)) for p, b in self._held.items()}
+
+    def _steps(self) -> dict[str, Any]:
+        s, n, now, later = self._s, self._n, self._now, self._later
+        one, ready = self._const(1), now.one(n.port("i__ready")[0])
+        goes = self._if(s.both(self._valid[now], ready), one)
+        claims: dict[str, Any] = {}
+        waiting = []
+        for port, bit in self._held.items():
+            offered, takes = (now.one(n.port(f"{port}__{w}")[0]) for w in ("valid", "ready"))
+            took = self._if(s.both(offered, takes), one)
+            claims[f"{port} takes each transfer once"] = s.same(
+                s.add(later.wide([bit]), goes), s.add(now.wide([bit]), took)
+            )
+            claims[f"{port} is offered what it has not taken"] = s.same(
+                offered, s.both(self._valid[now], self._not(now.one(bit)))
+            )
+            waiting.append(s.both(self._not(now.one(bit)), self._not(takes)))
+        claims["the input waits for those that wait alone"] = s.same(
+            ready, self._not(s.op("OR", [*waiting, s.same(one, self._const(0))]))
+        )
+        return claims
+
+
+class _Pick(Claims):
+    """Counts activations and passes a part of every round on."""
+
+    def __init__(self, netlist: Netlist, unit: Pick) -> None:
+        width = unit.period.bit_length() + 2
+        super().__init__(netlist, f"Unit {unit.name!r}", width, Solver())
+        self._unit, self._count = unit, netlist.net("place")
+
+    def _invariants(self, v: View) -> dict[str, Any]:
+        within = self._s.op("BV_ULT", [v.wide(self._count), self._const(self._unit.period)])
+        return {"places are a round's": within}
+
+    def _empty(self, v: View) -> dict[str, Any]:
+        start = self._s.same(v.wide(self._count), self._const(0))
+        return {"the next transfer is a round's first": start}
+
+    def _steps(self) -> dict[str, Any]:
+        s, n, unit = self._s, self._n, self._unit
+        valid, ready, given, takes = (
+            self._now.one(n.port(name)[0])
+            for name in ("i__valid", "i__ready", "o__valid", "o__ready")
+        )
+        place, one = self._now.wide(self._count), self._const(1)
+        inside = s.both(
+            s.op("BV_UGE", [place, self._const(unit.start)]),
+            s.op("BV_ULT", [place, self._const(unit.start + unit.count)]),
+        )
+        following = s.choose(
+            s.same(place, self._const(unit.period - 1)), self._const(0), s.add(place, one)
+        )
+        return {
+            "what is within the part is offered": s.same(given, s.both(valid, inside)),
+            "only that waits until it is taken": s.same(
+                ready, s.op("OR", [self._not(inside), takes])
+            ),
+            "places are counted": s.same(
+                self._later.wide(self._count), s.choose(s.both(valid, ready), following, place)
+            ),
+        }
+
+
+class _Converter(Claims):
+    """A list of parts: those of what is kept that have come and not left, in order."""
+
+    def __init__(self, netlist: Netlist, unit: WidthConverter) -> None:
+        width = unit.parts.bit_length() + 3
+        super().__init__(netlist, f"Unit {unit.name!r}", width, Solver())
+        self._unit, self._narrows = unit, unit.taken > unit.given
+        self._part = unit.x.bits * min(unit.taken, unit.given)
+        self._kept = netlist.net("kept")
+        self._full = netlist.either("o__valid", "full")[0]
+        self._count = self._found_count()
+
+    def _found_count(self) -> Bits:
+        """The counter of parts: the only other register."""
+        known = {self._full, *self._kept}
+        counts = [
+            c.output for c in self._n.cells if c.type == "$dff" and known.isdisjoint(c.output)
+        ]
+        if len(counts) != 1:
+            raise InputError("control is not built as expected")
+        return counts[0]
+
+    def _parts(self, v: View) -> Any:
+        """How many parts are in the list."""
+        s, parts = self._s, self._const(self._unit.parts)
+        place = v.wide(self._count)
+        if self._narrows:
+            return self._if(v.one(self._full), s.op("BV_SUB", [parts, place]))
+        return s.choose(v.one(self._full), parts, place)
+
+    def _listed(self, v: View, number: Any) -> Any:
+        """A part of the list: those that leave next are lowest, those that came last highest."""
+        s, parts = self._s, self._unit.parts
+        at = number
+        if not self._narrows:
+            missing = s.op("BV_SUB", [self._const(parts), self._parts(v)])
+            at = s.add(number, missing)
+        return self._chosen([self._kept[k * self._part :][: self._part] for k in range(parts)],
+                            at, v)  # fmt: skip
+
+    def _chosen(self, words: list[Bits], at: Any, v: View) -> Any:
+        term = v.bits(words[-1])
+        for number, word in enumerate(words[:-1]):
+            term = self._s.choose(self._s.same(at, self._const(number)), v.bits(word), term)
+        return term
+
+    def _invariants(self, v: View) -> dict[str, Any]:
+        s, place = self._s, v.wide(self._count)
+        empty = v.one(self._full) if not self._narrows else self._not(v.one(self._full))
+        return {
+            "parts are a transfer's": s.op("BV_ULT", [place, self._const(self._unit.parts)]),
+            "the next part is a transfer's first": self._implies(
+                empty, s.same(place, self._const(0))
+            ),
+        }
+
+    def _empty(self, v: View) -> dict[str, Any]:
+        return {"nothing is kept": self._s.same(self._parts(v), self._const(0))}
+
+    def _steps(self) -> dict[str, Any]:
+        s, n, now, later = self._s, self._n, self._now, self._later
+        valid, ready, takes = (
+            now.one(n.port(name)[0]) for name in ("i__valid", "i__ready", "o__ready")
+        )
+        full = now.one(self._full)
+        parts, one = self._const(self._unit.parts), self._const(1)
+        come = self._if(s.both(valid, ready), parts if self._narrows else one)
+        gone = self._if(s.both(full, takes), one if self._narrows else parts)
+        number = s.unknown("number", self._width)
+        before, here = s.add(number, gone), self._parts(now)
+        (payload,) = (n.port(name) for name in n.payload_ports)
+        words = [payload[k : k + self._part] for k in range(0, len(payload), self._part)]
+        new = self._chosen(words, s.op("BV_SUB", [before, here]), now)
+        listed = s.choose(s.op("BV_ULT", [before, here]), self._listed(now, before), new)
+        output = n.port("o__payload")
+        first = self._kept[: len(output)]
+        free = s.op("BV_ULE", [s.op("BV_SUB", [here, gone]), self._const(0)])
+        whole = s.op("BV_ULT", [s.op("BV_SUB", [here, gone]), parts])
+        return {
+            "parts come with transfers and leave with them": s.same(
+                s.add(self._parts(later), gone), s.add(here, come)
+            ),
+            "parts leave as they came, in order": self._implies(
+                s.op("BV_ULT", [number, self._parts(later)]),
+                s.same(self._listed(later, number), listed),
+            ),
+            "the first parts are offered": s.same(now.bits(output), now.bits(first)),
+            "parts are offered where they make a transfer": s.same(
+                full, s.op("BV_UGE", [here, one if self._narrows else parts])
+            ),
+            "a transfer is taken where it finds a place": s.same(
+                ready, free if self._narrows else whole
+            ),
+        }
+
+
+@check_unit_handshakes.of(Fork)
+def _fork(unit: Fork, netlist: Netlist) -> int:
+    return _Fork(netlist, unit).run()
+
+
+@check_unit_handshakes.of(Pick)
+def _pick(unit: Pick, netlist: Netlist) -> int:
+    return _Pick(netlist, unit).run()
+
+
+@check_unit_handshakes.of(WidthConverter)
+def _converter(unit: WidthConverter, netlist: Netlist) -> int:
+    return _Converter(netlist, unit).run()

@@ -1,0 +1,84 @@
+"""Control of units around the cores is proven for any pauses, and no mutant of it is."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from control_mutants import changed, unit_mutants
+from proof_cases import ship
+from random_graphs import RandomNetwork, build
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import CheckError, InputError
+from sim.proof.netlist import read_units
+from sim.proof.unit_handshakes import check_unit_handshakes
+
+# What is the same circuit: with two parts a counter that is at its end goes on to 0 by itself.
+EQUAL = {("input_width", "_06_", "never"), ("fc7_width", "_06_", "never")}
+# What decides values alone: which payload and multiplier a concatenation takes, which activations
+# a pooling merges, and flags of these.
+VALUES = re.compile(
+    r"cat3 _(20|21|02)_|(pool4|mean5) (_\d\d_$|.*ram\b|.*walk\b|inside_|first|last)"
+)
+
+
+@pytest.fixture(scope="module")
+def units(tmp_path_factory):
+    """Each kind of unit that is followed, and its netlist."""
+    net = RandomNetwork(5, (6, 6, 2), IntFormat(4, True))
+    x = net.conv(net.input, 3, (3, 3), pads=((1, 1), (1, 1)), out=IntFormat(5, True))
+    y = net.table(x, tables=3, out=IntFormat(5, True))
+    y = net.concat(x, net.add(x, y, out=IntFormat(6, False)))
+    y = net.average(net.maxpool(y, (2, 2), stride=(2, 2)), (2, 1), stride=(2, 1))
+    net.dense(net.slice(y, 2, 1, 2), 4)
+    built = build(net, unrolled={"fc7"}, widths={"fc7": 2}, ends=(4, 1))
+    out = ship(tmp_path_factory.mktemp("units") / "out", built)
+    named = {unit.name: unit for unit in built.graph.units}
+    netlists = read_units(out, list(named))
+    return {name: (unit, netlists[name]) for name, unit in named.items() if unit.kind != "core"}
+
+
+def test_no_frame_is_lost_or_made_whatever_the_pauses(units):
+    found = {name: check_unit_handshakes(*pair) for name, pair in units.items()}
+    assert found == {
+        "input_width": 13, "conv0_fork": 19, "table1": 31, "add2_fifo0": 28, "add2_fifo1": 28,
+        "add2": 28, "cat3_fifo0": 28, "cat3_fifo1": 28, "cat3": 36, "pool4": 28, "mean5": 28,
+        "part6": 8, "fc7_width": 13,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["input_width", "conv0_fork", "add2_fifo0", "add2", "table1", "part6", "fc7_width"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("cat3", "pool4", "mean5")],
+)
+def test_no_mutant_of_the_control_is_proven(units, name):
+    unit, netlist = units[name]
+    for cell, kind, instead in unit_mutants(netlist):
+        if (name, cell, kind) in EQUAL or VALUES.match(f"{name} {cell}"):
+            continue
+        with pytest.raises((CheckError, InputError)):
+            pytest.fail(f"{cell}, {kind}: {check_unit_handshakes(unit, changed(netlist, instead))}")
+
+
+@pytest.mark.parametrize(
+    ("pool", "cell", "kind", "what"),
+    [
+        ("pool4", "first", "only A", "transfer 36 of a frame must have another 'first'"),
+        ("pool4", "last", "only A", "transfer 6 of a frame must have another 'last'"),
+        ("mean5", "inside_", "only A", "transfer 36 of a frame must have another 'inside'"),
+    ],
+)
+def test_transfers_of_other_windows_are_found(units, pool, cell, kind, what):
+    unit, netlist = units[pool]
+    found = {(name, how): instead for name, how, instead in unit_mutants(netlist)}
+    with pytest.raises(CheckError, match=what):
+        check_unit_handshakes(unit, changed(netlist, found[cell, kind]))
+
+
+def test_what_is_not_followed_is_named():
+    net = RandomNetwork(1, (5, 5, 2))
+    net.maxpool(net.input, (3, 3))
+    (unit,) = build(net).graph.units
+    with pytest.raises(InputError, match="control of windows of a map is not followed"):
+        check_unit_handshakes(unit, None)
