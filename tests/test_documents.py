@@ -104,7 +104,7 @@ def whole(digits, tmp_path_factory):
     write_report(out, json.loads((out / "report.json").read_text()) | {
         "build": built, "prove": {"complete": True, "parts": [part]},
     })  # fmt: skip
-    header = {"format": "pvq-hw tune journal", "format_version": 1}
+    header = {"format": "pvq-hw tune journal", "format_version": 2}
     (out / JOURNAL).write_text(json.dumps(header) + "\n" + json.dumps(TRIED) + "\n")
     options = {"target": "hx8k", "layers": {"h": {"lanes": 2}}}
     (out / "c.toml").write_text(tomli_w.dumps(options))

@@ -21,7 +21,7 @@ JOURNAL = "trials.jsonl"
 _LOCK = ".lock"
 _ENTRIES = frozenset((JOURNAL, "trials.json", "config.toml", "report.html"))
 _FINALISTS = "finalists"  # a folder of outputs
-FORMAT = Format("a journal of pvq-hw tune", "pvq-hw tune journal", 1, 1 << 28)
+FORMAT = Format("a journal of pvq-hw tune", "pvq-hw tune journal", 2, 1 << 28)
 
 
 class _Nothing(TypedDict):

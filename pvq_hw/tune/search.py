@@ -270,7 +270,7 @@ def _started(setup: _Setup, options: TuneOptions, tell: Steps) -> tuple[_Setup, 
     target = setup.task.target(options.target)
     with tell.step("Choose where to start"):
         start = choose(setup.model, target, options.asked, calibration, plan_for, tell)
-    goal = replace(setup.goal, bound=setup.exact - options.max_loss)
+    goal = replace(setup.goal, bound=setup.exact - options.max_loss, most_loss=options.max_loss)
     return replace(setup, goal=goal, space=setup.space.holding(_ratios(start))), start
 
 
@@ -469,7 +469,7 @@ def _document(
     met = chosen is not None and goal.met(chosen.outcome)
     met_on_test = None
     if final and final["evaluation"] is not None:
-        met_on_test = goal.metric.meets(final["evaluation"]["pvq"], goal.bound)
+        met_on_test = goal.met_on_test(final["evaluation"]["float"], final["evaluation"]["pvq"])
     asked = asdict(options)
     for name in ("workers", "dask"):  # where it ran says nothing of the result
         asked.pop(name)

@@ -32,22 +32,36 @@ class Goal:
         What the metric must reach.
     budget_cycles : int, optional
         Most cycles between frames.
+    most_loss : float, optional
+        Points of accuracy below the float model's that may be lost, reckoned with the caution that
+        the number of validation frames asks for; decides instead of ``bound``, which then is where
+        the metric would be.
     """
 
     metric: Metric
     bound: float | None = None
     budget_cycles: int | None = None
+    most_loss: float | None = None
 
     def excess(self, outcome: Outcome) -> dict[str, float]:
         """How far an outcome is from meeting each constraint; 0 or less where it does."""
         found = {}
-        if self.bound is not None:
+        if self.most_loss is not None:
+            found["metric"] = outcome.figures["reckoned_loss"] - self.most_loss
+        elif self.bound is not None:
             loss = self.metric.loss(outcome.figures["metric"])
             found["metric"] = loss - self.metric.loss(self.bound)
         if self.budget_cycles is not None:
             cycles = outcome.figures["interval_cycles"]
             found["cycles"] = float(cycles - self.budget_cycles)
         return found
+
+    def met_on_test(self, exact: float, ours: float) -> bool:
+        """Whether the metric on test data is as good as asked for; a loss is asked for against the
+        float model on the same data."""
+        if self.most_loss is None:
+            return self.metric.meets(ours, self.bound)
+        return self.metric.loss(ours) - self.metric.loss(exact) <= self.most_loss
 
     def met(self, outcome: Outcome) -> bool:
         """Whether an outcome meets every constraint."""

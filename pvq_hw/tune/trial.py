@@ -16,6 +16,7 @@ from pvq_hw.data.dataset import Data, load_data
 from pvq_hw.documents import OPEN, Place, one_of, read
 from pvq_hw.errors import InputError, PvqError
 from pvq_hw.evaluate.accuracy import metric_for
+from pvq_hw.evaluate.caution import cautious_loss
 from pvq_hw.flow.compile import plan_for, quantize_for
 from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import quantizer_options
@@ -120,9 +121,9 @@ class Outcome:
     reason : str
         Why it failed; empty for a success.
     figures : mapping
-        ``metric``, ``output_error`` (RMS of the difference to the float network's outputs over
-        their standard deviation), ``n_over_k`` and, where cores were planned, ``interval_cycles``,
-        ``code_bits``, ``luts``, ``energy_nj`` and more.
+        ``metric``, ``reckoned_loss`` (see `judge`), ``output_error`` (RMS of the difference to the
+        float network's outputs over their standard deviation), ``n_over_k`` and, where cores were
+        planned, ``interval_cycles``, ``code_bits``, ``luts``, ``energy_nj`` and more.
     layers : tuple of mappings
         ``name``, ``n_over_k``, ``lanes``, ``pulses`` of each.
     lanes : tuple of int, optional
@@ -162,7 +163,7 @@ class Outcome:
         for name in (*_JUDGED, *(COUNTED if planned else ())):
             if name not in figures:
                 raise InputError(f"{where.key(name)} is missing")
-            if name != "metric" and figures[name] < 0:
+            if name not in _SIGNED and figures[name] < 0:
                 raise where.key(name).wrong("at least 0", figures[name])
         return cls(figures=figures, layers=told["layers"], lanes=told["lanes"])
 
@@ -241,12 +242,23 @@ def _alone(model: Model, options: CompileOptions, calibration: Data) -> Network:
 
 
 def judge(task: Task, model: Model, network: Network, data: Data) -> dict[str, float]:
-    """How the golden model does on labeled data, the figures of a trial without a plan."""
+    """How the golden model does on labeled data, the figures of a trial without a plan.
+
+    ``reckoned_loss`` is what it loses against the float model: points of accuracy as
+    `pvq_hw.evaluate.caution` reckons them, of other metrics the metric's own loss.
+    """
     exact, golden = float_outputs(model, data), _outputs(network, data)
     y = labels(data)
     spread = float(exact.std()) or 1.0
+    metric = metric_for(model, y, task.metric)
+    value = metric.compute(golden, y)
+    if metric.name == "accuracy":
+        reckoned = cautious_loss(exact, golden, y, metric.answers)
+    else:
+        reckoned = metric.loss(value) - metric.loss(metric.compute(exact, y))
     return {
-        "metric": metric_for(model, y, task.metric).compute(golden, y),
+        "metric": value,
+        "reckoned_loss": significant(reckoned),
         "output_error": significant(float(np.sqrt(np.mean((golden - exact) ** 2))) / spread),
         "n_over_k": significant(network.n_over_k),
     }
@@ -262,7 +274,8 @@ def plan_figures(planned: Plan) -> dict[str, float]:
     return figures
 
 
-_JUDGED = ("metric", "output_error", "n_over_k")
+_JUDGED = ("metric", "output_error", "n_over_k", "reckoned_loss")
+_SIGNED = ("metric", "reckoned_loss")
 _PLANNED = (
     "interval_cycles",
     "latency_cycles",

@@ -244,6 +244,16 @@ def test_ranking():
     assert order(bound=99.5) == [0, 2, 1, 3]  # not met: the best metric
     assert order(budget_cycles=300) == [2, 1, 3, 0]
     assert order(bound=98.0, budget_cycles=300) == [2, 1, 3, 0]
+    reckoned = {0: 0.4, 1: 2.0, 2: 0.9, 3: -1.0}
+    trials = [
+        replace(t, outcome=replace(t.outcome, figures=t.figures | {"reckoned_loss": loss}))
+        for t, loss in zip(trials, reckoned.values(), strict=False)
+    ]
+    assert order(bound=98.0, most_loss=1.0) == [3, 2, 0, 1]  # not by what was counted
+    goal = Goal(accuracy, bound=98.0, most_loss=1.0)
+    assert goal.met_on_test(97.0, 96.0)  # against the float model on the same data
+    assert not goal.met_on_test(99.5, 98.2)
+    assert not Goal(accuracy, bound=98.0).met_on_test(97.0, 96.0)
     rmse = find_metric("rmse", np.array([0.0]), 1)
     assert [t.number for t in ranked(trials, Goal(rmse, bound=97.2))] == [3, 1, 2, 0]
 
@@ -477,6 +487,8 @@ def test_a_search_within_a_loss_starts_from_what_compile_chooses(case, tmp_path)
     taken = start["trials"][start["chosen"]]
     assert (start["max_loss"], start["aim"], start["frames"]) == (12, True, 24)
     assert document["options"]["min_accuracy"] == document["float"] - 12
+    chosen = document["trials"][document["chosen"]]
+    assert document["met"]["validation"] == (chosen["figures"]["reckoned_loss"] <= 12)
     params, second = (trial["params"] for trial in document["trials"])
     plain = {n.split(".")[1] for n, v in params.items() if n[:9] == "encoding." and v == "int8"}
     assert plain == set(taken["int8_layers"])

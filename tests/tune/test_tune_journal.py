@@ -39,8 +39,13 @@ def test_files_of_the_user_among_the_finalists_are_not_lost(tmp_path, digits):
 
 
 REFUSED = r"[.:a-z_\[\]0-9 ]* (is missing|must be )"
-HEADER = '{"format": "pvq-hw tune journal", "format_version": 1}\n'
-FIGURES = dict.fromkeys(COUNTED, 1.0) | {"metric": -1.0, "output_error": 0.1, "n_over_k": 2.0}
+HEADER = '{"format": "pvq-hw tune journal", "format_version": 2}\n'
+FIGURES = dict.fromkeys(COUNTED, 1.0) | {
+    "metric": -1.0,
+    "reckoned_loss": -0.5,
+    "output_error": 0.1,
+    "n_over_k": 2.0,
+}
 OUTCOME = {"state": "COMPLETE", "figures": FIGURES, "lanes": None,
            "layers": [{"layer": "fc", "n_over_k": 2.0, "lanes": 4, "pulses": 9}]}  # fmt: skip
 BUILT = {"clock_mhz": 1, "fmax_mhz": 2.0, "interval_cycles": 3, "inferences_per_second": 4.0,
@@ -77,7 +82,7 @@ def resumed(folder, outcome=OUTCOME, built=BUILT, planned=True):
 def test_a_whole_journal_is_taken_over(tmp_path):
     assert resumed(tmp_path) == BUILT
     assert resumed(tmp_path, built={"reason": "no"}) == {"reason": "no"}
-    judged = {key: FIGURES[key] for key in ("metric", "output_error", "n_over_k")}
+    judged = {key: FIGURES[key] for key in ("metric", "reckoned_loss", "output_error", "n_over_k")}
     resumed(tmp_path, OUTCOME | {"figures": judged}, planned=False)
 
 
