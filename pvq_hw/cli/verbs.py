@@ -156,7 +156,7 @@ def _compile(subparsers: Any) -> None:
         "--augment",
         metavar="KIND[=AMOUNT],...",
         type=_given,
-        help="distort calibration inputs: shift, rotate, scale, shear, mirror, noise",
+        help="distort calibration inputs: shift, rotate, scale, shear, mirror, noise, mix",
     )
     p.add_argument("--evaluate", metavar="TEST.npz", type=Path, help="inputs and labels to test")
     _metric(p)
@@ -408,7 +408,7 @@ def _finetune(subparsers: Any) -> None:
     p.add_argument(
         "--augment", metavar="KINDS",
         help="varies inputs anew for each batch: some of shift, rotate, scale, shear, mirror, "
-        "noise, as in shift,rotate=10, or module:function, which takes inputs and a generator",
+        "noise, mix, as in shift,rotate=10, or module:function, which takes inputs and a generator",
     )  # fmt: skip
     p.add_argument("--half", action="store_true", help="computes with bfloat16: faster, coarser")
     p.add_argument(

@@ -21,11 +21,16 @@ DEFAULTS = {
     "shear": 0.2,
     "mirror": 0.5,
     "noise": 0.05,
+    "mix": 0.5,
 }
 """How much at most: pixels, degrees, part of the size, slope, probability, part of the inputs'
-standard deviation."""
+standard deviation, part that is another input's."""
 
-_MOST = {"shift": 1024.0, "rotate": 180.0, "scale": 0.9, "shear": 2.0, "mirror": 1.0, "noise": 10.0}
+_MOST = {
+    "shift": 1024.0, "rotate": 180.0, "scale": 0.9, "shear": 2.0, "mirror": 1.0, "noise": 10.0,
+    "mix": 1.0,
+}  # fmt: skip
+_UNMOVED = ("noise", "mix")  # kinds that need no height and width
 _PART = 0.7  # of the frames are distorted, the others stay
 _CHUNK = 1 << 22  # values at a time
 
@@ -69,15 +74,18 @@ def augmented(
     """Inputs of which a part are distorted at random.
 
     Maps are turned, scaled, sheared and moved around their center together, with bilinear
-    interpolation; beyond the border is what lies on it. Integers are rounded, and nothing leaves
-    the range of ``x``.
+    interpolation; beyond the border is what lies on it. Before that, an input may be mixed with
+    another of ``x``: ``(1 - w) a + w b`` with w uniform up to the amount (H. Zhang et al., "mixup:
+    beyond empirical risk minimization", arXiv 1710.09412, without its labels). Integers are
+    rounded, and nothing leaves the range of ``x``.
 
     Parameters
     ----------
     x : array (frames, ...)
     kinds : str or mapping
         As `parse_kinds` reads or gives them: ``"shift"``, ``"rotate"``, ``"scale"``, ``"shear"``,
-        ``"mirror"`` (left and right) and ``"noise"``, each with an amount of its own after ``=``.
+        ``"mirror"`` (left and right), ``"noise"`` and ``"mix"``, each with an amount of its own
+        after ``=``.
     axes : sequence of int, optional
         Where height, width and channels are among the axes of a frame; by default a frame of two
         axes is (height, width), one of three (channels, height, width).
@@ -96,13 +104,15 @@ def augmented(
     result = x[np.arange(count) % len(x)]
     rng = np.random.default_rng(seed)
     warped = np.flatnonzero(rng.random(count) < part)
-    moved = {n: a for n, a in chosen.items() if n != "noise"}
+    moved = {n: a for n, a in chosen.items() if n not in _UNMOVED}
     order = _order(x.shape[1:], axes, moved)
     low, high, deviation = x.min(), x.max(), float(x.std(dtype=np.float64))
     step = max(1, _CHUNK // max(1, x[0].size))
     for start in range(0, len(warped), step):
         some = warped[start : start + step]
         values = result[some].astype(np.float32)
+        if "mix" in chosen:
+            values = _mixed(values, x, chosen["mix"], rng)
         if order is not None:
             back = 1 + np.argsort(order)
             maps = values.transpose(0, *(1 + a for a in order))
@@ -119,6 +129,16 @@ def augmented(
     return result
 
 
+def _mixed(
+    values: FloatArray, x: npt.NDArray[np.generic], most: float, rng: np.random.Generator
+) -> FloatArray:
+    """Each input with up to a part ``most`` of one of ``x`` in its place."""
+    others = x[rng.integers(0, len(x), len(values))].astype(np.float32)
+    part = (most * rng.random(len(values))).astype(np.float32)
+    part = part.reshape(-1, *(1,) * (values.ndim - 1))
+    return np.asarray((1 - part) * values + part * others)
+
+
 def _order(
     shape: tuple[int, ...], axes: Sequence[int] | None, moved: Mapping[str, float]
 ) -> tuple[int, ...] | None:
@@ -130,7 +150,7 @@ def _order(
     if len(axes) < 2 or min(shape[axes[0]], shape[axes[1]]) < 2:
         raise InputError(
             f"Augmentation {min(moved)} must have inputs of a height and a width, "
-            f"not of the shape {shape}; noise takes any"
+            f"not of the shape {shape}; noise and mix take any"
         )
     return tuple(axes)
 

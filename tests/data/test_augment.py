@@ -71,6 +71,34 @@ def test_noise_takes_any_shape_and_stays_in_the_range() -> None:
     assert found.max() <= x.max()
 
 
+def test_mixed_inputs_lie_between_two_of_the_file() -> None:
+    x = np.random.default_rng(0).normal(size=(2000, 20))
+    found = augmented(x, "mix=0.5", part=1.0)
+    assert np.array_equal(found, augmented(x, "mix=0.5", part=1.0))
+    moved = found - x
+    # What of an input is left is its projection: 1 - w, with w uniform up to a half.
+    left = (found * x).sum(axis=1) / (x * x).sum(axis=1)
+    assert left.mean() == pytest.approx(0.75, abs=0.02)
+    assert left.min() > 0.5 - 0.5 * 1.2  # the other may point the other way
+    # From an input the mixture lies straight toward another one of the file.
+    toward = x[None] - x[:50, None]
+    length = np.linalg.norm(toward, axis=2).clip(1e-9)
+    along = np.einsum("if,ijf->ij", moved[:50], toward) / length
+    other = along.argmax(axis=1)
+    row = np.arange(50)
+    assert np.allclose(along[row, other], np.linalg.norm(moved[:50], axis=1), rtol=1e-5, atol=1e-6)
+    w = along[row, other] / length[row, other]
+    assert 0.4 < w.max() <= 0.5
+
+
+def test_integers_stay_integers_when_mixed() -> None:
+    x = np.array([[0, 255], [255, 0]] * 50, dtype=np.uint8)
+    found = augmented(x, "mix=1", part=1.0)
+    assert found.dtype == np.uint8
+    assert len(np.unique(found)) > 20
+    assert set(found.astype(int).sum(axis=1)) <= {254, 255, 256}  # rounded one by one
+
+
 def test_frames_are_taken_again_where_more_are_wanted() -> None:
     x = images(10)
     x[:, 0, 0, 0] = np.arange(10)
@@ -81,7 +109,7 @@ def test_frames_are_taken_again_where_more_are_wanted() -> None:
 def test_what_is_asked_is_read_and_refused_in_one_line() -> None:
     assert parse_kinds("shift, rotate=10") == {"shift": DEFAULTS["shift"], "rotate": 10.0}
     for text, why in (
-        ("turn", "must be some of shift, rotate, scale, shear, mirror, noise, not 'turn'"),
+        ("turn", "must be some of shift, rotate, scale, shear, mirror, noise, mix, not 'turn'"),
         ("", "must be some of"),
         ("scale=x", "scale must be a number above 0 and at most 0.9, not 'x'"),
         ("noise=-1", "noise must be a number above 0"),
