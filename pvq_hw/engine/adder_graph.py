@@ -254,7 +254,7 @@ def _graph(
             f"A matrix must have at most {MOST_PAIRS:,} pairs of digits in its rows, not {pairs:,}"
         )
     if share:
-        _Sharing(builder, rows).run()
+        rows = _Sharing(builder, rows).run()
     sums = tuple(builder.tree(row) for row in rows)
     return AdderGraph(spans, tuple(builder.adders), sums)
 
@@ -330,69 +330,107 @@ class _Builder:
         return adder.low, adder.high
 
 
+_NODE, _SHIFT = 24, 7  # bits that hold a node and a shift: at most `MOST_PAIRS` adders, 64 bits
+_MASK = (1 << _NODE) - 1
+_PAIR = 2 * _NODE + _SHIFT + 1
+
+
 class _Sharing:
     """Takes the pair that occurs most often, as long as one occurs twice. Of those as frequent,
-    the one of the lowest level, then of the smallest numbers."""
+    the one of the lowest level, then of the smallest numbers.
+
+    Terms and pairs are packed into integers that sort as they do, since large matrices have
+    millions: a term as (shift, node), a pair as (i, j, d, sign), an entry of the heap as (-count,
+    level, pair). Each pair that occurs twice has an entry of its count or, where it has become
+    rarer since, of a higher one.
+    """
 
     def __init__(self, builder: _Builder, rows: list[dict[Term, int]]) -> None:
-        self.builder, self.rows = builder, rows
-        self.counts: defaultdict[Pair, int] = defaultdict(int)
+        self.builder = builder
+        self.rows = [
+            {shift << _NODE | node: sign for (node, shift), sign in r.items()} for r in rows
+        ]
+        self.counts: defaultdict[int, int] = defaultdict(int)
         self.where: defaultdict[int, set[int]] = defaultdict(set)
-        for number, row in enumerate(rows):
-            terms = list(row.items())
-            for at, (p, p_sign) in enumerate(terms):
-                self.where[p[0]].add(number)
-                for q, q_sign in terms[:at]:
-                    self.counts[_pair(p, p_sign, q, q_sign)[0]] += 1
-        self.heap = [self._ranked(pair) for pair, count in self.counts.items() if count > 1]
+        for number, row in enumerate(self.rows):
+            left = dict(row)
+            for term, sign in row.items():
+                self.where[term & _MASK].add(number)
+                del left[term]
+                for pair in _packed_pairs(term, sign, left):
+                    self.counts[pair] += 1
+        self.heap = [self._entry(pair, count) for pair, count in self.counts.items() if count > 1]
         heapify(self.heap)
 
-    def _ranked(self, pair: Pair) -> tuple[int, int, Pair]:
+    def _entry(self, pair: int, count: int) -> int:
+        i, j, *_ = _unpacked(pair)
         levels = self.builder.levels
-        return -self.counts[pair], max(levels[pair[0]], levels[pair[1]]), pair
+        return max(levels[i], levels[j]) - (count << _NODE) << _PAIR | pair
 
-    def run(self) -> None:
-        """Replaces pairs in the rows by their sums."""
+    def run(self) -> list[dict[Term, int]]:
+        """Replaces pairs in the rows by their sums; gives the rows."""
         while self.heap:
-            count, _, pair = heappop(self.heap)
-            if self.counts[pair] != -count:
+            entry = heappop(self.heap)
+            pair, noted = entry & (1 << _PAIR) - 1, -(entry >> _PAIR + _NODE)
+            count = self.counts[pair]
+            if count != noted:
+                if 1 < count < noted:
+                    heappush(self.heap, self._entry(pair, count))
                 continue
-            rows = sorted(self.where[pair[0]] & self.where[pair[1]])
-            found = [(row, p, q) for row in rows for p, q in self._at(row, pair)]
+            i, j, shift, sign = _unpacked(pair)
+            rows = sorted(self.where[i] & self.where[j])
+            found = [(row, *terms) for row in rows for terms in self._at(row, i, j, shift, sign)]
             if len(found) < 2:
                 continue
-            node = self.builder.add(pair)
+            node = self.builder.add((i, j, shift, sign))
             for row, p, q in found:
                 self._replace(row, p, q, node)
+        return [{(term & _MASK, term >> _NODE): s for term, s in r.items()} for r in self.rows]
 
-    def _at(self, number: int, pair: Pair) -> Iterator[tuple[Term, Term]]:
+    def _at(self, number: int, i: int, j: int, shift: int, sign: int) -> Iterator[tuple[int, int]]:
         """Where a row has a pair, each term in one of them."""
-        i, j, shift, sign = pair
         row = self.rows[number]
-        used: set[Term] = set()
-        for term in sorted(t for t in row if t[0] == i):
-            other = (j, term[1] + shift)
-            if other not in row or other == term or used & {term, other}:
+        used: set[int] = set()
+        for term in sorted(t for t in row if t & _MASK == i):
+            other = (term >> _NODE) + shift << _NODE | j
+            if other not in row or other == term or term in used or other in used:
                 continue
             if row[term] * row[other] == sign:
                 used |= {term, other}
                 yield term, other
 
-    def _replace(self, number: int, p: Term, q: Term, node: int) -> None:
-        row = self.rows[number]
-        signs = {term: row.pop(term) for term in (p, q)}
-        new, sign = (node, p[1]), signs[p]
-        for term, own in row.items():
-            for old, old_sign in signs.items():
-                pair, *_ = _pair(term, own, old, old_sign)
-                self.counts[pair] -= 1
-                if self.counts[pair] > 1:
-                    heappush(self.heap, self._ranked(pair))
-            pair, *_ = _pair(term, own, new, sign)
-            self.counts[pair] += 1
-            if self.counts[pair] > 1:
-                heappush(self.heap, self._ranked(pair))
-        pair, *_ = _pair(p, signs[p], q, signs[q])
-        self.counts[pair] -= 1
-        row[new] = sign
+    def _replace(self, number: int, p: int, q: int, node: int) -> None:
+        """A row's terms ``p`` and ``q``, the lower first, become one of their sum."""
+        row, counts = self.rows[number], self.counts
+        p_sign, q_sign = row.pop(p), row.pop(q)
+        for pair in _packed_pairs(p, p_sign, row):
+            counts[pair] -= 1
+        for pair in _packed_pairs(q, q_sign, row):
+            counts[pair] -= 1
+        for pair in _packed_pairs(p, p_sign, {q: q_sign}):
+            counts[pair] -= 1
+        new = p & ~_MASK | node
+        for pair in _packed_pairs(new, p_sign, row):
+            counts[pair] = count = counts[pair] + 1
+            if count > 1:
+                heappush(self.heap, self._entry(pair, count))
+        row[new] = p_sign
         self.where[node].add(number)
+
+
+def _packed_pairs(term: int, sign: int, others: dict[int, int]) -> list[int]:
+    """The pairs of a term with each of others."""
+    node, shift = term & _MASK, term >> _NODE
+    pairs = []
+    for other, own in others.items():
+        if term < other:
+            i, j, d = node, other & _MASK, (other >> _NODE) - shift
+        else:
+            i, j, d = other & _MASK, node, shift - (other >> _NODE)
+        pairs.append(((i << _NODE | j) << _SHIFT | d) << 1 | (own == sign))
+    return pairs
+
+
+def _unpacked(pair: int) -> Pair:
+    i, j = pair >> _PAIR - _NODE, pair >> _SHIFT + 1 & _MASK
+    return i, j, pair >> 1 & (1 << _SHIFT) - 1, 1 if pair & 1 else -1

@@ -70,6 +70,49 @@ def test_sums_that_rows_have_in_common_are_added_once():
     assert len(plain.adders) == 5
 
 
+def _most_frequent_first(y):
+    """The pairs that are taken, each after counting all pairs of all rows anew."""
+    rows = [
+        {(c, s): sign for c in np.flatnonzero(row) for s, sign in signed_digits(int(row[c]))}
+        for row in y
+    ]
+    levels, taken = [0] * y.shape[1], []
+    while True:
+        found = {}
+        for number, row in enumerate(rows):
+            terms = sorted(row, key=lambda term: term[::-1])
+            for at, p in enumerate(terms):
+                for q in terms[at + 1 :]:
+                    pair = p[0], q[0], q[1] - p[1], row[p] * row[q]
+                    found.setdefault(pair, []).append((number, p, q))
+        ranked = sorted((-len(v), max(levels[k[0]], levels[k[1]]), k) for k, v in found.items())
+        for count, _, pair in ranked:
+            apart, used = [], set()
+            for number, p, q in sorted(found[pair]):
+                if not used & {(number, p), (number, q)}:
+                    apart.append((number, p, q))
+                    used |= {(number, p), (number, q)}
+            if len(apart) > 1 or count == -1:
+                break
+        if not ranked or len(apart) < 2:
+            return taken
+        for number, p, q in apart:
+            rows[number][len(levels), p[1]] = rows[number].pop(p)
+            del rows[number][q]
+        levels.append(1 + max(levels[pair[0]], levels[pair[1]]))
+        taken.append(pair)
+
+
+def test_the_pair_that_occurs_most_often_is_added_first():
+    rng = np.random.default_rng(8)
+    large = rng.integers(-9, 10, (5, 3)) * (2**40 + 5)
+    for y in [*[*_matrices()][:6], large, rng.integers(-1, 2, (12, 18))]:
+        spans = [(0, 255)] * y.shape[1]
+        taken = _most_frequent_first(y)
+        adders = make_adder_graph(y, spans).adders[: len(taken)]
+        assert [(a.a, a.b, a.shift, -1 if a.subtract else 1) for a in adders] == taken
+
+
 def test_the_graph_is_the_same_again_and_smaller_than_trees():
     y = nearest(np.random.default_rng(1).laplace(size=(32, 32)), 16)
     graph = make_adder_graph(y, [(0, 255)] * 32)
