@@ -37,6 +37,7 @@ _KEYS = (
     "spare",
     "window_pulses",
     "share_sums",
+    "gain_digits",
     "live",
     "measure",
     "code",

@@ -324,6 +324,13 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         help="percent by which sums of unrolled layers may turn away from what they were so that "
         "rows share more adders (default 0)",
     )
+    p.add_argument(
+        "--gain-digits",
+        metavar="D",
+        type=int,
+        help="signed digits to which gains of unrolled layers are rounded, 1 to 4, since as wires "
+        "they are an adder for each further one (default 0: all)",
+    )
 
 
 def _tune(subparsers: Any) -> None:

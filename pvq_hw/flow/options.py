@@ -23,6 +23,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
 from pvq_hw.plan.goal import SpeedGoal
 from pvq_hw.quantizer.banks import WINDOW_PULSES
+from pvq_hw.quantizer.requantization import MOST_GAIN_DIGITS
 from pvq_hw.target.families import family
 
 __all__ = ["LOSS", "SPARE", "CompileOptions", "LayerChoice", "load_options"]
@@ -242,6 +243,9 @@ class CompileOptions:
     share_sums : float
         Percent by which the sums of layers that become wires may turn away from what they were, so
         that rows share more adders: so much lower than 1 may their mean cosine be.
+    gain_digits : int
+        Signed digits to which multipliers of layers that become wires are rounded, so that they
+        are as many adders less one; 0 for all.
     spare : int, optional
         Percent of each layer's words and sums kept free for such weights: 0 to 400, `SPARE` unless
         given.
@@ -291,6 +295,7 @@ class CompileOptions:
     spare: int | None = None
     window_pulses: int = WINDOW_PULSES
     share_sums: float = 0.0
+    gain_digits: int = 0
     live: bool = False
     measure: bool = False
 
@@ -399,6 +404,10 @@ class CompileOptions:
             )
         if self.share_sums and (self.quantizer != "calibrated" or not self.sweeps):
             raise InputError("Shared sums must come with the calibrated quantizer and its sweeps")
+        if not 0 <= self.gain_digits <= MOST_GAIN_DIGITS:
+            raise InputError(
+                f"Gain digits must be 1 to {MOST_GAIN_DIGITS}, or 0 for all, not {self.gain_digits}"
+            )
         if self.updatable and self.code_memory == "spram":
             raise InputError("Updatable weights must be in block RAM, not in SPRAM")
 

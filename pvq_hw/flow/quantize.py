@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 Progress = Callable[[float, float, str], None]
+_T = TypeVar("_T")
 
 QUICK_FRAMES = 1500
 """Calibration frames of a quick quantization."""
@@ -145,17 +146,18 @@ def quantize_for(
         layers=dict(options.layers) | unasked,
         banks=banks,
         max_gap=folding.max_gap,
-        shared_sums=_shared_sums(folding, options),
+        shared_sums=_of_wired(folding, options.share_sums / 100),
+        gain_digits=_of_wired(folding, options.gain_digits),
     )
     told = _told(progress, names, len(names))
     network = quantize(model, wanted, calibration=data, progress=told)
     return network, folding
 
 
-def _shared_sums(folding: Folding, options: CompileOptions) -> dict[str, float]:
-    """What layers in wires may lose so that their rows share more adders."""
+def _of_wired(folding: Folding, value: _T) -> dict[str, _T]:
+    """A value for each layer in wires, unless it is 0."""
     wired = [name for name in folding.names if folding.engine(name) == Unrolled.kind]
-    return {name: options.share_sums / 100 for name in wired if options.share_sums}
+    return {name: value for name in wired if value}
 
 
 def _asked(

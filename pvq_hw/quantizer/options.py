@@ -77,6 +77,9 @@ class QuantizerOptions:
     shared_sums : mapping of layer name to float, optional
         Layers that become wires, and the part of their sums' cosine with what they were that may be
         lost so that rows share more adders; see `pvq_hw.quantizer.sharing`. Needs a sweep.
+    gain_digits : mapping of layer name to int, optional
+        Layers whose multipliers are rounded to so many signed digits, 1 to
+        `pvq_hw.quantizer.requantization.MOST_GAIN_DIGITS`, after all else.
     placed : mapping of layer name to PlacedLayer, optional
         What is constant of layers whose circuit is there already; scales of their outputs are such
         that it suffices.
@@ -101,6 +104,7 @@ class QuantizerOptions:
     mend: str = "none"
     pulses: Mapping[str, npt.NDArray[np.int64]] | None = None
     shared_sums: Mapping[str, float] | None = None
+    gain_digits: Mapping[str, int] | None = None
     placed: Mapping[str, "PlacedLayer"] | None = None
     scales: Mapping[str, float] | None = None
 

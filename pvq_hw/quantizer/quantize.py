@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pvq_hw.data.augment import augmented
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Conv, Dense, MaxPool, Model, Sign
-from pvq_hw.network.layer import Layer, TensorSpec
+from pvq_hw.network.layer import Layer, TensorSpec, Weighted
 from pvq_hw.network.network import Network
 from pvq_hw.quantizer.autodiff import Lattice, Tape
 from pvq_hw.quantizer.expansion import Rows
@@ -22,6 +22,7 @@ from pvq_hw.quantizer.learning import learn
 from pvq_hw.quantizer.mend import drawn_inputs, equalized
 from pvq_hw.quantizer.options import MAX_FRAMES, QuantizerOptions
 from pvq_hw.quantizer.refine import refine
+from pvq_hw.quantizer.requantization import MULT_BITS, few_digits
 from pvq_hw.quantizer.scales import GIVE_DATA, calibration_array
 from pvq_hw.quantizer.sensitivity import measured_pulses
 from pvq_hw.quantizer.sharing import share_rows
@@ -140,6 +141,7 @@ def _quantize(
     layers = builder.layers
     if options.calibrated and options.sweeps and x is not None:
         layers = _refined(builder, asked, x, options, progress)
+    layers = [_rounded(layer, options) for layer in layers]
     meta = _meta(model, options, data)
     network = Network(
         model.name, source.spec, tuple(layers), model.input_shape, model.input_axes, meta,
@@ -240,6 +242,17 @@ def _again(layer: Any, rows: Rows, x: TensorSpec, bits: int, shift: int | None) 
     return replace(  # type: ignore[no-any-return]
         layer, y=rows.y, gain=rows.gain, mult=numbers.mult, bias=numbers.bias, shift=numbers.shift
     )
+
+
+def _rounded(layer: Layer, options: QuantizerOptions) -> Layer:
+    """The layer with gains of which the multipliers have as few digits as are asked for."""
+    digits = (options.gain_digits or {}).get(layer.name)
+    if digits is None or not isinstance(layer, Weighted) or layer.output.format.binary:
+        return layer
+    limit = (1 << max(int(layer.mult.max()).bit_length(), MULT_BITS)) - 1
+    mult = few_digits(layer.mult, digits, limit)
+    scale = np.divide(mult, layer.mult, out=np.ones(mult.shape), where=layer.mult > 0)
+    return replace(layer, mult=mult, gain=layer.gain * scale)
 
 
 def _check_bits(steps: tuple[Step, ...], bits: int) -> None:

@@ -11,9 +11,11 @@ from pvq_hw.quantizer.given import whole_rows
 __all__ = [
     "FILE_BITS",
     "FILE_JOIN_BITS",
+    "MOST_GAIN_DIGITS",
     "MULT_BITS",
     "Requantization",
     "feasible_scale",
+    "few_digits",
     "int8_codes",
     "requantization",
     "thresholds",
@@ -31,6 +33,9 @@ multipliers are serial, or of LUTs, then."""
 
 FILE_JOIN_BITS = 22
 """The same of sums, concatenations and means, whose multipliers are all of about one size."""
+
+MOST_GAIN_DIGITS = 4
+"""Signed digits to which multipliers may be rounded: four are within 0.8 % of any of 15 bits."""
 
 _MAX_SHIFT = 40
 
@@ -126,6 +131,22 @@ def requantization(
     if out.binary:  # the sign of the sum, not of what it is rounded to
         real -= 1 << (shift - 1)
     return Requantization(mult, np.clip(real, -room, room).astype(np.int64), shift)
+
+
+def few_digits(
+    values: npt.NDArray[np.int64], digits: int, limit: int
+) -> npt.NDArray[np.int64]:
+    """The nearest integers of 0 to ``limit`` that are sums of at most so many signed powers of two,
+    the lower one of two as near: a multiplication by one is that many additions less one."""
+    powers = 1 << np.arange(limit.bit_length() + 1, dtype=np.int64)
+    terms = np.concatenate([[0], powers, -powers])
+    found = np.zeros(1, dtype=np.int64)
+    for _ in range(digits):
+        found = np.unique(found[:, None] + terms)
+    found = found[(found >= 0) & (found <= limit)]
+    above = np.clip(np.searchsorted(found, values), 1, len(found) - 1)
+    low, high = found[above - 1], found[above]
+    return np.where(high - values < values - low, high, low)
 
 
 def thresholds(
