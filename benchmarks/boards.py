@@ -95,7 +95,8 @@ def _boards() -> str:
 
 
 def _wiring() -> str:
-    heads = ("`--target`", "serial line", "rx, tx", "LEDs", "loaders", "pins are from")
+    heads = ("`--target`", "serial line", "rx, tx", "SPI (`--link spi`)", "reset", "LEDs",
+             "loaders", "pins are from")  # fmt: skip
     return _table(heads, [_wires(board) for board in TARGETS.values()])
 
 
@@ -106,6 +107,8 @@ def _wires(board: Target) -> tuple[str, ...]:
         f"[`{board.name}`](../constraints/{constraints_file(board)})",
         link + note,
         f"{board.rx.name}, {board.tx.name}",
+        f"{board.spi_link}: {', '.join(pin.name for _, pin in board.spi)}" if board.spi else "none",
+        board.reset.name if board.reset else "none",
         ", ".join(f"{pin.name} {name}" for name, pin in board.leds) or "none",
         ", ".join(loader.program for loader in board.loaders),
         "; ".join(board.source),

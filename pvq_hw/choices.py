@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 from pvq_hw.errors import InputError
 
-__all__ = ["FLOWS", "GAINS", "INTERFACES", "MENDS", "OBJECTIVES", "QUANTIZERS", "check_choice"]
+__all__ = [
+    "FLOWS",
+    "GAINS",
+    "INTERFACES",
+    "LINKS",
+    "MENDS",
+    "OBJECTIVES",
+    "QUANTIZERS",
+    "SPI",
+    "UART",
+    "check_choice",
+]
 
 OBJECTIVES = ("speed", "latency", "size", "energy")
 """What a choice within a loss may be best at."""
@@ -25,6 +36,9 @@ FLOWS = ("fusesoc", "edalize", "litex", "apio", "vivado")
 
 INTERFACES = ("stream", "axis", "csr")
 """What its ports are then."""
+
+LINKS = UART, SPI = "uart", "spi"
+"""What a host talks to a board over."""
 
 
 def check_choice(what: str, value: object, known: Sequence[str]) -> None:

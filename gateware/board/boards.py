@@ -4,22 +4,31 @@ import math
 from typing import Any
 
 from amaranth.build import Attrs, Clock, Pins, Resource, Subsignal
-from amaranth.hdl import ClockDomain, Const, Elaboratable, Module
+from amaranth.hdl import ClockDomain, Const, Elaboratable, Module, Signal
 from amaranth.lib import io
 from amaranth.vendor import LatticeECP5Platform, LatticeICE40Platform
 
 from gateware.device.live import LiveBus
-from gateware.device.pll import Pll, ResetHold
+from gateware.device.pll import ButtonReset, Pll, ResetHold
 from gateware.link.top import Top, make_top
+from pvq_hw.choices import SPI, UART
 from pvq_hw.host.protocol import WireFormat
 from pvq_hw.registry import ValueFace
 from pvq_hw.target.architectures import ARCHITECTURES
 from pvq_hw.target.boards import Pin, Target, get_target
 from pvq_hw.target.pll import CrystalClock, solve_pll
 
-__all__ = ["BoardTop", "find_port", "make_board_top", "make_platform", "platform_of"]
+__all__ = [
+    "BUTTON_SECONDS",
+    "BoardTop",
+    "find_port",
+    "make_board_top",
+    "make_platform",
+    "platform_of",
+]
 
 
+BUTTON_SECONDS = 0.01  # longer than contacts bounce
 _FLASH_HIGH = ("wp", "hold")
 
 
@@ -68,7 +77,9 @@ def _pack_options(board: Target) -> str:
 def _resources(board: Target) -> list[Resource]:
     """The board's pins, those of one resource together."""
     parts: dict[tuple[str, int], list[Any]] = {}
-    inputs = {id(board.clk), id(board.rx), *(id(pin) for key, pin in board.flash if key == "cipo")}
+    inputs = {id(pin) for pin in (board.clk, board.rx, board.reset)}
+    inputs |= {id(pin) for key, pin in board.flash if key == "cipo"}
+    inputs |= {id(pin) for key, pin in board.spi if key != "cipo"}
     for pin in board.pins:
         name, number, part = pin.path
         pins = Pins(pin.name, dir="i" if id(pin) in inputs else "o", invert=pin.invert)
@@ -80,11 +91,12 @@ def _resources(board: Target) -> list[Resource]:
 
 
 class BoardTop(Elaboratable):
-    """A `Top` on a board's pins: oscillator, PLL, reset, serial line, LEDs and a decision's pins.
+    """A `Top` on a board's pins: oscillator, PLL, reset, link, LEDs and a decision's pins.
 
     All logic is in the ``sync`` domain, which runs from the PLL and is constrained to its
     frequency. Its reset comes on at once when the PLL loses its lock, goes off in step with the
-    clock, and holds until the PLL locks; on iCE40 15 us longer.
+    clock, and holds until the PLL locks; on iCE40 15 us longer. So it does while the board's button
+    is pressed, if it has one, and until that was let go for `BUTTON_SECONDS`.
 
     Parameters
     ----------
@@ -115,8 +127,11 @@ class BoardTop(Elaboratable):
         m.submodules.top = self._top
         self._clock(m, platform)
         board = self._target
-        for name, pin in (("rx", board.rx), ("tx", board.tx), *board.leds):
+        line = (("rx", board.rx), ("tx", board.tx)) if self._top.link == UART else ()
+        for name, pin in (*line, *board.leds):
             self._connect(m, platform, name, pin)
+        if self._top.link == SPI:
+            self._spi(m, platform)
         if self._top.decision_pins is not None:
             for bit, (key, pin) in zip(self._top.decision, board.decision, strict=True):
                 buffer = io.Buffer("o", find_port(platform, pin))
@@ -145,6 +160,16 @@ class BoardTop(Elaboratable):
         m.submodules.flash_cipo = buffer = io.Buffer("i", find_port(platform, ports["cipo"]))
         m.d.comb += pins.cipo.eq(buffer.i)
 
+    def _spi(self, m: Module, platform: Any) -> None:
+        """The pin that is active low is inverted by its port. ``cipo`` is driven while selected."""
+        pins: Any = self._top.spi
+        ports = dict(self._target.spi)
+        for name, level in (("cs", pins.cs_n), ("clk", pins.clk), ("copi", pins.copi)):
+            m.submodules[f"spi_{name}"] = buffer = io.Buffer("i", find_port(platform, ports[name]))
+            m.d.comb += level.eq(~buffer.i if name == "cs" else buffer.i)
+        m.submodules.spi_cipo = buffer = io.Buffer("o", find_port(platform, ports["cipo"]))
+        m.d.comb += [buffer.o.eq(pins.cipo), buffer.oe.eq(pins.selected)]
+
     def _connect(self, m: Module, platform: Any, name: str, pin: Pin) -> None:
         direction = "i" if name == "rx" else "o"
         m.submodules[f"{name}_buffer"] = buffer = io.Buffer(direction, find_port(platform, pin))
@@ -153,14 +178,23 @@ class BoardTop(Elaboratable):
         else:
             m.d.comb += buffer.o.eq(getattr(self._top, name))
 
+    def _button(self, m: Module, platform: Any, pin: Pin) -> Signal:
+        # Names behind "pll", after which yosys calls the clock's net and the constraint calls for.
+        m.submodules.reset_buffer = buffer = io.Buffer("i", find_port(platform, pin))
+        m.submodules.reset_button = button = ButtonReset(math.ceil(BUTTON_SECONDS * self._pll.hz))
+        m.d.comb += button.pressed.eq(buffer.i)
+        return button.on
+
     def _clock(self, m: Module, platform: Any) -> None:
         m.domains.sync = sync = ClockDomain("sync")
         port = find_port(platform, self._target.clk)
         m.submodules.pll = pll = Pll(self._pll, port, pad=self._target.pad)
         m.submodules.reset = reset = ResetHold(self.hold_clocks)
+        pin = self._target.reset
+        released = Const(1, 1) if pin is None else ~self._button(m, platform, pin)
         m.d.comb += [
             sync.clk.eq(pll.clk),
-            reset.locked.eq(pll.locked),
+            reset.locked.eq(pll.locked & released),
             sync.rst.eq(reset.rst),
         ]
         if type(self._pll) is not CrystalClock:
@@ -191,6 +225,7 @@ def make_board_top(
     live: LiveBus | None = None,
     places: bool | None = None,
     measure: bool = False,
+    link: str = UART,
 ) -> BoardTop:
     """`gateware.link.top.make_top` on the target's pins; see there.
 
@@ -201,6 +236,6 @@ def make_board_top(
     top = make_top(
         accelerator, target, clock_mhz, baud, input, output, identity,
         codes_crc=codes_crc, stored=stored, live=live, measure=measure,
-        decision=(pins, places) if pins and places is not None else None,
+        link=link, decision=(pins, places) if pins and places is not None else None,
     )  # fmt: skip
     return BoardTop(top, target, clock_mhz)

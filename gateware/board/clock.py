@@ -19,7 +19,7 @@ from pvq_hw.output.proof_record import PROOF
 from pvq_hw.output.report import document_of, read_report, write_report
 from pvq_hw.plan.plan import Plan
 from pvq_hw.progress import Steps
-from pvq_hw.target.baud import choose_baud
+from pvq_hw.target.baud import choose_rate
 from pvq_hw.target.board import Target
 from pvq_hw.target.pll import solve_pll
 
@@ -52,12 +52,12 @@ def check_clock(clock: Any, target: Target) -> None:
 
 
 def plan_at_clock(plan: Plan, clock_mhz: float) -> Plan:
-    """The plan with the highest clock of the board up to ``clock_mhz``, and the fastest usual baud
-    rate up to its own that this clock makes; raises InputError where a speed was asked for that
+    """The plan with the highest clock of the board up to ``clock_mhz``, and the fastest rate of
+    its link up to its own that this clock makes; raises InputError where a speed was asked for that
     it then hasn't."""
     settings = solve_pll(plan.target, clock_mhz)
     exact = math.ceil(settings.output / Fraction(100)) / 10_000  # MHz, from above
-    baud = choose_baud(settings.hz, plan.baud).baud
+    baud = choose_rate(plan.link, settings.hz, plan.baud)
     found = replace(plan, clock_mhz=min(exact, clock_mhz), baud=baud)
     found.verify()
     return found
@@ -120,7 +120,7 @@ class _Attempts:
         """The build at one clock; raises UnmetError where no seed meets it."""
         plan = plan_at_clock(self._accelerator.plan, clock_mhz)
         if plan.baud != self._accelerator.plan.baud:
-            self._steps.note(f"The serial line has {plan.baud:,} baud at {plan.clock_mhz:g} MHz")
+            self._steps.note(f"The link has {plan.baud:,} bits a second at {plan.clock_mhz:g} MHz")
         fresh = _reclock(self._staging, self._accelerator, plan)
         self.folders.append(self._staging / f"{BUILD}-{len(self.folders)}")
         tried = {"clock_mhz": plan.clock_hz / 1e6, "met": False}

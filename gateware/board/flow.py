@@ -81,7 +81,7 @@ def build_figures(accelerator: Accelerator) -> dict[str, Any]:
         "latency_cycles": plan.latency_cycles,
         "inferences_per_second": plan.frames * board.clock_hz / plan.interval_cycles,
         "inferences_per_second_over_link": board.frames_per_second(
-            -(-plan.interval_cycles // plan.frames)
+            -(-plan.interval_cycles // plan.frames), link=plan.link
         ),
     }
 
@@ -118,6 +118,7 @@ def _board_top(accelerator: Accelerator) -> Any:
         live,
         None if network.decision is None else network.decision.places,
         plan.measure,
+        plan.link,
     )
 
 

@@ -4,13 +4,13 @@ from typing import Any
 
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io, wiring
-from amaranth.lib.cdc import AsyncFFSynchronizer
+from amaranth.lib.cdc import AsyncFFSynchronizer, FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
 from pvq_hw.registry import Face
 from pvq_hw.target.pll import CrystalClock, Ecp5Pll, Ice40Pll, solve_pll
 
-__all__ = ["Pll", "ResetHold", "clock_circuit", "solve_pll"]
+__all__ = ["ButtonReset", "Pll", "ResetHold", "clock_circuit", "solve_pll"]
 
 
 class Pll(wiring.Component):
@@ -169,4 +169,42 @@ class ResetHold(wiring.Component):
             m.d.hold += self.rst.eq(0)
         with m.Else():
             m.d.hold += count.eq(count + 1)
+        return m
+
+
+class ButtonReset(wiring.Component):
+    """A push button, without its bounces: on 2 to 3 clocks after it is pressed, off once it was let
+    go for long enough.
+
+    The circuit uses the clock of the ``sync`` domain only, whose reset hangs on it.
+
+    Parameters
+    ----------
+    clocks : int
+        For which it must be let go: the next power of two.
+
+    Members
+    -------
+    pressed : In(1)
+        Asynchronous.
+    on : Out(1)
+        From a register, 0 after configuration.
+    """
+
+    def __init__(self, clocks: int) -> None:
+        self._bits = max(1, (clocks - 1).bit_length())
+        super().__init__({"pressed": In(1), "on": Out(1)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.domains.button = ClockDomain("button", reset_less=True, local=True)
+        m.d.comb += ClockSignal("button").eq(ClockSignal("sync"))
+        pressed, count = Signal(), Signal(self._bits + 1)
+        m.submodules.synchronizer = FFSynchronizer(self.pressed, pressed, o_domain="button")
+        with m.If(pressed):
+            m.d.button += [self.on.eq(1), count.eq(0)]
+        with m.Elif(count[-1]):
+            m.d.button += self.on.eq(0)
+        with m.Elif(self.on):
+            m.d.button += count.eq(count + 1)
         return m

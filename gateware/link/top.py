@@ -1,4 +1,4 @@
-"""The host link around an accelerator: from the serial line's pins to its streams and back."""
+"""The host link around an accelerator: from its pins to its streams and back."""
 
 import math
 from typing import Any, NamedTuple
@@ -16,8 +16,10 @@ from gateware.link.flash import FLASH_PINS, WAKE_SECONDS
 from gateware.link.frames import TICKET, FrameLoader, ResultSender
 from gateware.link.packet import PacketMux, PacketReceiver, PacketTransmitter
 from gateware.link.repeat import Meter, RepeatLoader
+from gateware.link.spi import SPI_PINS, SpiPeripheral
 from gateware.link.uart import UartReceiver, UartTransmitter
 from gateware.units.converter import ConverterUnit
+from pvq_hw.choices import LINKS, SPI, UART, check_choice
 from pvq_hw.engine.spram_image import FLASH_OFFSET
 from pvq_hw.engine.units import link_converters
 from pvq_hw.host.description import WINDOW, describe_board
@@ -52,11 +54,18 @@ class _Repeats(NamedTuple):
     tag: Value
 
 
+class _Line(NamedTuple):
+    """Streams of bytes to the host and from it."""
+
+    i: Any
+    o: Any
+
+
 _NO_REPEATS = _Repeats(*(Const(0, 1) for _ in _Repeats._fields))
 
 
 class Top(wiring.Component):
-    """Frames in packets over a serial line, through an accelerator, replies back.
+    """Frames in packets over a serial line or SPI, through an accelerator, replies back.
 
     A request is checked whole before anything of it reaches the accelerator. Requests that are not
     right, and frames that come before there is room, are answered by an ERROR with a code. Results
@@ -92,11 +101,14 @@ class Top(wiring.Component):
     decision : (int, bool), optional
         Pins that show what the accelerator decides, and whether that is a place; see
         `gateware.link.decision_pins.DecisionPins`.
+    link : str
+        One of `pvq_hw.choices.LINKS`.
 
     Members
     -------
-    rx, tx : In(1), Out(1)
+    rx, tx : In(1), Out(1), where the link is a UART
         The serial line, 8N1, high when idle; ``rx`` may be asynchronous.
+    spi : In(`gateware.link.spi.SPI_PINS`), where it is SPI
     busy : Out(1)
         A packet comes in or a frame is in the accelerator.
     heartbeat : Out(1)
@@ -107,7 +119,8 @@ class Top(wiring.Component):
 
     Attributes
     ----------
-    description, timing
+    description, link
+    timing : BaudTiming, where the link is a UART
     """
 
     def __init__(
@@ -122,18 +135,22 @@ class Top(wiring.Component):
         stored: bool = False,
         live: LiveBus | None = None,
         decision: tuple[int, bool] | None = None,
+        link: str = UART,
     ) -> None:
+        check_choice("Link", link, LINKS)
+        self.link = link
         self.accelerator, self.live = accelerator, live
         self.decision_pins = decision
         self.codes_crc, self._flash_offset = codes_crc, flash_offset
         self._idle_clocks = idle_clocks
         self._body, self._stored = body, stored
         self.description = description
-        self.timing = BaudTiming(description.clock_hz, description.baud)
+        if link == UART:
+            self.timing = BaudTiming(description.clock_hz, description.baud)
+        line: dict[str, Any] = {"rx": In(1, init=1), "tx": Out(1, init=1)}
         super().__init__(
             {
-                "rx": In(1, init=1),
-                "tx": Out(1, init=1),
+                **({"spi": In(SPI_PINS)} if link == SPI else line),
                 "busy": Out(1),
                 "heartbeat": Out(1),
                 **({} if codes_crc is None else {"flash": Out(FLASH_PINS)}),
@@ -143,7 +160,7 @@ class Top(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.receiver = receiver = UartReceiver(self.timing)
+        line, framing_error = self._line(m)
         m.submodules.packets = packets = PacketReceiver(self._idle_clocks)
         kind = RepeatLoader if self.description.measures else FrameLoader
         m.submodules.loader = loader = kind(self.description.input, self._body)
@@ -153,14 +170,13 @@ class Top(wiring.Component):
             self.description, stored=self._stored, body=self._body, live=self.live
         )
         m.submodules.tickets = tickets = SyncFIFO(width=TICKET.size, depth=self.description.window)
-        connect(m, receiver.o, packets.i)
+        connect(m, line.o, packets.i)
         taken, given = streams = self._streams(m)
         connect(m, loader.o, taken)
         repeats = self._repeats(m, packets, loader, results, tickets.r_rdy, control, streams)
-        self._reply_path(m, control, results)
+        self._reply_path(m, control, results, line.i)
         self._show(m, given)
         m.d.comb += [
-            receiver.rx.eq(self.rx),
             loader.write.eq(packets.write),
             loader.address.eq(packets.address),
             loader.data.eq(packets.data),
@@ -176,7 +192,7 @@ class Top(wiring.Component):
         if isinstance(codes, CodeControl):
             m.d.comb += codes.quiet.eq(~(busy | (control.busy & (self.live is not None))))
         overrun = self._judge(m, packets, loader, control, codes, repeats)
-        self._count(m, packets, loader, receiver, control, overrun)
+        self._count(m, packets, loader, framing_error, control, overrun)
         at_work = loader.busy | results.busy | repeats.active
         m.d.sync += self.busy.eq(packets.active | at_work)
         ticks = (self.description.clock_hz - 1).bit_length() - (packets.idle_bits - 2)
@@ -184,6 +200,17 @@ class Top(wiring.Component):
         m.d.sync += beat.eq(beat + packets.tick)
         m.d.comb += self.heartbeat.eq(beat[-1])
         return m
+
+    def _line(self, m: Module) -> tuple[_Line, Signal]:
+        """The link's bytes, and its strobe of broken ones."""
+        if self.link == SPI:
+            m.submodules.receiver = spi = SpiPeripheral()
+            connect(m, flipped(self.spi), spi.pins)
+            return _Line(spi.i, spi.o), spi.framing_error
+        m.submodules.receiver = receiver = UartReceiver(self.timing)
+        m.submodules.transmitter = transmitter = UartTransmitter(self.timing)
+        m.d.comb += [receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx)]
+        return _Line(transmitter.i, receiver.o), receiver.framing_error
 
     def _streams(self, m: Module) -> tuple[Any, Any]:
         """The accelerator's, of one activation a transfer: wider ones behind converters."""
@@ -262,19 +289,19 @@ class Top(wiring.Component):
             self.decision.eq(shown.pins),
         ]
 
-    def _reply_path(self, m: Module, control: ControlReplies, results: ResultSender) -> None:
+    def _reply_path(
+        self, m: Module, control: ControlReplies, results: ResultSender, line: Any
+    ) -> None:
         m.submodules.mux = mux = PacketMux()
         longest = max(
             Description.SIZE, Counters.SIZE, Measurement.SIZE, TOP_BYTES,
             self.description.output.frame_bytes,
         )  # fmt: skip
         m.submodules.framer = framer = PacketTransmitter(longest)
-        m.submodules.transmitter = transmitter = UartTransmitter(self.timing)
         connect(m, control.packets, mux.a)
         connect(m, results.packets, mux.b)
         connect(m, mux.o, framer.i)
-        connect(m, framer.o, transmitter.i)
-        m.d.comb += self.tx.eq(transmitter.tx)
+        connect(m, framer.o, line)
 
     def _codes(
         self, m: Module, packets: PacketReceiver, control: ControlReplies
@@ -410,7 +437,7 @@ class Top(wiring.Component):
         m: Module,
         packets: PacketReceiver,
         loader: FrameLoader,
-        receiver: UartReceiver,
+        framing_error: Signal,
         control: ControlReplies,
         overrun: Signal,
     ) -> None:
@@ -421,7 +448,7 @@ class Top(wiring.Component):
             (counters.bad_crc, packets.done & ~packets.good),
             (counters.overruns, overrun | (control.start & control.busy)),
             (counters.truncated, packets.truncated),
-            (counters.framing_errors, receiver.framing_error),
+            (counters.framing_errors, framing_error),
         ):
             event = Signal()
             m.d.sync += event.eq(strobe)
@@ -445,6 +472,7 @@ def make_top(
     stored: bool = False,
     live: LiveBus | None = None,
     decision: tuple[int, bool] | None = None,
+    link: str = UART,
 ) -> Top:
     """The top of an accelerator for a board, at the clock that the board's PLL achieves.
 
@@ -457,15 +485,17 @@ def make_top(
         Call it before the accelerator is made: Amaranth warns of circuits that are never used.
     body : str, optional
         Of the frame buffer; by default the target family's, which Amaranth cannot simulate.
-    codes_crc, stored, live, decision : optional
+    codes_crc, stored, live, decision, link : optional
         See `Top`.
     """
     description = describe_board(
-        target, clock_mhz, baud, input, output, identity, window=window, measure=measure
-    )
+        target, clock_mhz, baud, input, output, identity, window=window, measure=measure,
+        link=link,
+    )  # fmt: skip
     idle_clocks = round(IDLE_SECONDS * description.clock_hz)
     body = body or get_target(target).family
     return Top(
         accelerator, description, idle_clocks,
         body=body, codes_crc=codes_crc, stored=stored, live=live, decision=decision,
+        link=link,
     )  # fmt: skip

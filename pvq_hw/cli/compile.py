@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from pvq_hw.choices import SPI
 from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
@@ -29,6 +30,7 @@ _KEYS = (
     "output",
     "decide",
     "clock_mhz",
+    "link",
     "baud",
     "input_width",
     "output_width",
@@ -252,10 +254,11 @@ def _describe_plan(document: dict[str, Any], ui: Ui) -> None:
         )
     if document["limit"]:
         ui.say(f"  not faster since      {document['limit']}")
+    link = "SPI" if document["link"] == SPI else "the serial link"
     ui.say(
         f"  inferences per second {document['inferences_per_second']:,.0f} planned at "
         f"{document['clock_mhz']:g} MHz, "
-        f"{document['inferences_per_second_over_link']:,.0f} over the serial link"
+        f"{document['inferences_per_second_over_link']:,.0f} over {link}"
     )
 
 

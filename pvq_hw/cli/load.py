@@ -11,7 +11,7 @@ __all__ = ["run"]
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Loads weights into a board while it runs, or packs them into a file."""
     from pvq_hw.errors import InputError
-    from pvq_hw.flow.board import describe_output
+    from pvq_hw.flow.board import describe_output, port_of
     from pvq_hw.flow.live import LiveWeights, load_weights
     from pvq_hw.host.link import connect
     from pvq_hw.output.accelerator import load
@@ -31,7 +31,8 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             return {"file": str(args.pack), "file_bytes": size}, 0
     if args.port is None:
         raise InputError("A board must be given by --port, or a file by --pack")
-    with connect(args.port, describe_output(accelerator).baud, timeout=args.timeout) as board:
+    port, rate = port_of(accelerator, args.port), describe_output(accelerator).baud
+    with connect(port, rate, timeout=args.timeout) as board:
         document = load_weights(accelerator, board, weights, ui, keep=args.keep)
     meanwhile = (
         "the weights before answered meanwhile"

@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from pvq_hw.choices import FLOWS, GAINS, INTERFACES, MENDS, OBJECTIVES, QUANTIZERS
+from pvq_hw.choices import FLOWS, GAINS, INTERFACES, LINKS, MENDS, OBJECTIVES, QUANTIZERS
 from pvq_hw.cli.completion import board_names
 from pvq_hw.cli.ui import Ui
 
@@ -272,7 +272,15 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         help="results in a transfer of the network's output (default 1)",
     )
     p.add_argument("--clock-mhz", metavar="F", type=float, help="the board's clock to plan for")
-    p.add_argument("--baud", metavar="B", type=int, help="of the serial line; the board's own")
+    p.add_argument(
+        "--link", choices=LINKS, help="what a host talks to the board over (default uart)"
+    )
+    p.add_argument(
+        "--baud",
+        metavar="B",
+        type=int,
+        help="bits a second of the link; by default the board's own, of SPI a sixth of the clock",
+    )
     _engine(p)
     p.add_argument(
         "--code-memory",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.choices import SPI
 from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.spram_image import CODES_FILE, code_crc, code_layout, code_words, has_spram
 from pvq_hw.errors import CheckError, InputError
@@ -16,13 +17,15 @@ from pvq_hw.host.link import Link, connect
 from pvq_hw.host.ports import find_port
 from pvq_hw.host.programmer import Loader, program
 from pvq_hw.host.protocol import Description
+from pvq_hw.host.spi_port import is_spi
+from pvq_hw.naming import quoted
 from pvq_hw.network.network import Network
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD, read_build
 from pvq_hw.output.description import describe
 from pvq_hw.progress import Steps
 
-__all__ = ["describe_output", "load_output", "program_output", "run_output"]
+__all__ = ["describe_output", "load_output", "port_of", "program_output", "run_output"]
 
 _TIMEOUT = 2.0  # seconds for a reply
 _LONGEST_TIMEOUT = 3600.0
@@ -42,6 +45,24 @@ def describe_output(accelerator: Accelerator) -> Description:
     return describe(accelerator.plan, accelerator.network, accelerator.manifest)
 
 
+def port_of(accelerator: Accelerator, port: str | None) -> str:
+    """The port of the board that holds an accelerator: as it is given, or found on USB.
+
+    Raises InputError where the port is none of the board's link, or where no board is found; see
+    `pvq_hw.host.ports.find_port`.
+    """
+    spi = accelerator.plan.link == SPI
+    if port is None and not spi:
+        return find_port(describe_output(accelerator))
+    if port is None or is_spi(port) != spi:
+        wanted = "an SPI controller's, as in /dev/spidev0.0" if spi else "a serial line's"
+        raise InputError(
+            f"Port must be {wanted}, since the board was compiled with --link "
+            f"{accelerator.plan.link}, not {'left out' if port is None else quoted(port)}"
+        )
+    return port
+
+
 def program_output(accelerator: Accelerator, steps: Steps, port: str | None = None) -> Loader:
     """Loads ``OUT/build``'s bitstream and, into the flash or over a serial port, the codes.
 
@@ -51,6 +72,8 @@ def program_output(accelerator: Accelerator, steps: Steps, port: str | None = No
     specs = accelerator.plan.specs
     if port is not None and not has_spram(specs):
         raise InputError("Only accelerators whose codes are loaded take a serial port here")
+    if port is not None:
+        port_of(accelerator, port)
     loads = has_spram(specs) or has_stream(specs)
     loader = program(
         accelerator.out / BUILD / build["bitstream"],
@@ -59,7 +82,8 @@ def program_output(accelerator: Accelerator, steps: Steps, port: str | None = No
         on_line=steps.note,
     )
     if port is not None:
-        with connect(port, describe_output(accelerator).baud, timeout=_TIMEOUT) as board:
+        rate = describe_output(accelerator).baud
+        with connect(port, rate, timeout=_TIMEOUT) as board:
             load_output(accelerator, board, steps)
     return loader
 
@@ -104,7 +128,7 @@ def run_output(
 ) -> dict[str, Any]:
     """Sends data to a programmed board and compares its outputs with the golden model's.
 
-    Without ``port``, the ports on USB are asked for the board, see `pvq_hw.host.ports.find_port`.
+    Without ``port``, the ports on USB are asked for the board, see `port_of`.
     ``output`` is the one of several that the labels belong to, where compiling didn't say.
 
     Raises
@@ -156,13 +180,15 @@ def _ran(
 ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
     """A board's outputs, and how fast they came."""
     expected = describe_output(accelerator)
-    if port is None:
-        port = find_port(expected)
-        tell.note(f"The board is at {port}")
-    with link or connect(port, expected.baud, timeout=timeout) as board:
+    if link is None:
+        name = port_of(accelerator, port)
+        if port is None:
+            tell.note(f"The board is at {name}")
+        port, link = name, connect(name, expected.baud, timeout=timeout)
+    with link as board:
         if load:
             load_output(accelerator, board, tell)
-        with tell.step(f"Run {len(integers)} frames on {port}"):
+        with tell.step(f"Run {len(integers)} frames on {port or 'the board'}"):
             board.describe().require(expected)
             if has_spram(accelerator.plan.specs) or has_stream(accelerator.plan.specs):
                 require_codes(board)

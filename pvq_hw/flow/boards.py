@@ -101,6 +101,8 @@ def _row(board: Target) -> dict[str, Any]:
         "clock_mhz": board.clock_mhz,
         "baud": board.baud,
         "link": board.link,
+        "spi": board.spi_link,
+        "reset_button": board.reset is not None,
         "loaders": [loader.program for loader in board.loaders],
         "amaranth": board.amaranth,
         "source": list(board.source),

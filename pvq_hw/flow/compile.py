@@ -39,7 +39,7 @@ from pvq_hw.plan.folding import Folding
 from pvq_hw.plan.image import Image, emit
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.progress import Steps
-from pvq_hw.target.baud import BaudTiming
+from pvq_hw.target.baud import check_rate
 from pvq_hw.target.boards import Target, get_target
 from pvq_hw.target.pll import solve_pll
 from pvq_hw.tools import find as tools
@@ -97,8 +97,10 @@ def compile_model(
     """
     tell = steps or Steps()
     target = get_target(options.target)
+    target.check_link(options.link)
     if options.baud is not None:
-        BaudTiming(solve_pll(target, options.clock_mhz or target.clock_mhz).hz, options.baud)
+        hz = solve_pll(target, options.clock_mhz or target.clock_mhz).hz
+        check_rate(options.link, hz, options.baud)
     for name, value in (("--min-accuracy", options.min_accuracy), ("--metric", metric)):
         if value is not None and evaluation is None:
             raise InputError(f"{name} must come with --evaluate TEST.npz")
@@ -189,6 +191,7 @@ def plan_for(
         goal=goal or folding.goal,
         live=options.live,
         measure=options.measure,
+        link=options.link,
     )
     chosen = {
         name: part | ({"engine": folding.engine(name)} if "engine" in part else {})

@@ -16,12 +16,11 @@ import numpy.typing as npt
 from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
-from pvq_hw.flow.board import describe_output
+from pvq_hw.flow.board import describe_output, port_of
 from pvq_hw.flow.live import LiveWeights, load_weights
 from pvq_hw.flow.measure import Measured, measure
 from pvq_hw.host.code_link import require_codes
 from pvq_hw.host.link import Link
-from pvq_hw.host.ports import find_port
 from pvq_hw.host.protocol import Counters, Description
 from pvq_hw.host.serial_port import Port, open_port
 from pvq_hw.output.accelerator import Accelerator, load
@@ -68,13 +67,13 @@ class Board:
     Parameters
     ----------
     port : str or Port, optional
-        A serial port's name, or an open `Port`. Without it, the ports on USB are asked for a board
-        that holds the accelerator.
+        A serial port's name, that of an SPI controller (``/dev/spidev0.0``), or an open `Port`.
+        Without it, the ports on USB are asked for a board that holds the accelerator.
     accelerator : Accelerator or path, optional
         The output folder that the board was programmed from. It gives the scales with which
         `predict` reads and gives real values; without it only integers can be run.
     baud : int, optional
-        Of the line; the accelerator's, or 1,000,000.
+        Bits a second of the line; the accelerator's, or 1,000,000.
     timeout : float
         Seconds to wait for a reply, the time on the line apart.
     retries : int
@@ -112,7 +111,9 @@ class Board:
         if port is None:
             if expected is None:
                 raise InputError("A board must be given by its port, or by its accelerator")
-            port = find_port(expected)
+            port = port_of(self._known(), None)
+        elif isinstance(port, str) and accelerator is not None:
+            port = port_of(accelerator, port)
         rate = baud or (expected.baud if expected else _BAUD)
         opened = open_port(port, rate) if isinstance(port, str) else port
         self.link = Link(opened, timeout=timeout, retries=retries, baud=rate)
@@ -137,13 +138,13 @@ class Board:
         """The same against the simulated pins of the board's top: no board is needed.
 
         Amaranth simulates the whole circuit, so a frame takes seconds rather than microseconds;
-        the clock is lowered to that of the line, which changes nothing else. Needs a
-        system with pseudo-terminals.
+        the clock is lowered to that of the line, which changes nothing else. Of a
+        serial line it needs a system with pseudo-terminals.
         """
         from sim.board import simulated_port
 
         accelerator = accelerator if isinstance(accelerator, Accelerator) else load(accelerator)
-        with simulated_port(accelerator) as path, cls(path, accelerator, timeout=timeout) as board:
+        with simulated_port(accelerator) as port, cls(port, accelerator, timeout=timeout) as board:
             yield board
 
     def __enter__(self) -> "Board":

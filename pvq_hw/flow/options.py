@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pvq_hw.choices import GAINS, OBJECTIVES, QUANTIZERS, check_choice
+from pvq_hw.choices import GAINS, LINKS, OBJECTIVES, QUANTIZERS, UART, check_choice
 from pvq_hw.data.augment import parse_kinds
 from pvq_hw.documents import load_toml, read_fields
 from pvq_hw.engine.engines import (
@@ -175,8 +175,11 @@ class CompileOptions:
         Of each core, in order; planned when absent.
     clock_mhz : float, optional
         The board's clock to plan for; the target's own when absent.
+    link : str
+        ``"uart"``: the host talks to the board over the serial line. ``"spi"``: over the pins of
+        the board that its file names for SPI.
     baud : int, optional
-        Symbols a second of the serial line; the target's own when absent.
+        Bits a second of the link; the target's own when absent, of SPI a sixth of the clock.
     code_memory : str, optional
         ``"block"`` or ``"spram"``: where the codes of all layers are; or ``"flash"``: a shared
         engine reads them from the board's SPI flash anew for every frame. By default (``"auto"``)
@@ -270,6 +273,7 @@ class CompileOptions:
     max_latency: float | None = None
     lanes: tuple[int, ...] | None = None
     clock_mhz: float | None = None
+    link: str = UART
     baud: int | None = None
     code_memory: str | None = None
     multiplier: str = "auto"
@@ -322,6 +326,7 @@ class CompileOptions:
             raise InputError("Lanes must be at least 1 for every layer")
         if self.clock_mhz is not None:
             _positive("Clock (MHz)", self.clock_mhz)
+        check_choice("Link", self.link, LINKS)
         if self.baud is not None and not 1 <= self.baud <= _MOST_BAUD:
             raise InputError(f"Baud must be 1 to {_MOST_BAUD:,}, not {self.baud:,}")
         _check_code(self.code)

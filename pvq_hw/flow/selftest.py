@@ -14,10 +14,9 @@ import numpy as np
 import pvq_hw
 from pvq_hw.errors import InputError, PvqError
 from pvq_hw.files import check_writable, whole_file
-from pvq_hw.flow.board import describe_output
+from pvq_hw.flow.board import describe_output, port_of
 from pvq_hw.flow.driver import Board
 from pvq_hw.flow.measure import Measured
-from pvq_hw.host.ports import find_port
 from pvq_hw.host.serial_port import Port, open_port
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD, read_build
@@ -128,8 +127,8 @@ def selftest(
         raise InputError(f"There must be 1 to {_MOST_FRAMES:,} frames, not {frames:,}")
     if bundle is not None:
         check_writable(bundle)
-    if port is None:
-        port = find_port(describe_output(accelerator))
+    if port is None or isinstance(port, str):
+        port = port_of(accelerator, port)
     if accelerator.network.remembers:
         raise InputError(
             "A self-test must have answers that depend on no earlier frame, unlike those of "

@@ -12,8 +12,10 @@ from enum import IntEnum
 from typing import Any
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.choices import UART
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.host.wire_format import MAX_PAYLOAD, WireFormat
+from pvq_hw.target.baud import byte_bits
 
 __all__ = [
     "CRC_INIT",
@@ -256,10 +258,13 @@ class Description:
             if has != wants:
                 raise CheckError(f"Board's {name} must be {wants}, not {has}")
 
-    def frames_per_second(self, interval_cycles: int = 0, *, top: bool = False) -> float:
+    def frames_per_second(
+        self, interval_cycles: int = 0, *, top: bool = False, link: str = UART
+    ) -> float:
         """Rate over the line, both ways at once: that of request, reply or circuit."""
         reply = TOP_BYTES if top else self.output.frame_bytes
-        seconds = (OVERHEAD + max(self.input.frame_bytes, reply)) * 10 / self.baud
+        size = OVERHEAD + max(self.input.frame_bytes, reply)
+        seconds = size * byte_bits(link) / self.baud
         return 1 / max(seconds, interval_cycles / self.clock_hz)
 
 

@@ -1,4 +1,4 @@
-"""A serial port, through pyserial."""
+"""A line to a board: a serial port, through pyserial, or what `pvq_hw.host.spi_port` opens."""
 
 import contextlib
 from typing import Protocol
@@ -6,6 +6,7 @@ from typing import Protocol
 import serial
 
 from pvq_hw.errors import InputError, ToolError
+from pvq_hw.host.spi_port import is_spi, open_spi
 
 __all__ = ["Port", "open_port"]
 
@@ -30,14 +31,15 @@ _WRITE_SECONDS = 10.0
 
 
 def open_port(path: str, baud: int) -> Port:
-    """Opens ``path`` at ``baud``, 8N1, without flow control, and drops what had been received.
+    """Opens ``path`` at ``baud``, 8N1, without flow control, and drops what had been received; of
+    an SPI controller (``/dev/spidev0.0``) ``baud`` is the rate of its clock at most.
 
     Raises
     ------
     InputError
         The port isn't there, isn't a serial port, is in use or can't do that rate.
     """
-    return _SerialPort(path, baud)
+    return open_spi(path, baud) if is_spi(path) else _SerialPort(path, baud)
 
 
 def _refuse(path: str, error: Exception) -> InputError:

@@ -21,4 +21,5 @@ def describe(plan: Plan, network: Network, manifest: Mapping[str, Any]) -> Descr
         WireFormat.of(network.output),
         bytes.fromhex(manifest["manifest_sha256"])[:8],
         measure=plan.measure,
+        link=plan.link,
     )

@@ -155,6 +155,7 @@ def _plan_summary(plan: Plan) -> dict[str, Any]:
     value = plan.to_json()
     keys = (
         "clock_mhz",
+        "link",
         "baud",
         "interval_cycles",
         "latency_cycles",

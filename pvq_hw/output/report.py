@@ -140,6 +140,7 @@ def compile_document(
         "live": plan.live,
         "measure": plan.measure,
         "code_stream": value.get("code_stream"),
+        "link": plan.link,
         "inferences_per_second": value["inferences_per_second"],
         "inferences_per_second_over_link": value["inferences_per_second_over_link"],
         "resources": value["resources"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pvq_hw.arith.formats import significant
+from pvq_hw.choices import LINKS, UART
 from pvq_hw.documents import (
     Document,
     Format,
@@ -15,6 +16,7 @@ from pvq_hw.documents import (
     integer_range,
     line,
     load_json,
+    one_of,
     read,
     write_fields,
 )
@@ -55,6 +57,7 @@ from pvq_hw.plan.whole import (
     whole_plan,
 )
 from pvq_hw.tables import Table
+from pvq_hw.target.baud import byte_bits, choose_rate
 from pvq_hw.target.boards import TARGET, Target, get_target
 from pvq_hw.target.energy import LABEL, Operations, energy_nj
 from pvq_hw.target.families import family
@@ -85,7 +88,7 @@ class Plan(Document):
     clock_mhz : float
         What the board's PLL is asked for; ``clock_hz`` is what it makes of that.
     baud : int
-        Symbols a second on the host link.
+        Bits a second on the host link.
     input_bytes, output_bytes : int
         Bytes of a frame and of its results on the link, without the packet around them.
     layers : tuple of LayerPlan
@@ -105,6 +108,8 @@ class Plan(Document):
         frame is taken meanwhile, with 2 the weights before answer.
     measure : bool
         Whether the board's top repeats frames by itself and counts cycles.
+    link : str
+        One of `pvq_hw.choices.LINKS`.
     """
 
     derived: ClassVar[tuple[str, ...]] = (
@@ -128,6 +133,7 @@ class Plan(Document):
     goal: SpeedGoal = NO_GOAL
     live: Annotated[int, integer_range(0, 2)] = 0
     measure: bool = False
+    link: Annotated[str, one_of(*LINKS)] = UART
 
     # -- figures --------------------------------------------------------------------------------
 
@@ -174,9 +180,9 @@ class Plan(Document):
 
     @property
     def inferences_per_second_over_link(self) -> float:
-        """What the serial line allows, both ways at once, each byte 10 symbols."""
+        """What the link allows, both ways at once."""
         longest = OVERHEAD + max(self.input_bytes, self.output_bytes)
-        return min(self.inferences_per_second, self.baud / 10 / longest)
+        return min(self.inferences_per_second, self.baud / byte_bits(self.link) / longest)
 
     @property
     def resources(self) -> Resources:
@@ -403,6 +409,7 @@ def plan(
     goal: int = 0,
     live: bool = False,
     measure: bool = False,
+    link: str = UART,
     **options: Any,
 ) -> Plan:
     """Plans the cores of a network.
@@ -463,6 +470,8 @@ def plan(
         where there is room for one.
     measure : bool
         Whether the top repeats frames by itself and counts cycles.
+    link : str
+        One of `pvq_hw.choices.LINKS`.
     **options
         Of `pvq_hw.engine.kinds.make_layer_core`, for all layers (``shift_bits``, ``engine``, ...).
 
@@ -478,7 +487,7 @@ def plan(
         return _plan_whole(
             whole, network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud,
             top=top, check=check, frames=frames, codes=codes, limit=limit, options=options,
-            each=each, goal=goal, measure=measure,
+            each=each, goal=goal, measure=measure, link=link,
         )  # fmt: skip
     layers, known, kept = core_layers(network), known_layers(network, codes), reserve or Resources()
     wanted = {x.name: {**options, **each.get(x.name, {})} for x in known}
@@ -504,6 +513,7 @@ def plan(
         network, board, _planned(layers, cores, board, reasons, why), graph, _timing(graph, cores),
         clock_mhz=clock_mhz, baud=baud, top=top,
         limit=folding.limit if limit is None else limit, live=int(live), measure=measure,
+        link=link,
     )  # fmt: skip
     free = lanes is None or None in lanes
     if free and folding.fits and not result.resources.within(budget(board)):
@@ -512,7 +522,7 @@ def plan(
             network, board, clock_mhz=clock_mhz, baud=baud, top=top, check=check, widths=widths,
             codes=codes, reasons=reasons, engine_reasons=engine_reasons, limit=limit,
             reserve=kept + _lacking(result.resources, folding.cost), live=live,
-            measure=measure, **asked,
+            measure=measure, link=link, **asked,
         )  # fmt: skip
     if live and (spare := replace(result, live=2)).resources.within(budget(board)):
         result = spare
@@ -588,6 +598,7 @@ def _plan_whole(
     each: Mapping[str, Mapping[str, Any]],
     goal: int,
     measure: bool,
+    link: str,
 ) -> Plan:
     """The plan of a network in one core; what is asked of layers must be asked of all."""
     what = f"A {engine.kind} engine"
@@ -610,6 +621,7 @@ def _plan_whole(
     result = _joined(
         network, board, (whole_layer(spec, board),), graph, timing, clock_mhz=clock_mhz,
         baud=baud, top=top, limit=folding.limit if limit is None else limit, measure=measure,
+        link=link,
     )  # fmt: skip
     return result.verified() if check else result
 
@@ -627,10 +639,15 @@ def _joined(
     limit: str,
     live: int = 0,
     measure: bool = False,
+    link: str = UART,
 ) -> Plan:
-    """The plan of layers and the graph around them; clock and baud rate are the board's where they
-    are None."""
+    """The plan of layers and the graph around them; clock and rate of the link are the board's
+    where they are None."""
     output = network.output
+    board.check_link(link)
+    clock_mhz = board.clock_mhz if clock_mhz is None else float(clock_mhz)
+    if baud is None:
+        baud = board.baud if link == UART else choose_rate(link, _clock_hz(board, clock_mhz))
     if measure:
         check_repeated(_frame_bytes(network.input))
         if graph.together != (1, 1):
@@ -641,8 +658,8 @@ def _joined(
     return Plan(
         network=network.name,
         target=board,
-        clock_mhz=board.clock_mhz if clock_mhz is None else float(clock_mhz),
-        baud=board.baud if baud is None else int(baud),
+        clock_mhz=clock_mhz,
+        baud=int(baud),
         input_bytes=_frame_bytes(network.input),
         output_bytes=_frame_bytes(output),
         layers=layers,
@@ -653,6 +670,7 @@ def _joined(
         limit=limit,
         live=live,
         measure=measure,
+        link=link,
     )
 
 

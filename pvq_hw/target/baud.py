@@ -1,13 +1,24 @@
-"""Bit timing of the serial link: whole clocks a bit, and the error that this makes."""
+"""Rates of the links: of the serial line whole clocks a bit, and the error that this makes."""
 
 from dataclasses import dataclass
 
+from pvq_hw.choices import SPI, UART
 from pvq_hw.errors import InputError
 
-__all__ = ["BAUDS", "MAX_ERROR", "BaudTiming", "choose_baud"]
+__all__ = [
+    "BAUDS",
+    "MAX_ERROR",
+    "BaudTiming",
+    "byte_bits",
+    "check_rate",
+    "choose_baud",
+    "choose_rate",
+]
+
 
 MAX_ERROR = 0.02  # of the 4 % or so that a receiver stands: the other end isn't exact either
 MIN_DIVISOR = 4
+SPI_DIVISOR = 6  # clocks in a period of the controller's clock, at least
 BAUDS = (3_000_000, 2_000_000, 1_000_000, 921_600, 500_000, 460_800, 230_400, 115_200)
 
 
@@ -64,3 +75,26 @@ def choose_baud(clock_hz: int, at_most: int = 1_000_000) -> BaudTiming:
         except InputError:
             continue
     raise InputError(f"Clock must allow a usual baud rate, but {clock_hz:,} Hz allows none")
+
+
+def byte_bits(link: str) -> int:
+    """Bits on the line for a byte, without what stuffing adds."""
+    return 8 if link == SPI else 10
+
+
+def check_rate(link: str, clock_hz: int, rate: int) -> int:
+    """The rate of a link, bits a second, where the clock allows it; raises InputError else."""
+    if link == UART:
+        return BaudTiming(clock_hz, rate).baud
+    if not 1 <= rate <= clock_hz // SPI_DIVISOR:
+        raise InputError(
+            f"SPI must have 1 to {clock_hz // SPI_DIVISOR:,} bits a second at a clock of "
+            f"{clock_hz / 1e6:g} MHz, not {rate:,}"
+        )
+    return rate
+
+
+def choose_rate(link: str, clock_hz: int, at_most: int | None = None) -> int:
+    """The fastest rate up to ``at_most``: of a serial line a usual one, of SPI any."""
+    most = clock_hz if at_most is None else at_most
+    return choose_baud(clock_hz, most).baud if link == UART else min(most, clock_hz // SPI_DIVISOR)

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pvq_hw.choices import SPI
 from pvq_hw.errors import InputError
 from pvq_hw.target.devices import Device
 
@@ -97,6 +98,13 @@ class Target:
     flash : tuple of (str, Pin)
         SPI flash that holds the bitstream: ``cs``, ``clk``, ``copi``, ``cipo``, and held high
         ``wp`` and ``hold``. Empty where the circuit can't read it.
+    spi : tuple of (str, Pin)
+        Where a host's SPI may be wired: ``cs``, ``clk``, ``copi``, ``cipo``. Empty where there are
+        no such pins.
+    spi_link : str
+        The connector of these, in words.
+    reset : Pin, optional
+        A push button that resets the circuit; on is pressed.
     pad : bool
         The oscillator drives the pin that is the iCE40 PLL's own.
     compress : bool
@@ -133,6 +141,9 @@ class Target:
     decision: tuple[tuple[str, Pin], ...] = ()
     high: tuple[tuple[str, Pin], ...] = ()
     flash: tuple[tuple[str, Pin], ...] = ()
+    spi: tuple[tuple[str, Pin], ...] = ()
+    spi_link: str = ""
+    reset: Pin | None = None
     pad: bool = False
     compress: bool = False
     mclk_mhz: float = 0.0
@@ -146,8 +157,9 @@ class Target:
     @property
     def pins(self) -> tuple[Pin, ...]:
         """All that the circuit uses."""
-        more = (*self.leds, *self.decision, *self.high, *self.flash)
-        return self.clk, self.rx, self.tx, *(pin for _, pin in more)
+        more = (*self.leds, *self.decision, *self.high, *self.flash, *self.spi)
+        button = () if self.reset is None else (self.reset,)
+        return self.clk, self.rx, self.tx, *button, *(pin for _, pin in more)
 
     @property
     def family(self) -> str:
@@ -183,6 +195,14 @@ class Target:
         if not low <= clock_mhz <= high:
             rule = f"{low:g} to {high:g} MHz" if high > low else f"{low:g} MHz, as it has no PLL"
             raise InputError(f"Clock of {self.name} must be {rule}, not {clock_mhz:g}")
+
+    def check_link(self, link: str) -> None:
+        """Raises InputError where the board has no pins for a link."""
+        if link == SPI and not self.spi:
+            raise InputError(
+                f"{self.name} has no pins for SPI; a board file of your own may name some, under "
+                "[spi]"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """What a plan or a manifest says of its target: all of it for a board of the user's."""

@@ -53,11 +53,13 @@ _PINS = {  # resources unless the file says otherwise
     "tx": "uart.0.tx",
     "heartbeat": "led.0",
     "busy": "led.1",
+    "reset": "button.0",
 }
 _MOST_TEXTS = 8
 _MOST_DECISION = 16
 _FLASH = ("cs", "clk", "copi", "cipo", "wp", "hold")
 _INVERTED = ("cs", "wp", "hold")
+_SPI = ("cs", "clk", "copi", "cipo")
 
 
 def load_board(path: Path) -> Target:
@@ -105,6 +107,7 @@ class _Pins(TypedDict):
     tx: NotRequired[Value]
     heartbeat: NotRequired[Value]
     busy: NotRequired[Value]
+    reset: NotRequired[Value]
 
 
 class _Pin(TypedDict):
@@ -120,6 +123,14 @@ class _Flash(TypedDict):
     cipo: NotRequired[Value]
     wp: NotRequired[Value]
     hold: NotRequired[Value]
+
+
+class _Spi(TypedDict):
+    link: Line
+    cs: Value
+    clk: Value
+    copi: Value
+    cipo: Value
 
 
 class _Loader(TypedDict):
@@ -161,6 +172,7 @@ class _File(TypedDict):
     decision: NotRequired[dict[str, Value]]
     high: NotRequired[dict[str, Value]]
     flash: NotRequired[_Flash]
+    spi: NotRequired[_Spi]
     bitstream: NotRequired[dict[str, Any]]
     loader: NotRequired[list[_Loader]]
 
@@ -216,6 +228,9 @@ class _Reader:
             decision=self._decision(),
             high=self._high(),
             flash=self._flash(),
+            spi=self._spi(),
+            spi_link=values.get("spi", {}).get("link", ""),
+            reset=found.get("reset"),
             pad=oscillator.get("pad", False),
             compress=extra.get("compress", False),
             mclk_mhz=self._mclk(extra),
@@ -285,6 +300,15 @@ class _Reader:
             for key in _FLASH if key in table
         )  # fmt: skip
 
+    def _spi(self) -> tuple[tuple[str, Pin], ...]:
+        if "spi" not in self.values:
+            return ()
+        table, place = self.values["spi"], self.place.key("spi")
+        return tuple(
+            (key, self._pin(table[key], place.key(key), f"spi.0.{key}", key in _INVERTED))
+            for key in _SPI
+        )
+
     def _mclk(self, extra: Mapping[str, Any]) -> float:
         value = extra.get("mclk_mhz", 0.0)
         if "mclk_mhz" in extra and value not in _MCLK_MHZ:
@@ -321,6 +345,8 @@ def _check_places(board: Target) -> None:
     named = [("clk", board.clk), ("rx", board.rx), ("tx", board.tx), *board.leds, *board.high]
     named += [(f"flash.{key}", pin) for key, pin in board.flash]
     named += [(f"decision.{key}", pin) for key, pin in board.decision]
+    named += [(f"spi.{key}", pin) for key, pin in board.spi]
+    named += [("reset", board.reset)] if board.reset is not None else []
     places: dict[str, str] = {}
     paths: dict[tuple[str, int, str], str] = {}
     for name, pin in named:

@@ -1,11 +1,13 @@
-"""Simulates a board's top from serial pin to serial pin."""
+"""Simulates a board's top from pin to pin."""
 
 from collections.abc import Callable
 from typing import Any
 
 from amaranth.sim import Simulator, SimulatorContext
 
+from pvq_hw.choices import SPI
 from sim.agents.serial_line import SerialLine
+from sim.agents.spi_controller import SpiController
 from sim.agents.spi_flash import SpiFlash
 from sim.agents.streams import StreamError
 
@@ -13,13 +15,14 @@ __all__ = ["PinSimulation"]
 
 
 class PinSimulation:
-    """Amaranth's simulator around a `gateware.link.top.Top`, with a `SerialLine` at its pins.
+    """Amaranth's simulator around a `gateware.link.top.Top`, with a `SerialLine` at its pins, or an
+    `SpiController`.
 
     Parameters
     ----------
     top : Top
-    line : SerialLine, optional
-        By default one at exactly the top's rate.
+    line : SerialLine or SpiController, optional
+        By default one at exactly the top's rate, or the fastest.
     limit : int
         Cycles after which `run` gives up.
     flash : SpiFlash, optional
@@ -27,21 +30,23 @@ class PinSimulation:
 
     Attributes
     ----------
-    line : SerialLine
+    line : SerialLine or SpiController
     cycle : int
     """
 
     def __init__(
         self,
         top: Any,
-        line: SerialLine | None = None,
+        line: SerialLine | SpiController | None = None,
         limit: int = 1_000_000,
         flash: SpiFlash | None = None,
     ) -> None:
         self._top = top
         self._flash = flash
         self._limit = limit
-        self.line = line or SerialLine(top.timing.divisor)
+        if line is None:
+            line = SpiController() if top.link == SPI else SerialLine(top.timing.divisor)
+        self.line: Any = line
         self.cycle = 0
 
     def run(self, each_cycle: Callable[[], bool], resets: frozenset[int] = frozenset()) -> None:
@@ -61,14 +66,16 @@ class PinSimulation:
             pins = self._top.flash if self._flash is not None else None
             chip = [] if pins is None else [pins.cs_n, pins.clk, pins.copi]
             # As in `sim.agents.bench`: all wires at once, only where one changes, with one trigger.
-            driven = Cat(sync.rst, self._top.rx, *([] if pins is None else [pins.cipo]))
+            taken, given = self._wires()
+            flash_bit = 1 + len(Cat(*taken))
+            driven = Cat(sync.rst, *taken, *([] if pins is None else [pins.cipo]))
             last = 0
-            ticks = ctx.tick().sample(self._top.tx, *chip).__aiter__()
+            ticks = ctx.tick().sample(given, *chip).__aiter__()
             try:
                 while not each_cycle():
                     levels = int(self.cycle in resets) | self.line.level << 1
                     if self._flash is not None:
-                        levels |= self._flash.level << 2
+                        levels |= self._flash.level << flash_bit
                     if levels != last:
                         ctx.set(driven, levels)
                         last = levels
@@ -84,6 +91,13 @@ class PinSimulation:
 
         simulator.add_testbench(testbench)
         simulator.run()
+
+    def _wires(self) -> tuple[list[Any], Any]:
+        """Those that the line drives, and the one that it sees."""
+        if self._top.link == SPI:
+            spi = self._top.spi
+            return [spi.cs_n, spi.clk, spi.copi], spi.cipo
+        return [self._top.rx], self._top.tx
 
     def exchange(self, requests: bytes, replies: int) -> bytes:
         """Sends bytes and waits for so many bytes of replies."""

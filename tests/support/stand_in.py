@@ -104,7 +104,8 @@ def small_top(
     idle_clocks: int = 512,
     kind: type[StandIn] = StandIn,
     stored: bool = False,
+    link: str = "uart",
 ) -> Top:
     """A top with a `StandIn` and few clocks a bit."""
     description = Description(x, out, divisor * 1_000_000, 1_000_000, window, IDENTITY)
-    return Top(kind(x, out, wait), description, idle_clocks, stored=stored)
+    return Top(kind(x, out, wait), description, idle_clocks, stored=stored, link=link)

@@ -12,7 +12,7 @@ from stand_in import IDENTITY, S16, U8, Through
 
 from gateware.board.boards import make_board_top, make_platform
 from gateware.board.build import build
-from gateware.device.pll import ResetHold
+from gateware.device.pll import ButtonReset, ResetHold
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import WireFormat
 from pvq_hw.target.boards import TARGETS
@@ -21,9 +21,9 @@ from pvq_hw.target.pll import CrystalClock, Ecp5Pll, Ice40Pll, solve_pll
 X, OUT = WireFormat(64, U8), WireFormat(64, S16)
 
 
-def _board(target, clock_mhz=None):
+def _board(target, clock_mhz=None, link="uart"):
     clock = clock_mhz or TARGETS[target].clock_mhz
-    return make_board_top(Through(X, OUT), target, clock, None, X, OUT, IDENTITY)
+    return make_board_top(Through(X, OUT), target, clock, None, X, OUT, IDENTITY, link=link)
 
 
 def _ice40_brute(reference, wish):
@@ -180,13 +180,52 @@ def test_boards_files_constrain_the_derived_clock(target, primitive, hold):
 
 # The netlist's ports decide what place and route makes: other names would be other bitstreams.
 _PORTS = {
-    "icebreaker": "clk12_0 35 uart_0__rx 6 uart_0__tx 9 led_g_0 37 led_r_0 11",
+    "icebreaker": "clk12_0 35 button_0 10 uart_0__rx 6 uart_0__tx 9 led_g_0 37 led_r_0 11",
     "hx8k": "clk12_0 J3 uart_0__rx B10 uart_0__tx B12 led_0 C3 led_1 B3",
-    "ulx3s-25f": "clk25_0 G2 uart_0__rx M1 uart_0__tx L4 led_0 B2 led_1 C2 esp32_0__gpio0 L2",
-    "orangecrab-25f": "clk_0 A9 link_rx_0 N17 link_tx_0 M18 rgb_led_0__g M3 rgb_led_0__b J3",
+    "ulx3s-25f": "clk25_0 G2 button_0 R1 uart_0__rx M1 uart_0__tx L4 led_0 B2 led_1 C2 "
+    "esp32_0__gpio0 L2",
+    "orangecrab-25f": "clk_0 A9 button_0 J17 link_rx_0 N17 link_tx_0 M18 rgb_led_0__g M3 "
+    "rgb_led_0__b J3",
     "tinyfpga-bx": "clk16_0 B2 uart_0__rx A1 uart_0__tx A2 led_0 B3",
     "ecpix5-45f": "clk100_0 K23 uart_0__rx R26 uart_0__tx R24 rgb_led_0__g R21 rgb_led_0__r T23",
 }
+
+
+def test_spi_takes_the_place_of_the_serial_line():
+    board = _board("icebreaker", link="spi")
+    plan = make_platform("icebreaker").prepare(board, "top", emit_src=False)
+    found = re.findall(r"^set_io (\S+)__io (\S+)$", str(plan.files["top.pcf"]), re.MULTILINE)
+    assert [line for line in found if "spi" in line[0]] == [
+        ("spi_0__cs", "4"), ("spi_0__clk", "45"), ("spi_0__copi", "2"), ("spi_0__cipo", "47"),
+    ]  # fmt: skip
+    assert not [name for name, _ in found if name.startswith("uart")]
+    # SB_IO's tristate output for cipo, as others may be on the wire.
+    assert "connect \\OUTPUT_ENABLE \\oe" in str(plan.files["top.il"])
+
+
+def test_a_button_resets_at_once_and_once_whatever_its_contacts_do():
+    m = Module()
+    m.domains.sync = sync = ClockDomain("sync")
+    m.submodules.button = button = ButtonReset(8)
+    m.submodules.hold = hold = ResetHold(2)
+    m.d.comb += [hold.locked.eq(~button.on), sync.rst.eq(hold.rst)]
+    simulator = Simulator(m)
+    simulator.add_clock(10e-6)
+    levels = []
+
+    async def testbench(ctx):
+        for step in "0" * 12 + "1" + "010110" * 3 + "0" * 6 + "1" + "0" * 20:
+            ctx.set(button.pressed, int(step))
+            await ctx.tick()
+            levels.append(ctx.get(hold.rst))
+
+    simulator.add_testbench(testbench)
+    simulator.run()
+    text = "".join(map(str, levels))
+    power_up, quiet, held, _ = re.fullmatch("(1+)(0+)(1+)(0+)", text).groups()
+    assert len(power_up) < 8  # a button that nobody presses holds nothing up
+    assert len(power_up + quiet) == 12 + 2  # pressed in step 13
+    assert len(power_up + quiet + held) >= 12 + 1 + 18 + 6 + 1 + 8
 
 
 def _ports(target):
