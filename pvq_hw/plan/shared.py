@@ -92,7 +92,7 @@ def shared_folding(
     lanes : sequence of int, optional
         All the same, where they are given.
     gap_bits : int, optional
-        Free unless given.
+        Free unless given; of known codes from the flash free in any case.
     reserve : Resources
         Kept free.
     but : container
@@ -127,7 +127,7 @@ def shared_folding(
         raise InputError(f"Lanes must be even where layers have windows, not {max(given)}")
     words, own_gaps = _Words(), _gaps(whole, gap_bits, maps)
     gaps = own_gaps
-    if not (gap_bits or maps) and target.flash and options.get("code_memory", "flash") == "flash":
+    if not maps and target.flash and options.get("code_memory", "flash") == "flash":
         gaps = _streamed_gaps(whole, own_gaps[0])
     chosen = ("side", "code_memory", "code_buffer")
     asked = {key: value for key, value in options.items() if key not in chosen}
