@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, flipped
 
 from gateware.arith.activation import activation_layout
 from gateware.core.parameters import Strobe, core_rom
@@ -715,7 +715,6 @@ class WindowSequencer(wiring.Component):
             self.edge.eq(flags[5]), self.below.eq(flags[6]),
         ]  # fmt: skip
         return m
-
 
     def _words(self, m: Module, addr: Signal, go: Signal, over: Signal) -> Signal:
         """Where codes come from the flash: whether all of the layer's words are in the ring, whose

@@ -102,7 +102,8 @@ def shared_folding(
     goal : int
         As `pvq_hw.plan.folding.fold` takes it.
     **options
-        ``code_memory``, ``map_memory``, ``side`` and ``multiplier``, free unless given.
+        ``code_memory``, ``code_buffer``, ``map_memory``, ``side`` and ``multiplier``, free unless
+        given.
 
     Raises
     ------
@@ -304,7 +305,8 @@ def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> l
     for kind in [options["code_memory"]] if "code_memory" in options else kinds:
         part: dict[str, Any] = {"code_memory": kind}
         if kind == "flash":
-            part["code_buffer"] = max(_RING_WORDS, 1 << (spec.least_buffer - 1).bit_length())
+            least = max(_RING_WORDS, 1 << (spec.least_buffer - 1).bit_length())
+            part["code_buffer"] = options.get("code_buffer", least)
         found.append(part)
         if target.device.sprams and spec.fits_spram:
             found.append(part | {"map_memory": "spram"})

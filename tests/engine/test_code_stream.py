@@ -1,0 +1,60 @@
+"""Codes that come from the flash for every frame: the file, its checksum, when words arrive."""
+
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pvq_hw.engine.code_stream import (
+    BIT_CYCLES,
+    FIRST_WORD,
+    PASS_CYCLES,
+    Arrivals,
+    stream_crc,
+    stream_cycles,
+    stream_file,
+)
+
+
+def core(width, words, depth=4):
+    return SimpleNamespace(word_bits=width, words=words, code_buffer=depth)
+
+
+@pytest.mark.parametrize(("width", "words"), [(1, 1), (7, 3), (8, 5), (13, 8), (57, 40)])
+def test_the_file_has_the_words_bits_and_their_checksum(width, words):
+    rng = np.random.default_rng(width)
+    codes = [int.from_bytes(rng.bytes(8), "big") >> (64 - width) for _ in range(words)]
+    data = stream_file(core(width, words), codes)
+    bits = "".join(f"{byte:08b}" for byte in data[16:])
+    assert [int(bits[k * width : (k + 1) * width], 2) for k in range(words)] == codes
+    assert set(bits[words * width :]) <= {"0"}
+    assert (data[:4], data[4], int.from_bytes(data[8:12], "little")) == (b"PVQC", 2, len(data) - 16)
+    assert int.from_bytes(data[12:16], "little") == stream_crc(core(width, words), codes)
+
+
+def test_the_checksum_is_crc_32_of_the_bits_in_their_order():
+    whole = [0x12, 0x80, 0xFF, 0x01]
+    turned = bytes(int(f"{byte:08b}"[::-1], 2) for byte in whole)
+    assert stream_crc(core(8, 4), whole) == zlib.crc32(turned)
+    # Of a part of a byte: the polynomial's division, bit by bit.
+    state = 0xFFFFFFFF
+    for bit in "101011110":
+        state ^= int(bit)
+        state = state >> 1 ^ (0xEDB88320 if state & 1 else 0)
+    assert stream_crc(core(3, 3), [0b101, 0b011, 0b110]) == state ^ 0xFFFFFFFF
+
+
+def test_words_come_one_after_the_other_as_far_as_there_is_room():
+    spec = core(5, 3, 4)
+    arrivals = Arrivals(spec)
+    word = 5 * BIT_CYCLES
+    assert arrivals.ready() == FIRST_WORD + word + 3
+    assert arrivals.ready(3) == FIRST_WORD + 3 * word + 3
+    assert arrivals.ready(4) == FIRST_WORD + 4 * word + PASS_CYCLES + 3
+    # The fifth word has no place before the first is given back.
+    late = 5000
+    assert arrivals.take(late) == late
+    assert arrivals.ready(3) == FIRST_WORD + 4 * word + PASS_CYCLES + 3
+    assert arrivals.ready(4) == late + 1 + word + 3
+    assert stream_cycles(spec) == 3 * word + PASS_CYCLES
