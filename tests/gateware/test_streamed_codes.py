@@ -144,7 +144,7 @@ def test_wrong_codes_never_give_a_whole_frame():
     small = Small()
     length, rows = stream_cycles(small.spec), small.spec.rows
     right = pack_frames(small.expected, S8, 1, 1)
-    several = 5 * length
+    several = 6 * length
     assert _given(small, Damaged(small.file, ()), several)[: 2 * rows] == right[: 2 * rows]
     # At first the codes are read again until they are right.
     assert _given(small, Damaged(small.file, (1, 2)), several)[: 2 * rows] == right[: 2 * rows]
