@@ -70,6 +70,7 @@ _MEASURE_LUTS, _MEASURE_FFS = 310, 200
 _BLOCK_LUTS = 3  # of a block that is loaded: whether it is meant
 _BACK_LUTS = 1.0  # of a bit that is read back
 _SPRAM_LUTS = 17  # its address has two sources, and its words a second way out
+_STREAM_LUTS, _STREAM_FFS = 150, 110  # and those of a code word: what reads codes from the flash
 _FEW_STEPS = 16  # of a program in LUTs: they take a quarter of a word's bits, more steps more
 
 
@@ -287,9 +288,13 @@ def _map_cost(spec: MapSpec, device: Family) -> Resources:
 def _pulse_cost(spec: CoreSpec | SharedSpec, device: Family) -> Resources:
     values = features(spec, device.blocks)
     sprams = spram_blocks(spec.word_bits, spec.words) if spec.code_memory == "spram" else 0
+    reader = spec.word_bits if spec.code_memory == "flash" else 0
     return _blocks(spec, device) + Resources(
-        luts=_estimate(LUT_COEFFICIENTS[device.name], values) + _SPRAM_LUTS * sprams,
-        ffs=_estimate(FF_COEFFICIENTS[device.name], values),
+        luts=_estimate(LUT_COEFFICIENTS[device.name], values)
+        + _SPRAM_LUTS * sprams
+        + (reader + _STREAM_LUTS if reader else 0),
+        ffs=_estimate(FF_COEFFICIENTS[device.name], values)
+        + (reader + _STREAM_FFS if reader else 0),
         dsps=spec.frames * spec.multiplier_parts,
         sprams=sprams,
     )

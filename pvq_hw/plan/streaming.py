@@ -1,7 +1,7 @@
 """What a plan's codes take of the flash that gives them anew for every frame."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pvq_hw.arith.formats import significant
 from pvq_hw.engine.code_stream import BIT_CYCLES, StreamedCore, stream_cycles
@@ -29,6 +29,8 @@ class CodeStream:
         Of the circuit.
     """
 
+    MOST_CLOCK_MHZ: ClassVar[float] = BIT_CYCLES * FLASH_READ_MHZ
+
     bits: int
     cycles: int
     interval: int
@@ -46,7 +48,7 @@ class CodeStream:
 
     def verify(self, board: str) -> None:
         """Raises InputError where the flash's clock is higher than it may be."""
-        if self.flash_hz > 1e6 * FLASH_READ_MHZ:
+        if self.clock_hz > 1e6 * self.MOST_CLOCK_MHZ:
             raise InputError(
                 f"Codes must come from the flash of {board} at {FLASH_READ_MHZ:g} MHz at most, not "
                 f"at half of {self.clock_hz / 1e6:g} MHz; lower the clock"

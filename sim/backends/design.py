@@ -2,10 +2,18 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.code_stream import STREAM_BENCH, STREAM_FILE, STREAM_INSTANCE, has_stream
+from pvq_hw.engine.code_stream import (
+    STREAM_BENCH,
+    STREAM_FILE,
+    STREAM_INSTANCE,
+    has_stream,
+    stream_file,
+)
 from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.hexfile import read_hex
 from pvq_hw.engine.spram_image import CODES_FILE, SPRAM_FILE, code_layout, code_writes, has_spram
 from pvq_hw.errors import InputError
 from sim.taps import Tap, taps_of
@@ -71,17 +79,19 @@ def design_of(graph: GraphSpec, folder: Path) -> Design:
         A file is missing.
     """
     cores, image = graph.cores, folder / "image"
-    spram = [SPRAM_FILE] if any(core.in_spram for core in cores) else []
     streamed = has_stream(cores)
+    spram = [SPRAM_FILE] if any(core.in_spram for core in cores) else []
     names = [f"{_TOP}.v", "pvq_rom.v", *spram, *([STREAM_FILE] if streamed else [])]
     sources = tuple(folder / "verilog" / name for name in names)
     memories = tuple(image / f"{name}.hex" for core in cores for name in core.memories)
-    loaded = (image / CODES_FILE,) if has_spram(cores) else ()
+    loaded = (image / CODES_FILE,) if has_spram(cores) or streamed else ()
     for file in (*sources, *memories, *loaded):
         if file.is_symlink() or not file.is_file():
             raise InputError(f"{file} must be a file")
     loads: tuple[tuple[int, int], ...] = ()
-    for file in loaded:
+    if streamed:
+        _check_stream(graph, image)
+    for file in loaded if not streamed else ():
         loads = tuple(code_writes(code_layout(cores), file.read_bytes()))
     links = tuple(taps_of(graph))
     (n, _), (vector, _), (_, given) = graph.frame_transfers, graph.together, graph.widths
@@ -90,3 +100,11 @@ def design_of(graph: GraphSpec, folder: Path) -> Design:
         top = f"{_TOP}{STREAM_BENCH}"
         links = tuple(replace(tap, scope=(STREAM_INSTANCE, *tap.scope)) for tap in links)
     return Design(top, sources, memories, n, graph.x[1], links, vector, loads, given)
+
+
+def _check_stream(graph: GraphSpec, image: Path) -> None:
+    """Raises InputError unless the file for the flash has the words that are simulated."""
+    spec: Any = next(core for core in graph.cores if core.code_memory == "flash")
+    words = read_hex(image / f"{spec.memory_name('weights')}.hex", spec.word_bits, spec.words)
+    if (image / CODES_FILE).read_bytes() != stream_file(spec, words):
+        raise InputError(f"{image / CODES_FILE} must hold the words of {spec.name}'s codes")

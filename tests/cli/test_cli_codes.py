@@ -86,12 +86,22 @@ def test_simulate_refuses_a_damaged_file(out, data, tmp_path):
         (("--target", "hx8k", "--code-memory", "spram"), "since hx8k has no SPRAM"),
         (
             ("--target", "icebreaker", "--config", "c.toml"),
-            "must be block, spram or auto, not 'flash'",
+            "must be block, spram, flash or auto, not 'tape'",
+        ),
+        (("--target", "ulx3s-25f", "--code-memory", "flash"), "no SPI flash is among its pins"),
+        (
+            (*BOARD, "--code-memory", "flash", "--engine", "folded"),
+            "from the flash for a shared engine, not for folded layers",
+        ),
+        ((*BOARD, "--code-memory", "h=flash"), "from the flash for all layers, not for single"),
+        (
+            ("--target", "hx8k", "--code-memory", "flash", "--clock", "120"),
+            "from the flash of hx8k at 50 MHz at most, not at half of 120 MHz; lower the clock",
         ),
     ],
 )
 def test_impossible_memories_are_one_line(tmp_path, data, args, text):
-    (tmp_path / "c.toml").write_text('code_memory = "flash"\n')
+    (tmp_path / "c.toml").write_text('code_memory = "tape"\n')
     args = [str(tmp_path / "c.toml") if a == "c.toml" else a for a in args]
     refused(tmp_path, text, *_arguments(data, tmp_path / "out", *args))
 
@@ -101,6 +111,51 @@ def test_codes_are_asked_for_in_a_file_too(tmp_path, data):
     ran = run(*_arguments(data, tmp_path / "out", "--config", tmp_path / "c.toml"))
     assert ran.code == 0
     assert not (tmp_path / "out" / "image" / CODES_FILE).exists()
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory, data):
+    place = tmp_path_factory.mktemp("streamed") / "out"
+    ran = run(*_arguments(data, place, "--target", "hx8k", "--code-memory", "flash"))
+    assert ran.code == 0, ran.err
+    assert "bits a frame from the flash, at 36 MHz" in ran.out
+    return place
+
+
+def test_codes_that_the_flash_gives_for_every_frame_are_a_file_that_verifies(
+    streamed, tmp_path, data
+):
+    plan = json.loads((streamed / "plan.json").read_text())
+    (core,) = (layer["core"] for layer in plan["layers"])
+    assert (core["kind"], core["code_memory"]) == ("shared", "flash")
+    stream = plan["code_stream"]
+    assert stream["cycles_per_frame"] == 2 * stream["bits_per_frame"] + 72
+    assert (plan["interval_cycles"], stream["flash_hz"]) == (stream["cycles_per_frame"], 36e6)
+    file = (streamed / "image" / CODES_FILE).read_bytes()
+    assert len(file) == 16 + -(-stream["bits_per_frame"] // 8)
+    assert run("verify", streamed).code == 0
+    assert "codes read" in (streamed / "report.html").read_text()
+    spoiled = twin(streamed, tmp_path / "out")
+    changed = bytearray(file)
+    changed[16] ^= 0x80
+    (spoiled / "image" / CODES_FILE).write_bytes(changed)
+    (finding,) = run("verify", spoiled, "--json").json["findings"]
+    assert (finding["file"], finding["where"]) == ("image/codes.bin", "layer 'h' word 0")
+    reseal(spoiled)
+    refused(
+        spoiled, "must hold the words of engine's codes", "simulate", spoiled, "--data", data,
+        "--count", "1",
+    )  # fmt: skip
+
+
+def test_program_writes_such_codes_and_nothing_else_loads_them(streamed, tmp_path, monkeypatch):
+    accelerator = _built(streamed, tmp_path / "out")
+    seen = []
+    monkeypatch.setattr(board_flow, "program", lambda *args, **kinds: seen.append(kinds["codes"]))
+    board_flow.program_output(accelerator, Steps())
+    assert seen == [accelerator.out / "image" / CODES_FILE]
+    with pytest.raises(InputError, match="reads them from its flash for every frame"):
+        board_flow.load_output(accelerator, None, Steps())
 
 
 def _built(out, place):

@@ -116,6 +116,31 @@ def layers(*sizes: int, ratio: int = 5, **options) -> list[FoldLayer]:
     ]
 
 
+def test_codes_come_from_the_flash_where_they_fit_nowhere_else():
+    board = get_target("hx8k")
+    large = layers(784, 512, 512, 10, ratio=20)
+    folding = shared_folding(large, board, reserve=top_resources(board, 784))
+    assert folding.fits
+    assert folding.memories[0]["code_memory"] == "flash"
+    assert "the flash takes as long" in folding.limit
+    assert folding.interval_cycles > 2 * 4 * sum(x.rows * x.k for x in large)
+    stored = shared_folding(layers(784, 32, 10), board, reserve=top_resources(board, 784))
+    assert stored.memories[0]["code_memory"] == "block"
+    other = get_target("alchitry-cu")  # of the same device, whose flash isn't among its pins
+    assert not shared_folding(large, other, reserve=top_resources(other, 784)).fits
+
+
+def test_codes_from_the_flash_take_a_ring_of_block_ram():
+    planned = plan(NETWORK, "hx8k", engine="shared", code_memory="flash", lanes=[3] * 3)
+    spec = planned.specs[0]
+    assert shared_memories(spec)["codes"] == (1, spec.word_bits, 256)
+    assert planned.interval_cycles == spec.frame_cycles
+    assert spec.frame_cycles == 2 * spec.words * spec.word_bits + 72
+    assert planned.stream is not None
+    assert "bits a frame from the flash" in planned.summary()
+    assert Plan.from_json(planned.to_json()) == planned
+
+
 def test_it_is_chosen_where_a_core_a_layer_does_not_fit():
     ad01 = layers(640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
     reserve = top_resources(ICE, 640)
