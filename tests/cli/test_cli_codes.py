@@ -139,8 +139,9 @@ def test_codes_that_the_flash_gives_for_every_frame_are_a_file_that_verifies(
     changed = bytearray(file)
     changed[16] ^= 0x80
     (spoiled / "image" / CODES_FILE).write_bytes(changed)
-    (finding,) = run("verify", spoiled, "--json").json["findings"]
-    assert (finding["file"], finding["where"]) == ("image/codes.bin", "layer 'h' word 0")
+    findings = run("verify", spoiled, "--json").json["findings"]
+    assert {finding["file"] for finding in findings} == {"image/codes.bin"}
+    assert "layer 'h' word 0" in {finding["where"] for finding in findings}
     reseal(spoiled)
     refused(
         spoiled, "must hold the words of engine's codes", "simulate", spoiled, "--data", data,

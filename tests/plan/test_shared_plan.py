@@ -305,9 +305,9 @@ def test_what_cannot_be_shared_is_refused_by_name():
     with pytest.raises(InputError, match="options must be the same for all"):
         plan(NETWORK, "icebreaker", each={"fc1": {"engine": "shared"}})
     with pytest.raises(
-        InputError, match="The shared engine needs 152 Kibit of codes, but hx8k has"
+        InputError, match="The shared engine needs 152 Kibit of codes, but alchitry-cu has"
     ):
-        plan(random_network((400, 300, 9), (80, 60), seed=1)[0], "hx8k", engine="shared")
+        plan(random_network((400, 300, 9), (80, 60), seed=1)[0], "alchitry-cu", engine="shared")
     with pytest.raises(InputError, match="'fc0' can't be on a shared engine: it has 8-bit weights"):
         shared_folding(layers(64, 32, encoding="int8"), ICE, reserve=Resources())
     with pytest.raises(InputError, match="must be asked of all layers, not of single ones"):
