@@ -23,11 +23,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from amaranth.hdl import Module, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 
+from benchmarks.engine_place import DEVICES, place
 from gateware.arith.adder_graph import AdderNetwork
 from gateware.export.export import export_verilog
 from pvq_hw.arith.formats import IntFormat, bits_for
-from pvq_hw.engine.adder_graph import make_adder_graph
+from pvq_hw.engine.adder_graph import AdderGraph, make_adder_graph
 from pvq_hw.pyramid.nearest import nearest, pulses_for
 from pvq_hw.quantizer.sharing import share_sums
 from pvq_hw.tools import find as tools
@@ -39,6 +43,7 @@ IntArray = npt.NDArray[np.int64]
 _HERE = Path(__file__).parent
 _X = IntFormat(8, False)
 _FRAMES = 40
+_SEEDS = (1, 2, 3)  # of place and route
 _LOSS = 0.005  # of the mean cosine to the weights, for codes chosen for sharing
 _SHARING = 50_000_000  # see `pvq_hw.quantizer.sharing.share_sums`
 _ALU = """\
@@ -126,15 +131,22 @@ class Circuit:
     figures: dict[str, int]
 
 
-def ours(y: IntArray, *, share: bool = True) -> Circuit:
-    """This project's adders; ``share`` False: plain trees."""
+def adders_of(y: IntArray, *, share: bool = True) -> tuple[AdderNetwork, AdderGraph]:
+    """This project's adders, a register behind each, and their graph."""
     rows, n = y.shape
     graph = make_adder_graph(y, [(_X.min, _X.max)] * n, share=share)
     low, high = np.array([graph.row_span(row) for row in range(rows)]).T
     bits = bits_for(
         min(-1, int(low.min()), -int(high.max())), max(int(high.max()), -int(low.min()))
     )
-    text = export_verilog(AdderNetwork(graph, _X, bits, balanced=True), "adders")
+    return AdderNetwork(graph, _X, bits, balanced=True), graph
+
+
+def ours(y: IntArray, *, share: bool = True) -> Circuit:
+    """This project's adders; ``share`` False: plain trees."""
+    rows, n = y.shape
+    network, graph = adders_of(y, share=share)
+    bits, text = network.bits, export_verilog(network, "adders")
     signs = np.array([-1 if total.negative else 1 for total in graph.sums], dtype=np.int64)
     return Circuit(
         {"adders.v": text},
@@ -264,6 +276,37 @@ def measure(case: Case, seed: int) -> dict[str, Any]:
     return row
 
 
+class _Streamed(wiring.Component):
+    """Adders between streams, as `benchmarks.engine_place.place` takes a core."""
+
+    def __init__(self, network: AdderNetwork) -> None:
+        self.network = network
+        taken, given = (len(Value.cast(v)) for v in (network.frame, network.sums))
+        super().__init__({"i": In(stream.Signature(taken)), "o": Out(stream.Signature(given))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.adders = adders = self.network
+        m.d.comb += [
+            adders.frame.eq(self.i.payload),
+            self.o.payload.eq(Value.cast(adders.sums)),
+            self.o.valid.eq(self.i.valid),
+            self.i.ready.eq(1),
+        ]
+        return m
+
+
+def placed(case: Case) -> dict[str, Any]:
+    """This project's adders of a matrix (seed 1) on an LFE5U-25F, between shift registers."""
+    y = case.matrix(1)
+    near = share_sums(case.weights(1), y, _LOSS, work=_SHARING, seed=1)
+    found = {}
+    for name, matrix in (("pvq-hw", y), ("chosen", near)):
+        network, _ = adders_of(matrix)
+        found[name] = place(_Streamed(network), DEVICES["LFE5U-25F"], _SEEDS, Path())
+    return {"rows": case.rows, "n": case.n, "ratio": case.ratio} | found
+
+
 _PAGE = """\
 # Unrolled layers: adders of the same matrices
 
@@ -278,7 +321,7 @@ share more sub-sums, their mean cosine to the weights at most 0.5 % below that o
 codewords (`compile --share-sums` chooses so, by the sums of calibration inputs). Seeds: {seeds}.
 
 {table}
-
+{placed}
 A network's figures are the sums over its layers. Those of every matrix are in
 `benchmarks/results/unrolled.json`.
 """
@@ -305,7 +348,23 @@ def page_of(document: dict[str, Any]) -> str:
         ]
         lines.append([work, f"{ratio:g}", *cells])
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return _PAGE.format(table=table, seeds=", ".join(map(str, seeds)), **document["versions"])
+    placed = "".join(_placed_line(row) for row in document.get("placed", ()))
+    return _PAGE.format(
+        table=table, placed=placed, seeds=", ".join(map(str, seeds)), **document["versions"]
+    )
+
+
+def _placed_line(row: dict[str, Any]) -> str:
+    """What a matrix takes between shift registers, and how fast it is."""
+    said = []
+    for name in ("pvq-hw", "chosen"):
+        rates = ", ".join(f"{run['fmax_mhz']:.1f}" for run in row[name]["runs"])
+        said.append(f"{name} {row[name]['luts']:,} LUTs with the shift registers' few, {rates} MHz")
+    size = f"{row['rows']} x {row['n']} at N/K {row['ratio']:g}"
+    return (
+        f"\nPlaced and routed on an LFE5U-25F, speed grade 6, between shift registers, {size} "
+        f"(seed 1; nextpnr's seeds 1 to 3): {'; '.join(said)}.\n"
+    )
 
 
 def main() -> None:
@@ -315,6 +374,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the smallest matrix alone")
     parser.add_argument("-o", type=Path, default=_HERE / "results" / "unrolled.json")
     parser.add_argument("--page", type=Path, help="a page to write")
+    parser.add_argument("--place", action="store_true", help="place and route 32 x 32 too")
     args = parser.parse_args()
     seeds = list(range(1, args.seeds + 1))
     document: dict[str, Any] = {
@@ -326,6 +386,8 @@ def main() -> None:
         "seeds": seeds,
         "rows": [],
     }
+    if args.place:
+        document["placed"] = [placed(CASES[-1])]
     cases = [min(CASES, key=lambda c: c.rows * c.n / c.ratio)] if args.quick else CASES
     for case in cases:
         for seed in seeds:

@@ -88,7 +88,11 @@ def test_pipelined_layers_take_a_frame_a_cycle_where_all_of_it_comes_and_goes_at
     net.dense(net.dense(net.input, 8, k=9), 4, k=6)
     names, frames = {"fc0", "fc1"}, 20
     built = build(net, unrolled=names, widths={"fc0": -8, "fc1": -4}, ends=(12, 4), frames=frames)
-    assert time_graph(built.graph, built.images).interval_cycles == 1
+    timing = time_graph(built.graph, built.images)
+    assert timing.interval_cycles == 1
+    # Multiplier, bias, saturation and a place in the FIFO follow the adders, and nothing else.
+    delays = [core.levels + core.multiplier_delay + 3 for core in built.graph.cores]
+    assert timing.latency_cycles == sum(delays)
     for pattern in (NONE, STALLS):
         check(built, built.graph, pattern)
 
