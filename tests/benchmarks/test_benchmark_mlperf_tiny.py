@@ -25,7 +25,7 @@ def test_a_row_is_compiled_judged_and_simulated_and_a_refusal_is_one_too(tmp_pat
     x = rng.random((60, 6)).astype(np.float32)
     data = Data(x), Data(x, model.predict(x).argmax(axis=1))
     task = mlperf_tiny.Task("a task", "net.onnx", "x", 3)
-    given = (tmp_path / "net.onnx", data, False)
+    given = (tmp_path / "net.onnx", data, 0)
     found = mlperf_tiny.measure(task, "icebreaker", "--ratio 1", *given)
     assert (found["mismatches"], found["simulated_frames"]) == (0, 3)
     assert found["simulated_cycles"] == found["cycles"]
@@ -50,7 +50,7 @@ def test_the_page_has_what_was_measured_refused_and_left_out():
     row = "| icebreaker | `--ratio 3` | 3.01, 1 of 9 | 95.0 | 90.0 | 92.0 % | 1,000 | 5, 0 |"
     assert f"{row} 36, planned | 36,000 | 4,000 planned | 1.50 |" in page
     assert "| hx8k | `--ratio 3` | refused: It needs / more |" in page
-    assert "errors correlate 0.950 | 1,000 | 5, 0 | 40.5 | 40,500 | 4,100 |" in page
+    assert "errors correlate 0.950 | 1,000 | 5, 0 | 40.5 of 3 seeds | 40,500 | 4,100 |" in page
     assert "Not measured: icebreaker `--max-loss 1`" in page
 
 
