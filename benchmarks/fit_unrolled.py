@@ -5,6 +5,7 @@ Run as ``python -m benchmarks.fit_unrolled --family ecp5``; prints the coefficie
 digit-serial ones. The counts go into the same file.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from pvq_hw.plan.resources import core_resources
 from pvq_hw.plan.unit_resources import unit_resources
 from pvq_hw.plan.unrolled_resources import digital_features, unrolled_features
 from pvq_hw.pyramid.nearest import nearest
+from pvq_hw.quantizer.requantization import MULT_BITS, few_digits
 
 U4 = IntFormat(4, False)
 
@@ -85,6 +87,45 @@ CONVOLUTIONS: tuple[tuple[tuple[int, int, int], tuple[int, int], int, int, int, 
     ((14, 14, 8), (3, 3), 8, 4, 8, 1),
     ((16, 16, 8), (3, 3), 12, 24, 1, 2),
 )
+
+
+# Cores that take a frame and give all of its results every cycle, their gains wires of so many
+# signed digits, or DSP blocks where that is 0. Their own coefficients are set by hand.
+WHOLE: tuple[tuple[int, int, int, IntFormat, IntFormat, int], ...] = (
+    (32, 64, 12, U8, U8, 2),
+    (10, 32, 16, U8, S16, 2),
+    (32, 64, 32, U8, U8, 2),
+    (24, 40, 10, U8, U8, 4),
+    (10, 32, 16, U8, S16, 0),
+    (16, 16, 16, S8, U8, 3),
+)
+
+
+def whole(number: int, engine: str) -> tuple[UnrolledSpec, CoreImage]:
+    """A core of the list with random weights; its place is the seed."""
+    rows, n, k, x, out, digits = WHOLE[number]
+    rng = np.random.default_rng(number)
+    layer = random_layer(nearest(rng.laplace(size=(rows, n)), k), out, rng)
+    options = {"out_width": rows, "pipelined": True, "params_memory": "logic"}
+    if digits:
+        mult = few_digits(layer.mult, digits, (1 << MULT_BITS) - 1)
+        layer, options = replace(layer, mult=mult), options | {"multiplier": "wires"}
+    spec, image = make_unrolled_core(layer, TensorSpec("x", (n,), x, 1.0), family=engine, **options)
+    return replace(spec, in_width=n), image
+
+
+def wholes(engine: str, path: Path, check: bool) -> None:
+    """Prints what each such core takes beside its estimate."""
+    for number in range(len(WHOLE)):
+        spec, image = whole(number, engine)
+        found = counts_of(f"{engine} unrolled whole {number}", spec, image, engine, path, check)
+        if found is not None:
+            said = core_resources(spec, engine)
+            shares = [getattr(said, key) / found[key] - 1 for key in ("luts", "ffs")]
+            print(
+                f"{engine} whole {number}: LUT {said.luts} / {found['luts']} ({shares[0]:+.1%}), "
+                f"FF {said.ffs} / {found['ffs']} ({shares[1]:+.1%})"
+            )
 
 
 def cores_of(engine: str) -> dict[str, tuple[Any, ...]]:
@@ -174,6 +215,7 @@ def main() -> None:
     for engine, cores in found.items():
         show(compared(engine, cores))
         convolutions(engine, args.o, args.check)
+        wholes(engine, args.o, args.check)
     found = fit_families(
         args,
         partial(counted, digital_of, make_digital),

@@ -34,21 +34,23 @@ def unrolled_features(spec: UnrolledSpec) -> dict[str, float]:
     fifo = spec.out.bits * spec.fifo_depth / 16 if spec.fifo_memory == "logic" else 0.0
     rows = spec.rows // wide
     rom_bits = mult_bits * -(-rows * spec.groups // 16) + spec.bias_bits * -(-rows // 16)
+    direct, more = spec.direct, (wide - 1) * (spec.sum_bits + spec.out.bits)
     return {
         "core": 1.0,
         "adders": spec.adders,
         "adder_bits": spec.adder_bits,
         "register_bits": spec.register_bits,
         "delays": spec.delay_bits if spec.pipelined else 0.0,
-        "inputs": spec.n * spec.x.bits,
-        "sums": spec.sums * spec.acc_bits,
+        "inputs": 0 if spec.straight else spec.n * spec.x.bits,
+        "sums": 0 if direct else spec.sums * spec.acc_bits,
         "requantizer": wide * (spec.sum_bits + spec.out.bits),
-        "further": (wide - 1) * (spec.sum_bits + spec.out.bits),
+        "further": 0 if direct else more,
+        "direct": more if direct else 0,
         "serial": wide * stages * (spec.acc_bits + spec.mult_bits) if serial else 0.0,
         "parts": wide * (spec.multiplier_parts > 1) * spec.multiplier_parts * spec.mult_bits,
         "logic_roms": wide * rom_bits if spec.params_memory == "logic" else 0.0,
         "fifo": fifo,
-        "further_fifo": (wide - 1) * fifo,
+        "further_fifo": 0 if direct else (wide - 1) * fifo,
     }
 
 
@@ -66,7 +68,7 @@ def digital_features(spec: UnrolledSpec) -> dict[str, float]:
 
 
 # Printed by `benchmarks/fit_unrolled.py`; those of delays and of further results a transfer
-# ("further") are set by hand, see docs/decisions/streams.md.
+# ("further", and "direct" where all leave at once) are set by hand, see docs/decisions/streams.md.
 UNROLLED_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
     "cost of unrolled cores",
     {

@@ -133,9 +133,7 @@ def requantization(
     return Requantization(mult, np.clip(real, -room, room).astype(np.int64), shift)
 
 
-def few_digits(
-    values: npt.NDArray[np.int64], digits: int, limit: int
-) -> npt.NDArray[np.int64]:
+def few_digits(values: npt.NDArray[np.int64], digits: int, limit: int) -> npt.NDArray[np.int64]:
     """The nearest integers of 0 to ``limit`` that are sums of at most so many signed powers of two,
     the lower one of two as near: a multiplication by one is that many additions less one."""
     powers = 1 << np.arange(limit.bit_length() + 1, dtype=np.int64)
