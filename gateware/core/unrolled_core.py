@@ -192,12 +192,13 @@ class FramePacer(wiring.Component):
             credits.returned.eq(self.popped),
         ]
         if words > 1:
-            pause = Signal(range(words))
-            m.d.comb += self.start.eq(self.settled & credits.some & (pause == 0))
+            # A flag, since many registers hang on the start.
+            pause, rested = Signal(range(words)), Signal(init=1)
+            m.d.comb += self.start.eq(self.settled & credits.some & rested)
             with m.If(self.start):
-                m.d.sync += pause.eq(words - 1)
-            with m.Elif(pause != 0):
-                m.d.sync += pause.eq(pause - 1)
+                m.d.sync += [pause.eq(words - 1), rested.eq(0)]
+            with m.Elif(~rested):
+                m.d.sync += [pause.eq(pause - 1), rested.eq(pause == 1)]
         if places > 1:
             left = Signal(range(places))
             at_end = left == places - 1

@@ -35,7 +35,7 @@ FILE_JOIN_BITS = 22
 """The same of sums, concatenations and means, whose multipliers are all of about one size."""
 
 MOST_GAIN_DIGITS = 4
-"""Signed digits to which multipliers may be rounded: four are within 0.8 % of any of 15 bits."""
+"""Signed digits to which multipliers may be rounded: four are within 0.6 % of any of 15 bits."""
 
 _MAX_SHIFT = 40
 
