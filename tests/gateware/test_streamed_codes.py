@@ -41,12 +41,12 @@ class Small:
     chain, spec, image, graph, file
     """
 
-    def __init__(self, code_buffer=4, seed=2, **options):
+    def __init__(self, code_buffer=4, seed=2):
         self.chain = make_chain(seed, 7, U8, Case(6, 6, 2), Case(3, 4, 2, S8), frames=3)
         tensors = self.chain.network.tensors()
         layers = [(layer, tensors[layer.input]) for layer in self.chain.network.layers]
         self.spec, self.image = make_shared_core(
-            layers, 2, family="hx8k", code_memory="flash", code_buffer=code_buffer, **options
+            layers, 2, family="hx8k", code_memory="flash", code_buffer=code_buffer
         )
         self.graph = GraphSpec((CoreUnit(layers[-1][0].name, ("i",), ("o",), self.spec),))
         self.file = stream_file(self.spec, self.image.codes)
@@ -89,11 +89,11 @@ def test_outputs_of_dense_layers_and_cycles(code_buffer):
 
 
 def test_outputs_under_stalls_and_resets():
-    # So few places for results that no code is read for some time, and the ring is full.
-    small = Small(fifo_depth=8)
-    x = np.resize(small.chain.x, (8, 7))
+    # Results have no place for so long that the ring is full.
+    small = Small()
+    x = np.resize(small.chain.x, (12, 7))
     result = sim.simulate(
-        small.graph, [small.image], x, "amaranth", idle="random:0.4", stall="bursts:2500", seed=5,
+        small.graph, [small.image], x, "amaranth", idle="random:0.4", stall="steps:2000,5000", seed=5,
         resets=(30, 1500, 1501),
     )  # fmt: skip
     assert sim.compare(result, small.chain.network.trace(x)).mismatches == 0
