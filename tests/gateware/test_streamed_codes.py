@@ -93,8 +93,8 @@ def test_outputs_under_stalls_and_resets():
     small = Small()
     x = np.resize(small.chain.x, (12, 7))
     result = sim.simulate(
-        small.graph, [small.image], x, "amaranth", idle="random:0.4", stall="steps:2000,5000", seed=5,
-        resets=(30, 1500, 1501),
+        small.graph, [small.image], x, "amaranth", idle="random:0.4", stall="steps:2000,5000",
+        seed=5, resets=(30, 1500, 1501),
     )  # fmt: skip
     assert sim.compare(result, small.chain.network.trace(x)).mismatches == 0
 
