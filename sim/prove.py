@@ -368,6 +368,8 @@ def _frames(netlist: Netlist, unit: CoreUnit, sums: RowSums, steps: Steps) -> st
         raise _OpenError("frames that are gathered into batches are not run")
     if unit.core.code_memory == "spram":
         raise _OpenError("codes that are loaded after configuration are not run")
+    if unit.core.code_memory == "flash":
+        raise _OpenError("codes that come from the flash are not run")
     found = check_frames(
         netlist, unit, sums, lambda done, total: steps.progress(done, total, "sums")
     )

@@ -128,7 +128,9 @@ module pvq_flash #(
   output reg  cipo
 );
   reg [WIDTH-1:0] words [0:DEPTH-1];
-  initial $$readmemh(INIT_FILE, words);
+  generate
+    if (INIT_FILE != "") initial $$readmemh(INIT_FILE, words);
+  endgenerate
 
   reg was = 0, awake = 0;
   reg [5:0] count = 0;      // bits of the command and the address

@@ -22,7 +22,7 @@ Bit = int | str
 _TOP = "accelerator"
 _BITWISE = ("$and", "$or", "$xor", "$xnor", "$not", "$mux", "$dff")
 # Amaranth calls a module's port as what is first joined to it, which need not be `i__payload`.
-_NO_PAYLOAD = re.compile(r"clk|rst|port_\d+_\d+|codes__\w+|\w*(valid|ready)(_\d+)?")
+_NO_PAYLOAD = re.compile(r"clk|rst|port_\d+_\d+|codes__\w+|flash__\w+|\w*(valid|ready)(_\d+)?")
 _OUTPUTS = ("Y", "Q", "RD_DATA")
 
 

@@ -149,6 +149,13 @@ def test_codes_that_the_flash_gives_for_every_frame_are_a_file_that_verifies(
     )  # fmt: skip
 
 
+def test_no_activation_decides_what_an_engine_reads_from_the_flash(streamed, tmp_path):
+    proven = run("prove", twin(streamed, tmp_path / "out"), "--json")
+    assert proven.code == 0, proven.err
+    states = {(part["part"], part["unit"]): part["state"] for part in proven.json["parts"]}
+    assert states["structure", "whole"] == states["wiring", "whole"] == "proven"
+
+
 def test_program_writes_such_codes_and_nothing_else_loads_them(streamed, tmp_path, monkeypatch):
     accelerator = _built(streamed, tmp_path / "out")
     seen = []
