@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pvq_hw.errors import InputError
 
 __all__ = [
+    "BOARD_FLOW",
+    "CORE_FLOWS",
     "FLOWS",
     "GAINS",
     "INTERFACES",
@@ -31,8 +33,10 @@ GAINS = ("least-squares", "norm")
 MENDS = ("none", "biases", "scales", "both")
 """What the plain quantizer corrects."""
 
-FLOWS = ("fusesoc", "edalize", "litex", "apio", "vivado")
-"""What an accelerator is exported for."""
+CORE_FLOWS = ("fusesoc", "edalize", "litex", "apio", "vivado")
+BOARD_FLOW = "board"
+FLOWS = (*CORE_FLOWS, BOARD_FLOW)
+"""What an accelerator is exported for: as a core of other flows, or with its board's top."""
 
 INTERFACES = ("stream", "axis", "csr")
 """What its ports are then."""

@@ -21,7 +21,9 @@ from pvq_hw.target.pll import CrystalClock, solve_pll
 __all__ = [
     "BUTTON_SECONDS",
     "BoardTop",
+    "board_pins",
     "find_port",
+    "input_pins",
     "make_board_top",
     "make_platform",
     "platform_of",
@@ -74,12 +76,35 @@ def _pack_options(board: Target) -> str:
     return f"{'--compress' if board.compress else ''} {frequency}".strip()
 
 
+def input_pins(board: Target) -> set[int]:
+    """The identities of the pins that bring something in."""
+    return {
+        *(id(pin) for pin in (board.clk, board.rx, board.reset)),
+        *(id(pin) for key, pin in board.flash if key == "cipo"),
+        *(id(pin) for key, pin in board.spi if key != "cipo"),
+    }
+
+
+def board_pins(
+    board: Target, link: str = UART, *, decides: bool = False, loads: bool = False
+) -> list[tuple[str, Pin]]:
+    """The pins that a `BoardTop` uses whose accelerator ``decides``, or ``loads`` its codes, each
+    with a plain name."""
+    line = (("rx", board.rx), ("tx", board.tx))
+    if link == SPI:
+        line = tuple((f"spi_{key}", pin) for key, pin in board.spi)
+    shown = [(f"decision_{key}", pin) for key, pin in board.decision] if decides else []
+    button = [] if board.reset is None else [("reset", board.reset)]
+    # Those that are held high are called after their part of the resource: esp32_gpio0.
+    high = [("_".join(filter(None, pin.path[::2])), pin) for _, pin in board.high]
+    flash = [(f"flash_{key}", pin) for key, pin in board.flash] if loads else []
+    return [("clk", board.clk), *line, *board.leds, *button, *shown, *high, *flash]
+
+
 def _resources(board: Target) -> list[Resource]:
     """The board's pins, those of one resource together."""
     parts: dict[tuple[str, int], list[Any]] = {}
-    inputs = {id(pin) for pin in (board.clk, board.rx, board.reset)}
-    inputs |= {id(pin) for key, pin in board.flash if key == "cipo"}
-    inputs |= {id(pin) for key, pin in board.spi if key != "cipo"}
+    inputs = input_pins(board)
     for pin in board.pins:
         name, number, part = pin.path
         pins = Pins(pin.name, dir="i" if id(pin) in inputs else "o", invert=pin.invert)

@@ -20,7 +20,7 @@ from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD
 from pvq_hw.progress import Steps
 
-__all__ = ["build_figures", "build_output", "live_bus", "rebuild_output"]
+__all__ = ["board_top", "build_figures", "build_output", "live_bus", "rebuild_output"]
 
 
 def build_output(
@@ -50,7 +50,7 @@ def build_output(
 
     def make(made: Accelerator, folder: Path) -> dict[str, Any]:
         report = build(
-            _board_top(made),
+            board_top(made),
             make_platform(made.plan.target),
             folder,
             clock_mhz=describe_output(made).clock_hz / 1e6,
@@ -90,7 +90,7 @@ def rebuild_output(accelerator: Accelerator, built: Path, folder: Path, steps: S
     """Fills ``folder`` with the build of an updatable accelerator, by new contents in the placed
     design of ``built``; see `gateware.board.build.rebuild` for what it raises."""
     rebuild(
-        _board_top(accelerator),
+        board_top(accelerator),
         make_platform(accelerator.plan.target),
         built,
         folder,
@@ -99,7 +99,7 @@ def rebuild_output(accelerator: Accelerator, built: Path, folder: Path, steps: S
     )
 
 
-def _board_top(accelerator: Accelerator) -> Any:
+def board_top(accelerator: Accelerator) -> Any:
     """The design. Made once nothing can refuse any more: Amaranth complains of circuits left
     unused."""
     plan, network, image = accelerator.plan, accelerator.network, accelerator.image

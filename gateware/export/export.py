@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import Fragment, ResetSignal
@@ -38,7 +39,13 @@ from pvq_hw.outputs import Output
 from pvq_hw.reserved import LANGUAGE
 from pvq_hw.tools import find as tools
 
-__all__ = ["ROM_FILE", "export_accelerator", "export_layer", "export_verilog"]
+__all__ = [
+    "ROM_FILE",
+    "circuit_verilog",
+    "export_accelerator",
+    "export_layer",
+    "export_verilog",
+]
 
 ROM_FILE = "pvq_rom.v"
 
@@ -76,12 +83,17 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
     ToolError
         yosys is missing or fails.
     """
-    check_module_name(name)
     if "i" in component.signature.members:
         component = _ClosedInReset(component)
+    return circuit_verilog(component, name, header=header)
+
+
+def circuit_verilog(circuit: Any, name: str, *, header: str = "", **more: Any) -> str:
+    """`export_verilog` of any circuit; ``more`` is what else Amaranth's convert takes."""
+    check_module_name(name)
     tool = tools.find_tool("yosys")
     with seldom_collected():
-        text = rtlil.convert(component, name=name, emit_src=False)
+        text = rtlil.convert(circuit, name=name, emit_src=False, **more)
     verilog = _verilog(text, (*tool.command, tool.version))
     comment = "".join(f"// {line}".rstrip() + "\n" for line in header.splitlines())
     return comment + ("\n" if comment else "") + verilog

@@ -1,4 +1,5 @@
-"""An accelerator as a core of other flows: FuseSoC, Edalize, LiteX, apio, Vivado's IP packager."""
+"""An accelerator as a core of other flows: FuseSoC, Edalize, LiteX, apio, Vivado's IP packager; or
+with its board's top."""
 
 import json
 import re
@@ -9,10 +10,11 @@ from typing import Annotated, TypedDict
 
 import numpy as np
 
+from gateware.export.board import board_files
 from gateware.export.csr import csr_shells
 from gateware.export.export import ROM_FILE, export_accelerator
 from gateware.export.interfaces import TOPS, Side, axis_shell, flow_testbench
-from pvq_hw.choices import FLOWS, INTERFACES
+from pvq_hw.choices import BOARD_FLOW, CORE_FLOWS, FLOWS, INTERFACES
 from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.hexfile import packed_hex
@@ -48,6 +50,12 @@ def flow_files(
             "Name must be a small letter, then at most 40 small letters, digits and underscores, "
             f"not {quoted(name)}"
         )
+    if flow == BOARD_FLOW:
+        if interface != "stream":
+            raise InputError(
+                f"A board's top has pins, and no interface to choose: leave out {interface}"
+            )
+        return board_files(accelerator, name)
     plan = accelerator.plan
     if has_spram(plan.specs):
         raise InputError(
@@ -559,5 +567,5 @@ ipx::save_core $core
 
 
 _WRITERS: Mapping[str, Callable[[_Parts], dict[str, str]]] = dict(
-    zip(FLOWS, (_fusesoc, _edalize, _litex, _apio, _vivado), strict=True)
+    zip(CORE_FLOWS, (_fusesoc, _edalize, _litex, _apio, _vivado), strict=True)
 )

@@ -13,6 +13,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     from pvq_hw.arith.formats import IntFormat
     from pvq_hw.cli.compile import describe
     from pvq_hw.data.arrays import read_array
+    from pvq_hw.engine.spram_image import CODES_FILE
     from pvq_hw.flow.layer import LayerRequest, compile_layer
 
     request = LayerRequest(
@@ -36,13 +37,15 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
         table_bits=args.table_bits,
         table_range=args.table_range,
         multiplier=args.multiplier,
+        int8=args.int8,
+        code_memory=args.code_memory,
     )
     weights = read_array(args.weights)
     bias = read_array(args.bias) if args.bias else None
     document = compile_layer(weights, args.out, request, bias=bias, steps=ui)
     describe(document, ui)
     folder, command = "testbench", "iverilog -o tb *.v && vvp tb"
-    if not request.alone:
+    if not request.alone or (args.out / "image" / CODES_FILE).exists():
         folder = "image"
         command = "iverilog -o /tmp/tb ../testbench/tb.v ../verilog/*.v && vvp /tmp/tb"
     ui.say(

@@ -503,6 +503,13 @@ def _layer(subparsers: Any) -> None:
         "--multiplier", choices=("auto", "dsp", "logic"), default="auto",
         help="DSP blocks or LUTs (default: DSP blocks, where there are any)",
     )  # fmt: skip
+    p.add_argument(
+        "--int8", action="store_true", help="plain 8-bit weights, without --k or --ratio"
+    )
+    p.add_argument(
+        "--code-memory", choices=("auto", "block", "spram"), default="auto",
+        help="where the codes are (default: SPRAM where it must be)",
+    )  # fmt: skip
     p.add_argument("--code", choices=("auto", "pulse", "shifted"), help=_CODE_HELP)
     p.add_argument("--vectors", metavar="N", type=int, default=16, help="golden vectors")
     p.add_argument("--seed", type=int, default=0)
@@ -629,7 +636,9 @@ def _export(subparsers: Any) -> None:
     )
     _folder(p)
     p.add_argument("-o", "--into", metavar="DIR", type=Path, required=True, help="its folder")
-    p.add_argument("--flow", choices=FLOWS, required=True)
+    p.add_argument(
+        "--flow", choices=FLOWS, required=True, help="board: with its board's top, from the pins"
+    )
     p.add_argument(
         "--interface",
         choices=INTERFACES,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import LARGEST, IntFormat
 from pvq_hw.choices import check_choice
 from pvq_hw.engine.engines import Unrolled, check_engine, engine_named
+from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import write_core_files
@@ -30,7 +31,7 @@ from pvq_hw.plan.plan import plan
 from pvq_hw.progress import Steps
 from pvq_hw.pyramid.nearest import Quantized, gain, pulses_for, quantize
 from pvq_hw.quantizer.banks import can_balance, nearest_even
-from pvq_hw.quantizer.requantization import feasible_scale, requantization
+from pvq_hw.quantizer.requantization import feasible_scale, int8_codes, requantization
 from pvq_hw.quantizer.tables import ENTRY_BITS, table_layer
 from pvq_hw.target.boards import get_target
 
@@ -102,7 +103,7 @@ class LayerRequest:
     Parameters
     ----------
     k, ratio : one of them
-        Pulses of each row, or N/K.
+        Pulses of each row, or N/K; neither of 8-bit weights.
     gain : str
         ``"least-squares"`` or ``"norm"``.
     lanes : int
@@ -140,6 +141,10 @@ class LayerRequest:
         default none does.
     multiplier : str
         ``"dsp"``, ``"logic"`` or ``"auto"``.
+    int8 : bool
+        Plain 8-bit weights instead of pulses.
+    code_memory : str
+        ``"block"``, ``"spram"`` or ``"auto"``, see `pvq_hw.flow.options.CompileOptions`.
     """
 
     k: int | None = None
@@ -162,12 +167,13 @@ class LayerRequest:
     table_bits: int = 10
     table_range: float | None = None
     multiplier: str = "auto"
+    int8: bool = False
+    code_memory: str = "auto"
 
     def __post_init__(self) -> None:
         if self.code not in ("auto", "pulse", "shifted"):
             raise InputError(f"Code must be pulse, shifted or auto, not {self.code!r:.60}")
-        if (self.k is None) == (self.ratio is None):
-            raise InputError("A layer must have K or N/K: give --k or --ratio")
+        self._check_weights()
         if not 1 <= self.frames <= 16:
             raise InputError(f"Frames side by side must be 1 to 16, not {self.frames}")
         check_engine(self.engine)
@@ -183,6 +189,22 @@ class LayerRequest:
             raise InputError(f"Golden vectors must be 1 to 10000, not {self.vectors}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"Seed must be 0 to 2**32 - 1, not {self.seed}")
+
+    def _check_weights(self) -> None:
+        """Raises InputError unless they are pulses of some K, or of 8 bits."""
+        pulses = (self.k is None) + (self.ratio is None)
+        if not self.int8 and pulses != 1:
+            raise InputError("A layer must have K or N/K: give --k or --ratio")
+        if not self.int8:
+            return
+        if pulses != 2 or self.code != "auto":
+            raise InputError(
+                "A layer of 8-bit weights has no pulses: leave out --k, --ratio, --code"
+            )
+        if self.code_memory == "spram":
+            raise InputError("8-bit weights are in block RAM, not in SPRAM")
+        if self.frames > 1:
+            raise InputError("A layer of 8-bit weights takes one frame at a time: leave frames 1")
 
     def _check_function(self) -> None:
         """Raises InputError for tables that can't be, and for a range or scale without one."""
@@ -203,8 +225,8 @@ class LayerRequest:
 
     @property
     def alone(self) -> bool:
-        """Whether the layer is a core with nothing before or behind it."""
-        return self.slide is None and self.curve is None
+        """Whether the layer is a core with nothing before or behind it, and nothing to load."""
+        return self.slide is None and self.curve is None and self.code_memory != "spram"
 
     @property
     def curve(self) -> Curve | None:
@@ -250,7 +272,8 @@ def layer_network(
     scale = feasible_scale(codes.gain, ask.x_scale, max(largest, 1e-30) / fmt.max)
     numbers = requantization(codes.gain, real_bias, k, ask.x, ask.x_scale, fmt, scale)
     parts: dict[str, Any] = {"name": _NAME, "input": "x", "y": codes.y, "mult": numbers.mult,
-             "bias": numbers.bias, "shift": numbers.shift, "gain": codes.gain}  # fmt: skip
+             "bias": numbers.bias, "shift": numbers.shift, "gain": codes.gain,
+             "encoding": "int8" if ask.int8 else "pvq"}  # fmt: skip
     meta = {"quantizer": "plain", "seed": ask.seed, "source_sha256": None, "input_scale": 1.0}
     given = "y" if curve is None else "sums"
     if geometry is None or slide is None:
@@ -282,6 +305,9 @@ def _matrix(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _codes(w: npt.NDArray[np.float64], ask: LayerRequest) -> Quantized:
     """The nearest codewords, or those with as many pulses for every lane."""
+    if ask.int8:
+        y, scale = int8_codes(w)
+        return Quantized(y=y, gain=scale)
     n, lanes = w.shape[1], ask.lanes
     k = ask.k if ask.ratio is None else pulses_for(n, ask.ratio)
     assert k is not None
@@ -321,7 +347,8 @@ def compile_layer(
             codes = {} if ask.code == "auto" else {_NAME: ask.code}
             lanes = [ask.lanes] if engine_named(ask.engine).laned else None
             board = get_target(ask.target)
-            asked = CompileOptions(target=board.name, multiplier=ask.multiplier)
+            asked = CompileOptions(target=board.name, multiplier=ask.multiplier,
+                                   code_memory=ask.code_memory)  # fmt: skip
             planned = plan(
                 network,
                 board,
@@ -340,7 +367,7 @@ def compile_layer(
             x = golden_inputs(network, ask.vectors, ask.seed)
             write_core_files(staging, network, planned, image)
             write_vectors(staging, network, x)
-            if ask.alone:
+            if ask.alone and not has_spram(image.specs):
                 core = image.specs[0], image.cores[0]
                 write_layer_package(staging / "testbench", *core, x, network.predict(x))
             else:

@@ -248,8 +248,9 @@ class Accelerator:
     ) -> list[str]:
         """Writes the accelerator as a core of another flow (``"fusesoc"``, ``"edalize"``,
         ``"litex"``, ``"apio"``, ``"vivado"``) into ``folder``; gives the files' names. The
-        ``interface`` is ``"stream"`` (valid, ready, payload) or ``"axis"`` (AXI4-Stream); every
-        module and file begins with ``name``."""
+        ``interface`` is ``"stream"`` (valid, ready, payload), ``"axis"`` (AXI4-Stream) or ``"csr"``
+        (with registers); every module and file begins with ``name``. Flow ``"board"``: with the
+        top of its board, from the board's pins."""
         from gateware.export.flows import export_flow
 
         return export_flow(self, Path(folder), flow, interface=interface, name=name)

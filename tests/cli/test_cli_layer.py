@@ -26,6 +26,7 @@ LAYERS = {
     ),
     "wide": (("--k", 30, "--lanes", 3, "--x-bits", 16, "--x-signed", "--vectors", 5), 6),
     "binary": (("--k", 9, "--lanes", 1, "--x-bits", 1, "--x-signed", "--target", "hx8k"), 6),
+    "8-bit weights": (("--int8", "--x-signed", "--lanes", 3, "--target", "icebreaker"), 6),
     "digit by digit": (("--k", 12, "--engine", "unrolled", "--digit", 2, "--x-bits", 4), 6),
 }  # fmt: skip
 
@@ -161,6 +162,40 @@ def test_a_layer_goes_into_other_flows_with_registers(tmp_path):
         command, shell=True, cwd=tmp_path / "flow", capture_output=True, text=True
     )
     assert tried.stdout.splitlines()[-1] == "PASS: 48 results", tried
+
+
+def test_eight_bit_weights_are_the_matrix_of_127_steps_a_row(tmp_path):
+    shape = (4, 2, 3, 3)
+    weights = RNG.standard_normal(shape)
+    args = "--int8", "--map", "5,4", "--pads", 1, "--activation", "tanh", "--vectors", 2
+    ran = run(*make(tmp_path, *args, weights=weights))
+    assert ran.code == 0, ran.err
+    conv = pvq_hw.load(tmp_path / "out").network.layers[0]
+    rows = weights.transpose(0, 2, 3, 1).reshape(4, -1)
+    step = np.abs(rows).max(axis=1, keepdims=True) / 127
+    assert conv.encoding == "int8"
+    assert np.array_equal(conv.y, np.rint(rows / step))
+    passed = simulated(tmp_path / "out" / "image", tmp_path / "tb")
+    assert re.fullmatch(r"PASS: \d+ results compared, 0 mismatches", passed)
+
+
+def test_codes_in_spram_have_the_testbench_that_loads_them(tmp_path):
+    args = "--k", 12, "--code-memory", "spram", "--target", "icebreaker", "--vectors", 2
+    ran = run(*make(tmp_path, *args))
+    assert "image && iverilog" in ran.out
+    passed = simulated(tmp_path / "out" / "image", tmp_path / "tb")
+    assert re.fullmatch(r"PASS: \d+ results compared, 0 mismatches", passed)
+
+
+def test_what_eight_bit_weights_cannot_be_is_refused(tmp_path):
+    for args, text in (
+        (("--int8", "--k", 6), "A layer of 8-bit weights has no pulses: leave out --k, --ratio"),
+        (("--int8", "--code", "pulse"), "A layer of 8-bit weights has no pulses"),
+        (("--int8", "--code-memory", "spram"), "8-bit weights are in block RAM, not in SPRAM"),
+        (("--int8", "--frames", 2), "A layer of 8-bit weights takes one frame at a time"),
+        (("--k", 6, "--code-memory", "spram", "--target", "hx8k"), "hx8k has no SPRAM"),
+    ):
+        refused(tmp_path, text, *make(tmp_path, *args))
 
 
 def test_impossible_functions_are_refused(tmp_path):

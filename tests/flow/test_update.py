@@ -16,7 +16,7 @@ from onnx_graphs import graph_model
 import pvq_hw
 from gateware.board import patch_bitstream
 from gateware.board.boards import make_platform
-from gateware.board.flow import _board_top
+from gateware.board.flow import board_top
 from pvq_hw.cli import main
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.flow import quantize as placed_quantize
@@ -52,7 +52,7 @@ def compiled(out, **options):
 
 def design(accelerator):
     """Contents of block RAMs and hash of the rest of a board's design."""
-    plan = make_platform(accelerator.plan.target).prepare(_board_top(accelerator), "top")
+    plan = make_platform(accelerator.plan.target).prepare(board_top(accelerator), "top")
     return patch_bitstream._read(plan.files["top.il"])
 
 

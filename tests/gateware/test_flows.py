@@ -12,7 +12,7 @@ import yaml
 from cli_tools import refused, run, twin
 
 import pvq_hw
-from pvq_hw.choices import FLOWS
+from pvq_hw.choices import CORE_FLOWS
 from pvq_hw.errors import InputError
 from pvq_hw.tools.find import find_tool
 
@@ -32,7 +32,7 @@ def folders(digits, tmp_path_factory):
         files = accelerator.export(folder, flow=flow, interface=interface, name="digits")
         assert sorted(p.name for p in folder.iterdir()) == sorted([*files, "pvq-hw-export.json"])
         made[flow, interface] = folder
-    assert {flow for flow, _ in made} == set(FLOWS)
+    assert {flow for flow, _ in made} == set(CORE_FLOWS)
     return made
 
 
