@@ -1,7 +1,6 @@
 """Control of units around the cores is proven for any pauses, and no mutant of it is."""
 
 import re
-from dataclasses import replace
 
 import pytest
 from control_mutants import changed, unit_mutants
