@@ -252,7 +252,9 @@ def _rounded(layer: Layer, options: QuantizerOptions) -> Layer:
     limit = (1 << max(int(layer.mult.max()).bit_length(), MULT_BITS)) - 1
     mult = few_digits(layer.mult, digits, limit)
     scale = np.divide(mult, layer.mult, out=np.ones(mult.shape), where=layer.mult > 0)
-    return replace(layer, mult=mult, gain=layer.gain * scale)
+    return replace(  # type: ignore[type-var,no-any-return]
+        layer, mult=mult, gain=layer.gain * scale
+    )
 
 
 def _check_bits(steps: tuple[Step, ...], bits: int) -> None:
