@@ -1,7 +1,7 @@
 """Layers of the integer network that slide a window: convolutions and poolings."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -58,10 +58,21 @@ class Conv(Weighted):
         """Exact sums: ``x`` (frames, ...) -> (frames, rows, columns, M)."""
         most = int(np.abs(x).max(initial=0)) * int(self.k.max(initial=0))
         dtype = np.float32 if most <= 1 << 24 else np.float64  # in which every sum is exact
+        if self.groups == len(self.y) == self.geometry.input_shape[2]:
+            return self._separate_sums(x.astype(dtype)).astype(np.int64)
         columns = self.geometry.columns(x.astype(dtype), self.groups)
         matrix = self.y.astype(dtype).reshape(self.groups, -1, self.y.shape[1])
         acc = np.matmul(columns, matrix.transpose(0, 2, 1))
         return acc.transpose(1, 0, 2).reshape(len(x), *self.output.shape).astype(np.int64)
+
+    def _separate_sums(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`accumulate` of channels that are filtered by themselves, tap by tap: a quarter of the
+        time that their windows take as matrices."""
+        view, width = self.geometry.windows(x), self.geometry.kernel[1]
+        acc = np.zeros(view.shape[:4], dtype=x.dtype)
+        for tap, weight in enumerate(self.y.T.astype(x.dtype)):
+            acc += view[..., tap // width, tap % width] * weight
+        return acc
 
     def products(self, x: IntArray) -> IntArray:
         """``x`` (frames, ...) -> (frames, rows, columns, M)."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -580,7 +580,7 @@ def _taken_cycles(layer: FoldLayer, lanes: int, question: Question) -> int:
     assert layer.geometry is not None
     width = _window_width(layer.geometry, layer.x, lanes)
     together = width if question.feed is None else gcd(width, question.feed)
-    return int(np.prod(layer.geometry.input_shape)) // together
+    return prod(layer.geometry.input_shape) // together
 
 
 def _most_results(layer: FoldLayer, question: Question) -> int:
@@ -923,6 +923,8 @@ class _Source:
 
 
 def _of_words(spec: CoreBase, words: int) -> CoreBase:
+    if words == spec.words:
+        return spec
     changed: dict[str, Any] = {"words": words}  # a property of other kinds
     return replace(spec, **changed)
 

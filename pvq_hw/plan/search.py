@@ -139,6 +139,7 @@ class _Knapsack:
         self.picks: list[npt.NDArray[np.int16]] = []
         luts = np.full(self.size, _NONE)
         luts[0, 0, 0] = 0
+        top = (0, 0, 0)  # the most of each part that those so far can take
         for own in choices:
             kept = _costs_unbeaten(_within(own, interval))
             following = np.full(self.size, _NONE)
@@ -147,15 +148,20 @@ class _Knapsack:
                 used = _used(choice)
                 if any(u >= s for u, s in zip(used, self.size, strict=True)):
                     continue
-                here = tuple(slice(u, None) for u in used)
-                there = tuple(slice(0, s - u) for u, s in zip(used, self.size, strict=True))
-                cost = luts[there] + choice.cost.luts
-                better = cost < following[here]
-                following[here][better] = cost[better]
-                pick[here][better] = index
+                ends = [min(t + 1, s - u) for t, u, s in zip(top, used, self.size, strict=True)]
+                here = tuple(slice(u, u + end) for u, end in zip(used, ends, strict=True))
+                cost = luts[tuple(map(slice, ends))] + choice.cost.luts
+                np.copyto(pick[here], index, where=cost < following[here])
+                np.minimum(following[here], cost, out=following[here])
             self.stages.append(kept)
             self.picks.append(pick)
             luts = following
+            most = (
+                np.array([_used(choice) for choice in kept]).reshape(-1, 3).max(axis=0, initial=0)
+            )
+            top = tuple(
+                min(t + int(m), s - 1) for t, m, s in zip(top, most, self.size, strict=True)
+            )
         self.luts = luts
 
     def cheapest(self, room: Resources) -> list[Choice] | None:

@@ -288,8 +288,10 @@ class _Designs:
     def _derive(self, *, ended: bool) -> None:
         """Goes on with all blocks, by as many frames as are rounded together or, when all frames
         have come, to the end."""
+        known = self.gone + sum(len(slopes) for slopes, _ in self.waiting)
+        if not ended and all(self._whole(i, known) == done for i, done in enumerate(self.done)):
+            return
         slopes, columns = self._joined()
-        known = self.gone + len(slopes)
         for index, found in enumerate(self.found):
             self._derive_block(index, found, slopes, columns, known if ended else None)
         used = min(self.done) - self.gone
@@ -297,14 +299,21 @@ class _Designs:
         rest = columns.values[:, used * self.positions :].copy()
         self.waiting = [(slopes[used:].copy(), replace(columns, values=rest))]
 
+    def _whole(self, index: int, known: int) -> int:
+        """How far a block can be derived where so many frames are known: those that are rounded
+        together come together."""
+        _, block = self.blocks[index]
+        count = block.stop - block.start
+        step = frames_together(1, self.draws, self.positions, count, self.n)
+        return self.done[index] + (known - self.done[index]) // step * step
+
     def _derive_block(
         self, index: int, found: FloatArray, slopes: FloatArray, columns: Columns, stop: int | None
     ) -> None:
         group, block = self.blocks[index]
         start = self.done[index]
         if stop is None:
-            step = frames_together(1, self.draws, self.positions, len(found), self.n)
-            stop = start + (self.gone + len(slopes) - start) // step * step
+            stop = self._whole(index, self.gone + len(slopes))
         part = slice(start - self.gone, stop - self.gone)
         if stop > start:
             at = slice(part.start * self.positions, part.stop * self.positions)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.exact import SINGLE
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
@@ -575,12 +576,16 @@ def _products(columns: FloatArray, y: IntArray, gain: FloatArray, parts: int) ->
     """Sums of the rows at the sampled positions, (positions, M), gains included: those of the codes
     are whole numbers, so exact."""
     groups = gain.shape[1]
-    matrix = y.reshape(parts, -1, y.shape[1]).transpose(0, 2, 1).astype(np.float64)
+    most = max(float(columns.max(initial=0)), -float(columns.min(initial=0)))
+    single = most * int(np.abs(y).sum(axis=1).max(initial=0)) <= 1 << SINGLE
+    kind = np.float32 if single else np.float64
+    matrix = y.reshape(parts, -1, y.shape[1]).transpose(0, 2, 1).astype(kind)
     size, total = y.shape[1] // groups, np.zeros((columns.shape[1], len(y)))
     for at in _pieces(columns.shape[1], parts * y.shape[1]):
         for g in range(groups):
             part = slice(g * size, (g + 1) * size)
-            sums = np.matmul(columns[:, at, part].astype(np.float64), matrix[:, part])
+            seen = columns[:, at, part].astype(kind, copy=False)
+            sums = np.matmul(seen, matrix[:, part])
             total[at] += sums.transpose(1, 0, 2).reshape(-1, len(y)) * gain[:, g]
     return total
 
