@@ -68,7 +68,7 @@ _ENOUGH_TRANSFERS = 100_000
 _FEW_ROUNDS = 12  # that are run first, where many are asked for
 
 
-@dataclass
+@dataclass(slots=True)
 class Wire:
     """Times of the transfers of one wire: ``moved`` follows from the two others."""
 
@@ -79,12 +79,18 @@ class Wire:
     def settle(self) -> None:
         """Every transfer whose both sides are known."""
         offers, readies, moved = self.offers, self.readies, self.moved
-        start, stop = len(moved), min(len(offers), len(readies))
-        if start == stop:
+        start = len(moved)
+        # Most calls find nothing new, and those that do a transfer or two: of millions, so without
+        # `min` and `max`.
+        if start == len(offers) or start == len(readies):
             return
         last = moved[-1] if moved else -1
-        for k in range(start, stop):
-            last = max(offers[k], readies[k], last + 1)
+        for k in range(start, min(len(offers), len(readies))):
+            last += 1
+            if offers[k] > last:
+                last = offers[k]
+            if readies[k] > last:
+                last = readies[k]
             moved.append(last)
 
     @property
@@ -559,9 +565,12 @@ def _fork(i: Wire, outputs: list[Wire], total: int) -> Process:
         for o in outputs:
             o.offers.append(seen)
             o.settle()
-        while any(len(o.moved) <= k for o in outputs):
-            yield
-        i.readies.append(max(o.moved[k] for o in outputs))
+        last = 0
+        for o in outputs:
+            while len(o.moved) <= k:
+                yield
+            last = max(last, o.moved[k])
+        i.readies.append(last)
         i.settle()
 
 
