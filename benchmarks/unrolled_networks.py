@@ -3,7 +3,7 @@
 Run as ``python -m benchmarks.unrolled_networks --models FOLDER --digits CAL.npz TEST.npz --mnist
 CAL.npz TEST.npz --page docs/benchmarks-unrolled-networks.md``. Each row runs the verbs ``compile``
 and ``simulate``, places the accelerator alone between shift registers where the board has an ECP5,
-and the board's whole bitstream by ``build --clock max``, with each seed. What the results hold
+and the board's whole bitstream by ``build``, with each seed. What the results hold
 already is not run again, so the run may be stopped at any time.
 """
 
@@ -31,6 +31,7 @@ RESULTS = Path(__file__).parent / "results" / "unrolled_networks.json"
 SEEDS = (1, 2, 3)
 _WHOLE = "--engine unrolled --digit 0 --gain-digits 2 --input-width 64 --output-width 10"
 _FRAMES = 500  # simulated
+_SURE = 0.6  # of the planned clock
 _SCALE = {"digits": "--input-scale 16", "mnist": ""}
 
 
@@ -105,8 +106,9 @@ def alone(out: Path, seed: int) -> dict[str, Any]:
 
 
 def board(out: Path, seed: int) -> dict[str, Any]:
-    """The board's bitstream, placed and routed."""
-    said = _verb("build", out, "--seeds", 1, "--seed", seed, "--best", "--clock", "max")
+    """The board's bitstream, placed and routed, at a clock that each seed meets: its Fmax counts."""
+    clock = round(_SURE * pvq_hw.load(out).plan.clock_mhz)
+    said = _verb("build", out, "--seeds", 1, "--seed", seed, "--clock", clock)
     used = {name: row["used"] for name, row in said["utilization"].items()}
     (attempt,) = said["seeds"]
     return {

@@ -18,7 +18,7 @@ from gateware.link.packet import PacketMux, PacketReceiver, PacketTransmitter
 from gateware.link.repeat import Meter, RepeatLoader
 from gateware.link.spi import SPI_PINS, SpiPeripheral
 from gateware.link.uart import UartReceiver, UartTransmitter
-from gateware.units.converter import ConverterUnit
+from gateware.units.converter import ConverterUnit, Gatherer
 from pvq_hw.choices import LINKS, SPI, UART, check_choice
 from pvq_hw.engine.spram_image import FLASH_OFFSET
 from pvq_hw.engine.units import link_converters
@@ -223,9 +223,9 @@ class Top(wiring.Component):
         leaves: Any = self.accelerator.o
         widen, narrow = link_converters((x.count, x.format), (out.count, out.format), (wide, given))
         if widen is not None:
-            m.submodules.widen = converter = ConverterUnit(widen, decoupled=True)
-            connect(m, converter.o, taken)
-            taken = converter.i
+            m.submodules.widen = gatherer = Gatherer(widen)
+            connect(m, gatherer.o, taken)
+            taken = gatherer.i
         if narrow is not None:
             m.submodules.narrow = converter = ConverterUnit(narrow)
             connect(m, leaves, converter.i)

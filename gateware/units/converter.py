@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from gateware.arith.activation import stream_ports
 from pvq_hw.engine.units import WidthConverter
 
-__all__ = ["ConverterUnit"]
+__all__ = ["ConverterUnit", "Gatherer"]
 
 
 class ConverterUnit(wiring.Component):
@@ -19,9 +19,6 @@ class ConverterUnit(wiring.Component):
     Parameters
     ----------
     spec : WidthConverter
-    decoupled : bool
-        Whether transfers that are put together wait until the one before has left: a cycle more
-        for each, and no path from what takes them to what comes.
 
     Members
     -------
@@ -29,8 +26,8 @@ class ConverterUnit(wiring.Component):
     o : stream of ``spec.given`` activations
     """
 
-    def __init__(self, spec: WidthConverter, *, decoupled: bool = False) -> None:
-        self.spec, self.decoupled = spec, decoupled
+    def __init__(self, spec: WidthConverter) -> None:
+        self.spec = spec
         super().__init__(stream_ports(spec.x, spec.x, spec.taken, spec.given))
 
     def elaborate(self, platform: object) -> Module:
@@ -46,7 +43,7 @@ class ConverterUnit(wiring.Component):
             take.eq(self.i.valid & self.i.ready),
             leave.eq(full & self.o.ready),
             at_end.eq(place == spec.parts - 1),
-            self.i.ready.eq(~full if self.decoupled else ~full | leaves),
+            self.i.ready.eq(~full | leaves),
             self.o.valid.eq(full),
             self.o.payload.eq(kept[:part] if narrows else kept),
         ]
@@ -63,4 +60,53 @@ class ConverterUnit(wiring.Component):
             m.d.sync += full.eq((take & at_end) | (full & ~leave))
             with m.If(take):
                 m.d.sync += kept.eq(Cat(kept, self.i.payload.as_value())[part:])
+        return m
+
+
+class Gatherer(wiring.Component):
+    """Puts parts together to a transfer as a `ConverterUnit` does, without a path from what takes
+    it to what gives them.
+
+    No part is taken while a transfer waits, which is offered two cycles after its last part. All of
+    its registers hang on one flip-flop, however many they are.
+
+    Parameters
+    ----------
+    spec : WidthConverter
+        Of fewer activations taken than given.
+
+    Members
+    -------
+    i : stream of ``spec.taken`` activations
+    o : stream of ``spec.given`` activations
+    """
+
+    def __init__(self, spec: WidthConverter) -> None:
+        self.spec = spec
+        super().__init__(stream_ports(spec.x, spec.x, spec.taken, spec.given))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        part = Signal(spec.x.bits * spec.taken, reset_less=True)
+        kept = Signal(spec.x.bits * spec.given, reset_less=True)
+        place, at_end = Signal(range(spec.parts)), Signal()
+        ready, moves, whole, full = Signal(init=1), Signal(), Signal(), Signal()
+        take = self.i.valid & ready
+        m.d.comb += [
+            at_end.eq(place == spec.parts - 1),
+            self.i.ready.eq(ready),
+            self.o.valid.eq(full),
+            self.o.payload.eq(kept),
+        ]
+        m.d.sync += [
+            ready.eq((ready & ~(take & at_end)) | (full & self.o.ready)),
+            moves.eq(take),
+            whole.eq(take & at_end),
+            full.eq(whole | (full & ~self.o.ready)),
+        ]
+        with m.If(take):
+            m.d.sync += [part.eq(self.i.payload.as_value()), place.eq(Mux(at_end, 0, place + 1))]
+        with m.If(moves):
+            m.d.sync += kept.eq(Cat(kept, part)[len(part) :])
         return m
