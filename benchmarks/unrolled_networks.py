@@ -106,7 +106,7 @@ def alone(out: Path, seed: int) -> dict[str, Any]:
 
 
 def board(out: Path, seed: int) -> dict[str, Any]:
-    """The board's bitstream, placed and routed, at a clock that each seed meets: its Fmax counts."""
+    """The board's bitstream, placed and routed at a clock that each seed meets; Fmax counts."""
     clock = round(_SURE * pvq_hw.load(out).plan.clock_mhz)
     said = _verb("build", out, "--seeds", 1, "--seed", seed, "--clock", clock)
     used = {name: row["used"] for name, row in said["utilization"].items()}
