@@ -106,7 +106,7 @@ def whole(number: int, engine: str) -> tuple[UnrolledSpec, CoreImage]:
     rows, n, k, x, out, digits = WHOLE[number]
     rng = np.random.default_rng(number)
     layer = random_layer(nearest(rng.laplace(size=(rows, n)), k), out, rng)
-    options = {"out_width": rows, "pipelined": True, "params_memory": "logic"}
+    options: dict[str, Any] = {"out_width": rows, "pipelined": True, "params_memory": "logic"}
     if digits:
         mult = few_digits(layer.mult, digits, (1 << MULT_BITS) - 1)
         layer, options = replace(layer, mult=mult), options | {"multiplier": "wires"}

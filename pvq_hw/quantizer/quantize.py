@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pvq_hw.data.augment import augmented
 from pvq_hw.errors import InputError
 from pvq_hw.model.model import Conv, Dense, MaxPool, Model, Sign
-from pvq_hw.network.layer import Layer, TensorSpec, Weighted
+from pvq_hw.network.layer import Layer, TensorSpec
 from pvq_hw.network.network import Network
 from pvq_hw.quantizer.autodiff import Lattice, Tape
 from pvq_hw.quantizer.expansion import Rows
@@ -244,17 +244,15 @@ def _again(layer: Any, rows: Rows, x: TensorSpec, bits: int, shift: int | None) 
     )
 
 
-def _rounded(layer: Layer, options: QuantizerOptions) -> Layer:
+def _rounded(layer: Any, options: QuantizerOptions) -> Layer:
     """The layer with gains of which the multipliers have as few digits as are asked for."""
     digits = (options.gain_digits or {}).get(layer.name)
-    if digits is None or not isinstance(layer, Weighted) or layer.output.format.binary:
-        return layer
+    if digits is None or layer.output.format.binary:
+        return layer  # type: ignore[no-any-return]
     limit = (1 << max(int(layer.mult.max()).bit_length(), MULT_BITS)) - 1
     mult = few_digits(layer.mult, digits, limit)
     scale = np.divide(mult, layer.mult, out=np.ones(mult.shape), where=layer.mult > 0)
-    return replace(  # type: ignore[type-var,no-any-return]
-        layer, mult=mult, gain=layer.gain * scale
-    )
+    return replace(layer, mult=mult, gain=layer.gain * scale)  # type: ignore[no-any-return]
 
 
 def _check_bits(steps: tuple[Step, ...], bits: int) -> None:
