@@ -44,6 +44,7 @@ _HERE = Path(__file__).parent
 _X = IntFormat(8, False)
 _FRAMES = 40
 _SEEDS = (1, 2, 3)  # of place and route
+_WAYS = ("pvq-hw", "chosen", "da4ml", "trees")
 _LOSS = 0.005  # of the mean cosine to the weights, for codes chosen for sharing
 _SHARING = 50_000_000  # see `pvq_hw.quantizer.sharing.share_sums`
 _ALU = """\
@@ -251,18 +252,22 @@ def synthesize(circuit: Circuit, folder: Path, *, as_alu: bool = False) -> dict[
     return {"luts": cells["LUT4"] + 2 * cells["CCU2C"], "ffs": cells["TRELLIS_FF"]}
 
 
-def measure(case: Case, seed: int) -> dict[str, Any]:
-    """All circuits of a matrix, simulated and synthesized."""
+def _circuit(name: str, case: Case, seed: int) -> tuple[IntArray, Circuit]:
+    """A matrix, and the circuit that a way makes of it."""
     y = case.matrix(seed)
-    row: dict[str, Any] = {**vars(case), "seed": seed, "pulses": int(np.abs(y).sum())}
-    near = share_sums(case.weights(seed), y, _LOSS, work=_SHARING, seed=seed)
-    circuits = {
-        "pvq-hw": (y, ours(y)),
-        "chosen": (near, ours(near)),
-        "da4ml": (y, da4ml(y)),
-        "trees": (y, ours(y, share=False)),
-    }
-    for name, (meant, circuit) in circuits.items():
+    if name == "chosen":
+        y = share_sums(case.weights(seed), y, _LOSS, work=_SHARING, seed=seed)
+    return y, da4ml(y) if name == "da4ml" else ours(y, share=name != "trees")
+
+
+def measure(case: Case, seed: int, known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """All circuits of a matrix, simulated and synthesized, but those that are ``known``."""
+    pulses = int(np.abs(case.matrix(seed)).sum())
+    row: dict[str, Any] = {**vars(case), "seed": seed, "pulses": pulses, **(known or {})}
+    for name in _WAYS:
+        if name in row:
+            continue
+        meant, circuit = _circuit(name, case, seed)
         with tempfile.TemporaryDirectory(dir=".", prefix="unrolled-") as place:
             folder = Path(place)
             for file, text in circuit.sources.items():
@@ -301,6 +306,12 @@ def placed(case: Case) -> dict[str, Any]:
     network, _ = adders_of(case.matrix(1))
     found = place(_Streamed(network), DEVICES["LFE5U-25F"], _SEEDS, Path())
     return {"rows": case.rows, "n": case.n, "ratio": case.ratio} | found
+
+
+def _known(path: Path, versions: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a file, where the same tools made it."""
+    document = json.loads(path.read_text()) if path.exists() else {}
+    return document["rows"] if document.get("versions") == versions else []
 
 
 _PAGE = """\
@@ -368,6 +379,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the smallest matrix alone")
     parser.add_argument("-o", type=Path, default=_HERE / "results" / "unrolled.json")
     parser.add_argument("--page", type=Path, help="a page to write")
+    parser.add_argument(
+        "--keep", action="store_true", help="what the JSON has of the same tools is not made again"
+    )
     parser.add_argument("--place", action="store_true", help="place and route 32 x 32 too")
     args = parser.parse_args()
     seeds = list(range(1, args.seeds + 1))
@@ -380,16 +394,17 @@ def main() -> None:
         "seeds": seeds,
         "rows": [],
     }
+    known = _known(args.o, document["versions"]) if args.keep else []
     if args.place:
         document["placed"] = [placed(CASES[-1])]
     cases = [min(CASES, key=lambda c: c.rows * c.n / c.ratio)] if args.quick else CASES
     for case in cases:
         for seed in seeds:
-            row = measure(case, seed)
+            same = {**vars(case), "seed": seed}
+            row = measure(case, seed, next((r for r in known if same.items() <= r.items()), None))
             document["rows"].append(row)
             counts = ", ".join(
-                f"{name} {row[name]['adders']} adders {row[name]['luts']} LUT"
-                for name in ("pvq-hw", "chosen", "da4ml", "trees")
+                f"{name} {row[name]['adders']} adders {row[name]['luts']} LUT" for name in _WAYS
             )
             print(f"{case.work} {case.rows} x {case.n} N/K {case.ratio:g}: {counts}", flush=True)
     args.o.parent.mkdir(parents=True, exist_ok=True)
