@@ -14,6 +14,7 @@ __all__ = [
     "GAINS",
     "INTERFACES",
     "LINKS",
+    "LINK_WORDS",
     "MENDS",
     "OBJECTIVES",
     "QUANTIZERS",
@@ -43,6 +44,8 @@ INTERFACES = ("stream", "axis", "csr")
 
 LINKS = UART, SPI = "uart", "spi"
 """What a host talks to a board over."""
+
+LINK_WORDS = {UART: "the serial link", SPI: "SPI"}
 
 
 def check_choice(what: str, value: object, known: Sequence[str]) -> None:

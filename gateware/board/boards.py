@@ -90,7 +90,7 @@ def board_pins(
 ) -> list[tuple[str, Pin]]:
     """The pins that a `BoardTop` uses whose accelerator ``decides``, or ``loads`` its codes, each
     with a plain name."""
-    line = (("rx", board.rx), ("tx", board.tx))
+    line: tuple[tuple[str, Pin], ...] = (("rx", board.rx), ("tx", board.tx))
     if link == SPI:
         line = tuple((f"spi_{key}", pin) for key, pin in board.spi)
     shown = [(f"decision_{key}", pin) for key, pin in board.decision] if decides else []

@@ -77,6 +77,7 @@ def build_figures(accelerator: Accelerator) -> dict[str, Any]:
     plan, board = accelerator.plan, describe_output(accelerator)
     return {
         "target": plan.target.name,
+        "link": plan.link,
         "interval_cycles": plan.interval_cycles,
         "latency_cycles": plan.latency_cycles,
         "inferences_per_second": plan.frames * board.clock_hz / plan.interval_cycles,

@@ -33,7 +33,7 @@ _README = """\
 
 From this folder, with Yosys and nextpnr:
 
-    yosys -p "read_verilog {source}; synth_{family} -top {name} -json {name}.json"
+    yosys -p "read_verilog {source}; synth_{family}{hierarchy} -top {name} -json {name}.json"
     {nextpnr} --json {name}.json {pinned} {placed}
     {pack}
 
@@ -69,7 +69,7 @@ class _Pins:
 
 
 def board_files(accelerator: Accelerator, name: str) -> dict[str, str]:
-    """The files, text by name."""
+    """The files, text by name; ``name`` is a plain Verilog identifier."""
     plan, board, network = accelerator.plan, accelerator.plan.target, accelerator.network
     used = board_pins(
         board, plan.link, decides=network.decision is not None, loads=has_spram(plan.specs)
@@ -97,7 +97,8 @@ def _readme(accelerator: Accelerator, name: str, ports: list[str]) -> str:
     pins = constraints_file(board)
     return _README.format(
         name=name, source=f"{name}.v", board=board.board, pins=pins,
-        family=board.family,
+        # Of the flat ECP5 netlist, read back from Verilog, Yosys 0.70's ABC makes nothing.
+        family=board.family, hierarchy="" if ice else " -noflatten",
         ports=", ".join(ports), nextpnr=" ".join(board.device.nextpnr(board.package, board.speed)),
         pinned=f"--{'pcf' if ice else 'lpf'} {pins}",
         placed=f"--{'asc' if ice else 'textcfg'} {device.placed}",

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from amaranth.back import rtlil
 from amaranth.hdl import Fragment, ResetSignal
 from amaranth.lib import wiring
@@ -35,6 +36,7 @@ from pvq_hw.errors import ToolError
 from pvq_hw.garbage import seldom_collected
 from pvq_hw.inputs import Input
 from pvq_hw.naming import Names, check_module_name
+from pvq_hw.network.network import Network
 from pvq_hw.outputs import Output
 from pvq_hw.reserved import LANGUAGE
 from pvq_hw.tools import find as tools
@@ -45,6 +47,7 @@ __all__ = [
     "export_accelerator",
     "export_layer",
     "export_verilog",
+    "unit_lines",
 ]
 
 ROM_FILE = "pvq_rom.v"
@@ -83,6 +86,7 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
     ToolError
         yosys is missing or fails.
     """
+    check_module_name(name)
     if "i" in component.signature.members:
         component = _ClosedInReset(component)
     return circuit_verilog(component, name, header=header)
@@ -90,7 +94,6 @@ def export_verilog(component: wiring.Component, name: str, *, header: str = "") 
 
 def circuit_verilog(circuit: Any, name: str, *, header: str = "", **more: Any) -> str:
     """`export_verilog` of any circuit; ``more`` is what else Amaranth's convert takes."""
-    check_module_name(name)
     tool = tools.find_tool("yosys")
     with seldom_collected():
         text = rtlil.convert(circuit, name=name, emit_src=False, **more)
@@ -253,6 +256,7 @@ def _header(
     cycles: tuple[int, int],
     outputs: Sequence[Output] = (),
     inputs: Sequence[Input] = (),
+    units: Sequence[str] = (),
 ) -> str:
     specs, vectors, widths = graph.cores, graph.vectors, graph.widths
     (_, x), (_, out), (n, rows) = graph.x, graph.out, graph.frame_transfers
@@ -271,6 +275,7 @@ def _header(
             f"  o__payload  {_format(out, vectors[1], widths[1])}",
             f"              frames of {rows} transfers, in order of the rows",
             *(f"              {o.start} to {o.part.stop - 1}: {o.name}" for o in outputs),
+            *(f"  {line}" for line in units),
             "  *__valid, *__ready: a transfer happens at a clock edge at which both are 1.",
             "              The giver holds valid and payload until then; valid never waits for",
             "              ready. Either side may stall at any time.",
@@ -301,6 +306,19 @@ def _cycles(graph: GraphSpec, images: Sequence[CoreImage]) -> tuple[int, int]:
     return timing.interval_cycles, timing.latency_cycles
 
 
+def unit_lines(network: Network) -> list[str]:
+    """What the integers of both streams stand for, in the model's own unit."""
+    taken = {i["name"]: i["scale"] for i in network.input_documents()}
+    given = {o["name"]: o["scale"] for o in network.output_documents()}
+    unit = np.unique(network.unit())
+    if network.decision is not None:
+        given = {}
+    elif not given and unit.size == 1:
+        given = {"the output": float(unit[0])}
+    units = (taken or {"the input": network.input.scale}) | given
+    return [f"1 of {name} stands for {scale:.9g}." for name, scale in units.items()]
+
+
 def export_accelerator(
     graph: GraphSpec,
     images: Sequence[CoreImage],
@@ -309,15 +327,16 @@ def export_accelerator(
     cycles: tuple[int, int] | None = None,
     outputs: Sequence[Output] = (),
     inputs: Sequence[Input] = (),
+    units: Sequence[str] = (),
 ) -> dict[str, str]:
     """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``.
 
     ``images`` are the contents of its cores, in order; ``cycles`` are the interval and the latency
     where they are known already; ``outputs`` and ``inputs`` say which transfers are which, where a
-    model has several.
+    model has several, and ``units`` what their integers stand for (`unit_lines`).
     """
     component = Accelerator(graph, images, body="verilog")
-    header = _header(name, graph, cycles or _cycles(graph, images), outputs, inputs)
+    header = _header(name, graph, cycles or _cycles(graph, images), outputs, inputs, units)
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,

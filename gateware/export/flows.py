@@ -8,11 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-import numpy as np
-
 from gateware.export.board import board_files
 from gateware.export.csr import csr_shells
-from gateware.export.export import ROM_FILE, export_accelerator
+from gateware.export.export import ROM_FILE, export_accelerator, unit_lines
 from gateware.export.interfaces import TOPS, Side, axis_shell, flow_testbench
 from pvq_hw.choices import BOARD_FLOW, CORE_FLOWS, FLOWS, INTERFACES
 from pvq_hw.documents import OPEN, Format, load_json, read
@@ -21,7 +19,6 @@ from pvq_hw.engine.hexfile import packed_hex
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.errors import InputError
 from pvq_hw.naming import quoted
-from pvq_hw.network.network import Network
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.golden_vectors import load_index
 from pvq_hw.target.architectures import ARCHITECTURES
@@ -102,7 +99,7 @@ def flow_files(
     }
     parts = _Parts(
         name, top, interface, tuple(verilog), tuple(memories), tuple(test), taken, given,
-        plan.clock_mhz, _units(accelerator.network),
+        plan.clock_mhz, unit_lines(accelerator.network),
     )  # fmt: skip
     more = _WRITERS[flow](parts) | {f"{name}.vlt": _WAIVERS.format(name=name)}
     return {**verilog, **memories, **test, **more, "README.txt": parts.readme(flow, more)}
@@ -221,19 +218,6 @@ lint_off -rule WIDTHEXPAND -file "*{name}*.v"
 lint_off -rule DECLFILENAME -file "*{name}*.v"
 lint_off -rule GENUNNAMED -file "*{name}*.v"
 """
-
-
-def _units(network: Network) -> list[str]:
-    """What the integers of both streams stand for, in the model's own unit."""
-    taken = {i["name"]: i["scale"] for i in network.input_documents()}
-    given = {o["name"]: o["scale"] for o in network.output_documents()}
-    unit = np.unique(network.unit())
-    if network.decision is not None:
-        given = {}
-    elif not given and unit.size == 1:
-        given = {"the output": float(unit[0])}
-    units = (taken or {"the input": network.input.scale}) | given
-    return [f"1 of {name} stands for {scale:.9g}." for name, scale in units.items()]
 
 
 class _Parts:

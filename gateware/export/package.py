@@ -1,6 +1,6 @@
 """What runs with Icarus alone: one layer's core as a folder, and the testbench of an output."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ Files
   README.txt         this file
 
 Words are hexadecimal, one a line; numbers below zero are in two's complement.
-{binary}
+{binary}{units}
 Take {name}.v, pvq_rom.v and the memory files into your project, and see to it that your
 tool finds the memory files in its working folder. New weights of the same shape need nothing but
 new memory files as long as the header of {name}.v stays the same.
@@ -79,7 +79,11 @@ def _payloads(values: IntArray, form: IntFormat, frames: int) -> list[int]:
 
 
 def layer_package(
-    spec: CoreBase, image: CoreImage, x: npt.ArrayLike, expected: npt.ArrayLike
+    spec: CoreBase,
+    image: CoreImage,
+    x: npt.ArrayLike,
+    expected: npt.ArrayLike,
+    units: Sequence[str] = (),
 ) -> dict[str, str]:
     """The files of the package: text by file name.
 
@@ -92,6 +96,8 @@ def layer_package(
         divides their number.
     expected : int array (frames, rows)
         What the golden model of the layer gives for them.
+    units : sequence of str
+        What the integers stand for, `gateware.export.export.unit_lines`.
 
     Raises
     ------
@@ -137,11 +143,13 @@ def layer_package(
             command="iverilog -o tb *.v && vvp tb",
             layout=None,
         ),
-        "README.txt": _readme(spec, name, len(inputs), bits),
+        "README.txt": _readme(spec, name, len(inputs), bits, units),
     }
 
 
-def _readme(spec: CoreBase, name: str, frames: int, bits: Mapping[str, int]) -> str:
+def _readme(
+    spec: CoreBase, name: str, frames: int, bits: Mapping[str, int], units: Sequence[str]
+) -> str:
     memories = [
         f"  {memory + '.hex':<18} {depth} words of {width} bits"
         for memory, (width, depth) in spec.memories.items()
@@ -156,20 +164,33 @@ def _readme(spec: CoreBase, name: str, frames: int, bits: Mapping[str, int]) -> 
         input_bits=bits["input"],
         output_bits=bits["output"],
         binary=binary,
+        units="".join(f"{line}\n" for line in units),
     )
 
 
 def write_layer_package(
-    folder: Path, spec: CoreBase, image: CoreImage, x: npt.ArrayLike, expected: npt.ArrayLike
+    folder: Path,
+    spec: CoreBase,
+    image: CoreImage,
+    x: npt.ArrayLike,
+    expected: npt.ArrayLike,
+    units: Sequence[str] = (),
 ) -> None:
     """Writes `layer_package` into ``folder``, which is made; see there."""
-    files = layer_package(spec, image, x, expected)
+    files = layer_package(spec, image, x, expected, units)
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_testbench(folder: Path, image: Image, plan: Plan, frames: int, output: str) -> None:
+def write_testbench(
+    folder: Path,
+    image: Image,
+    plan: Plan,
+    frames: int,
+    output: str,
+    units: Sequence[str] = (),
+) -> None:
     """Writes ``testbench/tb.v`` and ``testbench/README.txt`` of an output folder.
 
     Parameters
@@ -181,6 +202,8 @@ def write_testbench(folder: Path, image: Image, plan: Plan, frames: int, output:
     frames : int
     output : str
         Name of the last layer's vectors.
+    units : sequence of str
+        What the integers stand for, `gateware.export.export.unit_lines`.
     """
     specs = image.specs
     pace = pace_of(plan.graph, image.cores, plan.interval_cycles)
@@ -209,6 +232,7 @@ def write_testbench(folder: Path, image: Image, plan: Plan, frames: int, output:
         layout=code_layout(specs) if has_spram(specs) else None,
     )
     readme = f"Try it with Icarus Verilog, from the folder above: cd image && {command}\n"
+    readme += "".join(f"\n{line}" for line in ("", *units)) + "\n" if units else ""
     (folder / "testbench").mkdir()
     for name, content in (packed | {"tb.v": text, "README.txt": readme}).items():
         (folder / "testbench" / name).write_text(content, encoding="utf-8", newline="\n")

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from pvq_hw.choices import LINK_WORDS, UART
 from pvq_hw.cli.ui import Ui
 
 __all__ = ["describe", "run"]
@@ -56,9 +57,10 @@ def describe(document: dict[str, Any], ui: Ui) -> None:
     if len(document["seeds"]) > 1:
         told = ", ".join(f"{a['seed']}: {a['fmax_mhz']:.1f}" for a in document["seeds"])
         ui.say(f"  Fmax by seed          {told} MHz")
+    over = LINK_WORDS[document.get("link", UART)]
     ui.say(
         f"  inferences per second {document['inferences_per_second']:,.0f} at that clock, "
-        f"{document['inferences_per_second_over_link']:,.0f} over the serial link"
+        f"{document['inferences_per_second_over_link']:,.0f} over {over}"
     )
     for name, part in sorted(document["utilization"].items()):
         if part["used"] and part["available"]:

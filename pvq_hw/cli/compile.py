@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pvq_hw.choices import SPI
+from pvq_hw.choices import LINK_WORDS
 from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
 
@@ -254,11 +254,11 @@ def _describe_plan(document: dict[str, Any], ui: Ui) -> None:
         )
     if document["limit"]:
         ui.say(f"  not faster since      {document['limit']}")
-    link = "SPI" if document["link"] == SPI else "the serial link"
+    over = document["inferences_per_second_over_link"]
+    link = "" if over is None else f", {over:,.0f} over {LINK_WORDS[document['link']]}"
     ui.say(
         f"  inferences per second {document['inferences_per_second']:,.0f} planned at "
-        f"{document['clock_mhz']:g} MHz, "
-        f"{document['inferences_per_second_over_link']:,.0f} over {link}"
+        f"{document['clock_mhz']:g} MHz{link}"
     )
 
 

@@ -272,6 +272,7 @@ def _write(
     more: dict[str, Any],
 ) -> dict[str, Any]:
     """Every file of an output, the manifest last; gives the JSON document of `compile`."""
+    from gateware.export.export import unit_lines
     from gateware.export.package import write_testbench
     from pvq_hw.engine.scenarios import pace_of, scenarios
     from pvq_hw.engine.spans import unit_spans
@@ -292,7 +293,8 @@ def _write(
         most = max(scenario.rounds for scenario in scenarios(pace))
         x = np.resize(x, (most, *x.shape[1:]))
     write_vectors(staging, network, x)
-    write_testbench(staging, image, planned, len(x), unit_names(network.layers)[-1])
+    last = unit_names(network.layers)[-1]
+    write_testbench(staging, image, planned, len(x), last, unit_lines(network))
     extra = {
         "accuracy": judged.to_json() if judged else None,
         "agreement": agreed.to_json(),
@@ -315,7 +317,7 @@ def _write(
 
 def write_core_files(staging: Path, network: Network, planned: Plan, image: Image) -> None:
     """Network, plan, memory files and Verilog."""
-    from gateware.export.export import export_accelerator
+    from gateware.export.export import export_accelerator, unit_lines
 
     (staging / "network").mkdir()
     network.save(staging / "network")
@@ -328,5 +330,7 @@ def write_core_files(staging: Path, network: Network, planned: Plan, image: Imag
         cycles=(planned.interval_cycles, planned.latency_cycles),
         outputs=network.outputs,
         inputs=network.inputs,
+        # Of other weights they are others, though the circuit stays.
+        units=[] if planned.updatable else unit_lines(network),
     ).items():
         (staging / "verilog" / name).write_text(text, encoding="utf-8", newline="\n")

@@ -334,6 +334,7 @@ def compile_layer(
     Icarus alone; of a convolution, or with a table, it is the testbench that every compiled network
     has.
     """
+    from gateware.export.export import unit_lines
     from gateware.export.package import write_layer_package, write_testbench
     from pvq_hw.tools import find as tools
 
@@ -369,9 +370,12 @@ def compile_layer(
             write_vectors(staging, network, x)
             if ask.alone and not has_spram(image.specs):
                 core = image.specs[0], image.cores[0]
-                write_layer_package(staging / "testbench", *core, x, network.predict(x))
+                write_layer_package(
+                    staging / "testbench", *core, x, network.predict(x), unit_lines(network)
+                )
             else:
-                write_testbench(staging, image, planned, len(x), network.layers[-1].name)
+                last = network.layers[-1].name
+                write_testbench(staging, image, planned, len(x), last, unit_lines(network))
             manifest = write_manifest(staging, network, planned, weights={_NAME: _matrix(weights)})
             document = document_of(staging, network, planned, manifest)
             write_report(staging, {"compile": document})

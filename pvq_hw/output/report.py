@@ -7,6 +7,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 import pvq_hw
 from pvq_hw.arith.formats import significant
+from pvq_hw.choices import LINK_WORDS, UART
 from pvq_hw.documents import OPEN, Format, document_text, load_json, read
 from pvq_hw.engine.shared_listing import listing
 from pvq_hw.engine.units import Lookup
@@ -140,9 +141,12 @@ def compile_document(
         "live": plan.live,
         "measure": plan.measure,
         "code_stream": value.get("code_stream"),
-        "link": plan.link,
+        "link": plan.link if plan.top else None,
         "inferences_per_second": value["inferences_per_second"],
-        "inferences_per_second_over_link": value["inferences_per_second_over_link"],
+        # A core without the board's top has no link.
+        "inferences_per_second_over_link": value["inferences_per_second_over_link"]
+        if plan.top
+        else None,
         "resources": value["resources"],
         "energy": value["energy"],
         "quantization": dict(network.meta),
@@ -517,7 +521,9 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     note = "at the met clock" if built else "planned"
     cards.append(_card("inferences a second", f"{speed:,.0f}", note))
     link = compiled["inferences_per_second_over_link"]
-    cards.append(_card("over the serial link", f"{link:,.0f}", "inferences a second"))
+    if link is not None:
+        over = LINK_WORDS[compiled.get("link") or UART]
+        cards.append(_card(f"over {over}", f"{link:,.0f}", "inferences a second"))
     batch = compiled.get("frames_side_by_side", 1)
     unit = "cycles a frame" if batch == 1 else f"cycles for {batch} frames"
     cards.append(_card(unit, f"{compiled['interval_cycles']:,}", "steady state"))

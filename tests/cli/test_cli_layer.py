@@ -403,3 +403,15 @@ def test_biases_that_are_none(tmp_path, bias):
     np.save(tmp_path / "b.npy", bias)
     command = make(tmp_path, "--k", 2, "--bias", tmp_path / "b.npy")
     refused(tmp_path, "Biases must be 6 finite numbers", *command)
+
+
+def test_a_core_says_what_its_integers_stand_for_and_nothing_of_a_link(tmp_path):
+    ran = run(*make(tmp_path, "--k", 12, "--x-scale", 0.5))
+    assert "over the serial link" not in ran.out
+    document = json.loads((tmp_path / "out" / "report.json").read_text())["compile"]
+    assert (document["link"], document["inferences_per_second_over_link"]) == (None, None)
+    scale = pvq_hw.load(tmp_path / "out").network.output.scale
+    lines = ["1 of the input stands for 0.5.", f"1 of the output stands for {scale:.9g}."]
+    for name in ("testbench/README.txt", "verilog/accelerator.v"):
+        text = (tmp_path / "out" / name).read_text()
+        assert all(line in text for line in lines), name
