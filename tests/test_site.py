@@ -9,6 +9,7 @@ import pytest
 from cli_tools import ROOT, VERBS
 
 import pvq_hw
+from pvq_hw.target.boards import TARGETS
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,16 @@ def test_the_python_interface_is_written_from_the_package(pages):
     assert [name.rpartition(".")[2] for name in named] == list(pvq_hw.__all__)
 
 
+def test_every_board_has_a_page(pages):
+    written = pages.board_pages()
+    assert list(written) == [f"reference/boards/{name}.md" for name in TARGETS]
+    text = written["reference/boards/icebreaker.md"]
+    assert "| reset button | 10 |" in text
+    assert "PMOD 1A, pins 1 (CS), 2 (COPI), 3 (CIPO), 4 (CLK): cs 4, clk 45, copi 2" in text
+    assert "A bitstream of this project has not run on a real one yet." in text
+    assert "not built" in written["reference/boards/hx8k.md"] or "MHz where" in text
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_warnings(tmp_path):
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
@@ -53,4 +64,5 @@ def test_the_site_builds_without_warnings(tmp_path):
     assert ran.returncode == 0, ran.stderr
     for page in ("index", "guide", "reference/commands", "reference/python"):
         assert (tmp_path / f"{page}.html").is_file()
+    assert (tmp_path / "reference" / "boards" / "ulx3s-25f.html").is_file()
     assert (tmp_path / "constraints" / "icebreaker.pcf").is_file()
