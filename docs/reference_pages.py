@@ -152,7 +152,7 @@ def _beside() -> set[str]:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links that leave `docs/` lead to copies in the site; the page of boards leads to each one's."""
+    """Links that leave `docs/` lead to copies in the site; that of boards to each one's page."""
     if page.file.src_uri == "boards.md":
         links = [f"[{Path(path).stem}]({path})" for path in board_pages()]
         markdown += "\n## One by one\n\n" + ", ".join(links) + "\n"

@@ -69,7 +69,7 @@ class SpiPeripheral(wiring.Component):
         m.d.sync += before.eq(clk)
         m.d.comb += [
             self.pins.selected.eq(~cs_n),
-            rise.eq(clk & ~before & ~cs_n),
+            rise.eq(clk & ~before),  # those of other transactions find `place` at 0
             byte_in.eq(rise & place.all()),
         ]
         m.d.sync += self.framing_error.eq(cs_n & (place != 0))

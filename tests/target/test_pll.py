@@ -4,13 +4,15 @@ import json
 import math
 import re
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
-from amaranth.hdl import ClockDomain, Module
+from amaranth.hdl import ClockDomain, Fragment, Module
+from amaranth.lib import io
 from amaranth.sim import Simulator
 from stand_in import IDENTITY, S16, U8, Through
 
-from gateware.board.boards import make_board_top, make_platform
+from gateware.board.boards import board_pins, input_pins, make_board_top, make_platform
 from gateware.board.build import build
 from gateware.device.pll import ButtonReset, ResetHold
 from pvq_hw.errors import InputError
@@ -201,6 +203,45 @@ def test_spi_takes_the_place_of_the_serial_line():
     assert not [name for name, _ in found if name.startswith("uart")]
     # SB_IO's tristate output for cipo, as others may be on the wire.
     assert "connect \\OUTPUT_ENABLE \\oe" in str(plan.files["top.il"])
+
+
+class SimulatedPins:
+    """A platform for a `BoardTop` in Amaranth's simulator, by plain names."""
+
+    def __init__(self, board, used):
+        self.ports, self._found = {}, {}
+        for name, pin in used:
+            direction = "i" if id(pin) in input_pins(board) else "o"
+            port = io.SimulationPort(direction, 1, invert=pin.invert, name=name)
+            self.ports[name] = port
+            resource, number, part = pin.path
+            whole = self._found.setdefault((resource, number), SimpleNamespace())
+            setattr(whole, part or "whole", port)
+
+    def request(self, name, number, *, dir):
+        found = self._found[name, number]
+        return getattr(found, "whole", found)
+
+
+def test_spi_pins_of_a_board_are_driven_while_it_is_selected():
+    board = TARGETS["hx8k"]
+    pins = SimulatedPins(board, board_pins(board, "spi"))
+    clk, cs = pins.ports["clk"].i, pins.ports["spi_cs"].i
+    simulator = Simulator(Fragment.get(_board("hx8k", board.crystal_mhz, "spi"), pins))
+    seen = []
+
+    async def testbench(ctx):
+        for level, clocks in ((1, 300), (0, 12), (1, 12)):
+            ctx.set(cs, level)
+            for _ in range(clocks):
+                for edge in (1, 0):
+                    ctx.set(clk, edge)
+                    await ctx.delay(1e-6)
+            seen.append(ctx.get(pins.ports["spi_cipo"].oe))
+
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert seen == [0, 1, 0]
 
 
 def test_a_button_resets_at_once_and_once_whatever_its_contacts_do():
