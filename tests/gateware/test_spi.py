@@ -152,9 +152,8 @@ def test_replies_over_spi_are_those_over_the_serial_line(tmp_path):
     serial = _talk(tops[0], packets)
     assert len(PacketDecoder().feed(serial)) == len(packets)
     assert _talk(tops[1], packets, SpiController(6.4, 0.3, burst=7)) == serial
-    # And the exported Verilog's, at a sixth of its clock and a little less.
-    for half in (30_000, 31_337):
-        assert _exported(tmp_path / str(half), packets, half) == serial
+    # And the exported Verilog's, at a little less than a sixth of its clock: any phase comes up.
+    assert _exported(tmp_path / "exported", packets, 30_017) == serial
 
 
 RUN = """
