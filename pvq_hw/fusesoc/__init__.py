@@ -1,0 +1,1 @@
+"""A FuseSoC library with a generator of accelerators: see `pvq_hw.fusesoc.generate`."""
