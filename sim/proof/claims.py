@@ -81,12 +81,13 @@ class Claims(ABC):
 
     def _initial(self, bits: Sequence[Bit]) -> Any:
         """Registers after configuration; those without a value may have any."""
-        s, known = self._s, self._n.init
-        terms = [
-            s.number(int(known[bit]), 1) if bit in known else s.unknown(f"start{bit}", 1)
-            for bit in reversed(bits)
-        ]
-        return s.op("BV_CONCAT", terms) if len(terms) > 1 else terms[0]
+        return self._s.concat([self._initial_bit(bit) for bit in reversed(bits)])
+
+    def _initial_bit(self, bit: Bit) -> Any:
+        if not isinstance(bit, int):
+            return self._s.number(int(bit == "1"), 1)
+        known = self._n.init.get(bit)
+        return self._s.number(int(known), 1) if known else self._s.unknown(f"start{bit}", 1)
 
     # -- terms ----------------------------------------------------------------------------------
 

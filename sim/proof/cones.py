@@ -66,3 +66,19 @@ class Cones:
             seen.add(cell.name)
             yield cell
             todo += cell.inputs
+
+    def compared(self, bit: Bit, wanted: int) -> Bits:
+        """What is compared with a number where a bit is decided."""
+        for cell in self.cone(bit):
+            if cell.type == "$eq" and _constant(cell.ports["B"]) == wanted:
+                return cell.ports["A"]
+        for cell in self.cone(bit):
+            if cell.type == "$logic_not" and wanted == 0:
+                return cell.ports["A"]
+        raise InputError("a frame's activations are not counted as expected")
+
+
+def _constant(bits: Bits) -> int | None:
+    if any(isinstance(bit, int) or bit == "x" for bit in bits):
+        return None
+    return sum((bit == "1") << i for i, bit in enumerate(bits))

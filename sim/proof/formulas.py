@@ -59,6 +59,10 @@ class Solver:
         symbol = self._terms.mk_const(self._terms.mk_fun_sort(sorts[:1], sorts[1]), name)
         return lambda argument: self.op("APPLY", [symbol, argument])
 
+    def concat(self, terms: Sequence[Any]) -> Any:
+        """Terms side by side, the first one highest."""
+        return self.op("BV_CONCAT", terms) if len(terms) > 1 else terms[0]
+
     def array(self, name: str, address: int, width: int) -> Any:
         """A memory of unknown contents, given the bits of an address and of a word."""
         sorts = [self._terms.mk_bv_sort(bits) for bits in (address, width)]
@@ -150,7 +154,7 @@ class Formulas:
     def read(self, bits: Sequence[Bit]) -> Any:
         """Their value, the first bit lowest."""
         terms = [self._bit(bit) for bit in reversed(bits)]
-        return self._solver.op("BV_CONCAT", terms) if len(terms) > 1 else terms[0]
+        return self._solver.concat(terms)
 
     def later(self, bits: Sequence[Bit]) -> Any:
         """The value after the next edge of bits that are registers."""
@@ -161,7 +165,9 @@ class Formulas:
         return self._solver.same(self._bit(bit), self._solver.number(1, 1))
 
     def next_bit(self, bit: Bit) -> Bit:
-        """What a register takes at the next edge."""
+        """What a register takes at the next edge; a constant stays."""
+        if not isinstance(bit, int):
+            return bit
         cell = self._netlist.makers.get(bit)
         if cell is None or cell.type != "$dff":
             raise InputError(f"Net {bit} of {self._netlist.name!r} must be a register")

@@ -61,6 +61,7 @@ def _check_kind(netlist: Netlist, spec: CoreSpec) -> None:
         "windows of a map": spec.row_windows > 0 or any("reader." in name for name in netlist.nets),
         "streams of several activations": spec.in_width * spec.out_width > 1,
         "codes in SPRAM": spec.code_memory == "spram",
+        "codes in flash": spec.code_memory == "flash",
         "frames of one code word or one activation": spec.words == 1 or spec.n == 1,
     }
     found = [reason for reason, is_so in reasons.items() if is_so]
@@ -188,16 +189,6 @@ class Finder(Cones):
         """The counter that a frame's last place but one is compared with."""
         return self.compared(self.before(self._n.net("writer.at_end")[0]), self._spec.n - 2)
 
-    def compared(self, bit: Bit, wanted: int) -> Bits:
-        """What is compared with a number where a bit is decided."""
-        for cell in self.cone(bit):
-            if cell.type == "$eq" and _constant(cell.ports["B"]) == wanted:
-                return cell.ports["A"]
-        for cell in self.cone(bit):
-            if cell.type == "$logic_not" and wanted == 0:
-                return cell.ports["A"]
-        raise InputError("a frame's activations are not counted as expected")
-
 
 def _found(finder: Finder) -> Registers:
     """The registers of a core's control; raises InputError where they are not found."""
@@ -209,12 +200,6 @@ def _found(finder: Finder) -> Registers:
     if found is None or any(len(chain) != finder.stages for chain in chains):
         raise InputError("control is not built as expected")
     return found
-
-
-def _constant(bits: Bits) -> int | None:
-    if any(isinstance(bit, int) or bit == "x" for bit in bits):
-        return None
-    return sum((bit == "1") << i for i, bit in enumerate(bits))
 
 
 class Induction(Claims):

@@ -23,11 +23,15 @@ class Queue:
     memory : Cell
     write, read : bits
         Addresses of the next value that comes, and of the next one that is offered.
+    following : bits
+        Address after ``read``, where that is a register.
     held : bits
         Address of the value on offer; none where that has a register of its own.
     waiting : bits
         How many values wait behind it; where there is none, ``some`` says whether any do.
     some, offered, written : bit
+        Whether any wait, one is offered, and one comes. Where values are offered out of the memory,
+        none is offered in front of those that wait.
     payload : bits
     after : bits
         Strobes of results that are on their way to it, earliest first.
@@ -37,6 +41,7 @@ class Queue:
     memory: Cell
     write: Bits
     read: Bits
+    following: Bits
     held: Bits
     waiting: Bits
     some: Bit
@@ -52,14 +57,19 @@ def find_queue(netlist: Netlist, name: str, depth: int) -> Queue:
     cones = Cones(netlist)
     (memory,) = (c for c in netlist.cells if c.type == "$mem_v2" and c.name.startswith(f"{name}."))
     read, held = memory.ports["RD_ADDR"], netlist.nets.get(f"{name}.held", [])
+    following: Bits = []
     if held:
         read = cones.maker(read[0], "$mux").ports["B"]
+    else:
+        following = cones.maker(cones.before(read[0]), "$mux").ports["B"]
+    some, offered = netlist.nets.get(f"{name}.some", ["0"])[0], netlist.port("o__valid")[0]
     written = netlist.net(f"{name}.w_en")[0]
     return Queue(
-        depth=depth, memory=memory, write=netlist.net(f"{name}.ram.w_addr"), read=read, held=held,
+        depth=depth, memory=memory, write=netlist.net(f"{name}.ram.w_addr"),
+        read=read, following=following, held=held,
         waiting=netlist.nets.get(f"{name}.waiting", []),
-        some=netlist.nets.get(f"{name}.some", ["0"])[0],
-        offered=netlist.port("o__valid")[0], written=written, payload=netlist.port("o__payload"),
+        some=some, offered="0" if offered == some else offered, written=written,
+        payload=netlist.port("o__payload"),
         after=cones.chain(written, _LONGEST) if cones.is_register(written) else [],
     )  # fmt: skip
 
@@ -100,6 +110,11 @@ class QueueClaims(Claims):
     def _level(self, v: View) -> Any:
         return self._s.add(self._stored(v), v.wide([self._q.offered]))
 
+    def _free(self, v: View, spare: Bits) -> Any:
+        """Free places, of the register that says one less."""
+        less_one = self._s.resize(v.bits(spare), self._width, signed=True)
+        return self._s.add(less_one, self._const(1))
+
     def _coming(self, v: View) -> Any:
         """Results that are on their way to the queue."""
         return self._sum([v.wide([bit]) for bit in self._q.after])
@@ -114,6 +129,8 @@ class QueueClaims(Claims):
         offered = v.wide([q.offered])
         behind = self._wrapped(s.add(v.wide(q.read), s.op("BV_SUB", [place, offered])))
         stored = s.word(self._contents[v], s.resize(behind, len(q.write)))
+        if q.offered == "0":
+            return stored
         first = s.both(v.one(q.offered), s.same(place, self._const(0)))
         return s.choose(first, v.bits(q.payload), stored)
 
@@ -121,12 +138,12 @@ class QueueClaims(Claims):
         """How far results are from the output, as a number: those on their way, the earliest
         highest, how many wait, and whether one is offered."""
         bits = [self._s.resize(self._stored(v), len(self._q.write) + 1), v.bits([self._q.offered])]
-        return self._s.op("BV_CONCAT", [*(v.bits([b]) for b in self._q.after), *bits])
+        return self._s.concat([*(v.bits([b]) for b in self._q.after), *bits])
 
     def _given(self) -> Any:
         """Whether a result is taken in this cycle."""
         return self._s.both(
-            self._now.one(self._q.offered), self._now.one(self._n.port("o__ready")[0])
+            *(self._now.one(self._n.port(f"o__{what}")[0]) for what in ("valid", "ready"))
         )
 
     # -- claims ---------------------------------------------------------------------------------
@@ -156,6 +173,10 @@ class QueueClaims(Claims):
                     v.one(q.offered),
                     s.same(v.bits(q.payload), s.word(self._contents[v], v.bits(q.held))),
                 )
+        if q.following:
+            claims["the next address follows"] = s.same(
+                v.bits(q.following), s.add(v.bits(q.read), s.number(1, len(q.read)))
+            )
         if not q.waiting:
             claims["some values wait, or none"] = s.op(
                 "OR", [v.one(q.some), s.same(v.bits(q.write), v.bits(q.read))]
@@ -183,15 +204,32 @@ class QueueClaims(Claims):
                 s.op("BV_ULT", [place, self._level(later)]),
                 s.same(self._value(later, place), new),
             ),
+            **self._offers(),
+        }
+
+    def _offers(self) -> dict[str, Any]:
+        """That a result is offered as soon as may be, and stays until it is taken."""
+        s, q, now, later = self._s, self._q, self._now, self._later
+        nothing, given = self._const(0), self._given()
+        if q.offered == "0":
+            first = self._value(now, nothing)
+            some = self._not(s.same(self._level(now), nothing))
+            return {
+                "the first result is offered": s.both(
+                    s.same(now.one(q.some), some),
+                    self._implies(some, s.same(now.bits(q.payload), first)),
+                )
+            }
+        return {
             "a stored result is offered as soon as none is": self._implies(
                 s.both(
-                    self._not(s.same(self._stored(now), self._const(0))),
-                    s.op("OR", [self._not(now.one(q.offered)), self._given()]),
+                    self._not(s.same(self._stored(now), nothing)),
+                    s.op("OR", [self._not(now.one(q.offered)), given]),
                 ),
                 later.one(q.offered),
             ),
             "an offered result stays": self._implies(
-                s.both(now.one(q.offered), self._not(self._given())),
+                s.both(now.one(q.offered), self._not(given)),
                 s.both(later.one(q.offered), s.same(later.bits(q.payload), now.bits(q.payload))),
             ),
         }

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
+from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError
 from pvq_hw.network.layer import Dense
 from pvq_hw.registry import Face
@@ -137,6 +138,15 @@ def _int8(spec: Int8Spec, layer: Dense, image: CoreImage) -> Lanes:
     total = layer.y.sum(axis=1, keepdims=True)
     lift, step = (1, 2) if spec.x.binary else (spec.flipped, 1)
     return Lanes(lift, step, np.zeros_like(total), total * lift)
+
+
+@row_lanes.of(UnrolledSpec)
+def _unrolled(spec: UnrolledSpec, layer: Dense, image: CoreImage) -> Lanes:
+    """Adders that give a sum's negative have it inverted, which is one less."""
+    constant = np.zeros(spec.sums, dtype=np.int64)
+    constant[list(spec.inverted)] = -1
+    rows = constant.reshape(spec.rows, spec.groups)
+    return Lanes(0, 1, rows, rows)
 
 
 def _negatives(spec: CoreSpec, image: CoreImage) -> IntArray:

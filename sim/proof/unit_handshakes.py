@@ -43,16 +43,17 @@ class _Queued(QueueClaims):
         queue = find_queue(netlist, "queue", unit.depth)
         super().__init__(netlist, f"Unit {unit.name!r}", queue, width, Solver())
         self._unit = unit
-        self._free = netlist.net("credits.free")
+        self._spare = netlist.net("credits.spare")
 
     def _places(self, v: View) -> Any:
-        return v.wide(self._free)
+        return self._free(v, self._spare)
 
     def _invariants(self, v: View) -> dict[str, Any]:
         whole = self._s.add(self._places(v), self._results(v))
         depth = self._const(self._q.depth)
         return {
             **self._addresses(v),
+            "places are the queue's": self._s.op("BV_ULE", [self._places(v), depth]),
             "each place is free, promised or taken": self._s.same(whole, depth),
             **self._counts(v),
         }

@@ -129,6 +129,19 @@ def test_digit_serial_adders_are_named_as_simulated(tmp_path):
     assert ran.code == 0
     assert "not proven: adders (fc1, fc2): digit-serial adders are simulated" in ran.out
     assert "proven for all inputs: structure (whole, fc1, fc2)" in ran.out
+    assert "proven for all inputs: requantizers (fc1, fc2)" in ran.out
+    assert "not proven: sums (fc1, fc2): it rests on parts that are not proven" in ran.out
+
+
+def test_unrolled_layers_are_proven(tmp_path):
+    network, _ = random_network((6, 4, 3), (4, 4))
+    ship_output(tmp_path / "out", network, "icebreaker", engine="unrolled", digit=0)
+    ran = run("prove", tmp_path / "out", "--quiet")
+    found = states(json.loads((tmp_path / "out" / "proof.json").read_text()))
+    assert ran.code == 0
+    assert {unit for (_, unit), state in found.items() if state != "proven"} == {"whole"}
+    for part in ("handshakes", "adders", "requantizers", "sums"):
+        assert f"proven for all inputs: {part} (fc1, fc2)" in ran.out
 
 
 def test_refusals_are_one_line(tmp_path):

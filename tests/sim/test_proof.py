@@ -15,11 +15,12 @@ from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.units import Join, Lookup
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.accumulators import check_accumulators
-from sim.proof.blocks import check_leaves, check_requantizers, check_trees, leaf_values
+from sim.proof.blocks import check_leaves, check_trees, leaf_values
 from sim.proof.codes import check_codes, writer_places
 from sim.proof.frames import check_frames
 from sim.proof.moves import check_moves, leaf_activations
 from sim.proof.netlist import Cell, read_units
+from sim.proof.requantizers import check_requantizers
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
