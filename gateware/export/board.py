@@ -13,6 +13,7 @@ from gateware.board.boards import board_pins, input_pins
 from gateware.board.constraints import constraints_file, make_constraints
 from gateware.board.flow import board_top
 from gateware.export.export import circuit_verilog
+from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.spram_image import has_spram
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.target.board import Pin, Target
@@ -71,9 +72,8 @@ class _Pins:
 def board_files(accelerator: Accelerator, name: str) -> dict[str, str]:
     """The files, text by name; ``name`` is a plain Verilog identifier."""
     plan, board, network = accelerator.plan, accelerator.plan.target, accelerator.network
-    used = board_pins(
-        board, plan.link, decides=network.decision is not None, loads=has_spram(plan.specs)
-    )
+    flash = has_spram(plan.specs) or has_stream(plan.specs)
+    used = board_pins(board, plan.link, decides=network.decision is not None, loads=flash)
     platform, pins = _Pins(board, used), constraints_file(board)
     header = _HEADER.format(
         name=name, network=network.name, board=board.board, pins=pins, crystal=board.crystal_mhz,

@@ -128,8 +128,9 @@ def test_pins_are_those_of_the_link_and_of_what_is_decided(tmp_path):
     assert "rx" not in places
 
 
-def test_a_flash_that_codes_are_read_from_has_its_pins(tmp_path):
-    made, folder = _export(tmp_path, target="icebreaker", code_memory="spram")
+@pytest.mark.parametrize("memory", ["spram", "flash"])
+def test_a_flash_that_codes_are_read_from_has_its_pins(tmp_path, memory):
+    made, folder = _export(tmp_path, target="icebreaker", code_memory=memory)
     text = (folder / "icebreaker.pcf").read_text()
     assert "set_io flash_cs 16\n" in text
     assert "set_io flash_cipo 17\n" in text
