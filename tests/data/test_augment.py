@@ -86,6 +86,7 @@ def test_mixed_inputs_lie_between_two_of_the_file() -> None:
     along = np.einsum("if,ijf->ij", moved[:50], toward) / length
     other = along.argmax(axis=1)
     row = np.arange(50)
+    assert len(set(other)) > 40  # not always the same one
     assert np.allclose(along[row, other], np.linalg.norm(moved[:50], axis=1), rtol=1e-5, atol=1e-6)
     w = along[row, other] / length[row, other]
     assert 0.4 < w.max() <= 0.5
