@@ -60,6 +60,7 @@ class _Registers:
     starts: Bits  # frames on their way through the adders, earliest first
     spare: Bits
     between: Bits  # cycles until the next frame may start
+    rested: Bits
     popped: Bits  # transfers of a frame that have left
 
 
@@ -82,8 +83,17 @@ class _Finder(Cones):
             pause=n.nets.get("shifter.pause", []), group=n.nets.get("shifter.group", []),
             starts=self.chain(settled, _LONGEST) if spec.pipelined and not spec.direct else [],
             spare=n.either("credits.spare", "pacer.credits.spare"),
-            between=n.nets.get("pacer.pause", []), popped=n.nets.get("pacer.left", []),
+            between=self._between(), rested=n.nets.get("pacer.rested", []),
+            popped=n.nets.get("pacer.left", []),
         )  # fmt: skip
+
+    def _between(self) -> Bits:
+        """The counter of a pacer that is neither its flag nor that of results; none where a frame
+        may start in each cycle."""
+        others = [self._n.nets.get(f"pacer.{name}") for name in ("rested", "left")]
+        registers = (cell for cell in self._n.cells if cell.type == "$dff")
+        own = (c.output for c in registers if c.name.startswith("$flatten\\pacer.$"))
+        return next((bits for bits in own if bits not in others), [])
 
     def _position(self) -> Bits:
         """The counter of a frame's transfers; none where it has one."""
@@ -296,6 +306,10 @@ class _Unrolled(QueueClaims):
                 "BV_ULE", [busy_for, self._sum([between, self._const(stages), one])]
             ),
         }
+        if r.rested:
+            claims["a frame may start when the pause is over"] = s.same(
+                v.one(r.rested[0]), s.same(between, self._const(0))
+            )
         for stage, bit in enumerate(r.starts):
             apart = [self._not(v.one(b)) for b in r.starts[stage + 1 : stage + cycles]]
             rest = max(0, cycles - 1 - stage)
