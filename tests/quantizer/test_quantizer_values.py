@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pvq_hw.model.model import Dense, Model, Relu
+from pvq_hw.quantizer import layerwise
 from pvq_hw.quantizer.autodiff import Tape
 from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.quantizer.metric import output_metric, reconstructs
@@ -73,3 +74,12 @@ def test_directions_are_those_in_which_the_outputs_differ_most() -> None:
     assert np.square(centered @ found).sum() > 0.999 * best
     few = Visits(Tape(network_steps(autoencoder(8)), "x"), x, 0)
     assert few.principal is None
+
+
+@pytest.mark.parametrize("most", [1, 127])
+def test_products_of_codes_are_exact_however_large(most):
+    rng = np.random.default_rng(0)
+    y = np.concatenate([np.full((1, 999), most), rng.integers(-most, most + 1, (2, 999))])
+    columns = rng.integers(200, 256, (1, 5, 999)).astype(np.float32)
+    found = layerwise._products(columns, y, np.ones((3, 1)), 1)
+    assert np.array_equal(found, columns[0].astype(np.int64) @ y.T)
