@@ -19,7 +19,7 @@ _HOST = _tests("gateware/test_packet", "host/test_link", "benchmarks/test_fuzz")
 
 _CIRCUITS = {
     "accelerator/accelerator": _CORE + _tests("gateware/test_spram", "gateware/test_live") + _GRAPH,
-    "arith/adder_graph": _UNROLLED,
+    "arith/adder_graph": _tests("sim/test_unrolled_handshakes") + _UNROLLED,
     "arith/carry": _PARTS + _CORE,
     "arith/digit_adders": _tests("gateware/test_digit_serial"),
     "arith/requantizer": _PARTS + _CORE,
@@ -37,7 +37,7 @@ _CIRCUITS = {
     "core/sequencer": _CORE,
     "core/shared_core": _SHARED,
     "core/side_loader": _tests("gateware/test_side_windows"),
-    "core/unrolled_core": _UNROLLED + _tests("sim/test_unrolled_handshakes"),
+    "core/unrolled_core": _tests("sim/test_unrolled_handshakes") + _UNROLLED,
     "core/window_collector": _tests("gateware/test_unrolled_windows"),
     "core/window_loader": _GRAPH,
     "core/writer_ports": _GRAPH,
