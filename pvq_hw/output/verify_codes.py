@@ -12,6 +12,8 @@ from pvq_hw.plan.plan import Plan
 
 __all__ = ["check_codes"]
 
+_FILE = f"image/{CODES_FILE}"
+
 
 def check_codes(
     folder: Path, plan: Plan, images: Sequence[CoreImage], findings: list[Finding]
@@ -22,23 +24,15 @@ def check_codes(
         _check_stream(folder, plan, images, findings)
     if not has_spram(plan.specs):
         return
-    file = f"image/{CODES_FILE}"
     try:
         layout = code_layout(plan.specs)
         expected = code_file(layout, images)
-        with (folder / file).open("rb") as stream:
-            data = stream.read(len(expected) + 1)
     except InputError as error:
         findings.append(Finding("plan.json", "layers", str(error)))
         return
-    except OSError as error:
-        findings.append(Finding(file, "", f"can't be read: {error.strerror}"))
+    data = _read_alike(folder, expected, findings)
+    if data is None:
         return
-    if len(data) != len(expected):
-        findings.append(Finding(file, "", f"must have {len(expected):,} bytes"))
-        return
-    if data[:HEADER_BYTES] != expected[:HEADER_BYTES]:
-        findings.append(Finding(file, "header", "is not that of the network's codes"))
     start = HEADER_BYTES
     for block in layout.blocks:
         part = slice(start, start + 2 * block.words)
@@ -51,27 +45,36 @@ def check_codes(
             owner = plan.layers[block.core]
             name = owner.spec.layer_at(owner.spec.memory_name("weights"), word) or owner.layer
             where = f"layer {name!r} word {word}"
-            findings.append(Finding(file, where, "is not the network's code"))
+            findings.append(Finding(_FILE, where, "is not the network's code"))
+
+
+def _read_alike(folder: Path, expected: bytes, findings: list[Finding]) -> bytes | None:
+    """The file of codes, which has the length of the one expected; None where it has not, or can't
+    be read. Another header is a finding."""
+    try:
+        with (folder / _FILE).open("rb") as stream:
+            data = stream.read(len(expected) + 1)
+    except OSError as error:
+        findings.append(Finding(_FILE, "", f"can't be read: {error.strerror}"))
+        return None
+    if len(data) != len(expected):
+        findings.append(Finding(_FILE, "", f"must have {len(expected):,} bytes"))
+        return None
+    if data[:HEADER_BYTES] != expected[:HEADER_BYTES]:
+        findings.append(Finding(_FILE, "header", "is not that of the network's codes"))
+    return data
 
 
 def _check_stream(
     folder: Path, plan: Plan, images: Sequence[CoreImage], findings: list[Finding]
 ) -> None:
     """The same of codes that come from the flash for every frame."""
-    file, streamed = f"image/{CODES_FILE}", streamed_core(plan.specs, images)
+    streamed = streamed_core(plan.specs, images)
     assert streamed is not None
     spec, expected = streamed[0], stream_file(*streamed)
-    try:
-        with (folder / file).open("rb") as stream:
-            data = stream.read(len(expected) + 1)
-    except OSError as error:
-        findings.append(Finding(file, "", f"can't be read: {error.strerror}"))
+    data = _read_alike(folder, expected, findings)
+    if data is None:
         return
-    if len(data) != len(expected):
-        findings.append(Finding(file, "", f"must have {len(expected):,} bytes"))
-        return
-    if data[:HEADER_BYTES] != expected[:HEADER_BYTES]:
-        findings.append(Finding(file, "header", "is not that of the network's codes"))
     found, right = data[HEADER_BYTES:], expected[HEADER_BYTES:]
     if found != right:
         byte = next(i for i, (a, b) in enumerate(zip(found, right, strict=True)) if a != b)
@@ -79,4 +82,4 @@ def _check_stream(
         word = min(bit // spec.word_bits, spec.words - 1)
         name = spec.layer_at(spec.memory_name("weights"), word)
         where = f"layer {name!r} word {word}"
-        findings.append(Finding(file, where, "is not the network's code"))
+        findings.append(Finding(_FILE, where, "is not the network's code"))
