@@ -193,7 +193,8 @@ class FramePacer(wiring.Component):
         ]
         if words > 1:
             # A flag, since many registers hang on the start.
-            pause, rested = Signal(range(words)), Signal(init=1)
+            pause = Signal(range(words))
+            rested = Signal(init=1)
             m.d.comb += self.start.eq(self.settled & credits.some & rested)
             with m.If(self.start):
                 m.d.sync += [pause.eq(words - 1), rested.eq(0)]

@@ -111,7 +111,7 @@ def test_an_npz_file_is_checked_too(tmp_path):
 
 
 def test_a_model_too_large_for_the_board_does_not_compile(tmp_path):
-    np.savez(tmp_path / "m.npz", **{"0.weight": np.ones((2000, 1000))})
+    np.savez(tmp_path / "m.npz", **{"0.weight": np.ones((6000, 1000))})
     found = pvq_hw.check(tmp_path / "m.npz", "icebreaker", ratios=(5,))
     assert found.examination.ok
     assert not found.ok

@@ -227,7 +227,8 @@ def test_what_fits_with_no_codes_is_refused_before_any_are_looked_for(
          "use fewer frames side by side"),
         ({"frames": 2, "ratio": 0.02}, "with as many pulses as were asked for with 2 frames side "
          r"by side, but hx8k has 32; use fewer pulses \(a higher --ratio\), fewer frames"),
-        ({"ratio": 0.01}, "with as many pulses as were asked for, but hx8k has 32; use fewer pul"),
+        ({"ratio": 0.01, "code_memory": "block"},
+         "with as many pulses as were asked for, but hx8k has 32; use fewer pul"),
     ],
 )  # fmt: skip
 def test_what_is_asked_for_is_refused_early_where_it_is_far_too_much(

@@ -33,7 +33,7 @@ EQUIVALENT = {
     r"writer: w_en\d?, (not reset|reset to .*)": "banks are written whole before they are read",
     r"order: i__ready, not reset": "what counts the halves says it again in the next cycle",
     r"order: free, reset to -1": "a half less at full rate, when results never wait for one",
-    r"credits: free, reset to -1": "a place less in a queue that is never full at full rate, and "
+    r"credits: spare, reset to -1": "a place less in a queue that is never full at full rate, and "
     "deeper than it takes to follow up: no result comes later",
     r"fork: taken0, not reset": "the FIFO of the other branch is never full before the convolution",
     r"reader(_walk)?: (last|inside_0?), not reset": "belongs to a word, whose valid is reset",
@@ -43,8 +43,8 @@ EQUIVALENT = {
     r"queue: (room|ahead), reset to .*": "an activation more or less waits, or is there before the "
     "next map begins, which it then waits for",
     r"pacer: left, reset to \+1": "gives a place back early, and the queue has one more, on offer",
-    r"(pacer: pause, reset to \+1|conv0_pacer: pause, .*)": "is counted down before the first "
-    "frame has come",
+    r"pacer: pause, (not reset|reset to .*)": "is set with the flag that lets it count",
+    r"conv0_pacer: rested, not reset": "the pause is over before the first window has come",
     r"conv0(_collector)?_walk: takes, not reset": "begins with a pixel that takes nothing: a few "
     "cycles later",
     r"conv0(_collector)?_walk: pause, not reset": "counts between two windows, and is set with "
@@ -203,7 +203,7 @@ CAUGHT = {
     "windows": (window, "reader|_walk|reader_writer", LOST, 28),
     "an unrolled convolution": (unrolled, "collector|shifter", LOST, 9),
     "windows by the pixel": (pixels, "_walk|_queue|pacer|pacer_credits", LOST, 20),
-    "digit-serial adders": (digits, "collector|shifter|pacer|pacer_credits", LOST, 12),
+    "digit-serial adders": (digits, "collector|shifter|pacer|pacer_credits", LOST, 11),
     "windows side by side": (side_windows, "conv0_writer|order|order_credits", LOST, 32),
     "a depthwise core": (channels, "conv0|conv0_queue|_walk", STUCK, 40),
     "poolings": (poolings, r"pool\d+|reader|reader_walk|reader_writer", LOST, 40),
