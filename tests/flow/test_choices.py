@@ -170,7 +170,8 @@ def test_single_layers_are_given_their_memory_and_multiplier(tmp_path):
         load_options(config, {}).resolved(NAMES).asked(NAMES, "up5k")
     for wrong in ('code_memory = "disk"', '[layers.a]\nmultiplier = "abacus"'):
         config.write_text(wrong)
-        with pytest.raises(InputError, match=r"must be (block, spram, flash|dsp, logic) or auto, not"):
+        text = r"must be (block, spram, flash|dsp, logic) or auto, not"
+        with pytest.raises(InputError, match=text):
             load_options(config, {})
 
 
