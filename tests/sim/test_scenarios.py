@@ -157,8 +157,10 @@ def test_a_slow_simulation_is_one_line(layer):
 @needs_icarus
 def test_compile_ships_a_testbench_for_plain_icarus(digits):
     readme = (digits.out / "testbench" / "README.txt").read_text()
-    line, _, units = readme.partition("\n")
-    assert "stands for" in units or "stand for" in units
+    line, *units = filter(None, readme.splitlines())
+    assert len(units) == 2
+    for what, unit in zip(("input", "output"), units, strict=True):
+        assert re.fullmatch(rf"1 of the {what} stands for \d+(\.\d+)?\.", unit)
     command = line.partition(": ")[2]
     assert "iverilog" in command
     last = bench_lines(f"{command} +only=4", digits.out)[-1]
