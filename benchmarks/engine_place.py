@@ -17,7 +17,7 @@ from pvq_hw.errors import CheckError
 from pvq_hw.target.devices import find_device
 from pvq_hw.tools import find as tools
 
-__all__ = ["DEVICES", "Device", "place"]
+__all__ = ["DEVICES", "Device", "place", "place_design"]
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,25 @@ def place(core: LayerCore, device: Device, seeds: Sequence[int], work: Path) -> 
         folder = Path(name)
         top, ports = _harness(core)
         (folder / "top.il").write_text(rtlil.convert(top, ports=ports, name="top", emit_src=False))
-        script = f"read_rtlil top.il; {device.synthesis} -top top -json top.json"
-        log = folder / "yosys.log"
-        tools.run("yosys", ["-p", script], folder=folder, log=log)
-        _check(log)
-        runs = [_route(device, seed, folder) for seed in seeds]
-        used = runs[0].pop("used")
-        for run in runs[1:]:
-            run.pop("used")
-        counts = {key: used.get(cell, 0) for key, cell in device.cells.items()}
-        return counts | {"ffs": _flip_flops(folder / "top.json"), "runs": runs}
+        return place_design("read_rtlil top.il", device, seeds, folder)
+
+
+def place_design(read: str, device: Device, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
+    """Synthesizes, places and routes the design ``top`` with every seed.
+
+    ``read`` are Yosys's commands that read it, from files of ``folder``. Returns and raises as
+    `place` does.
+    """
+    script = f"{read}; {device.synthesis} -top top -json top.json"
+    log = folder / "yosys.log"
+    tools.run("yosys", ["-p", script], folder=folder, log=log)
+    _check(log)
+    runs = [_route(device, seed, folder) for seed in seeds]
+    used = runs[0].pop("used")
+    for run in runs[1:]:
+        run.pop("used")
+    counts = {key: used.get(cell, 0) for key, cell in device.cells.items()}
+    return counts | {"ffs": _flip_flops(folder / "top.json"), "runs": runs}
 
 
 def _route(device: Device, seed: int, folder: Path) -> dict[str, Any]:

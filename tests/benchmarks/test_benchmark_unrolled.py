@@ -34,11 +34,11 @@ def test_the_page_has_the_mean_of_the_seeds_of_a_networks_layers():
         "| 12,000 | 2,000 | 2,000 | 2,000 |"
     ) in page
     assert "Seeds: 1, 2." in page
-    placed = {"rows": 4, "n": 6, "ratio": 2, "luts": 1234, "runs": [{"fmax_mhz": 240.06}]}
+    placed = {"rows": 4, "n": 6, "ratio": 2, "way": "chosen", "output_bits": 34}
+    placed |= {"luts": 1234, "ffs": 1500, "runs": [{"fmax_mhz": 240.06}, {"fmax_mhz": 199}]}
     page = page_of({"versions": versions, "seeds": [1], "rows": rows, "placed": [placed]})
-    assert "adders of 4 x 6 at N/K 2 (seed 1)" in page
-    assert "1,234 LUTs" in page
-    assert "240.1 MHz" in page
+    assert "4 x 6 at N/K 2 (seed 1), between shift" in page
+    assert "| chosen | 1,200 | 1,500 | 240.1, 199.0 |" in page
 
 
 def test_matrices_are_codewords_of_their_ratio():
