@@ -38,7 +38,7 @@ from pvq_hw.plan.candidates import (
     with_serial,
 )
 from pvq_hw.plan.resources import Resources, budget, load_resources, top_resources
-from pvq_hw.plan.search import Found, cheaper, search, shortfall
+from pvq_hw.plan.search import Found, cheaper, price, search, shortfall
 from pvq_hw.plan.windows import check_side
 from pvq_hw.target.boards import Target
 
@@ -59,6 +59,8 @@ _WORTH = 0.95  # of the cycles: serial multipliers, and codes that have to be lo
 _MUCH_FASTER = 0.85  # times the cycles, down to which numbers of lanes are tried one by one
 _FEW_MORE = 1.04  # times the cycles, where these cost much less
 _WIRES_WORTH = 0.95  # the same of layers whose new weights need synthesis
+_WIRES_CHEAPER = 0.9  # of the price of reaching a goal without them
+_FOLDS = 0.97  # of the price: what a layer in wires must save where a goal is reached
 _MARGIN = 0.95  # of the LUTs, where a convolution's codes are not known yet
 
 NO_FASTER = "no more was asked for"
@@ -333,8 +335,9 @@ class _Task:
         return found, choices
 
     def _mixed(self, found: Found, choices: list[list[Choice]]) -> tuple[Found, list[list[Choice]]]:
-        """Layers in wires too, where these save a twentieth of the cycles, and no more of them than
-        it takes for that: new weights of a folded layer need no synthesis."""
+        """Layers in wires too, where these save a twentieth of the cycles, or a tenth of the price
+        of a goal that is reached, and no more of them than it takes for that: new weights of a
+        folded layer need no synthesis."""
         wires = [
             offered(layer, q, self.budget.luts, wired=True) if p is None else []
             for layer, q, p in zip(self.layers, self.questions, self.wanted, strict=True)
@@ -344,7 +347,8 @@ class _Task:
             mixed = [own + new for own, new in zip(choices, wires, strict=True)]
             best = self._search(mixed)
             faster = best.interval < _WIRES_WORTH * found.interval or self._reaches(best, found)
-            if best.fits and (not found.fits or faster):
+            smaller = self._met(found) and self._price(best) < _WIRES_CHEAPER * self._price(found)
+            if best.fits and (not found.fits or faster or smaller):
                 best, choices = self._refined(*self._fewest(best, mixed, wires))
             else:
                 best = found
@@ -354,7 +358,8 @@ class _Task:
     def _fewest(
         self, best: Found, mixed: list[list[Choice]], wires: list[list[Choice]]
     ) -> tuple[Found, list[list[Choice]]]:
-        """Folds what the network is no slower with, the layers of most weights first."""
+        """Folds what the network is no slower with, the layers of most weights first; where it
+        reaches its goal, what it isn't notably larger with."""
         order = sorted(range(len(mixed)), key=lambda i: -self.layers[i].rows * self.layers[i].n)
         for i in order:
             if not best.choices[i].engine.wired or not wires[i]:
@@ -362,9 +367,21 @@ class _Task:
             fewer = [[c for c in own if i != j or c not in wires[i]]
                      for j, own in enumerate(mixed)]  # fmt: skip
             again = self._search(fewer)
-            if again.fits and again.interval <= best.interval:
+            if self._met(best):
+                kept = self._met(again) and self._price(again) <= self._price(best) / _FOLDS
+            else:
+                kept = again.fits and again.interval <= best.interval
+            if kept:
                 best, mixed = again, fewer
         return best, mixed
+
+    def _met(self, found: Found) -> bool:
+        """Whether choices fit and reach the goal."""
+        return found.fits and found.interval <= self.goal
+
+    def _price(self, found: Found) -> float:
+        cost = sum((choice.cost for choice in found.choices), Resources())
+        return price(cost, self.budget - self.reserve)
 
     def _explain(self, folded: Found, best: Found, wires: list[list[Choice]]) -> None:
         """Why each layer whose engine was free is folded or unrolled."""
@@ -378,20 +395,28 @@ class _Task:
             engine = choice.engine
             text = f"too large to be {wired}"
             if engine.wired:
-                text = (
-                    "with all layers folded a frame would take about "
-                    f"{folded.interval:,} cycles, not {best.interval:,}"
-                    if folded.fits
-                    else "with all layers folded the network would not fit"
-                )
+                text = self._why_wired(folded, best)
             elif not engine.laned:
                 text = "faster or smaller than in lanes"
             elif own:
+                no = "smaller" if self._met(best) else "faster"
                 text = (
                     f"{own[0].engine.kind}, with about {own[0].cost.luts:,} {cells}, it would make "
-                    "the network no faster"
+                    f"the network no {no}"
                 )
             self.engine_reasons[layer.name] = f"{engine.kind}: {text}"
+
+    def _why_wired(self, folded: Found, best: Found) -> str:
+        """What the network would lose with all layers folded."""
+        start = "with all layers folded"
+        if not folded.fits:
+            return f"{start} the network would not fit"
+        if best.interval < folded.interval:
+            cycles = f"{folded.interval:,} cycles, not {best.interval:,}"
+            return f"{start} a frame would take about {cycles}"
+        luts = [sum(choice.cost.luts for choice in of.choices) for of in (folded, best)]
+        cells = f"{self.target.logic_cell}s, not {luts[1]:,}"
+        return f"{start} the cores would take about {luts[0]:,} {cells}"
 
     def _search(self, choices: list[list[Choice]]) -> Found:
         """Serial multipliers and codes in SPRAM only where that saves 5 % of the cycles, or where
@@ -424,11 +449,7 @@ class _Task:
 
     def _reaches(self, found: Found, other: Found) -> bool:
         """Whether the first reaches the goal that the other misses."""
-        return (
-            found.fits
-            and found.interval <= self.goal
-            and not (other.fits and other.interval <= self.goal)
-        )
+        return self._met(found) and not self._met(other)
 
     def limit(self, found: Found, choices: list[list[Choice]], slowest: str) -> str:
         """What stops the choices from being faster, in one line."""

@@ -23,7 +23,7 @@ from pvq_hw.plan.core_layers import core_layers
 from pvq_hw.plan.folding import FoldLayer, fold, fold_best, known_layers
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, plan, remake
-from pvq_hw.plan.resources import core_resources
+from pvq_hw.plan.resources import core_resources, top_resources
 from pvq_hw.plan.unrolled_reckoning import reckoned_unrolled
 from pvq_hw.target.boards import get_target
 from sim.board import simulated_port
@@ -129,6 +129,29 @@ def test_the_planner_unrolls_what_makes_a_network_faster_and_no_more():
     assert (fast.engine("a"), fast.engine("b")) == ("folded", "folded")
     assert fast.interval_cycles == 40
     assert "it would make the network no faster" in fast.engine_reasons["a"]
+
+
+def test_wires_reach_a_goal_where_that_is_notably_smaller():
+    """Wires that add a few bits a clock, where lanes would wait for one another."""
+    g = Geometry((32, 32, 16), (3, 3), pads=PADS)
+    layers = [
+        FoldLayer("wide", 16, 144, 90, U8, U8, geometry=g),
+        FoldLayer("last", 10, 2048, 100, U8, U8),
+    ]
+    board = get_target("ulx3s-85f")
+    auto = {layer.name: {"engine": "auto"} for layer in layers}
+    folded, mixed = (
+        fold(layers, board, each=each, goal=11_900, input_width=2) for each in (None, auto)
+    )
+    assert max(folded.interval_cycles, mixed.interval_cycles) <= 11_900
+    assert (mixed.engine("wide"), mixed.engine("last")) == ("unrolled", "folded")
+    assert mixed.cost.luts < 0.8 * folded.cost.luts
+    cores = folded.cost - top_resources(board, 144)
+    assert f"the cores would take about {cores.luts:,} LUTs" in mixed.engine_reasons["wide"]
+    assert mixed.engine_reasons["last"].endswith("it would make the network no smaller")
+    # A goal that few lanes reach is no reason for wires.
+    slow = fold(layers, board, each=auto, goal=200_000, input_width=2)
+    assert slow.engine("wide") == "folded"
 
 
 @pytest.mark.parametrize(
