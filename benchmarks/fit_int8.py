@@ -40,6 +40,8 @@ CORES: tuple[tuple[int, int, int, IntFormat, IntFormat, dict[str, Any]], ...] = 
     (16, 150, 6, U8, U8, {}),
     (24, 72, 4, U8, U8, {"products": "logic"}),
     (12, 40, 2, U8, U8, {"fifo_memory": "logic"}),
+    (32, 64, 4, U8, U8, {"multiplier": "serial"}),
+    (64, 32, 8, S8, U8, {"multiplier": "serial", "multiplier_interval": 1}),
 )
 
 

@@ -413,6 +413,7 @@ def show(rows: Iterable[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Prints coefficients, estimates and counts."""
+    from benchmarks import fit_depthwise
     from benchmarks.fit_int8 import measured as plain
 
     parser = arguments(__doc__)
@@ -421,7 +422,8 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     for engine, cores in fit_families(args, partial(counted, cores_of, make), features).items():
-        rows += compared(engine, [*cores, *plain(engine, args.o, check=True)])
+        channels = counted(fit_depthwise.cores_of, fit_depthwise.make, engine, args.o, check=True)
+        rows += compared(engine, [*cores, *plain(engine, args.o, check=True), *channels])
     results = json.loads(args.o.read_text())
     if args.board:
         known = {row["what"]: row for row in results.get("boards", [])}

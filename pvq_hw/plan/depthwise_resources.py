@@ -48,6 +48,7 @@ def depthwise_features(spec: DepthwiseSpec) -> dict[str, float]:
         if raster.in_registers((width, depth))
     ]
     queue = raster.queue_depth
+    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     counts = (queue, queue, raster.lines[1], raster.pixels, spec.rows)
     return {
         "core": 1.0,
@@ -56,9 +57,7 @@ def depthwise_features(spec: DepthwiseSpec) -> dict[str, float]:
         "registers": register_bits + sum(shifted),
         "counters": sum(count.bit_length() for count in counts),
         "requantizer": spec.sum_bits + spec.out.bits,
-        "serial": (spec.mult_bits + 1) * (spec.acc_bits + spec.mult_bits) / 2
-        if spec.multiplies.paced
-        else 0.0,
+        "serial": stages * (spec.acc_bits + spec.mult_bits) if spec.multiplies.paced else 0.0,
         "parts": (spec.multiplier_parts > 1) * spec.multiplier_parts * spec.mult_bits,
         "logic_roms": rom_bits if spec.params_memory == "logic" else 0.0,
         "logic_rams": sum(logic),
@@ -107,6 +106,7 @@ DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
                 "registers": 0.3836,
                 "counters": 3.427,
                 "requantizer": 0.7337,
+                "serial": 3.66,
                 "logic_roms": 0.5366,
                 "logic_rams": 7.445,
                 "fifo": 1.838,
@@ -117,6 +117,7 @@ DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
                 "adders": 0.1224,
                 "registers": 0.9315,
                 "counters": 4.919,
+                "serial": 2.56,
                 "logic_roms": 0.2434,
                 "logic_rams": 5.146,
                 "fifo": 0.3903,
@@ -128,6 +129,7 @@ DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
                 "leaves": 2.713,
                 "registers": 0.1576,
                 "counters": 8.133,
+                "serial": 3.77,
                 "logic_roms": 0.08488,
                 "logic_rams": 145.4,
             },
@@ -136,6 +138,7 @@ DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
                 "adders": 0.01025,
                 "registers": 1.007,
                 "counters": 5.36,
+                "serial": 2.6,
                 "logic_rams": 59.73,
             },
         },
@@ -143,7 +146,7 @@ DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
             "luts": {
                 "leaves": 2.697,
                 "counters": 8.257,
-                "serial": 7.95,
+                "serial": 3.975,
                 "logic_roms": 0.1635,
                 "logic_rams": 135.5,
             },
@@ -151,7 +154,7 @@ DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
                 "leaves": 2.283,
                 "registers": 1.262,
                 "counters": 6.394,
-                "serial": 5.031,
+                "serial": 2.516,
                 "logic_rams": 52.12,
             },
         },
