@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -149,7 +150,9 @@ def synthesize(
 
 
 def _run(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    tool, *options = command
+    beside = [str(Path(sys.executable).with_name(tool)), *options]
+    done = subprocess.run(beside, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{command[0]} failed:\n{(done.stdout + done.stderr)[-2000:]}")
     return done.stdout + done.stderr

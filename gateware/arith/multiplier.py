@@ -2,7 +2,8 @@
 
 Bodies: ``"behavioral"`` and ``"verilog"`` are a ``*`` between registers; ``"ecp5"`` MULT18X18D and
 ``"ice40"`` SB_MAC16 instances, with their own registers in use. The kind ``"serial"`` has one body
-for all. Latency is the specification's `CoreSpec.multiplier_delay`, whatever the body.
+for all, and is a pipeline of adders where a product is to come every cycle. Latency is the
+specification's `CoreSpec.multiplier_delay`, whatever the body.
 """
 
 from typing import Any
@@ -18,6 +19,7 @@ from pvq_hw.target.architectures import ARCHITECTURES
 __all__ = [
     "WHOLE",
     "DspMultiplier",
+    "PipelinedMultiplier",
     "SerialMultiplier",
     "multiplier_block",
     "multiplier_ports",
@@ -185,6 +187,57 @@ def _sb_mac16(family: str, m: Module, a: Value, b: Value, k: int) -> Value:
         **low,
     )
     return product[: len(a) + len(b)].as_signed()
+
+
+class PipelinedMultiplier(wiring.Component):
+    """``product = a * b``, one a cycle, by a tree of adders: for devices without DSP blocks.
+
+    Each level adds neighbours of the partial products, ``b``'s bits times ``a``, so the product
+    comes ``1 + ceil(log2(b_bits))`` cycles after the operands. A unit of `SerialMultiplier` for
+    each bit of ``b`` would take three times the logic. No reset; ``start`` isn't needed.
+
+    Parameters
+    ----------
+    a_bits, b_bits : int
+        Signed and unsigned operand.
+    """
+
+    def __init__(self, a_bits: int, b_bits: int) -> None:
+        self.a_bits, self.b_bits = a_bits, b_bits
+        self.delay = 1 + (b_bits - 1).bit_length()
+        super().__init__(multiplier_ports(a_bits, b_bits))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        a = Signal(signed(self.a_bits), reset_less=True)
+        b = Signal(self.b_bits, reset_less=True)
+        m.d.sync += [a.eq(self.a), b.eq(self.b)]
+        bits = a.as_unsigned()
+        parts: list[Value] = [(bits & bit.replicate(self.a_bits)).as_signed() for bit in b]
+        places = 1
+        while len(parts) > 1:
+            sums = [
+                self._sum(m, parts[k], parts[k + 1] if k + 1 < len(parts) else None, places, k)
+                for k in range(0, len(parts), 2)
+            ]
+            parts, places = sums, 2 * places
+        m.d.comb += self.product.eq(parts[0])
+        return m
+
+    @staticmethod
+    def _sum(m: Module, low: Value, high: Value | None, places: int, k: int) -> Value:
+        """``low + (high << places)`` a cycle later; a part without a neighbour only waits."""
+        if high is None:
+            later = Signal.like(low, name=f"wait{places}_{k}", reset_less=True)
+            m.d.sync += later.eq(low)
+            return later
+        upper = low.as_signed() >> places
+        total = Signal(
+            signed(max(len(upper), len(high)) + 1), name=f"sum{places}_{k}", reset_less=True
+        )
+        lower = Signal(places, name=f"low{places}_{k}", reset_less=True)
+        m.d.sync += [total.eq(upper + high), lower.eq(low[:places])]
+        return Cat(lower, total).as_signed()
 
 
 class SerialMultiplier(wiring.Component):

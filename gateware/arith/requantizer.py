@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gateware.arith.adder_graph import WiredMultiplier
-from gateware.arith.multiplier import DspMultiplier, SerialMultiplier
+from gateware.arith.multiplier import DspMultiplier, PipelinedMultiplier, SerialMultiplier
 from gateware.arith.tree import ChunkedAdder
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.adder_graph import AdderGraph
@@ -39,7 +39,9 @@ def _none(way: Multiplier, spec: CoreBase, body: str, gain: AdderGraph | None) -
 @multiplier_circuit.of("serial")
 def _serial(
     way: Multiplier, spec: CoreBase, body: str, gain: AdderGraph | None
-) -> SerialMultiplier:
+) -> SerialMultiplier | PipelinedMultiplier:
+    if spec.multiplier_interval == 1:
+        return PipelinedMultiplier(spec.acc_bits, spec.mult_bits)
     return SerialMultiplier(spec.acc_bits, spec.mult_bits, spec.multiplier_interval)
 
 

@@ -517,6 +517,8 @@ def _no_delay(way: Multiplier, spec: CoreBase) -> int:
 
 @multiplier_delay.of("serial")
 def _serial_delay(way: Multiplier, spec: CoreBase) -> int:
+    if spec.multiplier_interval == 1:  # a pipeline of adders
+        return 1 + (spec.mult_bits - 1).bit_length()
     units = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     return spec.mult_bits + 1 + int(units > 1)
 

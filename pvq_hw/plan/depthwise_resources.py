@@ -1,6 +1,7 @@
 """What a depthwise core takes of a device: the quantities that its estimate is linear in."""
 
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
+from pvq_hw.plan.multiplier_cost import serial_bits
 from pvq_hw.registry import Facts
 from pvq_hw.target.families import FAMILIES
 
@@ -48,7 +49,6 @@ def depthwise_features(spec: DepthwiseSpec) -> dict[str, float]:
         if raster.in_registers((width, depth))
     ]
     queue = raster.queue_depth
-    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     counts = (queue, queue, raster.lines[1], raster.pixels, spec.rows)
     return {
         "core": 1.0,
@@ -57,7 +57,7 @@ def depthwise_features(spec: DepthwiseSpec) -> dict[str, float]:
         "registers": register_bits + sum(shifted),
         "counters": sum(count.bit_length() for count in counts),
         "requantizer": spec.sum_bits + spec.out.bits,
-        "serial": stages * (spec.acc_bits + spec.mult_bits) if spec.multiplies.paced else 0.0,
+        "serial": serial_bits(spec),
         "parts": (spec.multiplier_parts > 1) * spec.multiplier_parts * spec.mult_bits,
         "logic_roms": rom_bits if spec.params_memory == "logic" else 0.0,
         "logic_rams": sum(logic),
@@ -144,6 +144,7 @@ DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
         },
         "hx8k": {
             "luts": {
+                "core": 45.0,
                 "leaves": 2.697,
                 "counters": 8.257,
                 "serial": 3.975,

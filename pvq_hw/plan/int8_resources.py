@@ -1,6 +1,7 @@
 """What a core with 8-bit weights takes of a device; see `pvq_hw.plan.resources`."""
 
 from pvq_hw.engine.int8_core import WEIGHT_BITS, Int8Spec, weight_segments
+from pvq_hw.plan.multiplier_cost import serial_bits
 from pvq_hw.registry import Facts
 from pvq_hw.target.block_ram import memory_blocks, memory_columns
 from pvq_hw.target.families import FAMILIES
@@ -42,8 +43,6 @@ def int8_features(spec: Int8Spec, blocks: str) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in."""
     rows = -(-spec.rows // 16)
     mult = 0 if not spec.multiplies.stored else spec.mult_bits
-    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
-    serial = stages * (spec.acc_bits + spec.mult_bits) if spec.multiplies.paced else 0
     wide = spec.multiplier_parts > 1
     segments = len(weight_segments(spec.words, blocks))
     logic = spec.products == "logic"
@@ -54,7 +53,7 @@ def int8_features(spec: Int8Spec, blocks: str) -> dict[str, float]:
         "products": spec.lanes * WEIGHT_BITS * (spec.x.bits - 1) if logic else 0.0,
         "tree": (spec.lanes - 1) * (spec.product_bits + spec.tree_levels / 2),
         "requantizer": spec.acc_bits + spec.sum_bits + spec.out.bits,
-        "serial": float(serial),
+        "serial": serial_bits(spec),
         "parts": spec.multiplier_parts * wide * spec.mult_bits,
         "counters": spec.words.bit_length() + 3 * (spec.n.bit_length() + spec.rows.bit_length()),
         "logic_roms": (mult + spec.bias_bits) * rows if spec.params_memory == "logic" else 0.0,

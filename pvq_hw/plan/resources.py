@@ -30,6 +30,7 @@ from pvq_hw.plan.int8_resources import (
     int8_features,
     int8_memories,
 )
+from pvq_hw.plan.multiplier_cost import serial_bits
 from pvq_hw.plan.shared_resources import (
     MAP_LUTS,
     SHARED_LUTS,
@@ -158,7 +159,6 @@ def features(spec: CoreSpec | SharedSpec, blocks: str) -> dict[str, float]:
     rows = -(-spec.rows * spec.groups // 16)
     mult_bits = 0 if not spec.multiplies.stored else spec.mult_bits
     logic_bits = mult_bits * rows + spec.bias_bits * -(-spec.rows // 16)
-    serial = spec.multiplies.paced
     fifo_logic = spec.fifo_memory == "logic"
     return {
         "core": 1.0,
@@ -169,7 +169,7 @@ def features(spec: CoreSpec | SharedSpec, blocks: str) -> dict[str, float]:
         "tree": v * _tree_bits(spec),
         "accumulator": v * spec.acc_bits,
         "requantizer": v * (spec.sum_bits + spec.out.bits),
-        "serial": v * _serial_bits(spec) if serial else 0.0,
+        "serial": v * serial_bits(spec),
         "parts": v * spec.multiplier_parts * (spec.multiplier_parts > 1) * spec.mult_bits,
         "counters": spec.words.bit_length() + 3 * (spec.n.bit_length() + spec.rows.bit_length()),
         "logic_roms": logic_bits if spec.params_memory == "logic" else 0.0,
@@ -204,12 +204,6 @@ def _tree_bits(spec: CoreSpec | SharedSpec) -> int:
         total += (nodes // 2) * (width + 1)
         nodes, width = -(-nodes // 2), width + 1
     return total
-
-
-def _serial_bits(spec: CoreSpec | SharedSpec) -> int:
-    """Adder bits of the shift-add multiplier: its stages, each as wide as the product so far."""
-    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
-    return stages * (spec.acc_bits + spec.mult_bits)
 
 
 def _rom_ways(spec: CoreSpec | SharedSpec, blocks: str) -> float:

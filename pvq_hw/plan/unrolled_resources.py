@@ -1,6 +1,7 @@
 """What an unrolled core takes of a device: the quantities that its estimate is linear in."""
 
 from pvq_hw.engine.unrolled_core import UnrolledSpec
+from pvq_hw.plan.multiplier_cost import serial_bits
 from pvq_hw.registry import Facts
 from pvq_hw.target.families import FAMILIES
 
@@ -27,8 +28,6 @@ def unrolled_memories(spec: UnrolledSpec) -> dict[str, tuple[int, int, int]]:
 
 def unrolled_features(spec: UnrolledSpec) -> dict[str, float]:
     """Quantities that the LUT and flip-flop estimates are linear in."""
-    serial = spec.multiplies.paced
-    stages = -(-(spec.mult_bits + 1) // spec.multiplier_interval)
     mult_bits = 0 if not spec.multiplies.stored else spec.mult_bits
     wide = spec.out_width
     fifo = spec.out.bits * spec.fifo_depth / 16 if spec.fifo_memory == "logic" else 0.0
@@ -46,7 +45,7 @@ def unrolled_features(spec: UnrolledSpec) -> dict[str, float]:
         "requantizer": wide * (spec.sum_bits + spec.out.bits),
         "further": 0 if direct else more,
         "direct": more if direct else 0,
-        "serial": wide * stages * (spec.acc_bits + spec.mult_bits) if serial else 0.0,
+        "serial": wide * serial_bits(spec),
         "parts": wide * (spec.multiplier_parts > 1) * spec.multiplier_parts * spec.mult_bits,
         "logic_roms": wide * rom_bits if spec.params_memory == "logic" else 0.0,
         "fifo": fifo,

@@ -1,5 +1,6 @@
 """Decoder, leaf, tree, accumulator, multipliers and memories by themselves."""
 
+import math
 from collections import deque
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from amaranth.sim import Simulator
 from engine import random_layer, tensor
 
-from gateware.arith.multiplier import DspMultiplier, SerialMultiplier
+from gateware.arith.multiplier import DspMultiplier, PipelinedMultiplier, SerialMultiplier
 from gateware.arith.requantizer import Saturate
 from gateware.arith.tree import Accumulator, AdderTree, ChunkedAdder
 from gateware.core.leaf import Leaf
@@ -44,6 +45,27 @@ def test_dsp_multiplier(a_bits, b_bits, size):
             seen.append(product)
 
     _simulate(dut, bench)
+    assert seen[dut.delay :] == [a * b for a, b in pairs]
+
+
+@pytest.mark.parametrize(("a_bits", "b_bits"), [(9, 1), (2, 2), (12, 15), (17, 5), (1, 6)])
+def test_a_pipelined_multiplier_gives_a_product_every_cycle(a_bits, b_bits):
+    rng = np.random.default_rng(4)
+    dut = PipelinedMultiplier(a_bits, b_bits)
+    low, most = -(1 << (a_bits - 1)), (1 << b_bits) - 1
+    pairs = [(a, b) for a in {low, -low - 1, -1, 0} for b in (0, 1, 1 << (b_bits - 1), most)]
+    pairs += [(int(rng.integers(low, -low)), int(rng.integers(0, most + 1))) for _ in range(40)]
+    seen = []
+
+    async def bench(ctx):
+        for a, b in [*pairs, *[(0, 0)] * dut.delay]:
+            ctx.set(dut.a, a)
+            ctx.set(dut.b, b)
+            _, _, product = await ctx.tick().sample(dut.product)
+            seen.append(product)
+
+    _simulate(dut, bench)
+    assert dut.delay == 1 + math.ceil(math.log2(b_bits))
     assert seen[dut.delay :] == [a * b for a, b in pairs]
 
 
