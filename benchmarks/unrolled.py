@@ -316,10 +316,10 @@ def placed(case: Case, name: str) -> dict[str, Any]:
     return size | {"way": name, "output_bits": bits[1]} | found
 
 
-def _known(path: Path, versions: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a file, where the same tools made it."""
+def _known(path: Path, versions: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """A file's ``"rows"`` or what is ``"placed"``, where the same tools made it."""
     document = json.loads(path.read_text()) if path.exists() else {}
-    return document["rows"] if document.get("versions") == versions else []
+    return document.get(key, []) if document.get("versions") == versions else []
 
 
 _PAGE = """\
@@ -409,8 +409,14 @@ def main() -> None:
         "seeds": seeds,
         "rows": [],
     }
-    known = _known(args.o, document["versions"]) if args.keep else []
-    if args.place:
+    kept = {
+        key: _known(args.o, document["versions"], key) if args.keep else []
+        for key in ("rows", "placed")
+    }
+    known = kept["rows"]
+    if kept["placed"]:
+        document["placed"] = kept["placed"]
+    elif args.place:
         document["placed"] = [placed(CASES[-1], name) for name in _WAYS]
     cases = [min(CASES, key=lambda c: c.rows * c.n / c.ratio)] if args.quick else CASES
     for case in cases:
