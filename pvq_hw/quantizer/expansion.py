@@ -132,12 +132,15 @@ class VectorForm:
         for m in range(len(y)):
             if not self.mass[m] > 0 or not y[m].any() or gain[m, 0] <= 0:
                 continue
+            mass, drawn = float(self.mass[m] + share[m] * len(x)), float(rows.weight is not None)
+            form = kernels.row_form(
+                self.weights[m], seen, gram, sums, mean[m], square[m], mass, float(share[m]),
+                _PULL * drawn, COLUMN_FRAMES,
+            )  # fmt: skip
             gain[m, 0], shift = kernels.refine_row(
                 y[m], float(gain[m, 0]), self.slopes[m], self.weights[m], self.residual, seen,
-                gram, sums, mean[m], square[m], float(self.mass[m] + share[m] * len(x)),
-                float(share[m]), self.pull[m], float(self.total[m]), goal[m],
-                0.0 if rows.weight is None else _PULL, rows.closed(m), *rows.banks,
-                COLUMN_FRAMES, room,
+                gram, sums, mean[m], mass, float(share[m]), self.pull[m], float(self.total[m]),
+                goal[m], form, rows.closed(m), *rows.banks, room, np.full(y.shape[1], -1),
             )  # fmt: skip
             bias[m] += shift
         return replace(rows, y=y, gain=gain, bias=bias)

@@ -7,6 +7,7 @@ gives those of all layers.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -123,6 +124,7 @@ class Weighed:
         self, x: FloatArray, weight: FloatArray, columns: FloatArray, target: FloatArray
     ) -> None:
         self.x, self.weight = x, np.ascontiguousarray(weight.T)
+        self.most = max(float(x.max(initial=0)), -float(x.min(initial=0)))
         self.root = np.sqrt(self.weight)
         self.part = len(x) / len(columns)  # so that all together weigh as much as these
         whole = columns.astype(np.float64)
@@ -138,7 +140,7 @@ class Weighed:
     def move(
         self,
         m: int,
-        y: IntArray,
+        starts: IntArray,
         gain: float,
         bias: float,
         goals: FloatArray,
@@ -147,12 +149,12 @@ class Weighed:
         banks: int,
         gap: int,
         room: RealArray,
-    ) -> "Moved":
-        """Moves the pulses of row m, in place.
+    ) -> list["Moved"]:
+        """Moves the pulses of row m, in place, from each of some codewords.
 
         Parameters
         ----------
-        y : int64 array (N,)
+        starts : int64 array (starts, N)
         gain, bias : float
             Of sums of whole numbers.
         goals : float32 array (positions,)
@@ -170,10 +172,34 @@ class Weighed:
         """
         from pvq_hw.quantizer import kernels
 
+        form = kernels.row_form(
+            self.weight[m], self.x, self.gram, self.sums, self.mean[m], self.square[m],
+            float(self.mass[m]), _OWN, _DAMPING, _COLUMN_POSITIONS,
+        )  # fmt: skip
+        place = np.full(starts.shape[1], -1)
+        single = self.most * int(np.abs(starts).sum(axis=1).max()) <= 1 << exact.SINGLE
+        kind = np.float32 if single else np.float64
+        sums = self.x.astype(kind, copy=False) @ starts.T.astype(kind)  # of whole numbers, so exact
+        off = [gain * s.astype(np.float64) + bias - goals for s in sums.T]
+        return [
+            self._moved(
+                m, y, gain, bias, by, goal, form, closed=closed, banks=banks, gap=gap, room=room,
+                place=place,
+            )
+            for y, by in zip(starts, off, strict=True)
+        ]  # fmt: skip
+
+    def _moved(
+        self, m: int, y: IntArray, gain: float, bias: float, off: RealArray, goal: RealArray,
+        form: Any, *, closed: npt.NDArray[np.bool_], banks: int, gap: int, room: RealArray,
+        place: IntArray,
+    ) -> "Moved":  # fmt: skip
+        """`move` from one codeword, whose sums are ``off`` their goals; ``form`` is the row's, of
+        `kernels.row_form`, and columns of H that are computed stay in ``room``, at ``place``."""
+        from pvq_hw.quantizer import kernels
+
         root = self.root[m, :, None]
-        used = np.flatnonzero(y)
-        sums = gain * (self.x[:, used].astype(np.float64) @ y[used])
-        residual = (root[:, 0] * (sums + bias - goals)).astype(np.float32)[:, None]
+        residual = (root[:, 0] * off).astype(np.float32)[:, None]
         for _ in range(ROUNDS):
             used = np.flatnonzero(y)
             pull = gain * (self.gram[:, used] * y[used]).sum(axis=1) + bias * self.sums
@@ -181,8 +207,8 @@ class Weighed:
             total += bias * len(self.x) - self.total[m]
             gain, shift = kernels.refine_row(
                 y, gain, root, self.weight[m], residual, self.x, self.gram, self.sums,
-                self.mean[m], self.square[m], float(self.mass[m]), _OWN, pull - self.aim[m],
-                float(total), goal, _DAMPING, closed, banks, gap, _COLUMN_POSITIONS, room,
+                self.mean[m], float(self.mass[m]), _OWN, pull - self.aim[m], float(total), goal,
+                form, closed, banks, gap, room, place,
             )  # fmt: skip
             bias += shift
         return Moved(gain, bias, self._error(m, y, gain, bias, residual, goal))

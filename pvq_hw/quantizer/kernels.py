@@ -26,6 +26,7 @@ __all__ = [
     "improve_rows",
     "move_pulses",
     "refine_row",
+    "row_form",
     "search_row",
 ]
 
@@ -479,12 +480,8 @@ def move_pulses(
 
 
 @_compiled
-def refine_row(
-    y: Array,
-    gain: float,
-    a: Array,
+def row_form(
     weight: Array,
-    residual: Array,
     x: Array,
     gram: Array,
     sums: Array,
@@ -492,26 +489,15 @@ def refine_row(
     square: Array,
     mass: float,
     share: float,
-    pull: Array,
-    total: float,
-    goal: Array,
     drawn: float,
-    closed: Array,
-    banks: int,
-    gap: int,
     most: int,
-    h: Array,
-) -> tuple[float, float]:
-    """Moves a row's pulses against the network's outputs, in place; the residual follows.
+) -> tuple[Array, Array, Array, Array, Array, float, float]:
+    """What `refine_row` needs of a row's H, whatever the codeword.
 
     Parameters
     ----------
-    y : int64 array (N,)
-    a : float32 array (frames, C)
-        What the row's sum does to the weighed outputs.
     weight : float32 array (frames,)
-        Squares of ``a``, summed.
-    residual : float32 array (frames, C)
+        How much the outputs feel the row's sum.
     x : float32 array (frames, N)
         What the layer reads.
     gram, sums : float64 arrays (N, N) and (N,)
@@ -520,46 +506,27 @@ def refine_row(
         Weighted sums of x and of its squares.
     mass, share : float
         Sum of all weights, and that of the layer's own error.
-    pull, total : float64 array (N,), float
-        Products of the layer's own error with the inputs and with 1.
-    goal : float64 array (N,)
-        The original weights, which the codes are drawn to.
     drawn : float
-        How much, as a part of H's mean diagonal.
+        How much the codes are drawn to the original weights, as a part of H's mean diagonal.
     most : int
         Frames that columns of H are made of, of those where the row matters.
-    h : float64 array (columns, N)
-        Room for the columns of H.
 
     Returns
     -------
-    (gain, shift): the new gain and the change of the bias.
+    (active, frames, heavy, center, diagonal, ridge, strength): the frames where the row matters,
+    those that H's columns are made of, with their weights; H's means and diagonal; what a pulse
+    must earn; and the pull to the original weights.
     """
-    n, outputs = len(y), residual.shape[1]
-    active = _places(weight)
+    n, active = x.shape[1], _places(weight)
     count = len(active)
-    slope, offset = np.empty(count), share * total
-    gradient = share * pull
-    for f in range(count):
-        at = active[f]
-        value = 0.0
-        for c in range(outputs):
-            value += np.float64(a[at, c]) * np.float64(residual[at, c])
-        slope[f] = value
-        offset += value
-        row = x[at]
-        for c in range(n):
-            gradient[c] += value * row[c]
     diagonal = np.empty(n)
     level = 0.0
     for c in range(n):
-        gradient[c] -= mean[c] * (offset / mass)
         diagonal[c] = max(square[c] - mean[c] * mean[c] / mass, 0.0)
         level += diagonal[c]
     level /= n
     strength = drawn * level
     for c in range(n):
-        gradient[c] += strength * (gain * y[c] - goal[c])
         diagonal[c] += strength
     # The frames that the columns of H are made of: all, or evenly spread ones, which then weigh
     # as much together. The gradient is always that of all frames.
@@ -584,10 +551,78 @@ def refine_row(
                 diagonal[c] += heavy[f] * (row[c] * row[c])
         for c in range(n):
             diagonal[c] = max(diagonal[c] - center[c] * center[c] / mass, 0.0) + strength
+    return active, frames, heavy, center, diagonal, _RIDGE * level + 1e-30, strength
+
+
+@_compiled
+def refine_row(
+    y: Array,
+    gain: float,
+    a: Array,
+    weight: Array,
+    residual: Array,
+    x: Array,
+    gram: Array,
+    sums: Array,
+    mean: Array,
+    mass: float,
+    share: float,
+    pull: Array,
+    total: float,
+    goal: Array,
+    form: tuple[Array, Array, Array, Array, Array, float, float],
+    closed: Array,
+    banks: int,
+    gap: int,
+    h: Array,
+    place: Array,
+) -> tuple[float, float]:
+    """Moves a row's pulses against the network's outputs, in place; the residual follows.
+
+    Parameters
+    ----------
+    y : int64 array (N,)
+    a : float32 array (frames, C)
+        What the row's sum does to the weighed outputs.
+    weight : float32 array (frames,)
+        Squares of ``a``, summed.
+    residual : float32 array (frames, C)
+    x, gram, sums, mean, mass, share
+        See `row_form`.
+    pull, total : float64 array (N,), float
+        Products of the layer's own error with the inputs and with 1.
+    goal : float64 array (N,)
+        The original weights, which the codes are drawn to.
+    form : tuple
+        What `row_form` gave.
+    h : float64 array (columns, N)
+        Columns of H, or room for them; column j is at ``place[j]``, -1 where it isn't known.
+
+    Returns
+    -------
+    (gain, shift): the new gain and the change of the bias.
+    """
+    active, frames, heavy, center, diagonal, ridge, strength = form
+    n, outputs = len(y), residual.shape[1]
+    count = len(active)
+    slope, offset = np.empty(count), share * total
+    gradient = share * pull
+    for f in range(count):
+        at = active[f]
+        value = 0.0
+        for c in range(outputs):
+            value += np.float64(a[at, c]) * np.float64(residual[at, c])
+        slope[f] = value
+        offset += value
+        row = x[at]
+        for c in range(n):
+            gradient[c] += value * row[c]
+    for c in range(n):
+        gradient[c] -= mean[c] * (offset / mass)
+        gradient[c] += strength * (gain * y[c] - goal[c])
     start = y.copy()
-    place = np.full(n, -1)
     move_pulses(
-        y, gain, gradient, diagonal, _RIDGE * level + 1e-30, closed, banks, gap,
+        y, gain, gradient, diagonal, ridge, closed, banks, gap,
         h, place, x, frames, heavy, gram, center, mass, share,
     )  # fmt: skip
     # Gain and bias for the new codeword.

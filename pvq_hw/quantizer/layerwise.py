@@ -393,13 +393,10 @@ class LayerBuilder:
                 if not (gain[m] > 0 and y[m].any()):
                     continue
                 goal = np.asarray(step.weight[m] * scale, dtype=np.float64)
-                found = [
-                    layer.move(
-                        m - part.start, start, float(gain[m]), float(bias[m]), goals[m], goal,
-                        rows.closed(m), *rows.banks, room,
-                    )
-                    for start in starts[:, m]
-                ]  # fmt: skip
+                found = layer.move(
+                    m - part.start, starts[:, m], float(gain[m]), float(bias[m]), goals[m], goal,
+                    rows.closed(m), *rows.banks, room,
+                )  # fmt: skip
                 best = int(np.argmin([moved.error for moved in found]))
                 y[m], gain[m], bias[m] = starts[best, m], found[best].gain, found[best].bias
         return replace(rows, y=y, gain=gain[:, None] / scale, bias=bias)

@@ -327,8 +327,8 @@ def test_the_error_of_a_row_is_that_of_its_sums() -> None:
     found = []
     for seed in range(3):
         y = nearest((w + seed * rng.normal(size=12))[None], 6)[0]
-        moved = layer.move(
-            0, y, 0.4, 0.0, goals, w, np.zeros(12, dtype=bool), 1, 0, np.empty((12, 12))
+        (moved,) = layer.move(
+            0, y[None], 0.4, 0.0, goals, w, np.zeros(12, dtype=bool), 1, 0, np.empty((12, 12))
         )
         felt = weight[:, 0] @ np.square(x @ y * moved.gain + moved.bias - goals)
         own = 2 * np.square(columns @ y * moved.gain + moved.bias - target[:, 0]).sum()
