@@ -254,14 +254,26 @@ class _Designs:
         self.found: list[FloatArray] = []
         if self.early:
             self.found = [self._room(block) for _, block in self.blocks]
+        self.come = 0  # frames so far, where nothing is derived from them yet
         self.gone = 0  # frames that nothing is left of but what was found
         self.waiting: list[tuple[FloatArray, Columns]] = []
 
     def take(self, slopes: FloatArray, columns: Columns) -> None:
         """Adds the next frames."""
-        self.waiting.append((slopes, columns))
         if self.early:
+            self.waiting.append((slopes, columns))
             self._derive(ended=False)
+            return
+        if not self.waiting:
+            shape = len(columns.values), self.frames * self.positions, self.n
+            room = np.empty((self.frames, *slopes.shape[1:]), dtype=np.float32)
+            wide = replace(columns, values=np.empty(shape, dtype=np.float32))
+            self.waiting.append((room, wide))
+        kept, seen = self.waiting[0]
+        start, stop = self.come, self.come + len(slopes)
+        kept[start:stop] = slopes
+        seen.values[:, start * self.positions : stop * self.positions] = columns.values
+        self.come = stop
 
     def rows(self) -> Iterator["_Full"]:
         """Derivatives of the residual by each row, first to last; once."""
@@ -273,7 +285,7 @@ class _Designs:
                 found, self.found[index] = self.found[index], np.zeros(0, dtype=np.float32)
             else:
                 found = self._room(block)
-                self._derive_block(index, found, *self._joined(), self.frames)
+                self._derive_block(index, found, *self.waiting[0], self.frames)
             yield from map(_Full, found.reshape(len(found), -1, self.n + 1))
 
     def _room(self, block: slice) -> FloatArray:

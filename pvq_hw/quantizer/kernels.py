@@ -28,6 +28,7 @@ __all__ = [
     "refine_row",
     "row_form",
     "search_row",
+    "slope_sums",
 ]
 
 TRIES = 12
@@ -664,6 +665,20 @@ def refine_row(
         for c in range(outputs):
             residual[active[f], c] += a[active[f], c] * by
     return gain + grow, shift
+
+
+@_compiled
+def slope_sums(g: Array, z: Array, bias: Array) -> Array:
+    """Sums over rows of ``g`` (rows, M), times ``z`` less its bias and by itself: (2, M), added in
+    this order."""
+    rows, m = g.shape
+    found = np.zeros((2, m))
+    by, own = found
+    for i in range(rows):
+        for c in range(m):
+            by[c] += np.float64(g[i, c] * (z[i, c] - bias[c]))
+            own[c] += np.float64(g[i, c])
+    return found
 
 
 @_compiled

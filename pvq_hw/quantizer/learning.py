@@ -132,6 +132,8 @@ class _Learner:
 
     def step(self, part: float) -> None:
         """One step on the next frames, at a part of the first rate."""
+        from pvq_hw.quantizer import kernels
+
         if len(self.left) < min(_BATCH, len(self.x)):
             self.left = self.rng.permutation(len(self.x))
         chosen, self.left = np.split(self.left, [_BATCH])
@@ -145,11 +147,10 @@ class _Learner:
             layer, unit, found = self.start[name], self.unit[name], self.found[name]
             g = slopes[name].reshape(-1, len(layer.y))
             # Where a slope is left, an output is its sum but for the rounding.
-            sums = values[tensor].reshape(g.shape) - self.tape.biases[name]
-            by = np.stack([
-                (g * sums).sum(axis=0, dtype=np.float64) / (1 + found[0]),
-                g.sum(axis=0, dtype=np.float64) * unit,
-            ])  # fmt: skip
+            z, bias = values[tensor].reshape(g.shape), self.tape.biases[name]
+            by = kernels.slope_sums(np.ascontiguousarray(g), np.ascontiguousarray(z), bias)
+            by[0] /= 1 + found[0]
+            by[1] *= unit
             self._adam(name, by, RATE * part)
         for name, now in self.rows().items():
             now.put(self.tape, name)
