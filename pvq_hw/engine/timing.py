@@ -9,6 +9,7 @@ cycles of handshakes and strobes as the circuits have them (`gateware.units.line
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
@@ -146,9 +147,10 @@ def time_graph(spec: GraphSpec, images: Mapping[str, CoreImage]) -> Timing:
     """
     frames = 6
     while True:
-        run = _Run(spec, images, frames)
+        # One more, as `round_ends` has it, which then finds this run.
+        run = _run(spec, images, frames + 1)
         size = spec.transfers[1]
-        ends = run.wires[spec.output].moved[size - 1 :: size]
+        ends = run.wires[spec.output].moved[size - 1 :: size][:frames]
         # A repeated state is a cycle: what follows is what followed before. Where frames are long
         # against all queues, equal intervals tell as much.
         period = run.repeats(ends)
@@ -187,7 +189,7 @@ def round_ends(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) ->
     size = spec.transfers[1]
     for count in (_FEW_ROUNDS, rounds):
         # One more: a map's last activations may matter to no window.
-        run = _Run(spec, images, min(count, rounds) + spec.lags)
+        run = _run(spec, images, min(count, rounds) + spec.lags)
         first, moved = run.wires[spec.input].moved[0], run.wires[spec.output].moved
         ends = [end - first for end in moved[size - 1 :: size]][:count]
         if count >= rounds:
@@ -214,6 +216,17 @@ class Note:
     times: list[int]
     each: int
     reach: int
+
+
+def _run(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) -> "_Run":
+    """A run of so many rounds; the last one is kept, since what plans a network and what writes its
+    tests ask for the same."""
+    return _kept_run(spec, tuple(images.items()), rounds)
+
+
+@lru_cache(maxsize=1)
+def _kept_run(spec: GraphSpec, images: tuple[tuple[str, CoreImage], ...], rounds: int) -> "_Run":
+    return _Run(spec, dict(images), rounds)
 
 
 class _Run:
