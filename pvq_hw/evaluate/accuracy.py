@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-_SCALE_FRAMES = 500
+_SCALE_FRAMES = 500, 50  # with labels, and without
 _LARGE = 100.0  # in size, of outputs that are too large for logits or values that are learned
 
 MOST_CLASSES = 24
@@ -217,7 +217,7 @@ def scale_warning(model: Model, data: Data | None) -> str | None:
         return None
     if not (16 < data.x.max() <= 255 and data.x.min() >= 0):
         return None
-    some = data.head(_SCALE_FRAMES)
+    some = data.head(_SCALE_FRAMES[data.y is None])
     outputs = [model.predict(some.x, scale) for scale in (1.0, 255.0)]
     if some.y is None:
         plain, divided = (float(np.sqrt(np.mean(np.square(o)))) for o in outputs)

@@ -264,10 +264,20 @@ class Conv(Window):
         return self.geometry.columns(x, self.groups)
 
     def compute(self, *x: FloatArray) -> FloatArray:
+        if self.groups == self.input_shape[2] == len(self.weight):
+            return self._by_tap(x[0])
         columns = self.columns(x[0])
         matrix = self.matrix.reshape(self.groups, -1, columns.shape[2]).transpose(0, 2, 1)
         out = np.matmul(columns, matrix)  # (groups, frames * h * w, M / groups)
         return out.transpose(1, 0, 2).reshape(len(x[0]), *self.shape) + self.bias
+
+    def _by_tap(self, x: FloatArray) -> FloatArray:
+        """`compute` where every channel is filtered by itself, without a matrix for each."""
+        view = self.windows(x)
+        total = np.zeros((len(x), *self.shape))
+        for i, j in np.ndindex(view.shape[4:]):
+            total += view[:, :, :, :, i, j] * self.weight[:, i, j, 0]
+        return total + self.bias
 
 
 @NODES.kind
