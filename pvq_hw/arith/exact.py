@@ -17,7 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DOUBLE", "SINGLE", "exp", "grid", "grid_bits", "log", "product", "span_bits", "sums"]
+__all__ = [
+    "DOUBLE",
+    "SINGLE",
+    "exp",
+    "grid",
+    "grid_bits",
+    "grid_shift",
+    "log",
+    "product",
+    "span_bits",
+    "sums",
+]
 
 FloatArray = npt.NDArray[np.float64]
 DOUBLE, SINGLE = 53, 24
@@ -43,22 +54,35 @@ def grid(
 
     Integers of at most ``bits`` bits stay what they are.
     """
-    values, held = np.asarray(values), np.finfo(dtype)
+    values = np.asarray(values)
     top = max(float(values.max(initial=0)), -float(values.min(initial=0)))
     if top == 0.0:
         return np.array(values, dtype=dtype)
-    step = max(2.0 ** (math.frexp(top)[1] - bits), float(held.tiny))
-    shift = 1.5 * 2.0**held.nmant * step
-    if bits < held.nmant and shift < held.max:
-        # Beside it nothing finer than a step can be held: the sum is rounded as `rint` rounds.
+    shift = grid_shift(top, bits, dtype)
+    if shift is not None:
         v = np.add(values, shift, dtype=dtype)
         v -= shift
         return v
+    step = _step(top, bits, dtype)
     v = np.array(values, dtype=dtype)
     v /= step
     np.rint(v, out=v)
     v *= step
     return v
+
+
+def grid_shift(top: float, bits: int, dtype: npt.DTypeLike) -> float | None:
+    """What, added and taken away again, rounds values up to ``top`` as `grid` does: beside it
+    nothing finer than a step can be held, so the sum is rounded as `rint` rounds. None where there
+    is none."""
+    held = np.finfo(dtype)
+    shift = 1.5 * 2.0**held.nmant * _step(top, bits, dtype)
+    return shift if bits < held.nmant and shift < held.max else None
+
+
+def _step(top: float, bits: int, dtype: npt.DTypeLike) -> float:
+    """The power of two that gives ``top`` so many bits."""
+    return max(2.0 ** (math.frexp(top)[1] - bits), float(np.finfo(dtype).tiny))
 
 
 def product(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> FloatArray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pvq_hw.arith.exact import DOUBLE, SINGLE, grid, grid_bits, span_bits
+from pvq_hw.arith.exact import DOUBLE, SINGLE, grid, grid_bits, grid_shift, span_bits
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.nodes import (
     NODES,
@@ -50,6 +50,7 @@ __all__ = [
 FloatArray = npt.NDArray[np.float32]
 
 _LEAST_BITS = 12  # of gradients, where their products with codes are to fit single precision
+_WHOLE = 127  # largest weight of a row where all are whole numbers of 8 bits
 _PIECE = 1 << 21  # values at a time, where float64 copies of a whole array would be large
 
 
@@ -133,8 +134,21 @@ class Tape:
         self.biases = {s.name: s.bias.astype(np.float32) for s in weighted}
         self.gains: dict[str, npt.NDArray[np.float64]] = {}
         self.lattices: dict[str, Lattice] = {}
+        self._coarse = False
         self._makers = {step.output: step for step in steps}
         self._open: dict[str, npt.NDArray[np.bool_]] = {}
+
+    def in_single(self) -> "Tape":
+        """Itself with all weights as whole numbers of 8 bits times a gain, and inputs of as many
+        bits as let products fit single precision: for derivatives and for steps whose weights will
+        be codes, which ask for no more."""
+        self._coarse = True
+        for name, w in self.weights.items():
+            top = np.abs(w).max(axis=1, initial=0.0).astype(np.float64)
+            gain = np.where(top > 0, top, 1.0) / _WHOLE
+            self.weights[name] = np.rint(w / gain[:, None]).astype(np.float32)
+            self.gains[name] = gain
+        return self
 
     @property
     def output(self) -> str:
@@ -194,6 +208,9 @@ class Tape:
         lattice = self._lattice(step.inputs[0])
         if lattice is None or step.name not in self.gains:
             unit, bits = 1.0, min(SINGLE, grid_bits(self.weights[step.name].shape[1]))
+            if self._coarse and step.name in self.gains:
+                spare = SINGLE - span_bits(float(np.abs(self.weights[step.name]).sum(axis=1).max()))
+                bits = spare if spare >= _LEAST_BITS else bits
             values = grid(x, bits, np.float32)
         else:
             unit, bits = lattice.scale, max(-lattice.low, lattice.high).bit_length()
@@ -302,10 +319,18 @@ class Tape:
                 gradients[name] = gradients[name] + part if name in gradients else part
         return result
 
-    def slopes(self, values: dict[str, FloatArray], seed: FloatArray, name: str) -> FloatArray:
+    def slopes(
+        self,
+        values: dict[str, FloatArray],
+        seed: FloatArray,
+        name: str,
+        kept: dict[str, FloatArray] | None = None,
+    ) -> FloatArray:
         """Gradients by the sums of step ``name`` of scalars whose gradients by the output are
         ``seed`` (scalars times frames, ...), all frames of the first scalar first; nothing before
-        that step is looked at."""
+        that step is looked at. ``kept`` takes those by the sums of the later steps that it names.
+        """
+        kept = {} if kept is None else kept
         after = self._after(name)
         gradients = {self.output: seed}
         for step in reversed(self.steps):
@@ -315,6 +340,8 @@ class Tape:
             g = (g.reshape(-1, *opened.shape) * opened).reshape(len(seed), *step.node.shape)
             if step.name == name:
                 return np.asarray(g)
+            if step.name in kept:
+                kept[step.name] = g
             inputs = [values[n] for n in step.inputs]
             for n, part in zip(step.inputs, self._back(step, inputs, g), strict=True):
                 if n in after:
@@ -372,8 +399,7 @@ class Tape:
             spare = span_bits(float(np.abs(matrix).sum(axis=1).max()))
             single = SINGLE - spare >= _LEAST_BITS
             dtype, bits = (np.float32, SINGLE) if single else (np.float64, DOUBLE)
-            scaled = flat * np.asarray(gain, dtype=np.float32).reshape(groups, -1)
-            flat = grid(scaled, bits - spare, dtype)
+            flat = _scaled_grid(flat, np.asarray(gain, dtype=np.float32), bits - spare, dtype)
             matrix = matrix.astype(dtype, copy=False)
         return np.matmul(flat.transpose(1, 0, 2), matrix).astype(np.float32, copy=False)
 
@@ -467,6 +493,27 @@ def _sum(node: Node, inputs: list[FloatArray]) -> FloatArray:
 @gradient.of(Add, Relu, Clip, Quantize)
 def _back_sum(node: Node, inputs: list[FloatArray], g: FloatArray) -> list[FloatArray]:
     return [g] * len(inputs)
+
+
+def _scaled_grid(
+    x: FloatArray, gain: FloatArray, bits: int, dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """``x`` (positions, groups, rows) times the rows' gains, at multiples as `exact.grid` takes
+    them."""
+    from pvq_hw.quantizer import kernels
+
+    if dtype != np.float32:
+        return grid(x * gain.reshape(x.shape[1:]), bits, dtype)
+    flat = np.ascontiguousarray(x.reshape(len(x), -1))
+    top = float(kernels.largest_scaled(flat, gain))
+    if top == 0.0:
+        return np.zeros(x.shape, dtype=dtype)
+    shift = grid_shift(top, bits, dtype)
+    if shift is None:
+        return grid(x * gain.reshape(x.shape[1:]), bits, dtype)
+    found = np.empty_like(flat)
+    kernels.round_scaled(flat, gain, np.float32(shift), found)
+    return found.reshape(x.shape)
 
 
 def derivatives(slopes: FloatArray, columns: Columns) -> FloatArray:

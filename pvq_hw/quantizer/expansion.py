@@ -78,6 +78,7 @@ class Rows:
         else:
             real = self.y * np.repeat(self.gain, self.y.shape[1] // groups, axis=1)
             tape.weights[name] = real.astype(np.float32)
+            tape.gains.pop(name, None)
         tape.biases[name] = self.bias.astype(np.float32)
 
 
@@ -168,6 +169,8 @@ class MapForm:
         frames: int,
         anchor: float,
     ) -> None:
+        from pvq_hw.quantizer import kernels
+
         left: list[FloatArray] = []
         for slopes, columns, own, residual in parts:
             if not left:
@@ -177,8 +180,7 @@ class MapForm:
                 self.designs = _Designs(slopes, columns, frames)
                 sums = [_OwnSums(columns.values.shape[2], self.size) for _ in columns.values]
                 squares, self.total = np.zeros(rows), np.zeros(rows)
-            for frame in slopes:
-                squares += np.square(frame, dtype=np.float64).sum(axis=(0, 1))
+            kernels.add_squares(slopes.reshape(-1, len(squares)), squares)
             self.total = _added(self.total, own)
             own_parts = np.split(own, len(columns.values), axis=1)
             for found, values, error in zip(sums, columns.values, own_parts, strict=True):
@@ -249,7 +251,9 @@ class _Designs:
             for start in range(group * size, (group + 1) * size, step)
         ]
         made = self.draws * count * (self.n + 1)
-        self.early = made < self.positions * (self.draws * count + groups * self.n)
+        together = frames_together(1, self.draws, self.positions, min(step, size), self.n)
+        smaller = made < self.positions * (self.draws * count + groups * self.n)
+        self.early = smaller and together < frames
         self.done = [0] * len(self.blocks)
         self.found: list[FloatArray] = []
         if self.early:

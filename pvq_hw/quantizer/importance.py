@@ -59,7 +59,7 @@ def felt(steps: tuple[Step, ...], x: FloatArray, seed: int = 0) -> dict[str, Fel
     x : float32 array (frames, \\*shape)
         Inputs; fewer frames are looked at where all would take too long.
     """
-    tape, rng = Tape(steps, steps[0].inputs[0]), np.random.default_rng(seed)
+    tape, rng = Tape(steps, steps[0].inputs[0]).in_single(), np.random.default_rng(seed)
     weighted = [step for step in steps if step.weighted]
     macs = sum(s.weight.size * s.node.size // len(s.weight) for s in weighted)
     count = min(len(x), max(LEAST_FRAMES, int(WORK / (3 * _DRAWS * macs))))

@@ -21,11 +21,14 @@ from numba import njit
 
 __all__ = [
     "TRIES",
+    "add_squares",
     "filter_channels",
     "filter_channels_back",
     "improve_rows",
+    "largest_scaled",
     "move_pulses",
     "refine_row",
+    "round_scaled",
     "row_form",
     "search_row",
     "slope_sums",
@@ -665,6 +668,36 @@ def refine_row(
         for c in range(outputs):
             residual[active[f], c] += a[active[f], c] * by
     return gain + grow, shift
+
+
+@_compiled
+def largest_scaled(x: Array, gain: Array) -> float:
+    """The largest magnitude of ``x`` (rows, M) times ``gain`` (M,), both float32."""
+    top = np.zeros(len(gain), dtype=np.float32)
+    for i in range(len(x)):
+        row = x[i]
+        for c in range(len(gain)):
+            top[c] = max(top[c], abs(row[c] * gain[c]))
+    return top.max()
+
+
+@_compiled
+def round_scaled(x: Array, gain: Array, shift: float, out: Array) -> None:
+    """Writes ``x`` (rows, M) times ``gain`` (M,) as ``shift``, added and taken away again, rounds
+    it; all float32."""
+    for i in range(len(x)):
+        row, to = x[i], out[i]
+        for c in range(len(gain)):
+            to[c] = (row[c] * gain[c] + shift) - shift
+
+
+@_compiled
+def add_squares(x: Array, total: Array) -> None:
+    """Adds the squares of ``x`` (rows, M) to ``total`` (M,), row by row."""
+    for i in range(len(x)):
+        row = x[i]
+        for c in range(len(total)):
+            total[c] += np.float64(row[c]) * np.float64(row[c])
 
 
 @_compiled

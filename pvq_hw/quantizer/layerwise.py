@@ -69,7 +69,8 @@ FloatArray = npt.NDArray[Any]  # float32 where there is much, else float64
 IntArray = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
-_SAMPLES = 30_000  # window positions that a layer is fitted to
+_SAMPLES = 30_000  # frames that a layer is fitted to
+_MAP_SAMPLES = 12_000  # window positions likewise, of which neighbors say much the same
 _CHUNK = 1 << 22  # values of the windows of one chunk of frames
 _DAMPING = 0.03  # of the moments: what held-out images ask for at 6,000 frames
 _TRIES = 32  # starts of a layer's moves, at most
@@ -236,7 +237,7 @@ class LayerBuilder:
         columns = target = None
         if raw is not None and x.values is not None:
             flat = raw.reshape(-1, len(w))
-            chosen = self._sample(len(flat))
+            chosen = self._sample(len(flat), _SAMPLES if len(flat) == len(raw) else _MAP_SAMPLES)
             columns = _columns(geometry, x.values, chosen, parts)
             target = flat[chosen]
         real_x = None if columns is None else columns * np.float32(x.spec.scale)
@@ -280,10 +281,10 @@ class LayerBuilder:
             return Dense(**common)
         return Conv(geometry=geometry, groups=parts, **common)
 
-    def _sample(self, count: int) -> IntArray:
-        if count <= _SAMPLES:
+    def _sample(self, count: int, most: int) -> IntArray:
+        if count <= most:
             return np.arange(count)
-        return np.sort(self.rng.choice(count, _SAMPLES, replace=False))
+        return np.sort(self.rng.choice(count, most, replace=False))
 
     def _codes(
         self, step: Step, request: Request, columns: FloatArray | None, target: FloatArray | None
@@ -310,40 +311,61 @@ class LayerBuilder:
         if columns is None or target is None or not fitted:
             y = _start(w, k, request, w != 0)
             return y, _plain_gains(w, y, request, self.options.gain_rule)
-        parts = node_groups(step.node)
-        size = len(w) // parts
+        groups = node_groups(step.node)
+        size = len(w) // groups
+        parts = [slice(g * size, (g + 1) * size) for g in range(groups)]
+        found = [
+            moments(x, target[:, p], w[p], _DAMPING) for p, x in zip(parts, columns, strict=True)
+        ]
+        starts = self._starts(found, parts, k, request, w != 0)
         ys, gains = [], []
-        for g in range(parts):
-            part = slice(g * size, (g + 1) * size)
-            m = moments(columns[g], target[:, part], w[part], _DAMPING)
-            told = self._told(step.name, g, parts)
-            y, gain = self._moved(m, k[part], request, w[part] != 0, told)
+        for g, (part, m) in enumerate(zip(parts, found, strict=True)):
+            told = self._told(step.name, g, groups)
+            y, gain = self._moved(m, starts[:, part], request, w[part] != 0, told)
             ys.append(y)
             gains.append(gain)
         return np.concatenate(ys), np.concatenate(gains)
 
+    def _starts(
+        self,
+        found: list[Moments],
+        parts: list[slice],
+        k: IntArray,
+        request: Request,
+        allowed: npt.NDArray[np.bool_],
+    ) -> IntArray:
+        """Codewords that the moves of the groups' rows start from, (tries, M, N): the ridge
+        solution's, and those of it with noise."""
+        scores = [ridge_weights(m) for m in found]
+        score = np.concatenate(scores)
+        if request.shared:  # one gain for each group
+            return np.concatenate(
+                [_start(s, k[p], request, allowed[p]) for s, p in zip(scores, parts, strict=True)]
+            )[None]
+        start, shape = _start(score, k, request, allowed), scores[0].shape
+        tries = 1 if request.groups > 1 else _tries(*shape)
+        if tries == 1:
+            return start[None]
+        noise = [self.noise.uniform(-_NOISE, _NOISE, (tries - 1, *shape)) for _ in found]
+        unit = np.abs(gains_of(score, start))[:, None]
+        others = (score + unit * np.concatenate(noise, axis=1)).reshape(-1, shape[1])
+        again = np.tile(np.arange(len(score)), tries - 1)
+        more = _start(others, k[again], request, allowed[again])
+        return np.concatenate([start[None], more.reshape(tries - 1, *start.shape)])
+
     def _moved(
         self,
         m: Moments,
-        k: IntArray,
+        starts: IntArray,
         request: Request,
         allowed: npt.NDArray[np.bool_],
         progress: Callable[[float], None] | None,
     ) -> tuple[IntArray, FloatArray]:
-        """Codes and gains of a group's rows by pulse moves, of each row the best of several starts:
-        the ridge solution's codeword, and those of it with noise."""
-        score = ridge_weights(m)
-        start = _start(score, k, request, allowed)
-        rows, n = start.shape
-        tries = 1 if request.shared or request.groups > 1 else _tries(rows, n)
+        """Codes and gains of a group's rows by pulse moves, of each row the best of its starts,
+        (tries, rows, N)."""
+        tries, rows, n = starts.shape
         again = np.tile(np.arange(rows), tries)
-        if tries > 1:
-            unit = np.abs(gains_of(score, start))[:, None]
-            noise = unit * self.noise.uniform(-_NOISE, _NOISE, (tries - 1, rows, n))
-            others = (score + noise).reshape(-1, n)
-            start = np.concatenate(
-                [start, _start(others, k[again[rows:]], request, allowed[again[rows:]])]
-            )
+        start = starts.reshape(-1, n)
         many = m if tries == 1 else m.rows(again)
         y, gain = improve(
             many,

@@ -25,7 +25,7 @@ FloatArray = npt.NDArray[np.float32]
 RealArray = npt.NDArray[np.float64]
 
 _BATCH = 50
-_STEPS = 160
+_STEPS = 100
 _EPOCHS = 20  # at most
 _LEAST = 0.5  # of these steps: with fewer, more is lost on the way than they bring
 WORK = 7e10  # multiplications of all steps, forwards and backwards

@@ -29,6 +29,7 @@ __all__ = ["Lookahead"]
 FloatArray = npt.NDArray[np.float32]
 
 _ANCHOR = 30.0  # weight of the layer's own error
+_TOGETHER = 2  # layers for which one pass backwards is made
 _LEAST_FRAMES = 100
 _DIRECTIONS = 4, 4  # among a frame's outputs, at least and at most
 WORK = 3e10  # multiplications of all layers' slopes
@@ -61,13 +62,13 @@ class Lookahead:
         return cls(steps, source, x, seed)
 
     def __init__(self, steps: tuple[Step, ...], source: Source, x: FloatArray, seed: int) -> None:
-        self.tape, self.parts = Tape(steps, source.spec.name), source.parts
+        self.tape, self.parts = Tape(steps, source.spec.name).in_single(), source.parts
         inputs = x.astype(np.float32)
         if not self.parts:  # several inputs are rounded where they are taken
             self.tape.lattices[source.spec.name] = Lattice.of(source.spec)
             inputs = self.tape.lattices[source.spec.name].round(inputs)
         self.visits = Visits(self.tape, inputs, seed, directions=_DIRECTIONS, work=WORK)
-        self.visits.anchor = _ANCHOR
+        self.visits.anchor, self.visits.together = _ANCHOR, _TOGETHER
 
     def moved(self, name: str, rows: Rows) -> Rows:
         """The rows of the next layer with pulses, gains and biases that make the outputs' error

@@ -24,7 +24,7 @@ __all__ = ["measured_pulses"]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-_FRAMES = 256
+_FRAMES, _MAP_FRAMES = 256, 128
 _SAMPLES = 16_000  # window positions that the trial codes are fitted to
 _DRAWS = 4  # random combinations of the outputs of a frame whose derivatives are taken
 _STEPS = 2.0 ** np.arange(-2, 3.5, 1)
@@ -45,7 +45,8 @@ def measured_pulses(
     ----------
     steps : tuple of Step
     x : float32 array (frames, \\*shape)
-        The float model's inputs; at most 256 frames are looked at.
+        The float model's inputs; at most 256 frames are looked at, 128 of networks with maps,
+        where each shows many positions.
     ratio : float
         Mean N/K of the layers that have neither pulses nor a total of their own in ``asked``.
 
@@ -54,8 +55,10 @@ def measured_pulses(
     InputError
         Where the ratio leaves rows without a pulse.
     """
-    x = x[:: max(1, len(x) // _FRAMES)][:_FRAMES].astype(np.float32)
-    tape = Tape(steps, steps[0].inputs[0])
+    tape, most = Tape(steps, steps[0].inputs[0]), _FRAMES
+    if any(step.node.size != step.node.shape[-1] for step in steps):
+        tape, most = tape.in_single(), _MAP_FRAMES
+    x = x[:: max(1, len(x) // most)][:most].astype(np.float32)
     pulsed = {s.name: s for s in steps if s.weighted and not asked[s.name].int8}
     given = {n: asked[n].k for n in pulsed}
     result = {n: k if k.shape[1] > 1 else k[:, 0] for n, k in given.items() if k is not None}
@@ -131,14 +134,15 @@ def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -
     w = step.weight
     groups = node_groups(step.node)
     size = len(w) // groups
+    parts = [slice(g * size, (g + 1) * size) for g in range(groups)]
     change = np.empty((len(grid), len(w), w.shape[1] + 1), dtype=np.float32)
-    for g in range(groups):
-        part = slice(g * size, (g + 1) * size)
-        m = moments(columns[g], sums[:, part], w[part])
-        start = ridge_weights(m)
-        mean = columns[g].mean(axis=0, dtype=np.float64)
-        for j, k in enumerate(grid):
-            y, gain = improve(m, nearest(start, np.full(size, k)), patience=4)
+    found = [moments(columns[g], sums[:, part], w[part]) for g, part in enumerate(parts)]
+    start = np.concatenate([ridge_weights(m) for m in found])
+    means = [values.mean(axis=0, dtype=np.float64) for values in columns]
+    for j, k in enumerate(grid):
+        nearby = nearest(start, np.full(len(w), k))
+        for part, m, mean in zip(parts, found, means, strict=True):
+            y, gain = improve(m, nearby[part], patience=4)
             change[j, part, :-1] = y * gain - w[part]
             change[j, part, -1] = -(change[j, part, :-1] * mean).sum(axis=1)
     return change

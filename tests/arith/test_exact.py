@@ -93,10 +93,10 @@ _RECORDED = {
     "small": "274b2d0337fcdc7b",
     "chain": "99e13263c840c0d6",
     "chain, banks and groups": "af39ea3ef8d1244c",
-    "convolutions": "6d05d8b84f4a6c4e",
-    "convolutions, more weights than sweeps bear": "8db84700fab1a263",
-    "residual, depthwise": "5d91eeeb0c75b2ca",
-    "residual, 8 bits and banks": "c0fad2192ef45f65",
+    "convolutions": "4a4fa0e0f0786a3c",
+    "convolutions, more weights than sweeps bear": "c0fae36c9b46838b",
+    "residual, depthwise": "6f7a7b0eb30c5696",
+    "residual, 8 bits and banks": "a1aedac41b440e97",
     "folded bias": "7b0702fda64ef4b3",
 }
 

@@ -267,7 +267,7 @@ def test_what_is_asked_of_a_layer_is_kept() -> None:
 def test_sums_that_are_cut_off_are_not_felt() -> None:
     model, x = branched(), inputs(40).astype(np.float32)
     steps = network_steps(model)
-    found, values = felt(steps, x), Tape(steps, "x").forward(x)
+    found, values = felt(steps, x), Tape(steps, "x").in_single().forward(x)
     for name, output in (("stem", "s"), ("left", "l")):
         layer = found[name]
         passed = values[output].reshape(-1, layer.weight.shape[1])[layer.positions] > 0
@@ -294,13 +294,18 @@ def test_fewer_frames_and_positions_are_looked_at_where_there_are_many(monkeypat
 def test_pulses_go_where_sums_are_felt(monkeypatch) -> None:
     for tries in ("_TRIES", "_FELT_TRIES"):  # which of several starts is best is chance here
         monkeypatch.setattr(layerwise, tries, 1)
-    model, x, test = branched(), inputs(600), inputs(300, seed=9)
-    weighed = quantize(model, calibration=x, ratio=4.0, sweeps=0)
-    monkeypatch.setattr(importance, "ROUNDS", 0)
-    alike = quantize(model, calibration=x, ratio=4.0, sweeps=0)
-    assert weighed_error(model, weighed, test) < 0.9 * weighed_error(model, alike, test)
-    one, two = pulses_of(weighed), pulses_of(alike)
-    assert all(np.array_equal(one[name], two[name]) for name in one)
+    model, test = branched(), inputs(300, seed=9)
+    errors = np.zeros(2)  # of three draws, since one is chance
+    for seed in range(3):
+        x, found = inputs(600, seed=seed), []
+        for turn, rounds in enumerate((importance.ROUNDS, 0)):
+            with monkeypatch.context() as patch:
+                patch.setattr(importance, "ROUNDS", rounds)
+                found.append(quantize(model, calibration=x, ratio=4.0, sweeps=0))
+            errors[turn] += weighed_error(model, found[-1], test)
+        one, two = map(pulses_of, found)
+        assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert errors[0] < 0.95 * errors[1]
 
 
 def test_rows_keep_the_best_of_several_starts(monkeypatch) -> None:
