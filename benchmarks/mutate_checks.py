@@ -7,11 +7,11 @@ def _tests(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/{name}.py" for name in names)
 
 
-_CORE = _tests("gateware/test_gateware_core")
+_CORE = _tests("gateware/test_gateware_core", "gateware/test_resets")
 _PARTS = _tests("gateware/test_gateware_parts")
 _GRAPH = _tests("gateware/test_graph")
 _UNROLLED = _tests("gateware/test_unrolled_core", "gateware/test_unrolled_windows")
-_SHARED = _tests("gateware/test_shared_core", "gateware/test_map_core")
+_SHARED = _tests("gateware/test_shared_core", "gateware/test_resets", "gateware/test_map_core")
 _INT8 = _tests("gateware/test_int8_core")
 _PACKET = _tests("gateware/test_packet", "gateware/test_top")
 _CODES = _tests("gateware/test_live", "host/test_code_board")
@@ -45,7 +45,7 @@ _CIRCUITS = {
     "device/spram": _tests("gateware/test_spram"),
     "link/code_control": _CODES,
     "link/code_loader": _CODES,
-    "link/control": _PACKET,
+    "link/control": _tests("gateware/test_control") + _PACKET,
     "link/crc": _PACKET,
     "link/decision_pins": _tests("gateware/test_decision_pins"),
     "link/flash": _CODES,
@@ -90,6 +90,10 @@ CHECKS = {
 EQUIVALENT: dict[str, str] = {
     "gateware/core/map_core.py: MapWriter.__init__: 1 -> 0 #2": "nothing reads this port where "
     "windows are not side by side",
+    'gateware/core/map_core.py: WindowFetcher.elaborate: Signal(fields["rows"]) -> '
+    "(Signal(fields['rows'], reset_less=True))": "set as a layer begins",
+    'gateware/core/map_core.py: WindowFetcher.elaborate: Signal(signed(fields["x"])) -> '
+    "(Signal(signed(fields['x']), reset_less=True))": "set as a layer begins",
     "gateware/core/parameters.py: row_words: rom.depth - 1 -> (rom.depth + 1)": "the address has a "
     "bit more, always 0",
     "gateware/core/shared_core.py: lane_sums: side > 1 -> (side >= 1)": "the name of a module",

@@ -1,6 +1,7 @@
 """Packets: the format, the golden model, and the circuits that take them apart and make them."""
 
 import random
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from amaranth.lib.crc import catalog
 from amaranth.sim import Simulator
 
 from gateware.link.control import COUNTERS
+from gateware.link.crc import Crc32
 from gateware.link.packet import PacketMux, PacketReceiver, PacketTransmitter
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.patterns import Pattern
@@ -90,6 +92,32 @@ def test_crc_is_the_catalog_entry_of_that_name():
     known = catalog.CRC16_IBM_3740
     assert (known.polynomial, known.initial_crc) == (CRC_POLYNOMIAL, CRC_INIT)
     assert crc16(b"123456789") == 0x29B1 == known(8).compute(b"123456789")
+
+
+@pytest.mark.parametrize("before", [b"", b"before"])
+def test_crc_32_is_that_of_zlib_from_any_start_and_anew(before):
+    start = zlib.crc32(before)
+    dut, pieces = Crc32(start), (b"123456789", b"", bytes(range(200, 256)))
+
+    async def bench(ctx):
+        for piece in pieces:
+            for byte in piece:
+                ctx.set(dut.valid, 1)
+                ctx.set(dut.data, byte)
+                await ctx.tick()
+                ctx.set(dut.valid, 0)
+                await ctx.tick()
+            assert ctx.get(dut.crc) == zlib.crc32(piece, start)
+            ctx.set(dut.clear, 1)
+            ctx.set(dut.valid, 1)  # is ignored meanwhile
+            await ctx.tick()
+            ctx.set(dut.clear, 0)
+            ctx.set(dut.valid, 0)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 def test_packet_bytes_are_as_documented():

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from engine import frames_for, random_layer, tensor
 from plan_networks import random_network
+from refused_component import refused
 from vendor_bench import CYCLES, Part, VectorBench
 
 from gateware.accelerator.accelerator import Accelerator
@@ -286,20 +287,13 @@ def test_no_activation_is_taken_while_codes_are_loaded():
     simulator.run()
 
 
-def _refused(kind, *arguments, **options):
-    """Makes a component of which Amaranth does not expect that it is used."""
-    component = kind.__new__(kind)
-    component._MustUse__used = True
-    component.__init__(*arguments, **options)
-
-
 def test_refuses_what_no_block_is_there_for():
     with pytest.raises(ValueError, match="SPRAM must be blocks 0 to 3"):
-        _refused(SpramRom, 40, 10, 2)
+        refused(SpramRom, 40, 10, 2)
     with pytest.raises(ValueError, match="latency must be 1 or 2"):
-        _refused(SpramRom, 16, 10, 0, latency=3)
+        refused(SpramRom, 16, 10, 0, latency=3)
     with pytest.raises(ValueError, match="body must be"):
-        _refused(SpramBlock, body="ecp5")
+        refused(SpramBlock, body="ecp5")
     rng = np.random.default_rng(0)
     layer = random_layer(rng, 5, 12, U8, U8)
     with pytest.raises(InputError, match="code_latency must be 1 or 2"):

@@ -6,12 +6,25 @@ from functools import cache
 import numpy as np
 import pytest
 from loaded import Loaded
+from refused_component import refused
 
+from gateware.link.flash import FlashReader, FlashStream
 from pvq_hw.host.code_state import CodeState, CodeStatus
 from pvq_hw.host.protocol import ErrorCode, Kind, Packet, PacketDecoder
 from sim.agents.pins import PinSimulation
 
 LOADED = Loaded()
+
+
+@pytest.mark.parametrize("make", [
+    lambda offset: refused(FlashReader, offset, 16),
+    lambda offset: refused(FlashStream, offset, 8, 4, 0, 16),
+])  # fmt: skip
+def test_a_flash_has_addresses_of_24_bits(make):
+    make((1 << 24) - 1)
+    for offset in (1 << 24, -1):
+        with pytest.raises(ValueError, match=rf"Flash offset must have 24 bits, not {offset:#x}"):
+            make(offset)
 
 
 def _talk(steps, flash, top=None, limit=400_000):
