@@ -1,7 +1,7 @@
 """Mutants of the sources against the tests of their own circuit or module: how many are found.
 
 Run as ``make mutate``, or ``python -m benchmarks.mutate [KIND ...] [--mutants N] [--only NAME]
-[--minutes M]``.
+[--minutes M]``; with ``--fixed`` the few of `make test`.
 ``circuits`` are the Amaranth sources, ``python`` formats, codes, packing and protocol;
 `benchmarks.mutate_checks` says which tests look at which file, and why a mutant that none finds is
 no other circuit. Mutants are drawn by the seed from all that there are; each runs in a copy of the
@@ -26,13 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mutate_checks import CHECKS, EQUIVALENT
+from benchmarks.mutate_checks import CHECKS, EQUIVALENT, FIXED
 from benchmarks.mutations import Mutation, mutations_of
 from pvq_hw import __version__
 from pvq_hw.documents import document_text
 from pvq_hw.errors import InputError, PvqError
 
-__all__ = ["KINDS", "Tree", "main", "mutants_of", "mutate", "score"]
+__all__ = ["KINDS", "Tree", "main", "missed", "mutants_of", "mutate", "score"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "mutate.json"
@@ -83,8 +83,9 @@ class Tree:
             self._sound.add(outcome.by)
         return outcome
 
-    def run(self, tests: Sequence[str], mutation: Mutation | None = None) -> Outcome:
-        """The tests, until one fails, of the sources with a mutation."""
+    def run(self, tests: Sequence[str], mutation: Mutation | None = None, *options: str) -> Outcome:
+        """The tests, until one fails, of the sources with a mutation; ``options`` are pytest's."""
+        tests = [*options, *tests]
         if mutation is None:
             return self._forked(tests)
         path = self.root / mutation.path
@@ -139,7 +140,9 @@ def _tests(root: Path, tests: Sequence[str], told: Path) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(root)
+    # Plugins that are there for others take longer to import than most tests.
     os.environ |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.dont_write_bytecode = True
     sys.path[:] = [str(root), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
     for name in [n for n in sys.modules if n.partition(".")[0] in _PACKAGES]:
@@ -157,7 +160,7 @@ def _tests(root: Path, tests: Sequence[str], told: Path) -> int:
             if report.failed:
                 told.write_text(report.nodeid)
 
-    options = ["-x", "-q", "-m", _QUICK, "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-x", "-q", "-m", _QUICK, "-p", "no:cacheprovider"]
     return int(pytest.main([*options, *tests], plugins=[Teller()]))
 
 
@@ -268,6 +271,21 @@ def _words(counts: dict[str, Any]) -> str:
     )
 
 
+def missed(tell: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Those of `FIXED` that their tests do not find."""
+    known = {m.name: m for kind in KINDS for m in mutants_of(kind)}
+    found = []
+    with tempfile.TemporaryDirectory(prefix="pvq_hw_") as place:
+        tree = Tree(Path(place))
+        for name, test in FIXED.items():
+            outcome = tree.run([test], known[name], "--noconftest")
+            if (outcome.what, outcome.by) != ("found", test):
+                found.append(name)
+                tell(f"{outcome.what}: {name}")
+    tell(f"{len(FIXED) - len(found)} of {len(FIXED)} fixed mutants found")
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; exit status 1 where a mutant is left that nobody gave a reason for."""
     parser = argparse.ArgumentParser(prog="benchmarks.mutate", description=__doc__.split("\n")[0])
@@ -277,15 +295,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="of the processor")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--results", type=Path, default=RESULTS)
+    parser.add_argument("--fixed", action="store_true", help="those of `make test`, nothing kept")
     args = parser.parse_args(argv)
     import amaranth.sim
     import pytest
 
     del amaranth, pytest  # children have them from here
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
     try:
+        if args.fixed:
+            return int(bool(missed(tell)))
         document = mutate(
             args.kinds or list(KINDS), args.results, mutants=args.mutants, seed=args.seed,
-            minutes=args.minutes, only=args.only, tell=lambda line: print(line, flush=True),
+            minutes=args.minutes, only=args.only, tell=tell,
         )  # fmt: skip
     except PvqError as error:
         print(error, file=sys.stderr)

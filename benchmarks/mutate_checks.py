@@ -1,6 +1,9 @@
 """Which tests look at which source, and which mutants are the same circuit or program."""
 
-__all__ = ["CHECKS", "EQUIVALENT"]
+import json
+from pathlib import Path
+
+__all__ = ["CHECKS", "EQUIVALENT", "EQUIVALENT_CELLS", "FIXED"]
 
 
 def _tests(*names: str) -> tuple[str, ...]:
@@ -110,3 +113,11 @@ EQUIVALENT: dict[str, str] = {
     "fault",
 }
 """Mutants that no test is to find, and why."""
+
+EQUIVALENT_CELLS: dict[str, str] = {}
+"""Mutants of exported Verilog, as ``circuit: mutant``, that no testbench is to find, and why."""
+
+FIXED: dict[str, str] = json.loads(
+    Path(__file__).with_name("mutate_fixed.json").read_text(encoding="utf-8")
+)
+"""Twenty mutants that `make test` tries, each with a test that is quick to find it."""

@@ -9,7 +9,7 @@ import pytest
 from cli_tools import ROOT
 
 from benchmarks import mutate
-from benchmarks.mutate_checks import CHECKS, EQUIVALENT
+from benchmarks.mutate_checks import CHECKS, EQUIVALENT, FIXED
 from benchmarks.mutations import mutations_of
 from pvq_hw.errors import InputError
 
@@ -73,7 +73,7 @@ def test_every_source_and_test_of_the_table_is_there():
         tests = {test for checks in files.values() for test in checks}
         assert all((ROOT / test).is_file() for test in tests)
     names = {m.name for kind in CHECKS for m in mutate.mutants_of(kind)}
-    assert set(EQUIVALENT) <= names
+    assert {*EQUIVALENT, *FIXED} <= names
     assert all(EQUIVALENT.values())
 
 
@@ -127,28 +127,26 @@ def test_what_is_left_without_a_reason_is_no_success(tmp_path, tried, monkeypatc
     assert mutate.main(["perl", "-o", str(path)]) == 2
 
 
-# A circuit and a module that their own tests find; over a hundred more are in `tests/sim`.
-FIXED = {
-    f"{FORMATS}: IntFormat.between: 0 -> 1": "test_narrowest_format",
-    "gateware/link/crc.py: Crc16.elaborate: self.clear -> 0": "test_packet.py",
-}
+def test_a_mutant_is_found_by_the_tests_of_its_own_file(tmp_path):
+    path, name = tmp_path / "m.json", f"{FORMATS}: IntFormat.between: 0 -> 1"
+    ran = run_bench("python", "--mutants", "1", "--only", name, "-o", path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    ((found, mutant),) = json.loads(path.read_text())["kinds"]["python"]["mutants"].items()
+    assert (found, mutant["what"]) == (name, "found")
+    assert "test_narrowest_format" in mutant["by"]
 
 
-def test_mutants_are_found_by_the_tests_of_their_own_file(tmp_path):
-    path = tmp_path / "m.json"
-    only = [part for name in FIXED for part in ("--only", name)]
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.mutate", "--mutants", "1", *only, "-o", str(path)],
+def test_twenty_fixed_mutants_are_found_each_by_its_test():
+    ran = run_bench("--fixed")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout == "20 of 20 fixed mutants found\n"
+
+
+def run_bench(*args):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.mutate", *args],
         cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    kinds = json.loads(path.read_text())["kinds"]
-    for kind in ("circuits", "python"):
-        assert len(kinds[kind]["mutants"]) == 1
-        for name, mutant in kinds[kind]["mutants"].items():
-            (test,) = (test for start, test in FIXED.items() if name.startswith(start))
-            assert mutant["what"] == "found"
-            assert test in mutant["by"]
 
 
 def test_a_test_that_fails_by_itself_finds_nothing(monkeypatch):
