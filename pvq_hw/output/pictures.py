@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _BARS = 4  # of a histogram on either side of 0
-_BOX, _GAP = (196, 62), (22, 26)  # of the diagram, in the drawing's units
+_BOX, _GAP = (208, 62), (22, 26)  # of the diagram, in the drawing's units
 _NAMES = {"luts": "LUTs", "brams": "block RAMs", "dsps": "multipliers", "sprams": "SPRAMs"}
 _HUES = 6
 _TILE = re.compile(r"(\d{1,4}):(\d)")
