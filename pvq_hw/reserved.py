@@ -34,8 +34,8 @@ unique unique0 until until_with untyped var virtual void wait_order weak wildcar
 # Ports, modules and streams of what is generated around the units; words that Icarus Verilog
 # adds to the language; names that Windows keeps for devices.
 _GENERATED = """
-accelerator aux batches bool chain clk codes con dut expected i nul o packer prn pvq_rom pvq_sim
-pvq_spram rst tb top unpacker wone
+accelerator aux axilite axis batches bool chain clk codes con csr dut expected i memory_folder nul o
+packer prn pvq_rom pvq_sim pvq_spram rom rst spram tb top unpacker wishbone wone
 """
 
 VERILOG_2005 = frozenset(_VERILOG.split())

@@ -257,7 +257,9 @@ def _header(
     outputs: Sequence[Output] = (),
     inputs: Sequence[Input] = (),
     units: Sequence[str] = (),
+    use: Sequence[str] = (),
 ) -> str:
+    """``use``: how the files go together; by default for one file and ``pvq_rom.v``."""
     specs, vectors, widths = graph.cores, graph.vectors, graph.widths
     (_, x), (_, out), (n, rows) = graph.x, graph.out, graph.frame_transfers
     unit = "frame" if graph.frames == 1 else f"batch of {graph.frames} frames"
@@ -295,10 +297,16 @@ def _header(
             "Units",
             *map(_unit_line, graph.units),
             "",
-            f"To simulate or synthesize: this file, {ROM_FILE} and the .hex files in the tool's",
-            f"working folder, e.g. iverilog -g2005 {name}.v {ROM_FILE} YOUR_TESTBENCH.v",
+            *(use or _use_lines(name)),
         ]
     )
+
+
+def _use_lines(name: str) -> list[str]:
+    return [
+        f"To simulate or synthesize: this file, {ROM_FILE} and the .hex files in the tool's",
+        f"working folder, e.g. iverilog -g2005 {name}.v {ROM_FILE} YOUR_TESTBENCH.v",
+    ]
 
 
 def _cycles(graph: GraphSpec, images: Sequence[CoreImage]) -> tuple[int, int]:
@@ -328,15 +336,17 @@ def export_accelerator(
     outputs: Sequence[Output] = (),
     inputs: Sequence[Input] = (),
     units: Sequence[str] = (),
+    use: Sequence[str] = (),
 ) -> dict[str, str]:
     """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``.
 
     ``images`` are the contents of its cores, in order; ``cycles`` are the interval and the latency
     where they are known already; ``outputs`` and ``inputs`` say which transfers are which, where a
-    model has several, and ``units`` what their integers stand for (`unit_lines`).
+    model has several, and ``units`` what their integers stand for (`unit_lines`); ``use`` is the
+    end of the header, how the files go together.
     """
     component = Accelerator(graph, images, body="verilog")
-    header = _header(name, graph, cycles or _cycles(graph, images), outputs, inputs, units)
+    header = _header(name, graph, cycles or _cycles(graph, images), outputs, inputs, units, use)
     return {
         f"{name}.v": export_verilog(component, name, header=header),
         ROM_FILE: ROM_VERILOG,

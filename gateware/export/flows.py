@@ -12,6 +12,8 @@ from gateware.export.board import board_files
 from gateware.export.csr import csr_shells
 from gateware.export.export import ROM_FILE, export_accelerator, unit_lines
 from gateware.export.interfaces import TOPS, Side, axis_shell, flow_testbench
+from gateware.export.litex import litex_module
+from gateware.export.modules import FOLDER, split_modules, with_folder
 from pvq_hw.choices import BOARD_FLOW, CORE_FLOWS, FLOWS, INTERFACES
 from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.code_stream import has_stream
@@ -102,6 +104,8 @@ def flow_files(
         plan.clock_mhz, unit_lines(accelerator.network),
     )  # fmt: skip
     more = _WRITERS[flow](parts) | {f"{name}.vlt": _WAIVERS.format(name=name)}
+    bench = f"{name}_tb.v"
+    verilog = with_folder(verilog | {bench: test.pop(bench)})
     return {**verilog, **memories, **test, **more, "README.txt": parts.readme(flow, more)}
 
 
@@ -159,9 +163,19 @@ def _verilog(accelerator: Accelerator, name: str) -> Mapping[str, str]:
     made = export_accelerator(
         plan.graph, accelerator.image.cores, name,
         cycles=(plan.interval_cycles, plan.latency_cycles),
-        outputs=accelerator.network.outputs,
+        outputs=accelerator.network.outputs, use=_USE_LINES,
     )  # fmt: skip
-    return {file.replace("pvq_", f"{name}_"): _renamed(text, name) for file, text in made.items()}
+    return {
+        file: part
+        for text in made.values()
+        for file, part in split_modules(_renamed(text, name)).items()
+    }
+
+
+_USE_LINES = (
+    "One module a file, called as its file; the .hex files are memory contents. Parameter",
+    f"  {FOLDER}  where they are, with a slash at its end; else in the tool's working folder",
+)
 
 
 class _Listing(TypedDict):
@@ -214,8 +228,7 @@ lint_off -rule PROCASSINIT -file "*{name}*.v"
 lint_off -rule UNUSEDSIGNAL -file "*{name}*.v"
 // Verilog extends the shorter side of these with zeros, which is what is meant.
 lint_off -rule WIDTHEXPAND -file "*{name}*.v"
-// All modules of an accelerator are in one file; blocks of generated memory have no names.
-lint_off -rule DECLFILENAME -file "*{name}*.v"
+// Blocks of generated memory have no names.
 lint_off -rule GENUNNAMED -file "*{name}*.v"
 """
 
@@ -240,7 +253,8 @@ class _Parts:
             "",
             f"The module to use is {self.top}, in {self.top}.v{also}; the formats, latency",
             f"and throughput are at the top of {self.name}.v. The .hex files are memory contents:",
-            "a simulator or synthesis tool looks for them in its working folder.",
+            "a simulator or synthesis tool looks for them in its working folder, or where the",
+            f"parameter {FOLDER} of the module says (a path with a slash at its end).",
             "",
             *self.units,
             "",
@@ -379,130 +393,10 @@ if __name__ == "__main__":
     return {f"{parts.name}_edalize.py": text}
 
 
-_LITEX_BUS = """\
-        # The registers at the top of the core's Verilog, to be joined to a bus of the system.
-        self.bus = bus = wishbone.Interface(data_width=32, adr_width=4, addressing="word")
-"""
-
-_LITEX_PORTS = """
-            i_wb_adr=bus.adr,
-            i_wb_dat_w=bus.dat_w,
-            o_wb_dat_r=bus.dat_r,
-            i_wb_sel=bus.sel,
-            i_wb_we=bus.we,
-            i_wb_stb=bus.stb,
-            i_wb_cyc=bus.cyc,
-            o_wb_ack=bus.ack,"""
-
-
 def _litex(parts: _Parts) -> dict[str, str]:
-    axis, bus, top = parts.interface != "stream", "", parts.top
-    inputs, outputs = (
-        (parts.taken.bus_bits, parts.given.bus_bits)
-        if axis
-        else (parts.taken.bits, parts.given.bits)
+    text = litex_module(
+        parts.name, parts.interface, parts.verilog, parts.memories, parts.taken, parts.given
     )
-    if axis:
-        ports = """\
-            i_aclk=ClockSignal("sys"),
-            i_aresetn=~(ResetSignal("sys") | self._clear),
-            i_s_axis_tdata=sink.data,
-            i_s_axis_tvalid=sink.valid,
-            o_s_axis_tready=sink.ready,
-            i_s_axis_tlast=sink.last,
-            o_m_axis_tdata=source.data,
-            o_m_axis_tvalid=source.valid,
-            i_m_axis_tready=source.ready,
-            o_m_axis_tlast=source.last,"""
-        last = ""
-        if parts.interface == "csr":
-            top, bus = f"{parts.name}_wishbone", _LITEX_BUS
-            ports = ports.replace("i_aclk", "i_clk").replace("i_aresetn=~", "i_rst=") + _LITEX_PORTS
-    else:
-        ports = """\
-            i_clk=ClockSignal("sys"),
-            i_rst=ResetSignal("sys") | self._clear,
-            i_i__payload=sink.data,
-            i_i__valid=sink.valid,
-            o_i__ready=sink.ready,
-            o_o__payload=source.data,
-            o_o__valid=source.valid,
-            i_o__ready=source.ready,"""
-        last = """
-        given = Signal(32)
-        self.comb += source.last.eq(given == GIVEN - 1)
-        self.sync += If(self._clear, given.eq(0)).Elif(
-            source.valid & source.ready,
-            If(source.last, given.eq(0)).Else(given.eq(given + 1)))
-"""
-    sources = ", ".join(f'"{n}"' for n in parts.verilog)
-    memories = ", ".join(f'"{n}"' for n in parts.memories)
-    text = f'''\
-"""{parts.name} as a LiteX module: streams, and CSRs that count and clear."""
-
-import shutil
-from pathlib import Path
-
-from litex.gen import LiteXModule
-from litex.soc.interconnect import stream{", wishbone" if bus else ""}
-from litex.soc.interconnect.csr import CSRField, CSRStatus, CSRStorage
-from migen import ClockSignal, If, Instance, ResetSignal, Signal
-
-HERE = Path(__file__).resolve().parent
-SOURCES = ({sources},)
-MEMORIES = ({memories},)
-TAKEN = {parts.taken.transfers}  # transfers of a frame at the input
-GIVEN = {parts.given.transfers}  # and at the output
-
-
-class Accelerator(LiteXModule):
-    """Takes frames at ``sink`` and gives results at ``source``.
-
-    Parameters
-    ----------
-    platform
-        Gets the Verilog; `copy_memories` puts the memory contents where the tool looks.
-    """
-
-    def __init__(self, platform):
-        self.sink = sink = stream.Endpoint([("data", {inputs})])
-        self.source = source = stream.Endpoint([("data", {outputs})])
-{bus}        self.control = CSRStorage(fields=[
-            CSRField("clear", size=1, pulse=True, description="Forgets all frames and counts."),
-        ])
-        self.frames_taken = CSRStatus(32, description="Frames that were taken whole.")
-        self.frames_given = CSRStatus(32, description="Frames whose results all were taken.")
-        self._clear = self.control.fields.clear
-
-        # # #
-{last}
-        taken = Signal(32)
-        self.sync += [
-            If(sink.valid & sink.ready,
-                If(taken == TAKEN - 1,
-                    taken.eq(0),
-                    self.frames_taken.status.eq(self.frames_taken.status + 1),
-                ).Else(taken.eq(taken + 1))),
-            If(source.valid & source.ready & source.last,
-                self.frames_given.status.eq(self.frames_given.status + 1)),
-            If(self._clear,
-                taken.eq(0),
-                self.frames_taken.status.eq(0),
-                self.frames_given.status.eq(0)),
-        ]
-        self.specials += Instance(
-            "{top}",
-{ports}
-        )
-        for name in SOURCES:
-            platform.add_source(str(HERE / name))
-
-    @staticmethod
-    def copy_memories(folder):
-        """Copies the memory contents into the folder in which the tool runs (``gateware``)."""
-        for name in MEMORIES:
-            shutil.copyfile(HERE / name, Path(folder) / name)
-'''
     return {f"{parts.name}_litex.py": text}
 
 

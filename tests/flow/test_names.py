@@ -28,6 +28,7 @@ WRAPPERS = [
     *("codes", "codes__load", "dut", "tb", "top", "pvq_sim", "pvq_rom", "pvq_spram", "accelerator"),
     *("core0", "chain", "packer", "unpacker", "batches", "input", "output", "expected", "vectors"),
     *("l0_valid", "i_payload", "Model", "value", "stage", "sync", "CON", "nul", "bool", "wone"),
+    *("axis", "csr", "axilite", "wishbone", "rom", "spram", "MEMORY_FOLDER"),
 ]
 # Pairs that would meet after a prefix, a suffix, in another case, or when cut to length.
 PAIRS = [

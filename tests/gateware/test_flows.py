@@ -12,8 +12,11 @@ import yaml
 from cli_tools import refused, run, twin
 
 import pvq_hw
+from gateware.export.modules import FOLDER
 from pvq_hw.choices import CORE_FLOWS
 from pvq_hw.errors import InputError
+from pvq_hw.reserved import RESERVED
+from pvq_hw.tools import find as tools
 from pvq_hw.tools.find import find_tool
 
 BIN = Path(sys.executable).parent
@@ -114,6 +117,52 @@ def test_verilator_finds_nothing_beyond_the_waivers(folders, interface):
         assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("interface", ["stream", "axis", "csr"])
+def test_every_module_has_a_file_of_its_name(folders, interface):
+    files = sorted(folders[FOLDERS[interface]].glob("*.v"))
+    assert len(files) > 80
+    for file in files:
+        assert re.findall(r"^module (\w+)", file.read_text(), re.M) == [file.stem]
+
+
+def test_no_layer_is_called_as_what_is_beside_it(folders):
+    core, whole = (
+        {p.stem.removeprefix("digits_") for p in folders[FOLDERS[interface]].glob("*.v")}
+        for interface in ("stream", "csr")
+    )
+    assert whole - core == {"axis", "csr", "axilite", "wishbone"}
+    assert {*(whole - core), "rom", "tb", FOLDER.lower()} <= RESERVED
+    assert len({name.lower() for name in core}) == len(core)
+
+
+@pytest.mark.parametrize("interface", ["stream", "axis", "csr"])
+def test_memory_files_are_found_where_the_parameter_says(folders, tmp_path, interface):
+    folder = folders[FOLDERS[interface]]
+    told = f'-Pdigits_tb.MEMORY_FOLDER="{folder}/"'
+    sources = sorted(folder.glob("*.v"))
+    ran = call(
+        tmp_path, "iverilog", "-g2005", "-s", "digits_tb", told, "-o", tmp_path / "tb", *sources
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    ran = call(tmp_path, "vvp", tmp_path / "tb")
+    assert (ran.stdout.splitlines()[-1], ran.stderr) == ("PASS: 80 results", "")
+
+
+def test_yosys_finds_nothing_wrong_and_every_memory(folders, tmp_path):
+    """A memory file that isn't where it looks is an error of Yosys."""
+    folder = twin(folders["fusesoc", "csr"], tmp_path / "memories")
+    sources = [f"memories/{p.name}" for p in folder.glob("*.v") if p.name != "digits_tb.v"]
+    script = f"""\
+        read_verilog -defer {" ".join(sources)}
+        chparam -set MEMORY_FOLDER "memories/" digits_wishbone
+        hierarchy -check -top digits_wishbone
+        proc
+        check -assert
+    """
+    (tmp_path / "check.ys").write_text(script)
+    tools.run("yosys", ["-q", "-s", "check.ys"], folder=tmp_path)
+
+
 @pytest.mark.parametrize(("interface", "top"), [("axis", "digits_axis"), ("csr", "digits_axilite")])
 def test_fusesoc_runs_the_core(folders, tmp_path, interface, top):
     folder = folders["fusesoc", interface]
@@ -153,7 +202,7 @@ platform = LatticePlatform("ice40-up5k-sg48", [
 soc = SoCMini(platform, int(12e6), ident="test")
 soc.cd_sys = ClockDomain()
 soc.comb += soc.cd_sys.clk.eq(platform.request("clk"))
-soc.submodules.accelerator = core = Accelerator(platform)
+soc.submodules.accelerator = core = Accelerator(platform, "memories/")
 pins = platform.request("s")
 soc.comb += [core.sink.data.eq(platform.request("d")), core.sink.valid.eq(pins[0]),
              pins[1].eq(core.sink.ready), platform.request("q").eq(core.source.data),
@@ -161,7 +210,8 @@ soc.comb += [core.sink.data.eq(platform.request("d")), core.sink.valid.eq(pins[0
 soc.finalize()
 text = str(platform.get_verilog(soc))
 Accelerator.copy_memories(sys.argv[2])
-print("INSTANCE", [line.strip() for line in text.splitlines() if line.strip().startswith("digits")])
+print("INSTANCE", [line.strip() for line in text.splitlines()
+                   if line.strip().startswith(("digits", ".MEMORY_FOLDER"))])
 print("CSR", sorted(name for name in soc.csr.locs))
 print("SOURCES", sorted(source[0].rpartition("/")[2] for source in platform.sources))
 """
@@ -174,7 +224,7 @@ def test_litex_elaborates_the_module(folders, tmp_path, interface):
     ran = call(tmp_path, sys.executable, "soc.py", folder, tmp_path, PYTHONWARNINGS="ignore")
     assert ran.returncode == 0, ran.stderr
     top = {"stream": "digits", "axis": "digits_axis", "csr": "digits_wishbone"}[interface]
-    assert f"INSTANCE ['{top} {top}(']" in ran.stdout
+    assert f"INSTANCE ['{top} #(', '.MEMORY_FOLDER" in ran.stdout
     assert "'accelerator'" in ran.stdout
     assert "digits_rom.v" in ran.stdout
     assert (tmp_path / "digits_h_codes.hex").exists()
