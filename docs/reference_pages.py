@@ -1,5 +1,6 @@
 """What the documentation site has besides the pages: the commands and the Python interface, written
-from the parser and the package, a page a board, and files beside `docs/` that pages lead to.
+from the parser and the package, a page a board and a network, and files beside `docs/` that pages
+lead to.
 
 A hook of MkDocs, see `mkdocs.yml`.
 """
@@ -8,15 +9,32 @@ import argparse
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["board_pages", "commands", "on_files", "on_page_markdown", "python_interface"]
+__all__ = [
+    "board_pages",
+    "commands",
+    "network_pages",
+    "on_files",
+    "on_page_markdown",
+    "python_interface",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 _BOARDS = "reference/boards/"
 _BESIDE = ("constraints", "pvq_hw")  # folders that pages lead to
 _BESIDE_LINK = re.compile(rf"\]\((?:\.\./)+((?:{'|'.join(_BESIDE)})/[^)#]+)\)")
+
+
+def network_pages() -> dict[str, str]:
+    """A page for every network that is measured, by its path."""
+    sys.path.insert(0, str(Path(__file__).parent))  # MkDocs loads a hook by its path alone
+    try:
+        return importlib.import_module("network_pages").network_pages()  # type: ignore[no-any-return]
+    finally:
+        sys.path.pop(0)
 
 
 def commands() -> str:
@@ -136,8 +154,8 @@ def on_files(files: Any, config: Any) -> Any:
     pages = {"reference/commands.md": commands(), "reference/python.md": python_interface()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
-    for path, text in board_pages().items():
-        aside = InclusionLevel.NOT_IN_NAV  # the page of all boards leads to them
+    for path, text in (board_pages() | network_pages()).items():
+        aside = InclusionLevel.NOT_IN_NAV  # the pages of all boards and networks lead to them
         files.append(File.generated(config, path, content=text, inclusion=aside))
     for path in sorted(_beside()):
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
@@ -156,5 +174,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri == "boards.md":
         links = [f"[{Path(path).stem}]({path})" for path in board_pages()]
         markdown += "\n## One by one\n\n" + ", ".join(links) + "\n"
+    if page.file.src_uri == "networks.md":
+        titles = [(text.partition("\n")[0][2:], path) for path, text in network_pages().items()]
+        markdown += "\n" + "".join(f"- [{title}]({path})\n" for title, path in titles)
     up = "../" * page.file.src_uri.count("/")
     return _BESIDE_LINK.sub(rf"]({up}\1)", markdown)

@@ -56,6 +56,21 @@ def test_every_board_has_a_page(pages):
     assert "not built" in written["reference/boards/hx8k.md"] or "MHz where" in text
 
 
+def test_every_network_has_a_page(pages):
+    written = pages.network_pages()
+    assert len(written) == 10
+    for text in written.values():
+        assert text.count("\n## ") >= 1
+        tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+        assert len(tables) == text.count("\n## ")
+        for table in tables:
+            rows = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+            assert len(rows) > 2, table
+            assert len(set(rows)) == 1, table
+    assert all(f"| {name} |" in written["reference/networks/digits.md"] for name in TARGETS)
+    assert "99.00 % | 98.81 %" in written["reference/networks/lenet-5.md"]
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_warnings(tmp_path):
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
@@ -65,4 +80,5 @@ def test_the_site_builds_without_warnings(tmp_path):
     for page in ("index", "guide", "reference/commands", "reference/python"):
         assert (tmp_path / f"{page}.html").is_file()
     assert (tmp_path / "reference" / "boards" / "ulx3s-25f.html").is_file()
+    assert (tmp_path / "reference" / "networks" / "kws.html").is_file()
     assert (tmp_path / "constraints" / "icebreaker.pcf").is_file()
