@@ -34,7 +34,7 @@ _README = """\
 
 From this folder, with Yosys and nextpnr:
 
-    yosys -p "read_verilog {source}; synth_{family}{hierarchy} -top {name} -json {name}.json"
+    yosys -p "read_verilog {source}; {again}synth_{family} -top {name} -json {name}.json"
     {nextpnr} --json {name}.json {pinned} {placed}
     {pack}
 
@@ -42,6 +42,11 @@ It is the circuit that `pvq-hw build` places, for the same {clock:g} MHz: nextpn
 are met; --seed N tries another placement. `pvq-hw run` and `selftest` talk to the board as to one
 of `build`'s.
 """
+
+# The last check of hierarchy in synth_ecp5 (Yosys 0.70) elaborates a module anew that comes from
+# Verilog and has multipliers, whose models were not there at first ("has become available"): the
+# flat netlist is lost, and its submodules are missing. A module from RTLIL is left as it is.
+_RELOAD = "write_rtlil {name}.il; design -reset; read_rtlil {name}.il; "
 
 
 class _Pins:
@@ -97,8 +102,7 @@ def _readme(accelerator: Accelerator, name: str, ports: list[str]) -> str:
     pins = constraints_file(board)
     return _README.format(
         name=name, source=f"{name}.v", board=board.board, pins=pins,
-        # Of the flat ECP5 netlist, read back from Verilog, Yosys 0.70's ABC makes nothing.
-        family=board.family, hierarchy="" if ice else " -noflatten",
+        family=board.family, again="" if ice else _RELOAD.format(name=name),
         ports=", ".join(ports), nextpnr=" ".join(board.device.nextpnr(board.package, board.speed)),
         pinned=f"--{'pcf' if ice else 'lpf'} {pins}",
         placed=f"--{'asc' if ice else 'textcfg'} {device.placed}",

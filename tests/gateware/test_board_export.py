@@ -144,6 +144,7 @@ def test_a_flash_that_codes_are_read_from_has_its_pins(tmp_path, memory):
 def test_the_commands_of_its_readme_make_a_bitstream(tmp_path, target):
     made, folder = _export(tmp_path, target=target, link="spi")
     lines = re.findall(r"^    (\S.*)$", (folder / "README.txt").read_text(), re.MULTILINE)
+    assert "-noflatten" not in lines[0]
     for line in lines:
         tool, *arguments = shlex.split(line)
         if tool == "yosys":
