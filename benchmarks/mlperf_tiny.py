@@ -24,7 +24,7 @@ from benchmarks.networks import read, save
 from benchmarks.reach import Row, data_arguments, judged_output, row_data, run_verb
 from pvq_hw.data.dataset import Data
 
-__all__ = ["PUBLISHED", "ROWS", "TASKS", "Task", "main", "page"]
+__all__ = ["PUBLISHED", "ROWS", "TASKS", "Task", "main", "page", "task_table"]
 
 RESULTS = Path(__file__).parent / "results" / "mlperf_tiny.json"
 
@@ -207,21 +207,21 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [_ABOUT]
     for key, task in TASKS.items():
         rows = [row for row in ROWS if row[0] == key]
-        lines = [
-            _line(board, options, results[_key(*row)])
-            for row in rows
-            for _, board, options in (row,)
-            if _key(*row) in results
-        ]
         missing = [f"{b} `{o}`" for _, b, o in rows if _key(key, b, o) not in results]
         parts.append(f"\n## {key}: {task.name}\n")
-        if lines:
-            parts.append(_HEAD + "\n".join(lines) + "\n")
+        parts.append(task_table(key, results))
         if missing:
             parts.append(f"\nNot measured: {', '.join(missing)}.\n")
         others = ", ".join(f"{name} {rate:,g}" for name, rate in PUBLISHED[key])
         parts.append(f"\nPublished, inferences a second: {others}.\n")
     return "".join(parts)
+
+
+def task_table(key: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table of a task's rows that were measured, in Markdown; empty without any."""
+    lines = [_line(*row[1:], results[_key(*row)]) for row in ROWS
+             if row[0] == key and _key(*row) in results]  # fmt: skip
+    return _HEAD + "\n".join(lines) + "\n" if lines else ""
 
 
 def _line(board: str, options: str, found: Mapping[str, Any]) -> str:

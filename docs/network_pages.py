@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mlperf_tiny import task_table
+
 __all__ = ["FOLDER", "NETWORKS", "network_pages"]
 
 FOLDER = "reference/networks/"
@@ -99,7 +101,6 @@ def _page(network: Network, found: dict[str, Any]) -> str:
         ("What compile reaches", "benchmarks-reach.md", network.reach, _REACH, _reach),
         ("Accuracy of the codes, by N/K", "accuracy.md", network.accuracy, _ACCURACY, _accuracy),
         ("What --max-loss chooses", "benchmarks-promise.md", network.promise, _PROMISE, _promise),
-        ("MLPerf Tiny", "mlperf-tiny.md", network.tiny, _TINY, _tiny),
         ("As wires", "benchmarks-unrolled-networks.md", network.unrolled, _WIRES, _wires),
         ("Bitstreams", "convolutional.md#bitstreams", network.hardware, _BUILT, _built),
         ("On every board", "boards.md#built", network.page * network.boards, _BOARDS, _boards),
@@ -109,6 +110,9 @@ def _page(network: Network, found: dict[str, Any]) -> str:
             lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
             lines += [f"| {' | '.join(map(str, row))} |" for row in rows(name, found)]
             lines += ["", *_NOTES.get(title, ())]
+    if network.tiny:
+        table = task_table(network.tiny, found["mlperf_tiny"])
+        lines += ["## MLPerf Tiny", "", "[How it is measured](../../mlperf-tiny.md).", table]
     return "\n".join(lines)
 
 
@@ -126,8 +130,6 @@ _REACH = ("board", "N/K", "float", "right", "as float's", "error", "cycles", "in
 _ACCURACY = ("N/K", "float", "right, median", "draws")
 _PROMISE = ("board", "loss asked, points", "N/K", "8-bit layers", "float", "right", "cycles",
             "inferences/s")  # fmt: skip
-_TINY = ("board", "options", "float", "right", "as float's", "cycles, simulated", "clock, MHz",
-         "inferences/s", "LUTs", "energy, uJ")  # fmt: skip
 _WIRES = (
     "board, options",
     "float",
@@ -198,21 +200,6 @@ def _promise(name: str, found: dict[str, Any]) -> Iterable[Row]:
             _percent(result["float_right"], result["frames"]),
             _percent(result["right"], result["frames"]), f"{result['cycles']:,}",
             f"{result['inferences_per_second']:,.0f}",
-        )  # fmt: skip
-
-
-def _tiny(name: str, found: dict[str, Any]) -> Iterable[Row]:
-    for key, result in found["mlperf_tiny"].items():
-        if not key.startswith(f"{name} "):
-            continue
-        _, board, options = key.split(" ", 2)
-        frames, clock = result["frames"], result["clock_mhz"]
-        yield (
-            board, f"`{options}`", _percent(result.get("float_right"), frames),
-            _percent(result.get("right"), frames), _percent(result["same"], frames),
-            f"{result['simulated_cycles']:,}", f"{clock:g} planned",
-            f"{1e6 * clock / result['cycles']:,.0f}", f"{result['planned']['luts']:,} planned",
-            f"{result['energy_uj']:.2f} by a model",
         )  # fmt: skip
 
 

@@ -30,11 +30,12 @@ _BESIDE_LINK = re.compile(rf"\]\((?:\.\./)+((?:{'|'.join(_BESIDE)})/[^)#]+)\)")
 
 def network_pages() -> dict[str, str]:
     """A page for every network that is measured, by its path."""
-    sys.path.insert(0, str(Path(__file__).parent))  # MkDocs loads a hook by its path alone
+    kept = sys.path[:]
+    sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]  # MkDocs loads a hook by its path alone
     try:
         return importlib.import_module("network_pages").network_pages()  # type: ignore[no-any-return]
     finally:
-        sys.path.pop(0)
+        sys.path[:] = kept
 
 
 def commands() -> str:
