@@ -682,7 +682,7 @@ def largest_scaled(x: Array, gain: Array) -> float:
 
 
 @_compiled
-def round_scaled(x: Array, gain: Array, shift: float, out: Array) -> None:
+def round_scaled(x: Array, gain: Array, shift: np.float32, out: Array) -> None:
     """Writes ``x`` (rows, M) times ``gain`` (M,) as ``shift``, added and taken away again, rounds
     it; all float32."""
     for i in range(len(x)):
