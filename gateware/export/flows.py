@@ -173,8 +173,8 @@ def _verilog(accelerator: Accelerator, name: str) -> Mapping[str, str]:
 
 
 _USE_LINES = (
-    "One module a file, called as its file; the .hex files are memory contents. Parameter",
-    f"  {FOLDER}  where they are, with a slash at its end; else in the tool's working folder",
+    "One module a file, called as its file. The .hex files, if there are any, are memory contents;",
+    f"{FOLDER} says where, with a slash at its end: the tool's working folder unless it is set.",
 )
 
 
@@ -232,6 +232,12 @@ lint_off -rule WIDTHEXPAND -file "*{name}*.v"
 lint_off -rule GENUNNAMED -file "*{name}*.v"
 """
 
+_MEMORY_LINES = (
+    "The .hex files are memory contents: a simulator or synthesis tool looks for them in its",
+    f"working folder, or where the parameter {FOLDER} of the module says (a path with a",
+    "slash at its end).",
+)
+
 
 class _Parts:
     """What a flow's files are made of."""
@@ -252,9 +258,8 @@ class _Parts:
             f"{self.name}: an accelerator made by pvq-hw, for {flow}.",
             "",
             f"The module to use is {self.top}, in {self.top}.v{also}; the formats, latency",
-            f"and throughput are at the top of {self.name}.v. The .hex files are memory contents:",
-            "a simulator or synthesis tool looks for them in its working folder, or where the",
-            f"parameter {FOLDER} of the module says (a path with a slash at its end).",
+            f"and throughput are at the top of {self.name}.v.",
+            *(_MEMORY_LINES if self.memories else ()),
             "",
             *self.units,
             "",

@@ -1,5 +1,6 @@
 """Exported cores in the flows that they are for, as far as these run here."""
 
+import ast
 import configparser
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from cli_tools import refused, run, twin
@@ -228,6 +230,21 @@ def test_litex_elaborates_the_module(folders, tmp_path, interface):
     assert "'accelerator'" in ran.stdout
     assert "digits_rom.v" in ran.stdout
     assert (tmp_path / "digits_h_codes.hex").exists()
+
+
+def test_a_core_of_wires_has_no_memory_contents(tmp_path):
+    rng = np.random.default_rng(0)
+    layers = [(rng.laplace(size=(3, 8)), rng.normal(size=3), None)]
+    made = pvq_hw.compile(
+        layers, tmp_path / "out", target="ulx3s-25f", ratio=2, quantizer="plain",
+        calibrate=rng.uniform(0, 1, (20, 8)), engine="unrolled", digit=0, gain_digits=2,
+    )  # fmt: skip
+    folder = tmp_path / "core"
+    made.export(folder, flow="litex", name="digits")
+    module = ast.parse((folder / "digits_litex.py").read_text())
+    assert "\nMEMORIES = ()\n" in ast.unparse(module)
+    assert FOLDER not in ast.unparse(module)
+    assert simulate(folder, tmp_path) == "PASS: 24 results"
 
 
 def test_what_is_never_run_is_well_formed_and_says_so(folders):
