@@ -24,7 +24,7 @@ __all__ = ["measured_pulses"]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-_FRAMES, _MAP_FRAMES = 256, 128
+_FRAMES = 256
 _SAMPLES = 16_000  # window positions that the trial codes are fitted to
 _DRAWS = 4  # random combinations of the outputs of a frame whose derivatives are taken
 _STEPS = 2.0 ** np.arange(-2, 3.5, 1)
@@ -45,8 +45,7 @@ def measured_pulses(
     ----------
     steps : tuple of Step
     x : float32 array (frames, \\*shape)
-        The float model's inputs; at most 256 frames are looked at, 128 of networks with maps,
-        where each shows many positions.
+        The float model's inputs; at most 256 frames are looked at.
     ratio : float
         Mean N/K of the layers that have neither pulses nor a total of their own in ``asked``.
 
@@ -55,10 +54,10 @@ def measured_pulses(
     InputError
         Where the ratio leaves rows without a pulse.
     """
-    tape, most = Tape(steps, steps[0].inputs[0]), _FRAMES
-    if any(step.node.size != step.node.shape[-1] for step in steps):
-        tape, most = tape.in_single(), _MAP_FRAMES
-    x = x[:: max(1, len(x) // most)][:most].astype(np.float32)
+    x = x[:: max(1, len(x) // _FRAMES)][:_FRAMES].astype(np.float32)
+    tape = Tape(steps, steps[0].inputs[0])
+    if any(step.node.size != step.node.shape[-1] for step in steps):  # one with maps
+        tape.in_single()
     pulsed = {s.name: s for s in steps if s.weighted and not asked[s.name].int8}
     given = {n: asked[n].k for n in pulsed}
     result = {n: k if k.shape[1] > 1 else k[:, 0] for n, k in given.items() if k is not None}

@@ -93,7 +93,7 @@ _RECORDED = {
     "small": "274b2d0337fcdc7b",
     "chain": "99e13263c840c0d6",
     "chain, banks and groups": "af39ea3ef8d1244c",
-    "convolutions": "4a4fa0e0f0786a3c",
+    "convolutions": "f42e0fb04519b1e3",
     "convolutions, more weights than sweeps bear": "c0fae36c9b46838b",
     "residual, depthwise": "6f7a7b0eb30c5696",
     "residual, 8 bits and banks": "a1aedac41b440e97",
