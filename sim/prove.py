@@ -40,6 +40,7 @@ from sim.proof.unit_handshakes import check_unit_handshakes
 from sim.proof.units import check_sum, check_table
 from sim.proof.unrolled_handshakes import check_unrolled_handshakes
 from sim.proof.wide_handshakes import check_wide_handshakes
+from sim.proof.window_handshakes import check_window_handshakes
 from sim.proof.wires import check_wires
 
 __all__ = ["prove_output"]
@@ -185,6 +186,9 @@ def _parts(
     yield "structure", "proven", lambda: _structure(netlist, unit.tables, control)
     if isinstance(unit, CoreUnit):
         yield "handshakes", "proven", lambda: control_proof(unit.core, netlist)
+        core = unit.core
+        if unit.window is not None and isinstance(core, CoreSpec):
+            yield "windows", "proven", lambda: _windows(check_window_handshakes(netlist, core))
         yield from core_proof(unit.core, netlist, unit, accelerator, steps)
         return
     yield "handshakes", "proven", lambda: _claims(check_unit_handshakes(unit, netlist))
@@ -220,6 +224,13 @@ def _wide_inductive(spec: Int8Spec, netlist: Netlist) -> str:
 
 def _claims(found: int) -> str:
     return f"no frame is lost or made for any pauses and resets: {found} claims, by induction"
+
+
+def _windows(found: int) -> str:
+    return (
+        "no window that the line buffer starts is lost, made or written over for any pauses and "
+        f"resets: {found} claims, by induction"
+    )
 
 
 def _structure(netlist: Netlist, tables: tuple[str, ...], control: tuple[str, ...] = ()) -> str:

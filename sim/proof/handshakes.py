@@ -138,7 +138,6 @@ class Finder(Cones):
         group_end, group, flags, memory = self.row_ends(valid)
         (fifo,) = (c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("fifo."))
         banks = [c for c in n.cells if c.type == "$mem_v2" and c.name.startswith("bank")]
-        enables = n.net("writer.w_en")
         return Registers(
             waiting=waiting, run=run, full=full, go=go,
             address=n.net("sequencer.addr"), at_end=n.net("sequencer.at_end"),
@@ -148,13 +147,20 @@ class Finder(Cones):
             after=after if group_end not in after else after[1:],
             write=n.net("fifo.ram.w_addr"), read=fifo.ports["RD_ADDR"],
             following=self._following(fifo.ports["RD_ADDR"]), some=n.net("fifo.some")[0],
-            offered=n.port("o__valid")[0], ready=n.port("i__ready")[0],
-            one=n.net("writer.one")[0], position=self._position(),
-            last=n.net("writer.at_end"), wrote=self.wrote(enables),
-            ended=n.net("writer.ended")[0], writes_to=n.net("writer.half")[0],
-            bank=n.nets.get("writer.bank", []), row=self.before_bits(n.net("writer.w_addr")[:-1]),
-            enables=enables, w_address=n.net("writer.w_addr"), banks=banks, fifo=fifo,
+            offered=n.port("o__valid")[0], writes_to=n.net("writer.half")[0],
+            row=self.before_bits(n.net("writer.w_addr")[:-1]),
+            w_address=n.net("writer.w_addr"), banks=banks, fifo=fifo, **self.writer(),
         )  # fmt: skip
+
+    def writer(self) -> dict[str, Any]:
+        """What tells which activation comes next, and which one is on its way."""
+        n = self._n
+        return {
+            "ready": n.port("i__ready")[0], "one": n.net("writer.one")[0],
+            "position": self._position(), "last": n.net("writer.at_end"),
+            "wrote": self.wrote(n.net("writer.w_en")), "ended": n.net("writer.ended")[0],
+            "bank": n.nets.get("writer.bank", []), "enables": n.net("writer.w_en"),
+        }  # fmt: skip
 
     def row_ends(self, valid: Bits) -> tuple[Bit, Bits, Bits, Cell | None]:
         """The strobe that ends a group, the counter of groups, and the words' flags with their
@@ -494,18 +500,25 @@ class Induction(Claims):
         more = self._if(s.both(take, at_last), self._const(self._spec.rows))
         less = self._if(give, self._const(1))
         next_place = s.choose(at_last, self._const(0), s.add(now.wide(r.position), self._const(1)))
+        return {
+            **self._offers(give),
+            "rows are owed for each frame, and no others": s.same(
+                s.add(self._owed(later), less), s.add(self._owed(now), more)
+            ),
+            "a frame is so many activations": s.same(
+                later.wide(r.position), s.choose(take, next_place, now.wide(r.position))
+            ),
+        }
+
+    def _offers(self, give: Any) -> dict[str, Any]:
+        """How results are offered, of which one is taken if ``give`` holds."""
+        s, r, now, later = self._s, self._r, self._now, self._later
         payload, stored = self._n.port("o__payload"), self._r.fifo.output
         follows = s.both(now.one(r.some), s.op("OR", [self._not(now.one(r.offered)), give]))
         return {
             "a stored result is offered as soon as none is": self._implies(
                 follows,
                 s.both(later.one(r.offered), s.same(later.bits(payload), now.bits(stored))),
-            ),
-            "rows are owed for each frame, and no others": s.same(
-                s.add(self._owed(later), less), s.add(self._owed(now), more)
-            ),
-            "a frame is so many activations": s.same(
-                later.wide(r.position), s.choose(take, next_place, now.wide(r.position))
             ),
             "an offered result stays": self._implies(
                 s.both(now.one(r.offered), self._not(give)),

@@ -1,0 +1,85 @@
+"""Control of cores that read windows is proven from the windows on, and no mutant of it is."""
+
+import pytest
+from control_mutants import changed, mutants
+from proof_cases import ship
+from random_graphs import RandomNetwork, build
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.errors import CheckError, InputError, PvqError
+from sim.proof.netlist import read_units
+from sim.proof.window_handshakes import check_window_handshakes
+
+S16 = IntFormat(16, True)
+
+# What is changed of which cell, and the claim that breaks.
+FIXED = {
+    ("writer._08_", "not reset"): "first place",
+    ("writer._04_", "not counted"): "rows in turn",
+    ("writer._14_", "never"): "banks in turn",
+    ("writer._09_", "not reset"): "halves take turns",
+    ("sequencer.busy", "only B"): "a half is free, or holds a window",
+    ("sequencer._29_", "only A"): "halves take turns",
+    ("fifo._07_", "not counted"): "has a place",
+}
+
+
+def netlist_of(folder, family="up5k", channels=2, **options):
+    """A convolution's core."""
+    net = RandomNetwork(8, (3, 4, channels))
+    net.conv(net.input, 3, (2, 3), k=16, pads=((1, 1), (1, 1)), stride=(1, 2), out=S16)
+    made = build(net, family=family, frames=2, **options)
+    (unit,) = made.graph.units
+    out = ship(folder / "out", made)
+    return read_units(out, [unit.name])[unit.name], unit.core
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory):
+    return netlist_of(tmp_path_factory.mktemp("windows"))
+
+
+def outside(netlist):
+    """Mutants of what is not the line buffer's own walk."""
+    inner = {tuple(bits) for name, bits in netlist.nets.items() if "writer.reader." in name}
+    for name, kind, cell in mutants(netlist):
+        if tuple(cell.output) not in inner:
+            yield name, kind, cell
+
+
+def test_no_window_is_lost_made_or_written_over(core):
+    assert check_window_handshakes(*core) == 81
+
+
+def test_lost_resets_halves_and_places_break_the_claim_that_is_about_them(core):
+    netlist, spec = core
+    found = {(name, kind): cell for name, kind, cell in outside(netlist)}
+    for key, claim in FIXED.items():
+        with pytest.raises(PvqError, match=claim):
+            check_window_handshakes(changed(netlist, found[key]), spec)
+
+
+@pytest.mark.slow
+def test_no_mutant_of_the_control_is_proven(core):
+    netlist, spec = core
+    count = 0
+    for name, kind, cell in outside(netlist):
+        with pytest.raises((CheckError, InputError)):
+            pytest.fail(f"{name}, {kind}: {check_window_handshakes(changed(netlist, cell), spec)}")
+        count += 1
+    assert count > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "claims"),
+    [({"family": "ecp5"}, 87), ({"family": "hx8k", "lanes": {"conv0": 2}}, 81),
+     ({"channels": 1, "lanes": {"conv0": 1}}, 81)],
+)  # fmt: skip
+def test_other_latencies_and_lanes(tmp_path, options, claims):
+    assert check_window_handshakes(*netlist_of(tmp_path, **options)) == claims
+
+
+def test_what_is_not_followed_is_named(tmp_path):
+    with pytest.raises(InputError, match="control of windows side by side is not followed"):
+        check_window_handshakes(*netlist_of(tmp_path, sides={"conv0": 2}, lanes={"conv0": 4}))
