@@ -17,8 +17,9 @@ help:
 	@echo "                     again it goes on after those that passed; with -k in spite of failures"
 	@echo "make test-train      tests of fine-tuning; installs PyTorch"
 	@echo "make fuzz            damaged files, folders and frames, random networks: an hour; goes on where it was"
-	@echo "make mutate          changed sources, of which each is to fail a test of its own file: some hours;"
-	@echo "                     goes on where it was [MUTANTS=200 of each kind, MINUTES=60 of the processor]"
+	@echo "make mutate          changed sources and netlists, of which each is to fail a test of its own:"
+	@echo "                     some hours; goes on where it was [MUTANTS=200 of sources of each kind,"
+	@echo "                     NETLISTS=500, MINUTES=60 of the processor for each of the two]"
 	@echo "make bench-accuracy  accuracy after quantization, beside other codes: MODELS=FOLDER MNIST=FOLDER"
 	@echo "                     [KWS=FOLDER CIFAR=FILE.npz AD=FOLDER]"
 	@echo "make bench-finetune  accuracy after training: MODELS=FOLDER MNIST=FOLDER"
@@ -119,8 +120,10 @@ fuzz: $(VENV)/.installed-test
 	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.fuzz
 
 MUTANTS ?= 200
-mutate: $(VENV)/.installed-test
+NETLISTS ?= 500
+mutate: $(VENV)/.installed-test iverilog
 	@$(BIN)/python -m benchmarks.mutate --mutants $(MUTANTS) $(MINUTES:%=--minutes %)
+	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.mutate_verilog --mutants $(NETLISTS) $(MINUTES:%=--minutes %)
 
 bench-finetune: $(VENV)/.installed-train
 	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }

@@ -1,9 +1,9 @@
 """The page of what results rest on: proofs, mutants, fuzz, and mistakes so far.
 
 Run as ``python -m benchmarks.trust [--add NAME=OUT ...]``; `make docs` does. Writes
-``docs/trust.md`` from ``results/proofs.json``, ``mutate.json``, ``fuzz.json`` and
-``mistakes.json`` alone. ``--add`` first takes what `pvq-hw prove` found of an output into
-``proofs.json``, under the name of the network.
+``docs/trust.md`` from ``results/proofs.json``, ``mutate.json``, ``mutate-verilog.json``,
+``fuzz.json`` and ``mistakes.json`` alone. ``--add`` first takes what `pvq-hw prove` found of an
+output into ``proofs.json``, under the name of the network.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.mutate import score
-from benchmarks.mutate_checks import CHECKS, EQUIVALENT
+from benchmarks.mutate_checks import CHECKS, EQUIVALENT, EQUIVALENT_CELLS
+from benchmarks.mutate_verilog import tally
 from pvq_hw.documents import document_text
 from pvq_hw.errors import InputError, PvqError
 from pvq_hw.evaluate.metrics import wilson
@@ -53,6 +54,14 @@ it and those like it, and it was tried again: the share is that of today's tests
 
 | sources | files | mutants there are | tried | found | the same circuit | left | found, % | 95 % |
 |---|---|---|---|---|---|---|---|---|"""
+_CELLS = """\
+Bits of cells of exported Verilog, inverted, stuck or spoiled by another bit by Yosys's `mutate`,
+against the testbench that is shipped, in all its scenarios; of the board's circuits, a talk from
+pin to pin. The same circuit are those of which a solver shows that no register, memory or output
+ever differs.
+
+| circuit | tried | found | the same circuit | left | found, % | 95 % |
+|---|---|---|---|---|---|---|"""
 _FUZZ = """\
 ## Fuzz
 
@@ -76,13 +85,14 @@ What the planner reckons stands beside what was counted in
 
 def page(results: Path = RESULTS) -> str:
     """The page, in Markdown."""
-    proofs, mutants, fuzz, mistakes = (
+    proofs, mutants, cells, fuzz, mistakes = (
         json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("proofs", "mutate", "fuzz", "mistakes")
+        for name in ("proofs", "mutate", "mutate-verilog", "fuzz", "mistakes")
     )
     parts = [
         [_PROVEN, *_proven(proofs["networks"])],
         [_MUTANTS, *_mutants(mutants["kinds"])],
+        [_CELLS, *_cells(cells["circuits"])],
         [_FUZZ, *_fuzz(fuzz["kinds"])],
         [_MISTAKES, *_mistakes(mistakes)],
     ]
@@ -107,18 +117,40 @@ def _proven(networks: Mapping[str, Any]) -> Iterator[str]:
 def _mutants(kinds: Mapping[str, Any]) -> Iterator[str]:
     for name, kind in kinds.items():
         counts = score(kind["mutants"])
-        told = counts["found"] + counts["left"]
-        low, high = wilson(counts["found"], told) if told else (0.0, 100.0)
         yield (
             f"| {name} | {len(CHECKS[name])} | {kind['possible']:,} | {counts['tried']:,} | "
             f"{counts['found']:,} | {counts['equivalent']} | {counts['left']} | "
-            f"{counts['percent']} | {low:.0f} to {high:.0f} |"
+            f"{_share(counts['found'], counts['left'])} |"
         )
     mutants = {name: m for kind in kinds.values() for name, m in kind["mutants"].items()}
     for name, mutant in sorted(mutants.items()):
         if mutant["what"] == "left":
             yield ""
             yield f"Not found: `{name}`: {EQUIVALENT.get(name, 'a test is missing')}."
+
+
+def _share(found: int, left: int) -> str:
+    """Percent found of those that are another circuit, and Wilson's interval."""
+    told = found + left
+    low, high = wilson(found, told) if told else (0.0, 100.0)
+    return f"{100 * found / told if told else 100:.1f} | {low:.0f} to {high:.0f}"
+
+
+def _cells(circuits: Mapping[str, Any]) -> Iterator[str]:
+    counts = {name: tally(name, held["mutants"]) for name, held in circuits.items()}
+    whole = {key: sum(c[key] for c in counts.values()) for key in next(iter(counts.values()))}
+    for name, c in (counts | {"all": whole}).items():
+        same = c["proven"] + c["known"]
+        yield (
+            f"| {name} | {c['tried']} | {c['found']} | {same} | {c['left']} | "
+            f"{_share(c['found'], c['left'])} |"
+        )
+    for circuit, held in circuits.items():
+        for name, mutant in sorted(held["mutants"].items()):
+            if mutant["what"] == "left":
+                reason = EQUIVALENT_CELLS.get(f"{circuit}: {name}", "a test is missing")
+                yield ""
+                yield f"Not found: {circuit}: `{name}`: {reason}."
 
 
 def _fuzz(kinds: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ def test_the_page_is_that_of_the_results():
 
 @pytest.fixture
 def results(tmp_path):
-    for name in ("proofs", "mutate", "fuzz", "mistakes"):
+    for name in ("proofs", "mutate", "mutate-verilog", "fuzz", "mistakes"):
         shutil.copy(trust.RESULTS / f"{name}.json", tmp_path)
     return tmp_path
 
@@ -34,6 +34,12 @@ def test_each_figure_follows_from_its_file(results):
     left = {"what": "left", "by": "", "seconds": 1.0}
     _edit(results / "mutate.json", lambda d: d["kinds"]["python"]["mutants"].update(x=left))
     assert "Not found: `x`: a test is missing." in trust.page(results)
+    more = {"what": "left", "seconds": 1.0}
+    _edit(
+        results / "mutate-verilog.json",
+        lambda d: d["circuits"]["a loader"]["mutants"].update(inv=more),
+    )
+    assert "Not found: a loader: `inv`: a test is missing." in trust.page(results)
     _edit(results / "fuzz.json", lambda d: d["kinds"]["model files"]["faults"].append([1, "slow"]))
     assert "| 8,708 | 1 |" in trust.page(results)
     counts = before.split("| hostile input | ")[1].split(" | ")[0]
