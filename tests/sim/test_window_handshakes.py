@@ -1,5 +1,8 @@
 """Control of cores that read windows is proven from the windows on, and no mutant of it is."""
 
+from itertools import islice
+from types import SimpleNamespace
+
 import pytest
 from control_mutants import changed, mutants
 from proof_cases import ship
@@ -7,6 +10,7 @@ from random_graphs import RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import CheckError, InputError, PvqError
+from sim import prove
 from sim.proof.netlist import read_units
 from sim.proof.window_handshakes import check_window_handshakes
 
@@ -31,7 +35,7 @@ def netlist_of(folder, family="up5k", channels=2, **options):
     made = build(net, family=family, frames=2, **options)
     (unit,) = made.graph.units
     out = ship(folder / "out", made)
-    return read_units(out, [unit.name])[unit.name], unit.core
+    return read_units(out, [unit.name])[unit.name], unit.core, made.graph
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +52,19 @@ def outside(netlist):
 
 
 def test_no_window_is_lost_made_or_written_over(core):
-    assert check_window_handshakes(*core) == 81
+    netlist, spec, graph = core
+    assert check_window_handshakes(netlist, spec) == 81
+    # What comes before a window's start is not shown, and said to be open.
+    accelerator = SimpleNamespace(plan=SimpleNamespace(graph=graph))
+    parts = islice(prove._parts(accelerator, "conv0", {"conv0": netlist}, None), 3)
+    shown = {what: show for what, state, show in parts if state == "proven"}
+    assert "no window that the line buffer starts is lost" in shown["windows"]()
+    with pytest.raises(InputError, match="windows of a map is not followed"):
+        shown["handshakes"]()
 
 
 def test_lost_resets_halves_and_places_break_the_claim_that_is_about_them(core):
-    netlist, spec = core
+    netlist, spec, _ = core
     found = {(name, kind): cell for name, kind, cell in outside(netlist)}
     for key, claim in FIXED.items():
         with pytest.raises(PvqError, match=claim):
@@ -61,7 +73,7 @@ def test_lost_resets_halves_and_places_break_the_claim_that_is_about_them(core):
 
 @pytest.mark.slow
 def test_no_mutant_of_the_control_is_proven(core):
-    netlist, spec = core
+    netlist, spec, _ = core
     count = 0
     for name, kind, cell in outside(netlist):
         with pytest.raises((CheckError, InputError)):
@@ -77,9 +89,11 @@ def test_no_mutant_of_the_control_is_proven(core):
      ({"channels": 1, "lanes": {"conv0": 1}}, 81)],
 )  # fmt: skip
 def test_other_latencies_and_lanes(tmp_path, options, claims):
-    assert check_window_handshakes(*netlist_of(tmp_path, **options)) == claims
+    netlist, spec, _ = netlist_of(tmp_path, **options)
+    assert check_window_handshakes(netlist, spec) == claims
 
 
 def test_what_is_not_followed_is_named(tmp_path):
+    netlist, spec, _ = netlist_of(tmp_path, sides={"conv0": 2}, lanes={"conv0": 4})
     with pytest.raises(InputError, match="control of windows side by side is not followed"):
-        check_window_handshakes(*netlist_of(tmp_path, sides={"conv0": 2}, lanes={"conv0": 4}))
+        check_window_handshakes(netlist, spec)
