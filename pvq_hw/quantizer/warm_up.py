@@ -25,4 +25,4 @@ def warm_up() -> None:
     )  # fmt: skip
     model = Model("warm", "", "x", (3, 3, 2), (0, 1, 2), (3, 3, 2), nodes)
     layers = {"shared": LayerOptions(unit="layer")}
-    quantize(model, calibration=rng.integers(0, 256, (40, 18)), ratio=1.5, layers=layers)
+    quantize(model, calibration=rng.integers(0, 256, (100, 18)), ratio=1.5, layers=layers)
