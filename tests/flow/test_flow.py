@@ -189,7 +189,7 @@ def test_integers_that_were_to_be_divided_are_told_of(model, data):
     # Without labels the outputs' size tells.
     told = scale_warning(model, pvq_hw.Data(x))
     assert told is not None
-    assert told.endswith("divided by 255, 4.04: if it was trained so, give --input-scale 255")
+    assert told.endswith("divided by 255, 3.94: if it was trained so, give --input-scale 255")
     on_bytes = replace(model, nodes=(replace(model.nodes[0], weight=first.weight / 255), *rest))
     assert scale_warning(on_bytes, pvq_hw.Data(x)) is None
     assert scale_warning(model, pvq_hw.Data(x / 255.0)) is None
