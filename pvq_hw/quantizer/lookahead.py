@@ -29,7 +29,7 @@ __all__ = ["Lookahead"]
 FloatArray = npt.NDArray[np.float32]
 
 _ANCHOR = 30.0  # weight of the layer's own error
-_TOGETHER = 2  # layers for which one pass backwards is made
+_TOGETHER = 1  # layers for which one pass backwards is made: two were no faster
 _LEAST_FRAMES = 100
 _DIRECTIONS = 4, 4  # among a frame's outputs, at least and at most
 WORK = 3e10  # multiplications of all layers' slopes

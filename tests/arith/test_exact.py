@@ -94,7 +94,7 @@ _RECORDED = {
     "chain": "99e13263c840c0d6",
     "chain, banks and groups": "af39ea3ef8d1244c",
     "convolutions": "f42e0fb04519b1e3",
-    "convolutions, more weights than sweeps bear": "c0fae36c9b46838b",
+    "convolutions, more weights than sweeps bear": "b59a5eeedd507913",
     "residual, depthwise": "6f7a7b0eb30c5696",
     "residual, 8 bits and banks": "a1aedac41b440e97",
     "folded bias": "7b0702fda64ef4b3",
