@@ -60,7 +60,7 @@ ROWS = (
     Row(*_DIGITS, "ulx3s-25f", f"--ratio 5 {_WHOLE} --clock-mhz 150", alone=True),
     Row(*_DIGITS, "ulx3s-25f", f"--ratio 2 {_WHOLE} --clock-mhz 150", alone=True),
     Row(*_MLP, "ulx3s-85f", "--ratio 10 --engine unrolled --input-width 28"),
-    Row(*_MLP, "ulx3s-25f", "--ratio 10 --engine unrolled --digit 1"),
+    Row(*_MLP, "ulx3s-25f", "--ratio 16 --engine unrolled --digit 1 --input-width 14"),
     Row(*_CNN, "ulx3s-25f", "--ratio 2"),
     Row(*_DIGITS, "hx8k", "--ratio 5 --engine unrolled --digit 1"),
     Row(*_DIGITS, "icebreaker", "--ratio 5 --engine h=unrolled,logits=folded --digit h=1"),

@@ -44,11 +44,17 @@ def test_the_page_has_what_was_measured_refused_and_left_out():
     results = {
         "KWS icebreaker --ratio 3": measured,
         "KWS hx8k --ratio 3": {"refused": "It needs | more"},
+        "KWS ulx3s-85f --ratio 3 --inferences-per-second 14000": measured
+        | {
+            "not_built": "The plan must have 14,000 inferences a second, but has 12,900 inferences "
+            "a second"
+        },
         "AD icebreaker --ratio 5": measured | built | {"correlation": 0.95},
     }
     page = mlperf_tiny.page(results)
     row = "| icebreaker | `--ratio 3` | 3.01, 1 of 9 | 95.0 | 90.0 | 92.0 % | 1,000 | 5, 0 |"
     assert f"{row} 36, planned | 36,000 | 4,000 planned | 1.50 |" in page
+    assert "| 12.9, too slow for that pace | 12,900 | 4,000 planned |" in page
     assert "| hx8k | `--ratio 3` | refused: It needs / more |" in page
     assert "errors correlate 0.950 | 1,000 | 5, 0 | 40.5 of 3 seeds | 40,500 | 4,100 |" in page
     assert "Not measured: icebreaker `--max-loss 1`" in page
