@@ -127,7 +127,11 @@ def measure(
     train, test = data
     with tempfile.TemporaryDirectory(dir=".") as folder:
         calibration, frames, out = (Path(folder) / name for name in ("cal.npz", "x.npz", "out"))
-        np.savez(calibration, x=train.x)
+        # Points of accuracy need labels; codes at a mean N/K are made without.
+        given: dict[str, Any] = {"x": train.x}
+        if "--max-loss" in options and train.y is not None:
+            given["y"] = train.y
+        np.savez(calibration, **given)
         np.savez(frames, x=test.x[: task.frames])
         command = _verb(
             "compile", model, "--target", board, *options.split(), "--calibrate", calibration,
@@ -180,8 +184,9 @@ _ABOUT = """\
 The four tasks' networks through `pvq-hw compile`, `simulate` and `build`, from the ONNX files with
 the files' own float weights: calibrated without labels on the calibration inputs (500 of KWS, 1,000
 CIFAR-10 images, of VWW 500 of them enlarged to 96 x 96, 1,996 windows of ad01), once with a mean
-N/K (of two tasks once more with a pace asked for, which takes the smallest that keeps
-it), once with `--max-loss 1`: as fast as it goes for a point lost by held-out inputs. Test inputs
+N/K (of two tasks once more with a pace asked for, which takes the smallest that keeps it), once
+with `--max-loss 1`, and labels where there are any: as fast as it goes for a point lost by inputs
+held out. Test inputs
 are judged by the integer golden model; those of VWW are no photographs of the task (its data may
 not be passed on), so only answers like float's count, and ad01 is judged by its reconstruction
 errors. *Cycles* are simulated, every layer's outputs compared with the golden model (*frames*, and
