@@ -319,18 +319,10 @@ class Tape:
                 gradients[name] = gradients[name] + part if name in gradients else part
         return result
 
-    def slopes(
-        self,
-        values: dict[str, FloatArray],
-        seed: FloatArray,
-        name: str,
-        kept: dict[str, FloatArray] | None = None,
-    ) -> FloatArray:
+    def slopes(self, values: dict[str, FloatArray], seed: FloatArray, name: str) -> FloatArray:
         """Gradients by the sums of step ``name`` of scalars whose gradients by the output are
         ``seed`` (scalars times frames, ...), all frames of the first scalar first; nothing before
-        that step is looked at. ``kept`` takes those by the sums of the later steps that it names.
-        """
-        kept = {} if kept is None else kept
+        that step is looked at."""
         after = self._after(name)
         gradients = {self.output: seed}
         for step in reversed(self.steps):
@@ -340,8 +332,6 @@ class Tape:
             g = (g.reshape(-1, *opened.shape) * opened).reshape(len(seed), *step.node.shape)
             if step.name == name:
                 return np.asarray(g)
-            if step.name in kept:
-                kept[step.name] = g
             inputs = [values[n] for n in step.inputs]
             for n, part in zip(step.inputs, self._back(step, inputs, g), strict=True):
                 if n in after:

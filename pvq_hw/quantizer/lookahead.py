@@ -29,7 +29,6 @@ __all__ = ["Lookahead"]
 FloatArray = npt.NDArray[np.float32]
 
 _ANCHOR = 30.0  # weight of the layer's own error
-_TOGETHER = 1  # layers for which one pass backwards is made: two were no faster
 _LEAST_FRAMES = 100
 _DIRECTIONS = 4, 4  # among a frame's outputs, at least and at most
 WORK = 3e10  # multiplications of all layers' slopes
@@ -68,7 +67,7 @@ class Lookahead:
             self.tape.lattices[source.spec.name] = Lattice.of(source.spec)
             inputs = self.tape.lattices[source.spec.name].round(inputs)
         self.visits = Visits(self.tape, inputs, seed, directions=_DIRECTIONS, work=WORK)
-        self.visits.anchor, self.visits.together = _ANCHOR, _TOGETHER
+        self.visits.anchor = _ANCHOR
 
     def moved(self, name: str, rows: Rows) -> Rows:
         """The rows of the next layer with pulses, gains and biases that make the outputs' error

@@ -19,7 +19,7 @@ from pvq_hw.arith.exact import grid, product
 from pvq_hw.quantizer.autodiff import Columns, Tape, node_groups
 from pvq_hw.quantizer.expansion import MapForm, Rows, VectorForm
 from pvq_hw.quantizer.fused import Step
-from pvq_hw.quantizer.metric import Metric, PartMetric, output_metric, reconstructs
+from pvq_hw.quantizer.metric import output_metric, reconstructs
 
 __all__ = [
     "ANCHOR_MOST",
@@ -143,9 +143,6 @@ class Visits:
     ----------
     anchor : float
         Weight of a layer's own error; as the weights and what they are fitted to ask for at first.
-    together : int
-        Layers, one after the other, whose slopes one pass gives: how the outputs depend on a
-        layer's sums hardly changes with the layer before it.
     """
 
     def __init__(
@@ -175,7 +172,6 @@ class Visits:
         self.x = x[np.sort(fitted[:frames])].astype(np.float32)
         self.maps = _maps(tape)
         self.anchor = fitting_anchor(tape, len(self.x) * self.draws)
-        self.together = 1
         self.principal = None
         if reconstructs(tape.steps[-1], x) and count > self.draws:
             # These stand for all outputs.
@@ -190,7 +186,6 @@ class Visits:
 
     def restart(self) -> None:
         """Back to the first layer."""
-        self.known: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
         self.fronts = {
             "judges": _Front(self.tape, self.judges, self.chunk),
             "fitted": _Front(self.tape, self.x, self.chunk),
@@ -247,66 +242,30 @@ class Visits:
     def _parts(
         self, step: Step, chosen: IntArray
     ) -> Iterator[tuple[FloatArray, Columns, FloatArray, FloatArray]]:
-        known = self.known.pop(step.name, None)
-        later = self._followers(step) if known is None and len(chosen) == len(self.x) else []
-        for turn, start in enumerate(range(0, len(chosen), self.chunk)):
-            part = chosen[start : start + self.chunk]
-            yield self._part(step, part, later, None if known is None else known[turn])
-
-    def _followers(self, step: Step) -> list[str]:
-        """The next layers with weights, whose slopes are kept."""
-        names = [s.name for s in self.tape.steps if s.weighted]
-        return names[names.index(step.name) + 1 :][: self.together - 1]
+        for start in range(0, len(chosen), self.chunk):
+            yield self._part(step, chosen[start : start + self.chunk])
 
     def _part(
-        self,
-        step: Step,
-        chosen: IntArray,
-        later: list[str],
-        known: tuple[FloatArray, FloatArray] | None,
+        self, step: Step, chosen: IntArray
     ) -> tuple[FloatArray, Columns, FloatArray, FloatArray]:
         """Slopes (frames, draws, positions, M), what the rows multiply, the layer's own error
-        (frames * positions, M) and the residual (frames, draws). Slopes of ``later`` layers are
-        kept; ``known`` are the directions and slopes that were kept for this one."""
+        (frames * positions, M) and the residual (frames, draws)."""
         reference = self.reference[chosen]
         exact = self.exact.sums(step, self.fronts["exact"].at(chosen))
-        values = self.tape.resume(self.fronts["fitted"].at(chosen), step.name, keep=known is None)
+        values = self.tape.resume(self.fronts["fitted"].at(chosen), step.name, keep=True)
         outputs = values[self.tape.output]
         metric = self.metric(reference)
         residual = metric.weigh(outputs.reshape(reference.shape) - reference)
-        if known is None:
-            known = self._slopes(step, values, metric, residual.shape, later)
-        directions, slopes = known
-        own = (self.tape.sums(step, values) - exact).reshape(-1, step.node.shape[-1])
+        directions = self._directions(*residual.shape)
+        rows = step.node.shape[-1]
+        seeds = [metric.weigh_back(directions[:, :, d]) for d in range(directions.shape[2])]
+        slopes = self.tape.slopes(
+            values, np.concatenate(seeds).reshape(-1, *outputs.shape[1:]), step.name
+        ).reshape(len(seeds), len(chosen), -1, rows)
+        own = (self.tape.sums(step, values) - exact).reshape(-1, rows)
         seen = (residual[:, :, None] * directions).sum(axis=1)
         columns = self.tape.columns(step, values[step.inputs[0]])
-        return slopes, columns, own, seen
-
-    def _slopes(
-        self,
-        step: Step,
-        values: dict[str, FloatArray],
-        metric: Metric | PartMetric,
-        shape: tuple[int, int],
-        later: list[str],
-    ) -> tuple[FloatArray, FloatArray]:
-        """Directions among the outputs of frames, (frames, C, draws), and the slopes of the step's
-        sums along them, (frames, draws, positions, M)."""
-        directions = self._directions(*shape)
-        seeds = [metric.weigh_back(directions[:, :, d]) for d in range(directions.shape[2])]
-        kept = {name: np.zeros(0, dtype=np.float32) for name in later}
-        seed = np.concatenate(seeds).reshape(-1, *values[self.tape.output].shape[1:])
-        own = self.tape.slopes(values, seed, step.name, kept)
-
-        def by_frame(g: FloatArray, rows: int) -> FloatArray:
-            split = g.reshape(len(seeds), shape[0], -1, rows)
-            return np.ascontiguousarray(split.transpose(1, 0, 2, 3))
-
-        for name, g in kept.items():
-            if g.size:  # layers beside this one have none
-                part = directions, by_frame(g, self.steps[name].node.shape[-1])
-                self.known.setdefault(name, []).append(part)
-        return directions, by_frame(own, step.node.shape[-1])
+        return np.ascontiguousarray(slopes.transpose(1, 0, 2, 3)), columns, own, seen
 
     def _directions(self, frames: int, count: int) -> FloatArray:
         """Orthogonal directions among the outputs of each frame, (frames, C, draws), whose squares

@@ -57,9 +57,12 @@ def test_fit_finds_the_coefficients_of_made_up_counts():
         assert abs(fit_resources.estimate(found, row) / count - 1) < 0.05
 
 
-@pytest.mark.parametrize("kind", [fit_resources, fit_depthwise, fit_int8])
+@pytest.mark.parametrize(
+    ("kind", "least", "over", "most"),
+    [(fit_resources, 12, 1, 0.15), (fit_depthwise, 14, 1, 0.17), (fit_int8, 9, 2, 0.15)],
+)
 @pytest.mark.parametrize("engine", ["ecp5", "up5k", "hx8k"])
-def test_estimates_are_close_to_the_counts_that_are_kept(engine, kind):
+def test_estimates_are_close_to_the_counts_that_are_kept(engine, kind, least, over, most):
     kept = json.loads(RESULTS.read_text())
     errors = []
     for key in kind.cores_of(engine):
@@ -69,9 +72,9 @@ def test_estimates_are_close_to_the_counts_that_are_kept(engine, kind):
         used = core_resources(kind.make(key, engine)[0], engine)
         assert (used.brams, used.dsps) == (counts["brams"], counts["dsps"]), key
         errors.append(abs(used.luts / counts["luts"] - 1))
-    assert len(errors) >= 9
-    assert sum(error > 0.1 for error in errors) <= 2
-    assert max(errors) < 0.17
+    assert len(errors) >= least
+    assert sum(error > 0.1 for error in errors) <= over
+    assert max(errors) < most
 
 
 def test_whole_boards_are_within_a_tenth():
