@@ -14,7 +14,7 @@ from gateware.units.join import ForkUnit, JoinUnit
 from gateware.units.lookup import LookupUnit
 from gateware.units.pick import PickUnit
 from gateware.units.pool import PoolUnit
-from gateware.units.queue import StreamFifo
+from gateware.units.queue import DeepFifo, StreamFifo
 from gateware.units.unpack import UnpackUnit
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.decision import AboveUnit, LargestUnit, SmoothedUnit
@@ -116,8 +116,9 @@ def _fork(unit: Fork, images: Images, body: str) -> ForkUnit:
 
 
 @unit_circuit.of(Fifo)
-def _fifo(unit: Fifo, images: Images, body: str) -> StreamFifo:
-    return StreamFifo(unit.x, unit.depth, unit.memory, body, unit.width)
+def _fifo(unit: Fifo, images: Images, body: str) -> StreamFifo | DeepFifo:
+    own = unit.x, unit.depth, unit.memory, body, unit.width
+    return DeepFifo(*own, latency=unit.latency) if unit.latency > 1 else StreamFifo(*own)
 
 
 @unit_circuit.of(WidthConverter)

@@ -361,7 +361,8 @@ class Ram(wiring.Component):
     ----------
     width, depth : int
     latency : int
-        1 to 3 cycles; also 0 for logic.
+        1 to 4 cycles, the last ones for registers in the choice among blocks where it is cut in
+        depth; also 0 for logic.
     kind : str
         ``"block"``, or ``"logic"``: distributed RAM, or flip-flops where there is none.
     body : str
@@ -487,8 +488,10 @@ class Ram(wiring.Component):
                 enable = self.w_en
             data = ram_block(family, m, f"piece_{i}", piece, self, enable, r_addr[:low], own)
             parts.append((piece, data))
-        joined = select.join(parts, own, 0)
-        m.d.comb += self.r_data.eq(_delay(m, joined, self.latency - own, "data"))
+        left = self.latency - own
+        steps = min(left, select_registers(self.width, self.depth, family))
+        joined = select.join(parts, own, steps)
+        m.d.comb += self.r_data.eq(_delay(m, joined, left - steps, "data"))
 
 
 ram_block: ValueFace[[Module, str, Piece, Ram, Value, Value, int], Value] = ARCHITECTURES.face(

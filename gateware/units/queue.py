@@ -9,8 +9,16 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from gateware.arith.activation import activation_layout, stream_ports
 from gateware.device.memory import Ram
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.units import DEEP_QUEUE
 
-__all__ = ["Credits", "ResultQueue", "StreamFifo", "add_queue", "delayed"]
+__all__ = ["Credits", "DeepFifo", "ResultQueue", "StreamFifo", "add_queue", "delayed"]
+
+
+def _after(place: Signal, depth: int) -> Value:
+    """The next of so many places in a ring."""
+    if depth & (depth - 1):
+        return Mux(place == depth - 1, 0, place + 1)
+    return place + 1
 
 
 class _Places(wiring.Component):
@@ -78,11 +86,6 @@ class ResultQueue(_Places):
         waiting = Signal(range(self.depth + 1))
         valid, load = Signal(), Signal()
 
-        def after(place: Signal) -> Mux:
-            if self.depth & (self.depth - 1):
-                return Mux(place == self.depth - 1, 0, place + 1)
-            return place + 1
-
         m.d.comb += [
             load.eq((waiting != 0) & (~valid | self.o.ready)),
             ram.w_en.eq(self.w_en),
@@ -96,9 +99,9 @@ class ResultQueue(_Places):
         ]
         m.d.sync += waiting.eq(waiting + self.w_en - load)
         with m.If(self.w_en):
-            m.d.sync += write.eq(after(write))
+            m.d.sync += write.eq(_after(write, self.depth))
         with m.If(load):
-            m.d.sync += [read.eq(after(read)), held.eq(read), valid.eq(1)]
+            m.d.sync += [read.eq(_after(read, self.depth)), held.eq(read), valid.eq(1)]
         with m.Elif(self.o.ready):
             m.d.sync += valid.eq(0)
         return m
@@ -177,4 +180,61 @@ class StreamFifo(_Places):
             queue.w_en.eq(take),
             queue.w_data.eq(self.i.payload.as_value()),
         ]
+        return m
+
+
+class DeepFifo(_Places):
+    """A `StreamFifo` whose memory is read ``latency`` cycles ahead into a short queue, so that its
+    block RAMs, and the choice among them, have registers behind them. A value is offered
+    ``latency + 3`` cycles after it came, at best.
+
+    Parameters
+    ----------
+    form, depth, memory, body, width
+        As of a `StreamFifo`; the short queue's places are among the ``depth``.
+    latency : int
+        Of the memory, 2 to 4 cycles.
+
+    Members
+    -------
+    i, o : streams of activations
+    """
+
+    def __init__(self, form: IntFormat, depth: int, *args: Any, latency: int, **options: Any):
+        self.latency = latency
+        super().__init__(form, depth, *args, **options)
+
+    def _ports(self) -> dict[str, Any]:
+        return stream_ports(self.form, self.form, self.width)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = self.form.bits * self.width
+        queue, ahead = add_queue(m, self.o, self.form, DEEP_QUEUE, "logic", self.body, self.width)
+        m.submodules.places = places = Credits(self.depth)
+        m.submodules.ram = ram = Ram(
+            bits, self.depth, latency=self.latency, kind=self.memory, body=self.body
+        )
+        write, read = Signal(range(self.depth)), Signal(range(self.depth))
+        stored = Signal(range(self.depth + 1))
+        take, move = Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(places.some),
+            take.eq(self.i.valid & self.i.ready),
+            places.claim.eq(take),
+            places.returned.eq(queue.popped),
+            ram.w_en.eq(take),
+            ram.w_addr.eq(write),
+            ram.w_data.eq(self.i.payload.as_value()),
+            ram.r_addr.eq(read),
+            move.eq((stored != 0) & ahead.some),
+            ahead.claim.eq(move),
+            queue.w_en.eq(delayed(m, move, self.latency)),
+            queue.w_data.eq(ram.r_data),
+        ]
+        m.d.sync += stored.eq(stored + take - move)
+        with m.If(take):
+            m.d.sync += write.eq(_after(write, self.depth))
+        with m.If(move):
+            m.d.sync += read.eq(_after(read, self.depth))
         return m

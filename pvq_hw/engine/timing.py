@@ -524,7 +524,7 @@ def _fifo(unit: Fifo, i: Wire, o: Wire, frames: int) -> Process:
             past = max(start, unit.depth)
             i.readies += [t + 1 for t in o.moved[past - unit.depth : max(past, stop) - unit.depth]]
             i.settle()
-        o.offers += [t + 2 for t in i.moved[len(o.offers) :]]
+        o.offers += [t + unit.delay for t in i.moved[len(o.offers) :]]
 
 
 def _unpack(unit: Unpack, i: Wire, o: Wire, frames: int) -> Process:

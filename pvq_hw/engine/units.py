@@ -25,6 +25,7 @@ from pvq_hw.registry import Registry
 from pvq_hw.target.multipliers import MULTIPLIERS, Multiplier, multiplier_named
 
 __all__ = [
+    "DEEP_QUEUE",
     "UNITS",
     "UNPACKER_QUEUE",
     "CoreUnit",
@@ -44,6 +45,7 @@ __all__ = [
 
 IntArray = npt.NDArray[np.int64]
 
+DEEP_QUEUE = 8  # behind a FIFO's memory that is read ahead: 3 more than its latency, or above
 UNPACKER_QUEUE = 8  # more than the reads under way in an unpacker
 
 
@@ -853,6 +855,9 @@ class Fifo(Carrier, Wide, Queued):
         ``"logic"`` or ``"block"``.
     width : int
         W: activations a transfer.
+    latency : int
+        Of the memory: 1, or up to 4 cycles where block RAMs and the choice among them have
+        registers behind them, and what is read waits in a short queue of `DEEP_QUEUE` places.
     """
 
     kind: ClassVar[str] = "fifo"
@@ -862,11 +867,21 @@ class Fifo(Carrier, Wide, Queued):
     depth: int
     memory: str = "logic"
     width: int = 1
+    latency: int = 1
 
     def __post_init__(self) -> None:
         self.check_width()
         if not 2 <= self.depth <= 1 << 20 or self.memory not in ("logic", "block"):
             raise InputError(f"FIFO {self.name!r} must hold 2 transfers or more")
+        if not 1 <= self.latency <= 4:
+            raise InputError(
+                f"FIFO {self.name!r} must have a latency of 1 to 4, not {self.latency}"
+            )
+
+    @property
+    def delay(self) -> int:
+        """Cycles from a transfer's coming until it is offered, where none is before it."""
+        return 2 if self.latency == 1 else self.latency + 3
 
     @property
     def passes(self) -> bool:

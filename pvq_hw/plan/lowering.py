@@ -42,6 +42,7 @@ from pvq_hw.plan.resources import Resources
 from pvq_hw.plan.unit_resources import unit_cost
 from pvq_hw.registry import Face
 from pvq_hw.reserved import RESERVED
+from pvq_hw.target.architectures import architecture
 from pvq_hw.target.block_ram import memory_blocks, select_registers
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
@@ -76,7 +77,15 @@ def plan_graph(
     if not any(isinstance(unit, Fifo) for unit in graph.units):
         return graph
     needs = fifo_needs(graph, {spec.name: image for spec, image in cores})
-    return _with_memories(with_depths(graph, needs), find_family(engine))
+    family = find_family(engine)
+    graph = _with_memories(with_depths(graph, needs), family)
+    # What is read ahead comes later than the needs were told with, by no more than all together.
+    later = sum(unit.delay - 2 for unit in graph.units if isinstance(unit, Fifo))
+    if not later:
+        return graph
+    return _with_memories(
+        with_depths(graph, {name: depth + later for name, depth in needs.items()}), family
+    )
 
 
 def build_graph(
@@ -102,14 +111,17 @@ def build_graph(
 
 
 def _with_memories(graph: GraphSpec, family: Family) -> GraphSpec:
-    """Deep FIFOs in block RAM."""
-    units = [
-        replace(unit, memory=memory_kind(unit.depth * unit.x.bits * unit.width, family))
-        if isinstance(unit, Fifo)
-        else unit
-        for unit in graph.units
-    ]
+    """Deep FIFOs in block RAM; one of several blocks in depth is read ahead, through registers."""
+    units = [_stored(unit, family) if isinstance(unit, Fifo) else unit for unit in graph.units]
     return replace(graph, units=tuple(units))
+
+
+def _stored(fifo: Fifo, family: Family) -> Fifo:
+    width = fifo.x.bits * fifo.width
+    memory = memory_kind(fifo.depth * width, family)
+    registers = select_registers(width, fifo.depth, family.blocks) if memory == "block" else 0
+    latency = architecture(family.blocks).block_latency + registers if registers else 1
+    return replace(fifo, memory=memory, latency=latency)
 
 
 def memory_kind(bits: int, family: Family) -> str:

@@ -9,6 +9,7 @@ from pvq_hw.engine.map_order import map_order
 from pvq_hw.engine.raster import Raster
 from pvq_hw.engine.sliding_window import SlidingWindow
 from pvq_hw.engine.units import (
+    DEEP_QUEUE,
     UNITS,
     UNPACKER_QUEUE,
     CoreUnit,
@@ -26,7 +27,7 @@ from pvq_hw.engine.units import (
 )
 from pvq_hw.plan.resources import Resources
 from pvq_hw.registry import Face
-from pvq_hw.target.block_ram import memory_blocks
+from pvq_hw.target.block_ram import memory_blocks, memory_ways
 from pvq_hw.target.energy import Operations
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
@@ -153,7 +154,12 @@ def _pick(unit: Pick, family: Family) -> Resources:
 @unit_cost.of(Fifo)
 def _fifo(unit: Fifo, family: Family) -> Resources:
     count = 5 * unit.depth.bit_length()
-    memory = _memory(unit.width * unit.x.bits, unit.depth, unit.memory, family)
+    bits = unit.width * unit.x.bits
+    memory = _memory(bits, unit.depth, unit.memory, family)
+    if unit.latency > 1:
+        ways = memory_ways(bits, unit.depth, family.blocks)
+        memory += queue_resources(bits, DEEP_QUEUE, family)
+        memory += Resources(luts=ways, ffs=ways // 2 + bits + unit.latency)
     return memory + Resources(luts=10 + count, ffs=count)
 
 

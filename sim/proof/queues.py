@@ -91,9 +91,9 @@ class QueueClaims(Claims):
 
     # -- what is read out of a state ------------------------------------------------------------
 
-    def _wrapped(self, place: Any) -> Any:
-        """A place of the memory, of a number below twice its depth."""
-        depth = self._const(self._q.depth)
+    def _wrapped(self, place: Any, places: int = 0) -> Any:
+        """A place of the memory, or of one of so many places, of a number below twice its depth."""
+        depth = self._const(places or self._q.depth)
         past = self._s.op("BV_UGE", [place, depth])
         return self._s.choose(past, self._s.op("BV_SUB", [place, depth]), place)
 

@@ -13,8 +13,19 @@ Which transfers make a result is a walk through a frame, see `sim.proof.walks`.
 from typing import Any
 
 from pvq_hw.engine.decision import AboveUnit
-from pvq_hw.engine.units import UNITS, Fifo, Fork, Join, Lookup, Pick, Pool, Unit, WidthConverter
-from pvq_hw.errors import InputError
+from pvq_hw.engine.units import (
+    DEEP_QUEUE,
+    UNITS,
+    Fifo,
+    Fork,
+    Join,
+    Lookup,
+    Pick,
+    Pool,
+    Unit,
+    WidthConverter,
+)
+from pvq_hw.errors import CheckError, InputError
 from pvq_hw.registry import Face
 from sim.proof.claims import Claims, View
 from sim.proof.cones import Bits
@@ -38,9 +49,9 @@ def _unknown(unit: Unit, netlist: Netlist) -> int:
 class _Queued(QueueClaims):
     """A unit that takes a transfer of its one input where a place of its queue is free."""
 
-    def __init__(self, netlist: Netlist, unit: Any) -> None:
+    def __init__(self, netlist: Netlist, unit: Any, places: int = 0) -> None:
         width = unit.depth.bit_length() + 9
-        queue = find_queue(netlist, "queue", unit.depth)
+        queue = find_queue(netlist, "queue", places or unit.depth)
         super().__init__(netlist, f"Unit {unit.name!r}", queue, width, Solver())
         self._unit = unit
         self._spare = netlist.net("credits.spare")
@@ -125,6 +136,86 @@ class _Carries(_Queued):
                 self._take(), self._s.same(written, self._now.bits(payload))
             )
         }
+
+
+class _ReadAhead(_Queued):
+    """A FIFO whose memory is read ahead into the queue: a ring in front of it, whose values make
+    the queue's results, through as many registers as the memory's latency says."""
+
+    def __init__(self, netlist: Netlist, unit: Fifo) -> None:
+        super().__init__(netlist, unit, DEEP_QUEUE)
+        self._ring = next(
+            cell
+            for cell in netlist.cells
+            if cell.type == "$mem_v2" and cell.name.startswith("ram.")
+        )
+        now, later = self._formulas.memory(self._ring)
+        self._stored_words = {self._now: now, self._later: later}
+        self._all, self._ring_count = netlist.net("places.spare"), netlist.net("stored")
+        self._ring_write, self._ring_read = netlist.net("ram.w_addr"), self._ring.ports["RD_ADDR"]
+        words = self._read = netlist.net("queue.w_data")
+        for _ in range(unit.latency):
+            words = [self._formulas.next_bit(bit) for bit in words]
+        if words != self._ring.output or len(self._q.after) != unit.latency:
+            raise CheckError(f"{self._where}: what is read must follow its strobe to the queue")
+
+    def _invariants(self, v: View) -> dict[str, Any]:
+        s, depth = self._s, self._const(self._unit.depth)
+        free, count = self._free(v, self._all), v.wide(self._ring_count)
+        read, write = v.wide(self._ring_read), v.wide(self._ring_write)
+        whole = s.add(free, count, self._results(v))
+        return super()._invariants(v) | {
+            "all places are the FIFO's": s.both(
+                *(s.op("BV_ULE", [n, depth]) for n in (free, count))
+            ),
+            "each of them is free or taken": s.same(whole, depth),
+            "the ring's addresses are its own": s.both(
+                *(s.op("BV_ULT", [at, depth]) for at in (read, write))
+            ),
+            "the ring holds what came and has not moved": s.same(
+                self._wrapped(s.add(read, count), self._unit.depth), write
+            ),
+        }
+
+    def _empty(self, v: View) -> dict[str, Any]:
+        nothing = self._s.same(v.wide(self._ring_count), self._const(0))
+        return super()._empty(v) | {"the ring is empty": nothing}
+
+    def _made(self) -> Any:
+        """Whether a value moves on to the queue."""
+        return self._now.one(self._n.net("credits.claim")[0])
+
+    def _taken(self) -> dict[str, Any]:
+        s, now, later = self._s, self._now, self._later
+        some = self._not(s.same(self._free(now, self._all), self._const(0)))
+        ready = now.one(self._n.port("i__ready")[0])
+        count, one = now.wide(self._ring_count), self._const(1)
+        move = s.both(self._not(s.same(count, self._const(0))), self._some())
+        moved, came = self._if(self._made(), one), self._if(self._take(), one)
+        place = s.unknown("place in the ring", self._width)
+        before = s.add(place, moved)
+        (payload,) = (self._n.port(name) for name in self._n.payload_ports)
+        new = s.choose(s.same(before, count), now.bits(payload), self._word(now, before))
+        return {
+            "a transfer is taken where a place is free": s.same(ready, some),
+            "a value moves where there is one, and a place": s.same(self._made(), move),
+            "the ring grows by what comes and shrinks by what moves": s.same(
+                s.add(later.wide(self._ring_count), moved), s.add(count, came)
+            ),
+            "what is written is what was read": self._implies(
+                now.one(self._q.written),
+                s.same(now.bits(self._q.memory.ports["WR_DATA"]), now.bits(self._read)),
+            ),
+            "values move as they came, in order": self._implies(
+                s.op("BV_ULT", [place, later.wide(self._ring_count)]),
+                s.same(self._word(later, place), new),
+            ),
+        }
+
+    def _word(self, v: View, place: Any) -> Any:
+        """The value at a place of the list that the ring holds."""
+        at = self._wrapped(self._s.add(v.wide(self._ring_read), place), self._unit.depth)
+        return self._s.word(self._stored_words[v], self._s.resize(at, len(self._ring_write)))
 
 
 class _Counted(_Queued):
@@ -234,7 +325,7 @@ class _Streamed(_Queued):
 
 @check_unit_handshakes.of(Fifo)
 def _fifo(unit: Fifo, netlist: Netlist) -> int:
-    return _Carries(netlist, unit).run()
+    return (_ReadAhead if unit.latency > 1 else _Carries)(netlist, unit).run()
 
 
 @check_unit_handshakes.of(Lookup)

@@ -5,17 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graph_cases import STALLS, check
+from graph_cases import STALLS, check, read_ahead
 from random_graphs import Built, RandomNetwork, build, random_network
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE
 from pvq_hw.engine.timing import fifo_needs, least_depths, run_frames, time_graph, with_depths
-from pvq_hw.engine.units import CoreUnit, Lookup
+from pvq_hw.engine.units import CoreUnit, Fifo, Lookup
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.plan.core_layers import window_weights
+from pvq_hw.plan.lowering import plan_graph
 from sim.agents.streams import StreamError
 
 U8, S8 = IntFormat(8, False), IntFormat(8, True)
@@ -176,11 +177,11 @@ def test_random_networks_run_with_their_fifos_and_hang_with_less(seed: int, fami
                 check(long, short, quiet=quiet)
 
 
-def residual() -> Built:
+def residual(family: str = "ecp5") -> Built:
     net = RandomNetwork(3, (6, 6, 2))
     branch = net.conv(net.input, 2, (3, 3), pads=((1, 1), (1, 1)))
     net.add(net.input, net.conv(branch, 2, (3, 3), pads=((1, 1), (1, 1))))
-    return build(net, frames=2)
+    return build(net, family=family, frames=2)
 
 
 def test_a_skip_branch_needs_the_depth_that_the_plan_gives() -> None:
@@ -191,6 +192,34 @@ def test_a_skip_branch_needs_the_depth_that_the_plan_gives() -> None:
     deeper = with_depths(built.graph, {name: 2 * d for name, d in depth.items()})
     # No FIFO holds anything up: more depth changes nothing.
     assert time_graph(deep, built.images) == time_graph(deeper, built.images)
+
+
+@pytest.mark.parametrize(("family", "latency"), [("ecp5", 4), ("hx8k", 2)])
+def test_a_fifo_that_is_read_ahead_keeps_the_pace(family: str, latency: int) -> None:
+    """With places for what comes later, it holds nothing up; with few, all goes on as planned."""
+    built = residual(family)
+    needs = fifo_needs(built.graph, built.images)
+    ahead = read_ahead(built.graph, dict.fromkeys(needs, latency))
+    assert {unit.delay for unit in ahead.units if isinstance(unit, Fifo)} == {latency + 3}
+    later = sum(latency + 1 for _ in needs)
+    deep = with_depths(ahead, {name: depth + later for name, depth in needs.items()})
+    pace = time_graph(with_depths(built.graph, needs), built.images).interval_cycles
+    assert time_graph(deep, built.images).interval_cycles == pace
+    check(built, deep, NONE, STALLS)
+    check(built, with_depths(ahead, needs), NONE, STALLS)
+
+
+def test_a_fifo_of_several_block_rams_is_read_ahead() -> None:
+    """On an iCE40 4 blocks in depth, chosen among in two steps; of one block it is not."""
+    net = RandomNetwork(3, (24, 30, 2))
+    branch = net.conv(net.input, 2, (15, 1), pads=((7, 7), (0, 0)))
+    net.add(net.input, net.conv(branch, 2, (15, 1), pads=((7, 7), (0, 0))))
+    for family, expected in (("hx8k", {2}), ("ecp5", {1})):
+        built = build(net, frames=2, family=family)
+        layers = [(core, built.images[core.name]) for core in built.graph.cores]
+        graph = plan_graph(built.network, layers, family)
+        fifos = [unit for unit in graph.units if isinstance(unit, Fifo) and unit.depth > 512]
+        assert {unit.latency for unit in fifos} == expected
 
 
 def test_depthwise_rows_see_their_own_group() -> None:

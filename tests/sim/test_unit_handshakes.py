@@ -1,13 +1,16 @@
 """Control of units around the cores is proven for any pauses, and no mutant of it is."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from control_mutants import changed, unit_mutants
+from graph_cases import read_ahead
 from proof_cases import ship
 from random_graphs import RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.timing import with_depths
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.netlist import read_units
 from sim.proof.unit_handshakes import check_unit_handshakes
@@ -31,6 +34,8 @@ def units(tmp_path_factory):
     y = net.average(net.maxpool(y, (2, 2), stride=(2, 2)), (2, 1), stride=(2, 1))
     net.dense(net.slice(y, 2, 1, 2), 4)
     built = build(net, unrolled={"fc7"}, widths={"fc7": 2}, ends=(4, 1))
+    graph = with_depths(built.graph, {"cat3_fifo1": 11})  # more than are read ahead
+    built = replace(built, graph=read_ahead(graph, {"cat3_fifo1": 3}))
     out = ship(tmp_path_factory.mktemp("units") / "out", built)
     named = {unit.name: unit for unit in built.graph.units}
     netlists = read_units(out, list(named))
@@ -41,14 +46,23 @@ def test_no_frame_is_lost_or_made_whatever_the_pauses(units):
     found = {name: check_unit_handshakes(*pair) for name, pair in units.items()}
     assert found == {
         "input_width": 13, "conv0_fork": 19, "table1": 34, "add2_fifo0": 31, "add2_fifo1": 31,
-        "add2": 31, "cat3_fifo0": 31, "cat3_fifo1": 31, "cat3": 39, "pool4": 31, "mean5": 31,
+        "add2": 31, "cat3_fifo0": 31, "cat3_fifo1": 48, "cat3": 39, "pool4": 31, "mean5": 31,
         "part6": 8, "fc7_width": 13,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "name",
-    ["input_width", "conv0_fork", "add2_fifo0", "add2", "table1", "part6", "fc7_width"]
+    [
+        "input_width",
+        "conv0_fork",
+        "add2_fifo0",
+        "cat3_fifo1",
+        "add2",
+        "table1",
+        "part6",
+        "fc7_width",
+    ]
     + [pytest.param(name, marks=pytest.mark.slow) for name in ("cat3", "pool4", "mean5")],
 )
 def test_no_mutant_of_the_control_is_proven(units, name):

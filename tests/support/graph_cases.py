@@ -1,5 +1,8 @@
 """What tests of several folders take from those of `test_graph`."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 from random_graphs import Built
 
@@ -7,11 +10,23 @@ from gateware.accelerator.accelerator import Accelerator
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.patterns import NONE, Pattern
 from pvq_hw.engine.timing import run_frames
+from pvq_hw.engine.units import Fifo
 from sim.agents.bench import Bench
 from sim.agents.streams import Sink, Source
 from sim.agents.wire import pack_frames, unpack_frames
 
 STALLS = Pattern.random(0.5)
+
+
+def read_ahead(graph: GraphSpec, latencies: Mapping[str, int]) -> GraphSpec:
+    """The graph with FIFOs in block RAM of such latencies."""
+    units = [
+        replace(unit, memory="block", latency=latencies[unit.name])
+        if isinstance(unit, Fifo) and unit.name in latencies
+        else unit
+        for unit in graph.units
+    ]
+    return replace(graph, units=tuple(units))
 
 
 def check(built: Built, graph: GraphSpec, *patterns: Pattern, quiet: int = 4000) -> None:
