@@ -12,6 +12,7 @@ from typing import Any
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module, Signal
 
+from gateware.board.carry_chains import shorten_file
 from gateware.core.pulse_core import LayerCore
 from pvq_hw.errors import CheckError
 from pvq_hw.target.devices import find_device
@@ -156,6 +157,8 @@ def place_design(read: str, device: Device, seeds: Sequence[int], folder: Path) 
     log = folder / "yosys.log"
     tools.run("yosys", ["-p", script], folder=folder, log=log)
     _check(log)
+    if device.body == "ecp5":
+        shorten_file(folder / "top.json")
     runs = [_route(device, seed, folder) for seed in seeds]
     used = runs[0].pop("used")
     for run in runs[1:]:

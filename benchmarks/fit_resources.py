@@ -25,6 +25,7 @@ import numpy.typing as npt
 from amaranth.back import rtlil
 
 from gateware.accelerator.circuits import core_component
+from gateware.board.carry_chains import shorten_file
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
@@ -142,6 +143,8 @@ def synthesize(
             for count, cell in re.findall(r"^\s+(\d+)\s+(\S+)$", log.split("=== ")[-1], re.M)
             if cell.startswith(("SB_DFF", "TRELLIS_FF"))
         )
+        if body == "ecp5":
+            shorten_file(folder / "core.json")
         tool, *options = _PACK[engine]
         log = _run(folder, f"yowasp-{tool}", *options, "--json", "core.json", "--pack-only")
         used = dict(re.findall(r"Info:\s+(\w+):\s+(\d+)/", log))

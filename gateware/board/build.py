@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateware.board.carry_chains import shorten_file
 from gateware.board.patch_bitstream import record_memories, replace_contents
 from gateware.board.placement import floorplan, slowest_path
 from pvq_hw.errors import CheckError, InputError, ToolError
@@ -28,11 +29,12 @@ __all__ = ["Attempt", "BuildReport", "UnmetError", "build", "rebuild"]
 
 _NAME = "top"
 _DESIGN = "top.il"
+_NETLIST = "top.json"
 _PLACED = "nextpnr.json"
 _ROUTED = "routed.json"
 _LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
 # Written by the tools or by Amaranth and of no further use; the netlist alone may take 100 MB.
-_DROP = ("top.json", _ROUTED, "top.debug.v", "build_top.bat", "top.tim", "top.rpt", "top.svf")
+_DROP = (_NETLIST, _ROUTED, "top.debug.v", "build_top.bat", "top.tim", "top.rpt", "top.svf")
 
 
 class UnmetError(CheckError):
@@ -392,6 +394,8 @@ def build(
         progress("Synthesis")
         seconds["synthesis"] = tools.run(synthesis[0], synthesis[1:], folder=folder, log=log)
         _check_synthesis(log)
+        if place[0] == "nextpnr-ecp5":
+            shorten_file(folder / _NETLIST)
         runs = SeedSearch(place, folder, clock_mhz, every_seed, progress)
         attempts = runs.run(seeds, jobs)
         seconds["place_route"] = sum(attempt.seconds for attempt in attempts)
