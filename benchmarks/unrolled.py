@@ -27,7 +27,6 @@ import numpy.typing as npt
 
 from benchmarks.engine_place import DEVICES, place_design
 from gateware.arith.adder_graph import AdderNetwork
-from gateware.board.carry_chains import shorten_file
 from gateware.export.export import export_verilog
 from pvq_hw.arith.formats import IntFormat, bits_for
 from pvq_hw.engine.adder_graph import AdderGraph, make_adder_graph
@@ -258,7 +257,6 @@ def synthesize(circuit: Circuit, folder: Path, *, as_alu: bool = False) -> dict[
         f"synth_ecp5 -top {circuit.top} -json out.json"
     )
     tools.run("yosys", ["-q", "-p", script], folder=folder)
-    shorten_file(folder / "out.json")
     module = json.loads((folder / "out.json").read_text())["modules"][circuit.top]
     cells = Counter(cell["type"] for cell in module["cells"].values())
     return {"luts": cells["LUT4"] + 2 * cells["CCU2C"], "ffs": cells["TRELLIS_FF"]}

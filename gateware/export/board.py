@@ -1,6 +1,7 @@
 """A board's top as Verilog: link, accelerator, PLL and reset, with its pin file.
 
-It is the circuit that `pvq-hw build` places, block for block.
+It is the circuit that `pvq-hw build` places, block for block; `build` shortens the carry chains of
+an ECP5 netlist besides.
 """
 
 from types import SimpleNamespace
@@ -39,9 +40,12 @@ From this folder, with Yosys and nextpnr:
     {pack}
 
 It is the circuit that `pvq-hw build` places, for the same {clock:g} MHz: nextpnr says whether they
-are met; --seed N tries another placement. `pvq-hw run` and `selftest` talk to the board as to one
-of `build`'s.
+are met; --seed N tries another placement.{ends} `pvq-hw run` and
+`selftest` talk to the board as to one of `build`'s.
 """
+
+_ENDS = """ `build` shortens carry
+chains before nextpnr, which adds up to four LUTs to each adder here."""
 
 # The last check of hierarchy in synth_ecp5 (Yosys 0.70) elaborates a module anew that comes from
 # Verilog and has multipliers, whose models were not there at first ("has become available"): the
@@ -102,7 +106,8 @@ def _readme(accelerator: Accelerator, name: str, ports: list[str]) -> str:
     pins = constraints_file(board)
     return _README.format(
         name=name, source=f"{name}.v", board=board.board, pins=pins,
-        family=board.family, again="" if ice else _RELOAD.format(name=name),
+        family=board.family, ends="" if ice else _ENDS,
+        again="" if ice else _RELOAD.format(name=name),
         ports=", ".join(ports), nextpnr=" ".join(board.device.nextpnr(board.package, board.speed)),
         pinned=f"--{'pcf' if ice else 'lpf'} {pins}",
         placed=f"--{'asc' if ice else 'textcfg'} {device.placed}",
