@@ -30,6 +30,7 @@ __all__ = ["Attempt", "BuildReport", "UnmetError", "build", "rebuild"]
 _NAME = "top"
 _DESIGN = "top.il"
 _NETLIST = "top.json"
+_NO_PLACE = "Unable to find legal placement"  # nextpnr's words
 _PLACED = "nextpnr.json"
 _ROUTED = "routed.json"
 _LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
@@ -223,11 +224,15 @@ def judge(clocks: dict[str, dict[str, float]], clock_mhz: float) -> tuple[float,
     return min(main), met and min(main) >= clock_mhz
 
 
+class _UnplacedError(ToolError):
+    """A seed's placement has cells without a legal place; another one's may not."""
+
+
 class SeedSearch:
     """Place and route with several seeds, some at a time, each in a folder of its own.
 
     The result is that of one seed after the other: the first of them that meets the clock, however
-    many run beside it. Those behind it are ended.
+    many run beside it. Those behind it are ended. A seed without a legal placement is passed over.
     """
 
     def __init__(
@@ -247,6 +252,7 @@ class SeedSearch:
     def run(self, seeds: Sequence[int], jobs: int) -> list[Attempt]:
         """The attempts in the order of ``seeds``; leaves the best one's files in the folder."""
         found: dict[int, Attempt] = {}
+        unplaced: dict[int, ToolError] = {}
         inputs = [path for path in self._folder.iterdir() if path.is_file()]
         self._stops = {seed: threading.Event() for seed in seeds}  # in their order
         with ThreadPoolExecutor(min(jobs, len(seeds))) as pool:
@@ -254,9 +260,14 @@ class SeedSearch:
             try:
                 for future in as_completed(futures):
                     with suppress(StoppedError):
-                        found[futures[future]] = future.result()
+                        try:
+                            found[futures[future]] = future.result()
+                        except _UnplacedError as error:
+                            unplaced[futures[future]] = error
             finally:
                 self._end(seeds)
+        if not found:
+            raise unplaced[min(unplaced)]
         attempts = [found[seed] for seed in seeds if seed in found]
         if not self._every_seed:
             met = next((i for i, a in enumerate(attempts) if a.met), len(attempts) - 1)
@@ -285,7 +296,11 @@ class SeedSearch:
             check_constraints(log)
         except (ToolError, CheckError) as error:
             shutil.copyfile(log, self._folder / log.name)
-            error.args = (str(error).replace(str(folder), str(self._folder)), *error.args[1:])
+            said = str(error).replace(str(folder), str(self._folder))
+            if _NO_PLACE in said:
+                self._progress(f"Place and route, seed {seed}: no legal placement")
+                raise _UnplacedError(said) from error
+            error.args = (said, *error.args[1:])
             raise
         placed = json.loads((folder / _PLACED).read_text())
         fmax, met = judge(_clocks(placed), self._clock_mhz)

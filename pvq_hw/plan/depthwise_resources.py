@@ -100,16 +100,16 @@ DEPTHWISE_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
     {
         "ecp5": {
             "luts": {
-                "core": 107.5,
-                "leaves": 1.415,
-                "adders": 0.993,
-                "registers": 0.3836,
-                "counters": 3.427,
-                "requantizer": 0.7337,
-                "serial": 3.66,
-                "logic_roms": 0.5366,
-                "logic_rams": 7.445,
-                "fifo": 1.838,
+                "core": 50.2,
+                "leaves": 1.162,
+                "adders": 0.9336,
+                "registers": 0.2413,
+                "counters": 2.877,
+                "requantizer": 0.8258,
+                "serial": 3.416,
+                "logic_roms": 0.6236,
+                "logic_rams": 7.347,
+                "fifo": 3.183,
             },
             "ffs": {
                 "core": 18.78,

@@ -73,15 +73,17 @@ UNROLLED_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
     {
         "ecp5": {
             "luts": {
-                "core": 50.34,
-                "adders": 9.955,
-                "adder_bits": 0.6637,
-                "sums": 0.4745,
-                "fifo": 4.919,
+                "adders": 3.328,
+                "adder_bits": 0.7926,
+                "register_bits": 0.08201,
+                "inputs": 0.04874,
+                "sums": 0.7102,
+                "logic_roms": 0.3026,
+                "fifo": 5.123,
                 "further": 1.1,
                 "direct": 0.93,
                 "further_fifo": 1.75,
-                "serial": 2.0,
+                "serial": 2,
             },
             "ffs": {
                 "core": 89.11,
@@ -154,14 +156,14 @@ DIGITAL_COEFFICIENTS: Facts[dict[str, dict[str, float]]] = FAMILIES.facts(
     {
         "ecp5": {
             "luts": {
-                "inputs": 1.307,
-                "sums": 0.29,
-                "requantizer": 2.129,
-                "parts": 2.033,
-                "fifo": 2.013,
-                "full_adders": 1.322,
-                "chains": 1.55,
-                "serial": 2.0,
+                "inputs": 1.277,
+                "sums": 0.4435,
+                "requantizer": 1.778,
+                "parts": 2.193,
+                "fifo": 2.188,
+                "full_adders": 1.21,
+                "chains": 1.121,
+                "serial": 2,
             },
             "ffs": {
                 "inputs": 1.982,

@@ -192,6 +192,31 @@ def test_seeds_at_a_time_give_what_one_after_the_other_gives(tmp_path, monkeypat
     assert all(path.is_file() for path in tmp_path.iterdir())
 
 
+def test_a_seed_without_a_legal_placement_is_passed_over(tmp_path, monkeypatch):
+    def place(name, args, *, folder, log, stop):
+        log.write_text("log")
+        if "6" not in args:
+            raise ToolError(f"nextpnr failed: ERROR: {module._NO_PLACE} for all; see {log}")
+        clock = {"clk": {"achieved": 13.0, "constraint": 12.0}}
+        (folder / "nextpnr.json").write_text(json.dumps({"fmax": clock}))
+        return 1.5
+
+    monkeypatch.setattr(tools, "run", place)
+    monkeypatch.setattr(module, "record_memories", lambda *paths: None)
+    monkeypatch.setattr(module, "floorplan", lambda path: {})
+    said = []
+    for seeds in ((5, 6), (5, 7)):
+        folder = tmp_path / str(seeds[1])
+        folder.mkdir()
+        search = module.SeedSearch(["nextpnr", "--seed", "5"], folder, 12.0, False, said.append)
+        if seeds == (5, 6):
+            assert search.run(seeds, 1) == [Attempt(6, 13.0, True, 1.5)]
+        else:
+            with pytest.raises(ToolError, match="legal placement for all; see .*7/place_route.log"):
+                search.run(seeds, 1)
+    assert "Place and route, seed 5: no legal placement" in said
+
+
 @pytest.mark.slow
 def test_of_all_seeds_the_fastest_is_kept(tmp_path, monkeypatch):
     fmax = iter([(13.0, True), (15.0, True), (14.0, True)])
