@@ -111,7 +111,8 @@ def build_graph(
 
 
 def _with_memories(graph: GraphSpec, family: Family) -> GraphSpec:
-    """Deep FIFOs in block RAM; one of several blocks in depth is read ahead, through registers."""
+    """Deep FIFOs in block RAM, read ahead where its data have registers behind them: those of the
+    blocks, and those of the choice among several in depth."""
     units = [_stored(unit, family) if isinstance(unit, Fifo) else unit for unit in graph.units]
     return replace(graph, units=tuple(units))
 
@@ -119,8 +120,10 @@ def _with_memories(graph: GraphSpec, family: Family) -> GraphSpec:
 def _stored(fifo: Fifo, family: Family) -> Fifo:
     width = fifo.x.bits * fifo.width
     memory = memory_kind(fifo.depth * width, family)
-    registers = select_registers(width, fifo.depth, family.blocks) if memory == "block" else 0
-    latency = architecture(family.blocks).block_latency + registers if registers else 1
+    latency = 1
+    if memory == "block":
+        latency = architecture(family.blocks).block_latency
+        latency += select_registers(width, fifo.depth, family.blocks)
     return replace(fifo, memory=memory, latency=latency)
 
 
