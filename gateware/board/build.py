@@ -19,6 +19,7 @@ from typing import Any
 from gateware.board.carry_chains import shorten_file
 from gateware.board.patch_bitstream import record_memories, replace_contents
 from gateware.board.placement import floorplan, slowest_path
+from gateware.device.rtlil_text import plain_names
 from pvq_hw.errors import CheckError, InputError, ToolError
 from pvq_hw.output.build_record import load_build, write_build
 from pvq_hw.output.verify_bitstream import MEMORIES
@@ -122,6 +123,12 @@ class BuildReport:
             "slowest_path": self.slowest_path,
             "floorplan": self.floorplan,
         }
+
+
+def _prepared(platform: Any, top: Any, **overrides: Any) -> Any:
+    plan = platform.prepare(top, _NAME, emit_src=False, **overrides)
+    plan.files[_DESIGN] = plain_names(plan.files[_DESIGN])
+    return plan
 
 
 def _commands(plan: Any) -> list[list[str]]:
@@ -397,7 +404,7 @@ def build(
     options = (
         f"--report {_PLACED} --write {_ROUTED} --seed {seeds[0]} --timing-allow-fail {nextpnr_opts}"
     ).strip()
-    plan = platform.prepare(top, _NAME, emit_src=False, nextpnr_opts=options, **overrides)
+    plan = _prepared(platform, top, nextpnr_opts=options, **overrides)
     synthesis, place, pack = commands = _commands(plan)
     used = {command[0]: tools.find_tool(command[0]) for command in commands}
     seconds = {"warm_up": tools.warm_up(used, progress)}
@@ -472,7 +479,7 @@ def rebuild(
     CheckError
         The design differs from ``built``'s in more than the contents of block RAMs.
     """
-    plan = platform.prepare(top, _NAME, emit_src=False, **overrides)
+    plan = _prepared(platform, top, **overrides)
     pack = _commands(plan)[-1]
     tools.warm_up((pack[0],), progress)
     report = load_build(built)

@@ -20,6 +20,7 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from gateware.accelerator.accelerator import Accelerator
+from gateware.device.rtlil_text import plain_names
 from gateware.export.testbench import testbench
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
@@ -164,7 +165,7 @@ def make_netlist(
     script = "\n".join(("read_rtlil in.il", *steps, "write_verilog -noattr out.v", ""))
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
         folder = Path(place)
-        text = rtlil.convert(component, name=name, emit_src=False)
+        text = plain_names(rtlil.convert(component, name=name, emit_src=False))
         (folder / "in.il").write_text(text, encoding="utf-8")
         (folder / "run.ys").write_text(script, encoding="utf-8")
         tools.run("yosys", ["-q", "-s", "run.ys"], folder=folder)

@@ -1,9 +1,13 @@
 """Decoder, leaf, tree, accumulator, multipliers and memories by themselves."""
 
+import re
 from collections import deque
 
 import numpy as np
 import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data
 from amaranth.sim import Simulator
 from engine import random_layer, tensor
 
@@ -13,6 +17,7 @@ from gateware.arith.tree import Accumulator, AdderTree, ChunkedAdder
 from gateware.core.leaf import Leaf
 from gateware.device.ebr import init_values
 from gateware.device.memory import Ram, Rom, check_contents
+from gateware.device.rtlil_text import plain_names
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.pulse_core import make_core
 from pvq_hw.target.block_ram import memory_layout, select_registers
@@ -268,3 +273,16 @@ def test_block_ram_contents_follow_the_vendors_order():
 def test_a_deep_rom_wants_registers_for_its_choices(depth, ways, registers):
     assert len(memory_layout(9, depth, "ecp5")) == ways
     assert select_registers(9, depth, "ecp5") == registers
+
+
+def test_no_name_looks_like_a_bit_of_another():
+    """Fields of arrays, which Amaranth names with brackets; bits of wires stay what they are."""
+    m = Module()
+    pairs = Signal(data.ArrayLayout(4, 2), name="pairs")
+    m.d.sync += pairs[0].eq(pairs[1])
+    text = rtlil.convert(m, ports=[pairs.as_value()], name="top", emit_src=False)
+    assert re.search(r"wire width 4 \\pairs\[1\]", text)
+    plain = plain_names(text)
+    assert not re.search(r"\\\S+\[", plain)
+    assert re.search(r"wire width 4 \\pairs\(1\)", plain)
+    assert len(re.findall(r" \[\d", plain)) == len(re.findall(r" \[\d", text)) > 0
