@@ -114,8 +114,8 @@ class Resources(Document):
         return Resources(**{key: value - vars(other)[key] for key, value in vars(self).items()})
 
     def within(self, other: "Resources") -> bool:
-        """Whether no part exceeds the other's (bits and flip-flops follow from the rest)."""
-        keys = ("luts", "brams", "dsps", "sprams")
+        """Whether no part exceeds the other's (bits follow from the rest)."""
+        keys = ("luts", "ffs", "brams", "dsps", "sprams")
         return all(getattr(self, key) <= getattr(other, key) for key in keys)
 
 

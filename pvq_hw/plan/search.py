@@ -16,6 +16,7 @@ from pvq_hw.plan.resources import Resources
 
 __all__ = ["Found", "cheaper", "price", "search", "shortfall"]
 
+_FLIP_FLOP = 0.9  # LUTs: 85 % of these are for a plan, and 94 % of the flip-flops
 _NONE = np.int64(1) << 40  # LUTs of what cannot be
 _DSP_WEIGHT = 0.1  # of a LUT's: multiplier blocks stand idle otherwise
 _CHEAPER = 0.8  # of the price: worth a slightly longer interval
@@ -118,7 +119,8 @@ def shortfall(
 
 
 def _luts(choice: Choice) -> int:
-    return choice.cost.luts
+    """LUTs, or flip-flops where they are what a device with as many of both has too few of."""
+    return max(choice.cost.luts, int(_FLIP_FLOP * choice.cost.ffs))
 
 
 def _intervals(choices: Sequence[Sequence[Choice]], pace: int) -> list[int]:
@@ -150,7 +152,7 @@ class _Knapsack:
                     continue
                 ends = [min(t + 1, s - u) for t, u, s in zip(top, used, self.size, strict=True)]
                 here = tuple(slice(u, u + end) for u, end in zip(used, ends, strict=True))
-                cost = luts[tuple(map(slice, ends))] + choice.cost.luts
+                cost = luts[tuple(map(slice, ends))] + _luts(choice)
                 np.copyto(pick[here], index, where=cost < following[here])
                 np.minimum(following[here], cost, out=following[here])
             self.stages.append(kept)
@@ -201,7 +203,7 @@ def _used(choice: Choice) -> tuple[int, int, int]:
 
 def _costs_unbeaten(found: Sequence[Choice]) -> list[Choice]:
     """Drops choices that cost no less than another in any part, whatever their cycles."""
-    parts = np.array([(choice.cost.luts, *_used(choice)) for choice in found]).reshape(-1, 4)
+    parts = np.array([(_luts(choice), *_used(choice)) for choice in found]).reshape(-1, 4)
     return [found[i] for i in undominated(parts)]
 
 
