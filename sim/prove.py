@@ -277,7 +277,7 @@ def _pulses(
         yield "sums", "open", lambda: f"codes of kind {spec.code.kind} are not followed"
         return
     lanes: list[Part] = [
-        ("moves", "proven", lambda: _moves(netlist, spec, leaf_activations(netlist, spec))),
+        ("moves", "proven", lambda: _moves(netlist, unit, leaf_activations(netlist, spec))),
         ("leaves", "proven", lambda: f"{check_leaves(netlist, spec):,} values"),
         ("adder trees", "proven", lambda: _trees(netlist, spec, leaf_values(netlist, spec))),
     ]
@@ -290,15 +290,15 @@ def _int8(
 ) -> Iterator[Part]:
     activations, products = lane_activations(netlist, spec), lane_products(netlist, spec)
     lanes: list[Part] = [
-        ("moves", "proven", lambda: _moves(netlist, spec, activations, spec.flipped)),
+        ("moves", "proven", lambda: _moves(netlist, unit, activations, spec.flipped)),
         ("leaves", "proven", lambda: f"{check_products(netlist, spec):,} products"),
         ("adder trees", "proven", lambda: _trees(netlist, spec, products)),
     ]
     yield from _laned(netlist, unit, accelerator, steps, lanes, gated=True)
 
 
-def _moves(netlist: Netlist, spec: CoreBase, ends: list[list[Bit]], inverted: int = 0) -> str:
-    return f"{check_moves(netlist, spec, ends, inverted):,} bits"
+def _moves(netlist: Netlist, unit: CoreUnit, ends: list[list[Bit]], inverted: int = 0) -> str:
+    return f"{check_moves(netlist, unit.core, ends, inverted, unit.window):,} bits"
 
 
 def _trees(netlist: Netlist, spec: CoreSpec | Int8Spec, values: list[list[Bit]]) -> str:

@@ -75,12 +75,8 @@ def check_frames(
             turn, index = divmod(given, outputs.shape[1])
             if turn >= rounds:
                 raise CheckError(f"Core {spec.name!r} must give no results without a frame")
-            for v in range(spec.output_frames):
-                got = payload >> v * spec.out.bits & ((1 << spec.out.bits) - 1)
-                if not np.array_equal(got, outputs[np.roll(orders[turn], -v), index]):
-                    row = index % spec.rows
-                    raise CheckError(f"Results of layer {sums.layer.name!r} row {row} are wrong")
-            given += 1
+            _check_results(payload, outputs[:, index:], orders[turn], unit, index)
+            given += spec.out_width
         if not evaluator.get(ends):
             continue
         turn, index = divmod(done, expected.shape[1])
@@ -100,6 +96,20 @@ def check_frames(
     if done != total:
         raise CheckError(f"Core {spec.name!r} must give {total} sums, not {done}")
     return Frames(len(x), total * len(x) * spec.frames, cycles)
+
+
+def _check_results(
+    payload: Value, outputs: IntArray, order: IntArray, unit: CoreUnit, index: int
+) -> None:
+    """Compares a transfer: of some frames side by side, or some rows of one, ``index`` and on."""
+    spec = unit.core
+    frames = spec.output_frames
+    for place in range(frames * spec.out_width):
+        v, row = place % frames, place // frames
+        got = payload >> place * spec.out.bits & ((1 << spec.out.bits) - 1)
+        if not np.array_equal(got, outputs[np.roll(order, -v), row]):
+            row = (index + row) % spec.rows
+            raise CheckError(f"Results of core {spec.name!r} row {row} are wrong")
 
 
 def _side_by_side(x: IntArray, unit: CoreUnit) -> IntArray:
@@ -152,14 +162,22 @@ def _run(
     """Drives the streams; yields every cycle, settled, with the result that is taken in it, until
     all are out."""
     spec, netlist = unit.core, evaluator.netlist
+    taken_together = unit.window.taken if unit.window is not None else 1
     payloads: list[Value] = [
-        _payload([np.roll(x, -v, axis=0)[:, n] for v in range(spec.input_frames)], spec.x)
+        _payload(
+            [
+                np.roll(x, -v, axis=0)[:, n + k]
+                for k in range(taken_together)
+                for v in range(spec.input_frames)
+            ],
+            spec.x,
+        )
         for x in rounds
-        for n in range(x.shape[1])
+        for n in range(0, x.shape[1], taken_together)
     ]
     generator = np.random.default_rng(2)
     taken = given = quiet = cycle = 0
-    results = len(rounds) * unit.sizes()[1]
+    results = len(rounds) * unit.sizes()[1] // spec.out_width
     ready, valid = netlist.port("i__ready"), netlist.port("o__valid")
     offered = False
     evaluator.set("rst", 0)

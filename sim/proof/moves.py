@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
@@ -18,7 +19,11 @@ def leaf_activations(netlist: Netlist, spec: CoreSpec) -> list[list[Bit]]:
 
 
 def check_moves(
-    netlist: Netlist, spec: CoreBase, ends: Sequence[list[Bit]], inverted: int = 0
+    netlist: Netlist,
+    spec: CoreBase,
+    ends: Sequence[list[Bit]],
+    inverted: int = 0,
+    window: WindowSpec | None = None,
 ) -> int:
     """Follows payloads to where lanes take them, and requantizers' results to the output; returns
     how many bits are there.
@@ -35,6 +40,9 @@ def check_moves(
         An activation of each lane, all lanes of one frame, then those of the next.
     inverted : int
         A mask of the bits that are inverted once on the way.
+    window : WindowSpec, optional
+        Where windows of a map are read: lane p takes number ``p mod W`` of a word, which comes with
+        that number of a transfer, modulo what one has.
 
     Raises
     ------
@@ -45,9 +53,12 @@ def check_moves(
     payload, bits = netlist.net("i__payload"), spec.x.bits
     own = {bit: 2 * number for number, bit in enumerate(payload)}
     lanes = len(ends) // spec.frames
+    slots = [at // lanes % spec.input_frames for at in range(len(ends))]
+    if window is not None:
+        slots = [at % lanes % window.width % window.taken for at in range(len(ends))]
     taken = {
-        bit: 2 * (at // lanes % spec.input_frames * bits + k) + (inverted >> k & 1)
-        for at, activation in enumerate(ends)
+        bit: 2 * (slot * bits + k) + (inverted >> k & 1)
+        for slot, activation in zip(slots, ends, strict=True)
         for k, bit in enumerate(activation)
     }
     found = _moved(netlist, own, taken, where)
@@ -63,7 +74,9 @@ def check_moves(
     output = netlist.net("o__payload")
     found = _moved(netlist, results, output, where)
     for number, bit in enumerate(output):
-        if found.get(bit, set()) != {2 * number}:
+        # Results of windows side by side leave one window after the other, some of a transfer.
+        place = number % spec.out.bits if spec.row_windows else number
+        if found.get(bit, set()) != {2 * place}:
             raise CheckError(f"Results of {where} must leave as they are")
     return len(taken) + len(output)
 

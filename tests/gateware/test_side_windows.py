@@ -136,15 +136,19 @@ def test_windows_that_do_not_suit_the_core_are_refused():
 # -- proofs ----------------------------------------------------------------------------------------
 
 
-def test_proofs_follow_windows_side_by_side(tmp_path):
-    net = RandomNetwork(5, (3, 5, 1))
-    net.conv(net.input, 3, (2, 3), pads=((0, 0), (1, 1)))
-    built = build(net, sides={"conv0": 2}, lanes={"conv0": 2})
+@pytest.mark.parametrize("width", [1, 2])
+def test_proofs_follow_windows_side_by_side(tmp_path, width):
+    net = RandomNetwork(5, (3, 5, width))
+    net.conv(net.input, 2 + width, (2, 3), pads=((0, 0), (1, 1)))
+    built = build(net, sides={"conv0": 2}, lanes={"conv0": 2}, ends=(width,) * 2,
+                  widths={"conv0": width})  # fmt: skip
     ((layer, unit),) = core_parts(built)
     netlist = read_units(ship(tmp_path / "out", built), ["conv0"])["conv0"]
+    assert unit.widths == (width, width)
     sums = RowSums.of(layer, unit.core, built.images["conv0"])
     assert check_structure(netlist).leaks == []
-    assert check_moves(netlist, unit.core, leaf_activations(netlist, unit.core)) > 0
+    ends = leaf_activations(netlist, unit.core)
+    assert check_moves(netlist, unit.core, ends, window=unit.window) > 0
     assert check_frames(netlist, unit, sums, lambda *_: None).sums > 0
     swapped = replace(unit, window=replace(unit.window, geometry=_shifted(unit.window.geometry)))
     with pytest.raises(CheckError, match="Sums of layer"):
