@@ -10,6 +10,7 @@ import numpy as np
 import pvq_hw
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
 from pvq_hw.engine.int8_core import Int8Spec
+from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
@@ -185,10 +186,7 @@ def _parts(
     control = control_ports(netlist, unit)
     yield "structure", "proven", lambda: _structure(netlist, unit.tables, control)
     if isinstance(unit, CoreUnit):
-        yield "handshakes", "proven", lambda: control_proof(unit.core, netlist)
-        core = unit.core
-        if unit.window is not None and isinstance(core, CoreSpec):
-            yield "windows", "proven", lambda: _windows(check_window_handshakes(netlist, core))
+        yield "handshakes", "proven", lambda: control_proof(unit.core, netlist, unit.window)
         yield from core_proof(unit.core, netlist, unit, accelerator, steps)
         return
     yield "handshakes", "proven", lambda: _claims(check_unit_handshakes(unit, netlist))
@@ -197,40 +195,35 @@ def _parts(
         yield "values", "proven", lambda: proof(unit, netlist)
 
 
-control_proof: Face[[Netlist], str] = CORES.face("control_proof")
+control_proof: Face[[Netlist, WindowSpec | None], str] = CORES.face("control_proof")
 """Shows by induction that a core loses and makes no frame, whatever the pauses and resets; what
 was shown, in words."""
 
 
 @control_proof.of(CoreBase)
-def _scenarios(spec: CoreBase, netlist: Netlist) -> str:
+def _scenarios(spec: CoreBase, netlist: Netlist, window: WindowSpec | None) -> str:
     raise _OpenError(_SCENARIOS)
 
 
 @control_proof.of(CoreSpec)
-def _inductive(spec: CoreSpec, netlist: Netlist) -> str:
+def _inductive(spec: CoreSpec, netlist: Netlist, window: WindowSpec | None) -> str:
+    if window is not None:
+        return _claims(check_window_handshakes(netlist, spec, window))
     return _claims(check_handshakes(netlist, spec))
 
 
 @control_proof.of(UnrolledSpec)
-def _wired_inductive(spec: UnrolledSpec, netlist: Netlist) -> str:
+def _wired_inductive(spec: UnrolledSpec, netlist: Netlist, window: WindowSpec | None) -> str:
     return _claims(check_unrolled_handshakes(netlist, spec))
 
 
 @control_proof.of(Int8Spec)
-def _wide_inductive(spec: Int8Spec, netlist: Netlist) -> str:
+def _wide_inductive(spec: Int8Spec, netlist: Netlist, window: WindowSpec | None) -> str:
     return _claims(check_wide_handshakes(netlist, spec))
 
 
 def _claims(found: int) -> str:
     return f"no frame is lost or made for any pauses and resets: {found} claims, by induction"
-
-
-def _windows(found: int) -> str:
-    return (
-        "no window that the line buffer starts is lost, made or written over for any pauses and "
-        f"resets: {found} claims, by induction"
-    )
 
 
 def _structure(netlist: Netlist, tables: tuple[str, ...], control: tuple[str, ...] = ()) -> str:

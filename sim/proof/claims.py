@@ -2,7 +2,7 @@
 holds in the next cycle."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pvq_hw.errors import CheckError
@@ -63,21 +63,29 @@ class Claims(ABC):
 
     def run(self) -> int:
         """Shows all claims; returns how many. Raises CheckError where one does not follow."""
-        later, reset = self._invariants(self._later), self._now.one(self._n.port("rst")[0])
-        start = self._invariants(self._start) | self._empty(self._start)
-        holds = [*self._facts, *self._invariants(self._now).values(), self._not(reset)]
-        parts = (
-            ("after configuration, ", self._facts, start),
-            ("after reset, ", [*self._facts, reset], later | self._empty(self._later)),
-            ("", holds, later | self._steps()),
-        )
-        for when, given, claims in parts:
-            if not self._s.possible(given):  # anything would follow
+        for what in self.broken():
+            raise CheckError(f"{self._where}: it does not follow that {what}")
+        return sum(len(claims) for _, _, claims in self._cases())
+
+    def broken(self) -> Iterator[str]:
+        """The claims that do not follow. Raises CheckError where anything would."""
+        for when, given, claims in self._cases():
+            if not self._s.possible(given):
                 raise CheckError(f"{self._where}: the invariants allow no state")
             for what, claim in claims.items():
                 if not self._s.follows(given, claim):
-                    raise CheckError(f"{self._where}: it does not follow that {when}{what}")
-        return sum(len(claims) for _, _, claims in parts)
+                    yield when + what
+
+    def _cases(self) -> list[tuple[str, list[Any], dict[str, Any]]]:
+        """When claims must hold, what is given then, and the claims."""
+        later, reset = self._invariants(self._later), self._now.one(self._n.port("rst")[0])
+        start = self._invariants(self._start) | self._empty(self._start)
+        holds = [*self._facts, *self._invariants(self._now).values(), self._not(reset)]
+        return [
+            ("after configuration, ", self._facts, start),
+            ("after reset, ", [*self._facts, reset], later | self._empty(self._later)),
+            ("", holds, later | self._steps()),
+        ]
 
     def _initial(self, bits: Sequence[Bit]) -> Any:
         """Registers after configuration; those without a value may have any."""

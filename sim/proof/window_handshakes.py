@@ -1,30 +1,34 @@
-"""Control of a core that reads windows of a map, from the reading of a window on: for any pauses
-and resets, by induction, as `sim.proof.handshakes` does it for frames that come whole.
+"""Control of a core that reads windows of a map, for any pauses and resets, by induction, as
+`sim.proof.handshakes` does it for frames that come whole. When a window starts, and which words it
+reads, is in `sim.proof.line_buffers`; here is what follows its start.
 
 A half of the banks is free, or a window is under way into it, or holds one that is not read yet:
 
     free + windows under way + waiting + running + windows in the pipeline = 2,
 
-where a window is under way from its start until its last word has left the line buffer. What is
-left open is which words these are, and when a window may start: whatever the line buffer says, no
-window that it starts is lost or made, and none is written into a half that is read.
+where a window is under way from its start until its last word has left the line buffer. Whatever
+starts the line buffer says, no window that it starts is lost or made, and none is written into a
+half that is read.
 """
 
 from typing import Any
 
+from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import InputError
 from sim.proof.claims import View
 from sim.proof.cones import Bits
 from sim.proof.formulas import Solver
 from sim.proof.handshakes import Finder, Induction
+from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import Bit, Netlist
 
 __all__ = ["check_window_handshakes"]
 
 
-def check_window_handshakes(netlist: Netlist, spec: CoreSpec) -> int:
-    """Shows by induction what the module says; returns how many claims.
+def check_window_handshakes(netlist: Netlist, spec: CoreSpec, window: WindowSpec) -> int:
+    """Shows by induction what the module says, and of the line buffer what
+    `sim.proof.line_buffers` does; returns how many claims.
 
     Raises
     ------
@@ -43,7 +47,8 @@ def check_window_handshakes(netlist: Netlist, spec: CoreSpec) -> int:
     found = [reason for reason, is_so in reasons.items() if is_so]
     if found:
         raise InputError(f"control of {found[0]} is not followed")
-    return _WindowInduction(netlist, spec, _WindowFinder(netlist, spec), Solver()).run()
+    claims = _WindowInduction(netlist, spec, _WindowFinder(netlist, spec), Solver()).run()
+    return claims + check_line_buffer(netlist, window, "writer.reader.", f"Core {spec.name!r}")
 
 
 class _WindowFinder(Finder):

@@ -1,7 +1,5 @@
-"""Control of cores that read windows is proven from the windows on, and no mutant of it is."""
-
-from itertools import islice
-from types import SimpleNamespace
+"""Control of cores that read windows is proven, and no mutant of it is; the line buffer's own ones
+are in `test_line_buffers`."""
 
 import pytest
 from control_mutants import changed, mutants
@@ -10,7 +8,7 @@ from random_graphs import RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import CheckError, InputError, PvqError
-from sim import prove
+from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import read_units
 from sim.proof.window_handshakes import check_window_handshakes
 
@@ -35,7 +33,7 @@ def netlist_of(folder, family="up5k", channels=2, **options):
     made = build(net, family=family, frames=2, **options)
     (unit,) = made.graph.units
     out = ship(folder / "out", made)
-    return read_units(out, [unit.name])[unit.name], unit.core, made.graph
+    return read_units(out, [unit.name])[unit.name], unit
 
 
 @pytest.fixture(scope="module")
@@ -52,32 +50,27 @@ def outside(netlist):
 
 
 def test_no_window_is_lost_made_or_written_over(core):
-    netlist, spec, graph = core
-    assert check_window_handshakes(netlist, spec) == 81
-    # What comes before a window's start is not shown, and said to be open.
-    accelerator = SimpleNamespace(plan=SimpleNamespace(graph=graph))
-    parts = islice(prove._parts(accelerator, "conv0", {"conv0": netlist}, None), 3)
-    shown = {what: show for what, state, show in parts if state == "proven"}
-    assert "no window that the line buffer starts is lost" in shown["windows"]()
-    with pytest.raises(InputError, match="windows of a map is not followed"):
-        shown["handshakes"]()
+    netlist, unit = core
+    claims = check_line_buffer(netlist, unit.window, "writer.reader.", "Core") + 81
+    assert check_window_handshakes(netlist, unit.core, unit.window) == claims
 
 
 def test_lost_resets_halves_and_places_break_the_claim_that_is_about_them(core):
-    netlist, spec, _ = core
+    netlist, (spec, window) = core[0], (core[1].core, core[1].window)
     found = {(name, kind): cell for name, kind, cell in outside(netlist)}
     for key, claim in FIXED.items():
         with pytest.raises(PvqError, match=claim):
-            check_window_handshakes(changed(netlist, found[key]), spec)
+            check_window_handshakes(changed(netlist, found[key]), spec, window)
 
 
 @pytest.mark.slow
 def test_no_mutant_of_the_control_is_proven(core):
-    netlist, spec, _ = core
+    netlist, (spec, window) = core[0], (core[1].core, core[1].window)
     count = 0
     for name, kind, cell in outside(netlist):
+        other = changed(netlist, cell)
         with pytest.raises((CheckError, InputError)):
-            pytest.fail(f"{name}, {kind}: {check_window_handshakes(changed(netlist, cell), spec)}")
+            pytest.fail(f"{name}, {kind}: {check_window_handshakes(other, spec, window)}")
         count += 1
     assert count > 100
 
@@ -89,11 +82,12 @@ def test_no_mutant_of_the_control_is_proven(core):
      ({"channels": 1, "lanes": {"conv0": 1}}, 81)],
 )  # fmt: skip
 def test_other_latencies_and_lanes(tmp_path, options, claims):
-    netlist, spec, _ = netlist_of(tmp_path, **options)
-    assert check_window_handshakes(netlist, spec) == claims
+    netlist, unit = netlist_of(tmp_path, **options)
+    claims += check_line_buffer(netlist, unit.window, "writer.reader.", "Core")
+    assert check_window_handshakes(netlist, unit.core, unit.window) == claims
 
 
 def test_what_is_not_followed_is_named(tmp_path):
-    netlist, spec, _ = netlist_of(tmp_path, sides={"conv0": 2}, lanes={"conv0": 4})
+    netlist, unit = netlist_of(tmp_path, sides={"conv0": 2}, lanes={"conv0": 4})
     with pytest.raises(InputError, match="control of windows side by side is not followed"):
-        check_window_handshakes(netlist, spec)
+        check_window_handshakes(netlist, unit.core, unit.window)
