@@ -28,13 +28,16 @@ from pvq_hw.engine.units import (
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.registry import Face
 from sim.proof.claims import Claims, View
-from sim.proof.cones import Bits
+from sim.proof.cones import Bits, Cones
 from sim.proof.formulas import Solver
+from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import Netlist
 from sim.proof.queues import QueueClaims, find_queue
 from sim.proof.walks import check_pool_walk
 
 __all__ = ["check_unit_handshakes"]
+
+_LONGEST = 64  # stages of words of windows
 
 check_unit_handshakes: Face[[Netlist], int] = UNITS.face("control_proof")
 """Shows by induction what the module says of a unit; how many claims. Raises CheckError where one
@@ -323,6 +326,43 @@ class _Streamed(_Queued):
         }
 
 
+class _Windows(_Queued):
+    """A pooling that reads windows from a line buffer: each makes a result."""
+
+    def __init__(self, netlist: Netlist, unit: Pool) -> None:
+        super().__init__(netlist, unit)
+        cones = Cones(netlist)
+        self._run, *valid = cones.chain(netlist.net("reader.valid")[0], _LONGEST)
+        last = cones.chain(netlist.net("reader.last")[0], _LONGEST)
+        if len(valid) != len(last):
+            raise InputError("words of windows are not marked as expected")
+        self._ends = list(zip(valid, last, strict=True))
+        self._read = cones.before(last[0])  # a window's last word
+
+    def _end(self, v: View, stage: int) -> Any:
+        """Whether a window's last word is there, one bit."""
+        return self._s.op("BV_AND", [v.bits([bit]) for bit in self._ends[stage]])
+
+    def _coming(self, v: View) -> Any:
+        ends = [self._s.resize(self._end(v, k), self._width) for k in range(len(self._ends))]
+        return self._sum([super()._coming(v), v.wide([self._run]), *ends])
+
+    def _way(self, v: View) -> Any:
+        ends = [self._end(v, k) for k in range(len(self._ends))]
+        return self._s.concat([*ends, super()._way(v)])
+
+    def _made(self) -> Any:
+        return self._now.one(self._n.net("reader.start")[0])
+
+    def _taken(self) -> dict[str, Any]:
+        go = self._now.one(self._n.net("reader.go")[0])
+        return {"a window may start where a place is free": self._s.same(go, self._some())}
+
+    def _moves(self, comes: Any) -> dict[str, Any]:
+        """From a window's last word on: that words are read one a cycle is the line buffer's."""
+        return super()._moves(self._now.one(self._read))
+
+
 @check_unit_handshakes.of(Fifo)
 def _fifo(unit: Fifo, netlist: Netlist) -> int:
     return (_ReadAhead if unit.latency > 1 else _Carries)(netlist, unit).run()
@@ -347,7 +387,8 @@ def _join(unit: Join, netlist: Netlist) -> int:
 @check_unit_handshakes.of(Pool)
 def _pool(unit: Pool, netlist: Netlist) -> int:
     if unit.window is not None:
-        raise InputError("control of windows of a map is not followed")
+        claims = _Windows(netlist, unit).run()
+        return claims + check_line_buffer(netlist, unit.window, "reader.", f"Unit {unit.name!r}")
     check_pool_walk(netlist, unit)
     return _Streamed(netlist, unit).run()
 
