@@ -35,6 +35,7 @@ from sim.proof.moves import check_moves, leaf_activations
 from sim.proof.netlist import Bit, Netlist, read_units
 from sim.proof.products import check_products, lane_activations, lane_products
 from sim.proof.requantizers import check_requantizers
+from sim.proof.side_handshakes import check_side_handshakes
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.unit_handshakes import check_unit_handshakes
@@ -207,9 +208,10 @@ def _scenarios(spec: CoreBase, netlist: Netlist, window: WindowSpec | None) -> s
 
 @control_proof.of(CoreSpec)
 def _inductive(spec: CoreSpec, netlist: Netlist, window: WindowSpec | None) -> str:
-    if window is not None:
-        return _claims(check_window_handshakes(netlist, spec, window))
-    return _claims(check_handshakes(netlist, spec))
+    if window is None:
+        return _claims(check_handshakes(netlist, spec))
+    check = check_side_handshakes if window.side > 1 else check_window_handshakes
+    return _claims(check(netlist, spec, window))
 
 
 @control_proof.of(UnrolledSpec)

@@ -26,8 +26,12 @@ class Cones:
 
     def is_register(self, bit: Bit) -> bool:
         """Whether a register gives a bit."""
+        return self.has_maker(bit, "$dff")
+
+    def has_maker(self, bit: Bit, kind: str) -> bool:
+        """Whether a cell of this kind gives a bit."""
         cell = self._n.makers.get(bit)
-        return cell is not None and cell.type == "$dff"
+        return cell is not None and cell.type == kind
 
     def before(self, bit: Bit, *, resets: bool = True) -> Bit:
         """What a register takes out of reset."""

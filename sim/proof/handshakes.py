@@ -96,7 +96,9 @@ class Registers:
     read: Bits
     following: Bits
     some: Bit
-    offered: Bit
+    offered: Bit  # a result, and whether it is taken
+    takes: Bit
+    result: Bits
     ready: Bit
     one: Bit
     position: Bits
@@ -147,10 +149,18 @@ class Finder(Cones):
             after=after if group_end not in after else after[1:],
             write=n.net("fifo.ram.w_addr"), read=fifo.ports["RD_ADDR"],
             following=self._following(fifo.ports["RD_ADDR"]), some=n.net("fifo.some")[0],
-            offered=n.port("o__valid")[0], writes_to=n.net("writer.half")[0],
+            **self.output(), writes_to=n.net("writer.half")[0],
             row=self.before_bits(n.net("writer.w_addr")[:-1]),
             w_address=n.net("writer.w_addr"), banks=banks, fifo=fifo, **self.writer(),
         )  # fmt: skip
+
+    def output(self) -> dict[str, Any]:
+        """Where the FIFO's results leave."""
+        port = self._n.port
+        return {
+            "offered": port("o__valid")[0], "takes": port("o__ready")[0],
+            "result": port("o__payload"),
+        }  # fmt: skip
 
     def writer(self) -> dict[str, Any]:
         """What tells which activation comes next, and which one is on its way."""
@@ -495,7 +505,7 @@ class Induction(Claims):
         """What transfers change, and that an offered result stays."""
         s, r, now, later = self._s, self._r, self._now, self._later
         take = s.both(now.one(self._n.port("i__valid")[0]), now.one(r.ready))
-        give = s.both(now.one(r.offered), now.one(self._n.port("o__ready")[0]))
+        give = s.both(now.one(r.offered), now.one(r.takes))
         at_last = s.same(now.wide(r.position), self._const(self._spec.n - 1))
         more = self._if(s.both(take, at_last), self._const(self._spec.rows))
         less = self._if(give, self._const(1))
@@ -513,7 +523,7 @@ class Induction(Claims):
     def _offers(self, give: Any) -> dict[str, Any]:
         """How results are offered, of which one is taken if ``give`` holds."""
         s, r, now, later = self._s, self._r, self._now, self._later
-        payload, stored = self._n.port("o__payload"), self._r.fifo.output
+        payload, stored = r.result, r.fifo.output
         follows = s.both(now.one(r.some), s.op("OR", [self._not(now.one(r.offered)), give]))
         return {
             "a stored result is offered as soon as none is": self._implies(
@@ -528,14 +538,28 @@ class Induction(Claims):
 
     def _hazards(self) -> dict[str, Any]:
         """What must never meet in the FIFO and in the banks."""
-        s, r, now, later = self._s, self._r, self._now, self._later
-        half, written = r.half[-1], later.bits(r.w_address[-1:])
-        idle = s.same(later.bits(r.enables), s.number(0, len(r.enables)))
+        return self._kept() | self._loaded()
+
+    def _kept(self) -> dict[str, Any]:
+        """What becomes of results in the FIFO."""
+        s, r, now = self._s, self._r, self._now
         return {
             "a result finds a place": self._implies(
                 now.one(r.after[-1]),
                 s.op("BV_ULT", [self._stored(now), self._const(self._spec.fifo_depth)]),
             ),
+            "results are written where they belong": s.both(
+                self._written(r.fifo, r.after[-1:], r.write),
+                self._implies(now.one(r.after[-1]), now.one(r.fifo.ports["WR_EN"][0])),
+            ),
+        }
+
+    def _loaded(self) -> dict[str, Any]:
+        """What becomes of activations in the banks."""
+        s, r, now, later = self._s, self._r, self._now, self._later
+        half, written = r.half[-1], later.bits(r.w_address[-1:])
+        idle = s.same(later.bits(r.enables), s.number(0, len(r.enables)))
+        return {
             "banks are read in the frame's half": self._read(),
             "an activation that was taken is written into its bank and row": self._implies(
                 now.one(r.wrote),
@@ -547,10 +571,6 @@ class Induction(Claims):
             "nothing else is written": s.op("OR", [now.one(r.wrote), idle]),
             "banks are written where the writer says": s.both(
                 *(self._written(bank, r.enables, r.w_address) for bank in r.banks)
-            ),
-            "results are written where they belong": s.both(
-                self._written(r.fifo, r.after[-1:], r.write),
-                self._implies(now.one(r.after[-1]), now.one(r.fifo.ports["WR_EN"][0])),
             ),
             "nothing is written into the half that is read": self._implies(
                 now.one(r.valid[-1]),
@@ -582,7 +602,7 @@ class Induction(Claims):
         following = s.choose(at_last, self._const(0), s.add(address, self._const(1)))
         before, after = self._way(now), self._way(later)
         arrived = s.same(before, s.number(0, before.sort().bv_size()))
-        taken = now.one(self._n.port("o__ready")[0])
+        taken = now.one(r.takes)
         stays = s.both(s.same(later.wide(r.address), address), later.one(r.run))
         return {
             "a word is read while a frame runs and there are places": s.same(

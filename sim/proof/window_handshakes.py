@@ -23,7 +23,7 @@ from sim.proof.handshakes import Finder, Induction
 from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import Bit, Netlist
 
-__all__ = ["check_window_handshakes"]
+__all__ = ["WindowFinder", "WindowInduction", "check_kind", "check_window_handshakes"]
 
 
 def check_window_handshakes(netlist: Netlist, spec: CoreSpec, window: WindowSpec) -> int:
@@ -35,23 +35,26 @@ def check_window_handshakes(netlist: Netlist, spec: CoreSpec, window: WindowSpec
     CheckError
         A claim does not follow.
     InputError
-        The core has several windows side by side, codes in SPRAM or flash or windows of one code
-        word, or the solver is not installed.
+        The core has codes in SPRAM or flash or windows of one code word, or the solver is not
+        installed.
     """
+    check_kind(spec)
+    claims = WindowInduction(netlist, spec, WindowFinder(netlist, spec), Solver()).run()
+    return claims + check_line_buffer(netlist, window, "writer.reader.", f"Core {spec.name!r}")
+
+
+def check_kind(spec: CoreSpec) -> None:
+    """Raises InputError, with the reason, where the control is another one."""
     reasons = {
-        "windows side by side": spec.row_windows > 0,
-        "streams of several activations": spec.out_width > 1,
         f"codes in {spec.code_memory}": spec.code_memory != "block",
         "windows of one code word": spec.words == 1,
     }
     found = [reason for reason, is_so in reasons.items() if is_so]
     if found:
         raise InputError(f"control of {found[0]} is not followed")
-    claims = _WindowInduction(netlist, spec, _WindowFinder(netlist, spec), Solver()).run()
-    return claims + check_line_buffer(netlist, window, "writer.reader.", f"Core {spec.name!r}")
 
 
-class _WindowFinder(Finder):
+class WindowFinder(Finder):
     """No counters of a frame's activations, but a line buffer."""
 
     def writer(self) -> dict[str, Any]:
@@ -68,18 +71,22 @@ class _WindowFinder(Finder):
         valid, last = (self._n.net(f"writer.reader.{what}")[0] for what in ("valid", "last"))
         return self.chain(valid, 64)[1:], self.chain(last, 64)
 
+    def free(self) -> Bits:
+        """The counter of halves that are free."""
+        return self.operands(self._n.net("writer.reader.go")[0], "$reduce_or")
+
     def run(self) -> Bit:
         """Whether a window is read."""
         valid = self._n.net("writer.reader.valid")[0]
         return self.chain(valid, 64)[0]
 
 
-class _WindowInduction(Induction):
+class WindowInduction(Induction):
     """The claims about one core."""
 
-    def __init__(self, netlist: Netlist, spec: CoreSpec, finder: _WindowFinder, s: Solver) -> None:
+    def __init__(self, netlist: Netlist, spec: CoreSpec, finder: WindowFinder, s: Solver) -> None:
         self._valid, self._last = finder.words()
-        self._reads, self._free = finder.run(), netlist.net("writer.free")
+        self._reads, self._free = finder.run(), finder.free()
         if len(self._valid) != len(self._last):
             raise InputError("words of windows are not marked as expected")
         super().__init__(netlist, spec, finder, s)
@@ -171,7 +178,7 @@ class _WindowInduction(Induction):
 
     def _accounts(self) -> dict[str, Any]:
         s, r, now, later = self._s, self._r, self._now, self._later
-        give = s.both(now.one(r.offered), now.one(self._n.port("o__ready")[0]))
+        give = s.both(now.one(r.offered), now.one(r.takes))
         starts = now.one(self._n.net("writer.reader.start")[0])
         begun = self._if(starts, self._const(1))
         more = self._if(self._ended(now), self._const(1))
@@ -188,24 +195,28 @@ class _WindowInduction(Induction):
             "a window starts where a half is free": self._implies(starts, some),
         }
 
-    def _hazards(self) -> dict[str, Any]:
+    def _loaded(self) -> dict[str, Any]:
         """Also that the words of a window go into its half, from the first place on."""
-        s, r, now, later = self._s, self._r, self._now, self._later
-        ended, wrote = self._ended(now), now.one(r.wrote)
-        at_end = [now.bits(r.bank[-1:])] if r.bank else []
-        step = s.resize(at_end[0], self._width) if at_end else self._const(1)
-        claims = super()._hazards()
-        if r.bank:
-            turned = s.choose(wrote, now.bits([r.bank[-1], *r.bank[:-1]]), now.bits(r.bank))
+        r = self._r
+        ended, wrote = self._ended(self._now), self._now.one(r.wrote)
+        return super()._loaded() | self._in_turn(r.bank, r.row, wrote, ended)
+
+    def _in_turn(self, bank: Bits, row: Bits, wrote: Any, ended: Any) -> dict[str, Any]:
+        """That words go to banks and rows in turn, where there are several, those of a window from
+        the first ones on."""
+        s, now, later = self._s, self._now, self._later
+        claims = {}
+        if bank:
+            turned = s.choose(wrote, now.bits([bank[-1], *bank[:-1]]), now.bits(bank))
             claims["words go to the banks in turn, a window's first to the first one"] = s.same(
-                later.bits(r.bank), s.choose(ended, s.number(1, len(r.bank)), turned)
+                later.bits(bank), s.choose(ended, s.number(1, len(bank)), turned)
             )
-        if r.row:
-            size = len(r.row)
-            further = s.add(now.bits(r.row), s.resize(step, size))
-            row = s.choose(wrote, further, now.bits(r.row))
+        if row:
+            size = len(row)
+            step = s.resize(now.bits(bank[-1:]), size) if bank else s.number(1, size)
+            further = s.choose(wrote, s.add(now.bits(row), step), now.bits(row))
             claims["a window's words go to rows in turn"] = s.same(
-                later.bits(r.row), s.choose(ended, s.number(0, size), row)
+                later.bits(row), s.choose(ended, s.number(0, size), further)
             )
         return claims
 

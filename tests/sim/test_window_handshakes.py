@@ -1,6 +1,8 @@
 """Control of cores that read windows is proven, and no mutant of it is; the line buffer's own ones
 are in `test_line_buffers`."""
 
+from dataclasses import replace
+
 import pytest
 from control_mutants import changed, mutants
 from proof_cases import ship
@@ -87,7 +89,7 @@ def test_other_latencies_and_lanes(tmp_path, options, claims):
     assert check_window_handshakes(netlist, unit.core, unit.window) == claims
 
 
-def test_what_is_not_followed_is_named(tmp_path):
-    netlist, unit = netlist_of(tmp_path, sides={"conv0": 2}, lanes={"conv0": 4})
-    with pytest.raises(InputError, match="control of windows side by side is not followed"):
-        check_window_handshakes(netlist, unit.core, unit.window)
+def test_what_is_not_followed_is_named(core):
+    netlist, unit = core
+    with pytest.raises(InputError, match="control of codes in spram is not followed"):
+        check_window_handshakes(netlist, replace(unit.core, code_memory="spram"), unit.window)

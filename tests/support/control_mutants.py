@@ -24,14 +24,14 @@ def netlists(folder, made):
     return read_units(out, [unit.name for unit in made.graph.units])
 
 
-def mutants(netlist, registers=STROBES):
+def mutants(netlist, registers=STROBES, modules=MODULES):
     """Every control cell of a core with what may be wrong with it: name, kind, and the cell
     instead."""
     rst = netlist.port("rst")
     before = strobes(netlist, registers)
     for cell in netlist.cells:
         names = [name for name, bits in netlist.nets.items() if bits == cell.output]
-        if cell.name not in before and not any(n.startswith(MODULES) for n in names):
+        if cell.name not in before and not any(n.startswith(modules) for n in names):
             continue
         name = min((n for n in names if not n.startswith("_")), key=len, default=cell.name)
         for kind, instead in variants(cell, rst):
