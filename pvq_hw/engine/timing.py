@@ -246,13 +246,16 @@ class _Run:
             for unit in spec.units
             for process in timing(unit, self._work(unit, images, rounds))
         ]
-        known = -1
+        for wire in wires.values():
+            wire.settle()
+        moved = known = -1
         while running:
-            before, known = known, sum(w.known for w in (*wires.values(), *self.within))
-            known += sum(len(note.times) for note in self.notes)
-            if known == before and not self._deny():
-                waiting = [u.name for u in spec.units if not self._finished(u, rounds)]
-                raise CheckError(f"The accelerator stands still: {', '.join(waiting)} wait")
+            before, moved = moved, sum([len(wire.moved) for wire in wires.values()])
+            if moved == before:  # only then is the rest worth a look
+                before, known = known, self._known()
+                if known == before and not self._deny():
+                    waiting = [u.name for u in spec.units if not self._finished(u, rounds)]
+                    raise CheckError(f"The accelerator stands still: {', '.join(waiting)} wait")
             running = [entry for entry in running if not _advance(*entry)]
 
     def _work(self, unit: Unit, images: Mapping[str, CoreImage], rounds: int) -> "Work":
@@ -262,6 +265,11 @@ class _Run:
         return Work(
             inputs, outputs, rounds * turns, turns, images, self.notes, self.within, self.questions
         )
+
+    def _known(self) -> int:
+        """Grows with everything that becomes known."""
+        wires = sum(wire.known for wire in (*self.wires.values(), *self.within))
+        return wires + sum(len(note.times) for note in self.notes)
 
     def _deny(self) -> bool:
         """Answers the earliest question that nothing else does; whether there is one."""
@@ -311,12 +319,13 @@ class _Run:
 
 
 def _advance(process: Process, wires: list[Wire]) -> bool:
-    """Lets a process go on as far as it can; whether it has come to its end."""
-    for wire in wires:
-        wire.settle()
+    """Lets a process go on as far as it can; whether it has come to its end. Its wires are settled
+    before and after."""
     ended = next(process, StopIteration) is StopIteration
     for wire in wires:
-        wire.settle()
+        known = len(wire.moved)
+        if known < len(wire.offers) and known < len(wire.readies):  # most are settled
+            wire.settle()
     return ended
 
 
@@ -791,6 +800,7 @@ def _unrolled(
     """Loads the sums of a held frame when the last of the one before has left; see
     `gateware.core.unrolled_core`."""
     step, pops, rows = -spec.multiplier_interval, o.moved, spec.rows // spec.out_width
+    limit, delay = spec.credits, spec.output_delay
     for frame in range(frames):
         while len(held) <= frame:
             yield
@@ -798,11 +808,11 @@ def _unrolled(
         for row in range(frame * rows, (frame + 1) * rows):
             for _ in range(spec.groups):
                 step = max(step + spec.multiplier_interval, loaded[-1] + 1)
-                while row - spec.credits >= len(pops):
+                while row - limit >= len(pops):
                     yield
-                if row >= spec.credits:
-                    step = max(step, pops[row - spec.credits] + 1)
-            o.offers.append(step + spec.output_delay)
+                if row >= limit:
+                    step = max(step, pops[row - limit] + 1)
+            o.offers.append(step + delay)
             o.settle()
 
 
@@ -824,42 +834,46 @@ def _pipelined(
     spec: UnrolledSpec, o: Wire, held: list[int], started: list[int], frames: int
 ) -> Process:
     """A held frame goes into the adders when its sums and its results will find places."""
+    paced = _Paced(spec, o, started)
     for frame in range(frames):
         while len(held) <= frame:
             yield
-        yield from _paced(spec, o, started, held[frame] + 1)
+        yield from paced.start(held[frame] + 1)
 
 
-def _paced(
-    spec: UnrolledSpec, o: Wire, started: list[int], now: int, delay: int = 0
-) -> Generator[None, None, int]:
-    """The first cycle from ``now`` on in which a frame finds places; it is in the adders so much
-    later."""
-    places, frame, pops = spec.frame_places, len(started), o.moved
-    start = max(now, started[-1] + spec.sum_cycles if started else 0)
-    before = frame * places + places - spec.credits - 1  # the result that leaves room
-    while before >= len(pops):
-        yield
-    if before >= 0:
-        start = max(start, pops[before] + 1)
-    started.append(start)
-    step = start + delay + spec.sum_delay + (not spec.direct)
-    for _ in range(places):
-        step += spec.groups * spec.multiplier_interval
-        o.offers.append(step - spec.multiplier_interval + spec.output_delay)
-    o.settle()
-    return start
+class _Paced:
+    """Frames that go into pipelined adders as they find places, which they are in ``delay`` cycles
+    after their starts."""
+
+    def __init__(self, spec: UnrolledSpec, o: Wire, started: list[int], delay: int = 0) -> None:
+        self.o, self.started = o, started
+        self.cycles, self.places = spec.sum_cycles, spec.frame_places
+        self.room = spec.credits - spec.frame_places
+        first = delay + spec.sum_delay + (not spec.direct) + spec.output_delay
+        step = spec.groups * spec.multiplier_interval
+        after = first + step - spec.multiplier_interval
+        self.results = [after + step * place for place in range(self.places)]
+
+    def start(self, now: int) -> Generator[None, None, int]:
+        """The first cycle from ``now`` on in which the next frame finds places."""
+        started, pops = self.started, self.o.moved
+        start = max(now, started[-1] + self.cycles if started else 0)
+        before = len(started) * self.places - self.room - 1  # the result that leaves room
+        while before >= len(pops):
+            yield
+        if before >= 0:
+            start = max(start, pops[before] + 1)
+        started.append(start)
+        self.o.offers += [start + after for after in self.results]
+        self.o.settle()
+        return start
 
 
 def _by_pixel(spec: UnrolledSpec, raster: Raster, unit: CoreUnit, work: Work) -> Process:
     """A window is read with its last pixel, when its sums and its results will find places."""
     started, used = work.note(unit.positions, 1), work.note(raster.pixels, raster.queue_depth)
-    o = work.outputs[0]
-
-    def read(now: int) -> Generator[None, None, int]:
-        return (yield from _paced(spec, o, started, now, raster.latency))
-
-    return raster_steps(raster, work.inputs[0], read, used, work.frames, work.questions)
+    paced = _Paced(spec, work.outputs[0], started, raster.latency)
+    return raster_steps(raster, work.inputs[0], paced.start, used, work.frames, work.questions)
 
 
 def _core(
