@@ -197,8 +197,9 @@ class CoreBase(Document, ABC):
             raise InputError(
                 f"{where}: fifo_depth must be above {self.code_latency + 2}, not {self.fifo_depth}"
             )
-        known = {name: way for name, way in MULTIPLIERS.kinds().items() if way.for_rows}
-        if self.multiplier not in known:
+        ways = MULTIPLIERS.kinds()
+        if self.multiplier not in ways or not ways[self.multiplier].for_rows:
+            known = [name for name, way in ways.items() if way.for_rows]
             raise InputError(
                 f"{where}: multiplier must be one of {tuple(known)}, not {self.multiplier!r}"
             )

@@ -13,7 +13,7 @@ An escape also is the idle code at the end of a group; its sign and shift are 0.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import ClassVar, Self
 
@@ -115,8 +115,12 @@ class Code(Document, ABC):
         """The weights (rows, N) of the words; raises InputError on words nothing encodes to."""
 
     @abstractmethod
+    def places(self, gap: IntArray) -> npt.NDArray[np.bool_]:
+        """Which lane codes place a pulse, by what they say first."""
+
     def placed(self, words: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Which lane codes (slots, P) place a pulse."""
+        return self.places(self.fields(words)[0])
 
     def bank_depth(self, n: int) -> int:
         """Addresses of a bank for ``n`` columns."""
@@ -174,14 +178,13 @@ class PulseCode(Code):
         gap_bits = choose_gap_bits(y, lanes, groups=groups, shift_bits=shift_bits)
         return cls(lanes, gap_bits, shift_bits)
 
-    def placed(self, words: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """Which lane codes (slots, P) place a pulse: all but escapes."""
-        gap, *_ = self.fields(words)
+    def places(self, gap: IntArray) -> npt.NDArray[np.bool_]:
+        """Which lane codes place a pulse: all but escapes."""
         return np.asarray(gap != self.escape)
 
     def encode(self, y: IntArray, groups: int = 1, min_slots: int = 1, slots: int = 0) -> Schedule:
         """See `Code.encode`."""
-        pulses = _Pulses(self, y, groups)
+        pulses = _pulses(self, y, groups)
         row_slots = pulses.slots(self, min_slots)
         row_slots[-1] += max(0, slots - int(row_slots.sum()))
         return _assemble(self, pulses, row_slots)
@@ -221,7 +224,6 @@ class _Pulses:
     """
 
     def __init__(self, code: PulseCode, y: IntArray, groups: int) -> None:
-        y = np.asarray(y, dtype=np.int64)
         if y.ndim != 2 or y.shape[1] < 1 or groups < 1 or y.shape[1] % groups:
             raise InputError(f"Weights must be (rows, columns in {groups} groups), not {y.shape}")
         self.count = y.shape[0] * groups
@@ -233,8 +235,11 @@ class _Pulses:
         if code.shift_bits:
             which, inverse = np.unique(value, return_inverse=True)
             digits = [pulse_digits(int(v), code.shift_bits) for v in which]
-            counts = np.array([len(d) for d in digits], dtype=np.int64)[inverse]
-            flat = np.array([d for v in inverse for d in digits[v]], dtype=np.int64).reshape(-1, 2)
+            sizes = np.array([len(d) for d in digits], dtype=np.int64)
+            counts, starts = sizes[inverse], (np.cumsum(sizes) - sizes)[inverse]
+            ends = np.cumsum(counts)
+            each = np.arange(counts.sum()) + np.repeat(starts - (ends - counts), counts)
+            flat = np.array([d for own in digits for d in own], dtype=np.int64).reshape(-1, 2)[each]
             sign, shift = (flat[:, 0] < 0).astype(np.int64), flat[:, 1]
         else:
             counts = np.abs(value)
@@ -268,6 +273,18 @@ class _Pulses:
         slots = np.full(self.count, max(1, min_slots), dtype=np.int64)
         np.maximum.at(slots, self.row_group, self.ordinals(code.escape) + 1)
         return slots
+
+
+def _pulses(code: PulseCode, y: IntArray, groups: int) -> _Pulses:
+    """The pulses of weights in the order of their codes."""
+    y = np.ascontiguousarray(y, dtype=np.int64)
+    # Gaps' widths make no difference, and those that are tried follow one another.
+    return _kept_pulses(replace(code, gap_bits=1), y.tobytes(), y.shape, groups)
+
+
+@lru_cache(maxsize=4)
+def _kept_pulses(code: PulseCode, y: bytes, shape: tuple[int, ...], groups: int) -> _Pulses:
+    return _Pulses(code, np.frombuffer(y, dtype=np.int64).reshape(shape), groups)
 
 
 def _assemble(code: PulseCode, pulses: _Pulses, row_slots: IntArray) -> Schedule:
@@ -308,7 +325,7 @@ def choose_gap_bits(
     y = np.asarray(y, dtype=np.int64)
     depth = -(-y.shape[1] // lanes)
     widest = min(16, max(1, depth.bit_length() + 1))  # beyond 16 bits, escapes lengthen gaps
-    pulses = _Pulses(PulseCode(lanes, widest, shift_bits), y, groups)
+    pulses = _pulses(PulseCode(lanes, widest, shift_bits), y, groups)
     costs = []
     for bits in range(1, widest + 1):
         code = PulseCode(lanes, bits, shift_bits)
@@ -325,5 +342,5 @@ def choose_shift_bits(y: IntArray, lanes: int, *, groups: int = 1, tolerance: fl
     slots = []
     for bits in (1, 2, 3):
         code = PulseCode(lanes, gap, bits)
-        slots.append(int(_Pulses(code, y, groups).slots(code, 1).sum()))
+        slots.append(int(_pulses(code, y, groups).slots(code, 1).sum()))
     return 1 + next(i for i, count in enumerate(slots) if count <= min(slots) * (1 + tolerance))

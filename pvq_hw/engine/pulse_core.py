@@ -169,8 +169,8 @@ class CoreSpec(CoreBase):
 def sums_of_pulses(code: Code, words: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Per group, the sum of ``2**shift`` over its negative pulses, and over all of them: K of its
     digits."""
-    _, sign, shift, last = code.fields(words)
-    weight = np.where(code.placed(words), 1 << shift, 0)
+    gap, sign, shift, last = code.fields(words)
+    weight = np.where(code.places(gap), 1 << shift, 0)
     sums = np.zeros((2, int(last.sum())), dtype=np.int64)
     group = np.cumsum(last) - last
     for total, values in zip(sums, (weight * sign, weight), strict=True):

@@ -77,7 +77,9 @@ def check_room(
     reserve = rest + top_resources(target, frame, updatable)
     asked: dict[str, Any] = {"lanes": lanes, "windows": windows, "reserve": reserve}
     fitting = partial(fold, layers, target, each=each, frames=frames, **asked)
-    if fitting(reckoned=True).fits:  # most do, and that is told in a part of the time
+    # Most fit, which is told in a part of the time, and of these most with a lane in every layer.
+    narrow = [p or 1 for p in lanes or [None] * len(layers)]
+    if fitting(reckoned=True, lanes=narrow).fits or fitting(reckoned=True).fits:
         return
     likely = fitting()
     if likely.fits:

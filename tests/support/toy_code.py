@@ -27,9 +27,8 @@ class AbsoluteCode(Code):
     def fitting(cls, y: np.ndarray, lanes: int, groups: int = 1, shift_bits: int = 0) -> Self:
         return cls(lanes, (-(-y.shape[1] // lanes)).bit_length(), shift_bits)
 
-    def placed(self, words: Sequence[int]) -> np.ndarray:
-        address, *_ = self.fields(words)
-        return address != self.idle
+    def places(self, gap: np.ndarray) -> np.ndarray:
+        return gap != self.idle
 
     def encode(
         self, y: np.ndarray, groups: int = 1, min_slots: int = 1, slots: int = 0
