@@ -375,7 +375,13 @@ class _OwnSums:
 
 def _added(total: RealArray, values: FloatArray) -> RealArray:
     """``total`` (N,) and the rows of ``values`` (positions, N), one after the other."""
-    return np.asarray(np.concatenate([total[None], values]).sum(axis=0))
+    from pvq_hw.quantizer import kernels
+
+    if len(total) == 1:  # in pairs
+        return np.asarray(np.concatenate([total[None], values]).sum(axis=0))
+    total = total.copy()
+    kernels.add_rows(np.ascontiguousarray(values), total)
+    return total
 
 
 class _Full:

@@ -21,6 +21,7 @@ from numba import njit
 
 __all__ = [
     "TRIES",
+    "add_rows",
     "add_squares",
     "filter_channels",
     "filter_channels_back",
@@ -689,6 +690,16 @@ def round_scaled(x: Array, gain: Array, shift: np.float32, out: Array) -> None:
         row, to = x[i], out[i]
         for c in range(len(gain)):
             to[c] = (row[c] * gain[c] + shift) - shift
+
+
+@_compiled
+def add_rows(x: Array, total: Array) -> None:
+    """Adds ``x`` (rows, N) to ``total`` (N,), row by row; NumPy takes longer where rows are
+    short."""
+    for i in range(len(x)):
+        row = x[i]
+        for c in range(len(total)):
+            total[c] += row[c]
 
 
 @_compiled

@@ -20,6 +20,7 @@ from pvq_hw.quantizer.banks import Placement
 __all__ = [
     "WIDE",
     "Moments",
+    "column_means",
     "improve",
     "moments",
     "output_error",
@@ -79,7 +80,7 @@ def moments(
     N = 4,096); the frames are read in pieces of 4,096.
     """
     frames, n = x.shape
-    mean_x, mean_t = x.mean(axis=0), reference.mean(axis=0)
+    mean_x, mean_t = column_means(x), reference.mean(axis=0)
     gram = np.zeros((n, n))
     cross = np.zeros((reference.shape[1], n))
     power = np.zeros(reference.shape[1])
@@ -98,6 +99,18 @@ def moments(
     cross += ridge * weight
     power = power / frames + ridge * np.square(weight).sum(axis=1)
     return Moments(gram.astype(np.float32), cross.astype(np.float32), power, weight)
+
+
+def column_means(x: FloatArray, dtype: npt.DTypeLike = None) -> FloatArray:
+    """``x.mean(axis=0, dtype=dtype)`` of rows (frames, N), to the last bit."""
+    from pvq_hw.quantizer import kernels
+
+    if x.dtype != np.float32 or not x.flags.c_contiguous or x.shape[1] == 1:  # 1: added in pairs
+        return np.asarray(x.mean(axis=0, dtype=dtype))
+    total = np.zeros(x.shape[1], dtype=dtype or x.dtype)
+    kernels.add_rows(x, total)
+    total /= len(x)
+    return total
 
 
 def ridge_weights(m: Moments) -> npt.NDArray[np.float64]:

@@ -17,7 +17,7 @@ from pvq_hw.quantizer.budget import MOST_PULSES, Curve, allocate, layer_shares, 
 from pvq_hw.quantizer.fused import Step
 from pvq_hw.quantizer.layer_options import Request
 from pvq_hw.quantizer.metric import Metric, PartMetric, output_metric
-from pvq_hw.quantizer.pulse_moves import improve, moments, ridge_weights
+from pvq_hw.quantizer.pulse_moves import column_means, improve, moments, ridge_weights
 
 __all__ = ["measured_pulses"]
 
@@ -137,7 +137,7 @@ def _trials(step: Step, columns: FloatArray, sums: FloatArray, grid: IntArray) -
     change = np.empty((len(grid), len(w), w.shape[1] + 1), dtype=np.float32)
     found = [moments(columns[g], sums[:, part], w[part]) for g, part in enumerate(parts)]
     start = np.concatenate([ridge_weights(m) for m in found])
-    means = [values.mean(axis=0, dtype=np.float64) for values in columns]
+    means = [column_means(values, np.float64) for values in columns]
     for j, k in enumerate(grid):
         nearby = nearest(start, np.full(len(w), k))
         for part, m, mean in zip(parts, found, means, strict=True):

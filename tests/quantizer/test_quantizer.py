@@ -12,7 +12,14 @@ from pvq_hw.errors import InputError
 from pvq_hw.model.model import Clip, Dense, Model
 from pvq_hw.quantizer.banks import Placement, balance, meets
 from pvq_hw.quantizer.budget import spread
-from pvq_hw.quantizer.pulse_moves import improve, moments, output_error, ridge_weights, solve_gains
+from pvq_hw.quantizer.pulse_moves import (
+    column_means,
+    improve,
+    moments,
+    output_error,
+    ridge_weights,
+    solve_gains,
+)
 from pvq_hw.quantizer.quantize import LayerOptions, QuantizerOptions, quantize
 from pvq_hw.quantizer.requantization import FILE_BITS, requantization
 
@@ -35,6 +42,16 @@ def test_outputs_follow_the_float_model(quantizer: str) -> None:
     real = net.predict(net.quantize_input(test, 255)) * net.output.scale
     want = model.predict(test, 255)
     assert np.sqrt(np.square(real - want).mean()) < 0.03 * want.std()
+
+
+@pytest.mark.parametrize("columns", [1, 2, 9, 64])
+@pytest.mark.parametrize("dtype", [None, np.float64])
+def test_means_of_columns_are_numpys_to_the_last_bit(columns: int, dtype: type | None) -> None:
+    x = np.random.default_rng(columns).normal(3, 10, (3_001, columns)).astype(np.float32)
+    for values in (x, x[:, ::-1], x.astype(np.float64)):
+        want = values.mean(axis=0, dtype=dtype)
+        found = column_means(values, dtype)
+        assert (found.dtype, found.tobytes()) == (want.dtype, want.tobytes())
 
 
 def test_calibrated_has_less_output_error_than_plain() -> None:
