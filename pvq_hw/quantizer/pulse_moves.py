@@ -101,7 +101,7 @@ def moments(
     return Moments(gram.astype(np.float32), cross.astype(np.float32), power, weight)
 
 
-def column_means(x: FloatArray, dtype: npt.DTypeLike = None) -> FloatArray:
+def column_means(x: FloatArray, dtype: npt.DTypeLike | None = None) -> FloatArray:
     """``x.mean(axis=0, dtype=dtype)`` of rows (frames, N), to the last bit."""
     from pvq_hw.quantizer import kernels
 
