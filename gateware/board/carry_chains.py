@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["shorten_carries", "shorten_file"]
+__all__ = ["drop_open_outputs", "shorten_carries", "shorten_file"]
 
 Bit = int | str
 _ONES = 0xFFFF
@@ -57,6 +57,16 @@ def shorten_file(netlist: Path) -> None:
     design = json.loads(netlist.read_bytes())
     shorten_carries(design)
     netlist.write_text(json.dumps(design, separators=(",", ":")), encoding="utf-8", newline="\n")
+
+
+def drop_open_outputs(design: Mapping[str, Any]) -> None:
+    """Takes away, in place, outputs that nextpnr is to leave without a net: Yosys, which reads a
+    netlist for simulation, takes an undefined value for one."""
+    for module in design["modules"].values():
+        for cell in module["cells"].values():
+            for port, wires in list(cell["connections"].items()):
+                if wires == [_NOTHING] and cell["port_directions"][port] == "output":
+                    del cell["connections"][port], cell["port_directions"][port]
 
 
 def shorten_carries(design: Mapping[str, Any]) -> None:

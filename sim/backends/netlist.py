@@ -6,6 +6,7 @@ Yosys's own libraries, the ECP5's block RAM and multiplier by ``sim/vendor/ecp5_
 """
 
 import importlib.util
+import json
 import re
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from gateware.accelerator.accelerator import Accelerator
+from gateware.board.carry_chains import drop_open_outputs, shorten_carries
 from gateware.device.rtlil_text import plain_names
 from gateware.export.testbench import testbench
 from pvq_hw.engine.core import CoreImage
@@ -45,6 +47,7 @@ __all__ = [
 
 IntArray = npt.NDArray[np.int64]
 
+_WRITE = "write_verilog -noattr out.v"
 _PLAIN = ("proc", "opt_clean -purge", "memory_collect")
 _DEFINES = ("-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-DNO_INCLUDES")
 
@@ -143,7 +146,8 @@ def _ecp5_cells(family: str) -> str:
 def make_netlist(
     component: wiring.Component, family: str, *, name: str = "top", synthesize: bool = True
 ) -> Netlist:
-    """Synthesizes ``component``, whose bodies must be ``family``'s.
+    """Synthesizes ``component``, whose bodies must be ``family``'s: what `gateware.board.build`
+    gives to place and route, with the carry chains that it shortens.
 
     Parameters
     ----------
@@ -162,13 +166,21 @@ def make_netlist(
     """
     architecture(family)  # or it is refused
     steps = (f"synth_{family} -top {name}",) if synthesize else _PLAIN
-    script = "\n".join(("read_rtlil in.il", *steps, "write_verilog -noattr out.v", ""))
+    shortened = synthesize and family == "ecp5"
+    last = "write_json out.json" if shortened else _WRITE
     with tempfile.TemporaryDirectory(prefix="pvq-hw-") as place:
         folder = Path(place)
         text = plain_names(rtlil.convert(component, name=name, emit_src=False))
         (folder / "in.il").write_text(text, encoding="utf-8")
+        script = "\n".join(("read_rtlil in.il", *steps, last, ""))
         (folder / "run.ys").write_text(script, encoding="utf-8")
         tools.run("yosys", ["-q", "-s", "run.ys"], folder=folder)
+        if shortened:
+            design = json.loads((folder / "out.json").read_bytes())
+            shorten_carries(design)
+            drop_open_outputs(design)
+            (folder / "out.json").write_text(json.dumps(design), encoding="utf-8")
+            tools.run("yosys", ["-q", "-p", f"read_json out.json; {_WRITE}"], folder=folder)
         return Netlist(name, (folder / "out.v").read_text(encoding="utf-8"), family)
 
 
