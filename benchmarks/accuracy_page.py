@@ -57,7 +57,8 @@ little better on inputs that they have not seen.
 | ad01, error over the deviation of outputs, windows held out | 5.0 | 18 % | 16 % | 5.9 % |
 | the same, test windows of one clip, which hardly differ | 5.0 | 59 % | 54 % | 18 % |
 
-How that was measured, layer by layer, and what else was tried:
+The rows of KWS are of an earlier quantizer. How that was measured, layer by layer, and what else
+was tried:
 [codes of convolutional networks](decisions/convolution_codes.md),
 [autoencoders](decisions/calibrated-quantization.md#autoencoders-and-filters)."""
 _HEAD = """\
