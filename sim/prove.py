@@ -41,6 +41,7 @@ from sim.proof.sums import RowSums
 from sim.proof.unit_handshakes import check_unit_handshakes
 from sim.proof.units import check_sum, check_table
 from sim.proof.unrolled_handshakes import check_unrolled_handshakes
+from sim.proof.unrolled_windows import check_unrolled_windows
 from sim.proof.wide_handshakes import check_wide_handshakes
 from sim.proof.window_handshakes import check_window_handshakes
 from sim.proof.wires import check_wires
@@ -216,6 +217,8 @@ def _inductive(spec: CoreSpec, netlist: Netlist, window: WindowSpec | None) -> s
 
 @control_proof.of(UnrolledSpec)
 def _wired_inductive(spec: UnrolledSpec, netlist: Netlist, window: WindowSpec | None) -> str:
+    if window is not None:
+        return _claims(check_unrolled_windows(netlist, spec, window))
     return _claims(check_unrolled_handshakes(netlist, spec))
 
 
@@ -343,11 +346,10 @@ def _unrolled(
 
 
 def _wired_sums(spec: UnrolledSpec, unit: CoreUnit) -> str:
-    if unit.window is not None:
-        raise _OpenError("how windows come to the adders is simulated")
     if spec.digit:
         raise _OpenError("digit-serial adders are simulated")
-    return f"{spec.sums:,} sums of the frame that came meet their rows' multipliers and biases"
+    what = "each window" if unit.window is not None else "the frame that came"
+    return f"{spec.sums:,} sums of {what} meet their rows' multipliers and biases"
 
 
 def _wires(netlist: Netlist, spec: UnrolledSpec, layer: Dense) -> str:

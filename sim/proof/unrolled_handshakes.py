@@ -21,28 +21,33 @@ from sim.proof.netlist import Bit, Netlist
 from sim.proof.queues import QueueClaims, find_queue
 from sim.proof.structure import factors
 
-__all__ = ["check_unrolled_handshakes", "operand"]
+__all__ = [
+    "Unrolled",
+    "UnrolledFinder",
+    "UnrolledRegisters",
+    "check_unrolled_handshakes",
+    "operand",
+]
 
 _LONGEST = 1 << 10  # cycles from a frame's start to its sums
 
 
 def check_unrolled_handshakes(netlist: Netlist, spec: UnrolledSpec) -> int:
-    """Shows by induction what the module says; returns how many claims.
+    """Shows by induction what the module says, of a core whose frames come whole; returns how many
+    claims.
 
     Raises
     ------
     CheckError
         A claim does not follow.
     InputError
-        The core reads windows of a map, or the solver is not installed.
+        The core is built in another way, or the solver is not installed.
     """
-    if any(name.startswith(("collector.reader.", "collector.walk.")) for name in netlist.nets):
-        raise InputError("control of windows of a map is not followed")
-    return _Unrolled(netlist, spec).run()
+    return Unrolled(netlist, spec, UnrolledFinder(netlist, spec)).run()
 
 
 @dataclass(frozen=True)
-class _Registers:
+class UnrolledRegisters:
     """Where control is; none of what a core lacks."""
 
     position: Bits
@@ -64,28 +69,34 @@ class _Registers:
     popped: Bits  # transfers of a frame that have left
 
 
-class _Finder(Cones):
+class UnrolledFinder(Cones):
     def __init__(self, netlist: Netlist, spec: UnrolledSpec) -> None:
         super().__init__(netlist)
         self._spec = spec
 
-    def registers(self) -> _Registers:
+    def registers(self) -> UnrolledRegisters:
         n, spec = self._n, self._spec
         # Where sums are not kept, strobes of starts are those of results: one chain.
         names = () if spec.direct else ("load", "step", "settled")
         load, step, settled = [n.net(f"shifter.{name}")[0] for name in names] or ["0", "0", "0"]
-        hold, whole, held = self._collector()
-        return _Registers(
-            position=self._position(), at_end=n.nets.get("collector.at_end", ["1"])[0],
-            whole=whole, held=held, hold=hold, wait=n.nets.get("collector.wait_", []),
+        return UnrolledRegisters(
+            **self.collector(), wait=n.nets.get("collector.wait_", []),
             busy=[] if spec.direct else [self._busy(load, settled)],
-            left=[] if spec.direct else self._left(), load=load,step=step,
+            left=[] if spec.direct else self._left(), load=load, step=step,
             pause=n.nets.get("shifter.pause", []), group=n.nets.get("shifter.group", []),
             starts=self.chain(settled, _LONGEST) if spec.pipelined and not spec.direct else [],
             spare=n.either("credits.spare", "pacer.credits.spare"),
             between=self._between(), rested=n.nets.get("pacer.rested", []),
             popped=n.nets.get("pacer.left", []),
         )  # fmt: skip
+
+    def collector(self) -> dict[str, Any]:
+        """What stands before the adders."""
+        hold, whole, held = self._frames()
+        return {
+            "position": self._position(), "at_end": self._n.nets.get("collector.at_end", ["1"])[0],
+            "whole": whole, "held": held, "hold": hold,
+        }  # fmt: skip
 
     def _between(self) -> Bits:
         """The counter of a pacer that is neither its flag nor that of results; none where a frame
@@ -110,7 +121,7 @@ class _Finder(Cones):
         (bit,) = (b for b in self.maker(last, "$and").inputs if b != step)
         return [bit] if self.is_register(bit) else self.maker(bit, "$eq").ports["A"]
 
-    def _collector(self) -> tuple[Bit, Bits, Bits]:
+    def _frames(self) -> tuple[Bit, Bits, Bits]:
         """The strobe with which a frame is taken on, whether one has come, and whether one is
         held."""
         ready = self._n.port("i__ready")[0]
@@ -139,7 +150,10 @@ def operand(netlist: Netlist, spec: UnrolledSpec, number: int) -> Bits:
     cones, back = Cones(netlist), bits
     for _ in range(spec.row_stage):
         back = [cones.before(bit, resets=False) for bit in back]
-    if back != netlist.net("shifter.kept")[number * spec.acc_bits :][: spec.acc_bits]:
+    if (
+        back
+        != netlist.either("shifter.kept", "shifter.o")[number * spec.acc_bits :][: spec.acc_bits]
+    ):
         raise InputError("requantizers do not get sums as expected")
     return bits
 
@@ -157,14 +171,14 @@ def _roms(netlist: Netlist, spec: UnrolledSpec) -> dict[str, Bits]:
     return found
 
 
-class _Unrolled(QueueClaims):
+class Unrolled(QueueClaims):
     """The claims about one core."""
 
-    def __init__(self, netlist: Netlist, spec: UnrolledSpec) -> None:
+    def __init__(self, netlist: Netlist, spec: UnrolledSpec, finder: UnrolledFinder) -> None:
         width = (8 * spec.rows * spec.groups * spec.multiplier_interval + 64 * spec.fifo_depth
                  + 8 * spec.sum_cycles + spec.n).bit_length() + 10  # fmt: skip
         try:
-            self._r = _Finder(netlist, spec).registers()
+            self._r = finder.registers()
         except (ValueError, StopIteration):
             raise InputError("control is not built as expected") from None
         queue = find_queue(netlist, "fifo", spec.fifo_depth)
@@ -232,14 +246,10 @@ class _Unrolled(QueueClaims):
 
     def _invariants(self, v: View) -> dict[str, Any]:
         s, r, spec, nothing = self._s, self._r, self._spec, self._const(0)
-        transfers = spec.n // spec.in_width
-        position, left, group = self._position(v), self._left(v), self._group(v)
+        left, group = self._left(v), self._group(v)
         claims = {
             **self._addresses(v),
-            "transfers are a frame's": s.op("BV_ULT", [position, self._const(transfers)]),
-            "the last transfer is known": s.same(
-                v.one(r.at_end), s.same(position, self._const(transfers - 1))
-            ),
+            **self._coming_frames(v),
             "sums are a frame's": s.op("BV_ULE", [left, self._const(spec.steps)]),
             "groups are a row's": s.op("BV_ULT", [group, self._const(spec.groups)]),
             "sums that are left end whole rows": s.same(
@@ -256,6 +266,16 @@ class _Unrolled(QueueClaims):
             most = self._const(spec.multiplier_interval)
             claims["pauses are a product's"] = s.op("BV_ULT", [v.wide(r.pause), most])
         return claims | (self._paced(v) if spec.pipelined else {})
+
+    def _coming_frames(self, v: View) -> dict[str, Any]:
+        """What is known of what comes."""
+        s, position = self._s, self._position(v)
+        transfers = self._const(self._spec.n // self._spec.in_width)
+        last = s.op("BV_SUB", [transfers, self._const(1)])
+        return {
+            "transfers are a frame's": s.op("BV_ULT", [position, transfers]),
+            "the last transfer is known": s.same(v.one(self._r.at_end), s.same(position, last)),
+        }
 
     def _stages(self) -> int:
         """Cycles from the sums of a row's last group to their result's write into the FIFO."""
@@ -331,18 +351,38 @@ class _Unrolled(QueueClaims):
         }
 
     def _steps(self) -> dict[str, Any]:
-        take = self._s.both(*(self._now.one(self._n.port(f"i__{what}")[0])
-                              for what in ("valid", "ready")))  # fmt: skip
-        return self._accounts(take) | self._order() | self._values(take) | self._goes_on(take)
+        return (self._accounts() | self._taken() | self._order() | self._sums_leave()
+                | self._values() | self._goes_on())  # fmt: skip
 
-    def _accounts(self, take: Any) -> dict[str, Any]:
-        s, r, now, later = self._s, self._r, self._now, self._later
-        transfers, one = self._spec.n // self._spec.in_width, self._const(1)
-        position = self._position(now)
-        at_last = s.same(position, self._const(transfers - 1))
+    def _take(self) -> Any:
+        """Whether a transfer comes."""
+        return self._s.both(*(self._now.one(self._n.port(f"i__{what}")[0])
+                              for what in ("valid", "ready")))  # fmt: skip
+
+    def _comes(self) -> Any:
+        """Whether a frame comes for which results are owed from then on."""
+        last = self._const(self._spec.n // self._spec.in_width - 1)
+        return self._s.both(self._take(), self._s.same(self._position(self._now), last))
+
+    def _more(self) -> Any:
+        """Whether something comes that may be further from the output than all that is there."""
+        return self._take()
+
+    def _taken(self) -> dict[str, Any]:
+        """How what comes is counted."""
+        s, position, one = self._s, self._position(self._now), self._const(1)
+        at_last = s.same(position, self._const(self._spec.n // self._spec.in_width - 1))
         following = s.choose(at_last, self._const(0), s.add(position, one))
-        more = self._if(s.both(take, at_last), self._const(self._frame))
-        given = self._if(self._given(), one)
+        return {
+            "a frame is so many transfers": s.same(
+                self._position(self._later), s.choose(self._take(), following, position)
+            )
+        }
+
+    def _accounts(self) -> dict[str, Any]:
+        s, r, now, later = self._s, self._r, self._now, self._later
+        more = self._if(self._comes(), self._const(self._frame))
+        given = self._if(self._given(), self._const(1))
         taken: dict[str, Any] = {}
         if r.pause:
             taken |= self._spaced()
@@ -352,9 +392,6 @@ class _Unrolled(QueueClaims):
         return taken | {
             "results are owed for each frame, and no others": s.same(
                 s.add(self._owed(later), given), s.add(self._owed(now), more)
-            ),
-            "a frame is so many transfers": s.same(
-                self._position(later), s.choose(take, following, position)
             ),
         }
 
@@ -371,11 +408,11 @@ class _Unrolled(QueueClaims):
             )
         }
 
-    def _values(self, take: Any) -> dict[str, Any]:
+    def _values(self) -> dict[str, Any]:
         """That the frame that is held is the one that came, and stays while it is added up."""
         s, r, n, now, later = self._s, self._r, self._n, self._now, self._later
         if self._spec.straight:
-            return self._sums_leave()
+            return {}
         frame = n.either("collector.frame", "frame")
         coming = frame if self._spec.pipelined else n.net("collector.coming")
         (payload,) = (n.port(name) for name in n.payload_ports)
@@ -383,31 +420,33 @@ class _Unrolled(QueueClaims):
         hold = now.one(r.hold)
         claims = {
             "a frame is what came, in order": s.same(
-                later.bits(coming), s.choose(take, now.bits(shifted), now.bits(coming))
+                later.bits(coming), s.choose(self._take(), now.bits(shifted), now.bits(coming))
             ),
             "a frame is taken on when it has come whole": self._implies(hold, now.one(r.whole[0])),
         }
-        claims |= self._sums_leave()
         if self._spec.pipelined:
             return claims
         claims["a frame is held until its sums are taken"] = s.same(
             later.bits(frame), s.choose(hold, now.bits(coming), now.bits(frame))
         )
-        if r.wait:
-            wait, one = now.wide(r.wait), self._const(1)
-            fewer = s.choose(
-                s.same(wait, self._const(0)), self._const(0), s.op("BV_SUB", [wait, one])
-            )
-            levels = self._const(self._spec.levels)
-            claims |= {
-                "a held frame's sums have their time": s.same(
-                    later.wide(r.wait), s.choose(hold, levels, fewer)
-                ),
-                "sums are taken when they are there": self._implies(
-                    now.one(r.load), s.both(s.same(wait, self._const(0)), now.one(r.held[0]))
-                ),
-            }
-        return claims
+        return claims | self._in_time()
+
+    def _in_time(self) -> dict[str, Any]:
+        """That sums are taken when they are those of the frame that is held."""
+        s, r, now = self._s, self._r, self._now
+        if not r.wait:
+            return {}
+        wait, one = now.wide(r.wait), self._const(1)
+        fewer = self._if(self._not(s.same(wait, self._const(0))), s.op("BV_SUB", [wait, one]))
+        levels = self._const(self._spec.levels)
+        return {
+            "a held frame's sums have their time": s.same(
+                self._later.wide(r.wait), s.choose(now.one(r.hold), levels, fewer)
+            ),
+            "sums are taken when they are there": self._implies(
+                now.one(r.load), s.both(s.same(wait, self._const(0)), now.one(r.held[0]))
+            ),
+        }
 
     def _sums_leave(self) -> dict[str, Any]:
         """That each sum, in its turn, is what its requantizer gets, a few cycles later."""
@@ -420,7 +459,7 @@ class _Unrolled(QueueClaims):
         if spec.direct:
             operands = [b for k in range(spec.out_width) for b in operand(self._n, spec, k)]
             return {"each row gets its sum": s.same(now.bits(operands), new)}
-        kept, together = self._n.net("shifter.kept"), spec.out_width * bits
+        kept, together = self._n.either("shifter.kept", "shifter.o"), spec.out_width * bits
         shifted = now.bits([*kept[together:], *["0"] * together])
         going = s.choose(now.one(r.step), shifted, now.bits(kept))
         return {
@@ -429,32 +468,38 @@ class _Unrolled(QueueClaims):
             )
         }
 
-    def _goes_on(self, take: Any) -> dict[str, Any]:
+    def _goes_on(self) -> dict[str, Any]:
         """That all goes on while results are taken and nothing comes."""
-        s, r = self._s, self._r
-
-        def way(v: View) -> Any:
-            early = [r.whole, r.held, r.between, r.wait, *([bit] for bit in r.starts)]
-            left = [s.resize(self._left(v), len(r.left))] if r.left else []
-            late = [v.bits(r.pause)] if r.pause else []
-            parts = [v.bits(bits) for bits in early if bits]
-            return s.concat([*parts, *left, *late, self._way(v)])
-
-        before, after = way(self._now), way(self._later)
+        s, before, after = self._s, self._far(self._now), self._far(self._later)
         arrived = s.same(before, s.number(0, before.sort().bv_size()))
         taken = self._now.one(self._n.port("o__ready")[0])
-        falls = s.op("BV_ULT", [after, before])
-        now = self._now
+        return {
+            "all moves on": self._implies(
+                s.both(taken, self._not(self._more())),
+                s.op("OR", [arrived, s.op("BV_ULT", [after, before])]),
+            ),
+            **self._room(),
+        }
+
+    def _far(self, v: View) -> Any:
+        """How far all that is there is from the output, as a number."""
+        s, r = self._s, self._r
+        early = [r.whole, r.held, r.between, r.wait, *([bit] for bit in r.starts)]
+        left = [s.resize(self._left(v), len(r.left))] if r.left else []
+        late = [v.bits(r.pause)] if r.pause else []
+        parts = [v.bits(bits) for bits in early if bits]
+        return s.concat([*parts, *left, *late, self._way(v)])
+
+    def _room(self) -> dict[str, Any]:
+        """When a transfer is taken."""
+        s, r, now = self._s, self._r, self._now
         if self._spec.straight:
             valid = now.one(self._n.port("i__valid")[0])
             room = s.both(valid, self._not(s.same(self._free(now, r.spare), self._const(0))))
         else:
             room = s.op("OR", [self._not(now.one(r.whole[0])), now.one(r.hold)])
         return {
-            "all moves on": self._implies(
-                s.both(taken, self._not(take)), s.op("OR", [arrived, falls])
-            ),
             "a transfer is taken where a frame's place is free": s.same(
-                self._now.one(self._n.port("i__ready")[0]), room
-            ),
+                now.one(self._n.port("i__ready")[0]), room
+            )
         }

@@ -104,10 +104,3 @@ def test_sums_in_another_order_are_found(cores):
     netlist, spec, *_ = cores["fc0"]
     with pytest.raises(CheckError, match="sums leave as they were added, in order"):
         check_unrolled_handshakes(netlist, replace(spec, inverted=(1,)))
-
-
-def test_windows_are_named_as_not_followed(cores):
-    netlist, spec, *_ = cores["fc0"]
-    windows = replace(netlist, nets={**netlist.nets, "collector.reader.start": [1]})
-    with pytest.raises(InputError, match="control of windows of a map is not followed"):
-        check_unrolled_handshakes(windows, spec)
