@@ -128,6 +128,8 @@ mutate: $(VENV)/.installed-test iverilog
 bench-finetune: $(VENV)/.installed-train
 	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }
 	@$(BIN)/python -m benchmarks.finetune --models "$(MODELS)" --mnist "$(MNIST)"
+	@$(BIN)/python -m benchmarks.limits --models "$(MODELS)" --mnist "$(MNIST)" $(KWS:%=--kws %) \
+	    $(CIFAR:%=--cifar %) --page docs/benchmarks-limits.md
 
 bench-accuracy: $(VENV)/.installed-test
 	@test -f "$(MODELS)/$(NETWORK_A)" || { echo "pvq-hw: $(NETWORK_A) is needed: set MODELS=FOLDER (and MNIST=FOLDER, its idx files)"; exit 2; }

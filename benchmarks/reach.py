@@ -222,7 +222,8 @@ deviation of float's outputs around the mean of each. *CPU s* and *MiB*: process
 `compile`, on a machine with more work than cores, before the last table of
 [its time](decisions/speed.md), which has other figures of the same code. Bold: what is asked is
 reached. An asterisk: measured with an earlier quantizer, and not again. The first row's CPU s
-include what Numba compiles once. Made by
+include what Numba compiles once. What stops rows that miss what is asked:
+[limits](benchmarks-limits.md). Made by
 
     python -m benchmarks.reach --models FOLDER --mnist FOLDER --kws FOLDER --cifar FILE.npz \\
         --ad FOLDER --page docs/benchmarks-reach.md
