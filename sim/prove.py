@@ -28,6 +28,7 @@ from pvq_hw.tools import find as tools
 from sim.proof.accumulators import check_accumulators
 from sim.proof.blocks import check_leaves, check_trees, leaf_values
 from sim.proof.codes import check_codes
+from sim.proof.digit_wires import check_digit_wires
 from sim.proof.formulas import solver_version
 from sim.proof.frames import check_frames
 from sim.proof.handshakes import check_handshakes
@@ -336,24 +337,22 @@ def _unrolled(
     sums = RowSums.of(layer, spec, image)
     yield "codes", "proven", lambda: _weights(spec, layer, image, sums)
     yield "widths", "proven", lambda: _widths(sums)
-    if spec.digit:
-        yield "adders", "open", lambda: "digit-serial adders are simulated"
-    else:
-        yield "adders", "proven", lambda: _wires(netlist, spec, layer)
+    yield "adders", "proven", lambda: _wires(netlist, spec, layer, image)
     yield "requantizers", "proven", lambda: _requantizers(netlist, sums, steps)
     # The frame that is held is what came, and each requantizer gets its row's sum, by handshakes.
     yield "sums", "wired", lambda: _wired_sums(spec, unit)
 
 
 def _wired_sums(spec: UnrolledSpec, unit: CoreUnit) -> str:
-    if spec.digit:
-        raise _OpenError("digit-serial adders are simulated")
     what = "each window" if unit.window is not None else "the frame that came"
     return f"{spec.sums:,} sums of {what} meet their rows' multipliers and biases"
 
 
-def _wires(netlist: Netlist, spec: UnrolledSpec, layer: Dense) -> str:
-    adders = check_wires(netlist, spec, layer.y)
+def _wires(netlist: Netlist, spec: UnrolledSpec, layer: Dense, image: CoreImage) -> str:
+    if spec.digit:
+        adders = check_digit_wires(netlist, spec, spec.graph(image), layer.y)
+    else:
+        adders = check_wires(netlist, spec, layer.y)
     return f"{adders:,} adders of a held frame give the {spec.sums:,} sums"
 
 

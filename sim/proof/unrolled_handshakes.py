@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pvq_hw.engine.unrolled_core import UnrolledSpec
-from pvq_hw.errors import InputError
+from pvq_hw.errors import CheckError, InputError
 from sim.proof.claims import View
 from sim.proof.cones import Bits, Cones
 from sim.proof.formulas import Solver
@@ -190,6 +190,18 @@ class Unrolled(QueueClaims):
         self._roms = {} if spec.direct else _roms(netlist, spec)
         if len(queue.after) != self._stages():
             raise InputError("control is not built as expected")
+        self._check_time()
+
+    def _check_time(self) -> None:
+        """Raises CheckError unless a frame's sums are taken when pipelined adders have them."""
+        spec, starts = self._spec, self._r.starts
+        if not starts:
+            return
+        delay = spec.bank_latency if spec.by_pixel else 0
+        first = [self._n.net("pacer.start")[0], *starts][delay]
+        late = len(starts) != delay + spec.sum_delay
+        if late or (spec.digit and self._n.net("adders.start")[0] != first):
+            raise CheckError(f"{self._where}: sums must be taken when the adders have them")
 
     # -- what is read out of a state ------------------------------------------------------------
 

@@ -222,7 +222,7 @@ class _Sliding(Unrolled):
             "a window moves on by the unit that waits, and only then": s.same(
                 later.bits(frame), s.choose(shift, moved, now.bits(frame))
             ),
-            "a window moves on when its sums are taken, or it is none": self._implies(
+            "a window moves on as soon as its sums are taken, or it is none": s.same(
                 shift,
                 s.both(
                     now.one(self._c["full"][0]),

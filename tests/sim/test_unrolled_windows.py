@@ -22,8 +22,9 @@ FIXED = {
     ("_044_", "never"): "a held frame's sums have their time",
     ("_031_", "not reset"): "after reset, each unit has a place",
 }
-# A unit that is whole moves on to where one waits, or stands behind one that does.
-SAME = {("_010_", "only A")}
+# A unit that is whole moves on to where one waits, or stands behind one that does, at the latest a
+# cycle later; and numbers below a power of two wrap by themselves.
+SAME = {("_010_", "only A"), ("_039_", "only B"), ("_002_", "never")}
 
 
 def netlist_of(folder, rows=3, kernel=(3, 3), pads=((1, 1), (1, 1)), stride=(1, 1), **options):
