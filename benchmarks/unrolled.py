@@ -377,7 +377,8 @@ def _placed_table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         f"\n{first['rows']} x {first['n']} at N/K {first['ratio']:g} (seed 1), between shift "
         "registers, placed and routed on an\nLFE5U-25F of speed grade 6 with nextpnr's seeds 1 to "
-        "3; *LUTs* without one for each output bit, which\nis the shift register's. da4ml's is the "
+        "3; *LUTs* without one for each output bit, which\nis the shift register's. All have the "
+        "[shorter carry chains](decisions/carry-chains.md) that `build` makes;\nda4ml's is the "
         "faster of its two mappings.\n\n| circuit | LUTs | flip-flops | MHz |\n|---|---|---|---|\n"
     ]
     for row in rows:
