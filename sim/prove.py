@@ -9,6 +9,7 @@ import numpy as np
 
 import pvq_hw
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_code import PulseCode
@@ -35,6 +36,7 @@ from sim.proof.handshakes import check_handshakes
 from sim.proof.moves import check_moves, leaf_activations
 from sim.proof.netlist import Bit, Netlist, read_units
 from sim.proof.products import check_products, lane_activations, lane_products
+from sim.proof.raster_handshakes import check_depthwise_handshakes, check_pixel_windows
 from sim.proof.requantizers import check_requantizers
 from sim.proof.side_handshakes import check_side_handshakes
 from sim.proof.structure import check_structure, check_wiring, control_ports
@@ -219,8 +221,14 @@ def _inductive(spec: CoreSpec, netlist: Netlist, window: WindowSpec | None) -> s
 @control_proof.of(UnrolledSpec)
 def _wired_inductive(spec: UnrolledSpec, netlist: Netlist, window: WindowSpec | None) -> str:
     if window is not None:
-        return _claims(check_unrolled_windows(netlist, spec, window))
+        check = check_pixel_windows if spec.by_pixel else check_unrolled_windows
+        return _claims(check(netlist, spec, window))
     return _claims(check_unrolled_handshakes(netlist, spec))
+
+
+@control_proof.of(DepthwiseSpec)
+def _depthwise_inductive(spec: DepthwiseSpec, netlist: Netlist, window: WindowSpec | None) -> str:
+    return _claims(check_depthwise_handshakes(netlist, spec))
 
 
 @control_proof.of(Int8Spec)

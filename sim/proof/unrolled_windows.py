@@ -30,17 +30,16 @@ _READER = "collector.reader."
 
 
 def check_unrolled_windows(netlist: Netlist, spec: UnrolledSpec, window: WindowSpec) -> int:
-    """Shows by induction what the module says; returns how many claims.
+    """Shows by induction what the module says, of a core that reads windows from a line buffer;
+    returns how many claims.
 
     Raises
     ------
     CheckError
         A claim does not follow.
     InputError
-        Windows are read as pixels come, or the solver is not installed.
+        The core is built in another way, or the solver is not installed.
     """
-    if spec.by_pixel:
-        raise InputError("control of windows that are read as pixels come is not followed")
     sliding = SlidingWindow(window)
     _check_units(sliding, f"Core {spec.name!r}")
     claims = _Sliding(netlist, spec, _Finder(netlist, spec), sliding).run()

@@ -7,7 +7,6 @@ read. So every window of every map is read, in order, each once, from the places
 geometry has its activations.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,12 @@ import numpy.typing as npt
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.cones import Bits, Cones
-from sim.proof.evaluate import Evaluator
 from sim.proof.netlist import Netlist
+from sim.proof.steps import States, Step
 
 __all__ = ["check_window_walk"]
 
 IntArray = npt.NDArray[np.int64]
-States = dict[str, Any]
 
 _MOST = 1 << 22  # states that are run
 
@@ -142,40 +140,6 @@ class _Units:
         return y, x, row, column, within
 
 
-class _Step:
-    """Runs the cells between registers once, from many states side by side."""
-
-    def __init__(
-        self, netlist: Netlist, cut: Mapping[str, Bits], wanted: Mapping[str, Bits], runs: int
-    ) -> None:
-        self._cut, self._wanted, self._runs = cut, wanted, runs
-        ends = [bit for bits in wanted.values() for bit in bits]
-        stops = {bit for bits in cut.values() for bit in bits} | set(netlist.port("rst"))
-        todo, seen = list(ends), set(stops)
-        while todo:
-            bit = todo.pop()
-            if bit in seen or not isinstance(bit, int):
-                continue
-            seen.add(bit)
-            cell = netlist.makers.get(bit)
-            if cell is None or cell.type in ("$dff", "$mem_v2"):
-                raise InputError("windows of a map are not walked as expected")
-            todo += cell.inputs
-        self._run = Evaluator(netlist, runs, cut=list(cut), wanted=ends)
-
-    def __call__(self, values: States, rst: int = 0) -> States:
-        """What is wanted where nets are so; 0 where nothing is said."""
-        self._run.set("rst", rst)
-        for name, bits in self._cut.items():
-            value = np.broadcast_to(np.asarray(values.get(name, 0)), (self._runs,))
-            self._run.set(name, value.astype(np.int64) & ((1 << len(bits)) - 1))
-        self._run.settle()
-        return {
-            name: np.broadcast_to(np.asarray(self._run.get(bits)), (self._runs,))
-            for name, bits in self._wanted.items()
-        }
-
-
 class _Walk:
     """The claims about one line buffer."""
 
@@ -204,7 +168,7 @@ class _Walk:
             wanted["span"] = netlist.net(path + "span")
             self._needs = {"span": units.span}
         cut = {name: netlist.net(name) for name in (*names, path + "start")}
-        self._step = _Step(netlist, cut, wanted, len(units.top))
+        self._step = Step(netlist, cut, wanted)
 
     def _register(self, name: str) -> bool:
         bits = self._n.nets.get(name, ["0"])
