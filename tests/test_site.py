@@ -68,7 +68,7 @@ def test_every_network_has_a_page(pages):
             assert len(rows) > 2, table
             assert len(set(rows)) == 1, table
     assert all(f"| {name} |" in written["reference/networks/digits.md"] for name in TARGETS)
-    assert "99.00 % | 98.81 %" in written["reference/networks/lenet-5.md"]
+    assert "99.00 % | 98.73 %" in written["reference/networks/lenet-5.md"]
 
 
 @pytest.mark.slow
