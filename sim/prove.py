@@ -15,7 +15,7 @@ from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
-from pvq_hw.engine.units import UNITS, CoreUnit, Join, Lookup, Pick, Unit
+from pvq_hw.engine.units import UNITS, CoreUnit, Join, Lookup, Pick, Pool, Unit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
@@ -35,6 +35,7 @@ from sim.proof.frames import check_frames
 from sim.proof.handshakes import check_handshakes
 from sim.proof.moves import check_moves, leaf_activations
 from sim.proof.netlist import Bit, Netlist, read_units
+from sim.proof.pools import check_pool
 from sim.proof.products import check_products, lane_activations, lane_products
 from sim.proof.raster_handshakes import check_depthwise_handshakes, check_pixel_windows
 from sim.proof.requantizers import check_requantizers
@@ -435,6 +436,11 @@ def _open(unit: Unit, netlist: Netlist) -> str:
 @proof.of(Lookup)
 def _table(unit: Lookup, netlist: Netlist) -> str:
     return f"{check_table(netlist, unit):,} values, all of every table"
+
+
+@proof.of(Pool)
+def _pool(unit: Pool, netlist: Netlist) -> str:
+    return f"{check_pool(netlist, unit):,} results a frame, each of its window"
 
 
 @proof.of(Join)

@@ -15,7 +15,7 @@ from sim.proof.evaluate import Evaluator
 from sim.proof.formulas import Formulas, Solver
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["check_pool_walk", "walk"]
+__all__ = ["check_pool_walk", "pooled", "walk"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -111,7 +111,7 @@ def check_pool_walk(netlist: Netlist, unit: Pool) -> int:
     inner = (*firsts, "address")
     flags = ("inside", "last", *inner)
     nets = {what: netlist.either(f"walk.{what}_", f"walk.{what}") for what in flags}
-    expected = _pooled(unit)
+    expected = pooled(unit)
     within = expected["inside"] == 1
     found = walk(netlist, "walk.take", nets, len(within), where)
     for what in flags:
@@ -122,7 +122,7 @@ def check_pool_walk(netlist: Netlist, unit: Pool) -> int:
     return len(within)
 
 
-def _pooled(unit: Pool) -> dict[str, npt.NDArray[Any]]:
+def pooled(unit: Pool) -> dict[str, npt.NDArray[Any]]:
     """Of every transfer of a frame whether it is within a window, its first and its last; in its
     first column, its first row, and its last column; and which partial result of a row it is of."""
     y, x = (
