@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,15 @@ from typing import Any
 from pvq_hw.errors import InputError
 from pvq_hw.tools import find as tools
 
-__all__ = ["Bit", "Cell", "Netlist", "accumulator", "parameter_register", "read_units"]
+__all__ = [
+    "Bit",
+    "Cell",
+    "Netlist",
+    "accumulator",
+    "each_reset",
+    "parameter_register",
+    "read_units",
+]
 
 Bit = int | str
 """A net's number, or a constant: "0", "1" or "x"."""
@@ -23,6 +31,7 @@ _TOP = "accelerator"
 _BITWISE = ("$and", "$or", "$xor", "$xnor", "$not", "$mux", "$dff")
 # Amaranth calls a module's port as what is first joined to it, which need not be `i__payload`.
 _NO_PAYLOAD = re.compile(r"clk|rst|port_\d+_\d+|codes__\w+|flash__\w+|\w*(valid|ready)(_\d+)?")
+_INNER = re.compile(r"port_\d+_\d+")
 _OUTPUTS = ("Y", "Q", "RD_DATA")
 
 
@@ -189,6 +198,58 @@ def _depends(cell: Cell, bit: Bit) -> list[Bit]:
         if bits and bits[-1] == bit and len(bits) < len(out):
             found += out[len(bits) :]  # its sign
     return found
+
+
+def each_reset(netlist: Netlist) -> list[Netlist]:
+    """The netlist with each of its resets as the only one, called ``rst``: where codes are loaded,
+    units are also reset while they are."""
+    muxes = {name: [cell for cell in netlist.readers[bits[0]]
+                    if cell.type == "$mux" and cell.ports["S"] == bits]
+             for name, (direction, bits) in netlist.ports.items()
+             if name == "rst" or (direction == "input" and _INNER.fullmatch(name))}  # fmt: skip
+    resets = [
+        name for name, found in muxes.items()
+        if name == "rst" or (found and len(found) == len(netlist.readers[netlist.port(name)[0]]))
+    ]  # fmt: skip
+    views = []
+    for name in resets:
+        others = [other for other in resets if other != name]
+        passed = {
+            out: a
+            for other in others
+            for cell in muxes[other]
+            for out, a in zip(cell.output, cell.ports["A"], strict=True)
+        }
+        ports = {k: v for k, v in netlist.ports.items() if k not in resets}
+        ports["rst"] = ("input", netlist.port(name))
+        views.append(_passing(replace(netlist, ports=ports), passed))
+    return views
+
+
+def _passing(netlist: Netlist, passed: Mapping[Bit, Bit]) -> Netlist:
+    """The netlist without some multiplexers: other bits stand for what they give."""
+    if not passed:
+        return netlist
+
+    def instead(bits: list[Bit]) -> list[Bit]:
+        found = []
+        for bit in bits:
+            while bit in passed:
+                bit = passed[bit]
+            found.append(bit)
+        return found
+
+    return Netlist(
+        netlist.name,
+        {name: (direction, instead(bits)) for name, (direction, bits) in netlist.ports.items()},
+        [
+            replace(cell, ports={port: instead(bits) for port, bits in cell.ports.items()})
+            for cell in netlist.cells
+            if passed.keys().isdisjoint(cell.output)
+        ],
+        {name: instead(bits) for name, bits in netlist.nets.items()},
+        netlist.init,
+    )
 
 
 def accumulator(netlist: Netlist, chunks: int, v: int) -> list[Bit]:

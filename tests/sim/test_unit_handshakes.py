@@ -13,7 +13,7 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.decision import LargestUnit
 from pvq_hw.engine.timing import with_depths
 from pvq_hw.errors import CheckError, InputError
-from sim.proof.netlist import read_units
+from sim.proof.netlist import each_reset, read_units
 from sim.proof.unit_handshakes import check_unit_handshakes
 
 # What is the same circuit: with two parts a counter that is at its end goes on to 0 by itself.
@@ -104,6 +104,31 @@ def test_poolings_of_windows_are_proven_and_no_mutant_of_their_control_is(tmp_pa
         other = changed(netlist, instead)
         with pytest.raises((CheckError, InputError)):
             pytest.fail(f"{cell}, {kind}: {check_unit_handshakes(unit, other)}")
+
+
+def test_each_of_two_resets_forgets_everything(units):
+    """Where codes are loaded, units are also reset while they are."""
+    unit, netlist = units["table1"]
+    (rst,), second, cells = netlist.port("rst"), 10**6, []
+    muxes = [c for c in netlist.cells if c.type == "$mux" and c.ports["S"] == [rst]]
+    for cell in netlist.cells:
+        if cell in muxes:
+            at = second + 10 * (1 + muxes.index(cell))
+            inner = [at + k for k in range(len(cell.output))]
+            ports = {**cell.ports, "S": [second], "Y": inner}
+            cells.append(replace(cell, name=f"{cell.name} inner", ports=ports))
+            cell = replace(cell, ports={**cell.ports, "A": inner})
+        cells.append(cell)
+    ports = {**netlist.ports, "port_1_0": ("input", [second])}
+    both = replace(netlist, cells=cells, ports=ports)
+    assert each_reset(netlist) == [netlist]
+    assert [check_unit_handshakes(unit, view) for view in each_reset(both)] == [34, 34]
+    lost = next(c for c in cells if c.name.endswith("inner") and c.ports["A"] != c.ports["B"])
+    cells = [replace(c, ports={**c.ports, "B": c.ports["A"]}) if c is lost else c for c in cells]
+    first, other = each_reset(replace(both, cells=cells))
+    assert check_unit_handshakes(unit, first) == 34
+    with pytest.raises(CheckError, match="after reset"):
+        check_unit_handshakes(unit, other)
 
 
 def test_what_is_not_followed_is_named():
