@@ -152,9 +152,9 @@ simulated, every layer's outputs compared with the golden model, which folded la
 latency is that of the accelerator, from a frame's first transfer to its last result, at the median
 *clock* of the seeds. *Alone*: the accelerator between shift registers on an LFE5U-25F, speed grade 6,
 their registers and about one LUT a bit counted in; *board*: the board's whole bitstream with its
-serial link. ECP5 rows but for the digits at 5 were placed before
-[carry chains were shortened](decisions/carry-chains.md), and take about a fifth more LUTs than they
-would now. Nothing here has run on a real board yet. Made by
+serial link. ECP5 rows but for the digits at 5 and the tiny CNN were placed
+before [carry chains were shortened](decisions/carry-chains.md), and take up to a fifth more LUTs
+than they would now. Nothing here has run on a real board yet. Made by
 
     python -m benchmarks.unrolled_networks --models FOLDER --digits CAL.npz TEST.npz \\
         --mnist CAL.npz TEST.npz --page docs/benchmarks-unrolled-networks.md
