@@ -219,8 +219,10 @@ MLPRegressor with hidden layers of 32 and 16). Medians of the draws, where there
 *right* with its 95 % interval (Wilson); *only*: inputs right in the float model alone, and in the
 quantized network alone; *same*: answers as float's; *error*: root mean squared, over the standard
 deviation of float's outputs around the mean of each. *CPU s* and *MiB*: processor seconds and peak memory of the whole
-`compile`, on a machine with more work than cores, before the last table of
-[its time](decisions/speed.md), which has other figures of the same code. Bold: what is asked is
+`compile`, on a machine with more work than cores, most of them before
+[the last changes to its time](decisions/speed.md). Plans, and with them cycles and the banks that
+codes are balanced over, are from before [carry chains were shortened](decisions/carry-chains.md).
+Bold: what is asked is
 reached. An asterisk: measured with an earlier quantizer, and not again. The first row's CPU s
 include what Numba compiles once. What stops rows that miss what is asked:
 [limits](benchmarks-limits.md). Made by
