@@ -116,7 +116,7 @@ def _fork(unit: Fork, images: Images, body: str) -> ForkUnit:
 
 
 @unit_circuit.of(Fifo)
-def _fifo(unit: Fifo, images: Images, body: str) -> StreamFifo | DeepFifo:
+def _fifo(unit: Fifo, images: Images, body: str) -> StreamFifo:
     own = unit.x, unit.depth, unit.memory, body, unit.width
     return DeepFifo(*own, latency=unit.latency) if unit.latency > 1 else StreamFifo(*own)
 

@@ -183,7 +183,7 @@ class StreamFifo(_Places):
         return m
 
 
-class DeepFifo(_Places):
+class DeepFifo(StreamFifo):
     """A `StreamFifo` whose memory is read ``latency`` cycles ahead into a short queue, so that its
     block RAMs, and the choice among them, have registers behind them. A value is offered
     ``latency + 3`` cycles after it came, at best.
@@ -203,9 +203,6 @@ class DeepFifo(_Places):
     def __init__(self, form: IntFormat, depth: int, *args: Any, latency: int, **options: Any):
         self.latency = latency
         super().__init__(form, depth, *args, **options)
-
-    def _ports(self) -> dict[str, Any]:
-        return stream_ports(self.form, self.form, self.width)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
