@@ -2,9 +2,9 @@
 
 Run as ``python -m benchmarks.unrolled_networks --models FOLDER --digits CAL.npz TEST.npz --mnist
 CAL.npz TEST.npz --page docs/benchmarks-unrolled-networks.md``. Each row runs the verbs ``compile``
-and ``simulate``, places the accelerator alone between shift registers where the board has an ECP5,
-and the board's whole bitstream by ``build``, with each seed. What the results hold
-already is not run again, so the run may be stopped at any time.
+and ``simulate``, places the accelerator of some alone between shift registers on the board's chip,
+and the board's whole bitstream by ``build``, with each seed. What the results hold already is not
+run again, so the run may be stopped at any time.
 """
 
 import argparse
@@ -32,6 +32,7 @@ SEEDS = (1, 2, 3)
 _WHOLE = "--engine unrolled --digit 0 --gain-digits 2 --input-width 64 --output-width 10"
 _FRAMES = 500  # simulated
 _SURE = 0.6  # of the planned clock
+_CHIPS = {"ulx3s-25f": "LFE5U-25F", "icebreaker": "UP5K"}  # of rows that are placed alone
 _SCALE = {"digits": "--input-scale 16", "mnist": ""}
 
 
@@ -63,7 +64,12 @@ ROWS = (
     Row(*_MLP, "ulx3s-25f", "--ratio 16 --engine unrolled --digit 1 --input-width 14"),
     Row(*_CNN, "ulx3s-25f", "--ratio 2"),
     Row(*_DIGITS, "hx8k", "--ratio 5 --engine unrolled --digit 1"),
-    Row(*_DIGITS, "icebreaker", "--ratio 5 --engine h=unrolled,logits=folded --digit h=1"),
+    Row(
+        *_DIGITS,
+        "icebreaker",
+        "--ratio 5 --engine h=unrolled,logits=folded --digit h=1",
+        alone=True,
+    ),
 )
 
 
@@ -95,17 +101,16 @@ def simulated(row: Row, out: Path, test: Path) -> dict[str, Any]:
     }
 
 
-def alone(out: Path, seed: int) -> dict[str, Any]:
-    """The accelerator between shift registers on an LFE5U-25F, placed and routed."""
-    accelerator = pvq_hw.load(out)
-    plan = accelerator.plan
-    core = Accelerator(plan.graph, accelerator.image.cores, body="ecp5")
-    found = place(core, DEVICES["LFE5U-25F"], (seed,), out.parent)
+def alone(row: Row, out: Path, seed: int) -> dict[str, Any]:
+    """The accelerator between shift registers on the board's chip, placed and routed."""
+    accelerator, chip = pvq_hw.load(out), DEVICES[_CHIPS[row.board]]
+    core = Accelerator(accelerator.plan.graph, accelerator.image.cores, body=chip.body)
+    found = place(core, chip, (seed,), out.parent)
     (run,) = found.pop("runs")
     return found | run
 
 
-def board(out: Path, seed: int) -> dict[str, Any]:
+def board(row: Row, out: Path, seed: int) -> dict[str, Any]:
     """The board's bitstream, placed and routed at a clock that each seed meets; Fmax counts."""
     clock = round(_SURE * pvq_hw.load(out).plan.clock_mhz)
     said = _verb("build", out, "--seeds", 1, "--seed", seed, "--clock", clock)
@@ -138,7 +143,7 @@ def measure(
         runs = found.setdefault(part, {})
         for seed in args.seeds:
             if str(seed) not in runs:
-                runs[str(seed)] = run(out, seed)
+                runs[str(seed)] = run(row, out, seed)
                 save(args.output, read(args.output) | {row.key: found})
     return found
 
@@ -150,11 +155,9 @@ Whole networks with their weights as wires, through `pvq-hw compile`, `simulate`
 calibrated without labels, accuracy on test inputs by the integer golden model. *Cycles* are
 simulated, every layer's outputs compared with the golden model, which folded layers give too; a
 latency is that of the accelerator, from a frame's first transfer to its last result, at the median
-*clock* of the seeds. *Alone*: the accelerator between shift registers on an LFE5U-25F, speed grade 6,
-their registers and about one LUT a bit counted in; *board*: the board's whole bitstream with its
-serial link. ECP5 rows but for the digits at 5 and the tiny CNN were placed
-before [carry chains were shortened](decisions/carry-chains.md), and take up to a fifth more LUTs
-than they would now. Nothing here has run on a real board yet. Made by
+*clock* of the seeds. *Alone*: the accelerator between shift registers on the board's chip (an
+LFE5U-25F of speed grade 6, a UP5K), their registers and about one LUT a bit counted in; *board*:
+the board's whole bitstream with its serial link. Nothing here has run on a real board yet. Made by
 
     python -m benchmarks.unrolled_networks --models FOLDER --digits CAL.npz TEST.npz \\
         --mnist CAL.npz TEST.npz --page docs/benchmarks-unrolled-networks.md
