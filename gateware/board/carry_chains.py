@@ -5,9 +5,13 @@ that nobody reads; nextpnr brings the constant in through a CCU2C of its own, an
 through a further one: four LUTs an adder. Here a chain is put together again: its first carry is
 made by the first bit's own LUT, or by one that is left over where the chain has an odd number of
 bits, and what nobody reads ends in nothing. See ``docs/decisions/carry-chains.md``.
+
+Beside exported boards the file is a program by itself: ``python3 carry_chains.py NETLIST.json``
+puts a netlist that Yosys wrote in its place with shorter chains.
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -232,3 +236,9 @@ def _cell(
         "port_directions": {p: "output" if p in outputs else "input" for p in wires},
         "connections": wires,
     }
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: carry_chains.py NETLIST.json")
+    shorten_file(Path(sys.argv[1]))

@@ -1,15 +1,17 @@
 """A board's top as Verilog: link, accelerator, PLL and reset, with its pin file.
 
-It is the circuit that `pvq-hw build` places, block for block; `build` shortens the carry chains of
-an ECP5 netlist besides.
+It is the circuit that `pvq-hw build` places, block for block; what shortens the carry chains of an
+ECP5 netlist lies beside it.
 """
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from amaranth.hdl import IOPort
 from amaranth.lib import io
 
+from gateware.board import carry_chains
 from gateware.board.boards import board_pins, input_pins
 from gateware.board.constraints import constraints_file, make_constraints
 from gateware.board.flow import board_top
@@ -31,21 +33,22 @@ _README = """\
 {name}: an accelerator with its board's top, made by pvq-hw, for {board}.
 
   {source:<19} module {name}: {ports}
-  {pins:<19} pins and the oscillator's frequency
+  {pins:<19} pins and the oscillator's frequency{script}
 
 From this folder, with Yosys and nextpnr:
 
-    yosys -p "read_verilog {source}; {again}synth_{family} -top {name} -json {name}.json"
+    yosys -p "read_verilog {source}; {again}synth_{family} -top {name} -json {name}.json"{shorten}
     {nextpnr} --json {name}.json {pinned} {placed}
     {pack}
 
 It is the circuit that `pvq-hw build` places, for the same {clock:g} MHz: nextpnr says whether they
-are met; --seed N tries another placement.{ends} `pvq-hw run` and
-`selftest` talk to the board as to one of `build`'s.
+are met; --seed N tries another placement. `pvq-hw run` and `selftest` talk to the board as to one
+of `build`'s.
 """
 
-_ENDS = """ `build` shortens carry
-chains before nextpnr, which adds up to four LUTs to each adder here."""
+_CHAINS = Path(carry_chains.__file__).name
+_SCRIPT = f"""
+  {_CHAINS:<19} spares nextpnr up to four LUTs an adder; any Python from 3.10 on"""
 
 # The last check of hierarchy in synth_ecp5 (Yosys 0.70) elaborates a module anew that comes from
 # Verilog and has multipliers, whose models were not there at first ("has become available"): the
@@ -92,11 +95,14 @@ def board_files(accelerator: Accelerator, name: str) -> dict[str, str]:
         board_top(accelerator), name, header=header, platform=platform,
         ports=list(platform.ports.values()),
     )  # fmt: skip
-    return {
+    files = {
         f"{name}.v": text,
         pins: make_constraints(board, used),
         "README.txt": _readme(accelerator, name, list(platform.ports)),
     }
+    if board.family == "ecp5":
+        files[_CHAINS] = Path(carry_chains.__file__).read_text(encoding="utf-8")
+    return files
 
 
 def _readme(accelerator: Accelerator, name: str, ports: list[str]) -> str:
@@ -106,7 +112,8 @@ def _readme(accelerator: Accelerator, name: str, ports: list[str]) -> str:
     pins = constraints_file(board)
     return _README.format(
         name=name, source=f"{name}.v", board=board.board, pins=pins,
-        family=board.family, ends="" if ice else _ENDS,
+        family=board.family, script="" if ice else _SCRIPT,
+        shorten="" if ice else f"\n    python3 {_CHAINS} {name}.json",
         again="" if ice else _RELOAD.format(name=name),
         ports=", ".join(ports), nextpnr=" ".join(board.device.nextpnr(board.package, board.speed)),
         pinned=f"--{'pcf' if ice else 'lpf'} {pins}",

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -138,6 +139,31 @@ def test_a_flash_that_codes_are_read_from_has_its_pins(tmp_path, memory):
         made.export(tmp_path / "no", flow="board", interface="axis")
 
 
+def test_an_ecp5_board_brings_what_shortens_its_carry_chains(tmp_path):
+    _, folder = _export(tmp_path)
+    readme = (folder / "README.txt").read_text()
+    yosys, script, nextpnr, _ = re.findall(r"^    (\S.*)$", readme, re.MULTILINE)
+    assert (yosys.split()[0], nextpnr.split()[0]) == ("yosys", "nextpnr-ecp5")
+    wires = {"CIN": ["0"], "A0": [2], "B0": [3], "A1": [4], "B1": [5], "S0": [6], "S1": [7]}
+    wires |= {p: ["1"] for p in ("C0", "D0", "C1", "D1")} | {"COUT": [8]}
+    cell = {
+        "type": "CCU2C", "connections": wires,
+        "parameters": {"INIT0": f"{0x96AA:016b}", "INIT1": f"{0x96AA:016b}",
+                       "INJECT1_0": "NO", "INJECT1_1": "NO"},
+        "port_directions": {p: "output" if p in ("S0", "S1", "COUT") else "input" for p in wires},
+    }  # fmt: skip
+    ports = {"i": {"bits": [2, 3, 4, 5]}, "o": {"bits": [6, 7]}}
+    module = {"cells": {"sum": cell}, "netnames": {}, "ports": ports}
+    (folder / "top.json").write_text(json.dumps({"modules": {"top": module}}))
+    # Without the project, as whoever got the folder has it.
+    tool, *words = shlex.split(script)
+    assert tool == "python3"
+    subprocess.run([sys.executable, "-I", *words], cwd=folder, check=True)
+    cells = json.loads((folder / "top.json").read_text())["modules"]["top"]["cells"]
+    assert {c["type"] for c in cells.values()} == {"LUT4"}  # two bits need no chain
+    assert subprocess.run([sys.executable, words[0]], cwd=folder, check=False).returncode == 1
+
+
 @pytest.mark.slow
 @pytest.mark.build
 @pytest.mark.parametrize("target", ["icebreaker", "ulx3s-25f"])
@@ -147,6 +173,9 @@ def test_the_commands_of_its_readme_make_a_bitstream(tmp_path, target):
     assert "-noflatten" not in lines[0]
     for line in lines:
         tool, *arguments = shlex.split(line)
+        if tool == "python3":
+            subprocess.run([sys.executable, *arguments], cwd=folder, check=True)
+            continue
         if tool == "yosys":
             arguments = ["-q", *arguments]
         if tool.startswith("nextpnr"):
