@@ -245,7 +245,7 @@ def _depthwise_inductive(spec: DepthwiseSpec, netlist: Netlist, window: WindowSp
 
 @control_proof.of(Int8Spec)
 def _wide_inductive(spec: Int8Spec, netlist: Netlist, window: WindowSpec | None) -> int:
-    return check_wide_handshakes(netlist, spec)
+    return check_wide_handshakes(netlist, spec, window)
 
 
 def _claims(found: int) -> str:

@@ -11,6 +11,7 @@ from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.errors import CheckError, InputError
+from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import read_units
 from sim.proof.wide_handshakes import check_wide_handshakes
 
@@ -90,11 +91,78 @@ def test_no_mutant_of_the_control_is_proven(chain):
     assert count > 170
 
 
-def test_windows_are_named(tmp_path):
-    net = RandomNetwork(8, (3, 3, 1))
-    net.conv(net.input, 2, (2, 2))
+# -- windows of a map ------------------------------------------------------------------------------
+
+# Of a core of windows: cells that decide what a window's words are, the claim that breaks.
+WINDOWS = {
+    ("writer._02_", "not counted"): "a window's words go to rows in turn",
+    ("writer._16_", "not counted"): "a word's last part is known",
+    ("writer._05_", "only A"): "written when it is whole, or its window's last",
+    ("writer._06_", "only B"): "a word is written for a window that is under way",
+    ("writer._13_", "never"): "a word is what came, in order",
+}
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    return windows_of(tmp_path_factory.mktemp("windows"))
+
+
+def windows_of(folder, shape=(4, 5, 2), rows=3, kernel=(3, 3), lanes=4, pads=1, **options):
+    """A convolution's core with 8-bit weights, whose last word of a window may be short."""
+    net = RandomNetwork(8, shape)
+    net.conv(net.input, rows, kernel, pads=((pads, pads), (pads, pads)))
     net.layers[-1] = replace(net.layers[-1], encoding="int8")
-    built = build(net)
-    netlist = read_units(ship(tmp_path / "out", built), ["conv0"])["conv0"]
-    with pytest.raises(InputError, match="control of windows of a map is not followed"):
-        check_wide_handshakes(netlist, built.graph.unit("conv0").core)
+    built = build(net, lanes={"conv0": lanes}, **options)
+    unit = built.graph.unit("conv0")
+    return read_units(ship(folder / "out", built), ["conv0"])["conv0"], unit
+
+
+def claims_of_windows(netlist, unit):
+    return check_line_buffer(netlist, unit.window, "writer.reader.", "Core")
+
+
+def test_no_window_is_lost_or_made_whatever_the_pauses(windows):
+    netlist, unit = windows
+    claims = claims_of_windows(netlist, unit) + 136
+    assert check_wide_handshakes(netlist, unit.core, unit.window) == claims
+
+
+def window_mutants(netlist):
+    """Those outside of the line buffer; of two parts the second goes on to 0 by itself."""
+    reader = {tuple(bits) for name, bits in netlist.nets.items() if "writer.reader." in name}
+    for name, kind, cell in mutants(netlist, WIDE):
+        if tuple(cell.output) not in reader and (name, kind) != ("writer._15_", "only B"):
+            yield name, kind, cell
+
+
+def test_other_words_and_rows_of_windows_are_found(windows):
+    netlist, unit = windows
+    found = {(name, kind): cell for name, kind, cell in window_mutants(netlist)}
+    for key, claim in WINDOWS.items():
+        with pytest.raises(CheckError, match=claim):
+            check_wide_handshakes(changed(netlist, found[key]), unit.core, unit.window)
+
+
+@pytest.mark.slow
+def test_no_mutant_of_the_control_of_windows_is_proven(windows):
+    netlist, unit = windows
+    count = 0
+    for name, kind, cell in window_mutants(netlist):
+        other = changed(netlist, cell)
+        with pytest.raises((CheckError, InputError)):
+            pytest.fail(f"{name}, {kind}: {check_wide_handshakes(other, unit.core, unit.window)}")
+        count += 1
+    assert count > 140
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "claims"),
+    [({"shape": (4, 5, 4), "kernel": (2, 3), "pads": 0, "family": "up5k"}, 97),
+     ({"shape": (4, 4, 3), "kernel": (2, 2), "lanes": 1, "family": "hx8k"}, 97)],
+)  # fmt: skip
+def test_other_words_and_waits(tmp_path, options, claims):
+    netlist, unit = windows_of(tmp_path, **options)
+    claims += claims_of_windows(netlist, unit)
+    assert check_wide_handshakes(netlist, unit.core, unit.window) == claims
