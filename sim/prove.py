@@ -29,11 +29,12 @@ from pvq_hw.tools import find as tools
 from sim.proof.accumulators import check_accumulators
 from sim.proof.blocks import check_leaves, check_trees, leaf_values
 from sim.proof.codes import check_codes
+from sim.proof.depthwise import check_planes, check_taps, check_words
 from sim.proof.digit_wires import check_digit_wires
 from sim.proof.formulas import solver_version
 from sim.proof.frames import check_frames
 from sim.proof.handshakes import check_handshakes
-from sim.proof.moves import check_moves, leaf_activations
+from sim.proof.moves import check_moves, check_results, leaf_activations
 from sim.proof.netlist import Bit, Netlist, each_reset, read_units
 from sim.proof.pools import check_pool
 from sim.proof.products import check_products, lane_activations, lane_products
@@ -58,9 +59,13 @@ _RESTS = {
         "shown",
     ),
     "wired": (("structure", "handshakes", "codes", "widths", "adders"), "open"),
+    "tapped": (
+        ("structure", "handshakes", "codes", "widths", "leaves", "adder trees", "moves"),
+        "open",
+    ),
 }
 """Parts that another one rests on, and what that is where one of them is not proven: that sums are
-linear in activations, and that they are those of the frame that came."""
+linear in activations, and that they are those of the frame or the windows that came."""
 
 WHOLE = "whole"
 """What the accelerator with all its units is called."""
@@ -363,6 +368,33 @@ def _unrolled(
     yield "sums", "wired", lambda: _wired_sums(spec, unit)
 
 
+@core_proof.of(DepthwiseSpec)
+def _depthwise(
+    spec: DepthwiseSpec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
+) -> Iterator[Part]:
+    layer, image = _held(accelerator, unit)
+    sums = RowSums.of(layer, spec, image)
+    yield "codes", "proven", lambda: _read_words(netlist, spec, layer, image, sums)
+    yield "widths", "proven", lambda: _widths(sums)
+    yield "leaves", "proven", lambda: f"{check_taps(netlist, spec):,} bits of weights"
+    yield "adder trees", "proven", lambda: f"{check_planes(netlist, spec):,} adders"
+    # Windows are what has come, and words follow the rows, by handshakes.
+    yield "moves", "proven", lambda: f"{check_results(netlist, spec):,} bits of results"
+    yield "requantizers", "proven", lambda: _requantizers(netlist, sums, steps)
+    yield (
+        "sums",
+        "tapped",
+        lambda: f"{spec.rows:,} sums of each window meet their rows' multipliers and biases",
+    )
+
+
+def _read_words(
+    netlist: Netlist, spec: DepthwiseSpec, layer: Dense, image: CoreImage, sums: RowSums
+) -> str:
+    _weights(spec, layer, image, sums)
+    return f"{check_words(netlist, spec, image):,} words are the weights and parameters"
+
+
 def _wired_sums(spec: UnrolledSpec, unit: CoreUnit) -> str:
     what = "each window" if unit.window is not None else "the frame that came"
     return f"{spec.sums:,} sums of {what} meet their rows' multipliers and biases"
@@ -376,7 +408,7 @@ def _wires(netlist: Netlist, spec: UnrolledSpec, layer: Dense, image: CoreImage)
     return f"{adders:,} adders of a held frame give the {spec.sums:,} sums"
 
 
-def _weights(spec: UnrolledSpec, layer: Dense, image: CoreImage, sums: RowSums) -> str:
+def _weights(spec: CoreBase, layer: Dense, image: CoreImage, sums: RowSums) -> str:
     if not np.array_equal(spec.decode(image), layer.y):
         raise CheckError(f"Core {spec.name!r}: the file's weights must be the layer's")
     same = np.array_equal(sums.mult, spec.multipliers(image)) and sums.bias == tuple(image.bias)

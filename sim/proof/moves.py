@@ -8,7 +8,7 @@ from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["check_moves", "leaf_activations"]
+__all__ = ["check_moves", "check_results", "leaf_activations"]
 
 
 def leaf_activations(netlist: Netlist, spec: CoreSpec) -> list[list[Bit]]:
@@ -65,10 +65,17 @@ def check_moves(
     for bit, number in taken.items():
         if found.get(bit, set()) != {number}:
             raise CheckError(f"Activations of {where} must come to its leaves as they are")
+    return len(taken) + check_results(netlist, spec)
+
+
+def check_results(netlist: Netlist, spec: CoreBase) -> int:
+    """Follows results from the requantizers to the output, as `check_moves` does; returns how many
+    bits a transfer has."""
+    where = f"core {spec.name!r}"
     results: dict[Bit, int] = {}
     for v in range(spec.frames):
-        given = netlist.either(f"requantizer{v}.saturate.o", f"requantizer{v}.saturate.value",
-                               "fifo.w_data")  # fmt: skip
+        given = netlist.either(*(f"requantizer{n}.saturate.{end}" for n in (v, v or "")
+                                 for end in ("o", "value")), "fifo.w_data")  # fmt: skip
         own_part = v % spec.output_frames
         results |= {bit: 2 * (own_part * spec.out.bits + k) for k, bit in enumerate(given)}
     output = netlist.net("o__payload")
@@ -78,7 +85,7 @@ def check_moves(
         place = number % spec.out.bits if spec.row_windows else number
         if found.get(bit, set()) != {2 * place}:
             raise CheckError(f"Results of {where} must leave as they are")
-    return len(taken) + len(output)
+    return len(output)
 
 
 def _moved(

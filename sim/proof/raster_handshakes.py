@@ -22,6 +22,7 @@ from sim.proof.formulas import Solver
 from sim.proof.netlist import Cell, Netlist
 from sim.proof.queues import QueueClaims, find_queue
 from sim.proof.raster_walks import check_raster_walk
+from sim.proof.roms import read_rom
 from sim.proof.unrolled_handshakes import Unrolled, UnrolledFinder
 
 __all__ = ["check_depthwise_handshakes", "check_pixel_windows"]
@@ -349,6 +350,14 @@ class _Depthwise(_Coming, QueueClaims):
         self._use(parts)
         if len(queue.after) != spec.product_stage + spec.bias_chunks + 1:
             raise CheckError(f"{self._where}: results must be written when they are there")
+        stages = {"mult": spec.row_stage} if spec.multiplies.stored else {}
+        stages["bias"] = spec.product_stage
+        latency = spec.params_latency
+        self._roms = {
+            name: (read_rom(netlist, name, latency).address, stage - latency)
+            for name, stage in stages.items()
+            if spec.rows > 1
+        }
 
     def _free_places(self, v: View) -> Any:
         return self._free(v, self._n.net("places"))
@@ -363,7 +372,29 @@ class _Depthwise(_Coming, QueueClaims):
             **self._queue_invariants(v),
             "places are the queue's": s.op("BV_ULE", [free, places]),
             "each place is free, promised or taken": s.same(s.add(free, self._results(v)), places),
+        } | self._words(v)
+
+    def _words(self, v: View) -> dict[str, Any]:
+        """Where words of multipliers and biases are read."""
+        if not self._roms:
+            return {}
+        s, rows, row = self._s, self._spec.rows, v.wide(self._n.net("walk.row"))
+        last = s.same(row, self._const(rows - 1))
+        claims = {
+            "rows are a position's": s.op("BV_ULT", [row, self._const(rows)]),
+            "a position's last row is known": s.same(v.one(self._n.net("walk.row_end")[0]), last),
         }
+        for name, (address, behind) in self._roms.items():
+            claims[f"words of {name} follow the rows"] = self._word(v, address, behind)
+        return claims
+
+    def _word(self, v: View, address: Bits, behind: int) -> Any:
+        """That the word that is read is that of the first row on its way there, or the next one."""
+        s, rows = self._s, self._const(self._spec.rows)
+        coming = self._sum([v.wide([bit]) for bit in self._q.after[:behind]])
+        there = s.op("BV_UREM", [s.add(v.wide(address), coming), rows])
+        row = v.wide(self._n.net("walk.row"))
+        return s.both(s.op("BV_ULT", [v.wide(address), rows]), s.same(there, row))
 
     def _empty(self, v: View) -> dict[str, Any]:
         nothing = self._s.same(self._results(v), self._const(0))

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.registry import Face
@@ -155,20 +156,26 @@ def _by_frame(spec: CoreBase, netlist: Netlist) -> list[_Way]:
 @requantizer_ways.of(UnrolledSpec)
 def _side_by_side(spec: UnrolledSpec, netlist: Netlist) -> list[_Way]:
     """One for each row of a transfer, behind the sums that leave at once."""
-    found = []
-    for k in range(spec.out_width):
-        bits, name = operand(netlist, spec, k), f"requantizer{k or ''}"
-        own: list[Bit] = list(dict.fromkeys(bit for bit in bits if isinstance(bit, int)))
-        named = replace(netlist, nets={**netlist.nets, "operand": own})
-        found.append(
-            _Way(
-                named, range(k, spec.rows, spec.out_width), {"operand": own}, f"{name}.start",
-                _roms(netlist, spec), k,
-                netlist.either(f"{name}.saturate.o", f"{name}.saturate.value", "fifo.w_data"),
-                tuple(bits),
-            )
-        )  # fmt: skip
-    return found
+    return [_behind(netlist, spec, operand(netlist, spec, k), k) for k in range(spec.out_width)]
+
+
+@requantizer_ways.of(DepthwiseSpec)
+def _one(spec: DepthwiseSpec, netlist: Netlist) -> list[_Way]:
+    """One, behind the adders."""
+    return [_behind(netlist, spec, netlist.either("requantizer.a", "requantizer.acc"), 0)]
+
+
+def _behind(netlist: Netlist, spec: CoreBase, bits: list[Bit], number: int) -> _Way:
+    """The requantizer of this number, of which ``bits`` are the operand."""
+    name = f"requantizer{number or ''}"
+    own: list[Bit] = list(dict.fromkeys(bit for bit in bits if isinstance(bit, int)))
+    return _Way(
+        replace(netlist, nets={**netlist.nets, "operand": own}),
+        range(number, spec.rows, spec.out_width), {"operand": own}, f"{name}.start",
+        _roms(netlist, spec), number,
+        netlist.either(f"{name}.saturate.o", f"{name}.saturate.value", "fifo.w_data"),
+        tuple(bits),
+    )  # fmt: skip
 
 
 def _roms(netlist: Netlist, spec: CoreBase) -> dict[str, str]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.engine.core import CoreBase, CoreImage
+from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
@@ -147,6 +148,14 @@ def _unrolled(spec: UnrolledSpec, layer: Dense, image: CoreImage) -> Lanes:
     constant[list(spec.inverted)] = -1
     rows = constant.reshape(spec.rows, spec.groups)
     return Lanes(0, 1, rows, rows)
+
+
+@row_lanes.of(DepthwiseSpec)
+def _depthwise(spec: DepthwiseSpec, layer: Dense, image: CoreImage) -> Lanes:
+    """Taps with negative weights add ``~x``; one outside of the map has 0, which activations can
+    be."""
+    constant = -np.maximum(-layer.y, 0).sum(axis=1, keepdims=True)
+    return Lanes(0, 1, constant, constant)
 
 
 def _negatives(spec: CoreSpec, image: CoreImage) -> IntArray:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["check_wires"]
+__all__ = ["Forms", "check_wires"]
 
 IntArray = npt.NDArray[np.int64]
 Bits = tuple[Bit, ...]
@@ -25,9 +26,8 @@ def check_wires(netlist: Netlist, spec: UnrolledSpec, y: IntArray) -> int:
         A sum is another one, or a width too small for it; the line names the row.
     """
     frame = netlist.either("adders.frame", "frame")
-    forms = _Forms(spec, [tuple(frame[k : k + spec.x.bits])
-                          for k in range(0, len(frame), spec.x.bits)])  # fmt: skip
-    forms.makers = {b: cell for cell in netlist.cells for b in cell.output}
+    inputs = [tuple(frame[k : k + spec.x.bits]) for k in range(0, len(frame), spec.x.bits)]
+    forms = Forms(netlist, spec.x, inputs, in_step=spec.pipelined)
     sums, width = netlist.net("adders.sums"), spec.acc_bits
     group = np.arange(spec.n) // (spec.n // spec.groups)
     for number in range(spec.sums):
@@ -49,8 +49,8 @@ def check_wires(netlist: Netlist, spec: UnrolledSpec, y: IntArray) -> int:
 
 
 @dataclass(frozen=True)
-class _Form:
-    """``weights @ activations``, which some bits have exactly."""
+class Form:
+    """``weights @ inputs``, which some bits have exactly, ``level`` registers behind them."""
 
     weights: IntArray
     low: int
@@ -58,38 +58,50 @@ class _Form:
     level: int
 
 
-class _Forms:
-    """What bits are of the activations; None where that is no sum of them.
+class Forms:
+    """What bits are of some inputs; None where that is no sum of them.
 
     Bits stand for the sum itself, unsigned where it can't be negative: every adder is as wide as
     that takes, and its operands are extended as their signs ask for.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    x : IntFormat
+        The inputs'.
+    inputs : list of bits
+    in_step : bool
+        Whether all that is added must be of one and the same cycle.
     """
 
-    def __init__(self, spec: UnrolledSpec, inputs: list[Bits]) -> None:
-        self.spec, self.adders = spec, 0
-        self.makers: dict[Bit, Cell] = {}
-        self._known: dict[Bits, _Form | None] = {}
+    def __init__(
+        self, netlist: Netlist, x: IntFormat, inputs: list[Bits], *, in_step: bool
+    ) -> None:
+        self._x, self._in_step, self.adders = x, in_step, 0
+        self._makers = netlist.makers
+        self._known: dict[Bits, Form | None] = {}
         for column, bits in enumerate(inputs):
-            weights = np.zeros(spec.n, dtype=np.int64)
+            weights = np.zeros(len(inputs), dtype=np.int64)
             weights[column] = 1
-            own: Bits = ("1", *bits) if spec.x.binary else bits
+            own: Bits = ("1", *bits) if x.binary else bits
             self._known[own] = self._form(weights, 0)
+        self._nothing = np.zeros(len(inputs), dtype=np.int64)
 
-    def _form(self, weights: IntArray, level: int) -> _Form:
-        ends = np.outer(self.spec.x.limits, weights)
-        return _Form(weights, int(ends.min(axis=0).sum()), int(ends.max(axis=0).sum()), level)
+    def _form(self, weights: IntArray, level: int) -> Form:
+        ends = np.outer(self._x.limits, weights)
+        return Form(weights, int(ends.min(axis=0).sum()), int(ends.max(axis=0).sum()), level)
 
-    def total(self, bits: Bits) -> _Form | None:
+    def total(self, bits: Bits) -> Form | None:
         """A row's sum: a form with zeros below it, or 0."""
         zeros = 0
         while zeros < len(bits) and bits[zeros] == "0":
             zeros += 1
         if zeros == len(bits):
-            return self._form(np.zeros(self.spec.n, dtype=np.int64), 0)
+            return self._form(self._nothing, 0)
         form = self.of(bits[zeros:])
         return form and self._form(form.weights << zeros, form.level)
 
-    def of(self, bits: Bits) -> _Form | None:
+    def of(self, bits: Bits) -> Form | None:
         """The form of some bits, which may repeat their sign or end with zeros."""
         end = len(bits)
         if bits in self._known:
@@ -111,8 +123,8 @@ class _Forms:
         self._known[bits] = form
         return form
 
-    def _made(self, bits: Bits) -> _Form | None:
-        cell = self.makers.get(bits[-1])
+    def _made(self, bits: Bits) -> Form | None:
+        cell = self._makers.get(bits[-1])
         if cell is None:
             return None
         output = tuple(cell.output)
@@ -126,7 +138,7 @@ class _Forms:
         # Bits of the first operand below the second one pass by the adder.
         a = self.of(bits[:below] + tuple(cell.ports["A"]))
         b = self.of(tuple(cell.ports["B"]))
-        if a is None or b is None or (self.spec.pipelined and a.level != b.level):
+        if a is None or b is None or (self._in_step and a.level != b.level):
             return None
         if not (_reaches(a, cell, "A", width, below) and _reaches(b, cell, "B", width)):
             return None
@@ -136,13 +148,13 @@ class _Forms:
         return self._form(weights, max(a.level, b.level))
 
 
-def _fits(form: _Form, width: int) -> bool:
+def _fits(form: Form, width: int) -> bool:
     if form.low < 0:
         return -(1 << (width - 1)) <= form.low and form.high < 1 << (width - 1)
     return form.high < 1 << width
 
 
-def _reaches(form: _Form, cell: Cell, port: str, width: int, below: int = 0) -> bool:
+def _reaches(form: Form, cell: Cell, port: str, width: int, below: int = 0) -> bool:
     """Whether an operand is extended to some bits as its sign asks for."""
     own = len(cell.ports[port])
     if own >= width:
