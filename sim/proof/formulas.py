@@ -10,7 +10,8 @@ __all__ = ["Formulas", "Solver", "solver_version"]
 
 _COMPARE = {"$lt": "BV_ULT", "$le": "BV_ULE", "$gt": "BV_UGT", "$ge": "BV_UGE"}
 _COMPARE_SIGNED = {"$lt": "BV_SLT", "$le": "BV_SLE", "$gt": "BV_SGT", "$ge": "BV_SGE"}
-_JOIN = {"$and": "BV_AND", "$or": "BV_OR", "$xor": "BV_XOR", "$add": "BV_ADD", "$sub": "BV_SUB"}
+_JOIN = {"$and": "BV_AND", "$or": "BV_OR", "$xor": "BV_XOR", "$add": "BV_ADD", "$sub": "BV_SUB",
+         "$mul": "BV_MUL"}  # fmt: skip
 
 
 def solver_version() -> str | None:
@@ -125,10 +126,12 @@ class Formulas:
     ----------
     netlist : Netlist
     solver : Solver
+    before : Formulas, optional
+        The cycle before: registers have what they took in it, and are no variables.
     """
 
-    def __init__(self, netlist: Netlist, solver: Solver) -> None:
-        self._netlist, self._solver = netlist, solver
+    def __init__(self, netlist: Netlist, solver: Solver, before: "Formulas | None" = None) -> None:
+        self._netlist, self._solver, self._before = netlist, solver, before
         self._known: dict[Bit, Any] = {}
 
     def define(self, bit: Bit, term: Any) -> None:
@@ -197,7 +200,9 @@ class Formulas:
                 todo += missing
             else:
                 term = self._term(cell) if inner and cell else None
-                if term is None or cell is None:
+                if self._before and cell is not None and cell.type == "$dff":
+                    self._known[bit] = self._before.read([self.next_bit(bit)])
+                elif term is None or cell is None:
                     self._known[bit] = self._solver.unknown(f"net{bit}", 1)
                 else:
                     for i, out in enumerate(cell.output):

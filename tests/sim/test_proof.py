@@ -4,7 +4,9 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from control_mutants import changed
 from proof_cases import core_parts, many_units, ship
 from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
@@ -14,6 +16,7 @@ from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.units import Join, Lookup
 from pvq_hw.errors import CheckError, InputError
+from sim.proof import requantizers
 from sim.proof.accumulators import check_accumulators
 from sim.proof.blocks import check_leaves, check_trees, leaf_values
 from sim.proof.codes import check_codes, writer_places
@@ -24,6 +27,10 @@ from sim.proof.requantizers import check_requantizers
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.units import check_sum, check_table
+
+OTHER = {"$add": "$sub", "$mul": "$add", "$and": "$or", "$or": "$and", "$not": "$pos",
+         "$reduce_and": "$reduce_or", "$reduce_or": "$reduce_and",
+         "$reduce_bool": "$reduce_and"}  # fmt: skip
 
 
 def nothing(done, total):
@@ -104,13 +111,10 @@ def test_circuits_as_they_are_are_proven(case):
         assert check_trees(c.netlist, c.spec, values) == c.spec.lanes - 1
         assert check_accumulators(c.netlist, c.spec, gated=False) == c.spec.acc_chunks
         assert check_frames(c.netlist, c.unit, c.sums, nothing).sums > 0
-        if c.spec.groups == 1:
-            values, left = check_requantizers(c.netlist, c.sums, nothing)
-            low, high = c.sums.bounds
-            assert (values, left) == (int((high - low + 1).sum()), [])
-        else:
-            with pytest.raises(InputError, match="several gains"):
-                check_requantizers(c.netlist, c.sums, nothing)
+        values, left = check_requantizers(c.netlist, c.sums, nothing)
+        low, high = c.sums.bounds
+        assert (values, left) == (int((high - low + 1).sum()), [])
+    assert [unit.core.groups for _, unit in case.parts] == [1, 1, 2]
 
 
 def test_a_single_table_is_read_by_what_comes_in(tmp_path):
@@ -316,7 +320,7 @@ def test_wrong_cells_of_an_accumulator_are_found(case, name, port):
 
 def test_requantizer_that_is_off_by_one_or_does_not_clamp_is_found(case):
     c = core(case)
-    line = r"^Requantizer of layer .* row \d+ is wrong for a sum of"
+    line = "^Requantizer of layer .* must add its bias, round, shift and clamp"
     bias = next(n for n in c.netlist.nets if re.fullmatch(r"bias(_\d+)?\.(rom\.)?pipe", n))
     low = c.netlist.net(bias)[-c.spec.bias_bits :]
     # What is read of the bias is without the lowest bit of results, or with it set.
@@ -336,6 +340,50 @@ def test_requantizer_that_is_off_by_one_or_does_not_clamp_is_found(case):
     bare = rewired(c.netlist, name, "D", lambda d: wide[: len(d)])
     with pytest.raises(CheckError, match=line):
         check_requantizers(bare, c.sums, nothing)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_every_wrong_cell_of_a_requantizer_is_found(case, number):
+    """A multiplier in blocks or of adders, none, products of several gains."""
+    c = core(case, number)
+    count = 0
+    for cell in c.netlist.cells:
+        if not cell.name.startswith("$flatten\\requantizer"):
+            continue
+        ports = dict(cell.ports)
+        if cell.type == "$mux":
+            ports |= {"A": ports["B"], "B": ports["A"]}
+        elif cell.type == "$dff":
+            ports["D"] = ports["D"][1:] + ports["D"][:1]
+        other = replace(cell, ports=ports, type=OTHER.get(cell.type, cell.type))
+        if other == cell:
+            continue
+        with pytest.raises(CheckError, match="Requantizer"):
+            pytest.fail(f"{cell.name}: {_values(c, changed(c.netlist, other))}")
+        count += 1
+    assert count > 1
+
+
+def _values(c, netlist):
+    try:
+        return check_requantizers(netlist, c.sums, nothing)
+    except InputError as reason:  # it is built in another way, so nothing is proven
+        raise CheckError(f"Requantizer: {reason}") from None
+
+
+def test_rows_of_too_many_sums_for_a_multiplier_of_adders_are_left(case, monkeypatch):
+    c = core(case)
+    low, high = c.sums.bounds
+    sizes = (high - low + 1).ravel()
+    whole = c.spec.multiplies.blocks
+    with monkeypatch.context() as patch:
+        patch.setattr(requantizers, "MOST_VALUES", int(sizes.max()) - 1)
+        values, left = check_requantizers(c.netlist, c.sums, nothing)
+        rows = [] if whole else [int(row) for row in np.flatnonzero(sizes == sizes.max())]
+        assert (values, left) == (int(sizes.sum() - sizes[rows].sum()), rows)
+    monkeypatch.setattr(requantizers, "_MOST_CYCLES", 0)
+    values, left = check_requantizers(c.netlist, c.sums, nothing)
+    assert (values, left) == ((sizes.sum(), []) if whole else (0, [0, 1, 2]))
 
 
 def _complaint(netlist, sums):
