@@ -9,6 +9,7 @@ import numpy as np
 
 import pvq_hw
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
+from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
@@ -29,6 +30,7 @@ from pvq_hw.tools import find as tools
 from sim.proof.accumulators import check_accumulators
 from sim.proof.blocks import check_leaves, check_trees, leaf_values
 from sim.proof.codes import check_codes
+from sim.proof.decisions import check_largest
 from sim.proof.depthwise import check_planes, check_taps, check_words
 from sim.proof.digit_wires import check_digit_wires
 from sim.proof.formulas import solver_version
@@ -44,7 +46,7 @@ from sim.proof.side_handshakes import check_side_handshakes
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
 from sim.proof.unit_handshakes import check_unit_handshakes
-from sim.proof.units import check_sum, check_table
+from sim.proof.units import check_sum, check_table, check_thresholds
 from sim.proof.unrolled_handshakes import check_unrolled_handshakes
 from sim.proof.unrolled_windows import check_unrolled_windows
 from sim.proof.wide_handshakes import check_wide_handshakes
@@ -488,4 +490,15 @@ def _pool(unit: Pool, netlist: Netlist) -> str:
 
 @proof.of(Join)
 def _sum(unit: Join, netlist: Netlist) -> str:
-    return f"{check_sum(netlist, unit):,} combinations, all of its operands"
+    what = "values, all of its inputs" if unit.runs else "combinations, all of its operands"
+    return f"{check_sum(netlist, unit):,} {what}"
+
+
+@proof.of(AboveUnit)
+def _above(unit: AboveUnit, netlist: Netlist) -> str:
+    return f"{check_thresholds(netlist, unit):,} values, all at each threshold"
+
+
+@proof.of(LargestUnit)
+def _largest(unit: LargestUnit, netlist: Netlist) -> str:
+    return f"the {unit.count} largest of {unit.size} values: {check_largest(netlist, unit)} claims"

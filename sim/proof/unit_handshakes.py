@@ -12,7 +12,7 @@ Which transfers make a result is a walk through a frame, see `sim.proof.walks`.
 
 from typing import Any
 
-from pvq_hw.engine.decision import AboveUnit
+from pvq_hw.engine.decision import AboveUnit, LargestUnit
 from pvq_hw.engine.units import (
     DEEP_QUEUE,
     UNITS,
@@ -29,6 +29,7 @@ from pvq_hw.errors import CheckError, InputError
 from pvq_hw.registry import Face
 from sim.proof.claims import Claims, View
 from sim.proof.cones import Bits, Cones
+from sim.proof.decisions import check_largest_handshakes
 from sim.proof.formulas import Solver
 from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import Netlist
@@ -377,6 +378,11 @@ def _lookup(unit: Lookup, netlist: Netlist) -> int:
 def _above(unit: AboveUnit, netlist: Netlist) -> int:
     several = len(set(unit.thresholds)) > 1
     return _Counted(netlist, unit, "place", len(unit.thresholds) if several else 1).run()
+
+
+@check_unit_handshakes.of(LargestUnit)
+def _largest(unit: LargestUnit, netlist: Netlist) -> int:
+    return check_largest_handshakes(netlist, unit)
 
 
 @check_unit_handshakes.of(Join)

@@ -10,7 +10,7 @@ from proof_cases import ship
 from random_graphs import RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.decision import LargestUnit
+from pvq_hw.engine.decision import SmoothedUnit
 from pvq_hw.engine.timing import with_depths
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.netlist import each_reset, read_units
@@ -132,6 +132,6 @@ def test_each_of_two_resets_forgets_everything(units):
 
 
 def test_what_is_not_followed_is_named():
-    unit = LargestUnit("top", ("i",), ("o",), IntFormat(4, True), size=4, count=1)
-    with pytest.raises(InputError, match="control of a unit of kind largest is not followed"):
+    unit = SmoothedUnit("mean", ("i",), ("o",), IntFormat(4, True), size=4, shift=1, margin=0)
+    with pytest.raises(InputError, match="control of a unit of kind smoothed is not followed"):
         check_unit_handshakes(unit, None)
