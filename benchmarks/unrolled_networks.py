@@ -30,6 +30,7 @@ __all__ = ["ROWS", "Row", "main", "page"]
 RESULTS = Path(__file__).parent / "results" / "unrolled_networks.json"
 SEEDS = (1, 2, 3)
 _WHOLE = "--engine unrolled --digit 0 --gain-digits 2 --input-width 64 --output-width 10"
+_SERIAL = "--engine unrolled --digit 1"
 _FRAMES = 500  # simulated
 _SURE = 0.6  # of the planned clock
 _CHIPS = {"ulx3s-25f": "LFE5U-25F", "icebreaker": "UP5K"}  # of rows that are placed alone
@@ -61,9 +62,9 @@ ROWS = (
     Row(*_DIGITS, "ulx3s-25f", f"--ratio 5 {_WHOLE} --clock-mhz 150", alone=True),
     Row(*_DIGITS, "ulx3s-25f", f"--ratio 2 {_WHOLE} --clock-mhz 150", alone=True),
     Row(*_MLP, "ulx3s-85f", "--ratio 10 --engine unrolled --input-width 28"),
-    Row(*_MLP, "ulx3s-25f", "--ratio 16 --engine unrolled --digit 1 --input-width 14"),
+    Row(*_MLP, "ulx3s-25f", f"--ratio 10 --activation-bits 4 {_SERIAL} --input-width 14"),
     Row(*_CNN, "ulx3s-25f", "--ratio 2"),
-    Row(*_DIGITS, "hx8k", "--ratio 5 --engine unrolled --digit 1"),
+    Row(*_DIGITS, "hx8k", f"--ratio 5 {_SERIAL}"),
     Row(
         *_DIGITS,
         "icebreaker",

@@ -34,6 +34,9 @@ _NETLIST = "top.json"
 _NO_PLACE = "Unable to find legal placement"  # nextpnr's words
 _PLACED = "nextpnr.json"
 _ROUTED = "routed.json"
+# Places that nextpnr's analytical placer tries for one cell before it gives the seed up. Its own
+# limit is an eighth of the squared number of cells: a large design had no end after 20 minutes.
+_MOST_TRIES = 1_000_000
 _LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
 # Written by the tools or by Amaranth and of no further use; the netlist alone may take 100 MB.
 _DROP = (_NETLIST, _ROUTED, "top.debug.v", "build_top.bat", "top.tim", "top.rpt", "top.svf")
@@ -138,6 +141,12 @@ def _commands(plan: Any) -> list[list[str]]:
         [word for word in command if word not in ("-q", "--quiet")]
         for command in script["commands"]
     ]
+
+
+def _give_up(netlist: Path) -> list[str]:
+    """nextpnr's option for about `_MOST_TRIES`, which it divides the squared number of cells by."""
+    cells = netlist.read_bytes().count(b'"type":')
+    return ["--placer-heap-cell-placement-timeout", str(max(8, cells**2 // _MOST_TRIES))]
 
 
 def _with_seed(command: Sequence[str], seed: int) -> list[str]:
@@ -418,7 +427,8 @@ def build(
         _check_synthesis(log)
         if place[0] == "nextpnr-ecp5":
             shorten_file(folder / _NETLIST)
-        runs = SeedSearch(place, folder, clock_mhz, every_seed, progress)
+        limit = [] if "--placer-heap-cell" in nextpnr_opts else _give_up(folder / _NETLIST)
+        runs = SeedSearch([*place, *limit], folder, clock_mhz, every_seed, progress)
         attempts = runs.run(seeds, jobs)
         seconds["place_route"] = sum(attempt.seconds for attempt in attempts)
         best = max(attempts, key=_merit)

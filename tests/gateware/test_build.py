@@ -192,6 +192,13 @@ def test_seeds_at_a_time_give_what_one_after_the_other_gives(tmp_path, monkeypat
     assert all(path.is_file() for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("cells", "divisor"), [(900, 8), (6_000, 36), (30_000, 900)])
+def test_the_placer_gives_up_after_about_a_million_tries_for_a_cell(tmp_path, cells, divisor):
+    netlist = tmp_path / "top.json"
+    netlist.write_text(json.dumps({f"c{i}": {"type": "LUT4"} for i in range(cells)}))
+    assert module._give_up(netlist) == ["--placer-heap-cell-placement-timeout", str(divisor)]
+
+
 def test_a_seed_without_a_legal_placement_is_passed_over(tmp_path, monkeypatch):
     def place(name, args, *, folder, log, stop):
         log.write_text("log")
