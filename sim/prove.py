@@ -16,6 +16,7 @@ from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
+from pvq_hw.engine.spram_image import CodeLayout, code_layout
 from pvq_hw.engine.units import UNITS, CoreUnit, Join, Lookup, Pick, Pool, Unit
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
@@ -36,6 +37,7 @@ from sim.proof.digit_wires import check_digit_wires
 from sim.proof.formulas import solver_version
 from sim.proof.frames import check_frames
 from sim.proof.handshakes import check_handshakes
+from sim.proof.loaded import check_loading, with_codes
 from sim.proof.moves import check_moves, check_results, leaf_activations
 from sim.proof.netlist import Bit, Netlist, each_reset, read_units
 from sim.proof.pools import check_pool
@@ -199,6 +201,16 @@ def _parts(
     control = control_ports(netlist, unit)
     yield "structure", "proven", lambda: _structure(netlist, unit.tables, control)
     if isinstance(unit, CoreUnit):
+        if unit.core.code_memory == "spram":
+            layout, number = code_layout(accelerator.plan.specs), _number(accelerator, unit)
+            yield "loading", "proven", lambda: _loading(netlist, unit.core, layout, number)
+            try:
+                loaded = with_codes(netlist, layout, accelerator.image.cores, number)
+            except InputError as reason:
+                why = str(reason)
+                yield "sums", "open", lambda: why
+                return
+            netlist = loaded
         yield (
             "handshakes",
             "proven",
@@ -274,9 +286,19 @@ core_proof: Face[[Netlist, CoreUnit, Accelerator, Steps], Iterator[Part]] = CORE
 """The parts of a core, given its unit and what that is a part of."""
 
 
+def _number(accelerator: Accelerator, unit: CoreUnit) -> int:
+    """Which of the cores a unit has."""
+    return [spec.name for spec in accelerator.plan.specs].index(unit.core.name)
+
+
+def _loading(netlist: Netlist, spec: CoreBase, layout: CodeLayout, number: int) -> str:
+    words = check_loading(netlist, spec, layout, number)
+    return f"each of {words:,} words that are loaded goes to its place, and no other one is written"
+
+
 def _held(accelerator: Accelerator, unit: CoreUnit) -> tuple[Dense, CoreImage]:
     """What a core of one layer computes, and the contents of its memories."""
-    at = [spec.name for spec in accelerator.plan.specs].index(unit.core.name)
+    at = _number(accelerator, unit)
     return core_layers(accelerator.network)[at].dense, accelerator.image.cores[at]
 
 
@@ -456,10 +478,6 @@ def _requantizers(netlist: Netlist, sums: RowSums, steps: Steps) -> str:
 def _frames(netlist: Netlist, unit: CoreUnit, sums: RowSums, steps: Steps) -> str:
     if unit.core.flush_cycles:
         raise _OpenError("frames that are gathered into batches are not run")
-    if unit.core.code_memory in ("spram", "flash"):
-        raise _OpenError("codes that are loaded after configuration are not run")
-    if unit.core.code_memory == "flash":
-        raise _OpenError("codes that come from the flash are not run")
     found = check_frames(
         netlist, unit, sums, lambda done, total: steps.progress(done, total, "sums")
     )

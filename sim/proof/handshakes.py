@@ -60,8 +60,6 @@ def _check_kind(netlist: Netlist, spec: CoreSpec) -> None:
         "frames that are gathered into batches": spec.flush_cycles > 0,
         "windows of a map": spec.row_windows > 0 or any("reader." in name for name in netlist.nets),
         "streams of several activations": spec.in_width * spec.out_width > 1,
-        "codes in SPRAM": spec.code_memory == "spram",
-        "codes in flash": spec.code_memory == "flash",
         "frames of one code word or one activation": spec.words == 1 or spec.n == 1,
     }
     found = [reason for reason, is_so in reasons.items() if is_so]
@@ -254,8 +252,11 @@ class Induction(Claims):
 
     def _check_code_words(self) -> None:
         """Raises CheckError unless the words end as many groups as there are, the last word one."""
-        memory, words = self._r.memory, self._spec.words
-        if memory is None or memory.written or memory.ports["RD_ADDR"] != self._r.address:
+        memory, words, address = self._r.memory, self._spec.words, self._r.address
+        if memory is None or memory.written:
+            raise InputError("codes are not read as expected")
+        read = memory.ports["RD_ADDR"]
+        if read[: len(address)] != address or set(read[len(address) :]) - {"0"}:
             raise InputError("codes are not read as expected")
         width, init = memory.number("WIDTH"), memory.parameters["INIT"][::-1]
         flags = init[memory.output.index(self._code_bit()) :: width][:words]

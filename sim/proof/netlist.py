@@ -21,6 +21,7 @@ __all__ = [
     "accumulator",
     "each_reset",
     "parameter_register",
+    "passing",
     "read_units",
 ]
 
@@ -222,11 +223,11 @@ def each_reset(netlist: Netlist) -> list[Netlist]:
         }
         ports = {k: v for k, v in netlist.ports.items() if k not in resets}
         ports["rst"] = ("input", netlist.port(name))
-        views.append(_passing(replace(netlist, ports=ports), passed))
+        views.append(passing(replace(netlist, ports=ports), passed))
     return views
 
 
-def _passing(netlist: Netlist, passed: Mapping[Bit, Bit]) -> Netlist:
+def passing(netlist: Netlist, passed: Mapping[Bit, Bit]) -> Netlist:
     """The netlist without some multiplexers: other bits stand for what they give."""
     if not passed:
         return netlist

@@ -35,8 +35,7 @@ def check_window_handshakes(netlist: Netlist, spec: CoreSpec, window: WindowSpec
     CheckError
         A claim does not follow.
     InputError
-        The core has codes in SPRAM or flash or windows of one code word, or the solver is not
-        installed.
+        The core has windows of one code word, or the solver is not installed.
     """
     check_kind(spec)
     claims = WindowInduction(netlist, spec, WindowFinder(netlist, spec), Solver()).run()
@@ -45,13 +44,8 @@ def check_window_handshakes(netlist: Netlist, spec: CoreSpec, window: WindowSpec
 
 def check_kind(spec: CoreSpec) -> None:
     """Raises InputError, with the reason, where the control is another one."""
-    reasons = {
-        f"codes in {spec.code_memory}": spec.code_memory != "block",
-        "windows of one code word": spec.words == 1,
-    }
-    found = [reason for reason, is_so in reasons.items() if is_so]
-    if found:
-        raise InputError(f"control of {found[0]} is not followed")
+    if spec.words == 1:
+        raise InputError("control of windows of one code word is not followed")
 
 
 class WindowFinder(Finder):

@@ -99,16 +99,13 @@ def test_code_words_that_end_too_few_rows_are_found(chain, core, what):
         check_handshakes(changed(netlist, fewer), spec)
 
 
-def test_what_is_not_followed_is_named(tmp_path, chain):
+def test_what_is_not_followed_is_named(tmp_path):
     net = RandomNetwork(8, (3, 3, 1))
     net.conv(net.input, 2, (2, 2))
     built = build(net)
     netlist = read_units(ship(tmp_path / "out", built), ["conv0"])["conv0"]
     with pytest.raises(InputError, match="control of windows of a map is not followed"):
         check_handshakes(netlist, built.graph.unit("conv0").core)
-    netlist, spec = chain[1]
-    with pytest.raises(InputError, match="control of codes in SPRAM is not followed"):
-        check_handshakes(netlist, replace(spec, code_memory="spram"))
 
 
 def test_what_contradicts_itself_proves_nothing(chain, monkeypatch):
