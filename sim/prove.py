@@ -34,6 +34,7 @@ from sim.proof.codes import check_codes
 from sim.proof.decisions import check_largest
 from sim.proof.depthwise import check_planes, check_taps, check_words
 from sim.proof.digit_wires import check_digit_wires
+from sim.proof.engines import EngineBlocks
 from sim.proof.formulas import solver_version
 from sim.proof.frames import check_frames
 from sim.proof.handshakes import check_handshakes
@@ -314,7 +315,27 @@ def _shared(
     spec: SharedSpec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
     yield "codes", "proven", lambda: _program(accelerator, spec)
-    yield "sums", "open", lambda: "an engine of several layers is not followed"
+    if isinstance(spec.code, PulseCode):
+        yield from _engine_blocks(netlist, spec)
+    yield "sums", "open", lambda: "what an engine of several layers reads and adds is simulated"
+
+
+def _engine_blocks(netlist: Netlist, spec: SharedSpec) -> Iterator[Part]:
+    """The parts of an engine's datapath."""
+    try:
+        blocks = EngineBlocks(netlist, spec)
+    except InputError as reason:
+        why = str(reason)
+        yield "leaves", "open", lambda: why
+        return
+    yield "leaves", "proven", lambda: f"{blocks.leaves():,} values"
+    yield "adder trees", "proven", lambda: f"{blocks.trees():,} adders"
+    yield "accumulators", "proven", lambda: f"{blocks.accumulators():,} carry chains"
+    yield "requantizers", "proven", lambda: _finishes(blocks)
+
+
+def _finishes(blocks: EngineBlocks) -> str:
+    return f"{blocks.finishes():,} ways from products to activations, and every product"
 
 
 @core_proof.of(CoreSpec)

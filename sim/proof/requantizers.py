@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.unrolled_core import UnrolledSpec
@@ -27,7 +28,14 @@ from sim.proof.netlist import Netlist, accumulator, parameter_register
 from sim.proof.sums import RowSums
 from sim.proof.unrolled_handshakes import operand
 
-__all__ = ["MOST_VALUES", "check_requantizers"]
+__all__ = [
+    "MOST_VALUES",
+    "bias_operand",
+    "block_product",
+    "check_block_product",
+    "check_finish",
+    "check_requantizers",
+]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -66,9 +74,10 @@ def check_requantizers(
     values = 0
     where = f"Requantizer of layer {sums.layer.name!r}"
     for number, way in enumerate(ways):
-        less = _check_rounding(way, sums, where)
+        biases = [sums.bias[row] for row in way.rows]
+        less = _check_rounding(way, spec, sums.layer.shift, spec.out, biases, where)
         if not by_run:
-            _check_product(way, spec, where)
+            _check_product(way, spec, way.product(spec), where)
         else:
             _run(way, sums, left, where, less)
         values += int(sum(sizes[row].sum() for row in way.rows if row not in left))
@@ -240,12 +249,49 @@ class _Later:
         return self.s.follows([], self.s.same(self.last.read(bits), term))
 
 
-def _check_rounding(way: _Way, sums: RowSums, where: str) -> int:
+def check_finish(netlist: Netlist, spec: CoreBase, out: IntFormat, shift: int) -> None:
+    """Shows that every product and every bias give the activation that their sum has after a shift,
+    in a requantizer that is called the first one. Raises CheckError where one doesn't."""
+    way = _Way(netlist, range(0), "requantizer0", [], "", _roms(netlist, spec), 0)
+    _check_rounding(way, spec, shift, out, [], f"Finish of core {spec.name!r}")
+
+
+def check_block_product(netlist: Netlist, spec: CoreBase, operand: Bits, *, added: bool) -> None:
+    """Shows that DSP blocks multiply every operand by every multiplier, in a requantizer that is
+    called the first one. Raises CheckError where they don't.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    spec : CoreBase
+    operand : list of bits
+    added : bool
+        Whether products are added up before they go to the adder of the bias.
+    """
+    way = _Way(netlist, range(0), "requantizer0", operand, "", _roms(netlist, spec), 0)
+    product = block_product(netlist, spec) if added else way.total(spec)
+    _check_product(way, spec, product, f"Multiplier of core {spec.name!r}")
+
+
+def block_product(netlist: Netlist, spec: CoreBase) -> Bits:
+    """What DSP blocks give, in a requantizer that is called the first one."""
+    last = len(_starts(spec)) - 1
+    return netlist.net(f"requantizer0.multiplier.{f't{last}' if last else 'second0'}")
+
+
+def bias_operand(netlist: Netlist, spec: CoreBase) -> Bits:
+    """What the bias is added to, in a requantizer that is called the first one."""
+    return _Way(netlist, range(0), "requantizer0", [], "", {}, 0).total(spec)
+
+
+def _check_rounding(
+    way: _Way, spec: CoreBase, shift: int, out: IntFormat, biases: list[int], where: str
+) -> int:
     """Shows that every product and bias give the activation that their sum has; returns what a
     wired multiplier's product is less than it should be, which its bias is more. Raises CheckError
     where one gives another.
     """
-    spec, wired = sums.spec, sums.spec.multiplies.wired
+    wired = spec.multiplies.wired
     bias = [] if wired else [way.parameter(spec, "bias")]
     total = way.total(spec)
     later = _Later(way.netlist, [total, *bias], spec.bias_chunks + 1)
@@ -253,20 +299,19 @@ def _check_rounding(way: _Way, sums: RowSums, where: str) -> int:
     products = s.resize(read(total), spec.sum_bits, signed=True)
     for less in (0, 1) if wired else (0,):
         if wired:
-            (row,) = way.rows
-            term = s.number(sums.bias[row] + less, spec.sum_bits)
+            (number,) = biases
+            term = s.number(number + less, spec.sum_bits)
         else:
             term = s.resize(read(bias[0]), spec.sum_bits, signed=True)
-        if later.follows(way.result, _activation(sums, s, s.add(products, term))):
+        value = s.op("BV_EXTRACT", [s.add(products, term)], [spec.sum_bits - 1, shift])
+        if later.follows(way.result, _activation(s, value, out)):
             return less
     raise CheckError(f"{where} must add its bias, round, shift and clamp")
 
 
-def _activation(sums: RowSums, s: Solver, total: Any) -> Any:
-    """The code of the activation of a row's product with its bias."""
-    spec, out = sums.spec, sums.spec.out
-    value = s.op("BV_EXTRACT", [total], [spec.sum_bits - 1, sums.layer.shift])
-    width = max(spec.sum_bits - sums.layer.shift, out.bits + 1) + 1
+def _activation(s: Solver, value: Any, out: IntFormat) -> Any:
+    """The code of the activation that a shifted sum becomes."""
+    width = max(value.sort().bv_size(), out.bits + 1) + 1
     value = s.resize(value, width, signed=True)
     if out.binary:
         return s.op("BV_EXTRACT", [value], [width - 1, width - 1])
@@ -275,7 +320,7 @@ def _activation(sums: RowSums, s: Solver, total: Any) -> Any:
     return s.resize(s.choose(s.op("BV_SGT", [value, high]), high, value), out.bits)
 
 
-def _check_product(way: _Way, spec: CoreBase, where: str) -> None:
+def _check_product(way: _Way, spec: CoreBase, product: Bits, where: str) -> None:
     """Shows that DSP blocks multiply every sum by every multiplier, or that there is none. Raises
     CheckError where they don't."""
     mult = [way.parameter(spec, "mult")] if spec.multiplies.stored else []
@@ -283,7 +328,7 @@ def _check_product(way: _Way, spec: CoreBase, where: str) -> None:
     wanted = acc = later.first.read(way.operand)
     if mult:
         wanted = _parts(spec, later.s, acc, later.first.read(mult[0]))
-    if not later.follows(way.product(spec), wanted):
+    if not later.follows(product, wanted):
         raise CheckError(f"{where} must multiply each sum by its row's multiplier")
 
 
@@ -291,7 +336,7 @@ def _parts(spec: CoreBase, s: Solver, acc: Any, mult: Any) -> Any:
     """The product: a sum's parts, each times the multiplier, added in their places. The top one
     has the sign."""
     step, width = spec.multiplies.bits - 1, spec.acc_bits + spec.mult_bits
-    starts = range(0, max(1, spec.acc_bits - 1), step)
+    starts = _starts(spec)
     total = s.number(0, width)
     for low in starts:
         top = low == starts[-1]
@@ -303,6 +348,11 @@ def _parts(spec: CoreBase, s: Solver, acc: Any, mult: Any) -> Any:
         product = s.resize(s.op("BV_MUL", factors), width, signed=True)
         total = s.add(total, s.op("BV_SHL", [product, s.number(low, width)]))
     return total
+
+
+def _starts(spec: CoreBase) -> range:
+    """The lowest bits of the parts of a sum."""
+    return range(0, max(1, spec.acc_bits - 1), spec.multiplies.bits - 1)
 
 
 # -- sum by sum ------------------------------------------------------------------------------------

@@ -1,0 +1,103 @@
+"""Blocks of shared engines are proven, and each wrong cell of them is found."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from control_mutants import changed
+from proof_cases import ship
+from random_graphs import RandomNetwork
+from random_layers import Case, make_chain
+
+from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.shared_core import make_shared_core
+from pvq_hw.engine.units import CoreUnit
+from pvq_hw.errors import InputError, PvqError
+from pvq_hw.plan.image import emit
+from pvq_hw.plan.plan import plan
+from sim.proof.engines import EngineBlocks
+from sim.proof.netlist import read_units
+
+U5, S8 = IntFormat(5, False), IntFormat(8, True)
+BLOCKS = ("leaf", "tree", "accumulator", "multiplier", "adder", "saturate")
+OTHER = {"$add": "$sub", "$sub": "$add", "$mul": "$add", "$and": "$or", "$or": "$and",
+         "$xor": "$and", "$not": "$pos", "$reduce_and": "$reduce_or", "$reduce_or": "$reduce_and",
+         "$reduce_bool": "$reduce_and"}  # fmt: skip
+
+
+def engine_of(folder, graph, images):
+    out = ship(folder / "out", SimpleNamespace(graph=graph, images=images))
+    (unit,) = graph.units
+    return read_units(out, [unit.name])[unit.name], unit.core
+
+
+def chain_of(folder, family):
+    """Layers of signed and unsigned activations, which end in three ways."""
+    chain = make_chain(1, 5, S8, Case(4, 4, 2), Case(3, 4, 2, S8, shift=9), Case(2, 2, 2, U5))
+    tensors = chain.network.tensors()
+    layers = [(layer, tensors[layer.input]) for layer in chain.network.layers]
+    spec, image = make_shared_core(layers, 2, family=family)
+    unit = CoreUnit(layers[-1][0].name, ("i",), ("o",), spec)
+    return engine_of(folder, GraphSpec((unit,)), {spec.name: image})
+
+
+def maps_of(folder):
+    """Several positions side by side, and a sum of maps."""
+    net = RandomNetwork(11, (4, 4, 2))
+    x = net.conv(net.input, 3, (3, 3), pads=((1, 1), (1, 1)), k=4)
+    net.dense(net.average(net.add(x, net.conv(x, 3, (1, 1), out=S8, k=2)), (4, 4)), 5)
+    network = net.network()
+    planned = plan(network, "ulx3s-25f", engine="shared", lanes=[2] * 4)
+    (image,) = emit(network, planned).cores
+    return engine_of(folder, planned.graph, {planned.specs[0].name: image})
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engines")
+    return {"chain": chain_of(folder / "chain", "up5k"), "maps": maps_of(folder / "maps")}
+
+
+def blocks_of(netlist, spec):
+    found = EngineBlocks(netlist, spec)
+    return found.leaves(), found.trees(), found.accumulators(), found.finishes()
+
+
+def test_blocks_are_those_of_every_layer(engines):
+    (_, chain), (_, maps) = engines.values()
+    assert (chain.mixed, maps.side > 1, maps.joined) == (True, True, True)
+    for netlist, spec in engines.values():
+        side, x = getattr(spec, "side", 1), spec.lane_x.bits
+        found = blocks_of(netlist, spec)
+        assert found == (
+            (3 << x) * side * spec.lanes, side * (spec.lanes - 1), side * spec.acc_chunks,
+            len(spec.finishes),
+        )  # fmt: skip
+
+
+def test_an_engine_without_dsp_blocks_is_named(tmp_path):
+    found = EngineBlocks(*chain_of(tmp_path, "hx8k"))
+    with pytest.raises(InputError, match="the multiplier of an engine without DSP blocks"):
+        found.finishes()
+
+
+@pytest.mark.parametrize("name", ["chain", "maps"])
+def test_every_wrong_cell_of_a_block_is_found(engines, name):
+    netlist, spec = engines[name]
+    count = 0
+    for cell in netlist.cells:
+        if not cell.name.removeprefix("$flatten\\").startswith(BLOCKS):
+            continue
+        ports = dict(cell.ports)
+        if cell.type == "$mux":
+            ports |= {"A": ports["B"], "B": ports["A"]}
+        elif cell.type == "$dff":
+            ports["D"] = ports["D"][1:] + ports["D"][:1]
+        other = replace(cell, ports=ports, type=OTHER.get(cell.type, cell.type))
+        if other == cell:
+            continue
+        with pytest.raises(PvqError):
+            pytest.fail(f"{cell.name}: {blocks_of(changed(netlist, other), spec)}")
+        count += 1
+    assert count > 60
