@@ -27,15 +27,15 @@ def depthwise_steps(
 ) -> Generator[None, None, None]:
     """`raster_steps` of windows that wait for places for their results."""
     emitted, credits, delay = 0, spec.credits, spec.output_delay  # asked for once, not each window
+    pops = o.moved
 
-    def read(now: int) -> Generator[None, None, int]:
+    def read(now: int) -> int | None:
         nonlocal emitted
-        while emitted - credits >= len(o.moved):
-            yield
         if emitted >= credits:
-            now = max(now, o.moved[emitted - credits] + 1)
+            if emitted - credits >= len(pops):
+                return None
+            now = max(now, pops[emitted - credits] + 1)
         o.offers.append(now + delay)
-        o.settle()
         emitted += 1
         return now
 

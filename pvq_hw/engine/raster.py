@@ -158,7 +158,7 @@ class Question:
 def raster_steps(
     raster: Raster,
     i: _Wire,
-    read: Callable[[int], Generator[None, None, int]],
+    read: Callable[[int], int | None],
     used: list[int],
     frames: int,
     questions: list[Question],
@@ -166,26 +166,29 @@ def raster_steps(
     """One step a cycle while there are activations and places for results.
 
     ``read`` is told the first cycle in which a window could be read, and returns the one in which
-    it is; ``used`` gets the cycles in which activations leave the queue; ``questions`` holds those
-    that wait for an answer.
+    it is, or None while that isn't known; ``used`` gets the cycles in which activations leave the
+    queue; ``questions`` holds those that wait for an answer.
     """
     total = frames * raster.pixels * raster.steps
     rows, columns = raster.geometry.output_size
     across, positions = raster.geometry.stride[1], rows * columns
+    steps, each, moved = raster.steps, raster.each, i.moved
     i.readies += [0] * min(raster.queue_depth, total)
     now, index, pause, walked = -1, 0, 0, 0
     takes = True
     walking = False
     while (takes and len(used) < total) or walking:
         emits = (takes and index == raster.first) or (walking and pause == 0)
-        for _ in range(raster.steps):
+        for _ in range(steps):
             now += 1
             if takes:
-                while len(i.moved) <= len(used):
+                while len(moved) <= len(used):
                     yield
-                now = max(now, i.moved[len(used)] + 1)
-            for extra in range(raster.each if emits else 0):
-                now = yield from read(now + (extra > 0))
+                now = max(now, moved[len(used)] + 1)
+            for extra in range(each if emits else 0):
+                while (when := read(now + (extra > 0))) is None:
+                    yield
+                now = when
             if takes:
                 used.append(now)
                 if len(i.readies) < total:

@@ -67,6 +67,7 @@ Process = Generator[None, None, None]
 _MOST_FRAMES = 700  # a core of one row fills 256 places for results before it is held up
 _ENOUGH_TRANSFERS = 100_000
 _FEW_ROUNDS = 12  # that are run first, where many are asked for
+_ENDLESS = 1 << 40  # rounds of a run that may always be asked for more
 
 
 @dataclass(slots=True)
@@ -147,8 +148,7 @@ def time_graph(spec: GraphSpec, images: Mapping[str, CoreImage]) -> Timing:
     """
     frames = 6
     while True:
-        # One more, as `round_ends` has it, which then finds this run.
-        run = _run(spec, images, frames + 1)
+        run = _run(spec, images, frames)
         size = spec.transfers[1]
         ends = run.wires[spec.output].moved[size - 1 :: size][:frames]
         # A repeated state is a cycle: what follows is what followed before. Where frames are long
@@ -176,7 +176,9 @@ def _pattern(steps: list[int]) -> int:
 def run_frames(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) -> dict[str, Wire]:
     """Every wire's transfers for some rounds of V frames; CheckError, with what waits, on a
     deadlock."""
-    return _Run(spec, images, rounds).wires
+    run = _Run(spec, images, rounds)
+    run.reach(rounds)
+    return run.wires
 
 
 def round_ends(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) -> tuple[int, ...]:
@@ -188,8 +190,7 @@ def round_ends(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) ->
     """
     size = spec.transfers[1]
     for count in (_FEW_ROUNDS, rounds):
-        # One more: a map's last activations may matter to no window.
-        run = _run(spec, images, min(count, rounds) + spec.lags)
+        run = _run(spec, images, min(count, rounds))
         first, moved = run.wires[spec.input].moved[0], run.wires[spec.output].moved
         ends = [end - first for end in moved[size - 1 :: size]][:count]
         if count >= rounds:
@@ -219,44 +220,73 @@ class Note:
 
 
 def _run(spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) -> "_Run":
-    """A run of so many rounds; the last one is kept, since what plans a network and what writes its
-    tests ask for the same."""
-    return _kept_run(spec, tuple(images.items()), rounds)
+    """A run of so many rounds or more; the last graph's is kept and goes on where it has stopped,
+    since what plans a network and what writes its tests ask for the same."""
+    run = _kept_run(spec, tuple(images.items()))
+    run.reach(rounds)
+    return run
 
 
 @lru_cache(maxsize=1)
-def _kept_run(spec: GraphSpec, images: tuple[tuple[str, CoreImage], ...], rounds: int) -> "_Run":
-    return _Run(spec, dict(images), rounds)
+def _kept_run(spec: GraphSpec, images: tuple[tuple[str, CoreImage], ...]) -> "_Run":
+    return _Run(spec, dict(images), _ENDLESS)
 
 
 class _Run:
-    """A graph's events for some rounds of V frames."""
+    """A graph's events in so many rounds of V frames, of which `reach` runs the first ones."""
 
     def __init__(self, spec: GraphSpec, images: Mapping[str, CoreImage], rounds: int) -> None:
         names = {spec.input, *(wire for unit in spec.units for wire in unit.outputs)}
-        self.spec = spec
-        self.wires = wires = {name: Wire() for name in names}
+        self.spec, self.rounds, self.offered = spec, rounds, 0
+        self.wires = {name: Wire() for name in names}
         self.notes: list[Note] = []
         self.within: list[Wire] = []
         self.questions: list[Question] = []
-        wires[spec.input].offers += [0] * (rounds * spec.transfers[0])
-        wires[spec.output].readies += [0] * (rounds * spec.transfers[1])
-        running = [
-            (process, [wires[name] for name in (*unit.inputs, *unit.outputs)])
+        self._running = [
+            (process, [self.wires[name] for name in (*unit.inputs, *unit.outputs)])
             for unit in spec.units
             for process in timing(unit, self._work(unit, images, rounds))
         ]
-        for wire in wires.values():
-            wire.settle()
+
+    def reach(self, rounds: int) -> None:
+        """Goes on until all times of the first ``rounds`` are known, which are those of any longer
+        run; CheckError on a deadlock."""
+        # One more: a map's last activations may matter to no window, and what comes next does.
+        self._offer(min(rounds + 1, self.rounds) - self.offered)
         moved = known = -1
-        while running:
-            before, moved = moved, sum([len(wire.moved) for wire in wires.values()])
+        while self._running:
+            before, moved = moved, sum([len(wire.moved) for wire in self.wires.values()])
             if moved == before:  # only then is the rest worth a look
                 before, known = known, self._known()
-                if known == before and not self._deny():
-                    waiting = [u.name for u in spec.units if not self._finished(u, rounds)]
+                if known == before and rounds < self.rounds and self._reached(rounds):
+                    break
+                if known == before and not self._more(rounds) and not self._deny():
+                    waiting = [u.name for u in self.spec.units if not self._finished(u, rounds)]
                     raise CheckError(f"The accelerator stands still: {', '.join(waiting)} wait")
-            running = [entry for entry in running if not _advance(*entry)]
+            self._running = [entry for entry in self._running if not _advance(*entry)]
+
+    def _offer(self, rounds: int) -> None:
+        """Lets more rounds in, and their results out."""
+        ends = self.wires[self.spec.input], self.wires[self.spec.output]
+        ends[0].offers += [0] * (max(0, rounds) * self.spec.transfers[0])
+        ends[1].readies += [0] * (max(0, rounds) * self.spec.transfers[1])
+        self.offered += max(0, rounds)
+        for wire in ends:
+            wire.settle()
+
+    def _more(self, rounds: int) -> bool:
+        """Lets one more round in where that is what all wait for; whether it is."""
+        wire = self.wires[self.spec.input]
+        if len(wire.moved) < len(wire.offers) or self.offered >= min(2 * rounds + 8, self.rounds):
+            return False
+        self._offer(1)
+        return True
+
+    def _reached(self, rounds: int) -> bool:
+        """Whether all times of so many rounds are known."""
+        return all(self._finished(unit, rounds) for unit in self.spec.units) and all(
+            len(note.times) >= rounds * note.each for note in self.notes
+        )
 
     def _work(self, unit: Unit, images: Mapping[str, CoreImage], rounds: int) -> "Work":
         inputs = [self.wires[name] for name in unit.inputs]
@@ -557,7 +587,7 @@ def _unpack(unit: Unpack, i: Wire, o: Wire, frames: int) -> Process:
 def _map_order(order: MapOrder, i: Wire, o: Wire, freed: list[int], passes: int) -> Process:
     """V windows' rows into the two halves of a memory, from which they are read window by window;
     ``freed`` holds when each half's last result was read."""
-    pops, results = o.moved, 0
+    pops, results, delay = o.moved, 0, order.delay
     i.readies += [0] * (order.rows * min(2, passes))
     for number in range(passes):
         while len(i.moved) < (number + 1) * order.rows:
@@ -567,10 +597,9 @@ def _map_order(order: MapOrder, i: Wire, o: Wire, freed: list[int], passes: int)
         for _ in range(order.words * order.counts[number % len(order.counts)]):
             while results - UNPACKER_QUEUE >= len(pops):
                 yield
-            if results >= UNPACKER_QUEUE:
-                now = max(now, pops[results - UNPACKER_QUEUE] + 1)
-            o.offers.append(now + order.delay)
-            o.settle()
+            if results >= UNPACKER_QUEUE and pops[results - UNPACKER_QUEUE] >= now:
+                now = pops[results - UNPACKER_QUEUE] + 1
+            o.offers.append(now + delay)
             now, results = now + 1, results + 1
         freed.append(now - 1)
         if number + 2 < passes:
@@ -838,7 +867,8 @@ def _pipelined(
     for frame in range(frames):
         while len(held) <= frame:
             yield
-        yield from paced.start(held[frame] + 1)
+        while paced.start(held[frame] + 1) is None:
+            yield
 
 
 class _Paced:
@@ -854,13 +884,14 @@ class _Paced:
         after = first + step - spec.multiplier_interval
         self.results = [after + step * place for place in range(self.places)]
 
-    def start(self, now: int) -> Generator[None, None, int]:
-        """The first cycle from ``now`` on in which the next frame finds places."""
+    def start(self, now: int) -> int | None:
+        """The first cycle from ``now`` on in which the next frame finds places, and goes in; None
+        while that isn't known."""
         started, pops = self.started, self.o.moved
         start = max(now, started[-1] + self.cycles if started else 0)
         before = len(started) * self.places - self.room - 1  # the result that leaves room
-        while before >= len(pops):
-            yield
+        if before >= len(pops):
+            return None
         if before >= 0:
             start = max(start, pops[before] + 1)
         started.append(start)

@@ -109,6 +109,27 @@ def test_rounds_that_repeat_are_not_run_again(monkeypatch):
     assert fewer >= 2
 
 
+@pytest.mark.parametrize("seed", [1, 4, 6])
+def test_a_run_that_goes_on_equals_one_of_all_rounds(seed):
+    """Rounds that are let in later change no time of those before, nor do they come otherwise."""
+    net = random_network(seed)
+    names = [layer.name for layer in net.network().layers if layer.weights is not None]
+    built = build(net, unrolled=names if seed % 3 == 1 else ())
+    graph = with_depths(built.graph, fifo_needs(built.graph, built.images))
+    whole = run_frames(graph, built.images, 21)
+    grown = timing._Run(graph, built.images, timing._ENDLESS)
+    for rounds in (1, 2, 9, 20):
+        grown.reach(rounds)
+        assert grown.offered < 2 * rounds + 8
+        for unit in graph.units:
+            for name in unit.outputs:
+                count = rounds * grown._given(unit)
+                for kind in ("offers", "moved"):
+                    have, want = (getattr(w[name], kind)[:count] for w in (grown.wires, whole))
+                    assert len(have) == count, (rounds, name, kind)
+                    assert have == want, (rounds, name, kind)
+
+
 def test_unlike_neighbors_are_refused():
     _, specs, images = _chain(1, 1, "ecp5")
     with pytest.raises(InputError, match="must take what"):
