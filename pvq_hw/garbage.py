@@ -1,10 +1,11 @@
 """Looking for cycles of objects less often, where millions of objects are made that stay."""
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["seldom_collected"]
+__all__ = ["collected_no_more", "seldom_collected"]
 
 _COLLECTED = 100_000, 50, 1000  # new objects, and rounds, between two looks for cycles
 
@@ -20,3 +21,14 @@ def seldom_collected() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+@contextmanager
+def collected_no_more() -> Iterator[None]:
+    """`seldom_collected` for the last work of a process: what it leaves is looked through neither
+    afterwards nor at the process's end, which took 2 s after a large circuit."""
+    with seldom_collected():
+        yield
+        gc.freeze()
+        atexit.unregister(gc.freeze)  # once is enough
+        atexit.register(gc.freeze)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pvq_hw.choices import LINK_WORDS
 from pvq_hw.cli.scores import tell_scores
 from pvq_hw.cli.ui import Ui
+from pvq_hw.garbage import collected_no_more
 
 if TYPE_CHECKING:
     from pvq_hw.flow.options import CompileOptions
@@ -50,6 +51,7 @@ _KEYS = (
 )  # options that are asked for as they are
 
 
+@collected_no_more()
 def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     """Compiles a model into an output folder."""
     from pvq_hw.data.dataset import load_data
