@@ -7,11 +7,17 @@ from pvq_hw.errors import InputError
 
 __all__ = ["hex_text", "packed_hex", "read_hex", "signed", "unsigned"]
 
+_FEW_BITS = 8  # whose words come again and again, so that each is written once
+
 
 def hex_text(words: Iterable[int], bits: int) -> str:
     """Lower-case digits, ``ceil(bits / 4)`` to a word, each word ended by a line feed."""
     digits = -(-bits // 4)
-    return "".join(f"{word:0{digits}x}\n" for word in words)
+    if bits > _FEW_BITS:
+        return "".join(f"{word:0{digits}x}\n" for word in words)
+    words = list(words)
+    lines = {word: f"{word:0{digits}x}\n" for word in set(words)}
+    return "".join([lines[word] for word in words])
 
 
 def read_hex(path: Path, bits: int, depth: int) -> list[int]:
