@@ -670,12 +670,10 @@ def streamed(work: Work, size: int, delay: int, depth: int, order: Sequence[int]
             n = len(wire.readies)
             while len(wire.offers) <= n:
                 yield
-            now = max(now, wire.offers[n], wire.moved[n - 1] + 1 if n else 0)
+            now = max(now, wire.offers[n])
         for wire in wires:
-            wire.readies.append(now)
-            wire.settle()
+            wire.readies.append(now)  # the cycle of the transfer, and later than all before
         o.offers.append(now + delay + 2)
-        o.settle()
 
 
 def _pool(unit: Pool, i: Wire, o: Wire, frames: int) -> Process:
@@ -691,14 +689,13 @@ def _pool(unit: Pool, i: Wire, o: Wire, frames: int) -> Process:
             if results >= depth:
                 now = o.moved[results - depth] + 1
             i.readies.append(now)
-            i.settle()
             if end:
+                i.settle()
                 results += 1
                 k = len(i.readies) - 1
                 while len(i.moved) <= k:
                     yield
                 o.offers.append(i.moved[k] + delay)
-                o.settle()
 
 
 def _window_ends(unit: Pool) -> list[bool]:
