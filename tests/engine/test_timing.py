@@ -8,7 +8,7 @@ import pytest
 from engine import frames_for, random_layer, run, tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_graphs import build, random_network
+from random_graphs import Built, RandomNetwork, build, random_network
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine import timing
@@ -109,12 +109,18 @@ def test_rounds_that_repeat_are_not_run_again(monkeypatch):
     assert fewer >= 2
 
 
-@pytest.mark.parametrize("seed", [1, 4, 6])
-def test_a_run_that_goes_on_equals_one_of_all_rounds(seed):
+def _by_pixel(seed: int) -> Built:
+    """Windows that wait for the next map's pixels, or for none to come."""
+    net, pads = RandomNetwork(seed, (6, 5, 4)), ((1, 1), (1, 1))
+    x = net.conv(net.input, 4, (3, 3), k=4, groups=4, pads=pads)
+    net.conv(x, 3, (3, 3), k=6, pads=pads)
+    return build(net, by_pixel={"conv1"}, depthwise={"conv0"}, ends=(4, 1))
+
+
+@pytest.mark.parametrize("made", [lambda: build(random_network(4)), lambda: _by_pixel(1)])
+def test_a_run_that_goes_on_equals_one_of_all_rounds(made):
     """Rounds that are let in later change no time of those before, nor do they come otherwise."""
-    net = random_network(seed)
-    names = [layer.name for layer in net.network().layers if layer.weights is not None]
-    built = build(net, unrolled=names if seed % 3 == 1 else ())
+    built = made()
     graph = with_depths(built.graph, fifo_needs(built.graph, built.images))
     whole = run_frames(graph, built.images, 21)
     grown = timing._Run(graph, built.images, timing._ENDLESS)
