@@ -238,8 +238,18 @@ class MapCore(SharedCore):
 
     def _maps(self, m: Module, fetcher: "WindowFetcher", writer: "MapWriter", step: Any) -> None:
         """The two memories: one is read by the fetcher, the other written. While a frame comes in,
-        the first is written."""
+        the first is written. Or the ring, which is read and written."""
         spec, words = self.spec, []
+        if spec.map_memory == "ring":
+            m.submodules.maps = ring = MapRing(spec, self.body)
+            m.d.comb += [
+                ring.addr.eq(fetcher.addr),
+                ring.w_addr.eq(writer.w_addr),
+                ring.w_en.eq(writer.w_en),
+                ring.w_data.eq(writer.w_data),
+                fetcher.data.eq(ring.data),
+            ]
+            return
         for number in range(2):
             m.submodules[f"map{number}"] = memory = MapMemory(spec, number, self.body)
             reads = ~writer.coming & (step.source == number)
@@ -385,6 +395,62 @@ class MapMemory(wiring.Component):
         return m
 
 
+class MapRing(wiring.Component):
+    """The one memory of all maps: reads a word and writes one in every cycle; ``data`` is the word
+    of ``addr`` two cycles before, and a word is written a cycle after ``w_en``.
+
+    Addresses go on beyond the end, up to twice the words, and mean those from the first word on
+    there; see `pvq_hw.engine.map_ring`.
+    """
+
+    def __init__(self, spec: MapSpec, body: str) -> None:
+        self.spec, self.body = spec, body
+        super().__init__(
+            {
+                "addr": In(spec.map_address_bits),
+                "data": Out(spec.map_bits),
+                "w_addr": In(spec.map_address_bits),
+                "w_en": In(1),
+                "w_data": In(spec.map_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spec = self.spec
+        bits = (spec.ring_words - 1).bit_length()
+        read, write = Signal(bits, reset_less=True), Signal(bits, reset_less=True)
+        w_en, w_data = Signal(), Signal(spec.map_bits, reset_less=True)
+        m.d.sync += [
+            read.eq(self._wrapped(m, self.addr, "read")),
+            write.eq(self._wrapped(m, self.w_addr, "write")),
+            w_en.eq(self.w_en),
+            w_data.eq(self.w_data),
+        ]
+        low, rest = spec.map_depths
+        upper = Signal(reset_less=True)
+        m.d.sync += upper.eq(read >= low)
+        words: list[Value] = []
+        for number, depth in enumerate((low, rest) if rest else (low,)):
+            m.submodules[f"ram{number}"] = ram = Ram(
+                spec.map_bits, depth, latency=1, body=self.body
+            )
+            mine = (write >= low) == number if rest else Const(1, 1)
+            m.d.comb += [
+                ram.r_addr.eq(read), ram.w_addr.eq(write), ram.w_en.eq(w_en & mine),
+                ram.w_data.eq(w_data),
+            ]  # fmt: skip
+            words.append(ram.r_data)
+        m.d.comb += self.data.eq(Mux(upper, words[-1], words[0]) if rest else words[0])
+        return m
+
+    def _wrapped(self, m: Module, address: Value, name: str) -> Value:
+        """The place in the ring of an address of less than twice its words."""
+        beyond = Signal(signed(len(address) + 1), name=f"{name}_beyond")
+        m.d.comb += beyond.eq(address - self.spec.ring_words)
+        return Mux(beyond < 0, address, beyond.as_unsigned())
+
+
 class ResultPool(wiring.Component):
     """The largest of results of two by two positions, in the order of the first one's channels.
 
@@ -459,7 +525,8 @@ class WindowFetcher(wiring.Component):
     start : strobe, a layer begins
     release : strobe, a half has been read
     addr, data : of the map; ``data`` comes a cycle later
-    written, marks : strobe, and with it what the window is, see `_MARKS`
+    written, marks : strobe, and with it what the window is, see `_MARKS`; both as much later as
+        ``data`` is
     w_en : one bit for each bank
     w_addr, w_data : to the banks of each position, and to all of them
     """
@@ -524,22 +591,23 @@ class WindowFetcher(wiring.Component):
         addr, start = Signal(bits), Signal(bits, reset_less=True)
         at_word, at_tap, at_kernel = Signal(), Signal(), Signal()
         more = Signal(fields["more"])
+        ends, marks = Signal(), Signal(_MARKS)
         m.d.comb += [
             at_word.eq(word == step.words), at_tap.eq(tap == step.taps),
             at_kernel.eq(kernel == step.lines),
-            self.written.eq(run & at_word & at_tap & at_kernel),
-            self.marks.whole.eq(at_part),
-            self.marks.final.eq(at_column & at_row & at_part),
+            ends.eq(run & at_word & at_tap & at_kernel),
+            marks.whole.eq(at_part),
+            marks.final.eq(at_column & at_row & at_part),
             more.eq(Mux(at_row, step.left, step.more)),
-            self.marks.below.eq(Cat(more >= v for v in range(1, spec.side))),
-            self.marks.edge.eq(at_column),
+            marks.below.eq(Cat(more >= v for v in range(1, spec.side))),
+            marks.edge.eq(at_column),
             self.addr.eq(addr),
         ]  # fmt: skip
         m.d.sync += [
-            arm.eq(self.start | (after & ~self.marks.final)),
+            arm.eq(self.start | (after & ~marks.final)),
             hold.eq(arm | (hold & ~begin)),
-            run.eq(begin | (run & ~self.written)),
-            after.eq(self.written),
+            run.eq(begin | (run & ~ends)),
+            after.eq(ends),
         ]
         with m.If(arm):
             m.d.sync += [word.eq(0), tap.eq(0), kernel.eq(0), x.eq(left), y.eq(top)]
@@ -559,7 +627,13 @@ class WindowFetcher(wiring.Component):
                 low = kernel >= step[f"lower{v}"] if v else Const(1, 1)
                 high = kernel <= step[f"upper{v}"] if v < spec.side - 1 else Const(1, 1)
                 takes.append(Mux(step.sums, tap == v, low & high))
-        self._write(m, run, inside, takes)
+        flags = [run, inside, ends, marks, *takes]
+        for i in range(spec.map_latency - 1):
+            later = [Signal(len(Value.cast(x)), name=f"flag{k}_{i}") for k, x in enumerate(flags)]
+            m.d.sync += [a.eq(b) for a, b in zip(later, flags, strict=True)]
+            flags = list(later)
+        m.d.comb += [self.written.eq(flags[2]), Value.cast(self.marks).eq(flags[3])]
+        self._write(m, flags[0], flags[1], flags[4:])
         return m
 
     def _write(self, m: Module, run: Value, inside: Value, takes: list[Value]) -> None:

@@ -1,8 +1,9 @@
 """A shared engine whose activations are maps in memories of their own: convolutions too.
 
 Two memories hold the map that a layer reads and the one that it writes, and change their parts from
-layer to layer. A word has two channels of a pixel. For every position the window is fetched into a
-half of the lanes' banks, while the position before is computed from the other half.
+layer to layer; or one memory holds all maps, in which they move over one another
+(`pvq_hw.engine.map_ring`). A word has two channels of a pixel. For every position the window is
+fetched into a half of the lanes' banks, while the position before is computed from the other half.
 """
 
 import math
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CORES, CoreImage, InnerStream, IntArray
 from pvq_hw.engine.map_places import FRAME, Beside, MapPlace, place_maps
+from pvq_hw.engine.map_ring import MAX_RING, place_ring, walk_of
 from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec, sums_of_pulses
 from pvq_hw.engine.shared_core import SharedLayer, SharedSpec, share_layers
@@ -41,7 +43,6 @@ _PAIR = 2  # channels of a word
 _MOST_JOINS = 2  # maps of a sum
 _MOST_SIDE = 4  # positions that are computed together
 _SPRAM_WORDS, _SPRAM_BITS = 1 << 14, 8
-_MOST_WORDS = 1 << 16  # of a map
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,8 @@ class MapSpec(SharedSpec):
     ----------
     layers : tuple of MapLayer
     map_memory : str
-        ``"block"`` or ``"spram"``.
+        ``"block"`` or ``"spram"``: two memories with one port each. ``"ring"``: one in block RAM
+        with a port to read and one to write.
     tables : tuple of tuples of int
         Each one's entries, from the smallest value of its layer's input up.
     """
@@ -334,14 +336,14 @@ class MapSpec(SharedSpec):
             each = 1 if layer.narrow else _PAIR
             if layer.n != each * taps * layer.window_words or not layer.divides:
                 raise InputError(f"{where}: layer {layer.name!r} must have the columns of a window")
-            if layer.map_words > _MOST_WORDS:
+            if layer.map_words > MAX_RING:
                 raise InputError(f"{where}: layer {layer.name!r} must read a smaller map")
         if self.side > 1 and self.multiplies.paced:
             raise InputError(f"{where} must have a fast multiplier for positions side by side")
         if self.lanes % _PAIR:
             raise InputError(f"{where} must have an even number of lanes, not {self.lanes}")
-        if self.map_memory not in ("block", "spram"):
-            raise InputError(f"{where}: map_memory must be block or spram")
+        if self.map_memory not in ("block", "spram", "ring"):
+            raise InputError(f"{where}: map_memory must be block, spram or ring")
         if self.map_memory == "spram" and not self.fits_spram:
             raise InputError(f"{where} must have maps of {_SPRAM_WORDS:,} words of two bytes")
 
@@ -404,7 +406,15 @@ class MapSpec(SharedSpec):
     @property
     def places(self) -> tuple[MapPlace, ...]:
         """Where the frame is, and the map that each layer but the last gives (a part of)."""
-        return _places(self.layers, f"Core {self.name!r}")
+        where = f"Core {self.name!r}"
+        if self.map_memory == "ring":
+            return _ring(self.layers, where)[1]
+        return _places(self.layers, where)
+
+    @property
+    def ring_words(self) -> int:
+        """Words of the one memory of all maps; 0 where there are two."""
+        return _ring(self.layers, self.name)[0] if self.map_memory == "ring" else 0
 
     def base(self, number: int) -> int:
         """The first word that a layer gives, but the last one."""
@@ -562,7 +572,11 @@ class MapSpec(SharedSpec):
 
     @property
     def map_depths(self) -> tuple[int, int]:
-        """Words of the first and the second memory."""
+        """Words of the first and the second memory; of a ring those up to the largest power of two,
+        which take the fewest blocks, and those beyond, if any."""
+        if self.map_memory == "ring":
+            low = 1 << (self.ring_words.bit_length() - 1)
+            return low, self.ring_words - low
         ends = [[p.end for p in self.places if p.memory == number] for number in range(2)]
         return max(ends[0]), max(ends[1], default=1)
 
@@ -570,6 +584,11 @@ class MapSpec(SharedSpec):
     def map_depth(self) -> int:
         """Words of the larger memory."""
         return max(self.map_depths)
+
+    @property
+    def map_latency(self) -> int:
+        """Cycles from a word's address in its map to the word: a ring's address wraps first."""
+        return 1 + (self.map_memory == "ring")
 
     @property
     def map_bits(self) -> int:
@@ -675,8 +694,9 @@ class MapSpec(SharedSpec):
 
     @property
     def map_address_bits(self) -> int:
-        """Bits of an address of a map; addresses before the first word wrap."""
-        return max(1, (self.map_depth - 1).bit_length())
+        """Bits of an address of a map; addresses before the first word wrap. Of a ring, addresses
+        go on beyond its end, and wrap in front of the memory."""
+        return max(1, (max(self.map_depth, 2 * self.ring_words) - 1).bit_length())
 
     def steps(self) -> list[dict[str, int]]:
         """The program: the fields of every layer's word."""
@@ -770,7 +790,7 @@ class MapSpec(SharedSpec):
 
     def first_word(self, layer: MapLayer, start: int) -> int:
         """When the first word of a layer's first window is read, for a layer that starts then."""
-        return start + layer.fetched + 4
+        return start + layer.fetched + 3 + self.map_latency
 
     def last_word(self, layer: MapLayer, start: int, codes: int = 0) -> int:
         """When the last word of a layer's last window is read, for a layer that starts then, and
@@ -795,7 +815,7 @@ class MapSpec(SharedSpec):
         Its words are read from cycle ``codes`` on."""
         hold, before, last = state
         done = max(hold, before + self.code_latency + 1) + layer.fetched
-        first = max(done + 2, last + 1, codes)
+        first = max(done + 1 + self.map_latency, last + 1, codes)
         return done + 3, last, first + layer.window_cycles - 1
 
     # -- golden model -----------------------------------------------------------------------
@@ -853,9 +873,28 @@ def _bits_beyond(sizes: Iterable[int]) -> int:
 @lru_cache(maxsize=64)
 def _places(layers: tuple[MapLayer, ...], where: str) -> tuple[MapPlace, ...]:
     reads = [layer.reads or (number - 1,) for number, layer in enumerate(layers)]
-    sizes = [layers[0].map_words, *(layer.whole[1] for layer in layers)]
-    gives = [x.beside.map if x.beside is not None else k for k, x in enumerate(layers)]
-    return place_maps(sizes, reads, where, gives)
+    return place_maps(_sizes(layers), reads, where, _gives(layers))
+
+
+@lru_cache(maxsize=64)
+def _ring(layers: tuple[MapLayer, ...], where: str) -> tuple[int, tuple[MapPlace, ...]]:
+    reads = [layer.reads or (number - 1,) for number, layer in enumerate(layers)]
+    sizes, gives = _sizes(layers), _gives(layers)
+    words, bases = place_ring([walk_of(x) for x in layers], sizes, reads, gives, where)
+    given = (FRAME, *gives)
+    return words, tuple(
+        MapPlace(0, base, sizes[own + 1], words) for base, own in zip(bases, given, strict=False)
+    )
+
+
+def _sizes(layers: Sequence[MapLayer]) -> list[int]:
+    """Words of the frame, then of the map that each layer gives (a part of)."""
+    return [layers[0].map_words, *(layer.whole[1] for layer in layers)]
+
+
+def _gives(layers: Sequence[MapLayer]) -> list[int]:
+    """The number of the map that each layer gives (a part of)."""
+    return [x.beside.map if x.beside is not None else k for k, x in enumerate(layers)]
 
 
 def _windows(maps: Sequence[npt.NDArray[Any]], layer: MapLayer) -> IntArray:

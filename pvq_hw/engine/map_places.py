@@ -1,4 +1,5 @@
-"""Where the maps of a shared engine are: in which of its two memories, and from which word on."""
+"""Where the maps of a shared engine are: in which of its two memories, and from which word on; see
+`pvq_hw.engine.map_ring` for engines with one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,11 +71,13 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class MapPlace:
-    """One of the two memories, the first word, and how many there are."""
+    """One of the two memories, the first word, and how many there are; the words of the ``ring``
+    where there is one memory, 0 where there are two."""
 
     memory: int
     base: int
     words: int
+    ring: int = 0
 
     @property
     def end(self) -> int:
@@ -82,6 +85,8 @@ class MapPlace:
         return self.base + self.words
 
     def __str__(self) -> str:
+        if self.ring:
+            return f"ring [{self.base}:{self.end % self.ring or self.ring}]"
         return f"map {self.memory} [{self.base}:{self.end}]"
 
 

@@ -13,6 +13,7 @@ from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.engines import Shared
 from pvq_hw.engine.map_core import (
+    MapSpec,
     make_map_core,
     make_map_spec,
     map_layer,
@@ -143,6 +144,8 @@ def shared_folding(
                 tried = list[_Reckoned]()
                 for fields in _memories(made, target, options):
                     if gap not in own_gaps and fields["code_memory"] != "flash":
+                        continue
+                    if fields.get("map_memory") == "ring" and _roomy(tried, fields, room):
                         continue
                     spec = replace(made, **fields)
                     cost = core_resources(spec, target.engine)
@@ -298,7 +301,8 @@ def _check(layer: FoldLayer) -> None:
 
 
 def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Where codes and maps may be, each in block RAM or SPRAM."""
+    """Where codes and maps may be, each in block RAM or SPRAM; maps in one memory behind those in
+    two."""
     kinds = ["block", *(["spram"] if target.device.sprams else [])]
     kinds += ["flash"] if target.flash else []
     found: list[dict[str, Any]] = []
@@ -307,11 +311,21 @@ def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> l
         if kind == "flash":
             least = max(_RING_WORDS, 1 << (spec.least_buffer - 1).bit_length())
             part["code_buffer"] = options.get("code_buffer", least)
-        found.append(part)
+        found += [part, part | {"map_memory": "ring"}] if isinstance(spec, MapSpec) else [part]
         if target.device.sprams and spec.fits_spram:
             found.append(part | {"map_memory": "spram"})
     asked = options.get("map_memory")
     return [x for x in found if asked in (None, x.get("map_memory", "block"))]
+
+
+def _roomy(tried: Sequence[_Reckoned], fields: Mapping[str, Any], room: Resources) -> bool:
+    """Whether there are block RAMs for two memories of maps, so that one saves nothing."""
+    return any(
+        x.cost.brams <= room.brams
+        for x in tried
+        if (x.spec.code_memory, x.spec.choices.get("map_memory"))
+        == (fields["code_memory"], "block")
+    )
 
 
 def _kept(found: list[_Reckoned]) -> list[_Reckoned]:

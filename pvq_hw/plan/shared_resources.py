@@ -25,8 +25,8 @@ _BESIDE = {"ecp5": 0.9, "up5k": 1.0, "hx8k": 1.0}
 
 
 def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> tuple[int, int]:
-    """LUTs and flip-flops of what an engine with maps has for a second position, for sums and for
-    maxima.
+    """LUTs and flip-flops of what an engine with maps has for a second position, for sums, for
+    maxima and for a ring of maps.
 
     ``leaf_bits`` and ``tree_bits`` are those of the lanes of one position.
     """
@@ -37,6 +37,9 @@ def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> 
     ffs = 0.8 * (spec.side - 1) * beside + spec.joined * spec.side * spec.sum_bits
     luts += 6 * spec.bank_bits * (spec.pooled > 0)
     ffs += 3 * spec.bank_bits * (spec.pooled > 0)
+    if spec.map_memory == "ring":  # two addresses that wrap
+        luts += 4 * spec.map_address_bits
+        ffs += 3 * spec.map_address_bits + 2 * spec.map_bits
     luts += spec.chosen * spec.side * (spec.acc_bits + spec.bank_bits + 2)
     ffs += spec.chosen * spec.side * spec.acc_bits
     return round(luts), round(ffs)
@@ -64,8 +67,8 @@ def map_memories(spec: MapSpec) -> dict[str, tuple[int, int, int]]:
     """The same of an engine with maps, whose banks are there for each of V positions."""
     banks = (spec.side * spec.lanes, spec.bank_bits, spec.bank_words)
     maps = {}
-    if spec.map_memory == "block":
-        maps = {f"map{k}": (1, spec.map_bits, n) for k, n in enumerate(spec.map_depths)}
+    if spec.map_memory != "spram":
+        maps = {f"map{k}": (1, spec.map_bits, n) for k, n in enumerate(spec.map_depths) if n}
     if spec.pooled:
         maps["left"] = (1, spec.bank_bits, spec.pooled)
     if spec.tables:

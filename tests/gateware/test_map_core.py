@@ -125,8 +125,10 @@ NETWORKS = {
     "flat": flat,
 }
 SPRAM = {"code_memory": "spram", "map_memory": "spram"}
+RING = {"map_memory": "ring"}
 # The last one's V: positions, one below the other, that are computed together.
 CASES = [
+    ("depthwise", "hx8k", 4, RING, 1),
     ("side_by_side", "icebreaker", 4, SPRAM, 2),
     ("tabled", "icebreaker", 4, SPRAM, 2),
     ("pooled", "icebreaker", 4, SPRAM, 2),
@@ -148,8 +150,12 @@ CASES = [
     ("pooled", "ulx3s-25f", 6, {}, 2),
     ("pooled", "icebreaker", 4, SPRAM | {"code_memory": "block"}, 1),
     ("depthwise", "ulx3s-25f", 6, {}, 1),
+    ("pooled", "ulx3s-25f", 4, RING, 2),
+    ("residual", "icebreaker", 2, RING, 3),
+    ("side_by_side", "ulx3s-25f", 4, RING, 2),
+    ("maxima", "hx8k", 4, RING, 1),
 ]
-SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[6:]]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[7:]]
 
 
 def planned(name: str, board: str, lanes: int, options: dict) -> tuple[Network, Plan, np.ndarray]:
@@ -166,7 +172,7 @@ def traced(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
             for x in network.layers}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:6], *SLOW])
+@pytest.mark.parametrize(("name", "board", "lanes", "options", "side"), [*CASES[:7], *SLOW])
 def test_every_layer_s_outputs_and_the_cycles(name, board, lanes, options, side):
     network, made, x = planned(name, board, lanes, options | {"side": side})
     names = [layer.name for layer in network.layers]
@@ -202,7 +208,7 @@ def test_golden_model_reference_and_files(tmp_path, name, board, lanes, options,
     spec = made.shared
     assert isinstance(spec, MapSpec)
     assert spec.side == side
-    assert spec.map_memory == ("spram" if options else "block")
+    assert spec.map_memory == options.get("map_memory", "block")
     assert Plan.from_json(made.to_json()) == made
     steps = listing(spec)
     assert sum(step.cycles for step in steps) + spec.n + 1 == made.interval_cycles
