@@ -77,7 +77,7 @@ class MapCore(SharedCore):
             m, self, word, clear, sequencer, _banks(fetcher), half, rows.is_signed, spec.side
         )
         mult, bias = (
-            _row_words(m, self, role, ends, again, stage, step)
+            _row_words(m, self, role, ends, again, stage, sequencer)
             for role, stage in (("mult", spec.row_stage), ("bias", spec.product_stage))
         )
         acc, start = self._in_turn(m, totals, first, rows)
@@ -106,6 +106,8 @@ class MapCore(SharedCore):
             behind = Mux(step.pools, 0, below)
             closes = Mux(step.pools, later[0], closes)
             ended = Mux(step.pools, marks[0](lowest + 2), ended)
+        if spec.params_buffer:
+            m.d.comb += m.submodules.codes.params_freed.eq(Mux(sequencer.turn, step.params, 0))
         self._watch_wholes(m, sequencer)
         self._connect(m, flipped(self.i), writer.i)
         self._maps(m, fetcher, writer, step)
@@ -275,21 +277,44 @@ def _banks(fetcher: "WindowFetcher") -> Any:
 
 
 def _row_words(
-    m: Module, core: Any, which: str, strobe: Strobe, again: Strobe, stage: int, step: Any
+    m: Module, core: Any, which: str, strobe: Strobe, again: Strobe, stage: int, sequencer: Any
 ) -> Value:
     """As `gateware.core.parameters.row_words`; at the end of a position the layer's rows begin
-    anew while there are others. Words stay for V cycles."""
-    spec = core.spec
-    rom = core_rom(core, which, spec.params_latency, spec.params_memory)
-    m.submodules[which] = rom
-    address = Signal(max(1, (rom.depth - 1).bit_length()), name=f"{which}_address")
+    anew while there are others. Words stay for V cycles. Where they come from the flash, a layer's
+    first row is where the one before ended."""
+    spec, depth = core.spec, core.spec.params_buffer or core.spec.all_rows
+    address = Signal(max(1, (depth - 1).bit_length()), name=f"{which}_address")
     early = stage - spec.params_latency
-    following = Mux(address == rom.depth - 1, 0, address + 1)
-    following = Mux(again(early + spec.side - 1), step.row, following)
+    first, data = sequencer.step.row, Value.cast(Const(0))
+    if spec.params_buffer:
+        data, first = _row_ring(m, core, which, address), Signal(len(address), name=f"{which}_row")
+        with m.If(sequencer.turn):
+            m.d.sync += first.eq(address)
+    else:
+        rom = core_rom(core, which, spec.params_latency, spec.params_memory)
+        m.submodules[which] = rom
+        m.d.comb += rom.addr.eq(address)
+        data = rom.data
+    following = Mux(address == depth - 1, 0, address + 1)
+    following = Mux(again(early + spec.side - 1), first, following)
     with m.If(strobe(early + spec.side - 1)):
         m.d.sync += address.eq(following)
-    m.d.comb += rom.addr.eq(address)
-    return rom.data
+    return data
+
+
+def _row_ring(m: Module, core: Any, which: str, address: Value) -> Value:
+    """The multiplier or bias of the row at an address, of those that came from the flash."""
+    spec, ring = core.spec, m.submodules.codes
+    width, low = (spec.mult_bits, 0) if which == "mult" else (spec.bias_bits, spec.mult_bits)
+    ram = Ram(width, spec.params_buffer, latency=spec.params_latency, body=core.body)
+    m.submodules[which] = ram
+    m.d.comb += [
+        ram.w_en.eq(ring.row_came),
+        ram.w_addr.eq(ring.row_place),
+        ram.w_data.eq(ring.row[low : low + width]),
+        ram.r_addr.eq(address),
+    ]
+    return ram.r_data
 
 
 class _Rows:

@@ -357,10 +357,10 @@ def export_accelerator(
 
 def _flash_file(graph: GraphSpec, name: str) -> dict[str, str]:
     """What simulates the flash of an accelerator whose codes come from there."""
-    cores = [core for core in graph.cores if core.code_memory == "flash"]
+    cores: list[Any] = [core for core in graph.cores if core.code_memory == "flash"]
     if not cores:
         return {}
-    stem = cores[0].memory_name("weights")
+    stem = cores[0].stream_memory
     (_, x), (_, out) = graph.x, graph.out
     bits = x.bits * graph.together[0], out.bits * graph.together[1]
     text = flash_verilog(

@@ -2,7 +2,8 @@
 
 A core with ``code_memory == "flash"`` has a ring of ``code_buffer`` words in block RAM instead of
 all its codes. A reader fills it word after word, pass after pass, as far as there is room; the core
-reads them in the same order and gives their places back.
+reads them in the same order and gives their places back. Multipliers and biases of a layer's rows
+may come before its codes, in words of the same width, and have a ring of their own.
 
 ``image/codes.bin`` is a header of 16 bytes as in `pvq_hw.engine.spram_image`, of version 2, and the
 code words one after the other without anything between, the most significant bit first, as they
@@ -73,7 +74,13 @@ class StreamedCore(Protocol):
     @property
     def word_bits(self) -> int: ...
     @property
-    def words(self) -> int: ...
+    def stream_words(self) -> int: ...
+    @property
+    def stream_runs(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def stream_memory(self) -> str: ...
+    @property
+    def params_places(self) -> int: ...
     @property
     def code_buffer(self) -> int: ...
 
@@ -86,15 +93,20 @@ def has_stream(specs: Sequence[Any]) -> bool:
 def streamed_core(
     specs: Sequence[Any], images: Sequence[Any]
 ) -> tuple[Any, tuple[int, ...]] | None:
-    """The core that reads its codes from the flash, and its code words; None where none does."""
+    """The core that reads its codes from the flash, and all words that it reads; None where none
+    does."""
     pairs = zip(specs, images, strict=True)
-    found = ((spec, image.codes) for spec, image in pairs if spec.code_memory == "flash")
+    found = (
+        (spec, tuple(spec.contents(image)[spec.stream_memory]))
+        for spec, image in pairs
+        if spec.code_memory == "flash"
+    )
     return next(found, None)
 
 
 def stream_cycles(spec: StreamedCore) -> int:
-    """Cycles in which the flash gives all code words once: no frame takes fewer."""
-    return spec.words * spec.word_bits * BIT_CYCLES + PASS_CYCLES
+    """Cycles in which the flash gives all words once: no frame takes fewer."""
+    return spec.stream_words * spec.word_bits * BIT_CYCLES + PASS_CYCLES
 
 
 def stream_startup(spec: StreamedCore) -> int:
@@ -102,10 +114,10 @@ def stream_startup(spec: StreamedCore) -> int:
     return stream_cycles(spec) + 2 * WAKE_CYCLES + PASS_CYCLES
 
 
-def stream_crc(spec: StreamedCore, codes: Sequence[int]) -> int:
-    """CRC-32 of the words' bits in the order in which they leave the flash."""
-    count = spec.words * spec.word_bits
-    data = _packed(spec, codes)
+def stream_crc(spec: StreamedCore, words: Sequence[int]) -> int:
+    """CRC-32 of all words' bits in the order in which they leave the flash."""
+    count = spec.stream_words * spec.word_bits
+    data = _packed(spec, words)
     whole, rest = divmod(count, 8)
     state = zlib.crc32(data[:whole].translate(_REVERSED)) ^ 0xFFFFFFFF
     for bit in range(rest):
@@ -114,17 +126,17 @@ def stream_crc(spec: StreamedCore, codes: Sequence[int]) -> int:
     return state ^ 0xFFFFFFFF
 
 
-def stream_file(spec: StreamedCore, codes: Sequence[int]) -> bytes:
+def stream_file(spec: StreamedCore, words: Sequence[int]) -> bytes:
     """Header and words, as they are written into the flash at
     `pvq_hw.engine.spram_image.FLASH_OFFSET`."""
-    data = _packed(spec, codes)
-    crc = stream_crc(spec, codes)
+    data = _packed(spec, words)
+    crc = stream_crc(spec, words)
     return struct.pack("<4sB3xII", CODES_MAGIC, _VERSION, len(data), crc) + data
 
 
-def _packed(spec: StreamedCore, codes: Sequence[int]) -> bytes:
+def _packed(spec: StreamedCore, words: Sequence[int]) -> bytes:
     """The words' bits, the most significant first, and zeros up to a whole byte."""
-    bits = "".join(f"{word:0{spec.word_bits}b}" for word in codes)
+    bits = "".join(f"{word:0{spec.word_bits}b}" for word in words)
     size = -(-len(bits) // 8)
     return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big")
 
@@ -132,31 +144,48 @@ def _packed(spec: StreamedCore, codes: Sequence[int]) -> bytes:
 class Arrivals:
     """When code words can be read: exact cycles, 0 being that in which the first frame may come.
 
-    Words come pass after pass, and are read in that order.
+    Words come pass after pass, and code words are read in that order; those of rows' multipliers
+    and biases, which come before the codes of their layer, are there once these are.
     """
 
     def __init__(self, spec: StreamedCore) -> None:
-        self._words, self._depth = spec.words, spec.code_buffer
+        self._is_code = [
+            is_code
+            for run in spec.stream_runs
+            for is_code, count in zip((False, True), run, strict=True)
+            for _ in range(count)
+        ]
+        self._depths = spec.params_places, spec.code_buffer
         self._cycles = spec.word_bits * BIT_CYCLES
-        self._starts: list[int] = []  # cycles of the words' first bits
-        self._freed: list[int] = []  # cycles in which words' places were given back
+        self._count, self._start = 0, FIRST_WORD  # of words so far, of the next one's first bit
+        # Of parameters and of codes: cycles of the words' first bits, and in which words' places
+        # were given back.
+        self._starts: tuple[list[int], list[int]] = [], []
+        self._freed: tuple[list[int], list[int]] = [], []
 
     def free(self, cycle: int, words: int = 1) -> None:
-        """The next words' places are given back in this cycle."""
-        self._freed += [cycle] * words
+        """The next code words' places are given back in this cycle."""
+        self._freed[1].extend([cycle] * words)
+
+    def free_params(self, cycle: int, words: int) -> None:
+        """The places of the next words of parameters are given back in this cycle."""
+        self._freed[0].extend([cycle] * words)
 
     def ready(self, words: int = 1) -> int:
-        """The first cycle in which the next word, or the last of so many, can be read."""
-        starts = self._starts
-        while len(starts) < len(self._freed) + words:
-            k = len(starts)
-            start = starts[-1] + self._cycles if k else FIRST_WORD
-            if k and k % self._words == 0:
-                start += PASS_CYCLES
-            if k >= self._depth:
-                start = max(start, self._freed[k - self._depth] + 1)
+        """The first cycle in which the next code word, or the last of so many, can be read."""
+        last = len(self._freed[1]) + words - 1
+        while len(self._starts[1]) <= last:
+            is_code = self._is_code[self._count % len(self._is_code)]
+            starts, depth = self._starts[is_code], self._depths[is_code]
+            start = self._start
+            if len(starts) >= depth:
+                start = max(start, self._freed[is_code][len(starts) - depth] + 1)
             starts.append(start)
-        return starts[len(self._freed) + words - 1] + self._cycles + _READ_DELAY
+            self._count += 1
+            self._start = start + self._cycles
+            if self._count % len(self._is_code) == 0:
+                self._start += PASS_CYCLES
+        return self._starts[1][last] + self._cycles + _READ_DELAY
 
     def take(self, now: int) -> int:
         """When the next word is read, which its place is given back for: now, or the first cycle

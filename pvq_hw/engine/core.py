@@ -329,6 +329,10 @@ class CoreBase(Document, ABC):
         ones), ``"mult"`` or ``"bias"``."""
         return f"{self.name}_{self.weight_memory if role == 'weights' else role}"
 
+    def memory_kind(self, name: str) -> str:
+        """Where a memory's words are: as ``code_memory`` or ``params_memory`` have it."""
+        return self.code_memory if name == self.memory_name("weights") else self.params_memory
+
     @property
     def memories(self) -> dict[str, tuple[int, int]]:
         """ROMs by name: (width in bits, depth in words)."""

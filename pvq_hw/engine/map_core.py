@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -292,6 +293,9 @@ class MapSpec(SharedSpec):
         with a port to read and one to write.
     tables : tuple of tuples of int
         Each one's entries, from the smallest value of its layer's input up.
+    params_buffer : int
+        0, or with ``code_memory == "flash"`` a power of two: rows whose multipliers and biases are
+        kept, since they come from the flash too, those of a layer before its codes.
     """
 
     kind: ClassVar[str] = "maps"
@@ -299,6 +303,18 @@ class MapSpec(SharedSpec):
     layers: tuple[MapLayer, ...]  # type: ignore[assignment]
     map_memory: str = "block"
     tables: tuple[tuple[int, ...], ...] = ()
+    params_buffer: int = 0
+
+    def _check_buffer(self, where: str) -> None:
+        super()._check_buffer(where)
+        rows = self.params_buffer
+        if rows and (self.code_memory, self.params_memory) != ("flash", "block"):
+            raise InputError(f"{where}: params_buffer must be 0 unless codes come from the flash")
+        if rows and not (self.least_rows <= rows <= 1 << 16 and rows & (rows - 1) == 0):
+            raise InputError(
+                f"{where}: params_buffer must be a power of two from {self.least_rows} on, "
+                f"not {rows}"
+            )
 
     def _check_tables(self, where: str) -> None:
         for layer in self.layers:
@@ -429,7 +445,8 @@ class MapSpec(SharedSpec):
     @property
     def choices(self) -> dict[str, Any]:
         """What a planner chooses of it besides lanes and gap bits, as options of its maker."""
-        return super().choices | {"map_memory": self.map_memory, "side": self.side}
+        rows = {"params_buffer": self.params_buffer} if self.params_buffer else {}
+        return super().choices | {"map_memory": self.map_memory, "side": self.side} | rows
 
     @property
     def last_result_stage(self) -> int:
@@ -509,7 +526,16 @@ class MapSpec(SharedSpec):
         if self.tables:
             bits = max(self.bank_bits, *(layer.out.bits for layer in self.layers if layer.table))
             found[self.memory_name("tables")] = (bits, len(self.tables) << self.index_bits)
+        if self.params_buffer:
+            found[self.stream_memory] = (self.word_bits, self.stream_words)
         return found
+
+    def memory_kind(self, name: str) -> str:
+        """Where a memory's words are."""
+        rows = self.memory_name("mult"), self.memory_name("bias"), self.memory_name("stream")
+        if self.params_buffer and name in rows:
+            return "flash"
+        return "block" if name == self.memory_name("tables") else super().memory_kind(name)
 
     def contents(self, image: CoreImage) -> dict[str, list[int]]:
         """ROM words by name, unsigned: what the memory files hold. Tables are addressed by the bits
@@ -523,10 +549,26 @@ class MapSpec(SharedSpec):
                     place = (value + layer.x.min) % (1 << self.index_bits)
                     words[(layer.table - 1 << self.index_bits) + place] = entry % (1 << bits)
             found[self.memory_name("tables")] = words
+        if self.params_buffer:
+            found[self.stream_memory] = self._stream(image)
         return found
+
+    def _stream(self, image: CoreImage) -> list[int]:
+        """The words that come from the flash: a row's multiplier and bias are the lower and the
+        upper part of so many words, the lowest first."""
+        words, low = list[int](), (1 << self.word_bits) - 1
+        for part in self.parts(image):
+            for mult, bias in zip(part.mult, part.bias, strict=True):
+                value = mult | bias % (1 << self.bias_bits) << self.mult_bits
+                words += [value >> k * self.word_bits & low for k in range(self.row_words)]
+            words += part.codes
+        return words
 
     def layer_at(self, memory: str, word: int) -> str:
         """The name of the layer that a word of a memory belongs to."""
+        if self.params_buffer and memory == self.stream_memory:
+            ends = accumulate(map(sum, self.stream_runs))
+            return next(x.name for x, end in zip(self.layers, ends, strict=True) if word < end)
         if memory != self.memory_name("tables"):
             return super().layer_at(memory, word)
         number = 1 + (word >> self.index_bits)
@@ -559,6 +601,35 @@ class MapSpec(SharedSpec):
         """Words that must be kept of codes from the flash: all of a layer's, which are read for
         every position."""
         return max(2, *(layer.words for layer in self.layers))
+
+    @property
+    def least_rows(self) -> int:
+        """Rows whose multipliers and biases must be kept where they come from the flash: all of a
+        layer's."""
+        return max(2, *(layer.rows for layer in self.layers))
+
+    @property
+    def row_words(self) -> int:
+        """Words from the flash that a row's multiplier and bias take."""
+        return -(-(self.mult_bits + self.bias_bits) // self.word_bits)
+
+    @property
+    def stream_memory(self) -> str:
+        """Name of the memory whose words come from the flash, where codes do."""
+        return self.memory_name("stream") if self.params_buffer else super().stream_memory
+
+    @property
+    def stream_runs(self) -> tuple[tuple[int, int], ...]:
+        """The words that come from the flash, in order: those of a layer's rows, if they do, and of
+        its codes."""
+        if not self.params_buffer:
+            return super().stream_runs
+        return tuple((layer.rows * self.row_words, layer.words) for layer in self.layers)
+
+    @property
+    def params_places(self) -> int:
+        """Words from the flash whose multipliers and biases are kept; 0 where all are stored."""
+        return self.params_buffer * self.row_words
 
     @property
     def freed_bits(self) -> int:
@@ -616,7 +687,8 @@ class MapSpec(SharedSpec):
     def program_fields(self) -> dict[str, int]:
         """As `SharedSpec.program_fields`, and how the windows go over the map.
 
-        ``codes`` is the number of slot words, where they come from the flash;
+        ``codes`` is the number of slot words, where they come from the flash, ``params`` that of
+        the words of the rows' multipliers and biases, where these do;
         ``start`` and ``row`` are the first slot word and the first row; ``first`` is the address of
         the first window's first pixel; ``down`` the words from one row of the map to the next,
         ``across`` those from a pixel's last word to the next pixel's first, ``right`` and ``below``
@@ -650,7 +722,8 @@ class MapSpec(SharedSpec):
             **super().program_fields,
             "codes": self.freed_bits if self.code_memory == "flash" else 0,
             "start": max(1, (self.words - 1).bit_length()),
-            "row": max(1, (self.all_rows - 1).bit_length()),
+            "row": 0 if self.params_buffer else max(1, (self.all_rows - 1).bit_length()),
+            "params": max(own for own, _ in self.stream_runs).bit_length(),
             "first": self.map_address_bits,
             "down": self.map_address_bits,
             "right": self.map_address_bits,
@@ -704,7 +777,8 @@ class MapSpec(SharedSpec):
         bits = self.program_fields
         for number, (layer, step) in enumerate(zip(self.layers, super().steps(), strict=True)):
             places = self._walk(number) | {
-                "codes": layer.words, "start": start, "row": row, "words": layer.window_words - 1,
+                "codes": layer.words, "params": layer.rows * self.row_words, "start": start,
+                "row": row, "words": layer.window_words - 1,
                 "across": self._across(layer), "sums": int(layer.joins > 0),
                 "columns": layer.places[1] - 1, "rows": layer.lines - 1,
                 "lines": layer.patch[0] - 1, "taps": layer.patch[1] - 1,
@@ -1073,4 +1147,6 @@ def _even_parts(core: CoreSpec, image: CoreImage, parts: int) -> tuple[CoreSpec,
 def make_map_spec(layers: Sequence[MapLayer], **fields: Any) -> MapSpec:
     """The specification of an engine; it takes what the first layer's map has."""
     n = int(np.prod(layers[0].geometry.input_shape))
+    if fields.get("params_buffer"):
+        fields["params_memory"] = "block"
     return MapSpec(**(fields | {"layers": tuple(layers), "n": n, "out": layers[-1].out}))

@@ -57,7 +57,7 @@ def rom_shapes(graph: GraphSpec, blocks: str) -> Iterator[RomShape]:
     for spec in graph.cores:
         for memory, (width, words) in spec.memories.items():
             codes = memory == spec.memory_name("weights")
-            if (spec.code_memory if codes else spec.params_memory) != "block":
+            if spec.memory_kind(memory) != "block":
                 continue
             depths = spec.weight_roms(blocks) if codes else (words,)
             for number, depth in enumerate(depths):

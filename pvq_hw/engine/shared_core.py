@@ -258,6 +258,27 @@ class SharedSpec(CoreBase):
         return 2
 
     @property
+    def stream_memory(self) -> str:
+        """Name of the memory whose words come from the flash, where codes do."""
+        return self.memory_name("weights")
+
+    @property
+    def stream_runs(self) -> tuple[tuple[int, int], ...]:
+        """The words that come from the flash, in order: so many of rows' multipliers and biases,
+        then so many of codes, and so on."""
+        return ((0, self.words),)
+
+    @property
+    def stream_words(self) -> int:
+        """Words that come from the flash for a frame, where codes do."""
+        return sum(map(sum, self.stream_runs))
+
+    @property
+    def params_places(self) -> int:
+        """Words from the flash whose multipliers and biases are kept; 0 where all are stored."""
+        return 0
+
+    @property
     def code_address_bits(self) -> int:
         """Bits of an address of the code memory."""
         depth = self.code_buffer if self.code_memory == "flash" else self.words
@@ -417,6 +438,11 @@ class SharedSpec(CoreBase):
             self.memory_name("bias"): (self.bias_bits, rows),
             self.memory_name("program"): (self.program_bits, len(self.layers)),
         }
+
+    def memory_kind(self, name: str) -> str:
+        """Where a memory's words are."""
+        program = name == self.memory_name("program")
+        return self.program_memory if program else super().memory_kind(name)
 
     def contents(self, image: CoreImage) -> dict[str, list[int]]:
         """ROM words by name, unsigned: what the memory files hold."""

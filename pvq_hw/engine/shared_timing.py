@@ -102,6 +102,13 @@ def map_layers(
         """When all of a layer's words are known to be there."""
         return 0 if arrivals is None else arrivals.ready(layer.words) + 1
 
+    def give_back(layer: SharedLayer, end: int) -> None:
+        """After a layer's last word, the places of its words, and later those of its rows."""
+        if arrivals is not None:
+            arrivals.free(end, layer.words)
+        if arrivals is not None and spec.params_buffer:
+            arrivals.free_params(end + spec.last_result_stage, layer.rows * spec.row_words)
+
     for frame in range(frames):
         i.readies += [free] * spec.n
         i.settle()
@@ -110,11 +117,9 @@ def map_layers(
         start = i.moved[-1] + 1
         for layer in spec.layers[:-1]:
             end = spec.last_word(layer, start, ready(layer))
-            if arrivals is not None:
-                arrivals.free(end, layer.words)
+            give_back(layer, end)
             start = end + spec.turn_cycles
         start = max(spec.first_word(last, start), ready(last))
         end = yield from reads.rows(start, lengths)
-        if arrivals is not None:
-            arrivals.free(end - 1, last.words)
+        give_back(last, end - 1)
         free = end + spec.turn_cycles

@@ -79,7 +79,7 @@ def _check_stream(
     if found != right:
         byte = next(i for i, (a, b) in enumerate(zip(found, right, strict=True)) if a != b)
         bit = 8 * byte + 8 - (found[byte] ^ right[byte]).bit_length()
-        word = min(bit // spec.word_bits, spec.words - 1)
-        name = spec.layer_at(spec.memory_name("weights"), word)
+        word = min(bit // spec.word_bits, spec.stream_words - 1)
+        name = spec.layer_at(spec.stream_memory, word)
         where = f"layer {name!r} word {word}"
         findings.append(Finding(_FILE, where, "is not the network's code"))

@@ -103,8 +103,8 @@ def shared_folding(
     goal : int
         As `pvq_hw.plan.folding.fold` takes it.
     **options
-        ``code_memory``, ``code_buffer``, ``map_memory``, ``side`` and ``multiplier``, free unless
-        given.
+        ``code_memory``, ``code_buffer``, ``map_memory``, ``params_buffer``, ``side`` and
+        ``multiplier``, free unless given.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def shared_folding(
     gaps = own_gaps
     if not maps and target.flash and options.get("code_memory", "flash") == "flash":
         gaps = _streamed_gaps(whole, own_gaps[0])
-    chosen = ("side", "code_memory", "code_buffer")
+    chosen = ("side", "code_memory", "code_buffer", "params_buffer")
     asked = {key: value for key, value in options.items() if key not in chosen}
 
     def engines(p: int) -> list[_Reckoned]:
@@ -145,7 +145,7 @@ def shared_folding(
                 for fields in _memories(made, target, options):
                     if gap not in own_gaps and fields["code_memory"] != "flash":
                         continue
-                    if fields.get("map_memory") == "ring" and _roomy(tried, fields, room):
+                    if _roomy(tried, fields, room):
                         continue
                     spec = replace(made, **fields)
                     cost = core_resources(spec, target.engine)
@@ -301,8 +301,8 @@ def _check(layer: FoldLayer) -> None:
 
 
 def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Where codes and maps may be, each in block RAM or SPRAM; maps in one memory behind those in
-    two."""
+    """Where codes and maps may be, each in block RAM or SPRAM, and whether multipliers and biases
+    come from the flash with codes; those behind that take more block RAM and are as fast."""
     kinds = ["block", *(["spram"] if target.device.sprams else [])]
     kinds += ["flash"] if target.flash else []
     found: list[dict[str, Any]] = []
@@ -311,20 +311,32 @@ def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> l
         if kind == "flash":
             least = max(_RING_WORDS, 1 << (spec.least_buffer - 1).bit_length())
             part["code_buffer"] = options.get("code_buffer", least)
-        found += [part, part | {"map_memory": "ring"}] if isinstance(spec, MapSpec) else [part]
+        ways = [part, *([part | {"map_memory": "ring"}] if isinstance(spec, MapSpec) else [])]
         if target.device.sprams and spec.fits_spram:
-            found.append(part | {"map_memory": "spram"})
-    asked = options.get("map_memory")
-    return [x for x in found if asked in (None, x.get("map_memory", "block"))]
+            ways.append(part | {"map_memory": "spram"})
+        found += ways
+        if kind == "flash" and isinstance(spec, MapSpec):
+            rows = max(_RING_WORDS, 1 << (spec.least_rows - 1).bit_length())
+            rows = options.get("params_buffer", rows)
+            first = 0 if "params_buffer" in options else 1
+            kept = {"params_buffer": rows, "params_memory": "block"}
+            found += [way | kept for way in ways[first:] if rows]
+    usual = {"map_memory": "block", "params_buffer": 0}
+    return [
+        x for x in found if all(options.get(k, (usual | x)[k]) == (usual | x)[k] for k in usual)
+    ]
 
 
 def _roomy(tried: Sequence[_Reckoned], fields: Mapping[str, Any], room: Resources) -> bool:
-    """Whether there are block RAMs for two memories of maps, so that one saves nothing."""
-    return any(
+    """Whether fields only save block RAM, by one memory of maps or by multipliers and biases from
+    the flash, and there is enough."""
+    saves = fields.get("map_memory") == "ring" or "params_buffer" in fields
+    spram = fields.get("map_memory") == "spram"
+    return saves and any(
         x.cost.brams <= room.brams
         for x in tried
-        if (x.spec.code_memory, x.spec.choices.get("map_memory"))
-        == (fields["code_memory"], "block")
+        if x.spec.code_memory == fields["code_memory"]
+        and (x.spec.choices.get("map_memory") == "spram") == spram
     )
 
 

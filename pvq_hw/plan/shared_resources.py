@@ -40,6 +40,9 @@ def map_luts(spec: MapSpec, family: str, leaf_bits: float, tree_bits: float) -> 
     if spec.map_memory == "ring":  # two addresses that wrap
         luts += 4 * spec.map_address_bits
         ffs += 3 * spec.map_address_bits + 2 * spec.map_bits
+    if spec.params_buffer:  # what comes, which of two kinds, and from when on
+        luts += 80 + 3 * len(spec.layers)
+        ffs += 60 + spec.mult_bits + spec.bias_bits
     luts += spec.chosen * spec.side * (spec.acc_bits + spec.bank_bits + 2)
     ffs += spec.chosen * spec.side * spec.acc_bits
     return round(luts), round(ffs)
@@ -73,4 +76,7 @@ def map_memories(spec: MapSpec) -> dict[str, tuple[int, int, int]]:
         maps["left"] = (1, spec.bank_bits, spec.pooled)
     if spec.tables:
         maps["tables"] = (1, *spec.memories[spec.memory_name("tables")])
+    if spec.params_buffer:
+        maps["mult"] = (1, spec.mult_bits, spec.params_buffer)
+        maps["bias"] = (1, spec.bias_bits, spec.params_buffer)
     return shared_memories(spec) | {"banks": banks, **maps}

@@ -20,7 +20,7 @@ class CodeStream:
     Parameters
     ----------
     bits : int
-        Of all code words.
+        Of all words.
     cycles : int
         In which the flash gives them, the command included.
     interval : int
@@ -39,7 +39,7 @@ class CodeStream:
     @classmethod
     def of(cls, spec: StreamedCore, interval: int, clock_hz: int) -> "CodeStream":
         """Of a core that reads its codes from the flash."""
-        return cls(spec.words * spec.word_bits, stream_cycles(spec), interval, clock_hz)
+        return cls(spec.stream_words * spec.word_bits, stream_cycles(spec), interval, clock_hz)
 
     @property
     def flash_hz(self) -> float:

@@ -105,6 +105,6 @@ def design_of(graph: GraphSpec, folder: Path) -> Design:
 def _check_stream(graph: GraphSpec, image: Path) -> None:
     """Raises InputError unless the file for the flash has the words that are simulated."""
     spec: Any = next(core for core in graph.cores if core.code_memory == "flash")
-    words = read_hex(image / f"{spec.memory_name('weights')}.hex", spec.word_bits, spec.words)
+    words = read_hex(image / f"{spec.stream_memory}.hex", spec.word_bits, spec.stream_words)
     if (image / CODES_FILE).read_bytes() != stream_file(spec, words):
         raise InputError(f"{image / CODES_FILE} must hold the words of {spec.name}'s codes")

@@ -17,8 +17,12 @@ from pvq_hw.engine.code_stream import (
 )
 
 
-def core(width, words, depth=4):
-    return SimpleNamespace(word_bits=width, words=words, code_buffer=depth)
+def core(width, words, depth=4, runs=None, params=0):
+    runs = runs or ((0, words),)
+    return SimpleNamespace(
+        word_bits=width, stream_words=sum(map(sum, runs)), stream_runs=runs, code_buffer=depth,
+        params_places=params,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("width", "words"), [(1, 1), (7, 3), (8, 5), (13, 8), (57, 40)])
@@ -58,3 +62,19 @@ def test_words_come_one_after_the_other_as_far_as_there_is_room():
     assert arrivals.ready(3) == FIRST_WORD + 4 * word + PASS_CYCLES + 3
     assert arrivals.ready(4) == late + 1 + word + 3
     assert stream_cycles(spec) == 3 * word + PASS_CYCLES
+
+
+def test_words_of_rows_come_before_the_codes_of_their_layer():
+    spec = core(5, 0, 4, ((2, 1), (1, 3)), 3)
+    arrivals, word = Arrivals(spec), 5 * BIT_CYCLES
+    assert arrivals.ready() == FIRST_WORD + 3 * word + 3
+    assert arrivals.ready(4) == FIRST_WORD + 7 * word + 3
+    # The next pass's first word of a row has no place, and neither has its first code word.
+    arrivals.free(3000)
+    arrivals.free_params(4000, 2)
+    arrivals.free(5000, 3)
+    assert arrivals.ready() == 4001 + 3 * word + 3
+    arrivals.free(6000)
+    arrivals.free_params(6010, 1)
+    assert arrivals.ready(3) == 6011 + 4 * word + 3
+    assert stream_cycles(spec) == 7 * word + PASS_CYCLES

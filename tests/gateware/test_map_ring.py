@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_map_core import NETWORKS
+from random_graphs import RandomNetwork
+from test_map_core import NETWORKS, SAME
 
 from pvq_hw.engine import map_ring
 from pvq_hw.engine.map_places import FRAME
 from pvq_hw.engine.map_ring import Walk, place_ring
+from pvq_hw.engine.roms import rom_shapes
 from pvq_hw.errors import InputError
 from pvq_hw.plan.plan import plan
+from pvq_hw.target.boards import get_target
 
 
 def window_words(layer, line, column, part):
@@ -123,6 +126,8 @@ def test_the_ring_of_a_depthwise_layer():
         (taken[:, None] * 8 + parts).ravel(),
     )  # fmt: skip
     assert walk.behind == 6 * 32
+    assert walk.spares(4192, -192, [0])
+    assert not walk.spares(4192, -191, [0])
     chain = [(k - 1,) for k in range(4)]
     words, bases = place_ring([walk] * 4, [4000] * 5, chain, range(4), "Core")
     assert (words, bases) == (4192, (0, 4000, 3808, 3616))
@@ -133,3 +138,24 @@ def test_maps_that_no_memory_has_are_refused():
     with pytest.raises(InputError, match="must have maps that fit a memory of 65,536 words"):
         place_ring([walk] * 3, [40000] * 4, [(-1,), (-1,), (0, 1)], range(3), "Core 'engine'")
     assert math.log2(map_ring.MAX_RING) == 16
+
+
+def test_the_planner_saves_block_ram_where_there_is_too_little():
+    """One memory of maps, codes from the flash, then multipliers and biases too."""
+    net = RandomNetwork(3, (6, 6, 32))
+    x = net.conv(net.input, 32, (3, 3), groups=32, pads=SAME, k=3)
+    x = net.conv(net.conv(x, 96, (1, 1), k=4), 96, (3, 3), groups=96, pads=SAME, k=3)
+    net.dense(net.average(net.conv(x, 96, (1, 1), k=4), (6, 6)), 5)
+    network, board = net.network(), get_target("hx8k")
+
+    def found(brams):
+        small = replace(board, device=replace(board.device, brams=brams))
+        made = plan(network, small, engine="shared", lanes=[2] * 6)
+        spec, roms = made.shared, [x.name for x in rom_shapes(made.graph, "ice40")]
+        return (spec.code_memory, spec.map_memory, spec.params_buffer), roms
+
+    rows = ["engine_mult", "engine_bias"]
+    assert found(32) == (("block", "block", 0), ["engine_codes", *rows])
+    assert found(29) == (("block", "ring", 0), ["engine_codes", *rows])
+    assert found(23) == (("flash", "ring", 0), rows)
+    assert found(19) == (("flash", "ring", 256), [])

@@ -100,16 +100,22 @@ def test_outputs_under_stalls_and_resets():
 
 
 # A ring that holds a layer's words alone, so that the next one's wait; and one that holds two.
-MAPS = [("pooled", 16, 2946), ("pooled", 64, 2214), ("residual", 16, 3800)]
+# Multipliers and biases of so many rows from the flash, too, or all stored.
+MAPS = [
+    ("pooled", 16, 16, "ring", 5028), ("pooled", 16, 0, "spram", 2946),
+    ("pooled", 64, 0, "spram", 2214), ("residual", 16, 0, "spram", 3800),
+    ("residual", 16, 8, "ring", 8651), ("depthwise", 64, 32, "spram", 7790),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("name", "code_buffer", "cycles"), [MAPS[0], *(pytest.param(*x, marks=pytest.mark.slow)
-                                                   for x in MAPS[1:])]
-)  # fmt: skip
-def test_outputs_of_layers_with_maps_and_cycles(name, code_buffer, cycles):
+    ("name", "code_buffer", "rows", "maps", "cycles"),
+    [*MAPS[:1], *(pytest.param(*x, marks=pytest.mark.slow) for x in MAPS[1:])],
+)
+def test_outputs_of_layers_with_maps_and_cycles(name, code_buffer, rows, maps, cycles):
     network = NETWORKS[name]()
-    options = {"code_memory": "flash", "code_buffer": code_buffer, "map_memory": "spram", "side": 2}
+    options = {"code_memory": "flash", "code_buffer": code_buffer, "map_memory": maps, "side": 2,
+               "params_buffer": rows}  # fmt: skip
     made = plan(network, "icebreaker", engine="shared", lanes=[4] * 19, gap_bits=[3] * 19,
                 **options)  # fmt: skip
     assert made.specs[0].code_buffer == code_buffer
