@@ -15,6 +15,7 @@ from gateware.link.top import Top
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.code_stream import STREAM_START, stream_crc, stream_cycles, stream_file
 from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.map_core import MapSpec
 from pvq_hw.engine.shared_core import make_shared_core
 from pvq_hw.engine.spram_image import FLASH_OFFSET
 from pvq_hw.engine.timing import time_graph
@@ -22,8 +23,10 @@ from pvq_hw.engine.units import CoreUnit
 from pvq_hw.errors import InputError
 from pvq_hw.host.code_state import CodeState, CodeStatus
 from pvq_hw.host.protocol import Description, ErrorCode, Kind, Packet, PacketDecoder, WireFormat
+from pvq_hw.output.verify_codes import check_codes
+from pvq_hw.output.verify_content import check_image, check_plan
 from pvq_hw.plan.image import emit
-from pvq_hw.plan.plan import plan
+from pvq_hw.plan.plan import Plan, plan
 from sim.agents.bench import Bench
 from sim.agents.pins import PinSimulation
 from sim.agents.spi_flash import SpiFlash
@@ -134,6 +137,43 @@ def test_outputs_of_layers_with_maps_and_cycles(name, code_buffer, rows, maps, c
         seed=5, resets=(30, 20_000, 24_000),
     )  # fmt: skip
     assert sim.compare(paused, traced(network, x)).mismatches == 0
+
+
+def test_files_of_multipliers_and_biases_from_the_flash(tmp_path):
+    network = NETWORKS["depthwise"]()
+    made = plan(network, "hx8k", engine="shared", lanes=[4] * 9, code_memory="flash",
+                map_memory="ring", params_buffer=32)  # fmt: skip
+    spec = made.shared
+    assert isinstance(spec, MapSpec)
+    assert Plan.from_json(made.to_json()) == made
+    assert made.stream.bits == spec.word_bits * (spec.words + spec.all_rows * spec.row_words)
+    image = emit(network, made)
+    image.write(tmp_path)
+    made.save(tmp_path / "plan.json")
+
+    def found():
+        findings = []
+        cores = check_plan(tmp_path, network, made, findings)
+        check_image(tmp_path, network, made, cores, findings)
+        check_codes(tmp_path, made, [core for _, core in cores], findings)
+        return findings
+
+    assert found() == []
+    # A bit of the second layer's first bias, and one of the first layer's last code word.
+    first = sum(spec.stream_runs[0])
+    for word, layer in ((first + 1, spec.layers[1]), (first - 1, spec.layers[0])):
+        file = tmp_path / "image/codes.bin"
+        right = file.read_bytes()
+        wrong, at = bytearray(right), word * spec.word_bits
+        wrong[16 + at // 8] ^= 0x80 >> at % 8
+        file.write_bytes(wrong)
+        (one,) = found()
+        assert (one.file, one.where) == ("image/codes.bin", f"layer {layer.name!r} word {word}")
+        file.write_bytes(right)
+    with pytest.raises(InputError, match="params_buffer must be a power of two from 20 on, not 16"):
+        replace(spec, params_buffer=16)
+    with pytest.raises(InputError, match="params_buffer must be 0 unless codes come from the fl"):
+        replace(spec, code_memory="block", code_buffer=0)
 
 
 def _given(small, flash, cycles):
