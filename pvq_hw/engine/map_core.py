@@ -419,7 +419,7 @@ class MapSpec(SharedSpec):
         """Of each map that a layer reads, whether its activations are signed."""
         return tuple(self.form_of(k).signed for k in self.read_by(number))
 
-    @property
+    @cached_property
     def places(self) -> tuple[MapPlace, ...]:
         """Where the frame is, and the map that each layer but the last gives (a part of)."""
         where = f"Core {self.name!r}"
@@ -427,7 +427,7 @@ class MapSpec(SharedSpec):
             return _ring(self.layers, where)[1]
         return _places(self.layers, where)
 
-    @property
+    @cached_property
     def ring_words(self) -> int:
         """Words of the one memory of all maps; 0 where there are two."""
         return _ring(self.layers, self.name)[0] if self.map_memory == "ring" else 0
@@ -641,7 +641,7 @@ class MapSpec(SharedSpec):
         """Whether each of its maps fits into an SPRAM."""
         return self.bank_bits <= _SPRAM_BITS and self.map_depth <= _SPRAM_WORDS
 
-    @property
+    @cached_property
     def map_depths(self) -> tuple[int, int]:
         """Words of the first and the second memory; of a ring those up to the largest power of two,
         which take the fewest blocks, and those beyond, if any."""

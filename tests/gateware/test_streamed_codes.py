@@ -105,7 +105,7 @@ def test_outputs_under_stalls_and_resets():
 # A ring that holds a layer's words alone, so that the next one's wait; and one that holds two.
 # Multipliers and biases of so many rows from the flash, too, or all stored.
 MAPS = [
-    ("pooled", 16, 16, "ring", 5028), ("pooled", 16, 0, "spram", 2946),
+    ("pooled", 16, 8, "ring", 5243), ("pooled", 16, 0, "spram", 2946),
     ("pooled", 64, 0, "spram", 2214), ("residual", 16, 0, "spram", 3800),
     ("residual", 16, 8, "ring", 8651), ("depthwise", 64, 32, "spram", 7790),
 ]  # fmt: skip
