@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.mutate import score
-from benchmarks.mutate_checks import CHECKS, EQUIVALENT, EQUIVALENT_CELLS
+from benchmarks.mutate_checks import CHECKS, EQUIVALENT, EQUIVALENT_CELLS, LEFT_CELLS
 from benchmarks.mutate_verilog import tally
 from pvq_hw.documents import document_text
 from pvq_hw.errors import InputError, PvqError
@@ -148,7 +148,8 @@ def _cells(circuits: Mapping[str, Any]) -> Iterator[str]:
     for circuit, held in circuits.items():
         for name, mutant in sorted(held["mutants"].items()):
             if mutant["what"] == "left":
-                reason = EQUIVALENT_CELLS.get(f"{circuit}: {name}", "a test is missing")
+                reasons = EQUIVALENT_CELLS | LEFT_CELLS
+                reason = reasons.get(f"{circuit}: {name}", "a test is missing")
                 yield ""
                 yield f"Not found: {circuit}: `{name}`: {reason}."
 

@@ -22,6 +22,7 @@ _JUNK = 0x5A5A5A5A5A5A5A5A
 _BINARY = {
     "$add": "+", "$sub": "-", "$mul": "*", "$and": "&", "$or": "|", "$xor": "^",
 }  # fmt: skip
+_SHIFTS = ("$shl", "$sshl", "$shr", "$sshr")
 _COMPARE = {"$eq": "==", "$ne": "!=", "$lt": "<", "$le": "<=", "$gt": ">", "$ge": ">="}
 
 
@@ -216,12 +217,13 @@ class Evaluator:
             return f"B({a} != 0)"
         if kind == "$logic_not":
             return f"B({a} == 0)"
-        if kind in ("$shl", "$sshl", "$shr", "$sshr"):
+        if kind in _SHIFTS:
             if "1" in cell.parameters["B_SIGNED"]:
                 raise InputError(f"Cell {cell.name!r} must shift by an unsigned number")
             b = self._operand(cell.ports["B"])
-            signed = kind == "$sshr" or kind.endswith("shl")
-            wide = self._extended(cell, "A", out) if signed else a
+            wide = self._extended(cell, "A", out)
+            if kind == "$shr":
+                wide = f"({wide} & {(1 << max(out, len(cell.ports['A']))) - 1})"
             return f"(({wide} {'<<' if kind.endswith('shl') else '>>'} {b}) & {mask})"
         if kind in ("$logic_and", "$logic_or"):
             b = self._operand(cell.ports["B"])
@@ -235,11 +237,12 @@ class Evaluator:
         raise InputError(f"Netlist {self.netlist.name!r} has a cell of unknown kind {kind}")
 
     def _extended(self, cell: Cell, port: str, out: int) -> str:
-        """An operand with its sign, where both operands are signed."""
+        """An operand with its sign, where both operands are signed; of a shift, the first one."""
         bits = cell.ports[port]
         wide = max(out, len(bits))
         text = self._operand(bits, wide)
-        flags = [cell.parameters[f"{p}_SIGNED"] for p in ("A", "B") if p in cell.ports]
+        ports = "A" if cell.type in _SHIFTS else "AB"
+        flags = [cell.parameters[f"{p}_SIGNED"] for p in ports if p in cell.ports]
         if not all("1" in flag for flag in flags):
             return text
         top = 1 << (len(bits) - 1)

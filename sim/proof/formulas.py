@@ -10,6 +10,7 @@ __all__ = ["Formulas", "Solver", "solver_version"]
 
 _COMPARE = {"$lt": "BV_ULT", "$le": "BV_ULE", "$gt": "BV_UGT", "$ge": "BV_UGE"}
 _COMPARE_SIGNED = {"$lt": "BV_SLT", "$le": "BV_SLE", "$gt": "BV_SGT", "$ge": "BV_SGE"}
+_SHIFTS = {"$shl": "BV_SHL", "$sshl": "BV_SHL", "$shr": "BV_SHR", "$sshr": "BV_ASHR"}
 _JOIN = {"$and": "BV_AND", "$or": "BV_OR", "$xor": "BV_XOR", "$add": "BV_ADD", "$sub": "BV_SUB",
          "$mul": "BV_MUL"}  # fmt: skip
 
@@ -243,6 +244,8 @@ class Formulas:
             return operand("A", out)
         if kind in _JOIN:
             return s.op(_JOIN[kind], [operand("A", out), operand("B", out)])
+        if kind in _SHIFTS and "1" not in cell.parameters["B_SIGNED"]:
+            return self._shifted(cell, port("A"), port("B"))
         if kind == "$reduce_and":
             return truth(s.same(s.op("BV_NOT", [port("A")]), s.number(0, len(cell.ports["A"]))))
         if kind in ("$reduce_or", "$reduce_bool"):
@@ -260,6 +263,15 @@ class Formulas:
             names = _COMPARE_SIGNED if _signed(cell) else _COMPARE
             return truth(s.op(names[kind], [operand("A", wide), operand("B", wide)]))
         return None
+
+    def _shifted(self, cell: Cell, a: Any, b: Any) -> Any:
+        """What a cell that shifts gives: its first operand is as wide as its result at least."""
+        s, out, signed = self._solver, len(cell.output), "1" in cell.parameters["A_SIGNED"]
+        right = _SHIFTS[cell.type] if signed else _SHIFTS[cell.type].replace("ASHR", "SHR")
+        a = s.resize(a, max(len(cell.ports["A"]), out), signed=signed)
+        wide = max(a.sort().bv_size(), len(cell.ports["B"]))
+        a = s.resize(a, wide, signed=right == "BV_ASHR")
+        return s.resize(s.op(right, [a, s.resize(b, wide)]), out)
 
 
 def _signed(cell: Cell) -> bool:

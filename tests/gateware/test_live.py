@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from amaranth.back import rtlil
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 from live_board import LiveBoard
 from verilog_pins import talk_in_verilog
 
 from gateware.board import patch_bitstream
+from gateware.link.code_control import CodeControl
 from gateware.link.code_loader import CodeLoader
 from pvq_hw.host.code_state import CodeState, CodeStatus
 from pvq_hw.host.protocol import Description, ErrorCode, Kind, Packet, PacketDecoder
@@ -253,3 +255,29 @@ def test_nothing_but_contents_follows_from_the_weights(body):
     for part in ("a_codes", "b_weights", "a_mult", "a_bias", "t_table", "description"):
         assert any(part in name for name in changed), part
     assert not any("spare" in name for name in changed)
+
+
+def test_a_reset_in_the_cycle_of_a_request_forgets_it():
+    """Whatever else the reset hits: here it is the request itself that is on its way."""
+    layout, reset = LiveBoard(banks=1).layout, Signal()
+    control = CodeControl(layout, 0, 0, 0)
+    states = {}
+
+    async def bench(ctx):
+        ctx.set(control.quiet, 1)
+        ctx.set(control.header.kind, Kind.CODES_OPEN)
+        await ctx.tick().repeat(4)
+        for when in (1, 0):  # with the request, and never
+            ctx.set(control.right, 1)
+            ctx.set(reset, when)
+            await ctx.tick()
+            ctx.set(control.right, 0)
+            ctx.set(reset, 0)
+            await ctx.tick().repeat(3)
+            states[when] = ctx.get(control.status.state)
+
+    simulator = Simulator(ResetInserter(reset)(control))
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert (states[1] == CodeState.OPEN, states[0] == CodeState.OPEN) == (False, True)
