@@ -134,7 +134,10 @@ def shared_folding(
     chosen = ("side", "code_memory", "code_buffer", "params_buffer")
     asked = {key: value for key, value in options.items() if key not in chosen}
 
+    stored = False  # whether an engine fits whose codes don't come from the flash
+
     def engines(p: int) -> list[_Reckoned]:
+        nonlocal stored
         own = []
         for gap in gaps:
             for side in _sides(whole, target, options) if maps else (1,):
@@ -145,13 +148,15 @@ def shared_folding(
                 for fields in _memories(made, target, options):
                     if gap not in own_gaps and fields["code_memory"] != "flash":
                         continue
-                    if _roomy(tried, fields, room):
+                    flash = fields["code_memory"] == "flash"
+                    if (flash and stored) or _helpless(tried, fields, room):
                         continue
                     spec = replace(made, **fields)
                     cost = core_resources(spec, target.engine)
                     cost += load_resources(target) if spec.code_memory == "spram" else Resources()
                     over = _over(cost, room)
                     fits = cost.within(room)
+                    stored = stored or (fits and not flash)
                     tried.append(_Reckoned(spec, cost, fits, over, spec.frame_cycles))
                 own += tried
                 if not any(x.fits for x in tried):
@@ -327,17 +332,21 @@ def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> l
     ]
 
 
-def _roomy(tried: Sequence[_Reckoned], fields: Mapping[str, Any], room: Resources) -> bool:
+def _helpless(tried: Sequence[_Reckoned], fields: Mapping[str, Any], room: Resources) -> bool:
     """Whether fields only save block RAM, by one memory of maps or by multipliers and biases from
-    the flash, and there is enough."""
+    the flash, and there is enough, or more than block RAM is short."""
     saves = fields.get("map_memory") == "ring" or "params_buffer" in fields
     spram = fields.get("map_memory") == "spram"
-    return saves and any(
-        x.cost.brams <= room.brams
+    alike = [
+        x.cost
         for x in tried
         if x.spec.code_memory == fields["code_memory"]
         and (x.spec.choices.get("map_memory") == "spram") == spram
-    )
+    ]
+    if not saves or not alike:
+        return False
+    enough = any(cost.brams <= room.brams for cost in alike)
+    return enough or not any(replace(cost, brams=0, bram_bits=0).within(room) for cost in alike)
 
 
 def _kept(found: list[_Reckoned]) -> list[_Reckoned]:
