@@ -218,13 +218,10 @@ of which `compile` takes 6,000; ad01: 1,996 windows; 1,000 points of a sine; dia
 MLPRegressor with hidden layers of 32 and 16). Medians of the draws, where there is more than one.
 *right* with its 95 % interval (Wilson); *only*: inputs right in the float model alone, and in the
 quantized network alone; *same*: answers as float's; *error*: root mean squared, over the standard
-deviation of float's outputs around the mean of each. *CPU s* and *MiB*: processor seconds and peak memory of the whole
-`compile`, on a machine with more work than cores, most of them before
-[the last changes to its time](decisions/speed.md). Plans, and with them cycles and the banks that
-codes are balanced over, are from before [carry chains were shortened](decisions/carry-chains.md).
-Bold: what is asked is
-reached. An asterisk: measured with an earlier quantizer, and not again. The first row's CPU s
-include what Numba compiles once. What stops rows that miss what is asked:
+deviation of float's outputs around the mean of each. *CPU s* and *MiB*: processor seconds and peak
+memory of the whole `compile`, on a machine with more work than cores; since then
+[KWS takes a third less](decisions/speed.md). Bold: what is asked is reached. An asterisk: measured
+with an earlier quantizer, and not again. What stops rows that miss what is asked:
 [limits](benchmarks-limits.md). Made by
 
     python -m benchmarks.reach --models FOLDER --mnist FOLDER --kws FOLDER --cifar FILE.npz \\
