@@ -44,6 +44,7 @@ MOST_VALUES = 1 << 24
 
 _MOST_CYCLES = 1 << 17  # of pieces, for all rows of a core
 _PIECE = 1 << 15  # sums that are run side by side
+_SAMPLES = 256  # of a row's sums
 
 
 def check_requantizers(
@@ -73,6 +74,7 @@ def check_requantizers(
     ways = requantizer_ways(spec, netlist)
     values = 0
     where = f"Requantizer of layer {sums.layer.name!r}"
+    _check_parameters(sums, where)
     for number, way in enumerate(ways):
         biases = [sums.bias[row] for row in way.rows]
         less = _check_rounding(way, spec, sums.layer.shift, spec.out, biases, where)
@@ -83,6 +85,17 @@ def check_requantizers(
         values += int(sum(sizes[row].sum() for row in way.rows if row not in left))
         progress(number + 1, len(ways))
     return values, left
+
+
+def _check_parameters(sums: RowSums, where: str) -> None:
+    """Raises CheckError unless the core's multipliers and biases give the layer's activations: both
+    are the same formula, so some sums tell."""
+    low, high = sums.bounds
+    for row in range(sums.spec.rows):
+        acc = np.linspace(low[row], high[row], _SAMPLES).astype(np.int64)
+        wrong = np.flatnonzero(sums.results(row, acc) != sums.requantized(row, acc))
+        if len(wrong):
+            raise CheckError(f"{where} row {row} is wrong for a sum of {acc[wrong[0], 0]}")
 
 
 def _too_many(spec: CoreBase, sizes: IntArray) -> list[int]:

@@ -116,11 +116,18 @@ class RowSums:
                 )
 
     def results(self, row: int, acc: IntArray) -> IntArray:
-        """The layer's activation for sums of a row, by the layer's own numbers."""
+        """The layer's activation for sums (count, groups) of a row, by the layer's own numbers."""
         layer = self.layer
-        true = self.lanes.step * acc - int(self.lanes.taken[row, 0])
-        value = true * int(layer.mult[row, 0]) + int(layer.bias[row]) + (1 << (layer.shift - 1))
-        return np.asarray(layer.output.format.clamp(value >> layer.shift), dtype=np.int64)
+        true = self.lanes.step * acc - self.lanes.taken[row]
+        value = (true * layer.mult[row]).sum(axis=1) + int(layer.bias[row])
+        rounded = (value + (1 << (layer.shift - 1))) >> layer.shift
+        return np.asarray(layer.output.format.clamp(rounded), dtype=np.int64)
+
+    def requantized(self, row: int, acc: IntArray) -> IntArray:
+        """The same by the numbers that the core has."""
+        value = (acc * self.mult[row]).sum(axis=1) + self.bias[row]
+        rounded = value >> self.layer.shift
+        return np.asarray(self.layer.output.format.clamp(rounded), dtype=np.int64)
 
 
 @row_lanes.of(CoreSpec)
