@@ -82,7 +82,7 @@ def test_an_engine_without_dsp_blocks_is_named(tmp_path):
         found.finishes()
 
 
-@pytest.mark.parametrize("name", ["chain", "maps"])
+@pytest.mark.parametrize("name", ["chain", pytest.param("maps", marks=pytest.mark.slow)])
 def test_every_wrong_cell_of_a_block_is_found(engines, name):
     netlist, spec = engines[name]
     count = 0
