@@ -422,15 +422,18 @@ class MapSpec(SharedSpec):
     @cached_property
     def places(self) -> tuple[MapPlace, ...]:
         """Where the frame is, and the map that each layer but the last gives (a part of)."""
-        where = f"Core {self.name!r}"
         if self.map_memory == "ring":
-            return _ring(self.layers, where)[1]
-        return _places(self.layers, where)
+            return self._ring[1]
+        return _places(self.layers, f"Core {self.name!r}")
+
+    @property
+    def _ring(self) -> tuple[int, tuple[MapPlace, ...]]:
+        return _ring(self.layers, f"Core {self.name!r}")
 
     @cached_property
     def ring_words(self) -> int:
         """Words of the one memory of all maps; 0 where there are two."""
-        return _ring(self.layers, self.name)[0] if self.map_memory == "ring" else 0
+        return self._ring[0] if self.map_memory == "ring" else 0
 
     def base(self, number: int) -> int:
         """The first word that a layer gives, but the last one."""
