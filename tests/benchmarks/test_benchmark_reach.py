@@ -1,6 +1,7 @@
 """What `compile` reaches: what is judged, the page, and one row through the verb."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ def test_answers_are_counted_in_pairs() -> None:
     assert [found[k] for k in ("frames", "same", "float_right", "right")] == [4, 2, 2, 2]
     assert (found["only_float"], found["only_ours"]) == (1, 1)
     assert found["error_percent"] == pytest.approx(100 * np.sqrt(0.5) / 0.5)
+
+
+def test_a_command_has_its_own_memory_counted() -> None:
+    ballast = np.ones(200 << 20, np.uint8)
+    found = reach.run_verb([sys.executable, "-c", "print()"])
+    assert found["peak_mib"] < 100 < ballast.nbytes >> 20
+    with pytest.raises(RuntimeError, match=r"^no such thing$"):
+        reach.run_verb([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
 def test_reconstruction_errors_are_compared() -> None:
