@@ -60,6 +60,7 @@ CASES = (
     Case("ResNet8", 2, 200, mixed=True),
     Case("ResNet8", 3, 200, mixed=True),
     Case("mnist-8", 5, 600),
+    Case("tiny CNN", 2, 600),
     Case("LeNet-5", 5, 600),
     Case("LeNet-5", 10, 600),
 )
