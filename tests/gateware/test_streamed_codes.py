@@ -27,6 +27,7 @@ from pvq_hw.output.verify_codes import check_codes
 from pvq_hw.output.verify_content import check_image, check_plan
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, plan
+from sim import prove
 from sim.agents.bench import Bench
 from sim.agents.pins import PinSimulation
 from sim.agents.spi_flash import SpiFlash
@@ -139,7 +140,7 @@ def test_outputs_of_layers_with_maps_and_cycles(name, code_buffer, rows, maps, c
     assert sim.compare(paused, traced(network, x)).mismatches == 0
 
 
-def test_files_of_multipliers_and_biases_from_the_flash(tmp_path):
+def test_files_of_multipliers_and_biases_from_the_flash(tmp_path, monkeypatch):
     network = NETWORKS["depthwise"]()
     made = plan(network, "hx8k", engine="shared", lanes=[4] * 9, code_memory="flash",
                 map_memory="ring", params_buffer=32)  # fmt: skip
@@ -170,6 +171,11 @@ def test_files_of_multipliers_and_biases_from_the_flash(tmp_path):
         (one,) = found()
         assert (one.file, one.where) == ("image/codes.bin", f"layer {layer.name!r} word {word}")
         file.write_bytes(right)
+    # `prove` looks for ROMs of multipliers and biases: there are none.
+    monkeypatch.setattr(prove, "EngineBlocks", lambda netlist, core: None)
+    for core, level in ((spec, "open"), (replace(spec, params_buffer=0), "proven")):
+        levels = {name: found for name, found, _ in prove._engine_blocks(None, core)}
+        assert (levels["leaves"], levels["requantizers"]) == ("proven", level)
     with pytest.raises(InputError, match="params_buffer must be a power of two from 20 on, not 16"):
         replace(spec, params_buffer=16)
     with pytest.raises(InputError, match="params_buffer must be 0 unless codes come from the fl"):
