@@ -191,8 +191,8 @@ board, and how many seeds were tried, or what they met where that is too slow fo
 asked for, and `build` refuses; *planned* where the row was not built: the board's usual
 clock, and LUTs by estimate. *Energy* is modelled (adds, reads, multiplications; no idle power), not
 measured. Nothing here has run on a real board yet; entries of others are measured ones, of their
-submitters. Planned LUTs of ECP5 boards, but for rows with a clock that was met, are by estimates
-from before [carry chains were shortened](decisions/carry-chains.md): a seventh to a fifth too many.
+submitters. The row of KWS on the ULX3S-25F with `--max-loss 1` is of a plan from before
+[carry chains were shortened](decisions/carry-chains.md).
 
 This is no submission: the runner's energy and latency rules were not followed. Made by
 

@@ -69,9 +69,10 @@ def change_document(path, place):
 
 
 def change_word(path, rng):
+    """The lowest bit; of an input, whose rounding may hide that one, a high one."""
     words = path.read_text().split()
-    at = rng.randrange(len(words))
-    words[at] = f"{int(words[at], 16) ^ 1:0{len(words[at])}x}"
+    at, flip = rng.randrange(len(words)), 64 if path.name == "input.hex" else 1
+    words[at] = f"{int(words[at], 16) ^ flip:0{len(words[at])}x}"
     path.write_text("\n".join(words) + "\n")
 
 
