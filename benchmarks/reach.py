@@ -221,10 +221,9 @@ MLPRegressor with hidden layers of 32 and 16). Medians of the draws, where there
 *right* with its 95 % interval (Wilson); *only*: inputs right in the float model alone, and in the
 quantized network alone; *same*: answers as float's; *error*: root mean squared, over the standard
 deviation of float's outputs around the mean of each. *CPU s* and *MiB*: processor seconds and peak
-memory of the whole `compile`, on a machine with more work than cores; since then
-[KWS takes a third less](decisions/speed.md). Bold: what is asked is reached. An asterisk: measured
-with an earlier quantizer, and not again. What stops rows that miss what is asked:
-[limits](benchmarks-limits.md). Made by
+memory of the whole `compile`, on a machine with more work than cores. Bold: what is asked is
+reached. An asterisk: measured with an earlier quantizer, and not again. What stops rows that miss
+what is asked: [limits](benchmarks-limits.md). Made by
 
     python -m benchmarks.reach --models FOLDER --mnist FOLDER --kws FOLDER --cifar FILE.npz \\
         --ad FOLDER --page docs/benchmarks-reach.md

@@ -11,8 +11,10 @@ from cli_tools import reseal, run, twin
 from onnx import helper
 from onnx_graphs import graph_model, save
 
+from pvq_hw import load
 from pvq_hw.errors import InputError
 from pvq_hw.model.load import load_model
+from pvq_hw.output.golden_vectors import load_vectors
 from pvq_hw.output.verify import examine_output
 from pvq_hw.tools import find as tools
 
@@ -68,11 +70,21 @@ def change_document(path, place):
     path.write_text(json.dumps(document))
 
 
+def felt(out):
+    """Whether any layer's outputs are others than those that lie there: a step of an input may be
+    lost in rounding, or before a ReLU, and the vectors are then right as they are."""
+    network = load(out).network
+    x, outputs = load_vectors(out, network)
+    trace = network.trace(x)
+    return any(
+        (trace[layer.name] != y).any() for layer, y in zip(network.layers, outputs, strict=True)
+    )
+
+
 def change_word(path, rng):
-    """The lowest bit; of an input, whose rounding may hide that one, a high one."""
     words = path.read_text().split()
-    at, flip = rng.randrange(len(words)), 64 if path.name == "input.hex" else 1
-    words[at] = f"{int(words[at], 16) ^ flip:0{len(words[at])}x}"
+    at = rng.randrange(len(words))
+    words[at] = f"{int(words[at], 16) ^ 1:0{len(words[at])}x}"
     path.write_text("\n".join(words) + "\n")
 
 
@@ -106,4 +118,6 @@ def test_a_changed_value_is_found(model, tmp_path, kind, count):
             found = examine_output(spoiled, model=float_model).findings
         except InputError:
             continue  # no output at all any more
+        if name == "vectors/input.hex" and not felt(spoiled):
+            continue
         assert found, (name, place)
