@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from control_mutants import changed
+from control_mutants import changed, wrong_cell
 from proof_cases import core_parts, many_units, ship
 from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
@@ -350,12 +350,7 @@ def test_every_wrong_cell_of_a_requantizer_is_found(case, number):
     for cell in c.netlist.cells:
         if not cell.name.startswith("$flatten\\requantizer"):
             continue
-        ports = dict(cell.ports)
-        if cell.type == "$mux":
-            ports |= {"A": ports["B"], "B": ports["A"]}
-        elif cell.type == "$dff":
-            ports["D"] = ports["D"][1:] + ports["D"][:1]
-        other = replace(cell, ports=ports, type=OTHER.get(cell.type, cell.type))
+        other = wrong_cell(cell, OTHER)
         if other == cell:
             continue
         with pytest.raises(CheckError, match="Requantizer"):

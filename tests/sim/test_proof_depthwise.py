@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from control_mutants import changed, passes
+from control_mutants import changed, passes, wrong_cell
 from proof_cases import core_parts, ship
 from random_graphs import RandomNetwork, build
 
@@ -60,12 +60,7 @@ def test_every_wrong_cell_of_a_sum_is_found(core):
     for cell in netlist.cells:
         if not cell.name.startswith("$flatten\\sums."):
             continue
-        ports = dict(cell.ports)
-        if cell.type == "$mux":
-            ports |= {"A": ports["B"], "B": ports["A"]}
-        elif cell.type == "$dff":
-            ports["D"] = ports["D"][1:] + ports["D"][:1]
-        other = replace(cell, ports=ports, type=OTHER.get(cell.type, cell.type))
+        other = wrong_cell(cell, OTHER)
         if other == cell:
             continue
         wrong = changed(netlist, other)

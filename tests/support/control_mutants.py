@@ -8,7 +8,7 @@ from proof_cases import ship
 
 from sim.proof.netlist import Cell, read_units
 
-__all__ = ["WIDE", "changed", "mutants", "netlists", "unit_mutants"]
+__all__ = ["WIDE", "changed", "mutants", "netlists", "unit_mutants", "wrong_cell"]
 
 MODULES = ("sequencer.", "writer.", "fifo.")
 # Registers of a core by which a row's end comes to the FIFO; of one with 8-bit weights also those
@@ -36,6 +36,17 @@ def mutants(netlist, registers=STROBES, modules=MODULES):
         name = min((n for n in names if not n.startswith("_")), key=len, default=cell.name)
         for kind, instead in variants(cell, rst):
             yield name, kind, instead
+
+
+def wrong_cell(cell, kinds):
+    """The cell of another kind, by its own; a multiplexer with its inputs the wrong way round, a
+    register whose bits are moved by one."""
+    ports = dict(cell.ports)
+    if cell.type == "$mux":
+        ports |= {"A": ports["B"], "B": ports["A"]}
+    elif cell.type == "$dff":
+        ports["D"] = ports["D"][1:] + ports["D"][:1]
+    return replace(cell, ports=ports, type=kinds.get(cell.type, cell.type))
 
 
 def unit_mutants(netlist):
