@@ -32,7 +32,7 @@ SEEDS = (1, 2, 3)
 _WHOLE = "--engine unrolled --digit 0 --gain-digits 2 --input-width 64 --output-width 10"
 _SERIAL = "--engine unrolled --digit 1"
 _FRAMES = 500  # simulated
-_SURE = 0.6  # of the planned clock
+_SURE = 0.9, 0.6  # of the planned clock: nextpnr reaches less where less is asked
 _CHIPS = {"ulx3s-25f": "LFE5U-25F", "icebreaker": "UP5K"}  # of rows that are placed alone
 _SCALE = {"digits": "--input-scale 16", "mnist": ""}
 
@@ -81,6 +81,8 @@ def _verb(*words: object) -> dict[str, Any]:
     if done.returncode not in (0, 1) or not done.stdout.strip():
         raise RuntimeError((done.stderr or done.stdout).strip().splitlines()[-1])
     found: dict[str, Any] = json.loads(done.stdout)
+    if "error" in found:
+        raise RuntimeError(found["error"])
     return found
 
 
@@ -112,9 +114,18 @@ def alone(row: Row, out: Path, seed: int) -> dict[str, Any]:
 
 
 def board(row: Row, out: Path, seed: int) -> dict[str, Any]:
-    """The board's bitstream, placed and routed at a clock that each seed meets; Fmax counts."""
-    clock = round(_SURE * pvq_hw.load(out).plan.clock_mhz)
-    said = _verb("build", out, "--seeds", 1, "--seed", seed, "--clock", clock)
+    """The board's bitstream, placed and routed near the planned clock, or at one that each seed
+    meets; Fmax counts."""
+    planned = pvq_hw.load(out).plan.clock_mhz
+    for part in _SURE:
+        clock = round(part * planned)
+        try:
+            said = _verb("build", out, "--seeds", 1, "--seed", seed, "--clock", clock)
+        except RuntimeError as error:
+            if part == _SURE[-1] or "is not met" not in str(error):
+                raise
+        else:
+            break
     used = {name: row["used"] for name, row in said["utilization"].items()}
     (attempt,) = said["seeds"]
     return {
