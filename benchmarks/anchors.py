@@ -142,8 +142,7 @@ bits* (*adds*): points that PVQ's accuracy, drawn as a line between its measured
 a minus says that it lies below. Right answers of the test inputs with their 95 % interval (Wilson);
 *only*: right in the float model alone, and right in the quantized network alone. *error*: squared,
 of the outputs with their mean taken away, relative to the variance of the float model's. One draw.
-Rows with an asterisk are of an earlier quantizer, before what guides it in networks with maps was
-computed in 8-bit weights. Made by
+Made by
 
     python -m benchmarks.anchors --models FOLDER --mnist FOLDER --kws FOLDER \\
         --page docs/benchmarks-codes.md
@@ -185,7 +184,7 @@ def _row(key: str, value: Mapping[str, Any], ours: list[Mapping[str, Any]]) -> s
     low, high = wilson(value["right"], value["frames"])
     mine = key.startswith("PVQ")
     cells = (
-        (f"**{key}**" if mine else key) + (r"\*" if value.get("earlier") else ""),
+        f"**{key}**" if mine else key,
         f"{100 * value['right'] / value['frames']:.2f}",
         f"{low:.2f} to {high:.2f}", f"{value['only_float']}, {value['only_ours']}",
         f"{100 * value['error']:.2f}",
