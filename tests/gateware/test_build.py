@@ -150,7 +150,16 @@ def test_a_clock_constraint_without_a_net_fails(tmp_path):
 def test_seeds_are_tried_until_one_meets_the_clock(tmp_path, monkeypatch):
     fmax = iter([(10.0, False), (13.0, True), (14.0, True)])
     monkeypatch.setattr(module, "judge", lambda clocks, clock_mhz: next(fmax))
+    run, placed = tools.run, []
+
+    def noted(name, args, **how):
+        if name == "nextpnr-ice40":
+            placed.append(args)
+        return run(name, args, **how)
+
+    monkeypatch.setattr(tools, "run", noted)
     report = build(Blinky(), ICEBreakerPlatform(), tmp_path / "b", clock_mhz=12, seeds=(5, 6, 7))
+    assert [args[-2:] for args in placed] == [["--placer-heap-cell-placement-timeout", "8"]] * 2
     assert report.seed == 6
     assert [(a.seed, a.met) for a in report.attempts] == [(5, False), (6, True)]
 
