@@ -184,9 +184,10 @@ _ABOUT = """\
 # Benchmark: what stops codes of few pulses
 
 Of rows that miss [what is asked](benchmarks-reach.md): the best *real* weights on the supports of
-the codes, which have pulses wherever they are best (those of the page are even over the lanes, which
-costs network A 0.2 points at 10 and 0.3 at 20) and come from the same four fifths of the calibration inputs,
-without distorted copies. They and all biases are trained together against the float model's outputs
+the codes, which have pulses wherever they are best (those of that page are even over the lanes,
+which costs network A 0.2 points at 10 and 0.3 at 20) and come from the same four fifths of the
+calibration inputs, without distorted copies. They and all biases are trained together against the
+float model's outputs
 (Adam, 64 inputs a step, of KWS and ResNet8 half of them mixtures of two; activations are not
 rounded); the state of the least error on inputs held out is kept, and judged on the test inputs.
 *lost*: points of right answers; *only*: inputs right in the float model alone, and in the other

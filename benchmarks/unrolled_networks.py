@@ -169,7 +169,9 @@ simulated, every layer's outputs compared with the golden model, which folded la
 latency is that of the accelerator, from a frame's first transfer to its last result, at the median
 *clock* of the seeds. *Alone*: the accelerator between shift registers on the board's chip (an
 LFE5U-25F of speed grade 6, a UP5K), their registers and about one LUT a bit counted in; *board*:
-the board's whole bitstream with its serial link. Nothing here has run on a real board yet. Made by
+the board's whole bitstream with its serial link, of the digits at 2 with nine tenths of the planned
+clock as nextpnr's goal, of the others with six, for which it tries less. Nothing here has run on a
+real board yet. Made by
 
     python -m benchmarks.unrolled_networks --models FOLDER --digits CAL.npz TEST.npz \\
         --mnist CAL.npz TEST.npz --page docs/benchmarks-unrolled-networks.md

@@ -38,14 +38,16 @@ def mutants(netlist, registers=STROBES, modules=MODULES):
             yield name, kind, instead
 
 
-def wrong_cell(cell, kinds):
+def wrong_cell(cell, kinds, memory=None):
     """The cell of another kind, by its own; a multiplexer with its inputs the wrong way round, a
-    register whose bits are moved by one."""
+    register whose bits are moved by one, a memory with the bits of this port turned round."""
     ports = dict(cell.ports)
     if cell.type == "$mux":
         ports |= {"A": ports["B"], "B": ports["A"]}
     elif cell.type == "$dff":
         ports["D"] = ports["D"][1:] + ports["D"][:1]
+    elif cell.type == "$mem_v2" and memory:
+        ports[memory] = ports[memory][::-1]
     return replace(cell, ports=ports, type=kinds.get(cell.type, cell.type))
 
 
