@@ -40,8 +40,10 @@ _PROVEN = """\
 Parts of the exported Verilog, by `pvq-hw prove`. *Shown* is on frames, *open* is not proven; both
 are named below. It is taken for granted that Yosys reads Verilog as it is meant, that Bitwuzla is
 right, and that the evaluator of `sim/proof`, which each proof holds against the golden model, is.
-That synthesis, place and route keep the meaning is not proven: `verify --bitstream` compares the
-memories of a bitstream, and netlists are simulated.
+*netlist* is that what nextpnr is given is the board's design; that place and route keep it is not
+proven: `verify --bitstream` compares the memories of a bitstream, and netlists are simulated. The
+netlists here were synthesized as `build` does, and not placed. The row with codes in SPRAM is of
+earlier code, without *netlist*, of which [18 registers are open](proofs.md#the-netlist).
 
 | network | proven | shown | open | wrong | by |
 |---|---|---|---|---|---|"""

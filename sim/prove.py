@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 
 import pvq_hw
+from gateware.board.boards import make_platform
+from gateware.board.build import design_text
+from gateware.board.flow import board_top
 from pvq_hw.engine.core import CORES, CoreBase, CoreImage
-from pvq_hw.engine.decision import AboveUnit, LargestUnit
+from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.decision import AboveUnit, LargestUnit, SmoothedUnit
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
 from pvq_hw.engine.int8_core import Int8Spec
 from pvq_hw.engine.line_buffer import WindowSpec
@@ -17,24 +21,28 @@ from pvq_hw.engine.pulse_code import PulseCode
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.engine.spram_image import CodeLayout, code_layout
-from pvq_hw.engine.units import UNITS, CoreUnit, Join, Lookup, Pick, Pool, Unit
+from pvq_hw.engine.units import UNITS, CoreUnit, Join, Lookup, Pick, Pool, Unit, Unpack
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
 from pvq_hw.output.accelerator import Accelerator
-from pvq_hw.output.proof_record import read_proof, write_proof
-from pvq_hw.plan.core_layers import core_layers
-from pvq_hw.plan.whole import whole_core
+from pvq_hw.output.build_record import BUILD, load_netlist, read_build
+from pvq_hw.output.proof_record import netlist_hash, read_proof, write_proof
+from pvq_hw.plan.core_layers import CoreLayer
+from pvq_hw.plan.core_parts import core_parts
+from pvq_hw.plan.plan import remake_part
 from pvq_hw.progress import Steps
 from pvq_hw.registry import Face
 from pvq_hw.tools import find as tools
 from sim.proof.accumulators import check_accumulators
+from sim.proof.batch_handshakes import check_batch_handshakes
 from sim.proof.blocks import check_leaves, check_trees, leaf_values
 from sim.proof.codes import check_codes
 from sim.proof.decisions import check_largest
 from sim.proof.depthwise import check_planes, check_taps, check_words
 from sim.proof.digit_wires import check_digit_wires
 from sim.proof.engines import EngineBlocks
+from sim.proof.equivalence import UnprovenError, check_equivalence
 from sim.proof.formulas import solver_version
 from sim.proof.frames import check_frames
 from sim.proof.handshakes import check_handshakes
@@ -46,10 +54,13 @@ from sim.proof.products import check_products, lane_activations, lane_products
 from sim.proof.raster_handshakes import check_depthwise_handshakes, check_pixel_windows
 from sim.proof.requantizers import check_requantizers
 from sim.proof.side_handshakes import check_side_handshakes
+from sim.proof.smoothed import check_smoothed
 from sim.proof.structure import check_structure, check_wiring, control_ports
 from sim.proof.sums import RowSums
+from sim.proof.synthesis import read_circuits
 from sim.proof.unit_handshakes import check_unit_handshakes
 from sim.proof.units import check_sum, check_table, check_thresholds
+from sim.proof.unpackers import check_places, check_unpacked
 from sim.proof.unrolled_handshakes import check_unrolled_handshakes
 from sim.proof.unrolled_windows import check_unrolled_windows
 from sim.proof.wide_handshakes import check_wide_handshakes
@@ -75,8 +86,17 @@ linear in activations, and that they are those of the frame or the windows that 
 WHOLE = "whole"
 """What the accelerator with all its units is called."""
 
-_NEVER = (("bitstream", "that synthesis keeps the Verilog's meaning, and the device's primitives"),)
+_NEVER = (
+    (
+        "bitstream",
+        "that place and route and packing keep the netlist, that the device's primitives are as "
+        "their models, and that memories and multipliers, as primitives, do what the Verilog's do",
+    ),
+)
 """What no part of a proof is about, and why."""
+
+_NETLIST = "netlist"
+_UNBUILT = "that synthesis keeps the design's meaning: there is no build, run pvq-hw build"
 
 _BRANCHES = "that FIFOs of branches that meet again are deep enough is simulated"
 
@@ -115,10 +135,47 @@ def prove_output(accelerator: Accelerator, steps: Steps, *, fresh: bool) -> dict
                 netlists = read_units(accelerator.out, [unit.name for unit in units])
         with steps.step(f"Prove {name}"):
             found += prove_unit(accelerator, name, netlists, steps)
-        document = _save(accelerator, head, found)
-    if not netlists:
-        document = _save(accelerator, head, found)
-    return document
+        _save(accelerator, head, found)
+    return _save(accelerator, head, [*found, _netlist(accelerator, head, steps, fresh=fresh)])
+
+
+def _netlist(
+    accelerator: Accelerator, head: dict[str, Any], steps: Steps, *, fresh: bool
+) -> dict[str, str]:
+    """The part of what was built; an earlier proof's, where that was of the same netlist."""
+    built = netlist_hash(accelerator.out)
+    document = None if fresh else read_proof(accelerator.out)
+    if document and built and document.get("netlist_sha256") == built and _same(document, head):
+        kept = [part for part in document["parts"] if part["part"] == _NETLIST]
+        if kept and kept[0]["state"] == "proven":
+            return dict(kept[0])
+    if not built:
+        return {"part": _NETLIST, "unit": WHOLE, "state": "open", "says": _UNBUILT}
+    tools.warm_up(["yosys"], steps.note)
+    with steps.step("Prove the netlist"):
+        return _shown(_NETLIST, WHOLE, "proven", lambda: _synthesis(accelerator, steps))
+
+
+def _synthesis(accelerator: Accelerator, steps: Steps) -> str:
+    """That what place and route was given is the board's design of this output."""
+    target = accelerator.plan.target
+    read_build(accelerator.out)
+    design = design_text(make_platform(target), board_top(accelerator))
+    text = (accelerator.out / BUILD / "top.il").read_text(encoding="utf-8")
+    if design != text:
+        raise InputError("the build is not what this version makes of the output: build it again")
+    gold, gate = read_circuits(design, load_netlist(accelerator.out), target.family)
+    try:
+        found = check_equivalence(
+            gold, gate, lambda done, total: steps.progress(done, total, "registers")
+        )
+    except UnprovenError as reason:
+        raise _OpenError(str(reason)) from None
+    memories = f", {found.memories:,} of distributed memories" if found.memories else ""
+    return (
+        f"what nextpnr was given is the board's design, by induction: {found.registers:,} bits of "
+        f"registers, {found.inputs:,} into {len(gold.boxes)} primitives and out{memories}"
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -136,14 +193,19 @@ def _sources() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+def _same(document: dict[str, Any], head: dict[str, Any]) -> bool:
+    """Whether a proof is of the same files by the same code and tools."""
+    return all(document.get(key) == value for key, value in head.items())
+
+
 def _known(out: Path, head: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """Parts by unit that an earlier proof of the same files by the same tools has."""
     document = read_proof(out)
-    if document is None or any(document.get(key) != value for key, value in head.items()):
+    if document is None or not _same(document, head):
         return {}
     found: dict[str, list[dict[str, str]]] = {}
     for part in document["parts"]:
-        if part["part"] in dict(_NEVER):
+        if part["part"] in (*dict(_NEVER), _NETLIST):
             continue
         found.setdefault(part["unit"], []).append(part)
     return {u: parts for u, parts in found.items() if all(p["state"] != "wrong" for p in parts)}
@@ -153,9 +215,13 @@ def _save(
     accelerator: Accelerator, head: dict[str, Any], parts: list[dict[str, str]]
 ) -> dict[str, Any]:
     whole = {part["unit"] for part in parts} >= {u.name for u in accelerator.plan.graph.units}
+    whole = whole and any(part["part"] == _NETLIST for part in parts)
     never = [{"part": what, "unit": WHOLE, "state": "open", "says": why} for what, why in _NEVER]
     kept = [part for part in parts if part["part"] not in dict(_NEVER)]
     value: dict[str, Any] = {}
+    built = netlist_hash(accelerator.out)
+    if built and any(part["part"] == _NETLIST for part in parts):
+        head = head | {"netlist_sha256": built}
 
     def fill(staging: Path) -> dict[str, Any]:
         value.update(write_proof(staging, head | {"complete": whole, "parts": kept + never}))
@@ -173,17 +239,25 @@ def prove_unit(
         needed, other = _RESTS.get(state, ((), state))
         firm = all(part["state"] == "proven" for part in found if part["part"] in needed)
         state = "proven" if needed and firm else other
-        part = {"part": what, "unit": name, "state": state}
-        try:
-            if needed and state == "open":
-                raise _OpenError("it rests on parts that are not proven")
-            part["says"] = show()
-        except (_OpenError, InputError) as reason:
-            part |= {"state": "open", "says": str(reason)}
-        except CheckError as error:
-            part |= {"state": "wrong", "says": str(error)}
-        found.append(part)
+        firm = not needed or state != "open"
+        found.append(_shown(what, name, state, show if firm else _leaning))
     return found
+
+
+def _leaning() -> str:
+    raise _OpenError("it rests on parts that are not proven")
+
+
+def _shown(what: str, name: str, state: str, show: Callable[[], str]) -> dict[str, str]:
+    """A part, of the state that what shows it leaves it in."""
+    part = {"part": what, "unit": name, "state": state}
+    try:
+        part["says"] = show()
+    except (_OpenError, InputError) as reason:
+        part |= {"state": "open", "says": str(reason)}
+    except CheckError as error:
+        part |= {"state": "wrong", "says": str(error)}
+    return part
 
 
 def _parts(
@@ -225,11 +299,17 @@ def _parts(
     yield (
         "handshakes",
         "proven",
-        lambda: _claims(sum(check_unit_handshakes(unit, view) for view in views)),
+        lambda: _claims(sum(_unit_control(unit, view, graph) for view in views)),
     )
     # Payloads pass forks and picks by; that others give what came is part of the handshakes.
     if not unit.passes and not isinstance(unit, Pick):
         yield "values", "proven", lambda: proof(unit, views[0])
+
+
+def _unit_control(unit: Unit, netlist: Netlist, graph: GraphSpec) -> int:
+    if isinstance(unit, Unpack):
+        check_places(unit, [before.core for before in graph.batched(unit)])
+    return check_unit_handshakes(unit, netlist)
 
 
 control_proof: Face[[Netlist, WindowSpec | None], int] = CORES.face("control_proof")
@@ -245,7 +325,8 @@ def _scenarios(spec: CoreBase, netlist: Netlist, window: WindowSpec | None) -> i
 @control_proof.of(CoreSpec)
 def _inductive(spec: CoreSpec, netlist: Netlist, window: WindowSpec | None) -> int:
     if window is None:
-        return check_handshakes(netlist, spec)
+        check_frames_taken = check_batch_handshakes if spec.flush_cycles else check_handshakes
+        return check_frames_taken(netlist, spec)
     check = check_side_handshakes if window.side > 1 else check_window_handshakes
     return check(netlist, spec, window)
 
@@ -300,7 +381,9 @@ def _loading(netlist: Netlist, spec: CoreBase, layout: CodeLayout, number: int) 
 def _held(accelerator: Accelerator, unit: CoreUnit) -> tuple[Dense, CoreImage]:
     """What a core of one layer computes, and the contents of its memories."""
     at = _number(accelerator, unit)
-    return core_layers(accelerator.network)[at].dense, accelerator.image.cores[at]
+    part = core_parts(accelerator.network, accelerator.plan.specs)[at]
+    assert isinstance(part, CoreLayer)
+    return part.dense, accelerator.image.cores[at]
 
 
 @core_proof.of(CoreBase)
@@ -314,7 +397,7 @@ def _unknown(
 def _shared(
     spec: SharedSpec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
-    yield "codes", "proven", lambda: _program(accelerator, spec)
+    yield "codes", "proven", lambda: _program(accelerator, unit)
     if isinstance(spec.code, PulseCode):
         yield from _engine_blocks(netlist, spec)
     yield "sums", "open", lambda: "what an engine of several layers reads and adds is simulated"
@@ -474,10 +557,13 @@ def _codes(layer: Dense, unit: CoreUnit, image: CoreImage) -> str:
     )
 
 
-def _program(accelerator: Accelerator, spec: SharedSpec) -> str:
+def _program(accelerator: Accelerator, unit: CoreUnit) -> str:
     """The words of a shared engine, which are the network's and no others."""
-    (image,) = accelerator.image.cores
-    if (spec, image) != whole_core(spec, accelerator.network, accelerator.plan.target):
+    at = _number(accelerator, unit)
+    spec, image = accelerator.plan.specs[at], accelerator.image.cores[at]
+    part = core_parts(accelerator.network, accelerator.plan.specs)[at]
+    assert isinstance(spec, SharedSpec)
+    if (spec, image) != remake_part(part, spec, accelerator.plan.target):
         raise CheckError("the engine's words must be those of the network's layers")
     return f"{spec.words:,} words of {len(spec.layers)} steps are the network's layers"
 
@@ -501,8 +587,6 @@ def _requantizers(netlist: Netlist, sums: RowSums, steps: Steps) -> str:
 
 
 def _frames(netlist: Netlist, unit: CoreUnit, sums: RowSums, steps: Steps) -> str:
-    if unit.core.flush_cycles:
-        raise _OpenError("frames that are gathered into batches are not run")
     found = check_frames(
         netlist, unit, sums, lambda done, total: steps.progress(done, total, "sums")
     )
@@ -545,3 +629,15 @@ def _above(unit: AboveUnit, netlist: Netlist) -> str:
 @proof.of(LargestUnit)
 def _largest(unit: LargestUnit, netlist: Netlist) -> str:
     return f"the {unit.count} largest of {unit.size} values: {check_largest(netlist, unit)} claims"
+
+
+@proof.of(SmoothedUnit)
+def _smoothed(unit: SmoothedUnit, netlist: Netlist) -> str:
+    claims = check_smoothed(netlist, unit)
+    return f"averages of {unit.size} values and the class that holds: {claims} claims"
+
+
+@proof.of(Unpack)
+def _unpacked(unit: Unpack, netlist: Netlist) -> str:
+    claims = check_unpacked(netlist, unit)
+    return f"each result of {unit.batch} frames side by side, as it came: {claims} claims"

@@ -52,6 +52,9 @@ class SimResult:
         accelerator, without idle cycles or stalls; None when not measured.
     cycles : int
         Simulated clock cycles.
+    rounds : int64 array
+        Of the first process or thread, those that were run to settle too: cycles from the first
+        input transfer to each batch's last output transfer; empty when not measured.
     """
 
     simulator: str
@@ -61,6 +64,7 @@ class SimResult:
     interval_cycles: int | None
     latency_cycles: int | None
     cycles: int
+    rounds: IntArray
 
     @property
     def frames(self) -> int:
@@ -109,6 +113,7 @@ def assemble(
     )
     first = [stamps[batch - 1 :: batch] if at else stamps for at, stamps in enumerate(runs[0][:2])]
     interval = interval_of(first[1]) if steady else None
+    rounds = np.asarray(first[1] if steady else (), dtype=np.int64)
     return SimResult(
         simulator,
         {name: values[:frames] for name, values in outputs.items()},
@@ -117,6 +122,7 @@ def assemble(
         interval,
         int(first[1][0] - first[0][0]) if steady and len(first[1]) else None,
         sum(run[2] for run in runs),
+        rounds - first[0][0] if len(rounds) else rounds,
     )
 
 

@@ -17,16 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from gateware.board.carry_chains import shorten_file
-from gateware.board.patch_bitstream import record_memories, replace_contents
+from gateware.board.patch_bitstream import (
+    pack_netlist,
+    record_memories,
+    replace_contents,
+    replace_netlist,
+)
 from gateware.board.placement import floorplan, slowest_path
 from gateware.device.rtlil_text import plain_names
 from pvq_hw.errors import CheckError, InputError, ToolError
-from pvq_hw.output.build_record import load_build, write_build
+from pvq_hw.output.build_record import NETLIST, load_build, write_build
 from pvq_hw.output.verify_bitstream import MEMORIES
 from pvq_hw.tools import find as tools
 from pvq_hw.tools.process import StoppedError
 
-__all__ = ["Attempt", "BuildReport", "UnmetError", "build", "rebuild"]
+__all__ = ["Attempt", "BuildReport", "UnmetError", "build", "design_text", "rebuild"]
 
 _NAME = "top"
 _DESIGN = "top.il"
@@ -38,7 +43,8 @@ _ROUTED = "routed.json"
 # limit is an eighth of the squared number of cells: a large design had no end after 20 minutes.
 _MOST_TRIES = 1_000_000
 _LOGS = {"yosys": "synthesis.log", "nextpnr": "place_route.log", "pack": "pack.log"}
-# Written by the tools or by Amaranth and of no further use; the netlist alone may take 100 MB.
+# Written by the tools or by Amaranth and of no further use; the netlist, which may take 100 MB,
+# stays packed.
 _DROP = (_NETLIST, _ROUTED, "top.debug.v", "build_top.bat", "top.tim", "top.rpt", "top.svf")
 
 
@@ -132,6 +138,12 @@ def _prepared(platform: Any, top: Any, **overrides: Any) -> Any:
     plan = platform.prepare(top, _NAME, emit_src=False, **overrides)
     plan.files[_DESIGN] = plain_names(plan.files[_DESIGN])
     return plan
+
+
+def design_text(platform: Any, top: Any) -> str:
+    """The RTLIL that `build` gives to synthesis; ``platform`` and ``top`` as it takes them."""
+    text: str = _prepared(platform, top).files[_DESIGN]
+    return text
 
 
 def _commands(plan: Any) -> list[list[str]]:
@@ -450,6 +462,7 @@ def build(
             slowest_path=slowest_path(placed),
             floorplan=runs.floorplan,
         )
+        pack_netlist(json.loads((folder / _NETLIST).read_bytes()), folder / NETLIST)
         for name in _DROP:
             (folder / name).unlink(missing_ok=True)
         write_build(folder, report.to_json() | dict(about or {}))
@@ -500,6 +513,7 @@ def rebuild(
             shutil.copyfile(built / name, folder / name)
         (folder / _DESIGN).write_text(plan.files[_DESIGN], encoding="utf-8", newline="\n")
         replace_contents(built, plan.files[_DESIGN], folder, progress)
+        replace_netlist(folder / NETLIST, plan.files[_DESIGN])
         progress("Bitstream")
         tools.run(pack[0], pack[1:], folder=folder, log=folder / _LOGS["pack"])
         write_build(folder, report | dict(about or {}))

@@ -6,12 +6,14 @@ proves that; then the contents are written into the placed design's text and pac
 is byte for byte the one that a build with the same seed gives.
 """
 
+import gzip
 import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from pvq_hw.registry import ValueFace
 from pvq_hw.target.architectures import ARCHITECTURES
 from pvq_hw.target.block_contents import section_lines
 
-__all__ = ["record_memories", "replace_contents"]
+__all__ = ["pack_netlist", "record_memories", "replace_contents", "replace_netlist"]
 
 _TYPES = ("SB_RAM40_4K", "DP16KD")
 _MAX_BYTES = 1 << 30
@@ -75,6 +77,31 @@ def record_memories(design: Path, placed: Path, target: Path) -> None:
     memories = {name: places[name] for name in sorted(contents) if name in places}
     text = document_text({"netlist": digest, "memories": memories})
     target.write_text(text, encoding="utf-8", newline="\n")
+
+
+def pack_netlist(netlist: Any, target: Path) -> None:
+    """Writes a netlist without the primitives' declarations, whose names follow their contents: the
+    same bytes for the same one."""
+    modules = {
+        name: module
+        for name, module in netlist["modules"].items()
+        if not {"blackbox", "whitebox"} & module.get("attributes", {}).keys()
+    }
+    text = json.dumps({**netlist, "modules": modules}, separators=(",", ":"))
+    target.write_bytes(gzip.compress(text.encode(), 6, mtime=0))
+
+
+def replace_netlist(packed: Path, design: str) -> None:
+    """Puts the contents of ``design``'s block RAMs into a packed netlist, where there is one."""
+    if not packed.exists():
+        return
+    netlist = json.loads(gzip.decompress(packed.read_bytes()))
+    contents, _ = _read(design)
+    for module in netlist["modules"].values():
+        for name, cell in module["cells"].items():
+            if cell["type"] in _TYPES and name in contents:
+                cell["parameters"].update(contents[name])
+    pack_netlist(netlist, packed)
 
 
 def _bits(text: str, width: int) -> int:

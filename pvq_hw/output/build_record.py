@@ -1,5 +1,8 @@
 """``build/build.json``: what a build made, of what, and every file's hash."""
 
+import gzip
+import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -11,11 +14,13 @@ from pvq_hw.output.hashes import FileEntry, changed_files, file_entries, is_unch
 __all__ = [
     "BUILD",
     "BUILD_FILE",
+    "NETLIST",
     "build_changes",
     "built_files",
     "built_from",
     "load_build",
     "load_memories",
+    "load_netlist",
     "read_build",
     "write_build",
 ]
@@ -24,9 +29,13 @@ BUILD = "build"
 BUILD_FILE = "build.json"
 """The report of a build, in the folder `BUILD` of an output."""
 
+NETLIST = "netlist.json.gz"
+"""What place and route was given: Yosys's JSON, packed."""
+
 FORMAT = Format("a report of a build")
 _MEMORIES = Format("places of block RAMs")
 _SELF = "build_sha256"
+_MOST_BYTES = 1 << 30  # of a netlist
 
 
 class Build(TypedDict):
@@ -113,6 +122,23 @@ def built_files(out: Path) -> frozenset[str]:
 def built_from(out: Path) -> Any:
     """The hash of the manifest that a build was made from; None where there is no build."""
     return (_document(out) or {}).get("manifest_sha256")
+
+
+def load_netlist(out: Path) -> dict[str, Any]:
+    """What an output's build gave to place and route; raises InputError where it is none."""
+    path = out / BUILD / NETLIST
+    try:
+        with gzip.open(path) as packed:
+            text = packed.read(_MOST_BYTES)
+        netlist = json.loads(text)
+        cells = netlist["modules"]["top"]["cells"].values()
+        whole = all({"type", "connections", "port_directions"} <= cell.keys() for cell in cells)
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} must hold a netlist; run pvq-hw build again")
+    found: dict[str, Any] = netlist
+    return found
 
 
 def _found(folder: Path) -> list[str]:

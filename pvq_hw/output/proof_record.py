@@ -3,18 +3,21 @@
 Like a build's report it carries the hash of the manifest that it is about and that of itself.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from pvq_hw.documents import Format, document_text, load_json, one_of, read
 from pvq_hw.errors import InputError
+from pvq_hw.output.build_record import BUILD, NETLIST
 from pvq_hw.output.hashes import is_unchanged, sealed
 
 __all__ = [
     "PROOF",
     "ProofPart",
     "load_proof",
+    "netlist_hash",
     "proof_change",
     "proof_lines",
     "read_proof",
@@ -42,6 +45,7 @@ class Proof(TypedDict):
 
     pvq_hw_version: NotRequired[str]
     manifest_sha256: str
+    netlist_sha256: NotRequired[str]
     prover_sha256: NotRequired[str]
     tools: NotRequired[dict[str, str]]
     complete: bool
@@ -83,7 +87,15 @@ def proof_change(folder: Path, manifest: Mapping[str, Any] | None) -> str:
         return "is not as pvq-hw prove wrote it"
     if manifest and document.get("manifest_sha256") != manifest.get("manifest_sha256"):
         return "is a proof of another output"
+    if document.get("netlist_sha256", "") not in ("", netlist_hash(folder)):
+        return "is a proof of another build"
     return ""
+
+
+def netlist_hash(folder: Path) -> str:
+    """Hash of the netlist that an output's build gave to place and route; empty where none is."""
+    path = folder / BUILD / NETLIST
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def proof_lines(parts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

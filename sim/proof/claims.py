@@ -87,6 +87,15 @@ class Claims(ABC):
             ("", holds, later | self._steps()),
         ]
 
+    def _move_on(self, way: Callable[[View], Any], comes: Any) -> Any:
+        """That results move on while they are taken and no other comes: a number of the state, 0
+        where there are none, falls."""
+        s, before, after = self._s, way(self._now), way(self._later)
+        arrived = s.same(before, s.number(0, before.sort().bv_size()))
+        taken = self._now.one(self._n.port("o__ready")[0])
+        falls = s.op("BV_ULT", [after, before])
+        return self._implies(s.both(taken, self._not(comes)), s.op("OR", [arrived, falls]))
+
     def _initial(self, bits: Sequence[Bit]) -> Any:
         """Registers after configuration; those without a value may have any."""
         return self._s.concat([self._initial_bit(bit) for bit in reversed(bits)])

@@ -10,7 +10,13 @@ __all__ = ["Formulas", "Solver", "solver_version"]
 
 _COMPARE = {"$lt": "BV_ULT", "$le": "BV_ULE", "$gt": "BV_UGT", "$ge": "BV_UGE"}
 _COMPARE_SIGNED = {"$lt": "BV_SLT", "$le": "BV_SLE", "$gt": "BV_SGT", "$ge": "BV_SGE"}
-_SHIFTS = {"$shl": "BV_SHL", "$sshl": "BV_SHL", "$shr": "BV_SHR", "$sshr": "BV_ASHR"}
+_SHIFTS = {
+    "$shl": "BV_SHL",
+    "$sshl": "BV_SHL",
+    "$shr": "BV_SHR",
+    "$sshr": "BV_ASHR",
+    "$shift": "BV_SHR",
+}
 _JOIN = {"$and": "BV_AND", "$or": "BV_OR", "$xor": "BV_XOR", "$add": "BV_ADD", "$sub": "BV_SUB",
          "$mul": "BV_MUL"}  # fmt: skip
 
@@ -103,17 +109,32 @@ class Solver:
 
     def follows(self, given: Sequence[Any], claim: Any) -> bool:
         """Whether a claim holds wherever all that is given does."""
-        return self._answer([*given, self.op("NOT", [claim])]) == "unsat"
+        return self.answer([*given, self.op("NOT", [claim])]) == "unsat"
 
     def possible(self, given: Sequence[Any]) -> bool:
         """Whether all that is given can hold at once."""
-        return self._answer(given) == "sat"
+        return self.answer(given) == "sat"
 
-    def _answer(self, formulas: Sequence[Any]) -> str:
-        solver = self._b.Bitwuzla(self._terms, self._b.Options())
+    def answer(self, formulas: Sequence[Any], seconds: int = 0) -> str:
+        """``"sat"``, ``"unsat"``, or ``"unknown"`` where it takes longer than so many seconds."""
+        return str(self._asked(formulas, seconds=seconds).check_sat())
+
+    def values(self, formulas: Sequence[Any], terms: Sequence[Any]) -> list[int]:
+        """Values of terms with which all formulas hold, as they can."""
+        solver = self._asked(formulas, models=True)
+        solver.check_sat()
+        return [int(solver.get_value(term).value(10)) for term in terms]
+
+    def _asked(self, formulas: Sequence[Any], *, seconds: int = 0, models: bool = False) -> Any:
+        options = self._b.Options()
+        if seconds:
+            options.set(self._b.Option.TIME_LIMIT_PER, 1000 * seconds)
+        if models:
+            options.set(self._b.Option.PRODUCE_MODELS, True)
+        solver = self._b.Bitwuzla(self._terms, options)
         for formula in formulas:
             solver.assert_formula(formula)
-        return str(solver.check_sat())
+        return solver
 
 
 class Formulas:

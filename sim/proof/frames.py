@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
+from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.engine.units import CoreUnit
 from pvq_hw.errors import CheckError
 from sim.proof.evaluate import Evaluator, Value, as_signed
 from sim.proof.netlist import Bit, Netlist, accumulator, parameter_register
 from sim.proof.sums import RowSums
+from sim.proof.traced_sums import TracedSums, coded_frames
 
 __all__ = ["Frames", "check_frames"]
 
@@ -37,7 +39,8 @@ def check_frames(
 
     The frames are one of all-least activations, for each activation one in which it alone is
     another, the two of every row that reach its largest and least sum, and random ones. They
-    determine a linear function: no other one than ``y @ u + constant`` has these sums. Multipliers
+    determine a linear function: no other one than ``y @ u + constant`` has these sums. Of windows
+    of pulses they are few, and the weights are followed from the leaves (`TracedSums`). Multipliers
     and biases must be those of the sums that they meet.
 
     Raises
@@ -46,8 +49,10 @@ def check_frames(
         A sum or result differs; the line names the row.
     """
     spec = unit.core
-    x = _frames(unit, sums)
+    traced = unit.window is not None and isinstance(spec, CoreSpec)
+    x = _frames(unit, sums, traced)
     evaluator = Evaluator(netlist, len(x), seed=1)
+    meaning = _Meaning(evaluator, unit, sums, x) if traced else None
     windows = x.reshape(len(x), 1, -1)
     if unit.window is not None:
         windows = unit.window.compute(x).reshape(len(x), -1, spec.n)
@@ -66,6 +71,8 @@ def check_frames(
     total = rounds * expected.shape[1]
     for cycle, payload in _run(evaluator, unit, [x[order] for order in orders]):
         cycles = cycle
+        if meaning is not None:
+            meaning.traced.watch(cycle)
         for (strobe, bits), words in zip(roms, meant, strict=True):
             if evaluator.get(strobe):
                 if evaluator.get(bits) != words[0]:
@@ -91,11 +98,43 @@ def check_frames(
                 raise CheckError(
                     f"Sums of layer {sums.layer.name!r} row {row} are not its weights'"
                 )
+            if meaning is not None:
+                meaning.check(cycle, v, index, orders[turn])
         done += 1
         progress(done, total)
     if done != total:
         raise CheckError(f"Core {spec.name!r} must give {total} sums, not {done}")
     return Frames(len(x), total * len(x) * spec.frames, cycles)
+
+
+class _Meaning:
+    """The weights that every sum must have, of the activations of a map."""
+
+    def __init__(
+        self, evaluator: Evaluator, unit: CoreUnit, sums: RowSums, frames: IntArray
+    ) -> None:
+        assert isinstance(unit.core, CoreSpec)
+        assert unit.window is not None
+        self.traced = TracedSums(evaluator, unit.core, frames)
+        self._sums, self._groups, self._rows = sums, unit.core.groups, unit.core.rows
+        numbers = np.arange(1, frames.shape[1] + 1)[None]
+        if unit.core.row_windows:
+            self._columns = _side_by_side(numbers, unit)[0]
+        else:
+            self._columns = unit.window.compute(numbers).reshape(-1, 1, unit.core.n)
+
+    def check(self, cycle: int, v: int, index: int, order: IntArray) -> None:
+        """Compares the sum that accumulator v gives in this cycle, number ``index`` of a frame."""
+        layer, groups = self._sums.layer, self._groups
+        found, constant = self.traced.weights(cycle, v, order)
+        place, sum_ = divmod(index, self._rows * groups)
+        row, group = divmod(sum_, groups)
+        own = np.array_split(np.arange(layer.y.shape[1]), groups)[group]
+        columns = self._columns[place, v if len(self._columns[place]) > 1 else 0, own]
+        wanted = np.zeros(len(found) + 1, dtype=np.int64)
+        np.add.at(wanted, columns, layer.y[row, own])  # number 0 is what lies outside of the map
+        if not np.array_equal(found, wanted[1:]) or constant != self._sums.constant[row, group]:
+            raise CheckError(f"Sums of layer {layer.name!r} row {row} are not its weights'")
 
 
 def _check_results(
@@ -141,19 +180,22 @@ def _parameters(
     return roms, meant
 
 
-def _frames(unit: CoreUnit, sums: RowSums) -> IntArray:
+def _frames(unit: CoreUnit, sums: RowSums, traced: bool) -> IntArray:
     """(frames, activations) of the unit's input."""
     form, size = unit.core.x, unit.sizes()[0][0]
     least, most = form.limits
+    random = np.random.default_rng(0).integers(least, most + 1, (_RANDOM, size))
+    random = np.where(random < 1, -1, 1) if form.binary else random
+    if traced:
+        ends = np.array([[least], [most]]) * np.ones((1, size), dtype=np.int64)
+        return np.concatenate([coded_frames(size, form), ends, random]).astype(np.int64)
     single = np.full((size, size), least, dtype=np.int64)
     np.fill_diagonal(single, most)
     found = [np.full((1, size), least), single, np.full((1, size), most)]
     if unit.window is None:
         high = np.where(sums.layer.y > 0, most, least)
         found += [high, np.where(sums.layer.y > 0, least, most)]
-    random = np.random.default_rng(0).integers(least, most + 1, (_RANDOM, size))
-    found.append(np.where(random < 1, -1, 1) if form.binary else random)
-    return np.concatenate(found).astype(np.int64)
+    return np.concatenate([*found, random]).astype(np.int64)
 
 
 def _run(
@@ -166,17 +208,18 @@ def _run(
     payloads: list[Value] = [
         _payload(
             [
-                np.roll(x, -v, axis=0)[:, n + k]
+                np.roll(x, -v - turn, axis=0)[:, n + k]
                 for k in range(taken_together)
                 for v in range(spec.input_frames)
             ],
             spec.x,
         )
         for x in rounds
+        for turn in range(spec.frames if spec.flush_cycles else 1)  # gathered one by one
         for n in range(0, x.shape[1], taken_together)
     ]
     generator = np.random.default_rng(2)
-    taken = given = quiet = cycle = 0
+    taken = given = quiet = paused = cycle = 0
     results = len(rounds) * unit.sizes()[1] // spec.out_width
     ready, valid = netlist.port("i__ready"), netlist.port("o__valid")
     offered = False
@@ -184,8 +227,11 @@ def _run(
     evaluator.set("i__valid", 0)
     evaluator.set("i__payload", payloads[0])
     while given < results or quiet < 2 * spec.output_delay:
-        if not offered and taken < len(payloads) and generator.random() < 0.8:
-            offered = True
+        if not offered and taken < len(payloads):
+            # A longer pause would close a batch.
+            offered = generator.random() < 0.8 or paused == spec.flush_cycles - 2
+        paused = 0 if offered else paused + 1
+        if offered:
             evaluator.set("i__payload", payloads[taken])
         evaluator.set("i__valid", int(offered))
         takes = int(generator.random() < 0.8)

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.claims import Claims, View
@@ -37,7 +38,7 @@ from sim.proof.formulas import Formulas, Solver
 from sim.proof.netlist import Bit, Cell, Netlist
 from sim.proof.structure import factors
 
-__all__ = ["Finder", "Induction", "check_handshakes"]
+__all__ = ["Finder", "Induction", "check_handshakes", "check_kind", "most_owed"]
 
 
 def check_handshakes(netlist: Netlist, spec: CoreSpec) -> int:
@@ -50,14 +51,14 @@ def check_handshakes(netlist: Netlist, spec: CoreSpec) -> int:
     InputError
         The core is of a kind that is not followed, or the solver is not installed.
     """
-    _check_kind(netlist, spec)
+    check_kind(netlist, spec)
     return Induction(netlist, spec, Finder(netlist, spec), Solver()).run()
 
 
-def _check_kind(netlist: Netlist, spec: CoreSpec) -> None:
+def check_kind(netlist: Netlist, spec: CoreSpec, *, batches: bool = False) -> None:
     """Raises InputError, with the reason, where the control is another one."""
     reasons = {
-        "frames that are gathered into batches": spec.flush_cycles > 0,
+        "frames that are gathered into batches": spec.flush_cycles > 0 and not batches,
         "windows of a map": spec.row_windows > 0 or any("reader." in name for name in netlist.nets),
         "streams of several activations": spec.in_width * spec.out_width > 1,
         "frames of one code word or one activation": spec.words == 1 or spec.n == 1,
@@ -65,6 +66,12 @@ def _check_kind(netlist: Netlist, spec: CoreSpec) -> None:
     found = [reason for reason, is_so in reasons.items() if is_so]
     if found:
         raise InputError(f"control of {found[0]} is not followed")
+
+
+def most_owed(spec: CoreBase) -> int:
+    """Rows that a core can owe: of a frame that waits, of one that runs, and those that have
+    places."""
+    return 2 * spec.rows + spec.fifo_depth
 
 
 @dataclass(frozen=True)
@@ -353,6 +360,10 @@ class Induction(Claims):
         turns = s.op("BV_AND", [v.bits([r.wrote]), v.bits([r.ended])])
         return s.op("BV_XOR", [v.bits([r.writes_to]), turns])
 
+    def _whole(self, v: View) -> Any:
+        """Whether the activation on its way to a bank is the last one of its half."""
+        return self._s.both(v.one(self._r.wrote), v.one(self._r.ended))
+
     # -- invariants -----------------------------------------------------------------------------
 
     def _invariants(self, v: View) -> dict[str, Any]:
@@ -365,7 +376,7 @@ class Induction(Claims):
 
     def _frame_counters(self, v: View) -> dict[str, Any]:
         s, r, spec = self._s, self._r, self._spec
-        address, position = v.wide(r.address), v.wide(r.position)
+        address = v.wide(r.address)
         frames = self._sum([v.wide([r.waiting]), v.wide([r.run]), *(v.wide([e]) for e in r.end)])
         return {
             "a frame starts with its first word": self._implies(
@@ -375,6 +386,15 @@ class Induction(Claims):
             "the last word is known": s.same(
                 v.one(r.at_end[0]), s.same(address, self._const(spec.words - 1))
             ),
+            "a half holds each frame": s.same(self._used(v), frames),
+            **self._activations(v),
+        }
+
+    def _activations(self, v: View) -> dict[str, Any]:
+        """Which activation comes next, and where it goes."""
+        s, r, spec = self._s, self._r, self._spec
+        position = v.wide(r.position)
+        return {
             "activations are a frame's": s.op("BV_ULT", [position, self._const(spec.n)]),
             "the last activation is known": s.same(
                 v.one(r.last[0]), s.same(position, self._const(spec.n - 1))
@@ -383,7 +403,6 @@ class Induction(Claims):
                 v.one(r.wrote), s.same(v.one(r.ended), s.same(position, self._const(0)))
             ),
             "the next activation has its bank and row": self._place(v),
-            "a half holds each frame": s.same(self._used(v), frames),
             "a half is free or none": s.op("OR", [v.one(r.ready), self._not(v.one(r.one))]),
         }
 
@@ -446,7 +465,7 @@ class Induction(Claims):
     def _halves(self, v: View) -> dict[str, Any]:
         s, r = self._s, self._r
         taking, wrote = v.one(r.ready), v.one(r.wrote)
-        ended = s.both(wrote, v.one(r.ended))
+        ended = self._whole(v)
         into, turn, writes_to = self._write_half(v), v.bits([r.turn]), v.bits([r.writes_to])
         whole = s.op("BV_XOR", [v.bits([r.waiting]), v.bits([r.run])])
         writing = s.op("NOT", [s.same(v.bits(r.enables), s.number(0, len(r.enables)))])
@@ -458,7 +477,7 @@ class Induction(Claims):
             "halves take turns": s.same(into, s.op("BV_XOR", [turn, whole])),
             "a frame that was taken waits": self._implies(ended, v.one(r.waiting)),
             "a frame that comes in has its half": self._implies(
-                s.both(wrote, self._not(v.one(r.ended))),
+                s.both(wrote, self._not(ended)),
                 s.op("BV_ULE", [self._used(v), self._const(1)]),
             ),
             "none is written into the half that is next": self._implies(
@@ -519,7 +538,15 @@ class Induction(Claims):
             "a frame is so many activations": s.same(
                 later.wide(r.position), s.choose(take, next_place, now.wide(r.position))
             ),
+            **self._bound(),
         }
+
+    def _bound(self) -> dict[str, Any]:
+        """How much is owed at most, which tells how many batches can be under way."""
+        if self._spec.frames == 1:
+            return {}
+        most = self._s.op("BV_ULE", [self._owed(self._now), self._const(most_owed(self._spec))])
+        return {"what is owed has a bound": most}
 
     def _offers(self, give: Any) -> dict[str, Any]:
         """How results are offered, of which one is taken if ``give`` holds."""
@@ -593,6 +620,14 @@ class Induction(Claims):
         strobe = self._not(s.same(now.bits(strobes), s.number(0, len(strobes))))
         there = s.same(now.bits(memory.ports["WR_ADDR"]), now.bits(address))
         return s.op("OR", [none, s.both(strobe, there)])
+
+    def _writes(self, memory: Cell, enable: Any, address: Bits) -> Any:
+        """That all of a word is written if this holds, and nothing else, at the address."""
+        s, now, size = self._s, self._now, len(memory.ports["WR_EN"])
+        whole = s.choose(enable, s.number(-1, size), s.number(0, size))
+        there = s.same(now.bits(memory.ports["WR_ADDR"]), now.bits(address))
+        written = s.same(now.bits(memory.ports["WR_EN"]), whole)
+        return s.both(written, self._implies(enable, there))
 
     def _progress(self) -> dict[str, Any]:
         """That all goes on: words are read while there are places, and rows move on."""

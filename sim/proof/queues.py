@@ -236,15 +236,8 @@ class QueueClaims(Claims):
 
     def _moves(self, comes: Any) -> dict[str, Any]:
         """That results move on while they are taken and no other comes."""
-        s, before, after = self._s, self._way(self._now), self._way(self._later)
-        arrived = s.same(before, s.number(0, before.sort().bv_size()))
-        taken = self._now.one(self._n.port("o__ready")[0])
-        falls = s.op("BV_ULT", [after, before])
+        back = self._s.op("BV_ULE", [self._way(self._later), self._way(self._now)])
         return {
-            "results move on": self._implies(
-                s.both(taken, self._not(comes)), s.op("OR", [arrived, falls])
-            ),
-            "no result moves back": self._implies(
-                self._not(comes), s.op("BV_ULE", [after, before])
-            ),
+            "results move on": self._move_on(self._way, comes),
+            "no result moves back": self._implies(self._not(comes), back),
         }

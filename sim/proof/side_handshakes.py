@@ -15,14 +15,13 @@ import numpy as np
 from pvq_hw.engine.line_buffer import WindowSpec
 from pvq_hw.engine.map_order import MapOrder, map_order
 from pvq_hw.engine.pulse_core import CoreSpec
-from pvq_hw.engine.units import UNPACKER_QUEUE
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.claims import View
 from sim.proof.cones import Bits, Cones
 from sim.proof.formulas import Solver
+from sim.proof.halves import HalvesClaims
 from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import Bit, Netlist
-from sim.proof.queues import QueueClaims, find_queue
 from sim.proof.walks import walk
 from sim.proof.window_handshakes import WindowFinder, WindowInduction, check_kind
 
@@ -207,50 +206,30 @@ class _SideInduction(WindowInduction):
             if bank is None:
                 raise InputError("banks are not built as expected")
             enable = now.one(enables[p // self._width_of_words % len(enables)])
-            size = len(bank.ports["WR_EN"])
-            written = s.choose(enable, s.number(-1, size), s.number(0, size))
-            there = s.same(now.bits(bank.ports["WR_ADDR"]), now.bits(address))
-            claims += [
-                s.same(now.bits(bank.ports["WR_EN"]), written),
-                self._implies(enable, there),
-            ]
+            claims.append(self._writes(bank, enable, address))
         return s.both(*claims)
 
 
-class _Order(QueueClaims):
+class _Order(HalvesClaims):
     """What takes the results of V windows, a row of V at a time, and gives one window's after the
     other."""
 
     def __init__(self, netlist: Netlist, order: MapOrder, where: str) -> None:
-        queue = find_queue(netlist, "order.queue", UNPACKER_QUEUE)
         width = (8 * order.words * order.side + 4 * len(order.counts)).bit_length() + 8
-        super().__init__(netlist, f"{where}: its results", queue, width, Solver())
-        self._spec, cones = order, Cones(netlist)
-        self._net = {
-            name: netlist.net(f"order.{name}")
-            for name in ("free", "write_row", "write_half", "run", "last", "i__ready")
-        }
-        self._which = netlist.nets.get("order.write_memory", [])
+        super().__init__(
+            netlist, f"{where}: its results", "order.", order.words, order.out_width, width
+        )
+        self._spec = order
+        self._last, self._run = netlist.net("order.last"), netlist.net("order.run")[0]
         self._group = netlist.nets.get("order.group", [])
-        self._spare = netlist.net("order.credits.spare")
-        self._frame = cones.before_bits(netlist.net("order.frame_0"))
-        some = [b for b in cones.operands(netlist.net("order.start")[0], "$and")
-                if cones.has_maker(b, "$reduce_or")]  # fmt: skip
-        memories = [c for c in netlist.cells if c.type == "$mem_v2"
-                    and c.name.startswith("order.ram")]  # fmt: skip
-        if len(some) != 1 or len(memories) != order.out_width:
+        some = [b for b in Cones(netlist).operands(netlist.net("order.start")[0], "$and")
+                if netlist.makers[b].type == "$reduce_or"]  # fmt: skip
+        if len(some) != 1:
             raise InputError("results are not put in order as expected")
-        self._whole = cones.operands(some[0], "$reduce_or")
-        self._rams = sorted(memories, key=lambda cell: cell.name)
-        *self._row, self._half = self._rams[0].ports["RD_ADDR"]
+        self._whole = Cones(netlist).operands(some[0], "$reduce_or")
+        self._payload = netlist.net("fifo.o__payload")
 
     # -- what is read out of a state ------------------------------------------------------------
-
-    def _wide(self, v: View, name: str) -> Any:
-        return v.wide(self._net[name])
-
-    def _run(self, v: View) -> Any:
-        return v.one(self._net["run"][0])
 
     def _now_group(self, v: View) -> Any:
         return v.wide(self._group) if self._group else self._const(0)
@@ -274,17 +253,10 @@ class _Order(QueueClaims):
     def _transfers(self, group: Any) -> Any:
         return self._count(group, self._spec.words)
 
-    def _left(self, v: View) -> Any:
-        """Transfers of the half that is read."""
-        s, words = self._s, self._const(self._spec.words)
-        frames = s.op("BV_SUB", [self._wide(v, "last"), v.wide(self._frame)])
-        rest = s.op("BV_SUB", [words, v.wide(self._row)])
-        return self._if(self._run(v), s.add(s.op("BV_MUL", [frames, words]), rest))
-
     def _owed(self, v: View) -> Any:
         """Transfers of halves that are whole, of the one that is read, and on their way."""
         s, whole, group = self._s, v.wide(self._whole), self._now_group(v)
-        running = v.wide(self._net["run"])
+        running = v.wide([self._run])
         waiting = [
             self._if(
                 s.op("BV_UGT", [whole, self._const(k)]),
@@ -294,91 +266,32 @@ class _Order(QueueClaims):
         ]
         return self._sum([*waiting, self._left(v), self._results(v)])
 
-    def _taken(self) -> Any:
-        valid, ready = (self._n.net(f"order.i__{what}")[0] for what in ("valid", "ready"))
-        return self._s.both(self._now.one(valid), self._now.one(ready))
-
-    def _written(self) -> Any:
-        """Whether a half becomes whole."""
-        s, now = self._s, self._now
-        last = s.same(self._wide(now, "write_row"), self._const(self._spec.words - 1))
-        return s.both(self._taken(), last, *([now.one(self._which[-1])] if self._which else []))
-
-    def _issued(self) -> Any:
-        """Whether a word is read: there is one, and a place for what is read."""
-        some = self._not(self._s.same(self._free(self._now, self._spare), self._const(0)))
-        return self._s.both(self._run(self._now), some)
-
-    def _released(self) -> Any:
-        """Whether that is a half's last one."""
-        s, now = self._s, self._now
-        at_row = s.same(now.wide(self._row), self._const(self._spec.words - 1))
-        at_frame = s.same(now.wide(self._frame), self._wide(now, "last"))
-        return s.both(self._issued(), at_row, at_frame)
-
     # -- claims ---------------------------------------------------------------------------------
 
     def _invariants(self, v: View) -> dict[str, Any]:
-        s, order, one = self._s, self._spec, self._const(1)
-        free, depth = self._free(v, self._spare), self._const(self._q.depth)
-        halves = self._sum([self._wide(v, "free"), v.wide(self._whole), v.wide(self._net["run"])])
-        group, last = self._now_group(v), self._wide(v, "last")
-        full = s.op("BV_XOR", [s.resize(v.bits(self._whole), 1), v.bits(self._net["run"])])
-        claims = {
-            **self._addresses(v),
-            "places are the queue's": s.op("BV_ULE", [free, depth]),
-            "each place is free, promised or taken": s.same(s.add(free, self._results(v)), depth),
-            "each half is free, whole or read": s.same(halves, self._const(2)),
-            "no more halves are whole than there are": s.op(
-                "BV_ULE", [v.wide(self._whole), self._const(2)]
-            ),
-            "a row is taken while a half is free": s.same(
-                v.one(self._net["i__ready"][0]),
-                self._not(s.same(self._wide(v, "free"), self._const(0))),
-            ),
-            "halves take turns": s.same(
-                v.bits(self._net["write_half"]), s.op("BV_XOR", [v.bits([self._half]), full])
-            ),
-            "rows are a window's": s.both(
-                *(s.op("BV_ULT", [row, self._const(order.words)])
-                  for row in (v.wide(self._row), self._wide(v, "write_row")))
-            ),
+        s, order, last = self._s, self._spec, v.wide(self._last)
+        group, start = self._now_group(v), s.same(v.wide(self._frame), self._const(0))
+        return super()._invariants(v) | {
             "groups are a row's": s.op("BV_ULT", [group, self._const(len(order.counts))]),
             "the last window within the row is known": s.same(
-                last, s.op("BV_SUB", [self._count(group), one])
+                last, s.op("BV_SUB", [self._count(group), self._const(1)])
             ),
-            "a half is read from its first word on": s.op(
-                "OR",
-                [
-                    self._run(v),
-                    s.both(
-                        s.same(v.wide(self._row), self._const(0)),
-                        s.same(v.wide(self._frame), self._const(0)),
-                    ),
-                ],
-            ),
+            "a half is read from its first window on": s.op("OR", [v.one(self._run), start]),
             "windows are a group's": s.op("BV_ULE", [v.wide(self._frame), last]),
-        }  # fmt: skip
-        if self._which:
-            each = self._sum([v.wide([bit]) for bit in self._which])
-            claims["a row has one memory"] = s.same(each, one)
-        return claims
+        }
 
     def _empty(self, v: View) -> dict[str, Any]:
         s, nothing = self._s, self._const(0)
-        start = [v.wide(self._row), self._wide(v, "write_row"), v.wide(self._frame)]
-        return {
+        return super()._empty(v) | {
             "nothing is owed": s.same(self._owed(v), nothing),
-            "the next row is a window's first": s.both(*(s.same(x, nothing) for x in start)),
+            "the next window is a group's first": s.same(v.wide(self._frame), nothing),
             "the next group is a row's first": s.same(self._now_group(v), nothing),
-            **({"the next row is the first memory's": v.one(self._which[0])}
-               if self._which else {}),
-        }  # fmt: skip
+        }
 
     def _steps(self) -> dict[str, Any]:
         s, now, later = self._s, self._now, self._later
         written = self._written()
-        number = s.add(now.wide(self._whole), now.wide(self._net["run"]))
+        number = s.add(now.wide(self._whole), now.wide([self._run]))
         more = self._if(written, self._transfers(self._after(self._now_group(now), number)))
         given = self._if(self._given(), self._const(1))
         return {
@@ -388,9 +301,9 @@ class _Order(QueueClaims):
             "a half that is whole is read as soon as none is": self._implies(
                 s.both(
                     self._not(s.same(now.wide(self._whole), self._const(0))),
-                    s.op("OR", [self._not(self._run(now)), self._released()]),
+                    s.op("OR", [self._not(now.one(self._run)), self._released()]),
                 ),
-                self._run(later),
+                later.one(self._run),
             ),
             **self._walks(),
             **self._memory(),
@@ -399,79 +312,14 @@ class _Order(QueueClaims):
         }
 
     def _walks(self) -> dict[str, Any]:
-        """How rows, windows and groups are counted."""
-        s, now, order, issued = self._s, self._now, self._spec, self._issued()
+        s, now, order = self._s, self._now, self._spec
         at_row = s.same(now.wide(self._row), self._const(order.words - 1))
-        last = s.both(self._taken(), *([now.one(self._which[-1])] if self._which else []))
-        claims = {
-            "rows are read in turn": self._counted(self._row, order.words, issued),
-            "rows are written in turn": self._counted(self._net["write_row"], order.words, last),
+        claims = super()._walks() | {
             "windows are read in turn": self._counted(
-                self._frame, self._count(self._now_group(now)), s.both(issued, at_row)
-            ),
+                self._frame, self._count(self._now_group(now)), s.both(self._issued(), at_row)
+            )
         }
         if self._group:
             size = len(order.counts)
             claims["groups are read in turn"] = self._counted(self._group, size, self._released())
-        if self._which:
-            which = now.bits(self._which)
-            turned = now.bits([self._which[-1], *self._which[:-1]])
-            claims["rows go to the memories in turn"] = s.same(
-                self._later.bits(self._which), s.choose(self._taken(), turned, which)
-            )
         return claims
-
-    def _counted(self, count: Bits, size: Any, step: Any) -> Any:
-        """That a counter goes on with each step, and only then, from the last one to 0."""
-        s, here, one = self._s, self._now.wide(count), self._const(1)
-        size = self._const(size) if isinstance(size, int) else size
-        following = s.add(here, one)
-        following = s.choose(s.same(following, size), self._const(0), following)
-        return s.same(self._later.wide(count), s.choose(step, following, here))
-
-    def _memory(self) -> dict[str, Any]:
-        """What is written and read where."""
-        s, now = self._s, self._now
-        claims: dict[str, Any] = {}
-        payload = now.bits(self._n.net("fifo.o__payload"))
-        place = now.bits([*self._net["write_row"], *self._net["write_half"]])
-        for k, ram in enumerate(self._rams):
-            ports, size = ram.ports, len(ram.ports["WR_EN"])
-            mine = s.both(self._taken(), *([now.one(self._which[k])] if self._which else []))
-            claims |= {
-                f"memory {k} takes its rows, and nothing else": s.same(
-                    now.bits(ports["WR_EN"]), s.choose(mine, s.number(-1, size), s.number(0, size))
-                ),
-                f"memory {k} has what came, in its place": self._implies(
-                    mine,
-                    s.both(
-                        s.same(now.bits(ports["WR_DATA"]), payload),
-                        s.same(now.bits(ports["WR_ADDR"]), place),
-                    ),
-                ),
-                f"memory {k} is read with the others": s.same(
-                    now.bits(ports["RD_ADDR"]), now.bits([*self._row, self._half])
-                ),
-            }
-        other = self._not(s.same(now.bits(self._net["write_half"]), now.bits([self._half])))
-        claims["nothing is written into the half that is read"] = self._implies(
-            s.both(self._taken(), self._run(now)), other
-        )
-        return claims
-
-    def _goes_on(self, written: Any) -> dict[str, Any]:
-        """That all goes on while results are taken and no half becomes whole."""
-        s = self._s
-
-        def way(v: View) -> Any:
-            return s.concat([v.bits(self._whole), self._left(v), self._way(v)])
-
-        before, after = way(self._now), way(self._later)
-        arrived = s.same(before, s.number(0, before.sort().bv_size()))
-        taken = self._now.one(self._n.port("o__ready")[0])
-        falls = s.op("BV_ULT", [after, before])
-        return {
-            "results move on": self._implies(
-                s.both(taken, self._not(written)), s.op("OR", [arrived, falls])
-            )
-        }

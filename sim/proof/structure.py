@@ -3,13 +3,19 @@
 import re
 from dataclasses import dataclass
 
-from pvq_hw.engine.batch import last_frame_format
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.units import Fork, Pick, Unit, Unpack
-from pvq_hw.errors import CheckError
+from pvq_hw.errors import CheckError, InputError
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["Structure", "check_structure", "check_wiring", "control_ports", "factors"]
+__all__ = [
+    "Structure",
+    "batch_number",
+    "check_structure",
+    "check_wiring",
+    "control_ports",
+    "factors",
+]
 
 # Modules inside a core that know nothing of activations.
 _CONTROL = re.compile(
@@ -20,8 +26,6 @@ _STROBE = re.compile(
 )
 # How many frames a batch has is control too: it decides what an unpacker reads.
 _HANDSHAKE = re.compile(r"(^|__|\.)(valid|ready|w_en|load|popped|written|release|batch__payload)$")
-# Where an unpacker takes the sizes of batches.
-_FIFO = {"payload": "w_data", "valid": "i__valid", "ready": "i__ready"}
 _MOST = 5
 
 
@@ -95,13 +99,23 @@ def control_ports(netlist: Netlist, unit: Unit) -> tuple[str, ...]:
     decides: `check_structure` of the core that counts them shows it."""
     if not isinstance(unit, Unpack):
         return ()
-    # V results always have more bits than the number of one of V.
-    width, payloads = last_frame_format(unit.batch).bits, set(netlist.payloads)
+    number, payloads = set(batch_number(netlist)), set(netlist.payloads)
     return tuple(
         name
         for name, (_, bits) in netlist.ports.items()
-        if len(bits) == width and payloads.issuperset(bits)
+        if number.issuperset(bits) and payloads.issuperset(bits)
     )
+
+
+def batch_number(netlist: Netlist, prefix: str = "") -> list[Bit]:
+    """What goes into an unpacker's queue of the numbers of batches' last frames: as many bits as
+    the number has, with zeros above. Names start with the prefix."""
+    for cell in netlist.cells:
+        if cell.type == "$mem_v2" and cell.name.startswith(f"{prefix}batches.queue."):
+            maker = netlist.makers.get(cell.ports["WR_DATA"][0])
+            if maker is not None and maker.type == "$mux":
+                return maker.ports["B"]
+    raise InputError("numbers of batches are not kept as expected")
 
 
 def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
@@ -142,9 +156,16 @@ def check_wiring(netlist: Netlist, graph: GraphSpec) -> int:
     for unit in unpackers:
         maker = graph.batched(unit)[0]
         for what in ("payload", "valid", "ready"):
-            given = netlist.net(f"{maker.name}.batch__{what}")
-            ends = (f"{unit.name}.batch__{what}", f"{unit.name}.batches.{_FIFO[what]}")
-            if given != netlist.either(*ends):
+            if what == "payload":
+                # Of two frames a batch, the number is one bit, and has no name but its register's.
+                names = (f"{maker.name}.batch__payload", f"{maker.name}.writer.last")
+                given = _real(netlist.either(*names))
+                taken = _real(batch_number(netlist, f"{unit.name}."))
+            else:
+                given = netlist.net(f"{maker.name}.batch__{what}")
+                ends = (f"{unit.name}.batch__{what}", f"{unit.name}.batches.i__{what}")
+                taken = netlist.either(*ends)
+            if given != taken:
                 raise CheckError(
                     f"Unpacker {unit.name!r} must have the {what} of {maker.name}'s batches"
                 )

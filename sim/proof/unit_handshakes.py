@@ -12,7 +12,8 @@ Which transfers make a result is a walk through a frame, see `sim.proof.walks`.
 
 from typing import Any
 
-from pvq_hw.engine.decision import AboveUnit, LargestUnit
+from pvq_hw.engine.batch import last_frame_format
+from pvq_hw.engine.decision import AboveUnit, LargestUnit, SmoothedUnit
 from pvq_hw.engine.units import (
     DEEP_QUEUE,
     UNITS,
@@ -23,6 +24,7 @@ from pvq_hw.engine.units import (
     Pick,
     Pool,
     Unit,
+    Unpack,
     WidthConverter,
 )
 from pvq_hw.errors import CheckError, InputError
@@ -34,6 +36,8 @@ from sim.proof.formulas import Solver
 from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import Netlist
 from sim.proof.queues import QueueClaims, find_queue
+from sim.proof.smoothed import check_smoothed_handshakes
+from sim.proof.unpackers import UnpackClaims, number_queue
 from sim.proof.walks import check_pool_walk
 
 __all__ = ["check_unit_handshakes"]
@@ -385,6 +389,11 @@ def _largest(unit: LargestUnit, netlist: Netlist) -> int:
     return check_largest_handshakes(netlist, unit)
 
 
+@check_unit_handshakes.of(SmoothedUnit)
+def _smoothed(unit: SmoothedUnit, netlist: Netlist) -> int:
+    return check_smoothed_handshakes(netlist, unit)
+
+
 @check_unit_handshakes.of(Join)
 def _join(unit: Join, netlist: Netlist) -> int:
     return (_Concatenation if unit.runs else _Sum)(netlist, unit).run()
@@ -397,6 +406,14 @@ def _pool(unit: Pool, netlist: Netlist) -> int:
         return claims + check_line_buffer(netlist, unit.window, "reader.", f"Unit {unit.name!r}")
     check_pool_walk(netlist, unit)
     return _Streamed(netlist, unit).run()
+
+
+@check_unit_handshakes.of(Unpack)
+def _unpack(unit: Unpack, netlist: Netlist) -> int:
+    numbers = number_queue(netlist)
+    form = last_frame_format(unit.batch)
+    queue = Fifo(f"{unit.name}.batches", ("i",), ("o",), form, 1, unit.places)
+    return UnpackClaims(netlist, unit).run() + _Carries(numbers, queue).run()
 
 
 # -- units without a queue ---------------------------------------------------------------------

@@ -11,7 +11,9 @@ from proof_cases import ship_output
 
 import sim.prove
 from pvq_hw.errors import InputError
+from pvq_hw.network.rule import decided
 from pvq_hw.output.accelerator import load
+from pvq_hw.output.build_record import write_build
 from pvq_hw.output.report import read_report
 
 
@@ -105,6 +107,19 @@ def test_proof_of_other_files_or_changed_by_hand_counts_for_nothing(out):
     assert "WRONG: codes (fc" in ran.out
 
 
+def test_a_build_of_another_design_proves_nothing(out, monkeypatch):
+    monkeypatch.setattr(sim.prove, "prove_unit", lambda *args: [])
+    assert "not proven: netlist (whole): that synthesis keeps" in run("prove", out).out
+    (out / "build").mkdir()
+    (out / "build" / "top.il").write_text("another")
+    (out / "build" / "top.bin").write_bytes(b"bits")
+    (out / "build" / "netlist.json.gz").write_bytes(b"{}")
+    manifest = load(out).manifest["manifest_sha256"]
+    write_build(out / "build", {"bitstream": "top.bin", "manifest_sha256": manifest})
+    ran = run("prove", out)
+    assert "not proven: netlist (whole): the build is not what this version makes" in ran.out
+
+
 def test_wrong_verilog_is_found_and_named(out):
     """A leaf takes its activation where it must not."""
     file = out / "verilog" / "accelerator.v"
@@ -120,6 +135,25 @@ def test_wrong_verilog_is_found_and_named(out):
     assert found["leaves", "fc1"] == found["sums", "fc1"] == "wrong"
     assert found["leaves", "fc2"] == "proven"
     assert found["codes", "fc1"] == "proven"
+
+
+@pytest.mark.parametrize(
+    ("decide", "frames", "unit"),
+    [("", 2, "fc2_unpacker"),
+     pytest.param("smoothed=4,0.5", 1, "decision", marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_batches_and_averages_over_frames_are_proven(tmp_path, decide, frames, unit):
+    network = decided(random_network((6, 4, 3), (4, 4))[0], decide)
+    ship_output(tmp_path / "out", network, "icebreaker", frames=frames)
+    ran = run("prove", tmp_path / "out", "--quiet")
+    found = states(json.loads((tmp_path / "out" / "proof.json").read_text()))
+    assert ran.code == 0
+    assert {where for (_, where), state in found.items() if state != "proven"} == {"whole"}
+    assert found["wiring", "whole"] == "proven"
+    for part, units in (
+        ("handshakes", f"fc1, fc2, {unit}"), ("sums", "fc1, fc2"), ("values", unit),
+    ):  # fmt: skip
+        assert f"proven for all inputs: {part} ({units})" in ran.out
 
 
 @pytest.mark.parametrize("digit", [0, 2])

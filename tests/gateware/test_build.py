@@ -15,7 +15,7 @@ from gateware.board import build as module
 from gateware.board.build import Attempt, build, rebuild
 from gateware.device.memory import Rom
 from pvq_hw.errors import CheckError, InputError, ToolError
-from pvq_hw.output.build_record import build_changes
+from pvq_hw.output.build_record import NETLIST, build_changes
 from pvq_hw.tools import find as tools
 from pvq_hw.tools.process import StoppedError
 
@@ -328,6 +328,8 @@ def test_new_contents_need_no_place_and_route(tmp_path, platform, clock, body, b
     old, full, new = ((tmp_path / name / bitstream).read_bytes() for name in ("old", "full", "new"))
     assert new == full
     assert new != old
+    old, full, new = ((tmp_path / n / NETLIST).read_bytes() for n in ("old", "full", "new"))
+    assert new == full != old
     with pytest.raises(CheckError, match="differ in the contents of block RAMs only"):
         rebuild(Table(1, body, step=3), platform(), tmp_path / "new", tmp_path / "other")
 

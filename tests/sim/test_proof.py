@@ -200,17 +200,22 @@ def test_stream_that_passes_its_gate_is_found(loaded):
         ("i__ready", "A", whole.net(f"{maker.name}.i__ready")[0], "ready of i at its reader"),
         ("i__ready", "B", "1", "ready of i at its reader"),
         ("batch__valid", None, unpacker.name, "Unpacker .* must have the valid of"),
-        ("batch__payload", None, unpacker.name, "Unpacker .* must have the payload of"),
+        ("batch__payload", "turned", None, "Unpacker .* must have the payload of"),
     )
     for net, port, new, line in changes:
         if port is None:
             there = {n: b[::-1] if len(b) > 1 else [9**9] for n, b in whole.nets.items()
                      if n.startswith(new) and b == whole.net(net)}  # fmt: skip
-            changed = replace(whole, nets={**whole.nets, **there})
+            other = replace(whole, nets={**whole.nets, **there})
+        elif new is None:
+            written = next(c for c in whole.cells if c.type == "$mux"
+                           and c.ports["B"] == whole.net(net) and "x" in c.ports["A"])  # fmt: skip
+            ports = {**written.ports, "B": written.ports["B"][::-1]}
+            other = changed(whole, replace(written, ports=ports))
         else:
-            changed = rewired(whole, net, port, new)
+            other = rewired(whole, net, port, new)
         with pytest.raises(CheckError, match=line):
-            check_wiring(changed, loaded.graph)
+            check_wiring(other, loaded.graph)
 
 
 def test_payload_that_reaches_an_address_is_found(case):

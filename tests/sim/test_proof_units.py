@@ -8,13 +8,15 @@ from proof_cases import ship
 from random_graphs import RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.decision import AboveUnit, LargestUnit
+from pvq_hw.engine.decision import AboveUnit, LargestUnit, SmoothedUnit
 from pvq_hw.engine.units import Join, Lookup
 from pvq_hw.errors import CheckError, PvqError
-from pvq_hw.network.decision import Above, Largest
+from pvq_hw.network.decision import Above, Largest, Smoothed
 from pvq_hw.network.layer import TensorSpec
 from sim.proof.decisions import check_largest, check_largest_handshakes
 from sim.proof.netlist import read_units
+from sim.proof.smoothed import check_smoothed
+from sim.proof.unit_handshakes import check_unit_handshakes
 from sim.proof.units import check_sum, check_table, check_thresholds
 
 S4, U5 = IntFormat(4, True), IntFormat(5, False)
@@ -22,6 +24,7 @@ OTHER = {"$add": "$sub", "$mul": "$add", "$gt": "$lt", "$lt": "$ge", "$ge": "$lt
          "$or": "$and", "$not": "$pos", "$eq": "$ne"}  # fmt: skip
 CONTROL = ("queue.", "credits.")
 CHECKS = {Join: check_sum, Lookup: check_table, AboveUnit: check_thresholds}
+KINDS = (*CHECKS, LargestUnit, SmoothedUnit)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def units(tmp_path_factory):
 
 def units_of(tmp_path_factory, net, **options):
     built = build(net, **options)
-    found = {unit.name: unit for unit in built.graph.units if type(unit) in (*CHECKS, LargestUnit)}
+    found = {unit.name: unit for unit in built.graph.units if type(unit) in KINDS}
     netlists = read_units(ship(tmp_path_factory.mktemp("units") / "out", built), found)
     return {name: (netlists[name], unit) for name, unit in found.items()}
 
@@ -107,17 +110,69 @@ def test_no_mutant_of_the_list_is_proven(largest):
     netlist, unit = largest
     left = netlist.makers[netlist.net("left")[0]].ports["D"]  # nothing while no list is sent
     mutants = [cell for _, kind, cell in unit_mutants(netlist)
-               if (kind, cell.output) != ("not reset", left)]  # fmt: skip
-    for cell in netlist.cells:
-        if cell.type in ("$gt", "$lt"):
-            mutants.append(replace(cell, type=OTHER[cell.type]))
-        elif cell.type == "$dff" and len(cell.output) > 1:
-            turned = cell.ports["D"][1:] + cell.ports["D"][:1]
-            mutants.append(replace(cell, ports={**cell.ports, "D": turned}))
-        elif cell.type == "$mux" and cell.ports["S"] != netlist.port("rst"):
-            turned = {"A": cell.ports["B"], "B": cell.ports["A"]}
-            mutants.append(replace(cell, ports={**cell.ports, **turned}))
+               if (kind, cell.output) != ("not reset", left)] + wrong_cells(netlist)  # fmt: skip
     for cell in mutants:
         with pytest.raises(PvqError):
             pytest.fail(f"{cell}: {both(changed(netlist, cell), unit)}")
     assert len(mutants) > 60
+
+
+def wrong_cells(netlist):
+    """Every cell of another kind, or with its inputs or bits in another order."""
+    found = [(cell, wrong_cell(cell, OTHER)) for cell in netlist.cells]
+    return [other for cell, other in found if other != cell]
+
+
+# -- averages --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smoothed(tmp_path_factory):
+    net = RandomNetwork(3, (4,), S4)
+    x = net.table(net.dense(net.input, 3), out=S4)
+    out = TensorSpec("o", (2,), Largest.form(S4, 3), 1.0)
+    net._add(Smoothed("mean", x.name, out, 2, 3))
+    return units_of(tmp_path_factory, net)["mean"]
+
+
+def averaged(netlist, unit):
+    return check_unit_handshakes(unit, netlist), check_smoothed(netlist, unit)
+
+
+def test_averages_and_the_class_that_holds_are_the_golden_models(smoothed):
+    assert averaged(*smoothed) == (27, 47)
+
+
+def test_no_wrong_cell_of_the_averages_is_proven(smoothed):
+    netlist, unit = smoothed
+    mutants = wrong_cells(netlist)
+    for cell in mutants:
+        with pytest.raises(PvqError):
+            pytest.fail(f"{cell}: {averaged(changed(netlist, cell), unit)}")
+    assert len(mutants) > 50
+
+
+@pytest.mark.slow
+def test_no_mutant_of_the_averages_control_is_proven(smoothed):
+    netlist, unit = smoothed
+    second = netlist.makers[netlist.net("second")[0]].ports["D"]  # begins with each decision
+    mutants = [cell for _, kind, cell in unit_mutants(netlist)
+               if (kind, cell.output) != ("not reset", second)
+               and not is_same(netlist, kind, cell)]  # fmt: skip
+    for cell in mutants:
+        with pytest.raises(PvqError):
+            pytest.fail(f"{cell}: {averaged(changed(netlist, cell), unit)}")
+    assert len(mutants) > 40
+
+
+def is_same(netlist, kind, cell):
+    """Whether that changes nothing: a count that starts anew is only looked at with a value."""
+    chooses = [c for c in netlist.readers[cell.output[0]] if c.type == "$mux"]
+    return kind == "only B" and any(c.ports["B"] == ["0"] * len(c.output) for c in chooses)
+
+
+@pytest.mark.parametrize("other", [{"shift": 1}, {"shift": 3}, {"margin": 2}, {"margin": 4}])
+def test_averages_over_other_frames_and_other_margins_are_found(smoothed, other):
+    netlist, unit = smoothed
+    with pytest.raises(PvqError):
+        check_smoothed(netlist, replace(unit, **other))

@@ -10,7 +10,6 @@ from proof_cases import ship
 from random_graphs import RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.decision import SmoothedUnit
 from pvq_hw.engine.timing import with_depths
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.netlist import each_reset, read_units
@@ -131,7 +130,8 @@ def test_each_of_two_resets_forgets_everything(units):
         check_unit_handshakes(unit, other)
 
 
-def test_what_is_not_followed_is_named():
-    unit = SmoothedUnit("mean", ("i",), ("o",), IntFormat(4, True), size=4, shift=1, margin=0)
-    with pytest.raises(InputError, match="control of a unit of kind smoothed is not followed"):
+def test_what_is_not_followed_is_named(toys):
+    four = IntFormat(4, True)
+    unit = toys.RunningSumUnit("sum", ("i",), ("o",), four, four, size=4)
+    with pytest.raises(InputError, match="control of a unit of kind running_sum is not followed"):
         check_unit_handshakes(unit, None)
