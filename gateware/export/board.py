@@ -12,7 +12,7 @@ from amaranth.hdl import IOPort
 from amaranth.lib import io
 
 from gateware.board import carry_chains
-from gateware.board.boards import board_pins, input_pins
+from gateware.board.boards import board_pins, pin_direction
 from gateware.board.constraints import constraints_file, make_constraints
 from gateware.board.flow import board_top
 from gateware.export.export import circuit_verilog
@@ -60,12 +60,11 @@ class _Pins:
     """What `gateware.board.boards.BoardTop` asks of a platform: ports by plain names."""
 
     def __init__(self, board: Target, used: list[tuple[str, Pin]]) -> None:
-        inputs = input_pins(board)
         self.ports: dict[str, IOPort] = {}
         self._found: dict[tuple[str, int], Any] = {}
         for name, pin in used:
             self.ports[name] = port = IOPort(1, name=name)
-            direction = "i" if id(pin) in inputs else "o"
+            direction = pin_direction(board, pin)
             single = io.SingleEndedPort(port, invert=pin.invert, direction=direction)
             resource, number, part = pin.path
             if not part:

@@ -6,6 +6,7 @@ text holds no memory contents, no paths and no times, and is the same for the sa
 
 import re
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +22,12 @@ from gateware.accelerator.circuits import core_component
 from gateware.export.verilog_text import ROM_VERILOG, SPRAM_VERILOG, flash_verilog
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.code_stream import (
+    READ_COMMANDS,
     STREAM_BENCH,
     STREAM_FILE,
     STREAM_INSTANCE,
     STREAM_START,
+    flash_width,
     has_stream,
 )
 from pvq_hw.engine.core import CoreBase, CoreImage
@@ -230,14 +233,22 @@ _LOAD_LINES = [
 ]
 
 
-_STREAM_LINES = [
-    "",
-    "Codes are read from an SPI flash for every frame, with command 03h in mode 0 at half the",
-    f"clock: codes.bin must be there from byte {FLASH_OFFSET:#x} on. No activation is taken before",
-    "they were read once and their CRC-32 was right: codes_right is 1 then. When it is not any",
-    "more (codes_wrong is 1), nothing is taken and nothing is given until a reset.",
-    f"{STREAM_FILE} has a flash for simulations.",
-]
+def _stream_lines(bits: int) -> list[str]:
+    """How an accelerator is used whose codes the flash gives, so many bits a clock."""
+    command = f"{READ_COMMANDS[bits]:02X}h"
+    text = (
+        f"Codes are read from an SPI flash for every frame, with command {command} in "
+        f"mode 0 at half the clock: codes.bin must be there from byte {FLASH_OFFSET:#x} on. No "
+        "activation is taken before they were read once and their CRC-32 was right: codes_right is "
+        "1 then. When it is not any more (codes_wrong is 1), nothing is taken and nothing is given "
+        "until a reset. "
+    )
+    if bits > 1:
+        text += "While flash__copi_oe is 1, drive flash__copi on the flash's IO0"
+        text += ", and 1 on IO2 and IO3; " if bits == 4 else "; "
+        text += "while it is 0, release them. flash__cipo takes all levels, IO0 lowest. "
+    text += f"{STREAM_FILE} has a flash for simulations."
+    return ["", *textwrap.wrap(text, 94)]
 
 
 def _batch_lines(core: CoreBase) -> list[str]:
@@ -289,7 +300,7 @@ def _header(
             "On iCE40, block RAM reads zero for some microseconds after configuration: hold rst",
             "for 15 us.",
             *(_LOAD_LINES if has_spram(specs) else []),
-            *(_STREAM_LINES if has_stream(specs) else []),
+            *(_stream_lines(flash_width(specs)) if has_stream(specs) else []),
             "",
             "Row m: clamp((sum over columns of y * x * mult[m] + bias[m] + half) >> shift), exact.",
             "Cores",
@@ -337,18 +348,24 @@ def export_accelerator(
     inputs: Sequence[Input] = (),
     units: Sequence[str] = (),
     use: Sequence[str] = (),
+    body: str = "verilog",
 ) -> dict[str, str]:
     """Verilog of a whole network: text by file name, ``<name>.v`` and ``pvq_rom.v``.
 
     ``images`` are the contents of its cores, in order; ``cycles`` are the interval and the latency
     where they are known already; ``outputs`` and ``inputs`` say which transfers are which, where a
     model has several, and ``units`` what their integers stand for (`unit_lines`); ``use`` is the
-    end of the header, how the files go together.
+    end of the header, how the files go together. With a device's ``body``
+    (`gateware.device.bodies.bodies`) memories and multipliers are its blocks, with their contents,
+    in ``<name>.v`` alone.
     """
-    component = Accelerator(graph, images, body="verilog")
+    component = Accelerator(graph, images, body=body)
     header = _header(name, graph, cycles or _cycles(graph, images), outputs, inputs, units, use)
+    text = export_verilog(component, name, header=header)
+    if body != "verilog":
+        return {f"{name}.v": text}
     return {
-        f"{name}.v": export_verilog(component, name, header=header),
+        f"{name}.v": text,
         ROM_FILE: ROM_VERILOG,
         **({SPRAM_FILE: SPRAM_VERILOG} if any(x.in_spram for x in graph.cores) else {}),
         **_flash_file(graph, name),
@@ -365,7 +382,7 @@ def _flash_file(graph: GraphSpec, name: str) -> dict[str, str]:
     bits = x.bits * graph.together[0], out.bits * graph.together[1]
     text = flash_verilog(
         name, f"{name}{STREAM_BENCH}", STREAM_INSTANCE, f"{stem}.hex", cores[0].memories[stem],
-        STREAM_START, bits,
+        STREAM_START, bits, cores[0].flash_bits,
     )  # fmt: skip
     return {STREAM_FILE: text}
 

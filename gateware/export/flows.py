@@ -10,11 +10,12 @@ from typing import Annotated, TypedDict
 
 from gateware.export.board import board_files
 from gateware.export.csr import csr_shells
+from gateware.export.device import device_files
 from gateware.export.export import ROM_FILE, export_accelerator, unit_lines
 from gateware.export.interfaces import TOPS, Side, axis_shell, flow_testbench
 from gateware.export.litex import litex_module
 from gateware.export.modules import FOLDER, split_modules, with_folder
-from pvq_hw.choices import BOARD_FLOW, CORE_FLOWS, FLOWS, INTERFACES
+from pvq_hw.choices import BOARD_FLOW, CORE_FLOWS, DEVICE_FLOW, FLOWS, INTERFACES
 from pvq_hw.documents import OPEN, Format, load_json, read
 from pvq_hw.engine.code_stream import has_stream
 from pvq_hw.engine.hexfile import packed_hex
@@ -69,6 +70,12 @@ def flow_files(
     graph = plan.graph
     if graph.frames > 1:
         raise InputError(f"What takes {graph.frames} frames side by side cannot be exported")
+    if flow == DEVICE_FLOW:
+        if interface != "stream":
+            raise InputError(
+                f"The device's blocks come with the plain stream: leave out {interface}"
+            )
+        return device_files(accelerator, name)
     (n, x), (rows, out) = graph.x, graph.out
     wide, wide_out = graph.widths
     taken, given = Side(n // wide, x, wide), Side(rows // wide_out, out, wide_out)

@@ -95,73 +95,91 @@ module $bench (
   input  wire o__ready,
   output wire [$output_top:0] o__payload
 );
-  wire cs_n, sck, copi, cipo;
+  wire cs_n, sck, copi, copi_oe;
+  wire [$data_top:0] cipo;
 
   pvq_flash #(
-    .INIT_FILE("$file"), .WIDTH($width), .DEPTH($depth), .START($start)
-  ) flash (.clk(clk), .cs_n(cs_n), .sck(sck), .copi(copi), .cipo(cipo));
+    .INIT_FILE("$file"), .WIDTH($width), .DEPTH($depth), .START($start), .BITS($data_bits)
+  ) flash (.clk(clk), .cs_n(cs_n), .sck(sck), .copi(copi), .copi_oe(copi_oe), .cipo(cipo));
 
   $core $instance (
     .clk(clk), .rst(rst),
-    .flash__cs_n(cs_n), .flash__clk(sck), .flash__copi(copi), .flash__cipo(cipo),
+    .flash__cs_n(cs_n), .flash__clk(sck), .flash__copi(copi), .flash__cipo(cipo),$turn
     .codes_right(), .codes_wrong(),
     .i__valid(i__valid), .i__ready(i__ready), .i__payload(i__payload),
     .o__valid(o__valid), .o__ready(o__ready), .o__payload(o__payload)
   );
-endmodule
+${driven}endmodule
 
-// Knows one command, 0x03 with an address of 24 bits, in SPI mode 0, once it has been woken up by
-// 0xAB. From byte START on it holds the words of INIT_FILE ($$readmemh text), one after the other,
-// the most significant bit first; else it reads ones. What it gives follows the fall of its clock
-// within a cycle of clk, which the pins come from.
+// Knows one command with an address of 24 bits, in SPI mode 0, once it has been woken up by 0xAB:
+// 0x03, or where BITS, which it gives a clock, are 2 or 4, 0x3B or 0x6B, with a dummy byte behind
+// the address. From byte START on it holds the words of INIT_FILE ($$readmemh text), each behind
+// zeros up to a multiple of BITS, the most significant bit first; else it reads ones. What it gives
+// follows the fall of its clock within a cycle of clk, which the pins come from. A pin that the
+// FPGA drives (copi_oe) while the flash does is at the FPGA's level.
 
 module pvq_flash #(
   parameter INIT_FILE = "",
   parameter WIDTH = 1,
   parameter DEPTH = 1,
-  parameter START = 0
+  parameter START = 0,
+  parameter BITS = 1
 ) (
   input  wire clk,
   input  wire cs_n,
   input  wire sck,
   input  wire copi,
-  output reg  cipo
+  input  wire copi_oe,
+  output wire [BITS-1:0] cipo
 );
+  localparam SENT = (WIDTH + BITS - 1) / BITS * BITS;
+  localparam ASKED = BITS == 1 ? 32 : 40;
+  localparam [7:0] READ = BITS == 1 ? 8'h03 : BITS == 2 ? 8'h3B : 8'h6B;
+
   reg [WIDTH-1:0] words [0:DEPTH-1];
   generate
     if (INIT_FILE != "") initial $$readmemh(INIT_FILE, words);
   endgenerate
 
   reg was = 0, awake = 0;
-  reg [5:0] count = 0;      // bits of the command and the address
+  reg [5:0] count = 0;      // clocks of the command and what is behind it
   reg [31:0] command = 0;
-  reg [31:0] word = 0, place = 0; // the next bit: of a word, from the most significant on
+  reg [31:0] word = 0, place = 0; // the next bits: of a word, from the most significant on
   reg early = 0;            // the address is before START, or not the first bit of a word
-  initial cipo = 1;
+  reg [BITS-1:0] given = {BITS{1'b1}};
+  wire [SENT-1:0] sent = words[word];
+
+  generate
+    if (BITS == 1) begin : one
+      assign cipo = given;
+    end else if (BITS == 2) begin : two
+      assign cipo = {given[1], copi_oe ? copi : given[0]};
+    end else begin : four
+      assign cipo = copi_oe ? {2'b11, given[1], copi} : given;
+    end
+  endgenerate
 
   always @(posedge clk) begin
     was <= sck;
     if (cs_n) begin
       if (count == 8 && command[7:0] == 8'hAB) awake <= 1;
       count <= 0;
-      cipo <= 1;
+      given <= {BITS{1'b1}};
     end else if (sck && !was) begin
-      if (count < 32) begin
-        command <= {command[30:0], copi};
-        count <= count + 1;
-      end
+      if (count < 32) command <= {command[30:0], copi};
+      if (count < ASKED) count <= count + 1;
       if (count == 31) begin
         early <= {command[22:0], copi} != START;
         word <= 0;
         place <= 0;
       end
-    end else if (!sck && was && count == 32) begin
-      if (command[31:24] == 8'h03 && awake && !early && word < DEPTH) begin
-        cipo <= words[word][WIDTH - 1 - place];
-        place <= place == WIDTH - 1 ? 0 : place + 1;
-        if (place == WIDTH - 1) word <= word + 1;
+    end else if (!sck && was && count == ASKED) begin
+      if (command[31:24] == READ && awake && !early && word < DEPTH) begin
+        given <= sent[SENT - BITS - place +: BITS];
+        place <= place + BITS == SENT ? 0 : place + BITS;
+        if (place + BITS == SENT) word <= word + 1;
       end else
-        cipo <= 1;
+        given <= {BITS{1'b1}};
     end
   end
 endmodule
@@ -170,14 +188,17 @@ endmodule
 
 def flash_verilog(
     core: str, bench: str, instance: str, file: str, size: tuple[int, int], start: int,
-    bits: tuple[int, int],
+    bits: tuple[int, int], width: int,
 ) -> str:  # fmt: skip
     """Module ``bench`` with the streams of ``core``, which is its ``instance``, and a flash.
 
     ``size`` is the words' width and their number, in ``file``, from byte ``start`` of the flash on;
-    ``bits`` are those of the payloads of ``i`` and ``o``.
+    ``bits`` are those of the payloads of ``i`` and ``o``, ``width`` those that it gives a clock.
     """
+    turns = width > 1
     return _FLASH_VERILOG.substitute(
         core=core, bench=bench, instance=instance, file=file, width=size[0], depth=size[1],
         start=start, input_top=bits[0] - 1, output_top=bits[1] - 1,
+        data_bits=width, data_top=width - 1, turn=" .flash__copi_oe(copi_oe)," if turns else "",
+        driven="" if turns else "  assign copi_oe = 1;\n",
     )  # fmt: skip

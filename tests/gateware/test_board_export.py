@@ -129,9 +129,11 @@ def test_pins_are_those_of_the_link_and_of_what_is_decided(tmp_path):
     assert "rx" not in places
 
 
-@pytest.mark.parametrize("memory", ["spram", "flash"])
-def test_a_flash_that_codes_are_read_from_has_its_pins(tmp_path, memory):
+@pytest.mark.parametrize(("memory", "turned"), [("spram", set()), ("flash", {"flash_copi"})])
+def test_a_flash_that_codes_are_read_from_has_its_pins(tmp_path, memory, turned):
     made, folder = _export(tmp_path, target="icebreaker", code_memory=memory)
+    verilog = (folder / "top.v").read_text()
+    assert set(re.findall(r"^  inout (\w+);", verilog, re.MULTILINE)) == turned
     text = (folder / "icebreaker.pcf").read_text()
     assert "set_io flash_cs 16\n" in text
     assert "set_io flash_cipo 17\n" in text

@@ -4,6 +4,7 @@ import ast
 import configparser
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from cli_tools import refused, run, twin
+from cli_tools import MODEL, refused, run, twin
 
 import pvq_hw
 from gateware.export.modules import FOLDER
@@ -20,6 +21,7 @@ from pvq_hw.errors import InputError
 from pvq_hw.reserved import RESERVED
 from pvq_hw.tools import find as tools
 from pvq_hw.tools.find import find_tool
+from sim.backends.netlist import primitives
 
 BIN = Path(sys.executable).parent
 MADE = [("fusesoc", "axis"), ("edalize", "stream"), ("litex", "stream"), ("litex", "axis"),
@@ -263,6 +265,44 @@ def test_what_is_never_run_is_well_formed_and_says_so(folders):
         "digits_tb.v", "digits_input.hex", "digits_expected.hex"}  # fmt: skip
     for never in (text, lines):
         assert "never run by the project's tests" in never
+
+
+@pytest.mark.parametrize(
+    ("target", "blocks"),
+    [("icebreaker", ("SB_RAM40_4K", "SB_MAC16")), ("ulx3s-25f", ("DP16KD", "MULT18X18D"))],
+)
+def test_the_devices_blocks_compute_the_same(digits, tmp_path, target, blocks):
+    """The testbench that is shipped, with models of the blocks."""
+    out, folder = tmp_path / "out", tmp_path / "device"
+    asked = ("--target", target, "--quantizer", "plain", "--ratio", 2)
+    assert run("compile", MODEL, *asked, "--calibrate", digits.train, "-o", out).code == 0
+    command = ("export", out, "--flow", "device", "-o", folder)
+    refused(tmp_path, "The device's blocks come with the plain stream: leave out axis",
+            *command, "--interface", "axis")  # fmt: skip
+    assert run(*command).code == 0
+    family = pvq_hw.load(out).plan.target.family
+    more = {"carry_chains.py"} if family == "ecp5" else set()
+    assert {p.name for p in folder.iterdir()} == {
+        "README.txt", "accelerator.v", "pvq-hw-export.json", *more
+    }  # fmt: skip
+    readme = (folder / "README.txt").read_text()
+    assert f"synth_{family} -top TOP" in readme
+    assert ("python3 carry_chains.py TOP.json" in readme) == bool(more)
+    text = (folder / "accelerator.v").read_text()
+    assert all(block in text for block in blocks)
+    shutil.rmtree(out / "verilog")
+    (out / "verilog").mkdir()
+    shutil.copy(folder / "accelerator.v", out / "verilog")
+    (out / "verilog" / "cells.v").write_text(primitives(family))
+    line = (out / "testbench" / "README.txt").read_text().splitlines()[0].partition(": ")[2]
+    defines = "-DNO_ICE40_DEFAULT_ASSIGNMENTS -DNO_INCLUDES"
+    line = line.replace("iverilog", f"iverilog -g2012 {defines}", 1)
+    line = line.replace("/tmp/tb", str(tmp_path / "tb"))
+    ran = subprocess.run(
+        f"{line} +only=4", shell=True, cwd=out, capture_output=True, text=True, check=True
+    )
+    last = ran.stdout.splitlines()[-1]
+    assert re.fullmatch(r"PASS: \d+ results compared, 0 mismatches", last), last
 
 
 def test_two_cores_share_no_module_and_no_file(folders, digits, tmp_path):

@@ -3,13 +3,16 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from random_graphs import Built, RandomNetwork, build
 
 from pvq_hw.engine.timing import fifo_needs, time_graph, with_depths
 from pvq_hw.plan.image import Image
 from pvq_hw.tools import find as tools
+from sim.flow import settled
 from sim.result import SimResult, compare
 from sim.run import exported, simulate
 
@@ -49,6 +52,7 @@ def test_the_compiled_graph_computes_what_the_golden_model_does(
     found = (result.interval_cycles, result.latency_cycles)
     assert found == (timing.interval_cycles, timing.latency_cycles)
     images = [built.images[spec.name] for spec in specs]
+    _rounds_settle_what_intervals_do_not(graph, images, result)
     bias = images[0].bias
     images[0] = replace(images[0], bias=(bias[0] + 5000, *bias[1:]))
     spoiled = shutil.copytree(folder, tmp_path / "out")
@@ -67,6 +71,18 @@ def test_icarus_takes_the_same_cycles(built: Built, folder: Path):
     _same(built, icarus)
     assert icarus.starts.tolist() == compiled.starts.tolist()
     assert icarus.ends.tolist() == compiled.ends.tolist()
+
+
+def _rounds_settle_what_intervals_do_not(graph, images, result: SimResult) -> None:
+    """Patterns may be longer than what is simulated: then each round counts."""
+    plan = SimpleNamespace(graph=graph, interval_cycles=result.interval_cycles + 2)
+    accelerator = SimpleNamespace(plan=plan, image=SimpleNamespace(cores=images))
+    assert len(result.rounds) >= 7
+    assert settled(accelerator, result).interval_cycles == plan.interval_cycles
+    late = replace(result, rounds=result.rounds + (np.arange(len(result.rounds)) == 3))
+    assert settled(accelerator, late).interval_cycles == result.interval_cycles
+    few = replace(result, rounds=result.rounds[:6])
+    assert settled(accelerator, few).interval_cycles == result.interval_cycles
 
 
 def _same(built: Built, result: SimResult) -> None:
