@@ -276,7 +276,7 @@ def _tuned_line(key: str, found: Mapping[str, Any], ours: Mapping[str, Any]) -> 
     return f"| {' | '.join(cells)} |"
 
 
-def _data(case: Case, args: argparse.Namespace) -> tuple[Path, Data, Data] | None:
+def case_data(case: Case, args: argparse.Namespace) -> tuple[Path, Data, Data] | None:
     """Model file, calibration and test inputs; none where they were not given."""
     if case.data == "digits":
         with np.load(DIGITS_DATA) as file:
@@ -336,7 +336,7 @@ def main() -> None:
         key = f"{case.name} | {case.target} | {most:g} | {seed}"
         if key in read(args.output) or not key.startswith(args.only):
             continue
-        given = _data(case, args)
+        given = case_data(case, args)
         if given is None:
             continue
         if seed == "tune":

@@ -71,5 +71,7 @@ def _describe_recipes(recipes: dict[str, Any], ui: Ui) -> None:
     after = metric_text(recipes["metric"], taken["figure"])
     ui.say(f"  recipe                {taken['name']}: {recipes['metric']} {after}, "
            f"before {before}, on {recipes['held']:,} inputs held out")  # fmt: skip
-    if not recipes["chosen"]:
+    if len(recipes["tried"]) == 1:
+        ui.say("  no recipe can be better there: the codes stay what they were")
+    elif not recipes["chosen"]:
         ui.say("  nothing that was tried is better there: the codes stay what they were")

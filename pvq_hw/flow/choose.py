@@ -211,8 +211,8 @@ class Search:
         self._model, self._target, self._options = model, target, options
         self._planner, self._steps = planner, steps
         names = [step.name for step in network_steps(model) if step.weighted]
-        resolved = options.resolved(names)
-        self._free = tuple(name for name in names if name not in resolved.layers)
+        said = options.resolved(names).layers
+        self._free = tuple(n for n in names if n not in said or not said[n].settled)
         self._most = float(options.max_loss or 0.0)
         self._by = options.objective
         if options.goal and self._by == "speed":
@@ -240,6 +240,10 @@ class Search:
             self._spare(best)
         for ratio, int8 in self._order():
             trial = self._try(ratio, int8, full=True)
+            if self._passes(trial):
+                return self._chosen(self._better(trial))
+        for ratio in self._denser():
+            trial = self._try(ratio, (), full=True)
             if self._passes(trial):
                 return self._chosen(self._better(trial))
         least = min(
@@ -441,6 +445,23 @@ class Search:
         rest = [t for t in self.trials if t.fits and not t.full and t not in passed]
         if rest:
             yield min(rest, key=lambda trial: trial.reckoned).key
+
+    def _denser(self) -> Iterator[float]:
+        """Where nothing passed: N/K below those of full effort, which lose less as long as they
+        fit. Each is as far away as the loss of the one before says."""
+        while True:
+            alone = [t for t in self.trials if t.ratio and not t.int8]
+            full = [_RATIOS.index(t.ratio) for t in alone if t.full and t.fits]
+            if not full:
+                return
+            last = max(full)
+            beyond = [_RATIOS.index(t.ratio) for t in alone if not t.fits]
+            most = min((at for at in beyond if at > last), default=len(_RATIOS)) - 1
+            trial = next(t for t in alone if t.full and t.ratio == _RATIOS[last])
+            at = min(most, last + max(1, self._rungs(trial)))
+            if at <= last:
+                return
+            yield _RATIOS[at]
 
     def _chosen(self, trial: Trial) -> Choice:
         options = self._asked(trial.ratio, trial.int8)

@@ -24,7 +24,7 @@ from pvq_hw.plan.folding import Folding, FoldLayer, fold_best, known_layers
 from pvq_hw.plan.layer import LayerPlan
 from pvq_hw.plan.plan import Plan
 from pvq_hw.plan.resources import Resources, top_resources
-from pvq_hw.plan.shared import fold_network
+from pvq_hw.plan.sharing import fold_network
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.quantizer.autodiff import node_geometry, node_groups
 from pvq_hw.quantizer.banks import PLAIN_COLUMNS_PER_BANK
@@ -113,30 +113,27 @@ def quantize_for(
     wanted, free = quantizer_options(options, quick=quick), options.free(names)
 
     asked = _asked(model, steps, target, options, names) | {"goal": goal, "reckoned": reckoned}
-    shares: dict[str, Any] = {
-        "shared": options.engine == "shared",
-        "may_share": can_share(model, options),
-    }
+    may_share = can_share(model, options)
     if options.quantizer == "given":
         network = quantize(model, wanted, calibration=data, progress=_told(progress, names, 0))
         known = known_layers(network, options.codes(names))
-        return network, fold_network(known, target, **asked, **shares)
+        return network, fold_network(known, target, may_share=may_share, **asked)
     # The pulses of each layer decide its lanes, and its lanes decide where pulses may be.
     totals = layer_pulses(model, wanted)
     layers = _fold_layers(steps, model.input_name, options, totals)
     given = data is not None or options.quantizer == "plain"  # else it is refused for that
-    if given and refuse and not quick and not free and options.engine != "shared":
+    if given and refuse and not quick and not free and not options.shares:
         check_room(
             model, target, wanted, data, layers,
             codes=options.codes(names), lanes=asked["lanes"], each=asked["each"],
-            may_share=shares["may_share"], frames=asked["frames"] or 1, windows=options.windows,
+            may_share=may_share, frames=asked["frames"] or 1, windows=options.windows,
         )  # fmt: skip
     if options.quantizer == "calibrated":
         pulses = row_budget(model, data, wanted, progress=_told(progress, names, 0))
         totals |= {name: int(k.sum()) for name, k in pulses.items()}
         layers = _fold_layers(steps, model.input_name, options, totals)
         wanted = replace(wanted, pulses=pulses)
-    folding = fold_network(layers, target, free=free, **asked, **shares)
+    folding = fold_network(layers, target, free=free, may_share=may_share, **asked)
     banks = _balanced(folding.banks, options)
     folding = replace(folding, balanced=tuple(name in banks for name in folding.names))
     # The other layers keep their pulses: none gets those that 8-bit weights make needless.
@@ -233,8 +230,8 @@ def reckon(model: Model, target: Target, options: CompileOptions) -> Folding:
     totals = layer_pulses(model, quantizer_options(options), _favored(steps))
     layers = _fold_layers(steps, model.input_name, options, totals)
     return fold_network(
-        layers, target, shared=options.engine == "shared", may_share=can_share(model, options),
-        reckoned=True, **_asked(model, steps, target, options, names),
+        layers, target, may_share=can_share(model, options), reckoned=True,
+        **_asked(model, steps, target, options, names),
     )  # fmt: skip
 
 
@@ -282,9 +279,14 @@ def _reserve(
 def _balanced(banks: dict[str, int], options: CompileOptions) -> dict[str, int]:
     """Banks of the layers whose pulses may be spread over them: those with a gain per row, in
     all of whose columns pulses may be."""
-    free = {n for n, c in options.layers.items() if c.unit not in (None, "row") or c.keep_zeros}
+    free = {n for n, c in options.layers.items() if not _may_balance(c)}
     given = {n for n, c in options.layers.items() if c.k is not None and c.k % banks.get(n, 1)}
     return {name: p for name, p in banks.items() if name not in free | given}
+
+
+def _may_balance(choice: LayerChoice) -> bool:
+    """Whether a layer's rows may be held to as many pulses in every lane."""
+    return choice.balanced and choice.unit in (None, "row") and not choice.keep_zeros
 
 
 def _fold_layers(
@@ -315,6 +317,7 @@ def _fold_layers(
                 direct=_is_direct(step, steps),
                 bank_columns=columns,
                 window_pulses=options.window_pulses,
+                balanced=choice is None or _may_balance(choice),
                 reads=step.inputs[0],
                 gives=step.output,
                 then=_passed_after(step, steps, formats),

@@ -1,9 +1,11 @@
 """Fine-tuning without options: inputs held out pick the recipe, and no worse network is given back.
 
 A fifth of the data is held out. On the rest a few recipes are tried: gains and biases alone, then
-pulses too, at rates and with teachers that suit different networks; then the best of them with
-longer training. Each is judged by the integer golden model on the inputs held out; where none
-answers better than the codes it started from, these are what comes out.
+pulses too, at rates and with teachers that suit different networks, maps varied at random. The best
+of them and the best that moves pulses train longer; where pulses moved, gains and biases are
+learned once more behind them. Each is judged by the integer golden model on the inputs held out;
+where none answers better than the codes it started from, these are what comes out. Nothing is
+trained where nothing can be better.
 """
 
 import math
@@ -24,19 +26,23 @@ from pvq_hw.network.network import Network
 from pvq_hw.progress import Steps
 from pvq_hw.train.finetune import FineTuned, Training, finetune, untrained
 
-__all__ = ["HELD", "LEAST_FRAMES", "RECIPES", "Picked", "Tried", "pick", "suited"]
+__all__ = ["HELD", "LEAST_FRAMES", "RECIPES", "Picked", "Tried", "pick", "suited", "variation"]
 
 HELD = 5
 """One input of so many is held out."""
 
 LEAST_FRAMES = 20
-_STEPS = 400  # of a run, at least
-_EPOCHS = (15, 100)
+_STEPS = 400  # of a try, about
+_LONG = (12, 1200)  # epochs and steps of a long run, at least
+_EPOCHS = 100  # at most
+_SETTLE = 3  # part of the epochs for gains and biases behind pulses that moved
 _BATCHES = (16, 256)
 _PER_EPOCH = 24  # steps, where there are enough frames
 _MOST = 12_000  # inputs that recipes are tried on
-_LONGER = 2  # times as many epochs has the last run
+_COLORS = 3  # channels of an image that may be mirrored
+_EIGHTH = 8  # part of its sides by which it is moved
 _CHUNK = 1000  # frames that are judged at a time
+_PERFECT = {"accuracy": 100.0, "auc": 1.0, "rmse": 0.0}
 _DISTANCE = "distance from the float network's outputs"
 
 RECIPES: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -44,6 +50,10 @@ RECIPES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("gains and biases, float network's outputs", {"rate": 0.0, "distill": 1.0}),
     ("few pulses move", {"rate": 5e-4, "distill": 0.5}),
     ("some pulses move", {"rate": 1e-3, "distill": 0.3}),
+    (
+        "some pulses move, float network's outputs of mixtures",
+        {"rate": 1e-3, "distill": 1.0, "augment": "mix"},
+    ),
     ("many pulses move", {"rate": 2e-3, "distill": 0.1, "project_every": 4, "by_row": True}),
 )
 """What is tried first: names, and the fields of `Training` that make them."""
@@ -115,13 +125,25 @@ class Picked:
         }
 
 
-def suited(frames: int, **asked: Any) -> Training:
-    """A training whose batches and epochs suit so many frames, with what is ``asked`` for."""
+def suited(frames: int, epochs: int = 1, steps: int = _STEPS, /, **asked: Any) -> Training:
+    """A training whose batches suit so many frames, of so many epochs and steps at least (but of
+    no more than 100 epochs), with what is ``asked`` for."""
     low, high = _BATCHES
     batch = asked.get("batch") or min(high, max(low, 1 << (frames // _PER_EPOCH).bit_length()))
-    epochs = math.ceil(_STEPS / max(1, frames // batch))
-    found: dict[str, Any] = {"batch": batch, "epochs": min(_EPOCHS[1], max(_EPOCHS[0], epochs))}
+    needed = math.ceil(steps / max(1, frames // batch))
+    found: dict[str, Any] = {"batch": batch, "epochs": min(_EPOCHS, max(epochs, needed))}
     return Training(**found | asked)
+
+
+def variation(model: Model) -> dict[str, Any]:
+    """Fields of `Training` that vary the inputs of a model: images in color are mirrored and moved
+    by up to an eighth of their shorter side, other maps and series moved by up to a place."""
+    if len(model.shape) != 3 or max(model.shape[:2]) < 2:
+        return {}
+    side, channels = min(model.shape[:2]), model.shape[2]
+    if channels == _COLORS and side >= _EIGHTH:
+        return {"shift": side // _EIGHTH, "mirror": True}
+    return {"shift": 1}
 
 
 def pick(
@@ -184,7 +206,8 @@ class _Picking:
         count = len(data) // HELD
         self._held = _part(data, np.sort(order[:count]))
         self._fit = _part(data, np.sort(order[count:]))
-        self._some = _part(data, np.sort(order[count : count + _MOST]))
+        few = len(data) - count <= _MOST
+        self._some = self._fit if few else _part(data, np.sort(order[count : count + _MOST]))
         self._model, self._asked, self._given, self._steps = model, asked, given, steps
         exact = model.predict(self._held.x, data.input_scale)
         self._exact = exact.reshape(len(exact), -1)
@@ -198,40 +221,77 @@ class _Picking:
         return self._metric.name if self._metric else _DISTANCE
 
     def run(self) -> Picked:
-        """Short runs on some of the data, then long ones of the best recipe on all of it."""
+        """Short runs on some of the data, then long ones of the best recipes on all of it."""
         with self._steps.step("Judge the codes to start from"):
             self._keep(
                 "codes as they were", None, untrained(self._model, self._fit.x, **self._given)
             )
-        basis = suited(len(self._some), **self._asked)
-        for name, fields in RECIPES:
-            own = {field: v for field, v in fields.items() if field not in self._asked}
-            self._train(name, replace(basis, **own), self._some)
-        first = min(self.tried[1:], key=self._rank)
-        assert first.training is not None
-        epochs = _LONGER * suited(len(self._fit), **self._asked).epochs
-        whole = suited(len(self._fit), **self._asked)
-        longer = replace(
-            first.training,
-            batch=whole.batch,
-            epochs=whole.epochs if "epochs" in self._asked else epochs,
-        )
-        self._train(f"{first.name}, longer", longer, self._fit)
-        maps = len(self._model.shape) == 3 and max(self._model.shape[:2]) > 1
-        if maps and not {"shift", "augment"} & set(self._asked):
-            self._train(f"{first.name}, longer, moved", replace(longer, shift=1), self._fit)
-        best = min(range(1, len(self.tried)), key=lambda i: self._rank(self.tried[i]))
-        if self._rank(self.tried[best])[0] >= self._rank(self.tried[0])[0]:
-            best = 0
+        if self._metric and self.tried[0].figure == _PERFECT.get(self._metric.name):
+            return Picked(self._made[0], self.unit, len(self._held), tuple(self.tried), 0)
+        self._try_recipes()
+        for best in dict.fromkeys((self._best(), self._best(moves=True))):
+            if best:
+                self._lengthen(best)
+        self._settle()
+        better = self._best()
+        worse = self._rank(self.tried[better])[0] >= self._rank(self.tried[0])[0]
+        best = 0 if worse else better
         return Picked(self._made[best], self.unit, len(self._held), tuple(self.tried), best)
 
-    def _train(self, name: str, training: Training, data: Data) -> None:
-        if any(tried.training == training for tried in self.tried) and data is self._some:
+    def _try_recipes(self) -> None:
+        """All recipes, maps varied; of few inputs the best that moves pulses also as they are."""
+        free = not {"shift", "mirror", "augment"} & set(self._asked)
+        varied = variation(self._model) if free else {}
+        basis = replace(suited(len(self._some), **self._asked), **varied)
+        for name, fields in RECIPES:
+            own = {field: v for field, v in fields.items() if field not in self._asked}
+            if self._fit.y is None:
+                own["distill"] = 1.0
+            self._train(name, replace(basis, **own), self._some)
+        best = self._best(moves=True)
+        training = self.tried[best].training
+        if varied and training and self._some is self._fit:
+            plain = replace(training, shift=0, mirror=False)
+            self._train(f"{self.tried[best].name}, inputs as they are", plain, self._some)
+
+    def _best(self, moves: bool = False) -> int:
+        """The place of the best that was trained (with ``moves``, pulses too); 0 for none."""
+        places = [
+            i
+            for i, tried in enumerate(self.tried)
+            if tried.training and (tried.training.rate > 0 or not moves)
+        ]
+        return min(places, key=lambda i: self._rank(self.tried[i]), default=0)
+
+    def _lengthen(self, place: int) -> None:
+        """A recipe that was tried, for longer and on all the data."""
+        tried = self.tried[place]
+        assert tried.training is not None
+        whole = suited(len(self._fit), *_LONG, **self._asked)
+        longer = replace(tried.training, batch=whole.batch, epochs=whole.epochs)
+        self._train(f"{tried.name}, longer", longer, self._fit)
+
+    def _settle(self) -> None:
+        """Gains and biases once more, where the best moved pulses."""
+        best = self._best()
+        training = self.tried[best].training
+        if training and training.rate > 0:
+            name = f"{self.tried[best].name}, then gains and biases"
+            epochs = self._asked.get("epochs", -(-training.epochs // _SETTLE))
+            after = replace(training, rate=0.0, epochs=epochs)
+            self._train(name, after, self._fit, self._made[best].network)
+
+    def _train(
+        self, name: str, training: Training, data: Data, start: Network | None = None
+    ) -> None:
+        again = any(tried.training == training for tried in self.tried)
+        if again and data is self._some and start is None:
             return
+        given = self._given | ({} if start is None else {"start": start})
         with self._steps.step(f"Train: {name}"):
             tuned = finetune(
                 self._model, data.x, data.y, training=training,
-                progress=lambda what, part: self._steps.progress(part, 1, what), **self._given,
+                progress=lambda what, part: self._steps.progress(part, 1, what), **given,
             )  # fmt: skip
         self._keep(name, training, tuned)
 

@@ -19,7 +19,7 @@ from pvq_hw.flow.options import CompileOptions
 from pvq_hw.flow.quantize import estimate as planner_estimate
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.load import load_model
-from pvq_hw.plan import shared
+from pvq_hw.plan import sharing
 from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.plan.resources import Resources
 from pvq_hw.target.boards import TARGETS, get_target
@@ -189,14 +189,14 @@ def test_what_cannot_fit_in_lanes_is_not_searched(monkeypatch, layers):
     def found():
         lanes.clear()
         reserve = Resources(luts=500)
-        return shared.fold_network(
+        return sharing.fold_network(
             own, board, may_share=True, best=best, reserve=reserve, reckoned=True
         )
 
     quick = found()
     assert lanes == [[1] * layers] + [None] * (layers == 4)
-    assert quick.shared == (layers == 18)
-    monkeypatch.setattr(shared, "_crowded", lambda *args: False)
+    assert bool(quick.engines) == (layers == 18)
+    monkeypatch.setattr(sharing, "_crowded", lambda *args: False)
     assert found() == quick
     assert lanes == [None]
 

@@ -118,6 +118,7 @@ def test_without_labels_outputs_or_answers_are_compared(tmp_path):
     {"engine": "shared"},
     {"layers": {"first": {"engine": "unrolled", "digit": 2}}},
     {"inferences_per_second": 1e6, "frames": "auto"},
+    {"balanced": False, "keep_zeros": True},
 ])  # fmt: skip
 def test_the_configuration_gives_the_same_engines_again(tmp_path, asked):
     model, data = _regression(tmp_path)
@@ -158,6 +159,19 @@ def test_layers_of_the_users_choice_stay_as_they_are(tmp_path):
     found = choosing.choose(model, get_target("ulx3s-25f"), asked, data, plan_for)
     assert found.made.network.layers[-1].k.sum() == 24
     assert all("second" not in t["int8_layers"] for t in found.document["trials"])
+
+
+@pytest.mark.parametrize("asked", [
+    {"keep_zeros": True}, {"balanced": False}, {"layers": {"second": {"lanes": 2}}},
+])  # fmt: skip
+def test_layers_that_say_nothing_of_their_weights_are_chosen_for(tmp_path, asked):
+    model, data = _regression(tmp_path)
+    wanted = load_options(None, {"target": "ulx3s-25f", "max_loss": 50.0, **asked})
+    found = choosing.choose(model, get_target("ulx3s-25f"), wanted, data, plan_for)
+    plain, *others = found.document["trials"]
+    assert plain["int8_layers"] == ["first", "second"]
+    assert all(trial["ratio"] for trial in others if not trial["int8_layers"])
+    assert len({trial["ratio"] for trial in others}) > 1
 
 
 def test_what_can_not_be_reached_is_said_and_nothing_is_written(digits, tmp_path):
@@ -227,6 +241,28 @@ def test_quick_trials_of_large_networks_are_reckoned_and_the_choice_is_planned(
     taken = found["trials"][found["chosen"]]
     assert (taken["ratio"], taken["full"]) == (None, True)
     assert any(trial["full"] and trial["ratio"] for trial in found["trials"])
+
+
+def test_pulses_are_added_until_they_are_enough(tmp_path, monkeypatch):
+    """Full effort may lose far more than a quick trial says, and 8-bit weights may not fit."""
+    model, data = _regression(tmp_path)
+    monkeypatch.setattr(choosing, "LARGE", 0)
+    real, too_dense = choosing.Search.trial, []
+
+    def hard(self, ratio, int8, full):
+        trial = real(self, ratio, int8, full)
+        if not ratio or int8 or ratio in too_dense:
+            return replace(trial, figures={}, why="too large")
+        return replace(trial, reckoned=(100 if full else 10) * ratio)
+
+    monkeypatch.setattr(choosing.Search, "trial", hard)
+    found = _choose(model, data, max_loss=60.0).document
+    taken = found["trials"][found["chosen"]]
+    assert (taken["ratio"], taken["full"]) == (0.442, True)
+    assert sum(trial["full"] for trial in found["trials"]) < 8
+    too_dense.extend([0.312, 0.442])
+    with pytest.raises(CheckError, match=r"the least found on ulx3s-25f is 62\.50 \(N/K 0\.625\)"):
+        _choose(model, data, max_loss=60.0)
 
 
 def test_what_nearly_passes_of_a_large_network_is_next_with_full_effort(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from pvq_hw.plan.folding import known_layers
 from pvq_hw.plan.goal import SpeedGoal, microseconds
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.plan.resources import Resources
-from pvq_hw.plan.shared import fold_network
+from pvq_hw.plan.sharing import fold_network
 from pvq_hw.target.boards import get_target
 
 BOARD = "icebreaker"

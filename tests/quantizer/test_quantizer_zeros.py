@@ -1,17 +1,20 @@
-"""Weights that pruning has made 0 stay 0 where asked."""
+"""Where pulses may be: weights that pruning made 0 stay 0, and lanes even or not, as asked."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_tools import MODEL, run
 from quantizer_cases import chain, data
 
 from pvq_hw.errors import InputError
 from pvq_hw.flow.compile import quantize_for
-from pvq_hw.flow.options import load_options
+from pvq_hw.flow.options import CompileOptions, LayerChoice, load_options
 from pvq_hw.model.model import Conv, Dense, Model, Relu
 from pvq_hw.network.layer import Dense as IntDense
 from pvq_hw.network.window import Conv as IntConv
+from pvq_hw.output.accelerator import load
+from pvq_hw.quantizer.banks import Placement, meets
 from pvq_hw.quantizer.pulse_moves import within
 from pvq_hw.quantizer.quantize import LayerOptions, quantize
 from pvq_hw.target.boards import get_target
@@ -112,6 +115,39 @@ def test_the_flow_leaves_such_layers_unbalanced(tmp_path: Path) -> None:
         model, get_target("icebreaker"), everywhere, type("Inputs", (), {"x": data() / 255})()
     )
     assert zeros_stay(model, net)
+
+
+def test_lanes_may_wait_where_asked() -> None:
+    model, calibration = chain(), type("Inputs", (), {"x": data() / 255})()
+
+    def made(*layers: str, balanced: bool = True):
+        """The integer network, and which of its layers are held to even lanes."""
+        choices = {name: LayerChoice(balanced=False) for name in layers}
+        options = CompileOptions(ratio=3.0, layers=choices, balanced=balanced, lanes=(4, 4, 4))
+        network, folding = quantize_for(model, get_target("icebreaker"), options, calibration)
+        return network, dict(zip(folding.names, folding.balanced, strict=True))
+
+    even, held = made()
+    assert held == {"fc1": True, "fc2": True, "fc3": False}  # the last has too few columns
+    assert all(meets(layer.y, Placement(4)) for layer in even.layers[:2])
+    free, held = made(balanced=False)
+    assert not any(held.values())
+    nearest = quantize(model, ratio=3.0, calibration=calibration.x)
+    for ours, theirs in zip(free.layers, nearest.layers, strict=True):
+        np.testing.assert_array_equal(ours.y, theirs.y)
+    _, held = made("fc1")
+    assert held == {"fc1": False, "fc2": True, "fc3": False}
+
+
+@pytest.mark.parametrize(("asked", "even"), [((), True), (("--no-balanced",), False)])
+def test_the_command_line_asks_for_it(digits, tmp_path: Path, asked: tuple[str, ...], even: bool):
+    out = tmp_path / "out"
+    made = run(
+        "compile", MODEL, "--target", "icebreaker", "--quantizer", "plain", "--ratio", 2,
+        "--lanes", "4,4", "--calibrate", digits.train, "-o", out, *asked,
+    )  # fmt: skip
+    assert made.code == 0
+    assert meets(load(out).network.layers[0].y, Placement(4)) == even
 
 
 def test_wrong_types_are_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from pvq_hw.train.batches import Lessons
 from pvq_hw.train.finetune import Run, Training, finetune
 from pvq_hw.train.fit import shifted
 from pvq_hw.train.networks import train_network
-from pvq_hw.train.recipes import pick
+from pvq_hw.train.recipes import pick, variation
 from pvq_hw.train.row_adam import RowAdam
 from pvq_hw.train.straight import Int8Layer, PvqLayer, fake_quantize
 from pvq_hw.train.torch_extra import require_torch
@@ -451,7 +451,7 @@ def test_no_worse_network_is_given_back(digits, monkeypatch):
     train, _ = digits
     some = Data(train.x[:200], train.y[:200])
     model = load_model(MODEL)
-    start = quantize(model, calibration=some.x, ratio=4)
+    start = quantize(model, calibration=some.x, ratio=16)
     monkeypatch.setattr(recipes, "RECIPES", (("too fast", {"rate": 5.0, "side_rate": 1.0}),))
     picked = pick(model, some.x, some.y, start=start, asked={"epochs": 1, "shift": 0})
     assert picked.chosen == 0
@@ -477,6 +477,96 @@ def test_recipes_are_picked_for_all_kinds_of_networks(make, values):
     assert picked.metric == ("rmse" if values else "distance from the float network's outputs")
     figures = [t.figure for t in picked.tried]
     assert figures[picked.chosen] == min(figures)
+
+
+def runs_of(monkeypatch, figures, model, x, y, **asked):
+    """What `pick` trains, instead of training it: name of the recipe, training, frames, and which
+    run gave the codes that it starts from (None: those given). ``figures`` says how good the
+    recipes are, by their names."""
+    ran, made = [], []
+
+    def train(model, x, y, *, training, start, **_):
+        ran.append((training, len(x), next((i for i, t in enumerate(made) if t is start), None)))
+        made.append(replace(start, meta={"of": len(made)}))
+        return recipes.FineTuned(model, made[-1], start, ())
+
+    def judged(self, network):
+        name = names[-1]  # of the step that is judged
+        return next((f for part, f in figures if part in name), 0.0), 0.0
+
+    class Names(recipes.Steps):
+        def step(self, title):
+            names.append(title)
+            return super().step(title)
+
+    names = []
+    monkeypatch.setattr(recipes, "finetune", train)
+    monkeypatch.setattr(recipes._Picking, "_judged", judged)
+    start = quantize(model, calibration=x, ratio=4)
+    picked = pick(model, x, y, start=start, asked=asked, steps=Names())
+    return picked, ran, [name.removeprefix("Train: ") for name in names[1:]]
+
+
+def test_the_best_recipes_train_longer_and_settle(monkeypatch):
+    """The best of all and the best that moves pulses; then gains and biases behind the pulses."""
+    model = image_chain()
+    x = np.random.default_rng(3).normal(size=(100, *model.input_shape)).astype(np.float32)
+    y = np.arange(100) % model.nodes[-1].size
+    figures = (("then gains", 9.0), ("some pulses move, longer", 8.0), ("outputs, longer", 2.0),
+               ("some pulses move", 1.0), ("biases, float", 3.0))  # fmt: skip
+    picked, ran, names = runs_of(monkeypatch, figures, model, x, y)
+    tries = len(recipes.RECIPES)
+    assert names[:tries] == [name for name, _ in recipes.RECIPES]
+    assert {t.shift for t, _, _ in ran[:tries]} == {1}
+    moved = "some pulses move"
+    assert names[tries:] == [
+        f"{moved}, inputs as they are",
+        "gains and biases, float network's outputs, longer",
+        f"{moved}, longer",
+        f"{moved}, longer, then gains and biases",
+    ]
+    plain, gains, pulses, after = (training for training, _, _ in ran[tries:])
+    assert (plain.shift, plain.mirror, plain.rate) == (0, False, 1e-3)
+    assert (gains.rate, pulses.rate, after.rate) == (0, 1e-3, 0)
+    assert gains.epochs == pulses.epochs > plain.epochs
+    assert after.epochs == -(-pulses.epochs // 3)
+    assert [start for _, _, start in ran] == [None] * (tries + 3) + [tries + 2]
+    assert [frames for _, frames, _ in ran] == [80] * len(ran)
+    assert picked.chosen == len(picked.tried) - 1
+
+
+def test_recipes_that_come_to_the_same_run_once(monkeypatch):
+    """Without labels the float network's outputs are all there is, whatever part they should be."""
+    model = line()
+    x = np.random.default_rng(3).normal(size=(100, *model.input_shape)).astype(np.float32)
+    picked, ran, names = runs_of(monkeypatch, (), model, x, None, shift=0)
+    assert names[0] == "gains and biases"
+    assert "gains and biases, float network's outputs" not in names
+    assert {training.distill for training, _, _ in ran} == {1.0}
+    assert {training.shift for training, _, _ in ran} == {0}
+    assert picked.chosen == 0  # where nothing is better
+
+
+def test_nothing_is_trained_where_nothing_can_be_better(monkeypatch):
+    model = line()
+    x = np.random.default_rng(3).normal(size=(100, *model.input_shape)).astype(np.float32)
+    y = np.arange(100) % model.nodes[-1].size
+    for right, runs in ((100.0, False), (99.0, True)):
+        picked, ran, _ = runs_of(monkeypatch, (("codes", right),), model, x, y, epochs=1)
+        assert picked.tried[0].figure == right
+        assert (len(ran) > 0) == runs
+        assert picked.chosen == 0
+
+
+def test_pictures_in_color_are_mirrored_and_moved_farther():
+    def varied(*shape):
+        return variation(Model("m", "", "x", shape, (), shape, ()))
+
+    assert varied(32, 24, 3) == {"shift": 3, "mirror": True}
+    assert varied(28, 28, 1) == {"shift": 1}
+    assert varied(20, 1, 3) == varied(6, 32, 3) == {"shift": 1}
+    assert varied(1, 1, 3) == {}
+    assert varied(64) == {}
 
 
 def test_inputs_are_varied_anew_for_each_batch(digits, tmp_path, monkeypatch):
