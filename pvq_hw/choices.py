@@ -10,6 +10,7 @@ from pvq_hw.errors import InputError
 __all__ = [
     "BOARD_FLOW",
     "CORE_FLOWS",
+    "DEVICE_FLOW",
     "FLOWS",
     "GAINS",
     "INTERFACES",
@@ -35,8 +36,9 @@ MENDS = ("none", "biases", "scales", "both")
 """What the plain quantizer corrects."""
 
 CORE_FLOWS = ("fusesoc", "edalize", "litex", "apio", "vivado")
+DEVICE_FLOW = "device"
 BOARD_FLOW = "board"
-FLOWS = (*CORE_FLOWS, BOARD_FLOW)
+FLOWS = (*CORE_FLOWS, DEVICE_FLOW, BOARD_FLOW)
 """What an accelerator is exported for: as a core of other flows, or with its board's top."""
 
 INTERFACES = ("stream", "axis", "csr")

@@ -32,6 +32,19 @@ class Digits:
     document: dict
 
 
+@pytest.fixture
+def toys():
+    """The toys of `tests/test_extension.py`, whose operator is known while a test runs."""
+    import toy_circuit
+    import toy_node
+
+    from pvq_hw.model.onnx import lowering
+
+    lowering.handles("CumSum")(toy_node.lower)
+    yield toy_circuit
+    lowering.forget("CumSum")
+
+
 @pytest.fixture(scope="session")
 def digits_data(tmp_path_factory):
     """``(TRAIN.npz, TEST.npz)`` of the digits."""

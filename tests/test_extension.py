@@ -22,7 +22,6 @@ from pvq_hw.errors import InputError
 from pvq_hw.flow.options import CompileOptions, LayerChoice
 from pvq_hw.geometry import Geometry
 from pvq_hw.model.load import load_model
-from pvq_hw.model.onnx import lowering
 from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import Plan, core_images, plan
@@ -35,17 +34,6 @@ from sim.run import simulate
 
 FLOAT = {"dtype": np.float32, "out_type": TensorProto.FLOAT}
 FRAMES = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
-
-
-@pytest.fixture
-def toys():
-    """The toys, whose operator is known while a test runs."""
-    import toy_circuit
-    import toy_node
-
-    lowering.handles("CumSum")(toy_node.lower)
-    yield toy_circuit
-    lowering.forget("CumSum")
 
 
 def model_file(folder, operator):

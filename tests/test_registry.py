@@ -85,7 +85,7 @@ def test_every_architecture_and_family_has_every_face():
     assert set(ARCHITECTURES.faces) == {
         *("place and route", "bit places", "PLL settings", "constraints", "platform"),
         *("block parameters", "ROM block", "RAM block", "loaded block", "multiplier block"),
-        "cell models",
+        *("cell models", "Yosys primitives"),
     }
     assert len(FAMILIES.faces) == 7
     assert {family.blocks for family in FAMILIES.kinds().values()} == set(ARCHITECTURES.kinds())

@@ -11,8 +11,8 @@ from gateware.accelerator.circuits import unit_circuit
 from gateware.arith.activation import activation_layout, stream_ports
 from gateware.device.live import LiveBus
 from gateware.device.spram import CODE_PORT
-from gateware.link.flash import FLASH_PINS
-from pvq_hw.engine.code_stream import has_stream
+from gateware.link.flash import flash_pins
+from pvq_hw.engine.code_stream import flash_width, has_stream
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.spram_image import code_layout
@@ -72,7 +72,8 @@ class Accelerator(wiring.Component):
         taken, given = spec.together
         loaded: dict[str, Any] = {"codes": In(CODE_PORT)} if self.layout.blocks else {}
         if has_stream(spec.cores):
-            loaded = {"flash": Out(FLASH_PINS), "codes_right": Out(1), "codes_wrong": Out(1)}
+            pins = flash_pins(flash_width(spec.cores))
+            loaded = {"flash": Out(pins), "codes_right": Out(1), "codes_wrong": Out(1)}
         super().__init__(stream_ports(spec.x[1], spec.out[1], taken, given) | loaded)
 
     def elaborate(self, platform: object) -> Module:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from amaranth.build import Attrs, Clock, Pins, Resource, Subsignal
-from amaranth.hdl import ClockDomain, Const, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, ClockDomain, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib import io
 from amaranth.vendor import LatticeECP5Platform, LatticeICE40Platform
 
@@ -26,12 +26,14 @@ __all__ = [
     "input_pins",
     "make_board_top",
     "make_platform",
+    "pin_direction",
     "platform_of",
 ]
 
 
 BUTTON_SECONDS = 0.01  # longer than contacts bounce
-_FLASH_HIGH = ("wp", "hold")
+_FLASH_HIGH = ("wp", "hold")  # IO2 and IO3
+_FLASH_TURNED = ("copi", *_FLASH_HIGH)  # bring data where the flash gives several bits a clock
 
 
 def make_platform(target: str | Target) -> Any:
@@ -85,6 +87,13 @@ def input_pins(board: Target) -> set[int]:
     }
 
 
+def pin_direction(board: Target, pin: Pin) -> str:
+    """Of a pin's port: ``"i"``, ``"o"``, or ``"io"`` of one that may be either."""
+    if any(pin is other for key, other in board.flash if key in _FLASH_TURNED):
+        return "io"
+    return "i" if id(pin) in input_pins(board) else "o"
+
+
 def board_pins(
     board: Target, link: str = UART, *, decides: bool = False, loads: bool = False
 ) -> list[tuple[str, Pin]]:
@@ -104,10 +113,9 @@ def board_pins(
 def _resources(board: Target) -> list[Resource]:
     """The board's pins, those of one resource together."""
     parts: dict[tuple[str, int], list[Any]] = {}
-    inputs = input_pins(board)
     for pin in board.pins:
         name, number, part = pin.path
-        pins = Pins(pin.name, dir="i" if id(pin) in inputs else "o", invert=pin.invert)
+        pins = Pins(pin.name, dir=pin_direction(board, pin), invert=pin.invert)
         what = [pins, Attrs(**dict(pin.attributes))]
         if pin is board.clk:
             what.insert(1, Clock(board.crystal_mhz * 1e6))
@@ -178,12 +186,20 @@ class BoardTop(Elaboratable):
             return
         levels = {"cs": ~pins.cs_n, "clk": pins.clk, "copi": pins.copi}
         levels |= {name: Const(0) for name in _FLASH_HIGH if name in ports}
-        for name, level in levels.items():
-            buffer = io.Buffer("o", find_port(platform, ports[name]))
+        bits = len(pins.cipo)
+        given = ("cipo",) if bits == 1 else ("copi", "cipo", *_FLASH_HIGH)[:bits]
+        taken = dict[str, Value]()
+        for name in (*levels, "cipo"):
+            way = "i" if name == "cipo" else "io" if name in given else "o"
+            buffer = io.Buffer(way, find_port(platform, ports[name]))
             m.submodules[f"flash_{name}"] = buffer
-            m.d.comb += buffer.o.eq(level)
-        m.submodules.flash_cipo = buffer = io.Buffer("i", find_port(platform, ports["cipo"]))
-        m.d.comb += pins.cipo.eq(buffer.i)
+            if way != "i":
+                m.d.comb += buffer.o.eq(levels[name])
+            if way == "io":
+                m.d.comb += buffer.oe.eq(pins.copi_oe)
+            if way != "o":
+                taken[name] = ~buffer.i if name in _FLASH_HIGH else buffer.i
+        m.d.comb += pins.cipo.eq(Cat(taken[name] for name in given))
 
     def _spi(self, m: Module, platform: Any) -> None:
         """The pin that is active low is inverted by its port. ``cipo`` is driven while selected."""

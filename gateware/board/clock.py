@@ -18,7 +18,6 @@ from pvq_hw.output.manifest import reclocked_manifest
 from pvq_hw.output.proof_record import PROOF
 from pvq_hw.output.report import document_of, read_report, write_report
 from pvq_hw.plan.plan import Plan
-from pvq_hw.plan.streaming import CodeStream
 from pvq_hw.progress import Steps
 from pvq_hw.target.baud import choose_rate
 from pvq_hw.target.board import Target
@@ -138,8 +137,8 @@ class _Attempts:
         """The build at the highest clock that was met."""
         target = self._accelerator.plan.target
         low, high = target.clock_range_mhz
-        if self._accelerator.plan.stream is not None:
-            high = min(high, CodeStream.MOST_CLOCK_MHZ)
+        if (stream := self._accelerator.plan.stream) is not None:
+            high = min(high, stream.most_clock_mhz)
         best: _Met | None = None
         unmet: CheckError | None = None
         wish = self._accelerator.plan.clock_hz / 1e6

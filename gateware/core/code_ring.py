@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from gateware.device.memory import Ram
-from gateware.link.flash import FLASH_PINS, FlashStream
+from gateware.link.flash import FlashStream, flash_pins
 from pvq_hw.engine.code_stream import STREAM_START, stream_crc
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.shared_core import SharedSpec
@@ -42,7 +42,9 @@ class CodeRing(wiring.Component):
         self.spec, self.latency, self.body = spec, latency, body
         words = spec.contents(image)[spec.stream_memory]
         crc = stream_crc(spec, words)
-        self._reader = FlashStream(STREAM_START, spec.word_bits, len(words), crc, wake_clocks)
+        self._reader = FlashStream(
+            STREAM_START, spec.word_bits, len(words), crc, wake_clocks, spec.flash_bits
+        )
         super().__init__(
             {
                 "addr": In(spec.code_address_bits),
@@ -52,7 +54,7 @@ class CodeRing(wiring.Component):
                 **self._row_ports(),
                 "right": Out(1),
                 "wrong": Out(1),
-                "flash": Out(FLASH_PINS),
+                "flash": Out(flash_pins(spec.flash_bits)),
             }
         )
 
@@ -123,7 +125,7 @@ class CodeRing(wiring.Component):
 
 class StreamRuns(wiring.Component):
     """Counts the words of runs that follow one another, over and over: ``odd`` says whether the
-    next word is of a run with an odd number. Words are 3 cycles or more apart.
+    next word is of a run with an odd number. Words are 2 cycles or more apart.
 
     Parameters
     ----------

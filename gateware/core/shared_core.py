@@ -18,7 +18,7 @@ from gateware.core.pulse_core import read_codes
 from gateware.core.sequencer import ResultFifo, count_credits, credits_taken
 from gateware.device.memory import Ram
 from gateware.device.spram import CODE_PORT
-from gateware.link.flash import FLASH_PINS
+from gateware.link.flash import flash_pins
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.code_stream import WAKE_CYCLES
 from pvq_hw.engine.core import CoreImage
@@ -60,7 +60,7 @@ class SharedCore(wiring.Component):
     i, o : streams of activations, see `gateware.arith.activation`
     codes : In(`gateware.device.spram.CODE_PORT`), only with ``spec.code_memory == "spram"``
         Fills the code memory. Frames that are under way while it loads come out wrong.
-    flash : Out(`gateware.link.flash.FLASH_PINS`), only with ``spec.code_memory == "flash"``
+    flash : Out(`gateware.link.flash.flash_pins`), only with ``spec.code_memory == "flash"``
         Codes are read anew for every frame.
     codes_right, codes_wrong : Out(1), as ``flash``
         What was read has the right CRC-32; it hasn't. Nothing is taken before it has, and nothing
@@ -84,7 +84,8 @@ class SharedCore(wiring.Component):
             setattr(self, f"layer{number}", tap)
         loaded: dict[str, Any] = {"codes": In(CODE_PORT)} if spec.code_memory == "spram" else {}
         if spec.code_memory == "flash":
-            loaded = {"flash": Out(FLASH_PINS), "codes_right": Out(1), "codes_wrong": Out(1)}
+            pins = flash_pins(spec.flash_bits)
+            loaded = {"flash": Out(pins), "codes_right": Out(1), "codes_wrong": Out(1)}
         super().__init__(
             {
                 "i": In(stream.Signature(activation_layout(spec.x, 1))),

@@ -6,16 +6,28 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["FLASH_PINS", "WAKE_SECONDS", "FlashReader", "FlashStream"]
+from pvq_hw.engine.code_stream import FLASH_BITS, READ_COMMANDS, command_clocks
+
+__all__ = ["FLASH_PINS", "WAKE_SECONDS", "FlashReader", "FlashStream", "flash_pins"]
 
 WAKE_SECONDS = 50e-6  # tRES1 is 3 us of a W25Q128JV and 30 us of the slowest
-_WAKE, _READ = 0xAB, 0x03
+_WAKE, _READ = 0xAB, READ_COMMANDS[1]
 _CRC32_POLYNOMIAL = 0xEDB88320  # reflected
 
-FLASH_PINS = wiring.Signature(
-    {"cs_n": Out(1, init=1), "clk": Out(1), "copi": Out(1), "cipo": In(1)}
-)
-"""SPI in mode 0, seen from the FPGA."""
+
+def flash_pins(bits: int = 1) -> wiring.Signature:
+    """SPI in mode 0, seen from the FPGA, for ``bits`` a clock: 1, 2 or 4.
+
+    Of more than one, ``cipo`` has the levels of all pins that bring data, IO0 (``copi``) lowest,
+    IO1 (else ``cipo`` alone), IO2 (WP) and IO3 (HOLD); ``copi_oe`` says that the FPGA drives all of
+    these but IO1, the last two high. It is low while the flash gives data.
+    """
+    members = {"cs_n": Out(1, init=1), "clk": Out(1), "copi": Out(1), "cipo": In(bits)}
+    return wiring.Signature(members | ({"copi_oe": Out(1, init=1)} if bits > 1 else {}))
+
+
+FLASH_PINS = flash_pins()
+"""`flash_pins` of one bit a clock."""
 
 
 class FlashReader(wiring.Component):
@@ -123,6 +135,9 @@ class FlashStream(wiring.Component):
         Of all words, see `pvq_hw.engine.code_stream.stream_crc`.
     wake_clocks : int
         Pause before and after the flash is woken up, cycles (the next power of two).
+    bits : int
+        That the flash gives a clock: 1, 2 or 4. Before a word that isn't a multiple of them it
+        gives zeros.
 
     Members
     -------
@@ -132,15 +147,19 @@ class FlashStream(wiring.Component):
         From the cycle in which it is valid on, a word stays for a cycle more.
     right, wrong : Out(1)
         What has been read was right; the last pass wasn't. Neither is high before the first.
-    pins : Out(`FLASH_PINS`)
+    pins : Out(`flash_pins` of so many bits)
         From registers.
     """
 
-    def __init__(self, offset: int, width: int, words: int, crc: int, wake_clocks: int) -> None:
+    def __init__(
+        self, offset: int, width: int, words: int, crc: int, wake_clocks: int, bits: int = 1
+    ) -> None:
         if not 0 <= offset < 1 << 24:
             raise ValueError(f"Flash offset must have 24 bits, not {offset:#x}")
-        self._commands = _WAKE << 24, _READ << 24 | offset
-        self._width, self._words, self._crc = width, words, crc
+        if bits not in FLASH_BITS:
+            raise ValueError(f"Bits a clock must be one of {FLASH_BITS}, not {bits}")
+        self._commands = _WAKE << 24, READ_COMMANDS[bits] << 24 | offset
+        self._width, self._words, self._crc, self._bits = width, words, crc, bits
         self._pause_bits = max(4, (wake_clocks - 1).bit_length())
         super().__init__(
             {
@@ -149,18 +168,19 @@ class FlashStream(wiring.Component):
                 "o": Out(stream.Signature(width, always_ready=True)),
                 "right": Out(1),
                 "wrong": Out(1),
-                "pins": Out(FLASH_PINS),
+                "pins": Out(flash_pins(bits)),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        asked, given = command_clocks(self._bits), -(-self._width // self._bits)  # clocks
         # Pause, wake, pause, command, data, pause, command and so on: one flip-flop each.
         before, wake, after, command, read, gap = (
             Signal(init=int(k == 0), name=name)
             for k, name in enumerate(("before", "wake", "after", "command", "read", "gap"))
         )
-        phase, count = Signal(), Signal(range(max(32, self._width)))
+        phase, count = Signal(), Signal(range(max(asked, given)))
         word, at_last = Signal(range(max(2, self._words))), Signal(init=int(self._words == 1))
         starts, at_end, selected = Signal(), Signal(), Signal()
         serving, first = Signal(), Signal()
@@ -168,7 +188,7 @@ class FlashStream(wiring.Component):
             first.eq(read & serving & ~phase & (count == 0)),
             self.begins.eq(first & self.room),
             starts.eq(~phase & (wake | command | (read & ~(first & ~self.room)))),
-            at_end.eq(phase & (count == Mux(read, self._width - 1, Mux(command, 31, 7)))),
+            at_end.eq(phase & (count == Mux(read, given - 1, Mux(command, asked - 1, 7)))),
         ]
         pause = self._pause(m, before | after, gap)
         m.d.sync += [
@@ -194,6 +214,10 @@ class FlashStream(wiring.Component):
             self.pins.clk.eq(phase),
             self.pins.copi.eq((wake & texts[0][place]) | (command & texts[1][place])),
         ]
+        if self._bits > 1:
+            # From the dummy byte until the flash has been released for the pause's length.
+            turned = (command & count[5]) | read | gap
+            m.d.sync += self.pins.copi_oe.eq(~turned)
         self._take(m, read & phase, at_end, at_last, serving)
         return m
 
@@ -211,10 +235,12 @@ class FlashStream(wiring.Component):
     ) -> None:
         """Bits become words, and go into the CRC. A bit is on its pin two cycles after the first
         half of its clock began, is sampled at the end of that cycle and is here in the next."""
-        cipo, shifts, ends, last = Signal(), Signal(2), Signal(2), Signal(2)
+        cipo, shifts, ends, last = Signal(self._bits), Signal(2), Signal(2), Signal(2)
         crc, value = Signal(32, init=0xFFFFFFFF), Signal(self._width)
         judged, equal = Signal(2), Signal()
-        feedback = crc[0] ^ cipo
+        checked: Value = crc
+        for level in reversed(cipo):
+            checked = checked.shift_right(1) ^ Mux(checked[0] ^ level, _CRC32_POLYNOMIAL, 0)
         m.d.sync += [
             cipo.eq(self.pins.cipo),
             shifts.eq(Cat(bit, shifts)),
@@ -227,7 +253,7 @@ class FlashStream(wiring.Component):
         with m.If(shifts[1]):
             m.d.sync += [
                 value.eq(Cat(cipo, value)),
-                crc.eq((crc >> 1) ^ Mux(feedback, _CRC32_POLYNOMIAL, 0)),
+                crc.eq(checked),
             ]
         with m.If(judged[1]):
             m.d.sync += [

@@ -113,8 +113,8 @@ class Top(wiring.Component):
         A packet comes in or a frame is in the accelerator.
     heartbeat : Out(1)
         Blinks at 0.5 to 1 Hz.
-    flash : Out(`gateware.link.flash.FLASH_PINS`), only where codes are loaded, or come from the
-        flash for every frame
+    flash : Out(`gateware.link.flash.FLASH_PINS`), only where codes are loaded; where they come
+        from the flash for every frame, the accelerator's
     decision : Out(pins), only where there are any
 
     Attributes
@@ -153,10 +153,15 @@ class Top(wiring.Component):
                 **({"spi": In(SPI_PINS)} if link == SPI else line),
                 "busy": Out(1),
                 "heartbeat": Out(1),
-                **({} if codes_crc is None else {"flash": Out(FLASH_PINS)}),
+                **({} if codes_crc is None else {"flash": self._flash_pins()}),
                 **({} if decision is None else {"decision": Out(decision[0])}),
             }
         )
+
+    def _flash_pins(self) -> Any:
+        """Those that load codes, or the accelerator's own."""
+        members = self.accelerator.signature.members
+        return members["flash"] if "flash" in members else Out(FLASH_PINS)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -36,6 +36,7 @@ _KEYS = (
     "input_width",
     "output_width",
     "keep_zeros",
+    "balanced",
     "updatable",
     "spare",
     "window_pulses",
@@ -43,6 +44,7 @@ _KEYS = (
     "gain_digits",
     "live",
     "measure",
+    "flash_bits",
     "code",
     "augment",
     "calibration_frames",
@@ -74,8 +76,9 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
     describe(compiled.document, ui)
     if stream := compiled.document["code_stream"]:
         ui.say(
-            f"  codes                 {stream['bits_per_frame']:,} bits a frame from the flash, at "
-            f"{stream['flash_hz'] / 1e6:g} MHz {stream['cycles_per_frame']:,} cycles; "
+            f"  codes                 {stream['bits_per_frame']:,} bits a frame from the flash, "
+            f"{stream['bits_per_clock']} a clock, at {stream['flash_hz'] / 1e6:g} MHz "
+            f"{stream['cycles_per_frame']:,} cycles; "
             f"image/{CODES_FILE}"
         )
     elif (args.out / "image" / CODES_FILE).exists():
@@ -169,6 +172,14 @@ def numbers(what: str, text: str) -> tuple[int, ...]:
 def _ratio(layer: dict[str, Any]) -> str:
     """N/K of a layer in ten columns."""
     return "int8      " if layer["n_over_k"] is None else f"N/K {layer['n_over_k']:<6.2f}"
+
+
+def _is_shared(layer: dict[str, Any]) -> bool:
+    """Whether it is on an engine that may have several layers."""
+    from pvq_hw.engine.core import CORES
+    from pvq_hw.engine.engines import engine_named
+
+    return not engine_named(CORES.named(layer["kind"]).engine).for_one
 
 
 def _engine(layer: dict[str, Any]) -> str:
@@ -268,12 +279,16 @@ def _describe_layers(document: dict[str, Any], ui: Ui) -> None:
     """A line for every layer with weights and every table."""
     from pvq_hw.output.report import table_place
 
-    for layer in document["layers"]:
+    following = [*document["layers"][1:], {}]
+    for layer, after in zip(document["layers"], following, strict=True):
         ui.say(
             f"  {layer['name']:<14} {layer['rows']:>5} x {layer['columns']:<5} "
             f"{_ratio(layer)} {_engine(layer)}"
         )
-        if layer["reason"] and (layer["encoding"] == "int8" or layer["utilization"] is None):
+        said = layer["encoding"] == "int8" or layer["utilization"] is None
+        if _is_shared(layer):  # of several layers, once
+            said = layer["reason"] != after.get("reason")
+        if layer["reason"] and said:
             ui.say(f"  {'':<14} {layer['reason']}")
     for table in document["tables"]:
         bits = f"{table['input_bits']} to {table['output_bits']} bits"

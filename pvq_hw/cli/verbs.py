@@ -136,8 +136,8 @@ def _engine(parser: argparse.ArgumentParser) -> None:
         "--engine",
         metavar="KIND|LAYER=KIND,...",
         help="folded; unrolled: a layer all at once, its weights as wires; depthwise: a window of "
-        "one channel a cycle; shared: all layers in one core; by default, auto, whichever makes "
-        "the network faster, and shared where nothing else fits",
+        "one channel a cycle; shared: all layers, or those named that follow one another, in one "
+        "core; by default, auto, whichever makes the network faster or fits",
     )
 
 
@@ -218,6 +218,13 @@ def _quantization(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--keep-zeros", action="store_true", default=None, help="weights of 0 (pruned) stay 0"
     )
+    p.add_argument(
+        "--no-balanced",
+        dest="balanced",
+        action="store_false",
+        default=None,
+        help="pulses where they are nearest, not as many of a row in every lane",
+    )
 
 
 def _hardware(p: argparse.ArgumentParser) -> None:
@@ -287,6 +294,13 @@ def _hardware(p: argparse.ArgumentParser) -> None:
         metavar="KIND|LAYER=KIND,...",
         help="block, spram, or flash of a shared engine, which reads it for every frame (by "
         "default, auto, the first that holds them)",
+    )
+    p.add_argument(
+        "--flash-bits",
+        metavar="B",
+        type=int,
+        help="bits a clock of codes from the flash: 1, 2 (by default) or 4, whose pins and "
+        "quad-enable bit the board must have; asks for --code-memory flash",
     )
     p.add_argument(
         "--multiplier",
@@ -618,7 +632,7 @@ def _prove(subparsers: Any) -> None:
     p = _verb(
         subparsers,
         "prove",
-        "prove the exported Verilog for all inputs; says by name what it does not prove",
+        "prove the Verilog, and a build's netlist, for all inputs; names what is left open",
         "prove",
     )
     _folder(p)
@@ -637,7 +651,11 @@ def _export(subparsers: Any) -> None:
     _folder(p)
     p.add_argument("-o", "--into", metavar="DIR", type=Path, required=True, help="its folder")
     p.add_argument(
-        "--flow", choices=FLOWS, required=True, help="board: with its board's top, from the pins"
+        "--flow",
+        choices=FLOWS,
+        required=True,
+        help="device: in the device's own blocks, for Yosys and nextpnr; board: with its board's "
+        "top, from the pins",
     )
     p.add_argument(
         "--interface",

@@ -5,10 +5,13 @@ all its codes. A reader fills it word after word, pass after pass, as far as the
 reads them in the same order and gives their places back. Multipliers and biases of a layer's rows
 may come before its codes, in words of the same width, and have a ring of their own.
 
+The flash gives ``flash_bits`` bits a clock: one, two or four. Where a word isn't a multiple of
+them, zeros stand before it, so that each begins with a clock.
+
 ``image/codes.bin`` is a header of 16 bytes as in `pvq_hw.engine.spram_image`, of version 2, and the
-code words one after the other without anything between, the most significant bit first, as they
-leave the flash. The CRC-32 is taken over these bits in their order, so that the reader counts it
-bit by bit: that of bytes whose bits are reversed, and of the last byte only the bits in use.
+code words with these zeros one after the other, the most significant bit first, as they leave the
+flash. The CRC-32 is taken over these bits in their order, so that the reader counts it bit by bit:
+that of bytes whose bits are reversed, and of the last byte only the bits in use.
 """
 
 import struct
@@ -19,17 +22,22 @@ from typing import Any, Protocol
 from pvq_hw.engine.spram_image import CODES_MAGIC, FLASH_OFFSET, HEADER_BYTES
 
 __all__ = [
-    "BIT_CYCLES",
-    "FIRST_WORD",
-    "PASS_CYCLES",
+    "CLOCK_CYCLES",
+    "FLASH_BITS",
     "PAUSE_CYCLES",
+    "READ_COMMANDS",
     "STREAM_BENCH",
     "STREAM_FILE",
     "STREAM_INSTANCE",
     "STREAM_START",
     "WAKE_CYCLES",
     "Arrivals",
+    "command_clocks",
+    "first_word",
+    "flash_width",
     "has_stream",
+    "pass_cycles",
+    "sent_bits",
     "stream_crc",
     "stream_cycles",
     "stream_file",
@@ -37,19 +45,20 @@ __all__ = [
     "streamed_core",
 ]
 
-BIT_CYCLES = 2
-"""Cycles of a bit: the flash's clock is half of the circuit's."""
+CLOCK_CYCLES = 2
+"""Cycles of the flash's clock, which is half of the circuit's."""
+
+READ_COMMANDS = {1: 0x03, 2: 0x3B, 4: 0x6B}
+"""What asks the flash for so many bits a clock: read data, fast read dual output, fast read quad
+output. Behind the address the fast ones have a dummy byte."""
+
+FLASH_BITS = tuple(READ_COMMANDS)
+"""Bits a clock that the flash can give."""
 
 PAUSE_CYCLES = 8
 """For which the flash is released between two passes."""
 
-PASS_CYCLES = PAUSE_CYCLES + 32 * BIT_CYCLES
-"""From the end of a pass's last bit to the next one's first: the pause, command and address."""
-
-FIRST_WORD = PASS_CYCLES - 4
-"""From the cycle in which the first frame may come, when the checked pass's CRC is known, to the
-first bit of the codes that are used."""
-
+_KNOWN = 4  # cycles of the pause in which a pass's CRC isn't known yet
 _READ_DELAY = 3  # from the end of a word's last bit to the cycle in which the word can be read
 
 WAKE_CYCLES = 1 << 13
@@ -83,11 +92,45 @@ class StreamedCore(Protocol):
     def params_places(self) -> int: ...
     @property
     def code_buffer(self) -> int: ...
+    @property
+    def flash_bits(self) -> int: ...
+
+
+def command_clocks(flash_bits: int) -> int:
+    """Clocks of the flash from its selection to the first bit: command, address, dummy byte."""
+    return 32 if flash_bits == 1 else 40
+
+
+def pass_cycles(flash_bits: int) -> int:
+    """Cycles from the end of a pass's last clock to the next one's first: the pause, the command
+    and what follows it."""
+    return PAUSE_CYCLES + command_clocks(flash_bits) * CLOCK_CYCLES
+
+
+def first_word(flash_bits: int) -> int:
+    """Cycles from that in which the first frame may come, when the checked pass's CRC is known, to
+    the first clock of the codes that are used."""
+    return pass_cycles(flash_bits) - _KNOWN
+
+
+def sent_bits(spec: StreamedCore) -> int:
+    """Bits of a word and of the zeros before it, as they leave the flash."""
+    return -(-spec.word_bits // spec.flash_bits) * spec.flash_bits
+
+
+def _word_cycles(spec: StreamedCore) -> int:
+    return sent_bits(spec) // spec.flash_bits * CLOCK_CYCLES
 
 
 def has_stream(specs: Sequence[Any]) -> bool:
     """Whether a core reads its codes from the flash for every frame."""
     return any(spec.code_memory == "flash" for spec in specs)
+
+
+def flash_width(specs: Sequence[Any]) -> int:
+    """Bits a clock that the flash gives the core that reads its codes from there; 1 where none
+    does."""
+    return next((spec.flash_bits for spec in specs if spec.code_memory == "flash"), 1)
 
 
 def streamed_core(
@@ -106,17 +149,17 @@ def streamed_core(
 
 def stream_cycles(spec: StreamedCore) -> int:
     """Cycles in which the flash gives all words once: no frame takes fewer."""
-    return spec.stream_words * spec.word_bits * BIT_CYCLES + PASS_CYCLES
+    return spec.stream_words * _word_cycles(spec) + pass_cycles(spec.flash_bits)
 
 
 def stream_startup(spec: StreamedCore) -> int:
     """About how many cycles after a reset the first frame is taken: the codes are read once."""
-    return stream_cycles(spec) + 2 * WAKE_CYCLES + PASS_CYCLES
+    return stream_cycles(spec) + 2 * WAKE_CYCLES + pass_cycles(spec.flash_bits)
 
 
 def stream_crc(spec: StreamedCore, words: Sequence[int]) -> int:
     """CRC-32 of all words' bits in the order in which they leave the flash."""
-    count = spec.stream_words * spec.word_bits
+    count = spec.stream_words * sent_bits(spec)
     data = _packed(spec, words)
     whole, rest = divmod(count, 8)
     state = zlib.crc32(data[:whole].translate(_REVERSED)) ^ 0xFFFFFFFF
@@ -135,8 +178,9 @@ def stream_file(spec: StreamedCore, words: Sequence[int]) -> bytes:
 
 
 def _packed(spec: StreamedCore, words: Sequence[int]) -> bytes:
-    """The words' bits, the most significant first, and zeros up to a whole byte."""
-    bits = "".join(f"{word:0{spec.word_bits}b}" for word in words)
+    """The words' bits, zeros first where there are more, and zeros up to a whole byte."""
+    size = sent_bits(spec)
+    bits = "".join(f"{word:0{size}b}" for word in words)
     size = -(-len(bits) // 8)
     return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big")
 
@@ -156,8 +200,9 @@ class Arrivals:
             for _ in range(count)
         ]
         self._depths = spec.params_places, spec.code_buffer
-        self._cycles = spec.word_bits * BIT_CYCLES
-        self._count, self._start = 0, FIRST_WORD  # of words so far, of the next one's first bit
+        self._cycles, self._pass_cycles = _word_cycles(spec), pass_cycles(spec.flash_bits)
+        # Of words so far, and of the next one's first bit.
+        self._count, self._start = 0, first_word(spec.flash_bits)
         # Of parameters and of codes: cycles of the words' first bits, and in which words' places
         # were given back.
         self._starts: tuple[list[int], list[int]] = [], []
@@ -184,7 +229,7 @@ class Arrivals:
             self._count += 1
             self._start = start + self._cycles
             if self._count % len(self._is_code) == 0:
-                self._start += PASS_CYCLES
+                self._start += self._pass_cycles
         return self._starts[1][last] + self._cycles + _READ_DELAY
 
     def take(self, now: int) -> int:

@@ -306,6 +306,17 @@ class CoreBase(Document, ABC):
         """What layers before its last one give; none of a core of one layer."""
         return ()
 
+    @property
+    def shared_by(self) -> tuple[str, ...]:
+        """The network's layers with weights that an engine of several layers computes, in order;
+        none of a core of one layer."""
+        return ()
+
+    @property
+    def alternates(self) -> bool:
+        """Whether it takes a frame only when it is through with the one before."""
+        return False
+
     def layer_at(self, memory: str, word: int) -> str:
         """The name of the layer, of several, that a word of a memory belongs to; empty where the
         core has one layer only."""

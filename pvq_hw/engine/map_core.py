@@ -852,6 +852,11 @@ class MapSpec(SharedSpec):
     # -- cycles -----------------------------------------------------------------------------
 
     @property
+    def alternates(self) -> bool:
+        """A frame's map is where a layer in the middle writes its own."""
+        return True
+
+    @property
     def turn_cycles(self) -> int:
         """From a layer's last word to the start of the next one's first window."""
         return self.last_result_stage + 2

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.documents import Document
-from pvq_hw.engine.code_stream import stream_cycles
+from pvq_hw.engine.code_stream import FLASH_BITS, stream_cycles
 from pvq_hw.engine.core import (
     CORES,
     CoreBase,
@@ -148,6 +148,8 @@ class SharedSpec(CoreBase):
     code_buffer : int
         With ``code_memory == "flash"``, code words that are kept, a power of two: all words come
         from the SPI flash for every frame. Else 0.
+    flash_bits : int
+        Bits that the flash gives a clock of its own then: 1, 2 or 4. Else 1.
     """
 
     code_memories: ClassVar[tuple[str, ...]] = ("block", "spram", "flash")
@@ -159,6 +161,7 @@ class SharedSpec(CoreBase):
     code: Code
     layers: tuple[SharedLayer, ...]
     code_buffer: int = 0
+    flash_bits: int = 1
 
     def __post_init__(self) -> None:
         where = f"Core {self.name!r}"
@@ -197,6 +200,10 @@ class SharedSpec(CoreBase):
             raise InputError(f"{where}: code_buffer must be 0 unless codes come from the flash")
         if streamed and not (2 <= depth <= 1 << 16 and depth & (depth - 1) == 0):
             raise InputError(f"{where}: code_buffer must be a power of two from 2 on, not {depth}")
+        allowed = FLASH_BITS if streamed else (1,)
+        if self.flash_bits not in allowed:
+            rule = " or ".join(", ".join(map(str, allowed)).rsplit(", ", 1))
+            raise InputError(f"{where}: flash_bits must be {rule}, not {self.flash_bits}")
         if streamed and depth < self.least_buffer:
             raise InputError(
                 f"{where}: code_buffer must be {self.least_buffer} words or more, not {depth}"
@@ -233,6 +240,11 @@ class SharedSpec(CoreBase):
         return sum(layer.weights for layer in self.layers)
 
     @property
+    def shared_by(self) -> tuple[str, ...]:
+        """The network's layers with weights, in order."""
+        return tuple(layer.name for layer in self.layers if layer.weights)
+
+    @property
     def inner_streams(self) -> tuple[InnerStream, ...]:
         """What the layers of the network before the last one give."""
         return tuple(
@@ -248,8 +260,10 @@ class SharedSpec(CoreBase):
 
     @property
     def buffer_choice(self) -> dict[str, Any]:
-        """The part of `choices` that says how many words are kept of codes from the flash."""
-        return {"code_buffer": self.code_buffer} if self.code_memory == "flash" else {}
+        """The part of `choices` that says how many words are kept of codes from the flash, and how
+        many bits a clock it gives."""
+        chosen = {"code_buffer": self.code_buffer, "flash_bits": self.flash_bits}
+        return chosen if self.code_memory == "flash" else {}
 
     @property
     def least_buffer(self) -> int:

@@ -248,15 +248,14 @@ def estimate(
     """Fit and speed of a model on a board at a mean N/K."""
     from pvq_hw.flow.quantize import can_share, fold_layers
     from pvq_hw.plan.folding import fold
-    from pvq_hw.plan.shared import fold_network
+    from pvq_hw.plan.sharing import fold_network
 
     try:
         layers, reserve, pace = fold_layers(model, target, ratio)
         asked = options or CompileOptions()
         each = asked.asked([layer.name for layer in layers], target.engine)
         found = fold_network(
-            layers, target, shared=asked.engine == "shared",
-            may_share=can_share(model, asked), best=fold, reserve=reserve,
+            layers, target, may_share=can_share(model, asked), best=fold, reserve=reserve,
             pace=pace, reckoned=True, each=each,
         )  # fmt: skip
     except InputError as error:

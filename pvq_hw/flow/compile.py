@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pvq_hw.data.dataset import Data
+from pvq_hw.engine.engines import AUTO, Shared
 from pvq_hw.errors import InputError
 from pvq_hw.evaluate.accuracy import (
     Evaluation,
@@ -198,23 +199,55 @@ def plan_for(
         for name, part in each.items()
     }
     asked = asked_lanes(folding.names, options)
-    free = chosen if folding.shared else each
+    free = _engines_kept(each, folding)
     if goal:
-        return planned(lanes=asked, each=free)
+        return planned(lanes=asked, each=free[0])
+    found = list[Plan]()
     try:
         limit = folding.limit or None
-        return planned(
-            lanes=folding.lanes,
-            gap_bits=folding.gap_bits,
-            each=chosen,
-            engine_reasons=folding.engine_reasons,
-            limit=limit,
+        found.append(
+            planned(
+                lanes=folding.lanes,
+                gap_bits=folding.gap_bits,
+                each=chosen,
+                engine_reasons=folding.engine_reasons,
+                limit=limit,
+            )
         )
     except InputError:
         if asked is not None and None not in asked:
             raise
-        # The codes came out larger than those that the lanes were chosen by.
-        return planned(lanes=asked, each=free)
+    # The codes came out larger than those that the lanes were chosen by, or suit other engines
+    # better than was reckoned.
+    for own in free if len(free) > 1 else free[: not found]:
+        try:
+            found.append(planned(lanes=asked, each=own, engine_reasons=_why(own, folding)))
+        except InputError:
+            if own is free[-1] and not found:
+                raise
+    return min(found, key=lambda own: own.interval_cycles > folding.goal and own.interval_cycles)
+
+
+def _engines_kept(
+    each: dict[str, dict[str, Any]], folding: Folding
+) -> list[dict[str, dict[str, Any]]]:
+    """What is asked of layers once it is known which share an engine; where some do and that was
+    free, then that all do, and that none does."""
+    shared = {"engine": Shared.kind}
+    on_engines = [name for name in each if folding.engine(name) == Shared.kind]
+    found = [each | {name: each[name] | shared for name in on_engines}]
+    free = all(own.get("engine") == AUTO for own in each.values())
+    if on_engines and free and not folding.shared:
+        found += [{name: own | shared for name, own in each.items()}, each]
+    return found
+
+
+def _why(asked: dict[str, dict[str, Any]], folding: Folding) -> dict[str, str]:
+    """Why layers are on the engines that are asked for, which may be others than were reckoned."""
+    names = [name for name, own in asked.items() if own.get("engine") == Shared.kind]
+    if any(folding.engine(name) != Shared.kind for name in names):
+        return dict.fromkeys(names, "shared: faster with these codes than some on an engine")
+    return {n: folding.engine_reasons[n] for n in names if n in folding.engine_reasons}
 
 
 def finish_output(

@@ -8,6 +8,7 @@ from typing import Any
 from pvq_hw.choices import GAINS, LINKS, OBJECTIVES, QUANTIZERS, UART, check_choice
 from pvq_hw.data.augment import parse_kinds
 from pvq_hw.documents import load_toml, read_fields
+from pvq_hw.engine.code_stream import FLASH_BITS
 from pvq_hw.engine.engines import (
     AUTO,
     ENGINES,
@@ -64,6 +65,8 @@ class LayerChoice:
         Pulses a clock.
     keep_zeros : bool
         Whether weights of 0, as pruning leaves them, stay 0.
+    balanced : bool
+        Whether a row's pulses may be held to as many in every lane.
     code : str, optional
         ``"pulse"``, ``"shifted"`` (pulses of 1, 2, 4 ... in one slot), ``"pvq"`` or ``"auto"``.
     code_memory : str, optional
@@ -78,7 +81,8 @@ class LayerChoice:
         1, 2, 4 or 8: bits that the adders of an unrolled layer take a cycle; 0: all at once.
     engine : str, optional
         ``"folded"`` (lanes), ``"unrolled"``: all pulses at once, weights as wires,
-        ``"depthwise"``: a window of one channel and a row a cycle, or ``"auto"``.
+        ``"depthwise"``: a window of one channel and a row a cycle, ``"shared"``: with its
+        neighbors that are so asked for on one engine, one after the other, or ``"auto"``.
     """
 
     ratio: float | None = None
@@ -87,6 +91,7 @@ class LayerChoice:
     encoding: str | None = None
     lanes: int | None = None
     keep_zeros: bool = False
+    balanced: bool = True
     code: str | None = None
     code_memory: str | None = None
     multiplier: str | None = None
@@ -94,6 +99,11 @@ class LayerChoice:
     stream_width: int | None = None
     digit: int | None = None
     engine: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it says how the layer's weights are encoded, which is not to be chosen then."""
+        return (self.ratio, self.k, self.unit, self.encoding) != (None,) * 4
 
     def __post_init__(self) -> None:
         if self.k is not None and self.k < 1:
@@ -111,10 +121,6 @@ class LayerChoice:
         if self.code_memory == "flash":
             raise InputError("Codes must come from the flash for all layers, not for single ones")
         _check_engine(self.engine)
-        if self.engine not in (None, AUTO) and not engine_named(self.engine).for_one:
-            raise InputError(
-                f"Engine {self.engine} must be asked of all layers, not of single ones"
-            )
         _check_windows(self.windows)
         _check_width("Results a transfer", self.stream_width)
         check_digit(self.digit, "Unrolled layer")
@@ -126,6 +132,8 @@ class LayerChoice:
             raise InputError(
                 f"{article} {self.engine} layer must have no lanes, windows, code or code_memory"
             )
+        if self.shared and (self.windows, self.stream_width) != (None, None):
+            raise InputError("A layer on a shared engine must have no windows or stream_width")
         if self.lanes is not None and self.lanes < 1:
             raise InputError(f"Lanes must be at least 1, not {self.lanes}")
         if isinstance(self.unit, str) and self.unit not in ("row", "layer"):
@@ -134,6 +142,11 @@ class LayerChoice:
             )
         if isinstance(self.unit, int) and self.unit < 1:
             raise InputError(f"Columns of a group must be at least 1, not {self.unit}")
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is to be on an engine with its neighbors."""
+        return self.engine == Shared.kind
 
 
 @dataclass(frozen=True)
@@ -184,6 +197,9 @@ class CompileOptions:
         ``"block"`` or ``"spram"``: where the codes of all layers are; or ``"flash"``: a shared
         engine reads them from the board's SPI flash anew for every frame. By default (``"auto"``)
         SPRAM where they do not fit into block RAM, and the flash where they fit nowhere.
+    flash_bits : int, optional
+        1, 2 or 4: bits a clock that the flash gives such an engine, which this asks for; 2 by
+        default. 4 need the flash's pins IO2 and IO3, and its quad-enable bit to be set.
     multiplier : str
         ``"dsp"`` or ``"logic"``: what the layers multiply with. ``"auto"``: DSP blocks, LUTs where
         these are too few.
@@ -229,6 +245,9 @@ class CompileOptions:
         Where there are any: the only layers that become pulses, the others keep 8-bit weights.
     keep_zeros : bool
         Whether weights of 0, as pruning leaves them, stay 0 in all layers.
+    balanced : bool
+        Whether a row's pulses may be held to as many in every lane, so that none waits for
+        another; it moves pulses from where they are nearest to the weights.
     layers : mapping of layer name to `LayerChoice`
     output : str, optional
         Of a model of several outputs: the one that labels belong to.
@@ -276,6 +295,7 @@ class CompileOptions:
     link: str = UART
     baud: int | None = None
     code_memory: str | None = None
+    flash_bits: int | None = None
     multiplier: str = "auto"
     windows: int | None = None
     stream_width: int | None = None
@@ -292,6 +312,7 @@ class CompileOptions:
     int8: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     keep_zeros: bool = False
+    balanced: bool = True
     layers: Mapping[str, LayerChoice] = field(default_factory=dict)
     output: str | None = None
     decide: str = ""
@@ -332,8 +353,15 @@ class CompileOptions:
         _check_code(self.code)
         _check_kinds(self.code_memory, self.multiplier)
         _check_engine(self.engine)
-        if self.code_memory == "flash" and self.engine == AUTO:
+        if self.flash_bits is not None:
+            self._check_flash_bits()
+        grouped = any(choice.shared for choice in self.layers.values())
+        if self.code_memory == "flash" and self.engine == AUTO and not grouped:
             object.__setattr__(self, "engine", Shared.kind)
+        if self.code_memory == "flash" and grouped:
+            raise InputError(
+                "Codes must come from the flash for one engine of all layers, not of some"
+            )
         if self.code_memory == "flash" and self.engine != Shared.kind:
             raise InputError(
                 f"Codes must come from the flash for a shared engine, not for {self.engine} layers"
@@ -351,6 +379,21 @@ class CompileOptions:
         if self.updatable and self.engine not in (AUTO, Folded.kind):
             raise InputError(f"Layers must be folded to be updatable, not {self.engine}")
         self._check_shared()
+
+    def _check_flash_bits(self) -> None:
+        """Raises InputError for what no flash gives a clock; asks for codes from the flash."""
+        if self.flash_bits not in FLASH_BITS:
+            known = ", ".join(map(str, FLASH_BITS[:-1]))
+            raise InputError(
+                f"Bits a clock from the flash must be {known} or {FLASH_BITS[-1]}, not "
+                f"{self.flash_bits}"
+            )
+        if self.code_memory not in (None, "auto", "flash"):
+            raise InputError(
+                "Bits a clock from the flash must come with codes from there, not in "
+                f"{self.code_memory}"
+            )
+        object.__setattr__(self, "code_memory", "flash")
 
     def _check_aims(self) -> None:
         """Raises InputError for accuracies, losses and speeds that can't be asked for."""
@@ -424,7 +467,7 @@ class CompileOptions:
     @property
     def may_share(self) -> bool:
         """Whether nothing is asked that an engine for all layers couldn't do."""
-        kept = {"ratio", "k", "unit", "encoding", "keep_zeros"}
+        kept = {"ratio", "k", "unit", "encoding", "keep_zeros", "balanced"}
         return (
             (self.frames, self.windows, self.updatable) == (1, None, False)
             and self.code in ("pulse", "pvq", "auto")
@@ -437,7 +480,13 @@ class CompileOptions:
         )
 
     def _check_shared(self) -> None:
-        if self.engine == "shared" and not self.may_share:
+        kinds = [choice.engine for choice in self.layers.values()]
+        grouped = Shared.kind in kinds or (self.engine == Shared.kind and any(kinds))
+        if grouped and (self.frames not in (1, "auto") or self.updatable):
+            raise InputError(
+                "A shared engine takes one frame at a time, and new weights of it need synthesis"
+            )
+        if self.engine == "shared" and not grouped and not self.may_share:
             raise InputError(
                 "A shared engine takes one frame and one window at a time, has codes of single "
                 "pulses, and must be asked for without engines, lanes, codes, code memories or "
@@ -449,6 +498,11 @@ class CompileOptions:
         asked = {n: (self.layers[n].code if n in self.layers else None) or self.code for n in names}
         return {name: code for name, code in asked.items() if code not in ("auto", "pvq")}
 
+    @property
+    def shares(self) -> bool:
+        """Whether an engine of several layers is asked for."""
+        return self.engine == Shared.kind or any(x.shared for x in self.layers.values())
+
     def free(self, names: Sequence[str]) -> set[str]:
         """Those of the layers, int8 and only resolved, that may get 8-bit weights unasked."""
         if self.quantizer == "given":
@@ -456,7 +510,7 @@ class CompileOptions:
         kept = {
             name
             for name, choice in self.layers.items()
-            if (choice.ratio, choice.k, choice.unit, choice.encoding) != (None,) * 4
+            if choice.settled
             or choice.keep_zeros
             or choice.code not in (None, "auto")
             or choice.windows is not None
@@ -479,6 +533,8 @@ class CompileOptions:
             memory = choice.code_memory or self.code_memory or "auto"
             kind = choice.multiplier or self.multiplier
             part: dict[str, Any] = {} if memory == "auto" else {"code_memory": memory}
+            if self.flash_bits is not None:
+                part["flash_bits"] = self.flash_bits
             if choice.code_memory == "spram" and choice.encoding == "int8":
                 raise InputError(f"Layer {name!r}: 8-bit weights are in block RAM, not in SPRAM")
             if kind == "dsp" and not family(engine).blocks_multiply:
@@ -519,7 +575,7 @@ class CompileOptions:
         return {"spare": spare, "params_memory": "block", "code_memory": "block"}
 
     def resolved(self, names: Sequence[str]) -> "CompileOptions":
-        """The same with ``int8``, ``only`` and ``keep_zeros`` said layer by layer.
+        """The same with ``int8``, ``only``, ``keep_zeros`` and ``balanced`` said layer by layer.
 
         Raises InputError for a layer that is not among the model's ``names``.
         """
@@ -544,9 +600,15 @@ class CompileOptions:
                 )
             elif name in self.only and name in layers:
                 layers[name] = replace(layers[name], encoding="pvq")
-            if self.keep_zeros and name not in plain:
-                layers[name] = replace(layers.get(name, LayerChoice()), keep_zeros=True)
-        return replace(self, layers=layers, int8=(), only=(), keep_zeros=False)
+            if name not in plain:
+                choice = layers.get(name, LayerChoice())
+                zeros, even = (
+                    self.keep_zeros or choice.keep_zeros,
+                    self.balanced and choice.balanced,
+                )
+                if (zeros, even) != (choice.keep_zeros, choice.balanced):
+                    layers[name] = replace(choice, keep_zeros=zeros, balanced=even)
+        return replace(self, layers=layers, int8=(), only=(), keep_zeros=False, balanced=True)
 
 
 def _check_code(code: str | None) -> None:

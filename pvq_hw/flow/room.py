@@ -18,7 +18,7 @@ from pvq_hw.plan.folding import FoldLayer, fold, known_layers
 from pvq_hw.plan.lowering import plan_graph
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.plan.resources import Resources, budget, top_resources
-from pvq_hw.plan.shared import fold_network
+from pvq_hw.plan.sharing import fold_network
 from pvq_hw.plan.unit_resources import unit_cost
 from pvq_hw.quantizer.fused import network_steps
 from pvq_hw.quantizer.options import QuantizerOptions
@@ -85,7 +85,7 @@ def check_room(
     if likely.fits:
         return
     shares: dict[str, Any] = {"may_share": may_share, "passed": rest}
-    if may_share and fold_network(layers, target, each=folded, **shares, **asked).shared:
+    if may_share and fold_network(layers, target, each=folded, **shares, **asked).engines:
         return
     least = fold(known, target, balanced=False, each=folded, frames=frames, **asked)
     limit = budget(target)

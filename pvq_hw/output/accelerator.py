@@ -180,7 +180,8 @@ class Accelerator:
         )
 
     def prove(self, *, steps: Steps | None = None, fresh: bool = False) -> dict[str, Any]:
-        """Proves the exported Verilog for all inputs, as far as `sim.prove` reaches.
+        """Proves the exported Verilog for all inputs, as far as `sim.prove` reaches, and that the
+        netlist of a build is its design.
 
         Returns the document of ``pvq-hw prove``, which names what is proven, what is not and what
         is wrong, and writes it to ``proof.json``. Parts that an earlier proof of the same files by
@@ -249,8 +250,9 @@ class Accelerator:
         """Writes the accelerator as a core of another flow (``"fusesoc"``, ``"edalize"``,
         ``"litex"``, ``"apio"``, ``"vivado"``) into ``folder``; gives the files' names. The
         ``interface`` is ``"stream"`` (valid, ready, payload), ``"axis"`` (AXI4-Stream) or ``"csr"``
-        (with registers); every module and file begins with ``name``. Flow ``"board"``: with the
-        top of its board, from the board's pins."""
+        (with registers); every module and file begins with ``name``. Flow ``"device"``: in the
+        device's own blocks, for Yosys and nextpnr; flow ``"board"``: with the top of its board,
+        from the board's pins."""
         from gateware.export.flows import export_flow
 
         return export_flow(self, Path(folder), flow, interface=interface, name=name)

@@ -18,6 +18,7 @@ from pvq_hw.plan.core_layers import unit_names
 from pvq_hw.plan.layer import LayerPlan
 from pvq_hw.plan.plan import Plan
 from pvq_hw.plan.resources import Resources, budget
+from pvq_hw.plan.shared import ENGINE
 from pvq_hw.plan.unit_resources import unit_resources
 
 __all__ = [
@@ -49,8 +50,12 @@ def picture_data(network: Network, plan: Plan) -> dict[str, Any]:
     """JSON values: ``units`` in order, with what each takes of the device and which units it
     reads; ``codes``, of the layers with weights; ``budget``, of the device."""
     titles = dict(zip(unit_names(network.layers), (x.name for x in network.layers), strict=True))
-    if plan.shared is not None:
-        titles |= {plan.shared.name: "shared engine"}
+    titles |= {
+        unit.name: "shared engine" if spec.name == ENGINE else spec.name.replace("_", " ")
+        for unit in plan.graph.units
+        for spec in unit.cores
+        if spec.shared_by
+    }
     planned = {layer.spec.name: layer for layer in plan.layers}
     givers: dict[str, list[str]] = {plan.graph.input: []}
     units: list[dict[str, Any]] = []

@@ -152,7 +152,7 @@ def compile_document(
         "quantization": dict(network.meta),
         "layers": _layers(plan, value, manifest),
         "tables": _tables(network, plan),
-        "program": [] if plan.shared is None else [x.to_json() for x in listing(plan.shared)],
+        "program": [x.to_json() for spec in plan.specs if spec.shared_by for x in listing(spec)],
         "pictures": picture_data(network, plan),
         "schedule": list(manifest["extra"].get("schedule") or ()),
     }
@@ -538,7 +538,8 @@ def _cards(parts: Mapping[str, Any]) -> list[dict[str, str]]:
     note = f"without {', '.join(plain)} (int8)" if plain else "weights for each pulse"
     cards.append(_card("mean N/K", f"{compiled['n_over_k']:.2f}", note))
     if stream := compiled.get("code_stream"):
-        note = f"a frame from the flash, {100 * stream['flash_busy']:.0f} % of its time"
+        note = f"a frame from the flash, {stream.get('bits_per_clock', 1)} a clock, "
+        note += f"{100 * stream['flash_busy']:.0f} % of its time"
         cards.append(_card("codes read", f"{stream['bits_per_frame']:,} bits", note))
     bits, limit = compiled["bits_per_weight"], compiled["bits_per_weight_limit"]
     cards.append(_card("code bits a weight", f"{bits:.2f}", f"log2 V(N,K)/N {limit:.2f}"))

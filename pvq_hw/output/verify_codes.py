@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pvq_hw.engine.code_stream import has_stream, stream_file, streamed_core
+from pvq_hw.engine.code_stream import has_stream, sent_bits, stream_file, streamed_core
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.spram_image import CODES_FILE, HEADER_BYTES, code_file, code_layout, has_spram
 from pvq_hw.errors import InputError
@@ -79,7 +79,7 @@ def _check_stream(
     if found != right:
         byte = next(i for i, (a, b) in enumerate(zip(found, right, strict=True)) if a != b)
         bit = 8 * byte + 8 - (found[byte] ^ right[byte]).bit_length()
-        word = min(bit // spec.word_bits, spec.stream_words - 1)
+        word = min(bit // sent_bits(spec), spec.stream_words - 1)
         name = spec.layer_at(spec.stream_memory, word)
         where = f"layer {name!r} word {word}"
         findings.append(Finding(_FILE, where, "is not the network's code"))

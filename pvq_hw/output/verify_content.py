@@ -15,10 +15,10 @@ from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
 from pvq_hw.network.network import Network
 from pvq_hw.output.golden_vectors import load_vectors
-from pvq_hw.plan.core_layers import core_layers, unit_names
-from pvq_hw.plan.layer import LayerPlan, plan_layer
-from pvq_hw.plan.plan import FORMAT, Plan, remake, remake_graph, replanned
-from pvq_hw.plan.whole import whole_core, whole_layer
+from pvq_hw.plan.core_layers import CoreLayer, unit_names
+from pvq_hw.plan.core_parts import core_parts
+from pvq_hw.plan.layer import LayerPlan
+from pvq_hw.plan.plan import FORMAT, Plan, part_plan, remake_graph, remake_part, replanned
 
 __all__ = ["Cores", "Finding", "check_image", "check_plan", "check_vectors", "differences"]
 
@@ -84,24 +84,23 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
     than the network's layers, so that no codes can be decoded.
     """
     try:
-        layers = core_layers(network)
+        parts = core_parts(network, plan.specs)
     except InputError as error:
-        findings.append(Finding("network/network.json", "", str(error)))
-        return None
-    if plan.shared is not None:
-        return _check_shared_plan(folder, network, plan, plan.shared, findings)
-    if [layer.name for layer in layers] != [part.layer for part in plan.layers]:
-        findings.append(Finding(_PLAN, "layers", "are not the network's"))
+        findings.append(Finding(_PLAN, "layers", str(error)))
         return None
     cores = []
-    for layer, part in zip(layers, plan.layers, strict=True):
-        where = f"layer {layer.name!r}"
-        if (part.spec.rows, part.spec.n) != layer.dense.y.shape:
-            findings.append(Finding(_PLAN, where, f"has a core of another shape than {where}"))
-            return None
+    for part, planned in zip(parts, plan.layers, strict=True):
+        where = f"layer {planned.layer!r}"
+        if isinstance(part, CoreLayer):
+            if part.name != planned.layer:
+                findings.append(Finding(_PLAN, "layers", "are not the network's"))
+                return None
+            if (planned.spec.rows, planned.spec.n) != part.dense.y.shape:
+                findings.append(Finding(_PLAN, where, f"has a core of another shape than {where}"))
+                return None
         try:
-            cores.append(remake(layer, part.spec, part.engine))
-        except InputError as error:
+            cores.append(remake_part(part, planned.spec, plan.target))
+        except (InputError, CheckError) as error:
             findings.append(Finding(_PLAN, where, str(error)))
             return None
     try:
@@ -109,35 +108,12 @@ def check_plan(folder: Path, network: Network, plan: Plan, findings: list[Findin
     except (InputError, CheckError) as error:
         findings.append(Finding(_PLAN, "graph", str(error)))
         return None
-    parts = tuple(
-        plan_layer(
-            layer.dense,
-            spec,
-            image,
-            plan.target.engine,
-            layer.positions,
-            layer.conv_groups,
-            part.reason,
-        )
-        for layer, (spec, image), part in zip(layers, cores, plan.layers, strict=True)
+    expected = tuple(
+        part_plan(part, spec, image, plan.target, planned.reason)
+        for part, (spec, image), planned in zip(parts, cores, plan.layers, strict=True)
     )
-    _compare(folder, network, plan, parts, graph, timing, findings)
+    _compare(folder, network, plan, expected, graph, timing, findings)
     return cores
-
-
-def _check_shared_plan(
-    folder: Path, network: Network, plan: Plan, shared: CoreBase, findings: list[Finding]
-) -> Cores | None:
-    """The same of an engine that all layers share."""
-    try:
-        core = whole_core(shared, network, plan.target)
-        graph, timing = remake_graph(network, plan, [core])
-    except (InputError, CheckError) as error:
-        findings.append(Finding(_PLAN, "layers", str(error)))
-        return None
-    parts = (whole_layer(core[0], plan.target),)
-    _compare(folder, network, plan, parts, graph, timing, findings)
-    return [core]
 
 
 def _compare(
@@ -163,10 +139,11 @@ def check_image(
 ) -> None:
     """Decodes the memory files and compares codes, multipliers and folded biases; ``cores`` are the
     network's, as `check_plan` gives them."""
-    if plan.shared is not None:
-        _check_shared_image(folder, plan.shared, cores[0][1], findings)
-        return
-    for core, (spec, expected), part in zip(core_layers(network), cores, plan.layers, strict=True):
+    parts = core_parts(network, plan.specs)
+    for core, (spec, expected), part in zip(parts, cores, plan.layers, strict=True):
+        if isinstance(core, Network):
+            _check_shared_image(folder, part.spec, expected, findings)
+            continue
         layer = core.dense
         contents = spec.contents(expected)
         for name, (bits, depth) in part.spec.memories.items():

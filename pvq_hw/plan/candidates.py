@@ -155,6 +155,8 @@ class FoldLayer:
         codes need them, which in windows is one.
     window_pulses : int
         Pulses of a window's row in a bank from which they are balanced.
+    balanced : bool
+        Whether a row's pulses may be held to as many in every bank.
     reads, gives : str
         Tensors, where it is known how the layers hang together.
     then : tuple of Passed
@@ -176,6 +178,7 @@ class FoldLayer:
     engine: str = "folded"
     bank_columns: int | None = None
     window_pulses: int = quantizer_balance.WINDOW_PULSES
+    balanced: bool = True
     reads: str = ""
     gives: str = ""
     then: tuple[Passed, ...] = ()
@@ -383,6 +386,8 @@ def can_balance(layer: FoldLayer, lanes: int) -> bool:
     root of c; rounding moves it by the root of 1/12 anyhow. From N/K about 1 down that asks windows
     for more columns in a bank than `window_pulses` does.
     """
+    if not layer.balanced:
+        return False
     if layer.geometry is not None:
         least = _ROUNDED * (layer.k / layer.n) ** 2 if lanes > 1 else 1
         wide = layer.n >= max(layer.bank_columns or 1, least) * lanes

@@ -104,8 +104,7 @@ def _fewer_luts(layers: Sequence[LayerPlan], part: str = "luts") -> str:
 
 
 def _title(layer: LayerPlan) -> str:
-    shared = len(layer.parts) > 1
-    return "The shared engine" if shared else f"Layer {layer.layer!r}"
+    return "The shared engine" if layer.spec.shared_by else f"Layer {layer.layer!r}"
 
 
 def _kibit(bits: int) -> str:

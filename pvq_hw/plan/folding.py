@@ -13,7 +13,8 @@ from math import gcd
 from typing import Any
 
 from pvq_hw.engine.batch import FLUSH_CYCLES
-from pvq_hw.engine.engines import AUTO, ENGINES, Folded, Unrolled, engine_named
+from pvq_hw.engine.core import CoreBase
+from pvq_hw.engine.engines import AUTO, ENGINES, Folded, Shared, Unrolled, engine_named
 from pvq_hw.engine.unrolled_core import check_digit
 from pvq_hw.errors import InputError
 from pvq_hw.plan import depthwise, unrolled  # noqa: F401 (engines register themselves)
@@ -100,6 +101,8 @@ class Folding:
         Why a layer is folded or unrolled, where that was free.
     goal : int
         Cycles between frames that were asked for.
+    engines : tuple of CoreBase
+        Those that several layers share, in order, as they are reckoned.
     """
 
     names: tuple[str, ...]
@@ -116,6 +119,7 @@ class Folding:
     limit: str = ""
     engine_reasons: Mapping[str, str] = field(default_factory=dict)
     goal: int = 0
+    engines: tuple[CoreBase, ...] = ()
 
     def engine(self, name: str) -> str:
         """The engine of a layer, one of `pvq_hw.engine.engines.ENGINES`."""
@@ -125,7 +129,7 @@ class Folding:
     @property
     def shared(self) -> bool:
         """Whether all layers are on one engine."""
-        return self.memories[0].get("engine") == "shared"
+        return all(own.get("engine") == Shared.kind for own in self.memories)
 
     @property
     def banks(self) -> dict[str, int]:
@@ -162,6 +166,7 @@ def fold(
     slowest: str = "",
     goal: int = 0,
     reckoned: bool = False,
+    engines: Sequence[Sequence[Choice]] = (),
     **options: Any,
 ) -> Folding:
     """Chooses lanes, gap bits and kinds of memory, before or after quantization.
@@ -204,6 +209,8 @@ def fold(
     reckoned : bool
         Whether to reckon, which takes some hundredths of the time: cores without codes, and fewer
         numbers of lanes tried.
+    engines : sequence of sequences of Choice
+        For each engine that other layers share, what there is to choose from.
     **options
         The same for all layers, for instance ``shift_bits``.
     """
@@ -237,7 +244,9 @@ def fold(
     reserve = _top(target, layers[0]) if reserve is None else reserve
     if goal > pace:
         pace, slowest = goal, NO_FASTER
-    task = _Task(layers, questions, wanted, target, reserve, frames * pace, frames * goal)
+    task = _Task(
+        layers, questions, wanted, target, reserve, frames * pace, frames * goal, engines
+    )  # fmt: skip
     found, choices = task.run()
     folding = _folding(task, found, frames, balanced, task.limit(found, choices, slowest))
     return replace(folding, goal=goal)
@@ -265,7 +274,8 @@ def _folding(task: "_Task", found: Found, frames: int, balanced: bool, limit: st
         fits=found.fits,
         balanced=tuple(even),
         frames=frames,
-        cost=sum((choice.cost for choice in picked), task.reserve),
+        cost=found.cost + task.reserve,
+        engines=tuple(choice.spec for choice in found.engines),
         limit=limit,
         engine_reasons=task.engine_reasons,
     )
@@ -283,8 +293,9 @@ class _Task:
         reserve: Resources,
         pace: int,
         goal: int = 0,
+        engines: Sequence[Sequence[Choice]] = (),
     ) -> None:
-        self.goal = goal
+        self.goal, self.engines = goal, engines
         self.layers, self.questions, self.wanted = layers, questions, wanted
         self.target, self.reserve, self.pace = target, reserve, pace
         self.budget = budget(target)
@@ -306,7 +317,8 @@ class _Task:
     ) -> tuple[Found, list[list[Choice]]]:
         """Searches again, with more numbers of lanes around those that were chosen."""
         parts = list(zip(self.layers, self.questions, self.wanted, strict=True))
-        floor = max(self.pace, *(min(choice.cycles for choice in own) for own in choices))
+        every = (*choices, *self.engines)
+        floor = max(self.pace, *(min(choice.cycles for choice in own) for own in every))
         for _ in range(1 if self.questions[0].reckoned else 2):
             more = [
                 finer_lanes(choice.lanes, layer, q.balanced)
@@ -380,8 +392,7 @@ class _Task:
         return found.fits and found.interval <= self.goal
 
     def _price(self, found: Found) -> float:
-        cost = sum((choice.cost for choice in found.choices), Resources())
-        return price(cost, self.budget - self.reserve)
+        return price(found.cost, self.budget - self.reserve)
 
     def _explain(self, folded: Found, best: Found, wires: list[list[Choice]]) -> None:
         """Why each layer whose engine was free is folded or unrolled."""
@@ -422,20 +433,22 @@ class _Task:
         """Serial multipliers and codes in SPRAM only where that saves 5 % of the cycles, or where
         nothing fits without; a few cycles more where these cost much less."""
         free = self.budget - self.reserve
+        choices = [*choices, *map(list, self.engines)]
         plain = [[c for c in own if not c.cost.sprams] for own in choices]
         tried: list[tuple[Found, list[list[Choice]], Resources]] = []
         if all(plain):
             tried.append((search(plain, free, self.pace), plain, free))
-            serial = [with_serial(own, q) for own, q in zip(plain, self.questions, strict=True)]
+            serial = self._serial(plain)
             if serial != plain:
                 tried.append((search(serial, free, self.pace), serial, free))
             plain = serial
         if plain != choices and self.target.device.sprams:
-            loaded = [with_serial(own, q) for own, q in zip(choices, self.questions, strict=True)]
+            loaded = self._serial(choices)
             room = free - load_resources(self.target)
             tried.append((search(loaded, room, self.pace), loaded, room))
+        count = len(self.layers)
         if not tried:
-            return search(choices, free, self.pace)
+            return search(choices, free, self.pace).split(count)
         best = tried[0]
         for other in tried[1:]:
             if _better(best[0], other[0]) is other[0] or self._reaches(other[0], best[0]):
@@ -445,7 +458,12 @@ class _Task:
         most = min(_FEW_MORE * found.interval, least / _WORTH)
         if found.interval <= self.goal:
             most = self.goal
-        return cheaper(own, room, found, most)
+        return cheaper(own, room, found, most).split(count)
+
+    def _serial(self, choices: list[list[Choice]]) -> list[list[Choice]]:
+        """The choices of layers and engines, and of layers those with serial multipliers."""
+        pairs = zip(choices, self.questions, strict=False)
+        return [with_serial(own, q) for own, q in pairs] + choices[len(self.questions) :]
 
     def _reaches(self, found: Found, other: Found) -> bool:
         """Whether the first reaches the goal that the other misses."""
@@ -455,13 +473,14 @@ class _Task:
         """What stops the choices from being faster, in one line."""
         if not found.fits:
             return ""
-        floors = [min(choice.cycles for choice in own) for own in choices]
+        every = [*choices, *map(list, self.engines)]
+        floors = [min(choice.cycles for choice in own) for own in every]
         if max(floors) >= found.interval:
             return self._layer_limit(floors.index(max(floors)), found)
         if self.pace >= found.interval:
             return slowest
-        all_of = [with_serial(own, q) for own, q in zip(choices, self.questions, strict=True)]
-        loads = any(choice.cost.sprams for choice in found.choices)
+        all_of = self._serial(every)
+        loads = any(choice.cost.sprams for choice in (*found.choices, *found.engines))
         if not loads:
             all_of = [[c for c in own if not c.cost.sprams] for own in all_of]
         room = self.budget - self.reserve
@@ -484,6 +503,8 @@ class _Task:
         return f"{fewer:.0f} % fewer cycles would take about {what}" if texts else ""
 
     def _layer_limit(self, index: int, found: Found) -> str:
+        if index >= len(self.layers):
+            return "no engine of the layers that share one is faster"
         layer, question, choice = self.layers[index], self.questions[index], found.choices[index]
         own = engine_limit(
             choice.engine, layer, question, choice, found.interval, self.wanted[index] is not None

@@ -32,6 +32,7 @@ __all__ = [
     "core_parts",
     "core_reason",
     "plan_layer",
+    "shared_reason",
 ]
 
 _LONGEST_REASON = 300
@@ -405,7 +406,14 @@ def _why_taps(spec: DepthwiseSpec, layer: Dense) -> str:
 
 @core_reason.of(SharedSpec)
 def _why_shared(spec: SharedSpec, layer: Dense) -> str:
-    return f"{len(spec.layers)} layers share {spec.lanes} lanes"
+    return shared_reason(spec)
+
+
+def shared_reason(spec: SharedSpec) -> str:
+    """What is said of the layers of an engine."""
+    count = len(spec.shared_by)
+    after = ", one layer after the other" if count > 1 else ""
+    return f"{count} layer{'s' * (count > 1)} on {spec.lanes} lanes{after}"
 
 
 @core_reason.of(Int8Spec)

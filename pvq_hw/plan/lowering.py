@@ -6,6 +6,7 @@ from math import gcd
 
 import numpy as np
 
+from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.batch import make_unpack
 from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.dataflow import GraphSpec
@@ -37,7 +38,8 @@ from pvq_hw.network.network import Network
 from pvq_hw.network.part import Part
 from pvq_hw.network.table import Table
 from pvq_hw.network.window import AveragePool, MaxPool
-from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
+from pvq_hw.plan.core_layers import CoreLayer, unit_names
+from pvq_hw.plan.core_parts import CorePart, core_parts
 from pvq_hw.plan.resources import Resources
 from pvq_hw.plan.unit_resources import unit_cost
 from pvq_hw.registry import Face
@@ -47,7 +49,7 @@ from pvq_hw.target.block_ram import memory_blocks, select_registers
 from pvq_hw.target.families import Family
 from pvq_hw.target.families import family as find_family
 
-__all__ = ["Site", "build_graph", "layer_unit", "memory_kind", "plan_graph"]
+__all__ = ["Site", "build_graph", "frame_fifo", "layer_unit", "memory_kind", "plan_graph"]
 
 _SMALL_BITS = 512  # memories up to this size become logic
 # LUTs that a chip has for each block RAM: 402 to 433 of ECP5, 80 to 240 of iCE40.
@@ -67,7 +69,7 @@ def plan_graph(
     ----------
     network : Network
     cores : sequence of (CoreBase, CoreImage)
-        Of its layers with weights, in order.
+        Of its layers with weights, in order; an engine of several layers for these.
     engine : str
         Key of `pvq_hw.target.families.FAMILIES`.
     widths : (int, int)
@@ -77,6 +79,7 @@ def plan_graph(
     if not any(isinstance(unit, Fifo) for unit in graph.units):
         return graph
     needs = fifo_needs(graph, {spec.name: image for spec, image in cores})
+    needs = {name: min(depth, _most_places(graph, name)) for name, depth in needs.items()}
     family = find_family(engine)
     graph = _with_memories(with_depths(graph, needs), family)
     # What is read ahead comes later than the needs were told with, by no more than all together.
@@ -86,6 +89,14 @@ def plan_graph(
     return _with_memories(
         with_depths(graph, {name: depth + later for name, depth in needs.items()}), family
     )
+
+
+def _most_places(graph: GraphSpec, name: str) -> int:
+    """Places of a FIFO that are worth having: a frame's before a core, which holds up what is
+    faster than itself in any case."""
+    fifo = graph.unit(name)
+    before_core = any(unit.cores and fifo.outputs[0] in unit.inputs for unit in graph.units)
+    return fifo.transfers[1] if before_core else 1 << 40
 
 
 def build_graph(
@@ -125,6 +136,11 @@ def _stored(fifo: Fifo, family: Family) -> Fifo:
         latency = architecture(family.blocks).block_latency
         latency += select_registers(width, fifo.depth, family.blocks)
     return replace(fifo, memory=memory, latency=latency)
+
+
+def frame_fifo(x: IntFormat, size: int, family: Family) -> Fifo:
+    """A FIFO of a whole frame, as it stands before an engine that takes frames one by one."""
+    return _stored(Fifo("fifo", ("a",), ("b",), x, size, size), family)
 
 
 def memory_kind(bits: int, family: Family) -> str:
@@ -328,6 +344,11 @@ def _widened(unit: Wide, given: Sequence[int]) -> Unit:
     return unit.with_width(width)
 
 
+def _last_of(part: CorePart) -> str:
+    """The layer whose results a part gives."""
+    return part.layers[-1].name if isinstance(part, Network) else part.name
+
+
 @dataclass
 class _Builder:
     """Walks the layers in order; ``free`` holds the wires of every tensor that are not read, and
@@ -349,8 +370,12 @@ class _Builder:
             zip(network.tensors(), ["input", *unit_names(network.layers)], strict=True)
         )
         self.unit_names = Names({*RESERVED, *self.names.values()})
-        pairs = zip(core_layers(network), self.cores, strict=False)
-        waiting = {layer.name: (layer, core) for layer, core in pairs}
+        self.waiting: dict[str, tuple[CorePart, CoreBase]] = {}
+        self.parts: list[Network] = []
+        for part, core in zip(core_parts(network, self.cores), self.cores, strict=True):
+            self.waiting[_last_of(part)] = part, core
+            self.parts += [part] if isinstance(part, Network) else []
+        self.inner = {layer.name for part in self.parts for layer in part.layers}
         self.abreast: list[CoreBase] = []
         for tensor, width in zip((network.input, network.output), self.widths, strict=True):
             if width < 1 or tensor.size % width:
@@ -361,23 +386,39 @@ class _Builder:
         self.wide[_INPUT] = self.widths[0]
         self._give(network.input, _INPUT)
         for layer in network.layers:
-            name = self.names[layer.output.name]
-            inputs = tuple(self._take(layer, n) for n in range(len(layer.inputs)))
-            last = layer is network.layers[-1]
-            output = f"w_{name}"
-            if layer.weights is None:
-                x = tuple(self.tensors[tensor] for tensor in layer.inputs)
-                fixed = any(core.updatable for core in self.cores)
-                site = Site(name, inputs, (output,), x, self.family, fixed)
-                self._add(layer_unit(layer, site))
-            elif layer.name in waiting:
-                self._core(name, *waiting[layer.name], inputs, output)
-            else:
-                raise InputError(f"Layer {layer.name!r} must have a core")
-            if not last:
+            if layer.name in self.inner and layer.name not in self.waiting:
+                continue
+            output = f"w_{self.names[layer.output.name]}"
+            self._place(layer, output)
+            if layer is not self.network.layers[-1]:
                 self._give(layer.output, output)
         self._leave(self.last or output)
         return GraphSpec(tuple(self.units), _INPUT, _OUTPUT)
+
+    def _place(self, layer: Layer, output: str) -> None:
+        """The units of a layer, or of an engine that ends with it."""
+        name = self.names[layer.output.name]
+        part, core = self.waiting.get(layer.name, (None, None))
+        if isinstance(part, Network) and core is not None:
+            self._engine(name, part, core, output)
+            return
+        inputs = tuple(self._take(layer, n) for n in range(len(layer.inputs)))
+        if isinstance(part, CoreLayer) and core is not None:
+            self._core(name, part, core, inputs, output)
+            return
+        x = tuple(self.tensors[tensor] for tensor in layer.inputs)
+        fixed = any(core.updatable for core in self.cores)
+        self._add(layer_unit(layer, Site(name, inputs, (output,), x, self.family, fixed)))
+
+    def _engine(self, name: str, part: Network, core: CoreBase, output: str) -> None:
+        """An engine of several layers, behind a FIFO of a frame where it takes the next one only
+        when it is through with one."""
+        wire = self.free[part.input.name].pop(0)
+        if core.alternates and wire != _INPUT:
+            unit, out = self._free_name(f"{name}_fifo"), f"w_{name}.in"
+            self._add(Fifo(unit, (wire,), (out,), part.input.format, part.input.size, 2))
+            wire = out
+        self._add(CoreUnit(name, (wire,), (output,), core))
 
     def _leave(self, wire: str) -> None:
         """Makes a wire the output, as wide as it is to be."""
@@ -444,7 +485,9 @@ class _Builder:
 
     def _give(self, tensor: TensorSpec, wire: str) -> None:
         """Registers a tensor's wire, forked when several layers read it."""
-        readers = sum(layer.inputs.count(tensor.name) for layer in self.network.layers)
+        layers = [layer for layer in self.network.layers if layer.name not in self.inner]
+        readers = sum(layer.inputs.count(tensor.name) for layer in layers)
+        readers += sum(part.input.name == tensor.name for part in self.parts)
         name = self.names[tensor.name]
         if readers == 0:
             raise InputError(f"Tensor {tensor.name!r} must be read by a layer")

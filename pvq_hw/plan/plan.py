@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -29,18 +29,20 @@ from pvq_hw.engine.timing import Timing, run_frames, time_graph
 from pvq_hw.engine.units import CoreUnit, Fifo, Pool, Unit, Wide
 from pvq_hw.errors import InputError
 from pvq_hw.host.protocol import OVERHEAD, check_repeated
-from pvq_hw.naming import quoted
+from pvq_hw.naming import Names, quoted
 from pvq_hw.network.layer import TensorSpec
 from pvq_hw.network.network import Network
-from pvq_hw.plan import shared  # noqa: F401 (engines register themselves)
 from pvq_hw.plan.candidates import with_engines
 from pvq_hw.plan.core_layers import CoreLayer, core_layers, unit_names
+from pvq_hw.plan.core_parts import CorePart, core_parts, engine_part
 from pvq_hw.plan.fit import check_fit
 from pvq_hw.plan.folding import Folding, FoldLayer, batch_options, fold, known_layers
 from pvq_hw.plan.goal import NO_GOAL, SpeedGoal
 from pvq_hw.plan.layer import LayerPlan, plan_layer
 from pvq_hw.plan.lowering import build_graph, plan_graph
 from pvq_hw.plan.resources import Resources, budget, live_resources, load_resources, top_resources
+from pvq_hw.plan.shared import ENGINE, known_steps, least_engine, make_engine
+from pvq_hw.plan.sharing import fold_groups, shared_groups
 from pvq_hw.plan.streaming import CodeStream
 from pvq_hw.plan.unit_resources import (
     converter_resources,
@@ -52,10 +54,10 @@ from pvq_hw.plan.whole import (
     Lanes,
     whole_core,
     whole_engine,
-    whole_graph,
     whole_layer,
     whole_plan,
 )
+from pvq_hw.reserved import RESERVED
 from pvq_hw.tables import Table
 from pvq_hw.target.baud import byte_bits, choose_rate
 from pvq_hw.target.boards import TARGET, Target, get_target
@@ -66,9 +68,11 @@ from pvq_hw.target.pll import solve_pll
 __all__ = [
     "Plan",
     "core_images",
+    "part_plan",
     "plan",
     "remake",
     "remake_graph",
+    "remake_part",
     "replanned",
 ]
 
@@ -146,7 +150,8 @@ class Plan(Document):
     def shared(self) -> CoreBase | None:
         """The core that all layers share, if they do."""
         first = self.layers[0].spec
-        return None if engine_named(first.engine).for_one else first
+        alone = len(self.layers) > 1 or engine_named(first.engine).for_one
+        return None if alone else first
 
     @property
     def frames(self) -> int:
@@ -270,21 +275,7 @@ class Plan(Document):
             figures.append(("asked for", self.goal.text()))
         if self.limit:
             figures.append(("not faster since", self.limit))
-        rows = [
-            *(
-                (part["name"], f"{part['n_over_k']:.2f}", "shared", f"{part['slots']:,}",
-                 f"{100 * part['utilization']:.0f} %", f"{part['cycles']:,}", "", "")
-                for layer in self.layers if len(layer.parts) > 1 for part in layer.parts
-            ),
-        ]  # fmt: skip
-        rows += [
-            (
-                layer.layer, "int8" if layer.n_over_k is None else f"{layer.n_over_k:.2f}",
-                *_lanes(layer),
-                f"{layer.cycles:,}", f"{layer.resources.luts:,}", f"{layer.resources.brams}",
-            )
-            for layer in self.layers
-        ]  # fmt: skip
+        rows = [row for layer in self.layers for row in _rows(layer)]
         header = ("layer", "N/K", "lanes", "slots", "used", "cycles", "LUTs", "block RAMs")
         return Table(f"Plan of {self.network} on {self.target.board}", figures, header, rows)
 
@@ -482,35 +473,37 @@ def plan(
     """
     each, reasons = each or {}, reasons or {}
     board = get_target(target) if isinstance(target, str) else target
-    whole = whole_engine((options.get("engine"), *(x.get("engine") for x in each.values())))
-    if whole is not None:
+    kinds = {each.get(x.name, {}).get("engine", options.get("engine")) for x in network.weighted}
+    whole = whole_engine(kinds)
+    if whole is not None and len(kinds) == 1:
         return _plan_whole(
             whole, network, board, lanes=lanes, gap_bits=gap_bits, clock_mhz=clock_mhz, baud=baud,
             top=top, check=check, frames=frames, codes=codes, limit=limit, options=options,
-            each=each, goal=goal, measure=measure, link=link,
+            each=each, goal=goal, measure=measure, link=link, why=engine_reasons or {},
         )  # fmt: skip
-    layers, known, kept = core_layers(network), known_layers(network, codes), reserve or Resources()
+    known, kept = known_layers(network, codes), reserve or Resources()
     wanted = {x.name: {**options, **each.get(x.name, {})} for x in known}
     known = with_engines(known, wanted)
-    around, (pace, slowest) = _around(network, layers, board, widths)
+    engines = _engine_parts(network, wanted, frames)
+    around, (pace, slowest) = _around(network, engines, board, widths)
     if top:
         around += _top(network, board, wanted, live, widths, measure)
     asked: dict[str, Any] = {
         "lanes": lanes, "gap_bits": gap_bits, "frames": frames, "serial": serial,
-        "windows": windows, "stream_width": stream_width, "digit": digit, "each": each,
-        "goal": goal, **options,
+        "windows": windows, "stream_width": stream_width, "digit": digit, "goal": goal, **options,
     }  # fmt: skip
-    folding = fold(
-        known, board, reserve=around + kept, input_width=widths[0], pace=pace, slowest=slowest,
-        **asked,
+    folding = _folded(
+        known, board, engines, each=wanted if engines else each, reserve=around + kept,
+        input_width=widths[0], pace=pace, slowest=slowest, **asked,
     )  # fmt: skip
-    cores = _made(
-        network, layers, board, folding, batch_options(known, frames, serial), options, each
-    )
+    asked["each"] = each
+    sides = batch_options(known, frames, serial)
+    cores = _made(network, engines, board, folding, sides, options, each)
     graph, cores = _with_flush(plan_graph(network, cores, board.engine, widths), cores)
-    why = _engine_reasons(known) | dict(engine_reasons or folding.engine_reasons)
+    why = _engine_reasons(known) | dict(folding.engine_reasons) | dict(engine_reasons or {})
     result = _joined(
-        network, board, _planned(layers, cores, board, reasons, why), graph, _timing(graph, cores),
+        network, board, _planned(network, cores, board, reasons, why), graph,
+        _timing(graph, cores),
         clock_mhz=clock_mhz, baud=baud, top=top,
         limit=folding.limit if limit is None else limit, live=int(live), measure=measure,
         link=link,
@@ -558,20 +551,63 @@ def _engine_reasons(layers: Sequence[FoldLayer]) -> dict[str, str]:
     }
 
 
+def _engine_parts(
+    network: Network, wanted: Mapping[str, Mapping[str, Any]], frames: int
+) -> dict[str, Network]:
+    """What each engine of several layers computes, by its name; none of layers for themselves."""
+    groups = shared_groups(list(wanted), wanted)
+    if groups and frames != 1:
+        raise InputError(f"A shared engine takes one frame at a time, not {frames} side by side")
+    names = Names({*RESERVED, *unit_names(network.layers)})
+    return {names.identifier(ENGINE): engine_part(network, group) for group in groups}
+
+
+def _folded(
+    known: Sequence[FoldLayer], board: Target, engines: Mapping[str, Network], **asked: Any
+) -> Folding:
+    """Lanes of a known network's layers, and its engines."""
+    if not engines:
+        return fold(known, board, **asked)
+    steps = {part.weighted[0].name: partial(known_steps, part) for part in engines.values()}
+    groups = [[layer.name for layer in part.weighted] for part in engines.values()]
+    return fold_groups(
+        known, board, groups, steps=steps, passed=Resources(), best=fold, **asked
+    )  # fmt: skip
+
+
 def _planned(
-    layers: Sequence[CoreLayer],
+    network: Network,
     cores: Sequence[tuple[CoreBase, CoreImage]],
     board: Target,
     reasons: Mapping[str, str],
     why: Mapping[str, str],
 ) -> tuple[LayerPlan, ...]:
-    """Every layer's part of a plan."""
-    return tuple(
-        plan_layer(
-            layer.dense, spec, image, board.engine, layer.positions, layer.conv_groups,
-            reasons.get(layer.name), why.get(layer.name),
-        )
-        for layer, (spec, image) in zip(layers, cores, strict=True)
+    """Every core's part of a plan."""
+    found = []
+    parts = core_parts(network, [spec for spec, _ in cores])
+    for part, (spec, image) in zip(parts, cores, strict=True):
+        name = spec.shared_by[0] if isinstance(part, Network) else part.name
+        found.append(part_plan(part, spec, image, board, reasons.get(name), why.get(name)))
+    return tuple(found)
+
+
+def part_plan(
+    part: CorePart,
+    spec: CoreBase,
+    image: CoreImage,
+    board: Target,
+    reason: str | None = None,
+    engine_reason: str | None = None,
+) -> LayerPlan:
+    """What a plan says of a core; ``reason`` is what the codes say unless given, and
+    ``engine_reason`` why a layer is where it is."""
+    if isinstance(part, Network):
+        own = whole_layer(spec, board)
+        text = own.reason if reason is None else reason
+        return replace(own, reason="; ".join(filter(None, (text, engine_reason))))
+    return plan_layer(
+        part.dense, spec, image, board.engine, part.positions, part.conv_groups, reason,
+        engine_reason,
     )  # fmt: skip
 
 
@@ -599,6 +635,7 @@ def _plan_whole(
     goal: int,
     measure: bool,
     link: str,
+    why: Mapping[str, str],
 ) -> Plan:
     """The plan of a network in one core; what is asked of layers must be asked of all."""
     what = f"A {engine.kind} engine"
@@ -614,12 +651,14 @@ def _plan_whole(
     chosen = {key: value for key, value in asked[0].items() if key != "engine"}
     input_bytes = _frame_bytes(network.input)
     reserve = top_resources(board, input_bytes, measure=measure) if top else Resources()
-    graph, spec, image, folding = whole_plan(
+    spec, image, folding = whole_plan(
         engine, network, board, lanes, gap_bits, reserve, goal, chosen
     )
+    graph = plan_graph(network, [(spec, image)], board.engine)
     timing = _timing(graph, [(spec, image)])
     result = _joined(
-        network, board, (whole_layer(spec, board),), graph, timing, clock_mhz=clock_mhz,
+        network, board, (part_plan(network, spec, image, board, None, why.get(weighted[0])),),
+        graph, timing, clock_mhz=clock_mhz,
         baud=baud, top=top, limit=folding.limit if limit is None else limit, measure=measure,
         link=link,
     )  # fmt: skip
@@ -676,7 +715,7 @@ def _joined(
 
 def _made(
     network: Network,
-    layers: Sequence[CoreLayer],
+    engines: Mapping[str, Network],
     board: Target,
     folding: Folding,
     sides: Sequence[Mapping[str, Any]],
@@ -686,28 +725,30 @@ def _made(
     """The cores of a folding; what was asked of all layers, and of single ones, goes before what
     it chose."""
     names = dict(zip((x.name for x in network.layers), unit_names(network.layers), strict=True))
-    return [
-        make_layer_core(
-            layer.dense,
-            layer.x,
-            p,
-            gap_bits=gap,
-            family=board.engine,
-            name=names[layer.name],
-            **{
-                **(memories | dict(side) | dict(options) | _of_core(each.get(layer.name, {}))),
-                "engine": folding.engine(layer.name),
-            },
-        )
-        for layer, p, gap, memories, side in zip(
-            layers,
-            folding.lanes,
-            folding.gap_bits,
-            folding.memories,
-            sides,
-            strict=True,
-        )
-    ]
+    shared = {x.name: name for name, part in engines.items() for x in part.weighted}
+    reckoned = dict(zip(engines, folding.engines, strict=True))
+    chosen = zip(
+        core_layers(network), folding.lanes, folding.gap_bits, folding.memories, sides, strict=True
+    )
+    cores, done = [], set[str]()
+    for layer, p, gap, memories, side in chosen:
+        own = each.get(layer.name, {})
+        name = shared.get(layer.name)
+        if name is None:
+            cores.append(
+                make_layer_core(
+                    layer.dense, layer.x, p, gap_bits=gap, family=board.engine,
+                    name=names[layer.name], **{
+                        **(memories | dict(side) | dict(options) | _of_core(own)),
+                        "engine": folding.engine(layer.name),
+                    },
+                )
+            )  # fmt: skip
+        elif name not in done:
+            asked = {key: value for key, value in {**options, **own}.items() if key != "engine"}
+            cores.append(make_engine(engines[name], reckoned[name], board, name, asked))
+            done.add(name)
+    return cores
 
 
 def _lacking(taken: Resources, reckoned: Resources) -> Resources:
@@ -720,6 +761,23 @@ def _of_core(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a core; what it takes and gives at once is among what the folding chose."""
     chosen = ("windows", "stream_width", "digit")
     return {key: value for key, value in asked.items() if key not in chosen}
+
+
+def _rows(layer: LayerPlan) -> list[tuple[str, ...]]:
+    """A core's lines of the table, those of the layers that share it first."""
+    parts = layer.parts if layer.spec.shared_by else []
+    return [
+        *(
+            (part["name"], f"{part['n_over_k']:.2f}", "shared", f"{part['slots']:,}",
+             f"{100 * part['utilization']:.0f} %", f"{part['cycles']:,}", "", "")
+            for part in parts
+        ),
+        (
+            layer.layer, "int8" if layer.n_over_k is None else f"{layer.n_over_k:.2f}",
+            *_lanes(layer),
+            f"{layer.cycles:,}", f"{layer.resources.luts:,}", f"{layer.resources.brams}",
+        ),
+    ]  # fmt: skip
 
 
 def _lanes(layer: LayerPlan) -> tuple[str, str, str]:
@@ -757,11 +815,19 @@ def _with_flush(
 
 
 def _around(
-    network: Network, layers: Sequence[CoreLayer], target: Target, widths: tuple[int, int]
+    network: Network, engines: Mapping[str, Network], target: Target, widths: tuple[int, int]
 ) -> tuple[Resources, tuple[int, str]]:
     """What all units but the cores take, their FIFOs the shortest, since their depths are not known
     yet; the cycles of the slowest of them or of the network's ends, and which one that is."""
-    cores = [make_layer_core(x.dense, x.x, 1, family=target.engine)[0] for x in layers]
+    first = {part.weighted[0].name: name for name, part in engines.items()}
+    shared = {layer.name for part in engines.values() for layer in part.weighted}
+    cores = [
+        least_engine(engines[first[x.name]], target, first[x.name])[0]
+        if x.name in first
+        else make_layer_core(x.dense, x.x, 1, family=target.engine)[0]
+        for x in core_layers(network)
+        if x.name in first or x.name not in shared
+    ]
     graph = build_graph(network, cores, target.engine)
     total, slowest = Resources(), (0, "")
     for what, tensor, width in zip(
@@ -789,22 +855,24 @@ def _least_cycles(unit: Unit) -> int:
 def core_images(network: Network, plan: Plan) -> list[CoreImage]:
     """The memory contents of the plan's cores; raises InputError unless the plan is the
     network's."""
-    whole = plan.shared
-    if whole is not None:
-        again, contents = whole_core(whole, network, plan.target)
-        if again != whole:
-            raise InputError("The plan's shared engine is not the network's")
-        return [contents]
-    layers = core_layers(network)
-    if [layer.name for layer in layers] != [layer.layer for layer in plan.layers]:
-        raise InputError("A plan must have the network's layers")
     images = []
-    for layer, part in zip(layers, plan.layers, strict=True):
-        spec, image = remake(layer, part.spec, plan.target.engine)
-        if spec != part.spec:
-            raise InputError(f"Layer {layer.name!r}: the plan's core is not the network's")
+    for part, layer in zip(core_parts(network, plan.specs), plan.layers, strict=True):
+        if isinstance(part, CoreLayer) and part.name != layer.layer:
+            raise InputError("A plan must have the network's layers")
+        spec, image = remake_part(part, layer.spec, plan.target)
+        if spec != layer.spec and isinstance(part, Network):
+            raise InputError("The plan's shared engine is not the network's")
+        if spec != layer.spec:
+            raise InputError(f"Layer {layer.layer!r}: the plan's core is not the network's")
         images.append(image)
     return images
+
+
+def remake_part(part: CorePart, spec: CoreBase, target: Target) -> tuple[CoreBase, CoreImage]:
+    """The core of a layer, or of several on an engine, with the choices that a spec has made."""
+    if isinstance(part, Network):
+        return whole_core(spec, part, target)
+    return remake(part, spec, target.engine)
 
 
 def remake(layer: CoreLayer, spec: CoreBase, engine: str) -> tuple[CoreBase, CoreImage]:
@@ -845,9 +913,6 @@ def remake_graph(
         The graph stands still.
     """
     specs = [spec for spec, _ in cores]
-    if plan.shared is not None:
-        graph = whole_graph(specs[0], network, plan.target)
-        return graph, _timing(graph, cores)
     depths = {unit.name: unit.depth for unit in plan.graph.units if isinstance(unit, Fifo)}
     graph = build_graph(network, specs, plan.target.engine, depths, plan.graph.widths)
     return graph, _timing(graph, cores)

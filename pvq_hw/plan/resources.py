@@ -7,6 +7,7 @@ the coefficients to syntheses of the real cores and prints them in the form belo
 from dataclasses import dataclass, replace
 
 from pvq_hw.documents import Document
+from pvq_hw.engine.code_stream import flash_width
 from pvq_hw.engine.core import CORES, CoreBase
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.depthwise_core import DepthwiseSpec
@@ -72,6 +73,7 @@ _BLOCK_LUTS = 3  # of a block that is loaded: whether it is meant
 _BACK_LUTS = 1.0  # of a bit that is read back
 _SPRAM_LUTS = 17  # its address has two sources, and its words a second way out
 _STREAM_LUTS, _STREAM_FFS = 150, 110  # and those of a code word: what reads codes from the flash
+_WIDE_LUTS = {1: 0, 2: 11, 4: 21}  # more where it gives so many bits a clock, counted
 _FEW_STEPS = 16  # of a program in LUTs: they take a quarter of a word's bits, more steps more
 
 
@@ -286,7 +288,7 @@ def _pulse_cost(spec: CoreSpec | SharedSpec, device: Family) -> Resources:
     return _blocks(spec, device) + Resources(
         luts=_estimate(LUT_COEFFICIENTS[device.name], values)
         + _SPRAM_LUTS * sprams
-        + (reader + _STREAM_LUTS if reader else 0),
+        + (reader + _STREAM_LUTS + _WIDE_LUTS[flash_width([spec])] if reader else 0),
         ffs=_estimate(FF_COEFFICIENTS[device.name], values)
         + (reader + _STREAM_FFS if reader else 0),
         dsps=spec.frames * spec.multiplier_parts,

@@ -6,7 +6,7 @@ worse, so the shortest one is found by halving.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,23 @@ class Found:
     choices : list of Choice
     excess : float
         How far the scarcest part is above the budget, relatively; at most 0 where all fit.
+    engines : list of Choice
+        For engines that several layers share.
     """
 
     interval: int
     choices: list[Choice]
     excess: float = 0.0
+    engines: list[Choice] = field(default_factory=list)
+
+    @property
+    def cost(self) -> Resources:
+        """Of all choices."""
+        return sum((choice.cost for choice in (*self.choices, *self.engines)), Resources())
+
+    def split(self, layers: int) -> "Found":
+        """The same with the choices behind those of so many layers as those of engines."""
+        return replace(self, choices=self.choices[:layers], engines=self.choices[layers:])
 
     @property
     def fits(self) -> bool:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from pvq_hw.engine.code_stream import stream_cycles
-from pvq_hw.engine.core import CoreImage
-from pvq_hw.engine.dataflow import GraphSpec
+from pvq_hw.engine.core import CoreBase, CoreImage
 from pvq_hw.engine.engines import Shared
 from pvq_hw.engine.map_core import (
     MapSpec,
@@ -29,45 +28,48 @@ from pvq_hw.engine.shared_core import (
     refuse_shared,
     share,
 )
-from pvq_hw.engine.units import CoreUnit, Unit
+from pvq_hw.engine.units import Unit
 from pvq_hw.errors import InputError
 from pvq_hw.geometry import Geometry
 from pvq_hw.network.network import Network
-from pvq_hw.plan.candidates import FoldLayer, can_balance, core_options, too_thin
+from pvq_hw.plan.candidates import Choice, FoldLayer, can_balance, core_options, too_thin, unbeaten
 from pvq_hw.plan.core_layers import unit_names
-from pvq_hw.plan.folding import NO_FASTER, Folding, fold_best
-from pvq_hw.plan.layer import LayerPlan
+from pvq_hw.plan.folding import NO_FASTER, Folding
+from pvq_hw.plan.layer import LayerPlan, shared_reason
 from pvq_hw.plan.lowering import Site, layer_unit
 from pvq_hw.plan.reckoning import gap_bits_for, reckoned_core, reckoned_slots
 from pvq_hw.plan.resources import Resources, budget, core_resources, load_resources
 from pvq_hw.plan.search import price
 from pvq_hw.plan.shared_steps import SharedStep, network_chain, reckoned_steps, window_columns
-from pvq_hw.plan.unit_resources import unit_resources, units_reserve
-from pvq_hw.plan.whole import Lanes, whole_core, whole_graph, whole_layer, whole_plan
+from pvq_hw.plan.unit_resources import unit_resources
+from pvq_hw.plan.whole import Lanes, whole_core, whole_layer, whole_plan
 from pvq_hw.target.boards import Target
 from pvq_hw.target.families import family
 from pvq_hw.target.multipliers import multiplier_named
 
 __all__ = [
     "ENGINE",
-    "fold_network",
+    "EngineLayer",
+    "engine_choices",
+    "engine_layers",
+    "known_steps",
+    "least_engine",
+    "make_engine",
     "remake_shared",
     "shared_folding",
-    "shared_graph",
     "shared_layer_plan",
     "shared_plan",
 ]
 
 ENGINE = "engine"
-"""What the one core of such a network is called."""
+"""What the core of several layers is called."""
 
-_SCORES = "scores"  # the wire to what decides
 _ALL_LANES = 32  # up to which every number of lanes is tried
 _MOST_LANES = 256
-_MUCH_SMALLER = 0.85  # times what a core a layer takes: one engine is chosen for that
-_CROWDED = 1.15  # times the LUTs there are: other engines than lanes don't save as much
 _NOTABLE = 0.05  # of the pulses: layers with fewer don't decide the code's gap bits
 _RING_WORDS = 256  # of codes from the flash, at least: a block RAM's
+_SURE_BITS = 2  # a clock from the flash: every flash gives them, over the pins that it has anyway
+_MORE_BIAS = 2  # bits that biases of dense layers come out wider than they are reckoned
 _WORTH = 0.95  # of the cycles: codes that have to be loaded save so much
 
 
@@ -103,35 +105,145 @@ def shared_folding(
     goal : int
         As `pvq_hw.plan.folding.fold` takes it.
     **options
-        ``code_memory``, ``code_buffer``, ``map_memory``, ``params_buffer``, ``side`` and
-        ``multiplier``, free unless given.
+        ``code_memory``, ``code_buffer``, ``flash_bits``, ``map_memory``, ``params_buffer``,
+        ``side`` and ``multiplier``, free unless given; ``flash_bits`` of 4 only where given, as the
+        flash's quad-enable bit must be set for it.
 
     Raises
     ------
     InputError
         Lanes are not the same, or a layer can't be on a shared engine.
     """
+    given = _given_lanes(lanes)
+    found = _engines(layers, target, given, gap_bits, budget(target) - reserve, steps, options)
+    rest = [x for x in found if _choice(x.spec) not in but] or found
+    best = _cheapest(rest, budget(target) - reserve, goal) or _best(rest)
+    spec = best.spec
+    limit = NO_FASTER if best.cycles <= goal else _limit(found, best, target)
+    if spec.code_memory == "flash" and stream_cycles(spec) >= best.cycles > goal:
+        limit = "the flash takes as long for the codes of a frame: a lower K makes them fewer"
+    if given:
+        limit = f"the shared engine is as fast as the lanes that it was given: {spec.lanes}"
+    own = engine_layers(layers, spec, options)
+    return Folding(
+        names=tuple(layer.name for layer in layers),
+        lanes=tuple(x.lanes for x in own),
+        gap_bits=tuple(x.gap_bits for x in own),
+        memories=tuple(x.memories for x in own),
+        slots=tuple(x.slots for x in own),
+        interval_cycles=best.cycles,
+        fits=best.fits,
+        balanced=tuple(x.balanced for x in own),
+        cost=best.cost + reserve,
+        limit=limit if best.fits else "",
+        goal=goal,
+        engines=(spec,),
+    )
+
+
+@dataclass(frozen=True)
+class EngineLayer:
+    """What a folding says of a layer on an engine, as `pvq_hw.plan.folding.Folding` has it."""
+
+    lanes: int
+    gap_bits: int
+    memories: dict[str, Any]
+    slots: int
+    balanced: bool
+
+
+def engine_layers(
+    layers: Sequence[FoldLayer], spec: CoreBase, options: Mapping[str, Any]
+) -> list[EngineLayer]:
+    """What a folding says of the layers of an engine, with the options that were asked for."""
+    assert isinstance(spec, SharedSpec)
+    memories = {"engine": spec.engine, "code_memory": spec.code_memory, **options, **spec.choices}
+    slots = {layer.name: layer.words for layer in spec.layers}
+    return [
+        EngineLayer(
+            spec.lanes, spec.code.gap_bits, memories, slots.get(layer.name, 0),
+            layer.given is None and _even(layer, spec.lanes),
+        )
+        for layer in layers
+    ]  # fmt: skip
+
+
+def engine_choices(
+    layers: Sequence[FoldLayer],
+    target: Target,
+    *,
+    lanes: Sequence[int | None] | None = None,
+    gap_bits: int | None = None,
+    reserve: Resources,
+    steps: Callable[[int], Sequence[SharedStep]] | None = None,
+    **options: Any,
+) -> list[Choice]:
+    """Engines for some of a network's layers that no other one beats, those that fit if any do; as
+    `shared_folding` takes the arguments. Their cost is without what loads codes into SPRAM."""
+    room = budget(target) - reserve
+    found = _engines(layers, target, _given_lanes(lanes), gap_bits, room, steps, options)
+    load, fits = load_resources(target), any(x.fits for x in found)
+    return unbeaten([
+        Choice(x.cycles, x.cost - load if x.spec.code_memory == "spram" else x.cost, x.spec)
+        for x in found
+        if x.fits or not fits
+    ])  # fmt: skip
+
+
+def make_engine(
+    part: Network, reckoned: CoreBase, target: Target, name: str, options: Mapping[str, Any]
+) -> tuple[SharedSpec, CoreImage]:
+    """The engine of a network, or of a part of one, as it was reckoned, with the options that were
+    asked for."""
+    assert isinstance(reckoned, SharedSpec)
+    return _made(
+        part, reckoned.lanes, gap_bits=reckoned.code.gap_bits, family=target.engine, name=name,
+        **{"code_memory": reckoned.code_memory, **options, **reckoned.choices},
+    )  # fmt: skip
+
+
+def _given_lanes(lanes: Sequence[int | None] | None) -> set[int]:
+    """Lanes of an engine, where they are given; raises InputError unless they are the same."""
     given = {p for p in lanes or () if p is not None}
     if len(given) > 1:
         raise InputError(
             f"Lanes must be the same for all layers of a shared engine, not {sorted(given)}"
         )
+    return given
+
+
+def _engines(
+    layers: Sequence[FoldLayer],
+    target: Target,
+    given: set[int],
+    gap_bits: int | None,
+    room: Resources,
+    steps: Callable[[int], Sequence[SharedStep]] | None,
+    options: dict[str, Any],
+) -> list["_Reckoned"]:
+    """Engines that come into question, with the lanes that are given or those that are tried."""
     for layer in layers:
         _check(layer)
     if options.get("code_memory") == "flash" and not target.flash:
         raise InputError(
             f"Codes can't come from the flash of {target.name}: no SPI flash is among its pins"
         )
+    if options.get("flash_bits", 1) > max(target.flash_widths, default=4):
+        raise InputError(
+            f"Codes can't come from the flash of {target.name} four bits a clock: its IO2 and IO3 "
+            "(wp, hold) aren't among the board's pins"
+        )
     does = cache(steps or (lambda side: reckoned_steps(layers, side)))
-    room, whole = budget(target) - reserve, does(1)
+    whole = does(1)
     maps = any(step.layer.geometry is not None or step.joins for step in whole)
     if maps and any(p % 2 for p in given):
         raise InputError(f"Lanes must be even where layers have windows, not {max(given)}")
     words, own_gaps = _Words(), _gaps(whole, gap_bits, maps)
+    unknown = any(step.layer.given is None for step in whole)
     gaps = own_gaps
     if not maps and target.flash and options.get("code_memory", "flash") == "flash":
         gaps = _streamed_gaps(whole, own_gaps[0])
-    chosen = ("side", "code_memory", "code_buffer", "params_buffer")
+    chosen = ("side", "code_memory", "code_buffer", "params_buffer", "flash_bits")
     asked = {key: value for key, value in options.items() if key not in chosen}
 
     stored = False  # whether an engine fits whose codes don't come from the flash
@@ -142,6 +254,8 @@ def shared_folding(
         for gap in gaps:
             for side in _sides(whole, target, options) if maps else (1,):
                 made = _reckoned(does(side), PulseCode(p, gap), side, target, asked, maps, words)
+                if unknown and not maps:
+                    made = replace(made, bias_bits=made.bias_bits + _MORE_BIAS)
                 if maps and made.choices["side"] < side and "side" not in options:
                     break  # no map has so many rows
                 tried = list[_Reckoned]()
@@ -165,100 +279,7 @@ def shared_folding(
 
     widest = max(step.layer.n for step in whole)
     found = [x for p in given for x in engines(p)] or _tried(engines, widest, 1 + maps)
-    found = _kept(found)
-    rest = [x for x in found if _choice(x.spec) not in but] or found
-    best = _cheapest(rest, room, goal) or _best(rest)
-    spec = best.spec
-    limit = NO_FASTER if best.cycles <= goal else _limit(found, best, target)
-    if spec.code_memory == "flash" and stream_cycles(spec) >= best.cycles > goal:
-        limit = "the flash takes as long for the codes of a frame: a lower K makes them fewer"
-    if given:
-        limit = f"the shared engine is as fast as the lanes that it was given: {spec.lanes}"
-    memory_options = {"engine": spec.engine, "code_memory": spec.code_memory, **options}
-    memory_options |= spec.choices
-    slots = {layer.name: layer.words for layer in spec.layers}
-    return Folding(
-        names=tuple(layer.name for layer in layers),
-        lanes=(spec.lanes,) * len(layers),
-        gap_bits=(spec.code.gap_bits,) * len(layers),
-        memories=(memory_options,) * len(layers),
-        slots=tuple(slots.get(layer.name, 0) for layer in layers),
-        interval_cycles=best.cycles,
-        fits=best.fits,
-        balanced=tuple(layer.given is None and _even(layer, spec.lanes) for layer in layers),
-        cost=best.cost + reserve,
-        limit=limit if best.fits else "",
-        goal=goal,
-    )
-
-
-def fold_network(
-    layers: Sequence[FoldLayer],
-    target: Target,
-    *,
-    shared: bool = False,
-    may_share: bool = False,
-    passed: Resources | None = None,
-    best: Callable[..., Folding] = fold_best,
-    **asked: Any,
-) -> Folding:
-    """A core a layer, or one for all.
-
-    Parameters
-    ----------
-    layers, target, **asked
-        As `pvq_hw.plan.folding.fold_best` takes them.
-    shared : bool
-        One for all was asked for.
-    may_share : bool
-        It is taken where a core a layer doesn't fit; or where both keep to a goal, and it takes
-        much less.
-    passed : Resources, optional
-        What is kept free for steps without weights, which one engine for all does itself; reckoned
-        unless given.
-    best : callable
-        `fold_best`, or `pvq_hw.plan.folding.fold`.
-    """
-    crowded = may_share and asked.get("reckoned") and _crowded(layers, target, best, asked)
-    if not shared and not crowded:
-        found = best(layers, target, **asked)
-        if not may_share or (found.fits and not asked.get("goal")):
-            return found
-    each = asked.get("each") or {}
-    options = {key: value for part in each.values() for key, value in part.items()}
-    options = {key: options[key] for key in ("code_memory", "multiplier") if key in options}
-    if passed is None:
-        passed = units_reserve(sum(len(layer.then) for layer in layers), target.engine)
-    reserve = (asked.get("reserve") or passed) - passed
-    wanted: dict[str, Any] = {
-        "lanes": asked.get("lanes"),
-        "reserve": reserve,
-        "goal": asked.get("goal", 0),
-    }
-    if shared:
-        return shared_folding(layers, target, **wanted, **options)
-    try:
-        one = shared_folding(layers, target, **wanted, **options)
-    except InputError:
-        return best(layers, target, **asked) if crowded else found
-    if crowded and not one.fits:
-        return best(layers, target, **asked)
-    text = "shared: one core a layer would not fit"
-    if not crowded and found.fits:
-        limit, keeps = budget(target), one.interval_cycles <= wanted["goal"]
-        text = "shared: as fast as asked, and much smaller than one core a layer"
-        if not keeps or price(one.cost, limit) > _MUCH_SMALLER * price(found.cost, limit):
-            return found
-    reasons = dict.fromkeys(one.names, text)
-    return replace(one, engine_reasons=reasons) if one.fits else found
-
-
-def _crowded(
-    layers: Sequence[FoldLayer], target: Target, best: Callable[..., Folding], asked: dict[str, Any]
-) -> bool:
-    """Whether a core a layer can't fit, each of one lane: there is no need to search then."""
-    least = best(layers, target, **(asked | {"lanes": [1] * len(layers)}))
-    return least.cost.luts > _CROWDED * budget(target).luts
+    return _kept(found)
 
 
 @dataclass(frozen=True)
@@ -316,6 +337,7 @@ def _memories(spec: SharedSpec, target: Target, options: Mapping[str, Any]) -> l
         if kind == "flash":
             least = max(_RING_WORDS, 1 << (spec.least_buffer - 1).bit_length())
             part["code_buffer"] = options.get("code_buffer", least)
+            part["flash_bits"] = options.get("flash_bits", _SURE_BITS)
         ways = [part, *([part | {"map_memory": "ring"}] if isinstance(spec, MapSpec) else [])]
         if target.device.sprams and spec.fits_spram:
             ways.append(part | {"map_memory": "spram"})
@@ -544,11 +566,11 @@ def shared_plan(
     reserve: Resources,
     goal: int,
     options: dict[str, Any],
-) -> tuple[GraphSpec, SharedSpec, CoreImage, Folding]:
+) -> tuple[SharedSpec, CoreImage, Folding]:
     """The engine of a network's layers but one that decides, with the lanes and gap bits given or
     those that suit its codes best; what `shared_folding` reckoned comes with it."""
     maps = network_chain(network.undecided)[1]
-    steps = cache(lambda side: _known_steps(network, side))
+    steps = cache(lambda side: known_steps(network, side))
     decides = _deciding(network, target)
     reserve += sum((unit_resources(unit, target.engine) for unit in decides), Resources())
     given = {gap for gap in gap_bits or () if gap is not None}
@@ -563,21 +585,17 @@ def shared_plan(
             reserve=reserve, but=tried, steps=steps, goal=goal,
             gap_bits=max(given) if given and not maps else None, **options,
         )  # fmt: skip
-        made = {key: value for key, value in folding.memories[0].items() if key != "engine"}
-        spec, image = _made(
-            network, folding.lanes[0], gap_bits=folding.gap_bits[0], family=target.engine,
-            name=ENGINE, **made,
-        )  # fmt: skip
+        spec, image = make_engine(network, folding.engines[0], target, ENGINE, options)
         # Parameters may be wider than was reckoned.
         cost = core_resources(spec, target.engine) + reserve
         cost += load_resources(target) if spec.code_memory == "spram" else Resources()
         if cost.within(budget(target)) or not folding.fits or _choice(spec) in tried:
             break
         tried.add(_choice(spec))
-    return shared_graph(spec, network, target), spec, image, folding
+    return spec, image, folding
 
 
-def _known_steps(network: Network, side: int) -> list[SharedStep]:
+def known_steps(network: Network, side: int) -> list[SharedStep]:
     """What an engine of V positions does for a network."""
     chain, maps = network_chain(network.undecided, side)
     steps = []
@@ -608,34 +626,31 @@ def _made(network: Network, lanes: int, **options: Any) -> tuple[SharedSpec, Cor
     return make_map_core([window_layer(part) for part in chain], lanes, **options)
 
 
-@whole_graph.of(SharedSpec)
-def shared_graph(spec: SharedSpec, network: Network, target: Target) -> GraphSpec:
-    """The unit that computes the network, called as the last of its layers is, and behind it the
-    one that decides, where there is one."""
-    decides = _deciding(network, target)
-    name = unit_names(network.layers)[len(network.undecided.layers) - 1]
-    return GraphSpec((CoreUnit(name, ("i",), (_SCORES if decides else "o",), spec), *decides))
-
-
 def _deciding(network: Network, target: Target) -> tuple[Unit, ...]:
     """The unit that decides at a network's end, or none."""
     if network.undecided is network:
         return ()
     name, read = unit_names(network.layers)[-1], network.undecided.output
-    site = Site(name, (_SCORES,), ("o",), (read,), family(target.engine))
+    site = Site(name, ("scores",), ("o",), (read,), family(target.engine))
     return (layer_unit(network.layers[-1], site),)
+
+
+def least_engine(part: Network, target: Target, name: str) -> tuple[SharedSpec, CoreImage]:
+    """The engine of a network, or of a part of one, with the fewest lanes."""
+    maps = network_chain(part.undecided)[1]
+    return _made(part, 1 + maps, family=target.engine, name=name)
 
 
 @whole_layer.of(SharedSpec)
 def shared_layer_plan(spec: SharedSpec, target: Target) -> LayerPlan:
-    """The plan of the engine: one part for all layers."""
+    """The plan of the engine: one part for all its layers."""
     return LayerPlan(
-        layer=ENGINE,
+        layer=spec.name,
         engine=target.engine,
         spec=spec,
         pulses=sum(layer.pulses for layer in spec.layers),
         codes=sum(layer.codes for layer in spec.layers),
-        reason=f"{len(spec.layers)} layers share {spec.lanes} lanes",
+        reason=shared_reason(spec),
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pvq_hw.engine.core import CoreBase, CoreImage
-from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.engines import ENGINES, Engine
 from pvq_hw.network.network import Network
 from pvq_hw.plan.folding import Folding
@@ -17,13 +16,13 @@ from pvq_hw.plan.resources import Resources
 from pvq_hw.registry import Face
 from pvq_hw.target.boards import Target
 
-__all__ = ["Lanes", "whole_core", "whole_engine", "whole_graph", "whole_layer", "whole_plan"]
+__all__ = ["Lanes", "whole_core", "whole_engine", "whole_layer", "whole_plan"]
 
 Lanes = Sequence[int | None] | None
 
 whole_plan: Face[
     [Network, Target, Lanes, Lanes, Resources, int, dict[str, Any]],
-    tuple[GraphSpec, CoreBase, CoreImage, Folding],
+    tuple[CoreBase, CoreImage, Folding],
 ] = Face("engine", "plan of a whole network")
 """The core of a network: given lanes and gap bits where they are asked for, what is kept free, the
 cycles that are asked for (0: none) and options; what was reckoned to choose it comes with it."""
@@ -31,13 +30,10 @@ cycles that are asked for (0: none) and options; what was reckoned to choose it 
 whole_core: Face[[Network, Target], tuple[CoreBase, CoreImage]] = Face(
     "core", "making from a whole network"
 )
-"""The core of a network with the choices that a specification made."""
-
-whole_graph: Face[[Network, Target], GraphSpec] = Face("core", "graph of a whole network")
-"""The unit of the core, and behind it the one that decides, where there is one."""
+"""The core of a network, or of a part of one, with the choices that a specification made."""
 
 whole_layer: Face[[Target], LayerPlan] = Face("core", "plan of a whole network")
-"""A plan's one part, for all layers."""
+"""The part of a plan for all layers of such a core."""
 
 
 def whole_engine(names: Iterable[Any]) -> Engine | None:

@@ -96,8 +96,9 @@ class Target:
     high : tuple of (str, Pin)
         Outputs that must be held high.
     flash : tuple of (str, Pin)
-        SPI flash that holds the bitstream: ``cs``, ``clk``, ``copi``, ``cipo``, and held high
-        ``wp`` and ``hold``. Empty where the circuit can't read it.
+        SPI flash that holds the bitstream: ``cs``, ``clk``, ``copi``, ``cipo``, and ``wp`` and
+        ``hold``, which are held high unless it gives four bits a clock. Empty where the circuit
+        can't read it.
     spi : tuple of (str, Pin)
         Where a host's SPI may be wired: ``cs``, ``clk``, ``copi``, ``cipo``. Empty where there are
         no such pins.
@@ -160,6 +161,12 @@ class Target:
         more = (*self.leds, *self.decision, *self.high, *self.flash, *self.spi)
         button = () if self.reset is None else (self.reset,)
         return self.clk, self.rx, self.tx, *button, *(pin for _, pin in more)
+
+    @property
+    def flash_widths(self) -> tuple[int, ...]:
+        """Bits a clock that the flash can give over the pins that the board's file names."""
+        pins = {key for key, _ in self.flash}
+        return () if not pins else (1, 2, 4) if {"wp", "hold"} <= pins else (1, 2)
 
     @property
     def family(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Cat, ClockDomain, Module, Signal, Value
 from amaranth.sim import Simulator, SimulatorContext
 
-from sim.agents.spi_flash import SpiFlash
+from sim.agents.spi_flash import SpiFlash, seen_pins
 from sim.agents.streams import Monitor, Sink, Source, Watchdog
 
 __all__ = ["Bench"]
@@ -71,7 +71,7 @@ class Bench:
         self._port, self._writes = port, writes
 
     def flash(self, pins: Any, make: Callable[[], SpiFlash]) -> None:
-        """Attaches a flash to `gateware.link.flash.FLASH_PINS`: a fresh one for every run."""
+        """Attaches a flash to `gateware.link.flash.flash_pins`: a fresh one for every run."""
         self._pins, self._flash = pins, make
 
     def _attach(self, stream: Any, agent: Source | Sink, name: str) -> Monitor:
@@ -153,11 +153,11 @@ class Bench:
         """The flash at its pins."""
         assert self._flash is not None
         chip, pins = self._flash(), self._pins
-        wires = Cat(pins.cs_n, pins.clk, pins.copi)
+        wires = Cat(seen_pins(pins))
         level = chip.level
         ctx.set(pins.cipo, level)
         async for *_, levels in ctx.tick().sample(wires):
-            chip.clock(levels & 1, levels >> 1 & 1, levels >> 2)
+            chip.clock(*(levels >> k & 1 for k in range(len(wires))))
             if chip.level != level:
                 level = chip.level
                 ctx.set(pins.cipo, level)

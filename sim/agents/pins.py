@@ -8,7 +8,7 @@ from amaranth.sim import Simulator, SimulatorContext
 from pvq_hw.choices import SPI
 from sim.agents.serial_line import SerialLine
 from sim.agents.spi_controller import SpiController
-from sim.agents.spi_flash import SpiFlash
+from sim.agents.spi_flash import SpiFlash, seen_pins
 from sim.agents.streams import StreamError
 
 __all__ = ["PinSimulation"]
@@ -64,7 +64,7 @@ class PinSimulation:
 
         async def testbench(ctx: SimulatorContext) -> None:
             pins = self._top.flash if self._flash is not None else None
-            chip = [] if pins is None else [pins.cs_n, pins.clk, pins.copi]
+            chip = [] if pins is None else seen_pins(pins)
             # As in `sim.agents.bench`: all wires at once, only where one changes, with one trigger.
             taken, given = self._wires()
             flash_bit = 1 + len(Cat(*taken))

@@ -95,8 +95,18 @@ def test_simulate_refuses_a_damaged_file(out, data, tmp_path):
         ),
         ((*BOARD, "--code-memory", "h=flash"), "from the flash for all layers, not for single"),
         (
-            ("--target", "hx8k", "--code-memory", "flash", "--clock", "120"),
+            ("--target", "hx8k", "--flash-bits", "1", "--clock", "120"),
             "from the flash of hx8k at 50 MHz at most, not at half of 120 MHz; lower the clock",
+        ),
+        (("--target", "hx8k", "--flash-bits", "4"), "its IO2 and IO3 (wp, hold) aren't among the"),
+        (("--target", "hx8k", "--flash-bits", "3"), "from the flash must be 1, 2 or 4, not 3"),
+        (
+            (*BOARD, "--flash-bits", "2", "--code-memory", "block"),
+            "must come with codes from there, not in block",
+        ),
+        (
+            (*BOARD, "--flash-bits", "2", "--engine", "folded"),
+            "from the flash for a shared engine, not for folded layers",
         ),
     ],
 )
@@ -116,9 +126,9 @@ def test_codes_are_asked_for_in_a_file_too(tmp_path, data):
 @pytest.fixture(scope="module")
 def streamed(tmp_path_factory, data):
     place = tmp_path_factory.mktemp("streamed") / "out"
-    ran = run(*_arguments(data, place, "--target", "hx8k", "--code-memory", "flash"))
+    ran = run(*_arguments(data, place, "--target", "icebreaker", "--flash-bits", "4"))
     assert ran.code == 0, ran.err
-    assert "bits a frame from the flash, at 36 MHz" in ran.out
+    assert "bits a frame from the flash, 4 a clock, at 18 MHz" in ran.out
     return place
 
 
@@ -129,8 +139,9 @@ def test_codes_that_the_flash_gives_for_every_frame_are_a_file_that_verifies(
     (core,) = (layer["core"] for layer in plan["layers"])
     assert (core["kind"], core["code_memory"]) == ("shared", "flash")
     stream = plan["code_stream"]
-    assert stream["cycles_per_frame"] == 2 * stream["bits_per_frame"] + 72
-    assert (plan["interval_cycles"], stream["flash_hz"]) == (stream["cycles_per_frame"], 36e6)
+    assert (stream["bits_per_clock"], core["flash_bits"]) == (4, 4)
+    assert stream["cycles_per_frame"] == stream["bits_per_frame"] // 2 + 88
+    assert (plan["interval_cycles"], stream["flash_hz"]) == (stream["cycles_per_frame"], 18e6)
     file = (streamed / "image" / CODES_FILE).read_bytes()
     assert len(file) == 16 + -(-stream["bits_per_frame"] // 8)
     assert run("verify", streamed).code == 0

@@ -1,5 +1,6 @@
 """``pvq-hw demo`` from end to end: the digits are placed and routed, once."""
 
+import gzip
 import json
 import os
 import sys
@@ -8,6 +9,7 @@ import pytest
 from cli_tools import MODEL, run, snapshot, twin
 
 import pvq_hw
+import sim.prove
 from pvq_hw.output.build_record import write_build
 from pvq_hw.tools import find
 
@@ -80,6 +82,22 @@ def test_a_built_output_verifies(demo):
     assert (document["ok"], document["findings"]) == (True, [])
     assert "the bitstream beyond its hash: give --bitstream" in document["unchecked"]
     assert pvq_hw.load(out).require("build/top.bin").is_file()
+
+
+def test_the_netlist_is_the_design(demo, tmp_path, monkeypatch):
+    """Of all that is proven only that: the rest has tests of its own."""
+    monkeypatch.setattr(sim.prove, "prove_unit", lambda *args: [])
+    out = twin(demo[0], tmp_path / "out")
+    ran = run("prove", out)
+    assert "proven for all inputs: netlist (whole)" in ran.out, ran.out
+    assert "proof.json" not in run("verify", out).out
+    # Another build, and one that is none.
+    packed = out / "build" / "netlist.json.gz"
+    packed.write_bytes(gzip.compress(b"{}"))
+    write_build(out / "build", json.loads((out / "build" / "build.json").read_text()))
+    assert "proof.json: is a proof of another build; run pvq-hw prove" in run("verify", out).out
+    ran = run("prove", out)
+    assert "netlist.json.gz must hold a netlist; run pvq-hw build again" in ran.out, ran.out
 
 
 def test_the_bitstream_holds_the_codes_and_nothing_else(demo, tmp_path):

@@ -36,18 +36,23 @@ def test_a_model_s_layers_share_an_engine(tmp_path, data):
     assert "as planned" in simulated.out
 
 
-def test_single_layers_are_refused(tmp_path, data):
-    asked = (
-        "compile",
-        MODEL,
-        "--target",
-        "icebreaker",
-        "--quantizer",
-        "plain",
-        "--calibrate",
-        data,
-    )
-    done = run(*asked, "--engine", "h=shared", "-o", tmp_path / "out")
+def test_a_layer_may_be_on_an_engine_of_its_own(tmp_path, data):
+    """From the command line, and the same from a file of options."""
+    asked = ("compile", MODEL, "--target", "icebreaker", "--quantizer", "plain", "--ratio", "3",
+             "--input-scale", "16", "--calibrate", data)  # fmt: skip
+    out, again = tmp_path / "out", tmp_path / "again"
+    done = run(*asked, "--engine", "h=folded,logits=shared", "-o", out)
+    assert done.code == 0, done.err
+    plan = json.loads((out / "plan.json").read_text())
+    assert [layer["core"]["kind"] for layer in plan["layers"]] == ["pulses", "shared"]
+    assert done.out.count("1 layer on ") == 1
+    config = tmp_path / "options.toml"
+    config.write_text('[layers.h]\nengine = "folded"\n[layers.logits]\nengine = "shared"\n')
+    assert run(*asked, "--config", config, "-o", again).code == 0
+    assert (again / "plan.json").read_text() == (out / "plan.json").read_text()
+    assert run("verify", out, "--model", MODEL).code == 0
+    assert "Program of the shared engine" in (out / "report.html").read_text()
+    done = run(*asked, "--engine", "logits=shared", "--frames", "2", "-o", tmp_path / "no")
     assert (done.code, done.complaint) == (
-        2, "Engine shared must be asked of all layers, not of single ones",
+        2, "A shared engine takes one frame at a time, and new weights of it need synthesis",
     )  # fmt: skip

@@ -20,6 +20,7 @@ from sim.proof.moves import check_moves, leaf_activations
 from sim.proof.netlist import read_units
 from sim.proof.structure import check_structure
 from sim.proof.sums import RowSums
+from sim.proof.traced_sums import coded_frames
 
 
 def many(family):
@@ -153,6 +154,27 @@ def test_proofs_follow_windows_side_by_side(tmp_path, width):
     swapped = replace(unit, window=replace(unit.window, geometry=_shifted(unit.window.geometry)))
     with pytest.raises(CheckError, match="Sums of layer"):
         check_frames(netlist, swapped, sums, lambda *_: None)
+    # A bit of another lane's activation, as the leaf computes with it and as it is looked at.
+    one, other = ends[0][0], ends[1][0]
+    (reader,) = [c for c in netlist.cells if one in c.inputs and "leaf0_0" in c.name]
+    ports = {
+        port: [other if bit == one else bit for bit in bits] for port, bits in reader.ports.items()
+    }
+    crossed = [replace(c, ports=ports) if c is reader else c for c in netlist.cells]
+    nets = {**netlist.nets, "leaf0_0.x": [other, *ends[0][1:]]}
+    for broken in (replace(netlist, nets=nets), replace(netlist, cells=crossed)):
+        with pytest.raises(CheckError, match=r"Leaves of core 'conv0' must be|Sums of layer"):
+            check_frames(broken, unit, sums, lambda *_: None)
+
+
+@pytest.mark.parametrize("form", [IntFormat(8, False), IntFormat(4, True), IntFormat(1, True)])
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 8, 100])
+def test_coded_frames_tell_activations_apart(size, form):
+    frames = coded_frames(size, form)
+    codes = {tuple(column) for column in frames.T}
+    assert (len(codes), frames.shape[1]) == (size, size)
+    assert all(len(set(code)) == 2 for code in codes)
+    assert set(np.unique(frames)) == {0 if form.bits > 1 else 1, -1 if form.signed else 255}
 
 
 def _shifted(g):

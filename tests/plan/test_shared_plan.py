@@ -21,9 +21,10 @@ from pvq_hw.plan.folding import FoldLayer, fold
 from pvq_hw.plan.image import Image, emit
 from pvq_hw.plan.plan import Plan, plan
 from pvq_hw.plan.resources import Resources, budget, top_resources
-from pvq_hw.plan.shared import fold_network, shared_folding
+from pvq_hw.plan.shared import shared_folding
 from pvq_hw.plan.shared_resources import shared_memories
 from pvq_hw.plan.shared_steps import reckoned_steps
+from pvq_hw.plan.sharing import fold_network
 from pvq_hw.plan.unit_resources import units_reserve
 from pvq_hw.registry import Registry
 from pvq_hw.target.block_ram import memory_blocks
@@ -123,7 +124,13 @@ def test_codes_come_from_the_flash_where_they_fit_nowhere_else():
     assert folding.fits
     assert folding.memories[0]["code_memory"] == "flash"
     assert "the flash takes as long" in folding.limit
-    assert folding.interval_cycles > 2 * 4 * sum(x.rows * x.k for x in large)
+    assert folding.memories[0]["flash_bits"] == 2
+    # Four bits and more a pulse, two a clock of two cycles.
+    assert folding.interval_cycles > 4 * sum(x.rows * x.k for x in large)
+    slow = shared_folding(
+        large, board, reserve=top_resources(board, 784), code_memory="flash", flash_bits=1
+    )
+    assert 1.9 < slow.interval_cycles / folding.interval_cycles < 2.1
     stored = shared_folding(layers(784, 32, 10), board, reserve=top_resources(board, 784))
     assert stored.memories[0]["code_memory"] == "block"
     other = get_target("alchitry-cu")  # of the same device, whose flash isn't among its pins
@@ -135,10 +142,32 @@ def test_codes_from_the_flash_take_a_ring_of_block_ram():
     spec = planned.specs[0]
     assert shared_memories(spec)["codes"] == (1, spec.word_bits, 256)
     assert planned.interval_cycles == spec.frame_cycles
-    assert spec.frame_cycles == 2 * spec.words * spec.word_bits + 72
+    assert spec.flash_bits == 2  # unless 4 are asked for, as the flash may not give them
+    assert spec.frame_cycles == 2 * spec.words * -(-spec.word_bits // 2) + 88
     assert planned.stream is not None
-    assert "bits a frame from the flash" in planned.summary()
+    assert "bits a frame from the flash, 2 a clock" in planned.summary()
     assert Plan.from_json(planned.to_json()) == planned
+
+
+@pytest.mark.parametrize(("bits", "clocks"), [(1, 100.0), (2, 208.0), (4, 208.0)])
+def test_bits_a_clock_and_the_clock_are_what_flash_and_board_can(bits, clocks):
+    asked = {"engine": "shared", "code_memory": "flash", "lanes": [3] * 3}
+    planned = plan(NETWORK, "icebreaker", flash_bits=bits, **asked)
+    spec, stream = planned.specs[0], planned.stream
+    sent = -(-spec.word_bits // bits) * bits
+    assert (spec.flash_bits, stream.width, stream.bits) == (bits, bits, spec.words * sent)
+    assert stream.to_json()["bits_per_clock"] == bits
+    replace(stream, clock_hz=int(clocks * 1e6)).verify("x")
+    with pytest.raises(InputError, match=f"the flash of x at {clocks / 2:g} MHz at most"):
+        replace(stream, clock_hz=int(clocks * 1e6) + 1).verify("x")
+    # A plan of before has no such choice, and one bit a clock.
+    value = planned.to_json()
+    del value["layers"][0]["core"]["flash_bits"]
+    if bits == 1:
+        assert Plan.from_json(value) == planned
+    if bits == 4:
+        with pytest.raises(InputError, match="flash of hx8k four bits a clock: its IO2 and IO3"):
+            plan(NETWORK, "hx8k", flash_bits=4, **asked)
 
 
 def test_it_is_chosen_where_a_core_a_layer_does_not_fit():
@@ -146,10 +175,9 @@ def test_it_is_chosen_where_a_core_a_layer_does_not_fit():
     reserve = top_resources(ICE, 640)
     one = fold_network(ad01, ICE, may_share=True, best=fold, reckoned=True, reserve=reserve)
     assert one.fits
-    assert one.shared
+    assert one.engines
     assert one.cost.within(budget(ICE))
-    assert set(one.lanes) == {one.lanes[0]}
-    assert one.engine_reasons["fc3"] == "shared: one core a layer would not fit"
+    assert one.engine_reasons["fc3"].startswith("shared: one core a layer would not fit")
     several = fold(ad01, ICE, reckoned=True, reserve=reserve)
     assert (several.fits, several.shared) == (False, False)
     small = layers(64, 32, 10)
@@ -303,15 +331,15 @@ def test_what_cannot_be_shared_is_refused_by_name():
     with pytest.raises(InputError, match="codes of single pulses, not shifted ones"):
         plan(NETWORK, "icebreaker", engine="shared", codes={"fc1": "shifted"})
     with pytest.raises(InputError, match="options must be the same for all"):
-        plan(NETWORK, "icebreaker", each={"fc1": {"engine": "shared"}})
+        plan(NETWORK, "icebreaker", engine="shared", each={"fc1": {"code_memory": "block"}})
     with pytest.raises(
         InputError, match="The shared engine needs 152 Kibit of codes, but alchitry-cu has"
     ):
         plan(random_network((400, 300, 9), (80, 60), seed=1)[0], "alchitry-cu", engine="shared")
     with pytest.raises(InputError, match="'fc0' can't be on a shared engine: it has 8-bit weights"):
         shared_folding(layers(64, 32, encoding="int8"), ICE, reserve=Resources())
-    with pytest.raises(InputError, match="must be asked of all layers, not of single ones"):
-        LayerChoice(engine="shared")
+    with pytest.raises(InputError, match="on a shared engine must have no windows"):
+        LayerChoice(engine="shared", windows=2)
     for options in ({"frames": 2}, {"windows": 2}, {"code": "shifted"},
                     {"layers": {"fc1": LayerChoice(lanes=3)}}):  # fmt: skip
         assert not CompileOptions(**options).may_share

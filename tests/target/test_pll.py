@@ -4,15 +4,14 @@ import json
 import math
 import re
 from fractions import Fraction
-from types import SimpleNamespace
 
 import pytest
 from amaranth.hdl import ClockDomain, Fragment, Module
-from amaranth.lib import io
 from amaranth.sim import Simulator
+from simulated_pins import SimulatedPins
 from stand_in import IDENTITY, S16, U8, Through
 
-from gateware.board.boards import board_pins, input_pins, make_board_top, make_platform
+from gateware.board.boards import board_pins, make_board_top, make_platform
 from gateware.board.build import build
 from gateware.device.pll import ButtonReset, ResetHold
 from pvq_hw.errors import InputError
@@ -203,24 +202,6 @@ def test_spi_takes_the_place_of_the_serial_line():
     assert not [name for name, _ in found if name.startswith("uart")]
     # SB_IO's tristate output for cipo, as others may be on the wire.
     assert "connect \\OUTPUT_ENABLE \\oe" in str(plan.files["top.il"])
-
-
-class SimulatedPins:
-    """A platform for a `BoardTop` in Amaranth's simulator, by plain names."""
-
-    def __init__(self, board, used):
-        self.ports, self._found = {}, {}
-        for name, pin in used:
-            direction = "i" if id(pin) in input_pins(board) else "o"
-            port = io.SimulationPort(direction, 1, invert=pin.invert, name=name)
-            self.ports[name] = port
-            resource, number, part = pin.path
-            whole = self._found.setdefault((resource, number), SimpleNamespace())
-            setattr(whole, part or "whole", port)
-
-    def request(self, name, number, *, dir):
-        found = self._found[name, number]
-        return getattr(found, "whole", found)
 
 
 def test_spi_pins_of_a_board_are_driven_while_it_is_selected():
