@@ -19,7 +19,7 @@ from pvq_hw.errors import CheckError
 from pvq_hw.target.devices import find_device
 from pvq_hw.tools import find as tools
 
-__all__ = ["DEVICES", "Device", "place", "place_design"]
+__all__ = ["DEVICES", "Device", "harness", "place", "place_design"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ DEVICES = {
 }  # fmt: skip
 
 
-def _harness(core: LayerCore) -> tuple[Module, list[Signal]]:
+def harness(core: LayerCore) -> tuple[Module, list[Signal]]:
     """The core between shift registers: few pins, and no path from pin to register in the way."""
     m = Module()
     m.submodules.core = core
@@ -143,24 +143,28 @@ def place(core: LayerCore, device: Device, seeds: Sequence[int], work: Path) -> 
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work, prefix="place-") as name:
         folder = Path(name)
-        top, ports = _harness(core)
+        top, ports = harness(core)
         (folder / "top.il").write_text(
             plain_names(rtlil.convert(top, ports=ports, name="top", emit_src=False))
         )
         return place_design("read_rtlil top.il", device, seeds, folder)
 
 
-def place_design(read: str, device: Device, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
+def place_design(
+    read: str, device: Device, seeds: Sequence[int], folder: Path, *, plain: bool = False
+) -> dict[str, Any]:
     """Synthesizes, places and routes the design ``top`` with every seed.
 
-    ``read`` are Yosys's commands that read it, from files of ``folder``. Returns and raises as
+    ``read`` are Yosys's commands that read it, from files of ``folder``; ``plain`` is the family's
+    script alone, with multiplier blocks, without what `build` does besides. Returns and raises as
     `place` does.
     """
-    script = f"{read}; {device.synthesis} -top top -json top.json"
+    blocks = " -dsp" if plain and device.dsps and device.body == "ice40" else ""
+    script = f"{read}; {device.synthesis}{blocks} -top top -json top.json"
     log = folder / "yosys.log"
     tools.run("yosys", ["-p", script], folder=folder, log=log)
     _check(log)
-    if device.body == "ecp5":
+    if device.body == "ecp5" and not plain:
         shorten_file(folder / "top.json")
     runs = [_route(device, seed, folder) for seed in seeds]
     used = runs[0].pop("used")

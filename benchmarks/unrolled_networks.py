@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,18 @@ def board(row: Row, out: Path, seed: int) -> dict[str, Any]:
     }
 
 
+def _placed(
+    run: Callable[[Row, Path, int], dict[str, Any]], row: Row, out: Path, seed: int
+) -> dict[str, Any]:
+    """What a seed gives; without a clock where nextpnr finds no place for every cell."""
+    try:
+        return run(row, out, seed)
+    except RuntimeError as error:
+        if "legal placement" not in str(error):
+            raise
+        return {"fmax_mhz": None}
+
+
 def measure(
     row: Row, found: dict[str, Any], folder: Path, args: argparse.Namespace
 ) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def measure(
         runs = found.setdefault(part, {})
         for seed in args.seeds:
             if str(seed) not in runs:
-                runs[str(seed)] = run(row, out, seed)
+                runs[str(seed)] = _placed(run, row, out, seed)
                 save(args.output, read(args.output) | {row.key: found})
     return found
 
@@ -167,10 +179,11 @@ Whole networks with their weights as wires, through `pvq-hw compile`, `simulate`
 calibrated without labels, accuracy on test inputs by the integer golden model. *Cycles* are
 simulated, every layer's outputs compared with the golden model, which folded layers give too; a
 latency is that of the accelerator, from a frame's first transfer to its last result, at the median
-*clock* of the seeds. *Alone*: the accelerator between shift registers on the board's chip (an
-LFE5U-25F of speed grade 6, a UP5K), their registers and about one LUT a bit counted in; *board*:
-the board's whole bitstream with its serial link, of the digits at 2 with nine tenths of the planned
-clock as nextpnr's goal, of the others with six, for which it tries less. Nothing here has run on a
+*clock* of the seeds that have a legal placement (*none*: nextpnr finds none). *Alone*: the
+accelerator between shift registers on the board's chip (an LFE5U-25F of speed grade 6, a UP5K),
+their registers and about one LUT a bit counted in; *board*: the board's whole bitstream with its
+serial link, of the digits at 2 with nine tenths of the planned clock as nextpnr's goal, of the
+others with six, for which it tries less. Nothing here has run on a
 real board yet. Made by
 
     python -m benchmarks.unrolled_networks --models FOLDER --digits CAL.npz TEST.npz \\
@@ -205,11 +218,15 @@ def _line(row: Row, found: Mapping[str, Any], way: str) -> str:
         cells += ["not placed", "", "", "", f"{said['planned_luts']:,} planned", ""]
         return f"| {' | '.join(cells)} |"
     runs = found[way]
-    rates = [run["fmax_mhz"] for run in runs.values()]
-    clock, first = statistics.median_low(rates), next(iter(runs.values()))
+    rates = [runs[seed]["fmax_mhz"] for seed in sorted(runs)]
+    placed = [run for run in runs.values() if run["fmax_mhz"]]
+    if not placed:
+        cells += ["no legal placement", "", "", "", f"{said['planned_luts']:,} planned", ""]
+        return f"| {' | '.join(cells)} |"
+    clock, first = statistics.median_low(run["fmax_mhz"] for run in placed), placed[0]
     cells += [
         way if way == "alone" else row.board,
-        ", ".join(f"{rate:.1f}" for rate in rates),
+        ", ".join(f"{rate:.1f}" if rate else "none" for rate in rates),
         f"{1e6 * clock / said['interval']:,.0f}",
         f"{1e3 * said['latency'] / clock:,.0f}",
         f"{first['luts']:,}", str(first["dsps"]),
