@@ -15,15 +15,16 @@ from typing import Any
 
 from pvq_hw.errors import CheckError, InputError
 from sim.proof.formulas import Formulas, Solver
-from sim.proof.matching import Places, find_places
+from sim.proof.matching import Matching, Places, shared_bits
 from sim.proof.netlist import Bit, Cell
 from sim.proof.pieces import Piece, pieces, same_contents
-from sim.proof.synthesis import Box, Circuit
+from sim.proof.synthesis import MEMORY, Box, Circuit
+from sim.proof.undefined import undefined_bits
 
 __all__ = ["Counts", "UnprovenError", "check_equivalence"]
 
 _SECONDS = 60  # that a claim may take
-_TRIES = 3  # at a correspondence, where guesses were mistaken
+_TRIES = 40  # at a correspondence, where guesses were mistaken
 _MOST = 5  # registers in a counterexample, and claims in a message
 
 
@@ -74,18 +75,22 @@ def check_equivalence(gold: Circuit, gate: Circuit, told: Callable[[int, int], N
     """
     for circuit in (gold, gate):
         circuit.check()
-    for seed in range(_TRIES):
-        found = find_places(gold, gate, seed)
-        guesses = len(found)
-        while mistaken := (claims := _Equivalence(gold, gate, found)).mistaken():
-            for bit in mistaken:
-                del found[bit]
-        try:
-            return claims.run(told)
-        except UnprovenError:
-            if len(found) == guesses or seed == _TRIES - 1:
-                raise
-    raise AssertionError("one of them returns or raises")
+    matching = Matching(gold, gate)
+    states: list[dict[Bit, int]] = []
+    found: Places = {}
+    for _ in range(_TRIES):
+        before, found = found, matching.places(states)
+        claims = _Equivalence(gold, gate, found)
+        mistaken = claims.mistaken()
+        states = [state for bit in mistaken if (state := claims.where_wrong(bit))]
+        if not states or found == before:
+            break
+    while mistaken:
+        for bit in mistaken:
+            del found[bit]
+        claims = _Equivalence(gold, gate, found)
+        mistaken = claims.mistaken()
+    return claims.run(told)
 
 
 class _Equivalence:
@@ -107,10 +112,12 @@ class _Equivalence:
         self._design = Formulas(gold.netlist, self._s)
         self._nets: dict[tuple[Bit, Bit, bool], bool] = {}
         self._live = gold.live()
+        self._shared = dict(shared_bits(gold, gate))
         self._pieces: list[tuple[Cell, Piece]] = []
         self._still: list[tuple[Cell, int]] = []
         self._found: list[_Difference] = []
-        self._doubtful = {bit for bit in gold.clocks if bit in self._live and bit not in places}
+        self._free, self._doubtful = undefined_bits(gold)
+        self._doubtful |= {bit for bit in gold.clocks if bit in self._live and bit not in places}
         self.count = Counts()
         self._share()
 
@@ -149,17 +156,18 @@ class _Equivalence:
             raise UnprovenError(f"not shown of {', '.join(names[:_MOST])}{rest}")
 
     def _leans(self, bits: Sequence[Bit]) -> bool:
-        return not self._doubtful.isdisjoint(self._cone(bits))
+        return not self._doubtful.isdisjoint(self._cone(self._gold, bits))
 
-    def _cone(self, bits: Sequence[Bit]) -> set[Bit]:
-        """Bits of the design from which others follow within a cycle."""
+    @staticmethod
+    def _cone(circuit: Circuit, bits: Sequence[Bit]) -> set[Bit]:
+        """Bits of a circuit from which others follow within a cycle."""
         found: set[Bit] = set()
         todo = list(bits)
         while todo:
             bit = todo.pop()
             if isinstance(bit, int) and bit not in found:
                 found.add(bit)
-                cell = self._gold.netlist.makers.get(bit)
+                cell = circuit.netlist.makers.get(bit)
                 if cell is not None and cell.type != "$dff":
                     todo += cell.inputs
         return found
@@ -241,6 +249,27 @@ class _Equivalence:
         denied = [self._s.op("NOT", [same])]
         return begun and clocked and self._s.answer(denied, _SECONDS) == "unsat"
 
+    def where_wrong(self, q: Bit) -> dict[Bit, int]:
+        """A state of the netlist in which a mistaken guess takes another value: the bits on which
+        that depends; nothing where there is none, or it begins with another one."""
+        d, place = self._gold.taken([q])[q], self._places[q].bit
+        _, same, *_ = self._next([(q, d)])
+        denied = [self._s.op("NOT", [same])]
+        if self._s.answer(denied, _SECONDS) != "sat":
+            return {}
+        ends: list[Bit] = [] if isinstance(place, str) else [self._gate.taken([place])[place]]
+        for bit in self._cone(self._gold, [d]):
+            known = self._places.get(bit)
+            ends.append(self._shared.get(bit, "") if known is None else known.bit)
+        makers = self._gate.netlist.makers
+        cone = [
+            bit
+            for bit in self._cone(self._gate, ends)
+            if bit not in makers or makers[bit].type in ("$dff", MEMORY)
+        ]
+        values = self._s.values(denied, [self._now.read([bit]) for bit in cone])
+        return dict(zip(cone, values, strict=True))
+
     def _next(self, pairs: Sequence[tuple[Bit, Bit]]) -> tuple[bool, Any, Any, Any]:
         """Whether some register bits begin as in the netlist, and take what they do there."""
         begun = True
@@ -253,9 +282,22 @@ class _Equivalence:
                 init is None or (has is not None and (init != has) == place.inverted)
             )
         ours = self._design.read([d for _, d in pairs])
-        places = [self._places[q] for q, _ in reversed(pairs)]
-        theirs = self._s.concat([self._placed(self._later, p.bit, p.inverted) for p in places])
-        return begun, self._s.same(ours, theirs), ours, theirs
+        places = [self._places[q] for q, _ in pairs]
+        taken = [self._placed(self._later, p.bit, p.inverted) for p in places]
+        theirs = self._s.concat(taken[::-1])
+        if self._free.keys().isdisjoint(q for q, _ in pairs):
+            return begun, self._s.same(ours, theirs), ours, theirs
+        each = [self._can_be(q, d, bit) for (q, d), bit in zip(pairs, taken, strict=True)]
+        return begun, self._s.both(*each), ours, theirs
+
+    def _can_be(self, q: Bit, d: Bit, taken: Any) -> Any:
+        """That a register bit takes this, whatever undefined bits of its own are taken for."""
+        same = self._s.same(self._design.read([d]), taken)
+        free = [self._design.read([bit]) for bit in self._free.get(q, [])]
+        if not free:
+            return same
+        choices = [self._s.with_values(same, dict.fromkeys(free, value)) for value in (0, 1)]
+        return self._s.op("OR", choices)
 
     def _register(self, cell: Cell) -> None:
         """A register takes, where the netlist has it, what it takes in the design."""
@@ -387,7 +429,7 @@ class _Equivalence:
 
     def _when(self, claim: _Claim, refuted: list[Any]) -> str:
         """A state in which a claim does not hold, in the words of the design."""
-        cone = self._cone(claim.bits)
+        cone = self._cone(self._gold, claim.bits)
         cells = [c for c in self._gold.netlist.cells if c.type == "$dff"]
         cells = [c for c in cells if not cone.isdisjoint(c.output)][:_MOST]
         terms = [self._design.read(cell.output) for cell in cells]

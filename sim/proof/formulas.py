@@ -1,6 +1,6 @@
 """A netlist's cells as formulas over bit vectors, for a solver: now and a cycle later."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pvq_hw.errors import InputError
@@ -106,6 +106,11 @@ class Solver:
     def choose(self, condition: Any, a: Any, b: Any) -> Any:
         """``condition ? a : b``."""
         return self.op("ITE", [condition, a, b])
+
+    def with_values(self, formula: Any, values: Mapping[Any, int]) -> Any:
+        """A formula in which some variables have values."""
+        terms = {t: self.number(value, t.sort().bv_size()) for t, value in values.items()}
+        return self._terms.substitute_term(formula, terms)
 
     def follows(self, given: Sequence[Any], claim: Any) -> bool:
         """Whether a claim holds wherever all that is given does."""

@@ -4,12 +4,14 @@ Synthesis keeps the names of most registers. The others (of an iCE40 those that 
 are kept inverted) are told by what they do, as in C. A. J. van Eijk, "Sequential equivalence
 checking based on structural similarities", IEEE TCAD 19(7), 2000: all of them are taken to be one
 and the same, random states tell those apart that then become different, and what is left together
-is taken to be the same register. Nothing rests on the guess: the claims of
+is taken to be the same register, of several the one whose name is likest. A state in which such a
+guess proves wrong is looked at as well the next time. Nothing rests on the guess: the claims of
 `sim/proof/equivalence.py` are proven of it or not.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ from sim.proof.netlist import Bit, Netlist
 from sim.proof.pieces import pieces
 from sim.proof.synthesis import MEMORY, Circuit
 
-__all__ = ["Place", "Places", "find_places"]
+__all__ = ["Matching", "Place", "Places", "shared_bits"]
 
 
 class Place(NamedTuple):
@@ -40,33 +42,55 @@ class Place(NamedTuple):
 
 
 Places = dict[Bit, Place]
+_Groups = dict[tuple[str, Bit], int]
 
 _DENSITY = np.tile(np.array([0.5, 0.03, 0.97, 0.3, 0.7, 0.15, 0.85, 0.01, 0.99, 0.5]), 100)
 """The share of ones in each random state of a round: where most bits are 1, long carries occur."""
 _RUNS = len(_DENSITY)
 _CALM = 5  # rounds in which nothing more is told apart
+_NEAR, _ASTRAY = 8, 0.1  # a state that was told, with others that have some of its bits
 _NOTHING = "0"
 _FEW = 40  # states that do not tell registers apart
 
 
-def find_places(gold: Circuit, gate: Circuit, seed: int = 0) -> Places:
-    """By register bit of the design the bit of the netlist, or constant, and whether it is the
-    inverse; without the registers that have none, or on which nothing depends. ``seed`` is that of
-    the random states."""
-    found = _by_name(gold, gate)
-    live = gold.live()
-    left = [bit for bit in gold.clocks if bit in live and bit not in found]
-    states = _States(gold, gate, left, seed) if left else None
-    while left and states:
-        # Those that nothing else has become; then those that share one with another register.
-        taken = {place.bit for place in found.values()}
-        free = [bit for bit in states.every if bit not in taken]
-        more = _by_value(states, found, left, free) or _merged(states, found, left)
-        if not more:
-            break
-        found |= more
-        left = [bit for bit in left if bit not in found]
-    return found
+class Matching:
+    """Guesses at a design and its netlist, each better than the one before.
+
+    Parameters
+    ----------
+    gold, gate : Circuit
+        The design, and what was made of it.
+    """
+
+    def __init__(self, gold: Circuit, gate: Circuit) -> None:
+        live = gold.live()
+        self._named = _by_name(gold, gate)
+        self._left = [bit for bit in gold.clocks if bit in live and bit not in self._named]
+        self._states = _States(gold, gate, self._left) if self._left else None
+        self._groups: _Groups = {}
+
+    def places(self, told: Sequence[Mapping[Bit, int]] = ()) -> Places:
+        """By register bit of the design the bit of the netlist, or constant, and whether it is the
+        inverse; without the registers that have none, or on which nothing depends.
+
+        ``told`` are states of the netlist, as far as they matter, in which what was guessed before
+        takes another value.
+        """
+        found, left, states = dict(self._named), self._left, self._states
+        if states:
+            states.tell(told)
+        groups = self._groups
+        while left and states:
+            # Those that nothing else has become; then those that share one with another register.
+            taken = {place.bit for place in found.values()}
+            free = [bit for bit in states.every if bit not in taken]
+            more = _by_value(states, found, left, free, groups) or _merged(states, found, left)
+            if not more:
+                break
+            found |= more
+            left = [bit for bit in left if bit not in found]
+            groups = {}
+        return found
 
 
 def _by_name(gold: Circuit, gate: Circuit) -> Places:
@@ -84,13 +108,20 @@ def _by_name(gold: Circuit, gate: Circuit) -> Places:
     return found
 
 
-def _by_value(states: "_States", found: Places, left: list[Bit], free: list[Bit]) -> Places:
-    """Registers that become what one that is not taken yet becomes, or a constant."""
-    group: dict[tuple[str, Bit], int] = {("", _NOTHING): 0}
-    group |= {(side, bit): 0 for side, bits in (("a", left), ("b", free)) for bit in bits}
+def _by_value(
+    states: "_States", found: Places, left: list[Bit], free: list[Bit], group: _Groups
+) -> Places:
+    """Registers that become what one that is not taken yet becomes, or a constant; ``group``, those
+    that were not told apart so far, is brought up to date."""
+    if not group:
+        group["", _NOTHING] = 0
+        group |= {(side, bit): 0 for side, bits in (("a", left), ("b", free)) for bit in bits}
     calm = 0
     while calm < _CALM:
         drawn = {number: states.draw() for number in set(group.values())}
+        for (side, bit), number in reversed(group.items()):
+            if side == "b":
+                drawn[number] = states.told(bit, drawn[number], states.begins(side, bit))
         drawn[group["", _NOTHING]] = np.zeros(_RUNS, dtype=np.int64)
         begun = {key: drawn[n] ^ states.begins(*key) for key, n in group.items() if key[0]}
         states.start({bit: value for (side, bit), value in begun.items() if side == "b"})
@@ -104,19 +135,20 @@ def _by_value(states: "_States", found: Places, left: list[Bit], free: list[Bit]
             for key, n in group.items()
         }
         same = len(set(fresh.values())) == len(set(group.values()))
-        calm, group = calm + 1 if same else 0, fresh
-    homes: dict[int, tuple[str, Bit]] = {}
-    for key, number in group.items():
-        if key[0] != "a":
-            homes.setdefault(number, key)
+        calm = calm + 1 if same else 0
+        group |= fresh
+    sides: dict[int, dict[str, list[Bit]]] = {}
+    for (side, bit), number in group.items():
+        sides.setdefault(number, {"": [], "a": [], "b": []})[side].append(bit)
     places: Places = {}
-    for bit in left:
-        side, other = homes.get(group["a", bit], ("a", bit))
-        begins = states.begins("a", bit)
-        if side == "b":
-            places[bit] = Place(other, begins != states.begins("b", other))
-        elif side == "":
-            places[bit] = Place(str(begins))
+    for members in sides.values():
+        ours, theirs = members["a"], members["b"]
+        if members[""]:
+            places |= {bit: Place(str(states.begins("a", bit))) for bit in ours}
+        elif theirs:
+            for bit, other in states.pairs(ours, theirs):
+                inverted = states.begins("a", bit) != states.begins("b", other)
+                places[bit] = Place(other, inverted)
     return places
 
 
@@ -152,16 +184,17 @@ class _States:
     ``takes`` is what each register of the netlist takes after the last one.
     """
 
-    def __init__(self, gold: Circuit, gate: Circuit, left: list[Bit], seed: int) -> None:
+    def __init__(self, gold: Circuit, gate: Circuit, left: list[Bit]) -> None:
         self._circuits = {"a": gold, "b": gate}
         live = gate.live()
         self.every = [bit for bit in gate.clocks if bit in live]
         self._next = {"a": gold.taken(left), "b": gate.taken(self.every)}
         self._design = _Logic(gold, self._next["a"].values())
         self._netlist = _Logic(gate, self._next["b"].values())
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.default_rng(0)
+        self._told: dict[Bit, list[tuple[int, int]]] = {}
         self._drawn: list[Any] = []
-        self._shared = dict(_shared(gold, gate))
+        self._shared = dict(shared_bits(gold, gate))
         self._state: dict[Bit, Any] = {}
         self.takes: dict[Bit, Any] = {}
 
@@ -177,8 +210,47 @@ class _States:
 
     def _value(self, bit: Bit) -> Any:
         if bit not in self._state:
-            self._state[bit] = self.draw()
+            self._state[bit] = self.told(bit, self.draw())
         return self._state[bit]
+
+    def pairs(self, ours: list[Bit], theirs: list[Bit]) -> list[tuple[Bit, Bit]]:
+        """Each of some registers of the design with one of some of the netlist: another one as far
+        as they go, the likest names first."""
+        if len(theirs) == 1:
+            return [(bit, theirs[0]) for bit in ours]
+        names = [[self._circuits[side].names.get(bit, "").rpartition(".")[2] for bit in bits]
+                 for side, bits in (("a", ours), ("b", theirs))]  # fmt: skip
+        alike = {
+            (i, j): SequenceMatcher(None, a, b, autojunk=False).find_longest_match().size
+            for i, a in enumerate(names[0])
+            for j, b in enumerate(names[1])
+        }
+        found: dict[int, int] = {}
+        for free in (set(range(len(theirs))), set()):
+            for i, j in sorted(alike, key=alike.__getitem__, reverse=True):
+                if i not in found and (j in free or not free):
+                    found[i] = j
+                    free.discard(j)
+        return [(ours[i], theirs[j]) for i, j in found.items()]
+
+    def tell(self, states: Sequence[Mapping[Bit, int]]) -> None:
+        """States of the netlist that are among the random ones from now on."""
+        self._told = {}
+        for number, state in enumerate(states[-_RUNS // _NEAR :]):
+            for bit, value in state.items():
+                kept = self._random.random(_NEAR) > _ASTRAY
+                kept[0] = True
+                runs = (number * _NEAR + np.flatnonzero(kept)).tolist()
+                self._told.setdefault(bit, []).extend((run, value) for run in runs)
+
+    def told(self, bit: Bit, values: Any, flip: int = 0) -> Any:
+        """Values of a bit of the netlist with those of the states that were told."""
+        if bit not in self._told:
+            return values
+        runs, known = zip(*self._told[bit], strict=True)
+        values = values.copy()
+        values[list(runs)] = np.array(known) ^ flip
+        return values
 
     def design(self, found: Places, fill: Mapping[Bit, Any]) -> dict[Bit, Any]:
         """What registers of the design take in the state that corresponds: those whose places are
@@ -208,7 +280,7 @@ def _constant(bit: str) -> Any:
     return np.full(_RUNS, int(bit == "1"), dtype=np.int64)
 
 
-def _shared(gold: Circuit, gate: Circuit) -> Iterable[tuple[Bit, Bit]]:
+def shared_bits(gold: Circuit, gate: Circuit) -> Iterable[tuple[Bit, Bit]]:
     """Bits that come from outside, of both circuits."""
     for name, (direction, bits) in gold.netlist.ports.items():
         if direction != "output" and name in gate.netlist.ports:

@@ -19,6 +19,7 @@ __all__ = [
     "Cell",
     "Netlist",
     "accumulator",
+    "depends",
     "each_reset",
     "parameter_register",
     "passing",
@@ -173,14 +174,14 @@ class Netlist:
         while todo:
             bit = todo.pop()
             for cell in self.readers[bit]:
-                for out in _depends(cell, bit):
+                for out in depends(cell, bit):
                     if isinstance(out, int) and out not in found:
                         found.add(out)
                         todo.append(out)
         return found
 
 
-def _depends(cell: Cell, bit: Bit) -> list[Bit]:
+def depends(cell: Cell, bit: Bit) -> list[Bit]:
     """Outputs of a cell that may depend on one of its inputs."""
     out = cell.output
     if cell.type == "$mem_v2":

@@ -91,13 +91,27 @@ class Circuit:
             if q in wanted
         }
 
+    @cached_property
+    def ends(self) -> list[Bit]:
+        """The bits that come out, or into a box, and those that registers follow."""
+        found = [b for d, bits in self.netlist.ports.values() if d != "input" for b in bits]
+        for box in self.boxes.values():
+            found += [b for d, bits in box.ports.values() if d != "output" for b in bits]
+        clocks = self.clocks.values()
+        return found + [b for c in clocks for b in (c.clock, c.reset) if b is not None]
+
+    @cached_property
+    def given(self) -> list[Bit]:
+        """The bits that come in, or out of a box."""
+        found = [b for d, bits in self.netlist.ports.values() if d == "input" for b in bits]
+        for box in self.boxes.values():
+            found += [b for d, bits in box.ports.values() if d == "output" for b in bits]
+        return found
+
     def live(self) -> set[Bit]:
         """All bits on which an output, or what comes into a box, can depend."""
         takes, makers = self.taken(self.clocks), self.netlist.makers
-        todo = [b for d, bits in self.netlist.ports.values() if d != "input" for b in bits]
-        for box in self.boxes.values():
-            todo += [b for d, bits in box.ports.values() if d != "output" for b in bits]
-        todo += [b for c in self.clocks.values() for b in (c.clock, c.reset) if b is not None]
+        todo = list(self.ends)
         found: set[Bit] = set()
         while todo:
             bit = todo.pop()
@@ -112,12 +126,8 @@ class Circuit:
 
     def check(self) -> None:
         """Raises InputError where a bit has several drivers, or depends on itself in a cycle."""
-        given = [b for d, bits in self.netlist.ports.values() if d == "input" for b in bits]
-        for box in self.boxes.values():
-            given += [b for d, bits in box.ports.values() if d == "output" for b in bits]
-        for cell in self.netlist.cells:
-            given += cell.output
-        many = [bit for bit, times in Counter(given).items() if times > 1 and isinstance(bit, int)]
+        made = [*self.given, *(bit for cell in self.netlist.cells for bit in cell.output)]
+        many = [bit for bit, times in Counter(made).items() if times > 1 and isinstance(bit, int)]
         if many:
             raise InputError(f"net {self.names.get(many[0])} has several drivers")
         makers = {b: c for b, c in self.netlist.makers.items() if c.type != "$dff"}
