@@ -42,8 +42,7 @@ are named below. It is taken for granted that Yosys reads Verilog as it is meant
 right, and that the evaluator of `sim/proof`, which each proof holds against the golden model, is.
 *netlist* is that what nextpnr is given is the board's design; that place and route keep it is not
 proven: `verify --bitstream` compares the memories of a bitstream, and netlists are simulated. The
-netlists here were synthesized as `build` does, and not placed. The row with codes in SPRAM is of
-earlier code, without *netlist*, of which [18 registers are open](proofs.md#the-netlist).
+netlists here were synthesized as `build` does, and not placed.
 
 | network | proven | shown | open | wrong | by |
 |---|---|---|---|---|---|"""

@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from control_mutants import changed, mutants, netlists
+from control_mutants import changed, mutants, netlists, refuse_all
 from proof_cases import ship
 from random_graphs import RandomNetwork, build
 from random_layers import Case, make_chain
@@ -66,18 +66,14 @@ def test_lost_frames_promises_halves_and_offers_break_the_claim_that_is_about_th
 def test_frames_side_by_side_are_followed_as_one(tmp_path):
     made = make_chain(3, 7, U8, Case(11, 2, 3, S8, options={"frames": 2}))
     (core,) = made.specs
-    assert check_handshakes(netlists(tmp_path, made)[core.name], core) == 97
+    assert check_handshakes(netlists(tmp_path, made)[core.name], core) == 98
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("core", "least"), [(0, 140), (4, 140)])
 def test_no_mutant_of_the_control_is_proven(chain, core, least):
     netlist, spec = chain[core]
-    count = 0
-    for name, kind, cell in mutants(netlist):
-        with pytest.raises((CheckError, InputError)):
-            pytest.fail(f"{name}, {kind}: {check_handshakes(changed(netlist, cell), spec)} claims")
-        count += 1
+    count = refuse_all(netlist, mutants(netlist), lambda other: check_handshakes(other, spec))
     assert count >= least
 
 

@@ -4,12 +4,12 @@ are in `test_line_buffers`."""
 from types import SimpleNamespace
 
 import pytest
-from control_mutants import changed, mutants
+from control_mutants import changed, mutants, refuse_all
 from proof_cases import ship
 from random_graphs import RandomNetwork, build
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.errors import CheckError, InputError, PvqError
+from pvq_hw.errors import InputError, PvqError
 from sim.proof.line_buffers import check_line_buffer
 from sim.proof.netlist import read_units
 from sim.proof.window_handshakes import check_window_handshakes
@@ -68,12 +68,9 @@ def test_lost_resets_halves_and_places_break_the_claim_that_is_about_them(core):
 @pytest.mark.slow
 def test_no_mutant_of_the_control_is_proven(core):
     netlist, (spec, window) = core[0], (core[1].core, core[1].window)
-    count = 0
-    for name, kind, cell in outside(netlist):
-        other = changed(netlist, cell)
-        with pytest.raises((CheckError, InputError)):
-            pytest.fail(f"{name}, {kind}: {check_window_handshakes(other, spec, window)}")
-        count += 1
+    count = refuse_all(
+        netlist, outside(netlist), lambda other: check_window_handshakes(other, spec, window)
+    )
     assert count > 100
 
 

@@ -4,11 +4,13 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 from proof_cases import ship
 
+from pvq_hw.errors import CheckError, InputError
 from sim.proof.netlist import Cell, read_units
 
-__all__ = ["WIDE", "changed", "mutants", "netlists", "unit_mutants", "wrong_cell"]
+__all__ = ["WIDE", "changed", "mutants", "netlists", "refuse_all", "unit_mutants", "wrong_cell"]
 
 MODULES = ("sequencer.", "writer.", "fifo.")
 # Registers of a core by which a row's end comes to the FIFO; of one with 8-bit weights also those
@@ -112,3 +114,16 @@ def passes(cell, bits):
 def changed(netlist, instead):
     cells = [instead if cell.name == instead.name else cell for cell in netlist.cells]
     return replace(netlist, cells=cells)
+
+
+def refuse_all(netlist, found, check, same=()):
+    """Fails where a mutant is proven that isn't ``same``, by its name and kind; how many there
+    were."""
+    count = 0
+    for name, kind, cell in found:
+        if not {name, (name, kind)}.isdisjoint(same):
+            continue
+        with pytest.raises((CheckError, InputError)):
+            pytest.fail(f"{name}, {kind}: {check(changed(netlist, cell))} claims")
+        count += 1
+    return count
