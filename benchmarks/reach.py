@@ -301,7 +301,8 @@ def row_data(row: Row, args: argparse.Namespace) -> tuple[Data, Data] | None:
         if args.cifar is None:
             return None
         with np.load(args.cifar) as file:
-            train, test = Data(file["x_calibration"]), Data(file["x"], file["y"])
+            train = Data(file["x_calibration"], file["y_calibration"])
+            test = Data(file["x"], file["y"])
         if row.data == "vww":
             return Data(enlarged(train.x[::2], 96)), Data(enlarged(test.x, 96))
         return train, test
@@ -330,7 +331,7 @@ def data_arguments(text: str, output: Path) -> argparse.ArgumentParser:
     """Models, all data, and where results go."""
     parser = folders(text, output)
     parser.add_argument("--kws", type=Path, help="folder of kws_cal.npz and kws_test.npz")
-    parser.add_argument("--cifar", type=Path, help="npz with x, y and x_calibration")
+    parser.add_argument("--cifar", type=Path, help="npz with x, y, x_calibration and y_calibration")
     parser.add_argument("--ad", type=Path, help="folder of ad01_cal.npz and ad01_test.npz")
     return parser
 

@@ -1,12 +1,14 @@
 """The MLPerf Tiny page: rows by the verbs, and the page that they give."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import mlperf_tiny
+from benchmarks.reach import Row, row_data
 from pvq_hw.data.dataset import Data
 from pvq_hw.model.export import save_model
 from pvq_hw.model.model import Model
@@ -32,6 +34,15 @@ def test_a_row_is_compiled_judged_and_simulated_and_a_refusal_is_one_too(tmp_pat
     assert found["same"] > 50
     refused = mlperf_tiny.measure(task, "icebreaker", "--ratio -1", *given)
     assert "N/K must be" in refused["refused"]
+
+
+def test_calibration_images_come_with_the_labels_that_losses_are_counted_by(tmp_path):
+    images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.arange(4)
+    parts = {"x": images, "y": labels, "x_calibration": images, "y_calibration": labels[::-1]}
+    np.savez(tmp_path / "cifar.npz", **parts)
+    row = Row("a task", "net.onnx", "cifar", "", 1, 0)
+    train, test = row_data(row, Namespace(cifar=tmp_path / "cifar.npz"))
+    assert (list(train.y), list(test.y)) == ([3, 2, 1, 0], [0, 1, 2, 3])
 
 
 def test_the_page_has_what_was_measured_refused_and_left_out():
