@@ -25,6 +25,7 @@ __all__ = ["Counts", "UnprovenError", "check_equivalence"]
 
 _SECONDS = 60  # that a claim may take
 _TRIES = 40  # at a correspondence, where guesses were mistaken
+_STATES = 100  # that are looked for in each of them
 _MOST = 5  # registers in a counterexample, and claims in a message
 
 
@@ -82,7 +83,7 @@ def check_equivalence(gold: Circuit, gate: Circuit, told: Callable[[int, int], N
         before, found = found, matching.places(states)
         claims = _Equivalence(gold, gate, found)
         mistaken = claims.mistaken()
-        states = [state for bit in mistaken if (state := claims.where_wrong(bit))]
+        states = [state for bit in mistaken[:_STATES] if (state := claims.where_wrong(bit))]
         if not states or found == before:
             break
     while mistaken:
