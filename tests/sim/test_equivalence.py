@@ -119,9 +119,14 @@ def test_registers_that_random_states_do_not_tell_apart(tmp_path, monkeypatch, f
             compare(made)
 
 
-def lut(cells):
+def test_a_wrong_read_is_found_where_some_words_are_undefined(tmp_path):
+    with pytest.raises(CheckError, match=r"register old.*: not as in the design"):
+        compare(make("ice40", tmp_path, Rare), lambda cells: lut(cells, "old"))
+
+
+def lut(cells, within="same"):
     """A LUT gives the opposite."""
-    found = first(cells, ("SB_LUT4", "LUT4"), within="same")["parameters"]
+    found = first(cells, ("SB_LUT4", "LUT4"), within=within)["parameters"]
     invert(found, "LUT_INIT" if "LUT_INIT" in found else "INIT")
 
 
