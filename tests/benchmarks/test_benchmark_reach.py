@@ -86,7 +86,7 @@ def test_a_row_is_compiled_in_a_process_of_its_own(tmp_path) -> None:
     assert found["float_right"] == found["frames"] == 100
     assert found["right"] == found["same"] > 80
     assert found["n_over_k"] >= 0.99
-    assert found["processor_seconds"] > 0.3
+    assert found["processor_seconds"] > 0
     assert 50 < found["peak_mib"] < 2000
     with pytest.raises(RuntimeError, match="N/K must be"):
         reach.measure(

@@ -1,6 +1,7 @@
 """A slice of what `make fuzz` tries; it goes on where it was, and tells a fault where one is."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -18,11 +19,13 @@ SLICE = {"model files": 60, "output folders": 18, "errors of a frame": 300,
 
 def test_nothing_damaged_is_taken_for_whole(tmp_path):
     for name, cases in SLICE.items():
-        found = fuzz.fuzz([name], tmp_path / "f.json", cases=cases, seed=1)["kinds"][name]
+        found = fuzz.fuzz(
+            [name], tmp_path / "f.json", cases=cases, seed=3, limit=math.inf
+        )["kinds"][name]
         assert found["faults"] == []
         assert found["cases"] == cases
         assert cases == sum(found.get(k, 0) for k in ("taken", "found", "refused"))
-    assert fuzz.fuzz([], tmp_path / "f.json", seed=1)["kinds"].keys() == SLICE.keys()
+    assert fuzz.fuzz([], tmp_path / "f.json", seed=3)["kinds"].keys() == SLICE.keys()
     assert fuzz.fuzz([], tmp_path / "f.json", seed=2)["kinds"] == {}
 
 
@@ -57,6 +60,20 @@ def test_faults_are_told_and_kept(tmp_path, monkeypatch, capsys, wrong, text):
     ((number, said),) = json.loads(path.read_text())["kinds"]["model files"]["faults"]
     assert number == 1
     assert said.startswith(text)
+
+
+def test_what_takes_too_long_twice_is_a_fault(tmp_path, monkeypatch):
+    now, takes = [0.0], iter([9, 1, 9, 9, 1])
+
+    def case(number, rng, place):
+        now[0] += next(takes)
+        return "taken"
+
+    kind = replace(fuzz.KINDS["model files"], case=case)
+    monkeypatch.setitem(fuzz.KINDS, "model files", kind)
+    monkeypatch.setattr(fuzz.time, "process_time", lambda: now[0])
+    found = fuzz.fuzz(["model files"], tmp_path / "f.json", cases=3, limit=8)["kinds"]
+    assert found["model files"]["faults"] == [[1, "took 9 s"]]
 
 
 def test_a_receiver_that_overlooks_an_error_is_a_fault(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pickle
 import resource
 import subprocess
 import sys
-import time
+import tomllib
 import zipfile
 
 import numpy as np
@@ -249,12 +249,11 @@ def test_impossible_configurations(place, name):
 
 
 @pytest.mark.parametrize("text", ["a." * 20_000 + "a = 1", "x = {" + "a." * 20_000 + "a = 1}"])
-def test_keys_of_many_parts_are_refused_before_they_are_parsed(place, text):
+def test_keys_of_many_parts_are_refused_before_they_are_parsed(place, monkeypatch, text):
     (place / "c.toml").write_text(text)
-    started = time.process_time()
+    monkeypatch.setattr(tomllib, "loads", None)  # it takes 10 s and 1 s
     message = "c.toml must be a configuration with at most 5,000 dots"
     compile_refused(place, message, MODEL, "--config", place / "c.toml")
-    assert time.process_time() - started < 0.5  # parsed, they take 10 s and 1 s
 
 
 @pytest.mark.parametrize(

