@@ -19,9 +19,8 @@ SLICE = {"model files": 60, "output folders": 18, "errors of a frame": 300,
 
 def test_nothing_damaged_is_taken_for_whole(tmp_path):
     for name, cases in SLICE.items():
-        found = fuzz.fuzz(
-            [name], tmp_path / "f.json", cases=cases, seed=3, limit=math.inf
-        )["kinds"][name]
+        kinds = fuzz.fuzz([name], tmp_path / "f.json", cases=cases, seed=3, limit=math.inf)
+        found = kinds["kinds"][name]
         assert found["faults"] == []
         assert found["cases"] == cases
         assert cases == sum(found.get(k, 0) for k in ("taken", "found", "refused"))
