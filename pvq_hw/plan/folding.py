@@ -62,6 +62,7 @@ _FEW_MORE = 1.04  # times the cycles, where these cost much less
 _WIRES_WORTH = 0.95  # the same of layers whose new weights need synthesis
 _WIRES_CHEAPER = 0.9  # of the price of reaching a goal without them
 _FOLDS = 0.97  # of the price: what a layer in wires must save where a goal is reached
+_FOLDS_AT_MOST = 1.1  # times the price, where wires make the network no faster
 _MARGIN = 0.95  # of the LUTs, where a convolution's codes are not known yet
 
 NO_FASTER = "no more was asked for"
@@ -370,8 +371,9 @@ class _Task:
     def _fewest(
         self, best: Found, mixed: list[list[Choice]], wires: list[list[Choice]]
     ) -> tuple[Found, list[list[Choice]]]:
-        """Folds what the network is no slower with, the layers of most weights first; where it
-        reaches its goal, what it isn't notably larger with."""
+        """Folds what the network is no slower and about as large with, the layers of most weights
+        first; where it reaches its goal, what saves too little as wires."""
+        most = _FOLDS_AT_MOST * self._price(best)
         order = sorted(range(len(mixed)), key=lambda i: -self.layers[i].rows * self.layers[i].n)
         for i in order:
             if not best.choices[i].engine.wired or not wires[i]:
@@ -382,7 +384,8 @@ class _Task:
             if self._met(best):
                 kept = self._met(again) and self._price(again) <= self._price(best) / _FOLDS
             else:
-                kept = again.fits and again.interval <= best.interval
+                fast = again.fits and again.interval <= best.interval
+                kept = fast and self._price(again) <= most
             if kept:
                 best, mixed = again, fewer
         return best, mixed

@@ -49,6 +49,16 @@ def test_layers_in_wires_are_worth_a_twentieth_of_the_cycles():
     assert [x.spec.engine for x in made.layers] == ["unrolled", "depthwise", "folded", "folded"]
 
 
+def test_layers_are_not_folded_at_any_price():
+    """Layers in lanes that are reckoned as fast as wires, 320 cycles, took twice the LUTs and,
+    since their windows wait for one another, 960 cycles."""
+    network, board, _ = random_task(49)
+    each = {layer.name: {"engine": "auto"} for layer in network.layers}
+    made = plan(network, board, each=each)
+    assert made.interval_cycles == 320
+    assert made.resources.luts < 35_000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [*range(60), 72, 84])
 def test_nothing_that_can_be_written_down_is_5_percent_faster(seed):
