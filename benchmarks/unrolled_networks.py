@@ -61,7 +61,7 @@ _CNN = ("tiny CNN", "mnist_tinycnn_8_16_bn.onnx", "mnist")
 ROWS = (
     Row(*_DIGITS, "ulx3s-25f", f"--ratio 5 {_WHOLE} --clock-mhz 150", alone=True),
     Row(*_DIGITS, "ulx3s-25f", f"--ratio 2 {_WHOLE} --clock-mhz 150", alone=True),
-    Row(*_MLP, "ulx3s-85f", "--ratio 10 --engine unrolled --input-width 28"),
+    Row(*_MLP, "ulx3s-85f", "--ratio 10 --engine unrolled --input-width 49 --clock-mhz 80"),
     Row(*_MLP, "ulx3s-25f", f"--ratio 10 --activation-bits 4 {_SERIAL} --input-width 14"),
     Row(*_CNN, "ulx3s-25f", "--ratio 2"),
     Row(*_DIGITS, "hx8k", f"--ratio 5 {_SERIAL}"),
