@@ -41,6 +41,7 @@ from sim.proof.codes import check_codes
 from sim.proof.decisions import check_largest
 from sim.proof.depthwise import check_planes, check_taps, check_words
 from sim.proof.digit_wires import check_digit_wires
+from sim.proof.engine_handshakes import check_engine_handshakes
 from sim.proof.engines import EngineBlocks
 from sim.proof.equivalence import UnprovenError, check_equivalence
 from sim.proof.formulas import solver_version
@@ -347,6 +348,11 @@ def _depthwise_inductive(spec: DepthwiseSpec, netlist: Netlist, window: WindowSp
 @control_proof.of(Int8Spec)
 def _wide_inductive(spec: Int8Spec, netlist: Netlist, window: WindowSpec | None) -> int:
     return check_wide_handshakes(netlist, spec, window)
+
+
+@control_proof.of(SharedSpec)
+def _engine_inductive(spec: SharedSpec, netlist: Netlist, window: WindowSpec | None) -> int:
+    return check_engine_handshakes(netlist, spec)
 
 
 def _claims(found: int) -> str:

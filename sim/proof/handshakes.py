@@ -237,8 +237,8 @@ class Induction(Claims):
     def __init__(self, netlist: Netlist, spec: Any, finder: Finder, solver: Solver) -> None:
         self._spec, self._r = spec, _found(finder)
         self._groups = spec.rows * spec.groups
-        width = (4 * self._groups + 64 * spec.fifo_depth).bit_length() + 8
-        super().__init__(netlist, f"Core {spec.name!r}", width, solver)
+        most = 4 * max(self._groups, self._most_counted()) + 64 * spec.fifo_depth
+        super().__init__(netlist, f"Core {spec.name!r}", most.bit_length() + 8, solver)
         self._check_code_words()
         bits = len(self._r.address)
         ends_group = solver.function("ends_group", bits, 1)
@@ -246,6 +246,10 @@ class Induction(Claims):
         address = self._now.bits(self._r.address)
         self._define(self._formulas, ends_group(address))
         self._facts = self._code_facts(address, ends_group)
+
+    def _most_counted(self) -> int:
+        """The largest number beside rows that sums are made of, where there are such."""
+        return 0
 
     # -- the code memory ------------------------------------------------------------------------
 
@@ -259,17 +263,21 @@ class Induction(Claims):
 
     def _check_code_words(self) -> None:
         """Raises CheckError unless the words end as many groups as there are, the last word one."""
-        memory, words, address = self._r.memory, self._spec.words, self._r.address
+        flags = self._code_flags()
+        if flags.count("1") != self._groups or flags[-1] != "1" or set(flags) - {"0", "1"}:
+            what = "rows" if self._spec.groups == 1 else "groups of rows"
+            raise CheckError(f"Core {self._spec.name!r}: code words must end {self._groups} {what}")
+
+    def _code_flags(self) -> str:
+        """Whether each word ends a group, as the memory says."""
+        memory, address = self._r.memory, self._r.address
         if memory is None or memory.written:
             raise InputError("codes are not read as expected")
         read = memory.ports["RD_ADDR"]
         if read[: len(address)] != address or set(read[len(address) :]) - {"0"}:
             raise InputError("codes are not read as expected")
         width, init = memory.number("WIDTH"), memory.parameters["INIT"][::-1]
-        flags = init[memory.output.index(self._code_bit()) :: width][:words]
-        if flags.count("1") != self._groups or flags[-1] != "1" or set(flags) - {"0", "1"}:
-            what = "rows" if self._spec.groups == 1 else "groups of rows"
-            raise CheckError(f"Core {self._spec.name!r}: code words must end {self._groups} {what}")
+        return init[memory.output.index(self._code_bit()) :: width][: self._spec.words]
 
     def _code_facts(self, address: Any, ends_group: Callable[[Any], Any]) -> list[Any]:
         """What the words just checked say of this address and the next: so many groups are left as
@@ -309,6 +317,14 @@ class Induction(Claims):
         left = self._if(v.one(self._r.run), self._groups_left(v.bits(self._r.address)))
         ended = [v.wide(self._r.group)] if self._r.group else []
         return self._sum([left, *self._uncounted(v), *ended])
+
+    def _promised(self, v: View) -> Any:
+        """Rows on their way to the FIFO whose places are promised."""
+        return self._sum([v.wide([bit]) for bit in self._r.after])
+
+    def _unpromised(self, v: View) -> Any:
+        """Groups on their way there whose places aren't yet."""
+        return self._sum(self._uncounted(v))
 
     def _stored(self, v: View) -> Any:
         """Results in the FIFO's memory."""
@@ -443,8 +459,7 @@ class Induction(Claims):
         s, r, spec = self._s, self._r, self._spec
         bits = len(r.read)
         counted = s.add(self._places(v), v.wide([r.more]))
-        after = self._sum([v.wide([bit]) for bit in r.after])
-        uncounted = self._sum(self._uncounted(v))
+        after, uncounted = self._promised(v), self._unpromised(v)
         most = spec.credits + spec.code_latency + 1
         return {
             "the FIFO's addresses follow": s.same(
@@ -521,10 +536,15 @@ class Induction(Claims):
             "nothing is offered": self._not(v.one(r.offered)),
         }
 
+    def _taken(self) -> Any:
+        """Whether an activation is taken."""
+        valid = self._n.port("i__valid")[0]
+        return self._s.both(self._now.one(valid), self._now.one(self._r.ready))
+
     def _accounts(self) -> dict[str, Any]:
         """What transfers change, and that an offered result stays."""
         s, r, now, later = self._s, self._r, self._now, self._later
-        take = s.both(now.one(self._n.port("i__valid")[0]), now.one(r.ready))
+        take = self._taken()
         give = s.both(now.one(r.offered), now.one(r.takes))
         at_last = s.same(now.wide(r.position), self._const(self._spec.n - 1))
         more = self._if(s.both(take, at_last), self._const(self._spec.rows))

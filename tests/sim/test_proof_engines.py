@@ -1,44 +1,21 @@
 """Blocks of shared engines are proven, and each wrong cell of them is found."""
 
-from types import SimpleNamespace
-
 import pytest
 from control_mutants import changed, wrong_cell
-from proof_cases import ship
+from engine_cases import chain_of, engine_of
 from random_graphs import RandomNetwork
-from random_layers import Case, make_chain
 
 from pvq_hw.arith.formats import IntFormat
-from pvq_hw.engine.dataflow import GraphSpec
-from pvq_hw.engine.shared_core import make_shared_core
-from pvq_hw.engine.units import CoreUnit
 from pvq_hw.errors import InputError, PvqError
 from pvq_hw.plan.image import emit
 from pvq_hw.plan.plan import plan
 from sim.proof.engines import EngineBlocks
-from sim.proof.netlist import read_units
 
 U5, S8 = IntFormat(5, False), IntFormat(8, True)
 BLOCKS = ("leaf", "tree", "accumulator", "multiplier", "adder", "saturate")
 OTHER = {"$add": "$sub", "$sub": "$add", "$mul": "$add", "$and": "$or", "$or": "$and",
          "$xor": "$and", "$not": "$pos", "$reduce_and": "$reduce_or", "$reduce_or": "$reduce_and",
          "$reduce_bool": "$reduce_and"}  # fmt: skip
-
-
-def engine_of(folder, graph, images):
-    out = ship(folder / "out", SimpleNamespace(graph=graph, images=images))
-    (unit,) = graph.units
-    return read_units(out, [unit.name])[unit.name], unit.core
-
-
-def chain_of(folder, family):
-    """Layers of signed and unsigned activations, which end in three ways."""
-    chain = make_chain(1, 5, S8, Case(4, 4, 2), Case(3, 4, 2, S8, shift=9), Case(2, 2, 2, U5))
-    tensors = chain.network.tensors()
-    layers = [(layer, tensors[layer.input]) for layer in chain.network.layers]
-    spec, image = make_shared_core(layers, 2, family=family)
-    unit = CoreUnit(layers[-1][0].name, ("i",), ("o",), spec)
-    return engine_of(folder, GraphSpec((unit,)), {spec.name: image})
 
 
 def maps_of(folder):
