@@ -25,10 +25,11 @@ from pvq_hw.engine.units import UNITS, CoreUnit, Join, Lookup, Pick, Pool, Unit,
 from pvq_hw.engine.unrolled_core import UnrolledSpec
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
+from pvq_hw.network.network import Network
 from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD, load_netlist, read_build
 from pvq_hw.output.proof_record import netlist_hash, read_proof, write_proof
-from pvq_hw.plan.core_layers import CoreLayer
+from pvq_hw.plan.core_layers import CoreLayer, core_layers
 from pvq_hw.plan.core_parts import core_parts
 from pvq_hw.plan.plan import remake_part
 from pvq_hw.progress import Steps
@@ -42,10 +43,11 @@ from sim.proof.decisions import check_largest
 from sim.proof.depthwise import check_planes, check_taps, check_words
 from sim.proof.digit_wires import check_digit_wires
 from sim.proof.engine_handshakes import check_engine_handshakes
+from sim.proof.engine_sums import EngineLayers, check_engine_moves, check_engine_sums
 from sim.proof.engines import EngineBlocks
 from sim.proof.equivalence import UnprovenError, check_equivalence
 from sim.proof.formulas import solver_version
-from sim.proof.frames import check_frames
+from sim.proof.frames import Frames, check_frames
 from sim.proof.handshakes import check_handshakes
 from sim.proof.loaded import check_loading, with_codes
 from sim.proof.moves import check_moves, check_results, leaf_activations
@@ -73,6 +75,10 @@ __all__ = ["prove_output"]
 _RESTS = {
     "linear": (
         ("structure", "moves", "widths", "leaves", "adder trees", "accumulators"),
+        "shown",
+    ),
+    "fed": (
+        ("structure", "handshakes", "moves", "widths", "leaves", "adder trees", "accumulators"),
         "shown",
     ),
     "wired": (("structure", "handshakes", "codes", "widths", "adders"), "open"),
@@ -404,19 +410,58 @@ def _shared(
     spec: SharedSpec, netlist: Netlist, unit: CoreUnit, accelerator: Accelerator, steps: Steps
 ) -> Iterator[Part]:
     yield "codes", "proven", lambda: _program(accelerator, unit)
+    dense = spec.kind == SharedSpec.kind and spec.code_memory != "flash"
     if isinstance(spec.code, PulseCode):
-        yield from _engine_blocks(netlist, spec)
+        try:
+            blocks = EngineBlocks(netlist, spec)
+        except InputError as reason:
+            why = str(reason)
+            yield "leaves", "open", lambda: why
+        else:
+            yield from _engine_blocks(blocks, spec)
+            if dense:
+                yield from _engine_sums(netlist, blocks, unit, accelerator, steps)
+                return
     yield "sums", "open", lambda: "what an engine of several layers reads and adds is simulated"
 
 
-def _engine_blocks(netlist: Netlist, spec: SharedSpec) -> Iterator[Part]:
-    """The parts of an engine's datapath."""
+def _engine_sums(
+    netlist: Netlist, blocks: EngineBlocks, unit: CoreUnit, accelerator: Accelerator, steps: Steps
+) -> Iterator[Part]:
+    """What an engine of dense layers reads and adds."""
+    at, spec = _number(accelerator, unit), unit.core
+    part = core_parts(accelerator.network, accelerator.plan.specs)[at]
+    assert isinstance(spec, SharedSpec)
+    assert isinstance(part, Network)
+    dense = tuple(layer.dense for layer in core_layers(part))
     try:
-        blocks = EngineBlocks(netlist, spec)
+        layers = EngineLayers(spec, dense, accelerator.image.cores[at])
     except InputError as reason:
         why = str(reason)
-        yield "leaves", "open", lambda: why
+        yield "sums", "open", lambda: why
         return
+    yield "widths", "proven", lambda: _engine_widths(layers)
+    yield "moves", "proven", lambda: _engine_moves(netlist, layers.spec, blocks)
+    yield "sums", "fed", lambda: _engine_frames(netlist, layers, steps)
+
+
+def _engine_widths(layers: EngineLayers) -> str:
+    low, high = layers.check_widths()
+    return f"sums are {low:,} to {high:,} in {layers.spec.acc_bits} bits"
+
+
+def _engine_moves(netlist: Netlist, spec: SharedSpec, blocks: EngineBlocks) -> str:
+    return f"{check_engine_moves(netlist, spec, blocks.activations()):,} bits"
+
+
+def _engine_frames(netlist: Netlist, layers: EngineLayers, steps: Steps) -> str:
+    return _ran(
+        check_engine_sums(netlist, layers, lambda done, total: steps.progress(done, total, "sums"))
+    )
+
+
+def _engine_blocks(blocks: EngineBlocks, spec: SharedSpec) -> Iterator[Part]:
+    """The parts of an engine's datapath."""
     yield "leaves", "proven", lambda: f"{blocks.leaves():,} values"
     yield "adder trees", "proven", lambda: f"{blocks.trees():,} adders"
     yield "accumulators", "proven", lambda: f"{blocks.accumulators():,} carry chains"
@@ -596,6 +641,10 @@ def _frames(netlist: Netlist, unit: CoreUnit, sums: RowSums, steps: Steps) -> st
     found = check_frames(
         netlist, unit, sums, lambda done, total: steps.progress(done, total, "sums")
     )
+    return _ran(found)
+
+
+def _ran(found: Frames) -> str:
     return (
         f"{found.sums:,} sums of {found.frames:,} frames that tell every weight, "
         f"in {found.cycles:,} cycles with pauses"

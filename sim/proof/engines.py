@@ -72,6 +72,15 @@ class EngineBlocks:
             raise InputError("leaves of an engine are not built as expected")
         return found
 
+    def activations(self) -> list[Bits]:
+        """What the leaves of all lanes read."""
+        side = self._like.frames
+        return [
+            self._netlist.net(f"leaf{p}_{v}.x")
+            for v in range(side)
+            for p in range(self._spec.lanes)
+        ]
+
     def leaves(self) -> int:
         """Checks every leaf; returns how many values. Errors: `sim.proof.blocks.check_leaves`."""
         return check_leaves(self._netlist, self._like)

@@ -1,6 +1,6 @@
 """Activations and results on their way: only moved, never computed with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pvq_hw.engine.core import CoreBase
 from pvq_hw.engine.line_buffer import WindowSpec
@@ -8,7 +8,7 @@ from pvq_hw.engine.pulse_core import CoreSpec
 from pvq_hw.errors import CheckError
 from sim.proof.netlist import Bit, Cell, Netlist
 
-__all__ = ["check_moves", "check_results", "leaf_activations"]
+__all__ = ["check_moves", "check_results", "leaf_activations", "moved"]
 
 
 def leaf_activations(netlist: Netlist, spec: CoreSpec) -> list[list[Bit]]:
@@ -61,7 +61,7 @@ def check_moves(
         for slot, activation in zip(slots, ends, strict=True)
         for k, bit in enumerate(activation)
     }
-    found = _moved(netlist, own, taken, where)
+    found = moved(netlist, own, taken, where)
     for bit, number in taken.items():
         if found.get(bit, set()) != {number}:
             raise CheckError(f"Activations of {where} must come to its leaves as they are")
@@ -79,7 +79,7 @@ def check_results(netlist: Netlist, spec: CoreBase) -> int:
         own_part = v % spec.output_frames
         results |= {bit: 2 * (own_part * spec.out.bits + k) for k, bit in enumerate(given)}
     output = netlist.net("o__payload")
-    found = _moved(netlist, results, output, where)
+    found = moved(netlist, results, output, where)
     for number, bit in enumerate(output):
         # Results of windows side by side leave one window after the other, some of a transfer.
         place = number % spec.out.bits if spec.row_windows else number
@@ -88,11 +88,16 @@ def check_results(netlist: Netlist, spec: CoreBase) -> int:
     return len(output)
 
 
-def _moved(
-    netlist: Netlist, sources: dict[Bit, int], targets: Iterable[Bit], where: str
+def moved(
+    netlist: Netlist,
+    sources: dict[Bit, int],
+    targets: Iterable[Bit],
+    where: str,
+    past: Collection[str] = (),
 ) -> dict[Bit, set[int]]:
-    """The sources' numbers that come to each bit, up to the targets: even as they are, and one
-    more where they are inverted."""
+    """The sources' numbers that come to each bit, up to the targets and the cells named in
+    ``past``: even as they are, and one more where they are inverted. Raises CheckError where
+    something else is done with them."""
     ends = set(targets)
     found: dict[Bit, set[int]] = {bit: {number} for bit, number in sources.items()}
     todo = list(found)
@@ -101,6 +106,8 @@ def _moved(
         if bit in ends:
             continue
         for cell in netlist.readers[bit]:
+            if cell.name in past:
+                continue
             for out, turned in _places(cell, bit, where):
                 numbers = found.setdefault(out, set())
                 come = {number ^ turned for number in found[bit]}
@@ -115,9 +122,12 @@ def _places(cell: Cell, bit: Bit, where: str) -> list[tuple[Bit, bool]]:
     ports, out = cell.ports, cell.output
     if cell.type == "$dff":
         return [(out[i], False) for i, b in enumerate(ports["D"]) if b == bit]
-    if cell.type == "$mux" and bit not in ports["S"]:
+    if cell.type in ("$mux", "$pmux") and bit not in ports["S"]:
         return [
-            (out[i], False) for port in ("A", "B") for i, b in enumerate(ports[port]) if b == bit
+            (out[i % len(out)], False)
+            for port in ("A", "B")
+            for i, b in enumerate(ports[port])
+            if b == bit
         ]
     if cell.type == "$not" and len(ports["A"]) == len(out):
         return [(out[i], True) for i, b in enumerate(ports["A"]) if b == bit]

@@ -9,9 +9,10 @@ from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.dataflow import GraphSpec
 from pvq_hw.engine.shared_core import make_shared_core
 from pvq_hw.engine.units import CoreUnit
+from sim.proof.engine_sums import EngineLayers
 from sim.proof.netlist import read_units
 
-__all__ = ["chain_of", "engine_of"]
+__all__ = ["chain_of", "engine_of", "layers_of"]
 
 U5, S8 = IntFormat(5, False), IntFormat(8, True)
 
@@ -22,11 +23,17 @@ def engine_of(folder, graph, images):
     return read_units(out, [unit.name])[unit.name], unit.core
 
 
-def chain_of(folder, family, **options):
+def chain_of(folder, family):
     """Layers of signed and unsigned activations, which end in three ways."""
+    layers = layers_of(family)
+    unit = CoreUnit("engine", ("i",), ("o",), layers.spec)
+    return engine_of(folder, GraphSpec((unit,)), {layers.spec.name: layers.image})
+
+
+def layers_of(family):
+    """The same by the network's numbers."""
     chain = make_chain(1, 5, S8, Case(4, 4, 2), Case(3, 4, 2, S8, shift=9), Case(2, 2, 2, U5))
     tensors = chain.network.tensors()
     layers = [(layer, tensors[layer.input]) for layer in chain.network.layers]
-    spec, image = make_shared_core(layers, 2, family=family, **options)
-    unit = CoreUnit(layers[-1][0].name, ("i",), ("o",), spec)
-    return engine_of(folder, GraphSpec((unit,)), {spec.name: image})
+    spec, image = make_shared_core(layers, 2, family=family)
+    return EngineLayers(spec, chain.network.layers, image)
