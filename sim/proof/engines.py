@@ -62,10 +62,13 @@ class EngineBlocks:
         if f"{module}x" in nets:
             return nets[f"{module}x"]
         controls = self._netlist.net(f"controls{lane}_{self._spec.bank_latency - 1}")
+        makers = self._netlist.makers
         ports = {
             tuple(bits)
             for name, bits in nets.items()
-            if name.startswith(f"{module}port_") and not set(bits) <= set(controls)
+            if name.startswith(f"{module}port_")
+            and set(bits) <= set(makers)  # clock, reset and loading have none
+            and not set(bits) <= set(controls)
         }
         found = [bit for bits in sorted(ports, key=len, reverse=True) for bit in bits]
         if len(found) != self._spec.lane_x.bits:

@@ -99,6 +99,13 @@ def test_sums_are_those_of_every_layer(engines, tmp_path):
     assert sums_of(other, layers_of("hx8k"))[0] == bits
 
 
+def test_leaves_are_found_where_loading_codes_resets_them(tmp_path):
+    netlist, spec = chain_of(tmp_path, "up5k", code_memory="spram")
+    found = EngineBlocks(netlist, spec)
+    assert [len(bits) for bits in found.activations()] == [9, 9]
+    assert found.leaves() == (3 << 9) * spec.lanes
+
+
 @pytest.mark.parametrize("what", ["code", "mult", "bias"])
 def test_other_words_of_a_memory_are_found(engines, what):
     netlist, _ = engines["chain"]

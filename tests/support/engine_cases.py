@@ -23,17 +23,17 @@ def engine_of(folder, graph, images):
     return read_units(out, [unit.name])[unit.name], unit.core
 
 
-def chain_of(folder, family):
+def chain_of(folder, family, **options):
     """Layers of signed and unsigned activations, which end in three ways."""
-    layers = layers_of(family)
+    layers = layers_of(family, **options)
     unit = CoreUnit("engine", ("i",), ("o",), layers.spec)
     return engine_of(folder, GraphSpec((unit,)), {layers.spec.name: layers.image})
 
 
-def layers_of(family):
+def layers_of(family, **options):
     """The same by the network's numbers."""
     chain = make_chain(1, 5, S8, Case(4, 4, 2), Case(3, 4, 2, S8, shift=9), Case(2, 2, 2, U5))
     tensors = chain.network.tensors()
     layers = [(layer, tensors[layer.input]) for layer in chain.network.layers]
-    spec, image = make_shared_core(layers, 2, family=family)
+    spec, image = make_shared_core(layers, 2, family=family, **options)
     return EngineLayers(spec, chain.network.layers, image)
