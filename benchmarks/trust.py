@@ -42,7 +42,7 @@ are named below. It is taken for granted that Yosys reads Verilog as it is meant
 right, and that the evaluator of `sim/proof`, which each proof holds against the golden model, is.
 *netlist* is that what nextpnr is given is the board's design; that place and route keep it is not
 proven: `verify --bitstream` compares the memories of a bitstream, and netlists are simulated. The
-netlists here were synthesized as `build` does, and not placed.
+netlists here were synthesized as `build` does; that of ad01 was placed too.
 
 | network | proven | shown | open | wrong | by |
 |---|---|---|---|---|---|"""
