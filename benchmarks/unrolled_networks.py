@@ -39,8 +39,8 @@ _SCALE = {"digits": "--input-scale 16", "mnist": ""}
 
 @dataclass(frozen=True)
 class Row:
-    """A network on a board: its file and data, how it is compiled, and whether it is placed alone
-    too, between shift registers."""
+    """A network on a board: its file and data, how it is compiled, whether it is placed alone too,
+    between shift registers, and nextpnr's placer of the board's bitstream."""
 
     network: str
     file: str
@@ -48,6 +48,7 @@ class Row:
     board: str
     options: str
     alone: bool = False
+    placer: str = "heap"
 
     @property
     def key(self) -> str:
@@ -61,7 +62,12 @@ _CNN = ("tiny CNN", "mnist_tinycnn_8_16_bn.onnx", "mnist")
 ROWS = (
     Row(*_DIGITS, "ulx3s-25f", f"--ratio 5 {_WHOLE} --clock-mhz 150", alone=True),
     Row(*_DIGITS, "ulx3s-25f", f"--ratio 2 {_WHOLE} --clock-mhz 150", alone=True),
-    Row(*_MLP, "ulx3s-85f", "--ratio 10 --engine unrolled --input-width 49 --clock-mhz 80"),
+    Row(
+        *_MLP,
+        "ulx3s-85f",
+        "--ratio 10 --engine unrolled --input-width 49 --clock-mhz 80",
+        placer="static",
+    ),
     Row(*_MLP, "ulx3s-25f", f"--ratio 10 --activation-bits 4 {_SERIAL} --input-width 14"),
     Row(*_CNN, "ulx3s-25f", "--ratio 2"),
     Row(*_DIGITS, "hx8k", f"--ratio 5 {_SERIAL}"),
@@ -120,7 +126,8 @@ def board(row: Row, out: Path, seed: int) -> dict[str, Any]:
     for part in _SURE:
         clock = round(part * planned)
         try:
-            said = _verb("build", out, "--seeds", 1, "--seed", seed, "--clock", clock)
+            how = ("--seeds", 1, "--seed", seed, "--clock", clock, "--placer", row.placer)
+            said = _verb("build", out, *how)
         except RuntimeError as error:
             if part == _SURE[-1] or "is not met" not in str(error):
                 raise

@@ -13,6 +13,7 @@ from gateware.device.live import LiveBus
 from pvq_hw.engine.code_stream import stream_crc, streamed_core
 from pvq_hw.engine.live_image import live_contents
 from pvq_hw.engine.spram_image import code_crc, code_layout, has_spram
+from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
 from pvq_hw.flow.live import layout_of
 from pvq_hw.host.protocol import WireFormat
@@ -20,7 +21,11 @@ from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD
 from pvq_hw.progress import Steps
 
-__all__ = ["board_top", "build_figures", "build_output", "live_bus", "rebuild_output"]
+__all__ = ["PLACERS", "board_top", "build_figures", "build_output", "live_bus", "rebuild_output"]
+
+
+PLACERS = ("heap", "sa", "static")
+"""nextpnr's placers: analytical, its usual one; simulated annealing; static."""
 
 
 def build_output(
@@ -31,20 +36,24 @@ def build_output(
     every_seed: bool = False,
     jobs: int = 1,
     clock: float | str | None = None,
+    placer: str = PLACERS[0],
 ) -> dict[str, Any]:
     """Builds ``OUT/build`` and gives the document of ``pvq-hw build``.
 
-    ``clock`` as `gateware.board.clock.build_at_clock` has it; the plan's by default.
+    ``clock`` as `gateware.board.clock.build_at_clock` has it; the plan's by default. ``placer`` is
+    one of `PLACERS`.
 
     Raises
     ------
     InputError
-        The board's PLL doesn't come near the clock.
+        The board's PLL doesn't come near the clock, or there is no such placer.
     CheckError
         Timing is not met on any seed.
     ToolError
         A tool is missing or failed.
     """
+    if placer not in PLACERS:
+        raise InputError(f"Placer must be one of {', '.join(PLACERS)}, not {placer!r}")
     describe_output(accelerator)
     failed = accelerator.out.with_name(accelerator.out.name + ".build-failed")
 
@@ -58,10 +67,11 @@ def build_output(
             every_seed=every_seed or clock == MAX,
             jobs=jobs,
             failed=failed,
-            about={"manifest_sha256": made.manifest["manifest_sha256"]},
+            about={"manifest_sha256": made.manifest["manifest_sha256"], "placer": placer},
             progress=steps.note,
+            nextpnr_opts=f"--placer {placer}",
         )
-        return report.to_json() | build_figures(made)
+        return report.to_json() | {"placer": placer} | build_figures(made)
 
     if clock is not None:
         document = build_at_clock(accelerator, clock, make, steps)

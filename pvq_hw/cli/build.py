@@ -29,6 +29,7 @@ def run(args: argparse.Namespace, ui: Ui) -> tuple[dict[str, Any], int]:
             every_seed=args.best,
             jobs=args.jobs,
             clock=clock,
+            placer=args.placer,
         )
     describe(document, ui)
     ui.say(f"\n{args.out / 'build' / document['bitstream']} is ready: pvq-hw program {args.out}")

@@ -563,6 +563,12 @@ def _build(subparsers: Any) -> None:
         metavar="MHZ|max",
         help="set the PLL to this clock instead of the plan's, or to the highest that a seed meets",
     )
+    p.add_argument(
+        "--placer",
+        choices=("heap", "sa", "static"),
+        default="heap",
+        help="nextpnr's placer: static or sa where heap finds no end (default heap)",
+    )
 
 
 def _update(subparsers: Any) -> None:

@@ -199,18 +199,22 @@ class Accelerator:
         every_seed: bool = False,
         jobs: int = 1,
         clock: float | str | None = None,
+        placer: str = "heap",
     ) -> dict[str, Any]:
         """Bitstream, timing and utilization into ``OUT/build``: the document of the verb.
 
         The first seed that meets the clock ends it, unless ``every_seed`` is to be known; then the
         fastest is kept. ``jobs`` seeds run at a time, which changes nothing but the time it takes.
         With a ``clock``, MHz or ``"max"``, the PLL is set to it, or to the highest clock that is
-        met, and the plan has that clock from then on.
+        met, and the plan has that clock from then on. ``placer`` is nextpnr's: ``"heap"``,
+        ``"sa"`` or ``"static"``.
         """
         from gateware.board.flow import build_output
 
         told = steps or Steps()
-        document = build_output(self, seeds, told, every_seed=every_seed, jobs=jobs, clock=clock)
+        document = build_output(
+            self, seeds, told, every_seed=every_seed, jobs=jobs, clock=clock, placer=placer
+        )
         if clock is not None:
             self.__dict__.pop("plan", None)
             self.manifest = load_manifest(self.out)

@@ -45,6 +45,7 @@ class Build(TypedDict):
     files: dict[str, FileEntry]
     build_sha256: NotRequired[str]
     manifest_sha256: NotRequired[str]
+    placer: NotRequired[str]
     clock_mhz: NotRequired[float]
     fmax_mhz: NotRequired[float]
     clocks: NotRequired[dict[str, Any]]

@@ -16,7 +16,7 @@ from gateware.board.clock import plan_at_clock
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.flow.board import describe_output
 from pvq_hw.flow.reach import TooSlowError
-from pvq_hw.output.build_record import write_build
+from pvq_hw.output.build_record import BUILD, load_build, write_build
 from pvq_hw.plan.goal import SpeedGoal
 
 
@@ -44,6 +44,7 @@ def placed(monkeypatch, digits, tmp_path):
     def with_fmax(fmax):
         def build(top, platform, folder, *, clock_mhz, every_seed, about, **more):
             asked.append((clock_mhz, every_seed, top))
+            assert more["nextpnr_opts"] == f"--placer {about['placer']}"
             if fmax(clock_mhz) < clock_mhz:
                 raise UnmetError(f"The clock of {clock_mhz:g} MHz must be met", fmax(clock_mhz))
             folder.mkdir()
@@ -59,6 +60,18 @@ def placed(monkeypatch, digits, tmp_path):
         return out
 
     return with_fmax, asked
+
+
+def test_another_placer_is_told_and_kept(placed):
+    with_fmax, asked = placed
+    out = with_fmax(lambda clock: 50.0)
+    for words, placer in (((), "heap"), (("--placer", "static"), "static")):
+        ran = run("build", out, *words, "--json")
+        assert ran.code == 0, ran.err
+        assert json.loads(ran.out)["placer"] == load_build(out / BUILD)["placer"] == placer
+    with pytest.raises(InputError, match="Placer must be one of heap, sa, static, not 'best'"):
+        pvq_hw.load(out).build(placer="best")
+    assert len(asked) == 2
 
 
 def test_the_highest_clock_that_is_met_is_kept(placed):
