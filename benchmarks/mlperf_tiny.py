@@ -199,10 +199,8 @@ asked for, and `build` refuses; *planned* where the row was not built: the board
 clock, and LUTs by estimate. *Energy* is modelled (adds, reads, multiplications; no idle power), not
 measured. Nothing here has run on a real board yet; entries of others are measured ones, of their
 submitters. The row of KWS on the ULX3S-25F with `--max-loss 1` is of a plan from before
-[carry chains were shortened](decisions/carry-chains.md), that on the HX8K from before the
-[flash gave two bits a clock](decisions/shared.md#codes-from-the-flash), and those of KWS and IC on
-the iCEBreaker from before [some layers could share an
-engine](decisions/shared.md#some-layers-on-an-engine).
+[carry chains were shortened](decisions/carry-chains.md), that on the iCEBreaker with it from before
+[some layers could share an engine](decisions/shared.md#some-layers-on-an-engine).
 
 This is no submission: the runner's energy and latency rules were not followed. Made by
 
