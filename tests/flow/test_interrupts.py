@@ -99,7 +99,7 @@ def test_compile_ended_at_any_moment(small, tmp_path, how, earlier, times):
         wait_for(process, line)
         time.sleep(delay)
         process.send_signal(how)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
         assert process.returncode in EXITS[how] | {0}, err
         assert "Traceback" not in err
         if process.returncode == 0:
@@ -132,7 +132,7 @@ def test_build_ended_in_synthesis(small, tmp_path, how):
     wait_for(process, "Synthesis")
     time.sleep(0.5)
     process.send_signal(how)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert process.returncode in EXITS[how], err
     assert "Traceback" not in err
     assert snapshot(out) == before
@@ -156,7 +156,7 @@ def test_two_at_once_in_one_folder(small, tmp_path):
         assert run(*command(small, tmp_path / "other")).code == 0
     finally:
         os.kill(first.pid, signal.SIGCONT)
-    _, err = first.communicate(timeout=120)
+    _, err = first.communicate(timeout=600)
     assert first.returncode == 0, err
     assert snapshot(out) == snapshot(tmp_path / "other")
     assert sorted(os.listdir(tmp_path)) == ["other", "out"]
@@ -166,7 +166,7 @@ def test_an_interrupted_json_run_still_prints_one_object(small, tmp_path):
     process = start(*command(small, tmp_path / "out", "--json"))
     wait_for(process, "==> Quantize")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 130, err
     line = "interrupted; earlier output is as it was"
     assert out == f'{{"error": "{line}", "exit_code": 130}}\n'

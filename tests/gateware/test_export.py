@@ -73,7 +73,7 @@ def _simulate(folder: Path, *plusargs: str) -> str:
             pytest.skip(f"{program} is missing")
     sources = sorted(path.name for path in folder.glob("*.v"))
     if not (folder / "tb").exists():
-        subprocess.run(["iverilog", "-o", "tb", *sources], cwd=folder, check=True, timeout=60)
+        subprocess.run(["iverilog", "-o", "tb", *sources], cwd=folder, check=True, timeout=600)
     done = subprocess.run(
         ["vvp", "tb", *plusargs],
         cwd=folder,
@@ -519,7 +519,7 @@ def test_the_text_does_not_depend_on_the_hash_seed(tmp_path):
         capture_output=True,
         check=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert "endmodule" in done.stdout
     layer, x = _layer(16, 6, 10)

@@ -15,7 +15,7 @@ TWICE = [TABLE[i] for i in ONCE]
 
 def run(folder, mutant="", **options):
     return icarus.run_icarus(
-        stage_design(folder, mutant), ITEMS, len(ITEMS), quiet=60, timeout=60, **options
+        stage_design(folder, mutant), ITEMS, len(ITEMS), quiet=60, timeout=600, **options
     )
 
 

@@ -30,7 +30,7 @@ def _run(*options: object) -> str:
         raise FileNotFoundError("The report's look needs Chromium: apt-get install chromium")
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     done = subprocess.run(
-        [*command, *map(str, options)], capture_output=True, text=True, timeout=120
+        [*command, *map(str, options)], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

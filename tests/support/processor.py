@@ -46,7 +46,7 @@ def _core_name(kernel: str) -> str:
         env=os.environ | {"OPENBLAS_CORETYPE": kernel, "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     return done.stdout.strip().lower() if done.returncode == 0 else ""
 

@@ -34,7 +34,7 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-def _gone(pid: int, seconds: float = 5.0) -> bool:
+def _gone(pid: int, seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if not _alive(pid):
@@ -44,7 +44,7 @@ def _gone(pid: int, seconds: float = 5.0) -> bool:
 
 
 def _read_pid(file: Path) -> int:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if file.exists() and file.read_text().strip():
             return int(file.read_text())

@@ -400,7 +400,7 @@ def test_interrupt_is_one_line_and_resumes(tmp_path):
             assert child.poll() is None, child.stderr.read()
             time.sleep(0.1)
         os.killpg(child.pid, signal.SIGINT)
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=600)
     finally:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
