@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from gateware.core.shared_core import finish_of
 from pvq_hw.arith.formats import IntFormat
 from pvq_hw.engine.core import CoreImage
 from pvq_hw.engine.shared_core import SharedSpec
@@ -109,11 +110,11 @@ def check_engine_moves(netlist: Netlist, spec: SharedSpec, leaves: Sequence[Bits
     for bit, k in ends.items():
         if found.get(bit, set()) != {2 * k}:
             raise CheckError(f"Activations of {where} must come to its leaves as they are")
-    last = spec.finishes.index(_finish(spec, len(spec.layers) - 1))
+    last = spec.finishes.index(finish_of(spec, len(spec.layers) - 1))
     outputs = netlist.net("o__payload")
     for targets, numbers in (
         (outputs, {last}),
-        (value, {spec.finishes.index(_finish(spec, k)) for k in range(len(spec.layers) - 1)}),
+        (value, {spec.finishes.index(finish_of(spec, k)) for k in range(len(spec.layers) - 1)}),
     ):
         results = {
             bit: 2 * k
@@ -128,11 +129,6 @@ def check_engine_moves(netlist: Netlist, spec: SharedSpec, leaves: Sequence[Bits
 
 def _saturated(netlist: Netlist, number: int) -> Bits:
     return netlist.either(f"saturate{number}.o", f"saturate{number}.value")
-
-
-def _finish(spec: SharedSpec, number: int) -> object:
-    layer = spec.layers[number]
-    return next(f for f in spec.finishes if (f.out, f.shift) == (layer.sum_out, layer.shift))
 
 
 def _signs(netlist: Netlist, spec: SharedSpec, leaves: Sequence[Bits]) -> set[str]:

@@ -173,3 +173,14 @@ def test_refusals_are_one_line(tmp_path):
     refused(tmp_path, "must exist", "prove", tmp_path / "none")
     with pytest.raises(InputError):
         load(np.str_(tmp_path / "none")).prove()
+
+
+def test_sums_of_layers_that_share_an_engine_are_proven(tmp_path):
+    ship_output(tmp_path / "out", random_network()[0], "icebreaker", engine="shared")
+    ran = run("prove", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    for part in ("handshakes", "codes", "widths", "moves", "requantizers", "sums"):
+        assert f"proven for all inputs: {part} (fc" in ran.out
+    assert [line.split()[2] for line in ran.out.splitlines() if "not proven: " in line] == [
+        "netlist", "bitstream",
+    ]  # fmt: skip
