@@ -31,7 +31,7 @@ from sim.proof.handshakes import Finder, Induction, Registers
 from sim.proof.netlist import Bit, Netlist
 from sim.proof.structure import factors
 
-__all__ = ["check_engine_handshakes"]
+__all__ = ["check_engine_handshakes", "field_bits"]
 
 
 def check_engine_handshakes(netlist: Netlist, spec: SharedSpec) -> int:
@@ -253,7 +253,7 @@ class _EngineInduction(Induction):
 
     def _field(self, v: View, name: str) -> Any:
         """A field of the program's word that is there."""
-        return v.bits(_bits(self._e.step, self._spec.program_fields, name))
+        return v.bits(field_bits(self._e.step, self._spec.program_fields, name))
 
     def _step(self, v: View) -> Any:
         """The word of the present layer."""
@@ -580,7 +580,7 @@ class _EngineInduction(Induction):
         }
 
 
-def _bits(step: Bits, fields: dict[str, int], name: str) -> Bits:
+def field_bits(step: Bits, fields: dict[str, int], name: str) -> Bits:
     """The bits of a field in the program's word."""
     sizes = list(accumulate(fields.values(), initial=0))
     at = list(fields).index(name)

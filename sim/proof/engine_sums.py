@@ -19,6 +19,7 @@ from pvq_hw.engine.shared_core import SharedSpec
 from pvq_hw.errors import CheckError, InputError
 from pvq_hw.network.layer import Dense
 from sim.proof.cones import Bits, Cones
+from sim.proof.engine_handshakes import field_bits
 from sim.proof.evaluate import Evaluator, as_signed
 from sim.proof.frames import Frames
 from sim.proof.moves import moved
@@ -135,12 +136,11 @@ def _signs(netlist: Netlist, spec: SharedSpec, leaves: Sequence[Bits]) -> set[st
     """The cells that give leaves a sign of their own; raises InputError where they are others."""
     if not spec.mixed:
         return set()
-    step, fields = netlist.net("sequencer.step"), spec.program_fields
-    at = sum(size for name, size in list(fields.items())[: list(fields).index("signed")])
+    (sign,) = field_bits(netlist.net("sequencer.step"), spec.program_fields, "signed")
     found = set()
     for leaf in leaves:
         cell = netlist.makers.get(leaf[-1])
-        if cell is None or cell.type != "$and" or set(cell.inputs) != {leaf[-2], step[at]}:
+        if cell is None or cell.type != "$and" or set(cell.inputs) != {leaf[-2], sign}:
             raise InputError("leaves of an engine are not built as expected")
         found.add(cell.name)
     return found
