@@ -195,8 +195,10 @@ latency is that of the accelerator, from a frame's first transfer to its last re
 accelerator between shift registers on the board's chip (an LFE5U-25F of speed grade 6, a UP5K),
 their registers and about one LUT a bit counted in; *board*: the board's whole bitstream with its
 serial link, with nine tenths of the planned clock as nextpnr's goal, or with six where that is not
-met. 784-64-32-10 was placed by `build --placer static`. Calibrated on the digits' 1,297
-training inputs, and on 2,000 of MNIST's. Nothing here has run on a real board yet. Made by
+met. 784-64-32-10 on the ULX3S-85F was placed by `build --placer static`. The rows of that network
+on the ULX3S-25F and of the HX8K are of earlier code (the former by the analytical placer, which found
+no end there this time). Calibrated on the digits' 1,297 training inputs, and on 2,000 of MNIST's.
+Nothing here has run on a real board yet. Made by
 
     python -m benchmarks.unrolled_networks --models FOLDER --digits CAL.npz TEST.npz \\
         --mnist CAL.npz TEST.npz --page docs/benchmarks-unrolled-networks.md

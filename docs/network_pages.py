@@ -208,10 +208,11 @@ def _wires(name: str, found: dict[str, Any]) -> Iterable[Row]:
         if not key.startswith(name):
             continue
         simulated, right = result["simulated"], result["accuracy"]
-        (placed,) = list(result.get("board", {}).values())[:1] or [{}]
+        runs = result.get("board", {}).values()
+        placed: dict[str, Any] = next((run for run in runs if run["fmax_mhz"]), {})
         yield (
-            re.sub(r"(--.*)", r"`\1`", key.removeprefix(f"{name}, ")), f"{right['float']} %",
-            f"{right['pvq']} %", simulated["interval"], simulated["latency"],
+            re.sub(r"(--.*)", r"`\1`", key.removeprefix(f"{name}, ")), f"{right['float']:g} %",
+            f"{right['pvq']:g} %", simulated["interval"], simulated["latency"],
             placed.get("fmax_mhz", ""), f"{placed['luts']:,}" if placed else "",
         )  # fmt: skip
 
