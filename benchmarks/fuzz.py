@@ -43,7 +43,7 @@ from pvq_hw.output.verify import examine_output
 __all__ = ["CASES", "KINDS", "SECONDS", "FaultError", "fuzz", "main"]
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
-SECONDS = 60.0
+SECONDS = 20.0
 """Of the processor, for one case: more is a fault."""
 _LETTERS = 1200  # of a message
 _SAVED = 100  # cases between two times that the results are kept

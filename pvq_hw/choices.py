@@ -18,6 +18,7 @@ __all__ = [
     "LINK_WORDS",
     "MENDS",
     "OBJECTIVES",
+    "PLACERS",
     "QUANTIZERS",
     "SPI",
     "UART",
@@ -26,6 +27,9 @@ __all__ = [
 
 OBJECTIVES = ("speed", "latency", "size", "energy")
 """What a choice within a loss may be best at."""
+
+PLACERS = ("heap", "sa", "static")
+"""nextpnr's: analytical, its usual one; simulated annealing; static."""
 
 QUANTIZERS = ("calibrated", "plain", "given")
 

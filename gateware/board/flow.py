@@ -10,10 +10,10 @@ from gateware.board.boards import make_board_top, make_platform
 from gateware.board.build import build, rebuild
 from gateware.board.clock import MAX, build_at_clock
 from gateware.device.live import LiveBus
+from pvq_hw.choices import PLACERS, check_choice
 from pvq_hw.engine.code_stream import stream_crc, streamed_core
 from pvq_hw.engine.live_image import live_contents
 from pvq_hw.engine.spram_image import code_crc, code_layout, has_spram
-from pvq_hw.errors import InputError
 from pvq_hw.flow.board import describe_output
 from pvq_hw.flow.live import layout_of
 from pvq_hw.host.protocol import WireFormat
@@ -21,11 +21,7 @@ from pvq_hw.output.accelerator import Accelerator
 from pvq_hw.output.build_record import BUILD
 from pvq_hw.progress import Steps
 
-__all__ = ["PLACERS", "board_top", "build_figures", "build_output", "live_bus", "rebuild_output"]
-
-
-PLACERS = ("heap", "sa", "static")
-"""nextpnr's placers: analytical, its usual one; simulated annealing; static."""
+__all__ = ["board_top", "build_figures", "build_output", "live_bus", "rebuild_output"]
 
 
 def build_output(
@@ -41,7 +37,7 @@ def build_output(
     """Builds ``OUT/build`` and gives the document of ``pvq-hw build``.
 
     ``clock`` as `gateware.board.clock.build_at_clock` has it; the plan's by default. ``placer`` is
-    one of `PLACERS`.
+    one of `pvq_hw.choices.PLACERS`.
 
     Raises
     ------
@@ -52,8 +48,7 @@ def build_output(
     ToolError
         A tool is missing or failed.
     """
-    if placer not in PLACERS:
-        raise InputError(f"Placer must be one of {', '.join(PLACERS)}, not {placer!r}")
+    check_choice("Placer", placer, PLACERS)
     describe_output(accelerator)
     failed = accelerator.out.with_name(accelerator.out.name + ".build-failed")
 

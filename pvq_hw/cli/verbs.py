@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from pvq_hw.choices import FLOWS, GAINS, INTERFACES, LINKS, MENDS, OBJECTIVES, QUANTIZERS
+from pvq_hw.choices import FLOWS, GAINS, INTERFACES, LINKS, MENDS, OBJECTIVES, PLACERS, QUANTIZERS
 from pvq_hw.cli.completion import board_names
 from pvq_hw.cli.ui import Ui
 
@@ -565,8 +565,8 @@ def _build(subparsers: Any) -> None:
     )
     p.add_argument(
         "--placer",
-        choices=("heap", "sa", "static"),
-        default="heap",
+        choices=PLACERS,
+        default=PLACERS[0],
         help="nextpnr's placer: static or sa where heap finds no end (default heap)",
     )
 

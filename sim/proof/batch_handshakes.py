@@ -97,12 +97,6 @@ class _BatchInduction(Induction):
 
     # -- what is read out of a state ------------------------------------------------------------
 
-    def _hot(self, v: View, bits: Bits) -> tuple[Any, Any]:
-        """That one bit is on, and which."""
-        number = [self._if(v.one(bit), self._const(k)) for k, bit in enumerate(bits)]
-        one = self._s.same(self._sum([v.wide([bit]) for bit in bits]), self._const(1))
-        return one, self._sum(number)
-
     def _row_number(self, v: View) -> Any:
         return v.wide(self._row) if self._row else self._const(0)
 

@@ -264,10 +264,9 @@ class _EngineInduction(Induction):
     def _results(self, v: View) -> tuple[Any, Any]:
         """That one bank is the next result's, and how many results of the layer were written."""
         s, e = self._s, self._e
-        lanes = self._sum([v.wide([bit]) for bit in e.result_bank])
-        lane = self._sum([self._if(v.one(b), self._const(p)) for p, b in enumerate(e.result_bank)])
+        one, lane = self._hot(v, e.result_bank)
         row = s.op("BV_MUL", [v.wide(e.result_row), self._const(self._spec.lanes)])
-        return s.same(lanes, self._const(1)), s.add(row, lane)
+        return one, s.add(row, lane)
 
     def _busy(self, v: View) -> Any:
         """Whether words of the layer are read, or its last one has been."""

@@ -103,9 +103,9 @@ def check_engine_moves(netlist: Netlist, spec: SharedSpec, leaves: Sequence[Bits
         read, the highest bit is the one below, or 0, as the program says.
     """
     where, bits = f"core {spec.name!r}", spec.bank_bits
-    value = netlist.net("writer.value")
+    _, value = _written(netlist)
     ends = {bit: k for leaf in leaves for k, bit in enumerate(leaf[:bits])}
-    own = {bit: 2 * k for given in (netlist.net("i__payload"), _written(netlist)[1])
+    own = {bit: 2 * k for given in (netlist.net("i__payload"), value)
            for k, bit in enumerate(given)}  # fmt: skip
     found = moved(netlist, own, ends, where, past=_signs(netlist, spec, leaves))
     for bit, k in ends.items():
@@ -200,7 +200,6 @@ class _Run:
         self._out = [layer.compute(x) for x, layer in zip(self._x, layers.layers, strict=True)]
         self._orders = [np.roll(np.arange(self._runs), 7 * k) for k in range(_ROUNDS)]
         self._rows = [(k, r) for k, layer in enumerate(spec.layers) for r in range(layer.rows)]
-        self._between = len(self._rows) - spec.rows
         self._netlist = _fed(netlist)
         self._e = Evaluator(self._netlist, self._runs, seed=1)
         self._done = self._finished = self._given = 0

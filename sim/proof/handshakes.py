@@ -445,11 +445,15 @@ class Induction(Claims):
         known, lane = self._lane(v)
         return s.both(known, s.same(s.add(row, lane), index))
 
+    def _hot(self, v: View, bits: Bits) -> tuple[Any, Any]:
+        """That one bit is on, and which."""
+        number = [self._if(v.one(bit), self._const(k)) for k, bit in enumerate(bits)]
+        one = self._s.same(self._sum([v.wide([bit]) for bit in bits]), self._const(1))
+        return one, self._sum(number)
+
     def _lane(self, v: View) -> tuple[Any, Any]:
         """That one bank is on, and which."""
-        lanes = [v.wide([bit]) for bit in self._r.bank]
-        lane = self._sum([self._if(v.one(b), self._const(p)) for p, b in enumerate(self._r.bank)])
-        return self._s.same(self._sum(lanes), self._const(1)), lane
+        return self._hot(v, self._r.bank)
 
     def _written_to(self) -> Any:
         """The enables that the activation on its way brings."""

@@ -69,7 +69,7 @@ def test_another_placer_is_told_and_kept(placed):
         ran = run("build", out, *words, "--json")
         assert ran.code == 0, ran.err
         assert json.loads(ran.out)["placer"] == load_build(out / BUILD)["placer"] == placer
-    with pytest.raises(InputError, match="Placer must be one of heap, sa, static, not 'best'"):
+    with pytest.raises(InputError, match="Placer must be heap, sa or static, not 'best'"):
         pvq_hw.load(out).build(placer="best")
     assert len(asked) == 2
 
